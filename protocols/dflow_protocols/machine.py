@@ -1,0 +1,202 @@
+"""The shape of every machine here: `handle(now, event) -> list[Action]`, and nothing else moves it.
+
+Events are past, actions imperative. Actions are performed in list order, a `Persist` before the `Send` that relies on
+it. Time is the argument; the generator of random numbers is handed in and only decides who talks to whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from .names import NodeId, RunId, ShardId, ShardRef, TaskKey
+from .work import Done, Failed, Work
+
+T = TypeVar("T")
+
+
+class Rng(Protocol):
+    """What a machine may ask of chance (random.Random fits)."""
+
+    def random(self) -> float: ...
+    def uniform(self, a: float, b: float) -> float: ...
+    def randrange(self, start: int, /) -> int: ...
+    def choice(self, seq: Sequence[T], /) -> T: ...
+    def sample(self, population: Sequence[T], k: int) -> list[T]: ...
+
+
+# Events ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A member's message; who sent it is what its key proves, never what it says."""
+
+    source: NodeId
+    message: Any  # a dataclass of wire/
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The machine's deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A client of this daemon submits a run. Answered by Reply(request)."""
+
+    request: int
+    run: RunId
+    spec: bytes  # canonical form
+    base: str  # folder that relative paths of the spec start from
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    request: int
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    call: int
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    call: int
+    failed: Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Chunks [first, end) of a shard lie verified in the local store."""
+
+    shard: ShardId
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """No holder that was named served these chunks. `missing`: holders that answered that they have it not."""
+
+    shard: ShardId
+    first: int
+    end: int
+    missing: tuple[NodeId, ...]
+    silent: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAdvanced:
+    """A chunk of a running fetch arrived and was verified."""
+
+    shard: ShardId
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The daemon was asked to stop: give back what is held, hand over what only this node has."""
+
+
+Event: TypeAlias = (
+    Received
+    | Tick
+    | Submitted
+    | CancelRequested
+    | Finished
+    | Broke
+    | Fetched
+    | FetchFailed
+    | FetchAdvanced
+    | Leaving
+)
+
+
+# Actions -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to a member. The node gathers all that is due to a member in one turn into one frame."""
+
+    to: NodeId
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write `value` (msgpack bytes) under `key` in the state directory, fsynced, before the next action."""
+
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin a work in the slot. Answered by Finished(call) or Broke(call)."""
+
+    call: int
+    run: RunId
+    task: TaskKey
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Give a call up; nothing of it is answered any more."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Bring chunks [first, end) of a shard here, from any of the holders. Answered by Fetched or FetchFailed."""
+
+    run: RunId
+    ref: ShardRef
+    first: int
+    end: int
+    holders: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Free these shards of a run (whole or in part), and give up fetches of them."""
+
+    run: RunId
+    shards: tuple[ShardId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a client's request."""
+
+    request: int
+    ok: bool
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A member's control and bulk addresses, newly learnt or changed. Sends to it go there."""
+
+    node: NodeId
+    public_key: bytes
+    control: str
+    bulk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something worth a log line: a name of reports.py, then fields."""
+
+    name: str
+    fields: Mapping[str, Any]
+    level: str = "info"
+
+
+Action: TypeAlias = Send | Persist | Start | Stop | Fetch | Drop | Reply | Dial | Report

@@ -1,0 +1,107 @@
+"""Names: ids that follow from content, so that two nodes that never spoke call one thing by one name.
+
+Owns how ids are made. Knows nothing of what they name. Every id is lower-case hexadecimal text: 32 digits for nodes
+and runs (who), 64 for content (what).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NewType
+
+import msgpack
+from blake3 import blake3
+
+NodeId = NewType("NodeId", str)  # hash of a CURVE public key
+RunId = NewType("RunId", str)  # hash of (spec, submitter, nonce)
+SpecId = NewType("SpecId", str)  # hash of the canonical pipeline
+ShardId = NewType("ShardId", str)  # root over the hashes of a shard's chunks
+RecordId = NewType("RecordId", str)
+SealId = NewType("SealId", str)
+VersionId = NewType("VersionId", str)
+
+CHUNK_BYTES = 1 << 20  # unit of transfer and of verification; slices of a gradient are whole chunks
+
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+def is_who(text: str) -> bool:
+    """Whether `text` has the form of a node or run id."""
+    return len(text) == 32 and _HEX.fullmatch(text) is not None
+
+
+def is_what(text: str) -> bool:
+    """Whether `text` has the form of a content id."""
+    return len(text) == 64 and _HEX.fullmatch(text) is not None
+
+
+def content_id(kind: str, value: Any) -> str:
+    """64 hex digits naming `value` (None, bool, int, float, str, bytes and lists or tuples of them) as a `kind`."""
+    return blake3(msgpack.packb([kind, value], use_bin_type=True)).hexdigest()
+
+
+def node_id(public_key: bytes) -> NodeId:
+    """Id of the node that owns a CURVE key. `public_key`: the 32 raw bytes."""
+    return NodeId(blake3(b"dflowd.node\0" + public_key).hexdigest()[:32])
+
+
+def run_id(spec: SpecId, submitter: str, nonce: str) -> RunId:
+    return RunId(content_id("run", [spec, submitter, nonce])[:32])
+
+
+def chunk_hash(chunk: bytes | memoryview) -> bytes:
+    """32 bytes: BLAKE3 of one chunk of at most CHUNK_BYTES."""
+    return blake3(chunk).digest()
+
+
+def shard_id(nbytes: int, chunk_hashes: Iterable[bytes]) -> ShardId:
+    """The root of a tree of depth two: the length, then every chunk's hash in order.
+
+    Who holds the list of hashes (32 bytes a MiB) and checks it against the id can check any chunk as it arrives.
+    """
+    root = blake3(b"dflowd.shard\0" + nbytes.to_bytes(8, "little"))
+    for piece in chunk_hashes:
+        root.update(piece)
+    return ShardId(root.hexdigest())
+
+
+def hash_shard(buffer: bytes | memoryview) -> tuple[ShardId, tuple[bytes, ...]]:
+    """Id and chunk hashes of a whole shard in memory."""
+    view = memoryview(buffer).cast("B")
+    hashes = tuple(chunk_hash(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES))
+    return shard_id(len(view), hashes), hashes
+
+
+def chunk_count(nbytes: int) -> int:
+    return -(-nbytes // CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ShardRef:
+    """A shard as others speak of it: its id and its length in bytes."""
+
+    id: ShardId
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskKey:
+    """A task of a run: what `plan()` derives on every node alike.
+
+    `part` says which share of the stage: `p7` partition 7, `b2-4` the block of leaves [2, 4), `s0-3` the slice of
+    chunks [0, 3), `apply`, `init`, `save`.
+    """
+
+    step: int
+    stage: str
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.step}/{self.stage}/{self.part}"
+
+
+def version_id(seal: SealId | SpecId, state: Iterable[tuple[str, ShardRef]]) -> VersionId:
+    """Id of the weights made by applying the step's last update seal: two states never share one."""
+    return VersionId(content_id("version", [seal, [[name, ref.id] for name, ref in state]]))

@@ -1,0 +1,283 @@
+"""Messages of runs and steps. One dataclass a message; what they mean is docs/protocol.md, rule by rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId, content_id
+from ..names import version_id as make_version_id
+
+# Things that messages carry -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Head:
+    """A version as claims and comparisons speak of it."""
+
+    version: VersionId
+    step: int  # steps done: the version before step s has step s
+    samples: int  # trained on along its chain
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a node is in a run; rides on every frame, so that news of versions spreads by itself."""
+
+    run: RunId
+    incarnation: int
+    own: Head | None  # newest version the sender holds whole
+    best: Head | None  # best one that it has heard of from a living holder
+    holder: NodeId | None  # who claimed `best`
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stage of one task was done: these inputs gave these outputs. Named by the hash of all its fields."""
+
+    task: TaskKey
+    inputs: tuple[str, ...]  # ids of versions, seals and shards, in the order the plan gives
+    outputs: tuple[tuple[str, ShardRef], ...]  # name -> shard
+    groups: tuple[tuple[int, int], ...]  # per group: trained tokens, trained samples; only where training reads it
+    metrics: tuple[tuple[str, float], ...]
+
+    @cached_property
+    def id(self) -> RecordId:
+        return RecordId(
+            content_id(
+                "record",
+                [
+                    [self.task.step, self.task.stage, self.task.part],
+                    self.inputs,
+                    [[name, ref.id, ref.nbytes] for name, ref in self.outputs],
+                    self.groups,
+                    self.metrics,
+                ],
+            )
+        )
+
+    @cached_property
+    def shards(self) -> tuple[ShardRef, ...]:
+        return tuple(ref for _, ref in self.outputs)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a step settled. `manifest`: the inputs of training; `update`: the reduced slices of one update."""
+
+    spec: SpecId
+    step: int
+    parent: VersionId
+    previous: str  # the seal before it in this step, or the parent version
+    kind: str  # manifest | update
+    generation: int
+    entries: tuple[Record, ...]
+
+    @cached_property
+    def id(self) -> SealId:
+        fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation]
+        return SealId(content_id("seal", [*fields, [record.id for record in self.entries]]))
+
+
+@dataclass(frozen=True)
+class Header:
+    """A version's place in the chain. Names no holder."""
+
+    parent: VersionId | None  # none for version 0
+    step: int
+    samples: int
+    seal: str  # the step's last update seal; for version 0 the spec's id
+    state: tuple[tuple[str, ShardRef], ...]
+    metrics: tuple[tuple[str, float], ...] = field(default=())  # of the update; not part of the id
+
+    @cached_property
+    def id(self) -> VersionId:
+        return make_version_id(SealId(self.seal), self.state)
+
+    @cached_property
+    def head(self) -> Head:
+        return Head(self.id, self.step, self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who a step is dealt to. Higher generation wins, then the smaller id."""
+
+    step: int
+    generation: int
+    members: tuple[NodeId, ...]
+    trainers: tuple[NodeId, ...]
+
+    @property
+    def id(self) -> str:
+        return content_id("roster", [self.step, self.generation, self.members, self.trainers])
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record and who claims to hold its outputs."""
+
+    record: Record
+    holders: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskClaim:
+    """`node` is running `unit` (the task key of the first stage it still has to do)."""
+
+    unit: TaskKey
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`task` failed on `node`: user code twice with one digest, or three times anyhow, fails the run."""
+
+    task: TaskKey
+    node: NodeId
+    attempt: int
+    kind: str
+    digest: str
+    error: str
+
+
+# Messages -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunPut:
+    """A run's spec and status. Statuses merge upwards: active < failed < finished < cancelled."""
+
+    run: RunId
+    state: str
+    spec: bytes
+    base: str
+    submitter: NodeId
+    nonce: str
+    roster: Roster  # of step 0; unhashed
+    outcome: bytes  # msgpack map, empty while active: version, weights, error, evals
+    acknowledge: bool  # whether the sender waits for a RunAck
+
+
+@dataclass(frozen=True, slots=True)
+class RunAck:
+    """The sender has this state of the run on disk."""
+
+    run: RunId
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunGet:
+    """What is this run? Asked by who was sent something about a run it does not know."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPut:
+    """Records whose outputs the sender holds."""
+
+    run: RunId
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPut:
+    """The sender is at work on these units now; the claim lives a lease long, unless renewed."""
+
+    run: RunId
+    step: int
+    units: tuple[TaskKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePut:
+    run: RunId
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketGet:
+    """What is known of a step? Answered by BucketPut and SealPuts, unless `known` says it is the same."""
+
+    run: RunId
+    step: int
+    known: str
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPut:
+    run: RunId
+    step: int
+    records: tuple[Held, ...]
+    claims: tuple[TaskClaim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealPut:
+    """A seal, whole. `settled`: its bytes lie on the step's living replicas, so that it may be acted on."""
+
+    run: RunId
+    seal: Seal
+    settled: bool
+    holders: tuple[tuple[ShardId, tuple[NodeId, ...]], ...]  # beside it: who holds what its entries name
+    roster: Roster | None  # with an update seal: the next step's
+
+
+@dataclass(frozen=True, slots=True)
+class SealAck:
+    """The sender keeps this seal's bytes."""
+
+    run: RunId
+    step: int
+    seal: SealId
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderGet:
+    run: RunId
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPut:
+    """A version's header, the seal that made it (where the sender still has it) and the roster of the step after."""
+
+    run: RunId
+    header: Header
+    seal: Seal | None
+    roster: Roster | None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterPut:
+    run: RunId
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPut:
+    """The sender has this version on disk."""
+
+    run: RunId
+    version: VersionId
+    step: int
+
+
+STEP_MESSAGES = (
+    RunPut,
+    RunAck,
+    RunGet,
+    RecordPut,
+    ClaimPut,
+    FailurePut,
+    BucketGet,
+    BucketPut,
+    SealPut,
+    SealAck,
+    HeaderGet,
+    HeaderPut,
+    RosterPut,
+    CheckpointPut,
+)

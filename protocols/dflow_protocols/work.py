@@ -1,0 +1,149 @@
+"""Work: what a node asks of its slot, and what comes back.
+
+The protocols only name shards; an engine (a torch child in the daemon, a pretended one in the simulator) turns
+them into new ones. Every input of a work is a shard that lies whole (or, for `SliceWork`, in the chunks named) in
+the local store when the work starts, so a work never waits for the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .names import ShardRef, TaskKey
+
+State: TypeAlias = tuple[tuple[str, ShardRef], ...]
+"""A version's whole state, names sorted. `params:<model>`: float32 little-endian parameters, names sorted, tied ones
+once. `optimizer:<stage>`: AdamW's first moments, then its second, each laid out like the parameters."""
+
+Groups: TypeAlias = tuple[tuple[int, int], ...]
+"""Per group of a partition, in order: (trained tokens, trained samples); (0, 0) for a group that was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainWork:
+    """Run the stages of one partition one after the other, on one engine. Result: one Made a stage."""
+
+    step: int
+    stages: tuple[str, ...]
+    partition: int
+    state: State  # the `params:` entries that the stages read; optimizer state is not among them
+    inputs: tuple[tuple[str, ShardRef], ...] = ()  # "stage.output" -> shard, of stages of this partition done before
+
+
+@dataclass(frozen=True, slots=True)
+class LeafGroups:
+    """What one leaf trains on: a run of kept groups, as pieces of partitions, in (partition, group) order."""
+
+    leaf: int
+    pieces: tuple[tuple[int, int, int], ...]  # (partition, first group, end group)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWork:
+    """Sum the gradients of the aligned block of leaves [first, end) by the fixed tree.
+
+    Result: one Made with output `gradient`: float32 [parameters], not yet divided. An empty leaf adds nothing.
+    """
+
+    step: int
+    stage: str
+    first: int
+    end: int
+    leaves: tuple[LeafGroups, ...]  # those of [first, end) that have groups
+    inputs: tuple[tuple[int, str, ShardRef], ...]  # (partition, "stage.output", shard) of every partition named
+    state: State  # `params:` entries
+
+
+@dataclass(frozen=True, slots=True)
+class SliceWork:
+    """Finish the tree for the chunks [first, end) of the gradient, and divide.
+
+    `cover`: disjoint aligned blocks in leaf order that cover all leaves, each with its gradient shard, of which just
+    these chunks are local. Result: one Made with output `slice`: float32, the bytes of those chunks.
+    """
+
+    step: int
+    stage: str
+    first: int
+    end: int
+    leaves: int
+    cover: tuple[tuple[int, int, ShardRef], ...]
+    divisor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyWork:
+    """One optimizer update, whole and local: v and all slices in, v+1 out, nothing in between.
+
+    Result: outputs are the entries of the new state; metrics hold `grad_norm` and `learning_rate`.
+    """
+
+    step: int
+    stage: str
+    state: State
+    slices: tuple[ShardRef, ...]  # in chunk order; together the whole gradient
+    update: int  # how many updates this stage made before
+    updates: int  # how many it makes in the whole run
+    keep_optimizer: bool  # whether the stage is active again later
+
+
+@dataclass(frozen=True, slots=True)
+class InitWork:
+    """Version 0: a function of config and seed. Outputs: the `params:` entries of all trainable models."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveWork:
+    """Write a version as a Hugging Face checkpoint folder. No outputs; `detail` is the folder's path."""
+
+    step: int
+    version: str
+    state: State
+
+
+Work: TypeAlias = ChainWork | BlockWork | SliceWork | ApplyWork | InitWork | SaveWork
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one stage of a work made. `metrics` are functions of the outputs: sums, or maxima if named `*_max`."""
+
+    stage: str
+    outputs: tuple[tuple[str, ShardRef], ...]
+    metrics: tuple[tuple[str, float], ...] = ()
+    groups: Groups = ()
+    seconds: float = 0.0  # how long it took; beside the record, never in it
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished work: one Made a stage, in order."""
+
+    made: tuple[Made, ...]
+    samples: tuple[dict[str, Any], ...] = ()  # a few {prompt, completion, reward} for people to read
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A work that gave nothing.
+
+    kind: `engine` (the child died, hung or ran out of memory), `user` (user code or data raised), `lost` (an input
+    shard vanished), `full` (no room for an output).
+    """
+
+    kind: str
+    error: str
+    blame: str = ""  # the stage at fault, or the lost shard's id
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A work in a slot, as the node remembers it."""
+
+    call: int
+    task: TaskKey
+    work: Work
+    started: float
+    stages: tuple[str, ...] = field(default=())
