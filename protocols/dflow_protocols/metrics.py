@@ -1,0 +1,120 @@
+"""Metrics: sums that records carry, and the names that people know made from them.
+
+A record's metrics are additive: the sums of two shares of a step added up are the sums of both, so no node needs to
+see all samples. `merge` adds them, `finish` divides. A name ending in `_max` merges by maximum, one in `_min` by
+minimum; those of UPDATE_GAUGES are facts of an update that every trainer finds alike, and merge by maximum too.
+
+Stages that follow each other describe the same samples, so each kind of stage has sums of its own: none is counted
+twice when all records of a step are merged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+# generate: over all sampled completions
+SAMPLES = "samples"  # completions
+COMPLETION_TOKENS = "completion_tokens"  # tokens in them, the final eos included
+COMPLETION_LENGTH_MAX = "completion_length_max"  # tokens of the longest
+TRUNCATED = "truncated"  # completions that met max_tokens before they ended
+
+# reward: over all completions that got one
+REWARDED = "rewarded"  # completions
+REWARD_SUM = "reward_sum"
+REWARD_SQ_SUM = "reward_sq_sum"  # of squares
+REWARD_MAX = "reward_max"
+REWARD_MIN = "reward_min"
+
+# advantage: over all groups
+GROUPS = "groups"
+GROUPS_ZERO_STD = "groups_zero_std"  # groups whose rewards are all alike
+ADVANTAGE_MAX = "advantage_max"
+ADVANTAGE_MIN = "advantage_min"
+
+# train and sft, emitted by blocks of leaves: over what was trained on, and only that
+TRAINED_SAMPLES = "trained_samples"
+TRAINED_TOKENS = "trained_tokens"  # completion tokens with a loss
+LOSS_SUM = "loss_sum"  # summed as the gradient is, before the division at the root of the tree
+LOSS_COUNT = "loss_count"  # what the loss is divided by: trained tokens, or samples for a sequence mean
+ENTROPY_SUM = "entropy_sum"  # nats, of the full distribution at each trained token
+RATIO_SUM = "ratio_sum"  # new over old probability of each trained token (train only, as are those below)
+RATIO_COUNT = "ratio_count"  # trained tokens that have a ratio
+RATIO_MAX = "ratio_max"
+RATIO_MIN = "ratio_min"
+CLIPPED_LOW = "clipped_low"  # trained tokens whose gain was cut at 1 - clip low
+CLIPPED_HIGH = "clipped_high"  # trained tokens whose gain was cut at 1 + clip high
+KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has a `kl` weight
+
+# evaluate: over all evaluated prompts
+EVALUATED = "evaluated"
+CORRECT = "correct"  # sum of the scores: with exact match the number of right answers
+EVALUATED_TOKENS = "evaluated_tokens"  # tokens generated for it
+EVALUATED_TRUNCATED = "evaluated_truncated"
+
+# apply: facts of an update, not of samples
+GRAD_NORM = "grad_norm"  # global norm before clipping
+LEARNING_RATE = "learning_rate"
+
+UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE)
+
+Sums = tuple[tuple[str, float], ...]
+
+_QUOTIENTS = (
+    ("completion_length_mean", COMPLETION_TOKENS, SAMPLES),
+    ("truncated_frac", TRUNCATED, SAMPLES),
+    ("reward_mean", REWARD_SUM, REWARDED),
+    ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
+    ("loss", LOSS_SUM, LOSS_COUNT),
+    ("entropy", ENTROPY_SUM, TRAINED_TOKENS),
+    ("ratio_mean", RATIO_SUM, RATIO_COUNT),
+    ("clip_frac_low", CLIPPED_LOW, RATIO_COUNT),
+    ("clip_frac_high", CLIPPED_HIGH, RATIO_COUNT),
+    ("kl", KL_SUM, RATIO_COUNT),
+    ("accuracy", CORRECT, EVALUATED),
+    ("eval_truncated_frac", EVALUATED_TRUNCATED, EVALUATED),
+)
+_COUNTS = (SAMPLES, TRAINED_SAMPLES, TRAINED_TOKENS, EVALUATED)
+
+
+def merge(parts: Iterable[Iterable[tuple[str, float]]]) -> Sums:
+    """Sums of all parts together, names sorted. The order of the parts does not matter, to the last bit."""
+    gathered: dict[str, list[float]] = {}
+    for part in parts:
+        for name, value in part:
+            gathered.setdefault(name, []).append(value)
+    return tuple((name, _merged(name, gathered[name])) for name in sorted(gathered))
+
+
+def _merged(name: str, values: list[float]) -> float:
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    if name.endswith("_max") or name in UPDATE_GAUGES:
+        return float(max(values))
+    if name.endswith("_min"):
+        return float(min(values))
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # beyond float64, or both infinities
+        return math.nan
+
+
+def finish(sums: Mapping[str, float]) -> dict[str, float]:
+    """What people read, from merged sums: means, shares, extremes and counts, in a fixed order of names.
+
+    A figure whose sums are missing, or whose count is 0, is left out. `reward_std` is the population's deviation over
+    all completions of the step. `generated_tokens` are those of rollouts and evaluations.
+    """
+    figures: dict[str, float] = {}
+    for name, top, bottom in _QUOTIENTS:
+        if top in sums and sums.get(bottom, 0.0) > 0:
+            figures[name] = sums[top] / sums[bottom]
+        if name == "reward_mean" and name in figures and REWARD_SQ_SUM in sums:
+            spread = sums[REWARD_SQ_SUM] / sums[REWARDED] - figures[name] ** 2
+            figures["reward_std"] = math.sqrt(max(spread, 0.0))  # rounding may leave it just below 0
+    for name in sorted(sums):
+        if name.endswith(("_max", "_min")) or name in UPDATE_GAUGES or name in _COUNTS:
+            figures[name] = sums[name]
+    if COMPLETION_TOKENS in sums or EVALUATED_TOKENS in sums:
+        figures["generated_tokens"] = sums.get(COMPLETION_TOKENS, 0.0) + sums.get(EVALUATED_TOKENS, 0.0)
+    return figures
