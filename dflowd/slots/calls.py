@@ -1,0 +1,208 @@
+"""What a daemon asks of an engine child, and what the child answers: one msgpack frame a message over ipc://.
+
+The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at a time:
+
+    child   Ready                                          once, after its self-test
+    daemon  Call             child  Beat ...               every BEAT_S, from a thread of its own
+                             child  Grant   -> Granted | Refused
+                             child  Sealed                 outputs lie hashed in the segments
+                             child  Finished | Broke       the end of the call
+    daemon  GiveUp                                         the child ends the call soon, and still answers it
+    daemon  Quit                                           the child exits
+
+Light: imported by the daemon, so no numpy and no torch here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeAlias
+
+import msgpack
+
+from dflow_protocols.machine import Broke, Finished
+from dflow_protocols.names import ShardId, ShardRef, TaskKey
+from dflow_protocols.work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Failed,
+    InitWork,
+    LeafGroups,
+    Made,
+    SaveWork,
+    SliceWork,
+    Work,
+)
+
+BEAT_S = 0.5  # a child that beats not for ten of these is dead or starved beyond use
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A shard in the daemon's store, whole or in part, to be mapped read-only."""
+
+    id: ShardId
+    nbytes: int
+    path: str  # /proc/PID/fd/N of the daemon; the file is `nbytes` long even where chunks are missing
+    first: int  # chunks [first, end) are there
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Do `work`. Complete in itself, so that a restarted child needs nothing that was sent before."""
+
+    id: int
+    spec: bytes  # the pipeline's canonical form
+    base: str  # folder that relative paths of the spec start from
+    folder: str  # where checkpoints of the run go
+    work: Work
+    inputs: tuple[Input, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Room for one output: the first `nbytes` of the file at `path`, writable."""
+
+    id: int
+    nbytes: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Answer to Grant: one segment a size asked for, in order."""
+
+    call: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer to Grant: there is no room. The child answers the call with Broke of kind `full`."""
+
+    call: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nobody waits for this call any more."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child is up and has tested itself."""
+
+    pid: int
+    capabilities: tuple[str, ...]  # such as `torch`, `cpu`, `cuda`
+    numerics: str  # engines with the same text make the same bytes of the same work
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The process lives. A hung call is one whose `progress` stays the same."""
+
+    call: int  # 0 between calls
+    progress: int  # grows with each forward pass, sample or file done
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Room is needed for outputs of these lengths in bytes. At most one is open at a time."""
+
+    call: int
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedShard:
+    """An output lies finished in its segment."""
+
+    segment: int
+    id: ShardId
+    nbytes: int
+    hashes: tuple[bytes, ...]  # BLAKE3 of each chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Sent before the Finished that names these shards."""
+
+    call: int
+    shards: tuple[SealedShard, ...]
+
+
+ToChild: TypeAlias = Call | Granted | Refused | GiveUp | Quit
+FromChild: TypeAlias = Ready | Beat | Grant | Sealed | Finished | Broke
+
+# A class's place in this table is its number in the frame. Both ends come from one installation.
+_CLASSES: tuple[type, ...] = (
+    ShardRef,
+    TaskKey,
+    ChainWork,
+    LeafGroups,
+    BlockWork,
+    SliceWork,
+    ApplyWork,
+    InitWork,
+    SaveWork,
+    Made,
+    Done,
+    Failed,
+    Input,
+    Call,
+    Segment,
+    Granted,
+    Refused,
+    GiveUp,
+    Quit,
+    Ready,
+    Beat,
+    Grant,
+    SealedShard,
+    Sealed,
+    Finished,
+    Broke,
+)
+_NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
+_FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}
+
+
+def encode(message: ToChild | FromChild) -> bytes:
+    return bytes(msgpack.packb(message, default=_pack, use_bin_type=True))
+
+
+def decode(frame: bytes) -> Any:
+    """A message of ToChild or FromChild.
+
+    Raises ValueError for bytes that are none; what a child sends is never trusted to be well made.
+    """
+    try:
+        message = msgpack.unpackb(frame, ext_hook=_unpack, use_list=False, raw=False)
+    except (msgpack.UnpackException, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"not a message of an engine child: {error}") from error
+    if not is_dataclass(message):
+        raise ValueError("not a message of an engine child")
+    return message
+
+
+def _pack(value: Any) -> msgpack.ExtType:
+    cls = type(value)
+    if cls not in _NUMBERS:
+        raise TypeError(f"cannot send a {cls.__name__}")
+    body = [getattr(value, name) for name in _FIELDS[cls]]
+    return msgpack.ExtType(_NUMBERS[cls], msgpack.packb(body, default=_pack, use_bin_type=True))
+
+
+def _unpack(number: int, body: bytes) -> Any:
+    return _CLASSES[number](*msgpack.unpackb(body, ext_hook=_unpack, use_list=False, raw=False))
