@@ -1,0 +1,217 @@
+"""Strict decoding: what msgpack read becomes the dataclass asked for, or a WireError that names the field.
+
+A decoder is compiled once a class, from its type hints, into closures; bytes of a peer choose no type and no depth,
+since the depth of what is read is that of the declared types. Knows nothing of messages' meaning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+from ..names import is_what, is_who
+
+MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors and paths
+MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
+MAX_ITEMS: Final = 16_384  # of any list; the longest are a large mesh's members and a large step's records
+MAX_INT: Final = (1 << 63) - 1
+
+_LARGER: Final = {  # fields whose bound is their own, in bytes
+    ("Request", "params"): MAX_BYTES + (1 << 16),  # a spec and what goes with it
+    ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
+}
+_WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
+
+Decoder: TypeAlias = Callable[[Any], Any]
+
+
+class WireError(Exception):
+    """A peer's bytes are not a message. `where`: path of the field, empty for the whole."""
+
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(what, where)
+        self.what = what
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+    def within(self, outer: str) -> WireError:
+        """The same error, seen from the value that contains this one."""
+        glue = "." if self.where and not self.where.startswith("[") else ""
+        return WireError(self.what, f"{outer}{glue}{self.where}")
+
+
+def decoder(hint: Any, bound: int | None = None) -> Decoder:
+    """Compile the decoder of a type.
+
+    hint: int, float, str, bytes, bool, None, a NewType of str, a Literal of strings, `X | None`, tuple[X, ...],
+    tuple[X, Y], or a dataclass of such. bound: replaces the longest `str` or `bytes`. Raises TypeError for any other
+    hint. The decoder takes what msgpack gave (arrays as tuples) and raises WireError, nothing else.
+    """
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _dataclass_decoder(hint)
+    if isinstance(hint, typing.NewType):
+        return _name_decoder(hint)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _optional_decoder(args)
+    if origin is tuple:
+        return _list_decoder(args[0]) if args[1:] == (...,) else _tuple_decoder(args)
+    if origin is typing.Literal:
+        return _literal_decoder(args)
+    if hint is str:
+        return _sized_decoder(str, MAX_TEXT if bound is None else bound)
+    if hint is bytes:
+        return _sized_decoder(bytes, MAX_BYTES if bound is None else bound)
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    raise TypeError(f"no wire form for {hint!r}")
+
+
+def field_decoders(cls: type) -> tuple[tuple[str, Decoder], ...]:
+    """Name and decoder of each field of a dataclass, in the order in which they travel."""
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    return tuple((f.name, decoder(hints[f.name], _LARGER.get((cls.__name__, f.name)))) for f in fields)
+
+
+def decode_fields(cls: type, decoders: tuple[tuple[str, Decoder], ...], values: tuple[Any, ...]) -> Any:
+    """Make a `cls` of its fields' values. Raises WireError with the field's name."""
+    if len(values) != len(decoders):
+        raise WireError(f"{len(values)} fields instead of {len(decoders)}")
+    made = []
+    for (name, decode), value in zip(decoders, values, strict=True):
+        try:
+            made.append(decode(value))
+        except WireError as error:
+            raise error.within(name) from None
+    return cls(*made)
+
+
+def _dataclass_decoder(cls: type) -> Decoder:
+    decoders = field_decoders(cls)
+
+    def decode(value: Any) -> Any:
+        if type(value) is not tuple:
+            raise WireError(f"{_kind(value)} instead of a {cls.__name__}")
+        return decode_fields(cls, decoders, value)
+
+    return decode
+
+
+def _name_decoder(hint: typing.NewType) -> Decoder:
+    if hint.__supertype__ is not str:
+        raise TypeError(f"no wire form for {hint!r}")
+    label = hint.__name__
+    has_form = is_who if label in _WHO else is_what
+
+    def decode(value: Any) -> str:
+        if type(value) is not str or not has_form(value):
+            raise WireError(f"not a {label}")
+        return value
+
+    return decode
+
+
+def _optional_decoder(args: tuple[Any, ...]) -> Decoder:
+    inner = [arg for arg in args if arg is not type(None)]
+    if len(inner) != 1 or len(args) != 2:
+        raise TypeError(f"no wire form for a choice of {args!r}")
+    some = decoder(inner[0])
+    return lambda value: None if value is None else some(value)
+
+
+def _list_decoder(item: Any) -> Decoder:
+    decode_item = decoder(item)
+
+    def decode(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple:
+            raise WireError(f"{_kind(value)} instead of a list")
+        if len(value) > MAX_ITEMS:
+            raise WireError(f"{len(value)} items, more than {MAX_ITEMS}")
+        made: list[Any] = []
+        try:
+            for one in value:
+                made.append(decode_item(one))  # not a comprehension: that would not know which one was bad
+        except WireError as error:
+            raise error.within(f"[{len(made)}]") from None
+        return tuple(made)
+
+    return decode
+
+
+def _tuple_decoder(items: tuple[Any, ...]) -> Decoder:
+    decoders = tuple(decoder(item) for item in items)
+
+    def decode(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple:
+            raise WireError(f"{_kind(value)} instead of a list")
+        if len(value) != len(decoders):
+            raise WireError(f"{len(value)} items instead of {len(decoders)}")
+        made: list[Any] = []
+        try:
+            for decode_item, one in zip(decoders, value, strict=True):
+                made.append(decode_item(one))
+        except WireError as error:
+            raise error.within(f"[{len(made)}]") from None
+        return tuple(made)
+
+    return decode
+
+
+def _literal_decoder(choices: tuple[Any, ...]) -> Decoder:
+    allowed = {str(choice): choice for choice in choices}
+
+    def decode(value: Any) -> Any:
+        if type(value) is not str or value not in allowed:
+            raise WireError(f"not one of {', '.join(allowed)}")
+        return allowed[value]
+
+    return decode
+
+
+def _sized_decoder(kind: type[str] | type[bytes], bound: int) -> Decoder:
+    def decode(value: Any) -> Any:
+        if type(value) is not kind:
+            raise WireError(f"{_kind(value)} instead of {kind.__name__}")
+        if len(value) > bound:
+            raise WireError(f"{len(value)} long, more than {bound}")
+        return value
+
+    return decode
+
+
+def _decode_int(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_INT:
+        raise WireError(f"{_kind(value)} instead of an int from 0 to 2^63 - 1")
+    return value
+
+
+def _decode_float(value: Any) -> float:
+    # A whole number stays an int, as Python's typing has it: 2 and 2.0 have other bytes, so other content ids.
+    if type(value) is float and isfinite(value):
+        return value
+    if type(value) is int and -MAX_INT <= value <= MAX_INT:
+        return value
+    raise WireError(f"{_kind(value)} instead of a finite float")
+
+
+def _decode_bool(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise WireError(f"{_kind(value)} instead of a bool")
+
+
+_PLAIN: Final[dict[Any, Decoder]] = {int: _decode_int, float: _decode_float, bool: _decode_bool}
+
+
+def _kind(value: Any) -> str:
+    """A value as an error names it: never its content, which is a peer's and may be long."""
+    if type(value) in (int, float):
+        return repr(value)
+    return "nothing" if value is None else type(value).__name__

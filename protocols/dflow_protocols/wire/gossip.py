@@ -1,0 +1,111 @@
+"""Messages of membership: probes, what members claim of each other, and what a member is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NewType, TypeAlias
+
+from ..names import NodeId, content_id, node_id
+
+MetaId = NewType("MetaId", str)  # hash of a Meta
+MemberState: TypeAlias = Literal["alive", "suspect", "dead", "left"]
+
+# Things that messages carry -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a node is; the same for the whole life of its process, and pulled by hash on need."""
+
+    public_key: bytes  # CURVE, 32 raw bytes; its hash is the node's id
+    control: str  # tcp://HOST:PORT
+    bulk: str  # tcp://HOST:PORT
+    name: str
+    device: str  # what its slots run on: `cpu`, `cuda`, `emulated`
+    slots: int
+    roles: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...] = ()  # further capabilities, name and value: the numerics class, sizes, builds
+
+    @property
+    def node(self) -> NodeId:
+        return node_id(self.public_key)
+
+    @property
+    def id(self) -> MetaId:
+        fields = [self.public_key, self.control, self.bulk, self.name, self.device, self.slots, self.roles, self.facts]
+        return MetaId(content_id("meta", fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One claim about one member.
+
+    `incarnation` counts the lives of the node's process, `refutation` how often it denied within this life that it is
+    gone: what it kept in memory is lost with the first, and still there after the second.
+    """
+
+    node: NodeId
+    incarnation: int
+    refutation: int
+    state: MemberState
+    meta: MetaId
+    by: NodeId | None  # whose suspicion or verdict it is; none where the node speaks of itself
+
+
+# Messages -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? Answered by Ack(sequence); of no use to the sender after `deadline_s` seconds."""
+
+    sequence: int
+    deadline_s: float
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PingRequest:
+    """Ping `target` for me. Answered by Ack(sequence) once it answered, else by Nack(sequence) before the deadline."""
+
+    sequence: int
+    target: NodeId
+    deadline_s: float
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    sequence: int
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The target of a PingRequest did not answer; the relay did."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """All that the sender believes, and what it is itself (push-pull). `wants_answer`: send yours back."""
+
+    wants_answer: bool
+    meta: Meta
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGet:
+    metas: tuple[MetaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MetaPut:
+    """Those of the asked-for metas that the sender has."""
+
+    metas: tuple[Meta, ...]
+
+
+GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Sync, MetaGet, MetaPut)
