@@ -1,0 +1,64 @@
+"""How much one peer may send: token buckets by source, and a count of what was thrown away.
+
+Pure: time is an argument. Owns the arithmetic; the lanes decide what a frame costs and who is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+REPORT_INTERVAL_S = 10.0  # one line a source and kind; what came between is its count
+MAX_SOURCES = 4096  # strangers' addresses are among them, and strangers choose theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one source may send: sustained figures a second, and bursts of `burst_s` seconds' worth."""
+
+    frames: float
+    bytes: float
+    burst_s: float = 2.0
+
+
+NODE_RATE = Rate(frames=4_000, bytes=64 << 20)  # a step of a run is some hundred frames from a peer, 10 KB each
+CLIENT_RATE = Rate(frames=200, bytes=8 << 20)  # people, and scripts that poll
+
+
+class Buckets:
+    """One token bucket a source. A source that was never heard starts full."""
+
+    def __init__(self) -> None:
+        self._levels: dict[Hashable, tuple[float, float, float]] = {}  # source -> (at, frames left, bytes left)
+
+    def take(self, now: float, source: Hashable, nbytes: int, rate: Rate) -> bool:
+        """Whether a frame of this size may pass. One that may not costs nothing."""
+        full_frames, full_bytes = rate.frames * rate.burst_s, rate.bytes * rate.burst_s
+        at, frames, size = self._levels.get(source, (now, full_frames, full_bytes))
+        frames = min(full_frames, frames + (now - at) * rate.frames)
+        size = min(full_bytes, size + (now - at) * rate.bytes)
+        passes = frames >= 1 and size >= nbytes
+        if passes:
+            frames, size = frames - 1, size - nbytes
+        if source not in self._levels and len(self._levels) >= MAX_SOURCES:
+            self._levels.pop(next(iter(self._levels)))
+        self._levels[source] = (now, frames, size)
+        return passes
+
+
+class Tally:
+    """Counts repeats, so that what a peer can trigger is one line now and then."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Hashable, tuple[float, int]] = {}  # kind and source -> (next report at, unreported)
+
+    def add(self, now: float, what: Hashable) -> int:
+        """Count one more. Returns how many to report now, 0 for none yet."""
+        due, count = self._counts.get(what, (now, 0))
+        if now < due:
+            self._counts[what] = (due, count + 1)
+            return 0
+        if what not in self._counts and len(self._counts) >= MAX_SOURCES:
+            self._counts.pop(next(iter(self._counts)))
+        self._counts[what] = (now + REPORT_INTERVAL_S, 0)
+        return count + 1
