@@ -1,0 +1,290 @@
+"""The daemon's configuration: one model a section of the TOML file, a docstring under each key.
+
+A key is also the environment variable DFLOWD_<SECTION>_<KEY>, which wins over the file. What can be derived is no key.
+Owns what a value may look like; whether a file or a port is really there is asked by the rooms that open it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+ENVIRONMENT_PREFIX = "DFLOWD_"
+KEY_CHARACTERS = 40  # a CURVE key in Z85, an alphabet that holds `@` and `:` too
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_HOST_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5}|\*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Shown as `error: WHERE: what` and `hint: remedy`."""
+
+    def __init__(self, where: str, what: str, hint: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.where, self.what, self.hint = where, what, hint
+
+
+def _wrong(what: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError("dflowd", "{what}", {"what": what, "hint": hint})
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise _wrong(f"`{value}` is not a size", "write a number and a unit, such as 2 GiB or 500 MB")
+    return int(float(match[1]) * _UNITS[match[2] or "B"])
+
+
+def _address(value: Any) -> Any:
+    text = str(value)
+    match = _HOST_PORT.fullmatch(text.removeprefix("tcp://"))
+    if not text.startswith("tcp://") or match is None or (match[2] != "*" and int(match[2]) > 65535):
+        raise _wrong(f"`{text}` is not an address", "write tcp://HOST:PORT, such as tcp://10.0.0.7:7300")
+    if match[1] in ("0.0.0.0", "[::]"):
+        raise _wrong(
+            f"`{text}` names no host that others could dial", "name the address by which the other nodes reach this one"
+        )
+    return text
+
+
+def _words(value: Any) -> Any:
+    """A list given as one text, as environment variables are."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(_size)]
+Address = Annotated[str, BeforeValidator(_address)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(Section):
+    """Who this daemon is."""
+
+    name: str
+    """What people call this node in tables and logs: letters, digits, dot, dash; unique in the mesh by convention."""
+
+    state_dir: Path
+    """Folder of what must outlive the process: key, incarnation, peers, runs, checkpoints. One daemon at a time, and
+    only on the machine where it was made. Relative paths start from the configuration file's folder."""
+
+    @field_validator("name")
+    @classmethod
+    def _short(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise _wrong(f"`{value}` is not a node name", "use 1 to 63 letters, digits, dots and dashes")
+        return value
+
+
+class ListenSection(Section):
+    """Where the two lanes listen. Other nodes dial these addresses, so they name a host that others can reach."""
+
+    control: Address
+    """Control lane (membership, claims, records, clients): tcp://HOST:PORT. Port 0 takes a free one; the one that was
+    taken is written to address.json in the state directory."""
+
+    bulk: Address
+    """Bulk lane (shards, weights): tcp://HOST:PORT, another port than the control lane's."""
+
+
+class MeshSection(Section):
+    """Whom this daemon joins and how patient it is."""
+
+    allow_list: Path
+    """File with the public keys that may speak to this node, a line each: `KEY name [host:port] [role]`. Read again
+    when it changes. Who is not listed gets no byte."""
+
+    seeds: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    """Nodes to join through: `KEY@HOST:PORT`, or the name of a line of the allow-list that has an address. Any one
+    that answers is enough, and none needs to: they are asked for ever, so the order of starts does not matter."""
+
+    timing: Literal["lan", "wan", "local"] = "lan"
+    """How fast silence is held to be death: `lan` for one site, `wan` for links with delay, `local` for a mesh on one
+    machine."""
+
+    leave_timeout_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    """Seconds that a stopping daemon takes at most to hand over what only it holds. A second SIGTERM ends it at
+    once. Raise it where checkpoints or shards are large."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _dialable(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            key, separator, host = value[:KEY_CHARACTERS], value[KEY_CHARACTERS : KEY_CHARACTERS + 1], value[41:]
+            is_key = len(key) == KEY_CHARACTERS and separator == "@" and _HOST_PORT.fullmatch(host) is not None
+            if not is_key and not _NAME.fullmatch(value):
+                raise _wrong(
+                    f"`{value}` is not a seed",
+                    f"write KEY@HOST:PORT, KEY being {KEY_CHARACTERS} characters, or a name of the allow-list",
+                )
+        return values
+
+
+class TrustSection(Section):
+    """Keys and the network's trust."""
+
+    key_file: Path | None = None
+    """CURVE key pair of this node. Without it `key` in the state directory is used, and made at the first start."""
+
+    fabric: Literal["encrypted", "trusted"] = "encrypted"
+    """`encrypted` seals every chunk of the bulk lane by AES-GCM; `trusted` only authenticates it, which is faster, on
+    networks where nobody listens. The same on all nodes of a mesh."""
+
+
+class ShardsSection(Section):
+    """Shared memory for what stages hand to each other."""
+
+    memory_limit: Bytes = 2 * 2**30
+    """Most shared memory that shards may take, such as `8 GiB`. A trainer needs about 40 bytes a parameter."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _useful(cls, value: int) -> int:
+        if value < 16 * 2**20:
+            raise _wrong(f"{value} bytes hold no step", "give at least 16 MiB")
+        return value
+
+
+class EngineSection(Section):
+    """The children that hold models."""
+
+    slots: int | None = Field(default=None, ge=1, le=64)
+    """Engine children on this machine; without it one for each GPU, or one where there is none. Two children on one
+    device only wait for each other."""
+
+    silence_s: float = Field(default=15.0, ge=1.0, le=3600.0)
+    """Seconds without a heartbeat after which an engine is held to be dead, killed and started again. Heartbeats come
+    from a thread of their own, so a long computation is no silence."""
+
+    stall_s: float = Field(default=300.0, ge=1.0, le=86400.0)
+    """Seconds without progress (a forward pass, a sample, a file) after which a call is held to be hung. Raise it
+    where one reward takes longer."""
+
+
+class LogSection(Section):
+    """Where reports go."""
+
+    file: Path | None = None
+    """File that lines are appended to; without it they go to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is written."""
+
+
+class Config(Section):
+    """The whole file."""
+
+    node: NodeSection
+    listen: ListenSection
+    mesh: MeshSection
+    trust: TrustSection = TrustSection()
+    shards: ShardsSection = ShardsSection()
+    engine: EngineSection = EngineSection()
+    log: LogSection = LogSection()
+
+    @field_validator("listen")
+    @classmethod
+    def _two_lanes(cls, value: ListenSection, _: ValidationInfo) -> ListenSection:
+        if value.control == value.bulk and not value.control.endswith((":0", ":*")):
+            raise _wrong("listen.control and listen.bulk are one address", "give the bulk lane a port of its own")
+        return value
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Config:
+    """Read and check a configuration file, environment variables over it; relative paths become absolute.
+
+    Raises ConfigError, which names the file or the variable, the key and the remedy.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(str(path), "no such file", "give the path of a TOML file with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}", "check its owner and mode") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), f"is not TOML: {error}", "text values stand in double quotes") from None
+    from_environment = _overlay(tables, environment)
+    try:
+        config = Config.model_validate(tables)
+    except ValidationError as error:
+        raise _explain(path, error, from_environment) from None
+    return _rooted(config, path.resolve().parent)
+
+
+def _overlay(tables: dict[str, Any], environment: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Put DFLOWD_<SECTION>_<KEY> variables into `tables`; returns which keys came from there."""
+    taken = set()
+    for section_name in Config.model_fields:
+        for key in _keys(section_name):
+            text = environment.get(_variable(section_name, key))
+            if text is not None and isinstance(tables.setdefault(section_name, {}), dict):
+                tables[section_name][key] = text
+                taken.add((section_name, key))
+    return taken
+
+
+def _keys(section: str) -> list[str]:
+    model = Config.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, Section)
+    return list(model.model_fields)
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{section}_{key}".upper()
+
+
+def _explain(path: Path, error: ValidationError, from_environment: set[tuple[str, str]]) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    place = tuple(str(part) for part in first["loc"])
+    key = ".".join(place[:2])
+    where = f"{path}: {key}"
+    if place[:2] in from_environment:
+        where = f"{_variable(*place[:2])}: {key}"
+    match first["type"]:
+        case "dflowd":
+            return ConfigError(where, first["ctx"]["what"], first["ctx"]["hint"])
+        case "missing" if len(place) == 1:
+            return ConfigError(
+                where, "this section is missing", f"add [{key}]; docs/reference/config.md lists its keys"
+            )
+        case "missing":
+            return ConfigError(
+                where, "this key is missing", f"add it under [{place[0]}] or set {_variable(*place[:2])}"
+            )
+        case "extra_forbidden":
+            return ConfigError(where, "no such key", _nearest(place))
+    return ConfigError(where, first["msg"][:1].lower() + first["msg"][1:], f"given: {str(first['input'])[:80]!r}")
+
+
+def _nearest(place: tuple[str, ...]) -> str:
+    known = _keys(place[0]) if len(place) > 1 else list(Config.model_fields)
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+
+
+def _rooted(config: Config, folder: Path) -> Config:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else folder / path.expanduser()
+
+    return config.model_copy(
+        update={
+            "node": config.node.model_copy(update={"state_dir": absolute(config.node.state_dir)}),
+            "mesh": config.mesh.model_copy(update={"allow_list": absolute(config.mesh.allow_list)}),
+            "trust": config.trust.model_copy(update={"key_file": absolute(config.trust.key_file)}),
+            "log": config.log.model_copy(update={"file": absolute(config.log.file)}),
+        }
+    )

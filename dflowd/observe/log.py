@@ -1,0 +1,105 @@
+"""Reports as lines: `time level room.happened key=value ...`.
+
+Owns where lines go, which are worth it, and that a peer cannot fill the disk: what names a `peer` is limited per name
+and peer, and the next line that passes says how many did not. Knows nothing of what the reports mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from dflow_protocols.machine import Report
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+BURST_LINES = 20  # lines of one name about one peer that pass at once
+REFILL_S = 1.0  # then one more each second
+REMEMBERED_PEERS = 4096  # pairs of name and peer that are counted; the longest unseen is forgotten
+RECENT_REPORTS = 2000  # kept in memory for `events`; a few hundred bytes each
+_PLAIN = re.compile(r"[^\s\"=]+")
+
+
+class ReportLog:
+    """Writes reports to one stream and remembers the latest ones."""
+
+    def __init__(self, stream: TextIO, level: str) -> None:
+        self._stream = stream
+        self._threshold = LEVELS[level]
+        self._budgets: OrderedDict[tuple[str, str], _Budget] = OrderedDict()
+        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT_REPORTS)
+
+    def write(self, report: Report, now_s: float) -> None:
+        """`now_s`: seconds since 1970, when it happened."""
+        if LEVELS.get(report.level, 0) < self._threshold:
+            return
+        fields = dict(report.fields)
+        if "peer" in fields and not self._is_within_budget(report.name, str(fields["peer"]), now_s, fields):
+            return
+        shown = {key: _brief(value) for key, value in fields.items()}
+        self._recent.append({"time_s": now_s, "level": report.level, "name": report.name, "fields": shown})
+        try:
+            self._stream.write(format_line(report.level, report.name, shown, now_s))
+            self._stream.flush()
+        except (OSError, ValueError):  # a full disk or a closed terminal must not end the daemon
+            pass
+
+    def recent(self, run: str | None, limit: int) -> list[dict[str, Any]]:
+        """The latest reports, oldest first; only those of `run` where one is given."""
+        chosen = [entry for entry in self._recent if run is None or entry["fields"].get("run") == run]
+        return chosen[-limit:]
+
+    def _is_within_budget(self, name: str, peer: str, now_s: float, fields: dict[str, Any]) -> bool:
+        budget = self._budgets.pop((name, peer), None) or _Budget(now_s)
+        self._budgets[(name, peer)] = budget
+        if len(self._budgets) > REMEMBERED_PEERS:
+            self._budgets.popitem(last=False)
+        if not budget.take(now_s):
+            return False
+        if budget.withheld:
+            fields["repeated"] = budget.withheld
+            budget.withheld = 0
+        return True
+
+
+class _Budget:
+    """A bucket of lines that fills by one each REFILL_S."""
+
+    __slots__ = ("lines", "since", "withheld")
+
+    def __init__(self, now_s: float) -> None:
+        self.lines, self.since, self.withheld = float(BURST_LINES), now_s, 0
+
+    def take(self, now_s: float) -> bool:
+        self.lines = min(float(BURST_LINES), self.lines + max(0.0, now_s - self.since) / REFILL_S)
+        self.since = now_s
+        if self.lines < 1.0:
+            self.withheld += 1
+            return False
+        self.lines -= 1.0
+        return True
+
+
+def format_line(level: str, name: str, fields: Mapping[str, Any], now_s: float) -> str:
+    """One line, UTC with milliseconds, values quoted where they hold spaces."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s * 1000) % 1000:03d}Z"
+    return " ".join([stamp, level, name, *(f"{key}={_text(value)}" for key, value in fields.items())]) + "\n"
+
+
+def _brief(value: Any) -> Any:
+    """A value small enough to keep and to send: numbers and texts as they are, all else as text."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    if isinstance(value, str):
+        return value[:1000]
+    return str(value)[:1000]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

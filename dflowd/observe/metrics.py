@@ -1,0 +1,173 @@
+"""What each step gave and what it cost, as this node saw it: one row a version it adopted, kept on disk.
+
+A row's figures are functions of sealed sums and alike on every node; its times are this node's own. What the mesh did
+in a step is put together from the rows and costs of all members by whoever is asked (`merge_rows`):
+
+    step_s      seconds from adopting the version before to adopting this one, the longest of any node
+    compute_s   seconds that slots were busy with the step, summed over nodes
+    idle_frac   the share of step_s that the slots of all members together were not busy
+    mesh_s      step_s less the time the own slot was busy, the least of any node: what is not compute. Clocks are not
+                compared between nodes, so this is a bound from above, tight where one node is busy all the time
+    seconds     seconds by stage, summed over nodes; `STAGE.reduce` and `STAGE.apply` are parts of training
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dflow_protocols.metrics import finish
+from dflow_protocols.names import RunId
+
+from .timeline import StepCost
+
+ROWS_KEPT = 100_000  # of a run in memory; the file keeps all
+RUNS_KEPT = 32
+SAMPLES_KEPT = 400  # of a run in memory
+
+
+@dataclass(slots=True)
+class _RunBook:
+    rows: OrderedDict[int, dict[str, Any]]
+    samples: list[dict[str, Any]]
+    began_s: float | None = None  # when this node took up the run; the first row's step began then
+
+
+class MetricsBook:
+    """Rows of this node, by run. `folder`: where a run's files go."""
+
+    def __init__(self, folder: Callable[[str], Path]) -> None:
+        self._folder = folder
+        self._books: OrderedDict[RunId, _RunBook] = OrderedDict()
+
+    def begin(self, run: RunId, now_s: float) -> None:
+        """This node takes the run up; `now_s`: seconds since 1970."""
+        book = self._book(run)
+        if book.began_s is None:
+            book.began_s = now_s
+
+    def advance(
+        self, run: RunId, step: int, version: str, samples: int, sums: Mapping[str, float], now_s: float
+    ) -> None:
+        """This node holds the version after `step` steps. A second version of one step replaces the first one's row."""
+        book = self._book(run)
+        before = book.rows.get(step - 1)
+        since_s = before["time_s"] if before is not None else book.began_s
+        row = {
+            "step": step,
+            "version": version,
+            "samples_total": samples,
+            "time_s": now_s,
+            "own_step_s": now_s - since_s if since_s is not None and step > 0 else None,
+            "sums": dict(sums),
+        }
+        book.rows[step] = row
+        if len(book.rows) > ROWS_KEPT:
+            book.rows.popitem(last=False)
+        self._append(run, "metrics.jsonl", row)
+
+    def add_samples(self, run: RunId, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+        """A few completions for people to read."""
+        book = self._book(run)
+        for sample in samples:
+            entry = {"step": step, **sample}
+            book.samples.append(entry)
+            self._append(run, "samples.jsonl", entry)
+        del book.samples[:-SAMPLES_KEPT]
+
+    def rows(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
+        return [row for step, row in sorted(self._book(run).rows.items()) if step >= since_step]
+
+    def samples(self, run: RunId, limit: int) -> list[dict[str, Any]]:
+        return self._book(run).samples[-limit:] if limit > 0 else []
+
+    def _book(self, run: RunId) -> _RunBook:
+        book = self._books.get(run)
+        if book is None:
+            rows = {row["step"]: row for row in self._read(run, "metrics.jsonl")}
+            book = _RunBook(OrderedDict(sorted(rows.items())), self._read(run, "samples.jsonl")[-SAMPLES_KEPT:])
+            self._books[run] = book
+        self._books.move_to_end(run)
+        if len(self._books) > RUNS_KEPT:
+            self._books.popitem(last=False)
+        return book
+
+    def _append(self, run: RunId, name: str, row: Mapping[str, Any]) -> None:
+        # A full disk costs the file, never the step. Not fsynced: other nodes have the same rows.
+        with contextlib.suppress(OSError), (self._folder(run) / name).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _read(self, run: RunId, name: str) -> list[dict[str, Any]]:
+        try:
+            lines = (self._folder(run) / name).read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            return []
+        rows = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the last line of a daemon that was killed may be torn
+                rows.append(json.loads(line))
+        return rows
+
+
+def own_report(rows: list[dict[str, Any]], costs: Mapping[int, StepCost], slots: int) -> dict[str, Any]:
+    """What one node answers when asked for its share of `metrics`. A task of step s is a cost of row s + 1."""
+    return {
+        "rows": rows,
+        "slots": slots,
+        "costs": [[step + 1, cost.busy_s, cost.seconds] for step, cost in sorted(costs.items())],
+    }
+
+
+def merge_rows(reports: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a step from the reports of all members, the asked one's first, whose figures count if it has any."""
+    figures: dict[int, Mapping[str, Any]] = {}
+    walls: dict[int, list[tuple[float, float, int]]] = {}
+    seconds: dict[int, dict[str, float]] = {}
+    busy: dict[int, float] = {}
+    for report in reports:
+        costs = {int(step): (float(busy_s), by_stage) for step, busy_s, by_stage in report["costs"]}
+        for step, (busy_s, by_stage) in costs.items():
+            busy[step] = busy.get(step, 0.0) + busy_s
+            total = seconds.setdefault(step, {})
+            for stage, value in by_stage.items():
+                total[stage] = total.get(stage, 0.0) + value
+        for row in report["rows"]:
+            step = int(row["step"])
+            figures.setdefault(step, row)
+            if row["own_step_s"] is not None:
+                own_busy = costs[step][0] if step in costs else 0.0
+                walls.setdefault(step, []).append((float(row["own_step_s"]), own_busy, int(report["slots"])))
+    return [
+        _merged_row(figures[step], walls.get(step, []), busy.get(step, 0.0), seconds.get(step, {}))
+        for step in sorted(figures)
+    ]
+
+
+def _merged_row(
+    row: Mapping[str, Any], walls: list[tuple[float, float, int]], busy_s: float, seconds: dict[str, float]
+) -> dict[str, Any]:
+    sums = row["sums"]
+    merged: dict[str, Any] = {
+        "step": row["step"],
+        "version": row["version"],
+        "samples_total": row["samples_total"],
+        "time_s": row["time_s"],
+        **finish(sums),
+        "compute_s": busy_s,
+        "seconds": dict(sorted(seconds.items())),
+    }
+    if walls:
+        step_s = max(wall for wall, _, _ in walls)
+        capacity_s = step_s * sum(slots for _, _, slots in walls)
+        merged["step_s"] = step_s
+        merged["mesh_s"] = min(max(0.0, wall - own_busy) for wall, own_busy, _ in walls)
+        if capacity_s > 0:
+            merged["idle_frac"] = min(1.0, max(0.0, 1.0 - busy_s / capacity_s))
+        if step_s > 0 and "generated_tokens" in merged:
+            merged["tokens_per_s"] = merged["generated_tokens"] / step_s
+    return merged

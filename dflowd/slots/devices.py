@@ -1,0 +1,67 @@
+"""What this machine computes with: its GPUs or its cores, and what an engine child's environment says of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/gpus")  # one folder a GPU; there is none without a driver
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """`gpus`: their models, in the driver's order. `cores`: those that this process may use."""
+
+    gpus: tuple[str, ...]
+    cores: int
+
+    @property
+    def text(self) -> str:
+        if not self.gpus:
+            return f"cpu x{self.cores}"
+        kinds = sorted(set(self.gpus))
+        return ", ".join(f"{kind} x{self.gpus.count(kind)}" for kind in kinds)
+
+    @property
+    def slots(self) -> int:
+        """One engine a GPU; one in all without any, since engines only share the same cores."""
+        return max(1, len(self.gpus))
+
+
+def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
+    gpus = []
+    if driver.is_dir():
+        for folder in sorted(driver.iterdir()):
+            gpus.append(_model(folder / "information"))
+    return Devices(tuple(gpus), len(os.sched_getaffinity(0)))
+
+
+def engine_environment(devices: Devices, slot: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the engine child of one slot.
+
+    One thread that sleeps when idle, and one instruction set in the matrix library: spinning threads make contended
+    steps many times slower, and equal bits need equal kernels. All must be set before torch is imported.
+    """
+    fixed = {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "OMP_DYNAMIC": "false",
+        "MKL_CBWR": "AVX2",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",  # a model comes from a path or a push, never from the network behind a user's back
+    }
+    if devices.gpus:
+        fixed["CUDA_VISIBLE_DEVICES"] = str(slot % len(devices.gpus))
+        fixed["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS may choose other kernels run by run
+    return {**environment, **fixed}
+
+
+def _model(file: Path) -> str:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return "gpu"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "gpu")

@@ -1,0 +1,367 @@
+"""The slots of this machine: who runs which call, what it may read and write, and what happens when it dies.
+
+A slot is one engine child. It does one call at a time; further calls wait in the order in which they came. A child
+that exits, falls silent or makes no progress is killed; its call ends as Broke(kind `engine`), its grants go back to
+the store, and the next call starts a fresh one. Outputs enter the store only with the Finished that names them, so a
+child that dies half-way leaves nothing. Knows nothing of why a work is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import zmq
+
+from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.names import RunId, ShardId, TaskKey
+from dflow_protocols.work import Failed, Work
+
+from ..shards.store import Full, Segment, Store
+from . import calls
+from .devices import Devices, engine_environment
+from .inputs import inputs_of
+from .process import ChildCommand, EngineChild
+
+CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a child lives
+START_LIMIT_S = 180.0  # importing a framework from a cold disk on a busy machine; then the start counts as failed
+GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before it is killed
+QUIT_LIMIT_S = 2.0
+ENGINE_MODULE = "dflowd.engines.child"
+
+
+@dataclass(frozen=True, slots=True)
+class RunBrief:
+    """What a child must know of a run. `engine`: which kind of engine the run asks for."""
+
+    spec: bytes
+    base: str
+    folder: str
+    engine: str
+
+
+class TaskWatcher(Protocol):
+    """Told when a call begins to run, which may be later than it was asked for."""
+
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None: ...
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call from its Start to its end."""
+
+    id: int
+    run: RunId
+    task: TaskKey
+    work: Work
+    brief: RunBrief
+    pinned: tuple[ShardId, ...] = ()
+    segments: dict[int, Segment] = field(default_factory=dict)  # granted, not yet in the store
+    sealed: list[calls.SealedShard] = field(default_factory=list)
+    given_up_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One slot and its child. `heard_s`, `moved_s`: when it last said anything, when its progress last grew."""
+
+    index: int
+    child: EngineChild | None = None
+    engine: str = ""
+    ready: calls.Ready | None = None
+    call: _Call | None = None
+    heard_s: float = 0.0
+    moved_s: float = 0.0
+    progress: int = -1
+    dismissed_s: float | None = None  # when it was asked to exit
+    verdict: str = ""  # why it was killed
+
+
+class Supervisor:
+    """Runs the slots. `clock` and `wall_clock` are the driver's: seconds since any start, and since 1970."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: zmq.Context[zmq.Socket[bytes]],
+        store: Store,
+        devices: Devices,
+        slots: int,
+        silence_s: float,
+        stall_s: float,
+        folder: Path,
+        environment: dict[str, str],
+        brief: Callable[[RunId], RunBrief | None],
+        post: Callable[[Event], None],
+        report: Callable[[Report], None],
+        watcher: TaskWatcher,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._loop, self._context, self._store, self._devices = loop, context, store, devices
+        self._silence_s, self._stall_s, self._folder, self._environment = silence_s, stall_s, folder, environment
+        self._brief, self._post, self._report, self._watcher = brief, post, report, watcher
+        self._clock, self._wall_clock = clock, wall_clock
+        self._slots = [_Slot(index) for index in range(slots)]
+        self._queue: deque[_Call] = deque()
+        self._births = 0
+        self._check_handle: asyncio.TimerHandle | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in [*folder.glob("*.sock"), *folder.glob("*.err")]:  # of a daemon that was killed
+            leftover.unlink(missing_ok=True)
+
+    # What the driver asks -------------------------------------------------------------------------------------------
+
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work) -> None:
+        """Do a work when a slot is free. Answered by Finished or Broke."""
+        brief = self._brief(run)
+        if brief is None:
+            self._post(Broke(call, Failed("lost", "the run is unknown here", blame=task.stage)))
+            return
+        self._queue.append(_Call(call, run, task, work, brief))
+        self._fill()
+
+    def stop(self, call: int) -> None:
+        """Give a call up; nothing of it is answered any more."""
+        for waiting in self._queue:
+            if waiting.id == call:
+                self._queue.remove(waiting)
+                return
+        for slot in self._slots:
+            if slot.call is not None and slot.call.id == call and slot.call.given_up_s is None:
+                slot.call.given_up_s = self._clock()
+                if slot.child is not None:
+                    slot.child.send(calls.GiveUp(call))
+
+    def close(self) -> None:
+        """Kill every child and give back what they were granted."""
+        if self._check_handle is not None:
+            self._check_handle.cancel()
+        self._queue.clear()
+        for slot in self._slots:
+            if slot.child is not None:
+                slot.child.close()
+            if slot.call is not None:
+                self._free(slot.call)
+            slot.child, slot.call = None, None
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One map a slot: what it runs, in which process, with which numerics."""
+        return [
+            {
+                "slot": slot.index,
+                "engine": slot.engine,
+                "pid": slot.child.pid if slot.child is not None else 0,
+                "numerics": slot.ready.numerics if slot.ready is not None else "",
+                "task": str(slot.call.task) if slot.call is not None else "",
+            }
+            for slot in self._slots
+        ]
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._queue)
+
+    # Calls and slots ------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Give waiting calls to idle slots, preferring a child that already is of the right kind."""
+        while self._queue:
+            engine = self._queue[0].brief.engine
+            idle = [slot for slot in self._slots if slot.call is None and slot.dismissed_s is None]
+            if not idle:
+                return
+            slot = min(idle, key=lambda slot: (slot.engine != engine, slot.child is not None, slot.index))
+            if slot.child is not None and slot.engine != engine:
+                slot.dismissed_s = self._clock()  # _on_exit comes back here
+                slot.child.quit()
+                return
+            self._begin(slot, self._queue.popleft())
+
+    def _begin(self, slot: _Slot, call: _Call) -> None:
+        inputs = self._pin_inputs(call)
+        if inputs is None:
+            return
+        if slot.child is None and not self._spawn(slot, call):
+            return
+        assert slot.child is not None
+        now = self._clock()
+        slot.call, slot.moved_s = call, now
+        brief = call.brief
+        slot.child.send(calls.Call(call.id, brief.spec, brief.base, brief.folder, call.work, inputs))
+        self._watcher.start(call.id, call.run, call.task, call.work, self._wall_clock())
+        self._watch()
+
+    def _pin_inputs(self, call: _Call) -> tuple[calls.Input, ...] | None:
+        """The paths of what the call reads, pinned while it runs; None if one is gone, which is then posted."""
+        ranges = inputs_of(call.work)
+        for ref, first, end in ranges:
+            if not self._store.has_range(ref.id, first, end):
+                text = f"chunks {first} to {end} are not here"
+                self._post(Broke(call.id, Failed("lost", text, blame=ref.id)))
+                return None
+        call.pinned = tuple(ref.id for ref, _, _ in ranges)
+        for shard in call.pinned:
+            self._store.pin(shard)
+        return tuple(
+            calls.Input(ref.id, ref.nbytes, self._store.path(ref.id), first, end) for ref, first, end in ranges
+        )
+
+    def _spawn(self, slot: _Slot, call: _Call) -> bool:
+        self._births += 1
+        slot.engine, slot.ready, slot.verdict, slot.progress = call.brief.engine, None, "", -1
+        slot.heard_s = self._clock()
+        command = ChildCommand(
+            ("-m", ENGINE_MODULE, "--engine", slot.engine),
+            engine_environment(self._devices, slot.index, self._environment),
+            self._folder,
+            f"slot{slot.index}-{self._births}",
+        )
+        try:
+            slot.child = EngineChild(
+                self._loop,
+                self._context,
+                command,
+                lambda message: self._on_message(slot, message),
+                lambda words: self._on_exit(slot, words),
+            )
+        except (OSError, zmq.ZMQError) as error:
+            self._free(call)
+            self._post(Broke(call.id, Failed("engine", f"cannot start an engine: {error}", blame=call.task.stage)))
+            return False
+        self._report(Report("engine.started", {"slot": slot.index, "engine": slot.engine, "pid": slot.child.pid}))
+        return True
+
+    def _end(self, slot: _Slot) -> _Call | None:
+        """The slot's call is over: unpin, and give back what was granted and not kept. None if it was given up."""
+        call, slot.call = slot.call, None
+        if call is None:
+            return None
+        self._free(call)
+        return call if call.given_up_s is None else None
+
+    def _free(self, call: _Call) -> None:
+        for shard in call.pinned:
+            self._store.unpin(shard)
+        call.pinned = ()
+        for segment in call.segments.values():
+            self._store.release(segment)
+        call.segments.clear()
+
+    # What children say ----------------------------------------------------------------------------------------------
+
+    def _on_message(self, slot: _Slot, message: calls.FromChild) -> None:
+        now = self._clock()
+        slot.heard_s = now
+        match message:
+            case calls.Ready():
+                slot.ready, slot.moved_s = message, now
+                self._report(Report("engine.ready", {"slot": slot.index, "numerics": message.numerics}, "debug"))
+            case calls.Beat():
+                if message.progress != slot.progress:
+                    slot.progress, slot.moved_s = message.progress, now
+            case calls.Grant():
+                slot.moved_s = now
+                self._grant(slot, message)
+            case calls.Sealed() if slot.call is not None and slot.call.id == message.call:
+                slot.call.sealed.extend(message.shards)
+            case Finished() if slot.call is not None and slot.call.id == message.call:
+                self._finish(slot, message)
+            case Broke() if slot.call is not None and slot.call.id == message.call:
+                call = self._end(slot)
+                if call is not None:
+                    self._post(message)
+                if message.failed.kind == "engine" and slot.child is not None:
+                    slot.verdict = "its call failed"  # what an engine's failure left behind is not worth trusting
+                    slot.child.kill()
+                    slot.dismissed_s = now
+                self._fill()
+            case _:
+                pass  # about a call that is over
+
+    def _grant(self, slot: _Slot, message: calls.Grant) -> None:
+        call, child = slot.call, slot.child
+        assert child is not None
+        if call is None or call.id != message.call:
+            child.send(calls.Refused(message.call, "the call is over"))
+            return
+        granted: list[Segment] = []
+        try:
+            for nbytes in message.sizes:
+                granted.append(self._store.grant(call.run, nbytes))
+        except Full as error:
+            for segment in granted:
+                self._store.release(segment)
+            child.send(calls.Refused(message.call, str(error)))
+            return
+        call.segments.update({segment.id: segment for segment in granted})
+        answer = tuple(calls.Segment(segment.id, segment.nbytes, segment.path) for segment in granted)
+        child.send(calls.Granted(message.call, answer))
+
+    def _finish(self, slot: _Slot, message: Finished) -> None:
+        call = slot.call
+        assert call is not None
+        wrong = ""
+        if call.given_up_s is None:
+            for shard in call.sealed:
+                segment = call.segments.pop(shard.segment, None)
+                if segment is None:
+                    wrong = f"it sealed segment {shard.segment}, which it was not granted"
+                    break
+                self._store.seal(segment, shard.id, shard.hashes, shard.nbytes)
+        if self._end(slot) is not None:
+            failure = Broke(call.id, Failed("engine", wrong, blame=call.task.stage))
+            self._post(failure if wrong else message)
+        self._fill()
+
+    def _on_exit(self, slot: _Slot, words: str) -> None:
+        reason = slot.verdict or words
+        dismissed = slot.dismissed_s is not None
+        slot.child, slot.dismissed_s = None, None
+        call = self._end(slot)
+        if not dismissed:
+            task = str(call.task) if call is not None else ""
+            self._report(Report("engine.died", {"slot": slot.index, "reason": reason, "task": task}, "warning"))
+        if call is not None:
+            self._post(Broke(call.id, Failed("engine", f"the engine died: {reason}", blame=call.task.stage)))
+        self._fill()
+
+    # The watch ------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._check_handle is None:
+            self._check_handle = self._loop.call_later(CHECK_INTERVAL_S, self._check)
+
+    def _check(self) -> None:
+        self._check_handle = None
+        now = self._clock()
+        for slot in self._slots:
+            if slot.child is None:
+                continue
+            verdict = self._verdict(slot, now)
+            if verdict and not slot.verdict:
+                slot.verdict = verdict
+                slot.child.kill()
+        if any(slot.child is not None for slot in self._slots):
+            self._watch()
+
+    def _verdict(self, slot: _Slot, now: float) -> str:
+        """Why a child must be killed, or nothing."""
+        silent_s = now - slot.heard_s
+        if slot.ready is None:
+            return f"not ready after {silent_s:.0f} s" if silent_s > START_LIMIT_S else ""
+        if slot.dismissed_s is not None:
+            return "it did not exit when asked" if now - slot.dismissed_s > QUIT_LIMIT_S else ""
+        if silent_s > self._silence_s:
+            return f"silent for {silent_s:.0f} s"
+        if slot.call is None:
+            return ""
+        if slot.call.given_up_s is not None and now - slot.call.given_up_s > GIVE_UP_LIMIT_S:
+            return "it did not give its call up"
+        if now - slot.moved_s > self._stall_s:
+            return f"no progress for {now - slot.moved_s:.0f} s"
+        return ""

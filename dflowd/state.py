@@ -1,0 +1,153 @@
+"""The state directory: what a daemon must still know after a power cut.
+
+Owns files and their durability; knows nothing of what a value means. Every write is a new file, fsynced and renamed
+over the old one, so that a reader finds the old bytes or the new ones.
+
+    key                 CURVE key pair, where the configuration names no other file
+    machine             the machine's id: a copied directory would be two daemons of one identity
+    lock                held by the one daemon that lives here
+    address.json        where that daemon listens, for tools on this machine
+    kept/KEY            what the protocols asked to persist
+    runs/RUN/           metrics.jsonl, samples.jsonl and checkpoints of a run
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+_KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+
+
+class StateError(Exception):
+    """The state directory cannot be used. `what` and `hint` are for people."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+class StateDirectory:
+    """One daemon's folder, locked while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder if need be and lock it. Raises StateError."""
+        self.path = path
+        try:
+            (path / "kept").mkdir(parents=True, exist_ok=True)
+            (path / "runs").mkdir(exist_ok=True)
+            path.chmod(0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(
+                f"`{path}` cannot be written: {error.strerror}", "name a folder that this user may write, or chown it"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise StateError(
+                f"another daemon is running in `{path}`", "give each daemon a state directory of its own"
+            ) from None
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def bind_to_machine(self) -> None:
+        """Tie the folder to this machine at its first use. Raises StateError in a copy on another one."""
+        here = _machine_id()
+        if here is None:  # containers often have none; nothing to compare with
+            return
+        file = self.path / "machine"
+        if not file.exists():
+            _replace(file, here.encode())
+        elif file.read_text().strip() != here:
+            raise StateError(
+                f"`{self.path}` was made on another machine, and two daemons of one identity deafen each other",
+                "remove the copied folder; a new one with a key of its own is made at the next start",
+            )
+
+    def next_incarnation(self) -> int:
+        """A number higher than any this identity used before; on disk when this returns."""
+        kept = self.read("incarnation")
+        value = int(msgpack.unpackb(kept)) + 1 if kept else 1
+        self.write("incarnation", msgpack.packb(value))
+        return value
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self._file(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, folder: str) -> dict[str, bytes]:
+        """Everything kept under keys `folder/...`, by the rest of the key, sorted."""
+        names = sorted(self._file(folder).glob("*")) if self._file(folder).is_dir() else []
+        return {file.name: file.read_bytes() for file in names if not file.name.endswith(".new")}
+
+    def write(self, key: str, value: bytes) -> None:
+        """Keep `value` under `key`; it outlives a power cut when this returns. An empty value forgets the key."""
+        file = self._file(key)
+        if value:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _replace(file, value)
+        else:
+            file.unlink(missing_ok=True)
+            _sync_folder(file.parent)
+
+    def run_folder(self, run: str) -> Path:
+        folder = self.path / "runs" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write_address(self, fields: Mapping[str, Any]) -> None:
+        _replace(self.path / "address.json", json.dumps(fields, indent=1).encode() + b"\n")
+
+    def remove_address(self) -> None:
+        (self.path / "address.json").unlink(missing_ok=True)
+
+    def _file(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no key of the state directory")
+        return self.path / "kept" / key
+
+
+def _machine_id() -> str | None:
+    for file in MACHINE_ID_FILES:
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            continue
+        if text and text != "uninitialized":
+            return text
+    return None
+
+
+def _replace(file: Path, value: bytes) -> None:
+    new = file.with_name(file.name + ".new")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        written = 0
+        while written < len(value):
+            written += os.write(handle, value[written:])
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.replace(new, file)
+    _sync_folder(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
