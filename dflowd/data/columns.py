@@ -1,0 +1,38 @@
+"""Columns of token shards as numpy arrays, and back, without a copy."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from dflowd.shards.layout import Column
+
+_DTYPES = {"i32": np.int32, "i64": np.int64, "f32": np.float32, "u8": np.uint8}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+Array = npt.NDArray[Any]
+
+
+def pack(values: Array, lengths: Array | None = None) -> Column:
+    """`values`: [n] of int32, int64, float32 or uint8. `lengths`: [rows], where the column is ragged."""
+    rows = None if lengths is None else np.ascontiguousarray(lengths, np.int32)
+    return Column(_NAMES[values.dtype], cast(Any, np.ascontiguousarray(values)), cast(Any, rows))
+
+
+def values(column: Column) -> Array:
+    """All values of a column, [n]."""
+    return np.frombuffer(cast(Any, column.data), _DTYPES[column.dtype])
+
+
+def lengths(column: Column) -> Array:
+    """Values per row of a ragged column, [rows] int32."""
+    if column.lengths is None:
+        raise ValueError("the column has no rows")
+    return np.frombuffer(cast(Any, column.lengths), np.int32)
+
+
+def rows(column: Column) -> list[Array]:
+    """A ragged column's rows."""
+    return np.split(values(column), np.cumsum(lengths(column))[:-1]) if len(lengths(column)) else []

@@ -1,0 +1,105 @@
+"""An engine's process: `python -m dflowd.engines.child --socket ipc://PATH --engine torch|emulated --parent PID`.
+
+Dies with the daemon that started it, gives way to it (nice 5), works on one call at a time and answers every one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dflow_protocols.machine import Broke, Finished
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.work import Done, Failed
+from dflowd.slots.calls import Call, Quit, Ready
+
+from .contract import Engine, Job, one_line, perform
+from .link import Link
+from .mapping import MappedShards
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",  # spinning threads beside other engines cost steps 3 to 40 times their time
+    "OMP_DYNAMIC": "false",
+    "MKL_CBWR": "AVX2",  # the same code path, hence the same bits, on every x86 host
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Read by libraries when they are loaded, so it is set before any engine is imported."""
+
+NICENESS = 5  # the daemon's control loop stays quick beside busy engines
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="dflowd.engines.child")
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--engine", choices=("torch", "emulated"), required=True)
+    parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
+    options = parser.parse_args(arguments)
+    if options.parent:
+        _die_with(options.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
+    os.nice(NICENESS)
+    os.environ.update(ENVIRONMENT)
+    engine = _load(options.engine)
+    link = Link(options.socket)
+    link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))
+    while isinstance(message := link.next(), Call):
+        match _answer(engine, link, message):
+            case Done() as done:
+                link.send(Finished(message.id, done))
+            case Failed() as failed:
+                link.send(Broke(message.id, failed))
+    assert isinstance(message, Quit)
+    link.close()
+    return 0
+
+
+def _answer(engine: Engine, link: Link, call: Call) -> Done | Failed:
+    try:
+        pipeline = _pipeline(call.spec)
+    except Exception as error:
+        return Failed("user", one_line(error))
+    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress)
+    return perform(engine, job, call.work)
+
+
+_parsed: dict[bytes, Pipeline] = {}
+
+
+def _pipeline(spec: bytes) -> Pipeline:
+    """The spec parsed, once for all calls of a run: derived facts are cached on the object."""
+    if spec not in _parsed:
+        if len(_parsed) > 8:
+            _parsed.clear()
+        _parsed[spec] = Pipeline.from_canonical(spec)
+    return _parsed[spec]
+
+
+def _load(name: str) -> Engine:
+    if name == "emulated":
+        from .emulated_engine import EmulatedEngine
+
+        return EmulatedEngine()
+    from .torch_engine import TorchEngine
+
+    return TorchEngine()
+
+
+def _die_with(parent: int) -> None:
+    """SIGKILL when the thread of the daemon that started this process ends. Exits if that was before now."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The contract of every engine: a Work in, a Done out; from shards to shards.
+
+An engine knows no peer and no socket. It may keep what it loaded (a model by its shard's id, a data set by its spec),
+and must be right without it.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Failed,
+    InitWork,
+    SaveWork,
+    SliceWork,
+    Work,
+)
+
+
+class UserError(Exception):
+    """The run's own code, data or model cannot be worked with; another node would fail alike."""
+
+    def __init__(self, error: str, stage: str = "") -> None:
+        super().__init__(error)
+        self.stage = stage
+
+
+class Lost(Exception):
+    """An input is not where the daemon said."""
+
+    def __init__(self, shard: ShardId) -> None:
+        super().__init__(f"shard {shard[:12]} is gone")
+        self.shard = shard
+
+
+class Full(Exception):
+    """The store has no room for an output."""
+
+
+class GivenUp(Exception):
+    """Nobody waits for this call any more."""
+
+
+class Shards(Protocol):
+    """The shards of one call: inputs mapped from the daemon's store, outputs written into it."""
+
+    def read(self, ref: ShardRef) -> memoryview:
+        """A whole input, read-only bytes, without a copy. Raises Lost."""
+
+    def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
+        """Chunks [first, end) of an input that may lack others. Raises Lost."""
+
+    def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
+        """Room for outputs of these lengths in bytes, holding anything. Raises Full."""
+
+    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
+        """The rooms are written, and become shards."""
+
+
+def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
+    """Store small outputs. Raises Full."""
+    rooms = shards.allocate([len(blob) for blob in blobs])
+    for room, blob in zip(rooms, blobs, strict=True):
+        room[:] = blob
+    return shards.seal(rooms)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What surrounds one work."""
+
+    pipeline: Pipeline
+    base: Path  # folder that relative paths of the spec start from
+    folder: Path  # where checkpoints of the run go
+    shards: Shards
+    progress: Callable[[], None]  # to be called after each forward pass, sample or file; raises GivenUp
+
+
+class Engine(Protocol):
+    """Whatever computes. Each method's result is described with its work; `seconds` is always set."""
+
+    capabilities: tuple[str, ...]
+    numerics: str  # engines with the same text make the same bytes of the same work
+
+    def init(self, job: Job, work: InitWork) -> Done: ...
+    def chain(self, job: Job, work: ChainWork) -> Done: ...
+    def block(self, job: Job, work: BlockWork) -> Done: ...
+    def slice_(self, job: Job, work: SliceWork) -> Done: ...
+    def apply(self, job: Job, work: ApplyWork) -> Done: ...
+    def save(self, job: Job, work: SaveWork) -> Done: ...
+
+
+def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
+    """Do a work; what goes wrong comes back as Failed of the kind that says who must act."""
+    try:
+        return _perform(engine, job, work)
+    except UserError as error:
+        return Failed("user", str(error), error.stage)
+    except Lost as error:
+        return Failed("lost", str(error), error.shard)
+    except Full as error:
+        return Failed("full", str(error))
+    except GivenUp:
+        return Failed("engine", "the call was given up")
+    except Exception as error:
+        return Failed("engine", one_line(error))
+
+
+def _perform(engine: Engine, job: Job, work: Work) -> Done:
+    match work:
+        case InitWork():
+            return engine.init(job, work)
+        case ChainWork():
+            return engine.chain(job, work)
+        case BlockWork():
+            return engine.block(job, work)
+        case SliceWork():
+            return engine.slice_(job, work)
+        case ApplyWork():
+            return engine.apply(job, work)
+        case SaveWork():
+            return engine.save(job, work)
+
+
+def one_line(error: BaseException) -> str:
+    """`TYPE: text (FILE:LINE)` of where it was raised, or of `frame`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"[:500]

@@ -1,0 +1,137 @@
+"""An engine without a model: sleeps for as long as a real one computes, makes payloads of the real shape, and really
+sums and applies small float32 gradients.
+
+Payloads follow from (spec, step, stage, partition), or from fresh entropy with `noise` in the profile. Each one names
+the shard it was made from, and a leaf that is handed the text of one execution with the reward of another says so
+instead of training on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dflow_protocols.names import ShardRef
+from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Groups,
+    InitWork,
+    LeafGroups,
+    Made,
+    SaveWork,
+    SliceWork,
+)
+from dflowd.training import checkpoint
+from dflowd.training.accumulate import BlockStack, Vector
+from dflowd.training.update import apply_slices, reduce_slice
+
+from . import counter_random
+from .contract import Job, put
+from .emulated_payload import Payload, pretend, profile_of, refuse_mixtures
+
+
+class EmulatedEngine:
+    capabilities: tuple[str, ...] = ("emulated",)
+    numerics = f"emulated numpy-{np.__version__.split('.')[0]}"
+
+    def init(self, job: Job, work: InitWork) -> Done:
+        profile, start = profile_of(job.pipeline), time.perf_counter()
+        names = sorted(job.pipeline.models)
+        rooms = job.shards.allocate([4 * int(profile["parameters"])] * len(names))
+        for name, room in zip(names, rooms, strict=True):
+            key = self._key(job, 0, "init", name)
+            np.frombuffer(room, np.float32)[:] = counter_random.stream(key, int(profile["parameters"]))
+        refs = job.shards.seal(rooms)
+        outputs = tuple((f"params:{name}", ref) for name, ref in zip(names, refs, strict=True))
+        return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
+
+    def chain(self, job: Job, work: ChainWork) -> Done:
+        """Each operator's columns are those of the torch engine, with one more, `source`: see the module."""
+        stages = {stage.id: stage for stage in job.pipeline.stages}
+        (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
+        blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
+        made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
+        for stage_id in work.stages:
+            start = time.perf_counter()
+            key = self._key(job, work.step, stage_id, work.partition)
+            name, blob, groups, metrics = Payload(job, work, stages[stage_id], chain, blobs, key).make()
+            blobs[f"{stage_id}.{name}"] = blob
+            made.append((stage_id, name, groups, metrics, time.perf_counter() - start))
+        refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made])
+        results = tuple(
+            Made(stage_id, ((name, ref),), metrics, groups, seconds)
+            for (stage_id, name, groups, metrics, seconds), ref in zip(made, refs, strict=True)
+        )
+        return Done(results, _samples(work) if work.partition == 0 else ())
+
+    def block(self, job: Job, work: BlockWork) -> Done:
+        profile, start = profile_of(job.pipeline), time.perf_counter()
+        inputs = {(partition, name): ref for partition, name, ref in work.inputs}
+        refuse_mixtures(job, inputs)
+        leaves = {leaf.leaf: leaf for leaf in work.leaves}
+        stack = BlockStack(work.first, work.end)
+        for index in range(work.first, work.end):
+            leaf = leaves.get(index)
+            stack.push(None if leaf is None else self._gradient(job, work, leaf, inputs, profile))
+        (room,) = job.shards.allocate([4 * int(profile["parameters"])])
+        root = stack.root()
+        np.frombuffer(room, np.float32)[:] = 0 if root is None else root
+        (ref,) = job.shards.seal([room])
+        samples = sum(end - first for leaf in work.leaves for _, first, end in leaf.pieces)
+        metrics = (("trained_samples", float(samples)),)
+        return Done((Made(work.stage, (("gradient", ref),), metrics, seconds=time.perf_counter() - start),))
+
+    def slice_(self, job: Job, work: SliceWork) -> Done:
+        start = time.perf_counter()
+        pretend(job, profile_of(job.pipeline), "reduce_s")
+        ref = reduce_slice(job.shards, work)
+        return Done((Made(work.stage, (("slice", ref),), seconds=time.perf_counter() - start),))
+
+    def apply(self, job: Job, work: ApplyWork) -> Done:
+        start = time.perf_counter()
+        pretend(job, profile_of(job.pipeline), "apply_s")
+        stage = next(stage for stage in job.pipeline.stages if stage.id == work.stage)
+        outputs, metrics = apply_slices(job.shards, work, str(stage.model), stage.config)
+        return Done((Made(work.stage, outputs, metrics, seconds=time.perf_counter() - start),))
+
+    def save(self, job: Job, work: SaveWork) -> Done:
+        start = time.perf_counter()
+        folder = checkpoint.write(job, work, lambda folder: _save_vectors(job, work, folder))
+        return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
+
+    def _gradient(
+        self,
+        job: Job,
+        work: BlockWork,
+        leaf: LeafGroups,
+        inputs: Mapping[tuple[int, str], ShardRef],
+        profile: Mapping[str, float],
+    ) -> Vector:
+        """A function of exactly what the leaf reads, in its order."""
+        pretend(job, profile, "gradient_s")
+        read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
+        pieces = [number for piece in leaf.pieces for number in piece]
+        state = [str(ref.id) for _, ref in work.state]
+        key = self._key(job, work.step, work.stage, *read, *pieces, *state)
+        return counter_random.stream(key, int(profile["parameters"]))
+
+    def _key(self, job: Job, *names: str | int | bytes) -> bytes:
+        entropy = os.urandom(8) if profile_of(job.pipeline)["noise"] else b""
+        return counter_random.digest(str(job.pipeline.id), entropy, *names)
+
+
+def _samples(work: ChainWork) -> tuple[dict[str, object], ...]:
+    return ({"prompt": f"prompt of step {work.step}", "completion": "pretended", "reward": 0.0},)
+
+
+def _save_vectors(job: Job, work: SaveWork, folder: Path) -> None:
+    for name, ref in work.state:
+        (folder / f"{name.replace(':', '-')}.f32").write_bytes(job.shards.read(ref))

@@ -1,0 +1,181 @@
+"""What the emulated engine makes of a partition: columns of the real names, types and lengths, filled from a seed.
+
+Rewards rise with the step, so that curves look alive. Whatever is made from a rollout names it in `source`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dflow_protocols.names import ShardRef, hash_shard
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.plan import Chain, partition_groups
+from dflow_protocols.work import ChainWork, Groups
+from dflowd.data import columns
+from dflowd.shards import layout
+
+from .contract import Job
+
+PROFILE: Mapping[str, float] = {
+    "parameters": 4096,  # float32 values in a gradient
+    "generate_s": 0.02,  # a partition's generate
+    "reward_s": 0.0,  # a partition's reward, advantage, or batch of demonstrations
+    "evaluate_s": 0.02,  # a partition's evaluate
+    "gradient_s": 0.02,  # a leaf
+    "reduce_s": 0.0,  # a slice
+    "apply_s": 0.005,  # an update
+    "tokens": 32,  # mean length of a completion
+    "jitter": 0.0,  # each sleep is stretched by up to this share, drawn anew
+    "noise": 0.0,  # not 0: other bytes at every execution
+}
+"""What a spec's `emulated` section may set; seconds, counts and shares."""
+
+NAP_S = 0.02  # the longest sleep between two signs of progress
+VOCABULARY = 1000
+
+Made = tuple[str, bytes, Groups, tuple[tuple[str, float], ...]]
+"""(name of the output, its bytes, groups, metrics)"""
+
+
+def profile_of(pipeline: Pipeline) -> dict[str, float]:
+    return {**PROFILE, **{key: float(value) for key, value in (pipeline.emulated or {}).items()}}
+
+
+def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
+    """Take as long as `what` takes, in naps."""
+    jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
+    until = time.monotonic() + profile[what] * jitter
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, NAP_S))
+        job.progress()
+
+
+def refuse_mixtures(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> None:
+    """Raises ValueError where something made from one rollout lies beside another.
+
+    `inputs`: (partition, "stage.output") -> shard.
+    """
+    rollouts = {partition: ref.id for (partition, name), ref in inputs.items() if name.endswith(".rollout")}
+    for (partition, name), ref in sorted(inputs.items()):
+        source = columns.values(layout.decode(job.shards.read(ref))["source"]).tobytes()
+        if source and source.hex() != rollouts.get(partition):
+            raise ValueError(f"partition {partition}: {name} was made from another rollout")
+
+
+class Payload:
+    """One stage's output on one partition."""
+
+    def __init__(
+        self,
+        job: Job,
+        work: ChainWork,
+        stage: Stage,
+        chain: Chain,
+        blobs: Mapping[str, bytes],
+        key: bytes,
+    ) -> None:
+        self._job, self._stage, self._blobs = job, stage, blobs
+        self._profile = profile_of(job.pipeline)
+        self._first, self._end = partition_groups(chain, work.partition)
+        self._count = self._end - self._first
+        self._rng = np.random.Generator(np.random.Philox(int.from_bytes(key, "little")))
+        self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.steps))
+
+    def make(self) -> Made:
+        match self._stage.op:
+            case "generate":
+                return self._generate()
+            case "reward":
+                return self._reward()
+            case "advantage":
+                return self._advantage()
+            case "sft":
+                return self._batch()
+            case "evaluate":
+                return self._evaluate()
+            case _:
+                return self._other()
+
+    def _encode(self, source: bytes = b"", **named: layout.Column) -> bytes:
+        return layout.encode(named | {"source": columns.pack(np.frombuffer(source, np.uint8))})
+
+    def _lengths(self, count: int) -> Any:
+        mean = int(self._profile["tokens"])
+        return self._rng.integers(1, 2 * mean + 1, count).astype(np.int32)
+
+    def _tokens(self, lengths: Any) -> layout.Column:
+        return columns.pack(self._rng.integers(0, VOCABULARY, int(lengths.sum()), np.int32), lengths)
+
+    def _generate(self) -> Made:
+        pretend(self._job, self._profile, "generate_s")
+        lengths = self._lengths(self._count * int(self._stage.config["group"]))
+        logprobs = columns.pack(-self._rng.random(int(lengths.sum()), np.float32), lengths)
+        blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs)
+        metrics = {
+            "samples": len(lengths),
+            "completion_tokens": int(lengths.sum()),
+            "completion_length_max": int(lengths.max(initial=0)),
+            "truncated": 0,
+        }
+        return "rollout", blob, (), _sums(metrics)
+
+    def _reward(self) -> Made:
+        pretend(self._job, self._profile, "reward_s")
+        source = self._source("rollout")
+        rows = len(self._lengths_of("rollout"))
+        rewards = (self._rng.random(rows) < self._skill).astype(np.float32)
+        metrics = {
+            "rewarded": len(rewards),
+            "reward_sum": float(rewards.sum()),
+            "reward_sq_sum": float(np.square(rewards).sum()),
+        }
+        return "reward", self._encode(source, reward=columns.pack(rewards)), (), _sums(metrics)
+
+    def _advantage(self) -> Made:
+        pretend(self._job, self._profile, "reward_s")
+        rewards = columns.values(self._columns("reward")["reward"]).reshape(self._count, -1)
+        lengths = self._lengths_of("rollout").reshape(rewards.shape)
+        flat = rewards.min(1, initial=1) == rewards.max(1, initial=0)
+        drop = bool(self._stage.config.get("drop_flat_groups"))
+        groups = tuple(
+            (0, 0) if drop and flat[row] else (int(lengths[row].sum()), rewards.shape[1]) for row in range(self._count)
+        )
+        centred = rewards - rewards.mean(1, keepdims=True)
+        blob = self._encode(self._source("rollout"), advantage=columns.pack(centred.astype(np.float32)))
+        return "advantage", blob, groups, _sums({"groups": self._count, "groups_zero_std": int(flat.sum())})
+
+    def _batch(self) -> Made:
+        pretend(self._job, self._profile, "reward_s")
+        lengths = self._lengths(self._count)
+        return "batch", self._encode(tokens=self._tokens(lengths)), tuple((int(n), 1) for n in lengths), ()
+
+    def _evaluate(self) -> Made:
+        pretend(self._job, self._profile, "evaluate_s")
+        right = int((self._rng.random(self._count) < self._skill).sum())
+        blob = self._encode(correct=layout.column("i64", [right]))
+        return "evaluation", blob, (), _sums({"evaluated": self._count, "correct": right})
+
+    def _other(self) -> Made:
+        pretend(self._job, self._profile, "reward_s")
+        values = columns.pack(self._rng.random(self._count, np.float32))
+        return self._stage.op, self._encode(self._source("rollout"), values=values), (), ()
+
+    def _named(self, output: str) -> bytes:
+        return next(blob for name, blob in sorted(self._blobs.items()) if name.endswith(f".{output}"))
+
+    def _columns(self, output: str) -> dict[str, layout.Column]:
+        return layout.decode(self._named(output))
+
+    def _lengths_of(self, output: str) -> Any:
+        return columns.lengths(self._columns(output)["tokens"])
+
+    def _source(self, output: str) -> bytes:
+        return bytes.fromhex(hash_shard(self._named(output))[0])
+
+
+def _sums(values: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted((name, float(value)) for name, value in values.items()))

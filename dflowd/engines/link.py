@@ -1,0 +1,109 @@
+"""The child's end of the line to its daemon: a thread that speaks, so that a busy engine still beats and listens."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import zmq
+
+from dflow_protocols.machine import Broke, Finished
+from dflowd.slots.calls import (
+    BEAT_S,
+    Beat,
+    Call,
+    FromChild,
+    GiveUp,
+    Grant,
+    Granted,
+    Quit,
+    Refused,
+    Segment,
+    decode,
+    encode,
+)
+
+from .contract import Full, GivenUp
+
+
+class Link:
+    """One DEALER socket in a thread. Everything else is called from the engine's thread."""
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context()
+        self._calls: queue.SimpleQueue[Call | Quit] = queue.SimpleQueue()
+        self._grants: queue.SimpleQueue[Granted | Refused] = queue.SimpleQueue()
+        self._call = 0
+        self._given_up = -1
+        self._progress = 0
+        self._outbox = self._context.socket(zmq.PAIR)
+        self._outbox.bind("inproc://outbox")
+        self._thread = threading.Thread(target=self._run, args=(address,), name="link", daemon=True)
+        self._thread.start()
+
+    def send(self, message: FromChild) -> None:
+        if isinstance(message, Finished | Broke):
+            self._call = 0
+        self._outbox.send(encode(message))
+
+    def next(self) -> Call | Quit:
+        """Wait for the next call."""
+        message = self._calls.get()
+        if isinstance(message, Call):
+            self._call, self._progress = message.id, 0
+        return message
+
+    def progress(self) -> None:
+        """The call advanced. Raises GivenUp once nobody waits for it."""
+        self._progress += 1
+        if self._given_up == self._call:
+            raise GivenUp
+
+    def grant(self, sizes: tuple[int, ...]) -> tuple[Segment, ...]:
+        """Ask the daemon for room, and wait. Raises Full."""
+        self.send(Grant(self._call, sizes))
+        while (answer := self._grants.get()).call != self._call:
+            continue  # of a call given up meanwhile
+        if isinstance(answer, Refused):
+            raise Full(answer.error)
+        return answer.segments
+
+    def close(self) -> None:
+        """Everything sent is handed over before this returns."""
+        self._outbox.send(b"")
+        self._thread.join()
+        self._outbox.close()
+        self._context.term()
+
+    def _run(self, address: str) -> None:
+        line = self._context.socket(zmq.DEALER)
+        line.linger = 1000
+        line.connect(address)
+        outbox = self._context.socket(zmq.PAIR)
+        outbox.connect("inproc://outbox")
+        poller = zmq.Poller()
+        poller.register(line, zmq.POLLIN)
+        poller.register(outbox, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll(int(BEAT_S * 1000)))
+            if outbox in ready:
+                frame = outbox.recv()
+                if not frame:
+                    break
+                line.send(frame)
+            if line in ready:
+                self._receive(decode(line.recv()))
+            if not ready:
+                line.send(encode(Beat(self._call, self._progress)))
+        outbox.close()
+        line.close()
+
+    def _receive(self, message: Any) -> None:
+        match message:
+            case Call() | Quit():
+                self._calls.put(message)
+            case Granted() | Refused():
+                self._grants.put(message)
+            case GiveUp(call):
+                self._given_up = call

@@ -1,0 +1,80 @@
+"""The fixed tree of gradients: S[a, a+2m) = S[a, a+m) + S[a+m, a+2m), one float32 addition an element.
+
+A leaf that is absent adds nothing. Which node summed which part does not show in the bits: a block is a node of the
+tree, and any disjoint cover by blocks is finished to the same root.
+
+Zeros leave as +0: a sum that a block publishes and one that stays inside a bigger block may differ in the sign of a
+zero and in nothing else, so both ends of a cover take the sign away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+
+
+class BlockStack:
+    """Sums leaves pushed in order, like a binary counter: at most 1 + log2(leaves) gradients are alive."""
+
+    def __init__(self, first: int, end: int) -> None:
+        size = end - first
+        if size < 1 or size & (size - 1) or first % size:
+            raise ValueError(f"[{first}, {end}) is no aligned block of leaves")
+        self._next = first
+        self._end = end
+        self._stack: list[tuple[int, Vector | None]] = []  # (leaves summed, their sum)
+        self._spare: list[Vector] = []
+
+    def push(self, gradient: Vector | None) -> None:
+        """Add the next leaf's gradient, [parameters]; None for an absent leaf. The array is copied."""
+        if self._next == self._end:
+            raise ValueError("the block is full")
+        self._next += 1
+        self._stack.append((1, None if gradient is None else self._copy(gradient)))
+        while len(self._stack) > 1 and self._stack[-1][0] == self._stack[-2][0]:
+            size, right = self._stack.pop()
+            _, left = self._stack.pop()
+            self._stack.append((2 * size, self._add(left, right)))
+
+    def root(self) -> Vector | None:
+        """The block's sum, once all its leaves are pushed; None if all are absent. Zeros are +0."""
+        if self._next != self._end:
+            raise ValueError(f"leaves from {self._next} to {self._end} are missing")
+        total = self._stack[0][1]
+        return None if total is None else np.add(total, np.float32(0), out=total)
+
+    def _add(self, left: Vector | None, right: Vector | None) -> Vector | None:
+        if left is None or right is None:
+            return right if left is None else left
+        np.add(left, right, out=left)
+        self._spare.append(right)
+        return left
+
+    def _copy(self, gradient: Vector) -> Vector:
+        if not self._spare:
+            return gradient.astype(np.float32, copy=True)
+        copy = self._spare.pop()
+        np.copyto(copy, gradient)
+        return copy
+
+
+def finish(cover: Mapping[tuple[int, int], Vector], leaves: int) -> Vector:
+    """The root over all `leaves` from a disjoint cover {(first, end): sum of that block}; the inputs stay as they are.
+
+    Raises ValueError where the cover has a hole. Zeros are +0.
+    """
+    total = _sum(cover, 0, leaves)
+    return np.add(total, np.float32(0))
+
+
+def _sum(cover: Mapping[tuple[int, int], Vector], first: int, end: int) -> Vector:
+    if (first, end) in cover:
+        return cover[first, end]
+    if end - first < 2:
+        raise ValueError(f"leaf {first} is in no block of the cover")
+    middle = (first + end) // 2
+    return np.add(_sum(cover, first, middle), _sum(cover, middle, end))
