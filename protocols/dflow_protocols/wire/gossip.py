@@ -57,10 +57,9 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? Answered by Ack(sequence); of no use to the sender after `deadline_s` seconds."""
+    """Are you there? Answered by Ack(sequence)."""
 
     sequence: int
-    deadline_s: float
     updates: tuple[Update, ...]
 
 
@@ -88,6 +87,13 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class Gossip:
+    """News that waits for no probe."""
+
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
     """All that the sender believes, and what it is itself (push-pull). `wants_answer`: send yours back."""
 
@@ -108,4 +114,4 @@ class MetaPut:
     metas: tuple[Meta, ...]
 
 
-GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Sync, MetaGet, MetaPut)
+GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Gossip, Sync, MetaGet, MetaPut)

@@ -1,0 +1,91 @@
+"""How a mesh is found, and found again: seeds and cached peers are asked for ever, with back-off and jitter.
+
+No failure here is fatal and no success final: a seed that is not among the living is asked again, so meshes that
+formed apart merge once one node of each meets. Knows addresses; knows nothing of claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgpack
+
+from ..machine import Rng
+from ..names import NodeId, node_id
+from .timing import Timing
+
+MAX_CACHED: Final = 64  # peers kept on disk; the more, the likelier one still lives after a long night
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A node that can be dialled before anything was heard from it."""
+
+    public_key: bytes  # CURVE, 32 raw bytes
+    control: str  # tcp://HOST:PORT
+    bulk: str = ""  # known of cached peers only
+
+    @property
+    def node(self) -> NodeId:
+        return node_id(self.public_key)
+
+
+def encode_peers(peers: Sequence[Seed]) -> bytes:
+    packed: bytes = msgpack.packb([[seed.public_key, seed.control, seed.bulk] for seed in peers], use_bin_type=True)
+    return packed
+
+
+def decode_peers(data: bytes) -> tuple[Seed, ...]:
+    """The peer cache as it was written; none where the bytes are torn, since a cache may be lost."""
+    try:
+        rows = msgpack.unpackb(data)
+        seeds = tuple(Seed(key, control, bulk) for key, control, bulk in rows)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return ()
+    whole = all(isinstance(s.public_key, bytes) and isinstance(s.control, str) for s in seeds)
+    return seeds[:MAX_CACHED] if whole and all(isinstance(s.bulk, str) for s in seeds) else ()
+
+
+@dataclass(slots=True)
+class _Contact:
+    seed: Seed
+    due: float
+    pause_s: float
+
+
+class Bootstrap:
+    """When to ask which seed or cached peer next."""
+
+    def __init__(
+        self, me: NodeId, seeds: Sequence[Seed], cached: Sequence[Seed], timing: Timing, rng: Rng, now: float
+    ) -> None:
+        self._rng = rng
+        self._timing = timing
+        self._contacts: dict[NodeId, _Contact] = {}
+        for index, seed in enumerate([*seeds, *cached[:MAX_CACHED]]):
+            if seed.node != me and seed.node not in self._contacts:
+                # Seeds at once; cached peers a few at a time, since the first answer makes most of them needless.
+                wait_s = 0.0 if index < max(len(seeds), 3) else rng.uniform(0.0, index * timing.retry_min_s)
+                self._contacts[seed.node] = _Contact(seed, now + wait_s, timing.retry_min_s)
+
+    @property
+    def deadline(self) -> float:
+        return min((contact.due for contact in self._contacts.values()), default=float("inf"))
+
+    def take_due(self, now: float, living: Iterable[NodeId]) -> list[Seed]:
+        """The contacts to ask now: due, and not among the living. Each is due again after a longer pause."""
+        known = frozenset(living)
+        due: list[Seed] = []
+        for node, contact in self._contacts.items():
+            if contact.due > now:
+                continue
+            if node in known:
+                contact.pause_s = self._timing.retry_min_s
+            else:
+                due.append(contact.seed)
+                contact.pause_s = min(2 * contact.pause_s, self._timing.retry_max_s)
+            wait_s = self._timing.retry_max_s if node in known else contact.pause_s
+            contact.due = now + wait_s * self._rng.uniform(0.5, 1.0)
+        return due

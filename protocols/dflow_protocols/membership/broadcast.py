@@ -1,0 +1,60 @@
+"""News that rides on other messages until it was told often enough (SWIM section 4.1)."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from ..names import NodeId
+from ..wire.gossip import Update
+from .claim import is_up
+
+RETRANSMIT_FACTOR: Final = 3  # memberlist's is 4; each probe is answered here with news, too
+MAX_RIDERS: Final = 12  # claims a message, about 2.5 KB: two Ethernet frames
+
+
+def retransmit_limit(members: int) -> int:
+    """How often a claim is told by one node before it counts as known: 3 * ceil(log10(members + 1))."""
+    return RETRANSMIT_FACTOR * math.ceil(math.log10(members + 1))
+
+
+@dataclass(slots=True)
+class _News:
+    claim: Update
+    told: int
+    order: int
+
+
+class Broadcast:
+    """At most one claim a member. Deaths go first, then what was told least, then what is newest."""
+
+    def __init__(self) -> None:
+        self._news: dict[NodeId, _News] = {}
+        self._order = 0
+
+    def __len__(self) -> int:
+        return len(self._news)
+
+    def put(self, claim: Update) -> None:
+        """Tell this from now on, in place of what was told of that member."""
+        self._order += 1
+        self._news[claim.node] = _News(claim, 0, self._order)
+
+    def drop(self, node: NodeId) -> None:
+        self._news.pop(node, None)
+
+    def take(self, members: int, count: int = MAX_RIDERS) -> tuple[Update, ...]:
+        """The most urgent claims, each counted as told once; gone after their last time."""
+        limit = retransmit_limit(members)
+        taken = heapq.nsmallest(count, self._news.values(), key=_urgency)
+        for news in taken:
+            news.told += 1
+            if news.told >= limit:
+                del self._news[news.claim.node]
+        return tuple(news.claim for news in taken)
+
+
+def _urgency(news: _News) -> tuple[bool, int, int]:
+    return is_up(news.claim.state), news.told, -news.order

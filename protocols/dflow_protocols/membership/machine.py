@@ -1,0 +1,372 @@
+"""The membership machine: probe, suspect, refute, push-pull, gossip, bootstrap.
+
+SWIM (Das, Gupta, Motivala 2002) with Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788). Owns who is believed
+alive and where each can be dialled; knows nothing of runs, tasks or sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..machine import Dial, Event, Persist, Received, Report, Rng, Send, Tick
+from ..names import NodeId
+from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Update
+from .awareness import Awareness
+from .bootstrap import MAX_CACHED, Bootstrap, Seed, encode_peers
+from .broadcast import MAX_RIDERS
+from .probe import INDIRECT, MAX_RELAYS, NACK_SHARE, Probe, Prober, Relay
+from .table import Actions, Changed, Member, Table
+from .timing import Timing
+
+GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
+MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
+MAX_FAREWELLS: Final = 64  # members told directly that this node leaves; gossip tells the others
+MAX_STRANGERS: Final = 1_024  # sources remembered so that none is asked who it is more often than once an interval
+
+
+class Membership:
+    """Who is believed alive. `deadline`: when `handle(now, Tick())` is next due."""
+
+    deadline: float
+
+    def __init__(
+        self,
+        me: NodeId,
+        incarnation: int,
+        meta: Meta,
+        timing: Timing,
+        rng: Rng,
+        seeds: Sequence[Seed],
+        cached: Sequence[Seed],
+        now: float,
+    ) -> None:
+        """`incarnation`: higher than in every earlier life of this node. `cached`: what `Persist("peers")` kept."""
+        assert meta.node == me, "a node's id is the hash of its key"
+        self.timing = timing
+        self._rng = rng
+        self._table = Table(me, incarnation, meta, timing, now)
+        self._prober = Prober(rng)
+        self._awareness = Awareness(timing.awareness_max)
+        self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
+        self._dialled: set[NodeId] = set()
+        self._strangers: dict[NodeId, float] = {}
+        self._cached: bytes | None = None
+        self._cache_due = float("inf")
+        self._probe_due = now + rng.uniform(0.0, timing.probe_interval_s)
+        self._sync_due = now + rng.uniform(0.5, 1.0) * timing.sync_interval_s
+        self._ask_dead_due = now + timing.ask_dead_s
+        self._gossip_due = now
+        self._left = False
+        self._arm()
+
+    # What others ask -------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> Mapping[NodeId, Member]:
+        """All that were ever heard of, this node included."""
+        return self._table.members
+
+    @property
+    def incarnation(self) -> int:
+        """Of this node; it grows in the middle of a life only if others remember a life that the disk does not."""
+        return self._table.mine.incarnation
+
+    def alive(self) -> tuple[NodeId, ...]:
+        """Sorted; this node and suspects included, those that cannot be sent to yet, too."""
+        return self._table.alive()
+
+    def suspicion_s(self) -> float:
+        """The unit of the step protocol's delays, at the mesh's present size."""
+        return self.timing.suspicion_s(len(self.alive()))
+
+    # Events ----------------------------------------------------------------------------------------------------------
+
+    def handle(self, now: float, event: Event) -> Actions:
+        """Takes Received with a message of wire/gossip.py, and Tick; others do not concern it."""
+        if self._left:
+            return []
+        out: Actions = []
+        self._notice_stall(now, out)
+        match event:
+            case Received(source, message):
+                self._evidence(now, source, None, message, out)
+                self._receive(now, source, message, out)
+            case Tick():
+                self._tick(now, out)
+        return self._finish(now, out)
+
+    def observe(self, now: float, source: NodeId, incarnation: int | None) -> Actions:
+        """A message of another protocol came from `source`, which says that this is its incarnation."""
+        if self._left:
+            return []
+        out: Actions = []
+        self._evidence(now, source, incarnation, None, out)
+        return self._finish(now, out)
+
+    def leave(self, now: float) -> Actions:
+        """Say goodbye; from then on this machine is silent."""
+        farewell = self._table.leave()
+        reachable = self._table.reachable()
+        told = self._rng.sample(reachable, min(MAX_FAREWELLS, len(reachable)))
+        self._left = True
+        self.deadline = float("inf")
+        return [Send(node, Gossip((farewell,))) for node in told]
+
+    def check(self) -> None:
+        """Assert what must hold after every event."""
+        self._table.check()
+        assert self.timing.awareness_max > self._awareness.score >= 0
+        assert len(self._prober.relays) <= MAX_RELAYS
+        assert len(self._strangers) <= MAX_STRANGERS
+        assert self._left or self.deadline < float("inf"), "a member that lives always has something due"
+
+    # Messages --------------------------------------------------------------------------------------------------------
+
+    def _receive(self, now: float, source: NodeId, message: Any, out: Actions) -> None:
+        match message:
+            case Ping(sequence, updates):
+                self._hear(now, source, updates, out)
+                out.append(Send(source, Ack(sequence, self._riders(source))))
+            case PingRequest(sequence, target, deadline_s, updates):
+                self._hear(now, source, updates, out)
+                self._relay(now, source, sequence, target, deadline_s, out)
+            case Ack(sequence, updates):
+                self._hear(now, source, updates, out)
+                self._answered(source, sequence, out)
+            case Nack(sequence):
+                probe = self._prober.current
+                if probe is not None and probe.sequence == sequence and source in probe.relays:
+                    probe.nacks.add(source)
+            case Gossip(updates):
+                self._hear(now, source, updates, out)
+            case Sync():
+                self._synchronise(now, source, message, out)
+            case MetaGet(metas):
+                wanted = frozenset(metas)
+                known = (member.meta for member in self.members.values())
+                found = tuple(meta for meta in known if meta is not None and meta.id in wanted)
+                if found:
+                    out.append(Send(source, MetaPut(found[:MAX_METAS])))
+            case MetaPut(metas):
+                for meta in metas[:MAX_METAS]:
+                    self._table.learn(meta, meta.node, out)
+
+    def _hear(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
+        """Take in claims, then ask who told them for the metas that they announce."""
+        before = self._table.missing_metas(dead=False)
+        for claim in updates:
+            self._table.hear(now, claim, out, synced=False)
+        self._pull_metas(source, before, out)
+
+    def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> None:
+        for claim in message.updates:
+            self._table.hear(now, claim, out, synced=True)
+        self._table.learn(message.meta, source, out)
+        self._pull_metas(source, [], out)
+        if message.wants_answer:
+            out.append(Send(source, self._sync(wants_answer=False)))
+
+    def _sync(self, *, wants_answer: bool) -> Sync:
+        meta = self.members[self._table.me].meta
+        assert meta is not None
+        return Sync(wants_answer, meta, self._table.claims())
+
+    def _pull_metas(self, source: NodeId, before: Sequence[str], out: Actions) -> None:
+        missing = [meta for meta in self._table.missing_metas(dead=False) if meta not in before]
+        if missing:
+            out.append(Send(source, MetaGet(tuple(missing[:MAX_METAS]))))
+
+    def _evidence(self, now: float, source: NodeId, incarnation: int | None, message: Any, out: Actions) -> None:
+        """Something came from `source`: it lives. Make sure that both sides know."""
+        member = self.members.get(source)
+        if source == self._table.me or isinstance(message, Sync):
+            return
+        if member is not None:
+            is_newer = incarnation is not None and incarnation > member.incarnation
+            if member.state == "alive" and not is_newer:
+                member.heard = now
+                return
+            if member.state == "left" and not is_newer:
+                return
+        if now < self._strangers.get(source, now):
+            return
+        if len(self._strangers) >= MAX_STRANGERS:
+            del self._strangers[next(iter(self._strangers))]
+        self._strangers[source] = now + self.timing.probe_timeout_s
+        if member is not None and member.state == "suspect":
+            member.heard = now
+            out.append(Send(source, Gossip((member.claim,))))  # Lifeguard's buddy notice: so it can refute in time
+        else:
+            out.append(Send(source, self._sync(wants_answer=True)))
+
+    # Probes ----------------------------------------------------------------------------------------------------------
+
+    def _probe_next(self, now: float, out: Actions) -> None:
+        others = [node for node in self.alive() if node != self._table.me]
+        interval_s = self._awareness.stretch(self.timing.probe_interval_s)
+        self._probe_due = now + interval_s
+        target = self._prober.next_target(others)
+        if target is None:
+            return
+        sequence = self._prober.next_sequence()
+        indirect_at = now + self._awareness.stretch(self.timing.probe_timeout_s)
+        self._prober.current = Probe(target, sequence, indirect_at, self._probe_due)
+        if self.members[target].meta is not None:
+            out.append(Send(target, Ping(sequence, self._riders(target))))
+        missing = self._table.missing_metas(dead=False)
+        reachable = self._table.reachable()
+        if missing and reachable:
+            out.append(Send(self._rng.choice(reachable), MetaGet(tuple(missing[:MAX_METAS]))))
+
+    def _probe_through_others(self, now: float, probe: Probe, out: Actions) -> None:
+        relays = [node for node in self._table.reachable() if node != probe.target]
+        probe.relays = tuple(sorted(self._rng.sample(relays, min(INDIRECT, len(relays)))))
+        probe.indirect_at = float("inf")
+        for relay in probe.relays:
+            request = PingRequest(probe.sequence, probe.target, probe.ends_at - now, self._riders(relay))
+            out.append(Send(relay, request))
+
+    def _end_probe(self, now: float, probe: Probe, out: Actions) -> None:
+        self._prober.current = None
+        if probe.answered or probe.target not in self.members:
+            return
+        # Relays that are themselves silent speak against this node's own link, not against the target.
+        missed = len(probe.relays) - len(probe.nacks)
+        self._awareness.note(missed if probe.relays else 1)
+        self._table.suspect(now, probe.target, out)
+
+    def _answered(self, source: NodeId, sequence: int, out: Actions) -> None:
+        relay = self._prober.relays.get(sequence)
+        if relay is not None and relay.target == source:
+            del self._prober.relays[sequence]
+            out.append(Send(relay.asker, Ack(relay.asked, self._riders(relay.asker))))
+        probe = self._prober.current
+        if probe is None or probe.sequence != sequence or probe.answered:
+            return
+        if source == probe.target or source in probe.relays:
+            probe.answered = True
+            self._awareness.note(-1)
+
+    def _relay(self, now: float, asker: NodeId, asked: int, target: NodeId, deadline_s: float, out: Actions) -> None:
+        member = self.members.get(target)
+        if target == self._table.me:
+            out.append(Send(asker, Ack(asked, self._riders(asker))))
+        elif member is None or member.meta is None or len(self._prober.relays) >= MAX_RELAYS:
+            out.append(Send(asker, Nack(asked)))
+        else:
+            sequence = self._prober.next_sequence()
+            patience_s = min(max(deadline_s, 0.0), self.timing.probe_interval_s * self.timing.awareness_max)
+            self._prober.relays[sequence] = Relay(asker, asked, target, now + NACK_SHARE * patience_s)
+            out.append(Send(target, Ping(sequence, self._riders(target))))
+
+    def _riders(self, to: NodeId) -> tuple[Update, ...]:
+        """News to ride on a message; first of all what is held against the receiver itself."""
+        member = self.members.get(to)
+        count = len(self.alive())
+        if member is None or member.state in ("alive", "left"):
+            return self._table.news.take(count)
+        return (member.claim, *self._table.news.take(count, MAX_RIDERS - 1))
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float, out: Actions) -> None:
+        for _, relay in self._prober.take_silent(now):
+            out.append(Send(relay.asker, Nack(relay.asked)))
+        probe = self._prober.current
+        if probe is not None and not probe.answered and now >= probe.indirect_at and now < probe.ends_at:
+            self._probe_through_others(now, probe, out)
+        if now >= self._probe_due:
+            if probe is not None:
+                self._end_probe(now, probe, out)
+            self._probe_next(now, out)
+        self._table.expire(now, out)
+        self._keep_contact(now, out)
+        if now >= self._cache_due:
+            self._cache_peers(out)
+
+    def _keep_contact(self, now: float, out: Actions) -> None:
+        """Ask seeds and cached peers that are not among the living, now and then a dead one, a living one for all."""
+        for seed in self._bootstrap.take_due(now, self.alive()):
+            if seed.node not in self._dialled:
+                self._dialled.add(seed.node)
+                out.append(Dial(seed.node, seed.public_key, seed.control, seed.bulk))
+            out.append(Send(seed.node, self._sync(wants_answer=True)))
+        if now >= self._ask_dead_due:
+            self._ask_dead_due = now + self.timing.ask_dead_s * self._rng.uniform(0.5, 1.0)
+            dead = [n for n, m in sorted(self.members.items()) if m.state == "dead" and m.meta is not None]
+            if dead:
+                out.append(Send(self._rng.choice(dead), self._sync(wants_answer=True)))
+        if now >= self._sync_due:
+            self._sync_due = now + self.timing.sync_interval_s * self._rng.uniform(0.5, 1.0)
+            reachable = self._table.reachable()
+            if reachable:
+                partner = self._rng.choice(reachable)
+                out.append(Send(partner, self._sync(wants_answer=True)))
+                missing = self._table.missing_metas(dead=True)
+                if missing:
+                    out.append(Send(partner, MetaGet(tuple(missing[:MAX_METAS]))))
+
+    def _gossip(self, now: float, out: Actions) -> None:
+        if not len(self._table.news) or now < self._gossip_due:
+            return
+        told = self._table.reachable()
+        if not told:
+            return
+        self._gossip_due = now + self.timing.gossip_interval_s
+        for node in self._rng.sample(told, min(GOSSIP_FANOUT, len(told))):
+            riders = self._riders(node)
+            if riders:
+                out.append(Send(node, Gossip(riders)))
+
+    def _notice_stall(self, now: float, out: Actions) -> None:
+        """This process was asleep past its deadline: what did not arrive meanwhile proves nothing against others."""
+        late_s = now - self.deadline
+        if late_s <= self.timing.probe_timeout_s:
+            return
+        self._awareness.note(1)
+        for suspicion in self._table.suspicions.values():
+            suspicion.postpone(late_s)
+        self._prober.relays.clear()
+        if self._prober.current is not None:
+            self._prober.current = None
+            self._probe_due = now + self.timing.probe_timeout_s  # first what lies in the inbox is read
+        out.append(Report("membership.stalled", {"seconds": round(late_s, 3)}, "warning"))
+
+    def _cache_peers(self, out: Actions) -> None:
+        self._cache_due = float("inf")
+        known = [self.members[node] for node in self._table.reachable()]
+        oldest = sorted(known, key=lambda member: (member.up_since, member.claim.node))[:MAX_CACHED]
+        metas = [member.meta for member in oldest if member.meta is not None]
+        packed = encode_peers([Seed(meta.public_key, meta.control, meta.bulk) for meta in metas])
+        if metas and packed != self._cached:  # a lonely node keeps the addresses of better days
+            self._cached = packed
+            out.append(Persist("peers", packed))
+
+    def _finish(self, now: float, out: Actions) -> Actions:
+        for action in tuple(out):
+            match action:
+                case Changed(node, old, new, _, _) if new == "alive" and old not in ("alive", "suspect"):
+                    self._prober.add(node)
+                case Dial(node):
+                    self._dialled.add(node)
+                    self._cache_due = min(self._cache_due, now + self.timing.gossip_interval_s)
+                case Report("membership.refuting"):
+                    self._awareness.note(1)
+        self._gossip(now, out)
+        self._arm()
+        return out
+
+    def _arm(self) -> None:
+        suspicions = (suspicion.deadline for suspicion in self._table.suspicions.values())
+        gossip_due = self._gossip_due if len(self._table.news) and self._table.reachable() else float("inf")
+        self.deadline = min(
+            self._probe_due,
+            self._prober.deadline,
+            self._sync_due,
+            self._ask_dead_due,
+            self._cache_due,
+            self._bootstrap.deadline,
+            gossip_due,
+            min(suspicions, default=float("inf")),
+        )

@@ -1,0 +1,249 @@
+"""What is believed of each member, and what a new claim changes.
+
+Owns members, suspicions and the queue of news. Knows nothing of probes or of time passing by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+import msgpack
+
+from ..machine import Action, Dial, Persist, Report
+from ..names import NodeId
+from ..wire.gossip import MemberState, Meta, MetaId, Update
+from .broadcast import Broadcast
+from .claim import MAX_COUNT, age, is_sane, is_up
+from .suspicion import Suspicion
+from .timing import Timing
+
+MAX_MEMBERS: Final = 8_192  # the dead among them; a Sync of all fits into half a frame
+MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a member is believed to be has changed. `old`: none where it was unknown.
+
+    `restarted`: its process lives a later life than the one known before, however short it was away: what the old one
+    kept in memory is gone. Without it, one that was dead is back with all that it had.
+    """
+
+    node: NodeId
+    old: MemberState | None
+    new: MemberState
+    incarnation: int
+    restarted: bool
+
+
+Actions: TypeAlias = list[Action | Changed]
+
+
+@dataclass(slots=True)
+class Member:
+    """A node as this one believes it to be. Times are this node's own."""
+
+    claim: Update
+    since: float  # when its state last changed
+    up_since: float  # when it came to life in this incarnation, as far as noticed here
+    meta: Meta | None = None  # until it was pulled, the member cannot be sent to
+    heard: float = -1.0  # when it last said anything to this node
+
+    @property
+    def state(self) -> MemberState:
+        return self.claim.state
+
+    @property
+    def incarnation(self) -> int:
+        return self.claim.incarnation
+
+    @property
+    def is_up(self) -> bool:
+        return is_up(self.claim.state)
+
+
+class Table:
+    """Members by id, this node among them."""
+
+    def __init__(self, me: NodeId, incarnation: int, meta: Meta, timing: Timing, now: float) -> None:
+        self.me = me
+        self.timing = timing
+        self.news = Broadcast()
+        self.suspicions: dict[NodeId, Suspicion] = {}
+        self.members: dict[NodeId, Member] = {}
+        mine = Update(me, incarnation, 0, "alive", meta.id, None)
+        self.members[me] = Member(mine, now, now, meta, now)
+        self.news.put(mine)
+        self._outbid_again = now
+        self._lacking: dict[NodeId, MetaId] = {}  # members whose meta was announced and is not here
+        self._alive: tuple[NodeId, ...] | None = None  # as last asked for; none when it has changed since
+        self._reachable: tuple[NodeId, ...] | None = None
+
+    @property
+    def mine(self) -> Update:
+        return self.members[self.me].claim
+
+    def alive(self) -> tuple[NodeId, ...]:
+        """Sorted; this node and suspects included."""
+        if self._alive is None:
+            self._alive = tuple(sorted(node for node, member in self.members.items() if member.is_up))
+        return self._alive
+
+    def reachable(self) -> tuple[NodeId, ...]:
+        """Living others that can be sent to, sorted."""
+        if self._reachable is None:
+            members = self.members
+            self._reachable = tuple(n for n in self.alive() if n != self.me and members[n].meta is not None)
+        return self._reachable
+
+    def claims(self) -> tuple[Update, ...]:
+        return tuple(member.claim for member in self.members.values())
+
+    def missing_metas(self, *, dead: bool) -> list[MetaId]:
+        """Digests of members whose meta is not here yet; those of the gone only where asked for."""
+        return sorted({meta for node, meta in self._lacking.items() if dead or self.members[node].is_up})
+
+    # Claims ----------------------------------------------------------------------------------------------------------
+
+    def hear(self, now: float, claim: Update, out: Actions, *, synced: bool) -> None:
+        """Take in what somebody claims.
+
+        `synced`: it comes from a push-pull, so it may be old: a death that is news here is taken as a suspicion only,
+        and the member gets its time to refute. Else a split that heals would kill both halves for a moment.
+        """
+        if not is_sane(claim):
+            out.append(_report("bad_claim", claim.node, level="warning", incarnation=claim.incarnation))
+        elif claim.node == self.me:
+            self._answer(now, claim, out)
+        elif claim.node not in self.members:
+            self._admit(now, claim, out)
+        else:
+            member = self.members[claim.node]
+            if synced and claim.state == "dead" and member.is_up:
+                claim = replace(claim, state="suspect")
+            if age(claim) > age(member.claim):
+                self._become(now, member, claim, out)
+            elif age(claim) == age(member.claim) and claim.state == "suspect" and claim.by is not None:
+                self._confirm(claim.by, claim, out)
+
+    def suspect(self, now: float, node: NodeId, out: Actions) -> None:
+        """This node's own probe of a member failed."""
+        member = self.members[node]
+        if member.is_up:
+            self.hear(now, replace(member.claim, state="suspect", by=self.me), out, synced=False)
+
+    def expire(self, now: float, out: Actions) -> None:
+        """Bury the suspects that did not refute in time."""
+        for node in [node for node, suspicion in self.suspicions.items() if suspicion.deadline <= now]:
+            member = self.members[node]
+            self._become(now, member, replace(member.claim, state="dead", by=self.me), out)
+
+    def leave(self) -> Update:
+        member = self.members[self.me]
+        member.claim = replace(member.claim, refutation=member.claim.refutation + 1, state="left")
+        self._alive = self._reachable = None
+        return member.claim
+
+    def _admit(self, now: float, claim: Update, out: Actions) -> None:
+        gone = [node for node, member in self.members.items() if not member.is_up]
+        if len(self.members) >= MAX_MEMBERS or len(gone) >= MAX_DEAD:
+            if not gone:
+                out.append(_report("full", claim.node, level="error", members=len(self.members)))
+                return
+            oldest = min(gone, key=lambda node: (self.members[node].since, node))
+            del self.members[oldest]
+            self._lacking.pop(oldest, None)
+            self.news.drop(oldest)
+        member = self.members[claim.node] = Member(claim, now, now)
+        self._settle(now, member, None, False, out)
+
+    def _become(self, now: float, member: Member, claim: Update, out: Actions) -> None:
+        """The only place where a member's claim is replaced."""
+        old = member.claim
+        restarted = claim.incarnation > old.incarnation
+        member.claim = claim
+        if restarted or claim.state != old.state:
+            member.since = now
+        if restarted or (is_up(claim.state) and not is_up(old.state)):
+            member.up_since = now
+        if claim.meta != old.meta:
+            member.meta = None
+        self._settle(now, member, old, restarted, out)
+
+    def _settle(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
+        claim = member.claim
+        self._alive = self._reachable = None
+        if member.meta is None:
+            self._lacking[claim.node] = claim.meta
+        self.suspicions.pop(claim.node, None)
+        if claim.state == "suspect":
+            count = len(self.alive())
+            least_s, most_s = self.timing.suspicion_s(count), self.timing.suspicion_max_s(count)
+            self.suspicions[claim.node] = Suspicion(now, claim.by or claim.node, count - 2, least_s, most_s)
+        self.news.put(claim)
+        if old is None or restarted or claim.state != old.state:
+            out.append(
+                _report(_happened(claim, old, restarted), claim.node, incarnation=claim.incarnation, by=claim.by)
+            )
+            out.append(Changed(claim.node, old.state if old else None, claim.state, claim.incarnation, restarted))
+
+    def _confirm(self, accuser: NodeId, claim: Update, out: Actions) -> None:
+        if self.suspicions[claim.node].confirm(accuser):
+            self.news.put(claim)
+            out.append(_report("confirmed", claim.node, level="debug", by=accuser))
+
+    def _answer(self, now: float, claim: Update, out: Actions) -> None:
+        """A claim about this node itself: deny that it is gone, outbid a life that it does not remember."""
+        me = self.members[self.me]
+        mine = me.claim
+        if age(claim) <= age(mine) or mine.state == "left":
+            return
+        if claim.incarnation == mine.incarnation and claim.state != "alive":
+            me.claim = replace(mine, refutation=max(claim.refutation, mine.refutation) + 1)
+            out.append(_report("refuting", self.me, level="warning", state=claim.state, by=claim.by))
+        elif now >= self._outbid_again and claim.incarnation + 1 < MAX_COUNT:
+            # Somebody knows a life of this node that its own disk forgot, or a second process has its key.
+            self._outbid_again = now + self.timing.suspicion_s(len(self.alive()))
+            me.claim = replace(mine, incarnation=claim.incarnation + 1, refutation=0)
+            out.append(_report("outbid", self.me, level="error", incarnation=me.claim.incarnation))
+            out.append(Persist("incarnation", msgpack.packb(me.claim.incarnation)))
+        self.news.put(me.claim)
+
+    # Metas -----------------------------------------------------------------------------------------------------------
+
+    def learn(self, meta: Meta, node: NodeId, out: Actions) -> None:
+        """Take a member's meta if it is the one that was announced; from then on the member can be sent to."""
+        member = self.members.get(node)
+        if member is None or member.meta is not None or meta.id != member.claim.meta:
+            return
+        if len(meta.public_key) != 32 or meta.node != node:
+            out.append(_report("bad_meta", node, level="warning"))
+            return
+        member.meta = meta
+        self._lacking.pop(node, None)
+        self._reachable = None
+        out.append(Dial(node, meta.public_key, meta.control, meta.bulk))
+
+    def check(self) -> None:
+        suspects = {node for node, member in self.members.items() if member.state == "suspect"}
+        assert suspects == self.suspicions.keys(), "each suspect has a deadline, and nobody else"
+        assert self.mine.state in ("alive", "left"), "a node never believes itself gone"
+        assert len(self.members) <= MAX_MEMBERS
+        lacking = {node: member.claim.meta for node, member in self.members.items() if member.meta is None}
+        assert lacking == self._lacking, "who cannot be sent to is known as such"
+
+
+def _happened(claim: Update, old: Update | None, restarted: bool) -> str:
+    if claim.state == "alive":
+        if old is None:
+            return "joined"
+        if restarted:
+            return "restarted"
+        return "refuted" if old.state == "suspect" else "returned"
+    return {"suspect": "suspected", "dead": "died", "left": "left"}[claim.state]
+
+
+def _report(happened: str, node: NodeId, *, level: str = "info", **fields: Any) -> Report:
+    told = {key: value for key, value in fields.items() if value is not None}
+    return Report(f"membership.{happened}", {"node": node, **told}, level)
