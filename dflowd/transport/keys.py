@@ -155,43 +155,31 @@ def _parse_line(words: list[str]) -> Allowed:
 
 
 class AllowList:
-    """The allow-list as it stands in its file. Whoever asks gets the newest that could be read."""
+    """The allow-list as it stood in its file at the last `refresh`."""
 
     def __init__(self, path: Path) -> None:
         """Raises KeyFileError if the file cannot be read or has a bad line."""
         self._path = path
         self._stamp = self._stat()
-        self._lines = self._read()
+        self.lines: Mapping[bytes, Allowed] = self._read()  # public key -> its line; another object once it changed
         self.trouble: KeyFileError | None = None  # why the newest change was not taken up
 
-    @property
-    def lines(self) -> tuple[Allowed, ...]:
-        return tuple(self._lines.values())
-
-    def find(self, public: bytes) -> Allowed | None:
-        """The line of this key, if it may come in. A file that turned bad keeps its last good content."""
-        self.refresh()
-        return self._lines.get(public)
-
     def named(self, name: str) -> Allowed | None:
-        self.refresh()
-        return next((line for line in self._lines.values() if line.name == name), None)
+        return next((line for line in self.lines.values() if line.name == name), None)
 
-    def refresh(self) -> bool:
-        """Read the file again if it changed; whether the list is another one now."""
+    def refresh(self) -> None:
+        """Read the file again if it changed. One that cannot be used leaves the last good content, and `trouble`."""
         try:
             stamp = self._stat()
-            if stamp == self._stamp:
-                return False
-            self._stamp = stamp
-            lines = self._read()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self.lines = self._read()
+            elif self.trouble is not None:
+                return
         except KeyFileError as error:
             self.trouble = error
-            return False
+            return
         self.trouble = None
-        changed = lines != self._lines
-        self._lines = lines
-        return changed
 
     def _stat(self) -> tuple[int, int, int]:
         try:

@@ -1,0 +1,310 @@
+"""The control lane: small frames between nodes, and between clients and their daemon, over one CURVE ROUTER.
+
+Owns links: who is at the other end, which one a frame takes, what is dialled. Knows nothing of what frames say, and
+decides nothing about membership.
+
+ZeroMQ facts that this file rests on (libzmq 4.3.5):
+- Server options are read at bind, client options at each connect, so one ROUTER does both.
+- A dialled link is addressed by the alias set before its connect. The alias is fresh random bytes: one that is taken
+  aborts the process, so neither a name of ours nor one a peer could know may ever be used.
+- Who speaks on an accepted link is the User-Id that the ZAP handler gave it, read from each frame; routing ids of
+  accepted links may be chosen, and chosen again, by peers.
+- The socket's FD signals changes, not levels, and sending may swallow a signal: after a send, look again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import zmq
+
+from dflow_protocols.machine import Report
+from dflow_protocols.names import NodeId, node_id
+
+from .keys import Allowed, AllowList, KeyPair, key_text
+from .limits import CLIENT_RATE, NODE_RATE, Buckets, Tally
+from .zap import Handshake, ZapHandler
+
+MAX_FRAME_BYTES = 4 << 20  # what libzmq takes off the wire at all
+QUEUE_FRAMES = 256  # per link and direction; a full one refuses, and every message may be lost
+FRAMES_A_TURN = 128  # then the loop gets its turn
+LINKS_A_PEER = 4  # accepted ones that are remembered to answer over
+WATCH_S = 1.0  # how soon a change of the allow-list counts for links that are open
+LINGER_MS = 300  # for the last words of a node that leaves
+
+OnFrame = Callable[[NodeId, str, bytes, "Link"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTiming:
+    """When a link counts as lost, milliseconds. Near the probe timeout, but above what a starved host needs."""
+
+    connect_ms: int = 2_000
+    heartbeat_ms: int = 1_000
+    silence_ms: int = 5_000
+    redial_ms: int = 100
+    redial_max_ms: int = 2_000
+
+
+class BindError(Exception):
+    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words."""
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(f"{address}: {what}")
+        self.address, self.what = address, what
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way back to who sent a frame: hand it to `reply`. Worthless once that peer has gone."""
+
+    peer: NodeId
+    routing_id: bytes
+
+
+@dataclass(slots=True)
+class _Dialled:
+    peer: NodeId
+    public_key: bytes
+    address: str
+    alias: bytes
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of the ways to one node: newest sign of life first."""
+
+    dialled: _Dialled | None = None
+    recent: deque[bytes] = field(default_factory=lambda: deque(maxlen=LINKS_A_PEER))
+
+
+class ControlLane:
+    """One ROUTER that binds and connects, driven by the running loop. All methods are for the loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keys: KeyPair,
+        allow_list: AllowList,
+        on_frame: OnFrame,
+        on_report: Callable[[Report], None],
+        timing: LinkTiming | None = None,
+    ) -> None:
+        """`on_frame(source, role, frame, link)` gets each frame of a listed key; role is `node` or `client`."""
+        self._loop, self._keys, self._allow_list = loop, keys, allow_list
+        self._on_frame, self._on_report = on_frame, on_report
+        self._peers: dict[NodeId, _Peer] = {}
+        self._aliases: dict[bytes, _Dialled] = {}
+        self._lines: Mapping[bytes, Allowed] = {}  # the list that roles and links were last made to fit
+        self._roles: dict[NodeId, str] = {}
+        self._buckets, self._tally = Buckets(), Tally()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._zap = ZapHandler(self._context, self._admit)
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._set_options(timing or LinkTiming())
+        self._drain_due = False
+        self._look_at_list()
+        loop.add_reader(self._zap.socket.fileno(), self._zap.drain)
+        loop.add_reader(self._socket.fileno(), self._drain)
+        self._watch = loop.call_later(WATCH_S, self._watch_list)
+
+    def bind(self, address: str) -> str:
+        """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
+        self._socket.curve_server = True
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            what = "the address is in use" if error.errno == zmq.EADDRINUSE else (error.strerror or "not an address")
+            raise BindError(address, what) from None
+        finally:
+            self._socket.curve_server = False
+        self._look_again()
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def dial(self, peer: NodeId, public_key: bytes, address: str) -> bool:
+        """Keep a link to `peer` at `tcp://HOST:PORT`, from now on and over losses; a new address replaces the old.
+
+        Returns False, with a report, for a key that the allow-list does not have or that is not the peer's, and for
+        an address that is none.
+        """
+        if peer == self._keys.id:
+            return False
+        if peer not in self._roles:
+            self._look_at_list()
+        if node_id(public_key) != peer or peer not in self._roles:
+            return self._refuse("transport.refused", peer, f"dialling {address}: its key is not on the allow-list")
+        known = self._peers.setdefault(peer, _Peer())
+        if known.dialled is not None:
+            if known.dialled.address == address:
+                return True
+            self._hang_up(known.dialled)
+        dialled = _Dialled(peer, public_key, address, b"d" + secrets.token_bytes(15))
+        if not self._connect(dialled):
+            return self._refuse("transport.refused", peer, f"dialling {address!r}: not an address")
+        known.dialled = dialled
+        return True
+
+    def send(self, peer: NodeId, frame: bytes) -> bool:
+        """Hand a frame to the link of `peer` that last showed life. False: there is none, or its queue is full."""
+        known = self._peers.get(peer)
+        if known is None:
+            return False
+        for routing_id in tuple(known.recent):
+            if self._put(routing_id, frame):
+                return True
+            if routing_id not in self._aliases:
+                known.recent.remove(routing_id)
+        return known.dialled is not None and self._put(known.dialled.alias, frame)
+
+    def reply(self, link: Link, frame: bytes) -> bool:
+        """Answer over the link that a frame came by. False: that peer has gone, or does not read."""
+        return self._put(link.routing_id, frame)
+
+    def close(self) -> None:
+        """Send what is queued, for at most LINGER_MS, then let go of socket and thread."""
+        self._watch.cancel()
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._zap.socket.fileno())
+        self._zap.close()
+        self._socket.close(linger=LINGER_MS)
+        self._context.term()
+
+    # Links --------------------------------------------------------------------------------------------------------
+
+    def _set_options(self, timing: LinkTiming) -> None:
+        socket = self._socket
+        socket.zap_domain = b"control"
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        socket.curve_publickey = key_text(self._keys.public).encode()
+        socket.curve_secretkey = key_text(self._keys.secret).encode()
+        socket.router_mandatory = True
+        socket.maxmsgsize = MAX_FRAME_BYTES
+        socket.sndhwm = socket.rcvhwm = QUEUE_FRAMES
+        socket.connect_timeout = timing.connect_ms
+        socket.handshake_ivl = timing.silence_ms
+        socket.heartbeat_ivl = timing.heartbeat_ms
+        socket.heartbeat_timeout = socket.heartbeat_ttl = timing.silence_ms
+        socket.tcp_maxrt = timing.silence_ms
+        socket.reconnect_ivl = timing.redial_ms
+        socket.reconnect_ivl_max = timing.redial_max_ms
+
+    def _connect(self, dialled: _Dialled) -> bool:
+        self._socket.curve_serverkey = key_text(dialled.public_key).encode()
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, dialled.alias)
+        try:
+            self._socket.connect(dialled.address)
+        except zmq.ZMQError:
+            return False
+        self._aliases[dialled.alias] = dialled
+        self._look_again()
+        return True
+
+    def _hang_up(self, dialled: _Dialled) -> None:
+        self._socket.disconnect(dialled.address)
+        sharing = [other for other in self._aliases.values() if other.address == dialled.address]
+        for other in sharing:  # libzmq knows links by address alone and has cut all of these
+            del self._aliases[other.alias]
+            known = self._peers[other.peer]
+            known.dialled = None
+            if other.alias in known.recent:
+                known.recent.remove(other.alias)
+            if other is not dialled:
+                fresh = _Dialled(other.peer, other.public_key, other.address, b"d" + secrets.token_bytes(15))
+                known.dialled = fresh if self._connect(fresh) else None
+        self._look_again()
+
+    def _put(self, routing_id: bytes, frame: bytes) -> bool:
+        try:
+            self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT)
+        except zmq.ZMQError:  # unroutable, or the queue is full: every message may be lost
+            return False
+        finally:
+            self._look_again()
+        return True
+
+    # Frames -------------------------------------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        if not self._drain_due:
+            self._drain_due = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_due = False
+        if self._socket.closed:
+            return
+        for _ in range(FRAMES_A_TURN):
+            try:
+                routing_id = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                self._take(routing_id)
+            except BaseException:
+                self._look_again()  # the rest must not wait for a signal that has come already
+                raise
+        self._look_again()
+
+    def _take(self, routing_id: bytes) -> None:
+        frame = self._socket.recv(zmq.DONTWAIT, copy=False)
+        more = frame.more
+        while more:
+            more = self._socket.recv(zmq.DONTWAIT, copy=False).more
+        dialled = self._aliases.get(routing_id)
+        source = dialled.peer if dialled else NodeId(str(frame.get("User-Id")))
+        role = self._roles.get(source)
+        if role is None:  # taken off the list while its link was open
+            self._refuse("transport.refused", source, "its key is not on the allow-list")
+            return
+        rate = NODE_RATE if role == "node" else CLIENT_RATE
+        if not self._buckets.take(self._loop.time(), source, len(frame), rate):
+            self._refuse("transport.flooded", source, "more frames than its rate allows")
+            return
+        if role == "node":
+            self._note_life(source, routing_id)
+        self._on_frame(source, role, frame.bytes, Link(source, routing_id))
+
+    def _note_life(self, source: NodeId, routing_id: bytes) -> None:
+        recent = self._peers.setdefault(source, _Peer()).recent
+        if recent and recent[0] == routing_id:
+            return
+        if routing_id in recent:
+            recent.remove(routing_id)
+        recent.appendleft(routing_id)
+
+    # Trust --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, shake: Handshake) -> NodeId | None:
+        if shake.mechanism == b"CURVE" and len(shake.credentials) == 1:
+            self._look_at_list()
+            allowed = self._allow_list.lines.get(shake.credentials[0])
+            if allowed is not None:
+                return allowed.id
+        self._refuse("transport.stranger", shake.address, "its key is not on the allow-list")
+        return None
+
+    def _watch_list(self) -> None:
+        self._watch = self._loop.call_later(WATCH_S, self._watch_list)
+        self._look_at_list()
+        trouble = self._allow_list.trouble
+        if trouble is not None:
+            self._refuse("transport.allow_list", trouble.where, trouble.what)
+
+    def _look_at_list(self) -> None:
+        self._allow_list.refresh()
+        if self._allow_list.lines is self._lines:
+            return
+        self._lines = self._allow_list.lines
+        self._roles = {line.id: line.role for line in self._lines.values()}
+        for dialled in [link for link in self._aliases.values() if link.peer not in self._roles]:
+            self._hang_up(dialled)
+
+    def _refuse(self, name: str, peer: str, why: str) -> bool:
+        count = self._tally.add(self._loop.time(), (name, peer))
+        if count:
+            self._on_report(Report(name, {"peer": peer, "why": why, "count": count}, "warning"))
+        return False
