@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..names import TaskKey
+from .graph import chains
+from .signatures import OPERATORS
+from .spec import Pipeline, Stage
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -42,3 +47,102 @@ class StepPlan:
     step: int
     chains: tuple[Chain, ...]
     training: Training | None
+
+
+def plan(pipeline: Pipeline, step: int) -> StepPlan:
+    """What step `step` consists of. Raises ValueError outside [0, steps]."""
+    steps = pipeline.schedule.steps
+    if not 0 <= step <= steps:
+        raise ValueError(f"step {step} of {steps}")
+    active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, step)]
+    trained = next((stage for stage in active if stage.op in ("train", "sft")), None)
+    sources = {stage.id: _sources(stage) for stage in _ordered(active)}
+    groups = chains(sources, [stage.id for stage in active if stage.op == "train"])
+    training = None if trained is None else _training(pipeline, trained, step)
+    return StepPlan(step, tuple(_chain(pipeline, group, training) for group in groups), training)
+
+
+def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:
+    """The groups [first, end) of the step that a partition has: contiguous runs that differ by at most one."""
+    if not 0 <= partition < chain.partitions:
+        raise ValueError(f"partition {partition} of {chain.partitions}")
+    return partition * chain.groups // chain.partitions, (partition + 1) * chain.groups // chain.partitions
+
+
+def tasks(step_plan: StepPlan) -> tuple[TaskKey, ...]:
+    """A step's tasks for people to read: every stage of every partition, every leaf, the update.
+
+    How leaves are summed and sliced depends on the model's size and on who is there, so blocks and slices are not
+    among them.
+    """
+    step = step_plan.step
+    keys = [
+        TaskKey(step, stage, f"p{partition}")
+        for chain in step_plan.chains
+        for partition in range(chain.partitions)
+        for stage in chain.stages
+    ]
+    training = step_plan.training
+    if training is not None:
+        keys += [TaskKey(step, training.stage, f"b{leaf}-{leaf + 1}") for leaf in range(training.leaves)]
+        keys.append(TaskKey(step, training.stage, "apply"))
+    return tuple(keys)
+
+
+def _is_due(pipeline: Pipeline, stage: Stage, step: int) -> bool:
+    """The final version is always evaluated, and nothing else happens to it."""
+    if step == pipeline.schedule.steps:
+        return stage.op == "evaluate"
+    return pipeline.schedule.is_active(stage.id, step)
+
+
+def _sources(stage: Stage) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(read.partition(".")[0] for read in stage.reads))
+
+
+def _ordered(active: list[Stage]) -> list[Stage]:
+    """Stages such that each comes after what it waits for, else as written."""
+    done: list[Stage] = []
+    waiting = list(active)
+    while waiting:
+        left = [stage.id for stage in waiting]
+        ready = next(s for s in waiting if not any(name in left for name in (*_sources(s), *s.after)))
+        waiting.remove(ready)
+        done.append(ready)
+    return done
+
+
+def _chain(pipeline: Pipeline, group: tuple[str, ...], training: Training | None) -> Chain:
+    stages = [pipeline.stage(name) for name in group]
+    config = stages[0].config
+    count = {"generate": "prompts", "sft": "batch", "evaluate": "count"}[stages[0].op]
+    readers = [str(stage.model) for stage in stages if OPERATORS.get(stage.op) and stage.op != "sft" and stage.model]
+    return Chain(
+        stages=group,
+        partitions=config["partitions"],
+        groups=config[count],
+        models=tuple(model for model in pipeline.trainable if model in readers),
+        sealed_in="manifest" if training is not None and training.groups_from in group else "update",
+    )
+
+
+def _training(pipeline: Pipeline, stage: Stage, step: int) -> Training:
+    if stage.op == "sft":
+        reads: tuple[str, ...] = (f"{stage.id}.batch",)
+        divisor, groups_from = "tokens", stage.id
+    else:
+        reads = tuple(stage.reads)
+        divisor = "tokens" if stage.config["loss"]["mean"] == "token" else "samples"
+        groups_from = next(read for read in reads if read.endswith(".advantage")).partition(".")[0]
+    schedule = pipeline.schedule
+    return Training(
+        stage=stage.id,
+        model=str(stage.model),
+        leaves=stage.config["leaves"],
+        reads=reads,
+        groups_from=groups_from,
+        divisor=divisor,
+        update=schedule.runs_before(stage.id, step),
+        updates=schedule.runs(stage.id),
+        keep_optimizer=schedule.runs_after(stage.id, step),
+    )

@@ -1,0 +1,120 @@
+"""Defaults that follow from other stages, and the checks that need more than one key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .graph import Vertex, chains, order
+from .problem import Problem, suggest
+from .signatures import DEFAULT_REWARD
+
+DEFAULT_PARTITIONS = 8
+DEFAULT_MAX_LEAVES = 64
+EVALUATED_PROMPTS = 128  # a partition of an evaluation, unless the spec says how many partitions
+
+_SIZE = {"generate": "prompts", "sft": "batch", "evaluate": "count"}
+
+
+def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
+    """Fill what is still None in the stages' configs, and check the numbers against each other."""
+    stages = {vertex.id: (stage, vertex) for stage, vertex in zip(spec["stages"], vertices, strict=True)}
+    problems: list[Problem] = []
+    for stage, vertex in stages.values():
+        problems.extend(_check_data(spec, stage, vertex))
+        if stage["op"] == "evaluate":
+            problems.extend(_evaluate(spec, stage, vertex))
+        if stage["op"] in _SIZE and not problems:
+            problems.extend(_partitions(stage, vertex))
+    if problems:
+        return problems
+    roots = chain_roots(vertices)
+    for stage, vertex in stages.values():
+        if vertex.trains:
+            root = stage if stage["op"] == "sft" else stages[roots[vertex.sources[0]]][0]
+            problems.extend(_leaves(stage, vertex, root))
+    return problems
+
+
+def chain_roots(vertices: Sequence[Vertex]) -> dict[str, str]:
+    """The first stage of the chain of each stage that is part of one."""
+    by_id = {vertex.id: vertex for vertex in vertices}
+    sources = {name: by_id[name].sources for name in order(vertices)}
+    outside = [vertex.id for vertex in vertices if vertex.op == "train"]
+    return {stage: group[0] for group in chains(sources, outside) for stage in group}
+
+
+def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
+    if "data" not in stage["config"]:
+        return
+    name, dot, _ = stage["config"]["data"].partition(".")
+    path = f"{vertex.place}.config.data"
+    if name not in spec["data"]:
+        yield Problem(path, f"stage `{vertex.id}`: there is no data `{name}`", suggest(name, spec["data"], "data"))
+    elif dot and spec["data"][name]["held_out"] is None:
+        what = f"stage `{vertex.id}`: `{name}` holds nothing out"
+        yield Problem(path, what, f"add `held_out: {{share: 0.1, count: 500}}` to `data.{name}`")
+
+
+def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
+    config = stage["config"]
+    path = f"{vertex.place}.config"
+    name, dot, _ = config["data"].partition(".")
+    held_out = (spec["data"].get(name) or {}).get("held_out") if dot else None
+    if config["count"] is None:
+        if held_out is None:
+            yield Problem(
+                f"{path}.count", f"stage `{vertex.id}`: `count` is missing", "say how many prompts to evaluate"
+            )
+            return
+        config["count"] = held_out["count"]
+    elif held_out is not None and config["count"] > held_out["count"]:
+        what = f"stage `{vertex.id}`: `count` is {config['count']}, but {held_out['count']} are held out"
+        yield Problem(f"{path}.count", what, f"lower it, or raise `data.{name}.held_out.count`")
+    if config["max_tokens"] is None:
+        lengths = [
+            other["config"]["max_tokens"]
+            for other in spec["stages"]
+            if other["op"] == "generate" and other["model"] == stage["model"]
+        ]
+        if not lengths:
+            yield Problem(f"{path}.max_tokens", f"stage `{vertex.id}`: `max_tokens` is missing", "say when to cut off")
+            return
+        config["max_tokens"] = max(lengths)
+    if config["function"] is None:
+        rewards = [other["config"] for other in spec["stages"] if other["op"] == "reward"]
+        config["function"] = rewards[0]["function"] if rewards else DEFAULT_REWARD
+        config["args"] = config["args"] or (dict(rewards[0]["args"]) if rewards else {})
+    config["args"] = config["args"] or {}
+
+
+def _partitions(stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
+    config = stage["config"]
+    key = _SIZE[stage["op"]]
+    size = config[key]
+    path = f"{vertex.place}.config.partitions"
+    if config["partitions"] is None:
+        wanted = -(-size // EVALUATED_PROMPTS) if stage["op"] == "evaluate" else DEFAULT_PARTITIONS
+        config["partitions"] = min(size, wanted)
+    if config["partitions"] > size:
+        what = f"stage `{vertex.id}`: {config['partitions']} partitions for {size} {key}"
+        yield Problem(path, what, f"`partitions` is at most `{key}`")
+    if stage["op"] == "sft" and size > config["demos"]:
+        what = f"stage `{vertex.id}`: a batch of {size} from {config['demos']} demos"
+        yield Problem(f"{vertex.place}.config.batch", what, "`batch` is at most `demos`")
+
+
+def _leaves(stage: dict[str, Any], vertex: Vertex, root: dict[str, Any]) -> Iterator[Problem]:
+    config = stage["config"]
+    if config["leaves"] is None:
+        most = min(root["config"]["partitions"], DEFAULT_MAX_LEAVES)
+        config["leaves"] = 1 << (most.bit_length() - 1)
+    leaves, groups = config["leaves"], root["config"][_SIZE[root["op"]]]
+    path = f"{vertex.place}.config.leaves"
+    if leaves & (leaves - 1):
+        near = 1 << (leaves.bit_length() - 1)
+        what = f"stage `{vertex.id}`: `leaves` is {leaves}, which is no power of two"
+        yield Problem(path, what, f"use {near} or {2 * near}")
+    elif leaves > groups:
+        what = f"stage `{vertex.id}`: {leaves} leaves for {groups} groups"
+        yield Problem(path, what, "every leaf needs a group: use fewer leaves")

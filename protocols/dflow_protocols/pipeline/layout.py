@@ -1,0 +1,126 @@
+"""Layout of a spec: its sections and their keys, but for the `config` of stages (signatures)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .shape import NAME, NAME_FORM, Condition, Free, Items, Named, Number, Shape, Table, Text, Variants
+
+PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
+MAX_STEPS = 1_000_000
+ENGINES = ("torch", "emulated")
+STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
+STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
+
+_PATH = Text("a path, from the spec's folder")
+
+_HELD_OUT = Table(
+    "questions that are never trained on",
+    {
+        "by": Text("what is hashed to choose them", "question_lower", choices=("question", "question_lower")),
+        "share": Number("share of all questions", above=0, below=1),
+        "count": Number("questions evaluated on, at most", integer=True, at_least=1),
+    },
+    None,
+)
+
+_MODEL = Variants(
+    "a model's weights at the start",
+    {
+        "init": Table(
+            "drawn from the seed",
+            {
+                "init": Table(
+                    "how to make them",
+                    {
+                        "config": Text("a transformers config file (JSON)"),
+                        "tokenizer": Text("a tokenizer's folder"),
+                    },
+                ),
+                "dtype": Text("of computation", "float32", choices=("float32",)),
+            },
+        ),
+        "path": Table(
+            "read from a folder",
+            {
+                "path": Text("a Hugging Face model folder"),
+                "dtype": Text("of computation", "float32", choices=("float32",)),
+            },
+        ),
+    },
+)
+
+_DATASET = Variants(
+    "a source of prompts",
+    {
+        "reasoning_gym": Table(
+            "made by reasoning-gym",
+            {
+                "reasoning_gym": Text("a task's name in reasoning-gym"),
+                "config": Free("the task's own settings", {}),
+                "held_out": _HELD_OUT,
+            },
+        ),
+        "jsonl": Table(
+            "one JSON object a line",
+            {
+                "jsonl": _PATH,
+                "question": Text("the key of the prompt", "question"),
+                "answer": Text("the key of the right answer", "answer"),
+                "held_out": _HELD_OUT,
+            },
+        ),
+    },
+)
+
+_ROUNDS = Table(
+    "refill rounds within a step",
+    {
+        "until": Condition("when to stop"),
+        "max": Number("rounds at most", integer=True, at_least=1),
+    },
+    None,
+)
+
+STAGE: Mapping[str, Shape] = {
+    "id": Text("the stage's name", pattern=STAGE_ID, form=STAGE_ID_FORM),
+    "op": Text("a built-in operator, or `module:function`"),
+    "model": Text("a name under `models`", None, pattern=NAME, form=NAME_FORM),
+    "reads": Items("outputs it reads, as `stage.output` or `output`; absent: by the operator", Text("an output"), ()),
+    "writes": Items("outputs of a `module:function`", Text("an output", pattern=STAGE_ID, form=STAGE_ID_FORM), ()),
+    "after": Items("stages of the same partition that come first", Text("a stage"), ()),
+    "scope": Text("what it looks at in one piece", None, choices=("sample", "group", "partition", "step")),
+    "when": Condition("steps it runs at; absent: whenever what it reads is there", None),
+    "every": Number("runs at every so many of those steps, the first included", 1, integer=True, at_least=1),
+    "rounds": _ROUNDS,
+    "requires": Items("capabilities that a node needs for it", Text("a capability"), ()),
+    "effect": Text("what running it twice does", None, choices=("pure", "seeded", "stochastic", "effectful")),
+    "config": Free("the operator's settings", {}),
+}
+
+TOP: Mapping[str, Shape] = {
+    "name": Text(
+        "the pipeline's name", pattern=r"[A-Za-z0-9][\w.-]{0,63}", form="letters, digits and _ . - (64 at most)"
+    ),
+    "plan_version": Number("of the rules that decide bits", PLAN_VERSION, integer=True),
+    "seed": Number("all randomness follows from it", 0, integer=True, at_least=0),
+    "params": Free("names for numbers that expressions may use", {}),
+    "steps": Number("steps of the run", integer=True, at_least=1, at_most=MAX_STEPS),
+    "reproducibility": Text("what the weights are a function of", "exact", choices=("exact", "replay", "fast")),
+    "lag": Number("versions that rollouts may be behind", 0, integer=True, at_least=0),
+    "engine": Text("what computes", "torch", choices=ENGINES),
+    "emulated": Named("the emulated engine's profile", Number("seconds, counts or shares", at_least=0), {}),
+    "models": Named("weights by name", _MODEL),
+    "data": Named("sources of prompts by name", _DATASET, {}),
+    "stages": Items("the vertices of the graph", Table("a stage", STAGE), at_least=1),
+    "checkpoint": Table(
+        "when weights go to disk, beside the end",
+        {
+            "every": Number("steps between two; 0: only at the end", 0, integer=True, at_least=0),
+            "keep": Number("newest ones that stay on disk", 2, integer=True, at_least=1),
+        },
+        {},
+    ),
+    "limits": Table("bounds of the run; this version knows none", {}, {}),
+    "digests": Free("digests of the files that the spec names; filled in at submit", {}),
+}

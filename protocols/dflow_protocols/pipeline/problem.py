@@ -1,0 +1,39 @@
+"""What is wrong with a pipeline: where, what and the remedy, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake. `path` leads to it from the top, such as `stages[3].config.loss.clip`; empty: the whole."""
+
+    path: str
+    what: str
+    hint: str
+
+
+class SpecError(ValueError):
+    """A pipeline that cannot run. `problems`: every mistake found, in the order of the format."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{p.path or 'pipeline'}: {p.what} (hint: {p.hint})" for p in self.problems))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely meant, if any is near."""
+    found = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def suggest(name: str, known: Iterable[str], kind: str) -> str:
+    """A hint: the nearest known name, or all of them. `kind`: what they are, in the plural."""
+    names = sorted(known)
+    near = nearest(name, names)
+    if near is not None:
+        return f"did you mean `{near}`?"
+    return f"known {kind}: {', '.join(names)}" if names else f"there are no {kind} here"

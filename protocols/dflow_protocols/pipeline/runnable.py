@@ -1,0 +1,83 @@
+"""Whether the stages of a pipeline fall into chains and trainings that a step can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .expression import parse
+from .graph import Vertex, chains, order
+from .problem import Problem
+from .schedule import Schedule, Timing, Unready, make_schedule
+
+
+def check_chains(vertices: Sequence[Vertex]) -> Iterator[Problem]:
+    """Each chain has one stage that makes its partitions; each training reads one chain; something is trained."""
+    by_id = {vertex.id: vertex for vertex in vertices}
+    sources = {name: by_id[name].sources for name in order(vertices)}
+    groups = chains(sources, [vertex.id for vertex in vertices if vertex.op == "train"])
+    chain_of = {stage: group for group in groups for stage in group}
+    for group in groups:
+        yield from _check_group([by_id[name] for name in group])
+    for vertex in vertices:
+        if vertex.op == "train":
+            read = list(dict.fromkeys(chain_of[name][0] for name in vertex.sources))
+            if len(read) > 1:
+                what = f"stage `{vertex.id}` reads what starts at `{read[0]}` and what starts at `{read[1]}`"
+                yield Problem(vertex.place, what, "a `train` stage reads one chain yet")
+        for name in vertex.after:
+            if vertex.id not in chain_of or name not in chain_of or chain_of[name] != chain_of[vertex.id]:
+                what = f"stage `{vertex.id}` comes after `{name}`, but not on the same partitions"
+                yield Problem(f"{vertex.place}.after", what, "`after` orders the stages of one chain only")
+    if not any(vertex.trains for vertex in vertices):
+        yield Problem("stages", "no stage trains", "add a `train` or an `sft` stage")
+
+
+def _check_group(group: Sequence[Vertex]) -> Iterator[Problem]:
+    roots = [vertex for vertex in group if vertex.op in ("generate", "sft", "evaluate")]
+    if len(roots) > 1:
+        names = " and ".join(f"`{vertex.id}`" for vertex in roots[:2])
+        yield Problem(
+            roots[1].place, f"stages {names} are joined by a stage that reads both", "split that stage in two"
+        )
+    elif len(group) > 1 and roots and roots[0].op != "generate":
+        reader = group[1]
+        what = f"stage `{reader.id}` reads from `{roots[0].id}`, a `{roots[0].op}` stage"
+        yield Problem(reader.place, what, "only what a `generate` stage began can be read by other stages")
+
+
+def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Schedule | None, list[Problem]]:
+    """When each stage runs; two trainings never share a step."""
+    stages = {stage["id"]: stage for stage in spec["stages"]}
+    by_id = {vertex.id: vertex for vertex in vertices}
+    timings = [
+        Timing(
+            name, parse(stages[name]["when"], {}) if stages[name]["when"] else None, stages[name]["every"], v.sources
+        )
+        for name, v in ((name, by_id[name]) for name in order(vertices))
+    ]
+    try:
+        schedule = make_schedule(spec["steps"], timings)
+    except Unready as error:
+        place = f"{by_id[error.stage].place}.when"
+        if error.error:
+            what = f"stage `{error.stage}`: `when` {error.error} at step {error.step}"
+            return None, [Problem(place, what, "it has to be true or false at every step")]
+        what = f"stage `{error.stage}` runs at step {error.step}, but `{error.source}`, which it reads, does not"
+        return None, [Problem(place, what, "leave `when` out: it then runs whenever what it reads is there")]
+    return schedule, list(_overlaps(vertices, schedule))
+
+
+def _overlaps(vertices: Sequence[Vertex], schedule: Schedule) -> Iterator[Problem]:
+    """Several updates in one step are a later version's."""
+    trained: dict[int, str] = {}
+    for vertex in vertices:
+        if not vertex.trains:
+            continue
+        mask = schedule.active[vertex.id]
+        clash = next((step for step in trained if mask[step]), None)
+        if clash is not None:
+            what = f"stages `{trained[clash]}` and `{vertex.id}` both train at step {clash}"
+            yield Problem(f"{vertex.place}.when", what, "give them steps of their own by `when`: one update a step yet")
+            continue
+        trained.update({step: vertex.id for step, active in enumerate(mask) if active})

@@ -1,0 +1,190 @@
+"""Signatures of the built-in operators: what each reads and writes, and the keys of its config.
+
+An output's name says what it is: whoever reads `reward` reads the output `reward` of the nearest stage before it that
+writes one, a user's own operator included. Tables only: validation, defaults, the JSON Schema and the reference are
+made from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Number, Shape, Table, Text, Variants
+
+FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
+FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
+DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
+MAX_PARTITIONS = 4096
+MAX_LEAVES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A built-in operator as the rest of the pipeline sees it."""
+
+    about: str
+    reads: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()  # read where a stage before writes it and something asks for it
+    writes: tuple[str, ...] = ()
+    scope: str = "group"  # what it looks at in one piece
+    effect: str = "pure"  # pure: of its inputs; seeded: of its inputs and the spec's seed
+    needs_model: bool = False
+    config: Mapping[str, Shape] = field(default_factory=dict)
+    trains: bool = False
+    runs: bool = True  # whether this version of dflowd can run it, not only validate it
+
+
+def _count(about: str, default: object = "\0required", at_most: float | None = None) -> Number:
+    return Number(about, default, integer=True, at_least=1, at_most=at_most)
+
+
+_DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
+_PARTITIONS = "tasks that the step's work is dealt in; each is a contiguous run of prompts"
+_FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
+
+_ADAMW = Table(
+    "AdamW (arXiv 1711.05101)",
+    {
+        "lr": Number("learning rate after the ramp", above=0, at_most=1),
+        "end": Number("learning rate of the last update; absent: stays at `lr`", None, at_least=0, at_most=1),
+        "ramp_steps": Number("updates until `lr` is reached, in equal steps", 0, integer=True, at_least=0),
+        "schedule": Text("how `lr` falls to `end`", "linear", choices=("linear", "cosine")),
+        "betas": Items("decay of both moments", Number("a decay", at_least=0, below=1), (0.9, 0.999), count=2),
+        "eps": Number("added to the denominator", 1e-8, above=0),
+        "weight_decay": Number("decoupled, times the learning rate", 0.0, at_least=0),
+    },
+)
+
+_TRAINING: Mapping[str, Shape] = {
+    "leaves": _count("virtual ranks whose gradients a fixed tree sums; a power of two", None, MAX_LEAVES),
+    "clip_norm": Number("gradients of a larger global norm are scaled down to it; absent: never", None, above=0),
+    "micro_batch_tokens": _count("tokens of one forward and backward pass", 8192),
+    "optimizer": Variants("how gradients change weights", {"adamw": Table("", {"adamw": _ADAMW})}),
+}
+
+_LOSS = Table(
+    "the clipped policy-gradient loss",
+    {
+        "clip": Items(
+            "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
+            Number("a distance from 1", at_least=0),
+            (0.2, 0.28),
+            count=2,
+        ),
+        "mean": Text("what counts alike: every token, or every sequence", "token", choices=("token", "sequence")),
+        "kl": Number("weight of the KL divergence from a `logprob` stage's model", 0.0, at_least=0),
+    },
+    {},
+)
+
+_SAMPLING: Mapping[str, Shape] = {
+    "temperature": Number("of sampling", 1.0, above=0, at_most=100),
+    "top_p": Number("sample from the smallest set of tokens with this much probability", 1.0, above=0, at_most=1),
+}
+
+OPERATORS: Mapping[str, Operator] = {
+    "generate": Operator(
+        "samples a group of completions for each prompt",
+        writes=("rollout",),
+        effect="seeded",
+        needs_model=True,
+        config={
+            "data": _DATA,
+            "prompts": _count("prompts a step"),
+            "group": _count("completions a prompt", 8),
+            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+            **_SAMPLING,
+            "max_tokens": _count("a completion that is longer is cut off"),
+            "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
+        },
+    ),
+    "reward": Operator(
+        "scores each completion by a function",
+        scope="sample",
+        reads=("rollout",),
+        writes=("reward",),
+        config={"function": _FUNCTION, "args": Free("keyword arguments of the function", {})},
+    ),
+    "logprob": Operator(
+        "scores the sampled tokens by a model, such as a frozen reference",
+        scope="sample",
+        reads=("rollout",),
+        writes=("logprob",),
+        needs_model=True,
+    ),
+    "value": Operator(
+        "estimates the value of each token by a model",
+        scope="sample",
+        reads=("rollout",),
+        writes=("value",),
+        needs_model=True,
+        runs=False,
+    ),
+    "filter": Operator(
+        "drops groups by a condition, and may have them refilled",
+        reads=("rollout", "reward"),
+        writes=("kept",),
+        config={
+            "function": Text("says whether a group is kept", pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
+            "args": Free("keyword arguments of the function", {}),
+        },
+        runs=False,
+    ),
+    "advantage": Operator(
+        "compares the completions of a group with each other",
+        reads=("rollout", "reward"),
+        writes=("advantage",),
+        config={
+            "method": Text("grpo: reward minus the group's mean (arXiv 2402.03300)", "grpo", choices=("grpo",)),
+            "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
+            "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
+        },
+    ),
+    "train": Operator(
+        "one optimizer update by a policy-gradient loss",
+        scope="step",
+        reads=("rollout", "advantage"),
+        may_read=("logprob",),
+        effect="seeded",
+        needs_model=True,
+        config={**_TRAINING, "loss": _LOSS},
+        trains=True,
+    ),
+    "sft": Operator(
+        "one optimizer update by cross-entropy on demonstrations",
+        scope="step",
+        writes=("batch",),
+        effect="seeded",
+        needs_model=True,
+        config={
+            "data": _DATA,
+            "demos": _count("demonstrations in all, seen again and again"),
+            "batch": _count("demonstrations a step"),
+            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+            **_TRAINING,
+        },
+        trains=True,
+    ),
+    "evaluate": Operator(
+        "measures accuracy on data that is never trained on",
+        scope="sample",
+        writes=("evaluation",),
+        effect="seeded",
+        needs_model=True,
+        config={
+            "data": Text(
+                "a name under `data`, with `.held_out` for its held-out part",
+                pattern=rf"{NAME}(\.held_out)?",
+                form="a data set's name, or `NAME.held_out`",
+            ),
+            "count": _count("prompts; absent: all that are held out", None),
+            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+            "greedy": Flag("always take the likeliest token", True),
+            **_SAMPLING,
+            "max_tokens": _count("absent: as the `generate` stage of this model", None),
+            "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
+            "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
+        },
+    ),
+}

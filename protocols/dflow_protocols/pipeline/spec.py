@@ -1,0 +1,138 @@
+"""A pipeline: what a user writes, in full and checked, with one canonical form and one id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Self
+
+from ..names import SpecId, content_id
+from .problem import Problem, SpecError
+from .schedule import Schedule
+from .validate import resolve
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A vertex of the graph; the keys are those of the format. `op`: a built-in operator or `module:function`."""
+
+    id: str
+    op: str
+    model: str | None = None
+    reads: Sequence[str] = ()  # in a pipeline: always "stage.output"
+    writes: Sequence[str] = ()
+    after: Sequence[str] = ()
+    scope: str | None = None
+    when: str | bool | None = None
+    every: int = 1
+    rounds: Mapping[str, Any] | None = None
+    requires: Sequence[str] = ()
+    effect: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A pipeline that can run: making one checks it, fills every default in and puts the params in.
+
+    Raises SpecError with every problem. Two pipelines are equal if they mean the same. Do not change what it holds.
+    """
+
+    name: str
+    steps: int | str
+    models: Mapping[str, Mapping[str, Any]]
+    stages: Sequence[Stage]
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plan_version: int = 1
+    seed: int = 0
+    params: Mapping[str, int | float | bool] = field(default_factory=dict)  # put in, and then empty
+    reproducibility: str = "exact"
+    lag: int = 0
+    engine: str = "torch"
+    emulated: Mapping[str, float] = field(default_factory=dict)
+    checkpoint: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        raw = {item.name: getattr(self, item.name) for item in fields(self)}
+        if isinstance(self.stages, Sequence):
+            raw["stages"] = [stage.to_dict() if isinstance(stage, Stage) else stage for stage in self.stages]
+        self._fill(*resolve(raw))
+
+    def _fill(self, resolved: dict[str, Any], schedule: Schedule) -> None:
+        values: dict[str, Any] = resolved | {"stages": tuple(Stage(**stage) for stage in resolved["stages"])}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_schedule", schedule)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """From the format's mapping, such as a parsed YAML file. Raises SpecError."""
+        pipeline = object.__new__(cls)
+        pipeline._fill(*resolve(raw))
+        return pipeline
+
+    @classmethod
+    def from_canonical(cls, canonical: bytes) -> Self:
+        """From the bytes of `canonical()`. Raises SpecError for anything else, an equal but other text included."""
+        try:
+            raw = json.loads(canonical)
+        except (ValueError, RecursionError):
+            raw = None
+        pipeline = cls.from_dict(raw)
+        if pipeline.canonical() != canonical:
+            raise SpecError([Problem("", "these bytes are not a pipeline's canonical form", "submit it again")])
+        return pipeline
+
+    def to_dict(self) -> dict[str, Any]:
+        """The format's mapping in full: every key, defaults included."""
+        whole = {item.name: getattr(self, item.name) for item in fields(self)}
+        return whole | {"stages": [stage.to_dict() for stage in self.stages]}
+
+    def canonical(self) -> bytes:
+        """JSON with every key, keys sorted, without spaces: equal for all ways to write the same pipeline."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> bytes:
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "surrogatepass")
+
+    @cached_property
+    def id(self) -> SpecId:
+        return SpecId(content_id("spec", self._canonical))
+
+    @property
+    def schedule(self) -> Schedule:
+        """When each stage runs."""
+        schedule: Schedule = self.__dict__["_schedule"]
+        return schedule
+
+    @cached_property
+    def trainable(self) -> tuple[str, ...]:
+        """Models that some stage trains, sorted: those whose parameters are part of a version."""
+        return tuple(sorted({str(stage.model) for stage in self.stages if stage.op in ("train", "sft")}))
+
+    def stage(self, stage_id: str) -> Stage:
+        """Raises KeyError."""
+        return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)
+
+    def with_digests(self, digests: Mapping[str, str]) -> Self:
+        """The same pipeline, bound to the contents of the files that it names."""
+        return self.from_dict(self.to_dict() | {"digests": dict(digests)})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and self._canonical == other._canonical
+
+    def __hash__(self) -> int:
+        return hash(self._canonical)
+
+
+def _no_stage(stage_id: str) -> Stage:
+    raise KeyError(f"no stage `{stage_id}`")

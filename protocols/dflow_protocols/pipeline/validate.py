@@ -1,0 +1,174 @@
+"""Validation: every mistake of a pipeline with its place, and the pipeline with all defaults filled in.
+
+`resolve` is the only door: what comes out of it can be planned and run, and resolves to itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .defaults import fill
+from .expression import ExpressionError, Value, parse
+from .graph import Vertex, connect
+from .layout import PLAN_VERSION, TOP
+from .problem import Problem, SpecError, suggest
+from .runnable import check_chains, check_schedule
+from .schedule import Schedule
+from .shape import NAME, NAME_FORM, Reader, Table, at
+from .signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator
+
+_LATER = "this version of dflowd only validates it; leave it out"
+_DIGEST = r"[0-9a-f]{64}"
+
+
+def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
+    """The pipeline in full, as plain mappings and lists, and when its stages run. Raises SpecError with all problems.
+
+    Expressions have the params put in, so `params` is empty in the result.
+    """
+    if not isinstance(raw, Mapping):
+        raise SpecError([Problem("", "a pipeline is a mapping", "start with `name: my_pipeline`")])
+    reader = Reader({})
+    reader.constants = _params(reader, raw.get("params"))
+    reader.unknown_keys(raw, TOP, "")
+    spec = {key: reader.read(shape, raw.get(key), key) for key, shape in TOP.items()}
+    spec["params"] = {}
+    _check_top(reader, spec)
+    stages = [stage for stage in spec["stages"] or [] if stage is not None]
+    vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
+    _check_ids(reader, stages)
+    reader.problems.extend(connect(vertices) if all(v.id for v in vertices) else [])
+    if not reader.problems:
+        for stage, vertex in zip(stages, vertices, strict=True):
+            stage["reads"] = list(vertex.reads)
+        reader.problems.extend(check_chains(vertices))
+    if not reader.problems:
+        reader.problems.extend(fill(spec, vertices))
+    schedule, problems = check_schedule(spec, vertices) if not reader.problems else (None, [])
+    reader.problems.extend(problems)
+    if reader.problems or schedule is None:
+        raise SpecError(reader.problems)
+    return spec, schedule
+
+
+def _params(reader: Reader, raw: Any) -> dict[str, Value]:
+    """The params by name, all of them numbers or true/false."""
+    constants: dict[str, Value] = {}
+    for name, value in raw.items() if isinstance(raw, Mapping) else ():
+        path = at("params", str(name))
+        if not isinstance(name, str) or not re.fullmatch(NAME, name) or name == "step":
+            hint = "`step` is the step itself" if name == "step" else f"a name is {NAME_FORM}"
+            reader.note(path, f"`{name}` is no name for a param", hint)
+            continue
+        try:
+            constant = parse(str(value), {}, with_step=False).constant
+        except ExpressionError:
+            constant = None
+        if constant is None:
+            reader.note(path, f"param `{name}` is `{value}`", "it has to be a number, true or false")
+            constant = 1  # so that what uses it is not blamed as well
+        constants[name] = constant
+    return constants
+
+
+def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
+    if spec["plan_version"] not in (None, PLAN_VERSION):
+        what = f"`plan_version` is {spec['plan_version']}, but this dflowd plans by version {PLAN_VERSION}"
+        reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`")
+    if spec["lag"]:
+        reader.note("lag", f"`lag` is {spec['lag']}, but this version of dflowd only runs lag 0", "leave `lag` out")
+    if spec["emulated"] and spec["engine"] == "torch":
+        reader.note("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`")
+    for name, digest in (spec["digests"] or {}).items():
+        if not isinstance(digest, str) or not re.fullmatch(_DIGEST, digest):
+            reader.note(at("digests", name), f"`{name}` is no digest", "leave `digests` out: submit fills it in")
+
+
+def _check_ids(reader: Reader, stages: list[dict[str, Any]]) -> None:
+    first: dict[str, int] = {}
+    for index, stage in enumerate(stages):
+        earlier = first.setdefault(stage["id"] or f"[{index}]", index)
+        if earlier != index:
+            reader.note(f"stages[{index}].id", f"there are two stages `{stage['id']}`", "rename one of them")
+
+
+def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> Vertex:
+    """Check one stage by itself and fill its defaults in. What it is connected to comes later."""
+    name, op = stage["id"] or "", stage["op"] or ""
+    operator = OPERATORS.get(op)
+    asked = tuple(text for text in stage["reads"] or () if text)
+    if operator is not None:
+        _built_in(reader, spec, stage, operator, place)
+    elif op:
+        _users_own(reader, stage, place)
+    _not_yet(reader, spec, stage, place)
+    needed = operator.reads if operator is not None else ()
+    if op == "train" and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
+        needed = (*needed, "logprob")
+    after = tuple(text for text in stage["after"] or () if text)
+    return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after)
+
+
+def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
+    config = Table(f"settings of `{stage['op']}`", operator.config)
+    before = len(reader.problems)
+    stage["config"] = reader.read(config, stage["config"] or {}, f"{place}.config")
+    if len(reader.problems) > before:
+        stage["config"] = {key: value for key, value in (stage["config"] or {}).items() if value is not None}
+    _check_model(reader, spec, stage, operator, place)
+    for key, fixed in (("scope", operator.scope), ("effect", operator.effect), ("writes", list(operator.writes))):
+        if stage[key] and stage[key] != fixed:
+            what = f"`{key}` of a `{stage['op']}` stage is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
+            reader.note(f"{place}.{key}", what, f"leave `{key}` out")
+        stage[key] = fixed
+    if not operator.runs:
+        reader.note(f"{place}.op", f"stage `{stage['id']}`: no node can run `{stage['op']}` yet", _LATER)
+
+
+def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
+    """A stage whose operator is a `module:function`."""
+    name, op = stage["id"], stage["op"]
+    if not re.fullmatch(FUNCTION_PATTERN, op):
+        hint = suggest(op, OPERATORS, "operators")
+        reader.note(f"{place}.op", f"stage `{name}`: there is no operator `{op}`", f"{hint} (or give {FUNCTION_FORM})")
+        return
+    for key, what in (("reads", "what it reads"), ("writes", "what it writes")):
+        if not stage[key]:
+            reader.note(f"{place}.{key}", f"stage `{name}`: `{op}` is no built-in operator", f"say {what} in `{key}`")
+    if stage["model"] is not None:
+        what = f"stage `{name}`: only built-in operators run a model"
+        reader.note(f"{place}.model", what, "leave `model` out")
+    stage["scope"] = stage["scope"] or "partition"
+    stage["effect"] = stage["effect"] or "pure"
+    if stage["scope"] == "step":
+        reader.note(f"{place}.scope", f"stage `{name}`: no node can run a `step` scope yet", "use `partition`")
+
+
+def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
+    known = spec["models"] or {}
+    if stage["model"] is None and operator.needs_model:
+        what = f"stage `{stage['id']}`: a `{stage['op']}` needs a `model`"
+        reader.note(f"{place}.model", what, suggest("", known, "models"))
+    elif stage["model"] is not None and not operator.needs_model:
+        what = f"stage `{stage['id']}`: a `{stage['op']}` uses no model"
+        reader.note(f"{place}.model", what, "leave `model` out")
+    elif stage["model"] is not None and stage["model"] not in known:
+        what = f"stage `{stage['id']}`: there is no model `{stage['model']}`"
+        reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
+
+
+def _not_yet(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> None:
+    """What the format knows and this version does not do."""
+    name = stage["id"]
+    if stage["rounds"] is not None:
+        reader.note(f"{place}.rounds", f"stage `{name}`: refill rounds cannot run yet", _LATER)
+    if stage["requires"]:
+        reader.note(f"{place}.requires", f"stage `{name}`: nodes cannot be told apart by `requires` yet", _LATER)
+    if stage["effect"] == "effectful":
+        what = f"stage `{name}`: an effectful operator cannot be kept from running twice yet"
+        reader.note(f"{place}.effect", what, "use one that may run again")
+    if stage["effect"] == "stochastic" and spec["reproducibility"] == "exact":
+        what = f"stage `{name}` is stochastic, but `reproducibility` is exact"
+        reader.note(f"{place}.effect", what, "set `reproducibility: replay`")
