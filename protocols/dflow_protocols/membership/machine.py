@@ -157,6 +157,8 @@ class Membership:
         before = self._table.missing_metas(dead=False)
         for claim in updates:
             self._table.hear(now, claim, out, synced=False)
+            if claim.node == self._table.me and claim.state != "alive" and self._table.mine.state == "alive":
+                out.append(Send(source, Gossip((self._table.mine,))))  # it missed the denial, or has not heard it yet
         self._pull_metas(source, before, out)
 
     def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> None:
@@ -308,6 +310,9 @@ class Membership:
                     out.append(Send(partner, MetaGet(tuple(missing[:MAX_METAS]))))
 
     def _gossip(self, now: float, out: Actions) -> None:
+        if len(self.alive()) == 1:
+            # Alone, there is nobody to tell; whoever is met later gets all by push-pull, where deaths are only doubts.
+            self._table.news.clear()
         if not len(self._table.news) or now < self._gossip_due:
             return
         told = self._table.reachable()

@@ -56,7 +56,7 @@ class Mesh:
         self.hosts = [Host(i, (Seed(first.public_key, first.control),)) for i in range(count)]
         self._by_id = {host.node: host for host in self.hosts}
 
-    # What happens to hosts ---------------------------------------------------------------------------------------------
+    # What happens to hosts --------------------------------------------------------------------------------------------
 
     def start(self, *indexes: int) -> None:
         for index in indexes:
@@ -93,7 +93,7 @@ class Mesh:
     def heal(self) -> None:
         self.cuts.clear()
 
-    # What is seen ------------------------------------------------------------------------------------------------------
+    # What is seen -----------------------------------------------------------------------------------------------------
 
     def id(self, index: int) -> NodeId:
         return self.hosts[index].node
@@ -136,7 +136,7 @@ class Mesh:
             event()
         return True
 
-    # Machinery ---------------------------------------------------------------------------------------------------------
+    # Machinery --------------------------------------------------------------------------------------------------------
 
     def _at(self, when: float, event: Callable[[], None]) -> None:
         self._count += 1
