@@ -1,0 +1,91 @@
+"""The command line `dflow`: assembles the commands, and turns every mistake into two lines and an exit code.
+
+Nothing heavy is imported here or at the top of a command: `dflow --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from .commands.cancel import cancel
+from .commands.down import down
+from .commands.metrics import metrics
+from .commands.nodes import nodes
+from .commands.plan import plan
+from .commands.plot import plot
+from .commands.ps import ps
+from .commands.run import run
+from .commands.samples import samples
+from .commands.submit import submit
+from .commands.tasks import tasks
+from .commands.up import up
+from .commands.validate import validate
+from .commands.version import version
+from .commands.wait import wait
+from .commands.watch import watch
+from .errors import EXIT_INTERRUPTED, Problem, explain
+
+app = typer.Typer(
+    name="dflow",
+    help="Train language models by reinforcement learning on a mesh of daemons that needs no head node.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (
+    run,
+    up,
+    down,
+    submit,
+    wait,
+    ps,
+    nodes,
+    tasks,
+    watch,
+    cancel,
+    validate,
+    plan,
+    metrics,
+    plot,
+    samples,
+    version,
+):
+    app.command()(_command)
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps its base class under a private name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="dflow", standalone_mode=False)
+    except Problem as problem:
+        return _fail(problem)
+    except _UsageError as error:
+        return _fail(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has had enough
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: BaseException) -> Problem:
+    message = getattr(error, "format_message", error.__str__)()
+    command = getattr(getattr(error, "ctx", None), "command_path", "dflow")
+    return Problem(message.rstrip("."), where=command, hint=f"`{command} --help` lists what it takes")
+
+
+def _fail(problem: Problem) -> int:
+    print(explain(problem), file=sys.stderr)
+    return problem.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""One wire connection to a mesh: requests to any daemon's control lane, and to another one when that is gone.
+
+A door is a daemon as a client can reach it. The socket's own monitor tells at once when a daemon dies or refuses the
+key, so no request waits for an answer that cannot come.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import msgpack
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from dflow_protocols.wire.client import Request, Response
+from dflow_protocols.wire.fields import WireError
+from dflow_protocols.wire.frame import decode_frame, encode_frame
+
+from .errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
+
+KEY_LENGTH = 40  # characters of a CURVE key in z85, which itself may hold `@` and `:`
+LINK_S = 3.0  # for connecting and the CURVE handshake; a living daemon needs milliseconds, a loaded one some hundred
+GRACE_S = 2.0  # beyond a request's own deadline, for the way there and back
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 5000  # a stopped or unplugged daemon is left after this
+
+_LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED, zmq.EVENT_CONNECT_RETRIED, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+_REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A CURVE key pair, both halves z85 text."""
+
+    public: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A daemon's public key (z85) and the address of its control lane."""
+
+    key: str
+    address: str  # tcp://HOST:PORT
+
+    def __str__(self) -> str:
+        return f"{self.key}@{self.address.removeprefix('tcp://')}"
+
+
+def parse_door(text: str) -> Door:
+    """The daemon meant by `KEY@HOST:PORT`. Raises Problem."""
+    key, at, place = text[:KEY_LENGTH], text[KEY_LENGTH : KEY_LENGTH + 1], text[KEY_LENGTH + 1 :]
+    host, colon, port = place.rpartition(":")
+    if at != "@" or not host or not colon or not port.isdigit():
+        raise Problem(
+            f"`{text}` is not KEY@HOST:PORT",
+            where="--to",
+            hint=f"KEY is the daemon's public key of {KEY_LENGTH} characters, in single quotes for the shell; "
+            "`dflow up --json` prints it",
+        )
+    return Door(key, f"tcp://{host}:{int(port)}")
+
+
+class LinkLost(Exception):
+    """The daemon at a door is gone, or was never there. `refused`: it answers, but not to this key."""
+
+    def __init__(self, refused: bool = False) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+class Client:
+    """Asks the first daemon that answers, and stays with it until it is gone. Use as a context manager."""
+
+    def __init__(self, doors: Sequence[Door], keys: KeyPair) -> None:
+        self._doors = list(doors)
+        self._keys = keys
+        self._context = zmq.Context()
+        self._link: _Link | None = None
+        self._next_id = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._unlink()
+        self._context.destroy(linger=0)
+
+    @property
+    def doors(self) -> tuple[Door, ...]:
+        """Every daemon known, the one that is asked first at the front."""
+        return tuple(self._doors)
+
+    def learn(self, doors: Iterable[Door]) -> None:
+        """Other daemons of the same mesh, to be asked when those known before are gone."""
+        known = {door.key for door in self._doors}
+        self._doors += [door for door in doors if door.key not in known]
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0) -> dict[str, Any]:
+        """The answer's map. A request may reach two daemons, so methods must bear repetition (they do: ids follow
+        from content, a submit carries a nonce). Raises Problem: of exit code 3 when no daemon answered, else as the
+        daemon says."""
+        packed = msgpack.packb(dict(params or {}))
+        refused = False
+        for door in self.doors:
+            try:
+                response = self._ask(door, method, packed, deadline_s)
+            except LinkLost as lost:
+                refused = refused or lost.refused
+                self._unlink()
+                self._doors.append(self._doors.pop(self._doors.index(door)))  # ask it last from now on
+                continue
+            return _answer(response)
+        raise self._nobody(refused)
+
+    def _ask(self, door: Door, method: str, params: bytes, deadline_s: float) -> Response:
+        if self._link is None or self._link.door != door:
+            self._unlink()
+            self._link = _Link(self._context, door, self._keys)
+        self._next_id += 1
+        request = Request(self._next_id, method, params, deadline_s)
+        return self._link.ask(request, deadline_s + GRACE_S)
+
+    def _unlink(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _nobody(self, refused: bool) -> Problem:
+        if refused:
+            return Problem(
+                "the daemon refuses this client's key",
+                hint=f"put the line `{self._keys.public} NAME client` into the allow-list of the mesh",
+                exit_code=EXIT_NO_DAEMON,
+            )
+        places = ", ".join(door.address for door in self._doors)
+        return Problem(
+            f"no daemon answered (asked: {places})",
+            hint="start a mesh with `dflow up --nodes 3`, or name a living daemon with --to KEY@HOST:PORT",
+            exit_code=EXIT_NO_DAEMON,
+        )
+
+
+class _Link:
+    """A DEALER to one daemon, and the monitor of its connection."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], door: Door, keys: KeyPair) -> None:
+        self.door = door
+        self._up = False
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, int(LINK_S * 1000))
+        self._monitor = self._socket.get_monitor_socket()
+        try:
+            self._socket.curve_serverkey = door.key.encode()
+            self._socket.curve_publickey = keys.public.encode()
+            self._socket.curve_secretkey = keys.secret.encode()
+            self._socket.connect(door.address)
+        except (zmq.ZMQError, ValueError) as error:
+            self.close()
+            raise Problem(f"`{door}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def ask(self, request: Request, patience_s: float) -> Response:
+        """Raises LinkLost when the daemon is gone, or silent for longer than `patience_s` seconds."""
+        self._settle(time.monotonic() + LINK_S)
+        self._socket.send(encode_frame((), (request,)))
+        until = time.monotonic() + patience_s
+        while True:
+            self._wait(until)
+            while self._socket.poll(0):
+                for message in _messages(self._socket.recv_multipart()[-1]):
+                    if isinstance(message, Response) and message.id == request.id:
+                        return message
+
+    def _settle(self, until: float) -> None:
+        while not self._up:
+            self._wait(until)
+
+    def _wait(self, until: float) -> None:
+        """Until something arrived; looks at the connection's events first."""
+        left = until - time.monotonic()
+        if left <= 0 or not self._poller.poll(math.ceil(left * 1000)):
+            raise LinkLost
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._up = True
+            elif event in _REFUSED:
+                raise LinkLost(refused=True)
+            elif event in _LOST and not self._socket.poll(0):
+                raise LinkLost
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+
+
+def _messages(payload: bytes) -> tuple[Any, ...]:
+    try:
+        return decode_frame(payload).messages
+    except WireError as error:
+        raise Problem(
+            f"a daemon answered in a way this client cannot read: {error}",
+            hint="`dflow version` and the daemon's version must match",
+            exit_code=EXIT_FAILED,
+        ) from error
+
+
+def _answer(response: Response) -> dict[str, Any]:
+    value: dict[str, Any] = msgpack.unpackb(response.value, strict_map_key=False)
+    if response.ok:
+        return value
+    raise Problem(
+        str(value.get("what", "the daemon refused")),
+        hint=str(value.get("hint", "")),
+        exit_code=int(value.get("exit", EXIT_FAILED)),
+    )

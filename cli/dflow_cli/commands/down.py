@@ -1,0 +1,22 @@
+"""dflow down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder
+
+
+def down(folder: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:
+    """Stop the daemons that `dflow up` started.
+
+    Example: dflow down --dir /tmp/mesh
+    """
+    from .. import localmesh
+    from ..output import note, print_json
+
+    stopped = localmesh.stop(Path(folder).absolute())
+    if as_json:
+        print_json({"stopped": [node.name for node in stopped]})
+    else:
+        note(f"stopped {len(stopped)} daemons" if stopped else f"no mesh was up in {folder}")

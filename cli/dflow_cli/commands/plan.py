@@ -1,0 +1,79 @@
+"""dflow plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..options import AsJson, Overlays, Sets, Spec
+
+if TYPE_CHECKING:
+    from dflow_protocols.pipeline import StepPlan
+
+
+def plan(
+    spec: Spec,
+    overlays: Overlays = None,
+    sets: Sets = None,
+    step: Annotated[int | None, typer.Option("--step", min=0, help="Whose tasks; without it step 0.")] = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as Mermaid, and nothing else.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole spec, defaults included.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a pipeline, who reads what, and list the tasks of a step. Starts nothing.
+
+    Example: dflow plan examples/spell_backward.yaml --step 60
+    """
+    from dflow_protocols.pipeline import plan as plan_step
+
+    from ..errors import Problem
+    from ..output import print_json
+    from ..submission import read_spec
+    from ..views.dag import draw_mermaid, draw_text
+
+    pipeline = read_spec(spec, overlays, sets).pipeline
+    if resolved:
+        print_json(pipeline.to_dict())
+        return
+    if mermaid:
+        print("\n".join(draw_mermaid(pipeline.stages)))
+        return
+    steps = pipeline.schedule.steps
+    if step is not None and step > steps:
+        hint = f"steps are 0 to {steps - 1}; {steps} evaluates the final version"
+        raise Problem(f"{spec} has no step {step}", where="--step", hint=hint)
+    derived = plan_step(pipeline, step or 0)
+    if as_json:
+        print_json({"spec": pipeline.id, "steps": steps, "step": derived.step, "tasks": _task_rows(derived)})
+        return
+    print(f"{pipeline.name}: {steps} steps, spec {pipeline.id[:12]}\n")
+    print("\n".join(draw_text(pipeline.stages)))
+    print(f"\nstep {derived.step}")
+    print("\n".join(_describe(derived)) or "nothing to do")
+
+
+def _task_rows(derived: StepPlan) -> list[dict[str, Any]]:
+    from dflow_protocols.pipeline import tasks
+
+    return [{"id": str(key), "step": key.step, "stage": key.stage, "part": key.part} for key in tasks(derived)]
+
+
+def _describe(derived: StepPlan) -> list[str]:
+    """A line a chain, with the first and the last of its tasks, and the update."""
+    from dflow_protocols.pipeline import partition_groups
+
+    lines = []
+    for chain in derived.chains:
+        first, end = partition_groups(chain, 0)
+        lines.append(
+            f"  {' -> '.join(chain.stages)}: {chain.partitions} tasks a stage ({derived.step}/{chain.stages[0]}/p0 to "
+            f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task"
+        )
+    if (training := derived.training) is not None:
+        lines.append(
+            f"  {training.stage}: {training.leaves} leaves, summed in blocks ({derived.step}/{training.stage}/b0-1 to "
+            f"b{training.leaves - 1}-{training.leaves}); update {training.update + 1} of {training.updates} of "
+            f"`{training.model}`, divided by {training.divisor}"
+        )
+    return lines

@@ -1,0 +1,33 @@
+"""dflow plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+
+
+def plot(
+    run: Run,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="By default RUN.png here.")] = None,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """Draw a run as a PNG: reward, held-out accuracy, throughput, time by stage.
+
+    Example: dflow plot 3f9c -o run.png
+    """
+    from ..output import print_json
+    from ..results import draw, look_back
+
+    path = out or Path(f"{run}.png")
+    with look_back(Path(folder).absolute(), to, run) as source:
+        steps = draw(source, run, path)
+    if as_json:
+        print_json({"path": str(path), "steps": steps})
+    else:
+        print(path)

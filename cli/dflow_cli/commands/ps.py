@@ -1,0 +1,26 @@
+"""dflow ps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+
+
+def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
+    """List the runs that the mesh knows, the newest last.
+
+    Example: dflow ps --json
+    """
+    from ..outcome import read_state
+    from ..output import print_json, print_table
+    from ..reach import reach
+
+    with reach(Path(folder).absolute(), to) as client:
+        runs = client.call("runs")["runs"]
+    rows = [{**run, "state": read_state(run["state"])} for run in runs]
+    if as_json:
+        print_json({"runs": rows})
+    else:
+        columns = ("run", "name", "state", "step", "steps")
+        print_table(columns, [[row.get(column) for column in columns] for row in rows])

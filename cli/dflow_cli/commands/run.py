@@ -1,0 +1,35 @@
+"""dflow run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To
+
+
+def run(
+    spec: Spec,
+    overlays: Overlays = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, help="Daemons of the mesh it starts (3 without it).")
+    ] = None,
+    sets: Sets = None,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run a pipeline to its end, on the mesh in DIR, or on one that lives as long as the run.
+
+    Ctrl-C cancels the run if the mesh is its own; otherwise the run goes on without this command.
+
+    Example: dflow run examples/spell_backward.yaml --nodes 3
+    """
+    from ..runner import run_to_end
+    from ..submission import read_spec
+
+    loaded = read_spec(spec, overlays, sets)
+    code = run_to_end(loaded, Path(folder).absolute(), to, nodes, as_json)
+    raise typer.Exit(code)

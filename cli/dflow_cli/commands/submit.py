@@ -1,0 +1,34 @@
+"""dflow submit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To
+
+
+def submit(
+    spec: Spec,
+    overlays: Overlays = None,
+    sets: Sets = None,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hand a pipeline to the mesh and return; the run no longer needs this machine.
+
+    Example: dflow submit examples/spell_backward.yaml --set params.grpo=60
+    """
+    from ..output import note, print_json
+    from ..reach import reach
+    from ..submission import read_spec
+    from ..submission import submit as hand_over
+
+    loaded = read_spec(spec, overlays, sets)
+    with reach(Path(folder).absolute(), to) as client:
+        run = hand_over(client, loaded)
+    if as_json:
+        print_json({"run": run})
+    else:
+        print(run)
+        note(f"watch it with: dflow watch {run[:8]}")

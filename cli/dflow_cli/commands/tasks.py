@@ -1,0 +1,38 @@
+"""dflow tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+
+
+def tasks(
+    run: Run,
+    step: Annotated[int | None, typer.Option("--step", min=0, help="Of this step only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 10_000,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """List which node ran which task of a run, and when.
+
+    Example: dflow tasks 3f9c --step 12
+    """
+    from ..output import note_missing, print_json, print_table
+    from ..results import look_back
+
+    params: dict[str, Any] = {"run": run, "limit": limit}
+    if step is not None:
+        params["step"] = step
+    with look_back(Path(folder).absolute(), to, run) as source:
+        answer = source.call("tasks", params)
+    if as_json:
+        print_json(answer)
+        return
+    columns = ("id", "stage", "step", "node", "state", "stolen", "seconds")
+    print_table(columns, [[task.get(column) for column in columns] for task in answer["tasks"]])
+    note_missing(answer)

@@ -1,0 +1,47 @@
+"""dflow up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder
+
+if TYPE_CHECKING:
+    from ..meshfiles import LocalNode
+
+
+def up(
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="How many daemons.")] = 3,
+    add: Annotated[int, typer.Option("--add", min=0, help="Add this many to the mesh that is up.")] = 0,
+    folder: Folder = DEFAULT_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Start a mesh of daemons on this machine that stays until `dflow down`.
+
+    Example: dflow up --nodes 3 --dir /tmp/mesh
+    """
+    from .. import localmesh
+    from ..output import note, print_json, print_table
+
+    place = Path(folder).absolute()
+    started = localmesh.add(place, add) if add else localmesh.start(place, nodes, owner="up")
+    if as_json:
+        print_json({"nodes": [_row(node) for node in started]})
+        return
+    print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
+    note(f"stop it with: dflow down --dir {folder}")
+
+
+def _row(node: LocalNode) -> dict[str, object]:
+    return {
+        "name": node.name,
+        "id": node.id,
+        "pid": node.pid,
+        "control": node.control,
+        "bulk": node.bulk,
+        "config": node.config,
+        "key": node.key,
+    }

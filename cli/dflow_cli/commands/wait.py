@@ -1,0 +1,40 @@
+"""dflow wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+
+
+def wait(
+    run: Run,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", min=0.0, metavar="S", help="Give up after S seconds, with exit code 4.")
+    ] = None,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """Wait for the end of a run. Exit code 0: done; 1: failed or cancelled; 4: still active.
+
+    Example: dflow wait 3f9c --timeout 600 --json
+    """
+    from ..follow import acquaint
+    from ..follow import wait as await_run
+    from ..output import print_json
+    from ..reach import reach
+    from ..summary import print_summary
+
+    place = Path(folder).absolute()
+    with reach(place, to) as client:
+        acquaint(client, place)
+        outcome = await_run(client, run, timeout_s)
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        print_summary(outcome)
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,39 @@
+"""dflow watch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, Folder, To
+
+
+def watch(
+    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Without it, the newest run.")] = "",
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+) -> None:
+    """Show a run while it goes on. Ctrl-C ends the watching, not the run.
+
+    Example: dflow watch 3f9c
+    """
+    from ..errors import Problem
+    from ..follow import acquaint, follow
+    from ..reach import reach
+    from ..summary import print_summary
+    from ..views.progress import progress
+
+    place = Path(folder).absolute()
+    with reach(place, to) as client:
+        acquaint(client, place)
+        if not run:
+            known = client.call("runs")["runs"]
+            if not known:
+                raise Problem("the mesh knows no run", hint="submit one with `dflow submit SPEC`")
+            run = str(max(known, key=lambda row: float(row["submitted_s"]))["run"])
+        with progress() as view:
+            outcome = follow(client, place, run, view.show).outcome
+    print_summary(outcome)
+    raise typer.Exit(outcome.exit_code)

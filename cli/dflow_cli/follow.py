@@ -1,0 +1,128 @@
+"""Watching a run: asks now and then, gathers what a view shows, and ends with the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .client import Client
+from .errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
+from .outcome import Outcome, read_outcome
+from .output import seconds
+from .reach import meet
+
+LOOK_S = 1.0  # between two looks; the end of a run is told at once
+LONG_POLL_S = 15.0  # daemons answer a `wait` after twenty seconds at the latest
+SILENCE_S = 15.0  # for a mesh that does not answer while daemons die and return
+NEVER = 1 << 31  # a step that no run reaches: only the end of the run answers a `wait` early
+LATE_ROWS = 3  # rows of the newest steps may still gain figures, so they are asked for again
+SAMPLES = 4
+
+
+@dataclass(slots=True)
+class Picture:
+    """What is known of a run at a moment. `rows`: figures by step, in step order. `doing`: node name -> the stages
+    that it is running."""
+
+    outcome: Outcome
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    members: list[dict[str, Any]] = field(default_factory=list)
+    doing: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> Mapping[str, Any]:
+        return self.rows[max(self.rows)] if self.rows else {}
+
+    def column(self, name: str) -> list[tuple[int, float]]:
+        """(step, figure) of every step that has this figure."""
+        return [(step, float(row[name])) for step, row in self.rows.items() if row.get(name) is not None]
+
+    def left_s(self) -> float | None:
+        """Seconds to the end at the pace of the newest twenty steps; None while there is no pace yet."""
+        paces = sorted(pace for _, pace in self.column("step_s")[-20:])
+        if len(paces) < 5:
+            return None
+        return paces[len(paces) // 2] * max(self.outcome.steps - self.outcome.step, 0)
+
+
+def follow(client: Client, folder: Path, run: str, show: Callable[[Picture], None]) -> Picture:
+    """Show the run about once a second until it ends. Raises Problem when the mesh falls silent."""
+    picture: Picture | None = None
+    while True:
+        outcome = await_end(client, run, LOOK_S if picture is not None else 0.0)
+        if picture is None:
+            picture = Picture(outcome)
+        picture.outcome = outcome
+        gather(client, folder, picture)
+        show(picture)
+        if outcome.is_final:
+            return picture
+
+
+def await_end(client: Client, run: str, patience_s: float) -> Outcome:
+    """How the run stands when it ends, or `patience_s` seconds from now. Raises Problem."""
+    until = time.monotonic() + patience_s
+    heard = time.monotonic()
+    while True:
+        poll_s = min(max(until - time.monotonic(), 0.0), LONG_POLL_S)
+        params = {"run": run, "timeout_s": poll_s, "known_step": NEVER}
+        try:
+            outcome = read_outcome(client.call("wait", params, deadline_s=poll_s + 5.0))
+        except Problem as problem:
+            if problem.exit_code != EXIT_NO_DAEMON or time.monotonic() > heard + SILENCE_S:
+                raise
+            time.sleep(LOOK_S)
+            continue
+        heard = time.monotonic()
+        if outcome.is_final or heard >= until:
+            return outcome
+
+
+def wait(client: Client, run: str, timeout_s: float | None) -> Outcome:
+    """The run's outcome once it has ended. Raises Problem, of exit code 4 after `timeout_s` seconds."""
+    outcome = await_end(client, run, float("inf") if timeout_s is None else timeout_s)
+    if not outcome.is_final:
+        raise Problem(
+            f"run {outcome.run} is still active after {seconds(timeout_s or 0.0)}, at step {outcome.step} of "
+            f"{outcome.steps}",
+            hint=f"it goes on; wait again, or look with `dflow watch {outcome.run[:8]}`",
+            exit_code=EXIT_TIMEOUT,
+        )
+    return outcome
+
+
+def acquaint(client: Client, folder: Path) -> None:
+    """Learn who else there is while the first daemon answers, to be able to ask on when it is gone."""
+    meet(client, folder, client.call("nodes")["nodes"])
+
+
+def gather(client: Client, folder: Path, picture: Picture) -> None:
+    """Bring the picture up to date; what does not answer now is left as it was."""
+    run = picture.outcome.run
+    since = max(picture.rows, default=0) - LATE_ROWS
+    if rows := _ask(client, "metrics", {"run": run, "since_step": max(since, 0)}).get("rows"):
+        picture.rows |= {int(row["step"]): row for row in rows}
+        picture.rows = dict(sorted(picture.rows.items()))
+    if samples := _ask(client, "samples", {"run": run, "limit": SAMPLES}).get("samples"):
+        picture.samples = samples
+    if members := _ask(client, "nodes", {}).get("nodes"):
+        picture.members = members
+        meet(client, folder, members)
+    tasks = _ask(client, "tasks", {"run": run, "limit": 50}).get("tasks", [])
+    picture.doing = {}
+    for task in tasks:
+        if task.get("state") == "running":
+            stages = picture.doing.setdefault(str(task["node"]), [])
+            if task["stage"] not in stages:
+                stages.append(str(task["stage"]))
+
+
+def _ask(client: Client, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return client.call(method, params, deadline_s=2.0)
+    except Problem:
+        return {}

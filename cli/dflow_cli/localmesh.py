@@ -1,0 +1,205 @@
+"""Daemons on this machine: starts a mesh in DIR, finds the one that is up there, and stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from .client import Client, KeyPair
+from .errors import EXIT_FAILED, Problem
+from .meshfiles import (
+    LocalNode,
+    MeshFile,
+    free_ports,
+    key_pair,
+    prepare_node,
+    read_mesh,
+    write_allow_list,
+    write_config,
+    write_mesh,
+)
+
+START_S = 30.0  # until every daemon answers; one takes less than a second, many on few cores share them
+LEAVE_S = 15.0  # for a clean leave, before SIGKILL
+POLL_S = 0.05
+_PR_SET_PDEATHSIG = 1
+
+
+def running(folder: Path) -> MeshFile | None:
+    """The mesh that is up in DIR, with its living daemons only; None when none is."""
+    mesh = read_mesh(folder)
+    if mesh is None:
+        return None
+    nodes = tuple(node for node in mesh.nodes if is_running(node))
+    return replace(mesh, nodes=nodes) if nodes else None
+
+
+def is_running(node: LocalNode) -> bool:
+    """Whether the process is there and is this daemon: a pid may have gone to somebody else."""
+    try:
+        return node.config.encode() in Path(f"/proc/{node.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def start(folder: Path, count: int, owner: str) -> tuple[LocalNode, ...]:
+    """Start a mesh of `count` daemons in DIR and wait until all know each other.
+
+    A mesh of owner `up` goes on from the state it left in DIR; one of owner `run` begins anew, and ends when this
+    process does. Raises Problem when one is up already or a daemon does not start, and leaves none behind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if running(folder) is not None:
+            hint = "add daemons with `dflow up --add 1`, or stop it with `dflow down`"
+            raise Problem("a mesh is up here already", where=str(folder), hint=hint)
+        before = read_mesh(folder)
+        if before is not None and before.owner == "run":
+            forget(folder, before.nodes)
+        ports = free_ports(2 * count)
+        names = [f"n{index}" for index in range(count)]
+        pairs = zip(ports[::2], ports[1::2], strict=True)
+        fresh = [prepare_node(folder, name, pair) for name, pair in zip(names, pairs, strict=True)]
+        return _launch(folder, MeshFile(owner, ()), fresh)
+
+
+def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
+    """Start `count` more daemons of the mesh that is up in DIR, and return just these. Raises Problem as start()."""
+    with _locked(folder):
+        if running(folder) is None:
+            hint = "start one with `dflow up --nodes 3`"
+            raise Problem("no mesh is up here that a daemon could be added to", where=str(folder), hint=hint)
+        mesh = read_mesh(folder)
+        assert mesh is not None
+        ports = free_ports(2 * count)
+        first = 1 + max(int(node.name.removeprefix("n")) for node in mesh.nodes)
+        fresh = [
+            prepare_node(folder, f"n{first + index}", (ports[2 * index], ports[2 * index + 1]))
+            for index in range(count)
+        ]
+        return _launch(folder, mesh, fresh)
+
+
+def stop(folder: Path, patience_s: float = LEAVE_S) -> tuple[LocalNode, ...]:
+    """Stop every daemon of DIR: SIGTERM to all, then SIGKILL to those still there. Returns those that were up."""
+    with _locked(folder):
+        mesh = running(folder)
+        if mesh is None:
+            return ()
+        _end(mesh.nodes, patience_s)
+        return mesh.nodes
+
+
+def forget(folder: Path, nodes: tuple[LocalNode, ...]) -> None:
+    """Delete the state of daemons that have ended. What a run left for people lies in DIR/runs and stays."""
+    for node in nodes:
+        shutil.rmtree(folder / node.name / "state", ignore_errors=True)
+
+
+def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode]) -> tuple[LocalNode, ...]:
+    client = key_pair(folder / "client.key")
+    everyone = [*mesh.nodes, *fresh]
+    write_allow_list(folder, everyone, client)
+    seeds = [node.door for node in everyone]
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for index, node in enumerate(fresh):
+            write_config(folder, node, seeds)
+            children.append(_spawn(node, dies_with_us=mesh.owner == "run"))
+            fresh[index] = replace(node, pid=children[-1].pid)
+        write_mesh(folder, replace(mesh, nodes=(*mesh.nodes, *fresh)))
+        _await_all(fresh, children, client)
+    except BaseException:
+        _end(tuple(fresh), patience_s=1.0)
+        write_mesh(folder, mesh)
+        raise
+    return tuple(fresh)
+
+
+def _spawn(node: LocalNode, dies_with_us: bool) -> subprocess.Popen[bytes]:
+    """A daemon in a session of its own, so that Ctrl-C here does not reach it."""
+    command = [sys.executable, "-m", "dflowd", "run", "--config", node.config]
+    with open(node.folder / "output", "wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=node.folder,
+            start_new_session=True,
+            preexec_fn=_die_with_parent() if dies_with_us else None,
+        )
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """A mesh of one run must not outlive it, even when the command is killed with SIGKILL."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _await_all(fresh: list[LocalNode], children: list[subprocess.Popen[bytes]], client: KeyPair) -> None:
+    """Until every new daemon answers and sees all the new ones alive."""
+    wanted = {node.id for node in fresh}
+    until = time.monotonic() + START_S
+    for node, child in zip(fresh, children, strict=True):
+        with Client([node.door], client) as link:
+            while not wanted <= _seen(link):
+                if child.poll() is not None:
+                    raise _did_not_start(node, child.returncode)
+                if time.monotonic() > until:
+                    hint = f"read {node.folder / 'log'}"
+                    what = f"daemon {node.name} did not find the others within {START_S:.0f} s"
+                    raise Problem(what, hint=hint, exit_code=EXIT_FAILED)
+                time.sleep(POLL_S)
+
+
+def _seen(link: Client) -> set[str]:
+    try:
+        answer = link.call("nodes", deadline_s=2.0)
+    except Problem:  # not listening yet
+        return set()
+    return {member["id"] for member in answer["nodes"] if member["state"] == "alive"}
+
+
+def _did_not_start(node: LocalNode, code: int) -> Problem:
+    """The daemon's own two lines, where it wrote them."""
+    lines = (node.folder / "output").read_text(errors="replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    what = errors[-1] if errors else (lines[-1] if lines else f"it ended with code {code}")
+    hint = hints[-1] if hints else f"read {node.folder / 'output'} and {node.folder / 'log'}"
+    return Problem(f"daemon {node.name} did not start: {what}", hint=hint, exit_code=2 if code == 2 else EXIT_FAILED)
+
+
+def _end(nodes: tuple[LocalNode, ...], patience_s: float) -> None:
+    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, patience_s)):
+        for node in nodes:
+            if is_running(node):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(node.pid, number)
+        until = time.monotonic() + wait_s
+        while any(is_running(node) for node in nodes):
+            if time.monotonic() > until:
+                break
+            time.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One command at a time starts or stops daemons in DIR."""
+    if not folder.is_dir():
+        yield
+        return
+    with open(folder / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

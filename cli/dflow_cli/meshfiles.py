@@ -1,0 +1,160 @@
+"""The files of a local mesh in DIR: keys, allow-list, each daemon's config, and `mesh.json`, which says who is there.
+
+    DIR/mesh.json  client.key  allow  runs/RUN/...  n0/{config.toml, key, log, output, state/}  n1/...
+
+Owns their formats as a client writes them. Starts nothing (see localmesh.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from dflow_protocols.names import node_id
+
+from .client import Door, KeyPair
+from .errors import Problem
+
+OWNERS = ("up", "run")  # `up`: the mesh stays until `down`; `run`: it ends with the run that started it
+MEMORY_LIMIT = "2 GiB"  # of shards, a daemon
+_LOWEST_PORT = 15000
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """A daemon of a local mesh. `control` and `bulk` are tcp://HOST:PORT, `config` its file, `key` z85."""
+
+    name: str
+    id: str
+    key: str
+    pid: int
+    control: str
+    bulk: str
+    config: str
+
+    @property
+    def door(self) -> Door:
+        return Door(self.key, self.control)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config).parent
+
+
+@dataclass(frozen=True, slots=True)
+class MeshFile:
+    """What `mesh.json` holds: whose mesh it is, and its daemons in the order they were started."""
+
+    owner: str
+    nodes: tuple[LocalNode, ...]
+
+
+def read_mesh(folder: Path) -> MeshFile | None:
+    """The mesh that DIR speaks of, up or not; None where there is no such file. Raises Problem when it is damaged."""
+    path = folder / "mesh.json"
+    try:
+        value = json.loads(path.read_text())
+        return MeshFile(value["owner"], tuple(LocalNode(**node) for node in value["nodes"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Problem(f"cannot be read ({error})", where=str(path), hint="stop its daemons and delete it") from error
+
+
+def write_mesh(folder: Path, mesh: MeshFile) -> None:
+    value = {"owner": mesh.owner, "nodes": [asdict(node) for node in mesh.nodes]}
+    replace_text(folder / "mesh.json", json.dumps(value, indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: whoever reads meanwhile sees the old one."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def key_pair(path: Path) -> KeyPair:
+    """The key pair in `path`, made (mode 0600) if there is none. Raises Problem when the file is damaged."""
+    if not path.exists():
+        public, secret = zmq.curve_keypair()
+        text = f"public = {public.decode()}\nsecret = {secret.decode()}\n"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    lines = dict(line.split(" = ", 1) for line in path.read_text().splitlines() if " = " in line)
+    try:
+        return KeyPair(lines["public"].strip(), lines["secret"].strip())
+    except KeyError as error:
+        hint = "restore it, or delete it to get a new key"
+        raise Problem(f"has no line `{error.args[0]} = KEY`", where=str(path), hint=hint) from error
+
+
+def id_of(key: str) -> str:
+    """The node id that follows from a public key in z85."""
+    return node_id(bytes(z85.decode(key.encode())))
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on, below the range that the kernel lends to outgoing connections: a daemon
+    that dials a neighbour not yet there must not be given that neighbour's port, or it would speak to itself."""
+    try:
+        top = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        top = 32768
+    found: list[int] = []
+    for port in random.sample(range(_LOWEST_PORT, max(top, _LOWEST_PORT + 1000)), 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise Problem("no free port on 127.0.0.1", hint="stop what listens there")
+
+
+def prepare_node(folder: Path, name: str, ports: tuple[int, int]) -> LocalNode:
+    """Make the folder and key of a daemon that is not started yet (pid 0). Ports: control lane, bulk lane."""
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    key = key_pair(place / "key").public
+    control, bulk = (f"tcp://127.0.0.1:{port}" for port in ports)
+    return LocalNode(name, id_of(key), key, 0, control, bulk, str(place / "config.toml"))
+
+
+def write_config(folder: Path, node: LocalNode, seeds: list[Door]) -> None:
+    """The daemon's config file. Every other daemon of the mesh is a seed."""
+    lines = [
+        "[node]",
+        f"name = {json.dumps(node.name)}",
+        f"state_dir = {json.dumps(str(node.folder / 'state'))}",
+        "[listen]",
+        f"control = {json.dumps(node.control)}",
+        f"bulk = {json.dumps(node.bulk)}",
+        "[mesh]",
+        f"allow_list = {json.dumps(str(folder / 'allow'))}",
+        f"seeds = {json.dumps([str(seed) for seed in seeds if seed.key != node.key])}",
+        'timing = "local"',
+        "[trust]",
+        f"key_file = {json.dumps(str(node.folder / 'key'))}",
+        "[shards]",
+        f"memory_limit = {json.dumps(MEMORY_LIMIT)}",
+        "[engine]",
+        "slots = 1",
+        "[log]",
+        f"file = {json.dumps(str(node.folder / 'log'))}",
+    ]
+    replace_text(Path(node.config), "\n".join(lines) + "\n")
+
+
+def write_allow_list(folder: Path, nodes: list[LocalNode], client: KeyPair) -> None:
+    """Who may speak to the mesh: its daemons, and the client whose key lies in DIR."""
+    lines = [f"{node.key} {node.name} {node.control.removeprefix('tcp://')} node" for node in nodes]
+    replace_text(folder / "allow", "\n".join([*lines, f"{client.public} client client"]) + "\n")

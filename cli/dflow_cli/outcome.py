@@ -1,0 +1,88 @@
+"""How a run stands, as daemons answer it and scripts read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import EXIT_DONE, EXIT_FAILED
+
+_FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`state`: active, then done, failed or cancelled. `step` of `steps` are done, on `nodes` daemons. `weights`:
+    Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order. `checkpoint`: node
+    name -> folder on that node."""
+
+    run: str
+    name: str
+    state: str
+    step: int
+    steps: int
+    nodes: int
+    weights: str | None
+    version: str | None
+    evals: tuple[Mapping[str, Any], ...]
+    checkpoint: Mapping[str, str]
+    wall_s: float
+    error: str = ""
+    spec: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state != "active"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_DONE if self.state == "done" else EXIT_FAILED
+
+    def to_json(self) -> dict[str, Any]:
+        """What `run` and `wait` print: everything but the spec."""
+        value: dict[str, Any] = {
+            "run": self.run,
+            "name": self.name,
+            "state": self.state,
+            "step": self.step,
+            "steps": self.steps,
+            "nodes": self.nodes,
+            "weights": self.weights,
+            "version": self.version,
+            "evals": [dict(row) for row in self.evals],
+            "checkpoint": dict(self.checkpoint),
+            "wall_s": round(self.wall_s, 3),
+        }
+        if self.error:
+            value["error"] = self.error
+        return value
+
+
+def read_state(state: str) -> str:
+    """active, done, failed or cancelled."""
+    return _FINAL.get(state, "active")
+
+
+def read_outcome(value: Mapping[str, Any]) -> Outcome:
+    """From a daemon's answer to `run` or `wait`."""
+    evals = sorted(value.get("evals") or [], key=lambda row: int(row["step"]))
+    return Outcome(
+        run=value["run"],
+        name=value.get("name", ""),
+        state=read_state(value["state"]),
+        step=int(value.get("step", 0)),
+        steps=int(value.get("steps", 0)),
+        nodes=_count(value.get("nodes", 0)),
+        weights=value.get("weights") or None,
+        version=value.get("version") or None,
+        evals=tuple(evals),
+        checkpoint=value.get("checkpoint") or {},
+        wall_s=float(value.get("wall_s") or 0.0),
+        error=value.get("error") or "",
+        spec=value.get("spec") or b"",
+    )
+
+
+def _count(nodes: Any) -> int:
+    return nodes if isinstance(nodes, int) else len(nodes)

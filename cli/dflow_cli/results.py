@@ -1,0 +1,123 @@
+"""What a run of a mesh of its own leaves in DIR/runs/RUN: outcome, figures, samples, tasks, plot, checkpoint.
+
+The daemons end with such a run, so commands that only look back read it from here (`Archive`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from .client import Client
+from .errors import Problem
+from .localmesh import running
+from .outcome import Outcome
+from .output import plain
+from .reach import reach
+from .views.curves import write_png
+
+_LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks"}
+MANY = 100_000  # tasks and samples kept at most
+
+
+class Source(Protocol):
+    """Who answers questions about a run: a mesh, or the folder that it left."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+    def call(
+        self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0
+    ) -> dict[str, Any]: ...
+
+
+class Archive:
+    """Answers `metrics`, `samples`, `tasks` and `run` from DIR/runs/RUN, as a daemon would."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        return
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0) -> dict[str, Any]:
+        params = params or {}
+        outcome: dict[str, Any] = json.loads((self._folder / "outcome.json").read_text())
+        if method == "run":
+            return outcome
+        rows = [json.loads(text) for text in (self._folder / f"{method}.jsonl").read_text().splitlines()]
+        rows = [row for row in rows if row.get("step", 0) >= params.get("since_step", 0)]
+        if "step" in params:
+            rows = [row for row in rows if row["step"] == params["step"]]
+        if "limit" in params:
+            rows = rows[-params["limit"] :]
+        return {_LISTS[method]: rows, "missing": []}
+
+
+def look_back(folder: Path, to: str, run: str) -> Source:
+    """Who to ask about a run that may be over: a mesh that is up, else what the run left in DIR. Raises Problem."""
+    if not to and running(folder) is None:
+        left = sorted(place.parent for place in folder.glob(f"runs/{run}*/outcome.json"))
+        if len(left) == 1 and len(run) >= 4:
+            return Archive(left[0])
+    return reach(folder, to)
+
+
+def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
+    """Bring what the mesh knows of a finished run to DIR/runs/RUN, so that its daemons may go.
+
+    Returns the outcome with that folder's checkpoint, if there is one, in place of the daemons'.
+    """
+    place = results_folder(folder, outcome.run)
+    place.mkdir(parents=True, exist_ok=True)
+    for method, name in _LISTS.items():
+        params: dict[str, Any] = {"run": outcome.run}
+        if method != "metrics":
+            params["limit"] = MANY
+        rows = client.call(method, params)[name]
+        lines = [json.dumps(plain(row), ensure_ascii=False) for row in rows]
+        (place / f"{method}.jsonl").write_text("".join(text + "\n" for text in lines))
+    kept = replace(outcome, checkpoint=_keep_checkpoint(outcome, place / "checkpoint"))
+    (place / "outcome.json").write_text(json.dumps(kept.to_json(), ensure_ascii=False) + "\n")
+    return kept
+
+
+def results_folder(folder: Path, run: str) -> Path:
+    return folder / "runs" / run
+
+
+def draw(source: Source, run: str, path: Path) -> int:
+    """Write the run's plot; returns how many steps it shows. Raises Problem."""
+    told = source.call("run", {"run": run})
+    rows = source.call("metrics", {"run": run})["rows"]
+    if not rows:
+        raise Problem(f"run {run} has no figures yet", hint="wait for its first step")
+    write_png(rows, path, f"{told.get('name', '')}  {str(told['run'])[:8]}")
+    return len(rows)
+
+
+def _keep_checkpoint(outcome: Outcome, place: Path) -> Mapping[str, str]:
+    """Link (on another file system: copy) the newest checkpoint that lies on this machine."""
+    for name, path in sorted(outcome.checkpoint.items()):
+        if Path(path).is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(path, place, copy_function=_link_or_copy)
+            return {name: str(place)}
+    return outcome.checkpoint
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,110 @@
+"""`dflow run` from end to end: find or start a mesh, submit, show, and leave things as they were found."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from . import localmesh
+from .client import Client
+from .errors import EXIT_INTERRUPTED, Problem
+from .follow import Picture, acquaint, await_end, follow
+from .outcome import Outcome, read_outcome
+from .output import note, print_json
+from .reach import reach
+from .results import draw, keep, results_folder
+from .specfile import Loaded
+from .submission import submit
+from .summary import print_next, print_summary
+from .views.progress import progress
+
+DEFAULT_NODES = 3
+CANCEL_S = 10.0  # for the daemons to stop the tasks of a cancelled run
+
+
+def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json: bool) -> int:
+    """Returns the exit code. Raises Problem."""
+    with _interruptible(), _mesh(folder, to, nodes) as is_own, reach(folder, to) as client:
+        acquaint(client, folder)
+        run = submit(client, loaded)
+        note(f"run {run} ({loaded.pipeline.name}): {loaded.pipeline.steps} steps")
+        plot: Path | None = None
+        try:
+            outcome = _watch(client, folder, run)
+            if is_own:
+                outcome = keep(client, folder, outcome)
+                plot = _draw(client, folder, run)
+            code = outcome.exit_code
+        except KeyboardInterrupt:
+            outcome = _interrupted(client, run, is_own)
+            code = EXIT_INTERRUPTED
+    if as_json:
+        print_json(outcome.to_json() | ({"plot": str(plot)} if plot else {}))
+    else:
+        print_summary(outcome)
+        if is_own and code != EXIT_INTERRUPTED:
+            print_next(outcome, folder, plot)
+    return code
+
+
+def _watch(client: Client, folder: Path, run: str) -> Outcome:
+    with progress() as view:
+        picture: Picture = follow(client, folder, run, view.show)
+    return picture.outcome
+
+
+def _draw(client: Client, folder: Path, run: str) -> Path | None:
+    path = results_folder(folder, run) / "plot.png"
+    try:
+        draw(client, run, path)
+    except Problem as problem:  # the run is worth its result without a picture
+        note(f"no plot: {problem.what}; {problem.hint}")
+        return None
+    return path
+
+
+def _interrupted(client: Client, run: str, is_own: bool) -> Outcome:
+    if not is_own:
+        note(
+            f"the run goes on without this command; `dflow watch {run[:8]}` shows it, `dflow cancel {run[:8]}` ends it"
+        )
+        return read_outcome(client.call("run", {"run": run}))
+    note("cancelling the run")
+    client.call("cancel", {"run": run})
+    return await_end(client, run, CANCEL_S)
+
+
+@contextlib.contextmanager
+def _mesh(folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
+    """The mesh that is there, or one that ends with the block; whether it is our own."""
+    up = None if to else localmesh.running(folder)
+    if to or up is not None:
+        if up is not None and nodes not in (None, len(up.nodes)):
+            note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
+        yield False
+        return
+    started = localmesh.start(folder, nodes or DEFAULT_NODES, owner="run")
+    note(f"started {len(started)} daemons: {', '.join(node.name for node in started)}")
+    try:
+        yield True
+    finally:
+        localmesh.stop(folder)
+        localmesh.forget(folder, started)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the command as Ctrl-C does, so that no daemon of its own is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

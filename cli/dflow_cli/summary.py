@@ -1,0 +1,41 @@
+"""What a person reads when a run has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .outcome import Outcome
+from .output import note, seconds
+
+
+def print_summary(outcome: Outcome) -> None:
+    """The outcome in a few lines, on stdout."""
+    daemons = f"{outcome.nodes} daemon{'' if outcome.nodes == 1 else 's'}"
+    print(
+        f"run {outcome.run} ({outcome.name}): {outcome.state}, step {outcome.step} of {outcome.steps}, "
+        f"{seconds(outcome.wall_s)} on {daemons}"
+    )
+    if outcome.error:
+        print(f"  error       {outcome.error}")
+    if len(outcome.evals) > 1:
+        first, last = outcome.evals[0], outcome.evals[-1]
+        print(
+            f"  held-out accuracy {float(first['accuracy']):.3f} before GRPO (step {first['step']}), "
+            f"{float(last['accuracy']):.3f} at the end (step {last['step']})"
+        )
+    if outcome.weights:
+        print(f"  weights     {outcome.weights}")
+    for name, path in sorted(outcome.checkpoint.items()):
+        print(f"  checkpoint  {path}  ({name})")
+
+
+def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
+    """After a run of a mesh of its own: where its results lie and what to type next."""
+    if plot is not None:
+        print(f"  plot        {plot}")
+    place = "" if folder.name == ".dflow" and folder.parent == Path.cwd() else f" --dir {folder}"
+    run = outcome.run[:8]
+    note("next:")
+    note(f"  dflow samples {run}{place}     what it answers now")
+    note(f"  dflow metrics {run}{place}     every figure of every step")
+    note(f"  dflow up --nodes 3{place}      a mesh that stays; then `dflow submit`, `dflow watch`")

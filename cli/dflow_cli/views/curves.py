@@ -1,0 +1,70 @@
+"""A run's curves as a PNG: reward, held-out accuracy, throughput, time by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import EXIT_FAILED, Problem
+
+_SIZE_INCHES = (11.0, 7.0)
+_DPI = 110
+
+
+def write_png(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Draw `rows` (one a step, in step order, as `metrics` answers them). Raises Problem without matplotlib, or when
+    the file cannot be written."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise Problem("drawing needs matplotlib", hint="pip install 'dflowd[plot]'", exit_code=EXIT_FAILED) from error
+    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    figure.suptitle(title)
+    (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)
+    _draw_reward(reward, rows)
+    _draw_line(accuracy, rows, "accuracy", "held-out accuracy", marker="o")
+    accuracy.set_ylim(0.0, 1.02)
+    _draw_line(throughput, rows, "tokens_per_s", "tokens a second")
+    throughput.set_ylim(bottom=0.0)
+    _draw_stages(stages, rows)
+    for axes in (reward, accuracy, throughput, stages):
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    try:
+        FigureCanvasAgg(figure).print_figure(str(path), dpi=_DPI)
+    except (OSError, ValueError) as error:
+        raise Problem(str(error), where=str(path), hint="name a .png file in a folder that can be written") from error
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    kept = [(int(row["step"]), float(row[name])) for row in rows if row.get(name) is not None]
+    return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _draw_line(axes: Any, rows: Sequence[Mapping[str, Any]], name: str, label: str, marker: str = "") -> None:
+    axes.plot(*_column(rows, name), marker=marker)
+    axes.set_title(label)
+
+
+def _draw_reward(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The mean of a step's completions, and one standard deviation to both sides."""
+    steps, means = _column(rows, "reward_mean")
+    axes.plot(steps, means)
+    spread = {int(row["step"]): float(row["reward_std"]) for row in rows if row.get("reward_std") is not None}
+    low = [mean - spread.get(step, 0.0) for step, mean in zip(steps, means, strict=True)]
+    high = [mean + spread.get(step, 0.0) for step, mean in zip(steps, means, strict=True)]
+    axes.fill_between(steps, low, high, alpha=0.15, linewidth=0)
+    axes.set_title("reward, mean and standard deviation")
+
+
+def _draw_stages(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Compute seconds of each step, all nodes together, one band a stage."""
+    timed = [row for row in rows if row.get("seconds")]
+    names = sorted({name for row in timed for name in row["seconds"]})
+    if names:
+        bands = [[float(row["seconds"].get(name, 0.0)) for row in timed] for name in names]
+        axes.stackplot([int(row["step"]) for row in timed], bands, labels=names, step="mid")
+        axes.legend(fontsize="small", loc="upper right")
+    axes.set_title("compute seconds by stage, all nodes")

@@ -1,0 +1,90 @@
+"""A pipeline's stages as a graph: indented text for a terminal, Mermaid for a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+TRAINING = ("train", "sft")  # operators that change their model
+
+
+class StageLike(Protocol):
+    """What is drawn of a stage. `reads`: "stage.output"."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def reads(self) -> Sequence[str]: ...
+    @property
+    def after(self) -> Sequence[str]: ...
+    @property
+    def when(self) -> str | None: ...
+    @property
+    def every(self) -> int: ...
+
+
+def draw_text(stages: Sequence[StageLike]) -> list[str]:
+    """A line a stage, each under the last of those that it waits for."""
+    children: dict[str, list[StageLike]] = {}
+    for stage in stages:
+        before = _before(stage)
+        last = max(before, key=[other.id for other in stages].index, default="")
+        children.setdefault(last, []).append(stage)
+    lines = list(_branches(children, "", ""))
+    width = max((len(head) for head, _ in lines), default=0)
+    return [f"{head:<{width}}  {about}".rstrip() for head, about in lines]
+
+
+def _branches(children: Mapping[str, list[StageLike]], parent: str, indent: str) -> Iterable[tuple[str, str]]:
+    below = children.get(parent, [])
+    for stage in below:
+        is_last = stage is below[-1]
+        branch = "" if not parent else ("└─ " if is_last else "├─ ")
+        yield f"{indent}{branch}{stage.id}", _about(stage)
+        deeper = "" if not parent else ("   " if is_last else "│  ")
+        yield from _branches(children, stage.id, indent + deeper)
+
+
+def _before(stage: StageLike) -> list[str]:
+    """Ids of the stages that it waits for, each once."""
+    return list(dict.fromkeys([*(read.partition(".")[0] for read in stage.reads), *stage.after]))
+
+
+def _about(stage: StageLike) -> str:
+    parts = [stage.op if stage.model is None else f"{stage.op} {stage.model}"]
+    if stage.reads:
+        parts.append(f"reads {', '.join(stage.reads)}")
+    parts.extend(_timing(stage))
+    return "; ".join(parts)
+
+
+def _timing(stage: StageLike) -> list[str]:
+    told = [f"when {stage.when}"] if stage.when else []
+    return [*told, f"every {stage.every} steps"] if stage.every > 1 else told
+
+
+def draw_mermaid(stages: Sequence[StageLike]) -> list[str]:
+    """A Mermaid flowchart. Dotted arrows: who samples from the weights that a stage changes, one step later."""
+    lines = ["flowchart LR"]
+    for stage in stages:
+        label = "<br/>".join([stage.id, stage.op if stage.model is None else f"{stage.op} {stage.model}"])
+        timing = "".join(f"<br/>{_escaped(text)}" for text in _timing(stage))
+        lines.append(f'  {stage.id}["{label}{timing}"]')
+    for stage in stages:
+        for source in _before(stage):
+            outputs = [read.partition(".")[2] for read in stage.reads if read.partition(".")[0] == source]
+            arrow = f"-->|{', '.join(outputs)}|" if outputs else "-->"
+            lines.append(f"  {source} {arrow} {stage.id}")
+    for stage in stages:
+        if stage.op in TRAINING:
+            users = [other for other in stages if other.model == stage.model and other.op not in TRAINING]
+            lines.extend(f"  {stage.id} -.->|{stage.model}| {other.id}" for other in users)
+    return lines
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -1,0 +1,188 @@
+"""The live run: a picture that redraws itself on a terminal, plain lines elsewhere. Both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ..follow import Picture
+from ..output import note, seconds
+from .chart import chart
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.table import Table
+
+LINE_S = 5.0  # between two plain lines; a new accuracy is told at once
+CURVE_HEIGHT = 6
+_CURVES = (("reward_mean", "reward"), ("loss", "loss"), ("tokens_per_s", "tokens/s"))
+
+
+class View(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def show(self, picture: Picture) -> None: ...
+
+
+def progress() -> View:
+    """The view that suits stderr."""
+    return LiveView() if sys.stderr.isatty() else PlainView()
+
+
+class PlainView:
+    """Lines for a log file: every few seconds one, and one for each evaluation."""
+
+    def __init__(self) -> None:
+        self._told_s = float("-inf")
+        self._step = -1
+        self._evals = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return
+
+    def show(self, picture: Picture) -> None:
+        outcome = picture.outcome
+        for row in outcome.evals[self._evals :]:
+            note(f"step {row['step']}: held-out accuracy {float(row['accuracy']):.3f}")
+        self._evals = len(outcome.evals)
+        if outcome.step != self._step and (time.monotonic() >= self._told_s + LINE_S or outcome.is_final):
+            self._told_s, self._step = time.monotonic(), outcome.step
+            note(line(picture))
+
+
+def line(picture: Picture) -> str:
+    """How the run stands, in one line."""
+    outcome = picture.outcome
+    parts = [f"step {outcome.step}/{outcome.steps}"]
+    named = {"reward_mean": "reward", "loss": "loss", "entropy": "entropy", "tokens_per_s": "tokens/s"}
+    for name, label in named.items():
+        if (value := picture.newest.get(name)) is not None:
+            parts.append(f"{label} {value:.0f}" if name == "tokens_per_s" else f"{label} {value:.3f}")
+    if (pace := picture.newest.get("step_s")) is not None:
+        parts.append(f"{seconds(pace)} a step")
+    if not outcome.is_final and (left := picture.left_s()) is not None:
+        parts.append(f"about {seconds(left)} left")
+    return "  ".join(parts)
+
+
+class LiveView:
+    """The whole picture, redrawn in place; its last state stays on the screen."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, picture: Picture) -> None:
+        if self._live is not None:
+            self._live.update(render(picture, self._console.width), refresh=True)
+
+
+def render(picture: Picture, width: int) -> RenderableType:
+    """The picture as rich draws it, `width` characters wide."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    outcome = picture.outcome
+    title = f"{outcome.name}  {outcome.run[:8]}  {outcome.state}"
+    inner = width - 4
+    parts: list[RenderableType] = [Text(_headline(picture)), Text(_bar(outcome.step, outcome.steps, inner), "cyan")]
+    parts.append(_side_by_side(_mesh(picture), _stages(picture)))
+    for name, label in _CURVES[: 1 if picture.column("reward_mean") else 2]:
+        parts.extend(_curve(picture.column(name), label, inner))
+    if outcome.evals:
+        told = "  ".join(f"{float(row['accuracy']):.3f} at {row['step']}" for row in outcome.evals[-6:])
+        parts.append(Text(f"held-out accuracy  {told}", "bold green"))
+    if picture.samples:
+        parts.append(_samples(picture, inner))
+    if outcome.error:
+        parts.append(Text(f"error: {outcome.error}", "bold red"))
+    return Panel(Group(*parts), title=title, width=width)
+
+
+def _headline(picture: Picture) -> str:
+    outcome = picture.outcome
+    text = f"step {outcome.step} of {outcome.steps}   {seconds(outcome.wall_s)} so far"
+    left = None if outcome.is_final else picture.left_s()
+    return text if left is None else f"{text}, about {seconds(left)} left"
+
+
+def _bar(done: int, of: int, width: int) -> str:
+    full = width * done // of if of else 0
+    return "━" * full + "╌" * (width - full)
+
+
+def _mesh(picture: Picture) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("node", "state", "running", box=None, pad_edge=False, header_style="bold")
+    colours = {"alive": "green", "suspect": "yellow", "dead": "red"}
+    for member in picture.members:
+        state = str(member["state"])
+        colour = colours.get(state, "dim")
+        doing = picture.doing.get(str(member["name"]), [])
+        table.add_row(Text(str(member["name"])), Text(state, colour), Text(", ".join(doing)))
+    return table
+
+
+def _stages(picture: Picture) -> Table:
+    """Compute seconds of the newest step by stage, all nodes together."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("stage", "seconds", "", box=None, pad_edge=False, header_style="bold")
+    spent: dict[str, Any] = picture.newest.get("seconds") or {}
+    most = max(spent.values(), default=0.0)
+    for stage, value in spent.items():
+        table.add_row(Text(stage), f"{value:.3f}", "█" * (round(16 * value / most) if most else 0))
+    return table
+
+
+def _side_by_side(left: Table, right: Table) -> Table:
+    from rich.table import Table
+
+    both = Table.grid(padding=(0, 4))
+    both.add_row(left, right)
+    return both
+
+
+def _curve(points: list[tuple[int, float]], label: str, width: int) -> list[RenderableType]:
+    from rich.text import Text
+
+    if not points:
+        return []
+    values = [value for _, value in points]
+    head = f"{label} {values[-1]:.3f}   least {min(values):.3f}, greatest {max(values):.3f}, from step {points[0][0]}"
+    return [Text(head, "bold"), *(Text(row, "cyan") for row in chart(values, width, CURVE_HEIGHT))]
+
+
+def _samples(picture: Picture, width: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("prompt", "completion", "reward", box=None, pad_edge=False, header_style="bold")
+    for sample in picture.samples:
+        cut = max((width - 12) // 2, 10)
+        prompt, completion = (" ".join(str(sample[name]).split()) for name in ("prompt", "completion"))
+        reward = sample.get("reward")
+        table.add_row(Text(prompt[:cut]), Text(completion[:cut]), "-" if reward is None else f"{reward:.2f}")
+    return table

@@ -1,0 +1,133 @@
+"""The client's promises: it asks whoever is left, and says plainly when nobody is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakedaemon import FakeDaemon, Refusal, new_keys
+
+from dflow_cli.client import Client, Door, parse_door
+from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
+from dflow_cli.meshfiles import key_pair
+from dflow_cli.reach import meet, reach
+
+
+def test_an_answer_comes_back_whole() -> None:
+    """Params and values are maps of anything msgpack can say, bytes included."""
+    with FakeDaemon({"echo": lambda params: params}) as daemon, Client([daemon.door], new_keys()) as client:
+        assert client.call("echo", {"spec": b"\0\1", "n": 3, "f": 0.5}) == {"spec": b"\0\1", "n": 3, "f": 0.5}
+
+
+def test_a_dead_daemon_is_passed_over() -> None:
+    """Nothing may depend on the daemon that was named first."""
+    with FakeDaemon({"status": lambda _: {"name": "second"}}) as second:
+        first = FakeDaemon({})
+        with first:
+            pass
+        with Client([first.door, second.door], new_keys()) as client:
+            assert client.call("status") == {"name": "second"}
+            assert client.doors[0] == second.door
+
+
+def test_a_daemon_that_dies_while_it_is_asked_is_passed_over_at_once() -> None:
+    """A long poll must not be waited for when its daemon was killed: the deadline here is beyond the test's own."""
+    with (
+        FakeDaemon({"wait": lambda _: {"state": "finished"}}) as second,
+        FakeDaemon({}) as first,
+        Client([first.door, second.door], new_keys()) as client,
+    ):
+        first.dies_when_asked = True
+        assert client.call("wait", deadline_s=3600.0) == {"state": "finished"}
+        assert first.asked == [("wait", {})]
+
+
+def test_a_silent_daemon_is_passed_over_after_its_deadline() -> None:
+    """A daemon that takes a request and never answers must not hang the command."""
+    with (
+        FakeDaemon({}) as silent,
+        FakeDaemon({"status": lambda _: {"name": "other"}}) as other,
+        Client([silent.door, other.door], new_keys()) as client,
+    ):
+        assert client.call("status", deadline_s=0.1) == {"name": "other"}
+
+
+def test_no_daemon_at_all_is_exit_code_3_and_names_whom_it_asked() -> None:
+    """The contract for scripts: 3 means that no daemon answered."""
+    with FakeDaemon({}) as daemon:
+        door = daemon.door
+    with Client([door], new_keys()) as client, pytest.raises(Problem) as caught:
+        client.call("status")
+    assert caught.value.exit_code == EXIT_NO_DAEMON
+    assert door.address in explain(caught.value)
+
+
+def test_another_server_key_gets_no_answer() -> None:
+    """A door names the daemon's key: whoever else listens at that address is nobody."""
+    with FakeDaemon({"status": lambda _: {}}) as daemon:
+        stranger = Door(new_keys().public, daemon.door.address)
+        with Client([stranger], new_keys()) as client, pytest.raises(Problem) as caught:
+            client.call("status")
+    assert caught.value.exit_code == EXIT_NO_DAEMON
+
+
+def test_a_daemons_refusal_arrives_as_its_own_words() -> None:
+    """What, hint and exit code are the daemon's; the client adds nothing."""
+
+    def refuse(_: object) -> dict[str, str]:
+        raise Refusal("no run begins with `abcd`", "`dflow ps` lists them", 2)
+
+    with (
+        FakeDaemon({"run": refuse}) as daemon,
+        Client([daemon.door], new_keys()) as client,
+        pytest.raises(Problem) as caught,
+    ):
+        client.call("run", {"run": "abcd"})
+    assert explain(caught.value) == "error: no run begins with `abcd`\nhint: `dflow ps` lists them"
+    assert caught.value.exit_code == EXIT_WRONG_INPUT
+
+
+def test_daemons_met_once_are_asked_when_the_one_named_by_to_is_gone(tmp_path: Path) -> None:
+    """`--to KEY@HOST:PORT` names one daemon; a later command must reach the mesh without it."""
+    with FakeDaemon({"status": lambda _: {"name": "b"}}) as second:
+        with FakeDaemon({}) as first:
+            first.answers["nodes"] = lambda _: {"nodes": [first.member("a"), second.member("b")]}
+            with reach(tmp_path, str(first.door)) as client:
+                meet(client, tmp_path, client.call("nodes")["nodes"])
+        with reach(tmp_path, str(first.door)) as client:
+            assert client.call("status") == {"name": "b"}
+
+
+def test_daemons_of_another_mesh_are_never_asked_instead(tmp_path: Path) -> None:
+    """An answer of the wrong mesh would be worse than none."""
+    with FakeDaemon({"nodes": lambda _: {"nodes": []}, "status": lambda _: {}}) as other:
+        with reach(tmp_path, str(other.door)) as client:
+            meet(client, tmp_path, [other.member("other")])
+        gone = Door(new_keys().public, "tcp://127.0.0.1:1")
+        with reach(tmp_path, str(gone)) as client, pytest.raises(Problem) as caught:
+            client.call("status")
+    assert caught.value.exit_code == EXIT_NO_DAEMON
+
+
+def test_a_door_is_read_though_its_key_holds_the_separators() -> None:
+    """Z85 has `@` and `:` among its digits."""
+    key = "a@b:c" * 8
+    assert parse_door(f"{key}@10.0.0.7:7300") == Door(key, "tcp://10.0.0.7:7300")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.7:7300", "k" * 40, "k" * 40 + "@host", "k" * 40 + "@:1", "k" * 39 + "@h:1"]
+)
+def test_what_is_no_door_is_refused_with_a_remedy(text: str) -> None:
+    """Wrong input is exit code 2, two lines."""
+    with pytest.raises(Problem) as caught:
+        parse_door(text)
+    assert caught.value.exit_code == EXIT_WRONG_INPUT
+    assert "KEY@HOST:PORT" in explain(caught.value)
+
+
+def test_a_client_keeps_its_key_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    """Runs are named by their submitter's key, and the allow-list knows it."""
+    made = key_pair(tmp_path / "client.key")
+    assert key_pair(tmp_path / "client.key") == made
+    assert (tmp_path / "client.key").stat().st_mode & 0o077 == 0
