@@ -258,9 +258,7 @@ def _explain(path: Path, error: ValidationError, from_environment: set[tuple[str
         case "dflowd":
             return ConfigError(where, first["ctx"]["what"], first["ctx"]["hint"])
         case "missing" if len(place) == 1:
-            return ConfigError(
-                where, "this section is missing", f"add [{key}]; docs/reference/config.md lists its keys"
-            )
+            return ConfigError(where, "this section is missing", f"add [{key}] with its keys: {', '.join(_keys(key))}")
         case "missing":
             return ConfigError(
                 where, "this key is missing", f"add it under [{place[0]}] or set {_variable(*place[:2])}"

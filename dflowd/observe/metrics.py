@@ -35,7 +35,7 @@ SAMPLES_KEPT = 400  # of a run in memory
 class _RunBook:
     rows: OrderedDict[int, dict[str, Any]]
     samples: list[dict[str, Any]]
-    began_s: float | None = None  # when this node took up the run; the first row's step began then
+    checkpoint: tuple[int, str] = (0, "")  # step, folder
 
 
 class MetricsBook:
@@ -45,25 +45,18 @@ class MetricsBook:
         self._folder = folder
         self._books: OrderedDict[RunId, _RunBook] = OrderedDict()
 
-    def begin(self, run: RunId, now_s: float) -> None:
-        """This node takes the run up; `now_s`: seconds since 1970."""
-        book = self._book(run)
-        if book.began_s is None:
-            book.began_s = now_s
-
     def advance(
         self, run: RunId, step: int, version: str, samples: int, sums: Mapping[str, float], now_s: float
     ) -> None:
         """This node holds the version after `step` steps. A second version of one step replaces the first one's row."""
         book = self._book(run)
         before = book.rows.get(step - 1)
-        since_s = before["time_s"] if before is not None else book.began_s
         row = {
             "step": step,
             "version": version,
             "samples_total": samples,
             "time_s": now_s,
-            "own_step_s": now_s - since_s if since_s is not None and step > 0 else None,
+            "own_step_s": None if before is None else now_s - before["time_s"],
             "sums": dict(sums),
         }
         book.rows[step] = row
@@ -80,6 +73,15 @@ class MetricsBook:
             self._append(run, "samples.jsonl", entry)
         del book.samples[:-SAMPLES_KEPT]
 
+    def add_checkpoint(self, run: RunId, step: int, folder: str) -> None:
+        """A checkpoint of the version after `step` steps lies in `folder` on this node."""
+        self._append(run, "checkpoints.jsonl", {"step": step, "folder": folder})
+        self._book(run).checkpoint = (step, folder)
+
+    def checkpoint(self, run: RunId) -> tuple[int, str]:
+        """Step and folder of the newest checkpoint here; the folder is empty where there is none."""
+        return self._book(run).checkpoint
+
     def rows(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
         return [row for step, row in sorted(self._book(run).rows.items()) if step >= since_step]
 
@@ -91,6 +93,9 @@ class MetricsBook:
         if book is None:
             rows = {row["step"]: row for row in self._read(run, "metrics.jsonl")}
             book = _RunBook(OrderedDict(sorted(rows.items())), self._read(run, "samples.jsonl")[-SAMPLES_KEPT:])
+            saved = self._read(run, "checkpoints.jsonl")
+            if saved:
+                book.checkpoint = (saved[-1]["step"], saved[-1]["folder"])
             self._books[run] = book
         self._books.move_to_end(run)
         if len(self._books) > RUNS_KEPT:

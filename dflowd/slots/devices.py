@@ -39,24 +39,13 @@ def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
 
 
 def engine_environment(devices: Devices, slot: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the engine child of one slot.
+    """The environment of the engine child of one slot: this process's, and which GPU is its own.
 
-    One thread that sleeps when idle, and one instruction set in the matrix library: spinning threads make contended
-    steps many times slower, and equal bits need equal kernels. All must be set before torch is imported.
+    What its libraries must find there for equal bits an engine sets itself, before it loads them.
     """
-    fixed = {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
-        "OMP_DYNAMIC": "false",
-        "MKL_CBWR": "AVX2",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",  # a model comes from a path or a push, never from the network behind a user's back
-    }
-    if devices.gpus:
-        fixed["CUDA_VISIBLE_DEVICES"] = str(slot % len(devices.gpus))
-        fixed["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS may choose other kernels run by run
-    return {**environment, **fixed}
+    if not devices.gpus:
+        return dict(environment)
+    return {**environment, "CUDA_VISIBLE_DEVICES": str(slot % len(devices.gpus))}
 
 
 def _model(file: Path) -> str:

@@ -26,7 +26,7 @@ MESSAGES_A_TURN = 64  # then the loop serves others first
 
 @dataclass(frozen=True, slots=True)
 class ChildCommand:
-    """How a child is started. `arguments` follow the interpreter; the socket's address is added."""
+    """How a child is started. `arguments` follow the interpreter; the socket's address and this pid are added."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
@@ -107,7 +107,7 @@ class EngineChild:
     def _spawn(self, command: ChildCommand, address: str) -> subprocess.Popen[bytes]:
         with self._error_file.open("wb") as error:
             return subprocess.Popen(
-                [sys.executable, *command.arguments, "--socket", address],
+                [sys.executable, *command.arguments, "--socket", address, "--parent", str(os.getpid())],
                 env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=error,

@@ -1,0 +1,71 @@
+"""`dflowd run --config FILE` runs a daemon; `dflowd check-config --config FILE` only reads its configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from .config import Config, ConfigError, load
+from .state import StateError
+from .transport.keys import AllowList, KeyFileError, read_key_pair
+
+EXIT_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process's exit status: 0, or 2 for what the user must mend."""
+    parser = argparse.ArgumentParser(prog="dflowd", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "run a daemon"), ("check-config", "check a configuration and exit")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, required=True, help="TOML file; see docs/reference/config.md")
+    options = parser.parse_args(arguments)
+    try:
+        config = load(options.config, os.environ)
+        if options.command == "check-config":
+            check(config, options.config)
+            print(f"{options.config}: good")
+        else:
+            _run(config, options.config)
+    except (ConfigError, KeyFileError) as error:
+        return _refuse(error.where, error.what, error.hint)
+    except StateError as error:
+        return _refuse(f"{options.config}: node.state_dir", error.what, error.hint)
+    return 0
+
+
+def check(config: Config, path: Path) -> None:
+    """Everything about a configuration that can be known without starting: raises what a start would."""
+    from .daemon import find_seeds
+
+    if config.trust.key_file is not None:
+        read_key_pair(config.trust.key_file)
+    find_seeds(config, path, AllowList(config.mesh.allow_list))
+    folder = config.node.state_dir
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = f"`{config.node.state_dir}` cannot be written"
+        raise StateError(what, "name a folder that this user may write, or chown it")
+
+
+def _run(config: Config, path: Path) -> None:
+    import uvloop
+
+    from .daemon import Daemon
+
+    async def live() -> None:
+        await Daemon(config, path).run()
+
+    uvloop.run(live())
+
+
+def _refuse(where: str, what: str, hint: str) -> int:
+    print(f"error: {where}: {what}\nhint: {hint}", file=sys.stderr)
+    return EXIT_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""One daemon's life: what is opened in which order, how it ends, and what each room is given.
+
+Nothing listens before the state directory is locked and the incarnation is on disk; nobody is dialled before both
+lanes listen. It ends in the opposite order, after the node had its time to hand over what only it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, TextIO
+
+import zmq
+
+from dflow_protocols.machine import Event, Leaving, Report
+from dflow_protocols.membership.bootstrap import Seed, decode_peers
+from dflow_protocols.membership.timing import Timing
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.node import Identity, Node
+from dflow_protocols.wire.gossip import Meta
+
+from .config import KEY_CHARACTERS, Config, ConfigError
+from .driver import Driver
+from .hands import RoomHands
+from .observe.log import ReportLog
+from .observe.metrics import MetricsBook
+from .observe.recorder import Recorder
+from .observe.timeline import Timeline
+from .service import Myself, Service
+from .shards.exchange import Exchange
+from .shards.store import Store
+from .slots.devices import Devices, find_devices
+from .slots.supervisor import RunBrief, Supervisor
+from .state import StateDirectory
+from .transport.bulk import BulkLane
+from .transport.control import BindError, ControlLane
+from .transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
+
+TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
+EXIT_FORCED = 128 + signal.SIGTERM
+
+
+class Daemon:
+    """Made once a process. `path`: the configuration's file, for messages."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self._config, self._path = config, path
+        self._started_s = time.time()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, leave. Raises ConfigError, KeyFileError or StateError before it
+        listens; a second signal ends the process at once."""
+        loop = asyncio.get_running_loop()
+        self._driver = Driver(loop)
+        with contextlib.ExitStack() as closing:
+            self._open(loop, closing)
+            drive = loop.create_task(self._driver.run(self._node, self._hands))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._on_signal)
+            self._announce()
+            await self._stopping.wait()
+            await self._leave(drive)
+
+    # Start ----------------------------------------------------------------------------------------------------------
+
+    def _open(self, loop: asyncio.AbstractEventLoop, closing: contextlib.ExitStack) -> None:
+        config = self._config
+        log = ReportLog(_open_log(config.log.file, closing), config.log.level)
+        self._state = StateDirectory(config.node.state_dir)
+        closing.callback(self._state.close)
+        self._state.bind_to_machine()
+        allow_list = AllowList(config.mesh.allow_list)
+        keys = open_keys(config, self._state)
+        incarnation = self._state.next_incarnation()
+        timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
+        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice)
+        self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
+        closing.callback(hands.close)
+        devices = find_devices()
+        hands.store = Store(config.shards.memory_limit)
+        closing.callback(hands.store.close)
+        self._open_lanes(loop, keys, allow_list, closing)
+        meta = self._meta(keys, devices)
+        self._node = self._make_node(keys.id, incarnation, meta, allow_list)
+        hands.supervisor = self._make_supervisor(loop, devices, meta.slots, closing)
+        me = Myself(
+            keys.id,
+            meta.name,
+            installed_version("dflowd"),
+            meta.control,
+            meta.bulk,
+            os.getpid(),
+            self._started_s,
+            meta.slots,
+        )
+        hands.service = Service(
+            loop, me, self._node, self._recorder, self._post, hands.send_own, self._engines, self._memory
+        )
+        self._state.write_address(
+            {
+                "id": keys.id,
+                "name": meta.name,
+                "pid": os.getpid(),
+                "control": meta.control,
+                "bulk": meta.bulk,
+                "key": keys.public_text,
+            }
+        )
+        closing.callback(self._state.remove_address)
+
+    def _open_lanes(
+        self, loop: asyncio.AbstractEventLoop, keys: KeyPair, allow_list: AllowList, closing: contextlib.ExitStack
+    ) -> None:
+        listen, hands = self._config.listen, self._hands
+        hands.control = ControlLane(loop, keys, allow_list, hands.on_frame, hands.report)
+        closing.callback(hands.control.close)
+        self._control_address = self._bind(hands.control.bind, listen.control, "listen.control")
+        bulk = BulkLane(keys.id, self._config.trust.fabric)
+        hands.exchange = Exchange(hands.store, bulk, loop, self._post, hands.report, hands.send_own)
+        closing.callback(hands.exchange.close)
+        self._bulk_address = self._bind(bulk.bind, listen.bulk, "listen.bulk")
+
+    def _bind(self, bind: Any, address: str, key: str) -> str:
+        try:
+            return str(bind(address))
+        except BindError as error:
+            hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
+            raise ConfigError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
+
+    def _meta(self, keys: KeyPair, devices: Devices) -> Meta:
+        return Meta(
+            public_key=keys.public,
+            control=self._control_address,
+            bulk=self._bulk_address,
+            name=self._config.node.name,
+            device=devices.text,
+            slots=self._config.engine.slots or devices.slots,
+            roles=("trainer",),
+        )
+
+    def _make_node(self, me: NodeId, incarnation: int, meta: Meta, allow_list: AllowList) -> Node:
+        peers = self._state.read("peers")
+        return Node(
+            Identity(me, incarnation, meta),
+            TIMINGS[self._config.mesh.timing](),
+            random.Random(os.urandom(16)),
+            find_seeds(self._config, self._path, allow_list),
+            decode_peers(peers) if peers else (),
+            list(self._state.read_all("runs").values()),
+            self._driver.clock(),
+        )
+
+    def _make_supervisor(
+        self, loop: asyncio.AbstractEventLoop, devices: Devices, slots: int, closing: contextlib.ExitStack
+    ) -> Supervisor:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        closing.callback(context.term)
+        supervisor = Supervisor(
+            loop,
+            context,
+            self._hands.store,
+            devices,
+            slots,
+            self._config.engine.silence_s,
+            self._config.engine.stall_s,
+            self._config.node.state_dir / "engines",
+            dict(os.environ),
+            self._brief,
+            self._post,
+            self._recorder.report,
+            self._recorder,
+            self._driver.clock,
+            self._driver.wall_clock,
+        )
+        closing.callback(supervisor.close)
+        return supervisor
+
+    def _announce(self) -> None:
+        fields = {"name": self._config.node.name, "control": self._control_address, "bulk": self._bulk_address}
+        took_s = round(time.time() - self._started_s, 3)
+        self._recorder.report(Report("daemon.started", {**fields, "pid": os.getpid(), "took_s": took_s}))
+        notify_systemd("READY=1")
+
+    # While it runs --------------------------------------------------------------------------------------------------
+
+    def _post(self, event: Event) -> None:
+        self._driver.post(event)
+
+    def _notice(self) -> None:
+        self._hands.service.notice()
+
+    def _brief(self, run: RunId) -> RunBrief | None:
+        known = self._node.runs.get(run)
+        if known is None:
+            return None
+        status = known.status
+        folder = str(self._state.run_folder(run) / "checkpoints")
+        return RunBrief(status.spec, status.base, folder, known.pipeline.engine)
+
+    def _engines(self) -> dict[str, Any]:
+        supervisor = self._hands.supervisor
+        return {"slots": supervisor.describe(), "waiting": supervisor.waiting_count}
+
+    def _memory(self) -> dict[str, Any]:
+        return {"resident_bytes": resident_bytes(), "shards": self._hands.store.usage()}
+
+    # End ------------------------------------------------------------------------------------------------------------
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():  # the second one: whoever sent it does not want to wait
+            self._hands.supervisor.close()
+            os._exit(EXIT_FORCED)
+        self._stopping.set()
+
+    async def _leave(self, drive: asyncio.Task[None]) -> None:
+        notify_systemd("STOPPING=1")
+        self._recorder.report(Report("daemon.leaving", {"patience_s": self._config.mesh.leave_timeout_s}))
+        self._post(Leaving())
+        until = self._driver.clock() + self._config.mesh.leave_timeout_s
+        while not self._node.has_left and self._driver.clock() < until and not drive.done():
+            await asyncio.sleep(0.02)
+        drive.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drive
+        await self._hands.service.close()
+        self._recorder.report(Report("daemon.stopped", {"clean": self._node.has_left}))
+
+
+def open_keys(config: Config, state: StateDirectory) -> KeyPair:
+    """The node's key pair; one in the state directory is made when it is missing. Raises KeyFileError."""
+    if config.trust.key_file is not None:
+        return read_key_pair(config.trust.key_file)
+    path = state.path / "key"
+    if not path.exists():
+        write_key_pair(path, new_key_pair())
+    return read_key_pair(path)
+
+
+def find_seeds(config: Config, path: Path, allow_list: AllowList) -> tuple[Seed, ...]:
+    """Seeds as membership takes them; names are looked up in the allow-list. Raises ConfigError."""
+    seeds = []
+    for text in config.mesh.seeds:
+        if len(text) > KEY_CHARACTERS and text[KEY_CHARACTERS] == "@":
+            key, address = text[:KEY_CHARACTERS], text[KEY_CHARACTERS + 1 :]
+            try:
+                seeds.append(Seed(parse_key(key), f"tcp://{address}"))
+            except ValueError as error:
+                raise ConfigError(f"{path}: mesh.seeds", f"`{text}`: {error}", "copy the key as it is listed") from None
+            continue
+        line = allow_list.named(text)
+        if line is None or not line.address:
+            what = f"`{text}` has no line with an address in {config.mesh.allow_list}"
+            raise ConfigError(f"{path}: mesh.seeds", what, "write KEY@HOST:PORT, or add the address to its line")
+        seeds.append(Seed(line.public, f"tcp://{line.address}"))
+    return tuple(seeds)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM, without shards that only others map."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def notify_systemd(message: str) -> None:
+    """Tell a service manager, if one asked to be told (sd_notify's protocol)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def _open_log(file: Path | None, closing: contextlib.ExitStack) -> TextIO:
+    """Raises ConfigError if the file cannot be written."""
+    if file is None:
+        return sys.stderr
+    try:
+        return closing.enter_context(file.open("a"))
+    except OSError as error:
+        raise ConfigError(
+            "log.file", f"`{file}` cannot be written: {error.strerror}", "name a file in an existing folder"
+        ) from None

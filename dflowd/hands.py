@@ -1,0 +1,127 @@
+"""What the daemon does for its node: frames out and in, disk, slots, transfers.
+
+Each method is one action of the node, or one thing that a lane heard, and decides nothing beyond where it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dflow_protocols.machine import Dial, Drop, Event, Fetch, Received, Reply, Report, Start, Stop
+from dflow_protocols.names import NodeId
+from dflow_protocols.wire.bulk import BULK_MESSAGES
+from dflow_protocols.wire.client import Request, Response
+from dflow_protocols.wire.fields import WireError
+from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
+
+from .observe.recorder import Recorder
+from .service import Service
+from .shards.exchange import Exchange
+from .shards.store import Store
+from .slots.supervisor import Supervisor
+from .state import StateDirectory
+from .transport.control import ControlLane, Link
+
+
+class RoomHands:
+    """The driver's hands: the daemon's rooms, wired. Rooms are set once all of them exist."""
+
+    control: ControlLane
+    exchange: Exchange
+    store: Store
+    supervisor: Supervisor
+    service: Service
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: StateDirectory,
+        recorder: Recorder,
+        post: Callable[[Event], None],
+    ) -> None:
+        self._loop, self._state, self._recorder, self._post = loop, state, recorder, post
+        self._disk = ThreadPoolExecutor(1, "disk")  # writes in order, off the loop
+
+    # Actions --------------------------------------------------------------------------------------------------------
+
+    def send(self, to: NodeId, frames: list[Frame]) -> None:
+        """All that is due to a member in this turn: the newest standings, and every message in order."""
+        messages = [message for frame in frames for message in frame.messages]
+        try:
+            self.control.send(to, encode_frame(frames[-1].standings, messages))
+        except ValueError:  # more than one frame takes
+            for message in messages:
+                self._send_alone(to, message)
+
+    def send_own(self, to: NodeId, message: Any) -> bool:
+        """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""
+        return self.control.send(to, encode_frame((), (message,)))
+
+    async def persist(self, key: str, value: bytes) -> None:
+        await self._loop.run_in_executor(self._disk, self._state.write, key, value)
+
+    def start(self, action: Start) -> None:
+        self.supervisor.start(action.call, action.run, action.task, action.work)
+
+    def stop(self, action: Stop) -> None:
+        self._recorder.stop(action.call)
+        self.supervisor.stop(action.call)
+
+    def fetch(self, action: Fetch) -> None:
+        self.exchange.fetch(action.run, action.ref, action.first, action.end, list(action.holders))
+
+    def drop(self, action: Drop) -> None:
+        self.exchange.cancel(list(action.shards))
+        self.store.drop(action.run, list(action.shards))
+
+    def dial(self, action: Dial) -> None:
+        self.control.dial(action.node, action.public_key, action.control)
+        if action.bulk:
+            self.exchange.add_peer(action.node, action.bulk)
+
+    def reply(self, action: Reply) -> None:
+        self.service.on_reply(action)
+
+    def report(self, report: Report) -> None:
+        self._recorder.report(report)
+
+    def observe(self, event: Event) -> None:
+        self._recorder.observe(event)
+
+    # What lanes hear ------------------------------------------------------------------------------------------------
+
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+        """A frame of the control lane. Whatever its bytes, nothing is raised."""
+        try:
+            frame = decode_frame(data)
+        except WireError as error:
+            self.report(Report("wire.refused", {"peer": source, "error": str(error)}, "warning"))
+            return
+        if role == "node" and frame.standings:
+            self._post(Received(source, frame.standings))
+        for message in frame.messages:
+            if isinstance(message, Request):
+                self.service.on_request(source, role, message, lambda answer: self._answer(link, answer))
+            elif role != "node":
+                self.report(Report("wire.refused", {"peer": source, "error": "a client may only ask"}, "warning"))
+            elif isinstance(message, Response):
+                self.service.on_response(source, message)
+            elif isinstance(message, BULK_MESSAGES):
+                self.exchange.on_message(source, message)
+            else:
+                self._post(Received(source, message))
+
+    def close(self) -> None:
+        self._disk.shutdown(wait=True)
+
+    def _answer(self, link: Link, response: Response) -> None:
+        self.control.reply(link, encode_frame((), (response,)))
+
+    def _send_alone(self, to: NodeId, message: Any) -> None:
+        try:
+            self.control.send(to, encode_frame((), (message,)))
+        except ValueError as error:
+            self.report(Report("wire.too_long", {"message": type(message).__name__, "error": str(error)}, "error"))

@@ -1,0 +1,83 @@
+"""Where reports and finished works go: log, timeline, metrics. Knows which report means what to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.names import RunId, TaskKey
+from dflow_protocols.work import SaveWork, Work
+
+from .log import ReportLog
+from .metrics import MetricsBook
+from .timeline import Timeline
+
+
+class Recorder:
+    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved."""
+
+    def __init__(
+        self,
+        log: ReportLog,
+        timeline: Timeline,
+        metrics: MetricsBook,
+        wall_clock: Callable[[], float],
+        notice: Callable[[], None],
+    ) -> None:
+        self.log, self.timeline, self.metrics = log, timeline, metrics
+        self._wall_clock, self._notice = wall_clock, notice
+        self._running: dict[int, tuple[RunId, TaskKey, Work]] = {}
+
+    def report(self, report: Report) -> None:
+        now_s = self._wall_clock()
+        match report.name:
+            case "step.advanced":
+                self._advance(report.fields, now_s)
+                return
+            case "task.taken":
+                self.timeline.mark_stolen(report.fields["run"], report.fields["task"])
+        if report.name.startswith("run."):
+            self._notice()
+        self.log.write(report, now_s)
+
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
+        """A call begins to run in a slot."""
+        self._running[call] = (run, task, work)
+        self.timeline.start(call, run, task, work, now_s)
+
+    def stop(self, call: int) -> None:
+        self._running.pop(call, None)
+        self.timeline.stop(call, self._wall_clock())
+
+    def observe(self, event: Event) -> None:
+        """See an event before the node does."""
+        match event:
+            case Finished():
+                self._finish(event)
+            case Broke():
+                running = self._running.pop(event.call, None)
+                self.timeline.fail(event.call, event.failed, self._wall_clock())
+                if running is not None:
+                    fields = {"run": running[0], "task": str(running[1]), "kind": event.failed.kind}
+                    self.log.write(
+                        Report("task.broke", fields | {"error": event.failed.error}, "warning"), self._wall_clock()
+                    )
+
+    def _finish(self, event: Finished) -> None:
+        running = self._running.pop(event.call, None)
+        self.timeline.finish(event.call, event.done, self._wall_clock())
+        if running is None:
+            return
+        run, task, work = running
+        if event.done.samples:
+            self.metrics.add_samples(run, task.step, event.done.samples)
+        if isinstance(work, SaveWork) and event.done.detail:
+            self.metrics.add_checkpoint(run, work.step, event.done.detail)
+
+    def _advance(self, fields: Mapping[str, Any], now_s: float) -> None:
+        self.metrics.advance(
+            fields["run"], fields["step"], fields["version"], fields["samples"], dict(fields["metrics"]), now_s
+        )
+        self.log.write(Report("step.advanced", {key: fields[key] for key in ("run", "step", "version")}), now_s)
+        self._notice()

@@ -1,0 +1,98 @@
+"""What the protocols rely on: what was kept is there after a crash, and one identity lives once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dflowd import state
+from dflowd.state import StateDirectory, StateError
+
+
+def test_each_start_has_a_higher_incarnation(tmp_path: Path) -> None:
+    """Others tell a restarted node from its old life by it."""
+    seen = []
+    for _ in range(3):
+        directory = StateDirectory(tmp_path / "s")
+        seen.append(directory.next_incarnation())
+        directory.close()
+    assert seen == [1, 2, 3]
+
+
+def test_a_kept_value_is_the_old_or_the_new_one_whenever_the_process_dies(tmp_path: Path) -> None:
+    """A torn run record would lose the run."""
+    script = (
+        "import sys, pathlib; from dflowd.state import StateDirectory\n"
+        "d = StateDirectory(pathlib.Path(sys.argv[1])); n = 0\n"
+        "while True:\n"
+        "    d.write('runs/r', bytes([n % 256]) * 300_000); n += 1; print(n, flush=True)\n"
+    )
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        for _ in range(3):
+            child.stdout.readline()
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        directory = StateDirectory(tmp_path)
+        kept = directory.read_all("runs")
+        directory.close()
+        assert list(kept) == ["r"]
+        assert kept["r"] == kept["r"][:1] * 300_000
+
+
+def test_two_daemons_never_share_a_state_directory(tmp_path: Path) -> None:
+    """They would be one identity that contradicts itself."""
+    first = StateDirectory(tmp_path)
+    with pytest.raises(StateError, match="another daemon is running"):
+        StateDirectory(tmp_path)
+    first.close()
+    StateDirectory(tmp_path).close()
+
+
+def test_a_cloned_directory_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine images are cloned with all that lies on them."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.write_text("aaaa\n")
+    there.write_text("bbbb\n")
+    directory = StateDirectory(tmp_path / "s")
+    monkeypatch.setattr(state, "MACHINE_ID_FILES", (here,))
+    directory.bind_to_machine()
+    directory.bind_to_machine()
+    monkeypatch.setattr(state, "MACHINE_ID_FILES", (there,))
+    with pytest.raises(StateError, match="made on another machine"):
+        directory.bind_to_machine()
+    directory.close()
+
+
+def test_an_unwritable_directory_is_a_clear_error(tmp_path: Path) -> None:
+    """A file stands where the folder should be: even root cannot write there."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot be written") as caught:
+        StateDirectory(tmp_path / "file" / "s")
+    assert "name a folder" in caught.value.hint
+
+
+def test_a_key_cannot_leave_the_directory(tmp_path: Path) -> None:
+    """Keys hold ids that came from the network."""
+    directory = StateDirectory(tmp_path)
+    for key in ("../x", "/etc/x", "a/../b", "", "a/"):
+        with pytest.raises(ValueError, match="no key"):
+            directory.write(key, b"x")
+    directory.close()
+
+
+def test_an_empty_value_forgets(tmp_path: Path) -> None:
+    """Tombstones end some day."""
+    directory = StateDirectory(tmp_path)
+    directory.write("runs/r", b"x")
+    directory.write("runs/r", b"")
+    assert directory.read("runs/r") is None
+    assert directory.read_all("runs") == {}
+    directory.close()

@@ -1,0 +1,115 @@
+"""What `metrics` promises: figures do not depend on who is asked, and times are honest about what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made
+from dflowd.observe.metrics import MetricsBook, merge_rows, own_report
+from dflowd.observe.timeline import Timeline
+
+RUN = RunId("ab" * 16)
+REF = ShardRef(ShardId("cd" * 32), 4)
+SUMS = {"samples": 8.0, "completion_tokens": 40.0, "rewarded": 8.0, "reward_sum": 6.0}
+
+
+def book(folder: Path) -> MetricsBook:
+    def of(run: str) -> Path:
+        (folder / run).mkdir(parents=True, exist_ok=True)
+        return folder / run
+
+    return MetricsBook(of)
+
+
+def chain(step: int, partition: int) -> tuple[TaskKey, ChainWork]:
+    return TaskKey(step, "roll", f"p{partition}"), ChainWork(step, ("roll", "score"), partition, ())
+
+
+def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
+    """A chain runs in one call, yet users ask how long each stage takes."""
+    timeline = Timeline()
+    timeline.start(1, RUN, *chain(3, 7), 100.0)
+    assert [row["state"] for row in timeline.rows(RUN, None, 10)] == ["running"]
+    done = Done((Made("roll", (("rollout", REF),), seconds=2.0), Made("score", (("reward", REF),), seconds=0.5)))
+    timeline.finish(1, done, 103.0)
+    rows = timeline.rows(RUN, 3, 10)
+    assert [(row["id"], row["state"], row["seconds"]) for row in rows] == [
+        ("3/roll/p7", "done", 2.0),
+        ("3/score/p7", "done", 0.5),
+    ]
+    assert rows[-1]["ended"] == pytest.approx(103.0)
+    cost = timeline.costs(RUN, 0)[3]
+    assert (cost.busy_s, cost.seconds) == (3.0, {"roll": 2.0, "score": 0.5})
+
+
+def test_training_is_told_apart_by_its_parts() -> None:
+    """Gradient, sum and update have different remedies when they are slow."""
+    timeline = Timeline()
+    works = [
+        ("b0-2", BlockWork(0, "learn", 0, 2, (), (), ())),
+        ("apply", ApplyWork(0, "learn", (), (), 0, 1, False)),
+    ]
+    for call, (part, work) in enumerate(works):
+        timeline.start(call, RUN, TaskKey(0, "learn", part), work, 10.0)
+        timeline.finish(call, Done((Made("learn", ()),)), 11.0)
+    assert timeline.costs(RUN, 0)[0].seconds == {"learn": 1.0, "learn.apply": 1.0}
+
+
+def test_a_call_that_failed_or_was_given_up_still_cost_its_time() -> None:
+    """A node that redoes work is not idle."""
+    timeline = Timeline()
+    timeline.start(1, RUN, *chain(0, 0), 0.0)
+    timeline.fail(1, Failed("user", "reward.py:3: no"), 2.0)
+    timeline.start(2, RUN, *chain(0, 0), 2.0)
+    timeline.stop(2, 5.0)
+    assert timeline.costs(RUN, 0)[0].busy_s == 5.0
+    assert [(row["state"], row["error"]) for row in timeline.rows(RUN, None, 9)] == [("failed", "reward.py:3: no")]
+
+
+def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, object]:
+    rows, timeline = book(folder / name), Timeline()
+    for step in range(first, 3):
+        rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 100.0 + 10.0 * step)
+        timeline.start(step, RUN, *chain(step, 0), 0.0)
+        timeline.finish(step, Done((Made("roll", (), seconds=busy_s),)), busy_s)
+    return own_report(rows.rows(RUN, 0), timeline.costs(RUN, 0), 1)
+
+
+def test_rows_are_put_together_from_all_members(tmp_path: Path) -> None:
+    """Compute adds up; what is not compute is bounded by the busiest node; who joined late still answers for all."""
+    rows = merge_rows([report(tmp_path, "late", 4.0, first=2), report(tmp_path, "all", 9.0)])
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    last = rows[2]
+    assert (last["version"], last["reward_mean"]) == ("v2", 0.75)
+    assert last["step_s"] == 10.0
+    assert last["compute_s"] == 9.0  # the late one did nothing in the step before version 2
+    assert last["mesh_s"] == 1.0
+    assert last["tokens_per_s"] == 4.0
+    assert last["idle_frac"] == pytest.approx(1 - 9.0 / 10.0)
+    assert "step_s" not in rows[0]
+
+
+def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
+    """A daemon that was killed comes back with what it had told before."""
+    first = book(tmp_path)
+    for step in range(3):
+        first.advance(RUN, step, f"v{step}", 8, SUMS, float(step))
+    first.add_samples(RUN, 1, [{"prompt": "a", "completion": "b", "reward": 1.0}])
+    first.add_checkpoint(RUN, 2, "/somewhere")
+    with (tmp_path / RUN / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "ver')
+    again = book(tmp_path)
+    assert [row["step"] for row in again.rows(RUN, 1)] == [1, 2]
+    assert again.samples(RUN, 5)[0]["completion"] == "b"
+    assert again.checkpoint(RUN) == (2, "/somewhere")
+
+
+def test_a_version_that_replaced_another_replaces_its_row(tmp_path: Path) -> None:
+    """After a lost fork the figures are those of the chain that went on."""
+    rows = book(tmp_path)
+    rows.advance(RUN, 1, "lost", 8, SUMS, 1.0)
+    rows.advance(RUN, 1, "won", 8, SUMS, 2.0)
+    assert [row["version"] for row in rows.rows(RUN, 0)] == ["won"]
