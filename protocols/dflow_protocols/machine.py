@@ -47,9 +47,10 @@ class Submitted:
     """A client of this daemon submits a run. Answered by Reply(request)."""
 
     request: int
-    run: RunId
     spec: bytes  # canonical form
     base: str  # folder that relative paths of the spec start from
+    submitter: NodeId  # id of the client's key
+    nonce: str  # tells two runs of one spec apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,7 @@ class Leaving:
 
 
 Event: TypeAlias = (
-    Received
-    | Tick
-    | Submitted
-    | CancelRequested
-    | Finished
-    | Broke
-    | Fetched
-    | FetchFailed
-    | FetchAdvanced
-    | Leaving
+    Received | Tick | Submitted | CancelRequested | Finished | Broke | Fetched | FetchFailed | FetchAdvanced | Leaving
 )
 
 

@@ -71,11 +71,12 @@ class Seal:
     previous: str  # the seal before it in this step, or the parent version
     kind: str  # manifest | update
     generation: int
+    samples: int  # trained on in this step; a manifest has none
     entries: tuple[Record, ...]
 
     @cached_property
     def id(self) -> SealId:
-        fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation]
+        fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation, self.samples]
         return SealId(content_id("seal", [*fields, [record.id for record in self.entries]]))
 
 
@@ -88,7 +89,7 @@ class Header:
     samples: int
     seal: str  # the step's last update seal; for version 0 the spec's id
     state: tuple[tuple[str, ShardRef], ...]
-    metrics: tuple[tuple[str, float], ...] = field(default=())  # of the update; not part of the id
+    facts: tuple[tuple[str, float], ...] = field(default=())  # what the chain's seals settled so far, beside the id
 
     @cached_property
     def id(self) -> VersionId:
@@ -265,6 +266,22 @@ class CheckpointPut:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The sender is leaving and holds these alone: please fetch them from it, and say so with a Kept."""
+
+    run: RunId
+    shards: tuple[ShardRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The sender holds these whole now."""
+
+    run: RunId
+    shards: tuple[ShardId, ...]
+
+
 STEP_MESSAGES = (
     RunPut,
     RunAck,
@@ -280,4 +297,6 @@ STEP_MESSAGES = (
     HeaderPut,
     RosterPut,
     CheckpointPut,
+    Keep,
+    Kept,
 )

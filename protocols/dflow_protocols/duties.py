@@ -1,0 +1,282 @@
+"""Duties: what this node should run now for its open step, derived from the books at every look.
+
+A duty is due here if the unit is unfinished and either dealt to this node (again, after a death), or an orphan: its
+home lives but shows no claim in this step for a while. Deriving it twice, or on two nodes, wastes work and mixes
+nothing: results are joined by content id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from .claiming.deal import homes
+from .holdings import Holdings, Range
+from .names import NodeId, ShardRef, TaskKey
+from .pipeline.plan import Chain, StepPlan, Training
+from .reduction import Block, aligned_blocks, cover, cut_leaves, slices
+from .rendezvous import ranked
+from .step import Step
+from .wire.steps import Header, Record, Seal
+from .work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
+
+# Order in a slot: what other nodes wait for first, what nobody waits for last.
+SLICE, BLOCK, CHAIN, EVALUATE, SAVE = range(5)
+ORPHAN = 10  # added to the rank of another node's unit
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A unit of work that is due here, and the shards it needs; `reads` are the record's inputs so far."""
+
+    rank: int
+    unit: TaskKey
+    work: Work
+    needs: tuple[tuple[ShardRef, Range | None], ...]
+    reads: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What duties are derived from: the step's books and plan, the version it starts from, and who lives."""
+
+    now: float
+    me: NodeId
+    run: str
+    living: frozenset[NodeId]
+    suspicion_s: float
+    step: Step
+    plan: StepPlan
+    header: Header
+    holdings: Holdings
+
+    def counts(self, record: Record) -> bool:
+        """A record counts while each of its outputs has a live holder."""
+        return all(self.holdings.live_holders(ref.id, self.living) for ref in record.shards)
+
+    @property
+    def roster(self) -> tuple[NodeId, ...]:
+        """The step's members in this run's and step's order, the dead included."""
+        assert self.step.roster is not None
+        return ranked(f"{self.run}/{self.step.number}", self.step.roster.members)
+
+    @property
+    def trainers(self) -> tuple[NodeId, ...]:
+        assert self.step.roster is not None
+        return ranked(f"{self.run}/{self.step.number}", self.step.roster.trainers)
+
+    @property
+    def succession(self) -> tuple[NodeId, ...]:
+        """Who seals, first to last: the roster's living, then all others that live."""
+        rest = tuple(node for node in self.living if node not in self.roster)
+        order = (*self.roster, *ranked(f"{self.run}/{self.step.number}", rest))
+        return tuple(node for node in order if node in self.living)
+
+    @property
+    def replicas(self) -> tuple[NodeId, ...]:
+        """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
+        return self.succession[:3]
+
+    def params(self, models: Collection[str]) -> State:
+        """The version's parameters of these models."""
+        names = {f"params:{model}" for model in models}
+        return tuple((name, ref) for name, ref in self.header.state if name in names)
+
+
+def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None) -> bool:
+    """Whether a unit of a living but silent home may be run by anyone: after a delay that differs from node to node."""
+    step, key = desk.step, ("orphan", unit)
+    if home is not None and any(
+        claims.get(home, 0.0) > desk.now for claims in step.claims.values()
+    ):  # its home is at work in this step, and will come to it
+        step.since.pop(key, None)
+        return False
+    order = ranked(str(unit), tuple(desk.living))
+    delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
+    return step.waited(desk.now, key) > delay
+
+
+def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None) -> int | None:
+    """The unit's rank if it is due here, else None."""
+    if any(node != desk.me and node in desk.living for node in desk.step.claimants(desk.now, unit)):
+        return None
+    if home == desk.me:
+        return rank
+    return rank + ORPHAN if is_orphan(desk, unit, home) else None
+
+
+def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
+    """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
+    done = {p: desk.step.chain(chain, p, desk.header.id, desk.counts) for p in range(chain.partitions)}
+    unfinished = [p for p in done if len(done[p]) < len(chain.stages)]
+    if not unfinished:
+        return []
+    rank = CHAIN if chain.sealed_in == "manifest" else EVALUATE
+    dealt = homes(range(chain.partitions), desk.roster, desk.living, unfinished)
+    duties = []
+    for p in unfinished:
+        unit = TaskKey(desk.step.number, chain.stages[0], f"p{p}")
+        due = due_rank(desk, rank, unit, dealt.get(p))
+        if due is None:
+            continue
+        before = done[p]
+        inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
+        reads = (desk.header.id, *(ref.id for record in before for ref in record.shards))
+        params = desk.params(chain.models)
+        work = ChainWork(desk.step.number, chain.stages[len(before) :], p, params, inputs)
+        needs = tuple((ref, None) for _, ref in (*params, *inputs))
+        duties.append(Duty(due, unit, work, needs, reads))
+    return duties
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a manifest gives training: who trains on what, and by what the sum is divided."""
+
+    manifest: Seal
+    training: Training
+    leaves: tuple[LeafGroups, ...]
+    data: dict[int, tuple[tuple[int, str, ShardRef], ...]]  # partition -> (partition, "stage.output", shard)
+    divisor: int
+    samples: int
+
+    @property
+    def needed(self) -> frozenset[int]:
+        return frozenset(leaf.leaf for leaf in self.leaves)
+
+
+def make_batch(manifest: Seal, training: Training) -> Batch:
+    groups: dict[int, Groups] = {}
+    data: dict[int, list[tuple[int, str, ShardRef]]] = {}
+    for record in manifest.entries:
+        partition = int(record.task.part[1:])
+        if record.task.stage == training.groups_from:
+            groups[partition] = record.groups
+        for name, ref in record.outputs:
+            read = f"{record.task.stage}.{name}"
+            if read in training.reads:
+                data.setdefault(partition, []).append((partition, read, ref))
+    ordered = tuple(groups[partition] for partition in sorted(groups))
+    tokens = sum(tokens for partition in ordered for tokens, _ in partition)
+    samples = sum(samples for partition in ordered for _, samples in partition)
+    return Batch(
+        manifest,
+        training,
+        cut_leaves(ordered, training.leaves) if tokens else (),
+        {partition: tuple(read) for partition, read in data.items()},
+        tokens if training.divisor == "tokens" else samples,
+        samples,
+    )
+
+
+def gradient_cover(desk: Desk, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
+    """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
+    inputs = (desk.header.id, batch.manifest.id)
+    return cover(
+        0,
+        batch.training.leaves,
+        batch.needed,
+        lambda block: desk.step.block(batch.training.stage, block, inputs, desk.counts),
+    )
+
+
+def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
+    """The aligned blocks of leaves that are due here."""
+    training, inputs = batch.training, (desk.header.id, batch.manifest.id)
+
+    def is_covered(leaf: int) -> bool:
+        size = 1
+        while size <= training.leaves:
+            first = leaf - leaf % size
+            if desk.step.block(training.stage, (first, first + size), inputs, desk.counts):
+                return True
+            size *= 2
+        return False
+
+    missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
+    if not missing:
+        return []
+    claimed = _leaves_claimed_by_others(desk, training.stage)
+    dealt = homes(range(training.leaves), desk.trainers, desk.living, missing)
+    mine = [leaf for leaf in range(training.leaves) if dealt.get(leaf) == desk.me]
+    duties = [
+        _block_duty(desk, batch, BLOCK, block)
+        for block in aligned_blocks(mine)
+        if not claimed.intersection(range(*block)) and set(missing).intersection(range(*block))
+    ]
+    for leaf in missing:
+        unit = TaskKey(desk.step.number, training.stage, f"b{leaf}-{leaf + 1}")
+        if leaf not in mine and leaf not in claimed and is_orphan(desk, unit, dealt.get(leaf)):
+            duties.append(_block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
+    return duties
+
+
+def _leaves_claimed_by_others(desk: Desk, stage: str) -> set[int]:
+    claimed: set[int] = set()
+    for unit in desk.step.claims:
+        if unit.stage == stage and unit.part.startswith("b"):
+            others = desk.step.claimants(desk.now, unit)
+            if any(node != desk.me and node in desk.living for node in others):
+                first, _, end = unit.part[1:].partition("-")
+                claimed.update(range(int(first), int(end)))
+    return claimed
+
+
+def _block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
+    leaves = tuple(leaf for leaf in batch.leaves if block[0] <= leaf.leaf < block[1])
+    partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
+    inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
+    stage = batch.training.stage
+    params = desk.params([batch.training.model])
+    work = BlockWork(desk.step.number, stage, *block, leaves, inputs, params)
+    needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
+    needs += [(ref, None) for _, _, ref in inputs]
+    unit = TaskKey(desk.step.number, stage, f"b{block[0]}-{block[1]}")
+    return Duty(rank, unit, work, tuple(needs), (desk.header.id, batch.manifest.id))
+
+
+def gradient_slices(desk: Desk, batch: Batch) -> tuple[Block, ...]:
+    """The slices of the step's gradient; none if every group was dropped."""
+    model = f"params:{batch.training.model}"
+    return slices(dict(desk.header.state)[model].nbytes) if batch.leaves else ()
+
+
+def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
+    """Per slice, in order, the acceptable record that counts."""
+    inputs = (desk.header.id, batch.manifest.id)
+    return tuple(
+        desk.step.slice(batch.training.stage, chunks, inputs, desk.counts) for chunks in gradient_slices(desk, batch)
+    )
+
+
+def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
+    """The slices that are due here, once a cover is known."""
+    stage, all_slices = batch.training.stage, gradient_slices(desk, batch)
+    done = slice_records(desk, batch)
+    missing = [chunks for chunks, record in zip(all_slices, done, strict=True) if record is None]
+    found = gradient_cover(desk, batch) if missing else None
+    if found is None:
+        return []
+    dealt = homes(all_slices, desk.trainers, desk.living, missing)
+    duties = []
+    for chunks in missing:
+        unit = TaskKey(desk.step.number, stage, f"s{chunks[0]}-{chunks[1]}")
+        due = due_rank(desk, SLICE, unit, dealt.get(chunks))
+        if due is None:
+            continue
+        blocks = tuple((first, end, record.shards[0]) for (first, end), record in found)
+        work = SliceWork(desk.step.number, stage, *chunks, batch.training.leaves, blocks, batch.divisor)
+        needs = tuple((ref, chunks) for _, _, ref in blocks)
+        reads = (desk.header.id, batch.manifest.id, *(ref.id for _, _, ref in blocks))
+        duties.append(Duty(due, unit, work, needs, reads))
+    return duties
+
+
+def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:
+    """In the order in which slots should take them, without what runs already."""
+    return sorted((duty for duty in duties if duty.unit not in running), key=lambda duty: (duty.rank, _order(duty)))
+
+
+def _order(duty: Duty) -> tuple[str, int]:
+    """Parts in numerical order: p2 before p10."""
+    return duty.unit.stage, int(duty.unit.part[1:].partition("-")[0] or 0) if duty.unit.part[1:2].isdigit() else 0

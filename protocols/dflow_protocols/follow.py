@@ -1,0 +1,92 @@
+"""Following: from which version this node works, and when it copies one instead of making it.
+
+A head is followed while it flows: who hears of a better one that it cannot reach by its own next update stops
+extending its own only while the copy advances; a copy that stalls is set aside, and tried again with back-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from .holdings import Holdings
+from .machine import Action, Send
+from .names import NodeId, VersionId
+from .versions import Versions, preference
+from .wire.steps import Header, HeaderGet
+
+SET_ASIDE_FOR = 2.0  # suspicion times; doubled by each stall of the same head, up to MAX_DOUBLINGS
+MAX_DOUBLINGS = 5
+
+
+@dataclass
+class Follower:
+    """Which head is being copied, if any."""
+
+    versions: Versions
+    holdings: Holdings
+    target: Header | None = None
+    since: float = 0.0
+    behind_since: float | None = None  # since when a better head is known that the own next update should reach
+    stalls: dict[VersionId, int] = field(default_factory=dict)
+    asked_at: dict[VersionId, float] = field(default_factory=dict)
+
+    def look(self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
+        """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet."""
+        alive = frozenset(living)
+        if self.target is not None:
+            self._keep_or_give_up(now, alive, suspicion_s)
+        if self.target is None:
+            self._choose(now, alive, suspicion_s, busy, out)
+        if self.target is not None:
+            self._fetch(now, alive, out)
+
+    def _keep_or_give_up(self, now: float, living: frozenset[NodeId], suspicion_s: float) -> None:
+        target = self.target
+        assert target is not None
+        own = self.versions.own
+        if own is not None and preference(own.head) <= preference(target.head):
+            self.target = None  # the own head overtook it
+            return
+        if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
+            return
+        stalls = self.stalls.get(target.id, 0)
+        self.stalls[target.id] = stalls + 1
+        self.versions.set_aside[target.id] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+        self.target = None
+
+    def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
+        found, own = self.versions.best(now, living), self.versions.own
+        if found is None or (own is not None and found[0].version == own.id):
+            self.behind_since = None
+            return
+        head, holder = found
+        header = self.versions.headers.get(head.version)
+        if header is None:
+            next_is_due = own is not None and head.step == own.step + 1
+            if not next_is_due or self._is_stuck(now, suspicion_s, busy):
+                self._ask(now, head.version, holder, suspicion_s, out)
+            return
+        if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
+            return
+        self.target, self.since, self.behind_since = header, now, None
+
+    def _is_stuck(self, now: float, suspicion_s: float, busy: bool) -> bool:
+        """Whether the own next update did not come about for a suspicion time, though somebody has it."""
+        if busy or self.behind_since is None:
+            self.behind_since = now
+        return now - max(self.behind_since, self.holdings.advanced_at) > suspicion_s
+
+    def _ask(self, now: float, version: VersionId, holder: NodeId, suspicion_s: float, out: list[Action]) -> None:
+        if now - self.asked_at.get(version, -suspicion_s) >= suspicion_s / 4:
+            self.asked_at = {version: now}  # only the best head is ever asked for
+            out.append(Send(holder, HeaderGet(self.holdings.run, version)))
+
+    def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> None:
+        assert self.target is not None
+        others = self.versions.holders(self.target.id, living)
+        here = [self.holdings.want(now, ref, living, out, others=others) for _, ref in self.target.state]
+        if all(here):
+            self.stalls.pop(self.target.id, None)
+            self.versions.hold(self.target)
+            self.target = None

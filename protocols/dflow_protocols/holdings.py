@@ -1,0 +1,125 @@
+"""Holdings: which shards lie here, who else holds which, and what is on its way. One of each run.
+
+What others hold is soft: a holder counts while it lives, and is forgotten when it says that it has not the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from .machine import Action, Drop, Fetch
+from .names import NodeId, RunId, ShardId, ShardRef, chunk_count
+from .rendezvous import ranked
+
+RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
+
+Range = tuple[int, int]
+
+
+@dataclass
+class Holdings:
+    run: RunId
+    me: NodeId
+    local: dict[ShardId, ShardRef] = field(default_factory=dict)  # whole, verified, servable
+    pieces: dict[ShardId, set[Range]] = field(default_factory=dict)  # chunk ranges of shards that are not whole
+    holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
+    fetching: dict[tuple[ShardId, Range], ShardRef] = field(default_factory=dict)
+    retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
+    advanced_at: float = 0.0  # when the last chunk arrived
+
+    def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
+        return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
+
+    def keep(self, ref: ShardRef) -> None:
+        """An engine of this node made the shard, or the last chunk of it arrived."""
+        self.local[ref.id] = ref
+        self.pieces.pop(ref.id, None)
+
+    def credit(self, node: NodeId, shards: Iterable[ShardId]) -> None:
+        """`node` says that it holds these whole."""
+        if node != self.me:
+            for shard in shards:
+                self.holders.setdefault(shard, set()).add(node)
+
+    def forget(self, node: NodeId) -> None:
+        for held in self.holders.values():
+            held.discard(node)
+
+    def live_holders(self, shard: ShardId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Living nodes known to hold the shard whole, this one included."""
+        held = [node for node in sorted(self.holders.get(shard, ())) if node in living]
+        return (*held, self.me) if shard in self.local else tuple(held)
+
+    def want(
+        self,
+        now: float,
+        ref: ShardRef,
+        living: Collection[NodeId],
+        out: list[Action],
+        chunks: Range | None = None,
+        others: Iterable[NodeId] = (),
+    ) -> bool:
+        """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
+
+        `others`: nodes that should hold it too, for reasons this book does not know of.
+        """
+        whole = (0, chunk_count(ref.nbytes))
+        chunks = chunks or whole
+        if self.has(ref, chunks):
+            return True
+        key = (ref.id, chunks)
+        if key in self.fetching or (ref.id, whole) in self.fetching or self.retry_at.get(key, now) > now:
+            return False
+        known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
+        if known:
+            self.fetching[key] = ref
+            order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
+            out.append(Fetch(self.run, ref, *chunks, order))
+        return False
+
+    def fetched(self, now: float, shard: ShardId, chunks: Range) -> bool:
+        """Take what a fetch brought. False if it was given up meanwhile."""
+        ref = self.fetching.pop((shard, chunks), None)
+        if ref is None:
+            return False
+        self.advanced_at = now
+        self.retry_at.pop((shard, chunks), None)
+        if chunks == (0, chunk_count(ref.nbytes)):
+            self.keep(ref)
+        else:
+            self.pieces.setdefault(shard, set()).add(chunks)
+        return True
+
+    def advanced(self, now: float, shard: ShardId) -> None:
+        """A chunk of a running fetch arrived."""
+        if any(key[0] == shard for key in self.fetching):
+            self.advanced_at = now
+
+    def failed(self, now: float, shard: ShardId, chunks: Range, missing: Iterable[NodeId]) -> None:
+        """A fetch gave nothing: forget the holders that have it not, and try again a little later."""
+        if self.fetching.pop((shard, chunks), None) is not None:
+            self.retry_at[(shard, chunks)] = now + RETRY_S
+        self.holders.get(shard, set()).difference_update(missing)
+
+    def lose(self, shard: ShardId) -> None:
+        """The store no longer has it after all."""
+        self.local.pop(shard, None)
+        self.pieces.pop(shard, None)
+
+    def all_here(self) -> set[ShardId]:
+        """Every shard that is here or on its way, in whole or in part."""
+        return {*self.local, *self.pieces, *(shard for shard, _ in self.fetching)}
+
+    def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
+        """Free shards, whole or in part, and what is known of them."""
+        gone = sorted(set(shards))
+        for shard in gone:
+            self.lose(shard)
+            self.holders.pop(shard, None)
+        gone_set = set(gone)
+        for table in (self.fetching, self.retry_at):
+            for key in [key for key in table if key[0] in gone_set]:
+                del table[key]
+        if gone:
+            out.append(Drop(self.run, tuple(gone)))

@@ -1,0 +1,373 @@
+"""The node: membership and runs wired as one machine, pure as they are.
+
+The daemon drives it over sockets, the simulator over pretended ones; both drive this wiring. What happens to a
+message: the sender's standings first (they may name runs or versions unknown here), then the message, to the machine
+that owns it; then every run looks at its books again, and all that is due to one peer leaves in one frame.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import runs
+from .claiming.roster import make_roster
+from .machine import (
+    Action,
+    Broke,
+    CancelRequested,
+    Event,
+    FetchAdvanced,
+    Fetched,
+    FetchFailed,
+    Finished,
+    Leaving,
+    Received,
+    Reply,
+    Report,
+    Rng,
+    Send,
+    Submitted,
+    Tick,
+)
+from .membership.bootstrap import Seed
+from .membership.machine import Membership
+from .membership.table import Changed
+from .membership.timing import Timing
+from .names import NodeId, RunId, run_id
+from .pipeline.problem import SpecError
+from .pipeline.spec import Pipeline
+from .postbox import REFRESH
+from .run import Run, Surroundings
+from .wire.frame import Frame
+from .wire.gossip import GOSSIP_MESSAGES, Meta
+from .wire.steps import RunAck, RunGet, RunPut, Standing
+
+MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
+SUBMIT_COPIES = 2  # nodes that have a run or its cancellation on disk before the client is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is in this life. `incarnation`: higher than in every earlier one."""
+
+    id: NodeId
+    incarnation: int
+    meta: Meta
+
+
+@dataclass
+class Waiting:
+    """A client that waits until enough nodes have a run's status on disk."""
+
+    request: int
+    state: str
+    acks: set[NodeId]
+
+
+class Node:
+    """See the module. `deadline`: when `handle(now, Tick())` is next due."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        timing: Timing,
+        rng: Rng,
+        seeds: Sequence[Seed],
+        cached_peers: Sequence[Seed],
+        restored: Sequence[bytes],
+        now: float,
+    ) -> None:
+        """`restored`: the values of all `runs/...` that were persisted."""
+        self.me = identity.id
+        self.slots = max(1, identity.meta.slots)
+        self.timing = timing
+        self.membership = Membership(
+            identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
+        )
+        self.runs: dict[RunId, Run] = {}
+        self.has_left = False
+        self._leaving = False
+        self._numbers = itertools.count(1)
+        self._waiting: dict[RunId, list[Waiting]] = {}
+        self._asked: dict[RunId, float] = {}
+        self._refresh_at = now
+        for value in restored:
+            status = runs.load(value)
+            self._open(now, status, Pipeline.from_canonical(status.spec), restored=True)
+
+    @property
+    def deadline(self) -> float:
+        if any(run.is_active for run in self.runs.values()):
+            return min(self.membership.deadline, self._refresh_at)
+        return self.membership.deadline
+
+    def handle(self, now: float, event: Event) -> list[Action]:
+        """Take one event; what it changes is looked at again in every run. Never raises for what a peer said."""
+        actions: list[Action | Changed] = []
+        match event:
+            case Received(source, message):
+                self._receive(now, source, message, actions)
+            case Tick():
+                self._tick(now, actions)
+            case Submitted():
+                self._submit(now, event, actions)
+            case CancelRequested(request, name):
+                self._cancel(now, request, name, actions)
+            case Finished(call, done):
+                actions += self._owner(call, lambda run: run.finished(now, self._around(now), call, done))
+            case Broke(call, failed):
+                actions += self._owner(call, lambda run: run.broke(now, self._around(now), call, failed))
+            case Fetched(shard, first, end):
+                for run in self.runs.values():
+                    run.holdings.fetched(now, shard, (first, end))
+            case FetchFailed(shard, first, end, missing):
+                for run in self.runs.values():
+                    run.holdings.failed(now, shard, (first, end), missing)
+            case FetchAdvanced(shard):
+                for run in self.runs.values():
+                    run.holdings.advanced(now, shard)
+            case Leaving():
+                self._leave(now, actions)
+        settled = self._route(now, actions)
+        if not (isinstance(event, FetchAdvanced) or self.has_left):
+            settled += self._look(now)
+        return self._framed(now, settled)
+
+    def check(self) -> None:
+        """Assert what must hold after every event."""
+        self.membership.check()
+        for run in self.runs.values():
+            run.check()
+
+    # Surroundings ---------------------------------------------------------------------------------------------------
+
+    def _around(self, now: float) -> Surroundings:
+        members = self.membership.members
+        living = frozenset(self.membership.alive())
+        stable = frozenset(
+            node
+            for node in living
+            if node == self.me
+            or (members[node].meta is not None and now - members[node].up_since >= self.timing.stable_s)
+        )
+        return Surroundings(living, stable, self.membership.suspicion_s(), self.membership.incarnation)
+
+    def _route(self, now: float, actions: Sequence[Action | Changed]) -> list[Action]:
+        """Membership's news to the runs; the rest goes on."""
+        settled: list[Action] = []
+        changed = False
+        for action in actions:
+            if not isinstance(action, Changed):
+                settled.append(action)
+                continue
+            changed = True
+            if action.new in ("dead", "left") or action.restarted:
+                for run in self.runs.values():
+                    run.forget(action.node)
+        if changed:
+            for run in self.runs.values():
+                settled += run.postbox.refresh(now, self._around(now), at_once=True)
+        return settled
+
+    def _look(self, now: float) -> list[Action]:
+        """Every run, the one that has waited longest for a slot first."""
+        out: list[Action] = []
+        around = self._around(now)
+        for run in sorted(self.runs.values(), key=lambda run: (run.last_started, run.id)):
+            busy = sum(len(other.calls) for other in self.runs.values())
+            out += run.look(now, around, self.slots - busy)
+        if self._leaving and not self.has_left and all(run.is_handed_over(around) for run in self.runs.values()):
+            self.has_left = True
+            out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
+        return out
+
+    def _tick(self, now: float, actions: list[Action | Changed]) -> None:
+        if now >= self.membership.deadline:
+            actions += self.membership.handle(now, Tick())
+        if now >= self._refresh_at:
+            around = self._around(now)
+            self._refresh_at = now + REFRESH * around.suspicion_s / 2
+            for run in self.runs.values():
+                actions += run.postbox.refresh(now, around)
+            for run_id_, waiting in self._waiting.items():
+                self._put_again(now, run_id_, waiting, actions)
+
+    def _framed(self, now: float, actions: list[Action]) -> list[Action]:
+        """One frame a member, with where this node stands in every active run; other actions keep their order."""
+        out: list[Action] = [action for action in actions if not isinstance(action, Send)]
+        letters: dict[NodeId, list[Any]] = {}
+        for action in actions:
+            if isinstance(action, Send):
+                letters.setdefault(action.to, [])
+                if action.message is not None:
+                    letters[action.to].append(action.message)
+        if letters:
+            around = self._around(now)
+            standings = tuple(run.standing(now, around) for run in self.runs.values() if run.is_active)
+            out += [Send(to, Frame(standings, tuple(messages))) for to, messages in letters.items()]
+        return out
+
+    def _owner(self, call: int, do: Callable[[Run], list[Action]]) -> list[Action]:
+        for run in self.runs.values():
+            if call in run.calls:
+                return do(run)
+        return []
+
+    # Messages -------------------------------------------------------------------------------------------------------
+
+    def _receive(self, now: float, source: NodeId, message: Any, actions: list[Action | Changed]) -> None:
+        if isinstance(message, tuple):
+            self._observe(now, source, message, actions)
+        elif isinstance(message, GOSSIP_MESSAGES):
+            actions += self.membership.handle(now, Received(source, message))
+        elif isinstance(message, RunPut):
+            self._take_run(now, source, message, actions)
+        elif isinstance(message, RunGet):
+            known = self.runs.get(message.run)
+            if known is not None:
+                actions.append(Send(source, replace(known.status, acknowledge=False)))
+        elif isinstance(message, RunAck):
+            self._acknowledged(source, message, actions)
+        else:
+            run = self.runs.get(getattr(message, "run", None))  # type: ignore[arg-type]
+            if run is not None and run.is_active:
+                actions += run.postbox.take(now, self._around(now), source, message)
+            elif run is None:
+                self._ask(now, source, message.run, actions)
+
+    def _observe(
+        self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]
+    ) -> None:
+        """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here."""
+        incarnation = standings[0].incarnation if standings else None
+        actions += self.membership.observe(now, source, incarnation)
+        for standing in standings:
+            run = self.runs.get(standing.run)
+            if run is None:
+                self._ask(now, source, standing.run, actions)
+            elif not run.is_active:
+                if self._is_due_again(now, standing.run):
+                    actions.append(Send(source, replace(run.status, acknowledge=False)))
+            else:
+                run.versions.observe(source, standing)
+                if standing.best is not None and standing.holder is not None:
+                    run.versions.hear(standing.holder, standing.best)
+
+    def _ask(self, now: float, source: NodeId, run: RunId, actions: list[Action | Changed]) -> None:
+        if self._is_due_again(now, run):
+            actions.append(Send(source, RunGet(run)))
+
+    def _is_due_again(self, now: float, run: RunId) -> bool:
+        """Limits what is said about one run outside of its own machine to a few times a suspicion."""
+        period = self.membership.suspicion_s() / 4
+        if now - self._asked.get(run, -period) < period:
+            return False
+        if len(self._asked) >= MAX_RUNS:
+            self._asked.pop(next(iter(self._asked)))
+        self._asked[run] = now
+        return True
+
+    # Runs -----------------------------------------------------------------------------------------------------------
+
+    def _open(self, now: float, status: RunPut, pipeline: Pipeline, restored: bool) -> Run:
+        for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
+            del self.runs[run.id]
+        run = Run(self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now)
+        self.runs[run.id] = run
+        return run
+
+    def _submit(self, now: float, event: Submitted, actions: list[Action | Changed]) -> None:
+        try:
+            pipeline = Pipeline.from_canonical(event.spec)
+        except SpecError as error:
+            actions.append(Reply(event.request, False, {"what": str(error), "hint": "run `dflow validate`", "exit": 2}))
+            return
+        name = run_id(pipeline.id, event.submitter, event.nonce)
+        living = self.membership.alive()
+        roster = make_roster(0, 0, living, living)
+        fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
+        if name not in self.runs:
+            run = self._open(now, RunPut(name, runs.ACTIVE, *fields, False), pipeline, restored=False)
+            actions += [run.persist(), Report("run.submitted", {"run": name, "name": pipeline.name})]
+        self._spread(now, self.runs[name], event.request, actions)
+
+    def _cancel(self, now: float, request: int, name: RunId, actions: list[Action | Changed]) -> None:
+        run = self.runs.get(name)
+        if run is None:
+            actions.append(Reply(request, False, {"what": f"no run {name}", "hint": "list runs with `dflow ps`"}))
+            return
+        if run.is_active:
+            out: list[Action] = []
+            run.ending.end(runs.CANCELLED, {}, self._around(now), out)
+            actions += out
+        self._spread(now, run, request, actions)
+
+    def _spread(self, now: float, run: Run, request: int, actions: list[Action | Changed]) -> None:
+        """Put a status to everybody; the client is answered once enough of them have it on disk."""
+        waiting = Waiting(request, run.status.state, {self.me})
+        self._waiting.setdefault(run.id, []).append(waiting)
+        self._put_again(now, run.id, [waiting], actions)
+        self._answer(run, actions)
+
+    def _put_again(self, now: float, name: RunId, waiting: list[Waiting], actions: list[Action | Changed]) -> None:
+        missing = {node for node in self.membership.alive() if any(node not in each.acks for each in waiting)}
+        status = replace(self.runs[name].status, acknowledge=True)
+        actions += [Send(node, status) for node in sorted(missing)]
+
+    def _acknowledged(self, source: NodeId, ack: RunAck, actions: list[Action | Changed]) -> None:
+        run = self.runs.get(ack.run)
+        if run is None:
+            return
+        for waiting in self._waiting.get(ack.run, ()):
+            if runs.RANK.get(ack.state, -1) >= runs.RANK[waiting.state]:
+                waiting.acks.add(source)
+        self._answer(run, actions)
+
+    def _answer(self, run: Run, actions: list[Action | Changed]) -> None:
+        enough = min(SUBMIT_COPIES, len(self.membership.alive()))
+        for waiting in list(self._waiting.get(run.id, ())):
+            if len(waiting.acks) >= enough:
+                self._waiting[run.id].remove(waiting)
+                actions.append(Reply(waiting.request, True, {"run": run.id, "state": run.summary()["state"]}))
+        if not self._waiting.get(run.id):
+            self._waiting.pop(run.id, None)
+
+    def _take_run(self, now: float, source: NodeId, status: RunPut, actions: list[Action | Changed]) -> None:
+        """A run's status from a member: kept on disk, then acknowledged."""
+        run = self.runs.get(status.run)
+        if run is None:
+            pipeline = self._readable(source, status, actions)
+            if pipeline is None:
+                return
+            run = self._open(now, status, pipeline, restored=False)
+            actions += [run.persist(), Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source})]
+        elif run.take_status(status):
+            actions += [run.persist(), Report("run.ended", {"run": run.id, "state": run.status.state})]
+        if status.acknowledge:
+            actions.append(Send(source, RunAck(run.id, run.status.state)))
+
+    def _readable(self, source: NodeId, status: RunPut, actions: list[Action | Changed]) -> Pipeline | None:
+        """The pipeline of a run that was put, if it is what its id says."""
+        try:
+            pipeline = Pipeline.from_canonical(status.spec)
+            sane = status.state in runs.RANK and runs.outcome(status) is not None
+        except (SpecError, ValueError, TypeError) as error:
+            actions.append(Report("run.refused", {"run": status.run, "from": source, "error": str(error)}, "warning"))
+            return None
+        if not sane or run_id(pipeline.id, status.submitter, status.nonce) != status.run:
+            fields = {"run": status.run, "from": source, "error": "its id is not that of its spec"}
+            actions.append(Report("run.refused", fields, "warning"))
+            return None
+        return pipeline
+
+    # Leaving --------------------------------------------------------------------------------------------------------
+
+    def _leave(self, now: float, actions: list[Action | Changed]) -> None:
+        """Start nothing more, give up what runs, and ask another member to keep what only this one has."""
+        self._leaving = True
+        around = self._around(now)
+        for run in self.runs.values():
+            actions += run.leave(now, around)

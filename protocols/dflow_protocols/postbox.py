@@ -1,0 +1,289 @@
+"""A run's messages: what is put where, what is answered, and what is said again while a step waits.
+
+Puts are hints that spare waiting; the books of the step's replicas, asked for while a step waits, are what heals any
+loss. Nothing here is a promise that a message arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .duties import Desk
+from .machine import Action, Send
+from .names import NodeId, ShardId, ShardRef, TaskKey
+from .wire.steps import (
+    BucketGet,
+    BucketPut,
+    CheckpointPut,
+    ClaimPut,
+    FailurePut,
+    Header,
+    HeaderGet,
+    HeaderPut,
+    Held,
+    Keep,
+    Kept,
+    Record,
+    RecordPut,
+    Roster,
+    RosterPut,
+    Seal,
+    SealAck,
+    SealPut,
+    TaskClaim,
+)
+
+if TYPE_CHECKING:
+    from .run import Run, Surroundings
+
+LEASE = 2.0  # suspicion times that a claim lives without renewal
+REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
+STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
+
+_PART = re.compile(r"p\d{1,6}|[bs]\d{1,6}-\d{1,6}")
+
+
+class Postbox:
+    """The messages of one run at one node."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.refreshed_at = 0.0
+        self.polls = 0
+        self.keep_for: dict[ShardRef, NodeId] = {}  # shards of a leaving member that it asked this node to keep
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    def tell_all(self, around: Surroundings, message: Any, out: list[Action]) -> None:
+        """To every living member; `None` is a frame with nothing but the own standing."""
+        out.extend(Send(node, message) for node in sorted(around.living) if node != self.run.me)
+
+    def _tell(self, nodes: Iterable[NodeId], message: Any, out: list[Action]) -> None:
+        out.extend(Send(node, message) for node in dict.fromkeys(nodes) if node != self.run.me)
+
+    def put_records(self, desk: Desk, records: list[Record], out: list[Action]) -> None:
+        """To the step's replicas; blocks and slices to the trainers too, who sum and apply them."""
+        for_all = tuple(records)
+        for_trainers = tuple(record for record in records if record.task.part[0] in "bs")
+        self._tell(desk.replicas, RecordPut(self.run.id, for_all), out)
+        if for_trainers:
+            others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]
+            self._tell(others, RecordPut(self.run.id, for_trainers), out)
+
+    def put_claims(self, desk: Desk, out: list[Action]) -> None:
+        """What runs here, to the step's replicas."""
+        units = tuple(call.unit for call in self.run.calls.values() if call.parent == desk.header.id)
+        desk.step.claim(self.run.me, units, desk.now + LEASE * desk.suspicion_s)
+        self._tell(desk.replicas, ClaimPut(self.run.id, desk.step.number, units), out)
+
+    def put_seal(self, desk: Desk, seal: Seal, out: list[Action]) -> None:
+        """A seal that is to be settled, to the replicas that have not acknowledged it."""
+        acked = desk.step.acks[seal.id]
+        message = SealPut(self.run.id, seal, False, self._holders(desk, seal), None)
+        self._tell([node for node in desk.replicas if node not in acked], message, out)
+
+    def announce_seal(self, desk: Desk, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
+        """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
+        message = SealPut(self.run.id, seal, True, self._holders(desk, seal), roster)
+        self._tell(sorted(desk.living), message, out)
+
+    def _holders(self, desk: Desk, seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
+        shards = [ref.id for record in seal.entries for ref in record.shards]
+        return tuple((shard, desk.holdings.live_holders(shard, desk.living)) for shard in dict.fromkeys(shards))
+
+    # While a step waits ---------------------------------------------------------------------------------------------
+
+    def refresh(self, now: float, around: Surroundings, at_once: bool = False) -> list[Action]:
+        """Say again what others may not have heard, and ask for what this node may not have heard."""
+        out: list[Action] = []
+        run, period = self.run, REFRESH * around.suspicion_s
+        header = run.position
+        if header is None or not run.is_active or (now - self.refreshed_at < period and not at_once):
+            return out
+        waited = run.advanced_at <= self.refreshed_at
+        self.refreshed_at = now
+        self._keep_promises(now, around, out)
+        step = run.step(header.step)
+        if step.roster is None:
+            self._poll(sorted(around.living), step.number, "", out)
+            return out
+        desk = run.desk(now, around, header)
+        if any(call.parent == header.id for call in run.calls.values()):
+            self.put_claims(desk, out)
+        if waited or at_once:
+            if step.mine:
+                self.put_records(desk, [record for record in step.mine.values() if desk.counts(record)], out)
+            for seal_id in step.acks:
+                if seal_id not in step.settled:
+                    self.put_seal(desk, step.seals[seal_id], out)
+            others = [node for node in desk.replicas if node != run.me] or sorted(around.living)
+            self._poll(others, step.number, step.digest(), out)
+        return out
+
+    def _poll(self, nodes: list[NodeId], step: int, known: str, out: list[Action]) -> None:
+        others = [node for node in nodes if node != self.run.me]
+        if others:
+            self.polls += 1
+            out.append(Send(others[self.polls % len(others)], BucketGet(self.run.id, step, known)))
+
+    def _keep_promises(self, now: float, around: Surroundings, out: list[Action]) -> None:
+        """Fetch what leaving members asked this node to keep, and say so once it is here."""
+        kept: dict[NodeId, list[ShardId]] = {}
+        for ref, source in list(self.keep_for.items()):
+            if self.run.holdings.want(now, ref, around.living, out, others=[source]):
+                kept.setdefault(source, []).append(ref.id)
+                del self.keep_for[ref]
+            elif source not in around.living:
+                del self.keep_for[ref]
+        for source, shards in kept.items():
+            out.append(Send(source, Kept(self.run.id, tuple(shards))))
+
+    # In -------------------------------------------------------------------------------------------------------------
+
+    def take(self, now: float, around: Surroundings, source: NodeId, message: Any) -> list[Action]:
+        """A member's message about this run. What it says that cannot be is left out; nothing is believed twice."""
+        out: list[Action] = []
+        run = self.run
+        match message:
+            case RecordPut(records=records):
+                for record in records:
+                    self._learn(record, (source,))
+            case ClaimPut(step=number, units=units) if self._is_near(number):
+                fits = [unit for unit in units if unit.step == number and _is_part(unit)]
+                run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)
+            case FailurePut(failures=failures):
+                for failure in failures:
+                    run.failures.add(failure)
+                run.ending.check_failures(around, out)
+            case BucketGet(step=number, known=known):
+                self._answer(now, around, source, number, known, out)
+            case BucketPut(step=number, records=held, claims=claims) if self._is_near(number):
+                for each in held:
+                    self._learn(each.record, each.holders)
+                self._learn_claims(now, around, number, claims)
+            case SealPut(seal=seal):
+                self._take_seal(source, message, out)
+            case SealAck(step=number, seal=seal_id) if number in run.steps:
+                acks = run.steps[number].acks.get(seal_id)
+                if acks is not None:
+                    acks.add(source)
+            case HeaderGet(version=version):
+                self._answer_header(source, version, out)
+            case HeaderPut(header=header, seal=seal, roster=roster):
+                self._take_header(header, seal, roster)
+            case RosterPut(roster=roster) if self._is_near(roster.step):
+                run.step(roster.step).take_roster(roster)
+            case CheckpointPut(version=version):
+                run.ending.checkpoints.setdefault(version, set()).add(source)
+            case Keep(shards=shards):
+                for ref in shards:
+                    self.keep_for[ref] = source
+                self._keep_promises(now, around, out)
+            case Kept(shards=shards):
+                run.holdings.credit(source, shards)
+        return out
+
+    def _is_near(self, number: int) -> bool:
+        """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
+        best = max((head.step for _, head in self.run.versions.claims.values()), default=0)
+        own = self.run.versions.own
+        newest = max(best, own.step if own is not None else 0)
+        return self.run.ending.freed_before <= number <= min(newest + STEPS_AHEAD, self.run.last_step)
+
+    def _learn(self, record: Record, holders: Iterable[NodeId]) -> None:
+        if self._is_near(record.task.step) and _is_part(record.task):
+            self.run.step(record.task.step).add(record)
+            for holder in holders:
+                self.run.holdings.credit(holder, [ref.id for ref in record.shards])
+
+    def _learn_claims(self, now: float, around: Surroundings, number: int, claims: tuple[TaskClaim, ...]) -> None:
+        by_node: dict[NodeId, list[TaskKey]] = {}
+        for claim in claims:
+            if claim.node != self.run.me and claim.unit.step == number and _is_part(claim.unit):
+                by_node.setdefault(claim.node, []).append(claim.unit)
+        for node, units in by_node.items():
+            self.run.step(number).claim(node, units, now + LEASE * around.suspicion_s)
+
+    def _take_seal(self, source: NodeId, put: SealPut, out: list[Action]) -> None:
+        run, seal = self.run, put.seal
+        if not self._is_near(seal.step) or seal.spec != run.spec or not self._fits_plan(seal):
+            return
+        step = run.step(seal.step)
+        step.keep(seal)
+        for shard, holders in put.holders:
+            for holder in holders:
+                run.holdings.credit(holder, [shard])
+        if put.settled:
+            step.settled.add(seal.id)
+        else:
+            out.append(Send(source, SealAck(run.id, seal.step, seal.id)))
+        if put.roster is not None and put.roster.step == seal.step + 1:
+            run.step(seal.step + 1).take_roster(put.roster)
+
+    def _fits_plan(self, seal: Seal) -> bool:
+        """Whether the entries are of this step's stages; what they say is not for a machine to judge."""
+        plan = self.run.plan(seal.step)
+        stages = {stage for chain in plan.chains for stage in chain.stages}
+        stages |= {plan.training.stage} if plan.training else set()
+        return all(
+            record.task.step == seal.step and record.task.stage in stages and _is_part(record.task)
+            for record in seal.entries
+        )
+
+    def _take_header(self, header: Header, seal: Seal | None, roster: Roster | None) -> None:
+        run = self.run
+        if not 0 <= header.step <= run.last_step:
+            return
+        run.versions.learn(header)
+        if seal is not None and seal.id == header.seal and self._is_near(seal.step) and self._fits_plan(seal):
+            run.step(seal.step).keep(seal)
+            run.step(seal.step).settled.add(seal.id)
+        if roster is not None and roster.step == header.step:
+            run.step(header.step).take_roster(roster)
+
+    def _answer(
+        self, now: float, around: Surroundings, source: NodeId, number: int, known: str, out: list[Action]
+    ) -> None:
+        """What this node's books say of a step, seals first."""
+        run = self.run
+        step = run.steps.get(number)
+        if step is None or step.digest() == known:
+            return
+        following = run.steps.get(number + 1)
+        for seal_id, seal in sorted(step.seals.items()):
+            if seal_id in step.settled:
+                roster = following.roster if following is not None and seal.kind == "update" else None
+                out.append(Send(source, SealPut(run.id, seal, True, self._known_holders(around, seal), roster)))
+        if step.roster is not None:
+            out.append(Send(source, RosterPut(run.id, step.roster)))
+        held = tuple(
+            Held(record, tuple(sorted(set.intersection(*_holder_sets(run, around, record)))))
+            for record in step.all_records()
+            if record.shards
+        )
+        bare = tuple(Held(record, ()) for record in step.all_records() if not record.shards)
+        claims = tuple(TaskClaim(unit, node) for unit in sorted(step.claims) for node in step.claimants(now, unit))
+        out.append(Send(source, BucketPut(run.id, number, held + bare, claims)))
+
+    def _known_holders(self, around: Surroundings, seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
+        shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)
+        return tuple((shard, self.run.holdings.live_holders(shard, around.living)) for shard in shards)
+
+    def _answer_header(self, source: NodeId, version: str, out: list[Action]) -> None:
+        run = self.run
+        for header in run.versions.headers.values():
+            if header.id == version:
+                made_in = run.steps.get(header.step - 1)
+                seal = made_in.seals.get(header.seal) if made_in is not None else None  # type: ignore[call-overload]
+                step = run.steps.get(header.step)
+                out.append(Send(source, HeaderPut(run.id, header, seal, step.roster if step else None)))
+
+
+def _holder_sets(run: Run, around: Surroundings, record: Record) -> list[set[NodeId]]:
+    return [set(run.holdings.live_holders(ref.id, around.living)) for ref in record.shards]
+
+
+def _is_part(task: TaskKey) -> bool:
+    return _PART.fullmatch(task.part) is not None

@@ -1,0 +1,590 @@
+"""One run at one node: its books, its position in the chain of versions, and what it does next.
+
+`look()` is the whole of it: from the books alone it derives what is due (duties.py), what to seal (sealing.py), what
+to copy (follow.py) and what to free, and emits the difference to what is under way. Every input only changes the
+books. So any message may be lost, and any node may stop, without a case of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import facts, metrics, runs
+from .claiming.roster import make_roster
+from .duties import (
+    Batch,
+    Desk,
+    Duty,
+    block_duties,
+    chain_duties,
+    due_first,
+    gradient_cover,
+    make_batch,
+    slice_duties,
+    slice_records,
+)
+from .ending import Ending
+from .follow import Follower
+from .holdings import Holdings
+from .machine import Action, Persist, Report, Send, Start, Stop
+from .names import NodeId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from .pipeline.plan import StepPlan
+from .pipeline.plan import plan as make_plan
+from .pipeline.spec import Pipeline
+from .postbox import Postbox
+from .reduction import cover
+from .rendezvous import ranked
+from .sealing import MANIFEST, UPDATE, chosen, is_turn, next_manifest, next_update, sealed_chains
+from .step import Failures, Step
+from .versions import Versions
+from .wire.steps import FailurePut, Header, Keep, Record, Roster, RosterPut, RunPut, Seal, Standing
+from .work import ApplyWork, Done, Failed, InitWork, SaveWork, State, Work
+
+PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
+RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
+UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A work in a slot."""
+
+    unit: TaskKey
+    work: Work
+    reads: tuple[str, ...]
+    parent: VersionId | None
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a node tells its runs at every look."""
+
+    living: frozenset[NodeId]
+    stable: frozenset[NodeId]
+    suspicion_s: float
+    incarnation: int
+
+
+class Run:
+    """See the module. Knows nothing of sockets, engines or other runs."""
+
+    def __init__(
+        self, me: NodeId, status: RunPut, pipeline: Pipeline, calls: Iterator[int], restored: bool, now: float
+    ) -> None:
+        """`calls`: numbers for works, one sequence for all runs of a node. `restored`: read from disk at start."""
+        self.me = me
+        self.id = status.run
+        self.status = status
+        self.pipeline = pipeline
+        self.last_step = pipeline.schedule.steps
+        self.spec = SpecId(pipeline.id)
+        self.restored = restored
+        self._numbers = calls
+        self.versions = Versions(me)
+        self.holdings = Holdings(status.run, me)
+        self.follower = Follower(self.versions, self.holdings)
+        self.failures = Failures()
+        self.ending = Ending(self)
+        self.postbox = Postbox(self)
+        self.steps: dict[int, Step] = {}
+        self.calls: dict[int, Call] = {}
+        self.retry_at: dict[TaskKey, float] = {}
+        self.opened_at = now
+        self.advanced_at = now  # when the own head last changed
+        self.last_started = 0.0  # for fairness among runs
+        self.idle = False  # the node is leaving: start nothing more
+        self._plans: dict[int, StepPlan] = {}
+        self.step(0).take_roster(status.roster)
+
+    # Books ----------------------------------------------------------------------------------------------------------
+
+    def step(self, number: int) -> Step:
+        return self.steps.setdefault(number, Step(number))
+
+    def plan(self, number: int) -> StepPlan:
+        if number not in self._plans:
+            self._plans = {number: make_plan(self.pipeline, number)}
+        return self._plans[number]
+
+    @property
+    def position(self) -> Header | None:
+        """The version this node works from: the one it copies, else its own newest."""
+        return self.follower.target or self.versions.own
+
+    @property
+    def is_active(self) -> bool:
+        return self.status.state == runs.ACTIVE
+
+    def standing(self, now: float, around: Surroundings) -> Standing:
+        own = self.versions.own
+        best = self.versions.best(now, around.living)
+        head, holder = best or (None, None)
+        return Standing(self.id, around.incarnation, own.head if own else None, head, holder)
+
+    def desk(self, now: float, around: Surroundings, header: Header) -> Desk:
+        return Desk(
+            now,
+            self.me,
+            self.id,
+            around.living,
+            around.suspicion_s,
+            self.step(header.step),
+            self.plan(header.step),
+            header,
+            self.holdings,
+        )
+
+    def forget(self, node: NodeId) -> None:
+        """`node` is dead, has left, or lives a new life: what it held and claimed is gone."""
+        self.versions.forget(node)
+        self.holdings.forget(node)
+        for step in self.steps.values():
+            step.forget(node)
+
+    def persist(self) -> Persist:
+        return Persist(f"runs/{self.id}", runs.dump(self.status))
+
+    def take_status(self, status: RunPut) -> bool:
+        """Merge what another node knows of the run's status. True if it moved on."""
+        before, self.status = self.status, runs.merge(self.status, status)
+        return self.status.state != before.state
+
+    def summary(self) -> dict[str, Any]:
+        """What people are told of the run."""
+        outcome = runs.outcome(self.status)
+        own = self.versions.own
+        settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
+        state = "done" if self.status.state == runs.FINISHED else self.status.state
+        best = max((head.step for _, head in self.versions.claims.values()), default=0)
+        return {
+            "run": self.id,
+            "name": self.pipeline.name,
+            "state": state,
+            "step": outcome.get("step", max(best, own.step if own else 0)),
+            "steps": self.last_step,
+            "version": outcome.get("version", own.id if own else None),
+            "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
+            "evals": facts.evals(settled),
+            "error": outcome.get("error"),
+            "spec": self.status.spec,
+        }
+
+    # The look -------------------------------------------------------------------------------------------------------
+
+    def look(self, now: float, around: Surroundings, slots: int) -> list[Action]:
+        """Derive what is due and emit what is not yet under way. `slots`: how many more works may start."""
+        out: list[Action] = []
+        if not self.is_active:
+            if not self.ending.is_cleared:
+                self.ending.clear(out)
+            return out
+        if self.versions.own is None and self._begin(now, around, slots, out):
+            return out
+        before = self.versions.own
+        applying = any(isinstance(call.work, ApplyWork) for call in self.calls.values())
+        self.follower.look(now, around.living, around.suspicion_s, applying, out)
+        if self.versions.own is not before:
+            self._advanced(now, around, before, {}, out)
+        header = self.position
+        if header is None:
+            return out
+        self._stop_stale(header, out)
+        duties = self._work_from(now, around, header, out)
+        if self.versions.own is not None:
+            duties += self.ending.look(now, around, out)
+        if self.is_active and not self.idle:
+            self._start(now, around, duties, slots, out)
+        return out
+
+    def _begin(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> bool:
+        """With no version here: make version 0, if it is time for that. True if there is nothing else to do."""
+        if any(isinstance(call.work, InitWork) for call in self.calls.values()):
+            return True
+        best = self.versions.best(now, around.living)
+        if best is not None and best[0].step > 0:
+            return False
+        invited = best is not None or (self.me in self.status.roster.members and not self.restored)
+        unit = TaskKey(0, "init", "init")
+        waited = now - self.opened_at > 3 * around.suspicion_s
+        if slots > 0 and not self.idle and (invited or waited) and self.retry_at.get(unit, now) <= now:
+            self._run(now, Duty(0, unit, InitWork(), (), ()), None, out)
+        return True
+
+    def _work_from(self, now: float, around: Surroundings, header: Header, out: list[Action]) -> list[Duty]:
+        """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""
+        desk = self.desk(now, around, header)
+        if not self._has_roster(desk, around, out):
+            return []
+        if desk.step.opened_at is None:
+            desk.step.opened_at = now
+        batch: Batch | None = None
+        previous: str | None = header.id
+        if sealed_chains(desk, MANIFEST):
+            manifest = self._settle(desk, around, MANIFEST, header.id, out)
+            batch = self._batch(desk, manifest)
+            previous = manifest.id if manifest else None
+        update = self._settle(desk, around, UPDATE, previous, out)
+        if update is not None and self.follower.target is None and header.step < self.last_step:
+            duties = self._apply(desk, around, update, out)
+            return duties if batch is None else duties + slice_duties(desk, batch)
+        duties = []
+        if previous is None or (batch is not None and gradient_cover(desk, batch) is None):
+            duties += self._chains(desk, MANIFEST)
+        if batch is not None:
+            duties += block_duties(desk, batch) + slice_duties(desk, batch)
+            self._prefetch_slices(desk, batch, out)
+        if update is None:
+            duties += self._chains(desk, UPDATE)
+            self._back_up(desk, out)
+        return duties
+
+    def _chains(self, desk: Desk, kind: str) -> list[Duty]:
+        return [duty for chain in sealed_chains(desk, kind) for duty in chain_duties(desk, chain)]
+
+    def _batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
+        if manifest is None or desk.plan.training is None:
+            return None
+        return make_batch(manifest, desk.plan.training)
+
+    def _settle(
+        self, desk: Desk, around: Surroundings, kind: str, previous: str | None, out: list[Action]
+    ) -> Seal | None:
+        """The settled seal that counts, after doing what this node can do towards one."""
+        step, current = desk.step, chosen(desk, self.versions, kind, previous)
+        if previous is None:
+            return current
+        pending = chosen(desk, self.versions, kind, previous, settled=False)
+        if pending is None or (current is not None and pending.generation <= current.generation):
+            batch = self._batch(desk, current if kind == MANIFEST else step.seals.get(SealId(previous)))
+            pending = (
+                next_manifest(desk, self.spec, current, batch)
+                if kind == MANIFEST
+                else next_update(desk, self.versions, self.spec, previous, current, batch)
+            )
+        if pending is None:
+            return current
+        if pending.id not in step.acks and is_turn(desk, f"settle/{pending.id}"):
+            step.keep(pending)
+            step.acks[pending.id] = {self.me}
+            self.postbox.put_seal(desk, pending, out)
+        if pending.id in step.acks and step.acks[pending.id].issuperset(desk.replicas):
+            step.settled.add(pending.id)
+            self.postbox.announce_seal(desk, pending, self._roster_after(desk, pending, around), out)
+            return chosen(desk, self.versions, kind, previous)
+        return current
+
+    def _has_roster(self, desk: Desk, around: Surroundings, out: list[Action]) -> bool:
+        """See to it that the step has a roster with somebody alive to train."""
+        step = desk.step
+        if step.roster is not None and any(node in around.living for node in step.roster.trainers):
+            step.since.pop("roster", None)
+            return True
+        if step.waited(desk.now, "roster") <= around.suspicion_s:
+            return step.roster is not None
+        generation = 0 if step.roster is None else step.roster.generation + 1
+        roster = self._next_roster(step.number, generation, around)
+        step.take_roster(roster)
+        step.since.pop("roster", None)
+        self.postbox.tell_all(around, RosterPut(self.id, roster), out)
+        return True
+
+    def _roster_after(self, desk: Desk, seal: Seal, around: Surroundings) -> Roster | None:
+        """The next step's roster, which lies beside an update seal: the one known, else one made now."""
+        if seal.kind != UPDATE or desk.step.number >= self.last_step:
+            return None
+        following = self.step(desk.step.number + 1)
+        if following.roster is None:
+            following.take_roster(self._next_roster(following.number, 0, around))
+        return following.roster
+
+    def _next_roster(self, number: int, generation: int, around: Surroundings) -> Roster:
+        """Members: those alive for a while (all, if fewer than two are). Trainers: those about to hold the version."""
+        members = around.stable if len(around.stable) >= 2 else around.living
+        position = self.position
+        parent_step = position.step if position is not None else 0
+        holders = {node for node, (_, head) in self.versions.claims.items() if head.step >= parent_step}
+        if self.versions.own is not None and self.versions.own.step >= parent_step:
+            holders.add(self.me)
+        trainers = [node for node in members if node in holders]
+        if not trainers:
+            trainers = [node for node in around.living if node in holders] or list(around.living)
+        return make_roster(number, generation, {*members, *trainers}, trainers)
+
+    # Towards the next version ---------------------------------------------------------------------------------------
+
+    def _apply(self, desk: Desk, around: Surroundings, update: Seal, out: list[Action]) -> list[Duty]:
+        """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
+        header, training = desk.header, desk.plan.training
+        if header.step - self.ending.committed_step >= UNCOMMITTED:
+            return []  # nobody else has what this node made last: wait for a second copy before making more
+        made = [record for record in update.entries if training and record.task.stage == training.stage]
+        slices = tuple(record.shards[0] for record in made if record.task.part.startswith("s"))
+        if not slices or training is None:
+            self._adopt(desk.now, around, update, header.state, {}, out)
+            return []
+        ahead = [node for node, (_, head) in sorted(self.versions.claims.items()) if head.step > header.step]
+        here = [self.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
+        if not all(here):
+            return []
+        work = ApplyWork(
+            header.step,
+            training.stage,
+            header.state,
+            slices,
+            training.update,
+            training.updates,
+            training.keep_optimizer,
+        )
+        unit = TaskKey(header.step, training.stage, "apply")
+        return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
+
+    def _adopt(
+        self,
+        now: float,
+        around: Surroundings,
+        update: Seal,
+        state: State,
+        made: dict[str, float],
+        out: list[Action],
+    ) -> None:
+        """Hold the version that `update` makes of the own one."""
+        parent = self.versions.own
+        assert parent is not None
+        header = Header(
+            parent.id,
+            parent.step + 1,
+            parent.samples + update.samples,
+            update.id,
+            state,
+            facts.merge(parent.facts, facts.evaluated(self.pipeline, update)),
+        )
+        self.versions.hold(header)
+        self._advanced(now, around, parent, made, out, update)
+
+    def _advanced(
+        self,
+        now: float,
+        around: Surroundings,
+        before: Header | None,
+        made: dict[str, float],
+        out: list[Action],
+        update: Seal | None = None,
+    ) -> None:
+        """The own newest version is another one: tell everybody, and what the step gave."""
+        own = self.versions.own
+        assert own is not None
+        opened = self.step(before.step).opened_at if before is not None else None
+        self.advanced_at = now
+        self.follower.behind_since = None
+        fields = {
+            "run": self.id,
+            "step": own.step,
+            "version": own.id,
+            "samples": own.samples,
+            "copied": update is None and own.parent is not None,
+            "metrics": dict(metrics.merge([made.items(), *self._step_metrics(update)])),
+            "facts": dict(own.facts),
+            "seconds": None if opened is None or update is None else now - opened,
+        }
+        out.append(Report("step.advanced", fields))
+        self.postbox.tell_all(around, None, out)
+
+    def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:
+        """Of the records that the step's seals name, and of blocks that cover the gradient."""
+        if update is None:
+            return []
+        step = self.step(update.step)
+        parts: list[Iterable[tuple[str, float]]] = [record.metrics for record in update.entries]
+        manifest = step.seals.get(SealId(update.previous))
+        training = self.plan(update.step).training
+        if manifest is None or training is None:
+            return parts
+        parts += [record.metrics for record in manifest.entries]
+        batch = make_batch(manifest, training)
+        inputs = (update.parent, manifest.id)
+        found = cover(
+            0,
+            training.leaves,
+            batch.needed,
+            lambda block: step.block(training.stage, block, inputs, lambda record: True),
+        )
+        return parts + [record.metrics for _, record in found or ()]
+
+    def _prefetch_slices(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+        """Bring the slices that are done, before the seal lists them: only who applies them needs to."""
+        if self.follower.target is None:
+            for record in slice_records(desk, batch):
+                if record is not None:
+                    self.holdings.want(desk.now, record.shards[0], desk.living, out)
+
+    def _back_up(self, desk: Desk, out: list[Action]) -> None:
+        """Be the second holder of records that have only one: the first replica that has not made them is."""
+        due = min(2, len(desk.living))
+        late = desk.step.waited(desk.now, "back-up") > desk.suspicion_s
+        for record in desk.step.all_records():
+            if not record.task.part.startswith("p") or record.id in desk.step.mine:
+                continue
+            held = [set(desk.holdings.live_holders(ref.id, desk.living)) - {self.me} for ref in record.shards]
+            if not held or any(not holders for holders in held) or all(len(holders) >= due for holders in held):
+                continue
+            spare = [node for node in ranked(record.id, desk.replicas) if any(node not in h for h in held)]
+            if not late and spare and spare[0] != self.me:
+                continue
+            if self.me not in desk.replicas:
+                continue
+            here = [self.holdings.want(desk.now, ref, desk.living, out) for ref in record.shards]
+            if all(here):
+                desk.step.add(record, own=True)
+                self.postbox.put_records(desk, [record], out)
+
+    # Slots ----------------------------------------------------------------------------------------------------------
+
+    def _stop_stale(self, header: Header, out: list[Action]) -> None:
+        """Give up calls that work from another version than this node does now."""
+        for call, running in list(self.calls.items()):
+            if running.parent is not None and running.parent != header.id and not isinstance(running.work, SaveWork):
+                del self.calls[call]
+                out.append(Stop(call))
+
+    def _start(self, now: float, around: Surroundings, duties: list[Duty], slots: int, out: list[Action]) -> None:
+        header = self.position
+        assert header is not None
+        of_version = {ref for _, ref in header.state}
+        version_holders = self.versions.holders(header.id, around.living)
+        ahead = PREFETCH
+        for duty in due_first(duties, {call.unit for call in self.calls.values()}):
+            if self.retry_at.get(duty.unit, now) > now:
+                continue
+            here = [
+                self.holdings.want(now, ref, around.living, out, chunks, version_holders if ref in of_version else ())
+                for ref, chunks in duty.needs
+            ]
+            if slots > 0 and all(here):
+                self._run(now, duty, header, out)
+                slots -= 1
+            else:
+                ahead -= 1
+            if ahead <= 0:
+                break
+        if any(isinstance(action, Start) for action in out):
+            self.postbox.put_claims(self.desk(now, around, header), out)
+
+    def _run(self, now: float, duty: Duty, header: Header | None, out: list[Action]) -> None:
+        call = next(self._numbers)
+        self.calls[call] = Call(duty.unit, duty.work, duty.reads, header.id if header else None, now)
+        self.last_started = now
+        out.append(Start(call, self.id, duty.unit, duty.work))
+
+    def finished(self, now: float, around: Surroundings, call: int, done: Done) -> list[Action]:
+        """A work of this run gave shards: note what they are, and tell who needs to know."""
+        out: list[Action] = []
+        running = self.calls.pop(call, None)
+        if running is None:
+            return out
+        outputs = tuple(ref for made in done.made for _, ref in made.outputs)
+        for ref in outputs:
+            self.holdings.keep(ref)
+        match running.work:
+            case InitWork():
+                state = tuple(sorted(entry for made in done.made for entry in made.outputs))
+                self.versions.hold(Header(None, 0, 0, self.spec, state))
+                self._advanced(now, around, None, {}, out)
+            case SaveWork(version=version):
+                self.ending.saved(VersionId(version), around, out)
+            case ApplyWork():
+                self._applied(now, around, running, done, out)
+            case _:
+                self._record(now, around, running, done, out)
+        return out
+
+    def _applied(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
+        own = self.versions.own
+        update = self.step(running.unit.step).seals.get(SealId(running.reads[1]))
+        if own is None or own.id != running.parent or update is None:
+            return  # the own head went elsewhere meanwhile; what was made is freed with the step
+        state = tuple(sorted(entry for made in done.made for entry in made.outputs))
+        made = {name: value for each in done.made for name, value in each.metrics}
+        self._adopt(now, around, update, state, made, out)
+
+    def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
+        """One record a stage; each reads what its work read and all that the stages before it made."""
+        part, reads = running.unit.part, running.reads
+        records = []
+        for made in done.made:
+            task = TaskKey(running.unit.step, made.stage, part)
+            records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
+            reads += tuple(ref.id for _, ref in made.outputs)
+        position = self.position
+        if position is None or position.id != running.parent:
+            return
+        desk = self.desk(now, around, position)
+        for record in records:
+            desk.step.add(record, own=True)
+        self.postbox.put_records(desk, records, out)
+
+    def broke(self, now: float, around: Surroundings, call: int, failed: Failed) -> list[Action]:
+        """A work of this run gave nothing."""
+        out: list[Action] = []
+        running = self.calls.pop(call, None)
+        if running is None:
+            return out
+        self.retry_at[running.unit] = now + RETRY_AFTER * around.suspicion_s
+        if failed.kind == "lost":
+            self.holdings.lose(ShardId(failed.blame))
+            return out
+        fields = {"run": self.id, "task": str(running.unit), "kind": failed.kind, "error": failed.error}
+        out.append(Report("task.failed", fields, "warning"))
+        if failed.kind == "full" or isinstance(running.work, SaveWork):
+            self.retry_at[running.unit] = now + 4 * around.suspicion_s
+            return out
+        failure = self.failures.record(running.unit, self.me, failed.kind, failed.error)
+        self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
+        self.ending.check_failures(around, out)
+        return out
+
+    # Leaving --------------------------------------------------------------------------------------------------------
+
+    def leave(self, now: float, around: Surroundings) -> list[Action]:
+        """Give up what runs here, and ask a living member to keep what nobody else holds."""
+        out: list[Action] = [Stop(call) for call in self.calls]
+        self.calls.clear()
+        self.idle = True
+        position = self.position
+        others = [node for node in ranked(self.id, tuple(around.living)) if node != self.me]
+        if position is None or not others or not self.is_active:
+            return out
+        self.postbox.put_claims(self.desk(now, around, position), out)
+        sole = self._held_alone(around)
+        if sole:
+            out.append(Send(others[0], Keep(self.id, sole)))
+        return out
+
+    def is_handed_over(self, around: Surroundings) -> bool:
+        """Whether nothing of this run would go with this node."""
+        return not self.is_active or len(around.living) == 1 or not self._held_alone(around)
+
+    def _held_alone(self, around: Surroundings) -> tuple[ShardRef, ...]:
+        """Shards of the version and of the open step that no other living node is known to hold."""
+        own = self.versions.own
+        if own is None:
+            return ()
+        refs = [ref for record in self.step(own.step).all_records() for ref in record.shards]
+        if not self.versions.holders(own.id, around.living):
+            refs += [ref for _, ref in own.state]
+        return tuple(
+            ref for ref in dict.fromkeys(refs) if self.holdings.live_holders(ref.id, around.living) == (self.me,)
+        )
+
+    def check(self) -> None:
+        """Assert what must hold after every event."""
+        own = self.versions.own
+        if own is not None and self.is_active:
+            missing = [name for name, ref in own.state if ref.id not in self.holdings.local]
+            assert not missing, f"{own.id} is claimed, but {missing} of it is not here"
+        for call in self.calls.values():
+            assert call.parent is None or call.parent in self.versions.headers
+        assert len(self.versions.held) <= 2 + UNCOMMITTED + 1
+        assert not (self.ending.is_cleared and self.calls)

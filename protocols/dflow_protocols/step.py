@@ -1,0 +1,148 @@
+"""One step's books: records, claims, seals, roster. Owns what is known of the step; decides nothing.
+
+Records merge by set union, claims by freshness, seals and rosters by their rules; any message about them may be lost,
+doubled or late. What follows from the books is derived at every look (duties.py, sealing.py) and stored nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .claiming.roster import newer
+from .names import NodeId, RecordId, SealId, TaskKey, VersionId, content_id
+from .pipeline.plan import Chain
+from .reduction import Block
+from .wire.steps import Failure, Record, Roster, Seal
+
+Counts = Callable[[Record], bool]
+
+
+@dataclass
+class Step:
+    number: int
+    roster: Roster | None = None
+    records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
+    mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
+    claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
+    seals: dict[SealId, Seal] = field(default_factory=dict)
+    settled: set[SealId] = field(default_factory=set)
+    acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
+    since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
+    opened_at: float | None = None
+
+    def add(self, record: Record, own: bool = False) -> bool:
+        """Union. True if it was new."""
+        known = self.records.setdefault(record.task, {})
+        if own:
+            self.mine[record.id] = record
+        if record.id in known:
+            return False
+        known[record.id] = record
+        return True
+
+    def keep(self, seal: Seal) -> None:
+        """A seal's bytes, and the records that it names."""
+        self.seals[seal.id] = seal
+        for record in seal.entries:
+            self.add(record)
+
+    def all_records(self) -> list[Record]:
+        return [record for known in self.records.values() for record in known.values()]
+
+    def find(self, task: TaskKey, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        """The acceptable record of a task whose inputs begin so: the smallest id counts."""
+        fits = [
+            record
+            for record in self.records.get(task, {}).values()
+            if record.inputs[: len(inputs)] == inputs and counts(record)
+        ]
+        return min(fits, key=lambda record: record.id, default=None)
+
+    def chain(self, chain: Chain, partition: int, parent: VersionId, counts: Counts) -> tuple[Record, ...]:
+        """The accepted records of a partition's chain, linked by the ids of what they read; the longest run of
+        stages that is done, and among equally long ones the one with the smaller ids first."""
+
+        def grow(read: tuple[str, ...], depth: int) -> tuple[Record, ...]:
+            if depth == len(chain.stages):
+                return ()
+            task = TaskKey(self.number, chain.stages[depth], f"p{partition}")
+            best: tuple[Record, ...] = ()
+            for record in sorted(self.records.get(task, {}).values(), key=lambda record: record.id):
+                if record.inputs != read or not counts(record):
+                    continue
+                run = (record, *grow(read + tuple(ref.id for ref in record.shards), depth + 1))
+                if len(run) > len(best):
+                    best = run
+                if depth + len(best) == len(chain.stages):
+                    break
+            return best
+
+        return grow((parent,), 0)
+
+    def block(self, stage: str, block: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        return self.find(TaskKey(self.number, stage, f"b{block[0]}-{block[1]}"), inputs, counts)
+
+    def slice(self, stage: str, chunks: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        return self.find(TaskKey(self.number, stage, f"s{chunks[0]}-{chunks[1]}"), inputs, counts)
+
+    def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        """`node` works on exactly these units of the step now."""
+        for holders in self.claims.values():
+            holders.pop(node, None)
+        for unit in units:
+            self.claims.setdefault(unit, {})[node] = until
+
+    def claimants(self, now: float, unit: TaskKey) -> tuple[NodeId, ...]:
+        return tuple(node for node, until in sorted(self.claims.get(unit, {}).items()) if until > now)
+
+    def take_roster(self, roster: Roster) -> bool:
+        """Merge a roster. True if it changed the step's."""
+        before, self.roster = self.roster, newer(self.roster, roster)
+        return self.roster != before
+
+    def waited(self, now: float, thing: object) -> float:
+        """Seconds since this node first saw `thing` wait."""
+        return now - self.since.setdefault(thing, now)
+
+    def digest(self) -> str:
+        """Of what the books hold: who has the same needs no answer."""
+        ids = sorted(record.id for known in self.records.values() for record in known.values())
+        return content_id("books", [ids, sorted(self.settled), self.roster.id if self.roster else ""])
+
+    def forget(self, node: NodeId) -> None:
+        for holders in self.claims.values():
+            holders.pop(node, None)
+        for acks in self.acks.values():
+            acks.discard(node)
+
+
+@dataclass
+class Failures:
+    """What failed where, for the rule that ends a run: user code twice with one error, anything else three times."""
+
+    known: dict[tuple[TaskKey, NodeId, int], Failure] = field(default_factory=dict)
+    own_attempts: dict[TaskKey, int] = field(default_factory=dict)
+
+    SAME_USER_ERROR = 2
+    ANY_ERROR = 3
+
+    def record(self, task: TaskKey, node: NodeId, kind: str, error: str) -> Failure:
+        """A failure on this node."""
+        attempt = self.own_attempts.get(task, 0) + 1
+        self.own_attempts[task] = attempt
+        failure = Failure(task, node, attempt, kind, content_id("error", error), error[:2000])
+        self.add(failure)
+        return failure
+
+    def add(self, failure: Failure) -> None:
+        self.known[(failure.task, failure.node, failure.attempt)] = failure
+
+    def fatal(self) -> Failure | None:
+        """The failure that ends the run, if any does."""
+        for _, failure in sorted(self.known.items()):
+            alike = [other for other in self.known.values() if other.task == failure.task]
+            same = [other for other in alike if other.kind == "user" and other.digest == failure.digest]
+            if len(same) >= self.SAME_USER_ERROR or len(alike) >= self.ANY_ERROR:
+                return failure
+        return None

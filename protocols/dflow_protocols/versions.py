@@ -1,0 +1,115 @@
+"""Versions: headers, hold claims, fork choice, commit. Owns which weights there are and who says to hold them.
+
+A head is a claim: it counts while its holder lives. Commit is evidence, not a fact: two living holders at this node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from .names import NodeId, VersionId
+from .wire.steps import Head, Header, Standing
+
+CLAIMS_PER_NODE = 2  # a node holds two whole versions at most, the newer named, the older its parent
+
+
+def preference(head: Head) -> tuple[int, int, str]:
+    """Fork choice: most samples trained on, then most steps, then the smaller id. The least key wins."""
+    return (-head.samples, -head.step, head.version)
+
+
+@dataclass
+class Versions:
+    """What one node knows of a run's versions."""
+
+    me: NodeId
+    headers: dict[VersionId, Header] = field(default_factory=dict)
+    held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
+    claims: dict[NodeId, tuple[int, Head]] = field(default_factory=dict)  # others': incarnation, newest whole version
+    set_aside: dict[VersionId, float] = field(default_factory=dict)  # heads whose copy stalled, until when
+
+    @property
+    def own(self) -> Header | None:
+        """The newest version that this node holds whole."""
+        return next(reversed(self.held.values()), None)
+
+    def learn(self, header: Header) -> None:
+        self.headers.setdefault(header.id, header)
+
+    def hold(self, header: Header) -> None:
+        """Hold `header`'s version as the newest."""
+        self.learn(header)
+        self.held.pop(header.id, None)
+        self.held[header.id] = header
+
+    def observe(self, source: NodeId, standing: Standing) -> bool:
+        """Take a sender's claims. True if its own changed."""
+        known = self.claims.get(source)
+        if standing.own is None:
+            return self.claims.pop(source, None) is not None
+        if known is not None and known[0] > standing.incarnation:
+            return False
+        self.claims[source] = (standing.incarnation, standing.own)
+        return known is None or known[1] != standing.own
+
+    def hear(self, holder: NodeId, head: Head) -> None:
+        """Second-hand news of a holder: counts only where nothing is known of it at first hand."""
+        if holder != self.me and holder not in self.claims:
+            self.claims[holder] = (-1, head)
+
+    def forget(self, node: NodeId) -> None:
+        self.claims.pop(node, None)
+
+    def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Living others that claim the version, or a later one that was made from it (they keep the parent a while)."""
+        return tuple(
+            node
+            for node, (_, head) in sorted(self.claims.items())
+            if node in living and (head.version == version or self.is_parent(version, head.version))
+        )
+
+    def is_parent(self, version: VersionId, child: VersionId) -> bool:
+        header = self.headers.get(child)
+        return header is not None and header.parent == version
+
+    def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
+        """The best head that a living node claims, this one included, and who; heads set aside do not count."""
+        found: list[tuple[Head, NodeId]] = [
+            (head, node)
+            for node, (_, head) in sorted(self.claims.items())
+            if node in living and self.set_aside.get(head.version, now) <= now
+        ]
+        if self.own is not None:
+            found.append((self.own.head, self.me))
+        return min(found, key=lambda pair: preference(pair[0]), default=None)
+
+    def descends(self, version: VersionId, ancestor: Header) -> bool | None:
+        """Whether a version's chain leads to `ancestor`; None where a header is missing on the way."""
+        at: VersionId | None = version
+        while at is not None:
+            if at == ancestor.id:
+                return True
+            header = self.headers.get(at)
+            if header is None:
+                return None
+            if header.step <= ancestor.step:
+                return False
+            at = header.parent
+        return False
+
+    def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:
+        """Whether enough living nodes claim the version or a descendant: two, or all the trainers there are."""
+        claimed = sum(
+            1
+            for node, (_, head) in self.claims.items()
+            if node in living and self.descends(head.version, header) is True
+        )
+        if self.own is not None and self.descends(self.own.id, header):
+            claimed += 1
+        return claimed >= min(2, sum(1 for node in trainers if node in living))
+
+    def prune(self, before_step: int) -> None:
+        """Drop headers of versions before a step: their chain is settled for this node."""
+        for version in [v for v, header in self.headers.items() if header.step < before_step and v not in self.held]:
+            del self.headers[version]
