@@ -12,6 +12,7 @@ from .client import Client
 from .errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
 from .outcome import Outcome, read_outcome
 from .output import seconds
+from .pace import kinds, left_s
 from .reach import meet
 
 LOOK_S = 1.0  # between two looks; the end of a run is told at once
@@ -25,13 +26,14 @@ SAMPLES = 4
 @dataclass(slots=True)
 class Picture:
     """What is known of a run at a moment. `rows`: figures by step, in step order. `doing`: node name -> the stages
-    that it is running."""
+    that it is running. `kinds`: what each step of the run trains."""
 
     outcome: Outcome
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     members: list[dict[str, Any]] = field(default_factory=list)
     doing: dict[str, list[str]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
 
     @property
     def newest(self) -> Mapping[str, Any]:
@@ -42,11 +44,8 @@ class Picture:
         return [(step, float(row[name])) for step, row in self.rows.items() if row.get(name) is not None]
 
     def left_s(self) -> float | None:
-        """Seconds to the end at the pace of the newest twenty steps; None while there is no pace yet."""
-        paces = sorted(pace for _, pace in self.column("step_s")[-20:])
-        if len(paces) < 5:
-            return None
-        return paces[len(paces) // 2] * max(self.outcome.steps - self.outcome.step, 0)
+        """Seconds to the end, as far as its pace is known."""
+        return left_s(self.rows, self.kinds, self.outcome.step)
 
 
 def follow(client: Client, folder: Path, run: str, show: Callable[[Picture], None]) -> Picture:
@@ -55,7 +54,7 @@ def follow(client: Client, folder: Path, run: str, show: Callable[[Picture], Non
     while True:
         outcome = await_end(client, run, LOOK_S if picture is not None else 0.0)
         if picture is None:
-            picture = Picture(outcome)
+            picture = Picture(outcome, kinds=kinds(outcome.spec))
         picture.outcome = outcome
         gather(client, folder, picture)
         show(picture)

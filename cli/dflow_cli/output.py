@@ -54,6 +54,8 @@ def note(text: str) -> None:
 
 def note_missing(answer: Mapping[str, Any]) -> None:
     """Name the daemons that did not answer in time, so that nobody takes a part for the whole."""
+    if answer.get("cut"):
+        note("too long for one answer: only the newest part is shown")
     if answer.get("missing"):
         note(f"no answer from: {', '.join(str(name) for name in answer['missing'])}")
 

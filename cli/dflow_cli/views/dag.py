@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dflow_protocols.pipeline import Stage
 
 TRAINING = ("train", "sft")  # operators that change their model
 
 
-class StageLike(Protocol):
-    """What is drawn of a stage. `reads`: "stage.output"."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def op(self) -> str: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def reads(self) -> Sequence[str]: ...
-    @property
-    def after(self) -> Sequence[str]: ...
-    @property
-    def when(self) -> str | None: ...
-    @property
-    def every(self) -> int: ...
-
-
-def draw_text(stages: Sequence[StageLike]) -> list[str]:
+def draw_text(stages: Sequence[Stage]) -> list[str]:
     """A line a stage, each under the last of those that it waits for."""
-    children: dict[str, list[StageLike]] = {}
+    children: dict[str, list[Stage]] = {}
     for stage in stages:
         before = _before(stage)
         last = max(before, key=[other.id for other in stages].index, default="")
@@ -39,7 +23,7 @@ def draw_text(stages: Sequence[StageLike]) -> list[str]:
     return [f"{head:<{width}}  {about}".rstrip() for head, about in lines]
 
 
-def _branches(children: Mapping[str, list[StageLike]], parent: str, indent: str) -> Iterable[tuple[str, str]]:
+def _branches(children: Mapping[str, list[Stage]], parent: str, indent: str) -> Iterable[tuple[str, str]]:
     below = children.get(parent, [])
     for stage in below:
         is_last = stage is below[-1]
@@ -49,12 +33,12 @@ def _branches(children: Mapping[str, list[StageLike]], parent: str, indent: str)
         yield from _branches(children, stage.id, indent + deeper)
 
 
-def _before(stage: StageLike) -> list[str]:
+def _before(stage: Stage) -> list[str]:
     """Ids of the stages that it waits for, each once."""
     return list(dict.fromkeys([*(read.partition(".")[0] for read in stage.reads), *stage.after]))
 
 
-def _about(stage: StageLike) -> str:
+def _about(stage: Stage) -> str:
     parts = [stage.op if stage.model is None else f"{stage.op} {stage.model}"]
     if stage.reads:
         parts.append(f"reads {', '.join(stage.reads)}")
@@ -62,12 +46,12 @@ def _about(stage: StageLike) -> str:
     return "; ".join(parts)
 
 
-def _timing(stage: StageLike) -> list[str]:
-    told = [f"when {stage.when}"] if stage.when else []
+def _timing(stage: Stage) -> list[str]:
+    told = [f"when {stage.when}"] if stage.when is not None else []
     return [*told, f"every {stage.every} steps"] if stage.every > 1 else told
 
 
-def draw_mermaid(stages: Sequence[StageLike]) -> list[str]:
+def draw_mermaid(stages: Sequence[Stage]) -> list[str]:
     """A Mermaid flowchart. Dotted arrows: who samples from the weights that a stage changes, one step later."""
     lines = ["flowchart LR"]
     for stage in stages:

@@ -1,0 +1,146 @@
+"""What people see: curves in text, the live picture, the graph of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakedaemon import told_rows, told_run
+from rich.console import Console
+
+from dflow_cli.follow import Picture
+from dflow_cli.outcome import read_outcome
+from dflow_cli.pace import kinds, left_s
+from dflow_cli.views.chart import chart, sparkline, squeeze
+from dflow_cli.views.dag import draw_mermaid, draw_text
+from dflow_cli.views.progress import PlainView, line, render
+from dflow_protocols.pipeline import Pipeline, Stage
+
+WORDS = {"reasoning_gym": "spell_backward", "held_out": {"by": "question_lower", "share": 0.1, "count": 10}}
+ADAMW = {"adamw": {"lr": 1e-3}}
+
+
+def pipeline() -> Pipeline:
+    """Warm-up for two steps, then four of GRPO, evaluated at every second one."""
+    generate = {"data": "words", "prompts": 8, "group": 2, "partitions": 4, "max_tokens": 4}
+    sft = {"data": "words", "demos": 8, "batch": 4, "partitions": 2, "leaves": 2, "optimizer": ADAMW}
+    return Pipeline(
+        name="toy",
+        steps=6,
+        models={"policy": {"init": {"config": "llama.json", "tokenizer": "tokenizer/"}}},
+        data={"words": WORDS},
+        stages=[
+            Stage("warm", "sft", model="policy", when="step < 2", config=sft),
+            Stage("roll", "generate", model="policy", when="step >= 2", config=generate),
+            Stage("score", "reward"),
+            Stage("adv", "advantage"),
+            Stage("learn", "train", model="policy", config={"leaves": 4, "optimizer": ADAMW}),
+            Stage("check", "evaluate", model="policy", when="step >= 2", every=2, config={"data": "words.held_out"}),
+        ],
+    )
+
+
+def picture(**changes: Any) -> Picture:
+    rows = {row["step"]: row for row in told_rows(6)}
+    outcome = read_outcome(told_run(**changes))
+    samples = [{"step": 6, "prompt": "spell [cat]", "completion": "tac [/]", "reward": 1.0}]
+    members = [{"name": "n0", "state": "alive"}, {"name": "n1", "state": "dead"}]
+    return Picture(outcome, rows, samples, members, {"n0": ["roll", "score"]}, kinds(pipeline().canonical()))
+
+
+def drawn(shown: Picture, width: int = 90) -> str:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(shown, width))
+    return capture.get()
+
+
+def test_a_curve_rises_from_its_least_value_to_its_greatest() -> None:
+    """The least value still shows, so that a gap means no data."""
+    assert sparkline([0.0, 0.5, 1.0], 10) == "▁▅█"
+    assert chart([0.0, 1.0], 10, 2) == [" █", "▁█"]
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [3.0, 3.0, 3.0]])
+def test_a_curve_without_a_rise_is_drawn_too(values: list[float]) -> None:
+    """The first moments of a run."""
+    assert [len(row) for row in chart(values, 5, 3)] == [len(values)] * 3
+
+
+def test_a_long_curve_is_squeezed_to_means() -> None:
+    """Every value counts once."""
+    assert squeeze([1.0, 3.0, 5.0, 7.0], 2) == [2.0, 6.0]
+
+
+def test_the_live_picture_shows_mesh_stages_reward_and_samples() -> None:
+    """Texts of users are shown as they are, brackets included."""
+    text = drawn(picture(state="active", step=5))
+    for part in ("toy", "step 5 of 6", "n0", "alive", "roll, score", "dead", "learn", "reward 1.000"):
+        assert part in text
+    assert "spell [cat]" in text
+    assert "tac [/]" in text
+    assert "held-out accuracy  0.400 at 2  0.950 at 6" in text
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_the_live_picture_fits_its_terminal(width: int) -> None:
+    """A line that wraps would break the redrawing in place."""
+    assert max(len(row) for row in drawn(picture(), width).splitlines()) <= width
+
+
+def test_a_run_without_a_first_step_is_drawn() -> None:
+    """Version 0 is still being made."""
+    shown = picture(state="active", step=0, evals=[])
+    shown.rows, shown.samples, shown.members, shown.doing = {}, [], [], {}
+    assert "step 0 of 6" in drawn(shown)
+    assert line(shown) == "step 0/6"
+
+
+def test_plain_lines_tell_each_evaluation_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log must not repeat what it said."""
+    with PlainView() as view:
+        view.show(picture(state="active", step=5))
+        view.show(picture())
+    told = capsys.readouterr().err
+    assert told.count("held-out accuracy 0.400") == 1
+    assert "step 6/6  reward 1.000" in told
+
+
+def test_time_left_counts_each_kind_of_step_by_its_own_pace() -> None:
+    """Warm-up steps are short; four minutes of GRPO must not be announced as one."""
+    rows = {step: {"step_s": 1.0 if step <= 50 else 3.0} for step in range(1, 54)}
+    assert left_s(rows, ["warm"] * 50 + ["learn"] * 10, 53) == pytest.approx(21.0)
+
+
+def test_time_left_is_unknown_until_every_kind_of_step_was_seen() -> None:
+    """A guess that triples later is worse than none."""
+    rows = {step: {"step_s": 1.0} for step in range(1, 40)}
+    assert left_s(rows, ["warm"] * 50 + ["learn"] * 10, 39) is None
+
+
+def test_kinds_follow_from_the_spec() -> None:
+    """What a step trains says how long it takes."""
+    assert kinds(pipeline().canonical()) == ("warm", "warm", "learn", "learn", "learn", "learn")
+
+
+def test_the_graph_shows_each_stage_below_what_it_waits_for() -> None:
+    """Ids, operators, what is read, and when."""
+    assert draw_text(pipeline().stages) == [
+        "warm            sft policy; when step < 2",
+        "roll            generate policy; when step >= 2",
+        "└─ score        reward; reads roll.rollout",
+        "   └─ adv       advantage; reads roll.rollout, score.reward",
+        "      └─ learn  train policy; reads roll.rollout, adv.advantage",
+        "check           evaluate policy; when step >= 2; every 2 steps",
+    ]
+
+
+def test_mermaid_has_an_arrow_for_each_output_read_and_none_twice() -> None:
+    """Dotted arrows lead back: whoever samples reads the weights of the step before."""
+    lines = draw_mermaid(pipeline().stages)
+    assert lines[0] == "flowchart LR"
+    assert "  roll -->|rollout| adv" in lines
+    assert "  score -->|reward| adv" in lines
+    assert "  learn -.->|policy| roll" in lines
+    assert len(lines) == len(set(lines))
+    assert '  warm["warm<br/>sft policy<br/>when step &lt; 2"]' in lines
