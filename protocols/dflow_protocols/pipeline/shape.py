@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from .expression import ExpressionError, Value, parse
-from .problem import Problem, suggest
+from .problem import Problem, nearest, suggest
 
 REQUIRED: Final = "\0required"  # no value of a spec has this text
 
@@ -114,9 +114,10 @@ class Reader:
 
     constants: Mapping[str, Value]
     problems: list[Problem] = field(default_factory=list)
+    subject: str = ""  # what is being read, for people who do not read paths; before each problem
 
     def note(self, path: str, what: str, hint: str) -> None:
-        self.problems.append(Problem(path, what, hint))
+        self.problems.append(Problem(path, self.subject + what, hint))
 
     def read(self, shape: Shape, value: Any, path: str) -> Any:
         """`value` as the canonical form has it; None if it is wrong (which is noted) or absent."""
@@ -224,6 +225,8 @@ class Reader:
             return self._table(shape.kinds[present[0]], value, path)
         known = sorted({key for table in shape.kinds.values() for key in table.keys})
         self.unknown_keys(value, dict.fromkeys(known), path)
+        if any(nearest(str(key), shape.kinds) for key in value if key not in known):
+            return None  # a misspelt kind was noted just now
         both = " and ".join(f"`{kind}`" for kind in present)
         what = f"has {both}" if present else f"has none of {', '.join(f'`{kind}`' for kind in shape.kinds)}"
         self.note(path, f"`{_last(path)}` {what}", "it has to have exactly one of them")

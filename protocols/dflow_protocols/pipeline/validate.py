@@ -39,7 +39,8 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _check_ids(reader, stages)
-    reader.problems.extend(connect(vertices) if all(v.id for v in vertices) else [])
+    if all(v.id and (v.operator is not None or ":" in v.op) for v in vertices):  # else what they write is not known
+        reader.problems.extend(connect(vertices))
     if not reader.problems:
         for stage, vertex in zip(stages, vertices, strict=True):
             stage["reads"] = list(vertex.reads)
@@ -98,12 +99,14 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     """Check one stage by itself and fill its defaults in. What it is connected to comes later."""
     name, op = stage["id"] or "", stage["op"] or ""
     operator = OPERATORS.get(op)
+    reader.subject = f"stage `{name}`: "
     asked = tuple(text for text in stage["reads"] or () if text)
     if operator is not None:
         _built_in(reader, spec, stage, operator, place)
     elif op:
         _users_own(reader, stage, place)
     _not_yet(reader, spec, stage, place)
+    reader.subject = ""
     needed = operator.reads if operator is not None else ()
     if op == "train" and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
         needed = (*needed, "logprob")
@@ -113,62 +116,58 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
     config = Table(f"settings of `{stage['op']}`", operator.config)
-    before = len(reader.problems)
     stage["config"] = reader.read(config, stage["config"] or {}, f"{place}.config")
-    if len(reader.problems) > before:
-        stage["config"] = {key: value for key, value in (stage["config"] or {}).items() if value is not None}
     _check_model(reader, spec, stage, operator, place)
     for key, fixed in (("scope", operator.scope), ("effect", operator.effect), ("writes", list(operator.writes))):
         if stage[key] and stage[key] != fixed:
-            what = f"`{key}` of a `{stage['op']}` stage is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
+            what = f"`{key}` of `{stage['op']}` is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
             reader.note(f"{place}.{key}", what, f"leave `{key}` out")
         stage[key] = fixed
     if not operator.runs:
-        reader.note(f"{place}.op", f"stage `{stage['id']}`: no node can run `{stage['op']}` yet", _LATER)
+        reader.note(f"{place}.op", f"no node can run `{stage['op']}` yet", _LATER)
 
 
 def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
     """A stage whose operator is a `module:function`."""
-    name, op = stage["id"], stage["op"]
+    op = stage["op"]
     if not re.fullmatch(FUNCTION_PATTERN, op):
         hint = suggest(op, OPERATORS, "operators")
-        reader.note(f"{place}.op", f"stage `{name}`: there is no operator `{op}`", f"{hint} (or give {FUNCTION_FORM})")
+        reader.note(f"{place}.op", f"there is no operator `{op}`", f"{hint} (or give {FUNCTION_FORM})")
         return
     for key, what in (("reads", "what it reads"), ("writes", "what it writes")):
         if not stage[key]:
-            reader.note(f"{place}.{key}", f"stage `{name}`: `{op}` is no built-in operator", f"say {what} in `{key}`")
+            reader.note(f"{place}.{key}", f"`{op}` is no built-in operator", f"say {what} in `{key}`")
     if stage["model"] is not None:
-        what = f"stage `{name}`: only built-in operators run a model"
+        what = "only built-in operators run a model"
         reader.note(f"{place}.model", what, "leave `model` out")
     stage["scope"] = stage["scope"] or "partition"
     stage["effect"] = stage["effect"] or "pure"
     if stage["scope"] == "step":
-        reader.note(f"{place}.scope", f"stage `{name}`: no node can run a `step` scope yet", "use `partition`")
+        reader.note(f"{place}.scope", "no node can run a `step` scope yet", "use `partition`")
 
 
 def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
     known = spec["models"] or {}
     if stage["model"] is None and operator.needs_model:
-        what = f"stage `{stage['id']}`: a `{stage['op']}` needs a `model`"
+        what = f"`{stage['op']}` needs a `model`"
         reader.note(f"{place}.model", what, suggest("", known, "models"))
     elif stage["model"] is not None and not operator.needs_model:
-        what = f"stage `{stage['id']}`: a `{stage['op']}` uses no model"
+        what = f"`{stage['op']}` uses no model"
         reader.note(f"{place}.model", what, "leave `model` out")
     elif stage["model"] is not None and stage["model"] not in known:
-        what = f"stage `{stage['id']}`: there is no model `{stage['model']}`"
+        what = f"there is no model `{stage['model']}`"
         reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
 
 
 def _not_yet(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> None:
     """What the format knows and this version does not do."""
-    name = stage["id"]
     if stage["rounds"] is not None:
-        reader.note(f"{place}.rounds", f"stage `{name}`: refill rounds cannot run yet", _LATER)
+        reader.note(f"{place}.rounds", "refill rounds cannot run yet", _LATER)
     if stage["requires"]:
-        reader.note(f"{place}.requires", f"stage `{name}`: nodes cannot be told apart by `requires` yet", _LATER)
+        reader.note(f"{place}.requires", "nodes cannot be told apart by `requires` yet", _LATER)
     if stage["effect"] == "effectful":
-        what = f"stage `{name}`: an effectful operator cannot be kept from running twice yet"
+        what = "an effectful operator cannot be kept from running twice yet"
         reader.note(f"{place}.effect", what, "use one that may run again")
     if stage["effect"] == "stochastic" and spec["reproducibility"] == "exact":
-        what = f"stage `{name}` is stochastic, but `reproducibility` is exact"
+        what = "it is stochastic, but `reproducibility` is exact"
         reader.note(f"{place}.effect", what, "set `reproducibility: replay`")

@@ -1,0 +1,179 @@
+"""A spec as a tree in which every value remembers the line that it was written on, through overlays and `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import yaml
+
+from dflow_protocols.pipeline.problem import suggest
+
+MAX_DEPTH = 50
+
+Content: TypeAlias = "dict[str, Marked] | list[Marked] | Any"
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A value and where it was written, such as `arithmetic.yaml:14`. Mappings and lists hold Marked values."""
+
+    content: Content
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    where: str
+    what: str
+    hint: str
+
+
+class SpecFileError(Exception):
+    """A spec that cannot run. `problems`: every mistake found, each with `where`, `what` and `hint`."""
+
+    def __init__(self, problems: list[Mistake]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{problem.where}: {problem.what}" for problem in problems))
+
+
+def fail(where: str, what: str, hint: str) -> SpecFileError:
+    return SpecFileError([Mistake(where, what, hint)])
+
+
+def read_yaml(text: str, name: str) -> Marked:
+    """Parse YAML. `name`: how the user called the file. Raises SpecFileError."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise fail(name, "the file is empty", "start with `name: my_pipeline`")
+        return _mark(loader, node, name, MAX_DEPTH)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        hint = "look for a missing `:`, `,` or bracket, or a wrong indentation, there or just above"
+        raise fail(place, f"this is not YAML: {error.problem or error.context}", hint) from None
+    except yaml.YAMLError as error:
+        raise fail(name, f"this is not YAML: {error}", "write it as UTF-8 text") from None
+    finally:
+        loader.dispose()
+
+
+def _mark(loader: yaml.SafeLoader, node: yaml.Node, name: str, depth: int) -> Marked:
+    where = f"{name}:{node.start_mark.line + 1}"
+    if not depth:
+        raise fail(where, f"this is nested more than {MAX_DEPTH} deep", "an alias (`*name`) may contain itself")
+    if isinstance(node, yaml.SequenceNode):
+        return Marked([_mark(loader, item, name, depth - 1) for item in node.value], where)
+    if not isinstance(node, yaml.MappingNode):
+        return Marked(loader.construct_object(node), where)
+    own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"}
+    counted = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for key in sorted(own):
+        if counted.count(key) > 1:
+            raise fail(where, f"`{key}` is written twice", "keep one of them")
+    loader.flatten_mapping(node)  # `<<: *name`: merged keys come first, own ones replace them
+    content: dict[str, Marked] = {}
+    for key, value in node.value:
+        inner = _mark(loader, value, name, depth - 1)
+        label = key.value if isinstance(key, yaml.ScalarNode) else "?"
+        content[label] = Marked(inner.content, f"{name}:{key.start_mark.line + 1}")
+    return Marked(content, where)
+
+
+def from_plain(value: Any, where: str) -> Marked:
+    """A tree all of whose values were written at one place."""
+    if isinstance(value, dict):
+        return Marked({str(key): from_plain(inner, where) for key, inner in value.items()}, where)
+    if isinstance(value, list | tuple):
+        return Marked([from_plain(inner, where) for inner in value], where)
+    return Marked(value, where)
+
+
+def merge(base: Marked, over: Marked) -> Marked:
+    """`over` laid over `base`: mappings key by key, stages by their id, anything else is replaced."""
+    if isinstance(base.content, dict) and isinstance(over.content, dict):
+        merged = dict(base.content)
+        for key, value in over.content.items():
+            merged[key] = merge(merged[key], value) if key in merged else value
+        return Marked(merged, base.where)
+    if isinstance(base.content, list) and isinstance(over.content, list) and stage_ids(base) and stage_ids(over):
+        stages = list(base.content)
+        for stage in over.content:
+            place = stage_ids(base).get(_id(stage))
+            if place is None:
+                stages.append(stage)
+            else:
+                stages[place] = merge(stages[place], stage)
+        return Marked(stages, base.where)
+    return over
+
+
+def stage_ids(stages: Marked) -> dict[str, int]:
+    """Place by id, if this is a list of mappings that all have one."""
+    if not isinstance(stages.content, list):
+        return {}
+    ids = [_id(stage) for stage in stages.content]
+    return {name: place for place, name in enumerate(ids)} if all(ids) else {}
+
+
+def _id(stage: Marked) -> str:
+    found = stage.content.get("id") if isinstance(stage.content, dict) else None
+    return found.content if found is not None and isinstance(found.content, str) else ""
+
+
+def setting(base: Marked, text: str) -> Marked:
+    """`base` with one `--set` such as `params.warmup=2` or `stages.roll.config.prompts=48`. Raises SpecFileError."""
+    where = f"--set {text}"
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise fail(where, "this sets nothing", "write `--set KEY=VALUE`, such as `--set params.warmup=2`")
+    inner = read_yaml(value, where).content if value.strip() else None
+    plain = strip(Marked(inner, where))
+    return _put(base, key.split("."), from_plain(plain, where), where)
+
+
+def _put(base: Marked, keys: list[str], value: Marked, where: str, parent: str = "") -> Marked:
+    if not keys:
+        return value
+    first, *rest = keys
+    ids = stage_ids(base) if parent == "stages" else {}
+    if ids:
+        if first not in ids:
+            raise fail(where, f"there is no stage `{first}`", suggest(first, ids, "stages"))
+        stages = list(base.content)
+        stages[ids[first]] = _put(stages[ids[first]], rest, value, where, first)
+        return Marked(stages, base.where)
+    content = base.content if isinstance(base.content, dict) else {}
+    if parent == "params" and first not in content:
+        raise fail(where, f"there is no param `{first}`", suggest(first, content, "params"))
+    return Marked(content | {first: _put(content.get(first, Marked({}, where)), rest, value, where, first)}, base.where)
+
+
+def strip(tree: Marked) -> Any:
+    """The plain value."""
+    if isinstance(tree.content, dict):
+        return {key: strip(value) for key, value in tree.content.items()}
+    if isinstance(tree.content, list):
+        return [strip(value) for value in tree.content]
+    return tree.content
+
+
+def places(tree: Marked, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, where) of every value, paths as in `stages[3].config.loss`."""
+    yield path, tree.where
+    if isinstance(tree.content, dict):
+        for key, value in tree.content.items():
+            yield from places(value, f"{path}.{key}" if path else key)
+    elif isinstance(tree.content, list):
+        for index, value in enumerate(tree.content):
+            yield from places(value, f"{path}[{index}]")
+
+
+def place_of(path: str, known: dict[str, str]) -> str:
+    """Where the value at `path` was written; if it is not there, where what it is missing from was."""
+    while path not in known:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return known[path]
