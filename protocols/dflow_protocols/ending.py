@@ -92,7 +92,8 @@ class Ending:
 
     def _saves(self, now: float, around: Surroundings, own: Header) -> list[Duty]:
         run = self.run
-        is_due = own.step == run.last_step or (own.step > 0 and own.step % run.pipeline.checkpoint["every"] == 0)
+        every = run.pipeline.checkpoint["every"]  # 0: only the last
+        is_due = own.step == run.last_step or (every > 0 and own.step > 0 and own.step % every == 0)
         lonely = (
             own.step > self.committed_step and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
         )  # nobody else gets as far: this node's disk is the second copy
