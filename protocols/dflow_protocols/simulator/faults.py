@@ -1,0 +1,122 @@
+"""Faults and the moments they strike at, as data. `node` is an index; None means whoever set the trigger off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..machine import Action, Send, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """Memory and engines are gone, the disk stays. Comes back after a while, or never."""
+
+    node: int | None = None
+    restart_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """SIGSTOP: nothing is handled; what arrives meanwhile is handled on waking, and engines go on."""
+
+    seconds: float
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Nothing passes from `source` to `to` for a while."""
+
+    source: int
+    to: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Nothing passes between `side` and the rest for a while; `inbound`: only nothing into it."""
+
+    side: tuple[int, ...]
+    seconds: float
+    inbound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEngine:
+    """The next `works` works of the node's engine break: `engine` (out of memory, killed) or `user` (code raised)."""
+
+    works: int
+    kind: str = "engine"
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A node that was not there before starts."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A client asks the node to cancel the run."""
+
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """SIGTERM: the node is asked to leave, and its process ends a while later."""
+
+    node: int
+    seconds: float = 1.0
+
+
+Fault: TypeAlias = Crash | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave
+
+Moment: TypeAlias = Callable[[int, int, Action], bool]
+"""(node, how many actions that node performed before, the action) -> whether this is it. Asked after each action."""
+
+
+def action(node: int, index: int) -> Moment:
+    """When `node` has performed its `index`-th action (from 0): between any two actions of one event, too."""
+    return lambda who, performed, _: who == node and performed == index
+
+
+def starts(work: type, step: int | None = None, nth: int = 0, node: int | None = None) -> Moment:
+    """When for the `nth` time (from 0) a work of this kind is started, anywhere or at `node`."""
+
+    def matches(who: int, action: Action) -> bool:
+        if not isinstance(action, Start) or not isinstance(action.work, work):
+            return False
+        return node in (None, who) and (step is None or action.task.step == step)
+
+    return _nth(matches, nth)
+
+
+def sends(
+    message: type, nth: int = 0, node: int | None = None, where: Callable[[Any], bool] = lambda _: True
+) -> Moment:
+    """When for the `nth` time a frame with such a message (for which `where` holds) is sent, anywhere or by `node`."""
+
+    def matches(who: int, action: Action) -> bool:
+        if not isinstance(action, Send) or node not in (None, who):
+            return False
+        return any(isinstance(inner, message) and where(inner) for inner in action.message.messages)
+
+    return _nth(matches, nth)
+
+
+def _nth(matches: Callable[[int, Action], bool], nth: int) -> Moment:
+    seen = 0
+
+    def moment(who: int, performed: int, action: Action) -> bool:
+        nonlocal seen
+        if not matches(who, action):
+            return False
+        seen += 1
+        return seen == nth + 1
+
+    return moment

@@ -1,0 +1,61 @@
+"""What a scenario waits for and what must hold at its end, seen through the nodes' own books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from ..names import RunId, ShardId
+from ..node import Node
+from ..runs import CANCELLED, FINISHED, outcome
+from .host import Host
+from .invariants import check_chain
+from .world import World
+
+
+def node(host: Host) -> Node:
+    return cast(Node, host.machine)
+
+
+def state_at(host: Host, run: RunId) -> str | None:
+    """The run's status as a live node has it; None where it never heard of the run."""
+    known = node(host).runs.get(run)
+    return None if known is None else known.status.state
+
+
+def ended(world: World, run: RunId, state: str = FINISHED) -> Callable[[], bool]:
+    """Every live node says so."""
+    return lambda: all(state_at(host, run) == state for host in world.live())
+
+
+def freed(world: World) -> Callable[[], bool]:
+    """No node holds a shard any more."""
+    return lambda: all(host.shelf.held_bytes == 0 and not host.calls for host in world.live())
+
+
+def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
+    """From now on calm: the run must end everywhere, in one version of one chain, and leave nothing behind.
+
+    Returns the ids of the final parameters. Raises Violation.
+    """
+    world.calm()
+    world.expect(deadline_s, ended(world, run), "every node says that the run has finished")
+    world.expect(deadline_s, freed(world), "every shard of the finished run is freed")
+    versions = {outcome(node(host).runs[run].status)["version"] for host in world.live()}
+    if len(versions) != 1:
+        raise world.violation(f"nodes end with {len(versions)} versions")
+    state = world.saved.get(versions.pop())
+    if state is None:
+        raise world.violation("the final version was never saved")
+    try:
+        check_chain(world.engines[run], state)
+    except AssertionError as error:
+        raise world.violation(str(error)) from error
+    return tuple(ref.id for name, ref in state if name.startswith("params:"))
+
+
+def finish_cancelled(world: World, run: RunId, deadline_s: float) -> None:
+    """From now on calm: every node must know that the run is cancelled, and hold nothing of it. Raises Violation."""
+    world.calm()
+    world.expect(deadline_s, ended(world, run, CANCELLED), "every node says that the run is cancelled")
+    world.expect(deadline_s, freed(world), "every shard of the cancelled run is freed")

@@ -1,0 +1,81 @@
+"""One machine of a world: a node that may be up, paused or down, its memory, its disk and its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol, TypeAlias
+
+from ..machine import Action, Event, Start
+from ..names import NodeId
+from .bulk import BulkLane, Shelf
+
+
+class Machine(Protocol):
+    """What a world drives: a node, whole."""
+
+    @property
+    def deadline(self) -> float: ...
+    def handle(self, now: float, event: Event) -> list[Action]: ...
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a node starts with."""
+
+    index: int
+    incarnation: int
+    rng: Random
+    now: float  # by its own clock
+    disk: Mapping[str, bytes]
+    seeds: tuple[int, ...]  # indices of the nodes that its configuration names
+
+
+Bear: TypeAlias = Callable[[Birth], Machine]
+
+
+@dataclass
+class Host:
+    index: int
+    id: NodeId
+    offset_s: float  # its clock's zero is its own
+    seeds: tuple[int, ...]
+    machine: Machine | None = None
+    incarnation: int = 0
+    paused: bool = False
+    backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
+    disk: dict[str, bytes] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
+    bulk: BulkLane | None = None
+    calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot
+    dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
+    alarm: float | None = None
+    last_tick: float = -1.0
+    ticks_in_place: int = 0
+    replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
+    performed: int = 0  # actions, over all its lives
+    break_works: int = 0
+    break_kind: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"n{self.index}"
+
+    @property
+    def answers(self) -> bool:
+        """Whether its sockets are served."""
+        return self.machine is not None and not self.paused
+
+    def lose_memory(self) -> None:
+        """kill -9: the process, its children and its shared memory."""
+        self.machine = None
+        self.bulk = None
+        self.paused = False
+        self.backlog.clear()
+        self.calls.clear()
+        self.dialled.clear()
+        self.alarm = None
+        self.break_works = 0
+        self.shelf = Shelf(peak_bytes=self.shelf.peak_bytes)

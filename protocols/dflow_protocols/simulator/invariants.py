@@ -1,0 +1,274 @@
+"""What must hold in every world, whatever breaks: one checker a promise.
+
+Nothing mixed: `check_work` looks at each work as it starts, `SealCheck` at each seal as it is sent. One chain, each
+sealed sample trained exactly once per update: `check_chain` walks a final version back to the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..names import SealId, ShardId, ShardRef, chunk_count
+from ..pipeline.plan import Training
+from ..wire.steps import Record, Seal
+from ..work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork, State, Work
+from .provenance import PARAMETER_BYTES, LeafSum, Ledger, PartitionOutput, Slice
+from .work import Engines
+
+
+class Violation(AssertionError):
+    """A promise was broken. Its text ends in how to see it again."""
+
+
+def inputs(work: Work) -> Iterator[tuple[ShardRef, int, int]]:
+    """Every shard that has to be local when a work starts, and which chunks of it."""
+    match work:
+        case ChainWork():
+            whole = [ref for _, ref in (*work.state, *work.inputs)]
+        case BlockWork():
+            whole = [ref for _, ref in work.state] + [ref for _, _, ref in work.inputs]
+        case SliceWork():
+            whole = []
+            yield from ((ref, work.first, work.end) for _, _, ref in work.cover)
+        case ApplyWork():
+            whole = [ref for _, ref in work.state] + list(work.slices)
+        case SaveWork():
+            whole = [ref for _, ref in work.state]
+        case InitWork():
+            whole = []
+    yield from ((ref, 0, chunk_count(ref.nbytes)) for ref in whole)
+
+
+def check_work(engines: Engines, work: Work) -> None:
+    """Raises AssertionError where a work would join what does not belong together."""
+    match work:
+        case ChainWork():
+            _check_parameters(engines, work.state, work.step)
+            given = [engines.ledger.partition_output(ref.id) for _, ref in work.inputs]
+            _check_linked(given, work.step, work.partition, _parameters(work.state))
+        case BlockWork():
+            _check_block(engines, work)
+        case SliceWork():
+            _check_slice(engines, work)
+        case ApplyWork():
+            _check_apply(engines, work)
+        case SaveWork() | InitWork():
+            pass
+
+
+def _parameters(state: State) -> tuple[ShardId, ...]:
+    return tuple(ref.id for name, ref in state if name.startswith("params:"))
+
+
+def _check_parameters(engines: Engines, state: State, step: int) -> None:
+    """The parameters are those before `step`: every training step before it was applied, in order, and no other."""
+    for shard in _parameters(state):
+        done = updates(engines.ledger, shard)
+        due = [s for s in range(step) if engines.plan(s).training is not None]
+        assert done == due, f"step {step} runs on parameters {shard[:8]} that passed the updates {done}, not {due}"
+
+
+def _check_linked(given: Iterable[PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]) -> None:
+    """All are outputs of one execution chain of one partition, under one version."""
+    ids = {entry.ref.id for entry in given}
+    for entry in given:
+        where = f"{entry.step}/{entry.stage}/p{entry.partition}"
+        assert (entry.step, entry.partition) == (step, partition), f"{where} is read as {step}/p{partition}"
+        assert entry.params == params, f"{where} was made with other parameters than it is read with"
+    longest = max(given, key=lambda entry: len(entry.inputs), default=None)
+    if longest is not None:
+        strangers = ids - {longest.ref.id} - set(longest.inputs)
+        assert not strangers, f"{longest.stage} of p{partition} was not made from the {len(strangers)} read beside it"
+
+
+def _training(engines: Engines, step: int) -> Training:
+    training = engines.plan(step).training
+    assert training is not None, f"step {step} trains nothing"
+    return training
+
+
+def _check_block(engines: Engines, work: BlockWork) -> None:
+    _check_parameters(engines, work.state, work.step)
+    size = work.end - work.first
+    aligned = size > 0 and size & (size - 1) == 0 and work.first % size == 0
+    assert aligned, f"the block [{work.first}, {work.end}) is not aligned"
+    by_partition: dict[int, list[PartitionOutput]] = {}
+    for partition, _, ref in work.inputs:
+        by_partition.setdefault(partition, []).append(engines.ledger.partition_output(ref.id))
+    for partition, given in by_partition.items():
+        _check_linked(given, work.step, partition, _parameters(work.state))
+    for leaf in work.leaves:
+        assert work.first <= leaf.leaf < work.end, f"leaf {leaf.leaf} is outside its block"
+        for partition, _, _ in leaf.pieces:
+            assert partition in by_partition, f"leaf {leaf.leaf} reads partition {partition}, which is not given"
+
+
+def _check_sums(engines: Engines, step: int, sums: tuple[LeafSum, ...], divisor: int) -> None:
+    """The leaves of one sum read one chain a partition, each kept group once, and the divisor counts just these."""
+    training = _training(engines, step)
+    numbers = [leaf.leaf for leaf in sums]
+    assert numbers == sorted(set(numbers)), f"leaves {numbers} of step {step} are not each summed once, in order"
+    assert len({leaf.params for leaf in sums}) <= 1, f"leaves of step {step} were computed under several versions"
+    read: dict[tuple[int, str], ShardId] = {}
+    counted: dict[int, list[int]] = {}
+    for leaf in sums:
+        for partition, name, shard in leaf.inputs:
+            seen = read.setdefault((partition, name), shard)
+            assert seen == shard, f"leaf {leaf.leaf} reads another {name} of p{partition} than a leaf before it"
+        for partition, first, end in leaf.pieces:
+            counted.setdefault(partition, []).extend(range(first, end))
+    total = 0
+    for partition, groups in sorted(counted.items()):
+        kept, weight = _kept(engines, training, partition, read)
+        # a group that was dropped may lie inside a leaf's run: it adds nothing
+        assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
+        assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
+        total += weight
+    assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
+
+
+def _kept(
+    engines: Engines, training: Training, partition: int, read: dict[tuple[int, str], ShardId]
+) -> tuple[set[int], int]:
+    """Groups of a partition that are trained on, and what they add to the divisor."""
+    for (of, name), shard in read.items():
+        if of == partition and name.split(".")[0] == training.groups_from:
+            groups = engines.ledger.partition_output(shard).groups
+            weight = sum(tokens if training.divisor == "tokens" else samples for tokens, samples in groups)
+            return {index for index, (_, samples) in enumerate(groups) if samples}, weight
+    raise AssertionError(f"no leaf reads what says which groups of p{partition} are kept")
+
+
+def _check_slice(engines: Engines, work: SliceWork) -> None:
+    at = 0
+    sums: list[LeafSum] = []
+    for first, end, ref in work.cover:  # leaves without groups may be left out: the divisor shows if others are
+        block = engines.ledger.block(ref.id)
+        assert (block.step, block.stage) == (work.step, work.stage), "a block of another step or stage is summed"
+        assert (block.first, block.end) == (first, end), "a block is taken for another one"
+        assert first >= at, f"the cover overlaps at leaf {first}"
+        at = end
+        sums += block.sums
+    assert at <= work.leaves == _training(engines, work.step).leaves, f"the cover ends at leaf {at} of {work.leaves}"
+    _check_sums(engines, work.step, tuple(sums), work.divisor)
+
+
+def _same_reading(one: Slice, other: Slice) -> bool:
+    """Whether two slices were summed over the same sealed inputs, whichever executions of the leaves they took."""
+    return _reading(one) == _reading(other) and one.divisor == other.divisor
+
+
+def _reading(of: Slice) -> list[tuple[object, ...]]:
+    return [(leaf.leaf, leaf.pieces, leaf.inputs, leaf.params) for leaf in of.sums]
+
+
+def _check_whole(slices: list[Slice], step: int) -> None:
+    """Together they are one gradient over one manifest, in order; or there is none, as every group was dropped."""
+    at = 0
+    for piece in slices:
+        assert piece.step == step, f"a slice of step {piece.step} is applied in step {step}"
+        assert piece.first == at, f"the slices have a gap or an overlap at chunk {at}"
+        assert _same_reading(piece, slices[0]), f"slices of step {step} were summed over different inputs"
+        at = piece.end
+    assert not slices or at == chunk_count(PARAMETER_BYTES), f"the slices of step {step} end at chunk {at}"
+
+
+def _check_apply(engines: Engines, work: ApplyWork) -> None:
+    _check_parameters(engines, work.state, work.step)
+    slices = [engines.ledger.slice(ref.id) for ref in work.slices]
+    _check_whole(slices, work.step)
+    computed = {leaf.params for piece in slices for leaf in piece.sums}
+    assert computed <= {_parameters(work.state)}, (
+        f"step {work.step}: the gradient is of another version than applied to"
+    )
+    entries = dict(work.state)
+    moments = entries.get(f"optimizer:{work.stage}")
+    assert (moments is not None) == (work.update > 0), f"update {work.update} of {work.stage}, moments: {moments}"
+    if moments is not None:
+        training = _training(engines, work.step)
+        parameters = engines.ledger.weights(entries[f"params:{training.model}"].id)
+        made = engines.ledger.weights(moments.id)
+        assert made.update == parameters.update, f"step {work.step}: parameters and moments are of two updates"
+
+
+def updates(ledger: Ledger, params: ShardId) -> list[int]:
+    """Steps whose updates led to these parameters, in order."""
+    steps: list[int] = []
+    entry = ledger.weights(params)
+    while entry.parent:
+        steps.append(entry.step)
+        entry = ledger.weights(dict(entry.parent)[entry.entry])
+    return steps[::-1]
+
+
+def check_chain(engines: Engines, state: State) -> None:
+    """A final version passed each training step of the run once, in order. Raises AssertionError."""
+    due = [step for step in range(engines.pipeline.schedule.steps) if engines.plan(step).training is not None]
+    for shard in _parameters(state):
+        done = updates(engines.ledger, shard)
+        assert done == due, f"the final version passed the updates {done}, not {due}"
+
+
+class SealCheck:
+    """Looks at every seal once: its records tell the truth, belong together, and are all there."""
+
+    def __init__(self) -> None:
+        self._seen: dict[SealId, Seal] = {}
+
+    def check(self, seal: Seal, engines: Engines) -> None:
+        """Raises AssertionError."""
+        if seal.id in self._seen:
+            return
+        self._seen[seal.id] = seal
+        for record in seal.entries:
+            assert record.task.step == seal.step, f"{record.task} lies in a seal of step {seal.step}"
+        if seal.kind == "manifest":
+            self._check_manifest(seal, engines)
+        else:
+            self._check_update(seal, engines)
+
+    def _check_manifest(self, seal: Seal, engines: Engines) -> None:
+        chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == "manifest"]
+        due = {(stage, f"p{p}") for chain in chains for stage in chain.stages for p in range(chain.partitions)}
+        listed = [(record.task.stage, record.task.part) for record in seal.entries]
+        assert sorted(listed) == sorted(due), f"the manifest of step {seal.step} lists {len(listed)} of {len(due)}"
+        for chain in chains:
+            for partition in range(chain.partitions):
+                mine = [r for r in seal.entries if r.task.part == f"p{partition}" and r.task.stage in chain.stages]
+                outputs = [engines.ledger.partition_output(ref.id) for record in mine for ref in record.shards]
+                for record in mine:
+                    _check_record(engines.ledger, record)
+                _check_linked(outputs, seal.step, partition, outputs[0].params)
+        versions = {engines.ledger.partition_output(ref.id).params for r in seal.entries for ref in r.shards}
+        assert len(versions) == 1, f"the manifest of step {seal.step} mixes {len(versions)} versions"
+
+    def _check_update(self, seal: Seal, engines: Engines) -> None:
+        training = engines.plan(seal.step).training
+        if training is None:
+            return
+        records = [record for record in seal.entries if record.task.stage == training.stage]
+        slices = [engines.ledger.slice(ref.id) for record in records for ref in record.shards]
+        _check_whole(sorted(slices, key=lambda piece: piece.first), seal.step)
+        manifest = self._seen.get(SealId(seal.previous))
+        if manifest is None:
+            return
+        groups = [group for r in manifest.entries if r.task.stage == training.groups_from for group in r.groups]
+        total = sum(tokens if training.divisor == "tokens" else samples for tokens, samples in groups)
+        divisor = slices[0].divisor if slices else 0
+        assert divisor == total, f"step {seal.step}: the divisor is {divisor}, sealed are {total}"
+        sealed = {ref.id for record in manifest.entries for ref in record.shards}
+        read = {shard for piece in slices for leaf in piece.sums for _, _, shard in leaf.inputs}
+        assert read <= sealed, f"step {seal.step}: the update was computed from {len(read - sealed)} unsealed shards"
+
+
+def _check_record(ledger: Ledger, record: Record) -> None:
+    """It names what its outputs were really made from, and counts what is really in them."""
+    for ref in record.shards:
+        made = ledger.partition_output(ref.id)
+        truth = (made.step, made.stage, f"p{made.partition}")
+        assert truth == (record.task.step, record.task.stage, record.task.part), (
+            f"{record.task} names shards of {truth}"
+        )
+        assert record.groups == made.groups, f"{record.task} counts other groups than its outputs have"
+        read = {name for name in record.inputs if name in ledger.entries} - set(made.params)
+        assert read <= set(made.inputs), f"{record.task} names inputs that its outputs were not made from"

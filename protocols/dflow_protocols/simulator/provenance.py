@@ -1,0 +1,151 @@
+"""Symbolic shards: instead of bytes, what they were made from.
+
+A pretended shard is named by the hash of its provenance, as a real one is by the hash of its bytes. Pure engines
+leave the salt at 0, so that the same work gives the same id; noisy ones never repeat a salt. Reductions name the
+leaves they sum and not the blocks by which these came, as the fixed tree gives the same bytes for every cover.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from ..names import CHUNK_BYTES, ShardId, ShardRef, content_id
+from ..work import Groups
+
+PARAMETER_BYTES = 3 * CHUNK_BYTES - 4096  # three chunks, the last one ragged: slices of one and of two chunks
+
+
+@dataclass(frozen=True)
+class PartitionOutput:
+    """One output of one stage of a partition. `inputs`: all that was made before in its chain of this partition."""
+
+    spec: str
+    step: int
+    stage: str
+    output: str
+    partition: int
+    params: tuple[ShardId, ...]
+    inputs: tuple[ShardId, ...]
+    groups: Groups
+    salt: int
+
+    @cached_property
+    def ref(self) -> ShardRef:
+        name = content_id("output", [self.spec, self.step, self.stage, self.output, self.partition, *self._made_from])
+        return ShardRef(ShardId(name), 1000 + int(name[:4], 16))
+
+    @property
+    def _made_from(self) -> list[object]:
+        return [self.params, self.inputs, self.groups, self.salt]
+
+
+@dataclass(frozen=True)
+class LeafSum:
+    """The gradient of one leaf: which groups of which shards, under which parameters."""
+
+    leaf: int
+    pieces: tuple[tuple[int, int, int], ...]  # (partition, first group, end group)
+    inputs: tuple[tuple[int, str, ShardId], ...]  # of the partitions in `pieces`
+    params: tuple[ShardId, ...]
+    salt: int
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("leaf", [self.leaf, self.pieces, self.inputs, self.params, self.salt])
+
+
+@dataclass(frozen=True)
+class Block:
+    spec: str
+    step: int
+    stage: str
+    first: int
+    end: int
+    sums: tuple[LeafSum, ...]
+
+    @cached_property
+    def ref(self) -> ShardRef:
+        fields = [self.spec, self.step, self.stage, self.first, self.end, [leaf.id for leaf in self.sums]]
+        return ShardRef(ShardId(content_id("block", fields)), PARAMETER_BYTES)
+
+
+@dataclass(frozen=True)
+class Slice:
+    spec: str
+    step: int
+    stage: str
+    first: int
+    end: int
+    sums: tuple[LeafSum, ...]
+    divisor: int
+    salt: int
+
+    @cached_property
+    def ref(self) -> ShardRef:
+        leaves = [leaf.id for leaf in self.sums]
+        fields = [self.spec, self.step, self.stage, self.first, self.end, leaves, self.divisor, self.salt]
+        end = min(self.end * CHUNK_BYTES, PARAMETER_BYTES)
+        return ShardRef(ShardId(content_id("slice", fields)), end - self.first * CHUNK_BYTES)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One entry of a version's state. `update` names the apply (or init) that made it, with all its inputs."""
+
+    entry: str  # `params:<model>` or `optimizer:<stage>`
+    spec: str
+    step: int
+    stage: str
+    parent: tuple[tuple[str, ShardId], ...]
+    slices: tuple[ShardId, ...]
+    detail: tuple[int, ...]
+    salt: int
+
+    @cached_property
+    def update(self) -> str:
+        fields = [self.spec, self.step, self.stage, self.parent, self.slices, self.detail, self.salt]
+        return content_id("update", fields)
+
+    @cached_property
+    def ref(self) -> ShardRef:
+        nbytes = PARAMETER_BYTES if self.entry.startswith("params:") else 2 * PARAMETER_BYTES
+        return ShardRef(ShardId(content_id("weights", [self.entry, self.update])), nbytes)
+
+
+Provenance: TypeAlias = PartitionOutput | Block | Slice | Weights
+
+
+@dataclass
+class Ledger:
+    """Every shard that was ever made in a world, by id; the world's omniscience, which no node can read."""
+
+    entries: dict[ShardId, Provenance] = field(default_factory=dict)
+
+    def enter(self, made: Provenance) -> ShardRef:
+        self.entries[made.ref.id] = made
+        return made.ref
+
+    def __getitem__(self, shard: ShardId) -> Provenance:
+        return self.entries[shard]
+
+    def partition_output(self, shard: ShardId) -> PartitionOutput:
+        entry = self.entries[shard]
+        assert isinstance(entry, PartitionOutput), f"{shard[:8]} is no partition's output but {entry}"
+        return entry
+
+    def block(self, shard: ShardId) -> Block:
+        entry = self.entries[shard]
+        assert isinstance(entry, Block), f"{shard[:8]} is no block but {entry}"
+        return entry
+
+    def slice(self, shard: ShardId) -> Slice:
+        entry = self.entries[shard]
+        assert isinstance(entry, Slice), f"{shard[:8]} is no slice but {entry}"
+        return entry
+
+    def weights(self, shard: ShardId) -> Weights:
+        entry = self.entries[shard]
+        assert isinstance(entry, Weights), f"{shard[:8]} is no state but {entry}"
+        return entry

@@ -1,0 +1,74 @@
+"""Worlds drawn from a seed: how many nodes, how noisy, what breaks and when. So runs differ in kind, not in detail."""
+
+from __future__ import annotations
+
+from random import Random
+
+from ..names import RunId
+from ..pipeline.spec import Pipeline
+from .faults import BreakEngine, Crash, Cut, Fault, Join, Leave, Pause, Split
+from .goals import finish
+from .mesh import bear
+from .work import NOISY, PURE, WILD
+from .world import World
+
+TROUBLE_S = 4.0  # faults strike within so long after the submit: most of an undisturbed run of two steps
+CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
+DEADLINE_S = 120.0  # after that
+
+
+def make(seed: int, pipeline: Pipeline, digest: bool = False, replay: str = "") -> tuple[World, RunId]:
+    """A world in which a run was just submitted and trouble lies ahead."""
+    rng = Random(f"swarm/{seed}")
+    nodes = rng.randint(1, 5)
+    noise = rng.choice([PURE, NOISY, NOISY, WILD])
+    seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
+    replay = replay or f"python -m dflow_protocols.simulator {seed}"
+    world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, digest=digest, replay=replay)
+    world.run(rng.uniform(0.5, 3.0))
+    submitter = rng.randrange(nodes)
+    run = world.submit(submitter, pipeline)
+    start = world.now
+    if rng.random() < 0.4:
+        world.network.loss = rng.choice([0.005, 0.02, 0.1])
+    dead: set[int] = set()
+    for _ in range(rng.choice([0, 1, 1, 2, 3])):
+        fault = _draw(rng, world, dead, submitter)
+        world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
+    return world, run
+
+
+def _draw(rng: Random, world: World, dead: set[int], submitter: int) -> Fault:
+    """One fault; so many nodes stay alive that the run is known to somebody."""
+    count = len(world.hosts)
+    node = rng.randrange(count)
+    lives_on = node != submitter and len(dead) + 1 < count  # the submit itself may be known to one node for a while
+    match rng.randrange(7):
+        case 0 if lives_on:
+            dead.add(node)
+            return Crash(node)
+        case 1:
+            return Pause(rng.choice([0.3, 2.0, 8.0]), node)
+        case 2 if count > 1:
+            other = (node + 1 + rng.randrange(count - 1)) % count
+            return Cut(node, other, rng.choice([1.0, 5.0, 10.0]))
+        case 3 if count > 1:
+            side = tuple(rng.sample(range(count), rng.randint(1, count - 1)))
+            return Split(side, rng.choice([1.0, 4.0, 8.0]), inbound=rng.random() < 0.3)
+        case 4:
+            return BreakEngine(1, "engine", node)
+        case 5:
+            return Join(world.add(world.hosts[0].seeds).index)
+        case 6 if lives_on:
+            dead.add(node)
+            return Leave(node)
+        case _:
+            return Crash(node, rng.choice([0.2, 1.0, 6.0]))
+
+
+def live_through(seed: int, pipeline: Pipeline, digest: bool = False) -> World:
+    """The whole life of one drawn world. Raises Violation."""
+    world, run = make(seed, pipeline, digest)
+    world.run(CALM_AFTER_S)
+    finish(world, run, DEADLINE_S)
+    return world

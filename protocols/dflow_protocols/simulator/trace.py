@@ -1,0 +1,94 @@
+"""What happened in a world: a story for people, a digest for machines.
+
+A line is formatted only when somebody reads it; the digest, where asked for, covers every line, so that two runs of
+one seed that differ anywhere differ in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from ..machine import Received, Send, Tick
+from ..names import ShardRef, TaskKey, is_what, is_who
+from ..wire.frame import Frame
+from ..wire.gossip import GOSSIP_MESSAGES
+from ..wire.steps import Head, Record, Seal
+from ..work import Made
+
+TAIL_LINES = 4000  # kept for the story; older ones are only in the digest
+SHORT = 6  # digits of an id that are shown
+LINE_CHARACTERS = 260  # of a line of the story
+UNTOLD = ("run", "seconds", "metrics", "samples", "detail", "fields", "roster", "state")  # says little, takes much room
+
+
+class Trace:
+    def __init__(self, digest: bool = False) -> None:
+        self.lines: deque[tuple[float, str, str, Any]] = deque(maxlen=TAIL_LINES)
+        self._hash = hashlib.blake2b(digest_size=16) if digest else None
+
+    def add(self, now: float, who: str, what: str, thing: Any) -> None:
+        """`what`: an arrow or a verb; `thing`: an event, action or fault."""
+        self.lines.append((now, who, what, thing))
+        if self._hash is not None:
+            self._hash.update(f"{now!r} {who} {what} {thing!r}\n".encode())
+
+    @property
+    def digest(self) -> str:
+        assert self._hash is not None, "this trace was made without a digest"
+        return self._hash.hexdigest()
+
+    def story(self, last: int, words: dict[str, str]) -> Iterator[str]:
+        """The last lines about runs; membership's talk is left out. `words`: what ids are called."""
+        shown = [line for line in self.lines if not _is_gossip(line[3])]
+        for now, who, what, thing in shown[-last:]:
+            yield f"{now:9.4f} {who:>4} {what:<5} {brief(thing, words)}"[:LINE_CHARACTERS]
+
+
+def _is_gossip(thing: Any) -> bool:
+    match thing:
+        case Tick():
+            return True
+        case Received(_, message):
+            return isinstance(message, GOSSIP_MESSAGES)
+        case Send(_, Frame(_, messages)):
+            return bool(messages) and all(isinstance(message, GOSSIP_MESSAGES) for message in messages)
+    return False
+
+
+def brief(thing: Any, words: dict[str, str]) -> str:
+    """Anything in one short line: ids by their first digits or their names, big things by what tells them apart."""
+    match thing:
+        case str():
+            return words.get(thing) or (thing[:SHORT] if is_who(thing) or is_what(thing) else thing)
+        case bytes():
+            return f"<{len(thing)} bytes>"
+        case float():
+            return f"{thing:.4g}"
+        case tuple() | list():
+            return f"({' '.join(brief(item, words) for item in thing)})"
+        case dict():
+            return "{" + ", ".join(f"{key}: {brief(value, words)}" for key, value in thing.items()) + "}"
+        case TaskKey():
+            return str(thing)
+        case ShardRef():
+            return thing.id[:SHORT]
+        case Record():
+            return f"{thing.task}={thing.id[:SHORT]}"
+        case Seal():
+            return f"{thing.kind}/{thing.step}/{thing.generation}={thing.id[:SHORT]} of {len(thing.entries)}"
+        case Head():
+            return f"{thing.step}:{thing.version[:SHORT]}"
+        case Frame():
+            return brief(thing.messages, words)
+        case Made():
+            return f"{thing.stage}{brief(thing.outputs, words)}"
+    if is_dataclass(thing) and not isinstance(thing, type):
+        inner = ", ".join(
+            f"{f.name}={brief(getattr(thing, f.name), words)}" for f in fields(thing) if f.name not in UNTOLD
+        )
+        return f"{type(thing).__name__}({inner})"
+    return str(thing)

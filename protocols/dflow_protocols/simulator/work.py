@@ -1,0 +1,148 @@
+"""Pretended engines: a work in, after a drawn while its symbolic shards out.
+
+A pure engine gives the same ids for the same work, wherever and how often it runs; a noisy one gives other ids each
+time, as sampling on unlike hardware does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from random import Random
+
+from ..names import ShardRef
+from ..pipeline.plan import StepPlan, partition_groups, plan
+from ..pipeline.signatures import OPERATORS
+from ..pipeline.spec import Pipeline
+from ..work import ApplyWork, BlockWork, ChainWork, Done, Groups, InitWork, Made, SaveWork, SliceWork, State, Work
+from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
+
+PURE: frozenset[type] = frozenset()
+NOISY: frozenset[type] = frozenset({ChainWork, BlockWork, SliceWork})  # sampling and summing differ, the update not
+WILD: frozenset[type] = NOISY | {ApplyWork}  # hosts unlike each other: no two make the same version
+
+SECONDS = {ChainWork: 0.2, BlockWork: 0.06, SliceWork: 0.01, ApplyWork: 0.05, InitWork: 0.05, SaveWork: 0.1}
+STRAGGLER_SHARE = 0.04  # of works that take STRAGGLER_FACTOR as long: a long tail, a busy host
+STRAGGLER_FACTOR = 5.0
+
+DROPPED_SHARE = 0.2  # of groups: all its samples got one reward, so there is nothing to learn from
+
+
+class Engines:
+    """What all slots of a world can do with one pipeline. Knows no node and no clock."""
+
+    def __init__(self, ledger: Ledger, pipeline: Pipeline, noise: frozenset[type], rng: Random) -> None:
+        self.ledger = ledger
+        self.pipeline = pipeline
+        self._spec = str(pipeline.id)
+        self._noise = noise
+        self._rng = rng
+        self._salts: Iterator[int] = count(1)
+        self._operator = {stage.id: stage.op for stage in pipeline.stages}
+        self._writes = {stage.id: tuple(stage.writes) for stage in pipeline.stages}
+        self._plans: dict[int, StepPlan] = {}
+
+    def plan(self, step: int) -> StepPlan:
+        if step not in self._plans:
+            self._plans[step] = plan(self.pipeline, step)
+        return self._plans[step]
+
+    def seconds(self, work: Work) -> float:
+        """How long this execution takes, drawn afresh each time."""
+        base = SECONDS[type(work)]
+        if isinstance(work, BlockWork):
+            base *= max(1, len(work.leaves))
+        if self._rng.random() < STRAGGLER_SHARE:
+            base *= STRAGGLER_FACTOR
+        return base * self._rng.uniform(0.6, 1.6)
+
+    def run(self, work: Work) -> Done:
+        salt = next(self._salts) if type(work) in self._noise else 0
+        makers: dict[type, Callable[..., Done]] = {
+            ChainWork: self._chain,
+            BlockWork: self._block,
+            SliceWork: self._slice,
+            ApplyWork: self._apply,
+            InitWork: self._init,
+            SaveWork: self._save,
+        }
+        return makers[type(work)](work, salt)
+
+    # One method a kind of work ---------------------------------------------------------------------------------
+
+    def _chain(self, work: ChainWork, salt: int) -> Done:
+        params = tuple(ref.id for name, ref in work.state if name.startswith("params:"))
+        before = [ref.id for _, ref in work.inputs]
+        made: list[Made] = []
+        for stage in work.stages:
+            outputs: list[tuple[str, ShardRef]] = []
+            groups = self._groups(work, stage, salt)
+            for output in self.outputs(stage):
+                entry = PartitionOutput(
+                    self._spec, work.step, stage, output, work.partition, params, tuple(before), groups, salt
+                )
+                outputs.append((output, self.ledger.enter(entry)))
+            before += [ref.id for _, ref in outputs]
+            made.append(Made(stage, tuple(outputs), self._metrics(stage, work, salt), groups, 0.1))
+        return Done(tuple(made))
+
+    def outputs(self, stage: str) -> tuple[str, ...]:
+        """Names of what a stage writes."""
+        operator = OPERATORS.get(self._operator[stage])
+        return operator.writes if operator else self._writes[stage]
+
+    def _metrics(self, stage: str, work: ChainWork, salt: int) -> tuple[tuple[str, float], ...]:
+        if self._operator[stage] == "evaluate":
+            correct = Random(f"{stage}/{work.step}/{work.partition}/{salt}").randrange(5)
+            return (("correct", float(correct)), ("evaluated", 4.0))
+        return (("samples", 4.0),)
+
+    def _groups(self, work: ChainWork, stage: str, salt: int) -> Groups:
+        """Which groups training may read, where this stage decides that."""
+        training = self.plan(work.step).training
+        if training is None or training.groups_from != stage:
+            return ()
+        chain = next(c for c in self.plan(work.step).chains if stage in c.stages)
+        first, end = partition_groups(chain, work.partition)
+        rng = Random(f"{self._spec}/{work.step}/{stage}/{work.partition}/{salt}")
+        return tuple((0, 0) if rng.random() < DROPPED_SHARE else (rng.randint(8, 64), 4) for _ in range(first, end))
+
+    def _block(self, work: BlockWork, salt: int) -> Done:
+        params = tuple(ref.id for name, ref in work.state if name.startswith("params:"))
+        sums = []
+        for leaf in work.leaves:
+            partitions = {partition for partition, _, _ in leaf.pieces}
+            inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
+            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
+        block = Block(self._spec, work.step, work.stage, work.first, work.end, tuple(sums))
+        made = Made(work.stage, (("gradient", self.ledger.enter(block)),), (("loss_sum", 1.0),), (), 0.1)
+        return Done((made,))
+
+    def _slice(self, work: SliceWork, salt: int) -> Done:
+        sums = tuple(leaf for _, _, ref in work.cover for leaf in self.ledger.block(ref.id).sums)
+        made = Slice(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
+        return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
+
+    def _apply(self, work: ApplyWork, salt: int) -> Done:
+        training = self.plan(work.step).training
+        assert training is not None, f"step {work.step} has no training, yet is applied"
+        parent = tuple((name, ref.id) for name, ref in work.state)
+        slices = tuple(ref.id for ref in work.slices)
+        detail = (work.update, work.updates, int(work.keep_optimizer))
+        changed = [f"params:{training.model}"] + [f"optimizer:{work.stage}"] * work.keep_optimizer
+        state = {name: ref for name, ref in work.state if name != f"optimizer:{work.stage}"}
+        for entry in changed:
+            made = Weights(entry, self._spec, work.step, work.stage, parent, slices, detail, salt)
+            state[entry] = self.ledger.enter(made)
+        metrics = (("grad_norm", 1.0), ("learning_rate", 0.001))
+        return Done((Made(work.stage, tuple(sorted(state.items())), metrics),))
+
+    def _init(self, work: InitWork, salt: int) -> Done:
+        state: State = tuple(
+            (f"params:{model}", self.ledger.enter(Weights(f"params:{model}", self._spec, 0, "", (), (), (), salt)))
+            for model in sorted(self.pipeline.trainable)
+        )
+        return Done((Made("", state),))
+
+    def _save(self, work: SaveWork, salt: int) -> Done:
+        return Done((), detail=f"checkpoint-{work.step}-{work.version[:8]}")

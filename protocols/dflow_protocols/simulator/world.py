@@ -1,0 +1,368 @@
+"""A world in one seed: nodes, virtual time, a network, engines and faults.
+
+Drives whole nodes exactly as a daemon does (one event at a time, actions performed in order) and knows what no node
+can: every shard's provenance. Anything that a node must never do ends the world with a `Violation`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from ..machine import (
+    Action,
+    Broke,
+    CancelRequested,
+    Dial,
+    Drop,
+    Event,
+    Fetch,
+    Finished,
+    Persist,
+    Received,
+    Reply,
+    Send,
+    Start,
+    Stop,
+    Submitted,
+    Tick,
+)
+from ..names import NodeId, RunId, node_id, run_id
+from ..pipeline.spec import Pipeline
+from ..wire.frame import Frame, decode_frame, encode_frame
+from ..wire.steps import SealPut
+from ..work import Failed, SaveWork, State
+from .bulk import BulkLane, Shelf
+from .faults import Fault, Moment
+from .host import Bear, Birth, Host
+from .invariants import SealCheck, Violation, check_work, inputs
+from .network import Network
+from .provenance import Ledger
+from .strike import strike
+from .trace import Trace
+from .work import PURE, Engines
+
+STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever
+ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
+STORY_LINES = 60
+CLIENT = node_id(b"a client's key")
+
+
+class World:
+    """`bear` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names."""
+
+    def __init__(
+        self,
+        bear: Bear,
+        *,
+        nodes: int,
+        seed: int = 0,
+        seeds: tuple[int, ...] = (0,),
+        noise: frozenset[type] = PURE,
+        digest: bool = False,
+        replay: str = "",
+    ) -> None:
+        self.now = 0.0
+        self.seed = seed
+        self.network = Network(Random(f"{seed}/network"))
+        self.ledger = Ledger()
+        self.trace = Trace(digest)
+        self.events = 0
+        self.engines: dict[RunId, Engines] = {}
+        self.saved: dict[str, State] = {}  # versions of which a checkpoint was begun
+        self._bear = bear
+        self._noise = noise
+        self._replay = replay
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._moments: list[tuple[Moment, Fault, float]] = []
+        self._seals = SealCheck()
+        self._requests = 0
+        rng = Random(f"{seed}/clocks")
+        self.hosts = [Host(i, self.id_of(i), rng.uniform(0, 1e5), seeds) for i in range(nodes)]
+        self._by_id = {host.id: host for host in self.hosts}
+        for host in self.hosts:
+            self.start(host)
+
+    @staticmethod
+    def id_of(index: int) -> NodeId:
+        return node_id(World.key_of(index))
+
+    @staticmethod
+    def key_of(index: int) -> bytes:
+        """The 32 bytes that stand for a node's public key."""
+        return (index + 1).to_bytes(32, "little")
+
+    # What a scenario says ------------------------------------------------------------------------------------------
+
+    def submit(self, node: int, pipeline: Pipeline, nonce: str = "0") -> RunId:
+        """A client of `node` submits; nothing is promised until its reply is there."""
+        host = self.hosts[node]
+        run = run_id(pipeline.id, CLIENT, nonce)
+        self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
+        self._requests += 1
+        self.deliver(host, Submitted(self._requests, pipeline.canonical(), "/spec", CLIENT, nonce))
+        return run
+
+    def cancel(self, node: int, run: RunId) -> None:
+        self._requests += 1
+        self.deliver(self.hosts[node], CancelRequested(self._requests, run))
+
+    def at(self, time: float, fault: Fault) -> None:
+        self.after(time - self.now, lambda: strike(self, fault, None))
+
+    def when(self, moment: Moment, fault: Fault, after_s: float = 0.0) -> None:
+        """`after_s` 0: between the action that is the moment and the next one; else so long after it."""
+        self._moments.append((moment, fault, after_s))
+
+    def calm(self) -> None:
+        """From here on nothing is lost, cut or paused; who is dead for good stays so."""
+        self._moments.clear()
+        self.network.heal()
+        for host in self.hosts:
+            host.break_works = 0
+            if host.paused:
+                self.wake(host)
+
+    def run(self, deadline_s: float, until: Callable[[], bool] | None = None) -> bool:
+        """Live on until `until()` holds (checked after each event) or `deadline_s` has passed from now."""
+        end = self.now + deadline_s
+        while self._heap and self._heap[0][0] <= end:
+            if until is not None and until():
+                return True
+            self.now, _, then = heapq.heappop(self._heap)
+            then()
+        self.now = end if until is None else self.now
+        return until is not None and until()
+
+    def expect(self, deadline_s: float, until: Callable[[], bool], what: str) -> None:
+        if not self.run(deadline_s, until):
+            raise self.violation(f"after {deadline_s:g} s still not so: {what}")
+
+    def live(self) -> list[Host]:
+        return [host for host in self.hosts if host.machine is not None]
+
+    def violation(self, what: str) -> Violation:
+        words: dict[str, str] = {host.id: host.name for host in self.hosts}
+        story = "\n".join(self.trace.story(STORY_LINES, words))
+        return Violation(f"{story}\n{what}\nreplay: {self._replay or f'seed {self.seed}'}")
+
+    # Lives -----------------------------------------------------------------------------------------------------------
+
+    def add(self, seeds: tuple[int, ...]) -> Host:
+        """A machine that was not there before; `start` turns it on."""
+        index = len(self.hosts)
+        host = Host(index, self.id_of(index), Random(f"{self.seed}/clock/{index}").uniform(0, 1e5), seeds)
+        self.hosts.append(host)
+        self._by_id[host.id] = host
+        return host
+
+    def start(self, host: Host) -> None:
+        host.incarnation += 1
+        rng = Random(f"{self.seed}/{host.name}/{host.incarnation}")
+        birth = Birth(host.index, host.incarnation, rng, self.now + host.offset_s, dict(host.disk), host.seeds)
+        host.machine = self._bear(birth)
+        host.bulk = BulkLane(
+            host.shelf,
+            self.network,
+            lambda seconds, then: self._after_alive(host, seconds, then),
+            lambda holder: self._serves(host, holder),
+            lambda event: self.deliver(host, event),
+        )
+        self.trace.add(self.now, host.name, "!", f"starts, incarnation {host.incarnation}")
+        self._arm(host)
+
+    def kill(self, host: Host) -> None:
+        self.trace.add(self.now, host.name, "!", "dies")
+        host.lose_memory()
+
+    def wake(self, host: Host) -> None:
+        self.trace.add(self.now, host.name, "!", "wakes")
+        host.paused = False
+        backlog, host.backlog = host.backlog, []
+        for event in backlog:
+            self.deliver(host, event)
+        self._arm(host)
+
+    # Events ----------------------------------------------------------------------------------------------------------
+
+    def after(self, seconds: float, then: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (self.now + seconds, self._order, then))
+
+    def _after_alive(self, host: Host, seconds: float, then: Callable[[], None]) -> None:
+        life = host.machine
+        self.after(seconds, lambda: then() if host.machine is life else None)
+
+    def deliver(self, host: Host, event: Event) -> None:
+        if host.paused:
+            host.backlog.append(event)
+        elif host.machine is not None:
+            self._handle(host, event)
+
+    def _handle(self, host: Host, event: Event) -> None:
+        machine = host.machine
+        assert machine is not None
+        self.events += 1
+        self.trace.add(self.now, host.name, "<-", event)
+        try:
+            actions = machine.handle(self.now + host.offset_s, event)
+            machine.check()
+        except Violation:
+            raise
+        except Exception as error:
+            raise self.violation(f"{host.name} raised {type(error).__name__}: {error}\non {event}") from error
+        for action in actions:
+            if host.machine is not machine:
+                return  # it died between two actions
+            self.trace.add(self.now, host.name, "->", action)
+            self._perform(host, action)
+            self._look(host, action)
+            host.performed += 1
+        if host.machine is machine:
+            self._arm(host)
+
+    def _look(self, host: Host, action: Action) -> None:
+        """Does this action set off a fault?"""
+        due = [(m, f, s) for m, f, s in self._moments if m(host.index, host.performed, action)]
+        for entry in due:
+            self._moments.remove(entry)
+            _, fault, after_s = entry
+            if after_s:
+                self.after(after_s, lambda fault=fault: strike(self, fault, host))  # type: ignore[misc]
+            else:
+                strike(self, fault, host)
+
+    def _arm(self, host: Host) -> None:
+        """One alarm a node, at its deadline."""
+        if host.machine is None or host.paused or host.machine.deadline == float("inf"):
+            return
+        due = max(self.now, host.machine.deadline - host.offset_s)
+        if host.alarm == due:
+            return
+        host.alarm = due
+        self._after_alive(host, due - self.now, lambda: self._tick(host, due))
+
+    def _tick(self, host: Host, due: float) -> None:
+        if host.alarm != due or host.paused:
+            return
+        host.alarm = None
+        host.ticks_in_place = host.ticks_in_place + 1 if host.last_tick == self.now else 0
+        host.last_tick = self.now
+        if host.ticks_in_place > STUCK_TICKS:
+            raise self.violation(f"{host.name} sets its deadline to the past for ever")
+        self.deliver(host, Tick())
+
+    # Actions ---------------------------------------------------------------------------------------------------------
+
+    def _perform(self, host: Host, action: Action) -> None:
+        match action:
+            case Send(to, message):
+                self._send(host, to, message)
+            case Persist(key, value):
+                host.disk[key] = value
+            case Start():
+                self._begin(host, action)
+            case Stop(call):
+                self._stop(host, call)
+            case Fetch():
+                assert host.bulk is not None
+                host.bulk.fetch(action)
+            case Drop(run, shards):
+                assert host.bulk is not None
+                for shard in shards:
+                    host.bulk.give_up(run, shard)
+                    host.shelf.drop(run, shard)
+            case Reply(request, ok, value):
+                host.replies[request] = (ok, value)
+            case Dial(node, _, _, bulk):
+                host.dialled[node] = bulk
+            case _:
+                pass  # reports are for people
+
+    def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
+        receiver = self._by_id.get(to)
+        for message in frame.messages:
+            if isinstance(message, SealPut):
+                self._check(lambda seal=message.seal, run=message.run: self._seals.check(seal, self.engines[run]))  # type: ignore[misc]
+        if self.network.frames % ENCODE_EVERY == 0:
+            there = decode_frame(encode_frame(frame.standings, frame.messages))
+            if there != frame:
+                raise self.violation(f"a frame is not the same after its bytes: {frame} became {there}")
+        delay = self.network.fate(host.id, to)
+        if delay is not None and receiver is not None and _is_linked(host, receiver):
+            self.after(delay, lambda: self._arrive(host.id, receiver, frame))
+
+    def _arrive(self, source: NodeId, receiver: Host, frame: Frame) -> None:
+        if (source, receiver.id) in self.network.cuts:
+            return
+        self.deliver(receiver, Received(source, frame.standings))
+        for message in frame.messages:
+            self.deliver(receiver, Received(source, message))
+
+    def _serves(self, asker: Host, holder: NodeId) -> Shelf | None:
+        host = self._by_id.get(holder)
+        if (
+            host is None
+            or not host.answers
+            or not self.network.linked(asker.id, holder)
+            or not asker.dialled.get(holder)
+        ):
+            return None
+        return host.shelf
+
+    def _begin(self, host: Host, start: Start) -> None:
+        """Queue a work for the slot. Its inputs are pinned from here on, as a daemon pins what a call maps."""
+        for ref, first, end in inputs(start.work):
+            if not host.shelf.has(ref, first, end):
+                raise self.violation(f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})")
+        engines = self.engines[start.run]
+        self._check(lambda: check_work(engines, start.work))
+        if isinstance(start.work, SaveWork):
+            self.saved[start.work.version] = start.work.state
+        host.calls[start.call] = start
+        if len(host.calls) == 1:
+            self._occupy(host)
+
+    def _stop(self, host: Host, call: int) -> None:
+        ran = next(iter(host.calls), None) == call
+        host.calls.pop(call, None)
+        if ran:
+            self._occupy(host)
+
+    def _occupy(self, host: Host) -> None:
+        """Let the first of the waiting works run."""
+        if host.calls:
+            start = next(iter(host.calls.values()))
+            seconds = self.engines[start.run].seconds(start.work)
+            self._after_alive(host, seconds, lambda: self._done(host, start))
+
+    def _done(self, host: Host, start: Start) -> None:
+        if host.calls.get(start.call) is not start:
+            return  # stopped meanwhile
+        event: Event
+        if host.break_works:
+            host.break_works -= 1
+            event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
+        else:
+            done = self.engines[start.run].run(start.work)
+            for made in done.made:
+                for _, ref in made.outputs:
+                    host.shelf.put(start.run, ref)
+            event = Finished(start.call, done)
+        del host.calls[start.call]
+        self._occupy(host)
+        self.deliver(host, event)
+
+    def _check(self, checker: Callable[[], Any]) -> None:
+        try:
+            checker()
+        except AssertionError as error:
+            raise self.violation(str(error)) from error
+
+
+def _is_linked(one: Host, other: Host) -> bool:
+    """Whether there is a connection: one of the two was told the other's address."""
+    return other.id in one.dialled or one.id in other.dialled

@@ -1,0 +1,51 @@
+"""What the scenarios share: a mesh that has just been given the toy pipeline, and what an undisturbed one makes."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from dflow_protocols.names import RunId, ShardId
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.mesh import bear
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.work import PURE
+from dflow_protocols.simulator.world import World
+
+FORMED_S = 4.0  # after so long all know each other and count as stable
+ENDS_S = 120.0  # virtual seconds of calm in which every run of the toy pipeline must end
+
+
+def mesh(
+    nodes: int,
+    *,
+    seed: int = 0,
+    noise: frozenset[type] = PURE,
+    pipeline: Pipeline | None = None,
+    submit_to: int = 0,
+    seeds: tuple[int, ...] = (0, 1),
+    age_s: float = FORMED_S,
+) -> tuple[World, RunId]:
+    """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
+    replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
+    known = tuple(index for index in seeds if index < nodes)
+    world = World(bear, nodes=nodes, seed=seed, seeds=known, noise=noise, replay=replay)
+    world.run(age_s)
+    return world, world.submit(submit_to, pipeline or two_steps())
+
+
+@cache
+def undisturbed_weights() -> tuple[ShardId, ...]:
+    """The parameters that one node alone makes of the toy pipeline."""
+    world, run = mesh(1)
+    return finish(world, run, ENDS_S)
+
+
+@cache
+def undisturbed_actions(nodes: int, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many actions each node of an undisturbed mesh has performed at the submit, and when the run has finished."""
+    world, run = mesh(nodes, seed=seed)
+    before = tuple(host.performed for host in world.hosts)
+    finish(world, run, ENDS_S)
+    return before, tuple(host.performed for host in world.hosts)

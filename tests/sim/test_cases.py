@@ -1,0 +1,189 @@
+"""Hand-made cases: each one a point at which a step could get stuck, mix, or be trained twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dflow_protocols.simulator.faults import (
+    BreakEngine,
+    Cancel,
+    Crash,
+    Cut,
+    Fault,
+    Join,
+    Moment,
+    Pause,
+    Split,
+    sends,
+    starts,
+)
+from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, state_at
+from dflow_protocols.simulator.work import NOISY, PURE, WILD
+from dflow_protocols.wire.steps import RecordPut, SealPut
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
+from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+
+Case = Callable[[], tuple[Moment, Fault, float]]
+
+
+def seals(kind: str, nth: int = 0) -> Moment:
+    return sends(SealPut, nth, where=lambda message: message.seal.kind == kind)
+
+
+def publishes(part: str, nth: int = 0) -> Moment:
+    def has(message: Any) -> bool:
+        return any(record.task.part.startswith(part) for record in message.records)
+
+    return sends(RecordPut, nth, where=has)
+
+
+CASES: dict[str, Case] = {
+    "the_sealer_dies_with_the_manifest_on_one_replica": lambda: (seals("manifest"), Crash(), 0.0),
+    "the_sealer_dies_with_the_manifest_on_two_replicas": lambda: (seals("manifest", 1), Crash(), 0.0),
+    "the_sealer_of_the_second_step_dies_at_its_manifest": lambda: (seals("manifest", 4), Crash(), 0.0),
+    "the_sealer_stalls_with_the_manifest_on_one_replica": lambda: (seals("manifest"), Pause(4.0), 0.0),
+    "the_sealer_stalls_for_less_than_a_suspicion": lambda: (seals("manifest"), Pause(1.0), 0.0),
+    "the_update_is_sealed_on_one_replica_by_who_dies": lambda: (seals("update"), Crash(), 0.0),
+    "the_update_is_sealed_on_two_replicas_by_who_dies": lambda: (seals("update", 1), Crash(), 0.0),
+    "the_update_is_sealed_on_one_replica_by_who_stalls": lambda: (seals("update"), Pause(4.0), 0.0),
+    "a_slice_owner_dies_before_it_publishes": lambda: (starts(SliceWork), Crash(), 0.005),
+    "a_slice_owner_dies_as_it_publishes": lambda: (publishes("s"), Crash(), 0.0),
+    "a_slice_owner_dies_after_it_published": lambda: (publishes("s", 1), Crash(), 0.02),
+    "a_slice_owner_stalls_and_another_publishes_too": lambda: (starts(SliceWork), Pause(4.0), 0.005),
+    "a_leaf_dies_half_done": lambda: (starts(BlockWork, nth=1), Crash(), 0.05),
+    "a_block_is_published_by_who_dies": lambda: (publishes("b"), Crash(), 0.0),
+    "a_rollout_is_published_by_who_dies": lambda: (publishes("p"), Crash(), 0.0),
+    "a_node_dies_inside_apply": lambda: (starts(ApplyWork), Crash(), 0.02),
+    "a_node_comes_back_from_a_death_inside_apply": lambda: (starts(ApplyWork), Crash(None, 0.5), 0.02),
+    "the_last_apply_of_a_step_dies": lambda: (starts(ApplyWork, nth=2), Crash(), 0.02),
+    "an_engine_breaks_inside_apply": lambda: (starts(ApplyWork), BreakEngine(1), 0.0),
+    "an_engine_breaks_inside_apply_twice": lambda: (starts(ApplyWork), BreakEngine(2), 0.0),
+    "an_engine_breaks_at_a_leaf": lambda: (starts(BlockWork), BreakEngine(1), 0.0),
+    "an_engine_breaks_at_version_0": lambda: (starts(InitWork), BreakEngine(1), 0.0),
+    "a_node_dies_as_it_saves": lambda: (starts(SaveWork), Crash(), 0.05),
+    "a_node_is_deaf_while_it_applies": lambda: (starts(ApplyWork), Cut(1, 0, 6.0), 0.0),
+    "a_node_is_cut_off_when_the_manifest_is_sealed": lambda: (seals("manifest"), Split((1,), 6.0), 0.0),
+    "a_node_hears_nothing_after_the_update_is_sealed": lambda: (seals("update"), Split((2,), 6.0, inbound=True), 0.0),
+}
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
+    """Each case strikes whoever does the thing first, in the smallest mesh and in one that has somebody to spare."""
+    moment, fault, after_s = CASES[case]()
+    if nodes == 2 and isinstance(fault, Split):
+        fault = Split(fault.side if fault.side == (1,) else (0,), fault.seconds, fault.inbound)
+    world, run = mesh(nodes, noise=noise)
+    world.when(moment, fault, after_s)
+    world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("nodes", [2, 4, 5])
+def test_two_halves_go_on_and_one_chain_is_left(nodes: int, noise: frozenset[type]) -> None:
+    """A split in the middle, long enough for both sides to think the other dead and to finish steps of their own."""
+    for seconds in (3.0, 12.0):
+        world, run = mesh(nodes, noise=noise)
+        world.run(0.7)
+        world.at(world.now, Split(tuple(range(nodes // 2)), seconds))
+        world.run(seconds + 0.1)
+        weights = finish(world, run, ENDS_S)
+        assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+def test_a_joiner_in_the_middle_ends_with_the_others(noise: frozenset[type]) -> None:
+    """It copies what it can, and changes no weight."""
+    for seconds in (0.3, 0.8, 1.6, 2.4):
+        world, run = mesh(2, noise=noise)
+        joiner = world.add((0,))
+        world.at(world.now + seconds, Join(joiner.index))
+        world.run(seconds + 0.1)
+        weights = finish(world, run, ENDS_S)
+        assert noise or weights == undisturbed_weights()
+
+
+def test_a_joiner_goes_on_when_everybody_before_it_died() -> None:
+    """Liveness rests on no roster: who lives and knows of the run carries it to its end."""
+    world, run = mesh(2)
+    joiner = world.add((0,))
+    world.at(world.now + 0.2, Join(joiner.index))
+    world.run(30.0, lambda: joiner.machine is not None and state_at(joiner, run) is not None)
+    world.at(world.now, Crash(0))
+    world.at(world.now, Crash(1))
+    world.run(0.1)
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_power_cut_of_the_whole_site_is_survived(nodes: int) -> None:
+    """Every memory is lost at once; disks remember that there is a run."""
+    for seconds in (0.3, 1.2, 2.0):
+        world, run = mesh(nodes)
+        for host in world.hosts:
+            world.at(world.now + seconds, Crash(host.index, 1.0))
+        world.run(seconds + 1.5)
+        assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_all_daemons_stall_and_wake(nodes: int) -> None:
+    """A virtual machine's pause: nobody was there to notice."""
+    world, run = mesh(nodes)
+    for host in world.hosts:
+        world.at(world.now + 0.6, Pause(8.0, host.index))
+    world.run(9.0)
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+def test_a_run_may_be_submitted_to_a_mesh_that_is_just_forming() -> None:
+    """Nobody is stable yet, and most have not met."""
+    for age in (0.05, 0.3, 1.0):
+        world, run = mesh(4, age_s=age, submit_to=3)
+        assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+PHASES: dict[str, Callable[[], Moment]] = {
+    "version_0": lambda: starts(InitWork),
+    "rollouts": lambda: starts(ChainWork, nth=1),
+    "sealing": lambda: seals("manifest"),
+    "leaves": lambda: starts(BlockWork),
+    "slices": lambda: starts(SliceWork),
+    "apply": lambda: starts(ApplyWork),
+    "the_second_step": lambda: starts(ChainWork, step=1),
+    "the_end": lambda: starts(SaveWork),
+}
+
+
+@pytest.mark.parametrize("asked", [0, 2])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_can_be_cancelled_in_each_phase(phase: str, asked: int) -> None:
+    """Whoever is asked: tasks stop, shards are freed everywhere, and the tombstone stays."""
+    world, run = mesh(3)
+    world.when(PHASES[phase](), Cancel(asked), after_s=0.01)
+    world.run(30.0, ended(world, run, "cancelled"))
+    finish_cancelled(world, run, ENDS_S)
+
+
+def test_user_code_that_always_fails_ends_the_run_as_failed() -> None:
+    """The same error twice is no accident: the run says so everywhere instead of trying for ever."""
+    world, run = mesh(3)
+    for host in world.hosts:
+        world.at(world.now, BreakEngine(1000, "user", host.index))
+    world.expect(ENDS_S, ended(world, run, "failed"), "every node says that the run has failed")
+
+
+def test_a_dead_node_that_returns_learns_that_the_run_was_cancelled() -> None:
+    """Its own disk says that the run is active."""
+    world, run = mesh(3)
+    world.at(world.now + 0.5, Crash(2, 10.0))
+    world.at(world.now + 1.0, Cancel(0))
+    world.run(11.0)
+    finish_cancelled(world, run, ENDS_S)

@@ -1,0 +1,193 @@
+"""The checkers check: each way of mixing what does not belong together is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from dflow_protocols.names import ShardRef, SpecId, TaskKey, VersionId, chunk_count
+from dflow_protocols.reduction import cut_leaves
+from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_work
+from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Ledger
+from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
+from dflow_protocols.simulator.work import NOISY, PURE, Engines
+from dflow_protocols.wire.steps import Record, Seal
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork, State
+
+STAGES = ("roll", "score", "adv")
+
+
+class OneStep:
+    """A step as one honest node does it, piece by piece, each piece checked."""
+
+    def __init__(self, noise: frozenset[type] = PURE) -> None:
+        self.engines = Engines(Ledger(), two_steps(), noise, Random(0))
+        self.state: State = self.engines.run(InitWork()).made[0].outputs
+
+    def records(self, step: int = 0) -> dict[tuple[str, int], Record]:
+        """One whole execution of all partitions' chains."""
+        records = {}
+        for partition in range(TOY_PARTITIONS):
+            work = ChainWork(step, STAGES, partition, self.params())
+            check_work(self.engines, work)
+            read: tuple[str, ...] = ("v",)
+            for made in self.engines.run(work).made:
+                task = TaskKey(step, made.stage, f"p{partition}")
+                records[made.stage, partition] = Record(task, read, made.outputs, made.groups, made.metrics)
+                read += tuple(ref.id for _, ref in made.outputs)
+        return records
+
+    def params(self) -> State:
+        return tuple(entry for entry in self.state if entry[0].startswith("params:"))
+
+    def block(self, records: dict[tuple[str, int], Record], first: int, end: int, step: int = 0) -> BlockWork:
+        groups = tuple(records["adv", partition].groups for partition in range(TOY_PARTITIONS))
+        leaves = tuple(leaf for leaf in cut_leaves(groups, TOY_LEAVES) if first <= leaf.leaf < end)
+        reads = [("roll", "rollout"), ("adv", "advantage")]
+        inputs = tuple(
+            (p, f"{stage}.{name}", records[stage, p].outputs[0][1])
+            for p in range(TOY_PARTITIONS)
+            for stage, name in reads
+        )
+        return BlockWork(step, "learn", first, end, leaves, inputs, self.params())
+
+    def sum(self, work: BlockWork) -> tuple[int, int, ShardRef]:
+        check_work(self.engines, work)
+        return work.first, work.end, self.engines.run(work).made[0].outputs[0][1]
+
+    def slice(
+        self, cover: tuple[tuple[int, int, ShardRef], ...], chunks: tuple[int, int], divisor: int, step: int = 0
+    ) -> ShardRef:
+        work = SliceWork(step, "learn", *chunks, TOY_LEAVES, cover, divisor)
+        check_work(self.engines, work)
+        return self.engines.run(work).made[0].outputs[0][1]
+
+    def apply(self, slices: tuple[ShardRef, ...], step: int = 0, state: State | None = None) -> State:
+        work = ApplyWork(step, "learn", state or self.state, slices, step, 2, step == 0)
+        check_work(self.engines, work)
+        return self.engines.run(work).made[0].outputs
+
+
+def tokens(records: dict[tuple[str, int], Record]) -> int:
+    return sum(count for (stage, _), record in records.items() if stage == "adv" for count, _ in record.groups)
+
+
+WHOLE = (0, chunk_count(PARAMETER_BYTES))
+
+
+def test_pure_engines_make_one_slice_of_any_cover() -> None:
+    """The fixed tree: weights must not depend on who summed what."""
+    honest = OneStep()
+    records = honest.records()
+    covers = [((0, 4),), ((0, 2), (2, 4)), ((0, 1), (1, 2), (2, 4))]
+    made = {
+        honest.slice(tuple(honest.sum(honest.block(records, *block)) for block in cover), WHOLE, tokens(records))
+        for cover in covers
+    }
+    assert len(made) == 1
+
+
+def test_two_honest_steps_make_a_chain() -> None:
+    """Nothing that is right is called wrong; in halves and by two slices."""
+    honest = OneStep(NOISY)
+    for step in range(2):
+        records = honest.records(step)
+        cover = tuple(honest.sum(honest.block(records, *block, step)) for block in ((0, 2), (2, 4)))
+        slices = tuple(honest.slice(cover, chunks, tokens(records), step) for chunks in ((0, 1), (1, 3)))
+        honest.state = honest.apply(slices, step)
+    check_chain(honest.engines, honest.state)
+
+
+def _another_rollout(honest: OneStep) -> None:
+    records, again = honest.records(), honest.records()
+    records["roll", 1] = again["roll", 1]
+    honest.sum(honest.block(records, 0, 4))
+
+
+def _blocks_of_two_executions(honest: OneStep) -> None:
+    records, again = honest.records(), honest.records()
+    cover = (honest.sum(honest.block(records, 0, 2)), honest.sum(honest.block(again, 2, 4)))
+    honest.slice(cover, WHOLE, tokens(records))
+
+
+def _a_leaf_twice(honest: OneStep) -> None:
+    records = honest.records()
+    honest.slice((honest.sum(honest.block(records, 0, 4)),) * 2, WHOLE, tokens(records))
+
+
+def _a_leaf_left_out(honest: OneStep) -> None:
+    records = honest.records()
+    honest.slice((honest.sum(honest.block(records, 0, 2)),), WHOLE, tokens(records))
+
+
+def _a_wrong_divisor(honest: OneStep) -> None:
+    records = honest.records()
+    honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records) + 1)
+
+
+def _slices_of_two_manifests(honest: OneStep) -> None:
+    slices = []
+    for chunks in ((0, 1), (1, 3)):
+        records = honest.records()
+        slices.append(honest.slice((honest.sum(honest.block(records, 0, 4)),), chunks, tokens(records)))
+    honest.apply(tuple(slices))
+
+
+def _a_slice_left_out(honest: OneStep) -> None:
+    records = honest.records()
+    honest.apply((honest.slice((honest.sum(honest.block(records, 0, 4)),), (0, 2), tokens(records)),))
+
+
+def _an_update_applied_twice(honest: OneStep) -> None:
+    records = honest.records()
+    whole = honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records))
+    after = honest.apply((whole,))
+    honest.apply((whole,), state=after)
+
+
+def _moments_of_another_update(honest: OneStep) -> None:
+    states = []
+    for _ in range(2):
+        records = honest.records()
+        whole = honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records))
+        states.append(dict(honest.apply((whole,))))
+    honest.state = tuple(sorted((states[0] | {"optimizer:learn": states[1]["optimizer:learn"]}).items()))
+    records = honest.records(1)
+    whole = honest.slice((honest.sum(honest.block(records, 0, 4, 1)),), WHOLE, tokens(records), 1)
+    honest.apply((whole,), 1)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        _another_rollout,
+        _blocks_of_two_executions,
+        _a_leaf_twice,
+        _a_leaf_left_out,
+        _a_wrong_divisor,
+        _slices_of_two_manifests,
+        _a_slice_left_out,
+        _an_update_applied_twice,
+        _moments_of_another_update,
+    ],
+)
+def test_whatever_is_mixed_is_found(mix: Callable[[OneStep], None]) -> None:
+    """A checker that finds nothing proves nothing."""
+    with pytest.raises(AssertionError):
+        mix(OneStep(NOISY))
+
+
+def test_a_seal_that_lies_is_found() -> None:
+    """A manifest over two executions of one partition, and one that leaves a partition out."""
+    honest = OneStep(NOISY)
+    records, again = honest.records(), honest.records()
+    seal = Seal(SpecId("s"), 0, VersionId("v"), "v", "manifest", 0, 0, tuple(records.values()))
+    SealCheck().check(seal, honest.engines)
+    mixed = {**records, ("roll", 0): again["roll", 0]}
+    with pytest.raises(AssertionError, match="not made from"):
+        SealCheck().check(replace(seal, entries=tuple(mixed.values())), honest.engines)
+    with pytest.raises(AssertionError, match="lists 14 of 15"):
+        SealCheck().check(replace(seal, entries=tuple(records.values())[1:]), honest.engines)

@@ -1,0 +1,59 @@
+"""Messages that never arrive: any one of them may be lost, and many of them too."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.work import NOISY
+from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+
+STRIDE = 7  # of the frames of a run, each so-manieth is lost in the short form; the slow one takes every one
+
+
+def frames_of_a_run() -> range:
+    """Numbers of the frames that an undisturbed mesh of three sends from the submit to the end."""
+    world, run = mesh(3)
+    first = world.network.frames
+    finish(world, run, ENDS_S)
+    return range(first, world.network.frames)
+
+
+def lose(frames: frozenset[int]) -> None:
+    world, run = mesh(3)
+    world.network.lose = frames
+    world.run(ENDS_S, ended(world, run))
+    assert finish(world, run, ENDS_S) == undisturbed_weights(), f"frame {sorted(frames)} lost"
+
+
+def test_any_one_frame_may_be_lost() -> None:
+    """Everything is level-triggered: what a lost message would have told is asked for, or derived, again."""
+    for index in frames_of_a_run()[::STRIDE]:
+        lose(frozenset({index}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offset", range(STRIDE))
+def test_any_one_frame_at_all_may_be_lost(offset: int) -> None:
+    """The same for each single frame of the run."""
+    for index in frames_of_a_run()[offset::STRIDE]:
+        lose(frozenset({index}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.02, 0.15])
+def test_a_lossy_network_slows_a_run_and_changes_nothing(seed: int, share: float) -> None:
+    """A share of all frames is lost until the end comes in sight, or for twenty seconds."""
+    world, run = mesh(3, seed=seed)
+    world.network.loss = share
+    world.run(20.0)
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_losses_and_noise_mix_nothing(seed: int) -> None:
+    """Each redone task differs from its first run here, so anything joined by name would show."""
+    world, run = mesh(4, seed=seed, noise=NOISY)
+    world.network.loss = 0.1
+    world.run(20.0)
+    finish(world, run, ENDS_S)

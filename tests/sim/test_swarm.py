@@ -1,0 +1,25 @@
+"""Worlds drawn at random: sizes, noise, losses, crashes, stalls, cuts, joiners and leavers all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.simulator.swarm import live_through
+from dflow_protocols.simulator.toy import two_steps
+
+SEEDS = 40
+SLOW_SEEDS = 1000
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_drawn_world_keeps_every_promise(seed: int) -> None:
+    """What nobody thought of: nothing mixed, one chain, every run ends, all is freed."""
+    live_through(seed, two_steps())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tenth", range(10))
+def test_very_many_drawn_worlds_keep_every_promise(tenth: int) -> None:
+    """The same for many more of them."""
+    for seed in range(SEEDS + tenth, SEEDS + SLOW_SEEDS, 10):
+        live_through(seed, two_steps())
