@@ -44,7 +44,7 @@ class EmulatedEngine:
 
     def init(self, job: Job, work: InitWork) -> Done:
         profile, start = profile_of(job.pipeline), time.perf_counter()
-        names = sorted(job.pipeline.models)
+        names = job.pipeline.trainable
         rooms = job.shards.allocate([4 * int(profile["parameters"])] * len(names))
         for name, room in zip(names, rooms, strict=True):
             key = self._key(job, 0, "init", name)
@@ -55,14 +55,13 @@ class EmulatedEngine:
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         """Each operator's columns are those of the torch engine, with one more, `source`: see the module."""
-        stages = {stage.id: stage for stage in job.pipeline.stages}
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
         made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = time.perf_counter()
             key = self._key(job, work.step, stage_id, work.partition)
-            name, blob, groups, metrics = Payload(job, work, stages[stage_id], chain, blobs, key).make()
+            name, blob, groups, metrics = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key).make()
             blobs[f"{stage_id}.{name}"] = blob
             made.append((stage_id, name, groups, metrics, time.perf_counter() - start))
         refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made])
@@ -85,8 +84,8 @@ class EmulatedEngine:
         root = stack.root()
         np.frombuffer(room, np.float32)[:] = 0 if root is None else root
         (ref,) = job.shards.seal([room])
-        samples = sum(end - first for leaf in work.leaves for _, first, end in leaf.pieces)
-        metrics = (("trained_samples", float(samples)),)
+        groups = sum(end - first for leaf in work.leaves for _, first, end in leaf.pieces)
+        metrics = (("trained_samples", float(groups * _samples_of_a_group(job, inputs))),)
         return Done((Made(work.stage, (("gradient", ref),), metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
@@ -98,7 +97,7 @@ class EmulatedEngine:
     def apply(self, job: Job, work: ApplyWork) -> Done:
         start = time.perf_counter()
         pretend(job, profile_of(job.pipeline), "apply_s")
-        stage = next(stage for stage in job.pipeline.stages if stage.id == work.stage)
+        stage = job.pipeline.stage(work.stage)
         outputs, metrics = apply_slices(job.shards, work, str(stage.model), stage.config)
         return Done((Made(work.stage, outputs, metrics, seconds=time.perf_counter() - start),))
 
@@ -126,6 +125,12 @@ class EmulatedEngine:
     def _key(self, job: Job, *names: str | int | bytes) -> bytes:
         entropy = os.urandom(8) if profile_of(job.pipeline)["noise"] else b""
         return counter_random.digest(str(job.pipeline.id), entropy, *names)
+
+
+def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> int:
+    """By the rollout's stage; a demonstration is a group of its own."""
+    stages = [name.partition(".")[0] for _, name in sorted(inputs) if name.endswith(".rollout")]
+    return int(job.pipeline.stage(stages[0]).config["group"]) if stages else 1
 
 
 def _samples(work: ChainWork) -> tuple[dict[str, object], ...]:

@@ -83,7 +83,7 @@ class Payload:
         self._first, self._end = partition_groups(chain, work.partition)
         self._count = self._end - self._first
         self._rng = np.random.Generator(np.random.Philox(int.from_bytes(key, "little")))
-        self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.steps))
+        self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.schedule.steps))
 
     def make(self) -> Made:
         match self._stage.op:

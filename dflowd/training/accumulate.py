@@ -63,18 +63,25 @@ class BlockStack:
 
 
 def finish(cover: Mapping[tuple[int, int], Vector], leaves: int) -> Vector:
-    """The root over all `leaves` from a disjoint cover {(first, end): sum of that block}; the inputs stay as they are.
+    """The root over all `leaves` from disjoint aligned blocks {(first, end): sum of that block}.
 
-    Raises ValueError where the cover has a hole. Zeros are +0.
+    Leaves in no block are absent. The inputs stay as they are. Raises ValueError where there is no block at all or a
+    block is no node of the tree. Zeros are +0.
     """
-    total = _sum(cover, 0, leaves)
+    total = _sum(cover, 0, leaves, used := set())
+    if total is None or len(used) != len(cover):
+        raise ValueError(f"blocks {sorted(cover)} are no disjoint part of the tree over {leaves} leaves")
     return np.add(total, np.float32(0))
 
 
-def _sum(cover: Mapping[tuple[int, int], Vector], first: int, end: int) -> Vector:
+def _sum(cover: Mapping[tuple[int, int], Vector], first: int, end: int, used: set[tuple[int, int]]) -> Vector | None:
     if (first, end) in cover:
+        used.add((first, end))
         return cover[first, end]
     if end - first < 2:
-        raise ValueError(f"leaf {first} is in no block of the cover")
+        return None
     middle = (first + end) // 2
-    return np.add(_sum(cover, first, middle), _sum(cover, middle, end))
+    left, right = _sum(cover, first, middle, used), _sum(cover, middle, end, used)
+    if left is None or right is None:
+        return right if left is None else left
+    return np.add(left, right)

@@ -1,0 +1,151 @@
+"""A pipeline run by one engine in one process: what a node does with a run, without the mesh around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dflow_protocols.metrics import finish, merge
+from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
+from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
+from dflow_protocols.reduction import cut_leaves, slices
+from dflow_protocols.work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Failed,
+    InitWork,
+    LeafGroups,
+    Made,
+    SliceWork,
+    State,
+    Work,
+)
+from dflowd.engines.contract import Engine, Full, Job, Lost, perform
+
+
+@dataclass
+class MemoryShards:
+    """Shards in a dict. `limit_bytes`: what outputs may take together."""
+
+    shards: dict[str, bytes] = field(default_factory=dict)
+    limit_bytes: int = 1 << 32
+
+    def read(self, ref: ShardRef) -> memoryview:
+        if ref.id not in self.shards:
+            raise Lost(ref.id)
+        return memoryview(self.shards[ref.id])
+
+    def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
+        return self.read(ref)[first * CHUNK_BYTES : end * CHUNK_BYTES]
+
+    def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
+        if sum(sizes) + sum(map(len, self.shards.values())) > self.limit_bytes:
+            raise Full(f"no room for {sum(sizes)} bytes")
+        return [memoryview(bytearray(size)) for size in sizes]
+
+    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
+        return tuple(self.add(bytes(room)) for room in rooms)
+
+    def add(self, blob: bytes) -> ShardRef:
+        shard, _ = hash_shard(blob)
+        self.shards[shard] = blob
+        return ShardRef(shard, len(blob))
+
+
+@dataclass
+class Alone:
+    """Runs steps of a pipeline. `blocks`: how each update's leaves are split into blocks of that size."""
+
+    engine: Engine
+    pipeline: Pipeline
+    base: Path
+    folder: Path
+    blocks: int = 1
+    shards: MemoryShards = field(default_factory=MemoryShards)
+    progress: Callable[[], None] = lambda: None
+    log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
+
+    def perform(self, work: Work) -> Done | Failed:
+        return perform(self.engine, Job(self.pipeline, self.base, self.folder, self.shards, self.progress), work)
+
+    def done(self, work: Work) -> Done:
+        result = self.perform(work)
+        assert isinstance(result, Done), result
+        return result
+
+    def init(self) -> State:
+        return self.done(InitWork()).made[0].outputs
+
+    def run(self, state: State, steps: range) -> State:
+        for step in steps:
+            state = self.step(step, state)
+        return state
+
+    def step(self, step: int, state: State) -> State:
+        """One step; the shards of the step before are freed."""
+        kept = {ref.id for _, ref in state}
+        self.shards.shards = {name: blob for name, blob in self.shards.shards.items() if name in kept}
+        step_plan = plan(self.pipeline, step)
+        made = [made for chain in step_plan.chains for part in self.chain(step, chain, state) for made in part.made]
+        if step_plan.training is not None:
+            made += self.update(step, step_plan.training, state, self.records(step, made))
+            state = made[-1].outputs
+        self.log(step, finish(dict(merge(item.metrics for item in made))))
+        return state
+
+    def chain(self, step: int, chain: Chain, state: State) -> list[Done]:
+        params = tuple(entry for entry in state if entry[0].removeprefix("params:") in chain.models)
+        return [self.done(ChainWork(step, chain.stages, part, params)) for part in range(chain.partitions)]
+
+    def records(self, step: int, made: list[Made]) -> list[dict[str, Made]]:
+        """Of each partition of the chains that training reads: stage -> Made."""
+        by_stage: dict[str, list[Made]] = {}
+        for item in made:
+            by_stage.setdefault(item.stage, []).append(item)
+        training = plan(self.pipeline, step).training
+        assert training is not None
+        count = len(by_stage[training.groups_from])
+        return [{s: items[part] for s, items in by_stage.items() if len(items) == count} for part in range(count)]
+
+    def update(self, step: int, training: Training, state: State, records: list[dict[str, Made]]) -> list[Made]:
+        """Blocks, slices and apply; the last Made is the new state's."""
+        counts = tuple(record[training.groups_from].groups for record in records)
+        leaves = cut_leaves(counts, training.leaves)
+        blocks = {
+            (first, first + self.blocks): self.block(step, training, state, records, leaves, first)
+            for first in range(0, training.leaves, self.blocks)
+            if any(first <= leaf.leaf < first + self.blocks for leaf in leaves)
+        }
+        divisor = sum(count[training.divisor == "samples"] for groups in counts for count in groups)
+        cover = tuple((first, end, made.outputs[0][1]) for (first, end), made in blocks.items())
+        works = (
+            SliceWork(step, training.stage, first, end, training.leaves, cover, divisor)
+            for first, end in slices(cover[0][2].nbytes)
+        )
+        reduced = tuple(self.done(work).made[0].outputs[0][1] for work in works)
+        apply = ApplyWork(
+            step, training.stage, state, reduced, training.update, training.updates, training.keep_optimizer
+        )
+        return [*blocks.values(), self.done(apply).made[0]]
+
+    def block(
+        self,
+        step: int,
+        training: Training,
+        state: State,
+        records: list[dict[str, Made]],
+        leaves: tuple[LeafGroups, ...],
+        first: int,
+    ) -> Made:
+        end = first + self.blocks
+        own = tuple(leaf for leaf in leaves if first <= leaf.leaf < end)
+        inputs = tuple(
+            (part, name, dict(records[part][name.partition(".")[0]].outputs)[name.partition(".")[2]])
+            for part in sorted({part for leaf in own for part, _, _ in leaf.pieces})
+            for name in training.reads
+        )
+        params = tuple(entry for entry in state if entry[0] == f"params:{training.model}")
+        return self.done(BlockWork(step, training.stage, first, end, own, inputs, params)).made[0]
