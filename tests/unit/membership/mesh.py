@@ -86,6 +86,10 @@ class Mesh:
         assert host.life is not None
         self._perform(host, host.life.leave(self.now))
 
+    def tell(self, index: int, source: NodeId, message: Any) -> None:
+        """A message that no machine sent."""
+        self._arrive(self.hosts[index], source, message)
+
     def cut(self, sources: Iterable[int], targets: Iterable[int]) -> None:
         targets = list(targets)
         self.cuts |= {(self.hosts[a].node, self.hosts[b].node) for a in sources for b in targets}
