@@ -1,0 +1,165 @@
+"""Messages of the bulk lane: its sessions, agreed on over the control lane, and what travels on the lane itself.
+
+A session lets one node fetch from another. The fetcher makes a token, which opens the holder's socket, and a key,
+which seals what is said there; both go to the holder over the control lane, and the holder says when it is ready.
+On the lane the fetcher sends lists of asks, and the holder answers each ask in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgpack
+
+from ..names import ShardId
+from .fields import WireError
+
+TOKEN_BYTES = 32
+KEY_BYTES = 32
+HASH_BYTES = 32
+MAX_HEAD_BYTES = 2 << 20  # hashes of a shard of 64 GiB
+MAX_ITEMS = 4096  # asks or answers of one message
+
+# Over the control lane ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOffer:
+    """The sender will fetch from the receiver under this token and key. The same token again is the same session."""
+
+    token: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReady:
+    """The sender's bulk lane knows the session of this token: dial it."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGone:
+    """The sender's bulk lane was dialled with this token and does not know it, having restarted: offer another."""
+
+    token: bytes
+
+
+BULK_MESSAGES = (SessionOffer, SessionReady, SessionGone)
+
+# On the bulk lane ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send chunks [first, end) of a shard, and first, if wanted, the hashes of all its chunks."""
+
+    ticket: int  # grows with each ask to one holder
+    shard: ShardId
+    first: int
+    end: int
+    with_hashes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The hashes of all chunks of the ticket's shard."""
+
+    ticket: int
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One chunk. `data` is None where it follows as the message's payload."""
+
+    ticket: int
+    index: int
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """The sender does not have these chunks of the ticket's shard."""
+
+    ticket: int
+    first: int
+    end: int
+
+
+Answer: TypeAlias = Told | Piece | Lacks
+
+_TOLD, _PIECE, _PAYLOAD, _LACKS = range(4)
+
+
+def pack_asks(asks: Sequence[Ask]) -> bytes:
+    packed: bytes = msgpack.packb(
+        [(ask.ticket, bytes.fromhex(ask.shard), ask.first, ask.end, ask.with_hashes) for ask in asks]
+    )
+    return packed
+
+
+def unpack_asks(head: bytes | memoryview) -> list[Ask]:
+    """Raises WireError for anything that `pack_asks` never wrote."""
+    asks = []
+    for item in _items(head):
+        match item:
+            case [int() as ticket, bytes() as shard, int() as first, int() as end, bool() as with_hashes] if (
+                len(shard) == HASH_BYTES and ticket >= 0 and 0 <= first <= end
+            ):
+                asks.append(Ask(ticket, ShardId(shard.hex()), first, end, with_hashes))
+            case _:
+                raise WireError("not an ask")
+    return asks
+
+
+def pack_answers(answers: Sequence[Answer]) -> bytes:
+    """Only the last answer may be a Piece whose data follows."""
+    packed: bytes = msgpack.packb([_answer_item(answer) for answer in answers])
+    return packed
+
+
+def unpack_answers(head: bytes | memoryview) -> list[Answer]:
+    """Raises WireError for anything that `pack_answers` never wrote."""
+    items = _items(head)
+    return [_read_answer(item, is_last=at == len(items)) for at, item in enumerate(items, start=1)]
+
+
+def _answer_item(answer: Answer) -> tuple[Any, ...]:
+    match answer:
+        case Told(ticket, hashes):
+            return _TOLD, ticket, b"".join(hashes)
+        case Piece(ticket, index, None):
+            return _PAYLOAD, ticket, index
+        case Piece(ticket, index, data):
+            return _PIECE, ticket, index, data
+        case Lacks(ticket, first, end):
+            return _LACKS, ticket, first, end
+
+
+def _read_answer(item: Any, is_last: bool) -> Answer:
+    match item:
+        case [int() as kind, int() as ticket, bytes() as joined] if kind == _TOLD and len(joined) % HASH_BYTES == 0:
+            return Told(ticket, tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)))
+        case [int() as kind, int() as ticket, int() as index, bytes() as data] if kind == _PIECE and index >= 0:
+            return Piece(ticket, index, data)
+        case [int() as kind, int() as ticket, int() as index] if kind == _PAYLOAD and index >= 0 and is_last:
+            return Piece(ticket, index, None)
+        case [int() as kind, int() as ticket, int() as first, int() as end] if kind == _LACKS and 0 <= first <= end:
+            return Lacks(ticket, first, end)
+        case _:
+            raise WireError("not an answer")
+
+
+def _items(head: bytes | memoryview) -> list[Any]:
+    if len(head) > MAX_HEAD_BYTES:
+        raise WireError(f"a head of {len(head)} bytes")
+    try:
+        items = msgpack.unpackb(head, max_array_len=MAX_ITEMS, max_map_len=0, max_ext_len=0, max_str_len=0)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"not msgpack: {error or type(error).__name__}") from None
+    if not isinstance(items, list):
+        raise WireError("not a list")
+    return items
