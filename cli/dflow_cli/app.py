@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has had enough
         sys.stderr.close()
         return 0
+    except OSError as error:  # a folder that is not there, a file that may not be written
+        hint = "name a file or folder that this user may read and write"
+        return _fail(Problem(error.strerror or str(error), where=str(error.filename or "dflow"), hint=hint))
     return code if isinstance(code, int) else 0
 
 

@@ -11,10 +11,16 @@ LEAST = 3  # steps before a pace is believed
 
 
 def kinds(spec: bytes) -> tuple[str, ...]:
-    """The stage that trains, for every step of a canonical spec; empty text where none does."""
-    from dflow_protocols.pipeline import Pipeline
+    """The stage that trains, for every step of a canonical spec; empty text where none does.
 
-    pipeline = Pipeline.from_canonical(spec)
+    Nothing for a spec that this version cannot read: a run of newer daemons can still be watched.
+    """
+    from dflow_protocols.pipeline import Pipeline, SpecError
+
+    try:
+        pipeline = Pipeline.from_canonical(spec)
+    except SpecError:
+        return ()
     training = [stage.id for stage in pipeline.stages if stage.op in ("train", "sft")]
     schedule = pipeline.schedule
     return tuple(
@@ -27,6 +33,8 @@ def left_s(rows: Mapping[int, Mapping[str, Any]], step_kinds: Sequence[str], don
 
     `rows`: figures by the count of steps done, so the row of step s is that of `step_kinds[s - 1]`.
     """
+    if not step_kinds:
+        return None
     total = 0.0
     for kind, count in Counter(step_kinds[done:]).items():
         times = [
