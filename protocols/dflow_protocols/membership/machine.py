@@ -102,7 +102,7 @@ class Membership:
             return []
         out: Actions = []
         self._evidence(now, source, incarnation, None, out)
-        return self._finish(now, out)
+        return self._finish(now, out) if out else out  # nearly always nothing: this runs for every message
 
     def leave(self, now: float) -> Actions:
         """Say goodbye; from then on this machine is silent."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_denial_outranks_the_death_it_denies_and_a_new_life_all_of_them() -> N
         claim(1, 1, "left"),
         claim(2, 0, "alive"),
     ]
-    for older, later in zip(ordered, ordered[1:], strict=False):
+    for older, later in pairwise(ordered):
         assert newer(later, older) == later
 
 
