@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,6 +46,7 @@ from .transport.control import BindError, ControlLane
 from .transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
+LEAVE_LOOK_S = 0.02  # how often a leaving daemon looks whether its node is done
 EXIT_FORCED = 128 + signal.SIGTERM
 
 
@@ -86,7 +88,7 @@ class Daemon:
         self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
         closing.callback(hands.close)
         devices = find_devices()
-        hands.store = Store(config.shards.memory_limit)
+        hands.store = Store(config.shards.memory_limit, config.node.name)
         closing.callback(hands.store.close)
         self._open_lanes(loop, keys, allow_list, closing)
         meta = self._meta(keys, devices)
@@ -103,7 +105,15 @@ class Daemon:
             meta.slots,
         )
         hands.service = Service(
-            loop, me, self._node, self._recorder, self._post, hands.send_own, self._engines, self._memory
+            loop,
+            me,
+            self._node,
+            self._recorder,
+            self._post,
+            hands.send_own,
+            self._engines,
+            self._memory,
+            self._driver.wall_clock,
         )
         self._state.write_address(
             {
@@ -211,7 +221,7 @@ class Daemon:
         return {"slots": supervisor.describe(), "waiting": supervisor.waiting_count}
 
     def _memory(self) -> dict[str, Any]:
-        return {"resident_bytes": resident_bytes(), "shards": self._hands.store.usage()}
+        return {"resident_bytes": resident_bytes(), "shards": asdict(self._hands.store.usage())}
 
     # End ------------------------------------------------------------------------------------------------------------
 
@@ -227,7 +237,7 @@ class Daemon:
         self._post(Leaving())
         until = self._driver.clock() + self._config.mesh.leave_timeout_s
         while not self._node.has_left and self._driver.clock() < until and not drive.done():
-            await asyncio.sleep(0.02)
+            await asyncio.wait([drive], timeout=LEAVE_LOOK_S)
         drive.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await drive

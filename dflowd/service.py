@@ -27,7 +27,7 @@ WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notice
 SHORTEST_PREFIX = 4  # hex digits of a run's id
 MOST_ROWS = 100_000
 MOST_ANSWER_BYTES = (4 << 20) - (1 << 13)  # a frame, less its envelope
-FINAL_STATES = ("failed", "finished", "cancelled")
+FINAL_STATES = ("done", "failed", "cancelled")
 EXIT_FAILED, EXIT_INPUT = 1, 2
 
 Params = Mapping[str, Any]
@@ -82,10 +82,12 @@ class Service:
         ask: Callable[[NodeId, Request], bool],
         engines: Callable[[], dict[str, Any]],
         memory: Callable[[], dict[str, Any]],
+        wall_clock: Callable[[], float],
     ) -> None:
         """`ask` sends a request to a member; False if there is no way to it."""
         self._loop, self._me, self._node, self._recorder = loop, me, node, recorder
         self._post, self._ask, self._engines, self._memory = post, ask, engines, memory
+        self._wall_clock = wall_clock
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._shares: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -108,7 +110,7 @@ class Service:
             "share.tasks": self._own_tasks,
             "share.metrics": self._own_metrics,
             "share.samples": self._own_samples,
-            "share.checkpoint": self._own_checkpoint,
+            "share.end": self._own_end,
         }
 
     # Doors ----------------------------------------------------------------------------------------------------------
@@ -251,18 +253,29 @@ class Service:
         return reply.value
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
-        return {"runs": [_without_spec(run.summary()) for _, run in sorted(self._node.runs.items())]}
+        rows = []
+        for run, view in self._node.runs.items():
+            began_s, _ = self._recorder.metrics.times(run)
+            rows.append({**_without_spec(view.summary()), "submitted_s": began_s})
+        return {"runs": sorted(rows, key=lambda row: (row["submitted_s"] or 0.0, row["run"]))}
 
     async def _run(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._find(params)
         summary = dict(self._node.runs[run].summary())
-        shares, _ = await self._gather("share.checkpoint", {"run": run}, deadline_s)
-        newest = max((int(share["step"]) for share in shares.values() if share["folder"]), default=0)
+        shares, missing = await self._gather("share.end", {"run": run}, deadline_s)
+        began = [share["began_s"] for share in shares.values() if share["began_s"] is not None]
+        ended = [share["ended_s"] for share in shares.values() if share["ended_s"] is not None]
+        until_s = min(ended) if ended and summary["state"] in FINAL_STATES else self._wall_clock()
+        newest = max((share["step"] for share in shares.values() if share["folder"]), default=0)
+        summary["nodes"] = len(self._node.membership.alive())
+        summary["submitted_s"] = min(began, default=None)
+        summary["wall_s"] = max(0.0, until_s - min(began)) if began else 0.0
         summary["checkpoint"] = {
             self._name(node): share["folder"]
             for node, share in shares.items()
-            if share["folder"] and int(share["step"]) == newest
+            if share["folder"] and share["step"] == newest
         }
+        summary["missing"] = missing
         return summary
 
     async def _wait(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
@@ -359,9 +372,12 @@ class Service:
     def _own_samples(self, params: Params) -> dict[str, Any]:
         return {"samples": self._recorder.metrics.samples(RunId(params["run"]), _limit(params, 100))}
 
-    def _own_checkpoint(self, params: Params) -> dict[str, Any]:
-        step, folder = self._recorder.metrics.checkpoint(RunId(params["run"]))
-        return {"step": step, "folder": folder}
+    def _own_end(self, params: Params) -> dict[str, Any]:
+        """The newest checkpoint here, and this node's view of when the run was."""
+        run = RunId(params["run"])
+        step, folder = self._recorder.metrics.checkpoint(run)
+        began_s, ended_s = self._recorder.metrics.times(run)
+        return {"step": step, "folder": folder, "began_s": began_s, "ended_s": ended_s}
 
     def _name(self, node: NodeId) -> str:
         member = self._node.membership.members.get(node)

@@ -3,7 +3,7 @@
 A row's figures are functions of sealed sums and alike on every node; its times are this node's own. What the mesh did
 in a step is put together from the rows and costs of all members by whoever is asked (`merge_rows`):
 
-    step_s      seconds from adopting the version before to adopting this one, the longest of any node
+    step_s      seconds from beginning the step to adopting the version it made, the longest of any node
     compute_s   seconds that slots were busy with the step, summed over nodes
     idle_frac   the share of step_s that the slots of all members together were not busy
     mesh_s      step_s less the time the own slot was busy, the least of any node: what is not compute. Clocks are not
@@ -36,6 +36,8 @@ class _RunBook:
     rows: OrderedDict[int, dict[str, Any]]
     samples: list[dict[str, Any]]
     checkpoint: tuple[int, str] = (0, "")  # step, folder
+    began_s: float | None = None
+    ended_s: float | None = None
 
 
 class MetricsBook:
@@ -45,18 +47,44 @@ class MetricsBook:
         self._folder = folder
         self._books: OrderedDict[RunId, _RunBook] = OrderedDict()
 
-    def advance(
-        self, run: RunId, step: int, version: str, samples: int, sums: Mapping[str, float], now_s: float
-    ) -> None:
-        """This node holds the version after `step` steps. A second version of one step replaces the first one's row."""
+    def begin(self, run: RunId, now_s: float) -> None:
+        """This node heard of the run for the first time."""
         book = self._book(run)
-        before = book.rows.get(step - 1)
+        if book.began_s is None:
+            book.began_s = now_s
+            self._append(run, "times.jsonl", {"began_s": now_s})
+
+    def end(self, run: RunId, now_s: float) -> None:
+        """This node heard that the run is over."""
+        book = self._book(run)
+        if book.ended_s is None:
+            book.ended_s = now_s
+            self._append(run, "times.jsonl", {"ended_s": now_s})
+
+    def times(self, run: RunId) -> tuple[float | None, float | None]:
+        """When this node heard of the run, and that it is over; seconds since 1970."""
+        book = self._book(run)
+        return book.began_s, book.ended_s
+
+    def advance(
+        self,
+        run: RunId,
+        step: int,
+        version: str,
+        samples: int,
+        sums: Mapping[str, float],
+        step_s: float | None,
+        now_s: float,
+    ) -> None:
+        """This node holds the version after `step` steps, `step_s` seconds after it began the step; None if it took
+        no part. A second version of one step replaces the first one's row."""
+        book = self._book(run)
         row = {
             "step": step,
             "version": version,
             "samples_total": samples,
             "time_s": now_s,
-            "own_step_s": None if before is None else now_s - before["time_s"],
+            "own_step_s": step_s,
             "sums": dict(sums),
         }
         book.rows[step] = row
@@ -96,6 +124,8 @@ class MetricsBook:
             saved = self._read(run, "checkpoints.jsonl")
             if saved:
                 book.checkpoint = (saved[-1]["step"], saved[-1]["folder"])
+            for entry in self._read(run, "times.jsonl"):
+                book.began_s, book.ended_s = entry.get("began_s", book.began_s), entry.get("ended_s", book.ended_s)
             self._books[run] = book
         self._books.move_to_end(run)
         if len(self._books) > RUNS_KEPT:
@@ -143,7 +173,8 @@ def merge_rows(reports: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 total[stage] = total.get(stage, 0.0) + value
         for row in report["rows"]:
             step = int(row["step"])
-            figures.setdefault(step, row)
+            if not figures.get(step, {}).get("sums"):  # who copied a version knows no figures of it
+                figures[step] = row
             if row["own_step_s"] is not None:
                 own_busy = costs[step][0] if step in costs else 0.0
                 walls.setdefault(step, []).append((float(row["own_step_s"]), own_busy, int(report["slots"])))

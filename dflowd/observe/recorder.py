@@ -32,11 +32,15 @@ class Recorder:
     def report(self, report: Report) -> None:
         now_s = self._wall_clock()
         match report.name:
+            case "task.taken":
+                self.timeline.mark_taken(report.fields["run"], str(report.fields["task"]))
             case "step.advanced":
                 self._advance(report.fields, now_s)
                 return
-            case "task.taken":
-                self.timeline.mark_stolen(report.fields["run"], report.fields["task"])
+            case "run.submitted" | "run.heard":
+                self.metrics.begin(report.fields["run"], now_s)
+            case "run.ended":
+                self.metrics.end(report.fields["run"], now_s)
         if report.name.startswith("run."):
             self._notice()
         self.log.write(report, now_s)
@@ -76,8 +80,8 @@ class Recorder:
             self.metrics.add_checkpoint(run, work.step, event.done.detail)
 
     def _advance(self, fields: Mapping[str, Any], now_s: float) -> None:
-        self.metrics.advance(
-            fields["run"], fields["step"], fields["version"], fields["samples"], dict(fields["metrics"]), now_s
-        )
-        self.log.write(Report("step.advanced", {key: fields[key] for key in ("run", "step", "version")}), now_s)
+        run, step, version = fields["run"], fields["step"], fields["version"]
+        self.metrics.advance(run, step, version, fields["samples"], fields["metrics"], fields["seconds"], now_s)
+        told = ("run", "step", "version", "copied", "seconds")
+        self.log.write(Report("step.advanced", {key: fields[key] for key in told}), now_s)
         self._notice()

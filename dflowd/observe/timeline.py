@@ -16,6 +16,7 @@ from dflow_protocols.work import ApplyWork, ChainWork, Done, Failed, InitWork, S
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
 RUNS_KEPT = 32
+INIT_STEP = -1  # making version 0 comes before step 0
 
 
 @dataclass(slots=True)
@@ -64,16 +65,16 @@ class Timeline:
     def __init__(self) -> None:
         self._runs: OrderedDict[RunId, _RunHistory] = OrderedDict()
         self._running: dict[int, _Started] = {}
-        self._stolen: set[tuple[RunId, str]] = set()
+        self._taken: set[tuple[RunId, str]] = set()
 
-    def mark_stolen(self, run: RunId, task: TaskKey) -> None:
+    def mark_taken(self, run: RunId, task: str) -> None:
         """The next start of `task` is of one that was dealt to another node."""
-        self._stolen.add((run, str(task)))
+        self._taken.add((run, task))
 
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
         """A call began to run in a slot."""
-        stolen = (run, str(task)) in self._stolen
-        self._stolen.discard((run, str(task)))
+        stolen = (run, str(task)) in self._taken
+        self._taken.discard((run, str(task)))
         row = TaskRow(str(task), task.stage, task.step, "running", stolen, now_s)
         self._running[call] = _Started(run, task, work, row)
 
@@ -82,7 +83,7 @@ class Timeline:
         if started is None:
             return
         history = self._history(started.run)
-        cost = _cost(history, started.task.step)
+        cost = _cost(history, started)
         cost.busy_s += now_s - started.row.started
         if isinstance(started.work, ChainWork):
             self._finish_chain(history, cost, started, done, now_s)
@@ -112,13 +113,13 @@ class Timeline:
         row.state, row.ended, row.seconds, row.error = "failed", now_s, now_s - row.started, failed.error
         history = self._history(started.run)
         history.finished.append(row)
-        _cost(history, started.task.step).busy_s += row.seconds
+        _cost(history, started).busy_s += row.seconds
 
     def stop(self, call: int, now_s: float) -> None:
         """The call was given up; what it cost stays counted."""
         started = self._running.pop(call, None)
         if started is not None:
-            _cost(self._history(started.run), started.task.step).busy_s += now_s - started.row.started
+            _cost(self._history(started.run), started).busy_s += now_s - started.row.started
 
     def rows(self, run: RunId, step: int | None, limit: int) -> list[dict[str, Any]]:
         """The latest tasks of a run, running ones last, as plain maps."""
@@ -142,7 +143,8 @@ class Timeline:
         return history
 
 
-def _cost(history: _RunHistory, step: int) -> StepCost:
+def _cost(history: _RunHistory, started: _Started) -> StepCost:
+    step = INIT_STEP if isinstance(started.work, InitWork) else started.task.step
     cost = history.steps.setdefault(step, StepCost())
     if len(history.steps) > STEPS_KEPT:
         history.steps.popitem(last=False)

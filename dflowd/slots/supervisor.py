@@ -21,7 +21,8 @@ from dflow_protocols.machine import Broke, Event, Finished, Report
 from dflow_protocols.names import RunId, ShardId, TaskKey
 from dflow_protocols.work import Failed, Work
 
-from ..shards.store import Full, Segment, Store
+from ..shards.segment import Full, Segment
+from ..shards.store import Store
 from . import calls
 from .devices import Devices, engine_environment
 from .inputs import inputs_of
@@ -298,8 +299,8 @@ class Supervisor:
                 self._store.release(segment)
             child.send(calls.Refused(message.call, str(error)))
             return
-        call.segments.update({segment.id: segment for segment in granted})
-        answer = tuple(calls.Segment(segment.id, segment.nbytes, segment.path) for segment in granted)
+        call.segments.update({segment.number: segment for segment in granted})
+        answer = tuple(calls.Segment(segment.number, segment.nbytes, segment.path) for segment in granted)
         child.send(calls.Granted(message.call, answer))
 
     def _finish(self, slot: _Slot, message: Finished) -> None:
@@ -307,12 +308,12 @@ class Supervisor:
         assert call is not None
         wrong = ""
         if call.given_up_s is None:
-            for shard in call.sealed:
-                segment = call.segments.pop(shard.segment, None)
-                if segment is None:
-                    wrong = f"it sealed segment {shard.segment}, which it was not granted"
-                    break
-                self._store.seal(segment, shard.id, shard.hashes, shard.nbytes)
+            try:
+                for shard in call.sealed:
+                    self._store.seal(call.segments[shard.segment], shard.id, shard.nbytes, shard.hashes)
+                    del call.segments[shard.segment]
+            except (KeyError, ValueError) as error:  # a segment it was not granted, or bytes of another name
+                wrong = f"it sealed what it may not: {error}"
         if self._end(slot) is not None:
             failure = Broke(call.id, Failed("engine", wrong, blame=call.task.stage))
             self._post(failure if wrong else message)

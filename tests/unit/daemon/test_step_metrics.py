@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
-from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
 from dflowd.observe.metrics import MetricsBook, merge_rows, own_report
 from dflowd.observe.timeline import Timeline
 
@@ -48,7 +48,7 @@ def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
 def test_training_is_told_apart_by_its_parts() -> None:
     """Gradient, sum and update have different remedies when they are slow."""
     timeline = Timeline()
-    works = [
+    works: list[tuple[str, Work]] = [
         ("b0-2", BlockWork(0, "learn", 0, 2, (), (), ())),
         ("apply", ApplyWork(0, "learn", (), (), 0, 1, False)),
     ]
@@ -72,7 +72,7 @@ def test_a_call_that_failed_or_was_given_up_still_cost_its_time() -> None:
 def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, object]:
     rows, timeline = book(folder / name), Timeline()
     for step in range(first, 3):
-        rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 100.0 + 10.0 * step)
+        rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 10.0 if step > first else None, 100.0 + 10.0 * step)
         timeline.start(step, RUN, *chain(step, 0), 0.0)
         timeline.finish(step, Done((Made("roll", (), seconds=busy_s),)), busy_s)
     return own_report(rows.rows(RUN, 0), timeline.costs(RUN, 0), 1)
@@ -96,7 +96,7 @@ def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
     """A daemon that was killed comes back with what it had told before."""
     first = book(tmp_path)
     for step in range(3):
-        first.advance(RUN, step, f"v{step}", 8, SUMS, float(step))
+        first.advance(RUN, step, f"v{step}", 8, SUMS, 1.0, float(step))
     first.add_samples(RUN, 1, [{"prompt": "a", "completion": "b", "reward": 1.0}])
     first.add_checkpoint(RUN, 2, "/somewhere")
     with (tmp_path / RUN / "metrics.jsonl").open("a") as file:
@@ -110,6 +110,6 @@ def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
 def test_a_version_that_replaced_another_replaces_its_row(tmp_path: Path) -> None:
     """After a lost fork the figures are those of the chain that went on."""
     rows = book(tmp_path)
-    rows.advance(RUN, 1, "lost", 8, SUMS, 1.0)
-    rows.advance(RUN, 1, "won", 8, SUMS, 2.0)
+    rows.advance(RUN, 1, "lost", 8, SUMS, 1.0, 1.0)
+    rows.advance(RUN, 1, "won", 8, SUMS, 1.0, 2.0)
     assert [row["version"] for row in rows.rows(RUN, 0)] == ["won"]
