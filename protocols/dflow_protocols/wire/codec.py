@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgpack
 
+from .bulk import BULK_MESSAGES
 from .client import CLIENT_MESSAGES
 from .fields import MAX_BYTES, MAX_ITEMS, WireError, decode_fields, field_decoders
 from .gossip import GOSSIP_MESSAGES
@@ -29,7 +30,7 @@ def type_name(cls: type) -> str:
 
 
 MESSAGES: Final[dict[str, type]] = {
-    type_name(cls): cls for family in (GOSSIP_MESSAGES, STEP_MESSAGES, CLIENT_MESSAGES) for cls in family
+    type_name(cls): cls for family in (GOSSIP_MESSAGES, STEP_MESSAGES, BULK_MESSAGES, CLIENT_MESSAGES) for cls in family
 }
 _TYPES: Final = {cls: name for name, cls in MESSAGES.items()}
 _DECODERS: Final = {name: (cls, field_decoders(cls)) for name, cls in MESSAGES.items()}
