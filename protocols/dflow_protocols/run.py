@@ -227,18 +227,18 @@ class Run:
             batch = self._batch(desk, manifest)
             previous = manifest.id if manifest else None
         update = self._settle(desk, around, UPDATE, previous, out)
+        duties: list[Duty] = []
         if update is not None and self.follower.target is None and header.step < self.last_step:
             duties = self._apply(desk, around, update, out)
-            return duties if batch is None else duties + slice_duties(desk, batch)
-        duties = []
+        if update is not None and all(desk.counts(record) for record in update.entries):
+            return duties
         if previous is None or (batch is not None and gradient_cover(desk, batch) is None):
             duties += self._chains(desk, MANIFEST)
         if batch is not None:
             duties += block_duties(desk, batch) + slice_duties(desk, batch)
             self._prefetch_slices(desk, batch, out)
-        if update is None:
-            duties += self._chains(desk, UPDATE)
-            self._back_up(desk, out)
+        duties += self._chains(desk, UPDATE)
+        self._back_up(desk, out)
         return duties
 
     def _chains(self, desk: Desk, kind: str) -> list[Duty]:

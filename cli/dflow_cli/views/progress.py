@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LINE_S = 5.0  # between two plain lines; a new accuracy is told at once
 CURVE_HEIGHT = 6
-_CURVES = (("reward_mean", "reward"), ("loss", "loss"), ("tokens_per_s", "tokens/s"))
+_CURVES = (("reward_mean", "reward"), ("loss", "loss"))  # the first that the run has
 
 
 class View(Protocol):
@@ -106,8 +106,9 @@ def render(picture: Picture, width: int) -> RenderableType:
     inner = width - 4
     parts: list[RenderableType] = [Text(_headline(picture)), Text(_bar(outcome.step, outcome.steps, inner), "cyan")]
     parts.append(_side_by_side(_mesh(picture), _stages(picture)))
-    for name, label in _CURVES[: 1 if picture.column("reward_mean") else 2]:
-        parts.extend(_curve(picture.column(name), label, inner))
+    curves = [(label, points) for name, label in _CURVES if (points := picture.column(name))]
+    for label, points in curves[:1]:
+        parts.extend(_curve(points, label, inner))
     if outcome.evals:
         told = "  ".join(f"{float(row['accuracy']):.3f} at {row['step']}" for row in outcome.evals[-6:])
         parts.append(Text(f"held-out accuracy  {told}", "bold green"))
@@ -121,8 +122,11 @@ def render(picture: Picture, width: int) -> RenderableType:
 def _headline(picture: Picture) -> str:
     outcome = picture.outcome
     text = f"step {outcome.step} of {outcome.steps}   {seconds(outcome.wall_s)} so far"
-    left = None if outcome.is_final else picture.left_s()
-    return text if left is None else f"{text}, about {seconds(left)} left"
+    if not outcome.is_final and (left := picture.left_s()) is not None:
+        text += f", about {seconds(left)} left"
+    if (pace := picture.newest.get("tokens_per_s")) is not None:
+        text += f"   {pace:.0f} tokens/s"
+    return text
 
 
 def _bar(done: int, of: int, width: int) -> str:
@@ -168,8 +172,6 @@ def _side_by_side(left: Table, right: Table) -> Table:
 def _curve(points: list[tuple[int, float]], label: str, width: int) -> list[RenderableType]:
     from rich.text import Text
 
-    if not points:
-        return []
     values = [value for _, value in points]
     head = f"{label} {values[-1]:.3f}   least {min(values):.3f}, greatest {max(values):.3f}, from step {points[0][0]}"
     return [Text(head, "bold"), *(Text(row, "cyan") for row in chart(values, width, CURVE_HEIGHT))]
@@ -184,5 +186,7 @@ def _samples(picture: Picture, width: int) -> Table:
         cut = max((width - 12) // 2, 10)
         prompt, completion = (" ".join(str(sample[name]).split()) for name in ("prompt", "completion"))
         reward = sample.get("reward")
-        table.add_row(Text(prompt[:cut]), Text(completion[:cut]), "-" if reward is None else f"{reward:.2f}")
+        if len(prompt) > cut:
+            prompt = f"…{prompt[1 - cut :]}"  # prompts of a task begin alike and differ at the end
+        table.add_row(Text(prompt), Text(completion[:cut]), "-" if reward is None else f"{reward:.2f}")
     return table

@@ -24,8 +24,18 @@ def state_at(host: Host, run: RunId) -> str | None:
 
 
 def ended(world: World, run: RunId, state: str = FINISHED) -> Callable[[], bool]:
-    """Every live node says so."""
-    return lambda: all(state_at(host, run) == state for host in world.live())
+    """Every live node says so, and nobody is still to come back."""
+
+    def holds() -> bool:
+        settled = not any(host.comes_back for host in world.hosts)
+        return settled and all(state_at(host, run) == state for host in world.live())
+
+    return holds
+
+
+def final_versions(world: World, run: RunId) -> set[str]:
+    """What live nodes say that the run ended with."""
+    return {outcome(node(host).runs[run].status)["version"] for host in world.live()}
 
 
 def freed(world: World) -> Callable[[], bool]:
@@ -41,10 +51,8 @@ def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
     world.calm()
     world.expect(deadline_s, ended(world, run), "every node says that the run has finished")
     world.expect(deadline_s, freed(world), "every shard of the finished run is freed")
-    versions = {outcome(node(host).runs[run].status)["version"] for host in world.live()}
-    if len(versions) != 1:
-        raise world.violation(f"nodes end with {len(versions)} versions")
-    state = world.saved.get(versions.pop())
+    world.expect(deadline_s, lambda: len(final_versions(world, run)) == 1, "nodes end with one version")
+    state = world.saved.get(final_versions(world, run).pop())
     if state is None:
         raise world.violation("the final version was never saved")
     try:

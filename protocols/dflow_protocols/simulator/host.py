@@ -44,6 +44,7 @@ class Host:
     seeds: tuple[int, ...]
     machine: Machine | None = None
     incarnation: int = 0
+    comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
     disk: dict[str, bytes] = field(default_factory=dict)

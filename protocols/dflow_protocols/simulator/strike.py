@@ -52,6 +52,7 @@ def _crash(world: World, host: Host, restart_after_s: float | None) -> None:
         return
     world.kill(host)
     if restart_after_s is not None:
+        host.comes_back = True
         world.after(restart_after_s, lambda: world.start(host) if host.machine is None else None)
 
 

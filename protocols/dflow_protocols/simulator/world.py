@@ -161,6 +161,7 @@ class World:
 
     def start(self, host: Host) -> None:
         host.incarnation += 1
+        host.comes_back = False
         rng = Random(f"{self.seed}/{host.name}/{host.incarnation}")
         birth = Birth(host.index, host.incarnation, rng, self.now + host.offset_s, dict(host.disk), host.seeds)
         host.machine = self._bear(birth)
