@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .client import Client
 from .errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
@@ -15,7 +15,7 @@ from .output import seconds
 from .pace import kinds, left_s
 from .reach import meet
 
-LOOK_S = 1.0  # between two looks; the end of a run is told at once
+RETRY_S = 1.0  # between two tries of a mesh that does not answer
 LONG_POLL_S = 15.0  # daemons answer a `wait` after twenty seconds at the latest
 SILENCE_S = 15.0  # for a mesh that does not answer while daemons die and return
 NEVER = 1 << 31  # a step that no run reaches: only the end of the run answers a `wait` early
@@ -48,16 +48,24 @@ class Picture:
         return left_s(self.rows, self.kinds, self.outcome.step)
 
 
-def follow(client: Client, folder: Path, run: str, show: Callable[[Picture], None]) -> Picture:
-    """Show the run about once a second until it ends. Raises Problem when the mesh falls silent."""
+class Viewer(Protocol):
+    """Who shows the picture, every `look_s` seconds."""
+
+    @property
+    def look_s(self) -> float: ...
+    def show(self, picture: Picture) -> None: ...
+
+
+def follow(client: Client, folder: Path, run: str, viewer: Viewer) -> Picture:
+    """Show the run until it ends; the end is told at once. Raises Problem when the mesh falls silent."""
     picture: Picture | None = None
     while True:
-        outcome = await_end(client, run, LOOK_S if picture is not None else 0.0)
+        outcome = await_end(client, run, viewer.look_s if picture is not None else 0.0)
         if picture is None:
             picture = Picture(outcome, kinds=kinds(outcome.spec))
         picture.outcome = outcome
         gather(client, folder, picture)
-        show(picture)
+        viewer.show(picture)
         if outcome.is_final:
             return picture
 
@@ -74,7 +82,7 @@ def await_end(client: Client, run: str, patience_s: float) -> Outcome:
         except Problem as problem:
             if problem.exit_code != EXIT_NO_DAEMON or time.monotonic() > heard + SILENCE_S:
                 raise
-            time.sleep(LOOK_S)
+            time.sleep(RETRY_S)
             continue
         heard = time.monotonic()
         if outcome.is_final or heard >= until:

@@ -11,7 +11,7 @@ from types import FrameType
 from . import localmesh
 from .client import Client
 from .errors import EXIT_INTERRUPTED, Problem
-from .follow import Picture, acquaint, await_end, follow
+from .follow import acquaint, await_end, follow
 from .outcome import Outcome, read_outcome
 from .output import note, print_json
 from .reach import reach
@@ -35,8 +35,7 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
         try:
             outcome = _watch(client, folder, run)
             if is_own:
-                outcome = keep(client, folder, outcome)
-                plot = _draw(client, folder, run)
+                outcome, plot = _bring_home(client, folder, outcome)
             code = outcome.exit_code
         except KeyboardInterrupt:
             outcome = _interrupted(client, run, is_own)
@@ -52,18 +51,21 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
 
 def _watch(client: Client, folder: Path, run: str) -> Outcome:
     with progress() as view:
-        picture: Picture = follow(client, folder, run, view.show)
+        picture = follow(client, folder, run, view)
     return picture.outcome
 
 
-def _draw(client: Client, folder: Path, run: str) -> Path | None:
-    path = results_folder(folder, run) / "plot.png"
+def _bring_home(client: Client, folder: Path, outcome: Outcome) -> tuple[Outcome, Path | None]:
+    """Keep what the mesh knows of the run in DIR, and draw its plot. A run is worth its result without them."""
+    path = results_folder(folder, outcome.run) / "plot.png"
     try:
-        draw(client, run, path)
-    except Problem as problem:  # the run is worth its result without a picture
+        outcome = keep(client, folder, outcome)
+        draw(client, outcome.run, path)
+    except Problem as problem:
         note(f"no plot: {problem.what}; {problem.hint}")
-        return None
-    return path
+    except OSError as error:
+        note(f"{error.filename}: {error.strerror}; the run's figures were not kept")
+    return outcome, path if path.exists() else None
 
 
 def _interrupted(client: Client, run: str, is_own: bool) -> Outcome:

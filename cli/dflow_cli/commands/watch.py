@@ -32,8 +32,8 @@ def watch(
             known = client.call("runs")["runs"]
             if not known:
                 raise Problem("the mesh knows no run", hint="submit one with `dflow submit SPEC`")
-            run = str(max(known, key=lambda row: float(row["submitted_s"]))["run"])
+            run = str(max(known, key=lambda row: float(row.get("submitted_s") or 0.0))["run"])
         with progress() as view:
-            outcome = follow(client, place, run, view.show).outcome
+            outcome = follow(client, place, run, view).outcome
     print_summary(outcome)
     raise typer.Exit(outcome.exit_code)

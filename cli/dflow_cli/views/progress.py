@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..follow import Picture
@@ -15,12 +14,15 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-LINE_S = 5.0  # between two plain lines; a new accuracy is told at once
+LINE_S = 5.0  # between two plain lines
+REDRAW_S = 1.0
 CURVE_HEIGHT = 6
 _CURVES = (("reward_mean", "reward"), ("loss", "loss"))  # the first that the run has
 
 
 class View(Protocol):
+    @property
+    def look_s(self) -> float: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
     def show(self, picture: Picture) -> None: ...
@@ -34,8 +36,9 @@ def progress() -> View:
 class PlainView:
     """Lines for a log file: every few seconds one, and one for each evaluation."""
 
+    look_s = LINE_S
+
     def __init__(self) -> None:
-        self._told_s = float("-inf")
         self._step = -1
         self._evals = 0
 
@@ -50,8 +53,8 @@ class PlainView:
         for row in outcome.evals[self._evals :]:
             note(f"step {row['step']}: held-out accuracy {float(row['accuracy']):.3f}")
         self._evals = len(outcome.evals)
-        if outcome.step != self._step and (time.monotonic() >= self._told_s + LINE_S or outcome.is_final):
-            self._told_s, self._step = time.monotonic(), outcome.step
+        if outcome.step != self._step:
+            self._step = outcome.step
             note(line(picture))
 
 
@@ -72,6 +75,8 @@ def line(picture: Picture) -> str:
 
 class LiveView:
     """The whole picture, redrawn in place; its last state stays on the screen."""
+
+    look_s = REDRAW_S
 
     def __init__(self) -> None:
         from rich.console import Console
