@@ -43,7 +43,7 @@ from .postbox import REFRESH
 from .run import Run, Surroundings
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
-from .wire.steps import RunAck, RunGet, RunPut, Standing
+from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
 
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
 SUBMIT_COPIES = 2  # nodes that have a run or its cancellation on disk before the client is answered
@@ -164,6 +164,8 @@ class Node:
                 settled.append(action)
                 continue
             changed = True
+            if action.node != self.me and action.new == "alive" and action.old in (None, "dead", "left"):
+                settled += self._greet(action.node)
             if action.new in ("dead", "left") or action.restarted:
                 for run in self.runs.values():
                     run.forget(action.node)
@@ -171,6 +173,12 @@ class Node:
             for run in self.runs.values():
                 settled += run.postbox.refresh(now, self._around(now), at_once=True)
         return settled
+
+    def _greet(self, node: NodeId) -> list[Action]:
+        """Tell a member that is new, or was away, how runs ended: nothing else would, as ended runs ride on no frame."""
+        ended = [run for run in self.runs.values() if not run.is_active]
+        states = tuple((run.id, run.status.state, runs.outcome_id(run.status)) for run in ended)
+        return [Send(node, RunStates(states))] if states else []
 
     def _look(self, now: float) -> list[Action]:
         """Every run, the one that has waited longest for a slot first."""
@@ -229,6 +237,11 @@ class Node:
             known = self.runs.get(message.run)
             if known is not None:
                 actions.append(Send(source, replace(known.status, acknowledge=False)))
+        elif isinstance(message, RunStates):
+            for name, state, outcome in message.states:
+                known = self.runs.get(name)
+                if known is None or (known.status.state, runs.outcome_id(known.status)) != (state, outcome):
+                    actions.append(Send(source, RunGet(name)))
         elif isinstance(message, RunAck):
             self._acknowledged(source, message, actions)
         else:

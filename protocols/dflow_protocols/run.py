@@ -150,7 +150,7 @@ class Run:
     def take_status(self, status: RunPut) -> bool:
         """Merge what another node knows of the run's status. True if it moved on."""
         before, self.status = self.status, runs.merge(self.status, status)
-        return self.status.state != before.state
+        return self.status != before
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from .names import NodeId, RunId
+from .names import NodeId, RunId, content_id
 from .wire.steps import Roster, RunPut
 
 ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
@@ -16,8 +16,21 @@ TOMBSTONE_S = 30 * 24 * 3600.0  # how long a node remembers how a run ended
 
 
 def merge(mine: RunPut, other: RunPut) -> RunPut:
-    """The later status of one run; of two alike the one with the smaller outcome. Commutative, associative."""
-    return min(mine, other, key=lambda status: (-RANK[status.state], status.outcome))
+    """The later status of one run; of two ends the one that fork choice prefers. Commutative, associative."""
+    return min(mine, other, key=lambda status: (-RANK[status.state], *_fork_choice(status), status.outcome))
+
+
+def _fork_choice(status: RunPut) -> tuple[int, int, str]:
+    """Most samples trained on, then most steps, then the smaller version: as for heads."""
+    try:
+        result = outcome(status)
+        return (-int(result.get("samples", 0)), -int(result.get("step", 0)), str(result.get("version", "")))
+    except (ValueError, TypeError):
+        return (0, 0, "")
+
+
+def outcome_id(status: RunPut) -> str:
+    return content_id("outcome", status.outcome)
 
 
 def ended(status: RunPut, state: str, outcome: dict[str, Any]) -> RunPut:

@@ -176,6 +176,13 @@ class RunGet:
 
 
 @dataclass(frozen=True, slots=True)
+class RunStates:
+    """How runs ended, as the sender knows: run, state, id of the outcome. Said to who comes (back) into the mesh."""
+
+    states: tuple[tuple[RunId, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPut:
     """Records whose outputs the sender holds."""
 
@@ -286,6 +293,7 @@ STEP_MESSAGES = (
     RunPut,
     RunAck,
     RunGet,
+    RunStates,
     RecordPut,
     ClaimPut,
     FailurePut,
