@@ -35,7 +35,6 @@ def two_steps() -> Pipeline:
         data=_DATA,
         stages=_grpo(None),
         engine="emulated",
-        checkpoint={"every": 1000},
     )
 
 
@@ -45,6 +44,4 @@ def warm_then_two() -> Pipeline:
     batch = {"data": "words", "demos": 64, "batch": 12, "partitions": 3, "leaves": 2, "optimizer": _ADAMW}
     warm = Stage("warm", "sft", model="policy", when="step < 2", config=batch)
     stages = [warm, *_grpo("step >= 2")]
-    return Pipeline(
-        name="warm", steps=4, models=_MODELS, data=_DATA, stages=stages, engine="emulated", checkpoint={"every": 1000}
-    )
+    return Pipeline(name="warm", steps=4, models=_MODELS, data=_DATA, stages=stages, engine="emulated")

@@ -53,7 +53,7 @@ def _is_gossip(thing: Any) -> bool:
         case Tick():
             return True
         case Received(_, message):
-            return isinstance(message, GOSSIP_MESSAGES)
+            return isinstance(message, GOSSIP_MESSAGES) or message == ()
         case Send(_, Frame(_, messages)):
             return bool(messages) and all(isinstance(message, GOSSIP_MESSAGES) for message in messages)
     return False

@@ -7,6 +7,7 @@ can: every shard's provenance. Anything that a node must never do ends the world
 from __future__ import annotations
 
 import heapq
+import traceback
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -214,7 +215,9 @@ class World:
         except Violation:
             raise
         except Exception as error:
-            raise self.violation(f"{host.name} raised {type(error).__name__}: {error}\non {event}") from error
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
+            raise self.violation(f"{host.name} raised {type(error).__name__}: {error} ({place})") from error
         for action in actions:
             if host.machine is not machine:
                 return  # it died between two actions
