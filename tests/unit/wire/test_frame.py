@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
 from typing import Any
 
 import msgpack
@@ -17,6 +15,7 @@ from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError,
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import MetaId, Ping, Update
 from dflow_protocols.wire.steps import ClaimPut, Head, RunPut, Standing
+from tests.unit.wire.values import values_of
 from tests.unit.wire.vectors import example
 
 NODE = NodeId("0a" * 16)
@@ -27,27 +26,6 @@ GOOD = encode_frame([STANDING], [Ping(7, (UPDATE,)), *(example(cls) for cls in M
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text()
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
-
-
-def values_of(hint: Any) -> st.SearchStrategy[Any]:
-    """All that a field of this type may hold."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return st.builds(hint, **{f.name: values_of(hints[f.name]) for f in dataclasses.fields(hint)})
-    if isinstance(hint, typing.NewType):
-        return st.text("0123456789abcdef", min_size=(n := len(example(hint))), max_size=n)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return st.none() | values_of(args[0])
-    if origin is typing.Literal:
-        return st.sampled_from(args)
-    if origin is tuple:
-        if args[1:] == (...,):
-            return st.lists(values_of(args[0]), max_size=2).map(tuple)
-        return st.tuples(*(values_of(arg) for arg in args))
-    finite = st.floats(allow_nan=False, allow_infinity=False)
-    plain = {int: st.integers(0, MAX_INT), float: finite, str: st.text(max_size=9), bytes: st.binary(max_size=9)}
-    return plain.get(hint, st.booleans())
 
 
 def refused(data: bytes) -> WireError | None:
