@@ -68,7 +68,8 @@ def finish(cover: Mapping[tuple[int, int], Vector], leaves: int) -> Vector:
     Leaves in no block are absent. The inputs stay as they are. Raises ValueError where there is no block at all or a
     block is no node of the tree. Zeros are +0.
     """
-    total = _sum(cover, 0, leaves, used := set())
+    used: set[tuple[int, int]] = set()
+    total = _sum(cover, 0, leaves, used)
     if total is None or len(used) != len(cover):
         raise ValueError(f"blocks {sorted(cover)} are no disjoint part of the tree over {leaves} leaves")
     return np.add(total, np.float32(0))

@@ -1,0 +1,10 @@
+"""Estimators of the KL divergence from sampled tokens (Schulman, "Approximating KL Divergence", 2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor, exp
+
+
+def k3(logp: Tensor, logp_ref: Tensor) -> Tensor:
+    """KL(policy, reference) per token, [tokens] float32: unbiased for samples of the policy, never negative."""
+    return exp(logp_ref - logp) - (logp_ref - logp) - 1

@@ -1,0 +1,102 @@
+"""Which entry comes where, as a function of names: any position is found without walking through those before it.
+
+A question is held out if the hash of its text says so, whatever the seed: what one spec trains on, no other spec with
+the same share evaluates on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dflowd.engines.contract import UserError
+from dflowd.engines.counter_random import digest, number
+
+from .sources import ENDLESS, Entry, Source, open_source
+
+TRIES = 10_000  # draws in a row without a new question, after which a source is taken to have no more
+
+
+class DataSet:
+    """A source split into what is trained on and what is held out."""
+
+    def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int) -> None:
+        self.name = name
+        self.source: Source = open_source(name, config, base, seed)
+        held_out = config.get("held_out") or {}
+        self._share = float(held_out.get("share", 0.0))
+        self._lower = held_out.get("by") == "question_lower"
+        self._key = digest("data", name, seed)
+        self._pools: dict[bool, list[int]] = {}
+        self._held_out: list[Entry] = []
+        self._seen: set[str] = set()
+        self._draws = 0
+
+    def training(self, position: int) -> Entry:
+        """The entry at a position of the endless training order: epochs of a finite source, each shuffled anew."""
+        if not self.source.endless:
+            pool = self._pool(held_out=False)
+            return self.source.entry(pool[shuffled(self._key, position, len(pool))])
+        for attempt in range(TRIES):
+            entry = self.source.entry(number("training", self._key, position, attempt) % ENDLESS)
+            if not self._is_held_out(entry):
+                return entry
+        raise UserError(f"data.{self.name}: found nothing that is not held out")
+
+    def demonstration(self, position: int, demos: int) -> Entry:
+        """The entry at a position of the endless order over the first `demos` training entries."""
+        return self.training(shuffled(self._key + b"demos", position, demos))
+
+    def held_out(self, index: int) -> Entry | None:
+        """The held-out entry number `index`, each question once; None where there are not so many."""
+        if not self.source.endless:
+            pool = self._pool(held_out=True)
+            return self.source.entry(pool[index]) if index < len(pool) else None
+        idle = 0
+        while len(self._held_out) <= index and idle < TRIES:
+            entry = self.source.entry(number("held out", self._draws) % ENDLESS)
+            self._draws += 1
+            idle += 1
+            question = self._text(entry)
+            if self._is_held_out(entry) and question not in self._seen:
+                self._seen.add(question)
+                self._held_out.append(entry)
+                idle = 0
+        return self._held_out[index] if index < len(self._held_out) else None
+
+    def _text(self, entry: Entry) -> str:
+        return str(entry["question"]).lower() if self._lower else str(entry["question"])
+
+    def _is_held_out(self, entry: Entry) -> bool:
+        return number("question", self._text(entry)) < self._share * 2.0**64
+
+    def _pool(self, *, held_out: bool) -> list[int]:
+        """Indices of a finite source's entries on one side, those of one question but once if held out."""
+        if held_out not in self._pools:
+            seen: set[str] = set()
+            pool = []
+            for index in range(self.source.size):
+                entry = self.source.entry(index)
+                question = self._text(entry)
+                if self._is_held_out(entry) == held_out and not (held_out and question in seen):
+                    pool.append(index)
+                    seen.add(question)
+            if not pool and not held_out:
+                raise UserError(f"data.{self.name}: all entries are held out")
+            self._pools[held_out] = pool
+        return self._pools[held_out]
+
+
+def shuffled(key: bytes, position: int, size: int) -> int:
+    """The place in [0, size) of a position in an endless order of epochs, each a permutation of its own."""
+    epoch, place = divmod(position, size)
+    return int(_permutation(key, epoch, size)[place])
+
+
+@lru_cache(maxsize=4)
+def _permutation(key: bytes, epoch: int, size: int) -> Any:
+    return np.random.Generator(np.random.Philox(number("epoch", key, epoch))).permutation(size)

@@ -1,0 +1,53 @@
+"""What makes two processes compute the same bits on one device, and how that is told from outside.
+
+Settings of threads and code paths (the environment of child.py holds those that are read at import), and a test at
+the start: a small forward and backward pass, done twice, must give one digest. The digest is part of the numerics
+class, so engines whose kernels differ never count as alike.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import torch
+import transformers
+
+
+def settle(device: torch.device) -> None:
+    """One thread, deterministic kernels, float32 throughout."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def numerics_class(device: torch.device) -> str:
+    """Engines with the same text make the same bytes. Raises RuntimeError where the device contradicts itself."""
+    first, second = _digest(device), _digest(device)
+    if first != second:
+        raise RuntimeError(f"two equal passes on {device} gave {first} and {second}: its results cannot be reproduced")
+    kind = torch.cuda.get_device_name(device).replace(" ", "-") if device.type == "cuda" else _cpu()
+    return f"torch-{torch.__version__} transformers-{transformers.__version__} {kind} float32 sdpa {first}"
+
+
+def _cpu() -> str:
+    return f"cpu-{torch.backends.cpu.get_cpu_capability()}-{torch.get_num_threads()}thread"
+
+
+def _digest(device: torch.device) -> str:
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device).requires_grad_()
+
+    states, weights, head = draw(3, 4, 37, 32), draw(128, 128), draw(128, 101)
+    mixed = torch.nn.functional.scaled_dot_product_attention(states, states, states, is_causal=True)
+    wide = torch.nn.functional.silu(mixed.transpose(1, 2).reshape(3, 37, 128) @ weights)
+    loss = torch.log_softmax(wide @ head, -1).square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    hasher = blake2b(digest_size=6)
+    for tensor in (loss.detach(), states.grad, weights.grad, head.grad):
+        assert tensor is not None
+        hasher.update(tensor.cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()

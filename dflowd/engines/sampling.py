@@ -1,0 +1,174 @@
+"""Batched sampling with a key-value cache: prompts are read once, however many completions each gets.
+
+A completion's random numbers are counted by (group, sample, token), so they do not depend on the batch. The batch's
+composition still decides rounding; where bits matter, the caller fixes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dflowd.data.prompts import completion_text
+
+from .counter_random import uniforms
+from .policy import Policy
+
+COMPACT_SHARE = 0.75  # rows that ended leave the batch once so few of it go on
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How tokens are chosen. `key`: 8 bytes for the random numbers; unused when greedy."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    greedy: bool = False
+    stop: tuple[str, ...] = ()
+    key: bytes = bytes(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """`tokens`, `logprobs`: [rows, max_tokens], of which the first `lengths` [rows] count. `truncated`: [rows] bool.
+
+    Log-probabilities are of the full vocabulary at the sampler's temperature.
+    """
+
+    tokens: np.ndarray[Any, np.dtype[np.int32]]
+    logprobs: np.ndarray[Any, np.dtype[np.float32]]
+    lengths: np.ndarray[Any, np.dtype[np.int32]]
+    truncated: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@torch.inference_mode()
+def sample(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    first_group: int,
+    samples: int,
+    sampler: Sampler,
+    progress: Callable[[], None],
+) -> Completions:
+    """`samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`."""
+    batch = _Batch(policy, prompts, samples, sampler)
+    rows = len(prompts) * samples
+    drawn = None
+    if not sampler.greedy:
+        groups = np.arange(first_group, first_group + len(prompts), dtype=np.uint64)
+        drawn = uniforms(
+            sampler.key,
+            np.repeat(groups, samples)[:, None],
+            np.tile(np.arange(samples, dtype=np.uint64), len(prompts))[:, None],
+            np.arange(sampler.max_tokens, dtype=np.uint64)[None],
+        )
+    tokens = np.zeros((rows, sampler.max_tokens), np.int32)
+    logprobs = np.zeros((rows, sampler.max_tokens), np.float32)
+    lengths = np.zeros(rows, np.int32)
+    truncated = np.zeros(rows, np.bool_)
+    active = np.arange(rows)  # rows of the batch
+    alive = np.ones(rows, np.bool_)  # those of them that have not ended
+    for turn in range(sampler.max_tokens if rows else 0):
+        luck = None if drawn is None else drawn[active, turn]
+        chosen, logp = _choose(batch.logits(), luck, policy.never_sampled, sampler)
+        tokens[active, turn], logprobs[active, turn] = chosen.cpu().numpy(), logp.cpu().numpy()
+        lengths[active[alive]] = turn + 1
+        progress()
+        alive = alive & ~np.isin(tokens[active, turn], policy.stops)
+        if sampler.stop:
+            alive &= ~_ends(policy, tokens[active, : turn + 1], sampler.stop)
+        if not alive.any():
+            break
+        if turn + 1 == sampler.max_tokens:
+            truncated[active[alive]] = True
+            break
+        if alive.sum() <= COMPACT_SHARE * len(active):
+            chosen = batch.keep(alive, chosen)
+            active = active[alive]
+            alive = np.ones(len(active), np.bool_)
+        batch.advance(chosen)
+    return Completions(tokens, logprobs, lengths, truncated)
+
+
+class _Batch:
+    """The rows still being continued: their cache, and the hidden state that predicts each one's next token."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], samples: int, sampler: Sampler) -> None:
+        from transformers import DynamicCache
+
+        self._policy = policy
+        self._temperature = 1.0 if sampler.greedy else sampler.temperature
+        width = max(map(len, prompts), default=0)
+        ids = torch.zeros((len(prompts), width), dtype=torch.long)
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        for row, prompt in enumerate(prompts):  # padded on the left, so that all rows go on at one place
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        self._seen = (torch.arange(width) >= width - lengths[:, None]).to(policy.device)
+        self._positions = lengths.to(policy.device)
+        self._cache = DynamicCache(config=policy.model.config)
+        if not len(prompts):
+            return
+        causal = torch.ones((width, width), dtype=torch.bool, device=policy.device).tril()
+        itself = torch.eye(width, dtype=torch.bool, device=policy.device)
+        mask = (causal & self._seen[:, None, :]) | itself
+        places = (torch.arange(width) - (width - lengths[:, None])).clamp(min=0).to(policy.device)
+        hidden = policy.hidden(ids.to(policy.device), places, mask[:, None], self._cache)
+        self._hidden = hidden[:, -1].repeat_interleave(samples, 0)
+        self._cache.batch_repeat_interleave(samples)
+        self._seen = self._seen.repeat_interleave(samples, 0)
+        self._positions = self._positions.repeat_interleave(samples, 0)
+
+    def logits(self) -> Tensor:
+        """[rows, vocabulary] float32, at the temperature."""
+        return self._policy.head(self._hidden).float() / self._temperature  # type: ignore[no-any-return]
+
+    def keep(self, alive: Any, chosen: Tensor) -> Tensor:
+        """Leave only these rows in the batch; returns what was chosen for them."""
+        kept = torch.from_numpy(np.flatnonzero(alive)).to(self._policy.device)
+        self._cache.batch_select_indices(kept)
+        self._seen, self._positions = self._seen[kept], self._positions[kept]
+        return chosen[kept]
+
+    def advance(self, chosen: Tensor) -> None:
+        """Feed the chosen tokens, [rows]."""
+        self._seen = torch.cat((self._seen, self._seen.new_ones((len(self._seen), 1))), 1)
+        mask, places = self._seen[:, None, None, :], self._positions[:, None]
+        self._hidden = self._policy.hidden(chosen[:, None], places, mask, self._cache)[:, -1]
+        self._positions = self._positions + 1
+
+
+def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tuple[Tensor, Tensor]:
+    """The next token of each row and its full-vocabulary log-probability; `luck`: [rows] in (0, 1), None if greedy."""
+    logp = torch.log_softmax(logits, -1)
+    allowed = logp.clone()
+    if pad is not None:
+        allowed[:, pad] = -torch.inf
+    if luck is None:
+        chosen = allowed.argmax(-1)
+    else:
+        weights = torch.softmax(allowed, -1).double()
+        if sampler.top_p < 1:
+            weights = _nucleus(weights, sampler.top_p)
+        sums = weights.cumsum(-1)
+        level = torch.from_numpy(luck).to(logits.device)[:, None] * sums[:, -1:]
+        chosen = (sums < level).sum(-1)  # the first place that reaches the level has a weight above 0
+    return chosen, logp.gather(-1, chosen[:, None])[:, 0]
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Weights outside the smallest likeliest set that reaches `top_p` set to 0 (arXiv 1904.09751)."""
+    ranked, order = weights.sort(stable=True, dim=-1, descending=True)
+    before = ranked.cumsum(-1) - ranked
+    return weights.masked_fill(torch.zeros_like(weights, dtype=torch.bool).scatter(-1, order, before >= top_p), 0)
+
+
+def _ends(policy: Policy, tokens: Any, stop: tuple[str, ...]) -> Any:
+    """Whether each row's text holds one of the stop texts."""
+    texts = [completion_text(policy.tokenizer, row.tolist()) for row in tokens]
+    return np.array([any(text in said for text in stop) for said in texts], np.bool_)

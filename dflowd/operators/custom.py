@@ -1,0 +1,73 @@
+"""An operator of the user's own: one number a completion for each of its outputs.
+
+    def operator(rows: list[dict], **config) -> list[float] | dict[str, list[float]]
+
+A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), and by its name
+each number that the stage reads beside the rollout. A stage with several outputs gives a dict of lists by output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dflowd.data import columns
+from dflowd.engines.contract import UserError
+
+from .partition import Output, Partition, Rollout, read_rollout
+from .reward import reward_metrics
+from .user_code import call_user, load_function
+
+
+def custom(partition: Partition) -> list[Output]:
+    """One Output for each name that the stage writes, in its order."""
+    stage = partition.stage
+    rollout = read_rollout(partition)
+    rows = _rows(partition, rollout)
+    said = call_user(stage.id, load_function(stage.op, partition.base), rows, **stage.config)
+    named = said if isinstance(said, dict) else {stage.writes[0]: said}
+    outputs = []
+    for name in stage.writes:
+        values = _numbers(stage.id, name, named.get(name), len(rows))
+        metrics = reward_metrics(values) if name == "reward" else {}
+        outputs.append(Output(name, {name: columns.pack(values)}, metrics, _groups(name, rollout)))
+    return outputs
+
+
+def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
+    rows = []
+    for index, completion in enumerate(rollout.completions):
+        entry = rollout.entries[index // rollout.width]
+        rows.append(
+            {
+                "completion": completion,
+                "answer": entry["answer"],
+                "prompt": entry["question"],
+                "entry": entry,
+                "group": partition.first + index // rollout.width,
+            }
+        )
+    for source in partition.stage.reads:
+        output = source.partition(".")[2]
+        column = partition.inputs[source].get(output)
+        if column is not None and column.lengths is None:
+            for row, value in zip(rows, columns.values(column).tolist(), strict=True):
+                row[output] = value
+    return rows
+
+
+def _groups(name: str, rollout: Rollout) -> tuple[tuple[int, int], ...]:
+    if name != "advantage":
+        return ()
+    return tuple((int(total), rollout.width) for total in rollout.lengths.reshape(-1, rollout.width).sum(1))
+
+
+def _numbers(stage: str, name: str, said: Any, count: int) -> columns.Array:
+    try:
+        values = np.asarray(said, np.float32)
+    except (TypeError, ValueError):
+        values = np.zeros(0, np.float32)
+    if values.shape != (count,) or not np.isfinite(values).all():
+        raise UserError(f"`{name}`: {count} finite numbers are due, one a row", stage)
+    return values

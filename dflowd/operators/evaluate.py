@@ -1,0 +1,54 @@
+"""evaluate: measures accuracy on data that is never trained on. Writes `evaluation`: one float32 `score` a prompt.
+
+Prompts past the end of the data are not counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dflowd.data import columns
+from dflowd.data.prompts import completion_text, prompt_tokens
+from dflowd.engines.counter_random import digest
+from dflowd.engines.sampling import Sampler, sample
+from dflowd.shards.layout import texts
+
+from .partition import Output, Partition
+from .reward import scorer
+
+
+def evaluate(partition: Partition) -> Output:
+    config = partition.stage.config
+    policy = partition.policy(str(partition.stage.model))
+    name, _, held_out = config["data"].partition(".")
+    data = partition.data(name)
+    wanted = range(partition.first, partition.end)
+    found = [data.held_out(index) if held_out else data.training(index) for index in wanted]
+    entries = [entry for entry in found if entry is not None]
+    sampler = Sampler(
+        max_tokens=config["max_tokens"],
+        temperature=config["temperature"],
+        top_p=config["top_p"],
+        greedy=config["greedy"],
+        key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
+    )
+    prompts = [prompt_tokens(policy.tokenizer, entry) for entry in entries]
+    made = sample(policy, prompts, partition.first, 1, sampler, partition.progress)
+    said = [
+        completion_text(policy.tokenizer, row[:length].tolist())
+        for row, length in zip(made.tokens, made.lengths, strict=True)
+    ]
+    score = scorer(partition, data)
+    scores = np.array([score(text, entry) for text, entry in zip(said, entries, strict=True)], np.float32)
+    metrics = {
+        "evaluated": len(entries),
+        "correct": float(scores.astype(np.float64).sum()),
+        "evaluated_tokens": int(made.lengths.sum()),
+        "evaluated_truncated": int(made.truncated.sum()),
+    }
+    evaluation = {
+        "score": columns.pack(scores),
+        "text": texts(said),
+        "question": texts([entry["question"] for entry in entries]),
+    }
+    return Output("evaluation", evaluation, metrics)

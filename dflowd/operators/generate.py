@@ -1,0 +1,50 @@
+"""generate: samples a group of completions for each prompt.
+
+Writes `rollout`: per group `position` (in the training order) and `prompt` (tokens); per completion `tokens`,
+`logprobs` (of the full vocabulary, at the temperature), `text`, and `truncated`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dflowd.data import columns
+from dflowd.data.prompts import completion_text, prompt_tokens
+from dflowd.engines.counter_random import digest
+from dflowd.engines.sampling import Sampler, sample
+from dflowd.shards.layout import ragged, texts
+
+from .partition import Output, Partition
+
+
+def generate(partition: Partition) -> Output:
+    config = partition.stage.config
+    policy = partition.policy(str(partition.stage.model))
+    data = partition.data(config["data"])
+    positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
+    prompts = [prompt_tokens(policy.tokenizer, data.training(position)) for position in positions]
+    sampler = Sampler(
+        max_tokens=config["max_tokens"],
+        temperature=config["temperature"],
+        top_p=config["top_p"],
+        stop=tuple(config["stop"]),
+        key=digest("sample", str(partition.pipeline.id), partition.step, partition.stage.id),
+    )
+    made = sample(policy, prompts, partition.first, config["group"], sampler, partition.progress)
+    counted = np.arange(made.tokens.shape[1]) < made.lengths[:, None]
+    said = [row[:length].tolist() for row, length in zip(made.tokens, made.lengths, strict=True)]
+    rollout = {
+        "position": columns.pack(np.array(positions, np.int64)),
+        "prompt": ragged("i32", prompts),
+        "tokens": columns.pack(made.tokens[counted], made.lengths),
+        "logprobs": columns.pack(made.logprobs[counted], made.lengths),
+        "text": texts([completion_text(policy.tokenizer, tokens) for tokens in said]),
+        "truncated": columns.pack(made.truncated.astype(np.uint8)),
+    }
+    metrics = {
+        "samples": len(said),
+        "completion_tokens": int(made.lengths.sum()),
+        "completion_length_max": int(made.lengths.max(initial=0)),
+        "truncated": int(made.truncated.sum()),
+    }
+    return Output("rollout", rollout, metrics)

@@ -1,0 +1,83 @@
+"""What an operator is given and what it gives: one stage's work on one partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.work import Groups
+from dflowd.data import columns
+from dflowd.data.order import DataSet
+from dflowd.data.sources import Entry
+from dflowd.engines.contract import UserError
+from dflowd.engines.policy import Policy
+from dflowd.shards.layout import Column, read_texts
+
+Columns = Mapping[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One stage on one partition. Groups [first, end) of the step are its own."""
+
+    pipeline: Pipeline
+    base: Path
+    step: int
+    stage: Stage
+    first: int
+    end: int
+    inputs: Mapping[str, Columns]  # "stage.output" -> columns, of all stages of this partition done before
+    policy: Callable[[str], Policy]  # a model of the spec with its parameters of the step's version
+    data: Callable[[str], DataSet]
+    progress: Callable[[], None]
+
+    def read(self, output: str) -> Columns:
+        """The columns of the input that the stage reads as `output`."""
+        return self.inputs[self.source(output)]
+
+    def source(self, output: str) -> str:
+        """The "stage.output" that the stage reads as `output`. Raises UserError where it reads none."""
+        for name in self.stage.reads:
+            if name.endswith(f".{output}"):
+                return name
+        raise UserError(f"stage `{self.stage.id}` has to read a `{output}`", self.stage.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """`name`: of the output. `metrics`: sums by the names of dflow_protocols.metrics."""
+
+    name: str
+    columns: dict[str, Column]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    groups: Groups = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout as those after it see it: groups in order, each with `width` completions."""
+
+    width: int
+    entries: list[Entry]  # per group
+    completions: list[str]  # per sample
+    lengths: Any  # per sample, int32
+    tokens: list[Any]  # per sample, int32 arrays
+    prompts: list[Any]  # per group, int32 arrays
+
+
+def read_rollout(partition: Partition) -> Rollout:
+    """The rollout that the stage reads, with the entries of the data that it was sampled for."""
+    found = partition.read("rollout")
+    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
+    data = partition.data(maker.config["data"])
+    return Rollout(
+        int(maker.config["group"]),
+        [data.training(int(position)) for position in columns.values(found["position"])],
+        read_texts(found["text"]),
+        columns.lengths(found["tokens"]),
+        columns.rows(found["tokens"]),
+        columns.rows(found["prompt"]),
+    )
