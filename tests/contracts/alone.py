@@ -91,8 +91,9 @@ class Alone:
         step_plan = plan(self.pipeline, step)
         made = [made for chain in step_plan.chains for part in self.chain(step, chain, state) for made in part.made]
         if step_plan.training is not None:
-            made += self.update(step, step_plan.training, state, self.records(step, made))
-            state = made[-1].outputs
+            updated = self.update(step, step_plan.training, state, self.records(step, made))
+            state = updated[-1].outputs if updated else state
+            made += updated
         self.log(step, finish(dict(merge(item.metrics for item in made))))
         return state
 
@@ -111,9 +112,11 @@ class Alone:
         return [{s: items[part] for s, items in by_stage.items() if len(items) == count} for part in range(count)]
 
     def update(self, step: int, training: Training, state: State, records: list[dict[str, Made]]) -> list[Made]:
-        """Blocks, slices and apply; the last Made is the new state's."""
+        """Blocks, slices and apply; the last Made is the new state's. Nothing where every group was dropped."""
         counts = tuple(record[training.groups_from].groups for record in records)
         leaves = cut_leaves(counts, training.leaves)
+        if not leaves:
+            return []
         blocks = {
             (first, first + self.blocks): self.block(step, training, state, records, leaves, first)
             for first in range(0, training.leaves, self.blocks)
