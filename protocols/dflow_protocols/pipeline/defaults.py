@@ -21,11 +21,12 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
     stages = {vertex.id: (stage, vertex) for stage, vertex in zip(spec["stages"], vertices, strict=True)}
     problems: list[Problem] = []
     for stage, vertex in stages.values():
-        problems.extend(_check_data(spec, stage, vertex))
-        if stage["op"] == "evaluate":
-            problems.extend(_evaluate(spec, stage, vertex))
-        if stage["op"] in _SIZE and not problems:
-            problems.extend(_partitions(stage, vertex))
+        found = list(_check_data(spec, stage, vertex))
+        if stage["op"] == "evaluate" and not found:
+            found.extend(_evaluate(spec, stage, vertex))
+        if stage["op"] in _SIZE and not found:
+            found.extend(_partitions(stage, vertex))
+        problems.extend(found)
     if problems:
         return problems
     roots = chain_roots(vertices)

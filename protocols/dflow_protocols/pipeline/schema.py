@@ -52,7 +52,7 @@ def _stage(op: str) -> dict[str, Any]:
     if operator.needs_model:
         schema["required"].append("model")
     else:
-        del properties["model"]
+        properties["model"] = {"type": "null"}
     if properties["config"]["required"]:
         schema["required"].append("config")
     return schema
@@ -61,7 +61,7 @@ def _stage(op: str) -> dict[str, Any]:
 def _users_own() -> dict[str, Any]:
     schema = _table(STAGE)
     schema["properties"]["op"] = {"type": "string", "pattern": f"^{FUNCTION_PATTERN}$"}
-    del schema["properties"]["model"]
+    schema["properties"]["model"] = {"type": "null"}
     schema["required"] += ["reads", "writes"]
     return schema
 

@@ -1,0 +1,22 @@
+"""Specs to test with, as a user's YAML parses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "spell_backward.yaml"
+
+
+def example() -> dict[str, Any]:
+    """The newcomer's pipeline as written."""
+    raw: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    return raw
+
+
+def stage(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """A stage of a spec, to be changed in place."""
+    found: dict[str, Any] = next(stage for stage in spec["stages"] if stage["id"] == name)
+    return found
