@@ -1,0 +1,297 @@
+"""Spec files: every mistake with its file and line, whichever file or option it was made in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dflow_cli.specfile import Loaded, SpecFileError, load
+from dflow_protocols.names import is_what
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+SPEC = """\
+name: arithmetic
+params: {warmup: 2, grpo: 4}
+steps: warmup + grpo
+models:
+  policy: {init: {config: model.json, tokenizer: tokenizer/}}
+data:
+  sums:
+    jsonl: sums.jsonl
+    held_out: {share: 0.1, count: 50}
+stages:
+  - id: roll
+    op: generate
+    model: policy
+    config: {data: sums, prompts: 8, max_tokens: 4}
+  - {id: score, op: reward, config: {function: "judge.py:score"}}
+  - {id: advantage, op: advantage}
+  - id: learn
+    op: train
+    model: policy
+    config:
+      optimizer: {adamw: {lr: 1e-3}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spec with all the files that it names; the working directory."""
+    (tmp_path / "arithmetic.yaml").write_text(SPEC)
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    (tmp_path / "sums.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n')
+    (tmp_path / "judge.py").write_text("def score(completion, answer, **rest):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load_spec(*overlays: str, sets: tuple[str, ...] = (), spec: str = "arithmetic.yaml") -> Loaded:
+    return load(Path(spec), [Path(name) for name in overlays], list(sets))
+
+
+def mistakes(*overlays: str, sets: tuple[str, ...] = (), spec: str = "arithmetic.yaml") -> list[str]:
+    """What the user would read."""
+    with pytest.raises(SpecFileError) as caught:
+        load_spec(*overlays, sets=sets, spec=spec)
+    return [f"error: {p.where}: {p.what}\nhint: {p.hint}" for p in caught.value.problems]
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    assert SPEC.count(old) == 1
+    (folder / "arithmetic.yaml").write_text(SPEC.replace(old, new))
+
+
+def test_a_spec_is_ready_to_submit(folder: Path) -> None:
+    loaded = load_spec()
+    assert loaded.base == folder
+    assert loaded.pipeline.steps == 6
+    assert all(is_what(digest) for digest in loaded.pipeline.digests.values())
+    assert sorted(loaded.pipeline.digests) == [
+        "data.sums.jsonl",
+        "models.policy.init.config",
+        "models.policy.init.tokenizer",
+        "stages[1].config.function",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '  - {id: score, op: reward, config: {function: "judge.py:score"}}\n',
+            "",
+            "error: arithmetic.yaml:15: stage `advantage` reads `reward`, which no stage before it writes\n"
+            "hint: add a `reward` stage before it",
+        ),
+        (
+            "op: generate",
+            "op: generat",
+            "error: arithmetic.yaml:12: stage `roll`: there is no operator `generat`\n"
+            "hint: did you mean `generate`? (or give `module:function`, or `file.py:function` beside the spec)",
+        ),
+        (
+            "{adamw: {lr: 1e-3}}",
+            "{adamw: {lr: 1e-3, beta: [0, 0]}}",
+            "error: arithmetic.yaml:21: stage `learn`: `beta` is no key of `adamw`\nhint: did you mean `betas`?",
+        ),
+        (
+            "    model: policy\n    config: {data: sums",
+            "    config: {data: sums",
+            "error: arithmetic.yaml:11: stage `roll`: `generate` needs a `model`\nhint: known models: policy",
+        ),
+        (
+            "{id: advantage, op: advantage}",
+            "{id: advantage, op: advantage, after: [learn]}",
+            "error: arithmetic.yaml:16: stages wait for each other: `advantage` -> `learn` -> `advantage`\n"
+            "hint: take one of these out of `reads` or `after`",
+        ),
+        (
+            "config: model.json",
+            "config: modle.json",
+            "error: arithmetic.yaml:5: there is no file `modle.json`\nhint: did you mean `model.json`?",
+        ),
+        (
+            "{init: {config: model.json, tokenizer: tokenizer/}}",
+            "{path: /nowhere/at/all}",
+            "error: arithmetic.yaml:5: there is no folder `/nowhere/at/all`\n"
+            "hint: paths start from the spec's folder, {folder}",
+        ),
+        (
+            "judge.py:score",
+            "judge.py:scor",
+            "error: arithmetic.yaml:15: `judge.py` has no `scor`\nhint: did you mean `score`?",
+        ),
+        (
+            "judge.py:score",
+            "no_such_module_anywhere:score",
+            "error: arithmetic.yaml:15: there is no module `no_such_module_anywhere`\n"
+            "hint: put it into the spec's folder, {folder}, or install it",
+        ),
+        (
+            "steps: warmup + grpo",
+            "steps: warmup + grpo\nsteps: 3",
+            "error: arithmetic.yaml:1: `steps` is written twice\nhint: keep one of them",
+        ),
+        (
+            "  policy: {init: {config: model.json, tokenizer: tokenizer/}}",
+            "  policy: {init: {config: model.json",
+            "error: arithmetic.yaml:6: this is not YAML: expected ',' or '}', but got ':'\n"
+            "hint: look for a missing `:`, `,` or bracket, or a wrong indentation, there or just above",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_its_remedy(folder: Path, old: str, new: str, message: str) -> None:
+    """One line what and where, one line what to do; the texts are part of the product."""
+    edit(folder, old, new)
+    assert mistakes() == [message.replace("{folder}", str(folder))]
+
+
+def test_all_mistakes_are_told_in_the_order_of_the_file(folder: Path) -> None:
+    edit(folder, "op: advantage}", "op: advantage, config: {method: pop}}")
+    text = (folder / "arithmetic.yaml").read_text()
+    (folder / "arithmetic.yaml").write_text(
+        text.replace("steps: warmup", "lag: 1\nsteps: warmpu").replace("lr:", "lt:")
+    )
+    assert [line.split(": ")[1] for line in mistakes()] == [f"arithmetic.yaml:{line}" for line in (3, 4, 17, 22, 22)]
+
+
+def test_overlays_lay_key_over_key_and_stage_over_stage(folder: Path) -> None:
+    """A variant of a spec says only what differs."""
+    (folder / "small.yaml").write_text("params: {grpo: 1}\nstages: [{id: roll, config: {prompts: 4}}]\n")
+    (folder / "hot.yaml").write_text("stages: [{id: roll, config: {temperature: 2}}]\n")
+    pipeline = load_spec("small.yaml", "hot.yaml").pipeline
+    assert pipeline.steps == 3
+    assert [stage.id for stage in pipeline.stages] == ["roll", "score", "advantage", "learn"]
+    config = pipeline.stage("roll").config
+    assert (config["prompts"], config["temperature"], config["max_tokens"]) == (4, 2.0, 4)
+
+
+def test_a_mistake_in_an_overlay_is_told_with_the_overlays_line(folder: Path) -> None:
+    (folder / "small.yaml").write_text("params: {grpo: 1}\nstages:\n  - {id: roll, config: {promts: 4}}\n")
+    assert mistakes("small.yaml") == [
+        "error: small.yaml:3: stage `roll`: `promts` is no key of `config`\nhint: did you mean `prompts`?"
+    ]
+
+
+def test_set_reaches_params_and_stages(folder: Path) -> None:
+    sets = (
+        "params.warmup=1",
+        "stages.roll.config.stop=[a, b]",
+        "seed=7",
+        "checkpoint.every=2",
+        "stages.learn.config.optimizer.adamw.lr=2e-4",
+    )
+    pipeline = load_spec(sets=sets).pipeline
+    assert (pipeline.steps, pipeline.seed, pipeline.checkpoint["every"]) == (5, 7, 2)
+    assert pipeline.stage("roll").config["stop"] == ["a", "b"]
+    assert pipeline.stage("learn").config["optimizer"]["adamw"]["lr"] == 2e-4
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("params.warmpu=1", "error: --set params.warmpu=1: there is no param `warmpu`\nhint: did you mean `warmup`?"),
+        ("stages.rol.every=1", "error: --set stages.rol.every=1: there is no stage `rol`\nhint: did you mean `roll`?"),
+        (
+            "params.warmup",
+            "error: --set params.warmup: this sets nothing\n"
+            "hint: write `--set KEY=VALUE`, such as `--set params.warmup=2`",
+        ),
+        (
+            "stages.roll.config.prompts=many",
+            "error: --set stages.roll.config.prompts=many: stage `roll`: `prompts`: `many` names `many`, "
+            "which is no param\nhint: known names: grpo, warmup",
+        ),
+    ],
+)
+def test_a_mistake_in_a_setting_names_the_setting(folder: Path, setting: str, message: str) -> None:
+    assert mistakes(sets=(setting,)) == [message]
+
+
+def test_a_changed_file_makes_another_pipeline(folder: Path) -> None:
+    """A run repeats its weights only if model, data and reward are the same, so they are part of its id."""
+    before = load_spec().pipeline.id
+    assert load_spec().pipeline.id == before
+    (folder / "judge.py").write_text("def score(completion, answer, **rest):\n    return 0.5\n")
+    after = load_spec().pipeline.id
+    assert after != before
+    (folder / "tokenizer" / "more.json").write_text("[]")
+    assert load_spec().pipeline.id not in (before, after)
+
+
+def test_the_emulated_engine_needs_none_of_the_files(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "sums.jsonl").unlink()
+    assert load_spec(sets=("engine=emulated", "emulated.generate_s=0.01")).pipeline.digests == {}
+
+
+PYTHON = """\
+from dflow_protocols.pipeline import Pipeline, Stage
+
+pipeline = Pipeline(
+    name="arithmetic",
+    steps=6,
+    models={"policy": {"init": {"config": "model.json", "tokenizer": "tokenizer/"}}},
+    data={"sums": {"jsonl": "sums.jsonl", "held_out": {"share": 0.1, "count": 50}}},
+    stages=[
+        Stage("roll", "generate", "policy", config={"data": "sums", "prompts": 8, "max_tokens": 4}),
+        Stage("score", "reward", config={"function": "judge.py:score"}),
+        Stage("advantage", "advantage"),
+        Stage("learn", "train", "policy", config={"optimizer": {"adamw": {"lr": 1e-3}}}),
+    ],
+)
+"""
+
+
+def test_a_python_spec_is_the_same_pipeline(folder: Path) -> None:
+    (folder / "arithmetic.py").write_text(PYTHON)
+    assert load_spec(spec="arithmetic.py").pipeline.id == load_spec().pipeline.id
+
+
+def test_a_python_spec_takes_settings_too(folder: Path) -> None:
+    (folder / "arithmetic.py").write_text(PYTHON)
+    assert load_spec(spec="arithmetic.py", sets=("steps=3",)).pipeline.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"prompts"',
+            '"promts"',
+            "error: arithmetic.py:3: stages[0].config.promts: stage `roll`: `promts` is no key of `config`\n"
+            "hint: did you mean `prompts`?",
+        ),
+        (
+            "steps=6",
+            "steps=six",
+            "error: arithmetic.py:5: NameError: name 'six' is not defined\n"
+            "hint: the spec is run as Python; correct it there",
+        ),
+        (
+            "pipeline = ",
+            "pipelin = ",
+            "error: arithmetic.py: it defines no `pipeline`\nhint: end it with `pipeline = Pipeline(...)`",
+        ),
+    ],
+)
+def test_a_mistake_in_a_python_spec_is_told_with_its_line(folder: Path, old: str, new: str, message: str) -> None:
+    (folder / "arithmetic.py").write_text(PYTHON.replace(old, new))
+    assert mistakes(spec="arithmetic.py")[0] == message
+
+
+def test_a_missing_spec_is_told_like_any_mistake(folder: Path) -> None:
+    assert mistakes(spec="arithmetik.yaml") == [
+        "error: arithmetik.yaml: there is no such file\nhint: give the path of a spec, such as spec.yaml"
+    ]
+
+
+def test_the_example_loads() -> None:
+    loaded = load(EXAMPLES / "spell_backward.yaml", [], ["params.warmup=2", "params.grpo=4"])
+    assert loaded.pipeline.steps == 6
+    assert loaded.base == EXAMPLES
