@@ -1,0 +1,206 @@
+"""What a node relies on when it starts a work: one answer a call, whatever becomes of the engine, and no memory lost.
+
+With real engine children (the emulated engine: no model, real bytes) and a real store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+
+from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.work import ChainWork, InitWork, Work
+from dflowd.observe.timeline import Timeline
+from dflowd.shards.store import Store
+from dflowd.slots.devices import Devices
+from dflowd.slots.supervisor import RunBrief, Supervisor
+from tests.support.toy import toy_pipeline
+
+RUN = RunId("ab" * 16)
+DEADLINE_S = 60.0  # of a hang; an engine starts in a fifth of a second on an idle machine
+
+
+class Bench:
+    """A supervisor with what a daemon gives it, and what it said."""
+
+    def __init__(self, folder: Path, generate_s: float, limit_bytes: int, silence_s: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = Store(limit_bytes, "bench")
+        self.events: list[Event] = []
+        self.reports: list[Report] = []
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        brief = RunBrief(
+            toy_pipeline(generate_s=generate_s).canonical(), str(folder), str(folder / "checkpoints"), "emulated"
+        )
+        self.supervisor = Supervisor(
+            self.loop,
+            self.context,
+            self.store,
+            Devices((), 1),
+            1,
+            silence_s,
+            300.0,
+            folder / "engines",
+            dict(os.environ),
+            lambda run: brief if run == RUN else None,
+            self.events.append,
+            self.reports.append,
+            Timeline(),
+            self.loop.time,
+            self.loop.time,
+        )
+        self._calls = 0
+
+    def start(self, work: Work, part: str = "p0") -> int:
+        self._calls += 1
+        self.supervisor.start(self._calls, RUN, TaskKey(0, "roll", part), work)
+        return self._calls
+
+    async def answer(self, call: int) -> Event:
+        """The one answer to a call."""
+
+        def answers() -> list[Event]:
+            return [event for event in self.events if isinstance(event, Finished | Broke) and event.call == call]
+
+        await self.until(lambda: bool(answers()))
+        (event,) = answers()
+        return event
+
+    async def init(self) -> tuple[tuple[str, ShardRef], ...]:
+        event = await self.answer(self.start(InitWork(), "init"))
+        assert isinstance(event, Finished), event
+        return event.done.made[0].outputs
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        end = self.loop.time() + DEADLINE_S
+        while not condition():
+            assert self.loop.time() < end, (self.events, self.reports)
+            await asyncio.sleep(0.01)
+
+    @property
+    def child(self) -> int:
+        return int(self.supervisor.describe()[0]["pid"])
+
+    def is_at_work(self) -> bool:
+        """Whether the engine is up and inside its call."""
+        slot = self.supervisor.describe()[0]
+        return bool(slot["task"] and slot["numerics"])
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path, generate_s: float = 0.0, limit_bytes: int = 64 << 20, silence_s: float = 30.0
+) -> AsyncIterator[Bench]:
+    made = Bench(folder, generate_s, limit_bytes, silence_s)
+    try:
+        yield made
+    finally:
+        made.supervisor.close()
+        made.store.close()
+        made.context.term()
+
+
+def chain(params: tuple[tuple[str, ShardRef], ...]) -> ChainWork:
+    return ChainWork(0, ("roll", "score", "adv"), 0, params)
+
+
+async def test_a_work_turns_shards_of_the_store_into_shards_of_the_store(tmp_path: Path) -> None:
+    """The daemon never sees the bytes: the engine maps them."""
+    async with bench(tmp_path) as it:
+        params = await it.init()
+        done = await it.answer(it.start(chain(params)))
+        assert isinstance(done, Finished)
+        assert [made.stage for made in done.done.made] == ["roll", "score", "adv"]
+        for made in done.done.made:
+            assert all(it.store.has(ref.id) for _, ref in made.outputs)
+        usage = it.store.usage()
+        assert (usage.pinned_count, usage.grants_count) == (0, 0)
+        assert [report.name for report in it.reports if report.level == "info"] == ["engine.started"]
+
+
+async def test_an_engine_that_is_killed_breaks_its_call_and_is_started_again(tmp_path: Path) -> None:
+    """The daemon and its other calls live; what the dead engine was granted is free again."""
+    async with bench(tmp_path, generate_s=30.0) as it:
+        params = await it.init()
+        call = it.start(chain(params))
+        await it.until(it.is_at_work)
+        os.kill(it.child, signal.SIGKILL)
+        broke = await it.answer(call)
+        assert isinstance(broke, Broke)
+        assert (broke.failed.kind, broke.failed.blame) == ("engine", "roll")
+        assert "SIGKILL" in broke.failed.error
+        usage = it.store.usage()
+        assert (usage.pinned_count, usage.grants_count) == (0, 0)
+        assert isinstance(await it.answer(it.start(InitWork(), "init")), Finished)
+
+
+async def test_an_engine_that_falls_silent_is_killed(tmp_path: Path) -> None:
+    """A stopped process answers nothing and dies of nothing; only its heartbeat tells."""
+    async with bench(tmp_path, generate_s=30.0, silence_s=2.0) as it:
+        params = await it.init()
+        call = it.start(chain(params))
+        await it.until(it.is_at_work)
+        os.kill(it.child, signal.SIGSTOP)
+        broke = await it.answer(call)
+        assert isinstance(broke, Broke)
+        assert "silent for" in broke.failed.error
+
+
+async def test_calls_wait_for_the_slot_in_their_order(tmp_path: Path) -> None:
+    """Two works on one device only wait for each other."""
+    async with bench(tmp_path, generate_s=0.1) as it:
+        params = await it.init()
+        numbers = [it.start(chain(params)) for _ in range(3)]
+        await it.answer(numbers[-1])
+        assert [event.call for event in it.events if isinstance(event, Finished)] == [1, *numbers]
+
+
+async def test_a_call_that_was_given_up_is_never_answered_and_frees_the_slot(tmp_path: Path) -> None:
+    """The node forgot it; an answer would be of another life."""
+    async with bench(tmp_path, generate_s=0.5) as it:
+        params = await it.init()
+        given_up, waiting, wanted = (it.start(chain(params)) for _ in range(3))
+        await it.until(it.is_at_work)
+        before = it.store.usage().shards_count
+        it.supervisor.stop(given_up)
+        it.supervisor.stop(waiting)
+        assert isinstance(await it.answer(wanted), Finished)
+        assert {event.call for event in it.events if isinstance(event, Finished | Broke)} == {1, wanted}
+        assert it.store.usage().shards_count == before + 3
+        assert it.store.usage().grants_count == 0
+
+
+async def test_a_work_whose_input_vanished_names_it(tmp_path: Path) -> None:
+    """The node then looks for the shard elsewhere, or remakes it."""
+    async with bench(tmp_path) as it:
+        missing = ShardRef(ShardId("cd" * 32), 4)
+        broke = await it.answer(it.start(chain((("params:policy", missing),))))
+        assert isinstance(broke, Broke)
+        assert (broke.failed.kind, broke.failed.blame) == ("lost", missing.id)
+
+
+async def test_no_room_for_an_output_is_said_so(tmp_path: Path) -> None:
+    """It is no fault of the engine, which lives on."""
+    async with bench(tmp_path, limit_bytes=1 << 20) as it:
+        broke = await it.answer(it.start(InitWork(), "init"))
+        assert isinstance(broke, Broke)
+        assert broke.failed.kind == "full"
+        assert it.child != 0
+
+
+async def test_no_engine_outlives_its_supervisor(tmp_path: Path) -> None:
+    """A daemon that stops leaves no process behind."""
+    async with bench(tmp_path) as it:
+        await it.init()
+        pid = it.child
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
