@@ -62,7 +62,7 @@ def _users_own() -> dict[str, Any]:
     schema = _table(STAGE)
     schema["properties"]["op"] = {"type": "string", "pattern": f"^{FUNCTION_PATTERN}$"}
     schema["properties"]["model"] = {"type": "null"}
-    schema["required"] += ["reads", "writes"]
+    schema["required"].append("writes")
     return schema
 
 

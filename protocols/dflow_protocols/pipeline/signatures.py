@@ -15,6 +15,7 @@ from .shape import NAME, NAME_FORM, Flag, Free, Items, Number, Shape, Table, Tex
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
+USER_READS = ("rollout",)  # what a `module:function` is always given, beside what it says it reads
 MAX_PARTITIONS = 4096
 MAX_LEAVES = 1024
 

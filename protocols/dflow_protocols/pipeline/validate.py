@@ -17,7 +17,7 @@ from .problem import Problem, SpecError, suggest
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
 from .shape import NAME, NAME_FORM, Reader, Table, at
-from .signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator
+from .signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, USER_READS, Operator
 
 _LATER = "this version of dflowd only validates it; leave it out"
 _DIGEST = r"[0-9a-f]{64}"
@@ -107,7 +107,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
         _users_own(reader, stage, place)
     _not_yet(reader, spec, stage, place)
     reader.subject = ""
-    needed = operator.reads if operator is not None else ()
+    needed = operator.reads if operator is not None else USER_READS
     if op == "train" and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
         needed = (*needed, "logprob")
     after = tuple(text for text in stage["after"] or () if text)
@@ -134,9 +134,8 @@ def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
         hint = suggest(op, OPERATORS, "operators")
         reader.note(f"{place}.op", f"there is no operator `{op}`", f"{hint} (or give {FUNCTION_FORM})")
         return
-    for key, what in (("reads", "what it reads"), ("writes", "what it writes")):
-        if not stage[key]:
-            reader.note(f"{place}.{key}", f"`{op}` is no built-in operator", f"say {what} in `{key}`")
+    if not stage["writes"]:
+        reader.note(f"{place}.writes", f"`{op}` is no built-in operator", "say what it writes in `writes`")
     if stage["model"] is not None:
         what = "only built-in operators run a model"
         reader.note(f"{place}.model", what, "leave `model` out")

@@ -138,3 +138,10 @@ def test_leaves_default_to_the_largest_power_of_two_that_partitions_feed() -> No
     spec = example()
     del stage(spec, "learn")["config"]["leaves"]
     assert Pipeline.from_dict(spec).stage("learn").config["leaves"] == 8
+
+
+def test_a_users_own_stage_always_reads_a_rollout() -> None:
+    """Its function is given completions, beside what it says it reads."""
+    spec = example()
+    spec["stages"].append({"id": "own", "op": "mine:f", "reads": ["reward"], "writes": ["x"]})
+    assert Pipeline.from_dict(spec).stage("own").reads == ["roll.rollout", "score.reward"]

@@ -261,9 +261,9 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: without(s, "warm", "learn"),
         ("stages", "no stage trains", "add a `train` or an `sft` stage"),
     ),
-    "own operator without inputs": (
-        lambda s: s["stages"].append({"id": "own", "op": "mine:log", "writes": ["logged"]}),
-        ("stages[6].reads", "stage `own`: `mine:log` is no built-in operator", "say what it reads in `reads`"),
+    "own operator without outputs": (
+        lambda s: s["stages"].append({"id": "own", "op": "mine:log", "reads": ["reward"]}),
+        ("stages[6].writes", "stage `own`: `mine:log` is no built-in operator", "say what it writes in `writes`"),
     ),
     "own operator with chance in it": (
         lambda s: s["stages"].append(
