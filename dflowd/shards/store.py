@@ -119,6 +119,18 @@ class Store:
             mask = chunk_mask(first, end)
             return known is not None and bool(known.runs) and known.present & mask == mask
 
+    def is_wanted(self, shard: ShardId) -> bool:
+        """Whether some run refers to it, here or still to come."""
+        with self._lock:
+            known = self._shards.get(shard)
+            return known is not None and bool(known.runs)
+
+    def present(self, shard: ShardId) -> int:
+        """Bitmap of the chunks that lie here verified, for some run."""
+        with self._lock:
+            known = self._shards.get(shard)
+            return known.present if known is not None and known.runs else 0
+
     def path(self, shard: ShardId) -> str:
         """Where an engine of this user opens it. Pin it while the engine uses it."""
         with self._lock:

@@ -1,0 +1,162 @@
+"""How fast does a shard come from another process on this host? Throughput of 7 MB, latency of 10 KB.
+
+    python benchmarks/micro/fetch.py [--fabric trusted] [--seconds 3]
+
+Two processes with all their lanes, over loopback: one holds, the other fetches, drops, and fetches again. Prints one
+JSON object; `small_ms` are milliseconds from `fetch` to its event on the loop, `burst_ms` those of 12 fetches at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from dflow_protocols.machine import Fetched
+from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
+from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
+from dflowd.shards.exchange import Exchange, ExchangeEvent, SessionMessage
+from dflowd.shards.store import Store
+from dflowd.transport.bulk import BulkLane
+from dflowd.transport.control import ControlLane, Link
+from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
+
+RUN = RunId("a" * 32)
+LARGE_BYTES, LARGE_COUNT = 6_900_000, 8
+SMALL_BYTES, SMALL_COUNT = 10_000, 400
+KINDS: dict[str, type[SessionMessage]] = {kind.__name__: kind for kind in (SessionOffer, SessionReady, SessionGone)}
+
+
+class Host:
+    """A node's lanes and store, without the node."""
+
+    def __init__(self, keys: KeyPair, allow_list: Path, fabric: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.keys = keys
+        self.store = Store(1 << 30, "bench")
+        self.control = ControlLane(loop, keys, AllowList(allow_list), self._on_frame, print)
+        self.control_address = self.control.bind("tcp://127.0.0.1:0")
+        lane = BulkLane(keys.id, fabric)
+        self.bulk_address = lane.bind("tcp://127.0.0.1:0")
+        self.exchange = Exchange(self.store, lane, loop, self._on_event, print, self._tell)
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    async def fetch(self, ref: ShardRef, holder: NodeId) -> None:
+        done = self._waiting[ref.id] = asyncio.get_running_loop().create_future()
+        self.exchange.fetch(RUN, ref, 0, chunk_count(ref.nbytes), [holder])
+        await done
+
+    def put(self, data: bytes) -> ShardRef:
+        segment = self.store.grant(RUN, len(data))
+        segment.view()[:] = data
+        shard, hashes = hash_shard(data)
+        return self.store.seal(segment, shard, len(data), hashes)
+
+    def close(self) -> None:
+        self.exchange.close()
+        self.control.close()
+        self.store.close()
+
+    def _on_event(self, event: ExchangeEvent) -> None:
+        if isinstance(event, Fetched):
+            self._waiting.pop(event.shard).set_result(None)
+
+    def _tell(self, peer: NodeId, message: SessionMessage) -> None:
+        fields = [getattr(message, name).hex() for name in message.__dataclass_fields__]
+        self.control.send(peer, json.dumps([type(message).__name__, *fields]).encode())
+
+    def _on_frame(self, source: NodeId, role: str, frame: bytes, link: Link) -> None:
+        kind, *fields = json.loads(frame)
+        self.exchange.on_message(source, KINDS[kind](*map(bytes.fromhex, fields)))
+
+
+async def hold(folder: Path, fabric: str) -> None:
+    """The holder's process: say what is here, then serve until stdin closes."""
+    host = Host(read_key_pair(folder / "holder"), folder / "allow", fabric)
+    large = [host.put(os.urandom(LARGE_BYTES)) for _ in range(LARGE_COUNT)]
+    small = [host.put(os.urandom(SMALL_BYTES)) for _ in range(SMALL_COUNT)]
+    shards = [[ref.id, ref.nbytes] for ref in large + small]
+    print(json.dumps([host.keys.public_text, host.control_address, host.bulk_address, shards]), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    host.close()
+
+
+async def measure(folder: Path, fabric: str, seconds: float, said: list[str]) -> dict[str, float]:
+    host = Host(read_key_pair(folder / "fetcher"), folder / "allow", fabric)
+    key, control, bulk, shards = said[0], said[1], said[2], [ShardRef(*pair) for pair in said[3]]
+    public = parse_key(key)
+    holder = KeyPair(public, b"").id
+    host.control.dial(holder, public, control)
+    host.exchange.add_peer(holder, bulk)
+    large, small = shards[:LARGE_COUNT], shards[LARGE_COUNT:]
+    await host.fetch(small[0], holder)  # opens the session
+    figures = {"large_mb_s": await throughput(host, large, holder, seconds)}
+    times = await latencies(host, small[1:], holder)
+    figures |= {"small_ms_p50": statistics.median(times), "small_ms_p99": times[int(0.99 * len(times))]}
+    bursts = []
+    for at in range(0, SMALL_COUNT - 12, 12):
+        started = time.perf_counter()
+        await asyncio.gather(*(host.fetch(ref, holder) for ref in small[at : at + 12]))
+        bursts.append(1e3 * (time.perf_counter() - started))
+    figures["burst_ms_p50"] = statistics.median(bursts)
+    host.close()
+    return figures
+
+
+async def throughput(host: Host, shards: list[ShardRef], holder: NodeId, seconds: float) -> float:
+    fetched, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        for first, second in zip(shards[::2], shards[1::2], strict=True):
+            await asyncio.gather(host.fetch(first, holder), host.fetch(second, holder))
+            host.store.drop(RUN, [first.id, second.id])
+            fetched += first.nbytes + second.nbytes
+    return fetched / 1e6 / (time.perf_counter() - started)
+
+
+async def latencies(host: Host, shards: list[ShardRef], holder: NodeId) -> list[float]:
+    times = []
+    for ref in shards:
+        started = time.perf_counter()
+        await host.fetch(ref, holder)
+        times.append(1e3 * (time.perf_counter() - started))
+        host.store.drop(RUN, [ref.id])
+    return sorted(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fabric", choices=("encrypted", "trusted"), default="encrypted")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--hold", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.hold:
+        uvloop.run(hold(chosen.hold, chosen.fabric))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = []
+        for who in ("holder", "fetcher"):
+            keys = new_key_pair()
+            write_key_pair(folder / who, keys)
+            lines.append(f"{keys.public_text} {who}\n")
+        (folder / "allow").write_text("".join(lines))
+        command = [sys.executable, __file__, "--fabric", chosen.fabric, "--hold", name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            said = json.loads(child.stdout.readline())
+            figures = uvloop.run(measure(folder, chosen.fabric, chosen.seconds, said))
+            child.communicate("")
+    print(json.dumps({"fabric": chosen.fabric, **{name: round(value, 3) for name, value in figures.items()}}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""Brings shards here from the nodes that hold them, and hands ours out: drives `transfer` over the bulk lane.
+
+Owns sessions with holders and the way of chunks into the store. The public methods are for the loop's thread; what
+begins with `on_`, except `on_message`, is called in the lane's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import TypeAlias
+
+from blake3 import blake3
+
+from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed, Report, Tick
+from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, chunk_count
+from dflow_protocols.transfer import (
+    ChunkCame,
+    Distrust,
+    Dropped,
+    HashesCame,
+    HolderLacks,
+    KeepHashes,
+    LinkRenewed,
+    SendAsk,
+    TransferEvent,
+    Transfers,
+    Wanted,
+)
+from dflow_protocols.wire.bulk import (
+    KEY_BYTES,
+    TOKEN_BYTES,
+    Ask,
+    Lacks,
+    Piece,
+    SessionGone,
+    SessionOffer,
+    SessionReady,
+    Told,
+    pack_asks,
+    unpack_answers,
+)
+from dflow_protocols.wire.fields import WireError
+from dflowd.transport.bulk import BulkLane
+from dflowd.transport.limits import Tally
+from dflowd.transport.traffic import Traffic
+
+from .segment import Full, chunk_mask
+from .serving import Serving
+from .store import Store
+
+PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
+OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer
+LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be free
+
+ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
+SessionMessage: TypeAlias = SessionOffer | SessionReady | SessionGone
+OpenPayload: TypeAlias = Callable[[memoryview], bool]
+
+
+@dataclass(slots=True)
+class _Holder:
+    """The way to one holder. A session is offered, then ready, then (with an address) dialled."""
+
+    address: str = ""
+    offer: SessionOffer | None = None
+    is_ready: bool = False
+    is_dialled: bool = False
+    offer_again_at: float = inf
+    waiting: list[Ask] = field(default_factory=list)  # at most the credit
+
+
+class Exchange:
+    """All fetches of this node, and its answers to those of others."""
+
+    def __init__(
+        self,
+        store: Store,
+        lane: BulkLane,
+        loop: asyncio.AbstractEventLoop,
+        on_event: Callable[[ExchangeEvent], None],
+        on_report: Callable[[Report], None],
+        tell: Callable[[NodeId, SessionMessage], object],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`tell` sends a message over the control lane; it and the callbacks run on the loop. Starts the lane."""
+        self._store, self._lane, self._loop = store, lane, loop
+        self._on_event, self._on_report, self._tell = on_event, on_report, tell
+        self._transfers = Transfers(patience_s)
+        self._serving = Serving(store, lane)
+        self._holders: dict[NodeId, _Holder] = {}
+        self._tally = Tally()
+        self._news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]] = []
+        lane.start(self)
+
+    # For the loop -------------------------------------------------------------------------------------------------
+
+    def add_peer(self, peer: NodeId, address: str) -> None:
+        """A member's bulk address (`tcp://HOST:PORT`), newly learnt or changed."""
+        self._lane.call(partial(self._set_address, peer, address))
+
+    def fetch(self, run: RunId, ref: ShardRef, first: int, end: int, holders: Sequence[NodeId]) -> None:
+        """Bring chunks [first, end) into the store. Answered on the loop by Fetched, at once if they are here, or by
+        FetchFailed: if it names nobody, there was no holder to ask or no room, and a report says so.
+
+        Asked again, it goes on, with the new holders too. The memory stays granted to `run` until the store drops it.
+        """
+        assert 0 <= first <= end <= chunk_count(ref.nbytes), "chunks outside of the shard"
+        try:
+            present = self._store.partial(run, ref, first, end)
+        except Full as full:
+            self._loop.call_soon(self._on_report, Report("shards.full", {"run": run, "why": str(full)}, "warning"))
+            self._loop.call_soon(self._on_event, FetchFailed(ref.id, first, end, (), ()))
+            return
+        wanted = chunk_mask(first, end)
+        if present & wanted == wanted:
+            self._loop.call_soon(self._on_event, Fetched(ref.id, first, end))
+            return
+        event = Wanted(ref, first, end, tuple(holders), present, self._store.hashes(ref.id))
+        self._lane.call(partial(self._handle, event))
+
+    def cancel(self, shards: Sequence[ShardId]) -> None:
+        """Give up fetching these, as far as no run refers to them once this turn of the loop is over."""
+        self._loop.call_soon(self._cancel_unwanted, tuple(shards))
+
+    def on_message(self, source: NodeId, message: SessionMessage) -> None:
+        """A session message of a member came over the control lane."""
+        match message:
+            case SessionOffer(token, key):
+                if len(token) != TOKEN_BYTES or len(key) != KEY_BYTES:
+                    self._on_report(Report("wire.refused", {"peer": source, "error": "not a session"}, "warning"))
+                else:
+                    self._lane.call(partial(self._admit, source, token, key))
+            case SessionReady(token):
+                self._lane.call(partial(self._make_ready, source, token))
+            case SessionGone(token):
+                self._lane.call(partial(self._lose_session, source, token))
+
+    def traffic(self) -> dict[NodeId, Traffic]:
+        """Bytes on the bulk lane since the start, by peer."""
+        return self._lane.traffic.snapshot()
+
+    def close(self) -> None:
+        self._lane.close()
+
+    def _cancel_unwanted(self, shards: tuple[ShardId, ...]) -> None:
+        for shard in shards:
+            if not self._store.is_wanted(shard):
+                self._lane.call(partial(self._handle, Dropped(shard)))
+
+    def _deliver(self, news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]]) -> None:
+        for item in news:
+            if isinstance(item, Report):
+                self._on_report(item)
+            elif isinstance(item, tuple):
+                self._tell(*item)
+            else:
+                self._on_event(item)
+
+    # What the lane hears ------------------------------------------------------------------------------------------
+
+    def on_request(self, peer: NodeId, link: bytes, head: bytes) -> None:
+        report = self._serving.answer(peer, link, head)
+        if report is not None:
+            self._report(peer, report)
+
+    def on_answer(self, peer: NodeId, head: bytes, open_payload: OpenPayload | None) -> None:
+        try:
+            answers = unpack_answers(head)
+        except WireError as error:
+            self._report(peer, Report("wire.refused", {"peer": peer, "error": str(error)}, "warning"))
+            return
+        for answer in answers:
+            match answer:
+                case Piece():
+                    self._take_chunk(peer, answer, open_payload)
+                case Told(ticket, hashes):
+                    self._handle(HashesCame(peer, ticket, hashes))
+                case Lacks(ticket, first, end):
+                    if end <= first + (CHUNK_BYTES << 3):  # no bitmap of a peer's choosing
+                        self._handle(HolderLacks(peer, ticket, first, end))
+
+    def on_refused(self, peer: NodeId, token: bytes) -> None:
+        if self._tally.add(time.monotonic(), ("refused", peer, token)):
+            self._news.append((peer, SessionGone(token)))
+
+    def on_fault(self, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        self._report(NodeId(""), Report("transport.fault", {"lane": "bulk", "error": why}, "error"))
+        self._publish()
+
+    def on_turn(self) -> float:
+        now = time.monotonic()
+        if now >= self._transfers.deadline:
+            self._handle(Tick())
+        due = self._send_asks(now)
+        if self._serving.take_back():
+            due = min(due, now + LENT_CHECK_S)
+        self._publish()
+        return min(due, self._transfers.deadline)
+
+    # Chunks -------------------------------------------------------------------------------------------------------
+
+    def _take_chunk(self, peer: NodeId, piece: Piece, open_payload: OpenPayload | None) -> None:
+        ref = self._transfers.expects(peer, piece.ticket, piece.index)
+        if ref is None:
+            return
+        place = self._store.landing(ref.id, piece.index)
+        if place is None:  # dropped, or an engine made the same
+            is_good = self._store.has_range(ref.id, piece.index, piece.index + 1)
+            event: TransferEvent = ChunkCame(peer, piece.ticket, piece.index, True) if is_good else Dropped(ref.id)
+            self._handle(event)
+            return
+        is_good = False
+        try:
+            is_good = _write(piece.data, open_payload, place) and self._transfers.verifies(
+                ref.id, piece.index, blake3(place).digest()
+            )
+        finally:
+            place.release()
+            self._store.landed(ref.id, piece.index, is_good)
+        if is_good and chunk_count(ref.nbytes) > 1:
+            self._news.append(FetchAdvanced(ref.id))
+        self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
+
+    def _handle(self, event: TransferEvent) -> None:
+        for action in self._transfers.handle(time.monotonic(), event):
+            match action:
+                case SendAsk(holder, ask):
+                    self._holder(holder).waiting.append(ask)
+                case KeepHashes(shard, hashes):
+                    self._store.set_hashes(shard, hashes)
+                case Distrust(holder):
+                    self._forget_session(holder)
+                case _:
+                    self._news.append(action)
+
+    def _send_asks(self, now: float) -> float:
+        """Send what waits, or see to a session first. Returns when an offer is due again."""
+        due = inf
+        for peer, holder in self._holders.items():
+            if not holder.waiting:
+                continue
+            if holder.is_dialled:
+                self._lane.request(peer, pack_asks(holder.waiting))
+                holder.waiting.clear()
+            elif not holder.is_ready:
+                if holder.offer is None or now >= holder.offer_again_at:
+                    self._offer(peer, holder, now)
+                due = min(due, holder.offer_again_at)
+        return due
+
+    # Sessions -----------------------------------------------------------------------------------------------------
+
+    def _holder(self, peer: NodeId) -> _Holder:
+        return self._holders.setdefault(peer, _Holder())
+
+    def _offer(self, peer: NodeId, holder: _Holder, now: float) -> None:
+        if holder.offer is None:
+            holder.offer = SessionOffer(secrets.token_bytes(TOKEN_BYTES), secrets.token_bytes(KEY_BYTES))
+        holder.offer_again_at = now + OFFER_INTERVAL_S
+        self._news.append((peer, holder.offer))
+
+    def _admit(self, peer: NodeId, token: bytes, key: bytes) -> None:
+        self._lane.admit(peer, token, key)
+        self._news.append((peer, SessionReady(token)))
+
+    def _make_ready(self, peer: NodeId, token: bytes) -> None:
+        holder = self._holder(peer)
+        if holder.offer is not None and holder.offer.token == token and not holder.is_ready:
+            holder.is_ready = True
+            self._dial(peer, holder)
+
+    def _set_address(self, peer: NodeId, address: str) -> None:
+        holder = self._holder(peer)
+        if holder.address == address:
+            return
+        was_dialled = holder.is_dialled
+        holder.address = address
+        if was_dialled:  # it moved, so it restarted, and does not know the session any more
+            self._forget_session(peer)
+            self._handle(LinkRenewed(peer))
+        else:
+            self._dial(peer, holder)
+
+    def _dial(self, peer: NodeId, holder: _Holder) -> None:
+        if holder.offer is None or not holder.is_ready or not holder.address:
+            return
+        holder.is_dialled = self._lane.dial(peer, holder.address, holder.offer.token, holder.offer.key)
+        if not holder.is_dialled:
+            why = f"its bulk address {holder.address!r} is none"
+            self._report(peer, Report("transport.refused", {"peer": peer, "why": why}, "warning"))
+
+    def _lose_session(self, peer: NodeId, token: bytes) -> None:
+        holder = self._holder(peer)
+        if holder.offer is not None and holder.offer.token == token and holder.is_dialled:
+            self._forget_session(peer)
+            self._handle(LinkRenewed(peer))
+
+    def _forget_session(self, peer: NodeId) -> None:
+        """The next ask makes a new one; asks that were not sent are void with those that were."""
+        holder = self._holder(peer)
+        holder.offer, holder.is_ready, holder.is_dialled = None, False, False
+        holder.offer_again_at = inf
+        holder.waiting.clear()
+        self._lane.hang_up(peer)
+
+    # Reports ------------------------------------------------------------------------------------------------------
+
+    def _report(self, peer: NodeId, report: Report) -> None:
+        count = self._tally.add(time.monotonic(), (report.name, peer))
+        if count:
+            self._news.append(Report(report.name, {**report.fields, "count": count}, report.level))
+
+    def _publish(self) -> None:
+        if self._news:
+            news, self._news = self._news, []
+            with contextlib.suppress(RuntimeError):  # the loop has ended before the lane
+                self._loop.call_soon_threadsafe(self._deliver, news)
+
+
+def _write(data: bytes | None, open_payload: OpenPayload | None, place: memoryview) -> bool:
+    """Put a chunk in its place; whether there was one of that length."""
+    if data is None:
+        return open_payload is not None and open_payload(place)
+    if len(data) != len(place):
+        return False
+    place[:] = data
+    return True

@@ -1,0 +1,106 @@
+"""The holder's side of a fetch: asks in, answers out, straight from the store.
+
+Owns what is lent to the lane while it is being sent. Works in the bulk lane's thread.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from dflow_protocols.machine import Report
+from dflow_protocols.names import NodeId, ShardId
+from dflow_protocols.transfer import RUN_CHUNKS
+from dflow_protocols.wire.bulk import Answer, Ask, Lacks, Piece, Told, pack_answers, unpack_asks
+from dflow_protocols.wire.fields import WireError
+from dflowd.transport.bulk import BulkLane
+
+from .store import Store
+
+INLINE_BYTES = 64 << 10  # a chunk up to here travels inside the head, many to a message
+HEAD_BYTES = 512 << 10  # then the message is sent
+
+
+class Serving:
+    """Answers in the order of the asks: the fetcher takes a gap for a loss."""
+
+    def __init__(self, store: Store, lane: BulkLane) -> None:
+        self._store, self._lane = store, lane
+        self._lent: list[tuple[zmq.MessageTracker, ShardId]] = []
+
+    def answer(self, peer: NodeId, link: bytes, head: bytes) -> Report | None:
+        """Answer a message of asks. Returns a report if it was none."""
+        try:
+            asks = unpack_asks(head)
+        except WireError as error:
+            return Report("wire.refused", {"peer": peer, "error": str(error)}, "warning")
+        reply = _Reply(self._lane, peer, link)
+        for ask in asks:
+            self._answer_one(reply, ask)
+        reply.flush()
+        return None
+
+    def take_back(self) -> bool:
+        """Unpin what libzmq has sent; whether some is still on its way."""
+        for tracker, shard in self._lent:
+            if tracker.done:
+                self._store.unpin(shard)
+        self._lent = [item for item in self._lent if not item[0].done]
+        return bool(self._lent)
+
+    def _answer_one(self, reply: _Reply, ask: Ask) -> None:
+        present = self._store.present(ask.shard)
+        hashes = self._store.hashes(ask.shard) if ask.with_hashes else ()
+        if not present or hashes is None or ask.end - ask.first > RUN_CHUNKS:
+            reply.add(Lacks(ask.ticket, ask.first, ask.end), 0)
+            return
+        self._store.pin(ask.shard)
+        try:
+            if ask.with_hashes:
+                reply.add(Told(ask.ticket, hashes), 32 * len(hashes))
+            for index in range(ask.first, ask.end):
+                if present >> index & 1:
+                    self._send_chunk(reply, ask, index)
+                else:
+                    reply.add(Lacks(ask.ticket, index, index + 1), 0)
+        finally:
+            self._store.unpin(ask.shard)
+
+    def _send_chunk(self, reply: _Reply, ask: Ask, index: int) -> None:
+        chunk = self._store.view(ask.shard, index, index + 1)
+        if len(chunk) <= INLINE_BYTES:
+            reply.add(Piece(ask.ticket, index, bytes(chunk)), len(chunk))
+            return
+        tracker = reply.send_chunk(Piece(ask.ticket, index, None), chunk)
+        if tracker is not None:
+            self._store.pin(ask.shard)
+            self._lent.append((tracker, ask.shard))
+
+
+class _Reply:
+    """Gathers small answers, so that many small shards take one message."""
+
+    def __init__(self, lane: BulkLane, peer: NodeId, link: bytes) -> None:
+        self._lane, self._peer, self._link = lane, peer, link
+        self._answers: list[Answer] = []
+        self._nbytes = 0
+
+    def add(self, answer: Answer, nbytes: int) -> None:
+        if self._nbytes + nbytes > HEAD_BYTES:
+            self.flush()
+        self._answers.append(answer)
+        self._nbytes += nbytes
+
+    def send_chunk(self, answer: Piece, chunk: memoryview) -> zmq.MessageTracker | None:
+        return self._send([*self._take(), answer], chunk)
+
+    def flush(self) -> None:
+        answers = self._take()
+        if answers:
+            self._send(answers, None)
+
+    def _take(self) -> list[Answer]:
+        answers, self._answers, self._nbytes = self._answers, [], 0
+        return answers
+
+    def _send(self, answers: list[Answer], chunk: memoryview | None) -> zmq.MessageTracker | None:
+        return self._lane.answer(self._peer, self._link, pack_answers(answers), chunk)

@@ -1,0 +1,285 @@
+"""The bulk lane: chunks between nodes, over a second ROUTER in a thread of its own.
+
+Owns the socket, the thread, and the sealing of what goes over a link. What is asked and answered is its guest's
+(shards/exchange.py). A peer opens a link with the token of a session that was agreed on over the control lane, so a
+stranger gets no byte; a session belongs to one fetcher and one holder, and the fetcher dials.
+
+The facts about ZeroMQ at the head of control.py hold here too, with PLAIN in place of CURVE.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+import zmq
+
+from dflow_protocols.names import CHUNK_BYTES, NodeId
+from dflow_protocols.wire.bulk import MAX_HEAD_BYTES
+
+from .control import BindError, LinkTiming
+from .seal import Seal
+from .traffic import TrafficTable
+from .zap import Handshake, ZapHandler
+
+MAX_MESSAGE_BYTES = max(CHUNK_BYTES, MAX_HEAD_BYTES) + 4096
+QUEUE_MESSAGES = 64  # per link and direction; four times the credit, and a bound on what a peer that stops costs
+MESSAGES_A_TURN = 64
+
+
+class Guest(Protocol):
+    """Who uses the lane. All of this is called in the lane's thread."""
+
+    def on_request(self, peer: NodeId, link: bytes, head: bytes) -> None:
+        """A fetcher asks, and is to be answered over `link`."""
+
+    def on_answer(self, peer: NodeId, head: bytes, open_payload: Callable[[memoryview], bool] | None) -> None:
+        """A holder answers. `open_payload(place)` writes the payload, if there is one and it is of that length."""
+
+    def on_refused(self, peer: NodeId, token: bytes) -> None:
+        """Someone came as `peer` with a token that is not, or no longer, known."""
+
+    def on_fault(self, error: Exception) -> None:
+        """A call into the guest, or the lane itself, raised; the lane goes on."""
+
+    def on_turn(self) -> float:
+        """All that waited was handed over. Returns when to be called again at the latest (time.monotonic)."""
+
+
+@dataclass(slots=True)
+class _Session:
+    token: bytes
+    seal: Seal
+    alias: bytes = b""  # of the link that was dialled for it; empty on the holder's side
+    address: str = ""
+
+
+class BulkLane:
+    """`bind`, then `start`; after that everything but `call` and `close` belongs to the lane's own thread."""
+
+    def __init__(self, me: NodeId, fabric: str, timing: LinkTiming | None = None) -> None:
+        """`fabric`: `encrypted`, or `trusted` where only who speaks and what a chunk is are proved."""
+        self._me, self._is_trusted = me, fabric == "trusted"
+        self._serving: dict[NodeId, _Session] = {}
+        self._fetching: dict[NodeId, _Session] = {}
+        self._aliases: dict[bytes, NodeId] = {}
+        self.traffic = TrafficTable()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._zap = ZapHandler(self._context, self._admit)
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._set_options(timing or LinkTiming())
+        self._is_stopping = False
+        self._thread: threading.Thread | None = None
+
+    def bind(self, address: str) -> str:
+        """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
+        self._socket.plain_server = True
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            what = "the address is in use" if error.errno == zmq.EADDRINUSE else (error.strerror or "not an address")
+            raise BindError(address, what) from None
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def start(self, guest: Guest) -> None:
+        self._guest = guest
+        self._thread = threading.Thread(target=self._run, name="dflowd-bulk", daemon=True)
+        self._thread.start()
+
+    def call(self, what: Callable[[], None]) -> None:
+        """Have `what` called in the lane's thread, soon and in order. For any thread."""
+        self._calls.append(what)
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """End the thread and let go of the socket; what was queued is lost. For the thread that started it."""
+        if self._thread is not None:
+            self.call(self._stop)
+            self._thread.join()
+        self._zap.close()
+        self._socket.close(linger=0)
+        self._context.term()
+        os.close(self._wake)
+
+    # Sessions -----------------------------------------------------------------------------------------------------
+
+    def admit(self, peer: NodeId, token: bytes, key: bytes) -> None:
+        """Let `peer` fetch under this session. The same token again changes nothing, so that no nonce comes twice."""
+        known = self._serving.get(peer)
+        if known is None or known.token != token:
+            self._serving[peer] = _Session(token, Seal(key, is_fetcher=False, is_trusted=self._is_trusted))
+
+    def dial(self, peer: NodeId, address: str, token: bytes, key: bytes) -> bool:
+        """Open a link to fetch from `peer`, which has admitted this session. False: not an address."""
+        self.hang_up(peer)
+        session = _Session(token, Seal(key, is_fetcher=True, is_trusted=self._is_trusted), address=address)
+        if not self._connect(session):
+            return False
+        self._fetching[peer] = session
+        self._aliases[session.alias] = peer
+        return True
+
+    def hang_up(self, peer: NodeId) -> None:
+        """Close the link that fetches from `peer`, if there is one."""
+        session = self._fetching.pop(peer, None)
+        if session is None:
+            return
+        del self._aliases[session.alias]
+        self._socket.disconnect(session.address)
+        for other, sharing in self._fetching.items():  # libzmq knows links by address alone and has cut these too
+            if sharing.address == session.address:
+                del self._aliases[sharing.alias]
+                self._connect(sharing)
+                self._aliases[sharing.alias] = other
+
+    def _connect(self, session: _Session) -> bool:
+        session.alias = b"b" + secrets.token_bytes(15)
+        self._socket.plain_username = self._me.encode()
+        self._socket.plain_password = session.token.hex().encode()
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.alias)
+        try:
+            self._socket.connect(session.address)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def _admit(self, shake: Handshake) -> NodeId | None:
+        if shake.mechanism != b"PLAIN" or len(shake.credentials) != 2:
+            return None
+        peer = NodeId(shake.credentials[0].decode("ascii", "replace"))
+        try:
+            token = bytes.fromhex(shake.credentials[1].decode("ascii"))
+        except ValueError:
+            return None
+        known = self._serving.get(peer)
+        if known is not None and hmac.compare_digest(known.token, token):
+            return peer
+        self._guest.on_refused(peer, token)
+        return None
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def request(self, peer: NodeId, head: bytes) -> bool:
+        """Send asks over the link that was dialled to `peer`. False: there is none, or its queue is full."""
+        session = self._fetching.get(peer)
+        if session is None:
+            return False
+        return self._send(peer, session.alias, [session.seal.close_head(head)])
+
+    def answer(self, peer: NodeId, link: bytes, head: bytes, chunk: memoryview | None) -> zmq.MessageTracker | None:
+        """Answer over the link that an ask came by; every answer may be lost.
+
+        Returns a tracker where libzmq sends `chunk` from where it lies, which must then stay until `tracker.done`.
+        """
+        session = self._serving.get(peer)
+        if session is None:
+            return None
+        parts: list[bytes | memoryview] = [session.seal.close_head(head)]
+        if chunk is None:
+            self._send(peer, link, parts)
+            return None
+        parts.append(session.seal.close_payload(chunk))
+        if not session.seal.sends_payloads_as_they_lie:
+            self._send(peer, link, parts)
+            return None
+        return self._send_tracked(peer, link, parts)
+
+    def _send(self, peer: NodeId, link: bytes, parts: list[bytes | memoryview]) -> bool:
+        try:
+            self._socket.send_multipart([link, *parts], zmq.DONTWAIT, copy=False)
+        except zmq.ZMQError:  # unroutable, or the queue is full
+            return False
+        self.traffic.sent(peer, sum(map(len, parts)))
+        return True
+
+    def _send_tracked(self, peer: NodeId, link: bytes, parts: list[bytes | memoryview]) -> zmq.MessageTracker | None:
+        try:
+            tracker = self._socket.send_multipart([link, *parts], zmq.DONTWAIT, copy=False, track=True)
+        except zmq.ZMQError:
+            return None
+        self.traffic.sent(peer, sum(map(len, parts)))
+        return tracker
+
+    # The thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for source in (self._socket, self._zap.socket, self._wake):
+            poller.register(source, zmq.POLLIN)
+        due = inf
+        while not self._is_stopping:
+            wait_s = due - time.monotonic()
+            poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1))
+            try:
+                self._make_calls()
+                self._zap.drain()
+                self._take_messages()
+                due = self._guest.on_turn()
+            except Exception as error:  # ours, and to be mended; but every fetch of this node hangs on this thread
+                self._guest.on_fault(error)
+                due = time.monotonic() + 1.0
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+
+    def _make_calls(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+    def _take_messages(self) -> None:
+        for _ in range(MESSAGES_A_TURN):
+            try:
+                link = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            parts = []
+            while self._socket.rcvmore:
+                parts.append(self._socket.recv(zmq.DONTWAIT, copy=False))
+            self._take(link, parts)
+
+    def _take(self, link: bytes, parts: list[zmq.Frame]) -> None:
+        dialled = self._aliases.get(link)
+        peer = dialled or NodeId(str(parts[0].get("User-Id")))
+        session = self._fetching.get(peer) if dialled else self._serving.get(peer)
+        if session is None or len(parts) > 2:
+            return
+        self.traffic.received(peer, sum(map(len, parts)))
+        head = session.seal.open_head(parts[0].buffer)
+        if head is None:  # of a session before this one, or not the peer's
+            return
+        if not dialled:
+            self._guest.on_request(peer, link, head)
+        elif len(parts) == 1:
+            self._guest.on_answer(peer, head, None)
+        else:
+            payload = parts[1].buffer
+            self._guest.on_answer(peer, head, lambda place: session.seal.open_payload(payload, place))
+
+    def _set_options(self, timing: LinkTiming) -> None:
+        socket = self._socket
+        socket.zap_domain = b"bulk"
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        socket.router_mandatory = True
+        socket.maxmsgsize = MAX_MESSAGE_BYTES
+        socket.sndhwm = socket.rcvhwm = QUEUE_MESSAGES
+        socket.connect_timeout = timing.connect_ms
+        socket.handshake_ivl = timing.silence_ms
+        socket.heartbeat_ivl = timing.heartbeat_ms
+        socket.heartbeat_timeout = socket.heartbeat_ttl = timing.silence_ms
+        socket.tcp_maxrt = timing.silence_ms
+        socket.reconnect_ivl = timing.redial_ms
+        socket.reconnect_ivl_max = timing.redial_max_ms
