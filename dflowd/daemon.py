@@ -135,9 +135,13 @@ class Daemon:
         closing.callback(hands.control.close)
         self._control_address = self._bind(hands.control.bind, listen.control, "listen.control")
         bulk = BulkLane(keys.id, self._config.trust.fabric)
+        try:
+            self._bulk_address = self._bind(bulk.bind, listen.bulk, "listen.bulk")
+        except ConfigError:
+            bulk.close()
+            raise
         hands.exchange = Exchange(hands.store, bulk, loop, self._post, hands.report, hands.send_own)
         closing.callback(hands.exchange.close)
-        self._bulk_address = self._bind(bulk.bind, listen.bulk, "listen.bulk")
 
     def _bind(self, bind: Any, address: str, key: str) -> str:
         try:

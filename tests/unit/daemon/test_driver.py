@@ -1,0 +1,150 @@
+"""What a pure node relies on: its actions in order, its deadline kept, and no input that ends the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from dflow_protocols.machine import (
+    Action,
+    Dial,
+    Drop,
+    Event,
+    Fetch,
+    Leaving,
+    Persist,
+    Received,
+    Reply,
+    Report,
+    Send,
+    Start,
+    Stop,
+    Tick,
+)
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.wire.frame import Frame
+from dflowd.driver import Driver
+
+A, B = NodeId("aa" * 16), NodeId("bb" * 16)
+RUN = RunId("cd" * 16)
+
+
+class Script:
+    """A machine that answers by a function."""
+
+    def __init__(self, answer: Callable[[Event], list[Action]]) -> None:
+        self.deadline = float("inf")
+        self.events: list[Event] = []
+        self._answer = answer
+
+    def handle(self, now: float, event: Event) -> list[Action]:
+        self.events.append(event)
+        return self._answer(event)
+
+
+class Diary:
+    """Hands that only write down what they did; the disk takes a moment."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def send(self, to: NodeId, frames: list[Frame]) -> None:
+        self.done.append(("send", to, [message for frame in frames for message in frame.messages]))
+
+    async def persist(self, key: str, value: bytes) -> None:
+        self.done.append(("persist begins", key))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.done.append(("persisted", key))
+
+    def _note(self, action: Start | Stop | Fetch | Drop | Dial | Reply) -> None:
+        self.done.append(action)
+
+    start = stop = fetch = drop = dial = reply = _note
+
+    def report(self, report: Report) -> None:
+        self.done.append(report)
+
+    def observe(self, event: Event) -> None:
+        pass
+
+
+async def drive(script: Script, *events: Event, until: Callable[[Diary], bool]) -> list[Any]:
+    """What the hands did until a condition on them held."""
+    driver, diary = Driver(asyncio.get_running_loop()), Diary()
+    task = asyncio.create_task(driver.run(script, diary))
+    for event in events:
+        driver.post(event)
+    end = driver.clock() + 30.0
+    while not until(diary):
+        assert driver.clock() < end, diary.done
+        await asyncio.sleep(0)
+    task.cancel()
+    return diary.done
+
+
+async def test_what_relies_on_the_disk_is_sent_after_it_was_written() -> None:
+    """A submit is answered when the run is on disk, not before."""
+    actions: list[Action] = [
+        Send(A, Frame((), ("before",))),
+        Persist("runs/r", b"x"),
+        Reply(1, True, {}),
+        Send(A, Frame((), ("after",))),
+    ]
+    script = Script(lambda event: actions if isinstance(event, Leaving) else [])
+    done = await drive(script, Leaving(), until=lambda diary: len(diary.done) == 5)
+    assert done == [
+        ("send", A, ["before"]),
+        ("persist begins", "runs/r"),
+        ("persisted", "runs/r"),
+        Reply(1, True, {}),
+        ("send", A, ["after"]),
+    ]
+
+
+async def test_all_that_is_due_to_a_peer_in_a_turn_leaves_at_once_and_in_order() -> None:
+    """A frame costs more than what is in it."""
+    script = Script(lambda event: [Send(A, Frame((), (event.message,))), Send(B, Frame((), ("b",)))])  # type: ignore[union-attr]
+    events = [Received(B, number) for number in range(5)]
+    done = await drive(script, *events, until=lambda diary: len(diary.done) == 2)
+    assert done == [("send", A, [0, 1, 2, 3, 4]), ("send", B, ["b"] * 5)]
+
+
+async def test_events_are_taken_one_by_one_while_the_disk_works() -> None:
+    """A machine is never entered twice."""
+    script = Script(lambda event: [Persist(f"k{len(script.events)}", b"x"), Stop(len(script.events))])
+    done = await drive(script, Leaving(), Leaving(), until=lambda diary: len(diary.done) == 6)
+    assert [entry for entry in done if not isinstance(entry, tuple)] == [Stop(1), Stop(2)]
+    assert done.index(Stop(1)) < done.index(("persist begins", "k2"))
+
+
+async def test_the_deadline_is_kept_without_any_event() -> None:
+    """Silence is what the node waits for."""
+    script = Script(lambda event: [])
+    loop = asyncio.get_running_loop()
+    script.deadline = loop.time() + 0.02
+
+    def is_over(diary: Diary) -> bool:
+        if script.events:
+            script.deadline = float("inf")
+        return bool(script.events)
+
+    await drive(script, until=is_over)
+    assert isinstance(script.events[0], Tick)
+
+
+async def test_an_input_that_breaks_the_node_is_a_report_that_names_its_sender() -> None:
+    """A peer must not be able to end a daemon, and a person must be able to see who tried."""
+
+    def answer(event: Event) -> list[Action]:
+        if isinstance(event, Received):
+            raise KeyError("no such thing")
+        return [Stop(7)]
+
+    script = Script(answer)
+    done = await drive(script, Received(A, "poison"), Leaving(), until=lambda diary: len(diary.done) == 2)
+    assert done[0].name == "driver.handle_failed"
+    assert done[0].fields["peer"] == A
+    assert "no such thing" in done[0].fields["error"]
+    assert done[1] == Stop(7)
