@@ -102,7 +102,7 @@ def draw(source: Source, run: str, path: Path) -> int:
     rows = source.call("metrics", {"run": run})["rows"]
     if not rows:
         raise Problem(f"run {run} has no figures yet", hint="wait for its first step")
-    write_png(rows, path, f"{told.get('name', '')}  {str(told['run'])[:8]}")
+    write_png(rows, told.get("evals") or [], path, f"{told.get('name', '')}  {str(told['run'])[:8]}")
     return len(rows)
 
 

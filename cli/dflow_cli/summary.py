@@ -33,9 +33,16 @@ def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
     """After a run of a mesh of its own: where its results lie and what to type next."""
     if plot is not None:
         print(f"  plot        {plot}")
-    place = "" if folder.name == ".dflow" and folder.parent == Path.cwd() else f" --dir {folder}"
+    place = "" if folder == Path(".dflow").absolute() else f" --dir {folder}"
     run = outcome.run[:8]
+    proposals = [
+        (f"dflow samples {run}{place}", "what it answers now"),
+        (f"dflow metrics {run}{place}", "every figure of every step"),
+        (f"dflow up --nodes 3{place}", "a mesh that stays; then `dflow submit SPEC` and `dflow watch`"),
+    ]
+    width = max(len(command) for command, _ in proposals)
     note("next:")
-    note(f"  dflow samples {run}{place}     what it answers now")
-    note(f"  dflow metrics {run}{place}     every figure of every step")
-    note(f"  dflow up --nodes 3{place}      a mesh that stays; then `dflow submit`, `dflow watch`")
+    for command, about in proposals:
+        note(f"  {command:<{width}}  {about}")
+    for path in outcome.checkpoint.values():
+        note(f"  in Python: transformers.AutoModelForCausalLM.from_pretrained({path!r})")

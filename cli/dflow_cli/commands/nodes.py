@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..options import DEFAULT_FOLDER, AsJson, Folder, To
 
@@ -23,6 +25,15 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
         print_json(answer)
         return
     columns = ("id", "name", "state", "incarnation", "control", "device", "slots")
-    rows = [[str(node["id"])[:8], *(node.get(column) for column in columns[1:])] for node in answer["nodes"]]
+    rows = [
+        [str(node["id"])[:8], *(node.get(column) for column in columns[1:])]
+        for node in sorted(answer["nodes"], key=_by_name)
+    ]
     print_table(columns, rows)
     note_missing(answer)
+
+
+def _by_name(node: Mapping[str, Any]) -> tuple[int, str]:
+    """n2 before n10."""
+    name = str(node.get("name", ""))
+    return len(name), name

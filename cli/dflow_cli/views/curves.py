@@ -12,9 +12,14 @@ _SIZE_INCHES = (11.0, 7.0)
 _DPI = 110
 
 
-def write_png(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw `rows` (one a step, in step order, as `metrics` answers them). Raises Problem without matplotlib, or when
-    the file cannot be written."""
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
+    """Draw `rows` (one a step, in step order, as `metrics` answers them) and `evals` ({step, accuracy}).
+
+    Raises Problem without matplotlib, or when the file cannot be written.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -24,7 +29,7 @@ def write_png(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None
     figure.suptitle(title)
     (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)
     _draw_reward(reward, rows)
-    _draw_line(accuracy, rows, "accuracy", "held-out accuracy", marker="o")
+    _draw_line(accuracy, evals, "accuracy", "held-out accuracy", marker="o")
     accuracy.set_ylim(0.0, 1.02)
     _draw_line(throughput, rows, "tokens_per_s", "tokens a second")
     throughput.set_ylim(bottom=0.0)
@@ -38,17 +43,17 @@ def write_png(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None
         raise Problem(str(error), where=str(path), hint="name a .png file in a folder that can be written") from error
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+def _column(rows: Rows, name: str) -> tuple[list[int], list[float]]:
     kept = [(int(row["step"]), float(row[name])) for row in rows if row.get(name) is not None]
     return [step for step, _ in kept], [value for _, value in kept]
 
 
-def _draw_line(axes: Any, rows: Sequence[Mapping[str, Any]], name: str, label: str, marker: str = "") -> None:
+def _draw_line(axes: Any, rows: Rows, name: str, label: str, marker: str = "") -> None:
     axes.plot(*_column(rows, name), marker=marker)
     axes.set_title(label)
 
 
-def _draw_reward(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_reward(axes: Any, rows: Rows) -> None:
     """The mean of a step's completions, and one standard deviation to both sides."""
     steps, means = _column(rows, "reward_mean")
     axes.plot(steps, means)
@@ -59,9 +64,9 @@ def _draw_reward(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("reward, mean and standard deviation")
 
 
-def _draw_stages(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_stages(axes: Any, rows: Rows) -> None:
     """Compute seconds of each step, all nodes together, one band a stage."""
-    timed = [row for row in rows if row.get("seconds")]
+    timed = [row for row in rows if row.get("seconds") and row["step"] > 0]  # row 0: the first weights were made
     names = sorted({name for row in timed for name in row["seconds"]})
     if names:
         bands = [[float(row["seconds"].get(name, 0.0)) for row in timed] for name in names]

@@ -145,7 +145,7 @@ def _mesh(picture: Picture) -> Table:
 
     table = Table("node", "state", "running", box=None, pad_edge=False, header_style="bold")
     colours = {"alive": "green", "suspect": "yellow", "dead": "red"}
-    for member in picture.members:
+    for member in sorted(picture.members, key=lambda member: str(member["name"])):
         state = str(member["state"])
         colour = colours.get(state, "dim")
         doing = picture.doing.get(str(member["name"]), [])

@@ -1,0 +1,128 @@
+"""`dflow run` with a mesh of its own, on real daemons and emulated engines: it comes with the run and goes with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.until import until
+
+DEADLINE_S = 60.0
+SPEC = """
+name: toy
+params: {rounds: 3}
+steps: rounds
+engine: emulated
+models: {policy: {init: {config: llama.json, tokenizer: tokenizer}}}
+data: {words: {jsonl: words.jsonl}}
+stages:
+  - {id: roll, op: generate, model: policy, config: {data: words, prompts: 8, partitions: 4, max_tokens: 4}}
+  - {id: score, op: reward, config: {function: "score.py:same"}}
+  - {id: adv, op: advantage}
+  - {id: learn, op: train, model: policy, config: {optimizer: {adamw: {lr: 1e-3}}}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    """A spec for emulated engines, and the files that it names."""
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    (tmp_path / "llama.json").write_text("{}")
+    (tmp_path / "words.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 8)
+    (tmp_path / "score.py").write_text("def same(completion, answer, **_):\n    return float(completion == answer)\n")
+    (tmp_path / "toy.yaml").write_text(SPEC)
+    return tmp_path / "toy.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "mesh"
+
+
+def start(spec: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dflow_cli.app", "run", str(spec), "--dir", str(folder), "--json", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the object on stdout's last line, and stderr."""
+    out, told = process.communicate(timeout=DEADLINE_S)
+    assert out, told
+    return process.returncode, json.loads(out.splitlines()[-1]), told
+
+
+def daemons(folder: Path) -> list[int]:
+    """Pids of every process that was started for the mesh in DIR, engines included: their files lie there."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in place.read_bytes() and int(place.parent.name) != os.getpid():
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def first_step(folder: Path) -> bool:
+    """Whether some daemon of the mesh has adopted the weights of the first step."""
+    return any("step=1 " in log.read_text() for log in folder.glob("n*/log"))
+
+
+def test_a_run_without_a_mesh_starts_one_and_leaves_only_its_results(spec: Path, folder: Path) -> None:
+    """The newcomer types one line; afterwards no process is left, and the results are where the object says."""
+    code, value, told = ended(start(spec, folder, "--nodes", "2"))
+    assert code == 0, told
+    assert (value["state"], value["step"], value["steps"], value["nodes"]) == ("done", 3, 3, 2)
+    assert len(value["weights"]) == 64
+    assert Path(value["plot"]).read_bytes().startswith(b"\x89PNG")
+    (checkpoint,) = value["checkpoint"].values()
+    assert Path(checkpoint, "dflow.json").is_file()
+    assert Path(checkpoint).is_relative_to(folder / "runs")
+    assert daemons(folder) == []
+
+
+def test_ctrl_c_cancels_a_run_of_its_own_mesh_and_stops_it(spec: Path, folder: Path) -> None:
+    """130, state cancelled, and nothing goes on in the background."""
+    process = start(spec, folder, "--nodes", "2", "--set", "params.rounds=100000")
+    until(lambda: first_step(folder), DEADLINE_S)
+    process.send_signal(signal.SIGINT)
+    code, value, told = ended(process)
+    assert code == 130, told
+    assert value["state"] == "cancelled"
+    assert daemons(folder) == []
+
+
+def test_a_mesh_of_one_run_does_not_outlive_a_killed_command(spec: Path, folder: Path) -> None:
+    """Whoever kills the command with SIGKILL must not find daemons days later."""
+    process = start(spec, folder, "--nodes", "1", "--set", "params.rounds=100000")
+    until(lambda: first_step(folder), DEADLINE_S)
+    process.kill()
+    process.communicate()
+    until(lambda: daemons(folder) == [], DEADLINE_S)
+
+
+def test_ctrl_c_detaches_from_a_mesh_that_was_up_before(spec: Path, folder: Path) -> None:
+    """The run is the mesh's: it goes on, and can be cancelled by whoever wants to."""
+    dflow = [sys.executable, "-m", "dflow_cli.app"]
+    subprocess.run([*dflow, "up", "--nodes", "1", "--dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    try:
+        process = start(spec, folder, "--set", "params.rounds=100000")
+        until(lambda: first_step(folder), DEADLINE_S)
+        process.send_signal(signal.SIGINT)
+        code, value, told = ended(process)
+        assert code == 130, told
+        assert value["state"] == "active"
+        cancelled = subprocess.run(
+            [*dflow, "cancel", value["run"][:8], "--dir", str(folder), "--json"], capture_output=True, text=True
+        )
+        assert json.loads(cancelled.stdout) == {"run": value["run"], "state": "cancelled"}
+    finally:
+        subprocess.run([*dflow, "down", "--dir", str(folder)], check=True)
