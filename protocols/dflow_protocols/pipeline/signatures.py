@@ -41,7 +41,7 @@ def _count(about: str, default: object = "\0required", at_most: float | None = N
 
 
 _DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
-_PARTITIONS = "tasks that the step's work is dealt in; each is a contiguous run of prompts"
+_PARTITIONS = "tasks that the step's prompts are dealt in, as contiguous runs; absent: 8, or one for each 128 evaluated"
 _FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
 
 _ADAMW = Table(
@@ -58,7 +58,11 @@ _ADAMW = Table(
 )
 
 _TRAINING: Mapping[str, Shape] = {
-    "leaves": _count("virtual ranks whose gradients a fixed tree sums; a power of two", None, MAX_LEAVES),
+    "leaves": _count(
+        "virtual ranks whose gradients a fixed tree sums, a power of two; absent: as many as `partitions` feed, at most 64",
+        None,
+        MAX_LEAVES,
+    ),
     "clip_norm": Number("gradients of a larger global norm are scaled down to it; absent: never", None, above=0),
     "micro_batch_tokens": _count("tokens of one forward and backward pass", 8192),
     "optimizer": Variants("how gradients change weights", {"adamw": Table("", {"adamw": _ADAMW})}),
@@ -137,7 +141,9 @@ OPERATORS: Mapping[str, Operator] = {
         reads=("rollout", "reward"),
         writes=("advantage",),
         config={
-            "method": Text("grpo: reward minus the group's mean (arXiv 2402.03300)", "grpo", choices=("grpo",)),
+            "method": Text(
+                "how a reward is compared with its group's mean (arXiv 2402.03300)", "grpo", choices=("grpo",)
+            ),
             "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
             "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
         },
