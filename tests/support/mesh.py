@@ -112,7 +112,7 @@ class Mesh:
 
     def launch(self, node: Daemon) -> None:
         """Start its process; it need not answer yet."""
-        self._write_config(node)
+        self.write_config(node)
         with (node.folder / "output").open("ab") as output:
             node.process = subprocess.Popen(
                 [sys.executable, "-m", "dflowd", "run", "--config", str(node.config)],
@@ -157,7 +157,8 @@ class Mesh:
         new.write_text("\n".join(lines) + "\n")
         os.replace(new, self.folder / "allow")
 
-    def _write_config(self, node: Daemon) -> None:
+    def write_config(self, node: Daemon) -> None:
+        """Its configuration as its fields now say."""
         others = [other for other in self.nodes.values() if other is not node]
         seeds = [f"{key_text(other.keys.public)}@{other.control.removeprefix('tcp://')}" for other in others]
         node.config.write_text(
