@@ -59,7 +59,7 @@ _ADAMW = Table(
 
 _TRAINING: Mapping[str, Shape] = {
     "leaves": _count(
-        "virtual ranks whose gradients a fixed tree sums, a power of two; absent: as many as `partitions` feed, at most 64",
+        "virtual ranks that a fixed tree sums, a power of two; absent: as many as `partitions` feed, at most 64",
         None,
         MAX_LEAVES,
     ),
