@@ -39,6 +39,14 @@ class Outcome:
     def exit_code(self) -> int:
         return EXIT_DONE if self.state == "done" else EXIT_FAILED
 
+    @property
+    def evals_by_stage(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Evaluations of each `evaluate` stage, in step order."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self.evals:
+            found.setdefault(str(row.get("stage", "")), []).append(row)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """What `run` and `wait` print: everything but the spec."""
         value: dict[str, Any] = {

@@ -17,12 +17,12 @@ def print_summary(outcome: Outcome) -> None:
     )
     if outcome.error:
         print(f"  error       {outcome.error}")
-    if len(outcome.evals) > 1:
-        first, last = outcome.evals[0], outcome.evals[-1]
-        print(
-            f"  held-out accuracy {float(first['accuracy']):.3f} before GRPO (step {first['step']}), "
-            f"{float(last['accuracy']):.3f} at the end (step {last['step']})"
-        )
+    for stage, rows in outcome.evals_by_stage.items():
+        first, last = rows[0], rows[-1]
+        told = f"{float(first['accuracy']):.3f} before (step {first['step']})"
+        if last is not first:
+            told += f", {float(last['accuracy']):.3f} after (step {last['step']})"
+        print(f"  accuracy    {told}  ({stage or 'held out'})")
     if outcome.weights:
         print(f"  weights     {outcome.weights}")
     for name, path in sorted(outcome.checkpoint.items()):

@@ -29,9 +29,9 @@ def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
     figure.suptitle(title)
     (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)
     _draw_reward(reward, rows)
-    _draw_line(accuracy, evals, "accuracy", "held-out accuracy", marker="o")
-    accuracy.set_ylim(0.0, 1.02)
-    _draw_line(throughput, rows, "tokens_per_s", "tokens a second")
+    _draw_accuracy(accuracy, evals)
+    throughput.plot(*_column(rows, "tokens_per_s"))
+    throughput.set_title("tokens a second")
     throughput.set_ylim(bottom=0.0)
     _draw_stages(stages, rows)
     for axes in (reward, accuracy, throughput, stages):
@@ -48,9 +48,16 @@ def _column(rows: Rows, name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in kept], [value for _, value in kept]
 
 
-def _draw_line(axes: Any, rows: Rows, name: str, label: str, marker: str = "") -> None:
-    axes.plot(*_column(rows, name), marker=marker)
-    axes.set_title(label)
+def _draw_accuracy(axes: Any, evals: Rows) -> None:
+    """One line an `evaluate` stage."""
+    stages = sorted({str(row.get("stage", "")) for row in evals})
+    for stage in stages:
+        points = [row for row in evals if str(row.get("stage", "")) == stage]
+        axes.plot(*_column(points, "accuracy"), marker="o", label=stage)
+    if len(stages) > 1:
+        axes.legend(fontsize="small")
+    axes.set_title("held-out accuracy")
+    axes.set_ylim(0.0, 1.02)
 
 
 def _draw_reward(axes: Any, rows: Rows) -> None:

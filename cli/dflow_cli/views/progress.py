@@ -51,7 +51,7 @@ class PlainView:
     def show(self, picture: Picture) -> None:
         outcome = picture.outcome
         for row in outcome.evals[self._evals :]:
-            note(f"step {row['step']}: held-out accuracy {float(row['accuracy']):.3f}")
+            note(f"step {row['step']}: accuracy {float(row['accuracy']):.3f} ({row.get('stage') or 'held out'})")
         self._evals = len(outcome.evals)
         if outcome.step != self._step:
             self._step = outcome.step
@@ -114,9 +114,11 @@ def render(picture: Picture, width: int) -> RenderableType:
     curves = [(label, points) for name, label in _CURVES if (points := picture.column(name))]
     for label, points in curves[:1]:
         parts.extend(_curve(points, label, inner))
-    if outcome.evals:
-        told = "  ".join(f"{float(row['accuracy']):.3f} at {row['step']}" for row in outcome.evals[-6:])
-        parts.append(Text(f"held-out accuracy  {told}", "bold green"))
+    for stage, evals in outcome.evals_by_stage.items():
+        told = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-5:])
+        parts.append(
+            Text(f"accuracy  {told}  ({stage or 'held out'})", "bold green", no_wrap=True, overflow="ellipsis")
+        )
     if picture.samples:
         parts.append(_samples(picture, inner))
     if outcome.error:

@@ -79,7 +79,7 @@ def test_the_live_picture_shows_mesh_stages_reward_and_samples() -> None:
         assert part in text
     assert "spell [cat]" in text
     assert "tac [/]" in text
-    assert "held-out accuracy  0.400 at 2  0.950 at 6" in text
+    assert "accuracy  0.400 at step 2, 0.950 at step 6" in text
 
 
 @pytest.mark.parametrize("width", [40, 200])
@@ -102,7 +102,7 @@ def test_plain_lines_tell_each_evaluation_once(capsys: pytest.CaptureFixture[str
         view.show(picture(state="active", step=5))
         view.show(picture())
     told = capsys.readouterr().err
-    assert told.count("held-out accuracy 0.400") == 1
+    assert told.count("step 2: accuracy 0.400") == 1
     assert "step 6/6  reward 1.000" in told
 
 
