@@ -68,11 +68,13 @@ class Ending:
         """Inputs and blocks of a step go when its version is committed; its slices and the version before, which a
         late node needs to catch up, one step later. What nothing refers to any more goes too."""
         run, committed = self.run, self.committed_step
+        own = run.versions.own
         run.versions.held = {
             header.id: header
             for header in run.versions.held.values()
-            if header.step >= committed - 1 or header is run.versions.own
-        }
+            if header is own
+            or (own is not None and header.step >= committed - 1 and run.versions.descends(own.id, header))
+        }  # one that lost the fork choice goes as soon as the winner is whole
         versions = [*run.versions.held.values(), *([run.follower.target] if run.follower.target else [])]
         keep = {ref.id for header in versions for _, ref in header.state}
         keep |= {ref.id for ref in run.postbox.keep_for}

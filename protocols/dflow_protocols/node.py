@@ -175,7 +175,7 @@ class Node:
         return settled
 
     def _greet(self, node: NodeId) -> list[Action]:
-        """Tell a member that is new, or was away, how runs ended: nothing else would, as ended runs ride on no frame."""
+        """Tell a member that is new, or was away, how runs ended: ended ones ride on no frame."""
         ended = [run for run in self.runs.values() if not run.is_active]
         states = tuple((run.id, run.status.state, runs.outcome_id(run.status)) for run in ended)
         return [Send(node, RunStates(states))] if states else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from . import facts, metrics, runs
@@ -485,6 +486,11 @@ class Run:
         if running is None:
             return out
         outputs = tuple(ref for made in done.made for _, ref in made.outputs)
+        broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
+        if broken:
+            self.calls[call] = running
+            what = f"{', '.join(broken)} of {running.unit.stage} is not finite: the training diverged"
+            return self.broke(now, around, call, Failed("user", what))
         for ref in outputs:
             self.holdings.keep(ref)
         match running.work:
