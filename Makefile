@@ -1,0 +1,30 @@
+# The README's two commands, and the steps of which they consist.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types check clean
+
+demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
+	$(BIN)/dflow run examples/spell_backward.yaml
+
+test: $(VENV)/.ready  ## everything but the tests marked slow
+	$(BIN)/pytest -m "not slow" --durations=15
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("dflowd needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,tasks,plot,dev]'
+	touch $@
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy -p dflow_protocols -p dflowd -p dflow_cli
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV)
