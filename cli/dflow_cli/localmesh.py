@@ -52,11 +52,12 @@ def is_running(node: LocalNode) -> bool:
         return False
 
 
-def start(folder: Path, count: int, owner: str) -> tuple[LocalNode, ...]:
+def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
     """Start a mesh of `count` daemons in DIR and wait until all know each other.
 
-    A mesh of owner `up` goes on from the state it left in DIR; one of owner `run` begins anew, and ends when this
-    process does. Raises Problem when one is up already or a daemon does not start, and leaves none behind.
+    Daemons that `up` started before go on from the state that they left in DIR. A mesh for one run ends when this
+    process does, and leaves no state where there was none. Raises Problem when a mesh is up already or a daemon does
+    not start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -64,13 +65,14 @@ def start(folder: Path, count: int, owner: str) -> tuple[LocalNode, ...]:
             hint = "add daemons with `dflow up --add 1`, or stop it with `dflow down`"
             raise Problem("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
-        if before is not None and before.owner == "run":
-            forget(folder, before.nodes)
+        if before is not None and not before.keeps_state:
+            _forget(before.nodes)  # of a run whose command was killed
         ports = free_ports(2 * count)
         names = [f"n{index}" for index in range(count)]
         pairs = zip(ports[::2], ports[1::2], strict=True)
         fresh = [prepare_node(folder, name, pair) for name, pair in zip(names, pairs, strict=True)]
-        return _launch(folder, MeshFile(owner, ()), fresh)
+        keeps_state = not for_one_run or (before is not None and before.keeps_state)
+        return _launch(folder, MeshFile(keeps_state, ()), fresh, dies_with_us=for_one_run)
 
 
 def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
@@ -87,26 +89,28 @@ def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
             prepare_node(folder, f"n{first + index}", (ports[2 * index], ports[2 * index + 1]))
             for index in range(count)
         ]
-        return _launch(folder, mesh, fresh)
+        return _launch(folder, mesh, fresh, dies_with_us=False)
 
 
 def stop(folder: Path, patience_s: float = LEAVE_S) -> tuple[LocalNode, ...]:
     """Stop every daemon of DIR: SIGTERM to all, then SIGKILL to those still there. Returns those that were up."""
     with _locked(folder):
-        mesh = running(folder)
-        if mesh is None:
+        mesh, up = read_mesh(folder), running(folder)
+        if mesh is None or up is None:
             return ()
-        _end(mesh.nodes, patience_s)
-        return mesh.nodes
+        _end(up.nodes, patience_s)
+        if not mesh.keeps_state:
+            _forget(mesh.nodes)
+        return up.nodes
 
 
-def forget(folder: Path, nodes: tuple[LocalNode, ...]) -> None:
+def _forget(nodes: tuple[LocalNode, ...]) -> None:
     """Delete the state of daemons that have ended. What a run left for people lies in DIR/runs and stays."""
     for node in nodes:
-        shutil.rmtree(folder / node.name / "state", ignore_errors=True)
+        shutil.rmtree(node.folder / "state", ignore_errors=True)
 
 
-def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode]) -> tuple[LocalNode, ...]:
+def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: bool) -> tuple[LocalNode, ...]:
     client = key_pair(folder / "client.key")
     everyone = [*mesh.nodes, *fresh]
     write_allow_list(folder, everyone, client)
@@ -115,7 +119,7 @@ def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode]) -> tuple[Local
     try:
         for index, node in enumerate(fresh):
             write_config(folder, node, seeds)
-            children.append(_spawn(node, dies_with_us=mesh.owner == "run"))
+            children.append(_spawn(node, dies_with_us))
             fresh[index] = replace(node, pid=children[-1].pid)
         write_mesh(folder, replace(mesh, nodes=(*mesh.nodes, *fresh)))
         _await_all(fresh, children, client)

@@ -22,7 +22,6 @@ from dflow_protocols.names import node_id
 from .client import Door, KeyPair
 from .errors import Problem
 
-OWNERS = ("up", "run")  # `up`: the mesh stays until `down`; `run`: it ends with the run that started it
 MEMORY_LIMIT = "2 GiB"  # of shards, a daemon
 _LOWEST_PORT = 15000
 
@@ -50,9 +49,10 @@ class LocalNode:
 
 @dataclass(frozen=True, slots=True)
 class MeshFile:
-    """What `mesh.json` holds: whose mesh it is, and its daemons in the order they were started."""
+    """What `mesh.json` holds: its daemons in the order they were started, and whether their state stays in DIR when
+    they stop, as that of `dflow up` does."""
 
-    owner: str
+    keeps_state: bool
     nodes: tuple[LocalNode, ...]
 
 
@@ -61,7 +61,7 @@ def read_mesh(folder: Path) -> MeshFile | None:
     path = folder / "mesh.json"
     try:
         value = json.loads(path.read_text())
-        return MeshFile(value["owner"], tuple(LocalNode(**node) for node in value["nodes"]))
+        return MeshFile(value["keeps_state"], tuple(LocalNode(**node) for node in value["nodes"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,7 +69,7 @@ def read_mesh(folder: Path) -> MeshFile | None:
 
 
 def write_mesh(folder: Path, mesh: MeshFile) -> None:
-    value = {"owner": mesh.owner, "nodes": [asdict(node) for node in mesh.nodes]}
+    value = {"keeps_state": mesh.keeps_state, "nodes": [asdict(node) for node in mesh.nodes]}
     replace_text(folder / "mesh.json", json.dumps(value, indent=1) + "\n")
 
 

@@ -88,13 +88,12 @@ def _mesh(folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
             note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
         yield False
         return
-    started = localmesh.start(folder, nodes or DEFAULT_NODES, owner="run")
+    started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
     note(f"started {len(started)} daemons: {', '.join(node.name for node in started)}")
     try:
         yield True
     finally:
         localmesh.stop(folder)
-        localmesh.forget(folder, started)
 
 
 @contextlib.contextmanager

@@ -87,6 +87,17 @@ def test_a_run_without_a_mesh_starts_one_and_leaves_only_its_results(spec: Path,
     assert Path(checkpoint, "dflow.json").is_file()
     assert Path(checkpoint).is_relative_to(folder / "runs")
     assert daemons(folder) == []
+    assert list(folder.glob("n*/state")) == []
+
+
+def test_a_run_leaves_the_state_of_a_stopped_mesh_where_it_was(spec: Path, folder: Path) -> None:
+    """What `dflow up` keeps in DIR is not the run's to delete."""
+    dflow = [sys.executable, "-m", "dflow_cli.app"]
+    subprocess.run([*dflow, "up", "--nodes", "1", "--dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*dflow, "down", "--dir", str(folder)], check=True)
+    code, _, told = ended(start(spec, folder, "--nodes", "2"))
+    assert code == 0, told
+    assert [place.parent.name for place in sorted(folder.glob("n*/state"))] == ["n0", "n1"]
 
 
 def test_ctrl_c_cancels_a_run_of_its_own_mesh_and_stops_it(spec: Path, folder: Path) -> None:

@@ -27,7 +27,7 @@ def up(
     from ..output import note, print_json, print_table
 
     place = Path(folder).absolute()
-    started = localmesh.add(place, add) if add else localmesh.start(place, nodes, owner="up")
+    started = localmesh.add(place, add) if add else localmesh.start(place, nodes, for_one_run=False)
     if as_json:
         print_json({"nodes": [_row(node) for node in started]})
         return
