@@ -196,7 +196,7 @@ class Transfers:
                 late = [
                     holder
                     for holder, peer in self._peers.items()
-                    if peer.tickets and now - peer.since >= self._patience_s
+                    if peer.tickets and now >= peer.since + self._patience_s
                 ]
                 return [action for holder in late for action in (Distrust(holder), *self._give_up_holder(now, holder))]
 
@@ -268,7 +268,7 @@ class Transfers:
             return [*actions, *self._catch_lie(now, holder, known.shard)]
         self._close(holder, event.ticket, bit)
         self._transfers[known.shard].present |= bit
-        return [*actions, *self._settle(known.shard), *self._pump(now, holder)]
+        return [*actions, *self._settle(known.shard), *self._offer(now, known.shard), *self._pump(now, holder)]
 
     def _take_lack(self, now: float, holder: NodeId, ticket: int, chunks: int) -> list[TransferAction]:
         known = self._peer(holder).tickets.get(ticket)
@@ -366,10 +366,14 @@ class Transfers:
         usable = [holder for holder in transfer.sources if transfer.obtainable(holder)]
         if not usable:
             return [] if transfer.asked else self._fail(shard)
+        share = -(-(transfer.needed & ~transfer.asked).bit_count() // len(usable))
         for holder in usable:
             self._peer(holder).queue[shard] = None
         usable.sort(key=lambda holder: self._peers[holder].open_count)
-        return [action for holder in usable for action in self._pump(now, holder)]
+        actions: list[TransferAction] = []
+        while made := [ask for holder in usable for ask in self._ask_next(now, holder, share)]:
+            actions += made
+        return actions
 
     def _fail(self, shard: ShardId) -> list[TransferAction]:
         transfer = self._transfers.pop(shard)
@@ -379,7 +383,14 @@ class Transfers:
 
     def _pump(self, now: float, holder: NodeId) -> list[TransferAction]:
         """Ask this holder for as much as its credit allows, one run of each waiting fetch in turn."""
-        peer, actions = self._peer(holder), list[TransferAction]()
+        actions: list[TransferAction] = []
+        while made := self._ask_next(now, holder, RUN_CHUNKS):
+            actions += made
+        return actions
+
+    def _ask_next(self, now: float, holder: NodeId, share: int) -> list[TransferAction]:
+        """One ask of at most `share` chunks for the fetch that is first in this holder's queue, if it has credit."""
+        peer = self._peer(holder)
         while peer.queue and peer.open_count < WINDOW_CHUNKS:
             shard = next(iter(peer.queue))
             del peer.queue[shard]
@@ -387,14 +398,13 @@ class Transfers:
             chunks = transfer.obtainable(holder) if transfer and holder in transfer.sources else 0
             if transfer is None or not chunks:
                 continue
-            actions.append(SendAsk(holder, self._ask(now, peer, transfer, chunks)))
+            ask = self._ask(now, peer, transfer, chunks, share)
             if transfer.obtainable(holder):
                 peer.queue[shard] = None  # behind the others
-        return actions
+            return [SendAsk(holder, ask)]
+        return []
 
-    def _ask(self, now: float, peer: _Peer, transfer: _Transfer, chunks: int) -> Ask:
-        sharing = sum(source.is_usable for source in transfer.sources.values())
-        share = -(-chunks.bit_count() // sharing)
+    def _ask(self, now: float, peer: _Peer, transfer: _Transfer, chunks: int, share: int) -> Ask:
         first = (chunks & -chunks).bit_length() - 1
         run = (~(chunks >> first) & ((chunks >> first) + 1)).bit_length() - 1
         end = first + min(run, share, RUN_CHUNKS, WINDOW_CHUNKS - peer.open_count)

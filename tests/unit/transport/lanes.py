@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dflow_protocols.machine import Report
 from dflow_protocols.names import NodeId
-from dflowd.transport.control import ControlLane, Link, LinkTiming
+from dflowd.transport.control import BindError, ControlLane, Link, LinkTiming
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair
 
 DEADLINE_S = 20.0
@@ -75,7 +75,12 @@ class Site:
 
         timing = LinkTiming(redial_ms=20, redial_max_ms=200)
         lane = ControlLane(asyncio.get_running_loop(), keys, AllowList(self.list_file), take, reports.append, timing)
-        party = Party(keys, lane, lane.bind(address), frames, links, reports)
+        try:
+            bound = lane.bind(address)
+        except BindError:
+            lane.close()
+            raise
+        party = Party(keys, lane, bound, frames, links, reports)
         self.parties.append(party)
         return party
 

@@ -1,0 +1,39 @@
+"""Token buckets and tallies: arithmetic, so time is a number."""
+
+from __future__ import annotations
+
+from dflowd.transport.limits import MAX_SOURCES, REPORT_INTERVAL_S, Buckets, Rate, Tally
+
+RATE = Rate(frames=10, bytes=1000, burst_s=2.0)
+
+
+def test_a_burst_passes_and_then_the_rate() -> None:
+    """Steps come in bursts; floods do not end."""
+    buckets = Buckets()
+    assert sum(buckets.take(0.0, "a", 1, RATE) for _ in range(100)) == 20
+    assert sum(buckets.take(1.0, "a", 1, RATE) for _ in range(100)) == 10
+    assert sum(buckets.take(100.0, "a", 1, RATE) for _ in range(100)) == 20
+
+
+def test_bytes_count_too_and_a_refused_frame_is_free() -> None:
+    """One large frame that has to wait must not starve the small ones behind it."""
+    buckets = Buckets()
+    assert buckets.take(0.0, "a", 1900, RATE)
+    assert not buckets.take(0.0, "a", 200, RATE)
+    assert buckets.take(0.0, "a", 100, RATE)
+
+
+def test_sources_do_not_pay_for_each_other_and_their_number_is_bounded() -> None:
+    """Strangers choose their addresses."""
+    buckets = Buckets()
+    assert sum(buckets.take(0.0, number, 1, RATE) for number in range(3 * MAX_SOURCES)) == 3 * MAX_SOURCES
+    assert len(buckets._levels) <= MAX_SOURCES
+
+
+def test_repeats_are_counted_and_reported_now_and_then() -> None:
+    """What a peer can trigger is a line every ten seconds, with how many there were."""
+    tally = Tally()
+    assert tally.add(0.0, "x") == 1
+    assert [tally.add(1.0, "x") for _ in range(5)] == [0] * 5
+    assert tally.add(1.0, "y") == 1
+    assert tally.add(REPORT_INTERVAL_S, "x") == 6
