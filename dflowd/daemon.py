@@ -225,7 +225,7 @@ class Daemon:
         return {"slots": supervisor.describe(), "waiting": supervisor.waiting_count}
 
     def _memory(self) -> dict[str, Any]:
-        return {"resident_bytes": resident_bytes(), "shards": asdict(self._hands.store.usage())}
+        return {**memory_bytes(), "shards": asdict(self._hands.store.usage())}
 
     # End ------------------------------------------------------------------------------------------------------------
 
@@ -278,9 +278,11 @@ def find_seeds(config: Config, path: Path, allow_list: AllowList) -> tuple[Seed,
     return tuple(seeds)
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM, without shards that only others map."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def memory_bytes() -> dict[str, int]:
+    """Memory of this process that is in RAM: its own, and that of shards it has mapped itself."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    own, file, shared = (int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem"))
+    return {"resident_bytes": own + file, "mapped_bytes": shared}
 
 
 def notify_systemd(message: str) -> None:

@@ -60,13 +60,8 @@ class Recorder:
             case Finished():
                 self._finish(event)
             case Broke():
-                running = self._running.pop(event.call, None)
+                self._running.pop(event.call, None)
                 self.timeline.fail(event.call, event.failed, self._wall_clock())
-                if running is not None:
-                    fields = {"run": running[0], "task": str(running[1]), "kind": event.failed.kind}
-                    self.log.write(
-                        Report("task.broke", fields | {"error": event.failed.error}, "warning"), self._wall_clock()
-                    )
 
     def _finish(self, event: Finished) -> None:
         running = self._running.pop(event.call, None)
