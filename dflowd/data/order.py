@@ -52,7 +52,16 @@ class DataSet:
         return self.training(shuffled(self._key + b"demos", position, demos))
 
     def held_out(self, index: int) -> Entry | None:
-        """The held-out entry number `index`, each question once; None where there are not so many."""
+        """The held-out entry number `index`, each question once; None where there are not so many.
+
+        Raises UserError where there is none at all.
+        """
+        found = self._held_out_entry(index)
+        if found is None and self._held_out_entry(0) is None:
+            raise UserError(f"data.{self.name}: no question is held out; raise `held_out.share`")
+        return found
+
+    def _held_out_entry(self, index: int) -> Entry | None:
         if not self.source.endless:
             pool = self._pool(held_out=True)
             return self.source.entry(pool[index]) if index < len(pool) else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dflowd.engines.contract import UserError, one_line
+
 from .sources import Entry
 
 
@@ -17,13 +19,21 @@ def prompt_text(tokenizer: Any, entry: Entry) -> str:
 
 def prompt_tokens(tokenizer: Any, entry: Entry) -> list[int]:
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
-    return list(tokenizer.encode(prompt_text(tokenizer, entry), add_special_tokens=not tokenizer.chat_template))
+    return _encode(tokenizer, prompt_text(tokenizer, entry), add_special_tokens=not tokenizer.chat_template)
 
 
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:
     """The right answer as the model should write it, its end included."""
-    return [*tokenizer.encode(entry["answer"], add_special_tokens=False), int(tokenizer.eos_token_id)]
+    return [*_encode(tokenizer, entry["answer"], add_special_tokens=False), int(tokenizer.eos_token_id)]
 
 
 def completion_text(tokenizer: Any, tokens: list[int]) -> str:
     return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _encode(tokenizer: Any, text: str, *, add_special_tokens: bool) -> list[int]:
+    try:
+        tokens = list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
+    except Exception as error:  # such as a character that the vocabulary lacks
+        raise UserError(f"the tokenizer cannot read {text[:80]!r}: {one_line(error)}") from error
+    return tokens

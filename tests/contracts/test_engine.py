@@ -1,0 +1,288 @@
+"""What every engine promises, asked of each one alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.pipeline import Pipeline, plan
+from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, SaveWork, State
+from dflowd.engines.contract import Engine, GivenUp
+from tests.contracts.alone import Alone, MemoryShards
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("emulated", "torch")
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 30,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "eos_token_id": 1,
+}
+
+HELD_OUT = {"data": "words.held_out"}
+QUICK = {"generate_s": 0, "gradient_s": 0, "apply_s": 0, "evaluate_s": 0, "parameters": 300_000}
+
+
+def tiny_spec(engine: str, **more: Any) -> dict[str, Any]:
+    """A warm-up step and two of GRPO. Temperature 3 makes rewards differ within groups from the start."""
+    adamw = {"adamw": {"lr": 0.003}}
+    return {
+        "name": "tiny",
+        "steps": 3,
+        "engine": engine,
+        "emulated": QUICK if engine == "emulated" else {},
+        "models": {"policy": {"init": {"config": "tiny.json", "tokenizer": str(ROOT / "examples/spell_tokenizer")}}},
+        "data": {"words": {"jsonl": "words.jsonl", "held_out": {"share": 0.6, "count": 6}}},
+        "stages": [
+            {
+                "id": "warm",
+                "op": "sft",
+                "model": "policy",
+                "when": "step < 1",
+                "config": {"data": "words", "demos": 8, "batch": 8, "partitions": 2, "leaves": 4, "optimizer": adamw},
+            },
+            {
+                "id": "roll",
+                "op": "generate",
+                "model": "policy",
+                "when": "step >= 1",
+                "config": {"data": "words", "prompts": 6, "group": 4, "partitions": 3, "max_tokens": 4},
+            },
+            {"id": "score", "op": "reward", "config": {"function": "scores.py:vowels"}},
+            {"id": "adv", "op": "advantage", "config": {"drop_flat_groups": True}},
+            {"id": "learn", "op": "train", "model": "policy", "config": {"leaves": 4, "optimizer": adamw}},
+            {
+                "id": "held",
+                "op": "evaluate",
+                "model": "policy",
+                "when": "step >= 1",
+                "config": {"data": "words.held_out"},
+            },
+        ],
+        **more,
+    }
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path)
+
+
+def write_base(folder: Path) -> Path:
+    (folder / "tiny.json").write_text(json.dumps(TINY))
+    words = ["tea", "bean", "oak", "corn", "plum", "fig", "rye", "kiwi", "pear", "date", "lime", "nut"]
+    lines = (json.dumps({"question": word, "answer": word[::-1]}) for word in words)
+    (folder / "words.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "scores.py").write_text(
+        "def vowels(completion, answer, *, prompt, entry):\n    return sum(c in 'aeiou' for c in completion) / 4\n\n\n"
+        "def broken(completion, answer, *, prompt, entry):\n    return 1 / 0\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return load(request.param)
+
+
+def load(name: str) -> Engine:
+    if name == "emulated":
+        from dflowd.engines.emulated_engine import EmulatedEngine
+
+        return EmulatedEngine()
+    from dflowd.engines.torch_engine import TorchEngine
+
+    return TorchEngine()
+
+
+def alone(engine: Engine, base: Path, **more: Any) -> Alone:
+    pipeline = Pipeline.from_dict(tiny_spec("torch" if "torch" in engine.capabilities else "emulated", **more))
+    return Alone(engine, pipeline, base, base / "checkpoints")
+
+
+def whole_run(runner: Alone) -> State:
+    return runner.run(runner.init(), range(runner.pipeline.schedule.steps + 1))
+
+
+def chain_work(runner: Alone, step: int, stage: str, partition: int, state: State) -> ChainWork:
+    chain = next(chain for chain in plan(runner.pipeline, step).chains if stage in chain.stages)
+    return ChainWork(step, chain.stages, partition, state)
+
+
+def test_a_chain_gives_the_same_records_twice_and_in_any_order(engine: Engine, base: Path) -> None:
+    """A task that is redone elsewhere must give the same shards, whatever that engine did before."""
+    runner = alone(engine, base)
+    state = runner.init()
+    works = [chain_work(runner, 1, "roll", partition, state) for partition in range(3)]
+    forwards = [facts(runner.done(work)) for work in works]
+    backwards = [facts(runner.done(work)) for work in reversed(works)]
+    assert forwards == backwards[::-1]
+    assert len({str(fact) for fact in forwards}) == 3
+
+
+def facts(done: Done) -> list[Any]:
+    return [(made.stage, made.outputs, made.metrics, made.groups) for made in done.made]
+
+
+def test_a_chain_goes_on_from_what_was_done_before(engine: Engine, base: Path) -> None:
+    """Stages of a dead node whose first outputs survived are not run again, and end in the same records."""
+    runner = alone(engine, base)
+    state = runner.init()
+    whole = runner.done(chain_work(runner, 1, "roll", 0, state))
+    outputs = {f"{made.stage}.{name}": ref for made in whole.made for name, ref in made.outputs}
+    rest = ChainWork(1, ("score", "adv"), 0, state, (("roll.rollout", outputs["roll.rollout"]),))
+    assert facts(runner.done(rest)) == facts(whole)[1:]
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_bits_do_not_depend_on_how_leaves_are_gathered(engine: Engine, base: Path, blocks: int) -> None:
+    """Any cover by aligned blocks finishes the same tree, so the weights are the same with any number of nodes."""
+    single = whole_run(alone(engine, base))
+    gathered = alone(engine, base)
+    gathered.blocks = blocks
+    assert whole_run(gathered) == single
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_process_makes_the_same_weights(name: str, base: Path) -> None:
+    """Nothing of one process (memory, hash seed, start order) may show in the bits."""
+    code = f"""
+import sys
+from pathlib import Path
+from dflowd.engines.child import ENVIRONMENT
+import os
+os.environ.update(ENVIRONMENT)
+from tests.contracts.test_engine import alone, load, whole_run
+print(whole_run(alone(load({name!r}), Path(sys.argv[1]))))
+"""
+    command = [sys.executable, "-c", code, str(base)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [process.communicate()[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "params:policy" in runs[0]
+    assert runs[0] == runs[1]
+
+
+def test_a_step_changes_the_weights_and_its_optimizer_lasts_as_long_as_its_stage(engine: Engine, base: Path) -> None:
+    """Moments are state of the training stage: made at its first step, dropped after its last."""
+    runner = alone(engine, base)
+    states = [runner.init()]
+    for step in range(3):
+        states.append(runner.step(step, states[-1]))
+    names = [[name for name, _ in state] for state in states]
+    assert names == [["params:policy"], ["params:policy"], ["optimizer:learn", "params:policy"], ["params:policy"]]
+    assert len({dict(state)["params:policy"] for state in states}) == 4
+    optimizer, params = (ref for _, ref in states[2])
+    assert optimizer.nbytes == 2 * params.nbytes
+
+
+def test_metrics_tell_what_was_sampled_and_trained(engine: Engine, base: Path) -> None:
+    """Curves are made of these sums; they must be there at every step of their kind."""
+    seen: dict[int, dict[str, float]] = {}
+    runner = alone(engine, base)
+    runner.log = lambda step, metrics: seen.update({step: metrics})
+    whole_run(runner)
+    assert seen[1]["samples"] == 24
+    assert {"reward_mean", "completion_length_mean", "frac_groups_zero_std", "accuracy", "grad_norm"} <= seen[1].keys()
+    assert seen[3]["evaluated"] > 0
+    assert "samples" not in seen[3]
+
+
+def test_a_checkpoint_is_whole_named_and_retired(engine: Engine, base: Path) -> None:
+    """A reader of the folder sees finished checkpoints only, the newest `keep` of them."""
+    runner = alone(engine, base, checkpoint={"every": 1, "keep": 2})
+    state = runner.init()
+    folders = [Path(runner.done(SaveWork(step, f"{step:064x}", state)).detail) for step in (1, 2, 3)]
+    again = runner.done(SaveWork(3, f"{3:064x}", state)).detail
+    assert again == str(folders[2])
+    assert sorted(path.name for path in runner.folder.iterdir()) == ["step-000002", "step-000003"]
+    assert json.loads((folders[2] / "dflow.json").read_text())["version"] == f"{3:064x}"
+
+
+def test_a_saved_model_opens_with_the_weights_of_its_version(base: Path) -> None:
+    """The checkpoint is for others' tools: parameters, config and tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    runner = alone(load("torch"), base)
+    state = runner.run(runner.init(), range(1))
+    folder = runner.done(SaveWork(1, "0" * 64, state)).detail
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    named = sorted(model.named_parameters(), key=lambda item: item[0])
+    flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])
+    assert flat.numpy().tobytes() == bytes(runner.shards.read(dict(state)["params:policy"]))
+    assert AutoTokenizer.from_pretrained(folder).decode([4, 5]) == "ab"
+
+
+def test_a_missing_input_is_named_as_lost(engine: Engine, base: Path) -> None:
+    """The node then makes that shard again, instead of blaming the engine."""
+    runner = alone(engine, base)
+    gone = ShardRef(ShardId("ab" * 32), 64)
+    failed = runner.perform(BlockWork(0, "warm", 0, 1, (), ((0, "warm.batch", gone),), (("params:policy", gone),)))
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.blame) == ("lost", gone.id)
+
+
+def test_no_room_is_told_apart_from_a_broken_engine(engine: Engine, base: Path) -> None:
+    """A full store is waited for, not counted as a failure of the task."""
+    runner = alone(engine, base)
+    runner.shards = MemoryShards(limit_bytes=100)
+    failed = runner.perform(InitWork())
+    assert isinstance(failed, Failed)
+    assert failed.kind == "full"
+
+
+def test_a_call_given_up_ends_early(engine: Engine, base: Path) -> None:
+    """Work that nobody waits for must not hold the slot."""
+    slow = {"emulated": {"generate_s": 600}} if "emulated" in engine.capabilities else {}
+    runner = alone(engine, base, **slow)
+    state = runner.init()
+
+    def give_up() -> None:
+        raise GivenUp
+
+    runner.progress = give_up
+    assert isinstance(runner.perform(chain_work(runner, 1, "roll", 0, state)), Failed)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda spec: spec["stages"][2]["config"].update(function="scores.py:broken"), "ZeroDivisionError"),
+        (lambda spec: spec["stages"][2]["config"].update(function="scores.py:absent"), "no function `absent`"),
+        (lambda spec: spec["data"]["words"].update(jsonl="nowhere.jsonl"), "nowhere.jsonl"),
+        (lambda spec: spec["models"]["policy"]["init"].update(config="nowhere.json"), "models.policy"),
+    ],
+    ids=["raises", "absent", "data", "model"],
+)
+def test_what_the_user_broke_is_the_users(base: Path, change: Callable[[dict[str, Any]], None], words: str) -> None:
+    """Such a failure would repeat on every node, so it must not be retried as an engine's."""
+    spec = tiny_spec("torch")
+    change(spec)
+    runner = Alone(load("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
+    state = () if words == "models.policy" else first_state(runner, base)
+    failed = runner.perform(chain_work(runner, 1, "roll", 0, state))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "user"
+    assert words in failed.error
+    assert "\n" not in failed.error
+
+
+def first_state(runner: Alone, base: Path) -> State:
+    """Weights made by an unbroken spec, put where the runner finds them."""
+    sound = alone(runner.engine, base)
+    state = sound.init()
+    runner.shards = sound.shards
+    return state

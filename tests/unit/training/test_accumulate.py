@@ -1,0 +1,102 @@
+"""The tree of gradients is one tree, whoever sums which part of it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dflowd.training.accumulate import BlockStack, Vector, finish
+
+LEAVES = 8
+
+
+def tree(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
+    """S[a, a+2m) = S[a, a+m) + S[a+m, a+2m), as the definition says it."""
+    if end - first == 1:
+        return leaves[first]
+    left, right = tree(leaves, first, (first + end) // 2), tree(leaves, (first + end) // 2, end)
+    if left is None or right is None:
+        return right if left is None else left
+    return left + right
+
+
+def block(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
+    stack = BlockStack(first, end)
+    for leaf in leaves[first:end]:
+        stack.push(leaf)
+    return stack.root()
+
+
+@st.composite
+def covers(draw: st.DrawFn, first: int = 0, end: int = LEAVES) -> list[tuple[int, int]]:
+    if end - first == 1 or draw(st.booleans()):
+        return [(first, end)]
+    middle = (first + end) // 2
+    return [*draw(covers(first, middle)), *draw(covers(middle, end))]
+
+
+def gradients(seed: int, absent: set[int]) -> list[Vector | None]:
+    """Values of many sizes, among them zeros of both signs, so that any other order of additions shows."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(LEAVES, 50)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (LEAVES, 50))
+    values[rng.random((LEAVES, 50)) < 0.3] = -0.0
+    return [None if leaf in absent else values[leaf].astype(np.float32) for leaf in range(LEAVES)]
+
+
+@given(covers(), st.integers(0, 1000), st.sets(st.integers(0, LEAVES - 1), max_size=LEAVES - 1))
+def test_any_cover_finishes_to_the_same_bits(cover: list[tuple[int, int]], seed: int, absent: set[int]) -> None:
+    """Nodes of any number sum what they happen to; the weights must not show it."""
+    leaves = gradients(seed, absent)
+    blocks = {(first, end): block(leaves, first, end) for first, end in cover}
+    found = finish({place: total for place, total in blocks.items() if total is not None}, LEAVES)
+    whole = tree(leaves, 0, LEAVES)
+    assert whole is not None
+    assert found.tobytes() == (whole + np.float32(0)).tobytes()
+
+
+def test_a_block_of_zeros_adds_nothing() -> None:
+    """A node may publish an empty block; it must count like an absent one."""
+    leaves = gradients(5, {4, 5, 6, 7})
+    upper = np.zeros(50, np.float32)
+    lower = block(leaves, 0, 4)
+    assert lower is not None
+    assert finish({(0, 4): lower, (4, 8): upper}, LEAVES).tobytes() == finish({(0, 4): lower}, LEAVES).tobytes()
+
+
+def test_at_most_one_gradient_more_than_the_trees_depth_is_alive() -> None:
+    """Memory of a trainer is bounded by log2 of the leaves, not by their number."""
+    stack = BlockStack(0, 64)
+    for _ in range(63):
+        stack.push(np.ones(3, np.float32))
+        assert len(stack._stack) + len(stack._spare) <= 7
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 3), (1, 3), (2, 6), (4, 4)])
+def test_only_aligned_blocks_are_nodes_of_the_tree(first: int, end: int) -> None:
+    """Anything else would sum in an order of its own."""
+    with pytest.raises(ValueError, match="aligned"):
+        BlockStack(first, end)
+
+
+@pytest.mark.parametrize("cover", [[], [(0, 4), (2, 4)], [(1, 3)]])
+def test_what_is_no_disjoint_part_of_the_tree_is_refused(cover: list[tuple[int, int]]) -> None:
+    """A leaf counted twice, or none, must never become an update."""
+    blocks = {place: np.ones(4, np.float32) for place in cover}
+    with pytest.raises(ValueError, match="tree"):
+        finish(blocks, LEAVES)
+
+
+def test_leaves_pushed_are_not_changed() -> None:
+    """The gradient belongs to the model, which goes on to sum the next leaf into it."""
+    gradient = np.ones(4, np.float32)
+    stack = BlockStack(0, 4)
+    for _ in itertools.repeat(None, 4):
+        stack.push(gradient)
+    root = stack.root()
+    assert root is not None
+    assert root.tolist() == [4.0] * 4
+    assert gradient.tolist() == [1.0] * 4

@@ -1,0 +1,85 @@
+"""A leaf's gradient is that of the plain loss, however its samples are laid out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dflowd.engines.policy import Policy
+from dflowd.training.leaf import LeafData, Objective, add_gradient
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
+    return Policy("policy", config, EXAMPLES, 7, torch.device("cpu"))
+
+
+def leaf_data(policy: Policy) -> LeafData:
+    rng = np.random.default_rng(3)
+    data = LeafData()
+    for group in range(5):
+        data.prompts.append(rng.integers(4, 30, 3 + group % 3).astype(np.int32))
+        for _ in range(4):
+            length = int(rng.integers(1, 7))
+            data.owners.append(group)
+            data.completions.append(rng.integers(1, 30, length).astype(np.int32))
+            data.logprobs.append((-3 * rng.random(length)).astype(np.float32))
+            data.references.append((-3 * rng.random(length)).astype(np.float32))
+            data.advantages.append(float(rng.normal()))
+    return data
+
+
+def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperature: float) -> torch.Tensor:
+    """One sequence at a time, by the model's own forward, as the paper writes it."""
+    total = torch.zeros(())
+    for sample, said in enumerate(data.completions):
+        prompt = data.prompts[data.owners[sample]]
+        tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None]
+        logits = policy.model(tokens).logits[0, len(prompt) - 1 : -1] / temperature
+        logp = torch.log_softmax(logits, -1).gather(-1, tokens[0, len(prompt) :, None])[:, 0]
+        ratio = torch.exp(logp - torch.from_numpy(data.logprobs[sample]))
+        gain = torch.minimum(ratio * data.advantages[sample], ratio.clamp(0.8, 1.28) * data.advantages[sample])
+        gap = torch.from_numpy(data.references[sample]) - logp
+        each = gain - beta * (torch.exp(gap) - gap - 1)
+        total = total - (each.mean() if mean == "sequence" else each.sum())
+    return total
+
+
+@pytest.mark.parametrize(("mean", "budget"), [("token", 8192), ("token", 64), ("sequence", 8192)])
+def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Policy, mean: str, budget: int) -> None:
+    """Completions of one prompt share its states: masks and positions must keep them apart as separate rows would."""
+    data = leaf_data(policy)
+    policy.clear_gradient()
+    plain_loss(policy, data, mean, 0.1, 0.7).backward()  # type: ignore[no-untyped-call]
+    expected = policy.gradient().copy()
+    policy.clear_gradient()
+    sums = add_gradient(policy, data, Objective("rl", budget, 0.7, (0.2, 0.28), mean, 0.1), lambda: None)
+    assert np.abs(policy.gradient() - expected).max() < 1e-4 * np.abs(expected).max()
+    assert sums["trained_samples"] == 20
+    assert sums["trained_tokens"] == sum(map(len, data.completions)) == sums["ratio_count"]
+    assert sums["loss_count"] == (20 if mean == "sequence" else sums["trained_tokens"])
+
+
+def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:
+    """Weights are a function of the spec only if a leaf's gradient is one of its data."""
+    gradients: list[Any] = []
+    for _ in range(2):
+        policy.clear_gradient()
+        add_gradient(policy, leaf_data(policy), Objective("rl", 8192), lambda: None)
+        gradients.append(policy.gradient().tobytes())
+    assert gradients[0] == gradients[1]
+
+
+def test_cross_entropy_counts_the_answers_tokens_only(policy: Policy) -> None:
+    """A demonstration's prompt is given, not learned."""
+    data = leaf_data(policy)
+    sums = add_gradient(policy, data, Objective("cross_entropy", 8192), lambda: None)
+    assert sums["loss_count"] == sums["trained_tokens"] == sum(map(len, data.completions))
+    assert "ratio_sum" not in sums
