@@ -8,8 +8,7 @@ A key file, readable by its owner alone (keys as 40 characters of Z85, ZeroMQ RF
     secret = JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6
 
 An allow-list has one line a key, `KEY name [host:port] [role]`. The role is `node` (the default; a member of the mesh)
-or `client` (may ask, is never dialled). Blank lines, and lines that begin with `# `, say nothing; a Z85 key may itself
-begin with `#`, so the space matters.
+or `client` (may ask, is never dialled). Blank lines, and lines that begin with `#`, as no key does, say nothing.
 """
 
 from __future__ import annotations
@@ -63,9 +62,11 @@ def parse_key(text: str) -> bytes:
         raise ValueError(f"a key has {KEY_CHARACTERS} characters, not {len(text)}")
     try:
         key = bytes(z85.decode(text.encode("ascii")))
+        if key_text(key) == text:  # groups beyond 32 bits are not all refused by z85
+            return key
     except Exception:  # z85 fails by KeyError, struct.error or UnicodeError, as the text pleases
         raise ValueError("not a Z85 key") from None
-    return key
+    raise ValueError("not a Z85 key")
 
 
 def new_key_pair() -> KeyPair:
@@ -125,14 +126,14 @@ def parse_allow_list(text: str, where: str) -> Mapping[bytes, Allowed]:
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
-        if not words or words[0] == "#":
+        if not words or words[0].startswith("#"):
             continue
         try:
             allowed = _parse_line(words)
             if allowed.public in found or allowed.name in names:
                 raise ValueError("this key or name came before")
         except ValueError as error:
-            hint = "a line is `KEY name [host:port] [node|client]`; a comment begins with `# `"
+            hint = "a line is `KEY name [host:port] [node|client]`; a comment begins with `#`"
             raise KeyFileError(f"{where}:{number}", str(error), hint) from None
         found[allowed.public] = allowed
         names.add(allowed.name)
