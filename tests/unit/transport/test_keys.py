@@ -75,7 +75,7 @@ def test_an_allow_list_reads_names_addresses_and_roles() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["KEY", "abc name", f"{'}' * 40} name", "KEY a b", "KEY a host:1 boss", "KEY a x y z", "KEY n0"]
+    "line", ["KEY", "abc name", f"{'$' * 40} name", "KEY a b", "KEY a host:1 boss", "KEY a x y z", "KEY n0"]
 )
 def test_a_bad_line_is_named_by_its_number(line: str) -> None:
     """Who may come in is never guessed."""
