@@ -11,7 +11,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class ReportKind:
-    """`level`: error | warning | info | debug. `fields`: those that may follow the name."""
+    """`level`: error | warning | info | debug. `fields`: those that may follow the name; what a peer can cause may
+    also say how many like it went untold (`count`, `repeated`)."""
 
     level: str
     meaning: str
@@ -43,4 +44,81 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
     "membership.full": ReportKind("error", "no room for another member", ("node", "members")),
 }
 
-REPORTS: Final[dict[str, ReportKind]] = {**MEMBERSHIP}
+RUNS: Final[dict[str, ReportKind]] = {
+    "run.submitted": ReportKind("info", "a client of this daemon submitted a run", ("run", "name")),
+    "run.heard": ReportKind("info", "a member told of a run that was unknown here", ("run", "name", "from")),
+    "run.refused": ReportKind(
+        "warning",
+        "a member told of a run that cannot be: its spec is broken or its id another",
+        ("run", "from", "error"),
+    ),
+    "run.ended": ReportKind(
+        "info",
+        "a run failed, finished or was cancelled, as found here or as told by a member",
+        ("run", "state", "version", "weights", "step", "samples", "facts", "error"),
+    ),
+    "step.advanced": ReportKind(
+        "info",
+        "this node holds a newer version whole; `copied` from others, or made here in `seconds` since the step opened",
+        ("run", "step", "version", "samples", "copied", "metrics", "facts", "seconds"),
+    ),
+    "task.failed": ReportKind(
+        "warning", "a task gave nothing here; it is tried again", ("run", "task", "kind", "error")
+    ),
+}
+
+ENGINES: Final[dict[str, ReportKind]] = {
+    "engine.started": ReportKind("info", "a slot's engine process was started", ("slot", "engine", "pid")),
+    "engine.ready": ReportKind("debug", "an engine passed its own test and takes work", ("slot", "numerics")),
+    "engine.died": ReportKind(
+        "warning",
+        "an engine ended, hung or was ended without being asked; its task goes back",
+        ("slot", "reason", "task"),
+    ),
+}
+
+SHARDS: Final[dict[str, ReportKind]] = {
+    "shards.full": ReportKind("warning", "no room for a shard that is to be fetched", ("run", "why")),
+    "shards.corrupt": ReportKind(
+        "error",
+        "a holder sent bytes that are not those of the shard, and is not asked for it again",
+        ("shard", "holder"),
+    ),
+}
+
+WIRE: Final[dict[str, ReportKind]] = {
+    "wire.refused": ReportKind(
+        "warning", "a peer's message could not be read or was not its to send", ("peer", "error")
+    ),
+    "wire.too_long": ReportKind("error", "a message to a peer is longer than a frame may be", ("message", "error")),
+    "transport.stranger": ReportKind("warning", "a key that is not on the allow-list was turned away", ("peer", "why")),
+    "transport.refused": ReportKind("warning", "a peer cannot be dialled, or may not speak any more", ("peer", "why")),
+    "transport.flooded": ReportKind("warning", "a peer sends more frames than its rate allows", ("peer", "why")),
+    "transport.allow_list": ReportKind(
+        "warning", "the allow-list cannot be read; the last good one holds", ("peer", "why")
+    ),
+    "transport.fault": ReportKind("error", "a fault of this program in a lane's thread", ("lane", "error")),
+}
+
+DAEMON: Final[dict[str, ReportKind]] = {
+    "daemon.started": ReportKind(
+        "info",
+        "the daemon can be talked to; `took_s` since its process began",
+        ("name", "control", "bulk", "pid", "took_s"),
+    ),
+    "daemon.leaving": ReportKind(
+        "info", "asked to stop: it hands over what only it has, within patience_s", ("patience_s",)
+    ),
+    "daemon.stopped": ReportKind("info", "the daemon ends; `clean` if all was handed over", ("clean",)),
+    "driver.handle_failed": ReportKind(
+        "error", "a fault of this program: an event was not taken", ("cause", "error", "at", "peer")
+    ),
+    "driver.perform_failed": ReportKind(
+        "error",
+        "a fault of this program, or of its disk: an action was not performed",
+        ("cause", "error", "at", "peer"),
+    ),
+    "service.failed": ReportKind("error", "a client's request could not be answered", ("peer", "method", "error")),
+}
+
+REPORTS: Final[dict[str, ReportKind]] = {**MEMBERSHIP, **RUNS, **ENGINES, **SHARDS, **WIRE, **DAEMON}
