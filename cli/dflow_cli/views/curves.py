@@ -73,10 +73,13 @@ def _draw_reward(axes: Any, rows: Rows) -> None:
 
 def _draw_stages(axes: Any, rows: Rows) -> None:
     """Compute seconds of each step, all nodes together, one band a stage."""
+    from matplotlib import colormaps
+
     timed = [row for row in rows if row.get("seconds") and row["step"] > 0]  # row 0: the first weights were made
     names = sorted({name for row in timed for name in row["seconds"]})
     if names:
         bands = [[float(row["seconds"].get(name, 0.0)) for row in timed] for name in names]
-        axes.stackplot([int(row["step"]) for row in timed], bands, labels=names, step="mid")
-        axes.legend(fontsize="small", loc="upper right")
+        colours = [colormaps["tab20"](index % 20) for index in range(len(names))]
+        axes.stackplot([int(row["step"]) for row in timed], bands, labels=names, colors=colours, step="mid")
+        axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
     axes.set_title("compute seconds by stage, all nodes")

@@ -115,7 +115,7 @@ def render(picture: Picture, width: int) -> RenderableType:
     for label, points in curves[:1]:
         parts.extend(_curve(points, label, inner))
     for stage, evals in outcome.evals_by_stage.items():
-        told = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-5:])
+        told = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-4:])
         parts.append(
             Text(f"accuracy  {told}  ({stage or 'held out'})", "bold green", no_wrap=True, overflow="ellipsis")
         )
