@@ -18,5 +18,7 @@ def down(folder: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:
     stopped = localmesh.stop(Path(folder).absolute())
     if as_json:
         print_json({"stopped": [node.name for node in stopped]})
+    elif stopped:
+        note(f"stopped {', '.join(node.name for node in stopped)}")
     else:
-        note(f"stopped {len(stopped)} daemons" if stopped else f"no mesh was up in {folder}")
+        note(f"no mesh was up in {folder}")
