@@ -102,14 +102,16 @@ class Driver:
         except Exception as error:
             hands.report(_mishap("driver.handle_failed", event, error))
             return
+        is_kept = True
         for action in actions:
             try:
                 if isinstance(action, Persist):
                     self._flush(hands)  # what was due before need not wait for the disk
                     await hands.persist(action.key, action.value)
-                else:
+                elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
                     self._perform(hands, action)
             except Exception as error:
+                is_kept = is_kept and not isinstance(action, Persist)
                 hands.report(_mishap("driver.perform_failed", action, error))
 
     def _perform(self, hands: Hands, action: Action) -> None:

@@ -72,8 +72,9 @@ class Timeline:
         self._taken.add((run, task))
 
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
-        """A call began to run in a slot."""
-        stolen = (run, str(task)) in self._taken
+        """A call began to run in a slot; told again, it began only now."""
+        before = self._running.get(call)
+        stolen = (run, str(task)) in self._taken or (before is not None and before.row.stolen)
         self._taken.discard((run, str(task)))
         row = TaskRow(str(task), task.stage, task.step, "running", stolen, now_s)
         self._running[call] = _Started(run, task, work, row)

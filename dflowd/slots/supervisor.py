@@ -46,7 +46,7 @@ class RunBrief:
 
 
 class TaskWatcher(Protocol):
-    """Told when a call begins to run, which may be later than it was asked for."""
+    """Told when a call begins to run, which may be later than it was asked for; again if its engine had to start."""
 
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None: ...
 
@@ -111,6 +111,7 @@ class Supervisor:
         self._queue: deque[_Call] = deque()
         self._births = 0
         self._check_handle: asyncio.TimerHandle | None = None
+        self._check_due_s = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in [*folder.glob("*.sock"), *folder.glob("*.err")]:  # of a daemon that was killed
             leftover.unlink(missing_ok=True)
@@ -194,8 +195,12 @@ class Supervisor:
         slot.call, slot.moved_s = call, now
         brief = call.brief
         slot.child.send(calls.Call(call.id, brief.spec, brief.base, brief.folder, call.work, inputs))
-        self._watcher.start(call.id, call.run, call.task, call.work, self._wall_clock())
+        self._tell_start(call)
         self._watch()
+
+    def _tell_start(self, call: _Call) -> None:
+        if call.given_up_s is None:
+            self._watcher.start(call.id, call.run, call.task, call.work, self._wall_clock())
 
     def _pin_inputs(self, call: _Call) -> tuple[calls.Input, ...] | None:
         """The paths of what the call reads, pinned while it runs; None if one is gone, which is then posted."""
@@ -261,6 +266,8 @@ class Supervisor:
         match message:
             case calls.Ready():
                 slot.ready, slot.moved_s = message, now
+                if slot.call is not None:  # what the start took is no cost of the call
+                    self._tell_start(slot.call)
                 self._report(Report("engine.ready", {"slot": slot.index, "numerics": message.numerics}, "debug"))
             case calls.Beat():
                 if message.progress != slot.progress:
@@ -335,14 +342,18 @@ class Supervisor:
 
     def _watch(self) -> None:
         if self._check_handle is None:
+            self._check_due_s = self._clock() + CHECK_INTERVAL_S
             self._check_handle = self._loop.call_later(CHECK_INTERVAL_S, self._check)
 
     def _check(self) -> None:
         self._check_handle = None
         now = self._clock()
+        asleep_s = now - self._check_due_s  # while this process was stopped no child could be heard
         for slot in self._slots:
             if slot.child is None:
                 continue
+            if asleep_s > CHECK_INTERVAL_S:
+                slot.heard_s, slot.moved_s = slot.heard_s + asleep_s, slot.moved_s + asleep_s
             verdict = self._verdict(slot, now)
             if verdict and not slot.verdict:
                 slot.verdict = verdict

@@ -46,14 +46,17 @@ class Script:
 class Diary:
     """Hands that only write down what they did; the disk takes a moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk_is_full: bool = False) -> None:
         self.done: list[Any] = []
+        self._disk_is_full = disk_is_full
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         self.done.append(("send", to, [message for frame in frames for message in frame.messages]))
 
     async def persist(self, key: str, value: bytes) -> None:
         self.done.append(("persist begins", key))
+        if self._disk_is_full:
+            raise OSError(28, "No space left on device")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         self.done.append(("persisted", key))
@@ -70,9 +73,11 @@ class Diary:
         pass
 
 
-async def drive(script: Script, *events: Event, until: Callable[[Diary], bool]) -> list[Any]:
+async def drive(
+    script: Script, *events: Event, until: Callable[[Diary], bool], disk_is_full: bool = False
+) -> list[Any]:
     """What the hands did until a condition on them held."""
-    driver, diary = Driver(asyncio.get_running_loop()), Diary()
+    driver, diary = Driver(asyncio.get_running_loop()), Diary(disk_is_full)
     task = asyncio.create_task(driver.run(script, diary))
     for event in events:
         driver.post(event)
@@ -101,6 +106,20 @@ async def test_what_relies_on_the_disk_is_sent_after_it_was_written() -> None:
         Reply(1, True, {}),
         ("send", A, ["after"]),
     ]
+
+
+async def test_nobody_is_told_of_what_the_disk_did_not_take() -> None:
+    """An acknowledgement of a run that a power cut then loses would lose the run; what runs here goes on."""
+    actions: list[Action] = [Persist("runs/r", b"x"), Reply(1, True, {}), Stop(1), Send(A, Frame((), ("kept",)))]
+    script = Script(lambda event: actions if len(script.events) == 1 else [Stop(2)])
+    done = await drive(script, Leaving(), Leaving(), until=lambda diary: Stop(2) in diary.done, disk_is_full=True)
+    assert [entry for entry in done if not isinstance(entry, Report)] == [
+        ("persist begins", "runs/r"),
+        Stop(1),
+        Stop(2),
+    ]
+    (report,) = (entry for entry in done if isinstance(entry, Report))
+    assert "No space left" in report.fields["error"]
 
 
 async def test_all_that_is_due_to_a_peer_in_a_turn_leaves_at_once_and_in_order() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -152,6 +153,17 @@ async def test_an_engine_that_falls_silent_is_killed(tmp_path: Path) -> None:
         broke = await it.answer(call)
         assert isinstance(broke, Broke)
         assert "silent for" in broke.failed.error
+
+
+async def test_a_daemon_that_slept_does_not_blame_its_engines(tmp_path: Path) -> None:
+    """After a pause of the whole process the watch is due before what the engines said meanwhile is read."""
+    async with bench(tmp_path, generate_s=1.0, silence_s=2.0) as it:
+        params = await it.init()
+        call = it.start(chain(params))
+        await it.until(it.is_at_work)
+        time.sleep(4.0)  # noqa: ASYNC251  the loop stands still, as in a stopped process
+        assert isinstance(await it.answer(call), Finished)
+        assert not [report for report in it.reports if report.name == "engine.died"]
 
 
 async def test_calls_wait_for_the_slot_in_their_order(tmp_path: Path) -> None:
