@@ -26,6 +26,7 @@ class Holdings:
     holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
     fetching: dict[tuple[ShardId, Range], ShardRef] = field(default_factory=dict)
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
+    begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
     advanced_at: float = 0.0  # when the last chunk arrived
 
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
@@ -35,6 +36,7 @@ class Holdings:
         """An engine of this node made the shard, or the last chunk of it arrived."""
         self.local[ref.id] = ref
         self.pieces.pop(ref.id, None)
+        self.begun.discard(ref.id)
 
     def credit(self, node: NodeId, shards: Iterable[ShardId]) -> None:
         """`node` says that it holds these whole."""
@@ -74,6 +76,7 @@ class Holdings:
         known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
         if known:
             self.fetching[key] = ref
+            self.begun.add(ref.id)
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
             out.append(Fetch(self.run, ref, *chunks, order))
         return False
@@ -109,13 +112,14 @@ class Holdings:
 
     def all_here(self) -> set[ShardId]:
         """Every shard that is here or on its way, in whole or in part."""
-        return {*self.local, *self.pieces, *(shard for shard, _ in self.fetching)}
+        return {*self.local, *self.pieces, *self.begun}
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
         """Free shards, whole or in part, and what is known of them."""
         gone = sorted(set(shards))
         for shard in gone:
             self.lose(shard)
+            self.begun.discard(shard)
             self.holders.pop(shard, None)
         gone_set = set(gone)
         for table in (self.fetching, self.retry_at):

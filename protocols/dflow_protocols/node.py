@@ -92,15 +92,16 @@ class Node:
         self._leaving = False
         self._numbers = itertools.count(1)
         self._waiting: dict[RunId, list[Waiting]] = {}
-        self._asked: dict[RunId, float] = {}
+        self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._refresh_at = now
+        self._reminded_at = now
         for value in restored:
             status = runs.load(value)
             self._open(now, status, Pipeline.from_canonical(status.spec), restored=True)
 
     @property
     def deadline(self) -> float:
-        if any(run.is_active for run in self.runs.values()):
+        if self.runs:
             return min(self.membership.deadline, self._refresh_at)
         return self.membership.deadline
 
@@ -192,6 +193,12 @@ class Node:
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
 
+    def _remind(self, now: float, around: Surroundings) -> list[Action]:
+        """Tell one living member after another how runs ended, in case a greeting was lost."""
+        self._reminded_at = now
+        others = sorted(around.living - {self.me})
+        return self._greet(others[int(now / self.timing.sync_interval_s) % len(others)]) if others else []
+
     def _tick(self, now: float, actions: list[Action | Changed]) -> None:
         if now >= self.membership.deadline:
             actions += self.membership.handle(now, Tick())
@@ -200,8 +207,10 @@ class Node:
             self._refresh_at = now + REFRESH * around.suspicion_s / 2
             for run in self.runs.values():
                 actions += run.postbox.refresh(now, around)
-            for run_id_, waiting in self._waiting.items():
-                self._put_again(now, run_id_, waiting, actions)
+            for name, waiting in self._waiting.items():
+                self._put_again(now, name, waiting, actions)
+            if now - self._reminded_at >= self.timing.sync_interval_s:
+                actions += self._remind(now, around)
 
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
         """One frame a member, with where this node stands in every active run; other actions keep their order."""
@@ -262,7 +271,7 @@ class Node:
             if run is None:
                 self._ask(now, source, standing.run, actions)
             elif not run.is_active:
-                if self._is_due_again(now, standing.run):
+                if self._is_due_again(now, standing.run, source):
                     actions.append(Send(source, replace(run.status, acknowledge=False)))
             else:
                 run.versions.observe(source, standing)
@@ -270,17 +279,17 @@ class Node:
                     run.versions.hear(standing.holder, standing.best)
 
     def _ask(self, now: float, source: NodeId, run: RunId, actions: list[Action | Changed]) -> None:
-        if self._is_due_again(now, run):
+        if self._is_due_again(now, run, source):
             actions.append(Send(source, RunGet(run)))
 
-    def _is_due_again(self, now: float, run: RunId) -> bool:
-        """Limits what is said about one run outside of its own machine to a few times a suspicion."""
+    def _is_due_again(self, now: float, run: RunId, source: NodeId) -> bool:
+        """Limits what is said to one member about one run, outside of that run, to a few times a suspicion."""
         period = self.membership.suspicion_s() / 4
-        if now - self._asked.get(run, -period) < period:
+        if now - self._asked.get((run, source), -period) < period:
             return False
         if len(self._asked) >= MAX_RUNS:
             self._asked.pop(next(iter(self._asked)))
-        self._asked[run] = now
+        self._asked[(run, source)] = now
         return True
 
     # Runs -----------------------------------------------------------------------------------------------------------

@@ -113,6 +113,8 @@ class Postbox:
         if any(call.parent == header.id for call in run.calls.values()):
             self.put_claims(desk, out)
         if waited or at_once:
+            if run.me in run.ending.checkpoints.get(header.id, ()):
+                self.tell_all(around, CheckpointPut(run.id, header.id, header.step), out)
             if step.mine:
                 self.put_records(desk, [record for record in step.mine.values() if desk.counts(record)], out)
             for seal_id in step.acks:
