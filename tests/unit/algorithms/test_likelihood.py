@@ -1,0 +1,30 @@
+"""Log-probabilities in chunks are log-probabilities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dflowd.algorithms import likelihood
+from dflowd.algorithms.likelihood import token_likelihood
+from dflowd.algorithms.sft import cross_entropy
+
+
+def test_chunks_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounded memory must not cost exactness of what is learned; biased heads included."""
+    torch.manual_seed(0)
+    head = nn.Linear(8, 50)
+    hidden = torch.randn(30, 8, requires_grad=True)
+    targets = torch.randint(0, 50, (30,))
+    results = []
+    for limit in (likelihood.CHUNK_ELEMENTS, 200):
+        monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", limit)
+        logp, entropy = token_likelihood(hidden, head, targets, 0.7)
+        results.append((logp, entropy, *torch.autograd.grad(cross_entropy(logp), [hidden, *head.parameters()])))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    plain = torch.log_softmax(head(hidden) / 0.7, -1)
+    assert torch.allclose(results[1][0], plain[range(30), targets], atol=1e-5)
+    assert torch.allclose(results[1][1], torch.distributions.Categorical(logits=plain).entropy(), atol=1e-5)
+    assert not results[1][1].requires_grad
