@@ -12,7 +12,6 @@ import pytest
 import zmq
 
 from dflowd.transport.keys import key_text, new_key_pair
-from tests.mesh.test_daemon_life import submit
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline
 
@@ -27,7 +26,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 def run(mesh: Mesh) -> str:
     """A run that is over."""
     node = mesh.nodes["n0"]
-    name = submit(mesh, node, toy_pipeline(steps=3, generate_s=0.02))
+    name = mesh.submit(node, toy_pipeline(steps=3, generate_s=0.02))
     mesh.until(lambda: mesh.ask(node, "run", run=name)["state"] == "done", 120)
     return name
 
@@ -122,13 +121,13 @@ def test_what_is_no_pipeline_is_refused(mesh: Mesh) -> None:
 def test_submitting_again_is_the_same_run(mesh: Mesh, run: str) -> None:
     """A client that heard no answer asks again, perhaps elsewhere."""
     pipeline = toy_pipeline(steps=3, generate_s=0.02)
-    assert submit(mesh, mesh.nodes["n2"], pipeline) == run
+    assert mesh.submit(mesh.nodes["n2"], pipeline) == run
 
 
 def test_a_cancelled_run_ends_on_every_node(mesh: Mesh) -> None:
     """Cancelling is a status that spreads, not a message to somebody."""
     first, second, third = mesh.running()
-    name = submit(mesh, first, toy_pipeline(steps=500, generate_s=0.2, seed=7))
+    name = mesh.submit(first, toy_pipeline(steps=500, generate_s=0.2, seed=7))
     mesh.until(lambda: mesh.ask(third, "run", run=name)["step"] >= 1, 60)
     assert mesh.ask(second, "cancel", run=name[:6])["state"] == "cancelled"
     for node in mesh.running():
@@ -140,7 +139,7 @@ def test_a_cancelled_run_ends_on_every_node(mesh: Mesh) -> None:
 def test_waiting_answers_when_the_run_moves_on(mesh: Mesh) -> None:
     """A client that waits neither polls nor hears late."""
     node, other, _ = mesh.running()
-    name = submit(mesh, node, toy_pipeline(steps=4, generate_s=0.1, seed=8))
+    name = mesh.submit(node, toy_pipeline(steps=4, generate_s=0.1, seed=8))
     step, answers = -1, 0
     while True:
         answer = mesh.ask(other, "wait", run=name, timeout_s=20.0, known_step=step, deadline_s=25.0)

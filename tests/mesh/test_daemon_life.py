@@ -12,18 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.pipeline import Pipeline
 from tests.support.mesh import Daemon, Mesh
 from tests.support.toy import toy_pipeline
 from tests.support.until import until
 
 HEAVY = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "vllm")
 RESIDENT_LIMIT_BYTES = 80_000_000
-
-
-def submit(mesh: Mesh, node: Daemon, pipeline: Pipeline, nonce: str = "1") -> str:
-    answer = mesh.ask(node, "submit", spec=pipeline.canonical(), base=str(mesh.folder), name="toy", nonce=nonce)
-    return str(answer["run"])
 
 
 def refused_start(node: Daemon) -> list[str]:
@@ -107,7 +101,7 @@ def test_a_second_sigterm_ends_a_leaving_daemon_at_once(tmp_path: Path) -> None:
     """Who sends it does not want to wait for what only this node holds."""
     with Mesh(tmp_path, 1) as mesh:
         node = mesh.nodes["n0"]
-        submit(mesh, node, toy_pipeline(steps=50, generate_s=0.2))
+        mesh.submit(node, toy_pipeline(steps=50, generate_s=0.2))
         mesh.until(lambda: node.children(), 60)
         (engine,) = node.children()
         assert node.process is not None
@@ -125,7 +119,7 @@ def test_kill_9_takes_engines_and_shared_memory_along_and_the_rest_goes_on(tmp_p
     pipeline = toy_pipeline(steps=12, generate_s=0.05)
     with Mesh(tmp_path / "three", 3) as mesh:
         killed, *others = mesh.nodes.values()
-        run = submit(mesh, killed, pipeline)
+        run = mesh.submit(killed, pipeline)
         mesh.until(lambda: mesh.ask(killed, "run", run=run)["step"] >= 2, 60)
         (engine,) = killed.children()
         mesh.kill(killed)
@@ -137,7 +131,7 @@ def test_kill_9_takes_engines_and_shared_memory_along_and_the_rest_goes_on(tmp_p
         weights = {mesh.ask(node, "run", run=run)["weights"] for node in others}
     with Mesh(tmp_path / "alone", 1) as mesh:
         node = mesh.nodes["n0"]
-        run = submit(mesh, node, pipeline)
+        run = mesh.submit(node, pipeline)
         mesh.until(lambda: mesh.ask(node, "run", run=run)["state"] == "done", 120)
         assert weights == {mesh.ask(node, "run", run=run)["weights"]}
 
@@ -146,7 +140,7 @@ def test_an_engine_that_is_killed_costs_its_task_and_nothing_else(tmp_path: Path
     """Engines run users' code and drivers' faults; the daemon's life must not hang on them."""
     with Mesh(tmp_path, 2) as mesh:
         node, other = mesh.nodes.values()
-        run = submit(mesh, node, toy_pipeline(steps=6, generate_s=0.2))
+        run = mesh.submit(node, toy_pipeline(steps=6, generate_s=0.2))
         mesh.until(lambda: mesh.ask(node, "run", run=run)["step"] >= 1, 60)
         os.kill(node.children()[0], signal.SIGKILL)
         mesh.until(lambda: mesh.ask(other, "run", run=run)["state"] == "done", 120)
@@ -158,7 +152,7 @@ def test_a_restarted_daemon_knows_how_its_runs_ended(tmp_path: Path) -> None:
     """A run's outcome and figures are asked for long after it ended."""
     with Mesh(tmp_path, 1) as mesh:
         node = mesh.nodes["n0"]
-        run = submit(mesh, node, toy_pipeline(steps=2))
+        run = mesh.submit(node, toy_pipeline(steps=2))
         mesh.until(lambda: mesh.ask(node, "run", run=run)["state"] == "done", 60)
         before = mesh.ask(node, "run", run=run)
         mesh.kill(node)

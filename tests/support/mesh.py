@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import msgpack
 import zmq
 
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflowd.transport.keys import KeyPair, key_text, new_key_pair, write_key_pair
@@ -199,6 +200,11 @@ file = "log"
                     return value
         self._links.pop(node.name).close(linger=0)
         raise TimeoutError(f"{node.name} did not answer {method}")
+
+    def submit(self, node: Daemon, pipeline: Pipeline, nonce: str = "1") -> str:
+        """The id of the run."""
+        spec = pipeline.canonical()
+        return str(self.ask(node, "submit", spec=spec, base=str(self.folder), name="test", nonce=nonce)["run"])
 
     def states(self, node: Daemon) -> dict[str, str]:
         """Name -> state of every member, as `node` sees them."""
