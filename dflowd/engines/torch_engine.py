@@ -6,6 +6,7 @@ right from the shards alone.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,8 +173,10 @@ class TorchEngine:
 
     def _policy(self, job: Job, name: str) -> Policy:
         if name not in self._policies:
-            seed = number("init", str(job.pipeline.id), name) >> 1
-            self._policies[name] = Policy(name, job.pipeline.models[name], job.base, seed, self._device)
+            config = job.pipeline.models[name]
+            # Models described alike start alike, so that a reference is where its policy came from.
+            seed = number("init", str(job.pipeline.id), json.dumps(config, sort_keys=True)) >> 1
+            self._policies[name] = Policy(name, config, job.base, seed, self._device)
         return self._policies[name]
 
     def _loaded(self, job: Job, name: str, state: State) -> Policy:

@@ -26,5 +26,5 @@ def test_chunks_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPa
         assert torch.allclose(one, other, atol=1e-5)
     plain = torch.log_softmax(head(hidden) / 0.7, -1)
     assert torch.allclose(results[1][0], plain[range(30), targets], atol=1e-5)
-    assert torch.allclose(results[1][1], torch.distributions.Categorical(logits=plain).entropy(), atol=1e-5)
+    assert torch.allclose(results[1][1], torch.distributions.Categorical(logits=plain).entropy(), atol=1e-5)  # type: ignore[no-untyped-call]
     assert not results[1][1].requires_grad
