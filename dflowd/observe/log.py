@@ -1,7 +1,8 @@
 """Reports as lines: `time level room.happened key=value ...`.
 
-Owns where lines go, which are worth it, and that a peer cannot fill the disk: what names a `peer` is limited per name
-and peer, and the next line that passes says how many did not. Knows nothing of what the reports mean.
+Owns where lines go, which are worth it, and that a peer cannot fill the disk: what names a `peer`, or whom it came
+`from`, is limited per name and peer, and the next line that passes says how many did not. Knows nothing of what the
+reports mean.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class ReportLog:
         if LEVELS.get(report.level, 0) < self._threshold:
             return
         fields = dict(report.fields)
-        if "peer" in fields and not self._is_within_budget(report.name, str(fields["peer"]), now_s, fields):
+        peer = fields.get("peer") or fields.get("from")
+        if peer and not self._is_within_budget(report.name, str(peer), now_s, fields):
             return
         shown = {key: _brief(value) for key, value in fields.items()}
         self._recent.append({"time_s": now_s, "level": report.level, "name": report.name, "fields": shown})

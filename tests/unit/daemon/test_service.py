@@ -1,0 +1,119 @@
+"""What a client may rely on where no mesh is needed to show it: names of runs, and answers that fit a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.wire.client import Request, Response
+from dflow_protocols.wire.frame import decode_frame, encode_frame
+from dflowd.observe.log import ReportLog
+from dflowd.observe.metrics import MetricsBook
+from dflowd.observe.recorder import Recorder
+from dflowd.observe.timeline import Timeline
+from dflowd.service import Myself, Service
+
+ME, CLIENT = NodeId("aa" * 16), NodeId("cc" * 16)
+
+
+@dataclass
+class Alone:
+    """A membership of one."""
+
+    members: Mapping[NodeId, Any] = field(default_factory=dict)
+
+    def alive(self) -> tuple[NodeId, ...]:
+        return (ME,)
+
+
+@dataclass
+class Known:
+    """A run as the node tells of it."""
+
+    step: int = 0
+    state: str = "active"
+
+    def summary(self) -> dict[str, Any]:
+        return {"run": "ab" * 16, "state": self.state, "step": self.step, "steps": 9, "spec": b"x" * 100}
+
+
+@dataclass
+class View:
+    runs: dict[RunId, Known] = field(default_factory=dict)
+    membership: Alone = field(default_factory=Alone)
+
+
+class Desk:
+    """A service of one node, and a client in front of it."""
+
+    def __init__(self, folder: Path, *runs: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.view = View({RunId(run): Known() for run in runs})
+        log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
+        self.recorder = Recorder(log, timeline, MetricsBook(lambda run: folder), self.loop.time, lambda: None)
+        me = Myself(ME, "n0", "0", "tcp://h:1", "tcp://h:2", 1, 0.0, 1)
+        self.service = Service(
+            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, self.loop.time
+        )
+
+    async def ask(self, method: str, role: str = "client", **params: Any) -> Response:
+        answer: asyncio.Future[Response] = self.loop.create_future()
+        self.service.on_request(CLIENT, role, Request(7, method, msgpack.packb(params), 5.0), answer.set_result)
+        return await asyncio.wait_for(answer, 30)
+
+
+async def test_digits_that_two_runs_share_name_neither(tmp_path: Path) -> None:
+    """Cancelling the wrong run cannot be undone."""
+    desk = Desk(tmp_path, "abcd1" + "0" * 27, "abcd2" + "0" * 27)
+    response = await desk.ask("cancel", run="abcd")
+    assert not response.ok
+    assert msgpack.unpackb(response.value) == {
+        "what": "`abcd` may be 2 runs",
+        "hint": f"give more digits: abcd1{'0' * 27}, abcd2{'0' * 27}",
+        "exit": 2,
+    }
+    assert (await desk.ask("run", run="abcd1")).ok
+
+
+async def test_a_list_of_runs_does_not_carry_their_specs(tmp_path: Path) -> None:
+    """A spec may be a megabyte, and there are many runs."""
+    response = await Desk(tmp_path, "ab" * 16).ask("runs")
+    assert "spec" not in msgpack.unpackb(response.value)["runs"][0]
+
+
+async def test_an_answer_that_is_too_long_keeps_its_latest_part(tmp_path: Path) -> None:
+    """A frame has a limit, and of a long run the newest tasks are what people look for."""
+    desk = Desk(tmp_path, "ab" * 16)
+    for number in range(400):
+        sample = {"prompt": "x" * 20_000, "completion": str(number), "reward": 1.0}
+        desk.recorder.metrics.add_samples(RunId("ab" * 16), number, [sample])
+    response = await desk.ask("samples", run="ab" * 16, limit=2000)
+    assert decode_frame(encode_frame((), (response,))).messages == (response,)
+    value = msgpack.unpackb(response.value)
+    assert value["cut"]
+    assert value["samples"][-1]["step"] == 399
+    assert len(value["samples"]) >= 100
+
+
+@pytest.mark.parametrize("params", [b"\x01", b"\xc1", b"\xff" * 40])
+async def test_parameters_that_are_no_map_are_refused(tmp_path: Path, params: bytes) -> None:
+    """Whatever a client sends, it gets an answer."""
+    desk = Desk(tmp_path)
+    answer: asyncio.Future[Response] = desk.loop.create_future()
+    desk.service.on_request(CLIENT, "client", Request(1, "status", params, 5.0), answer.set_result)
+    assert not (await answer).ok
+
+
+async def test_a_node_may_not_do_what_clients_may(tmp_path: Path) -> None:
+    """A key that only serves a member must not be able to cancel runs."""
+    desk = Desk(tmp_path, "ab" * 16)
+    assert not (await desk.ask("cancel", role="node", run="ab" * 16)).ok
+    assert (await desk.ask("share.end", role="node", run="ab" * 16)).ok
