@@ -1,0 +1,109 @@
+"""The protocols decide from their arguments alone: no clock, no chance of their own, no order that a hash seed sets."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.tidy.sources import imports, is_within, module_name, package_files, shown, tree
+
+IMPURE = (
+    "time",
+    "datetime",
+    "random",
+    "secrets",
+    "uuid",
+    "logging",
+    "asyncio",
+    "socket",
+    "threading",
+    "os",
+    "subprocess",
+)
+ORDER_FREE = {"any", "all", "sum", "min", "max", "len", "set", "frozenset", "sorted", "ranked"}
+
+
+def pure_files() -> list[Path]:
+    files = package_files("dflow_protocols")
+    return [path for path in files if not is_within(module_name(path), "dflow_protocols.simulator")]
+
+
+def test_no_protocol_reads_a_clock_draws_at_random_or_touches_the_world() -> None:
+    """Only so does the simulator run the code that the daemon runs, and a seed replay a fault."""
+    found = [
+        f"{shown(path)}:{line} imports {module}"
+        for path in pure_files()
+        for module, line in imports(path)
+        if is_within(module, *IMPURE)
+    ]
+    assert found == []
+
+
+def test_no_protocol_walks_a_set_where_order_could_matter() -> None:
+    """Text hashes differ from process to process: what is sent, sealed or named must not follow a set's order."""
+    found = [f"{shown(path)}:{line}" for path in pure_files() for line in bare_set_loops(tree(path))]
+    assert found == []
+
+
+def bare_set_loops(module: ast.Module) -> Iterator[int]:
+    """Lines that walk what is a set by its looks: written as one, made by set(), or bound to such in the function."""
+    for scope in ast.walk(module):
+        if isinstance(scope, ast.FunctionDef):
+            sets = _names_of_sets(scope)
+            excused = _order_free(scope)
+            for node in ast.walk(scope):
+                if isinstance(node, ast.For) and _is_set(node.iter, sets):
+                    yield node.lineno
+                elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp) and node not in excused:
+                    yield from (node.lineno for part in node.generators if _is_set(part.iter, sets))
+                elif _is_frozen_in_order(node) and node not in excused:
+                    assert isinstance(node, ast.Call)
+                    yield from (node.lineno for part in node.args if _is_set(part, sets))
+
+
+def _is_frozen_in_order(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("list", "tuple")
+
+
+def _order_free(scope: ast.FunctionDef) -> set[ast.AST]:
+    """What is handed straight to a function that forgets or makes the order."""
+    calls = [node for node in ast.walk(scope) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    free = {arg for call in calls if call.func.id in ORDER_FREE for arg in call.args}  # type: ignore[attr-defined]
+    return free | {inner for node in free if _is_frozen_in_order(node) for inner in node.args}  # type: ignore[attr-defined]
+
+
+def _names_of_sets(scope: ast.FunctionDef) -> set[str]:
+    arguments = [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
+    names = {arg.arg for arg in arguments if _is_set_type(arg.annotation)}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and _is_set(node.value, names):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_set_type(node.annotation):
+            names.add(node.target.id)
+    return names
+
+
+def _is_set_type(annotation: ast.expr | None) -> bool:
+    return annotation is not None and ast.unparse(annotation).partition("[")[0] in ("set", "frozenset")
+
+
+def _is_set(value: ast.expr, names: set[str]) -> bool:
+    match value:
+        case ast.Set() | ast.SetComp():
+            return True
+        case ast.Name(id=name):
+            return name in names
+        case ast.Call(func=ast.Name(id="set" | "frozenset")):
+            return True
+        case ast.BinOp(left=left, op=ast.Sub() | ast.BitOr() | ast.BitAnd()):
+            return _is_set(left, names)
+    return False
+
+
+def test_the_search_for_set_loops_finds_one() -> None:
+    """A check that can find nothing would pass for ever."""
+    lines = ["def f(a):", " b = set(a)", " for x in b:", "  pass", " for y in sorted(b):", "  pass", " return [*b, a]"]
+    lines += ["def g(a: frozenset[int]):", " return tuple(a), max(x for x in a), [x for x in a | {1}]"]
+    text = "\n".join(lines)
+    assert list(bare_set_loops(ast.parse(text))) == [3, 9, 9]
