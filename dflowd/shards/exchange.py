@@ -25,6 +25,7 @@ from dflow_protocols.transfer import (
     Distrust,
     Dropped,
     HashesCame,
+    HolderGone,
     HolderLacks,
     KeepHashes,
     LinkRenewed,
@@ -189,6 +190,10 @@ class Exchange:
     def on_refused(self, peer: NodeId, token: bytes) -> None:
         if self._tally.add(time.monotonic(), ("refused", peer, token)):
             self._news.append((peer, SessionGone(token)))
+
+    def on_lost_link(self, peer: NodeId) -> None:
+        self._forget_session(peer)
+        self._handle(HolderGone(peer))
 
     def on_fault(self, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"

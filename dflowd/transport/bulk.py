@@ -21,6 +21,7 @@ from math import inf
 from typing import Protocol
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.names import CHUNK_BYTES, NodeId
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES
@@ -46,6 +47,9 @@ class Guest(Protocol):
 
     def on_refused(self, peer: NodeId, token: bytes) -> None:
         """Someone came as `peer` with a token that is not, or no longer, known."""
+
+    def on_lost_link(self, peer: NodeId) -> None:
+        """The link that was dialled to `peer` broke, as it does at once when a process is killed."""
 
     def on_fault(self, error: Exception) -> None:
         """A call into the guest, or the lane itself, raised; the lane goes on."""
@@ -78,6 +82,7 @@ class BulkLane:
         self._zap = ZapHandler(self._context, self._admit)
         self._socket = self._context.socket(zmq.ROUTER)
         self._set_options(timing or LinkTiming())
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
@@ -107,6 +112,8 @@ class BulkLane:
             self.call(self._stop)
             self._thread.join()
         self._zap.close()
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
         self._context.term()
         os.close(self._wake)
@@ -214,7 +221,7 @@ class BulkLane:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for source in (self._socket, self._zap.socket, self._wake):
+        for source in (self._socket, self._zap.socket, self._monitor, self._wake):
             poller.register(source, zmq.POLLIN)
         due = inf
         while not self._is_stopping:
@@ -224,6 +231,7 @@ class BulkLane:
                 self._make_calls()
                 self._zap.drain()
                 self._take_messages()
+                self._take_losses()
                 due = self._guest.on_turn()
             except Exception as error:  # ours, and to be mended; but every fetch of this node hangs on this thread
                 self._guest.on_fault(error)
@@ -268,6 +276,13 @@ class BulkLane:
         else:
             payload = parts[1].buffer
             self._guest.on_answer(peer, head, lambda place: session.seal.open_payload(payload, place))
+
+    def _take_losses(self) -> None:
+        """After the messages, so that what came before the break still counts."""
+        while self._monitor.poll(0):
+            address = recv_monitor_message(self._monitor)["endpoint"].decode()
+            for peer in [peer for peer, session in self._fetching.items() if session.address == address]:
+                self._guest.on_lost_link(peer)
 
     def _set_options(self, timing: LinkTiming) -> None:
         socket = self._socket

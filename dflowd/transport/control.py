@@ -27,6 +27,7 @@ from dflow_protocols.names import NodeId, node_id
 
 from .keys import Allowed, AllowList, KeyPair, key_text
 from .limits import CLIENT_RATE, NODE_RATE, Buckets, Tally
+from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
 
 MAX_FRAME_BYTES = 4 << 20  # what libzmq takes off the wire at all
@@ -102,6 +103,7 @@ class ControlLane:
         self._lines: Mapping[bytes, Allowed] = {}  # the list that roles and links were last made to fit
         self._roles: dict[NodeId, str] = {}
         self._buckets, self._tally = Buckets(), Tally()
+        self.traffic = TrafficTable()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._zap = ZapHandler(self._context, self._admit)
         self._socket = self._context.socket(zmq.ROUTER)
@@ -154,15 +156,15 @@ class ControlLane:
         if known is None:
             return False
         for routing_id in tuple(known.recent):
-            if self._put(routing_id, frame):
+            if self._put(peer, routing_id, frame):
                 return True
             if routing_id not in self._aliases:
                 known.recent.remove(routing_id)
-        return known.dialled is not None and self._put(known.dialled.alias, frame)
+        return known.dialled is not None and self._put(peer, known.dialled.alias, frame)
 
     def reply(self, link: Link, frame: bytes) -> bool:
         """Answer over the link that a frame came by. False: that peer has gone, or does not read."""
-        return self._put(link.routing_id, frame)
+        return self._put(link.peer, link.routing_id, frame)
 
     def close(self) -> None:
         """Send what is queued, for at most LINGER_MS, then let go of socket and thread."""
@@ -217,13 +219,14 @@ class ControlLane:
                 known.dialled = fresh if self._connect(fresh) else None
         self._look_again()
 
-    def _put(self, routing_id: bytes, frame: bytes) -> bool:
+    def _put(self, peer: NodeId, routing_id: bytes, frame: bytes) -> bool:
         try:
             self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT)
         except zmq.ZMQError:  # unroutable, or the queue is full: every message may be lost
             return False
         finally:
             self._look_again()
+        self.traffic.sent(peer, len(frame))
         return True
 
     # Frames -------------------------------------------------------------------------------------------------------
@@ -260,6 +263,7 @@ class ControlLane:
         if role is None:  # taken off the list while its link was open
             self._refuse("transport.refused", source, "its key is not on the allow-list")
             return
+        self.traffic.received(source, len(frame))
         rate = NODE_RATE if role == "node" else CLIENT_RATE
         if not self._buckets.take(self._loop.time(), source, len(frame), rate):
             self._refuse("transport.flooded", source, "more frames than its rate allows")

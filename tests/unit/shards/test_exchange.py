@@ -135,6 +135,21 @@ async def test_a_silent_holder_is_passed_over_for_the_next(neighbours: Neighbour
     assert isinstance(await a.fetched(ref, gone, b), Fetched)
 
 
+async def test_a_holder_that_dies_in_the_middle_is_replaced_at_once(neighbours: Neighbours) -> None:
+    """A killed process closes its links, so nobody need wait for a patience or for its death to be agreed on."""
+    a = neighbours.open(patience_s=600.0)
+    b, c = neighbours.several(2)
+    data = os.urandom(60 * CHUNK_BYTES)
+    ref = b.put(data)
+    c.put(data)
+    a.fetch(ref, b, c)
+    await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
+    neighbours.close(b)
+    await until(lambda: a.ends(ref.id))
+    assert a.ends(ref.id) == [Fetched(ref.id, 0, 60)]
+    assert a.data(ref) == data
+
+
 async def test_a_restarted_holder_is_asked_anew(neighbours: Neighbours) -> None:
     """It has forgotten every session; the fetcher learns that from being refused, not from a timeout."""
     a = neighbours.open(patience_s=600.0)

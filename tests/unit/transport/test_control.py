@@ -38,6 +38,8 @@ async def test_a_frame_says_who_sent_it_by_key(site: Site) -> None:
     assert b.lane.send(a.keys.id, b"back")  # over the link that it came by: b never dialled
     await until(lambda: a.frames)
     assert a.frames == [(b.keys.id, "node", b"back")]
+    counts = a.lane.traffic.snapshot()[b.keys.id]
+    assert (counts.sent, counts.received) == (5, 4)
 
 
 async def test_two_that_dial_each_other_at_once_both_hear_everything(site: Site) -> None:
