@@ -1,0 +1,103 @@
+"""What the tests of the step protocol are written in: nodes by number, shards and records by name, a step's desk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from dflow_protocols.claiming.roster import make_roster
+from dflow_protocols.duties import Desk
+from dflow_protocols.holdings import Holdings
+from dflow_protocols.names import NodeId, RunId, SealId, ShardRef, SpecId, TaskKey, VersionId, content_id
+from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.step import Step
+from dflow_protocols.wire.steps import Header, Record, Seal, Standing
+
+RUN = RunId("a" * 32)
+SPEC = SpecId(two_steps().id)
+SUSPICION_S = 1.0
+MIB = 1 << 20
+
+
+def who(number: int) -> NodeId:
+    return NodeId(f"{number:032x}")
+
+
+def shard(name: str, nbytes: int = 100) -> ShardRef:
+    return ShardRef(content_id("shard", name), nbytes)  # type: ignore[arg-type]
+
+
+def record(
+    stage: str,
+    part: str,
+    reads: Sequence[str],
+    *outputs: ShardRef,
+    step: int = 0,
+    groups: tuple[tuple[int, int], ...] = (),
+    metrics: tuple[tuple[str, float], ...] = (),
+) -> Record:
+    named = tuple((f"out{place}", ref) for place, ref in enumerate(outputs))
+    return Record(TaskKey(step, stage, part), tuple(reads), named, groups, metrics)
+
+
+def version(name: str, parent: Header | None = None, *, samples: int = 0, seal: Seal | None = None) -> Header:
+    """The weights `name`: version 0, or made from `parent` by `seal`."""
+    made_by = seal.id if seal is not None else SealId(content_id("seal", name))
+    step = 0 if parent is None else parent.step + 1
+    trained = samples + (parent.samples if parent is not None else 0)
+    state = (("optimizer:learn", shard(f"{name}/o", 4 * MIB)), ("params:policy", shard(f"{name}/p", 2 * MIB)))
+    return Header(parent.id if parent is not None else None, step, trained, made_by, state)
+
+
+def standing(own: Header | None, incarnation: int = 1) -> Standing:
+    return Standing(RUN, incarnation, own.head if own is not None else None, None, None)
+
+
+ZERO = version("zero")
+
+
+def desk(
+    *,
+    me: int = 1,
+    members: Collection[int] = (1, 2, 3),
+    living: Collection[int] | None = None,
+    now: float = 0.0,
+    header: Header = ZERO,
+) -> Desk:
+    """The first step of the toy pipeline, all of `members` in its roster; nobody holds anything yet."""
+    nodes = [who(number) for number in members]
+    step = Step(header.step)
+    step.take_roster(make_roster(header.step, 0, nodes, nodes))
+    up = frozenset(nodes if living is None else (who(number) for number in living))
+    books = Holdings(RUN, who(me))
+    return Desk(now, who(me), RUN, up, SUSPICION_S, step, plan(two_steps(), header.step), header, books)
+
+
+def later(at: Desk, now: float, living: Collection[int] | None = None) -> Desk:
+    """The same books at another time, or with others alive."""
+    up = at.living if living is None else frozenset(who(number) for number in living)
+    return replace(at, now=now, living=up)
+
+
+def learn(at: Desk, *records: Record, holders: Collection[int] = (1, 2)) -> None:
+    """These records are in the books, and who holds what they made is known."""
+    for each in records:
+        at.step.add(each)
+        for number in holders:
+            if who(number) == at.me:
+                for ref in each.shards:
+                    at.holdings.keep(ref)
+            at.holdings.credit(who(number), [ref.id for ref in each.shards])
+
+
+def finished_partition(partition: int, parent: VersionId = ZERO.id, take: str = "") -> tuple[Record, ...]:
+    """Records of one partition's chain in the toy pipeline; `take` tells two executions of it apart."""
+    part, reads = f"p{partition}", [str(parent)]
+    made = []
+    for stage in ("roll", "score", "adv"):
+        ref = shard(f"{stage}/{partition}/{take}")
+        groups = ((30, 4), (20, 4), (0, 0)) if stage == "adv" else ()
+        made.append(record(stage, part, reads, ref, groups=groups))
+        reads.append(ref.id)
+    return tuple(made)
