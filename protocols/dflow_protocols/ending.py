@@ -99,9 +99,9 @@ class Ending:
         lonely = (
             own.step > self.committed_step and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
         )  # nobody else gets as far: this node's disk is the second copy
-        if run.me in self.checkpoints.get(own.id, ()) or not (is_due or lonely):
+        if run.me in self.checkpoints.get(own.id, ()):
             return []
-        if is_due and not lonely and run.me not in self._savers(around, own):
+        if not lonely and not (is_due and own.step <= self.committed_step and run.me in self._savers(around, own)):
             return []
         unit = TaskKey(own.step, "checkpoint", "save")
         work = SaveWork(own.step, own.id, own.state)

@@ -189,11 +189,15 @@ class Run:
         self.follower.look(now, around.living, around.suspicion_s, applying, out)
         if self.versions.own is not before:
             self._advanced(now, around, before, {}, out)
-        header = self.position
+        duties: list[Duty] = []
+        header = None
+        while self.position is not header:  # a step without an update hands its state on at once
+            header = self.position
+            assert header is not None
+            self._stop_stale(header, out)
+            duties = self._work_from(now, around, header, out)
         if header is None:
             return out
-        self._stop_stale(header, out)
-        duties = self._work_from(now, around, header, out)
         if self.versions.own is not None:
             duties += self.ending.look(now, around, out)
         if self.is_active and not self.idle:
