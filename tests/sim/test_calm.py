@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES
+from dflow_protocols.simulator import provenance
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.provenance import PARAMETER_BYTES
-from dflow_protocols.simulator.toy import TOY_LEAVES, warm_then_two
-from dflow_protocols.simulator.work import NOISY, WILD
+from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, Slice
+from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
+from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
 
@@ -45,6 +46,42 @@ def test_no_node_holds_more_than_a_few_versions() -> None:
     state = 3 * PARAMETER_BYTES  # parameters and both moments
     bound = 3 * state + (2 + TOY_LEAVES) * PARAMETER_BYTES + CHUNK_BYTES
     assert max(host.shelf.peak_bytes for host in world.hosts) <= bound
+
+
+@pytest.mark.parametrize(("nodes", "gradients"), [(2, 2.0), (3, 16 / 3), (4, 6.0)])
+def test_a_step_moves_the_gradients_that_the_tree_needs_and_no_more(
+    nodes: int, gradients: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each owner of slices fetches the blocks of the others, each trainer the others' slices, and that is all."""
+    monkeypatch.setattr(provenance, "PARAMETER_BYTES", 24 * CHUNK_BYTES)
+    world, run = mesh(nodes, pipeline=two_steps(partitions=12, leaves=8))
+    finish(world, run, ENDS_S)
+    moved = [0, 0]
+    for host in world.hosts:
+        assert host.bulk is not None
+        for shard, count in host.bulk.fetched_bytes.items():
+            made = world.ledger[shard]
+            if isinstance(made, Block | Slice):
+                moved[made.step] += count
+    assert max(moved) <= 1.1 * gradients * provenance.PARAMETER_BYTES
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+def test_two_runs_of_one_spec_share_a_mesh(noise: frozenset[type]) -> None:
+    """Equal bytes are kept once, yet freed only by the run that ended; where nothing is equal, nothing is mixed."""
+    world, first = mesh(3, noise=noise)
+    world.run(0.5)
+    second = world.submit(1, two_steps(), nonce="again")
+    assert finish(world, first, ENDS_S) == finish(world, second, ENDS_S) or noise
+
+
+def test_two_pipelines_share_a_mesh() -> None:
+    """Slots take turns; each run gets what it would get alone."""
+    world, short = mesh(3)
+    long = world.submit(2, warm_then_two())
+    alone, same = mesh(1, pipeline=warm_then_two())
+    assert finish(world, short, ENDS_S) == undisturbed_weights()
+    assert finish(world, long, ENDS_S) == finish(alone, same, ENDS_S)
 
 
 @pytest.mark.parametrize("seed", [3, 11])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -79,7 +80,7 @@ class BulkLane:
         self._serves = serves
         self._tell = tell
         self._transfers: list[Transfer] = []
-        self.fetched_bytes = 0
+        self.fetched_bytes: Counter[ShardId] = Counter()
 
     def fetch(self, asked: Fetch) -> None:
         transfer = Transfer(asked, asked.first, list(asked.holders))
@@ -113,7 +114,7 @@ class BulkLane:
             self._refused(transfer, transfer.missing)
         else:
             self._shelf.put(asked.run, asked.ref, transfer.at, transfer.at + 1)
-            self.fetched_bytes += min(CHUNK_BYTES, asked.ref.nbytes - transfer.at * CHUNK_BYTES)
+            self.fetched_bytes[asked.ref.id] += min(CHUNK_BYTES, asked.ref.nbytes - transfer.at * CHUNK_BYTES)
             transfer.at += 1
             if transfer.at < asked.end:
                 self._tell(FetchAdvanced(asked.ref.id))

@@ -38,9 +38,14 @@ def final_versions(world: World, run: RunId) -> set[str]:
     return {outcome(node(host).runs[run].status)["version"] for host in world.live()}
 
 
-def freed(world: World) -> Callable[[], bool]:
-    """No node holds a shard any more."""
-    return lambda: all(host.shelf.held_bytes == 0 and not host.calls for host in world.live())
+def freed(world: World, run: RunId) -> Callable[[], bool]:
+    """No node holds a shard of the run or works on it any more."""
+
+    def holds() -> bool:
+        held = any(run in owners for host in world.live() for owners in host.shelf.runs.values())
+        return not held and not any(call.run == run for host in world.live() for call in host.calls.values())
+
+    return holds
 
 
 def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
@@ -50,7 +55,7 @@ def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
     """
     world.calm()
     world.expect(deadline_s, ended(world, run), "every node says that the run has finished")
-    world.expect(deadline_s, freed(world), "every shard of the finished run is freed")
+    world.expect(deadline_s, freed(world, run), "every shard of the finished run is freed")
     world.expect(deadline_s, lambda: len(final_versions(world, run)) == 1, "nodes end with one version")
     state = world.saved.get(final_versions(world, run).pop())
     if state is None:
@@ -66,4 +71,4 @@ def finish_cancelled(world: World, run: RunId, deadline_s: float) -> None:
     """From now on calm: every node must know that the run is cancelled, and hold nothing of it. Raises Violation."""
     world.calm()
     world.expect(deadline_s, ended(world, run, CANCELLED), "every node says that the run is cancelled")
-    world.expect(deadline_s, freed(world), "every shard of the cancelled run is freed")
+    world.expect(deadline_s, freed(world, run), "every shard of the cancelled run is freed")

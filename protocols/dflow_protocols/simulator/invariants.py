@@ -12,7 +12,8 @@ from ..names import SealId, ShardId, ShardRef, chunk_count
 from ..pipeline.plan import Training
 from ..wire.steps import Record, Seal
 from ..work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork, State, Work
-from .provenance import PARAMETER_BYTES, LeafSum, Ledger, PartitionOutput, Slice
+from . import provenance
+from .provenance import LeafSum, Ledger, PartitionOutput, Slice
 from .work import Engines
 
 
@@ -170,7 +171,7 @@ def _check_whole(slices: list[Slice], step: int) -> None:
         assert piece.first == at, f"the slices have a gap or an overlap at chunk {at}"
         assert _same_reading(piece, slices[0]), f"slices of step {step} were summed over different inputs"
         at = piece.end
-    assert not slices or at == chunk_count(PARAMETER_BYTES), f"the slices of step {step} end at chunk {at}"
+    assert not slices or at == chunk_count(provenance.PARAMETER_BYTES), f"the slices of step {step} end at chunk {at}"
 
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:

@@ -14,26 +14,26 @@ _DATA = {"words": {"reasoning_gym": "spell_backward", "held_out": {"share": 0.1,
 _ADAMW = {"adamw": {"lr": 0.001}}
 
 
-def _grpo(when: str | None) -> list[Stage]:
-    rollout = {"data": "words", "prompts": 15, "group": 4, "partitions": TOY_PARTITIONS, "max_tokens": 8}
+def _grpo(when: str | None, partitions: int, leaves: int) -> list[Stage]:
+    rollout = {"data": "words", "prompts": 3 * partitions, "group": 4, "partitions": partitions, "max_tokens": 8}
     return [
         Stage("roll", "generate", model="policy", when=when, config=rollout),
         Stage("score", "reward"),
         Stage("adv", "advantage", config={"drop_flat_groups": True}),
-        Stage("learn", "train", model="policy", config={"leaves": TOY_LEAVES, "optimizer": _ADAMW}),
+        Stage("learn", "train", model="policy", config={"leaves": leaves, "optimizer": _ADAMW}),
         Stage("held", "evaluate", model="policy", when=when, config={"data": "words.held_out", "partitions": 2}),
     ]
 
 
 @cache
-def two_steps() -> Pipeline:
-    """Two steps of GRPO over five partitions and four leaves, evaluated at each version."""
+def two_steps(partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES) -> Pipeline:
+    """Two steps of GRPO, evaluated at each version."""
     return Pipeline(
         name="toy",
         steps=2,
         models=_MODELS,
         data=_DATA,
-        stages=_grpo(None),
+        stages=_grpo(None, partitions, leaves),
         engine="emulated",
     )
 
@@ -43,5 +43,5 @@ def warm_then_two() -> Pipeline:
     """Two supervised updates, then two of GRPO with an optimizer of their own."""
     batch = {"data": "words", "demos": 64, "batch": 12, "partitions": 3, "leaves": 2, "optimizer": _ADAMW}
     warm = Stage("warm", "sft", model="policy", when="step < 2", config=batch)
-    stages = [warm, *_grpo("step >= 2")]
+    stages = [warm, *_grpo("step >= 2", TOY_PARTITIONS, TOY_LEAVES)]
     return Pipeline(name="warm", steps=4, models=_MODELS, data=_DATA, stages=stages, engine="emulated")
