@@ -24,15 +24,17 @@ import zmq
 from dflow_protocols.machine import Event, Leaving, Report
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.names import NodeId, RunId, TaskKey
 from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
+from dflow_protocols.work import Work
 
 from .config import KEY_CHARACTERS, Config, ConfigError
 from .driver import Driver
 from .hands import RoomHands
 from .observe.log import ReportLog
 from .observe.metrics import MetricsBook
+from .observe.origin import home_of
 from .observe.recorder import Recorder
 from .observe.timeline import Timeline
 from .service import Myself, Service
@@ -46,6 +48,7 @@ from .transport.control import BindError, ControlLane
 from .transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
+EXIT_LIMIT_S = 10.0  # for closing sockets and children, beyond the time to leave
 LEAVE_LOOK_S = 0.02  # how often a leaving daemon looks whether its node is done
 EXIT_FORCED = 128 + signal.SIGTERM
 
@@ -84,7 +87,7 @@ class Daemon:
         keys = open_keys(config, self._state)
         incarnation = self._state.next_incarnation()
         timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
-        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice)
+        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._is_stolen)
         self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
         closing.callback(hands.close)
         devices = find_devices()
@@ -114,6 +117,7 @@ class Daemon:
             self._engines,
             self._memory,
             self._driver.wall_clock,
+            self._driver.written,
         )
         self._state.write_address(
             {
@@ -212,6 +216,14 @@ class Daemon:
     def _notice(self) -> None:
         self._hands.service.notice()
 
+    def _is_stolen(self, run: RunId, task: TaskKey, work: Work) -> bool:
+        known = self._node.runs.get(run)
+        step = known.steps.get(task.step) if known is not None else None
+        if known is None or step is None or step.roster is None:
+            return False
+        home = home_of(task, work, known.plan(task.step), step.roster)
+        return home is not None and home != self._node.me
+
     def _brief(self, run: RunId) -> RunBrief | None:
         known = self._node.runs.get(run)
         if known is None:
@@ -237,6 +249,7 @@ class Daemon:
 
     async def _leave(self, drive: asyncio.Task[None]) -> None:
         notify_systemd("STOPPING=1")
+        signal.alarm(int(self._config.mesh.leave_timeout_s + EXIT_LIMIT_S))  # ends the process, whatever holds it up
         self._recorder.report(Report("daemon.leaving", {"patience_s": self._config.mesh.leave_timeout_s}))
         self._post(Leaving())
         until = self._driver.clock() + self._config.mesh.leave_timeout_s

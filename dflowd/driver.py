@@ -64,6 +64,8 @@ class Driver:
         self._outbox: dict[NodeId, list[Frame]] = {}
         self._woken = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._written = asyncio.Event()  # cleared while the disk is at work
+        self._written.set()
 
     def clock(self) -> float:
         """Seconds since some start; never goes back."""
@@ -77,6 +79,10 @@ class Driver:
         """Something happened; it is handled after all that was posted before."""
         self._inbox.append(event)
         self._woken.set()
+
+    async def written(self) -> None:
+        """Wait until all that the machine wanted to persist so far has been written: only then may others be told."""
+        await self._written.wait()
 
     async def run(self, machine: Machine, hands: Hands) -> None:
         """Drive `machine` until cancelled."""
@@ -107,12 +113,14 @@ class Driver:
             try:
                 if isinstance(action, Persist):
                     self._flush(hands)  # what was due before need not wait for the disk
+                    self._written.clear()
                     await hands.persist(action.key, action.value)
                 elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
                     self._perform(hands, action)
             except Exception as error:
                 is_kept = is_kept and not isinstance(action, Persist)
                 hands.report(_mishap("driver.perform_failed", action, error))
+        self._written.set()
 
     def _perform(self, hands: Hands, action: Action) -> None:
         match action:

@@ -83,11 +83,12 @@ class Service:
         engines: Callable[[], dict[str, Any]],
         memory: Callable[[], dict[str, Any]],
         wall_clock: Callable[[], float],
+        written: Callable[[], Awaitable[None]],
     ) -> None:
-        """`ask` sends a request to a member; False if there is no way to it."""
+        """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk."""
         self._loop, self._me, self._node, self._recorder = loop, me, node, recorder
         self._post, self._ask, self._engines, self._memory = post, ask, engines, memory
-        self._wall_clock = wall_clock
+        self._wall_clock, self._written = wall_clock, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._shares: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -166,6 +167,7 @@ class Service:
                 )
             )
             ok, value = False, Refusal("the daemon failed to answer", "its log says why", EXIT_FAILED).value
+        await self._written()  # a run that is told to have ended has ended after a power cut too
         answer(Response(request.id, ok, _fitting(value)))
 
     async def _call(self, source: NodeId, role: str, method: str, params: Params, deadline_s: float) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from .timeline import Timeline
 
 
 class Recorder:
-    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved."""
+    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved,
+    `is_stolen` knows whether a task was dealt to another node."""
 
     def __init__(
         self,
@@ -24,16 +25,15 @@ class Recorder:
         metrics: MetricsBook,
         wall_clock: Callable[[], float],
         notice: Callable[[], None],
+        is_stolen: Callable[[RunId, TaskKey, Work], bool],
     ) -> None:
         self.log, self.timeline, self.metrics = log, timeline, metrics
-        self._wall_clock, self._notice = wall_clock, notice
+        self._wall_clock, self._notice, self._is_stolen = wall_clock, notice, is_stolen
         self._running: dict[int, tuple[RunId, TaskKey, Work]] = {}
 
     def report(self, report: Report) -> None:
         now_s = self._wall_clock()
         match report.name:
-            case "task.taken":
-                self.timeline.mark_taken(report.fields["run"], str(report.fields["task"]))
             case "step.advanced":
                 self._advance(report.fields, now_s)
                 return
@@ -48,7 +48,7 @@ class Recorder:
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
         """A call begins to run in a slot."""
         self._running[call] = (run, task, work)
-        self.timeline.start(call, run, task, work, now_s)
+        self.timeline.start(call, run, task, work, self._is_stolen(run, task, work), now_s)
 
     def stop(self, call: int) -> None:
         self._running.pop(call, None)

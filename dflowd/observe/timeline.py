@@ -65,18 +65,10 @@ class Timeline:
     def __init__(self) -> None:
         self._runs: OrderedDict[RunId, _RunHistory] = OrderedDict()
         self._running: dict[int, _Started] = {}
-        self._taken: set[tuple[RunId, str]] = set()
 
-    def mark_taken(self, run: RunId, task: str) -> None:
-        """The next start of `task` is of one that was dealt to another node."""
-        self._taken.add((run, task))
-
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
-        """A call began to run in a slot; told again, it began only now."""
-        before = self._running.get(call)
-        stolen = (run, str(task)) in self._taken or (before is not None and before.row.stolen)
-        self._taken.discard((run, str(task)))
-        row = TaskRow(str(task), task.stage, task.step, "running", stolen, now_s)
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work, is_stolen: bool, now_s: float) -> None:
+        """A call began to run in a slot; told again, it began only now. `is_stolen`: dealt to another node."""
+        row = TaskRow(str(task), task.stage, task.step, "running", is_stolen, now_s)
         self._running[call] = _Started(run, task, work, row)
 
     def finish(self, call: int, done: Done, now_s: float) -> None:

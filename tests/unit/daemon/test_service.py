@@ -15,6 +15,7 @@ import pytest
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
+from dflowd.driver import Driver
 from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.recorder import Recorder
@@ -58,10 +59,12 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.view = View({RunId(run): Known() for run in runs})
         log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
-        self.recorder = Recorder(log, timeline, MetricsBook(lambda run: folder), self.loop.time, lambda: None)
+        book = MetricsBook(lambda run: folder)
+        self.recorder = Recorder(log, timeline, book, self.loop.time, lambda: None, lambda *_: False)
         me = Myself(ME, "n0", "0", "tcp://h:1", "tcp://h:2", 1, 0.0, 1)
+        clock, written = self.loop.time, Driver(self.loop).written
         self.service = Service(
-            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, self.loop.time
+            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, clock, written
         )
 
     async def ask(self, method: str, role: str = "client", **params: Any) -> Response:
