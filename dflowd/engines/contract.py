@@ -134,7 +134,7 @@ def _perform(engine: Engine, job: Job, work: Work) -> Done:
 
 
 def one_line(error: BaseException) -> str:
-    """`TYPE: text (FILE:LINE)` of where it was raised, or of `frame`."""
+    """`TYPE: text (FILE:LINE)` of where it was raised, at most 500 characters."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"[:500]

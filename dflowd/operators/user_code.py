@@ -27,7 +27,7 @@ def load_function(name: str, base: Path) -> Function:
         module_name, _, attribute = name.partition(":")
         try:
             module = _from_file(base / module_name) if module_name.endswith(".py") else _from_path(module_name, base)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{name}: {user_line(error)}") from error
         function = getattr(module, attribute, None)
         if not callable(function):
@@ -42,7 +42,7 @@ def call_user(stage: str, function: Function, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     except (MemoryError, UserError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(user_line(error), stage) from error
 
 
