@@ -116,6 +116,7 @@ class Daemon:
             hands.send_own,
             self._engines,
             self._memory,
+            self._traffic,
             self._driver.wall_clock,
             self._driver.written,
         )
@@ -238,6 +239,11 @@ class Daemon:
 
     def _memory(self) -> dict[str, Any]:
         return {**memory_bytes(), "shards": asdict(self._hands.store.usage())}
+
+    def _traffic(self) -> dict[str, Any]:
+        """Bytes sent and received since the start, by lane and peer."""
+        lanes = {"control": self._hands.control.traffic.snapshot(), "bulk": self._hands.exchange.traffic()}
+        return {lane: {peer: asdict(count) for peer, count in peers.items()} for lane, peers in lanes.items()}
 
     # End ------------------------------------------------------------------------------------------------------------
 

@@ -82,12 +82,14 @@ class Service:
         ask: Callable[[NodeId, Request], bool],
         engines: Callable[[], dict[str, Any]],
         memory: Callable[[], dict[str, Any]],
+        traffic: Callable[[], dict[str, Any]],
         wall_clock: Callable[[], float],
         written: Callable[[], Awaitable[None]],
     ) -> None:
         """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk."""
         self._loop, self._me, self._node, self._recorder = loop, me, node, recorder
-        self._post, self._ask, self._engines, self._memory = post, ask, engines, memory
+        self._post, self._ask = post, ask
+        self._engines, self._memory, self._traffic = engines, memory, traffic
         self._wall_clock, self._written = wall_clock, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
@@ -193,6 +195,7 @@ class Service:
             "members": len(self._node.membership.alive()),
             "engine": self._engines(),
             "memory": self._memory(),
+            "traffic": self._traffic(),
         }
 
     async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

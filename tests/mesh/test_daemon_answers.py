@@ -76,6 +76,16 @@ def test_samples_and_events_can_be_read(mesh: Mesh, run: str) -> None:
     assert names.count("step.advanced") == 4
 
 
+def test_bytes_are_counted_by_lane_and_peer(mesh: Mesh, run: str) -> None:
+    """What a step costs the network is a promise, so it can be looked up."""
+    node, *others = mesh.running()
+    traffic = mesh.ask(node, "status")["traffic"]
+    for lane in ("control", "bulk"):
+        for peer in others:
+            assert traffic[lane][peer.id]["sent"] > 0, lane
+            assert traffic[lane][peer.id]["received"] > 0, lane
+
+
 def test_a_finished_run_leaves_no_shard(mesh: Mesh, run: str) -> None:
     """Memory that a run took is the next one's."""
     nodes = mesh.running()

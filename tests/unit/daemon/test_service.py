@@ -64,7 +64,7 @@ class Desk:
         me = Myself(ME, "n0", "0", "tcp://h:1", "tcp://h:2", 1, 0.0, 1)
         clock, written = self.loop.time, Driver(self.loop).written
         self.service = Service(
-            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, clock, written
+            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, dict, clock, written
         )
 
     async def ask(self, method: str, role: str = "client", **params: Any) -> Response:
