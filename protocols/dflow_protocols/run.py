@@ -8,7 +8,7 @@ books. So any message may be lost, and any node may stop, without a case of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -550,7 +550,8 @@ class Run:
         if failed.kind == "full" or isinstance(running.work, SaveWork):
             self.retry_at[running.unit] = now + 4 * around.suspicion_s
             return out
-        failure = self.failures.record(running.unit, self.me, failed.kind, failed.error)
+        at_fault = running.unit if not failed.blame else replace(running.unit, stage=failed.blame)
+        failure = self.failures.record(at_fault, self.me, failed.kind, failed.error)
         self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
         self.ending.check_failures(around, out)
         return out
