@@ -19,7 +19,7 @@ from typing import TypeAlias
 from blake3 import blake3
 
 from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, chunk_count
+from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.transfer import (
     ChunkCame,
     Distrust,
@@ -184,11 +184,10 @@ class Exchange:
                 case Told(ticket, hashes):
                     self._handle(HashesCame(peer, ticket, hashes))
                 case Lacks(ticket, first, end):
-                    if end <= first + (CHUNK_BYTES << 3):  # no bitmap of a peer's choosing
-                        self._handle(HolderLacks(peer, ticket, first, end))
+                    self._handle(HolderLacks(peer, ticket, first, end))
 
     def on_refused(self, peer: NodeId, token: bytes) -> None:
-        if self._tally.add(time.monotonic(), ("refused", peer, token)):
+        if self._tally.add(time.monotonic(), ("refused", peer)):
             self._news.append((peer, SessionGone(token)))
 
     def on_lost_link(self, peer: NodeId) -> None:

@@ -9,6 +9,7 @@ The facts about ZeroMQ at the head of control.py hold here too, with PLAIN in pl
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -23,8 +24,8 @@ from typing import Protocol
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from dflow_protocols.names import CHUNK_BYTES, NodeId
-from dflow_protocols.wire.bulk import MAX_HEAD_BYTES
+from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
+from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
 from .control import BindError, LinkTiming
 from .seal import Seal
@@ -142,7 +143,8 @@ class BulkLane:
         if session is None:
             return
         del self._aliases[session.alias]
-        self._socket.disconnect(session.address)
+        with contextlib.suppress(zmq.ZMQError):  # a link that was refused is gone already
+            self._socket.disconnect(session.address)
         for other, sharing in self._fetching.items():  # libzmq knows links by address alone and has cut these too
             if sharing.address == session.address:
                 del self._aliases[sharing.alias]
@@ -163,10 +165,12 @@ class BulkLane:
     def _admit(self, shake: Handshake) -> NodeId | None:
         if shake.mechanism != b"PLAIN" or len(shake.credentials) != 2:
             return None
-        peer = NodeId(shake.credentials[0].decode("ascii", "replace"))
         try:
+            peer = NodeId(shake.credentials[0].decode("ascii"))
             token = bytes.fromhex(shake.credentials[1].decode("ascii"))
         except ValueError:
+            return None
+        if not is_who(peer) or len(token) != TOKEN_BYTES:
             return None
         known = self._serving.get(peer)
         if known is not None and hmac.compare_digest(known.token, token):
@@ -260,10 +264,12 @@ class BulkLane:
             self._take(link, parts)
 
     def _take(self, link: bytes, parts: list[zmq.Frame]) -> None:
+        if not 1 <= len(parts) <= 2:
+            return
         dialled = self._aliases.get(link)
         peer = dialled or NodeId(str(parts[0].get("User-Id")))
         session = self._fetching.get(peer) if dialled else self._serving.get(peer)
-        if session is None or len(parts) > 2:
+        if session is None:
             return
         self.traffic.received(peer, sum(map(len, parts)))
         head = session.seal.open_head(parts[0].buffer)

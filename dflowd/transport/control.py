@@ -15,6 +15,7 @@ ZeroMQ facts that this file rests on (libzmq 4.3.5):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ QUEUE_FRAMES = 256  # per link and direction; a full one refuses, and every mess
 FRAMES_A_TURN = 128  # then the loop gets its turn
 LINKS_A_PEER = 4  # accepted ones that are remembered to answer over
 WATCH_S = 1.0  # how soon a change of the allow-list counts for links that are open
+KNOCK_S = 1.0  # before a peer that refused this node is dialled again: it may not have the newest allow-list
 LINGER_MS = 300  # for the last words of a node that leaves
 
 OnFrame = Callable[[NodeId, str, bytes, "Link"], None]
@@ -73,6 +75,7 @@ class _Dialled:
     public_key: bytes
     address: str
     alias: bytes
+    is_over: bool = False  # libzmq gave it up
 
 
 @dataclass(slots=True)
@@ -158,8 +161,6 @@ class ControlLane:
         for routing_id in tuple(known.recent):
             if self._put(peer, routing_id, frame):
                 return True
-            if routing_id not in self._aliases:
-                known.recent.remove(routing_id)
         return known.dialled is not None and self._put(peer, known.dialled.alias, frame)
 
     def reply(self, link: Link, frame: bytes) -> bool:
@@ -206,7 +207,8 @@ class ControlLane:
         return True
 
     def _hang_up(self, dialled: _Dialled) -> None:
-        self._socket.disconnect(dialled.address)
+        with contextlib.suppress(zmq.ZMQError):  # a link that was refused is gone already
+            self._socket.disconnect(dialled.address)
         sharing = [other for other in self._aliases.values() if other.address == dialled.address]
         for other in sharing:  # libzmq knows links by address alone and has cut all of these
             del self._aliases[other.alias]
@@ -222,17 +224,35 @@ class ControlLane:
     def _put(self, peer: NodeId, routing_id: bytes, frame: bytes) -> bool:
         try:
             self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT)
-        except zmq.ZMQError:  # unroutable, or the queue is full: every message may be lost
+        except zmq.ZMQError as error:  # the link is gone or its queue is full: every message may be lost
+            if error.errno == zmq.EHOSTUNREACH:
+                self._strike_off(peer, routing_id)
             return False
         finally:
             self._look_again()
         self.traffic.sent(peer, len(frame))
         return True
 
+    def _strike_off(self, peer: NodeId, routing_id: bytes) -> None:
+        """A link has ended. libzmq redials lost ones, but not those that were refused: these are dialled anew."""
+        known = self._peers.get(peer)
+        if known is not None and routing_id in known.recent:
+            known.recent.remove(routing_id)
+        dialled = self._aliases.get(routing_id)
+        if dialled is not None and not dialled.is_over:
+            dialled.is_over = True
+            self._loop.call_later(KNOCK_S, self._knock, dialled)
+
+    def _knock(self, dialled: _Dialled) -> None:
+        known = self._peers[dialled.peer]
+        if known.dialled is dialled and not self._socket.closed:
+            self._hang_up(dialled)
+            self.dial(dialled.peer, dialled.public_key, dialled.address)
+
     # Frames -------------------------------------------------------------------------------------------------------
 
     def _look_again(self) -> None:
-        if not self._drain_due:
+        if not self._drain_due and not self._socket.closed:
             self._drain_due = True
             self._loop.call_soon(self._drain)
 
@@ -253,6 +273,8 @@ class ControlLane:
         self._look_again()
 
     def _take(self, routing_id: bytes) -> None:
+        if not self._socket.rcvmore:
+            return
         frame = self._socket.recv(zmq.DONTWAIT, copy=False)
         more = frame.more
         while more:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 import msgpack
@@ -19,8 +20,11 @@ from .fields import WireError
 TOKEN_BYTES = 32
 KEY_BYTES = 32
 HASH_BYTES = 32
-MAX_HEAD_BYTES = 2 << 20  # hashes of a shard of 64 GiB
+MAX_HEAD_BYTES = (2 << 20) + 4096  # the hashes of MAX_CHUNKS, and some small answers
+MAX_CHUNKS = 1 << 16  # of a shard: 64 GiB; no peer makes us shift a bitmap by a number of its choosing
 MAX_ITEMS = 4096  # asks or answers of one message
+
+assert MAX_CHUNKS * HASH_BYTES < MAX_HEAD_BYTES
 
 # Over the control lane ----------------------------------------------------------------------------------------------
 
@@ -91,7 +95,12 @@ class Lacks:
 
 Answer: TypeAlias = Told | Piece | Lacks
 
-_TOLD, _PIECE, _PAYLOAD, _LACKS = range(4)
+
+class _Kind(IntEnum):
+    TOLD = 0
+    PIECE = 1
+    PAYLOAD = 2  # a piece whose data follows
+    LACKS = 3
 
 
 def pack_asks(asks: Sequence[Ask]) -> bytes:
@@ -107,7 +116,7 @@ def unpack_asks(head: bytes | memoryview) -> list[Ask]:
     for item in _items(head):
         match item:
             case [int() as ticket, bytes() as shard, int() as first, int() as end, bool() as with_hashes] if (
-                len(shard) == HASH_BYTES and ticket >= 0 and 0 <= first <= end
+                len(shard) == HASH_BYTES and ticket >= 0 and 0 <= first <= end <= MAX_CHUNKS
             ):
                 asks.append(Ask(ticket, ShardId(shard.hex()), first, end, with_hashes))
             case _:
@@ -130,24 +139,24 @@ def unpack_answers(head: bytes | memoryview) -> list[Answer]:
 def _answer_item(answer: Answer) -> tuple[Any, ...]:
     match answer:
         case Told(ticket, hashes):
-            return _TOLD, ticket, b"".join(hashes)
+            return _Kind.TOLD, ticket, b"".join(hashes)
         case Piece(ticket, index, None):
-            return _PAYLOAD, ticket, index
+            return _Kind.PAYLOAD, ticket, index
         case Piece(ticket, index, data):
-            return _PIECE, ticket, index, data
+            return _Kind.PIECE, ticket, index, data
         case Lacks(ticket, first, end):
-            return _LACKS, ticket, first, end
+            return _Kind.LACKS, ticket, first, end
 
 
 def _read_answer(item: Any, is_last: bool) -> Answer:
     match item:
-        case [int() as kind, int() as ticket, bytes() as joined] if kind == _TOLD and len(joined) % HASH_BYTES == 0:
+        case [_Kind.TOLD, int() as ticket, bytes() as joined] if len(joined) % HASH_BYTES == 0:
             return Told(ticket, tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)))
-        case [int() as kind, int() as ticket, int() as index, bytes() as data] if kind == _PIECE and index >= 0:
+        case [_Kind.PIECE, int() as ticket, int() as index, bytes() as data] if 0 <= index < MAX_CHUNKS:
             return Piece(ticket, index, data)
-        case [int() as kind, int() as ticket, int() as index] if kind == _PAYLOAD and index >= 0 and is_last:
+        case [_Kind.PAYLOAD, int() as ticket, int() as index] if 0 <= index < MAX_CHUNKS and is_last:
             return Piece(ticket, index, None)
-        case [int() as kind, int() as ticket, int() as first, int() as end] if kind == _LACKS and 0 <= first <= end:
+        case [_Kind.LACKS, int() as ticket, int() as first, int() as end] if 0 <= first <= end <= MAX_CHUNKS:
             return Lacks(ticket, first, end)
         case _:
             raise WireError("not an answer")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,9 +13,9 @@ from dflowd.shards.exchange import Exchange, ExchangeEvent, SessionMessage
 from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import LinkTiming
+from tests.unit.transport.lanes import until
 
 RUN = RunId("a" * 32)
-DEADLINE_S = 30.0
 Ended: TypeAlias = Fetched | FetchFailed
 
 
@@ -112,11 +111,3 @@ class Neighbours:
     def close_all(self) -> None:
         for peer in list(self.peers.values()):
             self.close(peer)
-
-
-async def until(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Return once `condition()` is true; fail the test after DEADLINE_S."""
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come true in {DEADLINE_S:.0f} s"
-        await asyncio.sleep(0.002)

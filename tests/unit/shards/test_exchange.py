@@ -12,7 +12,8 @@ import zmq
 from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
 from dflow_protocols.wire.bulk import SessionOffer
-from tests.unit.shards.peers import RUN, Neighbours, Peer, until
+from tests.unit.shards.peers import RUN, Neighbours, Peer
+from tests.unit.transport.lanes import until
 
 LARGE = 7 * CHUNK_BYTES + 1234
 

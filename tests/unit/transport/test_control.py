@@ -198,3 +198,20 @@ async def test_a_port_in_use_is_named(site: Site) -> None:
     with pytest.raises(BindError, match="in use") as caught:
         site.open(address=a.address)
     assert caught.value.address == a.address
+
+
+async def test_who_is_put_on_the_list_later_gets_through_without_a_new_dial(site: Site) -> None:
+    """An operator adds a node while it is knocking; nobody should have to restart anything."""
+    a = site.open()
+    keys = new_key_pair()
+    b = site.open(keys)
+    assert b.lane.dial(a.keys.id, a.keys.public, a.address)
+    b.lane.send(a.keys.id, b"early")
+    await until(lambda: a.heard("transport.stranger"))
+    site.allow(keys)
+
+    def heard() -> bool:
+        b.lane.send(a.keys.id, b"late")
+        return b"late" in a.bodies
+
+    await until(heard)
