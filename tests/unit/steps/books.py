@@ -34,11 +34,10 @@ def record(
     reads: Sequence[str],
     *outputs: ShardRef,
     step: int = 0,
-    groups: tuple[tuple[int, int], ...] = (),
     metrics: tuple[tuple[str, float], ...] = (),
 ) -> Record:
     named = tuple((f"out{place}", ref) for place, ref in enumerate(outputs))
-    return Record(TaskKey(step, stage, part), tuple(reads), named, groups, metrics)
+    return Record(TaskKey(step, stage, part), tuple(reads), named, (), metrics)
 
 
 def version(name: str, parent: Header | None = None, *, samples: int = 0, seal: Seal | None = None) -> Header:
@@ -93,11 +92,11 @@ def learn(at: Desk, *records: Record, holders: Collection[int] = (1, 2)) -> None
 
 def finished_partition(partition: int, parent: VersionId = ZERO.id, take: str = "") -> tuple[Record, ...]:
     """Records of one partition's chain in the toy pipeline; `take` tells two executions of it apart."""
-    part, reads = f"p{partition}", [str(parent)]
+    reads = [str(parent)]
     made = []
-    for stage in ("roll", "score", "adv"):
+    for stage, output in (("roll", "rollout"), ("score", "reward"), ("adv", "advantage")):
         ref = shard(f"{stage}/{partition}/{take}")
         groups = ((30, 4), (20, 4), (0, 0)) if stage == "adv" else ()
-        made.append(record(stage, part, reads, ref, groups=groups))
+        made.append(Record(TaskKey(0, stage, f"p{partition}"), tuple(reads), ((output, ref),), groups, ()))
         reads.append(ref.id)
     return tuple(made)

@@ -1,0 +1,322 @@
+"""Whole nodes and what they are told: nothing is stored before its run is known, nothing acknowledged before it is on
+disk, and nothing that a member says can break a node or make it believe what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+import pytest
+
+from dflow_protocols import runs
+from dflow_protocols.claiming.roster import make_roster
+from dflow_protocols.machine import Action, CancelRequested, Persist, Received, Reply, Report, Send, Tick
+from dflow_protocols.names import NodeId, RunId, SealId, SpecId, TaskKey, run_id
+from dflow_protocols.node import Node
+from dflow_protocols.simulator.goals import node
+from dflow_protocols.simulator.mesh import bear
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.world import World
+from dflow_protocols.wire.steps import (
+    BucketGet,
+    BucketPut,
+    ClaimPut,
+    FailurePut,
+    Head,
+    Header,
+    HeaderPut,
+    Held,
+    Keep,
+    Kept,
+    RecordPut,
+    RosterPut,
+    RunAck,
+    RunGet,
+    RunPut,
+    RunStates,
+    Seal,
+    SealAck,
+    SealPut,
+    Standing,
+    TaskClaim,
+)
+from dflow_protocols.wire.steps import Failure as TaskFailure
+from dflow_protocols.work import ChainWork
+from tests.unit.steps.books import SPEC, finished_partition, record, shard, version, who
+
+STRANGE = RunId("f" * 32)
+
+
+def formed() -> World:
+    """Three nodes that know each other."""
+    world = World(bear, nodes=3, seed=1, seeds=(0,))
+    world.run(4.0)
+    return world
+
+
+class Midway:
+    """A mesh in the middle of its first step, and one of its nodes to talk to as another member would."""
+
+    def __init__(self) -> None:
+        self.world = formed()
+        self.run = self.world.submit(0, two_steps())
+        self.host = self.world.hosts[1]
+        self.peer = self.world.id_of(2)
+        self.world.expect(30.0, self._is_rolling_out, "the node rolls out")
+
+    def _is_rolling_out(self) -> bool:
+        return any(isinstance(call.work, ChainWork) for call in self.host.calls.values())
+
+    @property
+    def node(self) -> Node:
+        return node(self.host)
+
+    @property
+    def now(self) -> float:
+        return self.world.now + self.host.offset_s
+
+    def tell(self, message: Any) -> list[Action]:
+        """What the node does when the peer says this; messages to it are taken out of their frames."""
+        actions = self.node.handle(self.now, Received(self.peer, message))
+        self.node.check()
+        return opened(actions)
+
+    def books(self) -> tuple[object, ...]:
+        run = self.node.runs[self.run]
+        held = {name: set(holders) for name, holders in run.holdings.holders.items() if holders}
+        steps = {number: (step.digest(), dict(step.claims), sorted(step.seals)) for number, step in run.steps.items()}
+        return steps, held, dict(run.versions.headers), dict(run.failures.known), run.status
+
+
+def opened(actions: list[Action]) -> list[Action]:
+    flat: list[Action] = []
+    for action in actions:
+        if isinstance(action, Send):
+            flat += [Send(action.to, message) for message in action.message.messages]
+        else:
+            flat.append(action)
+    return flat
+
+
+@pytest.fixture
+def midway() -> Midway:
+    return Midway()
+
+
+# Unknown runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RecordPut(STRANGE, finished_partition(0)),
+        ClaimPut(STRANGE, 0, (TaskKey(0, "roll", "p0"),)),
+        BucketGet(STRANGE, 0, ""),
+        (Standing(STRANGE, 1, Head(version("one").id, 1, 8), None, None),),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_of_an_unknown_run_is_answered_by_asking_what_it_is(message: Any) -> None:
+    """Nothing of it is stored before: a run that was forgotten or made up costs no memory. Asked once for a while."""
+    world = formed()
+    host, peer = world.hosts[1], world.id_of(2)
+    now = world.now + host.offset_s
+    first = opened(node(host).handle(now, Received(peer, message)))
+    assert Send(peer, RunGet(STRANGE)) in first
+    assert node(host).runs == {}
+    assert RunGet not in [
+        type(action.message)
+        for action in opened(node(host).handle(now, Received(peer, message)))
+        if isinstance(action, Send)
+    ]
+
+
+def put(state: str = runs.ACTIVE, **outcome: Any) -> RunPut:
+    """The toy run as a member tells of it."""
+    client, nonce = who(7), "n"
+    name = run_id(SPEC, client, nonce)
+    roster = make_roster(0, 0, [who(1)], [who(1)])
+    result = msgpack.packb(outcome) if outcome else b""
+    return RunPut(name, state, two_steps().canonical(), "/spec", client, nonce, roster, result, True)
+
+
+def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:
+    """The client was promised that two nodes have it on disk: a crash after the ack must not forget it."""
+    world = formed()
+    host, peer = world.hosts[1], world.id_of(2)
+    now = world.now + host.offset_s
+    for state in (runs.ACTIVE, runs.CANCELLED):
+        told = put(state)
+        actions = opened(node(host).handle(now, Received(peer, told)))
+        written = Persist(f"runs/{told.run}", runs.dump(told))
+        assert actions.index(written) < actions.index(Send(peer, RunAck(told.run, state)))
+
+
+def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> None:
+    """Repeats are how statuses survive loss; a disk write each would be dear."""
+    world = formed()
+    host, peer = world.hosts[1], world.id_of(2)
+    now = world.now + host.offset_s
+    node(host).handle(now, Received(peer, put(runs.CANCELLED)))
+    for late in (put(runs.CANCELLED), put(runs.ACTIVE)):
+        actions = opened(node(host).handle(now, Received(peer, late)))
+        assert Send(peer, RunAck(late.run, runs.CANCELLED)) in actions
+        assert not [action for action in actions if isinstance(action, Persist)]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        replace(put(), spec=b"no spec"),
+        replace(put(), nonce="another"),
+        replace(put(), run=STRANGE),
+        replace(put(), outcome=b"\xc1"),
+        replace(put(), state="resting"),
+    ],
+    ids=["spec", "nonce", "run", "outcome", "state"],
+)
+def test_a_run_that_is_not_what_its_id_says_is_refused(lie: RunPut) -> None:
+    """One report, nothing kept, nothing acknowledged."""
+    world = formed()
+    host, peer = world.hosts[1], world.id_of(2)
+    actions = opened(node(host).handle(world.now + host.offset_s, Received(peer, lie)))
+    assert [action.name for action in actions if isinstance(action, Report)] == ["run.refused"]
+    assert not [action for action in actions if isinstance(action, Persist)]
+    assert node(host).runs == {}
+
+
+def test_an_end_that_is_unknown_here_is_asked_for(midway: Midway) -> None:
+    """A member that was away while a run was cancelled learns it from the first one that greets it."""
+    told = midway.tell(RunStates(((midway.run, runs.CANCELLED, "x"),)))
+    assert Send(midway.peer, RunGet(midway.run)) in told
+
+
+def test_a_cancelled_run_stops_and_frees_everything_at_once(midway: Midway) -> None:
+    """Whoever cancels wants the slots back, on every node that hears of it."""
+    run = midway.node.runs[midway.run]
+    midway.tell(replace(run.status, state=runs.CANCELLED, acknowledge=False))
+    assert (run.calls, run.steps, run.holdings.all_here()) == ({}, {}, set())
+    before = run.status
+    midway.tell(RecordPut(midway.run, finished_partition(0)))
+    midway.tell(replace(before, state=runs.ACTIVE))
+    assert run.status == before
+    assert run.steps == {}
+
+
+def test_a_client_that_cancels_what_is_unknown_is_told_so() -> None:
+    world = formed()
+    host = world.hosts[0]
+    actions = node(host).handle(world.now + host.offset_s, CancelRequested(5, STRANGE))
+    (reply,) = [action for action in actions if isinstance(action, Reply)]
+    assert (reply.request, reply.ok) == (5, False)
+    assert STRANGE in reply.value["what"]
+
+
+# What members say of a run --------------------------------------------------------------------------------------------
+
+
+def test_books_that_are_the_same_are_not_sent_again(midway: Midway) -> None:
+    """Everybody who waits polls: an answer costs the step's records and seals."""
+    step = midway.node.runs[midway.run].step(0)
+    same = midway.tell(BucketGet(midway.run, 0, step.digest()))
+    assert not [each for each in same if isinstance(each, Send) and isinstance(each.message, BucketPut)]
+    other = midway.tell(BucketGet(midway.run, 0, ""))
+    kinds = [type(each.message) for each in other if isinstance(each, Send) and each.to == midway.peer]
+    assert kinds[:2] == [RosterPut, BucketPut]
+
+
+def parts(part: str) -> TaskKey:
+    return TaskKey(0, "roll", part)
+
+
+LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
+    "record of no part": lambda run, me: RecordPut(run, (record("roll", "q7", ["x"]),)),
+    "record of a step too far": lambda run, me: RecordPut(run, (record("roll", "p0", ["x"], step=2**40),)),
+    "record of a huge part": lambda run, me: RecordPut(run, (record("roll", "p9999999", ["x"]),)),
+    "books of no part": lambda run, me: BucketPut(run, 0, (Held(record("roll", "", ["x"]), (me,)),), ()),
+    "claims of no part": lambda run, me: ClaimPut(run, 0, (parts("apply/../x"), parts("b1"), parts("s1-"))),
+    "claims of another step": lambda run, me: ClaimPut(run, 0, (TaskKey(1, "roll", "p0"),)),
+    "claims in this node's name": lambda run, me: BucketPut(run, 0, (), (TaskClaim(parts("p3"), me),)),
+    "seal of another spec": lambda run, me: SealPut(run, replace(seal(), spec=SpecId(SPEC[::-1])), True, (), None),
+    "seal of another stage": lambda run, me: SealPut(run, seal(record("no", "p0", ["x"])), True, (), None),
+    "seal of a later step's record": lambda run, me: SealPut(
+        run, seal(record("roll", "p0", [], step=1)), True, (), None
+    ),
+    "seal of a step too far": lambda run, me: SealPut(run, replace(seal(), step=2**40), True, (), None),
+    "acknowledgement of no seal": lambda run, me: SealAck(run, 0, SealId("s" * 64)),
+    "acknowledgement in no step": lambda run, me: SealAck(run, 77, SealId("s" * 64)),
+    "header of a step past the end": lambda run, me: HeaderPut(run, Header(None, 99, 0, "s" * 64, ()), None, None),
+    "roster of a step too far": lambda run, me: RosterPut(run, make_roster(2**40, 0, [me], [me])),
+}
+
+
+def seal(*entries: Any) -> Seal:
+    return Seal(SPEC, 0, version("zero").id, version("zero").id, "manifest", 0, 0, entries)
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_what_cannot_be_changes_nothing(midway: Midway, lie: Callable[[RunId, NodeId], Any]) -> None:
+    """A member of another release, or a broken one, says it; the node goes on as if it had not."""
+    before = midway.books()
+    midway.tell(lie(midway.run, midway.node.me))
+    assert midway.books() == before
+
+
+def test_failures_of_a_task_told_from_several_nodes_end_the_run(midway: Midway) -> None:
+    """Each node knows of its own failure only; the rule needs those of all."""
+    failures = tuple(
+        TaskFailure(parts("p0"), who(number), 1, "user", "d" * 64, "division by zero") for number in (8, 9)
+    )
+    midway.tell(FailurePut(midway.run, failures[:1]))
+    assert midway.node.runs[midway.run].is_active
+    actions = midway.tell(FailurePut(midway.run, failures[1:]))
+    run = midway.node.runs[midway.run]
+    assert run.summary()["state"] == runs.FAILED
+    assert run.summary()["error"] == "0/roll/p0 failed: division by zero"
+    assert run.persist() in actions
+
+
+def test_a_leaving_member_is_told_when_its_shards_are_safe(midway: Midway) -> None:
+    """It waits for that before it goes; until then this node fetches."""
+    ref = shard("only copy")
+    assert Send(midway.peer, Kept(midway.run, (ref.id,))) not in midway.tell(Keep(midway.run, (ref,)))
+    holdings = midway.node.runs[midway.run].holdings
+    assert ref.id in holdings.all_here()
+    holdings.fetched(midway.now, ref.id, (0, 1))
+    assert Send(midway.peer, Kept(midway.run, (ref.id,))) in midway.tell(Keep(midway.run, (ref,)))
+
+
+def test_who_says_that_it_keeps_a_shard_counts_as_a_holder(midway: Midway) -> None:
+    ref = shard("handed over")
+    midway.tell(Kept(midway.run, (ref.id,)))
+    living = midway.node.membership.alive()
+    assert midway.node.runs[midway.run].holdings.live_holders(ref.id, living) == (midway.peer,)
+
+
+def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) -> None:
+    """Repeats heal losses; they must be free of effect else."""
+    made = finished_partition(0)[0]
+    run = midway.node.runs[midway.run]
+    midway.tell(RecordPut(midway.run, (made,)))
+    known = run.step(0).digest()
+    midway.tell(RecordPut(midway.run, (made,)))
+    midway.tell(BucketPut(midway.run, 0, (Held(made, (midway.world.id_of(0),)),), ()))
+    assert run.step(0).digest() == known
+    living = midway.node.membership.alive()
+    expected = sorted([midway.peer, midway.world.id_of(0)])
+    assert list(run.holdings.live_holders(made.shards[0].id, living)) == expected
+
+
+def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others() -> None:
+    """Its memory is gone, the mesh's is not: version 0 made anew would be work for nothing."""
+    midway = Midway()
+    disk = dict(midway.host.disk)
+    assert f"runs/{midway.run}" in disk
+    midway.host.lose_memory()
+    midway.world.start(midway.host)
+    reborn = midway.node
+    assert reborn.runs[midway.run].is_active
+    reborn.handle(midway.now, Tick())
+    assert reborn.runs[midway.run].calls == {}
