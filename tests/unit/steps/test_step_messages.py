@@ -12,13 +12,10 @@ import pytest
 
 from dflow_protocols import runs
 from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import Action, CancelRequested, Persist, Received, Reply, Report, Send, Tick
+from dflow_protocols.machine import CancelRequested, Persist, Received, Reply, Report, Send, Tick
 from dflow_protocols.names import NodeId, RunId, SealId, SpecId, TaskKey, run_id
-from dflow_protocols.node import Node
 from dflow_protocols.simulator.goals import node
-from dflow_protocols.simulator.mesh import bear
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import (
     BucketGet,
     BucketPut,
@@ -43,66 +40,10 @@ from dflow_protocols.wire.steps import (
     TaskClaim,
 )
 from dflow_protocols.wire.steps import Failure as TaskFailure
-from dflow_protocols.work import ChainWork
 from tests.unit.steps.books import SPEC, finished_partition, record, shard, version, who
+from tests.unit.steps.midway import Midway, formed, opened
 
 STRANGE = RunId("f" * 32)
-
-
-def formed() -> World:
-    """Three nodes that know each other."""
-    world = World(bear, nodes=3, seed=1, seeds=(0,))
-    world.run(4.0)
-    return world
-
-
-class Midway:
-    """A mesh in the middle of its first step, and one of its nodes to talk to as another member would."""
-
-    def __init__(self) -> None:
-        self.world = formed()
-        self.run = self.world.submit(0, two_steps())
-        self.host = self.world.hosts[1]
-        self.peer = self.world.id_of(2)
-        self.world.expect(30.0, self._is_rolling_out, "the node rolls out")
-
-    def _is_rolling_out(self) -> bool:
-        return any(isinstance(call.work, ChainWork) for call in self.host.calls.values())
-
-    @property
-    def node(self) -> Node:
-        return node(self.host)
-
-    @property
-    def now(self) -> float:
-        return self.world.now + self.host.offset_s
-
-    def tell(self, message: Any) -> list[Action]:
-        """What the node does when the peer says this; messages to it are taken out of their frames."""
-        actions = self.node.handle(self.now, Received(self.peer, message))
-        self.node.check()
-        return opened(actions)
-
-    def books(self) -> tuple[object, ...]:
-        run = self.node.runs[self.run]
-        held = {name: set(holders) for name, holders in run.holdings.holders.items() if holders}
-        steps = {number: (step.digest(), dict(step.claims), sorted(step.seals)) for number, step in run.steps.items()}
-        return steps, held, dict(run.versions.headers), dict(run.failures.known), run.status
-
-
-def opened(actions: list[Action]) -> list[Action]:
-    flat: list[Action] = []
-    for action in actions:
-        if isinstance(action, Send):
-            flat += [Send(action.to, message) for message in action.message.messages]
-        else:
-            flat.append(action)
-    return flat
-
-
-@pytest.fixture
-def midway() -> Midway:
-    return Midway()
 
 
 # Unknown runs ---------------------------------------------------------------------------------------------------------
@@ -309,9 +250,8 @@ def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) ->
     assert list(run.holdings.live_holders(made.shards[0].id, living)) == expected
 
 
-def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others() -> None:
+def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others(midway: Midway) -> None:
     """Its memory is gone, the mesh's is not: version 0 made anew would be work for nothing."""
-    midway = Midway()
     disk = dict(midway.host.disk)
     assert f"runs/{midway.run}" in disk
     midway.host.lose_memory()
