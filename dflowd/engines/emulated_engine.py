@@ -103,6 +103,7 @@ class EmulatedEngine:
 
     def save(self, job: Job, work: SaveWork) -> Done:
         start = time.perf_counter()
+        pretend(job, profile_of(job.pipeline), "save_s")
         folder = checkpoint.write(job, work, lambda folder: _save_vectors(job, work, folder))
         return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
 

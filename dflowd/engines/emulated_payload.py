@@ -28,6 +28,7 @@ PROFILE: Mapping[str, float] = {
     "gradient_s": 0.02,  # a leaf
     "reduce_s": 0.0,  # a slice
     "apply_s": 0.005,  # an update
+    "save_s": 0.0,  # a checkpoint
     "tokens": 32,  # mean length of a completion
     "jitter": 0.0,  # each sleep is stretched by up to this share, drawn anew
     "noise": 0.0,  # not 0: other bytes at every execution

@@ -1,0 +1,170 @@
+"""kill -9 of any daemon, whatever it does just then: the run goes on by itself and ends in the same weights."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.mesh import Daemon, Mesh
+from tests.support.strike import all_stages, ended, is_alive, running_tasks, sealer, strike
+
+SEES_S = 60.0  # until a task of some kind is seen running
+
+
+@dataclass
+class Trial:
+    """Four daemons, and what the run gives when nobody disturbs it."""
+
+    mesh: Mesh
+    weights: str = ""
+    undisturbed_s: float = 0.0
+    nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def submit(self, node: Daemon | None = None) -> str:
+        return self.mesh.submit(node or self.mesh.nodes["n0"], all_stages(), nonce=str(next(self.nonces)))
+
+    def seen(self, run: str, stage: str, part: str, since_step: int = 1, count: int = 1) -> list[Daemon]:
+        """Daemons that run such a task now."""
+
+        def found() -> list[Daemon]:
+            rows = running_tasks(self.mesh, run, stage, part, since_step)
+            names = sorted({row["node"] for row in rows})
+            return [self.mesh.nodes[name] for name in names] if len(names) >= count else []
+
+        return self.mesh.until(found, SEES_S)
+
+    def check(self, run: str, what: str) -> None:
+        """The run ends by itself on all that live, in the weights of an undisturbed one."""
+        answer = ended(self.mesh, run)
+        assert (answer["state"], answer["step"]) == ("done", answer["steps"])
+        assert answer["weights"] == self.weights
+        wall_s = answer["wall_s"]
+        print(f"{what}: {wall_s:.1f} s, {wall_s - self.undisturbed_s:.1f} s more than undisturbed")
+
+    def restore(self) -> None:
+        """Launch again who was killed, so that the next test has four."""
+        for node in self.mesh.nodes.values():
+            if node.process is None:
+                self.mesh.launch(node)
+        self.mesh.await_all()
+
+
+@pytest.fixture(scope="module")
+def module_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    with Mesh(tmp_path_factory.mktemp("kill"), 4) as mesh:
+        trial = Trial(mesh)
+        answer = ended(mesh, trial.submit())
+        assert answer["state"] == "done"
+        trial.weights, trial.undisturbed_s = answer["weights"], answer["wall_s"]
+        yield trial
+
+
+@pytest.fixture
+def trial(module_trial: Trial) -> Iterator[Trial]:
+    yield module_trial
+    module_trial.restore()
+
+
+KINDS = {
+    "demonstrations": ("warm", "p", 0),
+    "generation": ("roll", "p", 1),
+    "block": ("learn", "b", 1),
+    "slice": ("learn", "s", 1),
+    "apply": ("learn", "apply", 1),
+    "evaluation": ("heldout", "p", 1),
+    "checkpoint": ("checkpoint", "save", 3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_killed_at_any_task_changes_nothing(trial: Trial, kind: str) -> None:
+    """Whatever kind of task is lost with it, others do it again, and bit for bit the same comes out."""
+    stage, part, since_step = KINDS[kind]
+    run = trial.submit()
+    victim = trial.seen(run, stage, part, since_step)[-1]
+    strike(trial.mesh, victim)
+    trial.check(run, f"killed in {kind}")
+
+
+def test_a_run_survives_the_daemon_that_it_was_submitted_to(trial: Trial) -> None:
+    """Whoever took the run has no part in it that others lack."""
+    first = trial.mesh.nodes["n0"]
+    run = trial.submit(first)
+    trial.seen(run, "roll", "p")
+    strike(trial.mesh, first)
+    trial.check(run, "killed the one submitted to")
+
+
+def test_a_sealer_that_dies_with_all_records_in_hand_is_succeeded(trial: Trial) -> None:
+    """All partitions are done, only the manifest is missing, and who should make it is stopped, then dead."""
+    mesh = trial.mesh
+    run = trial.submit()
+    victim = sealer(mesh, run, 1)
+    slow = next(node for node in trial.seen(run, "roll", "p", count=2) if node is not victim)
+    for pid in slow.children():
+        os.kill(pid, signal.SIGSTOP)  # its partitions wait, so nobody can seal
+    mesh.until(lambda: len(advantages(mesh, slow, run) - {slow.name}) == 3, SEES_S)
+    os.kill(victim.pid, signal.SIGSTOP)
+    for pid in slow.children():
+        os.kill(pid, signal.SIGCONT)
+    mesh.until(lambda: slow.name in advantages(mesh, slow, run), SEES_S)
+    strike(mesh, victim)
+    trial.check(run, "killed the sealer before the manifest")
+
+
+def advantages(mesh: Mesh, asked: Daemon, run: str) -> set[str]:
+    """Names of daemons that are done with both partitions of step 1 that were dealt to them."""
+    rows = mesh.ask(asked, "tasks", run=run, step=1)["tasks"]
+    done = [row["node"] for row in rows if row["stage"] == "adv" and row["state"] == "done"]
+    return {name for name in done if done.count(name) == 2}
+
+
+def test_a_sealer_that_dies_right_after_sealing_is_succeeded(trial: Trial) -> None:
+    """Its seal lies on the replicas: the rest of the step is done by it."""
+    mesh = trial.mesh
+    run = trial.submit()
+    step = running_step(trial, run)
+    strike(mesh, sealer(mesh, run, step))
+    trial.check(run, "killed the sealer after the manifest")
+
+
+def running_step(trial: Trial, run: str) -> int:
+    """The first step of GRPO whose leaves run."""
+
+    def found() -> int:
+        rows = running_tasks(trial.mesh, run, "learn", "b")
+        return int(rows[0]["step"]) if rows else 0
+
+    return trial.mesh.until(found, SEES_S)
+
+
+def test_two_of_four_killed_at_once_change_nothing(trial: Trial) -> None:
+    """Half of the mesh goes in the middle of a step; the other half does all of it."""
+    run = trial.submit()
+    victims = trial.seen(run, "roll", "p", count=2)[:2]
+    strike(trial.mesh, *victims)
+    trial.check(run, "killed two of four")
+
+
+@pytest.mark.parametrize("kind", ["generation", "apply"])
+def test_an_engine_killed_alone_is_started_again(trial: Trial, kind: str) -> None:
+    """Out of memory, a fault of a driver: the daemon lives, and its task goes back."""
+    stage, part, since_step = KINDS[kind]
+    run = trial.submit()
+    node = trial.seen(run, stage, part, since_step)[0]
+    daemon, engines = node.pid, node.children()
+    for pid in engines:
+        os.kill(pid, signal.SIGKILL)
+    trial.check(run, f"killed an engine in {kind}")
+    assert node.pid == daemon
+    assert is_alive(daemon)
+    trial.mesh.until(lambda: node.children() and not set(engines) & set(node.children()), 30)
+    assert any("engine.died" in line for line in node.log_lines())
+    assert trial.mesh.states(node) == dict.fromkeys(trial.mesh.nodes, "alive")
+    assert Path(f"/proc/{daemon}").exists()
