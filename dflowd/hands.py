@@ -100,8 +100,7 @@ class RoomHands:
         except WireError as error:
             self.report(Report("wire.refused", {"peer": source, "error": str(error)}, "warning"))
             return
-        if role == "node" and frame.standings:
-            self._post(Received(source, frame.standings))
+        rest: list[Any] = []
         for message in frame.messages:
             if isinstance(message, Request):
                 self.service.on_request(source, role, message, lambda answer: self._answer(link, answer))
@@ -112,7 +111,9 @@ class RoomHands:
             elif isinstance(message, BULK_MESSAGES):
                 self.exchange.on_message(source, message)
             else:
-                self._post(Received(source, message))
+                rest.append(message)
+        if role == "node" and (rest or frame.standings or not frame.messages):
+            self._post(Received(source, Frame(frame.standings, tuple(rest))))
 
     def close(self) -> None:
         self._disk.shutdown(wait=True)

@@ -31,10 +31,10 @@ class Rng(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A member's message; who sent it is what its key proves, never what it says."""
+    """A member's frame, or one message of it; who sent it is what its key proves, never what it says."""
 
     source: NodeId
-    message: Any  # a dataclass of wire/
+    message: Any  # a Frame, or a dataclass of wire/
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,8 +236,10 @@ class Node:
     # Messages -------------------------------------------------------------------------------------------------------
 
     def _receive(self, now: float, source: NodeId, message: Any, actions: list[Action | Changed]) -> None:
-        if isinstance(message, tuple):
-            self._observe(now, source, message, actions)
+        if isinstance(message, Frame):
+            self._observe(now, source, message.standings, actions)
+            for each in message.messages:
+                self._receive(now, source, each, actions)
         elif isinstance(message, GOSSIP_MESSAGES):
             actions += self.membership.handle(now, Received(source, message))
         elif isinstance(message, RunPut):

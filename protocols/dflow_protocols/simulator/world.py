@@ -302,9 +302,7 @@ class World:
     def _arrive(self, source: NodeId, receiver: Host, frame: Frame) -> None:
         if (source, receiver.id) in self.network.cuts:
             return
-        self.deliver(receiver, Received(source, frame.standings))
-        for message in frame.messages:
-            self.deliver(receiver, Received(source, message))
+        self.deliver(receiver, Received(source, frame))
 
     def _serves(self, asker: Host, holder: NodeId) -> Shelf | None:
         host = self._by_id.get(holder)

@@ -16,6 +16,7 @@ from dflow_protocols.machine import CancelRequested, Persist, Received, Reply, R
 from dflow_protocols.names import NodeId, RunId, SealId, SpecId, TaskKey, run_id
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (
     BucketGet,
     BucketPut,
@@ -55,7 +56,7 @@ STRANGE = RunId("f" * 32)
         RecordPut(STRANGE, finished_partition(0)),
         ClaimPut(STRANGE, 0, (TaskKey(0, "roll", "p0"),)),
         BucketGet(STRANGE, 0, ""),
-        (Standing(STRANGE, 1, Head(version("one").id, 1, 8), None, None),),
+        Frame((Standing(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
     ],
     ids=lambda message: type(message).__name__,
 )
