@@ -75,6 +75,21 @@ def test_every_report_that_is_made_is_in_the_registry_and_the_other_way_round() 
     assert sorted(set(REPORTS) - set(made)) == []
 
 
+def test_who_waits_for_a_report_waits_for_one_that_is_made() -> None:
+    """A name in a `case` that nothing reports is a reader that never runs."""
+    made = made_names()
+    awaited = {
+        text: f"{shown(path)}:{node.lineno}"
+        for path in all_package_files()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.MatchValue)
+        and (text := text_of(node.value))
+        and text.partition(".")[0] in {name.partition(".")[0] for name in REPORTS}
+        and "." in text
+    }
+    assert {name: where for name, where in awaited.items() if name not in made} == {}
+
+
 def test_a_report_says_no_field_and_no_level_that_the_registry_does_not() -> None:
     """What is written at the place is compared; what is put together elsewhere is not seen."""
     faults = []
@@ -110,5 +125,18 @@ def test_no_text_holds_a_promise_for_later_or_a_path_of_one_machine() -> None:
         for path in own_files()
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if forbidden.search(line)
+    ]
+    assert found == []
+
+
+def test_every_document_that_a_text_names_is_there() -> None:
+    """A reader who follows a pointer must arrive."""
+    pointer = re.compile(r"\b(?:docs|protocols|dflowd|examples)/[\w./-]*\w\.(?:md|yaml|json|toml)\b")
+    found = [
+        f"{shown(path)}:{number} {name}"
+        for path in own_files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for name in pointer.findall(line)
+        if not (ROOT / name).exists()
     ]
     assert found == []
