@@ -7,12 +7,13 @@ books. So any message may be lost, and any node may stop, without a case of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
-from . import facts, metrics, runs
+from . import facts, runs
+from .advance import UNCOMMITTED, Advance
 from .claiming.roster import make_roster
 from .duties import (
     Batch,
@@ -24,7 +25,6 @@ from .duties import (
     gradient_cover,
     make_batch,
     slice_duties,
-    slice_records,
 )
 from .ending import Ending
 from .follow import Follower
@@ -35,17 +35,15 @@ from .pipeline.plan import StepPlan
 from .pipeline.plan import plan as make_plan
 from .pipeline.spec import Pipeline
 from .postbox import Postbox
-from .reduction import cover
 from .rendezvous import ranked
 from .sealing import MANIFEST, UPDATE, chosen, is_turn, next_manifest, next_update, sealed_chains
 from .step import Failures, Step
 from .versions import Versions
 from .wire.steps import FailurePut, Header, Keep, Record, Roster, RosterPut, RunPut, Seal, Standing
-from .work import ApplyWork, Done, Failed, InitWork, SaveWork, State, Work
+from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
 
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
-UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,7 @@ class Run:
         self.holdings = Holdings(status.run, me)
         self.follower = Follower(self.versions, self.holdings)
         self.failures = Failures()
+        self.advance = Advance(self)
         self.ending = Ending(self)
         self.postbox = Postbox(self)
         self.steps: dict[int, Step] = {}
@@ -188,7 +187,7 @@ class Run:
         applying = any(isinstance(call.work, ApplyWork) for call in self.calls.values())
         self.follower.look(now, around.living, around.suspicion_s, applying, out)
         if self.versions.own is not before:
-            self._advanced(now, around, before, {}, out)
+            self.advance.moved(now, around, before, {}, out)
         duties: list[Duty] = []
         header = None
         while self.position is not header:  # a step without an update hands its state on at once
@@ -234,14 +233,14 @@ class Run:
         update = self._settle(desk, around, UPDATE, previous, out)
         duties: list[Duty] = []
         if update is not None and self.follower.target is None and header.step < self.last_step:
-            duties = self._apply(desk, around, update, out)
+            duties = self.advance.apply(desk, around, update, out)
         if update is not None and all(desk.counts(record) for record in update.entries):
             return duties
         if previous is None or (batch is not None and gradient_cover(desk, batch) is None):
             duties += self._chains(desk, MANIFEST)
         if batch is not None:
             duties += block_duties(desk, batch) + slice_duties(desk, batch)
-            self._prefetch_slices(desk, batch, out)
+            self.advance.prefetch(desk, batch, out)
         duties += self._chains(desk, UPDATE)
         self._back_up(desk, out)
         return duties
@@ -317,113 +316,6 @@ class Run:
         if not trainers:
             trainers = [node for node in around.living if node in holders] or list(around.living)
         return make_roster(number, generation, {*members, *trainers}, trainers)
-
-    # Towards the next version ---------------------------------------------------------------------------------------
-
-    def _apply(self, desk: Desk, around: Surroundings, update: Seal, out: list[Action]) -> list[Duty]:
-        """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
-        header, training = desk.header, desk.plan.training
-        if header.step - self.ending.committed_step >= UNCOMMITTED:
-            return []  # nobody else has what this node made last: wait for a second copy before making more
-        made = [record for record in update.entries if training and record.task.stage == training.stage]
-        slices = tuple(record.shards[0] for record in made if record.task.part.startswith("s"))
-        if not slices or training is None:
-            self._adopt(desk.now, around, update, header.state, {}, out)
-            return []
-        ahead = [node for node, (_, head) in sorted(self.versions.claims.items()) if head.step > header.step]
-        here = [self.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
-        if not all(here):
-            return []
-        work = ApplyWork(
-            header.step,
-            training.stage,
-            header.state,
-            slices,
-            training.update,
-            training.updates,
-            training.keep_optimizer,
-        )
-        unit = TaskKey(header.step, training.stage, "apply")
-        return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
-
-    def _adopt(
-        self,
-        now: float,
-        around: Surroundings,
-        update: Seal,
-        state: State,
-        made: dict[str, float],
-        out: list[Action],
-    ) -> None:
-        """Hold the version that `update` makes of the own one."""
-        parent = self.versions.own
-        assert parent is not None
-        header = Header(
-            parent.id,
-            parent.step + 1,
-            parent.samples + update.samples,
-            update.id,
-            state,
-            facts.merge(parent.facts, facts.evaluated(self.pipeline, update)),
-        )
-        self.versions.hold(header)
-        self._advanced(now, around, parent, made, out, update)
-
-    def _advanced(
-        self,
-        now: float,
-        around: Surroundings,
-        before: Header | None,
-        made: dict[str, float],
-        out: list[Action],
-        update: Seal | None = None,
-    ) -> None:
-        """The own newest version is another one: tell everybody, and what the step gave."""
-        own = self.versions.own
-        assert own is not None
-        opened = self.step(before.step).opened_at if before is not None else None
-        self.advanced_at = now
-        self.follower.behind_since = None
-        fields = {
-            "run": self.id,
-            "step": own.step,
-            "version": own.id,
-            "samples": own.samples,
-            "copied": update is None and own.parent is not None,
-            "metrics": dict(metrics.merge([made.items(), *self._step_metrics(update)])),
-            "facts": dict(own.facts),
-            "seconds": None if opened is None or update is None else now - opened,
-        }
-        out.append(Report("step.advanced", fields))
-        self.postbox.tell_all(around, None, out)
-
-    def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:
-        """Of the records that the step's seals name, and of blocks that cover the gradient."""
-        if update is None:
-            return []
-        step = self.step(update.step)
-        parts: list[Iterable[tuple[str, float]]] = [record.metrics for record in update.entries]
-        manifest = step.seals.get(SealId(update.previous))
-        training = self.plan(update.step).training
-        if manifest is None or training is None:
-            return parts
-        parts += [record.metrics for record in manifest.entries]
-        batch = make_batch(manifest, training)
-        inputs = (update.parent, manifest.id)
-        found = cover(
-            0,
-            training.leaves,
-            batch.needed,
-            lambda block: step.block(training.stage, block, inputs, lambda record: True),
-        )
-        return parts + [record.metrics for _, record in found or ()]
-
-    def _prefetch_slices(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
-        """Bring the slices that are done, before the seal lists them: only who applies them needs to."""
-        if self.follower.target is None:
-            for record in slice_records(desk, batch):
-                if record is not None:
-                    self.holdings.want(desk.now, record.shards[0], desk.living, out)
 
     def _back_up(self, desk: Desk, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""
@@ -501,23 +393,14 @@ class Run:
             case InitWork():
                 state = tuple(sorted(entry for made in done.made for entry in made.outputs))
                 self.versions.hold(Header(None, 0, 0, self.spec, state))
-                self._advanced(now, around, None, {}, out)
+                self.advance.moved(now, around, None, {}, out)
             case SaveWork(version=version):
                 self.ending.saved(VersionId(version), around, out)
             case ApplyWork():
-                self._applied(now, around, running, done, out)
+                self.advance.applied(now, around, running, done, out)
             case _:
                 self._record(now, around, running, done, out)
         return out
-
-    def _applied(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
-        own = self.versions.own
-        update = self.step(running.unit.step).seals.get(SealId(running.reads[1]))
-        if own is None or own.id != running.parent or update is None:
-            return  # the own head went elsewhere meanwhile; what was made is freed with the step
-        state = tuple(sorted(entry for made in done.made for entry in made.outputs))
-        made = {name: value for each in done.made for name, value in each.metrics}
-        self._adopt(now, around, update, state, made, out)
 
     def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
         """One record a stage; each reads what its work read and all that the stages before it made."""
