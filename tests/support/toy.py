@@ -13,10 +13,18 @@ def toy_pipeline(
     generate_s: float = 0.0,
     gradient_s: float = 0.0,
     apply_s: float = 0.0,
+    tokens: int = 32,
     seed: int = 1,
 ) -> Pipeline:
-    """`parameters`: float32 of the model, so 4 bytes each. The times are an engine's, seconds a call."""
-    profile = {"generate_s": generate_s, "gradient_s": gradient_s, "apply_s": apply_s, "parameters": parameters}
+    """`parameters`: float32 of the model, so 4 bytes each. The times are an engine's, seconds a call.
+    `tokens`: mean length of a completion, 8 bytes each."""
+    profile = {
+        "generate_s": generate_s,
+        "gradient_s": gradient_s,
+        "apply_s": apply_s,
+        "tokens": tokens,
+        "parameters": parameters,
+    }
     roll = {"data": "words", "prompts": 4 * partitions, "group": 4, "partitions": partitions, "max_tokens": 6}
     learn = {"leaves": leaves, "optimizer": {"adamw": {"lr": 1e-3}}}
     return Pipeline.from_dict(

@@ -1,0 +1,121 @@
+"""How many bytes does a step move between nodes, and how many should it?
+
+    python benchmarks/mesh_bytes.py [--nodes 2 3 4 7] [--parameters 2000000] [--steps 6]
+
+Real daemons on loopback with emulated engines, eight leaves, rollouts that are small beside the gradient. Prints one
+JSON object a mesh; bytes of the bulk lane are in units of S, the bytes of one gradient:
+
+    derived   by hand from the deal, the blocks and the slices (see `derived_bytes`)
+    measured  what all nodes together received in frames, mean of a step; `most` the busiest node's
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from dflow_protocols.claiming.deal import deal
+from dflow_protocols.names import CHUNK_BYTES, NodeId
+from dflow_protocols.reduction import aligned_blocks, slices
+from tests.support.mesh import Mesh
+from tests.support.toy import toy_pipeline
+
+LEAVES = 8
+RUN_S = 180.0
+
+
+def derived_bytes(nodes: int, leaves: int, gradient_bytes: int) -> int:
+    """Bytes that all trainers together receive for one update.
+
+    A slice's owner brings that range of every block that another node summed; then everybody brings all slices that
+    another node reduced. Who is who changes with each step, how much does not.
+    """
+    trainers = [NodeId(f"{index:032x}") for index in range(nodes)]
+    summed = deal(range(leaves), trainers)
+    blocks = {
+        node: len(list(aligned_blocks([leaf for leaf in range(leaves) if summed[leaf] == node]))) for node in trainers
+    }
+    all_slices = slices(gradient_bytes)
+    total = 0
+    for (first, end), owner in deal(all_slices, trainers).items():
+        nbytes = min(end * CHUNK_BYTES, gradient_bytes) - first * CHUNK_BYTES
+        total += nbytes * (sum(blocks.values()) - blocks[owner])
+        total += nbytes * (nodes - 1)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a run of `steps` moved, by node: bytes received on each lane."""
+
+    steps: int
+    bulk: dict[str, int]
+    control: dict[str, int]
+    is_calm: bool  # nobody was suspected, so nothing was dealt or asked for twice
+
+    def per_step(self) -> float:
+        return sum(self.bulk.values()) / self.steps
+
+
+def received(mesh: Mesh, lane: str) -> dict[str, int]:
+    """Bytes that each daemon received on a lane since it started."""
+    return {
+        node.name: sum(count["received"] for count in mesh.ask(node, "status")["traffic"][lane].values())
+        for node in mesh.running()
+    }
+
+
+def measure(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
+    """Run `steps` updates of a model with so many float32 parameters, on a mesh whose members are stable."""
+    before = {lane: received(mesh, lane) for lane in ("bulk", "control")}
+    asked = mesh.running()[0]
+    pipeline = toy_pipeline(steps, 12, LEAVES, parameters, generate_s=0.02, gradient_s=0.02)
+    run = mesh.submit(asked, pipeline, nonce)
+    mesh.until(lambda: mesh.ask(asked, "run", run=run)["state"] == "done", RUN_S)
+    after = {lane: received(mesh, lane) for lane in ("bulk", "control")}
+    moved = {lane: {name: after[lane][name] - before[lane][name] for name in before[lane]} for lane in before}
+    suspected = any("membership.suspected" in line for node in mesh.running() for line in node.log_lines())
+    return Moved(steps, moved["bulk"], moved["control"], not suspected)
+
+
+def await_stable(mesh: Mesh) -> None:
+    """Until the first step of a run is dealt to every node."""
+    wanted = len(mesh.running())
+    asked = mesh.running()[0]
+
+    def all_take_part() -> bool:
+        run = mesh.submit(asked, toy_pipeline(2, 4 * wanted, LEAVES, 1000), f"stable-{next(attempts)}")
+        mesh.until(lambda: mesh.ask(asked, "run", run=run)["state"] == "done", RUN_S)
+        return len({task["node"] for task in mesh.ask(asked, "tasks", run=run, step=1)["tasks"]}) == wanted
+
+    attempts = iter(range(1000))
+    mesh.until(all_take_part, 60.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3, 4, 7])
+    parser.add_argument("--parameters", type=int, default=2_000_000)
+    parser.add_argument("--steps", type=int, default=6)
+    chosen = parser.parse_args()
+    size = 4 * chosen.parameters
+    for nodes in chosen.nodes:
+        with tempfile.TemporaryDirectory() as folder, Mesh(Path(folder), nodes) as mesh:
+            await_stable(mesh)
+            moved = measure(mesh, chosen.parameters, chosen.steps, "measured")
+        row = {
+            "nodes": nodes,
+            "derived": round(derived_bytes(nodes, LEAVES, size) / size, 3),
+            "measured": round(moved.per_step() / size, 3),
+            "most": round(max(moved.bulk.values()) / chosen.steps / size, 3),
+            "control_bytes": round(sum(moved.control.values()) / chosen.steps),
+            "calm": moved.is_calm,
+        }
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
