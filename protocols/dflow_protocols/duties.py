@@ -196,7 +196,7 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
     missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
     if not missing:
         return []
-    claimed = _leaves_claimed_by_others(desk, training.stage)
+    claimed = _leaves_claimed_by_others(desk, training)
     dealt = homes(range(training.leaves), desk.trainers, desk.living, missing)
     mine = [leaf for leaf in range(training.leaves) if dealt.get(leaf) == desk.me]
     duties = [
@@ -211,14 +211,14 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
     return duties
 
 
-def _leaves_claimed_by_others(desk: Desk, stage: str) -> set[int]:
+def _leaves_claimed_by_others(desk: Desk, training: Training) -> set[int]:
     claimed: set[int] = set()
     for unit in desk.step.claims:
-        if unit.stage == stage and unit.part.startswith("b"):
+        if unit.stage == training.stage and unit.part.startswith("b"):
             others = desk.step.claimants(desk.now, unit)
             if any(node != desk.me and node in desk.living for node in others):
                 first, _, end = unit.part[1:].partition("-")
-                claimed.update(range(int(first), int(end)))
+                claimed.update(range(int(first), min(int(end), training.leaves)))
     return claimed
 
 

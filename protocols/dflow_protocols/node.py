@@ -95,9 +95,13 @@ class Node:
         self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._refresh_at = now
         self._reminded_at = now
+        self._unreadable: list[Report] = []  # told with the first event
         for value in restored:
-            status = runs.load(value)
-            self._open(now, status, Pipeline.from_canonical(status.spec), restored=True)
+            try:
+                status = runs.load(value)
+                self._open(now, status, Pipeline.from_canonical(status.spec), restored=True)
+            except (SpecError, ValueError, TypeError) as error:
+                self._unreadable.append(Report("run.unreadable", {"error": str(error)}, "error"))
 
     @property
     def deadline(self) -> float:
@@ -107,7 +111,8 @@ class Node:
 
     def handle(self, now: float, event: Event) -> list[Action]:
         """Take one event; what it changes is looked at again in every run. Never raises for what a peer said."""
-        actions: list[Action | Changed] = []
+        actions: list[Action | Changed] = [*self._unreadable]
+        self._unreadable.clear()
         match event:
             case Received(source, message):
                 self._receive(now, source, message, actions)
@@ -362,6 +367,10 @@ class Node:
     def _take_run(self, now: float, source: NodeId, status: RunPut, actions: list[Action | Changed]) -> None:
         """A run's status from a member: kept on disk, then acknowledged."""
         run = self.runs.get(status.run)
+        if not runs.is_sound(status):
+            fields = {"run": status.run, "from": source, "error": "its state or outcome is none"}
+            actions.append(Report("run.refused", fields, "warning"))
+            return
         if run is None:
             pipeline = self._readable(source, status, actions)
             if pipeline is None:
@@ -377,11 +386,10 @@ class Node:
         """The pipeline of a run that was put, if it is what its id says."""
         try:
             pipeline = Pipeline.from_canonical(status.spec)
-            sane = status.state in runs.RANK and runs.outcome(status) is not None
         except (SpecError, ValueError, TypeError) as error:
             actions.append(Report("run.refused", {"run": status.run, "from": source, "error": str(error)}, "warning"))
             return None
-        if not sane or run_id(pipeline.id, status.submitter, status.nonce) != status.run:
+        if run_id(pipeline.id, status.submitter, status.nonce) != status.run:
             fields = {"run": status.run, "from": source, "error": "its id is not that of its spec"}
             actions.append(Report("run.refused", fields, "warning"))
             return None

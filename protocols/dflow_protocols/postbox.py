@@ -225,8 +225,14 @@ class Postbox:
             run.step(seal.step + 1).take_roster(put.roster)
 
     def _fits_plan(self, seal: Seal) -> bool:
-        """Whether the entries are of this step's stages; what they say is not for a machine to judge."""
+        """Whether the entries are of this step's stages, and a manifest's each of its tasks once; what they say is not
+        for a machine to judge."""
         plan = self.run.plan(seal.step)
+        if seal.kind == "manifest":
+            due = [c for c in plan.chains if c.sealed_in == "manifest"]
+            tasks = {TaskKey(seal.step, stage, f"p{p}") for c in due for stage in c.stages for p in range(c.partitions)}
+            named = [record.task for record in seal.entries]
+            return len(named) == len(tasks) and tasks.issuperset(named) and len(set(named)) == len(named)
         stages = {stage for chain in plan.chains for stage in chain.stages}
         stages |= {plan.training.stage} if plan.training else set()
         return all(
@@ -236,10 +242,12 @@ class Postbox:
 
     def _take_header(self, header: Header, seal: Seal | None, roster: Roster | None) -> None:
         run = self.run
-        if not 0 <= header.step <= run.last_step:
+        if not 0 <= header.step <= run.last_step or not any(name.startswith("params:") for name, _ in header.state):
+            return
+        if seal is not None and (seal.id, seal.parent, seal.step + 1) != (header.seal, header.parent, header.step):
             return
         run.versions.learn(header)
-        if seal is not None and seal.id == header.seal and self._is_near(seal.step) and self._fits_plan(seal):
+        if seal is not None and self._is_near(seal.step) and self._fits_plan(seal):
             run.step(seal.step).keep(seal)
             run.step(seal.step).settled.add(seal.id)
         if roster is not None and roster.step == header.step:

@@ -52,6 +52,7 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a member told of a run that cannot be: its spec is broken or its id another",
         ("run", "from", "error"),
     ),
+    "run.unreadable": ReportKind("error", "a run kept on disk cannot be read, and is not taken up", ("error",)),
     "run.ended": ReportKind(
         "info",
         "a run failed, finished or was cancelled, as found here or as told by a member",

@@ -149,7 +149,8 @@ class Run:
 
     def take_status(self, status: RunPut) -> bool:
         """Merge what another node knows of the run's status. True if it moved on."""
-        before, self.status = self.status, runs.merge(self.status, status)
+        told = replace(self.status, state=status.state, outcome=status.outcome)  # all else its id has settled
+        before, self.status = self.status, runs.merge(self.status, told)
         return self.status != before
 
     def summary(self) -> dict[str, Any]:

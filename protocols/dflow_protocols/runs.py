@@ -7,11 +7,13 @@ from typing import Any
 
 import msgpack
 
+from .facts import evals
 from .names import NodeId, RunId, content_id
 from .wire.steps import Roster, RunPut
 
 ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
 RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
+_SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
 TOMBSTONE_S = 30 * 24 * 3600.0  # how long a node remembers how a run ended
 
 
@@ -27,6 +29,16 @@ def _fork_choice(status: RunPut) -> tuple[int, int, str]:
         return (-int(result.get("samples", 0)), -int(result.get("step", 0)), str(result.get("version", "")))
     except (ValueError, TypeError):
         return (0, 0, "")
+
+
+def is_sound(status: RunPut) -> bool:
+    """Whether a status says what one may: a known state, and an outcome of the form that `ended` is given."""
+    try:
+        said = outcome(status)
+        evals(tuple(said.get("facts", {}).items()))
+        return status.state in RANK and all(isinstance(said.get(name, kind()), kind) for name, kind in _SAID.items())
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def outcome_id(status: RunPut) -> str:

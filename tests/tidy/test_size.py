@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.tidy.sources import ROOT, all_package_files, imports, module_name, own_files, shown, tree
 
+MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_P90_LINES = 40
 NOT_A_CONCEPT = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "core", "base", "types"}
@@ -26,6 +27,12 @@ def functions() -> list[tuple[int, str]]:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
+
+
+def test_no_file_is_longer_than_five_hundred_lines() -> None:
+    """Beyond that it holds two concepts."""
+    counts = {shown(path): len(path.read_text().splitlines()) for path in python_files()}
+    assert {name: count for name, count in counts.items() if count > MAX_FILE_LINES} == {}
 
 
 def test_no_function_is_longer_than_sixty_lines_and_few_than_forty() -> None:

@@ -1,0 +1,84 @@
+"""Members hold keys, but may be broken: what one says of a run's end or of a manifest must not break another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgpack
+import pytest
+
+from dflow_protocols import runs
+from dflow_protocols.machine import CancelRequested, Persist, Tick
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.wire.steps import Record, Seal, SealPut
+from tests.unit.steps.books import SPEC, finished_partition, record, shard
+from tests.unit.steps.midway import Midway
+
+
+def test_a_status_with_another_spec_never_replaces_the_runs_own(midway: Midway) -> None:
+    """The spec is what the run's id says. A node that wrote another one to disk could not start any more."""
+    run = midway.node.runs[midway.run]
+    told = midway.tell(replace(run.status, state=runs.CANCELLED, spec=b"broken", acknowledge=True))
+    assert run.status.spec == run.pipeline.canonical()
+    for action in told:
+        if isinstance(action, Persist) and action.key.startswith("runs/"):
+            Pipeline.from_canonical(runs.load(action.value).spec)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        b"\xc1",
+        msgpack.packb({"samples": float("inf")}),
+        msgpack.packb({"samples": "many", "step": None}),
+        msgpack.packb({"facts": 3}),
+        msgpack.packb({"facts": {"nonsense": 1.0}}),
+        msgpack.packb({"facts": {"held@x/correct": "y"}}),
+        msgpack.packb([1, 2]),
+    ],
+    ids=["no msgpack", "infinite", "no numbers", "no facts", "no names", "no values", "no map"],
+)
+def test_an_end_that_cannot_be_read_breaks_nobody(midway: Midway, outcome: bytes) -> None:
+    """It is shown to people and compared with other ends, long after it was told."""
+    run = midway.node.runs[midway.run]
+    midway.tell(replace(run.status, state=runs.FINISHED, outcome=outcome, acknowledge=True))
+    run.summary()
+    midway.tell(replace(run.status, state=runs.CANCELLED, outcome=b"", acknowledge=True))
+    midway.node.handle(midway.now, CancelRequested(99, midway.run))
+
+
+def test_an_unknown_state_of_a_known_run_changes_nothing(midway: Midway) -> None:
+    """A later release may know more states than this one."""
+    run = midway.node.runs[midway.run]
+    before = run.status
+    midway.tell(replace(before, state="resting"))
+    assert run.status == before
+
+
+def entries() -> list[Record]:
+    return [each for partition in range(TOY_PARTITIONS) for each in finished_partition(partition)]
+
+
+MANIFESTS: dict[str, list[Record]] = {
+    "nothing": [],
+    "a part of another kind": [*entries(), record("adv", "b0-1", ["x"], shard("y"))],
+    "a partition too many": [
+        *entries(),
+        *(replace(each, task=replace(each.task, part="p77")) for each in entries()[:3]),
+    ],
+    "a partition missing": entries()[3:],
+    "a stage missing": [each for each in entries() if each.task.stage != "roll"],
+}
+
+
+@pytest.mark.parametrize("named", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_no_plan_gives_breaks_nobody(midway: Midway, named: list[Record]) -> None:
+    """Who works from it must not fall over at every look from then on."""
+    position = midway.node.runs[midway.run].position
+    assert position is not None
+    seal = Seal(SPEC, 0, position.id, position.id, "manifest", 7, 0, tuple(named))
+    holders = tuple((ref.id, (midway.peer,)) for each in named for ref in each.shards)
+    midway.tell(SealPut(midway.run, seal, True, holders, None))
+    for later in (0.0, 1.0, 5.0):
+        midway.node.handle(midway.now + later, Tick())
