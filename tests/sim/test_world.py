@@ -32,6 +32,7 @@ from dflow_protocols.work import SaveWork
 
 RUN = RunId("a" * 32)
 SHARD = ShardRef(ShardId("b" * 64), 2 * CHUNK_BYTES + 1)
+BEAT = Frame((), (RunGet(RUN),))
 BEAT_S = 0.5
 
 
@@ -51,7 +52,7 @@ class Beater:
             return extra
         self.deadline = now + self.rng.uniform(0.5, 1.0) * BEAT_S
         extra, self.extra = self.extra, []
-        sends = [Send(World.id_of(i), Frame((), (RunGet(RUN),))) for i in range(self.count) if i != self.me]
+        sends = [Send(World.id_of(i), BEAT) for i in range(self.count) if i != self.me]
         return [Persist("count", b"1"), *extra, *sends]
 
     def check(self) -> None:
@@ -69,10 +70,8 @@ def beater(world: World, index: int) -> Beater:
 
 
 def heard(world: World, index: int, source: int) -> int:
-    of = world.id_of(source)
-    return sum(
-        isinstance(e, Received) and e.source == of and e.message == RunGet(RUN) for e in beater(world, index).got
-    )
+    told = Received(world.id_of(source), BEAT)
+    return sum(event == told for event in beater(world, index).got)
 
 
 def order(world: World, index: int, *actions: Action) -> None:

@@ -58,7 +58,7 @@ def _draw(rng: Random, world: World, dead: set[int], submitter: int) -> Fault:
         case 4:
             return BreakEngine(1, "engine", node)
         case 5:
-            return Join(world.add(world.hosts[0].seeds).index)
+            return Join(world.add(tuple(range(count))).index)  # whoever is left, it finds them
         case 6 if lives_on:
             dead.add(node)
             return Leave(node)
