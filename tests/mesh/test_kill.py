@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mesh import Daemon, Mesh
-from tests.support.strike import all_stages, ended, is_alive, running_tasks, sealer, strike
+from tests.support.strike import all_stages, ended, is_alive, running_step, running_tasks, sealer, strike
 
 SEES_S = 60.0  # until a task of some kind is seen running
 
@@ -129,19 +129,8 @@ def test_a_sealer_that_dies_right_after_sealing_is_succeeded(trial: Trial) -> No
     """Its seal lies on the replicas: the rest of the step is done by it."""
     mesh = trial.mesh
     run = trial.submit()
-    step = running_step(trial, run)
-    strike(mesh, sealer(mesh, run, step))
+    strike(mesh, sealer(mesh, run, running_step(mesh, run)))
     trial.check(run, "killed the sealer after the manifest")
-
-
-def running_step(trial: Trial, run: str) -> int:
-    """The first step of GRPO whose leaves run."""
-
-    def found() -> int:
-        rows = running_tasks(trial.mesh, run, "learn", "b")
-        return int(rows[0]["step"]) if rows else 0
-
-    return trial.mesh.until(found, SEES_S)
 
 
 def test_two_of_four_killed_at_once_change_nothing(trial: Trial) -> None:

@@ -78,6 +78,16 @@ def running_tasks(mesh: Mesh, run: str, stage: str, part: str, since_step: int =
     ]
 
 
+def running_step(mesh: Mesh, run: str) -> int:
+    """The first step of GRPO, once leaves of it run."""
+
+    def found() -> int:
+        rows = running_tasks(mesh, run, "learn", "b")
+        return int(rows[0]["step"]) if rows else 0
+
+    return mesh.until(found, RUN_S)
+
+
 def sealer(mesh: Mesh, run: str, step: int) -> Daemon:
     """Who seals the step: the first of its roster, while all of the mesh are in it."""
     nodes = {node.keys.id: node for node in mesh.nodes.values() if node.process is not None}
