@@ -222,7 +222,7 @@ class Daemon:
         step = known.steps.get(task.step) if known is not None else None
         if known is None or step is None or step.roster is None:
             return False
-        home = home_of(task, work, known.plan(task.step), step.roster)
+        home = home_of(run, task, work, known.plan(task.step), step.roster)
         return home is not None and home != self._node.me
 
     def _brief(self, run: RunId) -> RunBrief | None:

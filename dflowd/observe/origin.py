@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dflow_protocols.claiming.deal import deal
-from dflow_protocols.names import NodeId, TaskKey
+from dflow_protocols.duties import step_order
+from dflow_protocols.names import NodeId, RunId, TaskKey
 from dflow_protocols.pipeline import StepPlan
 from dflow_protocols.wire.steps import Roster
 from dflow_protocols.work import BlockWork, ChainWork, Work
 
 
-def home_of(task: TaskKey, work: Work, plan: StepPlan, roster: Roster) -> NodeId | None:
+def home_of(run: RunId, task: TaskKey, work: Work, plan: StepPlan, roster: Roster) -> NodeId | None:
     """Whom the roster deals a chain or a block of leaves to; None for what is dealt to nobody in particular."""
     match work:
         case ChainWork(partition=partition):
             counts = [chain.partitions for chain in plan.chains if task.stage in chain.stages]
-            return deal(range(counts[0]), roster.members).get(partition) if counts else None
+            return deal(range(counts[0]), step_order(run, task.step, roster.members)).get(partition) if counts else None
         case BlockWork(first=first):
-            return deal(range(plan.training.leaves), roster.trainers).get(first) if plan.training else None
+            if plan.training is None:
+                return None
+            return deal(range(plan.training.leaves), step_order(run, task.step, roster.trainers)).get(first)
         case _:
             return None

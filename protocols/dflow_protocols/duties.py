@@ -16,13 +16,18 @@ from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
 from .reduction import Block, aligned_blocks, cover, cut_leaves, slices
 from .rendezvous import ranked
-from .step import Step
+from .step import Failures, Step
 from .wire.steps import Header, Record, Seal
 from .work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
 SLICE, BLOCK, CHAIN, EVALUATE, SAVE = range(5)
 ORPHAN = 10  # added to the rank of another node's unit
+
+
+def step_order(run: str, step: int, nodes: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+    """The order in which a step is dealt and its seals are made: another one each step, the same for everybody."""
+    return ranked(f"{run}/{step}", nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Desk:
     plan: StepPlan
     header: Header
     holdings: Holdings
+    failures: Failures
 
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
@@ -56,20 +62,20 @@ class Desk:
 
     @property
     def roster(self) -> tuple[NodeId, ...]:
-        """The step's members in this run's and step's order, the dead included."""
+        """The step's members in its order, the dead included."""
         assert self.step.roster is not None
-        return ranked(f"{self.run}/{self.step.number}", self.step.roster.members)
+        return step_order(self.run, self.step.number, self.step.roster.members)
 
     @property
     def trainers(self) -> tuple[NodeId, ...]:
         assert self.step.roster is not None
-        return ranked(f"{self.run}/{self.step.number}", self.step.roster.trainers)
+        return step_order(self.run, self.step.number, self.step.roster.trainers)
 
     @property
     def succession(self) -> tuple[NodeId, ...]:
         """Who seals, first to last: the roster's living, then all others that live."""
         rest = tuple(node for node in self.living if node not in self.roster)
-        order = (*self.roster, *ranked(f"{self.run}/{self.step.number}", rest))
+        order = (*self.roster, *step_order(self.run, self.step.number, rest))
         return tuple(node for node in order if node in self.living)
 
     @property
@@ -91,15 +97,23 @@ def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None) -> bool:
     ):  # its home is at work in this step, and will come to it
         step.since.pop(key, None)
         return False
-    order = ranked(str(unit), tuple(desk.living))
+    order = ranked(str(unit), tuple(sorted(desk.living)))
     delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
     return step.waited(desk.now, key) > delay
+
+
+def able_home(desk: Desk, unit: str, home: NodeId | None, failed: frozenset[NodeId]) -> NodeId | None:
+    """`home`, or if the unit failed there the next living node in the unit's order where it did not."""
+    if home not in failed:
+        return home
+    return next((node for node in ranked(unit, tuple(sorted(desk.living))) if node not in failed), home)
 
 
 def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None) -> int | None:
     """The unit's rank if it is due here, else None."""
     if any(node != desk.me and node in desk.living for node in desk.step.claimants(desk.now, unit)):
         return None
+    home = able_home(desk, str(unit), home, desk.failures.nodes(unit))
     if home == desk.me:
         return rank
     return rank + ORPHAN if is_orphan(desk, unit, home) else None
@@ -198,6 +212,11 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
         return []
     claimed = _leaves_claimed_by_others(desk, training)
     dealt = homes(range(training.leaves), desk.trainers, desk.living, missing)
+    for leaf in missing:
+        home, failed = dealt.get(leaf), desk.failures.block_nodes(desk.step.number, training.stage, leaf)
+        able = able_home(desk, f"{training.stage}/{leaf}", home, failed)
+        if able is not None:
+            dealt[leaf] = able
     mine = [leaf for leaf in range(training.leaves) if dealt.get(leaf) == desk.me]
     duties = [
         _block_duty(desk, batch, BLOCK, block)

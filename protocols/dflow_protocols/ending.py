@@ -88,6 +88,8 @@ class Ending:
         run.holdings.drop([shard for shard in run.holdings.all_here() if shard not in keep], out)
         self.freed_before = max(self.freed_before, committed - 1)
         run.versions.prune(committed - 2)
+        run.failures.forget_steps_before(committed - 1)
+        run.retry_at = {unit: at for unit, at in run.retry_at.items() if unit.step >= committed - 1}
         self.checkpoints = {v: nodes for v, nodes in self.checkpoints.items() if v in run.versions.headers}
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
@@ -101,16 +103,17 @@ class Ending:
         )  # nobody else gets as far: this node's disk is the second copy
         if run.me in self.checkpoints.get(own.id, ()):
             return []
-        if not lonely and not (is_due and own.step <= self.committed_step and run.me in self._savers(around, own)):
+        if not lonely and not (is_due and own.step <= self.committed_step and run.me in self._savers(now, around, own)):
             return []
         unit = TaskKey(own.step, "checkpoint", "save")
         work = SaveWork(own.step, own.id, own.state)
         return [Duty(SAVE, unit, work, tuple((ref, None) for _, ref in own.state), (own.id,))]
 
-    def _savers(self, around: Surroundings, own: Header) -> tuple[NodeId, ...]:
-        """The first two living holders in this version's order."""
+    def _savers(self, now: float, around: Surroundings, own: Header) -> tuple[NodeId, ...]:
+        """The first two living holders in this version's order; one more a wait, past those that cannot write."""
+        late = int((now - self.run.advanced_at) / (COMMIT_WAIT * around.suspicion_s))
         holders = {*self.run.versions.holders(own.id, around.living), self.run.me}
-        return ranked(f"{self.run.id}/checkpoint/{own.step}", tuple(sorted(holders)))[:SAVERS]
+        return ranked(f"{self.run.id}/checkpoint/{own.step}", tuple(sorted(holders)))[: SAVERS + late]
 
     def saved(self, version: VersionId, around: Surroundings, out: list[Action]) -> None:
         header = self.run.versions.headers.get(version)
@@ -130,7 +133,8 @@ class Ending:
             return
         saved = [node for node in self.checkpoints.get(own.id, ()) if node in around.living]
         holders = {*run.versions.holders(own.id, around.living), run.me}
-        if own.step > self.committed_step or len(saved) < min(SAVERS, len(holders)):
+        tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * around.suspicion_s
+        if own.step > self.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
             return
         if not is_turn(desk, "finish"):
             return
@@ -139,7 +143,7 @@ class Ending:
 
     def check_failures(self, around: Surroundings, out: list[Action]) -> None:
         """Fail the run if what is known of its failures says so."""
-        fatal = self.run.failures.fatal() if self.run.is_active else None
+        fatal = self.run.failures.fatal(around.living) if self.run.is_active else None
         if fatal is not None:
             self.end(runs.FAILED, {"error": f"{fatal.task} failed: {fatal.error}"}, around, out)
 

@@ -36,6 +36,8 @@ def evals(facts: Facts) -> list[dict[str, Any]]:
     for name, value in facts:
         stage, _, rest = name.rpartition("@")
         step, _, what = rest.partition("/")
+        if not (step.isascii() and step.isdigit()):
+            continue  # a member's invention
         found.setdefault((int(step), stage), {})[what] = value
     rows = []
     for (step_number, stage), sums in sorted(found.items()):

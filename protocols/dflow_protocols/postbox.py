@@ -6,10 +6,10 @@ loss. Nothing here is a promise that a message arrives.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .door import is_header, is_record, is_seal, is_unit
 from .duties import Desk
 from .machine import Action, Send
 from .names import NodeId, ShardId, ShardRef, TaskKey
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 LEASE = 2.0  # suspicion times that a claim lives without renewal
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
 STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
-
-_PART = re.compile(r"p\d{1,6}|[bs]\d{1,6}-\d{1,6}")
 
 
 class Postbox:
@@ -153,7 +151,7 @@ class Postbox:
                 for record in records:
                     self._learn(record, (source,))
             case ClaimPut(step=number, units=units) if self._is_near(number):
-                fits = [unit for unit in units if unit.step == number and _is_part(unit)]
+                fits = [unit for unit in units if is_unit(unit, run.plan(number))]
                 run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)
             case FailurePut(failures=failures):
                 for failure in failures:
@@ -195,7 +193,7 @@ class Postbox:
         return self.run.ending.freed_before <= number <= min(newest + STEPS_AHEAD, self.run.last_step)
 
     def _learn(self, record: Record, holders: Iterable[NodeId]) -> None:
-        if self._is_near(record.task.step) and _is_part(record.task):
+        if self._is_near(record.task.step) and is_record(record, self.run.plan(record.task.step)):
             self.run.step(record.task.step).add(record)
             for holder in holders:
                 self.run.holdings.credit(holder, [ref.id for ref in record.shards])
@@ -203,14 +201,14 @@ class Postbox:
     def _learn_claims(self, now: float, around: Surroundings, number: int, claims: tuple[TaskClaim, ...]) -> None:
         by_node: dict[NodeId, list[TaskKey]] = {}
         for claim in claims:
-            if claim.node != self.run.me and claim.unit.step == number and _is_part(claim.unit):
+            if claim.node != self.run.me and is_unit(claim.unit, self.run.plan(number)):
                 by_node.setdefault(claim.node, []).append(claim.unit)
         for node, units in by_node.items():
             self.run.step(number).claim(node, units, now + LEASE * around.suspicion_s)
 
     def _take_seal(self, source: NodeId, put: SealPut, out: list[Action]) -> None:
         run, seal = self.run, put.seal
-        if not self._is_near(seal.step) or seal.spec != run.spec or not self._fits_plan(seal):
+        if not self._is_near(seal.step) or seal.spec != run.spec or not is_seal(seal, run.plan(seal.step)):
             return
         step = run.step(seal.step)
         step.keep(seal)
@@ -224,30 +222,14 @@ class Postbox:
         if put.roster is not None and put.roster.step == seal.step + 1:
             run.step(seal.step + 1).take_roster(put.roster)
 
-    def _fits_plan(self, seal: Seal) -> bool:
-        """Whether the entries are of this step's stages, and a manifest's each of its tasks once; what they say is not
-        for a machine to judge."""
-        plan = self.run.plan(seal.step)
-        if seal.kind == "manifest":
-            due = [c for c in plan.chains if c.sealed_in == "manifest"]
-            tasks = {TaskKey(seal.step, stage, f"p{p}") for c in due for stage in c.stages for p in range(c.partitions)}
-            named = [record.task for record in seal.entries]
-            return len(named) == len(tasks) and tasks.issuperset(named) and len(set(named)) == len(named)
-        stages = {stage for chain in plan.chains for stage in chain.stages}
-        stages |= {plan.training.stage} if plan.training else set()
-        return all(
-            record.task.step == seal.step and record.task.stage in stages and _is_part(record.task)
-            for record in seal.entries
-        )
-
     def _take_header(self, header: Header, seal: Seal | None, roster: Roster | None) -> None:
         run = self.run
-        if not 0 <= header.step <= run.last_step or not any(name.startswith("params:") for name, _ in header.state):
+        if not is_header(header, run.pipeline):
             return
         if seal is not None and (seal.id, seal.parent, seal.step + 1) != (header.seal, header.parent, header.step):
             return
         run.versions.learn(header)
-        if seal is not None and self._is_near(seal.step) and self._fits_plan(seal):
+        if seal is not None and self._is_near(seal.step) and is_seal(seal, run.plan(seal.step)):
             run.step(seal.step).keep(seal)
             run.step(seal.step).settled.add(seal.id)
         if roster is not None and roster.step == header.step:
@@ -293,7 +275,3 @@ class Postbox:
 
 def _holder_sets(run: Run, around: Surroundings, record: Record) -> list[set[NodeId]]:
     return [set(run.holdings.live_holders(ref.id, around.living)) for ref in record.shards]
-
-
-def _is_part(task: TaskKey) -> bool:
-    return _PART.fullmatch(task.part) is not None

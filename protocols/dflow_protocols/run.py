@@ -43,6 +43,7 @@ from .wire.steps import FailurePut, Header, Keep, Record, Roster, RosterPut, Run
 from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
 
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
+PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
 
 
@@ -106,7 +107,8 @@ class Run:
 
     def plan(self, number: int) -> StepPlan:
         if number not in self._plans:
-            self._plans = {number: make_plan(self.pipeline, number)}
+            self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= PLANS_KEPT}
+            self._plans[number] = make_plan(self.pipeline, number)
         return self._plans[number]
 
     @property
@@ -135,6 +137,7 @@ class Run:
             self.plan(header.step),
             header,
             self.holdings,
+            self.failures,
         )
 
     def forget(self, node: NodeId) -> None:
@@ -434,9 +437,11 @@ class Run:
         if failed.kind == "full" or isinstance(running.work, SaveWork):
             self.retry_at[running.unit] = now + 4 * around.suspicion_s
             return out
-        at_fault = running.unit if not failed.blame else replace(running.unit, stage=failed.blame)
-        failure = self.failures.record(at_fault, self.me, failed.kind, failed.error)
+        error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
+        failure = self.failures.record(running.unit, self.me, failed.kind, error)
         self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
+        if self.position is not None:
+            self.postbox.put_claims(self.desk(now, around, self.position), out)  # another node may try at once
         self.ending.check_failures(around, out)
         return out
 

@@ -94,7 +94,7 @@ def is_manifest_void(desk: Desk, manifest: Seal, batch: Batch | None) -> bool:
     if not lost or (batch is not None and gradient_cover(desk, batch) is not None):
         desk.step.since.pop(key, None)
         return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * (1 << manifest.generation)
+    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0**manifest.generation
 
 
 def next_update(
@@ -126,4 +126,4 @@ def is_update_void(desk: Desk, versions: Versions, update: Seal) -> bool:
     if not lost or is_carried(desk, versions, update):
         desk.step.since.pop(key, None)
         return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * (1 << update.generation)
+    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0**update.generation

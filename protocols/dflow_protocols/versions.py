@@ -87,14 +87,16 @@ class Versions:
     def descends(self, version: VersionId, ancestor: Header) -> bool | None:
         """Whether a version's chain leads to `ancestor`; None where a header is missing on the way."""
         at: VersionId | None = version
+        below: int | None = None
         while at is not None:
             if at == ancestor.id:
                 return True
             header = self.headers.get(at)
             if header is None:
                 return None
-            if header.step <= ancestor.step:
-                return False
+            if header.step <= ancestor.step or (below is not None and header.step >= below):
+                return False  # a chain that does not go down is a member's invention
+            below = header.step
             at = header.parent
         return False
 

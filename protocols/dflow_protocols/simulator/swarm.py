@@ -5,34 +5,34 @@ from __future__ import annotations
 from random import Random
 
 from ..names import RunId
-from ..pipeline.spec import Pipeline
 from .faults import BreakEngine, Crash, Cut, Fault, Join, Leave, Pause, Split
 from .goals import finish
 from .mesh import bear
+from .toy import two_steps, warm_then_two
 from .work import NOISY, PURE, WILD
 from .world import World
 
-TROUBLE_S = 4.0  # faults strike within so long after the submit: most of an undisturbed run of two steps
+TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an undisturbed run
 CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
 
 
-def make(seed: int, pipeline: Pipeline, digest: bool = False, replay: str = "") -> tuple[World, RunId]:
+def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     """A world in which a run was just submitted and trouble lies ahead."""
     rng = Random(f"swarm/{seed}")
     nodes = rng.choice([1, 2, 2, 3, 3, 3, 4, 5, 7])
     noise = rng.choice([PURE, NOISY, NOISY, WILD])
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
-    replay = replay or f"python -m dflow_protocols.simulator {seed}"
+    replay = f"python -m dflow_protocols.simulator {seed}"
     world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, digest=digest, replay=replay)
     world.run(rng.uniform(0.5, 3.0))
     submitter = rng.randrange(nodes)
-    run = world.submit(submitter, pipeline)
+    run = world.submit(submitter, rng.choice([two_steps(), two_steps(), warm_then_two()]))
     start = world.now
     if rng.random() < 0.4:
         world.network.loss = rng.choice([0.005, 0.02, 0.1])
     dead: set[int] = set()
-    for _ in range(rng.choice([0, 1, 1, 2, 3])):
+    for _ in range(rng.choice([0, 1, 1, 2, 3, 8])):
         fault = _draw(rng, world, dead, submitter)
         world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
     return world, run
@@ -66,9 +66,9 @@ def _draw(rng: Random, world: World, dead: set[int], submitter: int) -> Fault:
             return Crash(node, rng.choice([0.2, 1.0, 6.0]))
 
 
-def live_through(seed: int, pipeline: Pipeline, digest: bool = False) -> World:
+def live_through(seed: int, digest: bool = False) -> World:
     """The whole life of one drawn world. Raises Violation."""
-    world, run = make(seed, pipeline, digest)
+    world, run = make(seed, digest)
     world.run(CALM_AFTER_S)
     finish(world, run, DEADLINE_S)
     return world

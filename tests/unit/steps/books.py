@@ -11,7 +11,7 @@ from dflow_protocols.holdings import Holdings
 from dflow_protocols.names import NodeId, RunId, SealId, ShardRef, SpecId, TaskKey, VersionId, content_id
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.step import Step
+from dflow_protocols.step import Failures, Step
 from dflow_protocols.wire.steps import Header, Record, Seal, Standing
 
 RUN = RunId("a" * 32)
@@ -70,7 +70,7 @@ def desk(
     step.take_roster(make_roster(header.step, 0, nodes, nodes))
     up = frozenset(nodes if living is None else (who(number) for number in living))
     books = Holdings(RUN, who(me))
-    return Desk(now, who(me), RUN, up, SUSPICION_S, step, plan(two_steps(), header.step), header, books)
+    return Desk(now, who(me), RUN, up, SUSPICION_S, step, plan(two_steps(), header.step), header, books, Failures())
 
 
 def later(at: Desk, now: float, living: Collection[int] | None = None) -> Desk:

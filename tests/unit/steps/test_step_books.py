@@ -122,6 +122,9 @@ def test_a_forgotten_node_acknowledged_nothing() -> None:
     assert list(step.acks.values()) == [{who(1)}]
 
 
+ALL = [who(number) for number in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("failed", "is_fatal"),
     [
@@ -139,7 +142,16 @@ def test_a_run_fails_by_one_error_twice_or_any_three(failed: list[tuple[int, str
     everywhere = Failures()
     for number, kind, error in failed:
         everywhere.add(nodes.setdefault(number, Failures()).record(UNIT, who(number), kind, error))
-    assert (everywhere.fatal() is not None) == is_fatal
+    assert (everywhere.fatal(ALL) is not None) == is_fatal
+
+
+def test_a_broken_host_alone_does_not_fail_a_run() -> None:
+    """Three tries of one node say something of the node, unless no other node is left to try."""
+    failures = Failures()
+    for _ in range(4):
+        failures.record(UNIT, who(1), "engine", "no such device")
+    assert failures.fatal(ALL) is None
+    assert failures.fatal([who(1)]) is not None
 
 
 def test_a_failure_told_twice_is_one_failure() -> None:
@@ -148,11 +160,11 @@ def test_a_failure_told_twice_is_one_failure() -> None:
     failure = here.record(UNIT, who(1), "user", "division by zero")
     failures.add(failure)
     failures.add(failure)
-    assert failures.fatal() is None
+    assert failures.fatal(ALL) is None
 
 
 def test_failures_of_different_tasks_do_not_add_up() -> None:
     failures = Failures()
     for part in ("p0", "p1", "p2", "p3"):
         failures.record(TaskKey(0, "roll", part), who(1), "engine", "killed")
-    assert failures.fatal() is None
+    assert failures.fatal(ALL) is None

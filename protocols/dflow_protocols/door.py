@@ -1,0 +1,111 @@
+"""The door: what a member may say about a step at all, before any of it reaches the books.
+
+A record or seal in the books is looked at again and again, so what would make a look fail must not get in. That what
+is said is also true is for content ids, evidence and fork choice to settle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .names import TaskKey
+from .pipeline.plan import Chain, StepPlan, partition_groups
+from .pipeline.spec import Pipeline
+from .sealing import MANIFEST, UPDATE
+from .wire.steps import Header, Record, Seal
+
+MAX_GENERATION = 64  # of a seal; each takes twice as long to give up as the one before
+
+_NUMBER = r"(0|[1-9]\d{0,8})"
+_PART = re.compile(rf"(p){_NUMBER}|([bs]){_NUMBER}-{_NUMBER}")
+
+
+def part_of(text: str) -> tuple[str, int, int] | None:
+    """(kind, first, end) of a task's part; `p` has end = first + 1. None if it is no such part."""
+    found = _PART.fullmatch(text)
+    if found is None:
+        return None
+    if found[1]:
+        return "p", int(found[2]), int(found[2]) + 1
+    first, end = int(found[4]), int(found[5])
+    return (found[3], first, end) if first < end else None
+
+
+def is_unit(task: TaskKey, plan: StepPlan) -> bool:
+    """Whether a task is one of the step's."""
+    part = part_of(task.part)
+    if part is None or task.step != plan.step:
+        return False
+    kind, _, end = part
+    if kind == "p":
+        chain = _chain_of(task.stage, plan)
+        return chain is not None and end <= chain.partitions
+    training = plan.training
+    return training is not None and task.stage == training.stage and (kind == "s" or end <= training.leaves)
+
+
+def is_record(record: Record, plan: StepPlan) -> bool:
+    """Whether a record has the form of one of the step's tasks: its outputs and groups are those that are read."""
+    if not is_unit(record.task, plan):
+        return False
+    if record.task.part[0] != "p":
+        return len(record.outputs) == 1
+    training, chain = plan.training, _chain_of(record.task.stage, plan)
+    if training is None or chain is None or chain.sealed_in != MANIFEST:
+        return True
+    made = {f"{record.task.stage}.{name}" for name, _ in record.outputs}
+    if not made.issuperset(read for read in training.reads if read.partition(".")[0] == record.task.stage):
+        return False
+    first, end = partition_groups(chain, int(record.task.part[1:]))
+    return record.task.stage != training.groups_from or len(record.groups) == end - first
+
+
+def is_seal(seal: Seal, plan: StepPlan) -> bool:
+    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order."""
+    if seal.generation > MAX_GENERATION or not all(is_record(record, plan) for record in seal.entries):
+        return False
+    tasks = [(record.task.stage, record.task.part) for record in seal.entries]
+    if seal.kind == MANIFEST:
+        return tasks == _tasks(plan, MANIFEST)
+    rest = _tasks(plan, UPDATE)
+    slices = seal.entries[: len(seal.entries) - len(rest)]
+    return seal.kind == UPDATE and tasks[len(slices) :] == rest and _are_slices(slices)
+
+
+def is_header(header: Header, pipeline: Pipeline) -> bool:
+    """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
+    names = [name for name, _ in header.state]
+    wanted = {f"params:{model}" for model in pipeline.trainable}
+    return (
+        0 <= header.step <= pipeline.schedule.steps
+        and (header.parent is None) == (header.step == 0)
+        and header.parent != header.id
+        and names == sorted(set(names))
+        and wanted == {name for name in names if not name.startswith("optimizer:")}
+    )
+
+
+def _chain_of(stage: str, plan: StepPlan) -> Chain | None:
+    return next((chain for chain in plan.chains if stage in chain.stages), None)
+
+
+def _tasks(plan: StepPlan, kind: str) -> list[tuple[str, str]]:
+    return [
+        (stage, f"p{partition}")
+        for chain in plan.chains
+        if chain.sealed_in == kind
+        for partition in range(chain.partitions)
+        for stage in chain.stages
+    ]
+
+
+def _are_slices(records: Sequence[Record]) -> bool:
+    """Whether these are slices that follow each other from the first chunk on."""
+    at = 0
+    for record in records:
+        part = part_of(record.task.part)
+        if part is None or part[0] != "s" or part[1] != at:
+            return False
+        at = part[2]
+    return True
