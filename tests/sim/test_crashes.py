@@ -7,7 +7,7 @@ import pytest
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import Crash, Pause, action
 from dflow_protocols.simulator.goals import ended, finish, state_at
-from dflow_protocols.simulator.work import NOISY, PURE
+from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 
@@ -59,7 +59,8 @@ def test_the_only_node_may_be_started_again() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
 @pytest.mark.parametrize("back", [None, 0.3, 5.0], ids=["for_good", "back_unnoticed", "back_late"])
 @pytest.mark.parametrize("victim", range(3))
 def test_any_node_may_die_between_any_two_actions(victim: int, back: float | None, noise: frozenset[type]) -> None:
