@@ -34,7 +34,7 @@ def test_a_daemon_added_in_the_middle_runs_tasks_and_changes_nothing(tmp_path: P
 def test_a_daemon_that_was_stopped_for_a_while_comes_back_and_changes_nothing(tmp_path: Path) -> None:
     """A paused machine is held to be dead, the others go on; when it wakes up it follows, and mixes nothing."""
     with Mesh(tmp_path, 3) as mesh:
-        asked, paused, other = mesh.running()
+        asked, paused, _ = mesh.running()
         undisturbed = ended(mesh, mesh.submit(asked, all_stages(), nonce="1"))
         run = mesh.submit(asked, all_stages(), nonce="2")
         running_step(mesh, run)

@@ -1,0 +1,75 @@
+"""The same spec gives the same bytes of weights on any number of nodes, with a real model that really trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.dflow import answer, dflow, example_folder
+from tests.support.until import until
+
+SEES_S = 120.0
+
+
+def trained(spec: Path, nodes: int) -> dict[str, Any]:
+    """What `dflow run` says of the small run with a reward that has spread."""
+    folder = spec.parent / f"m{nodes}"
+    return answer("run", spec, spec.with_name("early.yaml"), "--nodes", str(nodes), "--dir", folder)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example_folder(tmp_path_factory.mktemp("specs"))
+
+
+@pytest.fixture(scope="module")
+def alone(spec: Path) -> dict[str, Any]:
+    return trained(spec, 1)
+
+
+@pytest.mark.parametrize("nodes", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_weights_do_not_depend_on_how_many_nodes_train(spec: Path, alone: dict[str, Any], nodes: int) -> None:
+    """Leaves are summed by one tree whoever sums them; and the steps must move the weights, or this shows nothing."""
+    whole = trained(spec, nodes)
+    assert (whole["state"], whole["nodes"]) == ("done", nodes)
+    assert whole["weights"] == alone["weights"]
+    assert whole["evals"] == alone["evals"]
+    lines = dflow("metrics", whole["run"], "--dir", spec.parent / f"m{nodes}").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["step"] > 2]
+    assert len(rows) == 3
+    assert all(row["grad_norm"] > 0 and row["frac_groups_zero_std"] < 0.5 for row in rows)
+    assert rows[-1]["reward_mean"] > rows[0]["reward_mean"]
+
+
+@pytest.mark.slow
+def test_the_short_form_of_the_example_is_the_same_on_one_to_four_nodes(spec: Path) -> None:
+    """What README and scripts run first."""
+    short = ("--set", "params.warmup=2", "--set", "params.grpo=4")
+    runs = [answer("run", spec, "--nodes", str(n), *short, "--dir", spec.parent / f"s{n}") for n in (1, 2, 3, 4)]
+    assert [run["state"] for run in runs] == ["done"] * 4
+    assert len({run["weights"] for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_a_daemon_killed_under_a_real_model_changes_no_bit(spec: Path, alone: dict[str, Any]) -> None:
+    """kill -9 in the middle of GRPO, with the model in the engine and gradients half summed."""
+    folder = spec.parent / "killed"
+    nodes = answer("up", "--nodes", "3", "--dir", folder)["nodes"]
+    try:
+        run = answer("submit", spec, spec.with_name("early.yaml"), "--dir", folder)["run"]
+
+        def is_training() -> bool:
+            tasks = answer("tasks", run, "--dir", folder)["tasks"]
+            return any(task["stage"] == "learn" and task["step"] == 3 for task in tasks)
+
+        until(is_training, SEES_S)
+        os.kill(nodes[1]["pid"], signal.SIGKILL)
+        whole = answer("wait", run, "--dir", folder, "--timeout", "200")
+        assert (whole["state"], whole["weights"]) == ("done", alone["weights"])
+    finally:
+        dflow("down", "--dir", folder)
