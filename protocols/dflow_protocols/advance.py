@@ -39,7 +39,7 @@ class Advance:
         if not slices or training is None:
             self._adopt(desk.now, around, update, header.state, {}, out)
             return []
-        ahead = [node for node, (_, head) in sorted(self.run.versions.claims.items()) if head.step > header.step]
+        ahead = [node for node, head in self.run.versions.heads.items() if head.step > header.step]
         here = [self.run.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
         if not all(here):
             return []

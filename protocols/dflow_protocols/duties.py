@@ -8,7 +8,7 @@ nothing: results are joined by content id.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .claiming.deal import homes
 from .holdings import Holdings, Range
@@ -55,10 +55,15 @@ class Desk:
     header: Header
     holdings: Holdings
     failures: Failures
+    is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
+    at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
+
+    def __post_init__(self) -> None:
+        self.at_work = self.step.at_work(self.now)
 
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
-        return all(self.holdings.live_holders(ref.id, self.living) for ref in record.shards)
+        return all(self.holdings.is_live(ref.id, self.living) for ref in record.shards)
 
     @property
     def roster(self) -> tuple[NodeId, ...]:
@@ -92,10 +97,10 @@ class Desk:
 def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None) -> bool:
     """Whether a unit of a living but silent home may be run by anyone: after a delay that differs from node to node."""
     step, key = desk.step, ("orphan", unit)
-    if home is not None and any(
-        claims.get(home, 0.0) > desk.now for claims in step.claims.values()
-    ):  # its home is at work in this step, and will come to it
+    if home in desk.at_work:  # and will come to it
         step.since.pop(key, None)
+        return False
+    if not desk.is_idle:
         return False
     order = ranked(str(unit), tuple(sorted(desk.living)))
     delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))

@@ -86,28 +86,37 @@ class Ending:
                 records = [record for seal in step.seals.values() if seal.kind == UPDATE for record in seal.entries]
             keep |= {ref.id for record in records for ref in record.shards}
         run.holdings.drop([shard for shard in run.holdings.all_here() if shard not in keep], out)
+        run.holdings.know_only(keep)
         self.freed_before = max(self.freed_before, committed - 1)
         run.versions.prune(committed - 2)
         run.failures.forget_steps_before(committed - 1)
+        known = run.versions.headers
+        run.versions.set_aside = {v: until for v, until in run.versions.set_aside.items() if v in known}
+        run.follower.stalls = {v: count for v, count in run.follower.stalls.items() if v in known}
         run.retry_at = {unit: at for unit, at in run.retry_at.items() if unit.step >= committed - 1}
         self.checkpoints = {v: nodes for v, nodes in self.checkpoints.items() if v in run.versions.headers}
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
     def _saves(self, now: float, around: Surroundings, own: Header) -> list[Duty]:
+        """The newest version held here that is to be on this node's disk. Nobody waits for it, until the next step
+        is on its way: then it comes first, or it would never come."""
+        for header in reversed(self.run.versions.held.values()):
+            if self.run.me not in self.checkpoints.get(header.id, ()) and self._is_to_save(now, around, header, own):
+                unit = TaskKey(header.step, "checkpoint", "save")
+                work = SaveWork(header.step, header.id, header.state)
+                needs = tuple((ref, None) for _, ref in header.state)
+                return [Duty(SAVE if header is own else 0, unit, work, needs, (header.id,))]
+        return []
+
+    def _is_to_save(self, now: float, around: Surroundings, header: Header, own: Header) -> bool:
         run = self.run
         every = run.pipeline.checkpoint["every"]  # 0: only the last
-        is_due = own.step == run.last_step or (every > 0 and own.step > 0 and own.step % every == 0)
-        lonely = (
-            own.step > self.committed_step and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
-        )  # nobody else gets as far: this node's disk is the second copy
-        if run.me in self.checkpoints.get(own.id, ()):
-            return []
-        if not lonely and not (is_due and own.step <= self.committed_step and run.me in self._savers(now, around, own)):
-            return []
-        unit = TaskKey(own.step, "checkpoint", "save")
-        work = SaveWork(own.step, own.id, own.state)
-        return [Duty(SAVE, unit, work, tuple((ref, None) for _, ref in own.state), (own.id,))]
+        is_due = header.step == run.last_step or (every > 0 and header.step > 0 and header.step % every == 0)
+        if is_due and header.step <= self.committed_step and run.me in self._savers(now, around, header):
+            return True
+        lonely = header is own and own.step > self.committed_step  # nobody else got as far: the disk is the second copy
+        return lonely and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
 
     def _savers(self, now: float, around: Surroundings, own: Header) -> tuple[NodeId, ...]:
         """The first two living holders in this version's order; one more a wait, past those that cannot write."""

@@ -48,6 +48,10 @@ class Holdings:
         for held in self.holders.values():
             held.discard(node)
 
+    def is_live(self, shard: ShardId, living: frozenset[NodeId]) -> bool:
+        """Whether some living node holds the shard whole."""
+        return shard in self.local or not living.isdisjoint(self.holders.get(shard, ()))
+
     def live_holders(self, shard: ShardId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Living nodes known to hold the shard whole, this one included."""
         held = [node for node in sorted(self.holders.get(shard, ())) if node in living]
@@ -113,6 +117,10 @@ class Holdings:
     def all_here(self) -> set[ShardId]:
         """Every shard that is here or on its way, in whole or in part."""
         return {*self.local, *self.pieces, *self.begun}
+
+    def know_only(self, shards: Collection[ShardId]) -> None:
+        """Forget who holds anything else."""
+        self.holders = {shard: held for shard, held in self.holders.items() if shard in shards}
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
         """Free shards, whole or in part, and what is known of them."""

@@ -283,7 +283,7 @@ class Node:
             else:
                 run.versions.observe(source, standing)
                 if standing.best is not None and standing.holder is not None:
-                    run.versions.hear(standing.holder, standing.best)
+                    run.versions.hear(standing.holder, standing.best, self.membership.alive())
 
     def _ask(self, now: float, source: NodeId, run: RunId, actions: list[Action | Changed]) -> None:
         if self._is_due_again(now, run, source):

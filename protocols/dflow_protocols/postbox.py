@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 LEASE = 2.0  # suspicion times that a claim lives without renewal
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
+MAX_KEPT = 4_096  # shards that a node keeps for members that left
+RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
 STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
 
 
@@ -155,7 +157,8 @@ class Postbox:
                 run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)
             case FailurePut(failures=failures):
                 for failure in failures:
-                    run.failures.add(failure)
+                    if failure.node == source and self._is_near(failure.task.step):
+                        run.failures.add(failure)
                 run.ending.check_failures(around, out)
             case BucketGet(step=number, known=known):
                 self._answer(now, around, source, number, known, out)
@@ -178,7 +181,7 @@ class Postbox:
             case CheckpointPut(version=version):
                 run.ending.checkpoints.setdefault(version, set()).add(source)
             case Keep(shards=shards):
-                for ref in shards:
+                for ref in shards[: MAX_KEPT - len(self.keep_for)]:
                     self.keep_for[ref] = source
                 self._keep_promises(now, around, out)
             case Kept(shards=shards):
@@ -187,7 +190,7 @@ class Postbox:
 
     def _is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
-        best = max((head.step for _, head in self.run.versions.claims.values()), default=0)
+        best = max((head.step for head in self.run.versions.heads.values()), default=0)
         own = self.run.versions.own
         newest = max(best, own.step if own is not None else 0)
         return self.run.ending.freed_before <= number <= min(newest + STEPS_AHEAD, self.run.last_step)
@@ -257,7 +260,9 @@ class Postbox:
         )
         bare = tuple(Held(record, ()) for record in step.all_records() if not record.shards)
         claims = tuple(TaskClaim(unit, node) for unit in sorted(step.claims) for node in step.claimants(now, unit))
-        out.append(Send(source, BucketPut(run.id, number, held + bare, claims)))
+        for at in range(0, max(1, len(held + bare)), RECORDS_A_MESSAGE):
+            some = (held + bare)[at : at + RECORDS_A_MESSAGE]
+            out.append(Send(source, BucketPut(run.id, number, some, claims if at == 0 else ())))
 
     def _known_holders(self, around: Surroundings, seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
         shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)

@@ -138,6 +138,7 @@ class Run:
             header,
             self.holdings,
             self.failures,
+            is_idle=not any(call.parent == header.id for call in self.calls.values()),
         )
 
     def forget(self, node: NodeId) -> None:
@@ -162,7 +163,7 @@ class Run:
         own = self.versions.own
         settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
         state = "done" if self.status.state == runs.FINISHED else self.status.state
-        best = max((head.step for _, head in self.versions.claims.values()), default=0)
+        best = max((head.step for head in self.versions.heads.values()), default=0)
         return {
             "run": self.id,
             "name": self.pipeline.name,
@@ -313,7 +314,7 @@ class Run:
         members = around.stable if len(around.stable) >= 2 else around.living
         position = self.position
         parent_step = position.step if position is not None else 0
-        holders = {node for node, (_, head) in self.versions.claims.items() if head.step >= parent_step}
+        holders = {node for node, head in self.versions.heads.items() if head.step >= parent_step}
         if self.versions.own is not None and self.versions.own.step >= parent_step:
             holders.add(self.me)
         trainers = [node for node in members if node in holders]
@@ -430,7 +431,7 @@ class Run:
             return out
         self.retry_at[running.unit] = now + RETRY_AFTER * around.suspicion_s
         if failed.kind == "lost":
-            self.holdings.lose(ShardId(failed.blame))
+            self._lose(now, ShardId(failed.blame))
             return out
         fields = {"run": self.id, "task": str(running.unit), "kind": failed.kind, "error": failed.error}
         out.append(Report("task.failed", fields, "warning"))
@@ -444,6 +445,14 @@ class Run:
             self.postbox.put_claims(self.desk(now, around, self.position), out)  # another node may try at once
         self.ending.check_failures(around, out)
         return out
+
+    def _lose(self, now: float, shard: ShardId) -> None:
+        """The store has not what it should: claim no version any more that needs it."""
+        self.holdings.lose(shard)
+        held = self.versions.held.values()
+        self.versions.held = {h.id: h for h in held if all(ref.id != shard for _, ref in h.state)}
+        self.advanced_at = now
+        self.follower.behind_since = None
 
     # Leaving --------------------------------------------------------------------------------------------------------
 

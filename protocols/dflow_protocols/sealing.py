@@ -37,7 +37,7 @@ def is_carried(desk: Desk, versions: Versions, seal: Seal) -> bool:
     """Whether a living node holds a version on the seal's chain."""
     updates = {seal.id} if seal.kind == UPDATE else {s.id for s in desk.step.seals.values() if s.previous == seal.id}
     made = [header for header in versions.headers.values() if header.seal in updates and header.step > desk.header.step]
-    heads = [head.version for node, (_, head) in versions.claims.items() if node in desk.living]
+    heads = [head.version for node, head in versions.heads.items() if node in desk.living]
     heads += [] if versions.own is None else [versions.own.id]
     return any(versions.descends(head, header) for header in made for head in heads)
 

@@ -15,6 +15,8 @@ from .pipeline.plan import Chain
 from .reduction import Block
 from .wire.steps import Failure, Record, Roster, Seal
 
+MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
+
 Counts = Callable[[Record], bool]
 
 
@@ -28,6 +30,7 @@ class Step:
     seals: dict[SealId, Seal] = field(default_factory=dict)
     settled: set[SealId] = field(default_factory=set)
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
+    chains: dict[str, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(default_factory=dict)  # whole ones found
     since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
     opened_at: float | None = None
 
@@ -36,9 +39,10 @@ class Step:
         known = self.records.setdefault(record.task, {})
         if own:
             self.mine[record.id] = record
-        if record.id in known:
+        if record.id in known or (not own and len(known) >= MAX_PER_TASK):
             return False
         known[record.id] = record
+        self.chains.pop(record.task.part, None)
         return True
 
     def keep(self, seal: Seal) -> None:
@@ -78,7 +82,14 @@ class Step:
                     break
             return best
 
-        return grow((parent,), 0)
+        found = self.chains.setdefault(f"p{partition}", {})
+        key = (chain.stages[0], parent)
+        if key not in found or not all(counts(record) for record in found[key]):
+            found[key] = grow((parent,), 0)
+        run = found[key]
+        if len(run) < len(chain.stages):
+            del found[key]
+        return run
 
     def block(self, stage: str, block: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         return self.find(TaskKey(self.number, stage, f"b{block[0]}-{block[1]}"), inputs, counts)
@@ -88,10 +99,19 @@ class Step:
 
     def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """`node` works on exactly these units of the step now."""
-        for holders in self.claims.values():
-            holders.pop(node, None)
+        self._unclaim(node)
         for unit in units:
             self.claims.setdefault(unit, {})[node] = until
+
+    def _unclaim(self, node: NodeId) -> None:
+        for unit in [unit for unit, holders in self.claims.items() if node in holders]:
+            del self.claims[unit][node]
+            if not self.claims[unit]:
+                del self.claims[unit]
+
+    def at_work(self, now: float) -> frozenset[NodeId]:
+        """Nodes with a living claim of anything in this step."""
+        return frozenset(node for holders in self.claims.values() for node, until in holders.items() if until > now)
 
     def claimants(self, now: float, unit: TaskKey) -> tuple[NodeId, ...]:
         return tuple(node for node, until in sorted(self.claims.get(unit, {}).items()) if until > now)
@@ -111,8 +131,7 @@ class Step:
         return content_id("books", [ids, sorted(self.settled), self.roster.id if self.roster else ""])
 
     def forget(self, node: NodeId) -> None:
-        for holders in self.claims.values():
-            holders.pop(node, None)
+        self._unclaim(node)
         for acks in self.acks.values():
             acks.discard(node)
 

@@ -26,7 +26,7 @@ class Versions:
     me: NodeId
     headers: dict[VersionId, Header] = field(default_factory=dict)
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
-    claims: dict[NodeId, tuple[int, Head]] = field(default_factory=dict)  # others': incarnation, newest whole version
+    claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
     set_aside: dict[VersionId, float] = field(default_factory=dict)  # heads whose copy stalled, until when
 
     @property
@@ -46,16 +46,20 @@ class Versions:
     def observe(self, source: NodeId, standing: Standing) -> bool:
         """Take a sender's claims. True if its own changed."""
         known = self.claims.get(source)
-        if standing.own is None:
-            return self.claims.pop(source, None) is not None
         if known is not None and known[0] > standing.incarnation:
             return False
         self.claims[source] = (standing.incarnation, standing.own)
         return known is None or known[1] != standing.own
 
-    def hear(self, holder: NodeId, head: Head) -> None:
-        """Second-hand news of a holder: counts only where nothing is known of it at first hand."""
-        if holder != self.me and holder not in self.claims:
+    @property
+    def heads(self) -> dict[NodeId, Head]:
+        """What others claim to hold, by node in order of id; who claims nothing is not in it."""
+        return {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
+
+    def hear(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
+        """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
+        it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
+        if holder in living and holder != self.me and holder not in self.claims:
             self.claims[holder] = (-1, head)
 
     def forget(self, node: NodeId) -> None:
@@ -65,7 +69,7 @@ class Versions:
         """Living others that claim the version, or a later one that was made from it (they keep the parent a while)."""
         return tuple(
             node
-            for node, (_, head) in sorted(self.claims.items())
+            for node, head in self.heads.items()
             if node in living and (head.version == version or self.is_parent(version, head.version))
         )
 
@@ -77,7 +81,7 @@ class Versions:
         """The best head that a living node claims, this one included, and who; heads set aside do not count."""
         found: list[tuple[Head, NodeId]] = [
             (head, node)
-            for node, (_, head) in sorted(self.claims.items())
+            for node, head in self.heads.items()
             if node in living and self.set_aside.get(head.version, now) <= now
         ]
         if self.own is not None:
@@ -103,9 +107,7 @@ class Versions:
     def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:
         """Whether enough living nodes claim the version or a descendant: two, or all the trainers there are."""
         claimed = sum(
-            1
-            for node, (_, head) in self.claims.items()
-            if node in living and self.descends(head.version, header) is True
+            1 for node, head in self.heads.items() if node in living and self.descends(head.version, header) is True
         )
         if self.own is not None and self.descends(self.own.id, header):
             claimed += 1

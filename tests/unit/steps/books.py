@@ -70,7 +70,19 @@ def desk(
     step.take_roster(make_roster(header.step, 0, nodes, nodes))
     up = frozenset(nodes if living is None else (who(number) for number in living))
     books = Holdings(RUN, who(me))
-    return Desk(now, who(me), RUN, up, SUSPICION_S, step, plan(two_steps(), header.step), header, books, Failures())
+    return Desk(
+        now,
+        who(me),
+        RUN,
+        up,
+        SUSPICION_S,
+        step,
+        plan(two_steps(), header.step),
+        header,
+        books,
+        Failures(),
+        is_idle=True,
+    )
 
 
 def later(at: Desk, now: float, living: Collection[int] | None = None) -> Desk:

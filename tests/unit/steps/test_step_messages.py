@@ -206,12 +206,13 @@ def test_what_cannot_be_changes_nothing(midway: Midway, lie: Callable[[RunId, No
     assert midway.books() == before
 
 
-def test_failures_of_a_task_told_from_several_nodes_end_the_run(midway: Midway) -> None:
-    """Each node knows of its own failure only; the rule needs those of all."""
+def test_failures_that_a_member_tells_of_itself_end_the_run(midway: Midway) -> None:
+    """Each node knows of its own failures only, and is believed about no others; the rule needs those of all."""
     failures = tuple(
-        TaskFailure(parts("p0"), who(number), 1, "user", "d" * 64, "division by zero") for number in (8, 9)
+        TaskFailure(parts("p0"), midway.peer, attempt, "user", "d" * 64, "division by zero") for attempt in (1, 2)
     )
-    midway.tell(FailurePut(midway.run, failures[:1]))
+    hearsay = tuple(replace(failure, node=who(9)) for failure in failures)
+    midway.tell(FailurePut(midway.run, (*hearsay, failures[0])))
     assert midway.node.runs[midway.run].is_active
     actions = midway.tell(FailurePut(midway.run, failures[1:]))
     run = midway.node.runs[midway.run]
