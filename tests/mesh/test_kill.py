@@ -82,7 +82,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("demonstrations", marks=pytest.mark.slow), *list(KINDS)[1:]])
 def test_a_daemon_killed_at_any_task_changes_nothing(trial: Trial, kind: str) -> None:
     """Whatever kind of task is lost with it, others do it again, and bit for bit the same comes out."""
     stage, part, since_step = KINDS[kind]

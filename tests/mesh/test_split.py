@@ -38,6 +38,7 @@ def test_both_halves_of_a_cut_mesh_go_on_and_end_alike(tmp_path: Path) -> None:
         assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
 
 
+@pytest.mark.slow
 def test_a_mesh_that_heals_before_the_end_finishes_as_one(tmp_path: Path) -> None:
     """A switch reboots under a run: the halves meet again, and all four take part in what is left."""
     pipeline = all_stages(steps=8)

@@ -20,7 +20,7 @@ RUN_S = 120.0  # a run of these tests takes some seconds; a loaded machine has i
 def all_stages(steps: int = 3, parameters: int = 600_000, leaves: int = 4, seed: int = 1, **times: float) -> Pipeline:
     """One step of demonstrations, then GRPO with an evaluation before each step and a checkpoint after each: every
     kind of task there is. `times`: of the engine's profile, in seconds."""
-    pace = {"generate_s": 0.15, "gradient_s": 0.15, "reduce_s": 0.15, "apply_s": 0.2, "evaluate_s": 0.2, "save_s": 0.2}
+    pace = {"generate_s": 0.1, "gradient_s": 0.1, "reduce_s": 0.1, "apply_s": 0.1, "evaluate_s": 0.1, "save_s": 0.1}
     roll = {"data": "words", "prompts": 32, "group": 4, "partitions": 8, "max_tokens": 6}
     warm = {"data": "words", "demos": 64, "batch": 32, "partitions": 4}
     learn = {"leaves": leaves, "optimizer": {"adamw": {"lr": 1e-3}}}
