@@ -20,6 +20,16 @@ MAX_DOUBLINGS = 5
 
 
 @dataclass
+class Asked:
+    """The header of the best head, asked for since `since`, `times` times."""
+
+    version: VersionId
+    since: float
+    last: float
+    times: int = 1
+
+
+@dataclass
 class Follower:
     """Which head is being copied, if any."""
 
@@ -29,7 +39,7 @@ class Follower:
     since: float = 0.0
     behind_since: float | None = None  # since when a better head is known that the own next update should reach
     stalls: dict[VersionId, int] = field(default_factory=dict)
-    asked_at: dict[VersionId, float] = field(default_factory=dict)
+    asked: Asked | None = None
 
     def look(self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet."""
@@ -50,22 +60,29 @@ class Follower:
             return
         if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
             return
-        stalls = self.stalls.get(target.id, 0)
-        self.stalls[target.id] = stalls + 1
-        self.versions.set_aside[target.id] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+        self._set_aside(now, target.id, suspicion_s)
         self.target = None
+
+    def _set_aside(self, now: float, version: VersionId, suspicion_s: float) -> None:
+        stalls = self.stalls.get(version, 0)
+        self.stalls[version] = stalls + 1
+        self.versions.set_aside[version] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
 
     def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         found, own = self.versions.best(now, living), self.versions.own
         if found is None or (own is not None and found[0].version == own.id):
             self.behind_since = None
             return
-        head, holder = found
+        head, _ = found
         header = self.versions.headers.get(head.version)
         if header is None:
             next_is_due = own is not None and head.step == own.step + 1
             if not next_is_due or self._is_stuck(now, suspicion_s, busy):
-                self._ask(now, head.version, holder, suspicion_s, out)
+                self._ask(now, head.version, living, suspicion_s, out)
+            return
+        self.asked = None
+        if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
+            self._set_aside(now, head.version, suspicion_s)  # the claim is better than what it claims: no way back
             return
         if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
             return
@@ -77,10 +94,22 @@ class Follower:
             self.behind_since = now
         return now - max(self.behind_since, self.holdings.advanced_at) > suspicion_s
 
-    def _ask(self, now: float, version: VersionId, holder: NodeId, suspicion_s: float, out: list[Action]) -> None:
-        if now - self.asked_at.get(version, -suspicion_s) >= suspicion_s / 4:
-            self.asked_at = {version: now}  # only the best head is ever asked for
-            out.append(Send(holder, HeaderGet(self.holdings.run, version)))
+    def _ask(
+        self, now: float, version: VersionId, living: frozenset[NodeId], suspicion_s: float, out: list[Action]
+    ) -> None:
+        """Ask one claimant after another for the header; without one a head is set aside like one without chunks."""
+        claimants = [node for node, head in self.versions.heads.items() if head.version == version and node in living]
+        if self.asked is None or self.asked.version != version:
+            self.asked = Asked(version, now, now)
+        elif now - self.asked.since > 2 * suspicion_s:
+            self._set_aside(now, version, suspicion_s)
+            self.asked = None
+            return
+        elif now - self.asked.last < suspicion_s / 4:
+            return
+        else:
+            self.asked.last, self.asked.times = now, self.asked.times + 1
+        out.append(Send(claimants[self.asked.times % len(claimants)], HeaderGet(self.holdings.run, version)))
 
     def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> None:
         assert self.target is not None

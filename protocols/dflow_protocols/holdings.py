@@ -26,6 +26,7 @@ class Holdings:
     holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
     fetching: dict[tuple[ShardId, Range], ShardRef] = field(default_factory=dict)
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
+    distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
     advanced_at: float = 0.0  # when the last chunk arrived
 
@@ -45,16 +46,20 @@ class Holdings:
                 self.holders.setdefault(shard, set()).add(node)
 
     def forget(self, node: NodeId) -> None:
+        self.distrusted.pop(node, None)
         for held in self.holders.values():
             held.discard(node)
 
     def is_live(self, shard: ShardId, living: frozenset[NodeId]) -> bool:
         """Whether some living node holds the shard whole."""
-        return shard in self.local or not living.isdisjoint(self.holders.get(shard, ()))
+        if shard in self.local:
+            return True
+        return any(node in living and node not in self.distrusted for node in self.holders.get(shard, ()))
 
     def live_holders(self, shard: ShardId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Living nodes known to hold the shard whole, this one included."""
-        held = [node for node in sorted(self.holders.get(shard, ())) if node in living]
+        known = sorted(self.holders.get(shard, ()))
+        held = [node for node in known if node in living and node not in self.distrusted]
         return (*held, self.me) if shard in self.local else tuple(held)
 
     def want(
@@ -78,6 +83,7 @@ class Holdings:
         if key in self.fetching or (ref.id, whole) in self.fetching or self.retry_at.get(key, now) > now:
             return False
         known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
+        known = known or {node for node in self.holders.get(ref.id, ()) if node in living}  # silent ones, if no other
         if known:
             self.fetching[key] = ref
             self.begun.add(ref.id)
@@ -103,11 +109,28 @@ class Holdings:
         if any(key[0] == shard for key in self.fetching):
             self.advanced_at = now
 
-    def failed(self, now: float, shard: ShardId, chunks: Range, missing: Iterable[NodeId]) -> None:
-        """A fetch gave nothing: forget the holders that have it not, and try again a little later."""
+    def failed(
+        self,
+        now: float,
+        shard: ShardId,
+        chunks: Range,
+        missing: Iterable[NodeId],
+        silent: Iterable[NodeId] = (),
+        doubt_until: float = 0.0,
+    ) -> None:
+        """A fetch gave nothing: forget holders that have it not, doubt silent ones, try again a little later."""
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
+            self.distrusted.update(dict.fromkeys(silent, doubt_until))
         self.holders.get(shard, set()).difference_update(missing)
+
+    def trust_again(self, now: float) -> None:
+        """Doubts end with time."""
+        self.distrusted = {node: until for node, until in self.distrusted.items() if until > now}
+
+    def is_coming(self, ref: ShardRef, chunks: Range | None = None) -> bool:
+        whole = (0, chunk_count(ref.nbytes))
+        return (ref.id, chunks or whole) in self.fetching or (ref.id, whole) in self.fetching
 
     def lose(self, shard: ShardId) -> None:
         """The store no longer has it after all."""

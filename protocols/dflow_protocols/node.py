@@ -45,6 +45,7 @@ from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
 from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
 
+DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
 SUBMIT_COPIES = 2  # nodes that have a run or its cancellation on disk before the client is answered
 
@@ -129,9 +130,10 @@ class Node:
             case Fetched(shard, first, end):
                 for run in self.runs.values():
                     run.holdings.fetched(now, shard, (first, end))
-            case FetchFailed(shard, first, end, missing):
+            case FetchFailed(shard, first, end, missing, silent):
+                doubt_until = now + DISTRUST * self.membership.suspicion_s()
                 for run in self.runs.values():
-                    run.holdings.failed(now, shard, (first, end), missing)
+                    run.holdings.failed(now, shard, (first, end), missing, silent, doubt_until)
             case FetchAdvanced(shard):
                 for run in self.runs.values():
                     run.holdings.advanced(now, shard)
@@ -193,7 +195,7 @@ class Node:
         for run in sorted(self.runs.values(), key=lambda run: (run.last_started, run.id)):
             busy = sum(len(other.calls) for other in self.runs.values())
             out += run.look(now, around, self.slots - busy)
-        if self._leaving and not self.has_left and all(run.is_handed_over(around) for run in self.runs.values()):
+        if self._leaving and not self.has_left and all(run.leaving.is_done(around) for run in self.runs.values()):
             self.has_left = True
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
@@ -261,11 +263,14 @@ class Node:
         elif isinstance(message, RunAck):
             self._acknowledged(source, message, actions)
         else:
-            run = self.runs.get(getattr(message, "run", None))  # type: ignore[arg-type]
+            about: RunId | None = getattr(message, "run", None)
+            if about is None:
+                return
+            run = self.runs.get(about)
             if run is not None and run.is_active:
                 actions += run.postbox.take(now, self._around(now), source, message)
             elif run is None:
-                self._ask(now, source, message.run, actions)
+                self._ask(now, source, about, actions)
 
     def _observe(
         self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]
@@ -402,4 +407,4 @@ class Node:
         self._leaving = True
         around = self._around(now)
         for run in self.runs.values():
-            actions += run.leave(now, around)
+            actions += run.leaving.begin(now, around)

@@ -105,6 +105,8 @@ class Postbox:
         waited = run.advanced_at <= self.refreshed_at
         self.refreshed_at = now
         self._keep_promises(now, around, out)
+        if run.leaving.is_begun:
+            run.leaving.hand_over(around, out)
         step = run.step(header.step)
         if step.roster is None:
             self._poll(sorted(around.living), step.number, "", out)
@@ -207,7 +209,7 @@ class Postbox:
             if claim.node != self.run.me and is_unit(claim.unit, self.run.plan(number)):
                 by_node.setdefault(claim.node, []).append(claim.unit)
         for node, units in by_node.items():
-            self.run.step(number).claim(node, units, now + LEASE * around.suspicion_s)
+            self.run.step(number).hear_claim(now, node, units, now + LEASE * around.suspicion_s)
 
     def _take_seal(self, source: NodeId, put: SealPut, out: list[Action]) -> None:
         run, seal = self.run, put.seal
@@ -259,7 +261,7 @@ class Postbox:
             if record.shards
         )
         bare = tuple(Held(record, ()) for record in step.all_records() if not record.shards)
-        claims = tuple(TaskClaim(unit, node) for unit in sorted(step.claims) for node in step.claimants(now, unit))
+        claims = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now))
         for at in range(0, max(1, len(held + bare)), RECORDS_A_MESSAGE):
             some = (held + bare)[at : at + RECORDS_A_MESSAGE]
             out.append(Send(source, BucketPut(run.id, number, some, claims if at == 0 else ())))

@@ -29,17 +29,18 @@ from .duties import (
 from .ending import Ending
 from .follow import Follower
 from .holdings import Holdings
-from .machine import Action, Persist, Report, Send, Start, Stop
-from .names import NodeId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from .leaving import Leaving
+from .machine import Action, Persist, Report, Start, Stop
+from .names import NodeId, SealId, ShardId, SpecId, TaskKey, VersionId
 from .pipeline.plan import StepPlan
 from .pipeline.plan import plan as make_plan
 from .pipeline.spec import Pipeline
 from .postbox import Postbox
 from .rendezvous import ranked
-from .sealing import MANIFEST, UPDATE, chosen, is_turn, next_manifest, next_update, sealed_chains
+from .sealing import MANIFEST, UPDATE, chosen, is_kept, is_turn, next_manifest, next_update, sealed_chains
 from .step import Failures, Step
 from .versions import Versions
-from .wire.steps import FailurePut, Header, Keep, Record, Roster, RosterPut, RunPut, Seal, Standing
+from .wire.steps import FailurePut, Header, Record, Roster, RosterPut, RunPut, Seal, Standing
 from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
 
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
@@ -89,6 +90,7 @@ class Run:
         self.failures = Failures()
         self.advance = Advance(self)
         self.ending = Ending(self)
+        self.leaving = Leaving(self)
         self.postbox = Postbox(self)
         self.steps: dict[int, Step] = {}
         self.calls: dict[int, Call] = {}
@@ -96,7 +98,6 @@ class Run:
         self.opened_at = now
         self.advanced_at = now  # when the own head last changed
         self.last_started = 0.0  # for fairness among runs
-        self.idle = False  # the node is leaving: start nothing more
         self._plans: dict[int, StepPlan] = {}
         self.step(0).take_roster(status.roster)
 
@@ -182,6 +183,7 @@ class Run:
     def look(self, now: float, around: Surroundings, slots: int) -> list[Action]:
         """Derive what is due and emit what is not yet under way. `slots`: how many more works may start."""
         out: list[Action] = []
+        self.holdings.trust_again(now)
         if not self.is_active:
             if not self.ending.is_cleared:
                 self.ending.clear(out)
@@ -204,7 +206,7 @@ class Run:
             return out
         if self.versions.own is not None:
             duties += self.ending.look(now, around, out)
-        if self.is_active and not self.idle:
+        if self.is_active and not self.leaving.is_begun:
             self._start(now, around, duties, slots, out)
         return out
 
@@ -213,12 +215,12 @@ class Run:
         if any(isinstance(call.work, InitWork) for call in self.calls.values()):
             return True
         best = self.versions.best(now, around.living)
-        if best is not None and best[0].step > 0:
-            return False
-        invited = best is not None or (self.me in self.status.roster.members and not self.restored)
         unit = TaskKey(0, "init", "init")
+        if best is not None and (best[0].step > 0 or self.me in self.failures.nodes(unit)):
+            return False  # copy it
+        invited = best is not None or (self.me in self.status.roster.members and not self.restored)
         waited = now - self.opened_at > 3 * around.suspicion_s
-        if slots > 0 and not self.idle and (invited or waited) and self.retry_at.get(unit, now) <= now:
+        if slots > 0 and not self.leaving.is_begun and (invited or waited) and self.retry_at.get(unit, now) <= now:
             self._run(now, Duty(0, unit, InitWork(), (), ()), None, out)
         return True
 
@@ -279,7 +281,7 @@ class Run:
             step.keep(pending)
             step.acks[pending.id] = {self.me}
             self.postbox.put_seal(desk, pending, out)
-        if pending.id in step.acks and step.acks[pending.id].issuperset(desk.replicas):
+        if pending.id in step.acks and is_kept(desk, pending):
             step.settled.add(pending.id)
             self.postbox.announce_seal(desk, pending, self._roster_after(desk, pending, around), out)
             return chosen(desk, self.versions, kind, previous)
@@ -367,12 +369,13 @@ class Run:
             if slots > 0 and all(here):
                 self._run(now, duty, header, out)
                 slots -= 1
-            else:
-                ahead -= 1
+            elif all(here) or any(self.holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
+                ahead -= 1  # one that nobody can bring must not keep the others from being tried
             if ahead <= 0:
                 break
-        if any(isinstance(action, Start) for action in out):
-            self.postbox.put_claims(self.desk(now, around, header), out)
+        desk = self.desk(now, around, header)
+        if any(isinstance(action, Start) for action in out) or (desk.is_idle and self.me in desk.at_work):
+            self.postbox.put_claims(desk, out)
 
     def _run(self, now: float, duty: Duty, header: Header | None, out: list[Action]) -> None:
         call = next(self._numbers)
@@ -440,7 +443,8 @@ class Run:
             return out
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
         failure = self.failures.record(running.unit, self.me, failed.kind, error)
-        self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
+        if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
+            self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
         if self.position is not None:
             self.postbox.put_claims(self.desk(now, around, self.position), out)  # another node may try at once
         self.ending.check_failures(around, out)
@@ -453,39 +457,6 @@ class Run:
         self.versions.held = {h.id: h for h in held if all(ref.id != shard for _, ref in h.state)}
         self.advanced_at = now
         self.follower.behind_since = None
-
-    # Leaving --------------------------------------------------------------------------------------------------------
-
-    def leave(self, now: float, around: Surroundings) -> list[Action]:
-        """Give up what runs here, and ask a living member to keep what nobody else holds."""
-        out: list[Action] = [Stop(call) for call in self.calls]
-        self.calls.clear()
-        self.idle = True
-        position = self.position
-        others = [node for node in ranked(self.id, tuple(around.living)) if node != self.me]
-        if position is None or not others or not self.is_active:
-            return out
-        self.postbox.put_claims(self.desk(now, around, position), out)
-        sole = self._held_alone(around)
-        if sole:
-            out.append(Send(others[0], Keep(self.id, sole)))
-        return out
-
-    def is_handed_over(self, around: Surroundings) -> bool:
-        """Whether nothing of this run would go with this node."""
-        return not self.is_active or len(around.living) == 1 or not self._held_alone(around)
-
-    def _held_alone(self, around: Surroundings) -> tuple[ShardRef, ...]:
-        """Shards of the version and of the open step that no other living node is known to hold."""
-        own = self.versions.own
-        if own is None:
-            return ()
-        refs = [ref for record in self.step(own.step).all_records() for ref in record.shards]
-        if not self.versions.holders(own.id, around.living):
-            refs += [ref for _, ref in own.state]
-        return tuple(
-            ref for ref in dict.fromkeys(refs) if self.holdings.live_holders(ref.id, around.living) == (self.me,)
-        )
 
     def check(self) -> None:
         """Assert what must hold after every event."""

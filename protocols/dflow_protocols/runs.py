@@ -14,7 +14,6 @@ from .wire.steps import Roster, RunPut
 ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
 RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
-TOMBSTONE_S = 30 * 24 * 3600.0  # how long a node remembers how a run ended
 
 
 def merge(mine: RunPut, other: RunPut) -> RunPut:

@@ -15,7 +15,7 @@ from .versions import Versions
 from .wire.steps import Record, Seal
 
 MANIFEST, UPDATE = "manifest", "update"
-SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders before it seals what has only one
+SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing
 
 
 def chosen(desk: Desk, versions: Versions, kind: str, previous: str | None, settled: bool = True) -> Seal | None:
@@ -46,6 +46,13 @@ def is_turn(desk: Desk, what: str) -> bool:
     """Whether this node may make (or finish) a seal that has been due since it first asked: one suspicion a rank."""
     rank = desk.succession.index(desk.me)
     return desk.step.waited(desk.now, ("turn", what)) >= rank * desk.suspicion_s
+
+
+def is_kept(desk: Desk, seal: Seal) -> bool:
+    """Whether a seal lies on all living replicas of the step; on two, when waiting for the others did not help."""
+    acked = desk.step.acks[seal.id]
+    late = desk.step.waited(desk.now, ("kept", seal.id)) > SOLE_COPY_AFTER * desk.suspicion_s
+    return acked.issuperset(desk.replicas) or (late and len(acked & desk.living) >= min(2, len(desk.living)))
 
 
 def entries_of(desk: Desk, chains: tuple[Chain, ...]) -> tuple[Record, ...] | None:

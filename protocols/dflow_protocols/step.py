@@ -27,6 +27,7 @@ class Step:
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
+    first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
     settled: set[SealId] = field(default_factory=set)
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
@@ -98,10 +99,26 @@ class Step:
         return self.find(TaskKey(self.number, stage, f"s{chunks[0]}-{chunks[1]}"), inputs, counts)
 
     def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
-        """`node` works on exactly these units of the step now."""
+        """`node` says that it works on exactly these units of the step now."""
+        self.first_hand[node] = until
         self._unclaim(node)
         for unit in units:
             self.claims.setdefault(unit, {})[node] = until
+
+    def hear_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""
+        if self.first_hand.get(node, 0.0) <= now:
+            self._unclaim(node)
+            for unit in units:
+                self.claims.setdefault(unit, {})[node] = until
+
+    def first_hand_claims(self, now: float) -> list[tuple[TaskKey, NodeId]]:
+        return [
+            (unit, node)
+            for unit in sorted(self.claims)
+            for node in self.claimants(now, unit)
+            if self.first_hand.get(node, 0.0) > now
+        ]
 
     def _unclaim(self, node: NodeId) -> None:
         for unit in [unit for unit, holders in self.claims.items() if node in holders]:
@@ -132,6 +149,7 @@ class Step:
 
     def forget(self, node: NodeId) -> None:
         self._unclaim(node)
+        self.first_hand.pop(node, None)
         for acks in self.acks.values():
             acks.discard(node)
 

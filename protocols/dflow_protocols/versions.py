@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from .names import NodeId, VersionId
 from .wire.steps import Head, Header, Standing
 
-CLAIMS_PER_NODE = 2  # a node holds two whole versions at most, the newer named, the older its parent
-
 
 def preference(head: Head) -> tuple[int, int, str]:
     """Fork choice: most samples trained on, then most steps, then the smaller id. The least key wins."""

@@ -7,10 +7,10 @@ the local store when the work starts, so a work never waits for the network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .names import ShardRef, TaskKey
+from .names import ShardRef
 
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]
 """A version's whole state, names sorted. `params:<model>`: float32 little-endian parameters, names sorted, tied ones
@@ -136,14 +136,3 @@ class Failed:
     kind: str
     error: str
     blame: str = ""  # the stage at fault, or the lost shard's id
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A work in a slot, as the node remembers it."""
-
-    call: int
-    task: TaskKey
-    work: Work
-    started: float
-    stages: tuple[str, ...] = field(default=())

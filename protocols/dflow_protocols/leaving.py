@@ -1,0 +1,59 @@
+"""Leaving: a node that is asked to stop gives back what it runs, and hands over what only it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .machine import Action, Send, Stop
+from .names import ShardRef
+from .rendezvous import ranked
+from .wire.steps import Keep
+
+if TYPE_CHECKING:
+    from .run import Run, Surroundings
+
+
+class Leaving:
+    """One run at a node that leaves. Until `begin`, nothing."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.is_begun = False  # from then on the run starts nothing more here
+        self._asked = 0
+
+    def begin(self, now: float, around: Surroundings) -> list[Action]:
+        """Give up what runs here, and ask a living member to keep what nobody else holds."""
+        run = self.run
+        out: list[Action] = [Stop(call) for call in run.calls]
+        run.calls.clear()
+        self.is_begun = True
+        position = run.position
+        if position is not None and run.is_active:
+            run.postbox.put_claims(run.desk(now, around, position), out)
+            self.hand_over(around, out)
+        return out
+
+    def hand_over(self, around: Surroundings, out: list[Action]) -> None:
+        """Ask one living member after another to keep what nobody else holds; called until none is left."""
+        others = [node for node in ranked(self.run.id, tuple(sorted(around.living))) if node != self.run.me]
+        sole = self._held_alone(around)
+        if sole and others:
+            out.append(Send(others[self._asked % len(others)], Keep(self.run.id, sole)))
+            self._asked += 1
+
+    def is_done(self, around: Surroundings) -> bool:
+        """Whether nothing of this run would go with this node."""
+        return not self.run.is_active or len(around.living) == 1 or not self._held_alone(around)
+
+    def _held_alone(self, around: Surroundings) -> tuple[ShardRef, ...]:
+        """Shards of the version and of the open step that no other living node is known to hold."""
+        run = self.run
+        own = run.versions.own
+        if own is None:
+            return ()
+        refs = [ref for record in run.step(own.step).all_records() for ref in record.shards]
+        if not run.versions.holders(own.id, around.living):
+            refs += [ref for _, ref in own.state]
+        return tuple(
+            ref for ref in dict.fromkeys(refs) if run.holdings.live_holders(ref.id, around.living) == (run.me,)
+        )
