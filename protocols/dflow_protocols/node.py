@@ -91,6 +91,7 @@ class Node:
         self.runs: dict[RunId, Run] = {}
         self.has_left = False
         self._leaving = False
+        self._stirred = False  # whether the event may have changed a run's books: else nothing new follows from them
         self._numbers = itertools.count(1)
         self._waiting: dict[RunId, list[Waiting]] = {}
         self._asked: dict[tuple[RunId, NodeId], float] = {}
@@ -114,6 +115,7 @@ class Node:
         """Take one event; what it changes is looked at again in every run. Never raises for what a peer said."""
         actions: list[Action | Changed] = [*self._unreadable]
         self._unreadable.clear()
+        self._stirred = not isinstance(event, Received | Tick | FetchAdvanced)
         match event:
             case Received(source, message):
                 self._receive(now, source, message, actions)
@@ -140,7 +142,7 @@ class Node:
             case Leaving():
                 self._leave(now, actions)
         settled = self._route(now, actions)
-        if not (isinstance(event, FetchAdvanced) or self.has_left):
+        if self._stirred and not self.has_left:
             settled += self._look(now)
         return self._framed(now, settled)
 
@@ -178,6 +180,7 @@ class Node:
                 for run in self.runs.values():
                     run.forget(action.node)
         if changed:
+            self._stirred = True
             for run in self.runs.values():
                 settled += run.postbox.refresh(now, self._around(now), at_once=True)
         return settled
@@ -210,6 +213,7 @@ class Node:
         if now >= self.membership.deadline:
             actions += self.membership.handle(now, Tick())
         if now >= self._refresh_at:
+            self._stirred = True
             around = self._around(now)
             self._refresh_at = now + REFRESH * around.suspicion_s / 2
             for run in self.runs.values():
@@ -250,6 +254,7 @@ class Node:
         elif isinstance(message, GOSSIP_MESSAGES):
             actions += self.membership.handle(now, Received(source, message))
         elif isinstance(message, RunPut):
+            self._stirred = True
             self._take_run(now, source, message, actions)
         elif isinstance(message, RunGet):
             known = self.runs.get(message.run)
@@ -268,6 +273,7 @@ class Node:
                 return
             run = self.runs.get(about)
             if run is not None and run.is_active:
+                self._stirred = True
                 actions += run.postbox.take(now, self._around(now), source, message)
             elif run is None:
                 self._ask(now, source, about, actions)
@@ -286,7 +292,7 @@ class Node:
                 if self._is_due_again(now, standing.run, source):
                     actions.append(Send(source, replace(run.status, acknowledge=False)))
             else:
-                run.versions.observe(source, standing)
+                self._stirred |= run.versions.observe(source, standing)
                 if standing.best is not None and standing.holder is not None:
                     run.versions.hear(standing.holder, standing.best, self.membership.alive())
 
