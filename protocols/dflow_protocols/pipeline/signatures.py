@@ -16,7 +16,7 @@ FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 USER_READS = ("rollout",)  # what a `module:function` is always given, beside what it says it reads
-MAX_PARTITIONS = 4096
+MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
 MAX_LEAVES = 1024
 
 
