@@ -10,8 +10,8 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator import provenance
-from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, Slice
+from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
@@ -46,6 +46,20 @@ def test_no_node_holds_more_than_a_few_versions() -> None:
     state = 3 * PARAMETER_BYTES  # parameters and both moments
     bound = 3 * state + (2 + TOY_LEAVES) * PARAMETER_BYTES + CHUNK_BYTES
     assert max(host.shelf.peak_bytes for host in world.hosts) <= bound
+
+
+def test_no_node_comes_to_hold_every_partition() -> None:
+    """Data stays where it was made, but for a second copy and what a leaf reads: no host is a bottleneck."""
+    world, run = mesh(7, pipeline=two_steps(partitions=12, leaves=8))
+    ever: list[set[str]] = [set() for _ in world.hosts]
+
+    def look() -> bool:
+        for host, seen in zip(world.hosts, ever, strict=True):
+            seen.update(shard for shard in host.shelf.sizes if isinstance(world.ledger[shard], PartitionOutput))
+        return ended(world, run)()
+
+    world.expect(ENDS_S, look, "the run finishes")
+    assert max(len(seen) for seen in ever) <= 0.75 * len(set.union(*ever))
 
 
 @pytest.mark.parametrize(("nodes", "gradients"), [(2, 2.0), (3, 16 / 3), (4, 6.0)])

@@ -150,6 +150,27 @@ def test_a_run_may_be_submitted_to_a_mesh_that_is_just_forming() -> None:
         assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 
+@pytest.mark.parametrize("nodes", [2, 3, 4])
+def test_a_node_whose_engine_always_breaks_holds_nobody_up(nodes: int) -> None:
+    """It answers every ping and finishes nothing: what is dealt to it falls to the others, and the run is theirs."""
+    world, run = mesh(nodes)
+    world.at(world.now, BreakEngine(10_000, "engine", nodes - 1))
+    world.expect(ENDS_S, ended(world, run), "the others finish the run")
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("one_way", [True, False])
+@pytest.mark.parametrize(("source", "to"), [(0, 1), (1, 2), (2, 0)])
+def test_a_link_that_stays_cut_stops_nothing(source: int, to: int, one_way: bool) -> None:
+    """Both ends live, as the third node knows; what they cannot tell each other goes round, or is done elsewhere."""
+    world, run = mesh(3, noise=NOISY)
+    world.at(world.now, Cut(source, to, 10 * ENDS_S))
+    if not one_way:
+        world.at(world.now, Cut(to, source, 10 * ENDS_S))
+    world.expect(ENDS_S, ended(world, run), "the run finishes beside the cut")
+    finish(world, run, ENDS_S)
+
+
 PHASES: dict[str, Callable[[], Moment]] = {
     "version_0": lambda: starts(InitWork),
     "rollouts": lambda: starts(ChainWork, nth=1),

@@ -10,11 +10,11 @@ import pytest
 
 from dflow_protocols.names import ShardRef, SpecId, TaskKey, VersionId, chunk_count
 from dflow_protocols.reduction import cut_leaves
-from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_work
+from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
 from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
 from dflow_protocols.simulator.work import NOISY, PURE, Engines
-from dflow_protocols.wire.steps import Record, Seal
+from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork, State
 
 STAGES = ("roll", "score", "adv")
@@ -191,3 +191,17 @@ def test_a_seal_that_lies_is_found() -> None:
         SealCheck().check(replace(seal, entries=tuple(mixed.values())), honest.engines)
     with pytest.raises(AssertionError, match="lists 14 of 15"):
         SealCheck().check(replace(seal, entries=tuple(records.values())[1:]), honest.engines)
+
+
+def test_a_version_that_lies_about_its_samples_is_found() -> None:
+    """Fork choice goes by samples: a version that claims more would win over honest ones."""
+    honest = OneStep(NOISY)
+    records = honest.records()
+    whole = honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records))
+    state = honest.apply((whole,))
+    samples = sum(count for record in records.values() for _, count in record.groups)
+    check_header(honest.engines, Header(VersionId("v"), 1, samples, "s", state))
+    with pytest.raises(AssertionError, match="trained were"):
+        check_header(honest.engines, Header(VersionId("v"), 1, samples + 4, "s", state))
+    with pytest.raises(AssertionError, match="passed the updates"):
+        check_header(honest.engines, Header(VersionId("v"), 2, samples, "s", state))

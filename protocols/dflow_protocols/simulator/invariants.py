@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from ..names import SealId, ShardId, ShardRef, chunk_count
 from ..pipeline.plan import Training
-from ..wire.steps import Record, Seal
+from ..wire.steps import Header, Record, Seal
 from ..work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork, State, Work
 from . import provenance
-from .provenance import LeafSum, Ledger, PartitionOutput, Slice
+from .provenance import LeafSum, Ledger, PartitionOutput, Slice, Weights
 from .work import Engines
 
 
@@ -64,7 +64,7 @@ def _parameters(state: State) -> tuple[ShardId, ...]:
 def _check_parameters(engines: Engines, state: State, step: int) -> None:
     """The parameters are those before `step`: every training step before it was applied, in order, and no other."""
     for shard in _parameters(state):
-        done = updates(engines.ledger, shard)
+        done = [update.step for update in _updates(engines.ledger, shard)]
         due = [s for s in range(step) if engines.plan(s).training is not None]
         assert done == due, f"step {step} runs on parameters {shard[:8]} that passed the updates {done}, not {due}"
 
@@ -192,22 +192,40 @@ def _check_apply(engines: Engines, work: ApplyWork) -> None:
         assert made.update == parameters.update, f"step {work.step}: parameters and moments are of two updates"
 
 
-def updates(ledger: Ledger, params: ShardId) -> list[int]:
-    """Steps whose updates led to these parameters, in order."""
-    steps: list[int] = []
+def _updates(ledger: Ledger, params: ShardId) -> list[Weights]:
+    """The updates that led to these parameters, first to last."""
+    made: list[Weights] = []
     entry = ledger.weights(params)
     while entry.parent:
-        steps.append(entry.step)
+        made.append(entry)
         entry = ledger.weights(dict(entry.parent)[entry.entry])
-    return steps[::-1]
+    return made[::-1]
+
+
+def _trained_samples(engines: Engines, update: Weights) -> int:
+    """How many samples the gradient of an update was summed over."""
+    if not update.slices:
+        return 0  # every group was dropped
+    training, total = _training(engines, update.step), 0
+    for leaf in engines.ledger.slice(update.slices[0]).sums:
+        said = {p: shard for p, name, shard in leaf.inputs if name.split(".")[0] == training.groups_from}
+        for partition, first, end in leaf.pieces:
+            groups = engines.ledger.partition_output(said[partition]).groups
+            total += sum(samples for _, samples in groups[first:end])
+    return total
+
+
+def check_header(engines: Engines, header: Header) -> None:
+    """A version says truly which steps and how many samples went into it: fork choice goes by that."""
+    _check_parameters(engines, header.state, header.step)
+    for shard in _parameters(header.state):
+        total = sum(_trained_samples(engines, update) for update in _updates(engines.ledger, shard))
+        assert header.samples == total, f"version {header.step} says {header.samples} samples, trained were {total}"
 
 
 def check_chain(engines: Engines, state: State) -> None:
     """A final version passed each training step of the run once, in order. Raises AssertionError."""
-    due = [step for step in range(engines.pipeline.schedule.steps) if engines.plan(step).training is not None]
-    for shard in _parameters(state):
-        done = updates(engines.ledger, shard)
-        assert done == due, f"the final version passed the updates {done}, not {due}"
+    _check_parameters(engines, state, engines.pipeline.schedule.steps)
 
 
 class SealCheck:

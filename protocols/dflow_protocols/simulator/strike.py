@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..machine import Leaving
@@ -34,7 +35,7 @@ def strike(world: World, fault: Fault, actor: Host | None) -> None:
         case Cancel(node):
             index = _target(world, node, actor).index
             for run in world.engines:
-                world.after(0.0, lambda run=run: world.cancel(index, run))  # type: ignore[misc]
+                world.after(0.0, partial(world.cancel, index, run))
         case Leave(node, seconds):
             world.after(0.0, lambda: world.deliver(world.hosts[node], Leaving()))
             world.after(seconds, lambda: world.kill(world.hosts[node]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import traceback
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -33,12 +34,12 @@ from ..machine import (
 from ..names import NodeId, RunId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..wire.frame import Frame, decode_frame, encode_frame
-from ..wire.steps import SealPut
+from ..wire.steps import HeaderPut, SealPut
 from ..work import Failed, SaveWork, State
 from .bulk import BulkLane, Shelf
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
-from .invariants import SealCheck, Violation, check_work, inputs
+from .invariants import SealCheck, Violation, check_header, check_work, inputs
 from .network import Network
 from .provenance import Ledger
 from .strike import strike
@@ -212,8 +213,6 @@ class World:
         try:
             actions = machine.handle(self.now + host.offset_s, event)
             machine.check()
-        except Violation:
-            raise
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
@@ -235,7 +234,7 @@ class World:
             self._moments.remove(entry)
             _, fault, after_s = entry
             if after_s:
-                self.after(after_s, lambda fault=fault: strike(self, fault, host))  # type: ignore[misc]
+                self.after(after_s, partial(strike, self, fault, host))
             else:
                 strike(self, fault, host)
 
@@ -290,7 +289,9 @@ class World:
         receiver = self._by_id.get(to)
         for message in frame.messages:
             if isinstance(message, SealPut):
-                self._check(lambda seal=message.seal, run=message.run: self._seals.check(seal, self.engines[run]))  # type: ignore[misc]
+                self._check(partial(self._seals.check, message.seal, self.engines[message.run]))
+            elif isinstance(message, HeaderPut):
+                self._check(partial(check_header, self.engines[message.run], message.header))
         if self.network.frames % ENCODE_EVERY == 0:
             there = decode_frame(encode_frame(frame.standings, frame.messages))
             if there != frame:
@@ -321,7 +322,7 @@ class World:
             if not host.shelf.has(ref, first, end):
                 raise self.violation(f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})")
         engines = self.engines[start.run]
-        self._check(lambda: check_work(engines, start.work))
+        self._check(partial(check_work, engines, start.work))
         if isinstance(start.work, SaveWork):
             self.saved[start.work.version] = start.work.state
         host.calls[start.call] = start
