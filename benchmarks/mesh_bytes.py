@@ -21,6 +21,7 @@ from dflow_protocols.claiming.deal import deal
 from dflow_protocols.names import CHUNK_BYTES, NodeId
 from dflow_protocols.reduction import aligned_blocks, slices
 from tests.support.mesh import Mesh
+from tests.support.strike import await_stable
 from tests.support.toy import toy_pipeline
 
 LEAVES = 8
@@ -79,20 +80,6 @@ def measure(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
     moved = {lane: {name: after[lane][name] - before[lane][name] for name in before[lane]} for lane in before}
     suspected = any("membership.suspected" in line for node in mesh.running() for line in node.log_lines())
     return Moved(steps, moved["bulk"], moved["control"], not suspected)
-
-
-def await_stable(mesh: Mesh) -> None:
-    """Until the first step of a run is dealt to every node."""
-    wanted = len(mesh.running())
-    asked = mesh.running()[0]
-
-    def all_take_part() -> bool:
-        run = mesh.submit(asked, toy_pipeline(2, 4 * wanted, LEAVES, 1000), f"stable-{next(attempts)}")
-        mesh.until(lambda: mesh.ask(asked, "run", run=run)["state"] == "done", RUN_S)
-        return len({task["node"] for task in mesh.ask(asked, "tasks", run=run, step=1)["tasks"]}) == wanted
-
-    attempts = iter(range(1000))
-    mesh.until(all_take_part, 60.0)
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mesh_bytes import LEAVES, await_stable, derived_bytes, measure
+from benchmarks.mesh_bytes import LEAVES, derived_bytes, measure
 from tests.support.mesh import Mesh
-from tests.support.strike import ended
+from tests.support.strike import await_stable, ended
 from tests.support.toy import toy_pipeline
 
 PARAMETERS = 2_000_000

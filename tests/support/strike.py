@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.rendezvous import ranked
@@ -47,6 +49,13 @@ def all_stages(steps: int = 3, parameters: int = 600_000, leaves: int = 4, seed:
             "checkpoint": {"every": 1, "keep": 2},
         }
     )
+
+
+def await_stable(mesh: Mesh) -> None:
+    """Until steps are dealt to every running daemon: one that was just started is not dealt to for a while."""
+    mesh.await_all()
+    began = time.monotonic()
+    mesh.until(lambda: time.monotonic() - began > Timing.local().stable_s, RUN_S)
 
 
 def ended(mesh: Mesh, run: str, nodes: list[Daemon] | None = None) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def running_step(mesh: Mesh, run: str) -> int:
 
 
 def sealer(mesh: Mesh, run: str, step: int) -> Daemon:
-    """Who seals the step: the first of its roster, while all of the mesh are in it."""
+    """Who seals the step: the first of its roster, in a mesh that is stable."""
     nodes = {node.keys.id: node for node in mesh.nodes.values() if node.process is not None}
     return nodes[ranked(f"{run}/{step}", tuple(sorted(NodeId(name) for name in nodes)))[0]]
 
