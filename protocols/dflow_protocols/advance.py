@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import facts, metrics
-from .duties import Batch, Desk, Duty, make_batch, slice_records
+from .duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
 from .machine import Action, Report
 from .names import SealId, TaskKey
 from .reduction import cover
@@ -128,8 +128,10 @@ class Advance:
         return parts + [record.metrics for _, record in found or ()]
 
     def prefetch(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
-        """Bring the slices that are done, before the seal lists them: only who applies them needs to."""
-        if self.run.follower.target is None:
+        """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""
+        for ref, chunks in slice_pieces(desk, batch):
+            self.run.holdings.want(desk.now, ref, desk.living, out, chunks)
+        if self.run.follower.target is None:  # only who applies them needs the slices
             for record in slice_records(desk, batch):
                 if record is not None:
                     self.run.holdings.want(desk.now, record.shards[0], desk.living, out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from .claiming.deal import homes
+from .claiming.deal import deal, homes
 from .holdings import Holdings, Range
 from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
@@ -291,9 +291,20 @@ def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
         blocks = tuple((first, end, record.shards[0]) for (first, end), record in found)
         work = SliceWork(desk.step.number, stage, *chunks, batch.training.leaves, blocks, batch.divisor)
         needs = tuple((ref, chunks) for _, _, ref in blocks)
-        reads = (desk.header.id, batch.manifest.id, *(ref.id for _, _, ref in blocks))
+        reads = (desk.header.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
         duties.append(Duty(due, unit, work, needs, reads))
     return duties
+
+
+def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:
+    """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
+    others are still at work."""
+    dealt = deal(gradient_slices(desk, batch), [node for node in desk.trainers if node in desk.living])
+    done = dict(zip(dealt, slice_records(desk, batch), strict=True))
+    mine = [chunks for chunks, node in dealt.items() if node == desk.me and done[chunks] is None]
+    inputs = (desk.header.id, batch.manifest.id)
+    blocks = desk.step.blocks(batch.training.stage, inputs, desk.counts)
+    return [(record.shards[0], chunks) for record in blocks for chunks in mine]
 
 
 def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:

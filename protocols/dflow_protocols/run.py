@@ -16,6 +16,7 @@ from . import facts, runs
 from .advance import UNCOMMITTED, Advance
 from .claiming.roster import make_roster
 from .duties import (
+    CHAIN,
     Batch,
     Desk,
     Duty,
@@ -43,6 +44,7 @@ from .versions import Versions
 from .wire.steps import FailurePut, Header, Record, Roster, RosterPut, RunPut, Seal, Standing
 from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
 
+QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
@@ -366,7 +368,8 @@ class Run:
                 self.holdings.want(now, ref, around.living, out, chunks, version_holders if ref in of_version else ())
                 for ref, chunks in duty.needs
             ]
-            if slots > 0 and all(here):
+            room = slots + QUEUED if duty.rank == CHAIN else slots
+            if room > 0 and all(here):
                 self._run(now, duty, header, out)
                 slots -= 1
             elif all(here) or any(self.holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):

@@ -95,6 +95,11 @@ class Step:
     def block(self, stage: str, block: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         return self.find(TaskKey(self.number, stage, f"b{block[0]}-{block[1]}"), inputs, counts)
 
+    def blocks(self, stage: str, inputs: tuple[str, ...], counts: Counts) -> list[Record]:
+        """The acceptable record of every block that has one."""
+        tasks = sorted(task for task in self.records if task.stage == stage and task.part[0] == "b")
+        return [record for task in tasks if (record := self.find(task, inputs, counts)) is not None]
+
     def slice(self, stage: str, chunks: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         return self.find(TaskKey(self.number, stage, f"s{chunks[0]}-{chunks[1]}"), inputs, counts)
 

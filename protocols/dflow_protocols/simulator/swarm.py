@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ..names import RunId
+from ..step import Failures
 from .faults import BreakEngine, Crash, Cut, Fault, Join, Leave, Pause, Split
 from .goals import finish
 from .mesh import bear
@@ -32,8 +33,12 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     if rng.random() < 0.4:
         world.network.loss = rng.choice([0.005, 0.02, 0.1])
     dead: set[int] = set()
+    breaks = 0
     for _ in range(rng.choice([0, 1, 1, 2, 3, 8])):
         fault = _draw(rng, world, dead, submitter)
+        breaks += isinstance(fault, BreakEngine)
+        if isinstance(fault, BreakEngine) and breaks >= Failures.ANY_ERROR:
+            continue  # so many failures may end a run, as they should
         world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
     return world, run
 
