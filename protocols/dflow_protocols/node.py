@@ -18,6 +18,7 @@ from .machine import (
     Action,
     Broke,
     CancelRequested,
+    Drop,
     Event,
     FetchAdvanced,
     Fetched,
@@ -29,6 +30,7 @@ from .machine import (
     Report,
     Rng,
     Send,
+    Start,
     Submitted,
     Tick,
 )
@@ -44,8 +46,10 @@ from .run import Run, Surroundings
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
 from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
+from .work import Done
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
+MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
 SUBMIT_COPIES = 2  # nodes that have a run or its cancellation on disk before the client is answered
 
@@ -93,6 +97,7 @@ class Node:
         self._leaving = False
         self._stirred = False  # whether the event may have changed a run's books: else nothing new follows from them
         self._numbers = itertools.count(1)
+        self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
         self._waiting: dict[RunId, list[Waiting]] = {}
         self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._refresh_at = now
@@ -126,9 +131,9 @@ class Node:
             case CancelRequested(request, name):
                 self._cancel(now, request, name, actions)
             case Finished(call, done):
-                actions += self._owner(call, lambda run: run.finished(now, self._around(now), call, done))
+                actions += self._answered(call, done, lambda run: run.finished(now, self._around(now), call, done))
             case Broke(call, failed):
-                actions += self._owner(call, lambda run: run.broke(now, self._around(now), call, failed))
+                actions += self._answered(call, Done(()), lambda run: run.broke(now, self._around(now), call, failed))
             case Fetched(shard, first, end):
                 for run in self.runs.values():
                     run.holdings.fetched(now, shard, (first, end))
@@ -225,6 +230,7 @@ class Node:
 
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
         """One frame a member, with where this node stands in every active run; other actions keep their order."""
+        self._note_calls(actions)
         out: list[Action] = [action for action in actions if not isinstance(action, Send)]
         letters: dict[NodeId, list[Any]] = {}
         for action in actions:
@@ -238,11 +244,22 @@ class Node:
             out += [Send(to, Frame(standings, tuple(messages))) for to, messages in letters.items()]
         return out
 
-    def _owner(self, call: int, do: Callable[[Run], list[Action]]) -> list[Action]:
-        for run in self.runs.values():
-            if call in run.calls:
-                return do(run)
-        return []
+    def _answered(self, call: int, done: Done, take: Callable[[Run], list[Action]]) -> list[Action]:
+        """A call's end to its run. What a call made that was given up meanwhile is freed: nobody else knows of it."""
+        run = self.runs.get(self._started.pop(call, RunId("")))
+        if run is None:
+            return []
+        if call in run.calls:
+            return take(run)
+        here = run.holdings.all_here()
+        made = {ref.id for each in done.made for _, ref in each.outputs}
+        return [Drop(run.id, tuple(sorted(made - here)))] if made - here else []
+
+    def _note_calls(self, actions: list[Action]) -> None:
+        """Remember whose calls are; of those that were given up, and so may never be answered, only the latest."""
+        self._started.update({action.call: action.run for action in actions if isinstance(action, Start)})
+        while len(self._started) > MAX_CALLS:
+            del self._started[next(iter(self._started))]
 
     # Messages -------------------------------------------------------------------------------------------------------
 

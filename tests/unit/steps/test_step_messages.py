@@ -12,8 +12,8 @@ import pytest
 
 from dflow_protocols import runs
 from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import CancelRequested, Persist, Received, Reply, Report, Send, Tick
-from dflow_protocols.names import NodeId, RunId, SealId, SpecId, TaskKey, run_id
+from dflow_protocols.machine import CancelRequested, Drop, Finished, Persist, Received, Reply, Report, Send, Tick
+from dflow_protocols.names import NodeId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.wire.frame import Frame
@@ -41,6 +41,7 @@ from dflow_protocols.wire.steps import (
     TaskClaim,
 )
 from dflow_protocols.wire.steps import Failure as TaskFailure
+from dflow_protocols.work import Done, Made
 from tests.unit.steps.books import SPEC, finished_partition, record, shard, version, who
 from tests.unit.steps.midway import Midway, formed, opened
 
@@ -262,3 +263,13 @@ def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_h
     assert reborn.runs[midway.run].is_active
     reborn.handle(midway.now, Tick())
     assert reborn.runs[midway.run].calls == {}
+
+
+def test_what_a_call_made_that_was_given_up_meanwhile_is_freed(midway: Midway) -> None:
+    """The slot may have finished before it heard that the run was cancelled; nobody else knows of those shards."""
+    run = midway.node.runs[midway.run]
+    call = next(iter(run.calls))
+    midway.node.handle(midway.now, CancelRequested(1, midway.run))
+    late = ShardRef(ShardId("e" * 64), 8)
+    actions = midway.node.handle(midway.now, Finished(call, Done((Made("roll", (("rollout", late),)),))))
+    assert Drop(midway.run, (late.id,)) in actions
