@@ -299,9 +299,10 @@ def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
 def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:
     """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
     others are still at work."""
-    dealt = deal(gradient_slices(desk, batch), [node for node in desk.trainers if node in desk.living])
-    done = dict(zip(dealt, slice_records(desk, batch), strict=True))
-    mine = [chunks for chunks, node in dealt.items() if node == desk.me and done[chunks] is None]
+    borders = gradient_slices(desk, batch)
+    dealt = deal(borders, [node for node in desk.trainers if node in desk.living])
+    done = zip(borders, slice_records(desk, batch), strict=True)
+    mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == desk.me]
     inputs = (desk.header.id, batch.manifest.id)
     blocks = desk.step.blocks(batch.training.stage, inputs, desk.counts)
     return [(record.shards[0], chunks) for record in blocks for chunks in mine]
