@@ -10,7 +10,7 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator import provenance
-from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
@@ -19,9 +19,12 @@ from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
 @pytest.mark.parametrize("nodes", [2, 3, 4, 7])
 def test_any_number_of_nodes_makes_the_same_weights(nodes: int) -> None:
-    """Pure engines: weights are a function of the spec, not of who took part."""
+    """Pure engines: weights, and the version's very name, are a function of the spec, not of who took part."""
     world, run = mesh(nodes, seed=nodes, submit_to=nodes - 1)
     assert finish(world, run, ENDS_S) == undisturbed_weights()
+    alone, same = mesh(1)
+    finish(alone, same, ENDS_S)
+    assert final_versions(world, run) == final_versions(alone, same)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 5])
