@@ -52,6 +52,7 @@ class Host:
     bulk: BulkLane | None = None
     calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
+    inbox_until: float = 0.0  # when the last event that waits in its inbox is due
     alarm: float | None = None
     last_tick: float = -1.0
     ticks_in_place: int = 0

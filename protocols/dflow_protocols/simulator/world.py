@@ -49,6 +49,7 @@ from .work import PURE, Engines
 STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
+INBOX_S = 0.002  # how long an event waits at most until a daemon's loop comes to it
 CLIENT = node_id(b"a client's key")
 
 
@@ -82,6 +83,7 @@ class World:
         self._moments: list[tuple[Moment, Fault, float]] = []
         self._seals = SealCheck()
         self._requests = 0
+        self._inbox = Random(f"{seed}/inbox")
         rng = Random(f"{seed}/clocks")
         self.hosts = [Host(i, self.id_of(i), rng.uniform(0, 1e5), seeds) for i in range(nodes)]
         self._by_id = {host.id: host for host in self.hosts}
@@ -172,7 +174,7 @@ class World:
             self.network,
             lambda seconds, then: self._after_alive(host, seconds, then),
             lambda holder: self._serves(host, holder),
-            lambda event: self.deliver(host, event),
+            lambda event: self._post(host, event),
         )
         self.trace.add(self.now, host.name, "!", f"starts, incarnation {host.incarnation}")
         self._arm(host)
@@ -204,6 +206,12 @@ class World:
             host.backlog.append(event)
         elif host.machine is not None:
             self._handle(host, event)
+
+    def _post(self, host: Host, event: Event) -> None:
+        """What the slot and the store tell waits in the node's inbox for a moment, in order. What the node gives up
+        meanwhile is told all the same: it was true when it was posted."""
+        host.inbox_until = max(host.inbox_until, self.now + self._inbox.uniform(0.0, INBOX_S))
+        self._after_alive(host, host.inbox_until - self.now, lambda: self.deliver(host, event))
 
     def _handle(self, host: Host, event: Event) -> None:
         machine = host.machine
@@ -357,7 +365,7 @@ class World:
             event = Finished(start.call, done)
         del host.calls[start.call]
         self._occupy(host)
-        self.deliver(host, event)
+        self._post(host, event)
 
     def _check(self, checker: Callable[[], Any]) -> None:
         try:
