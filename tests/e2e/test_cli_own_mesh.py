@@ -49,7 +49,14 @@ def folder(tmp_path: Path) -> Path:
 
 def start(spec: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dflow_cli.app", "run", str(spec), "--dir", str(folder), "--json", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
+
+
+def hear_interrupts() -> None:
+    """Shells start what runs in the background deaf to SIGINT, and children inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
