@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .door import is_header, is_record, is_seal, is_unit
 from .duties import Desk
 from .machine import Action, Send
-from .names import NodeId, ShardId, ShardRef, TaskKey
+from .names import NodeId, SealId, ShardId, ShardRef, TaskKey
 from .wire.steps import (
     BucketGet,
     BucketPut,
@@ -275,7 +275,7 @@ class Postbox:
         for header in run.versions.headers.values():
             if header.id == version:
                 made_in = run.steps.get(header.step - 1)
-                seal = made_in.seals.get(header.seal) if made_in is not None else None  # type: ignore[call-overload]
+                seal = made_in.seals.get(SealId(header.seal)) if made_in is not None else None
                 step = run.steps.get(header.step)
                 out.append(Send(source, HeaderPut(run.id, header, seal, step.roster if step else None)))
 
