@@ -29,7 +29,7 @@ def own_files() -> list[Path]:
     """Every text that a reader of the repository may open."""
     folders = [*PACKAGES.values(), *(ROOT / folder for folder in OTHER_FOLDERS)]
     found = [path for folder in folders for path in folder.rglob("*")]
-    found += [*ROOT.glob("*"), *(ROOT / "protocols").glob("*.md")]
+    found += [*ROOT.glob("[!.]*"), ROOT / ".gitignore", *(ROOT / "protocols").glob("*.md")]
     kept = {path for path in found if path.is_file() and path.suffix in TEXTS and "__pycache__" not in path.parts}
     return sorted(kept)
 
