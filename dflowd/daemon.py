@@ -37,7 +37,10 @@ from .observe.metrics import MetricsBook
 from .observe.origin import home_of
 from .observe.recorder import Recorder
 from .observe.timeline import Timeline
-from .service import Myself, Service
+from .service.door import Myself, Service
+from .service.mesh import MeshAnswers
+from .service.runs import RunAnswers
+from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
@@ -97,29 +100,7 @@ class Daemon:
         meta = self._meta(keys, devices)
         self._node = self._make_node(keys.id, incarnation, meta, allow_list)
         hands.supervisor = self._make_supervisor(loop, devices, meta.slots, closing)
-        me = Myself(
-            keys.id,
-            meta.name,
-            installed_version("dflowd"),
-            meta.control,
-            meta.bulk,
-            os.getpid(),
-            self._started_s,
-            meta.slots,
-        )
-        hands.service = Service(
-            loop,
-            me,
-            self._node,
-            self._recorder,
-            self._post,
-            hands.send_own,
-            self._engines,
-            self._memory,
-            self._traffic,
-            self._driver.wall_clock,
-            self._driver.written,
-        )
+        self._open_service(loop, meta)
         self._state.write_address(
             {
                 "id": keys.id,
@@ -131,6 +112,23 @@ class Daemon:
             }
         )
         closing.callback(self._state.remove_address)
+
+    def _open_service(self, loop: asyncio.AbstractEventLoop, meta: Meta) -> None:
+        me = Myself(
+            meta.node,
+            meta.name,
+            installed_version("dflowd"),
+            meta.control,
+            meta.bulk,
+            os.getpid(),
+            self._started_s,
+        )
+        hands, written = self._hands, self._driver.written
+        service = Service(loop, me.id, self._node, self._recorder, self._post, hands.send_own, written)
+        MeshAnswers(service, me, self._engines, self._memory, self._traffic)
+        self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
+        WorkAnswers(service, meta.slots)
+        hands.service = service
 
     def _open_lanes(
         self, loop: asyncio.AbstractEventLoop, keys: KeyPair, allow_list: AllowList, closing: contextlib.ExitStack
@@ -215,7 +213,7 @@ class Daemon:
         self._driver.post(event)
 
     def _notice(self) -> None:
-        self._hands.service.notice()
+        self._run_answers.notice()
 
     def _is_stolen(self, run: RunId, task: TaskKey, work: Work) -> bool:
         known = self._node.runs.get(run)

@@ -18,7 +18,7 @@ from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 
 from .observe.recorder import Recorder
-from .service import Service
+from .service.door import Service
 from .shards.exchange import Exchange
 from .shards.store import Store
 from .slots.supervisor import Supervisor

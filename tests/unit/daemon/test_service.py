@@ -20,7 +20,9 @@ from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.recorder import Recorder
 from dflowd.observe.timeline import Timeline
-from dflowd.service import Myself, Service
+from dflowd.service.door import Service
+from dflowd.service.runs import RunAnswers
+from dflowd.service.work import WorkAnswers
 
 ME, CLIENT = NodeId("aa" * 16), NodeId("cc" * 16)
 
@@ -61,11 +63,11 @@ class Desk:
         log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
         book = MetricsBook(lambda run: folder)
         self.recorder = Recorder(log, timeline, book, self.loop.time, lambda: None, lambda *_: False)
-        me = Myself(ME, "n0", "0", "tcp://h:1", "tcp://h:2", 1, 0.0, 1)
-        clock, written = self.loop.time, Driver(self.loop).written
         self.service = Service(
-            self.loop, me, self.view, self.recorder, print, lambda *_: False, dict, dict, dict, clock, written
+            self.loop, ME, self.view, self.recorder, print, lambda *_: False, Driver(self.loop).written
         )
+        RunAnswers(self.service, self.loop, self.loop.time)
+        WorkAnswers(self.service, slots=1)
 
     async def ask(self, method: str, role: str = "client", **params: Any) -> Response:
         answer: asyncio.Future[Response] = self.loop.create_future()
@@ -111,7 +113,7 @@ async def test_parameters_that_are_no_map_are_refused(tmp_path: Path, params: by
     """Whatever a client sends, it gets an answer."""
     desk = Desk(tmp_path)
     answer: asyncio.Future[Response] = desk.loop.create_future()
-    desk.service.on_request(CLIENT, "client", Request(1, "status", params, 5.0), answer.set_result)
+    desk.service.on_request(CLIENT, "client", Request(1, "runs", params, 5.0), answer.set_result)
     assert not (await answer).ok
 
 

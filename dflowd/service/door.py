@@ -1,0 +1,200 @@
+"""The service's door: requests of clients, and of daemons that gather for one, to who answers them.
+
+Any node may be asked. What only other members know is gathered from those alive, by a deadline, and the answer names
+who is missing. A client may call `methods`, a node only `own_shares`: its parts of what other nodes gather.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgpack
+
+from dflow_protocols.machine import Event, Reply, Report
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.wire.client import Request, Response
+
+from ..observe.recorder import Recorder
+from .request import EXIT_FAILED, Answer, Params, Refusal, fitting, typed, unpack
+
+GATHER_S = 1.5  # for members' shares; a loaded one answers in tens of milliseconds
+SHORTEST_PREFIX = 4  # hex digits of a run's id
+
+
+class RunView(Protocol):
+    def summary(self) -> dict[str, Any]: ...
+
+
+class NodeView(Protocol):
+    """What the service reads of the node; it changes nothing there."""
+
+    @property
+    def runs(self) -> Mapping[RunId, RunView]: ...
+    @property
+    def membership(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Myself:
+    """What does not change while the daemon runs."""
+
+    id: NodeId
+    name: str
+    version: str
+    control: str
+    bulk: str
+    pid: int
+    started_s: float  # since 1970
+
+
+class Service:
+    """Takes requests to the answers that were put into `methods`; every method is for the loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        me: NodeId,
+        node: NodeView,
+        recorder: Recorder,
+        post: Callable[[Event], None],
+        ask: Callable[[NodeId, Request], bool],
+        written: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk."""
+        self.node, self.recorder = node, recorder
+        self.methods: dict[str, Callable[[NodeId, Params, float], Awaitable[dict[str, Any]]]] = {}
+        self.own_shares: dict[str, Callable[[Params], dict[str, Any]]] = {}
+        self._loop, self._me, self._post, self._ask, self._written = loop, me, post, ask, written
+        self._last_request = 0
+        self._replies: dict[int, asyncio.Future[Reply]] = {}
+        self._shares: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Doors ----------------------------------------------------------------------------------------------------------
+
+    def on_request(self, source: NodeId, role: str, request: Request, answer: Answer) -> None:
+        """Answer one request, now or later."""
+        task = self._loop.create_task(self._serve(source, role, request, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_response(self, source: NodeId, response: Response) -> None:
+        """A member's share arrived. One that nobody waits for any more is dropped."""
+        waiting = self._shares.pop(response.id, None)
+        if waiting is None or waiting.done():
+            return
+        try:
+            value = unpack(response.value)
+        except Refusal:
+            return
+        if response.ok:
+            waiting.set_result(value)
+        else:
+            waiting.cancel()
+
+    def on_reply(self, reply: Reply) -> None:
+        waiting = self._replies.pop(reply.request, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, source: NodeId, role: str, request: Request, answer: Answer) -> None:
+        ok = True
+        try:
+            params = unpack(request.params)
+            value = await self._call(source, role, request.method, params, min(max(request.deadline_s, 0.1), 60.0))
+        except Refusal as refusal:
+            ok, value = False, refusal.value
+        except Exception as error:
+            self.recorder.report(
+                Report(
+                    "service.failed",
+                    {"peer": source, "method": request.method, "error": f"{type(error).__name__}: {error}"},
+                    "error",
+                )
+            )
+            ok, value = False, Refusal("the daemon failed to answer", "its log says why", EXIT_FAILED).value
+        await self._written()  # a run that is told to have ended has ended after a power cut too
+        answer(Response(request.id, ok, fitting(value)))
+
+    async def _call(self, source: NodeId, role: str, method: str, params: Params, deadline_s: float) -> dict[str, Any]:
+        if role == "node" and method in self.own_shares:
+            return self.own_shares[method](params)
+        serve = self.methods.get(method)
+        if role != "client" or serve is None:
+            raise Refusal(f"no method `{method[:40]}` for a {role}", f"known: {', '.join(self.methods)}")
+        return await serve(source, params, deadline_s)
+
+    # For those who answer --------------------------------------------------------------------------------------------
+
+    async def decide(self, request: int, event: Event, deadline_s: float) -> Mapping[str, Any]:
+        """Put a client's wish to the node and wait for its Reply."""
+        waiting: asyncio.Future[Reply] = self._loop.create_future()
+        self._replies[request] = waiting
+        self._post(event)
+        try:
+            reply = await asyncio.wait_for(waiting, deadline_s)
+        except TimeoutError:
+            what = "no second node has it on disk yet"
+            raise Refusal(what, "it goes on by itself if it is kept; see `dflow ps`", EXIT_FAILED) from None
+        finally:
+            self._replies.pop(request, None)
+        if not reply.ok:
+            value = reply.value
+            raise Refusal(str(value.get("what", "refused")), str(value.get("hint", "")), int(value.get("exit", 1)))
+        return reply.value
+
+    def find(self, params: Params) -> RunId:
+        """The run that `params` names, whole or by the first digits of its id."""
+        text = typed(params, "run", str)
+        runs = self.node.runs
+        found = sorted(run for run in runs if run.startswith(text)) if len(text) >= SHORTEST_PREFIX else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Refusal(f"`{text}` may be {len(found)} runs", f"give more digits: {', '.join(found[:4])}")
+        hint = "list runs with `dflow ps`"
+        if len(text) < SHORTEST_PREFIX:
+            hint = f"give at least {SHORTEST_PREFIX} digits of a run's id; {hint}"
+        raise Refusal(f"no run `{text[:40]}` is known here", hint)
+
+    async def gather(
+        self, method: str, params: dict[str, Any], deadline_s: float
+    ) -> tuple[dict[NodeId, dict[str, Any]], list[str]]:
+        """This node's share and those of all living members, this node's first; and the names of who gave none."""
+        shares = {self._me: self.own_shares[method](params)}
+        others = [node for node in self.node.membership.alive() if node != self._me]
+        waiting: dict[asyncio.Future[dict[str, Any]], NodeId] = {}
+        wait_s = min(GATHER_S, deadline_s * 0.8)
+        packed = msgpack.packb(params)
+        ids = []
+        for node in others:
+            request = Request(self.next_request(), method, packed, wait_s)
+            if self._ask(node, request):
+                future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+                self._shares[request.id] = future
+                ids.append(request.id)
+                waiting[future] = node
+        if waiting:
+            await asyncio.wait(waiting, timeout=wait_s)
+        for number in ids:
+            self._shares.pop(number, None)
+        for future, node in waiting.items():
+            if future.done() and not future.cancelled():
+                shares[node] = future.result()
+        return shares, [self.name_of(node) for node in others if node not in shares]
+
+    def name_of(self, node: NodeId) -> str:
+        member = self.node.membership.members.get(node)
+        return member.meta.name if member is not None and member.meta is not None else node[:8]
+
+    def next_request(self) -> int:
+        self._last_request += 1
+        return self._last_request

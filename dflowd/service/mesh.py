@@ -1,0 +1,63 @@
+"""Answers about this node and the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dflow_protocols.names import NodeId
+
+from ..transport.keys import key_text
+from .door import Myself, Service
+from .request import Params, limit_of
+
+Told = Callable[[], dict[str, Any]]
+
+
+class MeshAnswers:
+    """`status`, `nodes`, `events`."""
+
+    def __init__(self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told) -> None:
+        self._service, self._me, self._node = service, me, service.node
+        self._engines, self._memory, self._traffic = engines, memory, traffic
+        service.methods |= {"status": self._status, "nodes": self._nodes, "events": self._events}
+
+    async def _status(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        me = self._me
+        return {
+            "name": me.name,
+            "id": me.id,
+            "version": me.version,
+            "control": me.control,
+            "bulk": me.bulk,
+            "pid": me.pid,
+            "started_s": me.started_s,
+            "members": len(self._node.membership.alive()),
+            "engine": self._engines(),
+            "memory": self._memory(),
+            "traffic": self._traffic(),
+        }
+
+    async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        nodes = []
+        for node, member in sorted(self._node.membership.members.items()):
+            meta = member.meta
+            known = meta is not None
+            nodes.append(
+                {
+                    "id": node,
+                    "name": meta.name if known else "",
+                    "state": member.state,
+                    "incarnation": member.incarnation,
+                    "control": meta.control if known else "",
+                    "bulk": meta.bulk if known else "",
+                    "key": key_text(meta.public_key) if known else "",
+                    "device": meta.device if known else "",
+                    "slots": meta.slots if known else 0,
+                }
+            )
+        return {"nodes": nodes, "missing": []}
+
+    async def _events(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        run = self._service.find(params) if params.get("run") else None
+        return {"events": self._service.recorder.log.recent(run, limit_of(params, 200))}

@@ -1,0 +1,58 @@
+"""What a request may hold, and what an answer may be: checks at the service's door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgpack
+
+from dflow_protocols.wire.client import Response
+
+MOST_ROWS = 100_000
+MOST_ANSWER_BYTES = (4 << 20) - (1 << 13)  # a frame, less its envelope
+EXIT_FAILED, EXIT_INPUT = 1, 2
+
+Params = Mapping[str, Any]
+Answer = Callable[[Response], None]
+
+
+class Refusal(Exception):
+    """A request that cannot be answered: what, where to look, and the exit code that it means to a script."""
+
+    def __init__(self, what: str, hint: str, exit_code: int = EXIT_INPUT) -> None:
+        super().__init__(what)
+        self.value = {"what": what, "hint": hint, "exit": exit_code}
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    try:
+        value = msgpack.unpackb(data) if data else {}
+    except (ValueError, msgpack.UnpackException):
+        value = None
+    if not isinstance(value, dict):
+        raise Refusal("the parameters are no map", "ask with a `dflow` of the daemon's version")
+    return value
+
+
+def fitting(value: dict[str, Any]) -> bytes:
+    """The answer as msgpack, short enough for a frame: of a list that is too long the latest half stays, and so on."""
+    packed: bytes = msgpack.packb(value)
+    while len(packed) > MOST_ANSWER_BYTES:
+        name = max((name for name in value if isinstance(value[name], list)), key=lambda name: len(value[name]))
+        rows = value[name]
+        value = {**value, name: rows[len(rows) - len(rows) // 2 :], "cut": True}
+        packed = msgpack.packb(value)
+    return packed
+
+
+def typed(params: Params, name: str, kind: type) -> Any:
+    value = params.get(name)
+    if not isinstance(value, kind):
+        raise Refusal(f"parameter `{name}` must be a {kind.__name__}", "ask with a `dflow` of the daemon's version")
+    return value
+
+
+def limit_of(params: Params, default: int) -> int:
+    value = params.get("limit")
+    return min(value, MOST_ROWS) if isinstance(value, int) and value > 0 else default

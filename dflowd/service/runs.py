@@ -1,0 +1,105 @@
+"""Answers about runs: submit, cancel, how they stand, waiting for their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dflow_protocols.machine import CancelRequested, Submitted
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.pipeline import Pipeline, SpecError
+
+from .door import Service
+from .request import Params, Refusal, typed
+
+WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
+FINAL_STATES = ("done", "failed", "cancelled")
+
+
+class RunAnswers:
+    """`submit`, `cancel`, `runs`, `run`, `wait`."""
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, wall_clock: Callable[[], float]) -> None:
+        self._service, self._loop, self._wall_clock = service, loop, wall_clock
+        self._moved = loop.create_future()
+        service.methods |= {
+            "submit": self._submit,
+            "cancel": self._cancel,
+            "runs": self._runs,
+            "run": self._run,
+            "wait": self._wait,
+        }
+        service.own_shares["share.end"] = self._own_end
+
+    def notice(self) -> None:
+        """Some run moved: whoever waits looks again."""
+        if not self._moved.done():
+            self._moved.set_result(None)
+
+    async def _submit(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        spec, base, nonce = typed(params, "spec", bytes), typed(params, "base", str), typed(params, "nonce", str)
+        try:
+            Pipeline.from_canonical(spec)
+        except (SpecError, ValueError, KeyError, TypeError) as error:
+            raise Refusal(f"not a pipeline: {error}", "submit it with a `dflow` of the daemons' version") from None
+        request = self._service.next_request()
+        reply = await self._service.decide(request, Submitted(request, spec, base, source, nonce), deadline_s)
+        return {"run": str(reply["run"])}
+
+    async def _cancel(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        run = self._service.find(params)
+        request = self._service.next_request()
+        reply = await self._service.decide(request, CancelRequested(request, run), deadline_s)
+        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+
+    async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        rows = []
+        for run, view in self._service.node.runs.items():
+            began_s, _ = self._service.recorder.metrics.times(run)
+            rows.append({**_without_spec(view.summary()), "submitted_s": began_s})
+        return {"runs": sorted(rows, key=lambda row: (row["submitted_s"] or 0.0, row["run"]))}
+
+    async def _run(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        run = self._service.find(params)
+        summary = dict(self._service.node.runs[run].summary())
+        shares, missing = await self._service.gather("share.end", {"run": run}, deadline_s)
+        began = [share["began_s"] for share in shares.values() if share["began_s"] is not None]
+        ended = [share["ended_s"] for share in shares.values() if share["ended_s"] is not None]
+        until_s = min(ended) if ended and summary["state"] in FINAL_STATES else self._wall_clock()
+        newest = max((share["step"] for share in shares.values() if share["folder"]), default=0)
+        summary["nodes"] = len(self._service.node.membership.alive())
+        summary["submitted_s"] = min(began, default=None)
+        summary["wall_s"] = max(0.0, until_s - min(began)) if began else 0.0
+        summary["checkpoint"] = {
+            self._service.name_of(node): share["folder"]
+            for node, share in shares.items()
+            if share["folder"] and share["step"] == newest
+        }
+        summary["missing"] = missing
+        return summary
+
+    async def _wait(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        """Answers when the run ended or went past `known_step`, else after `timeout_s` with how it stands."""
+        run = self._service.find(params)
+        known_step = int(params.get("known_step", -1))
+        until = self._loop.time() + min(float(params.get("timeout_s", WAIT_CAP_S)), WAIT_CAP_S)
+        while True:
+            summary = self._service.node.runs[run].summary()
+            left_s = until - self._loop.time()
+            if summary["state"] in FINAL_STATES or summary["step"] > known_step or left_s <= 0:
+                return await self._run(source, {"run": run}, deadline_s)
+            if self._moved.done():
+                self._moved = self._loop.create_future()
+            await asyncio.wait([self._moved], timeout=min(left_s, 1.0))
+
+    def _own_end(self, params: Params) -> dict[str, Any]:
+        """The newest checkpoint here, and this node's view of when the run was."""
+        run = RunId(params["run"])
+        step, folder = self._service.recorder.metrics.checkpoint(run)
+        began_s, ended_s = self._service.recorder.metrics.times(run)
+        return {"step": step, "folder": folder, "began_s": began_s, "ended_s": ended_s}
+
+
+def _without_spec(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in summary.items() if key != "spec"}
