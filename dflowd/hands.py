@@ -74,7 +74,7 @@ class RoomHands:
         self.exchange.fetch(action.run, action.ref, action.first, action.end, list(action.holders))
 
     def drop(self, action: Drop) -> None:
-        self.exchange.cancel(list(action.shards))
+        self.exchange.cancel(action.run, list(action.shards))
         self.store.drop(action.run, list(action.shards))
 
     def dial(self, action: Dial) -> None:

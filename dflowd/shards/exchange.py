@@ -117,18 +117,18 @@ class Exchange:
             present = self._store.partial(run, ref, first, end)
         except Full as full:
             self._loop.call_soon(self._on_report, Report("shards.full", {"run": run, "why": str(full)}, "warning"))
-            self._loop.call_soon(self._on_event, FetchFailed(ref.id, first, end, (), ()))
+            self._loop.call_soon(self._on_event, FetchFailed(run, ref.id, first, end, (), ()))
             return
         wanted = chunk_mask(first, end)
         if present & wanted == wanted:
-            self._loop.call_soon(self._on_event, Fetched(ref.id, first, end))
+            self._loop.call_soon(self._on_event, Fetched(run, ref.id, first, end))
             return
-        event = Wanted(ref, first, end, tuple(holders), present, self._store.hashes(ref.id))
+        event = Wanted(run, ref, first, end, tuple(holders), present, self._store.hashes(ref.id))
         self._lane.call(partial(self._handle, event))
 
-    def cancel(self, shards: Sequence[ShardId]) -> None:
-        """Give up fetching these, as far as no run refers to them once this turn of the loop is over."""
-        self._loop.call_soon(self._cancel_unwanted, tuple(shards))
+    def cancel(self, run: RunId, shards: Sequence[ShardId]) -> None:
+        """Give up fetching these for `run`, where it does not refer to them once this turn of the loop is over."""
+        self._loop.call_soon(self._cancel_unwanted, run, tuple(shards))
 
     def on_message(self, source: NodeId, message: SessionMessage) -> None:
         """A session message of a member came over the control lane."""
@@ -150,10 +150,10 @@ class Exchange:
     def close(self) -> None:
         self._lane.close()
 
-    def _cancel_unwanted(self, shards: tuple[ShardId, ...]) -> None:
+    def _cancel_unwanted(self, run: RunId, shards: tuple[ShardId, ...]) -> None:
         for shard in shards:
-            if not self._store.is_wanted(shard):
-                self._lane.call(partial(self._handle, Dropped(shard)))
+            if not self._store.is_wanted(run, shard):
+                self._lane.call(partial(self._handle, Dropped(run, shard)))
 
     def _deliver(self, news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]]) -> None:
         for item in news:
@@ -218,8 +218,10 @@ class Exchange:
         place = self._store.landing(ref.id, piece.index)
         if place is None:  # dropped, or an engine made the same
             is_good = self._store.has_range(ref.id, piece.index, piece.index + 1)
-            event: TransferEvent = ChunkCame(peer, piece.ticket, piece.index, True) if is_good else Dropped(ref.id)
-            self._handle(event)
+            if is_good:
+                self._handle(ChunkCame(peer, piece.ticket, piece.index, True))
+            for run in () if is_good else self._transfers.wanting(ref.id):
+                self._handle(Dropped(run, ref.id))
             return
         is_good = False
         try:
@@ -230,7 +232,7 @@ class Exchange:
             place.release()
             self._store.landed(ref.id, piece.index, is_good)
         if is_good and chunk_count(ref.nbytes) > 1:
-            self._news.append(FetchAdvanced(ref.id))
+            self._news += [FetchAdvanced(run, ref.id) for run in self._transfers.wanting(ref.id)]
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
 
     def _handle(self, event: TransferEvent) -> None:

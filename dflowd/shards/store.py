@@ -119,11 +119,11 @@ class Store:
             mask = chunk_mask(first, end)
             return known is not None and bool(known.runs) and known.present & mask == mask
 
-    def is_wanted(self, shard: ShardId) -> bool:
-        """Whether some run refers to it, here or still to come."""
+    def is_wanted(self, run: RunId, shard: ShardId) -> bool:
+        """Whether the run refers to it, here or still to come."""
         with self._lock:
             known = self._shards.get(shard)
-            return known is not None and bool(known.runs)
+            return known is not None and run in known.runs
 
     def present(self, shard: ShardId) -> int:
         """Bitmap of the chunks that lie here verified, for some run."""

@@ -73,8 +73,9 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Chunks [first, end) of a shard lie verified in the local store."""
+    """Chunks [first, end) of a shard lie verified in the local store, counted for the run that asked for them."""
 
+    run: RunId
     shard: ShardId
     first: int
     end: int
@@ -84,6 +85,7 @@ class Fetched:
 class FetchFailed:
     """No holder that was named served these chunks. `missing`: holders that answered that they have it not."""
 
+    run: RunId
     shard: ShardId
     first: int
     end: int
@@ -95,6 +97,7 @@ class FetchFailed:
 class FetchAdvanced:
     """A chunk of a running fetch arrived and was verified."""
 
+    run: RunId
     shard: ShardId
 
 

@@ -134,16 +134,8 @@ class Node:
                 actions += self._answered(call, done, lambda run: run.finished(now, self._around(now), call, done))
             case Broke(call, failed):
                 actions += self._answered(call, Done(()), lambda run: run.broke(now, self._around(now), call, failed))
-            case Fetched(shard, first, end):
-                for run in self.runs.values():
-                    run.holdings.fetched(now, shard, (first, end))
-            case FetchFailed(shard, first, end, missing, silent):
-                doubt_until = now + DISTRUST * self.membership.suspicion_s()
-                for run in self.runs.values():
-                    run.holdings.failed(now, shard, (first, end), missing, silent, doubt_until)
-            case FetchAdvanced(shard):
-                for run in self.runs.values():
-                    run.holdings.advanced(now, shard)
+            case Fetched() | FetchFailed() | FetchAdvanced():
+                self._fetch_moved(now, event)
             case Leaving():
                 self._leave(now, actions)
         settled = self._route(now, actions)
@@ -156,6 +148,20 @@ class Node:
         self.membership.check()
         for run in self.runs.values():
             run.check()
+
+    def _fetch_moved(self, now: float, event: Fetched | FetchFailed | FetchAdvanced) -> None:
+        """A fetch went on or ended: the run that asked for it takes note."""
+        run = self.runs.get(event.run)
+        if run is None:
+            return
+        match event:
+            case Fetched(_, shard, first, end):
+                run.holdings.fetched(now, shard, (first, end))
+            case FetchFailed(_, shard, first, end, missing, silent):
+                doubt_until = now + DISTRUST * self.membership.suspicion_s()
+                run.holdings.failed(now, shard, (first, end), missing, silent, doubt_until)
+            case FetchAdvanced(_, shard):
+                run.holdings.advanced(now, shard)
 
     # Surroundings ---------------------------------------------------------------------------------------------------
 

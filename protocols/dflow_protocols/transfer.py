@@ -15,7 +15,7 @@ from math import inf
 from typing import TypeAlias
 
 from .machine import Fetched, FetchFailed, Report, Tick
-from .names import NodeId, ShardId, ShardRef, chunk_count, shard_id
+from .names import NodeId, RunId, ShardId, ShardRef, chunk_count, shard_id
 from .wire.bulk import Ask
 
 WINDOW_CHUNKS = 16  # asked of one holder and not yet there: 16 MiB hide 13 ms of round trip on a 10 Gbit/s link
@@ -27,8 +27,9 @@ assert RUN_CHUNKS <= WINDOW_CHUNKS // 2
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Chunks [first, end) are wanted here. `present`: bitmap of verified ones; `hashes`: if they are known already."""
+    """A run wants chunks [first, end) here. `present`: bitmap of verified ones; `hashes`: if they are known already."""
 
+    run: RunId
     ref: ShardRef
     first: int
     end: int
@@ -78,8 +79,9 @@ class LinkRenewed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Nobody wants the shard any more."""
+    """The run does not want the shard any more."""
 
+    run: RunId
     shard: ShardId
 
 
@@ -126,13 +128,13 @@ class _Transfer:
     hashes: tuple[bytes, ...] | None
     present: int = 0
     asked: int = 0
-    wants: list[tuple[int, int]] = field(default_factory=list)
+    wants: list[tuple[RunId, int, int]] = field(default_factory=list)
     sources: dict[NodeId, _Source] = field(default_factory=dict)
 
     @property
     def needed(self) -> int:
         wanted = 0
-        for first, end in self.wants:
+        for _, first, end in self.wants:
             wanted |= _mask(first, end)
         return wanted & ~self.present
 
@@ -190,8 +192,8 @@ class Transfers:
                 return self._give_up_holder(now, holder)
             case LinkRenewed(holder):
                 return self._lose(now, holder, list(self._peer(holder).tickets))
-            case Dropped(shard):
-                return self._drop(now, shard)
+            case Dropped(run, shard):
+                return self._drop(now, run, shard)
             case Tick():
                 late = [
                     holder
@@ -207,6 +209,11 @@ class Transfers:
         if known is None or not known.open >> index & 1:
             return None
         return self._transfers[known.shard].ref
+
+    def wanting(self, shard: ShardId) -> tuple[RunId, ...]:
+        """The runs that a fetch of this shard goes on for."""
+        transfer = self._transfers.get(shard)
+        return tuple(dict.fromkeys(run for run, _, _ in transfer.wants)) if transfer else ()
 
     def verifies(self, shard: ShardId, index: int, digest: bytes) -> bool:
         """Whether a chunk with this BLAKE3 is the one that the shard's id names."""
@@ -238,8 +245,8 @@ class Transfers:
         transfer.present = event.present  # less than before, if the shard was dropped and is wanted again
         again = [KeepHashes(shard, transfer.hashes)] if transfer.hashes and not event.hashes else []
         transfer.hashes = transfer.hashes or event.hashes
-        if (event.first, event.end) not in transfer.wants:
-            transfer.wants.append((event.first, event.end))
+        if (event.run, event.first, event.end) not in transfer.wants:
+            transfer.wants.append((event.run, event.first, event.end))
         for holder in event.holders:
             transfer.sources.setdefault(holder, _Source())
         return [*again, *self._settle(shard), *self._offer(now, shard)]
@@ -288,9 +295,12 @@ class Transfers:
             self._transfers[shard].sources[holder].is_usable = False
         return [action for shard in touched for action in self._offer(now, shard)]
 
-    def _drop(self, now: float, shard: ShardId) -> list[TransferAction]:
+    def _drop(self, now: float, run: RunId, shard: ShardId) -> list[TransferAction]:
         transfer = self._transfers.get(shard)
         if transfer is None:
+            return []
+        transfer.wants = [want for want in transfer.wants if want[0] != run]
+        if transfer.needed:
             return []
         freed = [holder for holder in transfer.sources if self._close_all(holder, shard)]
         del self._transfers[shard]
@@ -348,10 +358,10 @@ class Transfers:
         """Announce the ranges that are complete; the fetch ends with its last one."""
         transfer = self._transfers[shard]
         actions: list[TransferAction] = []
-        for first, end in list(transfer.wants):
+        for run, first, end in list(transfer.wants):
             if not _mask(first, end) & ~transfer.present:
-                transfer.wants.remove((first, end))
-                actions.append(Fetched(shard, first, end))
+                transfer.wants.remove((run, first, end))
+                actions.append(Fetched(run, shard, first, end))
         if not transfer.wants:
             for holder in transfer.sources:  # of ranges given up since
                 self._close_all(holder, shard)
@@ -379,7 +389,7 @@ class Transfers:
         transfer = self._transfers.pop(shard)
         missing = tuple(sorted(who for who, it in transfer.sources.items() if it.lacks or it.has_lied))
         silent = tuple(sorted(who for who in transfer.sources if who not in missing))
-        return [FetchFailed(shard, first, end, missing, silent) for first, end in transfer.wants]
+        return [FetchFailed(run, shard, first, end, missing, silent) for run, first, end in transfer.wants]
 
     def _pump(self, now: float, holder: NodeId) -> list[TransferAction]:
         """Ask this holder for as much as its credit allows, one run of each waiting fetch in turn."""

@@ -51,6 +51,17 @@ def test_no_node_holds_more_than_a_few_versions() -> None:
     assert max(host.shelf.peak_bytes for host in world.hosts) <= bound
 
 
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+def test_two_runs_of_one_spec_end_each_as_if_alone(noise: frozenset[type]) -> None:
+    """With pure engines they share every shard; what one frees the other may be reading."""
+    world, first = mesh(3, noise=noise)
+    second = world.submit(1, two_steps(), nonce="another")
+    weights = finish(world, first, ENDS_S), finish(world, second, ENDS_S)
+    if noise is PURE:
+        assert weights == (undisturbed_weights(), undisturbed_weights())
+    assert all(host.shelf.held_bytes == 0 for host in world.hosts)
+
+
 def test_no_node_comes_to_hold_every_partition() -> None:
     """Data stays where it was made, but for a second copy and what a leaf reads: no host is a bottleneck."""
     world, run = mesh(7, pipeline=two_steps(partitions=12, leaves=8))

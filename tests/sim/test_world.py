@@ -168,7 +168,7 @@ def test_a_fetch_asks_one_holder_after_the_other(
         world.run(5.0)
         (answer,) = (e for e in beater(world, 0).got if isinstance(e, Fetched | FetchFailed))
         if other_has or not (missing or silent):
-            assert answer == Fetched(SHARD.id, 1, 3)
+            assert answer == Fetched(RUN, SHARD.id, 1, 3)
             assert world.hosts[0].shelf.has(SHARD, 1, 3)
             assert not world.hosts[0].shelf.has(SHARD)
         else:

@@ -117,7 +117,7 @@ class BulkLane:
             self.fetched_bytes[asked.ref.id] += min(CHUNK_BYTES, asked.ref.nbytes - transfer.at * CHUNK_BYTES)
             transfer.at += 1
             if transfer.at < asked.end:
-                self._tell(FetchAdvanced(asked.ref.id))
+                self._tell(FetchAdvanced(asked.run, asked.ref.id))
             self._go_on(transfer)
 
     def _refused(self, transfer: Transfer, answer: list[NodeId]) -> None:
@@ -131,7 +131,7 @@ class BulkLane:
         asked = transfer.asked
         if transfer.at >= asked.end:
             self._shelf.put(asked.run, asked.ref, asked.first, asked.end)
-            self._tell(Fetched(asked.ref.id, asked.first, asked.end))
+            self._tell(Fetched(asked.run, asked.ref.id, asked.first, asked.end))
         else:
             answers = (tuple(transfer.missing), tuple(transfer.silent))
-            self._tell(FetchFailed(asked.ref.id, asked.first, asked.end, *answers))
+            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, *answers))

@@ -15,7 +15,7 @@ from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import LinkTiming
 from tests.unit.transport.lanes import until
 
-RUN = RunId("a" * 32)
+RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
 Ended: TypeAlias = Fetched | FetchFailed
 
 
@@ -40,9 +40,9 @@ class Peer:
         self.store._shards[ref.id].segment.view()[-1] ^= 1
         return ref
 
-    def fetch(self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None) -> None:
+    def fetch(self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None, run: RunId = RUN) -> None:
         end = chunk_count(ref.nbytes) if end is None else end
-        self.exchange.fetch(RUN, ref, first, end, [holder.id for holder in holders])
+        self.exchange.fetch(run, ref, first, end, [holder.id for holder in holders])
 
     async def fetched(
         self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None

@@ -12,7 +12,7 @@ import zmq
 from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
 from dflow_protocols.wire.bulk import SessionOffer
-from tests.unit.shards.peers import RUN, Neighbours, Peer
+from tests.unit.shards.peers import OTHER, RUN, Neighbours, Peer
 from tests.unit.transport.lanes import until
 
 LARGE = 7 * CHUNK_BYTES + 1234
@@ -73,7 +73,7 @@ async def test_a_range_brings_its_chunks_and_no_others(neighbours: Neighbours) -
     a, b = neighbours.several(2)
     data = os.urandom(LARGE)
     ref = b.put(data)
-    assert await a.fetched(ref, b, first=2, end=4) == Fetched(ref.id, 2, 4)
+    assert await a.fetched(ref, b, first=2, end=4) == Fetched(RUN, ref.id, 2, 4)
     assert bytes(a.store.view(ref.id, 2, 4)) == data[2 * CHUNK_BYTES : 4 * CHUNK_BYTES]
     assert not a.store.has(ref.id)
     assert bytes_received(a) < 2 * CHUNK_BYTES + 10_000
@@ -86,7 +86,7 @@ async def test_a_fetch_goes_on_from_what_is_there(neighbours: Neighbours) -> Non
     await a.fetched(ref, b, first=0, end=5)
     c.fetch(ref, a)  # a has only a part: it serves that, and says what it lacks
     await until(lambda: c.ends(ref.id))
-    assert c.ends(ref.id) == [FetchFailed(ref.id, 0, 8, (a.id,), ())]
+    assert c.ends(ref.id) == [FetchFailed(RUN, ref.id, 0, 8, (a.id,), ())]
     before = bytes_received(c)
     assert isinstance(await c.fetched(ref, b), Fetched)
     assert bytes_received(c) - before < 3 * CHUNK_BYTES + 10_000
@@ -110,7 +110,7 @@ async def test_a_lying_holder_is_refused_and_named_and_another_one_used(neighbou
         data = os.urandom(nbytes)
         ref = b.put_corrupted(data)
         c.put(data)
-        assert await a.fetched(ref, b) == FetchFailed(ref.id, 0, -(-nbytes // CHUNK_BYTES), (b.id,), ())
+        assert await a.fetched(ref, b) == FetchFailed(RUN, ref.id, 0, -(-nbytes // CHUNK_BYTES), (b.id,), ())
         assert not a.store.has(ref.id)
         assert any(it.name == "shards.corrupt" and it.fields["holder"] == b.id for it in a.reports)
         assert isinstance(await a.fetched(ref, b, c), Fetched)
@@ -122,8 +122,8 @@ async def test_who_has_it_not_says_so_at_once(neighbours: Neighbours) -> None:
     a = neighbours.open(patience_s=600.0)
     b = neighbours.open()
     shard, _ = hash_shard(b"nobody has this")
-    assert await a.fetched(ShardRef(shard, 15), b) == FetchFailed(shard, 0, 1, (b.id,), ())
-    assert await a.fetched(ShardRef(shard, 15)) == FetchFailed(shard, 0, 1, (), ())
+    assert await a.fetched(ShardRef(shard, 15), b) == FetchFailed(RUN, shard, 0, 1, (b.id,), ())
+    assert await a.fetched(ShardRef(shard, 15)) == FetchFailed(RUN, shard, 0, 1, (), ())
 
 
 async def test_a_silent_holder_is_passed_over_for_the_next(neighbours: Neighbours) -> None:
@@ -132,7 +132,7 @@ async def test_a_silent_holder_is_passed_over_for_the_next(neighbours: Neighbour
     b, gone = neighbours.several(2)
     ref = b.put(os.urandom(LARGE))
     neighbours.close(gone)
-    assert await a.fetched(ref, gone) == FetchFailed(ref.id, 0, 8, (), (gone.id,))
+    assert await a.fetched(ref, gone) == FetchFailed(RUN, ref.id, 0, 8, (), (gone.id,))
     assert isinstance(await a.fetched(ref, gone, b), Fetched)
 
 
@@ -147,7 +147,7 @@ async def test_a_holder_that_dies_in_the_middle_is_replaced_at_once(neighbours: 
     await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
     neighbours.close(b)
     await until(lambda: a.ends(ref.id))
-    assert a.ends(ref.id) == [Fetched(ref.id, 0, 60)]
+    assert a.ends(ref.id) == [Fetched(RUN, ref.id, 0, 60)]
     assert a.data(ref) == data
 
 
@@ -185,7 +185,7 @@ async def test_a_full_store_fails_the_fetch_at_once_and_says_why(neighbours: Nei
     a = neighbours.open(limit_bytes=4 << 20)
     b = neighbours.open()
     ref = b.put(os.urandom(LARGE))
-    assert await a.fetched(ref, b) == FetchFailed(ref.id, 0, 8, (), ())
+    assert await a.fetched(ref, b) == FetchFailed(RUN, ref.id, 0, 8, (), ())
     assert any(report.name == "shards.full" for report in a.reports)
 
 
@@ -195,7 +195,7 @@ async def test_a_cancelled_fetch_ends_and_frees_its_memory(neighbours: Neighbour
     ref = b.put(os.urandom(40 * CHUNK_BYTES))
     a.fetch(ref, b)
     await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
-    a.exchange.cancel([ref.id])
+    a.exchange.cancel(RUN, [ref.id])
     a.store.drop(RUN, [ref.id])
     await until(lambda: a.store.usage().used_bytes == 0, "the memory is free")
     assert isinstance(await a.fetched(ref, b), Fetched)
@@ -210,8 +210,24 @@ async def test_a_shard_made_here_meanwhile_ends_the_fetch(neighbours: Neighbours
     a.fetch(ref, b)
     a.put(data)
     await until(lambda: a.ends(ref.id))
-    assert a.ends(ref.id) == [Fetched(ref.id, 0, 40)]
+    assert a.ends(ref.id) == [Fetched(RUN, ref.id, 0, 40)]
     assert a.data(ref) == data
+
+
+async def test_what_one_run_drops_in_the_middle_still_comes_for_the_other(neighbours: Neighbours) -> None:
+    """Two runs of one spec name the same shards: each has its own answer, and the memory goes with the second drop."""
+    a, b = neighbours.several(2)
+    ref = b.put(os.urandom(40 * CHUNK_BYTES))
+    a.fetch(ref, b)
+    a.fetch(ref, b, run=OTHER)
+    await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
+    a.exchange.cancel(RUN, [ref.id])
+    a.store.drop(RUN, [ref.id])
+    await until(lambda: a.ends(ref.id))
+    assert a.ends(ref.id) == [Fetched(OTHER, ref.id, 0, 40)]
+    assert a.data(ref) == b.data(ref)
+    a.store.drop(OTHER, [ref.id])
+    assert a.store.usage().used_bytes == 0
 
 
 async def test_a_stranger_gets_no_byte_of_the_bulk_lane(neighbours: Neighbours) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 
 from dflow_protocols.machine import Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import NodeId, ShardId, ShardRef, shard_id
+from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, shard_id
 from dflow_protocols.transfer import (
     MAX_LOSSES,
     RUN_CHUNKS,
@@ -30,6 +30,7 @@ from dflow_protocols.transfer import (
 from dflow_protocols.wire.bulk import Ask
 
 PATIENCE_S = 2.0
+RUN, OTHER = RunId("1" * 32), RunId("2" * 32)
 A, B, C = NodeId("a" * 32), NodeId("b" * 32), NodeId("c" * 32)
 
 
@@ -40,8 +41,10 @@ def shard_of(chunks: int, salt: int = 0) -> tuple[ShardRef, tuple[bytes, ...]]:
     return ShardRef(shard_id(nbytes, hashes), nbytes), hashes
 
 
-def wanted(ref: ShardRef, *holders: NodeId, first: int = 0, end: int | None = None, present: int = 0) -> Wanted:
-    return Wanted(ref, first, ref.nbytes >> 20 if end is None else end, holders, present, None)
+def wanted(
+    ref: ShardRef, *holders: NodeId, first: int = 0, end: int | None = None, present: int = 0, run: RunId = RUN
+) -> Wanted:
+    return Wanted(run, ref, first, ref.nbytes >> 20 if end is None else end, holders, present, None)
 
 
 def asks(actions: list[TransferAction]) -> list[tuple[NodeId, Ask]]:
@@ -57,7 +60,7 @@ def test_a_shard_of_one_chunk_takes_one_round_trip() -> None:
     assert transfers.expects(A, 0, 0) == ref
     assert transfers.verifies(ref.id, 0, digest)
     assert not transfers.verifies(ref.id, 0, bytes(32))
-    assert transfers.handle(0.1, ChunkCame(A, 0, 0, True)) == [Fetched(ref.id, 0, 1)]
+    assert transfers.handle(0.1, ChunkCame(A, 0, 0, True)) == [Fetched(RUN, ref.id, 0, 1)]
     assert len(transfers) == 0
 
 
@@ -89,7 +92,7 @@ def test_hashes_that_do_not_make_the_id_are_a_lie() -> None:
     assert ask.with_hashes
     actions = transfers.handle(0.1, HashesCame(A, ask.ticket, hashes[::-1]))
     assert isinstance(actions[0], Report)
-    assert actions[1:] == [FetchFailed(ref.id, 0, 3, (A,), ())]
+    assert actions[1:] == [FetchFailed(RUN, ref.id, 0, 3, (A,), ())]
     assert len(transfers) == 0
 
 
@@ -100,7 +103,7 @@ def test_an_answer_shows_that_older_asks_were_lost_and_they_are_made_again() -> 
     transfers.handle(0.0, wanted(first, A))
     transfers.handle(0.0, wanted(second, A))
     actions = transfers.handle(0.1, ChunkCame(A, 1, 0, True))
-    assert Fetched(second.id, 0, 1) in actions
+    assert Fetched(RUN, second.id, 0, 1) in actions
     assert asks(actions) == [(A, Ask(2, first.id, 0, 1, with_hashes=False))]
     assert transfers.expects(A, 0, 0) is None
 
@@ -113,7 +116,7 @@ def test_a_holder_whose_links_keep_breaking_is_passed_over() -> None:
     for _ in range(MAX_LOSSES):
         assert asks(actions)
         actions = transfers.handle(0.0, LinkRenewed(A))
-    assert actions == [FetchFailed(ref.id, 0, 1, (), (A,))]
+    assert actions == [FetchFailed(RUN, ref.id, 0, 1, (), (A,))]
 
 
 def test_silence_is_counted_from_the_last_answer_and_ends_in_the_next_holder() -> None:
@@ -137,7 +140,7 @@ def test_a_dropped_fetch_gives_its_credit_to_others() -> None:
     first, second = shard_of(WINDOW_CHUNKS)[0], shard_of(1, salt=1)[0]
     transfers.handle(0.0, wanted(first, A))
     assert not asks(transfers.handle(0.0, wanted(second, A)))
-    actions = transfers.handle(0.0, Dropped(first.id))
+    actions = transfers.handle(0.0, Dropped(RUN, first.id))
     assert [ask.shard for _, ask in asks(actions)] == [second.id]
     transfers.check()
 
@@ -150,9 +153,25 @@ def test_ranges_are_announced_each_when_it_is_complete() -> None:
     ((_, two),) = asks(transfers.handle(0.0, wanted(ref, A, first=2, end=4)))
     assert transfers.handle(0.1, HashesCame(A, one.ticket, hashes)) == [KeepHashes(ref.id, hashes)]
     assert transfers.handle(0.1, ChunkCame(A, one.ticket, 0, True)) == []
-    assert transfers.handle(0.1, ChunkCame(A, one.ticket, 1, True)) == [Fetched(ref.id, 0, 2)]
+    assert transfers.handle(0.1, ChunkCame(A, one.ticket, 1, True)) == [Fetched(RUN, ref.id, 0, 2)]
     transfers.handle(0.1, ChunkCame(A, two.ticket, 2, True))
-    assert transfers.handle(0.1, ChunkCame(A, two.ticket, 3, True)) == [Fetched(ref.id, 2, 4)]
+    assert transfers.handle(0.1, ChunkCame(A, two.ticket, 3, True)) == [Fetched(RUN, ref.id, 2, 4)]
+
+
+def test_one_fetch_serves_two_runs_and_goes_on_when_one_of_them_drops_it() -> None:
+    """Two runs of one spec make the same bytes: neither may end, nor be told of, what the other asked for."""
+    transfers = Transfers(PATIENCE_S)
+    ref, _ = shard_of(1)
+    ((_, ask),) = asks(transfers.handle(0.0, wanted(ref, A)))
+    assert not asks(transfers.handle(0.0, wanted(ref, A, run=OTHER)))
+    assert transfers.wanting(ref.id) == (RUN, OTHER)
+    assert transfers.handle(0.0, Dropped(RUN, ref.id)) == []
+    transfers.check()
+    assert transfers.handle(0.1, ChunkCame(A, ask.ticket, 0, True)) == [Fetched(OTHER, ref.id, 0, 1)]
+    transfers.handle(0.2, wanted(ref, A))
+    transfers.handle(0.2, wanted(ref, A, run=OTHER))
+    failed = transfers.handle(0.3, HolderLacks(A, 1, 0, 1))
+    assert failed == [FetchFailed(run, ref.id, 0, 1, (A,), ()) for run in (RUN, OTHER)]
 
 
 class Swarm:
@@ -176,7 +195,7 @@ class Swarm:
             match action:
                 case SendAsk(holder, ask):
                     self.pending.append((holder, ask))
-                case Fetched(shard) | FetchFailed(shard):
+                case Fetched(_, shard) | FetchFailed(_, shard):
                     assert shard not in self.ended
                     self.ended[shard] = action
                 case Report():
