@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 import zmq
 
+from dflow_protocols.keys import KEY_CHARACTERS, parse_key
 from dflow_protocols.machine import Event, Leaving, Report
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
@@ -29,7 +30,7 @@ from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
-from .config import KEY_CHARACTERS, Config, ConfigError
+from .config import Config, ConfigError
 from .driver import Driver
 from .hands import RoomHands
 from .observe.log import ReportLog
@@ -48,7 +49,7 @@ from .slots.supervisor import RunBrief, Supervisor
 from .state import StateDirectory
 from .transport.bulk import BulkLane
 from .transport.control import BindError, ControlLane
-from .transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
+from .transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
 EXIT_LIMIT_S = 10.0  # for closing sockets and children, beyond the time to leave

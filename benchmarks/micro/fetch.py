@@ -21,6 +21,7 @@ from pathlib import Path
 
 import uvloop
 
+from dflow_protocols.keys import parse_key
 from dflow_protocols.machine import Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
@@ -28,7 +29,7 @@ from dflowd.shards.exchange import Exchange, ExchangeEvent, SessionMessage
 from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import ControlLane, Link
-from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, parse_key, read_key_pair, write_key_pair
+from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
 
 RUN = RunId("a" * 32)
 LARGE_BYTES, LARGE_COUNT = 6_900_000, 8

@@ -12,6 +12,7 @@ import typer
 
 from .commands.cancel import cancel
 from .commands.down import down
+from .commands.keys import keys
 from .commands.metrics import metrics
 from .commands.nodes import nodes
 from .commands.plan import plan
@@ -55,6 +56,7 @@ for _command in (
     version,
 ):
     app.command()(_command)
+app.add_typer(keys)
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps its base class under a private name
 

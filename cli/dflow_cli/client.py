@@ -17,13 +17,13 @@ import msgpack
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from dflow_protocols.keys import KEY_CHARACTERS
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 
 from .errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
 
-KEY_LENGTH = 40  # characters of a CURVE key in z85, which itself may hold `@` and `:`
 LINK_S = 3.0  # for connecting and the CURVE handshake; a living daemon needs milliseconds, a loaded one some hundred
 GRACE_S = 2.0  # beyond a request's own deadline, for the way there and back
 HEARTBEAT_MS = 1000
@@ -54,13 +54,13 @@ class Door:
 
 def parse_door(text: str) -> Door:
     """The daemon meant by `KEY@HOST:PORT`. Raises Problem."""
-    key, at, place = text[:KEY_LENGTH], text[KEY_LENGTH : KEY_LENGTH + 1], text[KEY_LENGTH + 1 :]
+    key, at, place = text[:KEY_CHARACTERS], text[KEY_CHARACTERS : KEY_CHARACTERS + 1], text[KEY_CHARACTERS + 1 :]
     host, colon, port = place.rpartition(":")
     if at != "@" or not host or not colon or not port.isdigit():
         raise Problem(
             f"`{text}` is not KEY@HOST:PORT",
             where="--to",
-            hint=f"KEY is the daemon's public key of {KEY_LENGTH} characters, in single quotes for the shell; "
+            hint=f"KEY is the daemon's public key of {KEY_CHARACTERS} characters, in single quotes for the shell; "
             "`dflow up --json` prints it",
         )
     return Door(key, f"tcp://{host}:{int(port)}")

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from .client import Client, KeyPair
 from .errors import EXIT_FAILED, Problem
+from .keyfiles import key_pair
 from .meshfiles import (
     LocalNode,
     MeshFile,
     free_ports,
-    key_pair,
     prepare_node,
     read_mesh,
     write_allow_list,
@@ -32,6 +32,14 @@ from .meshfiles import (
 START_S = 30.0  # until every daemon answers; one takes less than a second, many on few cores share them
 LEAVE_S = 15.0  # for a clean leave, before SIGKILL
 POLL_S = 0.05
+OF_ONE_DAEMON = (
+    "DFLOWD_NODE_",
+    "DFLOWD_LISTEN_",
+    "DFLOWD_MESH_ALLOW",
+    "DFLOWD_MESH_SEEDS",
+    "DFLOWD_TRUST_KEY",
+    "DFLOWD_LOG_FILE",
+)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -113,7 +121,7 @@ def _forget(nodes: tuple[LocalNode, ...]) -> None:
 def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: bool) -> tuple[LocalNode, ...]:
     client = key_pair(folder / "client.key")
     everyone = [*mesh.nodes, *fresh]
-    write_allow_list(folder, everyone, client)
+    write_allow_list(folder, fresh, client)
     seeds = [node.door for node in everyone]
     children: list[subprocess.Popen[bytes]] = []
     try:
@@ -140,9 +148,15 @@ def _spawn(node: LocalNode, dies_with_us: bool) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             cwd=node.folder,
+            env=_environment(),
             start_new_session=True,
             preexec_fn=_die_with_parent() if dies_with_us else None,
         )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, less the variables that would make all daemons of this mesh one: their files say what each of them is."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OF_ONE_DAEMON)}
 
 
 def _die_with_parent() -> Callable[[], None]:

@@ -14,13 +14,12 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import zmq
-from zmq.utils import z85
-
+from dflow_protocols.keys import Allowed, parse_key
 from dflow_protocols.names import node_id
 
 from .client import Door, KeyPair
 from .errors import Problem
+from .keyfiles import enter, key_pair
 
 MEMORY_LIMIT = "2 GiB"  # of shards, a daemon
 _LOWEST_PORT = 15000
@@ -80,24 +79,9 @@ def replace_text(path: Path, text: str) -> None:
     os.replace(fresh, path)
 
 
-def key_pair(path: Path) -> KeyPair:
-    """The key pair in `path`, made (mode 0600) if there is none. Raises Problem when the file is damaged."""
-    if not path.exists():
-        public, secret = zmq.curve_keypair()
-        text = f"public = {public.decode()}\nsecret = {secret.decode()}\n"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-    lines = dict(line.split(" = ", 1) for line in path.read_text().splitlines() if " = " in line)
-    try:
-        return KeyPair(lines["public"].strip(), lines["secret"].strip())
-    except KeyError as error:
-        hint = "restore it, or delete it to get a new key"
-        raise Problem(f"has no line `{error.args[0]} = KEY`", where=str(path), hint=hint) from error
-
-
 def id_of(key: str) -> str:
     """The node id that follows from a public key in z85."""
-    return node_id(bytes(z85.decode(key.encode())))
+    return node_id(parse_key(key))
 
 
 def free_ports(count: int) -> list[int]:
@@ -155,6 +139,6 @@ def write_config(folder: Path, node: LocalNode, seeds: list[Door]) -> None:
 
 
 def write_allow_list(folder: Path, nodes: list[LocalNode], client: KeyPair) -> None:
-    """Who may speak to the mesh: its daemons, and the client whose key lies in DIR."""
-    lines = [f"{node.key} {node.name} {node.control.removeprefix('tcp://')} node" for node in nodes]
-    replace_text(folder / "allow", "\n".join([*lines, f"{client.public} client client"]) + "\n")
+    """Who may speak to the mesh: these daemons, the client whose key lies in DIR, and whoever was authorized since."""
+    lines = [Allowed(parse_key(node.key), node.name, node.control.removeprefix("tcp://")) for node in nodes]
+    enter(folder / "allow", [*lines, Allowed(parse_key(client.public), "client", role="client")])

@@ -10,7 +10,8 @@ from typing import Any
 
 from .client import Client, Door, parse_door
 from .errors import EXIT_NO_DAEMON, Problem
-from .meshfiles import key_pair, read_mesh, replace_text
+from .keyfiles import key_pair
+from .meshfiles import read_mesh, replace_text
 
 
 def reach(folder: Path, to: str = "") -> Client:

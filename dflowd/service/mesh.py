@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dflow_protocols.keys import key_text
 from dflow_protocols.names import NodeId
 
-from ..transport.keys import key_text
 from .door import Myself, Service
 from .request import Params, limit_of
 

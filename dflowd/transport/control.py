@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from dflow_protocols.keys import Allowed, key_text
 from dflow_protocols.machine import Report
 from dflow_protocols.names import NodeId, node_id
 
-from .keys import Allowed, AllowList, KeyPair, key_text
+from .keys import AllowList, KeyPair
 from .limits import CLIENT_RATE, NODE_RATE, Buckets, Tally
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler

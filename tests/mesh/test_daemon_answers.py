@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflowd.transport.keys import key_text, new_key_pair
+from dflow_protocols.keys import key_text
+from dflowd.transport.keys import new_key_pair
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline
 

@@ -18,10 +18,11 @@ from typing import Any, Self, TypeVar
 import msgpack
 import zmq
 
+from dflow_protocols.keys import key_text
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
-from dflowd.transport.keys import KeyPair, key_text, new_key_pair, write_key_pair
+from dflowd.transport.keys import KeyPair, new_key_pair, write_key_pair
 from tests.support.until import until
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from fakedaemon import FakeDaemon, Refusal, new_keys
 
 from dflow_cli.client import Client, Door, parse_door
 from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
-from dflow_cli.meshfiles import key_pair
+from dflow_cli.keyfiles import key_pair
 from dflow_cli.reach import meet, reach
 
 

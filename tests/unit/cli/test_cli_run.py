@@ -13,7 +13,7 @@ from fakedaemon import RUN, FakeDaemon, told_rows, told_run
 
 from dflow_cli.app import main
 from dflow_cli.client import Client
-from dflow_cli.meshfiles import key_pair
+from dflow_cli.keyfiles import key_pair
 from dflow_cli.outcome import read_outcome
 from dflow_cli.results import keep
 from dflow_protocols.pipeline import Pipeline

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from dflow_protocols.keys import key_text, parse_key
 from dflow_protocols.names import node_id
 from dflowd.transport.keys import (
     AllowList,
     KeyFileError,
-    key_text,
     new_key_pair,
     parse_allow_list,
-    parse_key,
     read_key_pair,
     write_key_pair,
 )

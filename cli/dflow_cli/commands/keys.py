@@ -1,0 +1,175 @@
+"""dflow keys new, show, authorize, revoke."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder
+
+if TYPE_CHECKING:
+    from dflow_protocols.keys import Allowed
+
+ANY_KEY = {"ignore_unknown_options": True}  # a key may begin with a dash
+keys = typer.Typer(
+    name="keys",
+    help="Make keys, and say which may speak to a mesh.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
+AllowListFile = Annotated[Path, typer.Argument(metavar="ALLOW_LIST", help="The allow-list of the mesh.")]
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="What people call its owner.")]
+Address = Annotated[
+    str, typer.Option("--address", metavar="HOST:PORT", help="Of a node: where its control lane listens.")
+]
+Role = Annotated[str, typer.Option("--role", help="`node`: a daemon of the mesh. `client`: may submit and ask.")]
+
+
+@keys.command()
+def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "node", as_json: AsJson = False) -> None:
+    """Make a key pair in FILE, which only its owner may read, and print its line for the allow-list.
+
+    Example: dflow keys new key --name a1 --address 10.0.0.7:7300
+    """
+    from ..keyfiles import new_key_pair
+
+    line = _line(name or _host_name(), address, role)  # a mistake in the line leaves no key behind
+    _show(new_key_pair(file).public, line, as_json)
+
+
+@keys.command()
+def show(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Key file; without it the client key in DIR, made if missing."),
+    ] = None,
+    name: Name = "",
+    address: Address = "",
+    role: Annotated[str, typer.Option("--role", help="`node` or `client`; without it as the file is meant.")] = "",
+    folder: Folder = DEFAULT_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Print the public half of a key, as a line for the allow-list. The secret half is never printed.
+
+    Example: dflow keys show --dir ann --name ann
+    """
+    from ..keyfiles import key_pair, read_key_pair
+
+    role = role or ("client" if file is None else "node")
+    line = _line(name or (_user_name() if role == "client" else _host_name()), address, role)
+    pair = key_pair(folder / "client.key") if file is None else read_key_pair(file)
+    _show(pair.public, line, as_json)
+
+
+@keys.command(context_settings=ANY_KEY)
+def authorize(
+    allow_list: AllowListFile,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="40 characters, in single quotes; `-` reads lines.")],
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What people call its owner.")] = "",
+    address: Address = "",
+    role: Role = "node",
+) -> None:
+    """Add a key to the allow-list. Running daemons take it up within a second.
+
+    With KEY `-`, the lines that `keys new` and `keys show` print are read from standard input.
+
+    Example: dflow keys show --dir ann --name ann | dflow keys authorize allow -
+    """
+    from ..keyfiles import authorize as add
+    from ..output import note
+
+    for line in _read_lines() if key == "-" else [_fill(key, _line(name, address, role))]:
+        is_new = add(allow_list, line)
+        note(f"{line.name} may speak to the mesh as a {line.role}{'' if is_new else ' already'}")
+
+
+@keys.command(context_settings=ANY_KEY)
+def revoke(
+    allow_list: AllowListFile,
+    who: Annotated[str, typer.Argument(metavar="NAME", help="The name in its line, or the key.")],
+) -> None:
+    """Take a key off the allow-list. Running daemons cut its links within a second and send it no more.
+
+    Example: dflow keys revoke allow ann
+    """
+    from ..keyfiles import revoke as take_off
+    from ..output import note
+
+    gone = take_off(allow_list, who)
+    note(f"{gone.name} may not speak to the mesh any more, wherever this allow-list is used")
+
+
+def _line(name: str, address: str, role: str) -> Allowed:
+    """A line of the allow-list whose key is not known yet. Raises Problem."""
+    from dflow_protocols.keys import KEY_BYTES, ROLES, Allowed, is_name, is_place
+
+    from ..errors import Problem
+
+    if role not in ROLES:
+        raise Problem(f"`{role}` is no role", where="--role", hint=f"one of: {', '.join(ROLES)}")
+    if not is_name(name):
+        what = f"`{name}` is not a name" if name else "a line needs a name"
+        raise Problem(what, where="--name", hint="use 1 to 63 letters, digits, dots and dashes")
+    if address and not is_place(address):
+        raise Problem(f"`{address}` is not HOST:PORT", where="--address", hint="such as 10.0.0.7:7300")
+    if address and role == "client":
+        raise Problem("a client is never dialled", where="--address", hint="leave it out, or say --role node")
+    return Allowed(bytes(KEY_BYTES), name, address, role)
+
+
+def _fill(key: str, line: Allowed) -> Allowed:
+    """The line with its key. Raises Problem."""
+    from dataclasses import replace
+
+    from dflow_protocols.keys import parse_key
+
+    from ..errors import Problem
+
+    try:
+        return replace(line, public=parse_key(key))
+    except ValueError as error:
+        hint = "copy the 40 characters of the public half, in single quotes for the shell; `dflow keys show` prints it"
+        raise Problem(str(error), where="KEY", hint=hint) from None
+
+
+def _read_lines() -> list[Allowed]:
+    from dflow_protocols.keys import AllowListError, parse_allow_list
+
+    from ..errors import Problem
+    from ..keyfiles import LINE_HINT
+
+    try:
+        lines = list(parse_allow_list(sys.stdin.read()).values())
+    except AllowListError as error:
+        raise Problem(error.what, where=f"standard input:{error.line}", hint=LINE_HINT) from None
+    if not lines:
+        raise Problem("no line came", where="standard input", hint="pipe what `dflow keys show` prints into it")
+    return lines
+
+
+def _show(public: str, line: Allowed, as_json: bool) -> None:
+    from ..output import print_json
+
+    whole = _fill(public, line)
+    if as_json:
+        fields = {"id": whole.id, "name": whole.name, "address": whole.address, "role": whole.role}
+        print_json({"public": public, "line": str(whole), **fields})
+    else:
+        print(whole)
+
+
+def _host_name() -> str:
+    import socket
+
+    return socket.gethostname().partition(".")[0]
+
+
+def _user_name() -> str:
+    import getpass
+
+    return getpass.getuser()
