@@ -11,12 +11,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from .claiming.deal import deal, homes
+from .claiming.failure import Failures
 from .holdings import Holdings, Range
 from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
 from .reduction import Block, aligned_blocks, cover, cut_leaves, slices
 from .rendezvous import ranked
-from .step import Failures, Step
+from .step import Step
 from .wire.steps import Header, Record, Seal
 from .work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
 

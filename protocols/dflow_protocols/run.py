@@ -14,6 +14,7 @@ from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
+from .claiming.failure import Failures
 from .claiming.roster import make_roster
 from .duties import (
     CHAIN,
@@ -39,7 +40,7 @@ from .pipeline.spec import Pipeline
 from .postbox import Postbox
 from .rendezvous import ranked
 from .sealing import MANIFEST, UPDATE, chosen, is_kept, is_turn, next_manifest, next_update, sealed_chains
-from .step import Failures, Step
+from .step import Step
 from .versions import Versions
 from .wire.steps import FailurePut, Header, Record, Roster, RosterPut, RunPut, Seal, Standing
 from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+from ..claiming.failure import Failures
 from ..names import RunId
-from ..step import Failures
 from .faults import BreakEngine, Crash, Cut, Fault, Join, Leave, Pause, Split
 from .goals import finish
 from .mesh import bear

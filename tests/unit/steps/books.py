@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.claiming.roster import make_roster
 from dflow_protocols.duties import Desk
 from dflow_protocols.holdings import Holdings
 from dflow_protocols.names import NodeId, RunId, SealId, ShardRef, SpecId, TaskKey, VersionId, content_id
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.step import Failures, Step
+from dflow_protocols.step import Step
 from dflow_protocols.wire.steps import Header, Record, Seal, Standing
 
 RUN = RunId("a" * 32)
