@@ -1,115 +1,125 @@
-"""Digests of the files that a spec names, so that a run is bound to their contents and a missing one is told early."""
+"""The files that a spec names, looked at before it is submitted: their digests, and what is wrong with them."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from blake3 import blake3
-
-from dflow_protocols.names import content_id
 from dflow_protocols.pipeline import Pipeline, Problem
+from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.problem import nearest, suggest
+from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
+
+LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
+MISTAKES_TOLD = 3  # of one data file
 
 
 def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Digest by the path of the key that names the file, such as `models.policy.init.config`; and what is missing.
+    """Digest by the path of the key that names the file, such as `models.policy.init.config`; and what is wrong.
 
-    Relative paths start from `base`. A function's own file is digested if it lies under `base`; what is installed is
-    the hosts' matter. The emulated engine reads no files, so none need to be there for it.
+    Relative paths start from `base`.
     """
-    if pipeline.engine == "emulated":
-        return {}, []
     digests: dict[str, str] = {}
     problems: list[Problem] = []
-    for path, name, kind in _named(pipeline):
-        found = base / name
-        if found.is_dir() if kind == "folder" else found.is_file():
-            digests[path] = digest_folder(found) if kind == "folder" else digest_file(found)
-        else:
-            problems.append(_missing(path, name, kind, found, base))
-    functions: dict[str, str] = {}  # where each is first named
-    for index, stage in enumerate(pipeline.stages):
-        if ":" in stage.op:
-            functions.setdefault(stage.op, f"stages[{index}].op")
-        if "function" in stage.config:
-            functions.setdefault(stage.config["function"], f"stages[{index}].config.function")
-    for function, path in functions.items():
-        _function(path, function, base, digests, problems)
+    for named in named_files(pipeline):
+        if named.kind == "function":
+            problems += _function(named, pipeline, base)
+        elif not ((base / named.name).is_dir() if named.kind == "folder" else (base / named.name).is_file()):
+            problems.append(_missing(named, base))
+            continue
+        elif named.path.startswith("data."):
+            problems += _entries(named, pipeline.data[named.path.split(".")[1]], base)
+        found = digest(named, base)
+        if found is not None:
+            digests[named.path] = found
     return digests, problems
 
 
-def _named(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
-    """(path, file name, `file` or `folder`) of what models and data name."""
-    for name, model in sorted(pipeline.models.items()):
-        if "path" in model:
-            yield f"models.{name}.path", model["path"], "folder"
-        else:
-            yield f"models.{name}.init.config", model["init"]["config"], "file"
-            yield f"models.{name}.init.tokenizer", model["init"]["tokenizer"], "folder"
-    for name, source in sorted(pipeline.data.items()):
-        if "jsonl" in source:
-            yield f"data.{name}.jsonl", source["jsonl"], "file"
+def _entries(named: Named, source: Mapping[str, Any], base: Path) -> Iterator[Problem]:
+    """What is wrong with the lines of a data file."""
+    told = count = 0
+    try:
+        with (base / named.name).open(encoding="utf-8-sig") as file:
+            for number, line in itertools.islice(numbered_lines(file), LINES_READ):
+                count += 1
+                try:
+                    read_entry(line, source["prompt"], source["answer"])
+                except EntryError as error:
+                    yield Problem(named.path, f"{named.name}:{number}: {error.what}", error.hint)
+                    told += 1
+                    if told == MISTAKES_TOLD:
+                        return
+    except UnicodeDecodeError as error:
+        yield Problem(named.path, f"{named.name}: not text in UTF-8 (byte {error.start})", "save it as UTF-8")
+        return
+    if not count:
+        yield Problem(named.path, f"{named.name} has no entries", "write one JSON object a line")
 
 
-def digest_file(path: Path) -> str:
-    """BLAKE3 of a file's bytes."""
-    hasher = blake3(max_threads=blake3.AUTO)
-    hasher.update_mmap(path)
-    return hasher.hexdigest()
-
-
-def digest_folder(path: Path) -> str:
-    """Of the names and contents of all files in a folder, at any depth; hidden ones aside."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    names = [(file, file.relative_to(path)) for file in files]
-    seen = [[str(name), digest_file(file)] for file, name in names if not any(p.startswith(".") for p in name.parts)]
-    return content_id("folder", seen)
-
-
-def _missing(path: str, name: str, kind: str, found: Path, base: Path) -> Problem:
-    what = f"there is no {kind} `{name}`"
+def _missing(named: Named, base: Path) -> Problem:
+    path, name, found = named.path, named.name, base / named.name
+    what = f"there is no {named.kind} `{name}`"
     folder = found.parent
-    beside = [item.name for item in folder.iterdir()] if folder.is_dir() else []
-    near = nearest(found.name, beside)
+    near = nearest(found.name, [item.name for item in folder.iterdir()] if folder.is_dir() else [])
     if near is not None and near != found.name:
         return Problem(path, what, f"did you mean `{near}`?")
     if near is not None:
-        return Problem(path, what, f"`{name}` is there, but is no {kind}")
+        return Problem(path, what, f"`{name}` is there, but is no {named.kind}")
     return Problem(path, what, f"paths start from the spec's folder, {base}")
 
 
-def _function(path: str, function: str, base: Path, digests: dict[str, str], problems: list[Problem]) -> None:
-    module, _, name = function.partition(":")
+def _function(named: Named, pipeline: Pipeline, base: Path) -> Iterator[Problem]:
+    """What is wrong with a function, as far as its text shows it: nothing of it is run."""
+    module, _, name = named.name.partition(":")
     file = find_module(module, base)
     if file is None:
-        hint = f"put it into the spec's folder, {base}, or install it"
-        problems.append(Problem(path, f"there is no module `{module}`", hint))
+        files = [item.name for item in base.glob("*.py")] if module.endswith(".py") else []
+        near = nearest(module, files)
+        hint = f"did you mean `{near}:{name}`?" if near else f"put it into the spec's folder, {base}, or install it"
+        yield Problem(named.path, f"there is no module `{module}`", hint)
         return
     try:
-        defined = _defined(ast.parse(file.read_bytes()))
+        tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        problems.append(Problem(path, f"`{file.name}{line}` is not Python: {error}", "correct it first"))
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        yield Problem(named.path, f"`{file.name}{line}` is not Python: {what}", "correct it first")
         return
+    defined = _defined(tree)
     if name not in defined and "*" not in defined:
-        problems.append(Problem(path, f"`{module}` has no `{name}`", suggest(name, defined, "functions")))
-    if file.is_relative_to(base):
-        digests[path] = digest_file(file)
+        yield Problem(named.path, f"`{module}` has no `{name}`", suggest(name, defined, "functions"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
+            yield from _misfits(named, node, f"{file.name}:{node.lineno}", pipeline)
+
+
+def _misfits(
+    named: Named, function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, pipeline: Pipeline
+) -> Iterator[Problem]:
+    """Whether each stage that scores by the function can call it."""
+    for index, stage in enumerate(pipeline.stages):
+        if stage.op not in ("reward", "evaluate") or stage.config.get("function") != named.name:
+            continue
+        path = f"stages[{index}].config.function"
+        if isinstance(function, ast.AsyncFunctionDef):
+            yield Problem(path, f"{where}: `{function.name}` is async", "write it as a plain `def`")
+            continue
+        try:
+            calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())})
+        except MisfitError as error:
+            hint = "such as `def reward(completion, answer)`; it gets by name what it asks for"
+            yield Problem(path, f"{where}: `{function.name}` {error}", hint)
 
 
 def find_module(module: str, base: Path) -> Path | None:
     """The file of `file.py` or `package.module`: in `base` first, then where Python looks. Nothing is imported."""
-    if module.endswith(".py"):
-        return base / module if (base / module).is_file() else None
-    parts = Path(*module.split("."))
-    for root in (base, *map(Path, sys.path)):
-        for file in (root / parts.with_suffix(".py"), root / parts / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
+    roots = [base] if module.endswith(".py") else [base, *map(Path, sys.path)]
+    return next((file for root in roots if (file := beside(module, root)) is not None), None)
 
 
 def _defined(tree: ast.Module) -> set[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from dflowd.engines.contract import UserError
 from dflowd.engines.counter_random import digest, number
 
+from .prompts import Wording
 from .sources import ENDLESS, Entry, Source, open_source
 
 TRIES = 10_000  # draws in a row without a new question, after which a source is taken to have no more
@@ -27,6 +28,7 @@ class DataSet:
     def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int) -> None:
         self.name = name
         self.source: Source = open_source(name, config, base, seed)
+        self.wording = Wording(config.get("template"), config.get("chat"))
         held_out = config.get("held_out") or {}
         self._share = float(held_out.get("share", 0.0))
         self._lower = held_out.get("by") == "question_lower"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from dflowd.engines.contract import UserError, one_line
@@ -9,17 +10,31 @@ from dflowd.engines.contract import UserError, one_line
 from .sources import Entry
 
 
-def prompt_text(tokenizer: Any, entry: Entry) -> str:
-    """By the tokenizer's chat template if it has one; else the question and a line break."""
-    if tokenizer.chat_template:
-        messages = [{"role": "user", "content": entry["question"]}]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    return f"{entry['question']}\n"
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a data set's entries are put to a model. `chat`: in the tokenizer's chat template; None: if it has one."""
+
+    template: str | None = None
+    chat: bool | None = None
 
 
-def prompt_tokens(tokenizer: Any, entry: Entry) -> list[int]:
+def prompt_text(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> str:
+    """The prompt in the template's text, and that in the chat template. Raises UserError where there is none."""
+    is_chat = bool(tokenizer.chat_template) if wording.chat is None else wording.chat
+    template = wording.template or ("{prompt}" if is_chat else "{prompt}\n")
+    text = template.replace("{prompt}", entry["question"])
+    if not is_chat:
+        return text
+    if not tokenizer.chat_template:
+        raise UserError("the tokenizer has no chat template; leave `chat` out of the data, or take another tokenizer")
+    messages = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> list[int]:
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
-    return _encode(tokenizer, prompt_text(tokenizer, entry), add_special_tokens=not tokenizer.chat_template)
+    is_chat = bool(tokenizer.chat_template) if wording.chat is None else wording.chat
+    return _encode(tokenizer, prompt_text(tokenizer, entry, wording), add_special_tokens=not is_chat)
 
 
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:

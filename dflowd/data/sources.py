@@ -5,11 +5,11 @@ An entry is a dict with `question` and `answer` (texts) and whatever else the so
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
 from dflowd.engines.contract import UserError, one_line
 from dflowd.engines.counter_random import number
 
@@ -57,16 +57,17 @@ class ReasoningGym:
 
 
 class Jsonl:
-    """One JSON object a line; `question` and `answer` name the keys that hold the texts."""
+    """One JSON object a line; `prompt` and `answer` name the keys that hold the texts."""
 
     endless = False
 
-    def __init__(self, name: str, path: Path, question: str, answer: str) -> None:
-        self._place = f"{path.name}"
+    def __init__(self, name: str, path: Path, prompt: str, answer: str) -> None:
+        self._name = path.name
         try:
-            self._entries = [self._read(line, n, question, answer) for n, line in _lines(path)]
+            with path.open(encoding="utf-8-sig") as file:
+                self._entries = [self._read(line, n, prompt, answer) for n, line in numbered_lines(file)]
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"data.{name}: {error}") from error
+            raise UserError(f"data.{name}: {path}: {one_line(error)}") from error
         if not self._entries:
             raise UserError(f"data.{name}: {path} has no entries")
         self.size = len(self._entries)
@@ -75,26 +76,17 @@ class Jsonl:
         return self._entries[index]
 
     def score(self, completion: str, entry: Entry) -> float:
-        raise UserError(f"{self._place} has no verifier of its own; name another reward function")
+        raise UserError(f"{self._name} has no verifier of its own; name another reward function")
 
-    def _read(self, line: str, number: int, question: str, answer: str) -> Entry:
+    def _read(self, line: str, number: int, prompt: str, answer: str) -> Entry:
         try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{self._place}:{number}: not JSON: {error}") from error
-        missing = [key for key in (question, answer) if not isinstance(found, dict) or key not in found]
-        if missing:
-            raise UserError(f"{self._place}:{number}: no key `{missing[0]}`")
-        return {**found, "question": str(found[question]), "answer": str(found[answer])}
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    text = path.read_text(encoding="utf-8")
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+            return read_entry(line, prompt, answer)
+        except EntryError as error:
+            raise UserError(f"{self._name}:{number}: {error.what}; {error.hint}") from error
 
 
 def open_source(name: str, config: Mapping[str, Any], base: Path, seed: int) -> Source:
     """The source that a spec's `data` section names. Raises UserError."""
     if "reasoning_gym" in config:
         return ReasoningGym(name, config["reasoning_gym"], config.get("config") or {}, seed)
-    return Jsonl(name, base / config["jsonl"], config["question"], config["answer"])
+    return Jsonl(name, base / config["jsonl"], config["prompt"], config["answer"])

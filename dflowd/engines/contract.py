@@ -36,6 +36,10 @@ class UserError(Exception):
         self.stage = stage
 
 
+class HostError(Exception):
+    """This host cannot work for the run, such as for a file of other contents; another one may."""
+
+
 class Lost(Exception):
     """An input is not where the daemon said."""
 
@@ -113,6 +117,8 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("full", str(error))
     except GivenUp:
         return Failed("engine", "the call was given up")
+    except HostError as error:
+        return Failed("engine", str(error))
     except Exception as error:
         return Failed("engine", one_line(error))
 

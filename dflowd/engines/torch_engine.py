@@ -39,6 +39,7 @@ from dflowd.operators.logprob import logprob
 from dflowd.operators.partition import Columns, Output, Partition
 from dflowd.operators.reward import reward
 from dflowd.operators.sft import sft
+from dflowd.operators.user_code import check_files, forget_user_code
 from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import BlockStack
@@ -164,11 +165,14 @@ class TorchEngine:
         return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
 
     def _enter(self, job: Job) -> None:
-        """Forget another run's models and data."""
+        """Forget another run's models, data and code. Raises HostError where this host has other files."""
         run = (str(job.pipeline.id), job.base)
         if self._run != run:
+            self._run = None
             self._policies.clear()
             self._data.clear()
+            forget_user_code()
+            check_files(job.pipeline, job.base)
             self._run = run
 
     def _policy(self, job: Job, name: str) -> Policy:

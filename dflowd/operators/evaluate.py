@@ -32,14 +32,13 @@ def evaluate(partition: Partition) -> Output:
         greedy=config["greedy"],
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    prompts = [prompt_tokens(policy.tokenizer, entry) for entry in entries]
+    prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]
     made = sample(policy, prompts, partition.first, 1, sampler, partition.progress)
     said = [
         completion_text(policy.tokenizer, row[:length].tolist())
         for row, length in zip(made.tokens, made.lengths, strict=True)
     ]
-    score = scorer(partition, data)
-    scores = np.array([score(text, entry) for text, entry in zip(said, entries, strict=True)], np.float32)
+    scores = scorer(partition, data)(said, entries)
     metrics = {
         "evaluated": len(entries),
         "correct": float(scores.astype(np.float64).sum()),

@@ -22,7 +22,7 @@ def generate(partition: Partition) -> Output:
     policy = partition.policy(str(partition.stage.model))
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
-    prompts = [prompt_tokens(policy.tokenizer, data.training(position)) for position in positions]
+    prompts = [prompt_tokens(policy.tokenizer, data.training(position), data.wording) for position in positions]
     sampler = Sampler(
         max_tokens=config["max_tokens"],
         temperature=config["temperature"],

@@ -1,20 +1,23 @@
 """reward: scores each completion by a function. Writes `reward`: one float32 a completion.
 
-A function of your own:
+A function of your own asks by name for what it needs, and for the stage's `args`:
 
-    def reward(completion: str, answer: str, *, prompt: str, entry: dict, **args) -> float
+    def reward(completion: str, answer: str, prompt: str, entry: dict, **args) -> float
+    def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float]
 
-`prompt` is the entry's question, `entry` all that the data says of it, `args` the stage's `args`.
+`prompt` is the entry's prompt, `entry` all that the data says of it. The second form gets a partition at once.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from dflow_protocols.pipeline.scoring import ALL, EACH, LENT, MisfitError, Parameter, calling
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
@@ -23,10 +26,15 @@ from dflowd.engines.contract import UserError
 from .partition import Output, Partition, read_rollout
 from .user_code import call_user, load_function
 
-REASONING_GYM = "dflowd.operators.reward:reasoning_gym"
+Score = Callable[[Sequence[str], Sequence[Entry]], columns.Array]
+"""(completions, their entries) -> rewards, [completions] float32"""
 
-Score = Callable[[str, Entry], float]
-"""(completion, entry) -> reward"""
+KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "position",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "name",
+    inspect.Parameter.KEYWORD_ONLY: "name",
+    inspect.Parameter.VAR_KEYWORD: "rest",
+}
 
 
 def exact_match(completion: str, answer: str, *, prompt: str, entry: Entry) -> float:
@@ -41,38 +49,63 @@ def reasoning_gym(completion: str, answer: str, *, prompt: str, entry: Entry, da
 
 def scorer(partition: Partition, data: DataSet) -> Score:
     """The stage's function, ready to be called. Raises UserError."""
-    config = partition.stage.config
-    name = config["function"]
+    stage = partition.stage
+    name = str(stage.config["function"])
     function = load_function(name, partition.base)
-    extra: dict[str, Any] = dict(config["args"])
-    if name == REASONING_GYM:
-        extra["data"] = data
+    args: dict[str, Any] = dict(stage.config["args"])
+    if "data" in LENT.get(name, ()):
+        args["data"] = data
+    try:
+        how = calling(_parameters(function), args)
+    except MisfitError as error:
+        raise UserError(f"{name} {error}", stage.id) from error
 
-    def score(completion: str, entry: Entry) -> float:
-        said = call_user(
-            partition.stage.id,
-            function,
-            completion,
-            entry["answer"],
-            prompt=entry["question"],
-            entry=entry,
-            **extra,
-        )
-        if isinstance(said, bool | int | float | np.floating) and math.isfinite(said):
-            return float(said)
-        raise UserError(f"{name} gave {said!r} where a finite number is due", partition.stage.id)
+    def score(completions: Sequence[str], entries: Sequence[Entry]) -> columns.Array:
+        given = (completions, [e["answer"] for e in entries], [e["question"] for e in entries], entries)
+        if how.all:
+            asked = {key: list(values) for key, values in zip(ALL, given, strict=True) if key in how.names}
+            said = call_user(stage.id, function, **asked, **args)
+            partition.progress()
+            if not isinstance(said, Sequence | np.ndarray) or len(said) != len(completions):
+                shown = f"{len(said)} values" if isinstance(said, Sequence | np.ndarray) else _shown(said)
+                raise UserError(f"{name} gave {shown} where a list of {len(completions)} numbers is due", stage.id)
+            return np.array([_number(name, value, stage.id) for value in said], np.float32)
+        rewards = np.zeros(len(completions), np.float32)
+        for index, values in enumerate(zip(*given, strict=True)):
+            asked = {key: value for key, value in zip(EACH, values, strict=True) if key in how.names}
+            rewards[index] = _number(name, call_user(stage.id, function, **asked, **args), stage.id)
+            partition.progress()
+        return rewards
 
     return score
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise MisfitError("does not say what it takes") from error
+    empty = inspect.Parameter.empty
+    return [Parameter(p.name, KINDS[p.kind], p.default is empty) for p in found if p.kind in KINDS]
+
+
+def _number(name: str, said: Any, stage: str) -> float:
+    """Raises UserError for what is no finite number."""
+    if isinstance(said, bool | int | float | np.floating | np.integer) and math.isfinite(said):
+        return float(said)
+    raise UserError(f"{name} gave {_shown(said)} where a finite number is due", stage)
+
+
+def _shown(said: Any) -> str:
+    return "nothing (None)" if said is None else f"{said!r}"[:100]
 
 
 def reward(partition: Partition) -> Output:
     rollout = read_rollout(partition)
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     score = scorer(partition, partition.data(maker.config["data"]))
-    rewards = np.zeros(len(rollout.completions), np.float32)
-    for index, completion in enumerate(rollout.completions):
-        rewards[index] = score(completion, rollout.entries[index // rollout.width])
-        partition.progress()
+    entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
+    rewards = score(rollout.completions, entries)
     return Output("reward", {"reward": columns.pack(rewards)}, reward_metrics(rewards))
 
 

@@ -19,7 +19,7 @@ def sft(partition: Partition) -> Output:
     entries = [data.demonstration(start + at, config["demos"]) for at in range(partition.first, partition.end)]
     answers = [answer_tokens(tokenizer, entry) for entry in entries]
     batch = {
-        "prompt": ragged("i32", [prompt_tokens(tokenizer, entry) for entry in entries]),
+        "prompt": ragged("i32", [prompt_tokens(tokenizer, entry, data.wording) for entry in entries]),
         "tokens": ragged("i32", answers),
     }
     return Output("batch", batch, groups=tuple((len(answer), 1) for answer in answers))

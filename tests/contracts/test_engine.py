@@ -83,7 +83,7 @@ def base(tmp_path: Path) -> Path:
 def write_base(folder: Path) -> Path:
     (folder / "tiny.json").write_text(json.dumps(TINY))
     words = ["tea", "bean", "oak", "corn", "plum", "fig", "rye", "kiwi", "pear", "date", "lime", "nut"]
-    lines = (json.dumps({"question": word, "answer": word[::-1]}) for word in words)
+    lines = (json.dumps({"prompt": word, "answer": word[::-1]}) for word in words)
     (folder / "words.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "scores.py").write_text(
         "def vowels(completion, answer, *, prompt, entry):\n    return sum(c in 'aeiou' for c in completion) / 4\n\n\n"

@@ -36,7 +36,7 @@ def spec(tmp_path: Path) -> Path:
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
     (tmp_path / "llama.json").write_text("{}")
-    (tmp_path / "words.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 8)
+    (tmp_path / "words.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 8)
     (tmp_path / "score.py").write_text("def same(completion, answer, **_):\n    return float(completion == answer)\n")
     (tmp_path / "toy.yaml").write_text(SPEC)
     return tmp_path / "toy.yaml"

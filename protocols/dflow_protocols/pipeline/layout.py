@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .shape import NAME, NAME_FORM, Condition, Free, Items, Named, Number, Shape, Table, Text, Variants
+from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
 
 PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
@@ -23,6 +23,16 @@ _HELD_OUT = Table(
     },
     None,
 )
+
+_PROMPTS: Mapping[str, Shape] = {
+    "template": Text(
+        "the text that is made of a prompt; absent: the prompt, with a line break where there is no chat",
+        None,
+        pattern=r"[\s\S]*\{prompt\}[\s\S]*",
+        form="a text with `{prompt}` in it",
+    ),
+    "chat": Flag("put it into the tokenizer's chat template; absent: where the tokenizer has one", None),
+}
 
 _MODEL = Variants(
     "a model's weights at the start",
@@ -58,6 +68,7 @@ _DATASET = Variants(
             {
                 "reasoning_gym": Text("a task's name in reasoning-gym"),
                 "config": Free("the task's own settings", {}),
+                **_PROMPTS,
                 "held_out": _HELD_OUT,
             },
         ),
@@ -65,8 +76,9 @@ _DATASET = Variants(
             "one JSON object a line",
             {
                 "jsonl": _PATH,
-                "question": Text("the key of the prompt", "question"),
+                "prompt": Text("the key of the prompt", "prompt"),
                 "answer": Text("the key of the right answer", "answer"),
+                **_PROMPTS,
                 "held_out": _HELD_OUT,
             },
         ),

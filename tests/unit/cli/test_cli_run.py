@@ -40,7 +40,7 @@ def spec(tmp_path: Path) -> Path:
     (folder / "tokenizer").mkdir(parents=True)
     (folder / "tokenizer" / "tokenizer.json").write_text("{}")
     (folder / "llama.json").write_text("{}")
-    (folder / "words.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 8)
+    (folder / "words.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 8)
     (folder / "score.py").write_text("def same(completion, answer, **_):\n    return float(completion == answer)\n")
     (folder / "toy.yaml").write_text(SPEC)
     return folder / "toy.yaml"

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "model.json").write_text("{}")
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
-    (tmp_path / "sums.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n')
+    (tmp_path / "sums.jsonl").write_text('{"prompt": "1 + 1", "answer": "2"}\n')
     (tmp_path / "judge.py").write_text("def score(completion, answer, **rest):\n    return 1.0\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

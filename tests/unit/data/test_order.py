@@ -22,7 +22,7 @@ def spell(seed: int = 0, **more: Any) -> DataSet:
 def jsonl(folder: Path, count: int, held_out: dict[str, Any] | None = None) -> DataSet:
     lines = [json.dumps({"q": f"Question {n}", "a": n}) for n in range(count)]
     (folder / "data.jsonl").write_text("\n".join(lines))
-    config = {"jsonl": "data.jsonl", "question": "q", "answer": "a", "held_out": held_out}
+    config = {"jsonl": "data.jsonl", "prompt": "q", "answer": "a", "held_out": held_out}
     return DataSet("mine", config, folder, 0)
 
 
@@ -82,7 +82,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, error: str) -> None:
     """The user's file is the user's to mend."""
     (tmp_path / "data.jsonl").write_text(text)
     with pytest.raises(UserError, match=error):
-        DataSet("mine", {"jsonl": "data.jsonl", "question": "q", "answer": "a"}, tmp_path, 0)
+        DataSet("mine", {"jsonl": "data.jsonl", "prompt": "q", "answer": "a"}, tmp_path, 0)
 
 
 def test_an_unknown_task_is_the_users_error() -> None:

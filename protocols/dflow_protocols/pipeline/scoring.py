@@ -1,0 +1,73 @@
+"""What a reward function of one's own may ask for: its parameters say it, by their names.
+
+    def reward(completion, answer)                           called once a completion, gives a number
+    def reward(completion, prompt, entry, *, scale=1.0)      any of them, and the stage's `args`
+    def reward(completions, answers)                         called once a partition, gives a list of numbers
+
+Checked twice by these rules: by clients from the text of the file, by engines from the function itself.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+EACH = ("completion", "answer", "prompt", "entry")
+ALL = ("completions", "answers", "prompts", "entries")
+LENT = {"dflowd.operators.reward:reasoning_gym": ("data",)}  # what a built-in reward is given beside these
+
+
+class MisfitError(ValueError):
+    """A function that cannot be called as a reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`kind`: `name` (can be given by name), `position` (only by position), `rest` (**kwargs); *args is none."""
+
+    name: str
+    kind: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How to call it: once for `all` completions of a partition or for each; with these of EACH or ALL by name."""
+
+    all: bool
+    names: tuple[str, ...]
+
+
+def calling(parameters: Sequence[Parameter], args: Collection[str]) -> Calling:
+    """How a function with these parameters is called; `args`: names of the stage's. Raises MisfitError."""
+    asked = [parameter.name for parameter in parameters if parameter.kind == "name"]
+    takes_any = any(parameter.kind == "rest" for parameter in parameters)
+    by_position = [p.name for p in parameters if p.kind == "position" and p.required]
+    is_all = any(name in ALL for name in asked)
+    given = ALL if is_all else EACH
+    if by_position:
+        raise MisfitError(f"takes `{by_position[0]}` by position; all that it asks for is given by name")
+    unknown = [p.name for p in parameters if p.kind == "name" and p.required and p.name not in {*given, *args}]
+    if unknown:
+        raise MisfitError(f"asks for `{unknown[0]}`; it may ask for {', '.join(given)}, and the stage's `args`")
+    surplus = [name for name in args if name not in asked and not takes_any]
+    if surplus:
+        raise MisfitError(f"does not take `{surplus[0]}`, which the stage's `args` hold")
+    return Calling(is_all, tuple(name for name in given if (name in asked or takes_any) and name not in args))
+
+
+def parameters_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[Parameter]:
+    """The parameters of a function as its text has them."""
+    parts = function.args
+    positional = [*parts.posonlyargs, *parts.args]
+    first_default = len(positional) - len(parts.defaults)
+    found = [
+        Parameter(arg.arg, "position" if index < len(parts.posonlyargs) else "name", index < first_default)
+        for index, arg in enumerate(positional)
+    ]
+    named = zip(parts.kwonlyargs, parts.kw_defaults, strict=True)
+    found += [Parameter(arg.arg, "name", default is None) for arg, default in named]
+    if parts.kwarg is not None:
+        found.append(Parameter(parts.kwarg.arg, "rest", False))
+    return found
