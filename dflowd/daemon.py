@@ -135,7 +135,7 @@ class Daemon:
         self, loop: asyncio.AbstractEventLoop, keys: KeyPair, allow_list: AllowList, closing: contextlib.ExitStack
     ) -> None:
         listen, hands = self._config.listen, self._hands
-        hands.control = ControlLane(loop, keys, allow_list, hands.on_frame, hands.report)
+        hands.control = ControlLane(loop, keys, allow_list, hands.on_frame, hands.report, on_revoked=hands.on_revoked)
         closing.callback(hands.control.close)
         self._control_address = self._bind(hands.control.bind, listen.control, "listen.control")
         bulk = BulkLane(keys.id, self._config.trust.fabric)

@@ -115,6 +115,9 @@ class RoomHands:
         if role == "node" and (rest or frame.standings or not frame.messages):
             self._post(Received(source, Frame(frame.standings, tuple(rest))))
 
+    def on_revoked(self, peer: NodeId) -> None:
+        self.exchange.remove_peer(peer)
+
     def close(self) -> None:
         self._disk.shutdown(wait=True)
 

@@ -143,6 +143,10 @@ class Exchange:
             case SessionGone(token):
                 self._lane.call(partial(self._lose_session, source, token))
 
+    def remove_peer(self, peer: NodeId) -> None:
+        """A peer that may not speak to this node any more: nothing is fetched from it, nor served to it."""
+        self._lane.call(partial(self._expel, peer))
+
     def traffic(self) -> dict[NodeId, Traffic]:
         """Bytes on the bulk lane since the start, by peer."""
         return self._lane.traffic.snapshot()
@@ -316,6 +320,12 @@ class Exchange:
         holder.offer_again_at = inf
         holder.waiting.clear()
         self._lane.hang_up(peer)
+
+    def _expel(self, peer: NodeId) -> None:
+        self._lane.expel(peer)
+        if peer in self._holders:
+            self._forget_session(peer)
+            self._handle(HolderGone(peer))
 
     # Reports ------------------------------------------------------------------------------------------------------
 

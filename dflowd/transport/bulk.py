@@ -127,6 +127,11 @@ class BulkLane:
         if known is None or known.token != token:
             self._serving[peer] = _Session(token, Seal(key, is_fetcher=False, is_trusted=self._is_trusted))
 
+    def expel(self, peer: NodeId) -> None:
+        """Serve `peer` no more until it is admitted again, and fetch nothing from it."""
+        self._serving.pop(peer, None)
+        self.hang_up(peer)
+
     def dial(self, peer: NodeId, address: str, token: bytes, key: bytes) -> bool:
         """Open a link to fetch from `peer`, which has admitted this session. False: not an address."""
         self.hang_up(peer)

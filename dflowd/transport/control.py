@@ -9,6 +9,8 @@ ZeroMQ facts that this file rests on (libzmq 4.3.5):
   aborts the process, so neither a name of ours nor one a peer could know may ever be used.
 - Who speaks on an accepted link is the User-Id that the ZAP handler gave it, read from each frame; routing ids of
   accepted links may be chosen, and chosen again, by peers.
+- A ROUTER cannot close an accepted link. A frame tells the descriptor that it was read from (ZMQ_SRCFD), so who speaks
+  without leave is cut by shutting that down.
 - The socket's FD signals changes, not levels, and sending may swallow a signal: after a send, look again.
 """
 
@@ -16,7 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import socket as sockets
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -98,10 +102,12 @@ class ControlLane:
         on_frame: OnFrame,
         on_report: Callable[[Report], None],
         timing: LinkTiming | None = None,
+        on_revoked: Callable[[NodeId], None] = lambda peer: None,
     ) -> None:
-        """`on_frame(source, role, frame, link)` gets each frame of a listed key; role is `node` or `client`."""
+        """`on_frame(source, role, frame, link)` gets each frame of a listed key; role is `node` or `client`.
+        `on_revoked(peer)` is told who is no longer listed as what it was."""
         self._loop, self._keys, self._allow_list = loop, keys, allow_list
-        self._on_frame, self._on_report = on_frame, on_report
+        self._on_frame, self._on_report, self._on_revoked = on_frame, on_report, on_revoked
         self._peers: dict[NodeId, _Peer] = {}
         self._aliases: dict[bytes, _Dialled] = {}
         self._lines: Mapping[bytes, Allowed] = {}  # the list that roles and links were last made to fit
@@ -139,10 +145,11 @@ class ControlLane:
         """
         if peer == self._keys.id:
             return False
-        if peer not in self._roles:
+        if self._roles.get(peer) != "node":
             self._look_at_list()
-        if node_id(public_key) != peer or peer not in self._roles:
-            return self._refuse("transport.refused", peer, f"dialling {address}: its key is not on the allow-list")
+        if node_id(public_key) != peer or self._roles.get(peer) != "node":
+            why = f"dialling {address}: its key is not on the allow-list as a node's"
+            return self._refuse("transport.refused", peer, why)
         known = self._peers.setdefault(peer, _Peer())
         if known.dialled is not None:
             if known.dialled.address == address:
@@ -155,9 +162,10 @@ class ControlLane:
         return True
 
     def send(self, peer: NodeId, frame: bytes) -> bool:
-        """Hand a frame to the link of `peer` that last showed life. False: there is none, or its queue is full."""
+        """Hand a frame to the link of `peer` that last showed life. False: there is none, its queue is full, or it is
+        no node of the allow-list any more."""
         known = self._peers.get(peer)
-        if known is None:
+        if known is None or self._roles.get(peer) != "node":
             return False
         for routing_id in tuple(known.recent):
             if self._put(peer, routing_id, frame):
@@ -165,8 +173,8 @@ class ControlLane:
         return known.dialled is not None and self._put(peer, known.dialled.alias, frame)
 
     def reply(self, link: Link, frame: bytes) -> bool:
-        """Answer over the link that a frame came by. False: that peer has gone, or does not read."""
-        return self._put(link.peer, link.routing_id, frame)
+        """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
+        return link.peer in self._roles and self._put(link.peer, link.routing_id, frame)
 
     def close(self) -> None:
         """Send what is queued, for at most LINGER_MS, then let go of socket and thread."""
@@ -284,6 +292,7 @@ class ControlLane:
         source = dialled.peer if dialled else NodeId(str(frame.get("User-Id")))
         role = self._roles.get(source)
         if role is None:  # taken off the list while its link was open
+            _cut(frame)
             self._refuse("transport.refused", source, "its key is not on the allow-list")
             return
         self.traffic.received(source, len(frame))
@@ -325,13 +334,27 @@ class ControlLane:
         self._allow_list.refresh()
         if self._allow_list.lines is self._lines:
             return
-        self._lines = self._allow_list.lines
+        before, self._lines = self._lines, self._allow_list.lines
         self._roles = {line.id: line.role for line in self._lines.values()}
-        for dialled in [link for link in self._aliases.values() if link.peer not in self._roles]:
+        for dialled in [link for link in self._aliases.values() if self._roles.get(link.peer) != "node"]:
             self._hang_up(dialled)
+        for line in before.values():
+            if self._roles.get(line.id) != line.role:
+                self._on_report(Report("transport.revoked", {"peer": line.id, "name": line.name, "role": line.role}))
+                self._on_revoked(line.id)
 
     def _refuse(self, name: str, peer: str, why: str) -> bool:
         count = self._tally.add(self._loop.time(), (name, peer))
         if count:
             self._on_report(Report(name, {"peer": peer, "why": why, "count": count}, "warning"))
         return False
+
+
+def _cut(frame: zmq.Frame) -> None:
+    """Close the link that a frame came by, if its descriptor is still that peer's."""
+    try:
+        with sockets.socket(fileno=os.dup(int(frame.get(zmq.SRCFD)))) as link:
+            if link.getpeername()[0] == frame.get("Peer-Address"):
+                link.shutdown(sockets.SHUT_RDWR)
+    except (OSError, zmq.ZMQError):  # it has gone already
+        return

@@ -94,6 +94,9 @@ WIRE: Final[dict[str, ReportKind]] = {
     "wire.too_long": ReportKind("error", "a message to a peer is longer than a frame may be", ("message", "error")),
     "transport.stranger": ReportKind("warning", "a key that is not on the allow-list was turned away", ("peer", "why")),
     "transport.refused": ReportKind("warning", "a peer cannot be dialled, or may not speak any more", ("peer", "why")),
+    "transport.revoked": ReportKind(
+        "info", "a key is no longer on the allow-list as what it was; its links are cut", ("peer", "name", "role")
+    ),
     "transport.flooded": ReportKind("warning", "a peer sends more frames than its rate allows", ("peer", "why")),
     "transport.allow_list": ReportKind(
         "warning", "the allow-list cannot be read; the last good one holds", ("peer", "why")

@@ -45,6 +45,20 @@ async def test_what_was_fetched_is_served_on(neighbours: Neighbours) -> None:
         assert c.data(ref) == b.data(ref)
 
 
+async def test_a_peer_that_is_removed_is_served_nothing_more(neighbours: Neighbours) -> None:
+    """Its session is open and its link stands; only what is asked from now on goes unanswered."""
+    a, b = neighbours.several(2)
+    first, second = b.put(os.urandom(10_000)), b.put(os.urandom(20_000))
+    await a.fetched(first, b)
+    b.exchange.remove_peer(a.id)
+    neighbours.loses = lambda source, target, message: True  # as the control lane does now
+    served = b.exchange.traffic()[a.id].sent
+    a.fetch(second, b)
+    await until(lambda: a.ends(second.id))
+    assert isinstance(a.ends(second.id)[0], FetchFailed)
+    assert b.exchange.traffic()[a.id].sent == served
+
+
 async def test_a_thousand_small_fetches_all_arrive(neighbours: Neighbours) -> None:
     """A step brings many small shards at once; none may be lost to a full queue."""
     a, b, c = neighbours.several(3)

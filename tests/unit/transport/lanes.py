@@ -34,6 +34,7 @@ class Party:
     frames: list[tuple[NodeId, str, bytes]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    revoked: list[NodeId] = field(default_factory=list)
 
     @property
     def bodies(self) -> list[bytes]:
@@ -68,19 +69,22 @@ class Site:
         frames: list[tuple[NodeId, str, bytes]] = []
         links: list[Link] = []
         reports: list[Report] = []
+        revoked: list[NodeId] = []
 
         def take(source: NodeId, role: str, frame: bytes, link: Link) -> None:
             frames.append((source, role, frame))
             links.append(link)
 
         timing = LinkTiming(redial_ms=20, redial_max_ms=200)
-        lane = ControlLane(asyncio.get_running_loop(), keys, AllowList(self.list_file), take, reports.append, timing)
+        lane = ControlLane(
+            asyncio.get_running_loop(), keys, AllowList(self.list_file), take, reports.append, timing, revoked.append
+        )
         try:
             bound = lane.bind(address)
         except BindError:
             lane.close()
             raise
-        party = Party(keys, lane, bound, frames, links, reports)
+        party = Party(keys, lane, bound, frames, links, reports, revoked)
         self.parties.append(party)
         return party
 

@@ -131,6 +131,42 @@ async def test_a_key_taken_off_the_list_is_cut_off_at_once(site: Site) -> None:
     assert len(a.frames) == heard
 
 
+async def test_a_key_that_was_revoked_gets_no_byte_any_more(site: Site) -> None:
+    """Neither what is sent to it nor the answer that it still waits for, over links of either side's making."""
+    a, b, c = site.open(), site.open(), site.open()
+    keys = new_key_pair()
+    site.allow(keys, "client")
+    dial(a, b)
+    dial(c, a)
+    with client_socket(a, keys.public, keys.secret) as dealer:
+        dealer.send(b"question")
+        c.lane.send(a.keys.id, b"one")
+        await until(lambda: len(a.frames) == 2)
+        for revoked in (b.keys, c.keys, keys):
+            site.forbid(revoked)
+        await until(lambda: set(a.revoked) == {b.keys.id, c.keys.id, keys.id})
+        assert not a.lane.send(b.keys.id, b"x")
+        assert not a.lane.send(c.keys.id, b"x")
+        assert not any(a.lane.reply(link, b"x") for link in a.links)
+        assert not a.lane.dial(b.keys.id, b.keys.public, b.address)
+        with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            dealer.send(b"again")
+            await until(lambda: monitor.poll(0))  # the link itself is cut, and the next handshake refused
+            assert not dealer.poll(0)
+        assert not b.frames
+
+
+async def test_a_node_that_becomes_a_client_is_sent_nothing_of_the_mesh(site: Site) -> None:
+    """Roles change too; a client gets answers, and is never dialled."""
+    a, b = site.open(), site.open()
+    dial(a, b)
+    site.forbid(b.keys)
+    site.allow(b.keys, "client")
+    await until(lambda: a.revoked)
+    assert not a.lane.send(b.keys.id, b"x")
+    assert not a.lane.dial(b.keys.id, b.keys.public, b.address)
+
+
 async def test_clients_of_one_key_each_get_their_own_answer(site: Site) -> None:
     """Several commands run at once under one client key; an answer takes the link of its request."""
     a = site.open()
