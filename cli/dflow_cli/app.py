@@ -12,6 +12,7 @@ import typer
 
 from .commands.cancel import cancel
 from .commands.down import down
+from .commands.init import init
 from .commands.keys import keys
 from .commands.metrics import metrics
 from .commands.nodes import nodes
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
+    init,
     run,
     up,
     down,

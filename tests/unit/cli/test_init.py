@@ -1,0 +1,37 @@
+"""`dflow init`: a task that runs as it is, and whose files are the example's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dflow_cli.app import main
+from dflow_cli.specfile import load
+
+ROOT = Path(__file__).parents[3]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in found}
+
+
+def test_what_init_writes_is_the_example_and_has_no_mistake(tmp_path: Path) -> None:
+    """One task, told in docs by the example's name and started by the command. To renew the example: delete it, and
+    `dflow init examples/own_reward`."""
+    place = tmp_path / "deep" / "mine"
+    assert main(["init", str(place)]) == 0
+    assert files(place) == files(ROOT / "examples" / "own_reward")
+    loaded = load(place / "pipeline.yaml")
+    assert {"data.words.jsonl", "stages[2].config.function"} <= loaded.pipeline.digests.keys()
+
+
+def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever types it twice keeps the reward that he wrote in between."""
+    (tmp_path / "rewards.py").write_text("mine\n")
+    assert main(["init", str(tmp_path)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"error: {tmp_path / 'rewards.py'}: is there already"
+    assert told[1].startswith("hint: ")
+    assert files(tmp_path) == {"rewards.py": b"mine\n"}
