@@ -26,6 +26,7 @@ from .errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
 
 LINK_S = 3.0  # for connecting and the CURVE handshake; a living daemon needs milliseconds, a loaded one some hundred
 GRACE_S = 2.0  # beyond a request's own deadline, for the way there and back
+ASKED_ON = 4  # daemons that may say that they do not know a run, before that is believed
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 5000  # a stopped or unplugged daemon is left after this
 
@@ -103,20 +104,33 @@ class Client:
 
     def call(self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0) -> dict[str, Any]:
         """The answer's map. A request may reach two daemons, so methods must bear repetition (they do: ids follow
-        from content, a submit carries a nonce). Raises Problem: of exit code 3 when no daemon answered, else as the
-        daemon says."""
+        from content, a submit carries a nonce). A daemon that has just joined may not know what others do, and says
+        so: then these are asked. Raises Problem: of exit code 3 when no daemon answered, else as the daemon says."""
         packed = msgpack.packb(dict(params or {}))
-        refused = False
-        for door in self.doors:
+        refused, asked = False, set[Door]()
+        unknown: list[Problem] = []
+        while len(unknown) < ASKED_ON and (door := next((it for it in self._doors if it not in asked), None)):
+            asked.add(door)
             try:
                 response = self._ask(door, method, packed, deadline_s)
+                value: dict[str, Any] = msgpack.unpackb(response.value, strict_map_key=False)
+                if response.ok:
+                    return value
+                if not value.get("elsewhere"):
+                    raise _problem(value)
+                unknown.append(_problem(value))
+                if asked.issuperset(self._doors):
+                    self._learn_from(door)
             except LinkLost as lost:
                 refused = refused or lost.refused
                 self._unlink()
-                self._doors.append(self._doors.pop(self._doors.index(door)))  # ask it last from now on
-                continue
-            return _answer(response)
-        raise self._nobody(refused)
+            self._doors.append(self._doors.pop(self._doors.index(door)))  # ask it last from now on
+        raise unknown[0] if unknown else self._nobody(refused)
+
+    def _learn_from(self, door: Door) -> None:
+        response = self._ask(door, "nodes", msgpack.packb({}), LINK_S)
+        members = msgpack.unpackb(response.value).get("nodes", []) if response.ok else []
+        self.learn(Door(it["key"], it["control"]) for it in members if it["state"] == "alive" and it["key"])
 
     def _ask(self, door: Door, method: str, params: bytes, deadline_s: float) -> Response:
         if self._link is None or self._link.door != door:
@@ -217,11 +231,8 @@ def _messages(payload: bytes) -> tuple[Any, ...]:
         ) from error
 
 
-def _answer(response: Response) -> dict[str, Any]:
-    value: dict[str, Any] = msgpack.unpackb(response.value, strict_map_key=False)
-    if response.ok:
-        return value
-    raise Problem(
+def _problem(value: Mapping[str, Any]) -> Problem:
+    return Problem(
         str(value.get("what", "the daemon refused")),
         hint=str(value.get("hint", "")),
         exit_code=int(value.get("exit", EXIT_FAILED)),

@@ -163,7 +163,7 @@ class Service:
         hint = "list runs with `dflow ps`"
         if len(text) < SHORTEST_PREFIX:
             hint = f"give at least {SHORTEST_PREFIX} digits of a run's id; {hint}"
-        raise Refusal(f"no run `{text[:40]}` is known here", hint)
+        raise Refusal(f"no run `{text[:40]}` is known here", hint, elsewhere=len(text) >= SHORTEST_PREFIX)
 
     async def gather(
         self, method: str, params: dict[str, Any], deadline_s: float

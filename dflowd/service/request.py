@@ -18,11 +18,16 @@ Answer = Callable[[Response], None]
 
 
 class Refusal(Exception):
-    """A request that cannot be answered: what, where to look, and the exit code that it means to a script."""
+    """A request that cannot be answered: what, where to look, and the exit code that it means to a script.
 
-    def __init__(self, what: str, hint: str, exit_code: int = EXIT_INPUT) -> None:
+    `elsewhere`: another daemon may well be able to, so a client asks on.
+    """
+
+    def __init__(self, what: str, hint: str, exit_code: int = EXIT_INPUT, elsewhere: bool = False) -> None:
         super().__init__(what)
-        self.value = {"what": what, "hint": hint, "exit": exit_code}
+        self.value: dict[str, Any] = {"what": what, "hint": hint, "exit": exit_code}
+        if elsewhere:
+            self.value["elsewhere"] = True
 
 
 def unpack(data: bytes) -> dict[str, Any]:

@@ -62,11 +62,11 @@ Answer = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 class Refusal(Exception):
-    """Makes the daemon answer with an error: {what, hint, exit}."""
+    """Makes the daemon answer with an error: {what, hint, exit, elsewhere}."""
 
-    def __init__(self, what: str, hint: str, exit_code: int) -> None:
+    def __init__(self, what: str, hint: str, exit_code: int, elsewhere: bool = False) -> None:
         super().__init__(what)
-        self.value = {"what": what, "hint": hint, "exit": exit_code}
+        self.value = {"what": what, "hint": hint, "exit": exit_code, "elsewhere": elsewhere}
 
 
 def new_keys() -> KeyPair:

@@ -87,6 +87,24 @@ def test_a_daemons_refusal_arrives_as_its_own_words() -> None:
     assert caught.value.exit_code == EXIT_WRONG_INPUT
 
 
+def test_a_daemon_that_knows_less_than_others_is_not_the_last_word() -> None:
+    """One that has just joined has not heard of the run; whom it names is asked before the user is told so."""
+
+    def unknown(_: object) -> dict[str, str]:
+        raise Refusal("no run `abcd` is known here", "list runs with `dflow ps`", 2, elsewhere=True)
+
+    with FakeDaemon({"run": unknown}) as fresh, FakeDaemon({"run": lambda _: {"state": "done"}}) as old:
+        with Client([fresh.door, old.door], new_keys()) as client:
+            assert client.call("run", {"run": "abcd"}) == {"state": "done"}
+            assert client.doors[0] == old.door
+        fresh.answers["nodes"] = lambda _: {"nodes": [fresh.member("fresh"), old.member("old")]}
+        with Client([fresh.door], new_keys()) as client:
+            assert client.call("run", {"run": "abcd"}) == {"state": "done"}
+        old.answers["run"] = unknown
+        with Client([fresh.door, old.door], new_keys()) as client, pytest.raises(Problem, match="no run `abcd`"):
+            client.call("run", {"run": "abcd"})
+
+
 def test_daemons_met_once_are_asked_when_the_one_named_by_to_is_gone(tmp_path: Path) -> None:
     """`--to KEY@HOST:PORT` names one daemon; a later command must reach the mesh without it."""
     with FakeDaemon({"status": lambda _: {"name": "b"}}) as second:
