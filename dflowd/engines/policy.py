@@ -1,11 +1,12 @@
-"""A model in an engine: its parameters as one flat vector, loaded by shard, and its tokenizer.
+"""A model in an engine: its parameters by shard, and its tokenizer.
 
-The flat layout is the shard's: float32, names sorted, tied parameters once. Every parameter is a view into it, and
-every gradient a view into a second one, so loading and reading gradients are single copies.
+A shard's layout is flat: float32, names sorted, tied parameters once. On the CPU every parameter is a view into the
+mapped shard, and every gradient a view into the vector that is summed, so neither loading nor summing copies anything.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from .contract import UserError, one_line
 
 _BETWEEN_HEAD_AND_LOSS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _NEUTRAL = (None, 0, 0.0, 1, 1.0)
+_ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Policy:
@@ -38,10 +42,16 @@ class Policy:
                 raise UserError(f"models.{name}: a config with `{key}` is not supported")
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"models.{name}: the tokenizer has no eos token")
+        self.model.to(device)
+        self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
+        self.model.requires_grad_(False)  # until a gradient is asked for
         self.body: nn.Module = self.model.base_model
         self.head: nn.Module = self.model.get_output_embeddings()
-        self.loaded = ""  # id of the shard that the parameters came from
-        self._flatten()
+        named = sorted(self.model.named_parameters(), key=lambda item: item[0])
+        self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
+        self.size = sum(shape.numel() for _, shape in self._parameters)
+        self._loaded = ""  # id of the shard that the parameters came from
+        self._gradient: Tensor | None = None
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -57,30 +67,50 @@ class Policy:
         return None if pad is None or pad in self.stops else int(pad)
 
     def load(self, shard: str, vector: memoryview) -> None:
-        """Take the parameters of a shard, unless they are here already."""
-        if self.loaded == shard:
+        """Take the parameters of a shard. On the CPU they are views into it until `unload`."""
+        if self._loaded == shard:
             return
         values = np.frombuffer(vector, np.float32)
-        if len(values) != self.parameters.numel():
-            raise ValueError(f"{len(values)} values for the {self.parameters.numel()} parameters of {self.name}")
-        self.loaded = ""
-        with torch.no_grad():
-            if self.device.type == "cpu":
-                np.copyto(self.parameters.numpy(), values)
-            else:
-                self.parameters.copy_(torch.from_numpy(values.copy()))
-        self.loaded = shard
+        if len(values) != self.size:
+            raise ValueError(f"{len(values)} values for the {self.size} parameters of {self.name}")
+        if self.device.type != "cpu" or values.ctypes.data % _ALIGNMENT:
+            flat = torch.empty(self.size, dtype=torch.float32, device=self.device).copy_(_tensor(values))
+        else:
+            flat = _tensor(values)
+        for parameter, piece in zip(self._parameters, self._pieces(flat), strict=True):
+            parameter[0].data = piece
+        self._loaded = shard
 
-    def vector(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The parameters, [P], to be copied before the next load."""
-        return np.asarray(self.parameters.detach().cpu().numpy())
+    def unload(self) -> None:
+        """Let go of a mapped shard, whose memory is its store's to use again. Load before any further use."""
+        if self._loaded and self.device.type == "cpu":
+            nothing = torch.empty(0)
+            for parameter, _ in self._parameters:
+                parameter.data = nothing
+            self._loaded = ""
 
-    def gradient(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """What backward passes summed since `clear_gradient`, [P], to be copied before the next one."""
-        return np.asarray(self.gradients.cpu().numpy())
+    def write(self, vector: Vector) -> None:
+        """Write the parameters into `vector`, [P]."""
+        for (parameter, _), piece in zip(self._parameters, self._pieces(torch.from_numpy(vector)), strict=True):
+            piece.copy_(parameter.detach())
 
-    def clear_gradient(self) -> None:
-        self.gradients.zero_()
+    def begin_gradient(self, total: Vector) -> None:
+        """Backward passes add to `total`, [P], which holds zeros, until `end_gradient`."""
+        on_cpu = self.device.type == "cpu"
+        self._gradient = torch.from_numpy(total) if on_cpu else torch.zeros(self.size, device=self.device)
+        for (parameter, _), piece in zip(self._parameters, self._pieces(self._gradient), strict=True):
+            parameter.requires_grad_(True)
+            parameter.grad = piece
+
+    def end_gradient(self, total: Vector) -> None:
+        """`total`, that of `begin_gradient`, is complete."""
+        assert self._gradient is not None
+        if self.device.type != "cpu":
+            np.copyto(total, self._gradient.cpu().numpy())
+        self._gradient = None
+        for parameter, _ in self._parameters:
+            parameter.grad = None
+            parameter.requires_grad_(False)
 
     def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """Last hidden states [rows, length, width] of `tokens` [rows, length] at `positions`, alike.
@@ -118,17 +148,14 @@ class Policy:
         folder = self._source["path"] if "path" in self._source else self._source["init"]["tokenizer"]
         return AutoTokenizer.from_pretrained(self._base / folder, local_files_only=True)
 
-    def _flatten(self) -> None:
-        model = self.model.to(self.device)
-        model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
-        named = sorted(model.named_parameters(), key=lambda item: item[0])
-        total = sum(parameter.numel() for _, parameter in named)
-        self.parameters = torch.empty(total, dtype=torch.float32, device=self.device)
-        self.gradients = torch.zeros(total, dtype=torch.float32, device=self.device)
-        at = 0
-        for _, parameter in named:
-            piece = slice(at, at + parameter.numel())
-            self.parameters[piece].copy_(parameter.detach().reshape(-1))
-            parameter.data = self.parameters[piece].view(parameter.shape)
-            parameter.grad = self.gradients[piece].view(parameter.shape)
-            at = piece.stop
+    def _pieces(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat vector [P] in the parameters' shapes and order."""
+        parts = torch.split(flat, [shape.numel() for _, shape in self._parameters])
+        return [part.view(shape) for part, (_, shape) in zip(parts, self._parameters, strict=True)]
+
+
+def _tensor(values: Vector) -> Tensor:
+    """A view of memory that may be read-only; nothing ever writes to a parameter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(values)

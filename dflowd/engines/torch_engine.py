@@ -11,25 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.names import ShardRef
-from dflow_protocols.pipeline import Chain, Pipeline, Stage, partition_groups, plan
+from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
     ChainWork,
     Done,
     InitWork,
-    LeafGroups,
     Made,
     SaveWork,
     SliceWork,
     State,
 )
-from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
@@ -43,8 +40,9 @@ from dflowd.operators.user_code import check_files, forget_user_code
 from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import BlockStack
-from dflowd.training.leaf import LeafData, Objective, Sums, add_gradient
-from dflowd.training.update import apply_slices, reduce_slice
+from dflowd.training.gather import leaf_data, objective_of
+from dflowd.training.leaf import Sums, add_gradient
+from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vector
 
 from .contract import Job, put
 from .counter_random import number
@@ -60,9 +58,6 @@ OPERATORS: dict[str, Callable[[Partition], Output]] = {
     "sft": sft,
     "evaluate": evaluate,
 }
-
-Inputs = dict[tuple[int, str], Columns]
-"""(partition, "stage.output") -> columns"""
 
 
 class TorchEngine:
@@ -81,9 +76,9 @@ class TorchEngine:
         names = job.pipeline.trainable
         self._policies.clear()  # what is built now has its first weights, whatever was loaded before
         policies = [self._policy(job, name) for name in names]
-        rooms = job.shards.allocate([4 * policy.parameters.numel() for policy in policies])
+        rooms = job.shards.allocate([FLOAT_BYTES * policy.size for policy in policies])
         for policy, room in zip(policies, rooms, strict=True):
-            np.frombuffer(room, np.float32)[:] = policy.vector()
+            policy.write(vector(room))
         refs = job.shards.seal(rooms)
         outputs = tuple((f"params:{name}", ref) for name, ref in zip(names, refs, strict=True))
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
@@ -118,22 +113,25 @@ class TorchEngine:
         self._enter(job)
         stage = job.pipeline.stage(work.stage)
         policy = self._loaded(job, str(stage.model), work.state)
-        objective = _objective(job.pipeline, stage)
-        inputs: Inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
+        objective = objective_of(job.pipeline, stage)
+        inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
         leaves = {leaf.leaf: leaf for leaf in work.leaves}
+        (room,) = job.shards.allocate([FLOAT_BYTES * policy.size])
         stack = BlockStack(work.first, work.end)
+        stack.lend(vector(room))
         sums: list[Sums] = []
         for index in range(work.first, work.end):
             if index not in leaves:
                 stack.push(None)
                 continue
-            policy.clear_gradient()
-            data = _leaf_data(job.pipeline, stage, leaves[index], inputs)
+            gradient = stack.blank(policy.size)
+            policy.begin_gradient(gradient)
+            data = leaf_data(job.pipeline, stage, leaves[index], inputs)
             sums.append(add_gradient(policy, data, objective, job.progress))
-            stack.push(policy.gradient())
-        (room,) = job.shards.allocate([4 * policy.parameters.numel()])
-        root = stack.root()
-        np.frombuffer(room, np.float32)[:] = 0 if root is None else root
+            policy.end_gradient(gradient)
+            stack.push(gradient)
+        if stack.root() is None:  # else it lies in the room
+            vector(room).fill(0)
         (ref,) = job.shards.seal([room])
         metrics = merge(tuple(leaf.items()) for leaf in sums)
         return Done((Made(work.stage, (("gradient", ref),), metrics, seconds=time.perf_counter() - start),))
@@ -163,6 +161,10 @@ class TorchEngine:
 
         folder = checkpoint.write(job, work, fill)
         return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
+
+    def release(self) -> None:
+        for policy in self._policies.values():
+            policy.unload()
 
     def _enter(self, job: Job) -> None:
         """Forget another run's models, data and code. Raises HostError where this host has other files."""
@@ -222,43 +224,3 @@ class TorchEngine:
             yield OPERATORS[stage.op](partition)
         else:
             yield from custom(partition)
-
-
-def _objective(pipeline: Pipeline, stage: Stage) -> Objective:
-    budget = int(stage.config["micro_batch_tokens"])
-    if stage.op == "sft":
-        return Objective("cross_entropy", budget)
-    rollout = pipeline.stage(_read(stage, "rollout").partition(".")[0])
-    loss = stage.config["loss"]
-    low, high = loss["clip"]
-    return Objective("rl", budget, float(rollout.config["temperature"]), (low, high), loss["mean"], loss["kl"])
-
-
-def _read(stage: Stage, output: str) -> str:
-    """The "stage.output" that a stage reads, or an empty text."""
-    return next((name for name in stage.reads if name.endswith(f".{output}")), "")
-
-
-def _leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs) -> LeafData:
-    """The leaf's groups in its order."""
-    data = LeafData()
-    for partition, first, end in leaf.pieces:
-        batch = inputs[partition, f"{stage.id}.batch" if stage.op == "sft" else _read(stage, "rollout")]
-        prompts, said = columns.rows(batch["prompt"]), columns.rows(batch["tokens"])
-        width = len(said) // len(prompts)
-        samples = slice(first * width, end * width)
-        data.owners += [len(data.prompts) + at // width for at in range((end - first) * width)]
-        data.prompts += prompts[first:end]
-        data.completions += said[samples]
-        if stage.op == "sft":
-            continue
-        found = inputs[partition, _read(stage, "advantage")]
-        data.advantages += columns.values(found["advantage"])[samples].tolist()
-        scored = _read(stage, "logprob")
-        rescored = columns.rows(inputs[partition, scored]["logprob"])[samples] if scored else []
-        if scored and pipeline.stage(scored.partition(".")[0]).model == stage.model:
-            data.logprobs += rescored  # the trainer's own view of the policy that sampled
-        else:
-            data.logprobs += columns.rows(batch["logprobs"])[samples]
-            data.references += rescored
-    return data

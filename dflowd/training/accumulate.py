@@ -29,12 +29,24 @@ class BlockStack:
         self._stack: list[tuple[int, Vector | None]] = []  # (leaves summed, their sum)
         self._spare: list[Vector] = []
 
+    def blank(self, size: int) -> Vector:
+        """Zeros, [size], for the next leaf to be summed into and pushed: memory that is free again, where there is."""
+        if not self._spare:
+            return np.zeros(size, np.float32)
+        vector = self._spare.pop()
+        vector.fill(0)
+        return vector
+
+    def lend(self, vector: Vector) -> None:
+        """Let the stack use this memory. If it is lent before the first `blank`, the root comes to lie in it."""
+        self._spare.append(vector)
+
     def push(self, gradient: Vector | None) -> None:
-        """Add the next leaf's gradient, [parameters]; None for an absent leaf. The array is copied."""
+        """Add the next leaf's gradient, [parameters]; None for an absent leaf. The array is the stack's from now on."""
         if self._next == self._end:
             raise ValueError("the block is full")
         self._next += 1
-        self._stack.append((1, None if gradient is None else self._copy(gradient)))
+        self._stack.append((1, gradient))
         while len(self._stack) > 1 and self._stack[-1][0] == self._stack[-2][0]:
             size, right = self._stack.pop()
             _, left = self._stack.pop()
@@ -53,13 +65,6 @@ class BlockStack:
         np.add(left, right, out=left)
         self._spare.append(right)
         return left
-
-    def _copy(self, gradient: Vector) -> Vector:
-        if not self._spare:
-            return gradient.astype(np.float32, copy=True)
-        copy = self._spare.pop()
-        np.copyto(copy, gradient)
-        return copy
 
 
 def finish(cover: Mapping[tuple[int, int], Vector], leaves: int) -> Vector:

@@ -56,12 +56,12 @@ def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperatu
 def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Policy, mean: str, budget: int) -> None:
     """Completions of one prompt share its states: masks and positions must keep them apart as separate rows would."""
     data = leaf_data(policy)
-    policy.clear_gradient()
+    expected, found = np.zeros((2, policy.size), np.float32)
+    policy.begin_gradient(expected)
     plain_loss(policy, data, mean, 0.1, 0.7).backward()  # type: ignore[no-untyped-call]
-    expected = policy.gradient().copy()
-    policy.clear_gradient()
+    policy.begin_gradient(found)
     sums = add_gradient(policy, data, Objective("rl", budget, 0.7, (0.2, 0.28), mean, 0.1), lambda: None)
-    assert np.abs(policy.gradient() - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     assert sums["trained_samples"] == 20
     assert sums["trained_tokens"] == sum(map(len, data.completions)) == sums["ratio_count"]
     assert sums["loss_count"] == (20 if mean == "sequence" else sums["trained_tokens"])
@@ -71,15 +71,17 @@ def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:
     """Weights are a function of the spec only if a leaf's gradient is one of its data."""
     gradients: list[Any] = []
     for _ in range(2):
-        policy.clear_gradient()
+        gradient = np.zeros(policy.size, np.float32)
+        policy.begin_gradient(gradient)
         add_gradient(policy, leaf_data(policy), Objective("rl", 8192), lambda: None)
-        gradients.append(policy.gradient().tobytes())
+        gradients.append(gradient.tobytes())
     assert gradients[0] == gradients[1]
 
 
 def test_cross_entropy_counts_the_answers_tokens_only(policy: Policy) -> None:
     """A demonstration's prompt is given, not learned."""
     data = leaf_data(policy)
+    policy.begin_gradient(np.zeros(policy.size, np.float32))
     sums = add_gradient(policy, data, Objective("cross_entropy", 8192), lambda: None)
     assert sums["loss_count"] == sums["trained_tokens"] == sum(map(len, data.completions))
     assert "ratio_sum" not in sums
