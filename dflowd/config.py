@@ -149,7 +149,8 @@ class ShardsSection(Section):
     """Shared memory for what stages hand to each other."""
 
     memory_limit: Bytes = 2 * 2**30
-    """Most shared memory that shards may take, such as `8 GiB`. A trainer needs about 40 bytes a parameter."""
+    """Most shared memory that shards may take, such as `8 GiB`. A trainer needs about 30 bytes a parameter, and
+    16 more while another one is late."""
 
     @field_validator("memory_limit")
     @classmethod

@@ -43,6 +43,7 @@ class Advance:
         here = [self.run.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
         if not all(here):
             return []
+        self._free_blocks(desk, training.stage, out)
         work = ApplyWork(
             header.step,
             training.stage,
@@ -54,6 +55,18 @@ class Advance:
         )
         unit = TaskKey(header.step, training.stage, "apply")
         return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
+
+    def _free_blocks(self, desk: Desk, stage: str, out: list[Action]) -> None:
+        """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
+        the new state."""
+        blocks = [
+            record
+            for task, known in desk.step.records.items()
+            if task.stage == stage and task.part[0] == "b"
+            for record in known.values()
+        ]
+        here = self.run.holdings.all_here()
+        self.run.holdings.drop([ref.id for record in blocks for ref in record.shards if ref.id in here], out)
 
     def _adopt(
         self,

@@ -36,10 +36,11 @@ class Ending:
         run, own = self.run, self.run.versions.own
         assert own is not None
         self._commit(now, around, own)
-        sweep = (self.committed_step, own.id, run.follower.target, run.postbox.refreshed_at)
+        needed_step = self._needed_step(around)
+        sweep = (self.committed_step, needed_step, own.id, run.follower.target, run.postbox.refreshed_at)
         if sweep != self._swept:
             self._swept = sweep
-            self._free(out)
+            self._free(needed_step, out)
         duties = self._saves(now, around, own)
         if own.step == self.run.last_step and self.run.follower.target is None:
             self._finish(now, around, own, out)
@@ -64,16 +65,29 @@ class Ending:
         waited = now - self.run.advanced_at > COMMIT_WAIT * around.suspicion_s
         return waited and self.run.me in self.checkpoints.get(own.id, ())
 
-    def _free(self, out: list[Action]) -> None:
+    def _needed_step(self, around: Surroundings) -> int:
+        """The step whose version is the oldest that is needed: the committed one if all who live have it or a later
+        one, else its parent, from which a late node makes it."""
+        versions, committed = self.run.versions, self.committed_step
+        held = next((header for header in versions.held.values() if header.step == committed), None)
+        heads = versions.heads
+        if held is not None and all(
+            node == self.run.me or (node in heads and versions.descends(heads[node].version, held))
+            for node in around.living
+        ):
+            return committed
+        return committed - 1
+
+    def _free(self, needed_step: int, out: list[Action]) -> None:
         """Inputs and blocks of a step go when its version is committed; its slices and the version before, which a
-        late node needs to catch up, one step later. What nothing refers to any more goes too."""
+        late node needs to catch up, when none is late, or one step later. What nothing refers to any more goes too."""
         run, committed = self.run, self.committed_step
         own = run.versions.own
         run.versions.held = {
             header.id: header
             for header in run.versions.held.values()
             if header is own
-            or (own is not None and header.step >= committed - 1 and run.versions.descends(own.id, header))
+            or (own is not None and header.step >= needed_step and run.versions.descends(own.id, header))
         }  # one that lost the fork choice goes as soon as the winner is whole
         versions = [*run.versions.held.values(), *([run.follower.target] if run.follower.target else [])]
         keep = {ref.id for header in versions for _, ref in header.state}
@@ -82,6 +96,8 @@ class Ending:
             del run.steps[number]
         for number, step in run.steps.items():
             records = step.all_records()
+            if number == committed - 1 and needed_step == committed:
+                continue
             if number == committed - 1:
                 records = [record for seal in step.seals.values() if seal.kind == UPDATE for record in seal.entries]
             keep |= {ref.id for record in records for ref in record.shards}

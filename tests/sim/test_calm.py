@@ -12,7 +12,7 @@ from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator import provenance
 from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
-from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
+from dflow_protocols.simulator.toy import two_steps, warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
@@ -42,24 +42,15 @@ def test_a_warm_up_hands_its_parameters_on_and_drops_its_moments() -> None:
     assert finish(world, run, ENDS_S) == finish(alone, same, ENDS_S)
 
 
-def test_no_node_holds_more_than_a_few_versions() -> None:
-    """Two copies of the state, the step's gradients, and what the next step begins with: not every version."""
-    world, run = mesh(3)
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_node_holds_two_states_and_the_gradient_between_them(nodes: int) -> None:
+    """What a model needs of a host decides which models fit: while nobody is late, the old state, the reduced gradient
+    and the new state, and nothing of the steps before."""
+    world, run = mesh(nodes, pipeline=warm_then_two())
     finish(world, run, ENDS_S)
     state = 3 * PARAMETER_BYTES  # parameters and both moments
-    bound = 3 * state + (2 + TOY_LEAVES) * PARAMETER_BYTES + CHUNK_BYTES
+    bound = 2 * state + PARAMETER_BYTES + CHUNK_BYTES
     assert max(host.shelf.peak_bytes for host in world.hosts) <= bound
-
-
-@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
-def test_two_runs_of_one_spec_end_each_as_if_alone(noise: frozenset[type]) -> None:
-    """With pure engines they share every shard; what one frees the other may be reading."""
-    world, first = mesh(3, noise=noise)
-    second = world.submit(1, two_steps(), nonce="another")
-    weights = finish(world, first, ENDS_S), finish(world, second, ENDS_S)
-    if noise is PURE:
-        assert weights == (undisturbed_weights(), undisturbed_weights())
-    assert all(host.shelf.held_bytes == 0 for host in world.hosts)
 
 
 def test_no_node_comes_to_hold_every_partition() -> None:
