@@ -36,6 +36,7 @@ from .hands import RoomHands
 from .observe.log import ReportLog
 from .observe.metrics import MetricsBook
 from .observe.origin import home_of
+from .observe.problems import Problems
 from .observe.recorder import Recorder
 from .observe.timeline import Timeline
 from .service.door import Myself, Service
@@ -64,6 +65,7 @@ class Daemon:
         self._config, self._path = config, path
         self._started_s = time.time()
         self._stopping = asyncio.Event()
+        self._problems = Problems()
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, leave. Raises ConfigError, KeyFileError or StateError before it
@@ -126,7 +128,7 @@ class Daemon:
         )
         hands, written = self._hands, self._driver.written
         service = Service(loop, me.id, self._node, self._recorder, self._post, hands.send_own, written)
-        MeshAnswers(service, me, self._engines, self._memory, self._traffic)
+        MeshAnswers(service, me, self._engines, self._memory, self._traffic, self._problems)
         self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
         WorkAnswers(service, meta.slots)
         hands.service = service

@@ -8,6 +8,7 @@ from typing import Any
 from dflow_protocols.keys import key_text
 from dflow_protocols.names import NodeId
 
+from ..observe.problems import Problems
 from .door import Myself, Service
 from .request import Params, limit_of
 
@@ -17,8 +18,10 @@ Told = Callable[[], dict[str, Any]]
 class MeshAnswers:
     """`status`, `nodes`, `events`."""
 
-    def __init__(self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told) -> None:
-        self._service, self._me, self._node = service, me, service.node
+    def __init__(
+        self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told, problems: Problems
+    ) -> None:
+        self._service, self._me, self._node, self._problems = service, me, service.node, problems
         self._engines, self._memory, self._traffic = engines, memory, traffic
         service.methods |= {"status": self._status, "nodes": self._nodes, "events": self._events}
 
@@ -36,6 +39,7 @@ class MeshAnswers:
             "engine": self._engines(),
             "memory": self._memory(),
             "traffic": self._traffic(),
+            "problems": self._problems.rows(),
         }
 
     async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
