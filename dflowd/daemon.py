@@ -39,9 +39,12 @@ from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
 from .observe.timeline import Timeline
+from .service.checkpoints import CheckpointAnswers
 from .service.door import Myself, Service
+from .service.events import EventAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
+from .service.stock import StockAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.store import Store
@@ -131,6 +134,9 @@ class Daemon:
         MeshAnswers(service, me, self._engines, self._memory, self._traffic, self._problems)
         self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
         WorkAnswers(service, meta.slots)
+        EventAnswers(service, self._started_s)
+        StockAnswers(service, self._node.runs, hands.store.listing, lambda: asdict(hands.store.usage()))
+        CheckpointAnswers(service, loop)
         hands.service = service
 
     def _open_lanes(

@@ -12,8 +12,10 @@ import typer
 
 from .commands.cancel import cancel
 from .commands.down import down
+from .commands.export import export
 from .commands.init import init
 from .commands.keys import keys
+from .commands.logs import logs
 from .commands.metrics import metrics
 from .commands.nodes import nodes
 from .commands.plan import plan
@@ -21,6 +23,7 @@ from .commands.plot import plot
 from .commands.ps import ps
 from .commands.run import run
 from .commands.samples import samples
+from .commands.shards import shards
 from .commands.submit import submit
 from .commands.tasks import tasks
 from .commands.up import up
@@ -33,7 +36,6 @@ from .errors import EXIT_INTERRUPTED, Problem, explain
 app = typer.Typer(
     name="dflow",
     help="Train language models by reinforcement learning on a mesh of daemons that needs no head node.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -48,6 +50,8 @@ for _command in (
     ps,
     nodes,
     tasks,
+    shards,
+    logs,
     watch,
     cancel,
     validate,
@@ -55,6 +59,7 @@ for _command in (
     metrics,
     plot,
     samples,
+    export,
     version,
 ):
     app.command()(_command)

@@ -60,6 +60,16 @@ def note_missing(answer: Mapping[str, Any]) -> None:
         note(f"no answer from: {', '.join(str(name) for name in answer['missing'])}")
 
 
+def amount(nbytes: float) -> str:
+    """Bytes as people read them: `812 B`, `1.5 MB`, `12 GB`."""
+    value, unit = float(nbytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
+
+
 def seconds(value: float) -> str:
     """A duration as people read it: `0.21 s`, `48 s`, `3 min 12 s`, `2 h 5 min`."""
     if value < 10:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from blake3 import blake3
+
 from .client import Client
 from .errors import Problem
 from .localmesh import running
@@ -23,6 +25,7 @@ from .reach import reach
 from .views.curves import write_png
 
 _LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks"}
+PIECE_BYTES = 2 << 20  # of a file, as daemons give it
 MANY = 100_000  # tasks and samples kept at most
 
 
@@ -39,7 +42,7 @@ class Source(Protocol):
 
 
 class Archive:
-    """Answers `metrics`, `samples`, `tasks` and `run` from DIR/runs/RUN, as a daemon would."""
+    """Answers from DIR/runs/RUN what a daemon would: `metrics`, `samples`, `tasks`, `run`, and of its checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,6 +58,8 @@ class Archive:
         outcome: dict[str, Any] = json.loads((self._folder / "outcome.json").read_text())
         if method == "run":
             return outcome
+        if method.startswith("checkpoint"):
+            return self._checkpoint(method, params)
         rows = [json.loads(text) for text in (self._folder / f"{method}.jsonl").read_text().splitlines()]
         rows = [row for row in rows if row.get("step", 0) >= params.get("since_step", 0)]
         if "step" in params:
@@ -62,6 +67,29 @@ class Archive:
         if "limit" in params:
             rows = rows[-params["limit"] :]
         return {_LISTS[method]: rows, "missing": []}
+
+    def _checkpoint(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        place = self._folder / "checkpoint"
+        if not place.is_dir():
+            return {"checkpoints": [], "missing": []}
+        facts = json.loads((place / "dflow.json").read_text())
+        if method == "checkpoints":
+            row = {"step": facts["step"], "folder": str(place), "version": facts["version"], "node_id": ""}
+            return {"checkpoints": [{**row, "node": str(place)}], "missing": []}
+        if method == "checkpoint.files":
+            files = sorted(file for file in place.rglob("*") if file.is_file())
+            listed = [
+                {
+                    "name": str(file.relative_to(place)),
+                    "bytes": file.stat().st_size,
+                    "digest": blake3().update_mmap(file).hexdigest(),
+                }
+                for file in files
+            ]
+            return {"files": listed, "version": facts["version"]}
+        with (place / params["name"]).open("rb") as file:
+            file.seek(params["offset"])
+            return {"data": file.read(PIECE_BYTES)}
 
 
 def look_back(folder: Path, to: str, run: str) -> Source:

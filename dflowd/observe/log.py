@@ -32,6 +32,7 @@ class ReportLog:
         self._threshold = LEVELS[level]
         self._budgets: OrderedDict[tuple[str, str], _Budget] = OrderedDict()
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT_REPORTS)
+        self.count = 0  # of all that passed, those forgotten since included
 
     def write(self, report: Report, now_s: float) -> None:
         """`now_s`: seconds since 1970, when it happened."""
@@ -42,16 +43,28 @@ class ReportLog:
         if peer and not self._is_within_budget(report.name, str(peer), now_s, fields):
             return
         shown = {key: _brief(value) for key, value in fields.items()}
-        self._recent.append({"time_s": now_s, "level": report.level, "name": report.name, "fields": shown})
+        self.count += 1
+        entry = {"time_s": now_s, "level": report.level, "name": report.name, "fields": shown, "number": self.count}
+        self._recent.append(entry)
         try:
             self._stream.write(format_line(report.level, report.name, shown, now_s))
             self._stream.flush()
         except (OSError, ValueError):  # a full disk or a closed terminal must not end the daemon
             pass
 
-    def recent(self, run: str | None, limit: int) -> list[dict[str, Any]]:
-        """The latest reports, oldest first; only those of `run` where one is given."""
-        chosen = [entry for entry in self._recent if run is None or entry["fields"].get("run") == run]
+    def recent(
+        self, run: str | None, limit: int, *, after: int = 0, since_s: float = 0.0, level: str = "debug"
+    ) -> list[dict[str, Any]]:
+        """The latest reports, oldest first: of `run` where one is given, with numbers above `after`, written since
+        `since_s` (seconds since 1970), of at least this level."""
+        chosen = [
+            entry
+            for entry in self._recent
+            if (run is None or entry["fields"].get("run") == run)
+            and entry["number"] > after
+            and entry["time_s"] >= since_s
+            and LEVELS[entry["level"]] >= LEVELS[level]
+        ]
         return chosen[-limit:]
 
     def _is_within_budget(self, name: str, peer: str, now_s: float, fields: dict[str, Any]) -> bool:

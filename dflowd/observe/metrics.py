@@ -110,6 +110,10 @@ class MetricsBook:
         """Step and folder of the newest checkpoint here; the folder is empty where there is none."""
         return self._book(run).checkpoint
 
+    def checkpoints(self, run: RunId) -> list[tuple[int, str]]:
+        """Step and folder of every checkpoint ever written here, each once, in step order. Reads a file."""
+        return sorted({(int(row["step"]), str(row["folder"])) for row in self._read(run, "checkpoints.jsonl")})
+
     def rows(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
         return [row for step, row in sorted(self._book(run).rows.items()) if step >= since_step]
 

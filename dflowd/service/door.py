@@ -66,8 +66,9 @@ class Service:
         """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk."""
         self.node, self.recorder = node, recorder
         self.methods: dict[str, Callable[[NodeId, Params, float], Awaitable[dict[str, Any]]]] = {}
-        self.own_shares: dict[str, Callable[[Params], dict[str, Any]]] = {}
-        self._loop, self._me, self._post, self._ask, self._written = loop, me, post, ask, written
+        self.own_shares: dict[str, Callable[[Params], dict[str, Any] | Awaitable[dict[str, Any]]]] = {}
+        self.me = me
+        self._loop, self._post, self._ask, self._written = loop, post, ask, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._shares: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -126,7 +127,7 @@ class Service:
 
     async def _call(self, source: NodeId, role: str, method: str, params: Params, deadline_s: float) -> dict[str, Any]:
         if role == "node" and method in self.own_shares:
-            return self.own_shares[method](params)
+            return await self._own_share(method, params)
         serve = self.methods.get(method)
         if role != "client" or serve is None:
             raise Refusal(f"no method `{method[:40]}` for a {role}", f"known: {', '.join(self.methods)}")
@@ -169,8 +170,8 @@ class Service:
         self, method: str, params: dict[str, Any], deadline_s: float
     ) -> tuple[dict[NodeId, dict[str, Any]], list[str]]:
         """This node's share and those of all living members, this node's first; and the names of who gave none."""
-        shares = {self._me: self.own_shares[method](params)}
-        others = [node for node in self.node.membership.alive() if node != self._me]
+        shares = {self.me: await self._own_share(method, params)}
+        others = [node for node in self.node.membership.alive() if node != self.me]
         waiting: dict[asyncio.Future[dict[str, Any]], NodeId] = {}
         wait_s = min(GATHER_S, deadline_s * 0.8)
         packed = msgpack.packb(params)
@@ -190,6 +191,24 @@ class Service:
             if future.done() and not future.cancelled():
                 shares[node] = future.result()
         return shares, [self.name_of(node) for node in others if node not in shares]
+
+    async def ask_one(self, node: NodeId, method: str, params: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        """The share of one member, which may be this node. Raises Refusal where it gives none."""
+        if node == self.me:
+            return await self._own_share(method, params)
+        request = Request(self.next_request(), method, msgpack.packb(params), deadline_s * 0.8)
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        if node in self.node.membership.alive() and self._ask(node, request):
+            self._shares[request.id] = future
+            await asyncio.wait([future], timeout=deadline_s * 0.8)
+            self._shares.pop(request.id, None)
+        if future.done() and not future.cancelled():
+            return future.result()
+        raise Refusal(f"{self.name_of(node)} does not answer", "ask again, or take another node", EXIT_FAILED)
+
+    async def _own_share(self, method: str, params: Params) -> dict[str, Any]:
+        share = self.own_shares[method](params)
+        return share if isinstance(share, dict) else await share
 
     def name_of(self, node: NodeId) -> str:
         member = self.node.membership.members.get(node)

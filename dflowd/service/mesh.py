@@ -10,20 +10,20 @@ from dflow_protocols.names import NodeId
 
 from ..observe.problems import Problems
 from .door import Myself, Service
-from .request import Params, limit_of
+from .request import Params
 
 Told = Callable[[], dict[str, Any]]
 
 
 class MeshAnswers:
-    """`status`, `nodes`, `events`."""
+    """`status`, `nodes`."""
 
     def __init__(
         self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told, problems: Problems
     ) -> None:
         self._service, self._me, self._node, self._problems = service, me, service.node, problems
         self._engines, self._memory, self._traffic = engines, memory, traffic
-        service.methods |= {"status": self._status, "nodes": self._nodes, "events": self._events}
+        service.methods |= {"status": self._status, "nodes": self._nodes}
 
     async def _status(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         me = self._me
@@ -61,7 +61,3 @@ class MeshAnswers:
                 }
             )
         return {"nodes": nodes, "missing": []}
-
-    async def _events(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
-        run = self._service.find(params) if params.get("run") else None
-        return {"events": self._service.recorder.log.recent(run, limit_of(params, 200))}

@@ -190,6 +190,12 @@ class Store:
                 by_run=by_run,
             )
 
+    def listing(self) -> list[tuple[ShardId, int, list[RunId]]]:
+        """Every shard here that a run refers to, whole or in part: its bytes, and the runs."""
+        with self._lock:
+            found = [(shard, known.segment.resident_bytes, sorted(known.runs)) for shard, known in self._shards.items()]
+        return [entry for entry in found if entry[2]]
+
     def close(self) -> None:
         """Let go of everything at once; for the end of the process."""
         with self._lock:

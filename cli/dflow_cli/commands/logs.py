@@ -1,0 +1,58 @@
+"""dflow logs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+from ..runnames import complete_run
+
+LOOK_S = 1.0  # between two looks of --follow
+
+
+def logs(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="What names this run only.", autocompletion=complete_run)
+    ] = "",
+    node: Annotated[str, typer.Option("--node", metavar="NAME", help="Of this daemon only.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="AGO", help="No older than this, such as 30s, 10m, 2h.")
+    ] = "",
+    level: Annotated[str, typer.Option("--level", help="At least: debug, info, warning, error.")] = "debug",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new ones come, until Ctrl-C.")] = False,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print the latest reports of all daemons, in the order of their clocks: TIME NODE LEVEL NAME FIELDS.
+
+    Each daemon remembers its last two thousand; older ones are in its log file.
+
+    Example: dflow logs 3f9c --level warning --since 10m
+    """
+    from ..output import note_missing
+    from ..reach import reach
+    from ..reports import ago_s, print_report
+
+    params: dict[str, Any] = {"run": run, "level": level, "limit": limit}
+    if since:
+        params["since_s"] = time.time() - ago_s(since)
+    with reach(Path(folder).absolute(), to) as client:
+        missing: list[Any] = []
+        while True:
+            answer = client.call("events", params)
+            for event in answer["events"]:
+                if node in ("", event["node"]):
+                    print_report(event, answer["names"], as_json)
+            if answer["missing"] != missing:
+                note_missing(answer)
+            missing = answer["missing"]
+            if not follow:
+                return
+            params |= {"after": {**params.get("after", {}), **answer["heard"]}, "limit": 10_000}
+            time.sleep(LOOK_S)

@@ -1,0 +1,50 @@
+"""dflow shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+from ..runnames import complete_run
+
+
+def shards(
+    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Of this run only.", autocompletion=complete_run)] = "",
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
+    """List what lies where: shards and their bytes by node, step and kind, and how full each store is.
+
+    Example: dflow shards 3f9c
+    """
+    from ..output import amount, note_missing, print_json, print_table
+    from ..reach import reach
+
+    with reach(Path(folder).absolute(), to) as client:
+        answer = client.call("shards", {"run": run})
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        [node["node"], str(row["run"])[:8], row["step"], row["kind"], row["count"], amount(row["bytes"])]
+        for node in answer["nodes"]
+        for row in node["shards"]
+    ]
+    if rows:
+        print_table(("node", "run", "step", "kind", "shards", "bytes"), rows)
+        print()
+    print_table(("node", "used", "limit", "spilled", "shards"), [_store(node) for node in answer["nodes"]])
+    note_missing(answer)
+
+
+def _store(node: Mapping[str, Any]) -> list[Any]:
+    from ..output import amount
+
+    store = node["store"]
+    spilled = amount(store["spilled_bytes"]) if "spilled_bytes" in store else None
+    return [node["node"], amount(store["used_bytes"]), amount(store["limit_bytes"]), spilled, store["shards_count"]]

@@ -1,0 +1,95 @@
+"""A checkpoint brought here in pieces from a daemon that has it, each file checked against its digest.
+
+The folder appears under its name when all of it is on the disk; a command that is killed leaves at most a hidden one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from .errors import EXIT_FAILED, EXIT_WRONG_INPUT, Problem
+from .results import Source
+
+LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
+
+
+def export_checkpoint(source: Source, run: str, step: int | None, place: Path) -> dict[str, Any]:
+    """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises Problem and leaves nothing then."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise Problem("is there already", where=str(place), hint="name a folder that is not there yet")
+    answer = source.call("checkpoints", {"run": run})
+    holders = _wanted(answer["checkpoints"], run, step)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    problems: list[Problem] = []
+    for holder in holders:
+        try:
+            draft.mkdir()
+            listed = _bring(source, run, holder, draft)
+            _sync(draft)
+            draft.rename(place)
+        except Problem as problem:
+            problems.append(problem)
+            continue
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return {
+            "step": holder["step"],
+            "version": listed["version"],
+            "node": holder["node"],
+            "bytes": sum(file["bytes"] for file in listed["files"]),
+            "files": [file["name"] for file in listed["files"]],
+            "missing": answer["missing"],
+        }
+    raise problems[-1]
+
+
+def _wanted(checkpoints: Sequence[Mapping[str, Any]], run: str, step: int | None) -> list[Mapping[str, Any]]:
+    """Who has the checkpoint of `step`, or the newest one. Raises Problem."""
+    steps = sorted({int(row["step"]) for row in checkpoints})
+    if not steps:
+        hint = "one is written at the end, and every so many steps with `checkpoint: {every: N}`"
+        raise Problem(f"run {run} has no checkpoint yet", hint=hint, exit_code=EXIT_FAILED)
+    if step is not None and step not in steps:
+        hint = f"there are those of steps {', '.join(map(str, steps))}; `checkpoint.keep` says how many stay"
+        raise Problem(f"run {run} has no checkpoint of step {step}", hint=hint, exit_code=EXIT_WRONG_INPUT)
+    return [row for row in checkpoints if row["step"] == (steps[-1] if step is None else step)]
+
+
+def _bring(source: Source, run: str, holder: Mapping[str, Any], draft: Path) -> dict[str, Any]:
+    asked = {"run": run, "step": holder["step"], "node_id": holder["node_id"]}
+    listed = source.call("checkpoint.files", asked, deadline_s=LIST_S)
+    for file in listed["files"]:
+        name = str(file["name"])
+        target = draft / name
+        if not target.resolve().is_relative_to(draft.resolve()):  # a name that leads out of the folder
+            raise Problem(f"`{name}` is no name of a checkpoint's file", where=str(holder["node"]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hasher = blake3()
+        with target.open("wb") as out:
+            while out.tell() < file["bytes"]:
+                piece = source.call("checkpoint.read", {**asked, "name": name, "offset": out.tell()})["data"]
+                if not piece:
+                    break
+                hasher.update(piece)
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        if hasher.hexdigest() != file["digest"]:
+            what = f"`{name}` arrived with other bytes than {holder['node']} listed"
+            raise Problem(what, hint="export again; its disk may be failing", exit_code=EXIT_FAILED)
+    return listed
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
