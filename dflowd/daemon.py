@@ -159,7 +159,9 @@ class Daemon:
         try:
             return str(bind(address))
         except BindError as error:
-            hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
+            hint = f"give {key} the address by which the other nodes reach this host; `ip address` lists its own"
+            if error.is_taken:
+                hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
             raise ConfigError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
 
     def _meta(self, keys: KeyPair, devices: Devices) -> Meta:

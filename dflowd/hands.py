@@ -24,6 +24,7 @@ from .shards.store import Store
 from .slots.supervisor import Supervisor
 from .state import StateDirectory
 from .transport.control import ControlLane, Link
+from .transport.names import NamedPeers, is_numeric
 
 
 class RoomHands:
@@ -43,6 +44,7 @@ class RoomHands:
         post: Callable[[Event], None],
     ) -> None:
         self._loop, self._state, self._recorder, self._post = loop, state, recorder, post
+        self._named = NamedPeers(loop, self._dial_at, self.report)
         self._disk = ThreadPoolExecutor(1, "disk")  # writes in order, off the loop
 
     # Actions --------------------------------------------------------------------------------------------------------
@@ -78,9 +80,15 @@ class RoomHands:
         self.store.drop(action.run, list(action.shards))
 
     def dial(self, action: Dial) -> None:
-        self.control.dial(action.node, action.public_key, action.control)
-        if action.bulk:
+        if is_numeric(action.control):
+            self._dial_at(action, action.control)
+        else:
+            self._named.add(action)
+        if action.bulk and is_numeric(action.bulk):
             self.exchange.add_peer(action.node, action.bulk)
+
+    def _dial_at(self, action: Dial, address: str) -> None:
+        self.control.dial(action.node, action.public_key, address)
 
     def reply(self, action: Reply) -> None:
         self.service.on_reply(action)
@@ -119,6 +127,7 @@ class RoomHands:
         self.exchange.remove_peer(peer)
 
     def close(self) -> None:
+        self._named.close()
         self._disk.shutdown(wait=True)
 
     def _answer(self, link: Link, response: Response) -> None:

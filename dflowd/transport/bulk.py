@@ -27,7 +27,7 @@ from zmq.utils.monitor import recv_monitor_message
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
-from .control import BindError, LinkTiming
+from .control import BindError, LinkTiming, is_ipv6
 from .seal import Seal
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
@@ -90,11 +90,11 @@ class BulkLane:
     def bind(self, address: str) -> str:
         """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
         self._socket.plain_server = True
+        self._socket.ipv6 = is_ipv6(address)
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
-            what = "the address is in use" if error.errno == zmq.EADDRINUSE else (error.strerror or "not an address")
-            raise BindError(address, what) from None
+            raise BindError(address, error) from None
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def start(self, guest: Guest) -> None:
@@ -161,6 +161,7 @@ class BulkLane:
         self._socket.plain_username = self._me.encode()
         self._socket.plain_password = session.token.hex().encode()
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.alias)
+        self._socket.ipv6 = is_ipv6(session.address)
         try:
             self._socket.connect(session.address)
         except zmq.ZMQError:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import socket as sockets
@@ -59,11 +60,19 @@ class LinkTiming:
 
 
 class BindError(Exception):
-    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words."""
+    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words; `is_taken`: others do."""
 
-    def __init__(self, address: str, what: str) -> None:
-        super().__init__(f"{address}: {what}")
-        self.address, self.what = address, what
+    def __init__(self, address: str, error: zmq.ZMQError) -> None:
+        self.is_taken = error.errno == zmq.EADDRINUSE
+        is_foreign = error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
+        what = "is no address of this host" if is_foreign else (error.strerror or "is no address")
+        self.address, self.what = address, "the address is in use" if self.is_taken else what
+        super().__init__(f"{address}: {self.what}")
+
+
+def is_ipv6(address: str) -> bool:
+    """Whether libzmq has to be told so before it binds or connects."""
+    return "[" in address
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +136,11 @@ class ControlLane:
     def bind(self, address: str) -> str:
         """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
         self._socket.curve_server = True
+        self._socket.ipv6 = is_ipv6(address)
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
-            what = "the address is in use" if error.errno == zmq.EADDRINUSE else (error.strerror or "not an address")
-            raise BindError(address, what) from None
+            raise BindError(address, error) from None
         finally:
             self._socket.curve_server = False
         self._look_again()
@@ -207,6 +216,7 @@ class ControlLane:
     def _connect(self, dialled: _Dialled) -> bool:
         self._socket.curve_serverkey = key_text(dialled.public_key).encode()
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, dialled.alias)
+        self._socket.ipv6 = is_ipv6(dialled.address)
         try:
             self._socket.connect(dialled.address)
         except zmq.ZMQError:
