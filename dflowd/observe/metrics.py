@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ SAMPLES_KEPT = 400  # of a run in memory
 class _RunBook:
     rows: OrderedDict[int, dict[str, Any]]
     samples: list[dict[str, Any]]
+    abandoned: list[dict[str, Any]]  # rows of versions that lost the fork choice after a split
     checkpoint: tuple[int, str] = (0, "")  # step, folder
     began_s: float | None = None
     ended_s: float | None = None
@@ -92,6 +93,14 @@ class MetricsBook:
             book.rows.popitem(last=False)
         self._append(run, "metrics.jsonl", row)
 
+    def abandon(self, run: RunId, fork_step: int) -> None:
+        """Versions after `fork_step` lost the fork choice: their rows tell of training that does not count."""
+        _abandon(self._book(run), fork_step)
+        self._append(run, "metrics.jsonl", {"abandoned_after": fork_step})
+
+    def abandoned(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
+        return [row for row in self._book(run).abandoned if row["step"] >= since_step]
+
     def add_samples(self, run: RunId, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         """A few completions for people to read."""
         book = self._book(run)
@@ -123,8 +132,12 @@ class MetricsBook:
     def _book(self, run: RunId) -> _RunBook:
         book = self._books.get(run)
         if book is None:
-            rows = {row["step"]: row for row in self._read(run, "metrics.jsonl")}
-            book = _RunBook(OrderedDict(sorted(rows.items())), self._read(run, "samples.jsonl")[-SAMPLES_KEPT:])
+            book = _RunBook(OrderedDict(), self._read(run, "samples.jsonl")[-SAMPLES_KEPT:], [])
+            for row in self._read(run, "metrics.jsonl"):
+                if "abandoned_after" in row:
+                    _abandon(book, row["abandoned_after"])
+                else:
+                    book.rows[row["step"]] = row
             saved = self._read(run, "checkpoints.jsonl")
             if saved:
                 book.checkpoint = (saved[-1]["step"], saved[-1]["folder"])
@@ -153,16 +166,25 @@ class MetricsBook:
         return rows
 
 
-def own_report(rows: list[dict[str, Any]], costs: Mapping[int, StepCost], slots: int) -> dict[str, Any]:
+def _abandon(book: _RunBook, fork_step: int) -> None:
+    for step in [step for step in book.rows if step > fork_step]:
+        book.abandoned.append(book.rows.pop(step))
+    del book.abandoned[:-ROWS_KEPT]
+
+
+def own_report(
+    rows: list[dict[str, Any]], abandoned: list[dict[str, Any]], costs: Mapping[int, StepCost], slots: int
+) -> dict[str, Any]:
     """What one node answers when asked for its share of `metrics`. A task of step s is a cost of row s + 1."""
     return {
         "rows": rows,
+        "abandoned": abandoned,
         "slots": slots,
         "costs": [[step + 1, cost.busy_s, cost.seconds] for step, cost in sorted(costs.items())],
     }
 
 
-def merge_rows(reports: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def merge_rows(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row a step from the reports of all members, the asked one's first, whose figures count if it has any."""
     figures: dict[int, Mapping[str, Any]] = {}
     walls: dict[int, list[tuple[float, float, int]]] = {}
@@ -186,6 +208,17 @@ def merge_rows(reports: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
         _merged_row(figures[step], walls.get(step, []), busy.get(step, 0.0), seconds.get(step, {}))
         for step in sorted(figures)
     ]
+
+
+def merge_abandoned(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a version that lost the fork choice, with `abandoned` set, by step."""
+    found: dict[tuple[int, str], Mapping[str, Any]] = {}
+    for report in reports:
+        for row in report["abandoned"]:
+            key = (int(row["step"]), str(row["version"]))
+            if not found.get(key, {}).get("sums"):
+                found[key] = row
+    return [_merged_row(found[key], [], 0.0, {}) | {"abandoned": True} for key in sorted(found)]
 
 
 def _merged_row(

@@ -76,6 +76,8 @@ class Recorder:
 
     def _advance(self, fields: Mapping[str, Any], now_s: float) -> None:
         run, step, version = fields["run"], fields["step"], fields["version"]
+        if fields["fork_step"] is not None:
+            self.metrics.abandon(run, fields["fork_step"])
         self.metrics.advance(run, step, version, fields["samples"], fields["metrics"], fields["seconds"], now_s)
         told = ("run", "step", "version", "copied", "seconds")
         self.log.write(Report("step.advanced", {key: fields[key] for key in told}), now_s)

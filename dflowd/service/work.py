@@ -6,7 +6,7 @@ from typing import Any
 
 from dflow_protocols.names import NodeId, RunId
 
-from ..observe.metrics import merge_rows, own_report
+from ..observe.metrics import merge_abandoned, merge_rows, own_report
 from .door import Service
 from .request import MOST_ROWS, Params, limit_of
 
@@ -41,7 +41,8 @@ class WorkAnswers:
     async def _gather_metrics(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         asked = {"run": self._service.find(params), "since_step": int(params.get("since_step") or 0)}
         shares, missing = await self._service.gather("share.metrics", asked, deadline_s)
-        return {"rows": merge_rows(list(shares.values())), "missing": missing}
+        reports = list(shares.values())
+        return {"rows": merge_rows(reports), "abandoned": merge_abandoned(reports), "missing": missing}
 
     async def _gather_samples(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         limit = limit_of(params, 100)
@@ -63,8 +64,9 @@ class WorkAnswers:
 
     def _own_metrics(self, params: Params) -> dict[str, Any]:
         run, since = RunId(params["run"]), int(params["since_step"])
-        rows = self._service.recorder.metrics.rows(run, since)
-        return own_report(rows, self._service.recorder.timeline.costs(run, since - 1), self._slots)
+        book = self._service.recorder.metrics
+        rows, abandoned = book.rows(run, since), book.abandoned(run, since)
+        return own_report(rows, abandoned, self._service.recorder.timeline.costs(run, since - 1), self._slots)
 
     def _own_samples(self, params: Params) -> dict[str, Any]:
         return {"samples": self._service.recorder.metrics.samples(RunId(params["run"]), limit_of(params, 100))}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import facts, metrics
 from .duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
+from .lineage import LostBranch
 from .machine import Action, Report
 from .names import SealId, TaskKey
 from .reduction import cover
@@ -99,8 +100,9 @@ class Advance:
         made: dict[str, float],
         out: list[Action],
         update: Seal | None = None,
+        lost: LostBranch | None = None,
     ) -> None:
-        """The own newest version is another one: tell everybody, and what the step gave."""
+        """The own newest version is another one: tell everybody, what the step gave, and what was given up."""
         own = self.run.versions.own
         assert own is not None
         opened = self.run.step(before.step).opened_at if before is not None else None
@@ -115,7 +117,12 @@ class Advance:
             "metrics": dict(metrics.merge([made.items(), *self._step_metrics(update)])),
             "facts": dict(own.facts),
             "seconds": None if opened is None or update is None else now - opened,
+            "fork_step": None if lost is None else lost.fork_step,
         }
+        if lost is not None and lost.teller == self.run.me:
+            cost = {"fork_step": lost.fork_step, "steps": lost.steps, "samples": lost.samples}
+            versions = {"version": lost.head.version, "kept": own.id}
+            out.append(Report("run.branch_lost", {"run": self.run.id, **versions, **cost}, "warning"))
         out.append(Report("step.advanced", fields))
         self.run.postbox.tell_all(around, None, out)
 

@@ -163,6 +163,8 @@ class Ending:
             return
         if not is_turn(desk, "finish"):
             return
+        if run.rosters.is_paused:
+            return
         settled = facts.merge(own.facts, facts.evaluated(run.pipeline, final) if final is not None else ())
         self.end(runs.FINISHED, {**facts.named(own), "facts": dict(settled)}, around, out)
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .holdings import Holdings
+from .lineage import LostBranch
 from .machine import Action, Send
 from .names import NodeId, VersionId
 from .versions import Versions, preference
@@ -41,15 +42,17 @@ class Follower:
     stalls: dict[VersionId, int] = field(default_factory=dict)
     asked: Asked | None = None
 
-    def look(self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
-        """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet."""
+    def look(
+        self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]
+    ) -> LostBranch | None:
+        """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet.
+        Gives what was given up, once a copy of another chain's head is whole."""
         alive = frozenset(living)
         if self.target is not None:
             self._keep_or_give_up(now, alive, suspicion_s)
         if self.target is None:
             self._choose(now, alive, suspicion_s, busy, out)
-        if self.target is not None:
-            self._fetch(now, alive, out)
+        return self._fetch(now, alive, out) if self.target is not None else None
 
     def _keep_or_give_up(self, now: float, living: frozenset[NodeId], suspicion_s: float) -> None:
         target = self.target
@@ -111,11 +114,13 @@ class Follower:
             self.asked.last, self.asked.times = now, self.asked.times + 1
         out.append(Send(claimants[self.asked.times % len(claimants)], HeaderGet(self.holdings.run, version)))
 
-    def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> None:
+    def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> LostBranch | None:
         assert self.target is not None
         others = self.versions.holders(self.target.id, living)
         here = [self.holdings.want(now, ref, living, out, others=others) for _, ref in self.target.state]
-        if all(here):
-            self.stalls.pop(self.target.id, None)
-            self.versions.hold(self.target)
-            self.target = None
+        if not all(here):
+            return None
+        self.stalls.pop(self.target.id, None)
+        lost = self.versions.hold(self.target, living)
+        self.target = None
+        return lost

@@ -60,6 +60,14 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """A client wants a failed or paused run to go on. Answered by Reply(request)."""
+
+    request: int
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     call: int
     done: Done
@@ -107,7 +115,17 @@ class Leaving:
 
 
 Event: TypeAlias = (
-    Received | Tick | Submitted | CancelRequested | Finished | Broke | Fetched | FetchFailed | FetchAdvanced | Leaving
+    Received
+    | Tick
+    | Submitted
+    | CancelRequested
+    | ResumeRequested
+    | Finished
+    | Broke
+    | Fetched
+    | FetchFailed
+    | FetchAdvanced
+    | Leaving
 )
 
 

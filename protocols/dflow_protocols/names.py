@@ -47,8 +47,9 @@ def node_id(public_key: bytes) -> NodeId:
     return NodeId(blake3(b"dflowd.node\0" + public_key).hexdigest()[:32])
 
 
-def run_id(spec: SpecId, submitter: str, nonce: str) -> RunId:
-    return RunId(content_id("run", [spec, submitter, nonce])[:32])
+def run_id(pipeline: str, submitter: str, nonce: str) -> RunId:
+    """`pipeline`: hash of its whole canonical form."""
+    return RunId(content_id("run", [pipeline, submitter, nonce])[:32])
 
 
 def chunk_hash(chunk: bytes | memoryview) -> bytes:

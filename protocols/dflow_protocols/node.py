@@ -28,6 +28,7 @@ from .machine import (
     Received,
     Reply,
     Report,
+    ResumeRequested,
     Rng,
     Send,
     Start,
@@ -130,6 +131,8 @@ class Node:
                 self._submit(now, event, actions)
             case CancelRequested(request, name):
                 self._cancel(now, request, name, actions)
+            case ResumeRequested(request, name):
+                self._resume(now, request, name, actions)
             case Finished(call, done):
                 actions += self._answered(call, done, lambda run: run.finished(now, self._around(now), call, done))
             case Broke(call, failed):
@@ -348,7 +351,7 @@ class Node:
         except SpecError as error:
             actions.append(Reply(event.request, False, {"what": str(error), "hint": "run `dflow validate`", "exit": 2}))
             return
-        name = run_id(pipeline.id, event.submitter, event.nonce)
+        name = run_id(pipeline.text_id, event.submitter, event.nonce)
         living = self.membership.alive()
         roster = make_roster(0, 0, living, living)
         fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
@@ -367,6 +370,17 @@ class Node:
             run.ending.end(runs.CANCELLED, {}, self._around(now), out)
             actions += out
         self._spread(now, run, request, actions)
+
+    def _resume(self, now: float, request: int, name: RunId, actions: list[Action | Changed]) -> None:
+        """Let a run go on that waits for the larger part of a split."""
+        run = self.runs.get(name)
+        if run is None or not (run.is_active and run.rosters.is_paused):
+            what = f"no run {name}" if run is None else f"run {name} does not wait"
+            actions.append(Reply(request, False, {"what": what, "hint": "list runs with `dflow ps`", "exit": 2}))
+            return
+        out: list[Action] = []
+        run.rosters.go_on(now, self._around(now), out)
+        actions += [*out, Reply(request, True, {"run": name, "state": run.summary()["state"]})]
 
     def _spread(self, now: float, run: Run, request: int, actions: list[Action | Changed]) -> None:
         """Put a status to everybody; the client is answered once enough of them have it on disk."""
@@ -423,7 +437,7 @@ class Node:
         except (SpecError, ValueError, TypeError) as error:
             actions.append(Report("run.refused", {"run": status.run, "from": source, "error": str(error)}, "warning"))
             return None
-        if run_id(pipeline.id, status.submitter, status.nonce) != status.run:
+        if run_id(pipeline.text_id, status.submitter, status.nonce) != status.run:
             fields = {"run": status.run, "from": source, "error": "its id is not that of its spec"}
             actions.append(Report("run.refused", fields, "warning"))
             return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .door import is_header, is_record, is_seal, is_unit
 from .duties import Desk
+from .lineage import is_chain
 from .machine import Action, Send
 from .names import NodeId, SealId, ShardId, ShardRef, TaskKey
 from .wire.steps import (
@@ -19,7 +20,6 @@ from .wire.steps import (
     CheckpointPut,
     ClaimPut,
     FailurePut,
-    Header,
     HeaderGet,
     HeaderPut,
     Held,
@@ -168,7 +168,7 @@ class Postbox:
                 for each in held:
                     self._learn(each.record, each.holders)
                 self._learn_claims(now, around, number, claims)
-            case SealPut(seal=seal):
+            case SealPut():
                 self._take_seal(source, message, out)
             case SealAck(step=number, seal=seal_id) if number in run.steps:
                 acks = run.steps[number].acks.get(seal_id)
@@ -176,8 +176,8 @@ class Postbox:
                     acks.add(source)
             case HeaderGet(version=version):
                 self._answer_header(source, version, out)
-            case HeaderPut(header=header, seal=seal, roster=roster):
-                self._take_header(header, seal, roster)
+            case HeaderPut():
+                self._take_header(message)
             case RosterPut(roster=roster) if self._is_near(roster.step):
                 run.step(roster.step).take_roster(roster)
             case CheckpointPut(version=version):
@@ -227,13 +227,13 @@ class Postbox:
         if put.roster is not None and put.roster.step == seal.step + 1:
             run.step(seal.step + 1).take_roster(put.roster)
 
-    def _take_header(self, header: Header, seal: Seal | None, roster: Roster | None) -> None:
-        run = self.run
+    def _take_header(self, put: HeaderPut) -> None:
+        run, header, seal, roster = self.run, put.header, put.seal, put.roster
         if not is_header(header, run.pipeline):
             return
         if seal is not None and (seal.id, seal.parent, seal.step + 1) != (header.seal, header.parent, header.step):
             return
-        run.versions.learn(header)
+        run.versions.learn(header, put.before if is_chain(header.head, put.before) else ())
         if seal is not None and self._is_near(seal.step) and is_seal(seal, run.plan(seal.step)):
             run.step(seal.step).keep(seal)
             run.step(seal.step).settled.add(seal.id)
@@ -277,7 +277,8 @@ class Postbox:
                 made_in = run.steps.get(header.step - 1)
                 seal = made_in.seals.get(SealId(header.seal)) if made_in is not None else None
                 step = run.steps.get(header.step)
-                out.append(Send(source, HeaderPut(run.id, header, seal, step.roster if step else None)))
+                before = run.versions.lineage.before(header.head)
+                out.append(Send(source, HeaderPut(run.id, header, before, seal, step.roster if step else None)))
 
 
 def _holder_sets(run: Run, around: Surroundings, record: Record) -> list[set[NodeId]]:

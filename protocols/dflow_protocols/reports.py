@@ -61,8 +61,19 @@ RUNS: Final[dict[str, ReportKind]] = {
     "step.advanced": ReportKind(
         "info",
         "this node holds a newer version whole; `copied` from others, or made here in `seconds` since the step opened",
-        ("run", "step", "version", "samples", "copied", "metrics", "facts", "seconds"),
+        ("run", "step", "version", "samples", "copied", "metrics", "facts", "seconds", "fork_step"),
     ),
+    "run.branch_lost": ReportKind(
+        "warning",
+        "another chain of versions counts after a split: what this part of the mesh trained since `fork_step` does not",
+        ("run", "version", "kept", "fork_step", "steps", "samples"),
+    ),
+    "run.paused": ReportKind(
+        "warning",
+        "most of the step's roster is dead or cut off, and the pipeline asks the smaller part to wait",
+        ("run", "step", "here", "roster"),
+    ),
+    "run.unpaused": ReportKind("info", "the run goes on here", ("run", "step", "here", "roster")),
     "task.failed": ReportKind(
         "warning", "a task gave nothing here; it is tried again", ("run", "task", "kind", "error")
     ),

@@ -15,7 +15,6 @@ from typing import Any
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
 from .claiming.failure import Failures
-from .claiming.roster import make_roster
 from .duties import (
     CHAIN,
     Batch,
@@ -39,10 +38,11 @@ from .pipeline.plan import plan as make_plan
 from .pipeline.spec import Pipeline
 from .postbox import Postbox
 from .rendezvous import ranked
+from .rosters import Rosters
 from .sealing import MANIFEST, UPDATE, chosen, is_kept, is_turn, next_manifest, next_update, sealed_chains
 from .step import Step
 from .versions import Versions
-from .wire.steps import FailurePut, Header, Record, Roster, RosterPut, RunPut, Seal, Standing
+from .wire.steps import FailurePut, Header, Record, RunPut, Seal, Standing
 from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
 
 QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop
@@ -94,6 +94,7 @@ class Run:
         self.advance = Advance(self)
         self.ending = Ending(self)
         self.leaving = Leaving(self)
+        self.rosters = Rosters(self)
         self.postbox = Postbox(self)
         self.steps: dict[int, Step] = {}
         self.calls: dict[int, Call] = {}
@@ -178,6 +179,7 @@ class Run:
             "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
             "evals": facts.evals(settled),
             "error": outcome.get("error"),
+            "paused": self.rosters.is_paused and self.is_active,
             "spec": self.status.spec,
         }
 
@@ -195,9 +197,9 @@ class Run:
             return out
         before = self.versions.own
         applying = any(isinstance(call.work, ApplyWork) for call in self.calls.values())
-        self.follower.look(now, around.living, around.suspicion_s, applying, out)
+        lost = self.follower.look(now, around.living, around.suspicion_s, applying, out)
         if self.versions.own is not before:
-            self.advance.moved(now, around, before, {}, out)
+            self.advance.moved(now, around, before, {}, out, lost=lost)
         duties: list[Duty] = []
         header = None
         while self.position is not header:  # a step without an update hands its state on at once
@@ -230,7 +232,8 @@ class Run:
     def _work_from(self, now: float, around: Surroundings, header: Header, out: list[Action]) -> list[Duty]:
         """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""
         desk = self.desk(now, around, header)
-        if not self._has_roster(desk, around, out):
+        self.rosters.mind_split(desk, out)
+        if self.rosters.is_paused or not self.rosters.has_one(desk, around, out):
             return []
         if desk.step.opened_at is None:
             desk.step.opened_at = now
@@ -286,46 +289,9 @@ class Run:
             self.postbox.put_seal(desk, pending, out)
         if pending.id in step.acks and is_kept(desk, pending):
             step.settled.add(pending.id)
-            self.postbox.announce_seal(desk, pending, self._roster_after(desk, pending, around), out)
+            self.postbox.announce_seal(desk, pending, self.rosters.after(desk, pending, around), out)
             return chosen(desk, self.versions, kind, previous)
         return current
-
-    def _has_roster(self, desk: Desk, around: Surroundings, out: list[Action]) -> bool:
-        """See to it that the step has a roster with somebody alive to train."""
-        step = desk.step
-        if step.roster is not None and any(node in around.living for node in step.roster.trainers):
-            step.since.pop("roster", None)
-            return True
-        if step.waited(desk.now, "roster") <= around.suspicion_s:
-            return step.roster is not None
-        generation = 0 if step.roster is None else step.roster.generation + 1
-        roster = self._next_roster(step.number, generation, around)
-        step.take_roster(roster)
-        step.since.pop("roster", None)
-        self.postbox.tell_all(around, RosterPut(self.id, roster), out)
-        return True
-
-    def _roster_after(self, desk: Desk, seal: Seal, around: Surroundings) -> Roster | None:
-        """The next step's roster, which lies beside an update seal: the one known, else one made now."""
-        if seal.kind != UPDATE or desk.step.number >= self.last_step:
-            return None
-        following = self.step(desk.step.number + 1)
-        if following.roster is None:
-            following.take_roster(self._next_roster(following.number, 0, around))
-        return following.roster
-
-    def _next_roster(self, number: int, generation: int, around: Surroundings) -> Roster:
-        """Members: those alive for a while (all, if fewer than two are). Trainers: those about to hold the version."""
-        members = around.stable if len(around.stable) >= 2 else around.living
-        position = self.position
-        parent_step = position.step if position is not None else 0
-        holders = {node for node, head in self.versions.heads.items() if head.step >= parent_step}
-        if self.versions.own is not None and self.versions.own.step >= parent_step:
-            holders.add(self.me)
-        trainers = [node for node in members if node in holders]
-        if not trainers:
-            trainers = [node for node in around.living if node in holders] or list(around.living)
-        return make_roster(number, generation, {*members, *trainers}, trainers)
 
     def _back_up(self, desk: Desk, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""

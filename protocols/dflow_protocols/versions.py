@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from .lineage import Lineage, LostBranch
 from .names import NodeId, VersionId
 from .wire.steps import Head, Header, Standing
 
@@ -26,20 +27,33 @@ class Versions:
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
     claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
     set_aside: dict[VersionId, float] = field(default_factory=dict)  # heads whose copy stalled, until when
+    before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
+    lineage: Lineage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lineage = Lineage(self.me)
 
     @property
     def own(self) -> Header | None:
         """The newest version that this node holds whole."""
         return next(reversed(self.held.values()), None)
 
-    def learn(self, header: Header) -> None:
+    def learn(self, header: Header, before: tuple[Head, ...] = ()) -> None:
         self.headers.setdefault(header.id, header)
+        if before:
+            self.before[header.id] = before
 
-    def hold(self, header: Header) -> None:
-        """Hold `header`'s version as the newest."""
+    def hold(self, header: Header, living: Collection[NodeId] = ()) -> LostBranch | None:
+        """Hold `header`'s version as the newest. Gives what was given up if it is not of the own chain."""
         self.learn(header)
+        own, lost = self.own, None
+        if own is None or header.parent == own.id:
+            self.lineage.extend(header.head, self.heads)
+        else:
+            lost = self.lineage.switch(header.head, self.before.get(header.id, ()), self.heads, living)
         self.held.pop(header.id, None)
         self.held[header.id] = header
+        return lost
 
     def observe(self, source: NodeId, standing: Standing) -> bool:
         """Take a sender's claims. True if its own changed."""
@@ -47,6 +61,8 @@ class Versions:
         if known is not None and known[0] > standing.incarnation:
             return False
         self.claims[source] = (standing.incarnation, standing.own)
+        if standing.own is not None:
+            self.lineage.see(source, standing.own)
         return known is None or known[1] != standing.own
 
     @property
@@ -62,6 +78,7 @@ class Versions:
 
     def forget(self, node: NodeId) -> None:
         self.claims.pop(node, None)
+        self.lineage.forget(node)
 
     def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Living others that claim the version, or a later one that was made from it (they keep the parent a while)."""
@@ -115,3 +132,4 @@ class Versions:
         """Drop headers of versions before a step: their chain is settled for this node."""
         for version in [v for v, header in self.headers.items() if header.step < before_step and v not in self.held]:
             del self.headers[version]
+        self.before = {version: before for version, before in self.before.items() if version in self.headers}

@@ -21,6 +21,8 @@ def metrics(
 ) -> None:
     """Print a run's figures, one JSON object a step; on stderr what a step costs beside compute.
 
+    Steps of a branch that lost after a split are told too, with `abandoned` set.
+
     Example: dflow metrics 3f9c | jq .reward_mean
     """
     from ..output import note, note_missing, print_json
@@ -28,7 +30,7 @@ def metrics(
 
     with look_back(Path(folder).absolute(), to, run) as source:
         answer = source.call("metrics", {"run": run, "since_step": since})
-    for row in answer["rows"]:
+    for row in sorted([*answer["rows"], *answer.get("abandoned", ())], key=lambda row: int(row["step"])):
         print_json(row)
     if text := _mesh_time(answer["rows"]):
         note(text)

@@ -133,6 +133,11 @@ TOP: Mapping[str, Shape] = {
         },
         {},
     ),
+    "on_split": Text(
+        "what the smaller part of a cut mesh does: go on by itself, or wait for the others",
+        "continue",
+        choices=("continue", "pause_minority"),
+    ),
     "limits": Table("bounds of the run; this version knows none", {}, {}),
     "digests": Free("digests of the files that the spec names; filled in at submit", {}),
 }

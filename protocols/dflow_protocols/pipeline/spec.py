@@ -13,6 +13,8 @@ from .problem import Problem, SpecError
 from .schedule import Schedule
 from .validate import resolve
 
+ABOUT_THE_RUN = ("checkpoint", "on_split", "limits")  # keys that decide no result
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -56,6 +58,7 @@ class Pipeline:
     engine: str = "torch"
     emulated: Mapping[str, float] = field(default_factory=dict)
     checkpoint: Mapping[str, int] = field(default_factory=dict)
+    on_split: str = "continue"
     limits: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,12 +104,18 @@ class Pipeline:
 
     @cached_property
     def _canonical(self) -> bytes:
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8", "surrogatepass")
+        return _text(self.to_dict())
 
     @cached_property
     def id(self) -> SpecId:
-        return SpecId(content_id("spec", self._canonical))
+        """Of what decides results: all seeds follow from it. How a run is kept and guarded is not part of it, so that
+        a checkpoint more gives no other weights."""
+        return SpecId(content_id("spec", _text({k: v for k, v in self.to_dict().items() if k not in ABOUT_THE_RUN})))
+
+    @cached_property
+    def text_id(self) -> str:
+        """Of every key: names runs."""
+        return content_id("pipeline", self._canonical)
 
     @property
     def schedule(self) -> Schedule:
@@ -132,6 +141,11 @@ class Pipeline:
 
     def __hash__(self) -> int:
         return hash(self._canonical)
+
+
+def _text(tree: Mapping[str, Any]) -> bytes:
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _no_stage(stage_id: str) -> Stage:

@@ -25,6 +25,8 @@ from ..machine import (
     Persist,
     Received,
     Reply,
+    Report,
+    ResumeRequested,
     Send,
     Start,
     Stop,
@@ -74,6 +76,7 @@ class World:
         self.trace = Trace(digest)
         self.events = 0
         self.engines: dict[RunId, Engines] = {}
+        self.reports: list[tuple[int, Report]] = []  # node, what it told people
         self.saved: dict[str, State] = {}  # versions of which a checkpoint was begun
         self._bear = bear
         self._noise = noise
@@ -104,7 +107,7 @@ class World:
     def submit(self, node: int, pipeline: Pipeline, nonce: str = "0") -> RunId:
         """A client of `node` submits; nothing is promised until its reply is there."""
         host = self.hosts[node]
-        run = run_id(pipeline.id, CLIENT, nonce)
+        run = run_id(pipeline.text_id, CLIENT, nonce)
         self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
         self._requests += 1
         self.deliver(host, Submitted(self._requests, pipeline.canonical(), "/spec", CLIENT, nonce))
@@ -113,6 +116,10 @@ class World:
     def cancel(self, node: int, run: RunId) -> None:
         self._requests += 1
         self.deliver(self.hosts[node], CancelRequested(self._requests, run))
+
+    def resume(self, node: int, run: RunId) -> None:
+        self._requests += 1
+        self.deliver(self.hosts[node], ResumeRequested(self._requests, run))
 
     def at(self, time: float, fault: Fault) -> None:
         self.after(time - self.now, lambda: strike(self, fault, None))
@@ -290,8 +297,8 @@ class World:
                 host.replies[request] = (ok, value)
             case Dial(node, _, _, bulk):
                 host.dialled[node] = bulk
-            case _:
-                pass  # reports are for people
+            case Report():
+                self.reports.append((host.index, action))
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
         receiver = self._by_id.get(to)

@@ -250,10 +250,12 @@ class HeaderGet:
 
 @dataclass(frozen=True, slots=True)
 class HeaderPut:
-    """A version's header, the seal that made it (where the sender still has it) and the roster of the step after."""
+    """A version's header, the versions that led to it (newest first, as far as the sender remembers), the seal that
+    made it (where the sender still has it) and the roster of the step after."""
 
     run: RunId
     header: Header
+    before: tuple[Head, ...]
     seal: Seal | None
     roster: Roster | None
 

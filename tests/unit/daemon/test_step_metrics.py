@@ -8,7 +8,7 @@ import pytest
 
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
-from dflowd.observe.metrics import MetricsBook, merge_rows, own_report
+from dflowd.observe.metrics import MetricsBook, merge_abandoned, merge_rows, own_report
 from dflowd.observe.timeline import Timeline
 
 RUN = RunId("ab" * 16)
@@ -75,7 +75,7 @@ def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, 
         rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 10.0 if step > first else None, 100.0 + 10.0 * step)
         timeline.start(step, RUN, *chain(step, 0), False, 0.0)
         timeline.finish(step, Done((Made("roll", (), seconds=busy_s),)), busy_s)
-    return own_report(rows.rows(RUN, 0), timeline.costs(RUN, 0), 1)
+    return own_report(rows.rows(RUN, 0), rows.abandoned(RUN, 0), timeline.costs(RUN, 0), 1)
 
 
 def test_rows_are_put_together_from_all_members(tmp_path: Path) -> None:
@@ -113,3 +113,22 @@ def test_a_version_that_replaced_another_replaces_its_row(tmp_path: Path) -> Non
     rows.advance(RUN, 1, "lost", 8, SUMS, 1.0, 1.0)
     rows.advance(RUN, 1, "won", 8, SUMS, 1.0, 2.0)
     assert [row["version"] for row in rows.rows(RUN, 0)] == ["won"]
+
+
+def test_rows_of_a_lost_branch_are_marked_and_do_not_hide_those_that_count(tmp_path: Path) -> None:
+    """After a split both halves have a row for one step; only one version of it leads to the final weights."""
+    loser, winner = MetricsBook(lambda _: tmp_path / "loser"), MetricsBook(lambda _: tmp_path / "winner")
+    for name in ("loser", "winner"):
+        (tmp_path / name).mkdir()
+    for book, name in ((loser, "lost"), (winner, "kept")):
+        for step in (1, 2, 3):
+            version = name if step > 1 else "both"
+            book.advance(RUN, step, f"{version}{step}", 10 * step, {"generated_tokens": 5.0}, 1.0, 0.0)
+    loser.abandon(RUN, 1)
+    loser.advance(RUN, 3, "kept3", 30, {}, None, 0.0)
+    again = MetricsBook(lambda _: tmp_path / "loser")
+    for told in (loser, again):
+        reports = [own_report(book.rows(RUN, 0), book.abandoned(RUN, 0), {}, 1) for book in (told, winner)]
+        assert [row["version"] for row in merge_rows(reports)] == ["both1", "kept2", "kept3"]
+        lost = merge_abandoned(reports)
+        assert [(row["version"], row["abandoned"]) for row in lost] == [("lost2", True), ("lost3", True)]

@@ -79,7 +79,7 @@ def test_a_message_of_an_unknown_run_is_answered_by_asking_what_it_is(message: A
 def put(state: str = runs.ACTIVE, **outcome: Any) -> RunPut:
     """The toy run as a member tells of it."""
     client, nonce = who(7), "n"
-    name = run_id(SPEC, client, nonce)
+    name = run_id(two_steps().text_id, client, nonce)
     roster = make_roster(0, 0, [who(1)], [who(1)])
     result = msgpack.packb(outcome) if outcome else b""
     return RunPut(name, state, two_steps().canonical(), "/spec", client, nonce, roster, result, True)
@@ -190,7 +190,7 @@ LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
     "seal of a step too far": lambda run, me: SealPut(run, replace(seal(), step=2**40), True, (), None),
     "acknowledgement of no seal": lambda run, me: SealAck(run, 0, SealId("s" * 64)),
     "acknowledgement in no step": lambda run, me: SealAck(run, 77, SealId("s" * 64)),
-    "header of a step past the end": lambda run, me: HeaderPut(run, Header(None, 99, 0, "s" * 64, ()), None, None),
+    "header of a step past the end": lambda run, me: HeaderPut(run, Header(None, 99, 0, "s" * 64, ()), (), None, None),
     "roster of a step too far": lambda run, me: RosterPut(run, make_roster(2**40, 0, [me], [me])),
 }
 
