@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from dflow_protocols.machine import Action, Received, Send
+from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.mesh import bear
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
+from dflow_protocols.step import Step
 from dflow_protocols.work import ChainWork
 
 
@@ -50,8 +52,12 @@ class Midway:
     def books(self) -> tuple[object, ...]:
         run = self.node.runs[self.run]
         held = {name: set(holders) for name, holders in run.holdings.holders.items() if holders}
-        steps = {number: (step.digest(), dict(step.claims), sorted(step.seals)) for number, step in run.steps.items()}
+        steps = {number: (step.digest(), self._claims(step), sorted(step.seals)) for number, step in run.steps.items()}
         return steps, held, dict(run.versions.headers), dict(run.failures.known), run.status
+
+    def _claims(self, step: Step) -> set[tuple[TaskKey, NodeId]]:
+        """Of all but the peer, which may take its own back at any time."""
+        return {(unit, who) for unit, holders in step.claims.items() for who in holders if who != self.peer}
 
 
 def opened(actions: list[Action]) -> list[Action]:
