@@ -19,6 +19,7 @@ from dflow_protocols.machine import (
     Drop,
     Event,
     Fetch,
+    Lagged,
     Persist,
     Received,
     Reply,
@@ -30,6 +31,8 @@ from dflow_protocols.machine import (
 )
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.frame import Frame
+
+from .lag import LagMeter
 
 EVENTS_A_TURN = 64  # then sockets are served; at about 50 us an event a turn stays below 5 ms
 
@@ -60,7 +63,8 @@ class Driver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._inbox: deque[Event] = deque()
+        self._inbox: deque[tuple[float, Event]] = deque()  # when it was posted
+        self._lag = LagMeter(loop)
         self._outbox: dict[NodeId, list[Frame]] = {}
         self._woken = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
@@ -77,7 +81,7 @@ class Driver:
 
     def post(self, event: Event) -> None:
         """Something happened; it is handled after all that was posted before."""
-        self._inbox.append(event)
+        self._inbox.append((self.clock(), event))
         self._woken.set()
 
     async def written(self) -> None:
@@ -87,11 +91,23 @@ class Driver:
     async def run(self, machine: Machine, hands: Hands) -> None:
         """Drive `machine` until cancelled."""
         self._woken.set()  # its deadline is due or to be armed
+        self._lag.start()
+        try:
+            await self._drive(machine, hands)
+        finally:
+            self._lag.stop()
+
+    async def _drive(self, machine: Machine, hands: Hands) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
+            late_s = self._lag.take(self.clock())
+            if late_s:
+                await self._take(machine, hands, Lagged(late_s))
             for _ in range(min(EVENTS_A_TURN, len(self._inbox))):
-                await self._take(machine, hands, self._inbox.popleft())
+                posted, event = self._inbox.popleft()
+                self._lag.note(self.clock() - posted)
+                await self._take(machine, hands, event)
             if self.clock() >= machine.deadline:
                 await self._take(machine, hands, Tick())
             self._flush(hands)

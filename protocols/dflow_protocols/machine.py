@@ -43,6 +43,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Lagged:
+    """The process runs late: what had happened waited in it for so long before it was handled."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """A client of this daemon submits a run. Answered by Reply(request)."""
 
@@ -117,6 +124,7 @@ class Leaving:
 Event: TypeAlias = (
     Received
     | Tick
+    | Lagged
     | Submitted
     | CancelRequested
     | ResumeRequested

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import runs
+from .awake import AwakeClock
 from .claiming.roster import make_roster
 from .machine import (
     Action,
@@ -24,6 +25,7 @@ from .machine import (
     Fetched,
     FetchFailed,
     Finished,
+    Lagged,
     Leaving,
     Received,
     Reply,
@@ -95,6 +97,7 @@ class Node:
         )
         self.runs: dict[RunId, Run] = {}
         self.has_left = False
+        self._clock = AwakeClock()
         self._leaving = False
         self._stirred = False  # whether the event may have changed a run's books: else nothing new follows from them
         self._numbers = itertools.count(1)
@@ -113,20 +116,41 @@ class Node:
 
     @property
     def deadline(self) -> float:
-        if self.runs:
-            return min(self.membership.deadline, self._refresh_at)
-        return self.membership.deadline
+        due = min(self.membership.deadline, self._refresh_at) if self.runs else self.membership.deadline
+        return self._clock.outside(due)
 
     def handle(self, now: float, event: Event) -> list[Action]:
-        """Take one event; what it changes is looked at again in every run. Never raises for what a peer said."""
+        """Take one event; what it changes is looked at again in every run. Never raises for what a peer said.
+
+        All machines live in the node's own time, which stands still while the process sleeps.
+        """
+        now, slept_s = self._clock.read(now, self.deadline, self.timing.probe_timeout_s)
         actions: list[Action | Changed] = [*self._unreadable]
         self._unreadable.clear()
-        self._stirred = not isinstance(event, Received | Tick | FetchAdvanced)
+        if slept_s:
+            actions += self.membership.slept(now, slept_s)
+        was_apart = self.membership.is_rejoining
+        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced)
+        self._take(now, event, actions)
+        settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
+        if self._stirred and not self.has_left and not self.membership.is_rejoining:
+            settled += self._look(now)
+        return self._framed(now, settled)
+
+    def check(self) -> None:
+        """Assert what must hold after every event."""
+        self.membership.check()
+        for run in self.runs.values():
+            run.check()
+
+    def _take(self, now: float, event: Event, actions: list[Action | Changed]) -> None:
         match event:
             case Received(source, message):
                 self._receive(now, source, message, actions)
             case Tick():
                 self._tick(now, actions)
+            case Lagged():
+                actions += self.membership.handle(now, event)
             case Submitted():
                 self._submit(now, event, actions)
             case CancelRequested(request, name):
@@ -141,16 +165,6 @@ class Node:
                 self._fetch_moved(now, event)
             case Leaving():
                 self._leave(now, actions)
-        settled = self._route(now, actions)
-        if self._stirred and not self.has_left:
-            settled += self._look(now)
-        return self._framed(now, settled)
-
-    def check(self) -> None:
-        """Assert what must hold after every event."""
-        self.membership.check()
-        for run in self.runs.values():
-            run.check()
 
     def _fetch_moved(self, now: float, event: Fetched | FetchFailed | FetchAdvanced) -> None:
         """A fetch went on or ended: the run that asked for it takes note."""
@@ -179,10 +193,10 @@ class Node:
         )
         return Surroundings(living, stable, self.membership.suspicion_s(), self.membership.incarnation)
 
-    def _route(self, now: float, actions: Sequence[Action | Changed]) -> list[Action]:
-        """Membership's news to the runs; the rest goes on."""
+    def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
+        """Membership's news to the runs; the rest goes on. `is_back`: this node acts again after a long sleep."""
         settled: list[Action] = []
-        changed = False
+        changed = is_back
         for action in actions:
             if not isinstance(action, Changed):
                 settled.append(action)

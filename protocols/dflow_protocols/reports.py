@@ -39,6 +39,11 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
         ("node", "incarnation"),
     ),
     "membership.stalled": ReportKind("warning", "this process was asleep past its deadline", ("seconds",)),
+    "membership.rejoined": ReportKind(
+        "info",
+        "after a long sleep this node acts again: a member told what happened meanwhile, or nobody answered",
+        ("answered",),
+    ),
     "membership.bad_claim": ReportKind("warning", "a member claimed what cannot be", ("node", "incarnation")),
     "membership.bad_meta": ReportKind("warning", "a member's announced key is not its own", ("node",)),
     "membership.full": ReportKind("error", "no room for another member", ("node", "members")),

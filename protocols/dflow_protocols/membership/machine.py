@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..machine import Dial, Event, Persist, Received, Report, Rng, Send, Tick
+from ..machine import Dial, Event, Lagged, Persist, Received, Report, Rng, Send, Tick
 from ..names import NodeId
 from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Update
 from .awareness import Awareness
 from .bootstrap import MAX_CACHED, Bootstrap, Seed, encode_peers
 from .broadcast import MAX_RIDERS
 from .probe import INDIRECT, MAX_RELAYS, NACK_SHARE, Probe, Prober, Relay
+from .rejoin import Rejoin
 from .table import Actions, Changed, Member, Table
 from .timing import Timing
 
 GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 MAX_FAREWELLS: Final = 64  # members told directly that this node leaves; gossip tells the others
+LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late takes live members for silent ones
 MAX_STRANGERS: Final = 1_024  # sources remembered so that none is asked who it is more often than once an interval
 
 
@@ -49,6 +51,7 @@ class Membership:
         self._prober = Prober(rng)
         self._awareness = Awareness(timing.awareness_max)
         self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
+        self._rejoin: Rejoin | None = None
         self._dialled: set[NodeId] = set()
         self._strangers: dict[NodeId, float] = {}
         self._cached: bytes | None = None
@@ -76,6 +79,11 @@ class Membership:
         """Sorted; this node and suspects included, those that cannot be sent to yet, too."""
         return self._table.alive()
 
+    @property
+    def is_rejoining(self) -> bool:
+        """This node slept for so long that others hold it dead, and has not heard yet what they did meanwhile."""
+        return self._rejoin is not None
+
     def suspicion_s(self) -> float:
         """The unit of the step protocol's delays, at the mesh's present size."""
         return self.timing.suspicion_s(len(self.alive()))
@@ -83,17 +91,40 @@ class Membership:
     # Events ----------------------------------------------------------------------------------------------------------
 
     def handle(self, now: float, event: Event) -> Actions:
-        """Takes Received with a message of wire/gossip.py, and Tick; others do not concern it."""
+        """Takes Received with a message of wire/gossip.py, Tick and Lagged; others do not concern it."""
         if self._left:
             return []
         out: Actions = []
-        self._notice_stall(now, out)
         match event:
             case Received(source, message):
                 self._evidence(now, source, None, message, out)
                 self._receive(now, source, message, out)
             case Tick():
                 self._tick(now, out)
+            case Lagged(seconds) if seconds > LAG_SHARE * self.timing.probe_timeout_s:
+                self._awareness.note(1)
+        return self._finish(now, out)
+
+    def slept(self, now: float, seconds: float) -> Actions:
+        """This process was asleep, and `now` stood still meanwhile: what it did not hear proves nothing.
+
+        After a sleep longer than the suspicion time it is dead to the others, and asks its way back.
+        """
+        if self._left:
+            return []
+        out: Actions = [Report("membership.stalled", {"seconds": round(seconds, 3)}, "warning")]
+        self._awareness.note(1)
+        self._prober.relays.clear()
+        if self._prober.current is not None:
+            self._prober.current = None
+            self._probe_due = now + self.timing.probe_timeout_s  # first what lies in the inbox is read
+        if seconds > self.suspicion_s():
+            for suspicion in self._table.suspicions.values():
+                suspicion.restart(now)
+            known = self._table.reachable()
+            order = self._rng.sample(known, len(known))
+            self._rejoin = Rejoin(now, order, self.timing.probe_interval_s, self.suspicion_s())
+            self._ask_way_back(now, out)
         return self._finish(now, out)
 
     def observe(self, now: float, source: NodeId, incarnation: int | None) -> Actions:
@@ -168,6 +199,8 @@ class Membership:
         self._pull_metas(source, [], out)
         if message.wants_answer:
             out.append(Send(source, self._sync(wants_answer=False)))
+        elif self._rejoin is not None:
+            self._end_rejoin(out, answered=True)
 
     def _sync(self, *, wants_answer: bool) -> Sync:
         meta = self.members[self._table.me].meta
@@ -284,6 +317,7 @@ class Membership:
             self._probe_next(now, out)
         self._table.expire(now, out)
         self._keep_contact(now, out)
+        self._ask_way_back(now, out)
         if now >= self._cache_due:
             self._cache_peers(out)
 
@@ -324,19 +358,16 @@ class Membership:
             if riders:
                 out.append(Send(node, Gossip(riders)))
 
-    def _notice_stall(self, now: float, out: Actions) -> None:
-        """This process was asleep past its deadline: what did not arrive meanwhile proves nothing against others."""
-        late_s = now - self.deadline
-        if late_s <= self.timing.probe_timeout_s:
-            return
-        self._awareness.note(1)
-        for suspicion in self._table.suspicions.values():
-            suspicion.postpone(late_s)
-        self._prober.relays.clear()
-        if self._prober.current is not None:
-            self._prober.current = None
-            self._probe_due = now + self.timing.probe_timeout_s  # first what lies in the inbox is read
-        out.append(Report("membership.stalled", {"seconds": round(late_s, 3)}, "warning"))
+    def _ask_way_back(self, now: float, out: Actions) -> None:
+        rejoin = self._rejoin
+        if rejoin is not None:
+            out += [Send(node, self._sync(wants_answer=True)) for node in rejoin.take_due(now)]
+            if rejoin.is_over:
+                self._end_rejoin(out, answered=False)
+
+    def _end_rejoin(self, out: Actions, *, answered: bool) -> None:
+        self._rejoin = None
+        out.append(Report("membership.rejoined", {"answered": answered}))
 
     def _cache_peers(self, out: Actions) -> None:
         self._cache_due = float("inf")
@@ -373,5 +404,6 @@ class Membership:
             self._cache_due,
             self._bootstrap.deadline,
             gossip_due,
+            self._rejoin.due if self._rejoin is not None else float("inf"),
             min(suspicions, default=float("inf")),
         )

@@ -45,6 +45,6 @@ class Suspicion:
         self._accusers.add(accuser)
         return True
 
-    def postpone(self, seconds: float) -> None:
-        """The judge itself was asleep for so long: that time proves nothing."""
-        self.started += seconds
+    def restart(self, now: float) -> None:
+        """The judge itself was asleep: what it did not hear before proves nothing."""
+        self.started = now

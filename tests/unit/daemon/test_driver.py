@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from dflow_protocols.machine import (
     Drop,
     Event,
     Fetch,
+    Lagged,
     Leaving,
     Persist,
     Received,
@@ -167,3 +169,32 @@ async def test_an_input_that_breaks_the_node_is_a_report_that_names_its_sender()
     assert done[0].fields["peer"] == A
     assert "no such thing" in done[0].fields["error"]
     assert done[1] == Stop(7)
+
+
+def test_a_loop_that_was_blocked_is_told_to_the_machine() -> None:
+    """A member that runs late takes the others for silent; membership must hear of it before it judges."""
+
+    told: list[Event] = []
+
+    async def blocked() -> None:
+        heard = asyncio.Event()
+
+        def take(event: Event) -> list[Action]:
+            told.append(event)
+            if isinstance(event, Leaving):
+                heard.set()
+            return []
+
+        driver = Driver(asyncio.get_running_loop())
+        drive = asyncio.create_task(driver.run(Script(take), Diary()))
+        await asyncio.sleep(0)
+        time.sleep(0.4)  # noqa: ASYNC251  as a long computation on the loop does
+        driver.post(Leaving())
+        await asyncio.wait_for(heard.wait(), 60)
+        drive.cancel()
+
+    asyncio.run(blocked())
+    late, leaving = told
+    assert isinstance(late, Lagged)
+    assert late.seconds > 0.2
+    assert leaving == Leaving()

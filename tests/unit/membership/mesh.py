@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
-from dflow_protocols.machine import Dial, Persist, Received, Report, Send, Tick
+from dflow_protocols.awake import AwakeClock
+from dflow_protocols.machine import Dial, Event, Persist, Received, Report, Send, Tick
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed
@@ -33,6 +34,7 @@ class Host:
         self.disk: dict[str, bytes] = {}
         self.incarnation = 0
         self.life: Membership | None = None
+        self.clock = AwakeClock()
         self.asleep_until = 0.0
         self.inbox: list[tuple[NodeId, Any]] = []
         self.dialled: set[NodeId] = set()
@@ -67,7 +69,7 @@ class Mesh:
             life = Membership(
                 host.node, host.incarnation, host.meta, self.timing, self.rng, host.seeds, cached, self.now
             )
-            host.life = life
+            host.life, host.clock = life, AwakeClock()
             self._arm(host)
 
     def start_all(self) -> None:
@@ -84,7 +86,7 @@ class Mesh:
     def leave(self, index: int) -> None:
         host = self.hosts[index]
         assert host.life is not None
-        self._perform(host, host.life.leave(self.now))
+        self._perform(host, host.life.leave(host.clock.read(self.now, self.now, 0.0)[0]))
 
     def tell(self, index: int, source: NodeId, message: Any) -> None:
         """A message that no machine sent."""
@@ -149,18 +151,18 @@ class Mesh:
     def _arm(self, host: Host) -> None:
         life = host.life
         assert life is not None
-        due = life.deadline
+        due = host.clock.outside(life.deadline)
         if due < float("inf"):
             self._at(due, lambda: self._tick(host, life, due))
 
     def _tick(self, host: Host, life: Membership, due: float) -> None:
-        if host.life is life and life.deadline == due and self.now >= host.asleep_until:
-            self._perform(host, life.handle(self.now, Tick()))
+        if host.life is life and host.clock.outside(life.deadline) == due and self.now >= host.asleep_until:
+            self._handle(host, Tick())
 
     def _wake(self, host: Host) -> None:
         if host.life is None or self.now < host.asleep_until:
             return
-        self._perform(host, host.life.handle(self.now, Tick()))
+        self._handle(host, Tick())
         inbox, host.inbox = host.inbox, []
         for source, message in inbox:
             self._arrive(host, source, message)
@@ -172,7 +174,16 @@ class Mesh:
             host.inbox.append((source, message))
             return
         host.dialled.add(source)  # an answer can go back over the link that the message came by
-        self._perform(host, host.life.handle(self.now, Received(source, message)))
+        self._handle(host, Received(source, message))
+
+    def _handle(self, host: Host, event: Event) -> None:
+        """As a node does it: membership lives in the time in which the process was awake."""
+        life = host.life
+        assert life is not None
+        now, slept_s = host.clock.read(self.now, host.clock.outside(life.deadline), self.timing.probe_timeout_s)
+        if slept_s:
+            self._perform(host, life.slept(now, slept_s))
+        self._perform(host, life.handle(now, event))
 
     def _perform(self, host: Host, actions: list[Any]) -> None:
         assert host.life is not None
