@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dflow_protocols.pipeline import Pipeline
 from tests.support.mesh import Daemon
 from tests.support.sites import TwoSites, can_cut
 from tests.support.strike import all_stages, ended, running_step
@@ -55,3 +56,51 @@ def test_a_mesh_that_heals_before_the_end_finishes_as_one(tmp_path: Path) -> Non
         tasks = mesh.ask(near[0], "tasks", run=run, step=7)["tasks"]
         assert {task["node"] for task in tasks} == set(mesh.nodes)
         assert whole["weights"] == ended(mesh, mesh.submit(far[0], pipeline, nonce="2"))["weights"]
+
+
+@pytest.mark.slow
+def test_with_engines_that_never_answer_alike_one_branch_stays_and_the_other_is_told_of_once(tmp_path: Path) -> None:
+    """Four daemons, two of them on the branch that loses: one line in one log, and figures that do not count say so."""
+    pipeline = all_stages(steps=20, noise=1.0)
+    with TwoSites(tmp_path, 4) as mesh:
+        near, far = mesh.near(), mesh.far()
+        run = mesh.submit(near[0], pipeline)
+        running_step(mesh, run)
+        mesh.cut()
+        before = {node.name: advanced(node) for node in mesh.nodes.values()}
+        mesh.until(lambda: all(advanced(node) >= before[node.name] + 3 for node in mesh.nodes.values()), NOTICES_S)
+        mesh.heal()
+        mesh.await_all()
+        whole = ended(mesh, run)
+        assert whole["state"] == "done"
+        told = [line for node in mesh.nodes.values() for line in node.log_lines() if "run.branch_lost" in line]
+        assert len(told) == 1, told
+        for node in (near[0], far[0]):
+            answer = mesh.ask(node, "metrics", run=run)
+            assert [row["step"] for row in answer["rows"]] == list(range(whole["steps"] + 1))
+            assert answer["abandoned"]
+            assert all(row["abandoned"] for row in answer["abandoned"])
+
+
+@pytest.mark.slow
+def test_the_half_that_is_asked_to_wait_waits_and_comes_back(tmp_path: Path) -> None:
+    """With `on_split: pause_minority` nothing is trained twice: one half stands still until the cable is mended."""
+    pipeline = Pipeline.from_dict(all_stages(steps=30, noise=1.0).to_dict() | {"on_split": "pause_minority"})
+    with TwoSites(tmp_path, 4) as mesh:
+        near, far = mesh.near(), mesh.far()
+        run = mesh.submit(near[0], pipeline)
+        running_step(mesh, run)
+        mesh.cut()
+
+        def waiting(half: list[Daemon]) -> bool:
+            return all(any("run.paused" in line for line in node.log_lines()) for node in half)
+
+        mesh.until(lambda: waiting(near) or waiting(far), NOTICES_S)
+        idle, busy = (near, far) if waiting(near) else (far, near)
+        before = {node.name: advanced(node) for node in mesh.nodes.values()}
+        mesh.until(lambda: all(advanced(node) >= before[node.name] + 2 for node in busy), NOTICES_S)
+        assert [advanced(node) for node in idle] == [before[node.name] for node in idle]
+        mesh.heal()
+        mesh.await_all()
+        assert ended(mesh, run)["state"] == "done"
+        assert not any("run.branch_lost" in line for node in mesh.nodes.values() for line in node.log_lines())
