@@ -15,7 +15,7 @@ import torch
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.names import ShardRef
-from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
+from dflow_protocols.pipeline import Chain, Pipeline, Stage, partition_groups, plan
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -180,9 +180,7 @@ class TorchEngine:
     def _policy(self, job: Job, name: str) -> Policy:
         if name not in self._policies:
             config = job.pipeline.models[name]
-            # Models described alike start alike, so that a reference is where its policy came from.
-            seed = number("init", str(job.pipeline.id), json.dumps(config, sort_keys=True)) >> 1
-            self._policies[name] = Policy(name, config, job.base, seed, self._device)
+            self._policies[name] = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
         return self._policies[name]
 
     def _loaded(self, job: Job, name: str, state: State) -> Policy:
@@ -224,3 +222,9 @@ class TorchEngine:
             yield OPERATORS[stage.op](partition)
         else:
             yield from custom(partition)
+
+
+def first_seed(pipeline: Pipeline, model: str) -> int:
+    """What a model's first weights are drawn from. Models described alike start alike, so that a reference is where
+    its policy came from."""
+    return number("init", str(pipeline.id), json.dumps(pipeline.models[model], sort_keys=True)) >> 1
