@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 from .config import Config, ConfigError, load
 from .state import StateError
-from .transport.keys import AllowList, KeyFileError, read_key_pair
+from .transport.keys import KeyFileError
 
 EXIT_INPUT = 2
 
@@ -21,12 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text in (("run", "run a daemon"), ("check-config", "check a configuration and exit")):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, required=True, help="TOML file; see docs/reference/config.md")
+    command.add_argument("--json", action="store_true", help="print what was found as one JSON object")
     options = parser.parse_args(arguments)
     try:
         config = load(options.config, os.environ)
         if options.command == "check-config":
-            check(config, options.config)
-            print(f"{options.config}: good")
+            _check(config, options.config, options.json)
         else:
             _run(config, options.config)
     except (ConfigError, KeyFileError) as error:
@@ -36,19 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def check(config: Config, path: Path) -> None:
-    """Everything about a configuration that can be known without starting: raises what a start would."""
-    from .daemon import find_seeds
+def _check(config: Config, path: Path, as_json: bool) -> None:
+    from .inspection import check, inspect
 
-    if config.trust.key_file is not None:
-        read_key_pair(config.trust.key_file)
-    find_seeds(config, path, AllowList(config.mesh.allow_list))
-    folder = config.node.state_dir
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = f"`{config.node.state_dir}` cannot be written"
-        raise StateError(what, "name a folder that this user may write, or chown it")
+    if as_json:
+        print(json.dumps(inspect(config, path)))
+    else:
+        check(config, path)
+        print(f"{path}: good")
 
 
 def _run(config: Config, path: Path) -> None:

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +34,7 @@ from dflow_protocols.work import Work
 from .config import Config, ConfigError
 from .driver import Driver
 from .hands import RoomHands
+from .observe.health import host_facts, versions
 from .observe.log import ReportLog
 from .observe.metrics import MetricsBook
 from .observe.origin import home_of
@@ -42,6 +44,7 @@ from .observe.timeline import Timeline
 from .service.checkpoints import CheckpointAnswers
 from .service.door import Myself, Service
 from .service.events import EventAnswers
+from .service.health import HealthAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
 from .service.stock import StockAnswers
@@ -49,6 +52,7 @@ from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
+from .slots.numerics import advertised_class
 from .slots.supervisor import RunBrief, Supervisor
 from .state import StateDirectory
 from .transport.bulk import BulkLane
@@ -99,7 +103,7 @@ class Daemon:
         self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._is_stolen)
         self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
         closing.callback(hands.close)
-        devices = find_devices()
+        devices = self._devices = find_devices()
         hands.store = Store(config.shards.memory_limit, config.node.name)
         closing.callback(hands.store.close)
         self._open_lanes(loop, keys, allow_list, closing)
@@ -132,6 +136,8 @@ class Daemon:
         hands, written = self._hands, self._driver.written
         service = Service(loop, me.id, self._node, self._recorder, self._post, hands.send_own, written)
         MeshAnswers(service, me, self._engines, self._memory, self._traffic, self._problems)
+        facts = partial(host_facts, self._config, self._devices)
+        HealthAnswers(service, facts, self._engines, self._problems, self._driver.wall_clock)
         self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
         WorkAnswers(service, meta.slots)
         EventAnswers(service, self._started_s)
@@ -173,6 +179,7 @@ class Daemon:
             device=devices.text,
             slots=self._config.engine.slots or devices.slots,
             roles=("trainer",),
+            facts=(("numerics", advertised_class(devices)), *versions().items()),
         )
 
     def _make_node(self, me: NodeId, incarnation: int, meta: Meta, allow_list: AllowList) -> Node:

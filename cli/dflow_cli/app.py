@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from .commands.cancel import cancel
+from .commands.doctor import doctor
 from .commands.down import down
 from .commands.export import export
 from .commands.init import init
@@ -60,6 +61,7 @@ for _command in (
     plot,
     samples,
     export,
+    doctor,
     version,
 ):
     app.command()(_command)

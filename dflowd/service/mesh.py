@@ -58,6 +58,7 @@ class MeshAnswers:
                     "key": key_text(meta.public_key) if known else "",
                     "device": meta.device if known else "",
                     "slots": meta.slots if known else 0,
+                    "facts": dict(meta.facts) if known else {},
                 }
             )
         return {"nodes": nodes, "missing": []}

@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 DFLOW = (sys.executable, "-m", "dflow_cli.app")
 
 
-def dflow(*arguments: str | Path, code: int = 0, timeout_s: float = 280.0) -> str:
-    """Standard output of a command that ends by `code`; standard error if that is not 0."""
+def dflow(*arguments: str | Path, code: int = 0, timeout_s: float = 280.0, of: str = "") -> str:
+    """Standard output of a command that ends by `code`; standard error if that is not 0, or whichever `of` names."""
     words = [*DFLOW, *map(str, arguments)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
     said = f"dflow {' '.join(words[3:])} ended by {done.returncode}:\n{done.stdout}{done.stderr}"
     assert done.returncode == code, said
-    return done.stdout if code == 0 else done.stderr
+    return done.stdout if (of or ("stdout" if code == 0 else "stderr")) == "stdout" else done.stderr
 
 
 def answer(*arguments: str | Path) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_a_daemon_that_knows_less_than_others_is_not_the_last_word() -> None:
         fresh.answers["nodes"] = lambda _: {"nodes": [fresh.member("fresh"), old.member("old")]}
         with Client([fresh.door], new_keys()) as client:
             assert client.call("run", {"run": "abcd"}) == {"state": "done"}
-        old.answers["run"] = unknown
+        old.answers |= {"run": unknown, "nodes": lambda _: {"nodes": [old.member("old")]}}
         with Client([fresh.door, old.door], new_keys()) as client, pytest.raises(Problem, match="no run `abcd`"):
             client.call("run", {"run": "abcd"})
 

@@ -1,0 +1,83 @@
+"""Facts of this host and of what a daemon on it may use, for `dflow doctor`: measured here, judged there.
+
+Reads /proc, limits and file systems; opens no port and starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from dflow_protocols.pipeline.layout import PLAN_VERSION
+from dflow_protocols.wire.frame import WIRE_VERSION
+
+from ..config import Config
+from ..slots.devices import Devices
+from ..slots.numerics import advertised_class
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def host_facts(config: Config, devices: Devices) -> dict[str, Any]:
+    """Sizes in bytes; a limit that there is not is None."""
+    return {
+        "name": config.node.name,
+        "versions": versions(),
+        "numerics": advertised_class(devices),
+        "device": devices.text,
+        "limits": {"nofile": _limit(resource.RLIMIT_NOFILE), "memlock": _limit(resource.RLIMIT_MEMLOCK)},
+        "memory": {**memory_of_host(), "cgroup_limit": cgroup_limit(), "shards_limit": config.shards.memory_limit},
+        "disk": {"path": str(config.node.state_dir), **_disk(config.node.state_dir)},
+        "fabric": config.trust.fabric,
+        "timing": config.mesh.timing,
+    }
+
+
+def versions() -> dict[str, str]:
+    return {"dflowd": installed_version("dflowd"), "wire": str(WIRE_VERSION), "plan": str(PLAN_VERSION)}
+
+
+def memory_of_host() -> dict[str, int]:
+    """`total`, and `available` without swapping."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return {
+        name: int(lines[key].split()[0]) * 1024 for name, key in (("total", "MemTotal"), ("available", "MemAvailable"))
+    }
+
+
+def cgroup_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = CGROUPS) -> int | None:
+    """The least memory limit of the control groups (version 2) that this process is in; None where there is none."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return None
+    place = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
+    if place is None:
+        return None
+    limits = []
+    group = cgroups / place.lstrip("/")
+    while group != cgroups and cgroups in group.parents:
+        try:
+            text = (group / "memory.max").read_text().strip()
+        except OSError:
+            text = "max"
+        if text.isdigit():
+            limits.append(int(text))
+        group = group.parent
+    return min(limits, default=None)
+
+
+def _limit(which: int) -> int | None:
+    soft, _ = resource.getrlimit(which)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _disk(folder: Path) -> dict[str, Any]:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    return {"free": usage.free, "total": usage.total, "writable": os.access(folder, os.W_OK)}

@@ -1,0 +1,48 @@
+"""What `dflow doctor` asks: facts and standing problems of every member, and how far their clocks are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dflow_protocols.names import NodeId
+
+from ..observe.problems import Problems
+from .door import Service
+from .request import Params
+
+Told = Callable[[], dict[str, Any]]
+
+
+class HealthAnswers:
+    """`doctor`, and this node's share of it."""
+
+    def __init__(
+        self, service: Service, facts: Told, engines: Told, problems: Problems, wall_clock: Callable[[], float]
+    ) -> None:
+        self._service, self._facts, self._engines = service, facts, engines
+        self._problems, self._wall_clock = problems, wall_clock
+        service.methods["doctor"] = self._doctor
+        service.own_shares["share.health"] = self._own
+
+    async def _doctor(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        """`members`: a map a member that answered, this node's first. `clock_off_s`: by how much its clock is surely
+        ahead of this node's; between what was asked and what was heard no more can be told."""
+        asked_s = self._wall_clock()
+        shares, missing = await self._service.gather("share.health", {}, deadline_s)
+        heard_s = self._wall_clock()
+        members = []
+        for node, share in shares.items():
+            clock_s = float(share["clock_s"])
+            off_s = max(0.0, clock_s - heard_s) or min(0.0, clock_s - asked_s)
+            members.append({**share, "id": node, "name": self._service.name_of(node), "clock_off_s": off_s})
+        return {"members": members, "missing": missing, "took_s": heard_s - asked_s}
+
+    def _own(self, params: Params) -> dict[str, Any]:
+        slots = self._engines()["slots"]
+        return {
+            **self._facts(),
+            "clock_s": self._wall_clock(),
+            "engines": [str(slot["numerics"]) for slot in slots if slot["numerics"]],
+            "problems": self._problems.rows(),
+        }
