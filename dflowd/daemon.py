@@ -40,7 +40,7 @@ from .observe.metrics import MetricsBook
 from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
-from .observe.timeline import Timeline
+from .observe.timeline import AGAIN, DEALT, STOLEN, Timeline
 from .service.checkpoints import CheckpointAnswers
 from .service.door import Myself, Service
 from .service.events import EventAnswers
@@ -100,7 +100,7 @@ class Daemon:
         keys = open_keys(config, self._state)
         incarnation = self._state.next_incarnation()
         timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
-        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._is_stolen)
+        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._origin)
         self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
         closing.callback(hands.close)
         devices = self._devices = find_devices()
@@ -192,6 +192,7 @@ class Daemon:
             decode_peers(peers) if peers else (),
             list(self._state.read_all("runs").values()),
             self._driver.clock(),
+            steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
         )
 
     def _make_supervisor(
@@ -233,13 +234,15 @@ class Daemon:
     def _notice(self) -> None:
         self._run_answers.notice()
 
-    def _is_stolen(self, run: RunId, task: TaskKey, work: Work) -> bool:
+    def _origin(self, run: RunId, task: TaskKey, work: Work) -> str:
         known = self._node.runs.get(run)
         step = known.steps.get(task.step) if known is not None else None
         if known is None or step is None or step.roster is None:
-            return False
+            return DEALT
+        if known.stealing.has_borrowed(task):
+            return STOLEN
         home = home_of(run, task, work, known.plan(task.step), step.roster)
-        return home is not None and home != self._node.me
+        return DEALT if home in (None, self._node.me) else AGAIN
 
     def _brief(self, run: RunId) -> RunBrief | None:
         known = self._node.runs.get(run)

@@ -28,6 +28,7 @@ from dflow_protocols.machine import (
     Start,
     Stop,
     Tick,
+    Trim,
 )
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.frame import Frame
@@ -50,6 +51,7 @@ class Hands(Protocol):
     def persist(self, key: str, value: bytes) -> Awaitable[None]: ...
     def start(self, action: Start) -> None: ...
     def stop(self, action: Stop) -> None: ...
+    def trim(self, action: Trim) -> None: ...
     def fetch(self, action: Fetch) -> None: ...
     def drop(self, action: Drop) -> None: ...
     def dial(self, action: Dial) -> None: ...
@@ -146,6 +148,8 @@ class Driver:
                 hands.start(action)
             case Stop():
                 hands.stop(action)
+            case Trim():
+                hands.trim(action)
             case Fetch():
                 hands.fetch(action)
             case Drop():

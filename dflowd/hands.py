@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dflow_protocols.machine import Dial, Drop, Event, Fetch, Received, Reply, Report, Start, Stop
+from dflow_protocols.machine import Dial, Drop, Event, Fetch, Received, Reply, Report, Start, Stop, Trim
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import BULK_MESSAGES
 from dflow_protocols.wire.client import Request, Response
@@ -66,11 +66,14 @@ class RoomHands:
         await self._loop.run_in_executor(self._disk, self._state.write, key, value)
 
     def start(self, action: Start) -> None:
-        self.supervisor.start(action.call, action.run, action.task, action.work)
+        self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)
 
     def stop(self, action: Stop) -> None:
         self._recorder.stop(action.call)
         self.supervisor.stop(action.call)
+
+    def trim(self, action: Trim) -> None:
+        self.supervisor.trim(action.call, action.end)
 
     def fetch(self, action: Fetch) -> None:
         self.exchange.fetch(action.run, action.ref, action.first, action.end, list(action.holders))

@@ -68,7 +68,7 @@ def _answer(engine: Engine, link: Link, call: Call) -> Done | Failed:
         pipeline = _pipeline(call.spec)
     except Exception as error:
         return Failed("user", one_line(error))
-    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress)
+    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress, link.leaf)
     return perform(engine, job, call.work)
 
 

@@ -89,6 +89,7 @@ class Job:
     folder: Path  # where checkpoints of the run go
     shards: Shards
     progress: Callable[[], None]  # to be called after each forward pass, sample or file; raises GivenUp
+    leaf: Callable[[int], bool] = lambda leaf: True  # to be called before each leaf of a block; False: end before it
 
 
 class Engine(Protocol):

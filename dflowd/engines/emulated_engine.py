@@ -30,8 +30,9 @@ from dflow_protocols.work import (
     SliceWork,
 )
 from dflowd.training import checkpoint
-from dflowd.training.accumulate import BlockStack, Vector
-from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vector
+from dflowd.training.accumulate import Vector
+from dflowd.training.block import sum_block
+from dflowd.training.update import apply_slices, reduce_slice
 
 from . import counter_random
 from .contract import Job, put
@@ -72,25 +73,17 @@ class EmulatedEngine:
         return Done(results, _samples(work) if work.partition == 0 else ())
 
     def block(self, job: Job, work: BlockWork) -> Done:
-        profile, start = profile_of(job.pipeline), time.perf_counter()
+        profile = profile_of(job.pipeline)
         inputs = {(partition, name): ref for partition, name, ref in work.inputs}
         refuse_mixtures(job, inputs)
-        leaves = {leaf.leaf: leaf for leaf in work.leaves}
-        (room,) = job.shards.allocate([FLOAT_BYTES * int(profile["parameters"])])
-        stack = BlockStack(work.first, work.end)
-        stack.lend(vector(room))
-        for index in range(work.first, work.end):
-            leaf = leaves.get(index)
-            gradient = None if leaf is None else stack.blank(int(profile["parameters"]))
-            if leaf is not None and gradient is not None:
-                gradient += self._gradient(job, work, leaf, inputs, profile)
-            stack.push(gradient)
-        if stack.root() is None:  # else it lies in the room
-            vector(room).fill(0)
-        (ref,) = job.shards.seal([room])
-        groups = sum(end - first for leaf in work.leaves for _, first, end in leaf.pieces)
-        metrics = (("trained_samples", float(groups * _samples_of_a_group(job, inputs))),)
-        return Done((Made(work.stage, (("gradient", ref),), metrics, seconds=time.perf_counter() - start),))
+        samples = _samples_of_a_group(job, inputs)
+
+        def add(leaf: LeafGroups, gradient: Vector) -> dict[str, float]:
+            gradient += self._gradient(job, work, leaf, inputs, profile)
+            groups = sum(end - first for _, first, end in leaf.pieces)
+            return {"trained_samples": float(groups * samples)}
+
+        return sum_block(job, work, int(profile["parameters"]), add)
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()

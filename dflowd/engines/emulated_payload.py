@@ -5,6 +5,7 @@ Rewards rise with the step, so that curves look alive. Whatever is made from a r
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,7 @@ PROFILE: Mapping[str, float] = {
 }
 """What a spec's `emulated` section may set; seconds, counts and shares."""
 
+SPEED = float(os.environ.get("DFLOWD_EMULATED_SPEED", "1"))  # of this host beside others, for tests and benchmarks
 NAP_S = 0.02  # the longest sleep between two signs of progress
 VOCABULARY = 1000
 
@@ -49,7 +51,7 @@ def profile_of(pipeline: Pipeline) -> dict[str, float]:
 def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
     """Take as long as `what` takes, in naps."""
     jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
-    until = time.monotonic() + profile[what] * jitter
+    until = time.monotonic() + profile[what] * jitter / SPEED
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, NAP_S))
         job.progress()

@@ -8,7 +8,7 @@ from typing import Any
 
 import zmq
 
-from dflow_protocols.machine import Broke, Finished
+from dflow_protocols.machine import Broke, Finished, Reached
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,
@@ -20,6 +20,7 @@ from dflowd.slots.calls import (
     Quit,
     Refused,
     Segment,
+    Trim,
     decode,
     encode,
 )
@@ -36,6 +37,7 @@ class Link:
         self._grants: queue.SimpleQueue[Granted | Refused] = queue.SimpleQueue()
         self._call = 0
         self._given_up = -1
+        self._trimmed = (0, 0)  # (call, leaf before which it shall end)
         self._progress = 0
         self._outbox = self._context.socket(zmq.PAIR)
         self._outbox.bind("inproc://outbox")
@@ -59,6 +61,15 @@ class Link:
         self._progress += 1
         if self._given_up == self._call:
             raise GivenUp
+
+    def leaf(self, leaf: int) -> bool:
+        """The call comes to this leaf of its block. False if it is somebody else's now. Raises GivenUp."""
+        self.progress()
+        call, end = self._trimmed
+        if call == self._call and leaf >= end:
+            return False
+        self.send(Reached(self._call, leaf))
+        return True
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[Segment, ...]:
         """Ask the daemon for room, and wait. Raises Full."""
@@ -107,3 +118,5 @@ class Link:
                 self._grants.put(message)
             case GiveUp(call):
                 self._given_up = call
+            case Trim(call, end):
+                self._trimmed = (call, end)

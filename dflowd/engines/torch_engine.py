@@ -22,6 +22,7 @@ from dflow_protocols.work import (
     ChainWork,
     Done,
     InitWork,
+    LeafGroups,
     Made,
     SaveWork,
     SliceWork,
@@ -39,7 +40,8 @@ from dflowd.operators.sft import sft
 from dflowd.operators.user_code import check_files, forget_user_code
 from dflowd.shards import layout
 from dflowd.training import checkpoint
-from dflowd.training.accumulate import BlockStack
+from dflowd.training.accumulate import Vector
+from dflowd.training.block import sum_block
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import Sums, add_gradient
 from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vector
@@ -109,32 +111,19 @@ class TorchEngine:
         return Done(made, samples)
 
     def block(self, job: Job, work: BlockWork) -> Done:
-        start = time.perf_counter()
         self._enter(job)
         stage = job.pipeline.stage(work.stage)
         policy = self._loaded(job, str(stage.model), work.state)
         objective = objective_of(job.pipeline, stage)
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
-        leaves = {leaf.leaf: leaf for leaf in work.leaves}
-        (room,) = job.shards.allocate([FLOAT_BYTES * policy.size])
-        stack = BlockStack(work.first, work.end)
-        stack.lend(vector(room))
-        sums: list[Sums] = []
-        for index in range(work.first, work.end):
-            if index not in leaves:
-                stack.push(None)
-                continue
-            gradient = stack.blank(policy.size)
+
+        def add(leaf: LeafGroups, gradient: Vector) -> Sums:
             policy.begin_gradient(gradient)
-            data = leaf_data(job.pipeline, stage, leaves[index], inputs)
-            sums.append(add_gradient(policy, data, objective, job.progress))
+            sums = add_gradient(policy, leaf_data(job.pipeline, stage, leaf, inputs), objective, job.progress)
             policy.end_gradient(gradient)
-            stack.push(gradient)
-        if stack.root() is None:  # else it lies in the room
-            vector(room).fill(0)
-        (ref,) = job.shards.seal([room])
-        metrics = merge(tuple(leaf.items()) for leaf in sums)
-        return Done((Made(work.stage, (("gradient", ref),), metrics, seconds=time.perf_counter() - start),))
+            return sums
+
+        return sum_block(job, work, policy.size, add)
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()

@@ -16,7 +16,7 @@ from .timeline import Timeline
 
 class Recorder:
     """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved,
-    `is_stolen` knows whether a task was dealt to another node."""
+    `origin` knows how a task came to this node."""
 
     def __init__(
         self,
@@ -25,10 +25,10 @@ class Recorder:
         metrics: MetricsBook,
         wall_clock: Callable[[], float],
         notice: Callable[[], None],
-        is_stolen: Callable[[RunId, TaskKey, Work], bool],
+        origin: Callable[[RunId, TaskKey, Work], str],
     ) -> None:
         self.log, self.timeline, self.metrics = log, timeline, metrics
-        self._wall_clock, self._notice, self._is_stolen = wall_clock, notice, is_stolen
+        self._wall_clock, self._notice, self._origin = wall_clock, notice, origin
         self._running: dict[int, tuple[RunId, TaskKey, Work]] = {}
 
     def report(self, report: Report) -> None:
@@ -48,7 +48,7 @@ class Recorder:
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
         """A call begins to run in a slot."""
         self._running[call] = (run, task, work)
-        self.timeline.start(call, run, task, work, self._is_stolen(run, task, work), now_s)
+        self.timeline.start(call, run, task, work, self._origin(run, task, work), now_s)
 
     def stop(self, call: int) -> None:
         self._running.pop(call, None)

@@ -16,6 +16,7 @@ from dflow_protocols.work import ApplyWork, ChainWork, Done, Failed, InitWork, S
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
 RUNS_KEPT = 32
+DEALT, STOLEN, AGAIN = "dealt", "stolen", "again"  # how a task came to this node
 INIT_STEP = -1  # making version 0 comes before step 0
 
 
@@ -28,6 +29,7 @@ class TaskRow:
     step: int
     state: str  # running | done | failed
     stolen: bool
+    origin: str  # dealt | stolen | again: from a member that was dealt it and is dead, silent or failed at it
     started: float
     ended: float | None = None
     seconds: float = 0.0
@@ -66,9 +68,9 @@ class Timeline:
         self._runs: OrderedDict[RunId, _RunHistory] = OrderedDict()
         self._running: dict[int, _Started] = {}
 
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, is_stolen: bool, now_s: float) -> None:
-        """A call began to run in a slot; told again, it began only now. `is_stolen`: dealt to another node."""
-        row = TaskRow(str(task), task.stage, task.step, "running", is_stolen, now_s)
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work, origin: str, now_s: float) -> None:
+        """A call began to run in a slot; told again, it began only now. `origin`: how it came here."""
+        row = TaskRow(str(task), task.stage, task.step, "running", origin == STOLEN, origin, now_s)
         self._running[call] = _Started(run, task, work, row)
 
     def finish(self, call: int, done: Done, now_s: float) -> None:
@@ -92,7 +94,7 @@ class Timeline:
         begin = now_s - sum(made.seconds for made in done.made)
         for made in done.made:
             task = f"{started.task.step}/{made.stage}/{started.task.part}"
-            row = TaskRow(task, made.stage, started.task.step, "done", started.row.stolen, begin)
+            row = TaskRow(task, made.stage, started.task.step, "done", started.row.stolen, started.row.origin, begin)
             begin += made.seconds
             row.ended, row.seconds = begin, made.seconds
             history.finished.append(row)

@@ -4,6 +4,8 @@ The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at
 
     child   Ready                                          once, after its self-test
     daemon  Call             child  Beat ...               every BEAT_S, from a thread of its own
+                             child  Reached                a block is at this leaf
+    daemon  Trim                                           a block shall end earlier; answered by its Finished
                              child  Grant   -> Granted | Refused
                              child  Sealed                 outputs lie hashed in the segments
                              child  Finished | Broke       the end of the call
@@ -20,7 +22,7 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from dflow_protocols.machine import Broke, Finished
+from dflow_protocols.machine import Broke, Finished, Reached
 from dflow_protocols.names import ShardId, ShardRef, TaskKey
 from dflow_protocols.work import (
     ApplyWork,
@@ -95,6 +97,14 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """The call is for a block of leaves, and those from `end` on are somebody else's now."""
+
+    call: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Exit."""
 
@@ -142,8 +152,8 @@ class Sealed:
     shards: tuple[SealedShard, ...]
 
 
-ToChild: TypeAlias = Call | Granted | Refused | GiveUp | Quit
-FromChild: TypeAlias = Ready | Beat | Grant | Sealed | Finished | Broke
+ToChild: TypeAlias = Call | Granted | Refused | GiveUp | Trim | Quit
+FromChild: TypeAlias = Ready | Beat | Reached | Grant | Sealed | Finished | Broke
 
 # A class's place in this table is its number in the frame. Both ends come from one installation.
 _CLASSES: tuple[type, ...] = (
@@ -165,12 +175,14 @@ _CLASSES: tuple[type, ...] = (
     Granted,
     Refused,
     GiveUp,
+    Trim,
     Quit,
     Ready,
     Beat,
     Grant,
     SealedShard,
     Sealed,
+    Reached,
     Finished,
     Broke,
 )

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import zmq
 
-from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, TaskKey
 from dflow_protocols.work import Failed, Work
 
@@ -60,6 +60,8 @@ class _Call:
     task: TaskKey
     work: Work
     brief: RunBrief
+    fresh: bool = False
+    end: int | None = None  # of a block that was trimmed
     pinned: tuple[ShardId, ...] = ()
     segments: dict[int, Segment] = field(default_factory=dict)  # granted, not yet in the store
     sealed: list[calls.SealedShard] = field(default_factory=list)
@@ -78,6 +80,7 @@ class _Slot:
     heard_s: float = 0.0
     moved_s: float = 0.0
     progress: int = -1
+    used: bool = False  # whether its child has had a call
     dismissed_s: float | None = None  # when it was asked to exit
     verdict: str = ""  # why it was killed
 
@@ -118,13 +121,13 @@ class Supervisor:
 
     # What the driver asks -------------------------------------------------------------------------------------------
 
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work) -> None:
-        """Do a work when a slot is free. Answered by Finished or Broke."""
+    def start(self, call: int, run: RunId, task: TaskKey, work: Work, fresh: bool = False) -> None:
+        """Do a work when a slot is free; `fresh`: in a child that did nothing before. Answered by Finished or Broke."""
         brief = self._brief(run)
         if brief is None:
             self._post(Broke(call, Failed("lost", "the run is unknown here", blame=task.stage)))
             return
-        self._queue.append(_Call(call, run, task, work, brief))
+        self._queue.append(_Call(call, run, task, work, brief, fresh))
         self._fill()
 
     def stop(self, call: int) -> None:
@@ -138,6 +141,16 @@ class Supervisor:
                 slot.call.given_up_s = self._clock()
                 if slot.child is not None:
                     slot.child.send(calls.GiveUp(call))
+
+    def trim(self, call: int, end: int) -> None:
+        """A block of leaves shall end before leaf `end`, if it has not begun that one."""
+        running = (slot for slot in self._slots if slot.call is not None and slot.call.id == call)
+        for slot in running:
+            if slot.child is not None:
+                slot.child.send(calls.Trim(call, end))
+        for waiting in self._queue:
+            if waiting.id == call:
+                waiting.end = end
 
     def close(self) -> None:
         """Kill every child and give back what they were granted."""
@@ -173,12 +186,13 @@ class Supervisor:
     def _fill(self) -> None:
         """Give waiting calls to idle slots, preferring a child that already is of the right kind."""
         while self._queue:
-            engine = self._queue[0].brief.engine
+            first = self._queue[0]
+            engine = first.brief.engine
             idle = [slot for slot in self._slots if slot.call is None and slot.dismissed_s is None]
             if not idle:
                 return
             slot = min(idle, key=lambda slot: (slot.engine != engine, slot.child is not None, slot.index))
-            if slot.child is not None and slot.engine != engine:
+            if slot.child is not None and (slot.engine != engine or (first.fresh and slot.used)):
                 slot.dismissed_s = self._clock()  # _on_exit comes back here
                 slot.child.quit()
                 return
@@ -195,6 +209,9 @@ class Supervisor:
         slot.call, slot.moved_s = call, now
         brief = call.brief
         slot.child.send(calls.Call(call.id, brief.spec, brief.base, brief.folder, call.work, inputs))
+        slot.used = True
+        if call.end is not None:
+            slot.child.send(calls.Trim(call.id, call.end))
         self._tell_start(call)
         self._watch()
 
@@ -220,6 +237,7 @@ class Supervisor:
     def _spawn(self, slot: _Slot, call: _Call) -> bool:
         self._births += 1
         slot.engine, slot.ready, slot.verdict, slot.progress = call.brief.engine, None, "", -1
+        slot.used = False
         slot.heard_s = self._clock()
         command = ChildCommand(
             ("-m", ENGINE_MODULE, "--engine", slot.engine),
@@ -272,6 +290,10 @@ class Supervisor:
             case calls.Beat():
                 if message.progress != slot.progress:
                     slot.progress, slot.moved_s = message.progress, now
+            case Reached():
+                slot.moved_s = now
+                if slot.call is not None and slot.call.id == message.call:
+                    self._post(message)
             case calls.Grant():
                 slot.moved_s = now
                 self._grant(slot, message)

@@ -25,7 +25,7 @@ class BlockStack:
         if size < 1 or size & (size - 1) or first % size:
             raise ValueError(f"[{first}, {end}) is no aligned block of leaves")
         self._next = first
-        self._end = end
+        self._first, self._end = first, end
         self._stack: list[tuple[int, Vector | None]] = []  # (leaves summed, their sum)
         self._spare: list[Vector] = []
 
@@ -56,8 +56,17 @@ class BlockStack:
         """The block's sum, once all its leaves are pushed; None if all are absent. Zeros are +0."""
         if self._next != self._end:
             raise ValueError(f"leaves from {self._next} to {self._end} are missing")
-        total = self._stack[0][1]
-        return None if total is None else np.add(total, np.float32(0), out=total)
+        return self.blocks()[0][2]
+
+    def blocks(self) -> list[tuple[int, int, Vector | None]]:
+        """(first, end, sum) of each aligned block of the leaves pushed so far, in order; None where all are absent.
+        Zeros are +0. Nothing may be pushed after it."""
+        found: list[tuple[int, int, Vector | None]] = []
+        at = self._first
+        for size, total in self._stack:
+            found.append((at, at + size, None if total is None else np.add(total, np.float32(0), out=total)))
+            at += size
+        return found
 
     def _add(self, left: Vector | None, right: Vector | None) -> Vector | None:
         if left is None or right is None:

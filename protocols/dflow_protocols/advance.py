@@ -19,7 +19,8 @@ from .wire.steps import Header, Seal
 from .work import ApplyWork, Done, State
 
 if TYPE_CHECKING:
-    from .run import Call, Run, Surroundings
+    from .run import Run, Surroundings
+    from .slot import Call
 
 UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
 

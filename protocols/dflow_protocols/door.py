@@ -45,6 +45,13 @@ def is_unit(task: TaskKey, plan: StepPlan) -> bool:
     return training is not None and task.stage == training.stage and (kind == "s" or end <= training.leaves)
 
 
+def is_single(task: TaskKey, plan: StepPlan) -> bool:
+    """Whether a task is one partition, named by its chain's first stage, or one leaf: what may change hands."""
+    if not is_unit(task, plan) or task.part[0] == "s":
+        return False
+    return len(task.leaves) == 1 or any(task.stage == chain.stages[0] for chain in plan.chains)
+
+
 def is_record(record: Record, plan: StepPlan) -> bool:
     """Whether a record has the form of one of the step's tasks: its outputs and groups are those that are read."""
     if not is_unit(record.task, plan):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from .claiming.deal import deal, homes
 from .claiming.failure import Failures
+from .claiming.loans import Loans
 from .holdings import Holdings, Range
 from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
@@ -57,6 +58,8 @@ class Desk:
     holdings: Holdings
     failures: Failures
     is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
+    loans: Loans
+    running: tuple[TaskKey, ...] = ()  # what runs here for this step
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 
     def __post_init__(self) -> None:
@@ -89,6 +92,25 @@ class Desk:
         """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
         return self.succession[:3]
 
+    def is_taken(self, unit: TaskKey) -> bool:
+        """Whether another living node has a partition: it claims it, or was just given it."""
+        if unit in self.loans.lent:
+            return True
+        claimants = self.step.claimants(self.now, unit)
+        return bool(claimants) and any(n in self.living for n in self.loans.believed(unit, claimants))
+
+    def claimed_leaves(self, stage: str) -> set[int]:
+        """Leaves that other living nodes have: they claim a block with them, or were just given them."""
+        taken = {unit.leaves[0] for unit in self.loans.lent if unit.stage == stage and unit.leaves}
+        for unit in self.step.claims:
+            if unit.stage == stage and unit.leaves:
+                claimants = self.step.claimants(self.now, unit)
+                for leaf in unit.leaves:
+                    single = TaskKey(unit.step, stage, f"b{leaf}-{leaf + 1}")
+                    if any(n in self.living for n in self.loans.believed(single, claimants)):
+                        taken.add(leaf)
+        return taken
+
     def params(self, models: Collection[str]) -> State:
         """The version's parameters of these models."""
         names = {f"params:{model}" for model in models}
@@ -117,29 +139,37 @@ def able_home(desk: Desk, unit: str, home: NodeId | None, failed: frozenset[Node
 
 def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None) -> int | None:
     """The unit's rank if it is due here, else None."""
-    if any(node != desk.me and node in desk.living for node in desk.step.claimants(desk.now, unit)):
+    if desk.is_taken(unit):
         return None
+    if unit in desk.loans.borrowed:
+        return rank
     home = able_home(desk, str(unit), home, desk.failures.nodes(unit))
     if home == desk.me:
         return rank
     return rank + ORPHAN if is_orphan(desk, unit, home) else None
 
 
+def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
+    """The unfinished partitions of a chain, by its first stage, and where each is to be done."""
+    unfinished = [
+        p
+        for p in range(chain.partitions)
+        if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
+    ]
+    dealt = homes(range(chain.partitions), desk.roster, desk.living, unfinished) if unfinished else {}
+    return {TaskKey(desk.step.number, chain.stages[0], f"p{p}"): dealt.get(p) for p in unfinished}
+
+
 def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
     """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
-    done = {p: desk.step.chain(chain, p, desk.header.id, desk.counts) for p in range(chain.partitions)}
-    unfinished = [p for p in done if len(done[p]) < len(chain.stages)]
-    if not unfinished:
-        return []
     rank = CHAIN if chain.sealed_in == "manifest" else EVALUATE
-    dealt = homes(range(chain.partitions), desk.roster, desk.living, unfinished)
     duties = []
-    for p in unfinished:
-        unit = TaskKey(desk.step.number, chain.stages[0], f"p{p}")
-        due = due_rank(desk, rank, unit, dealt.get(p))
+    for unit, home in partition_homes(desk, chain).items():
+        due = due_rank(desk, rank, unit, home)
         if due is None:
             continue
-        before = done[p]
+        p = int(unit.part[1:])
+        before = desk.step.chain(chain, p, desk.header.id, desk.counts)
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (desk.header.id, *(ref.id for record in before for ref in record.shards))
         params = desk.params(chain.models)
@@ -200,8 +230,8 @@ def gradient_cover(desk: Desk, batch: Batch) -> tuple[tuple[Block, Record], ...]
     )
 
 
-def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
-    """The aligned blocks of leaves that are due here."""
+def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
+    """The leaves of which no block counts, and where each is to be done."""
     training, inputs = batch.training, (desk.header.id, batch.manifest.id)
 
     def is_covered(leaf: int) -> bool:
@@ -214,37 +244,32 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
         return False
 
     missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
-    if not missing:
+    dealt = homes(range(training.leaves), desk.trainers, desk.living, missing) if missing else {}
+    return {
+        leaf: able_home(
+            desk,
+            f"{training.stage}/{leaf}",
+            dealt.get(leaf),
+            desk.failures.block_nodes(desk.step.number, training.stage, leaf),
+        )
+        for leaf in missing
+    }
+
+
+def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
+    """The aligned blocks of leaves that are due here."""
+    stage = batch.training.stage
+    home = leaf_homes(desk, batch)
+    if not home:
         return []
-    claimed = _leaves_claimed_by_others(desk, training)
-    dealt = homes(range(training.leaves), desk.trainers, desk.living, missing)
-    for leaf in missing:
-        home, failed = dealt.get(leaf), desk.failures.block_nodes(desk.step.number, training.stage, leaf)
-        able = able_home(desk, f"{training.stage}/{leaf}", home, failed)
-        if able is not None:
-            dealt[leaf] = able
-    mine = [leaf for leaf in range(training.leaves) if dealt.get(leaf) == desk.me]
-    duties = [
-        _block_duty(desk, batch, BLOCK, block)
-        for block in aligned_blocks(mine)
-        if not claimed.intersection(range(*block)) and set(missing).intersection(range(*block))
-    ]
-    for leaf in missing:
-        unit = TaskKey(desk.step.number, training.stage, f"b{leaf}-{leaf + 1}")
-        if leaf not in mine and leaf not in claimed and is_orphan(desk, unit, dealt.get(leaf)):
+    taken = desk.claimed_leaves(stage) | {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
+    units = {leaf: TaskKey(desk.step.number, stage, f"b{leaf}-{leaf + 1}") for leaf in home if leaf not in taken}
+    mine = [leaf for leaf, unit in units.items() if home[leaf] == desk.me or unit in desk.loans.borrowed]
+    duties = [_block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(mine)]
+    for leaf, unit in units.items():
+        if leaf not in mine and is_orphan(desk, unit, home[leaf]):
             duties.append(_block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
     return duties
-
-
-def _leaves_claimed_by_others(desk: Desk, training: Training) -> set[int]:
-    claimed: set[int] = set()
-    for unit in desk.step.claims:
-        if unit.stage == training.stage and unit.part.startswith("b"):
-            others = desk.step.claimants(desk.now, unit)
-            if any(node != desk.me and node in desk.living for node in others):
-                first, _, end = unit.part[1:].partition("-")
-                claimed.update(range(int(first), min(int(end), training.leaves)))
-    return claimed
 
 
 def _block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:

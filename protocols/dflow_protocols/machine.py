@@ -87,6 +87,14 @@ class Broke:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """A call for a block of leaves begins with this one; those after it are still untouched."""
+
+    call: int
+    leaf: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """Chunks [first, end) of a shard lie verified in the local store, counted for the run that asked for them."""
 
@@ -130,6 +138,7 @@ Event: TypeAlias = (
     | ResumeRequested
     | Finished
     | Broke
+    | Reached
     | Fetched
     | FetchFailed
     | FetchAdvanced
@@ -158,12 +167,14 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin a work in the slot. Answered by Finished(call) or Broke(call)."""
+    """Begin a work in the slot. Answered by Finished(call) or Broke(call). Blocks of leaves tell how far they are
+    (Reached), so that the rest can be given away."""
 
     call: int
     run: RunId
     task: TaskKey
     work: Work
+    fresh: bool = False  # in an engine that did nothing before: the task has failed somewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,14 @@ class Stop:
     """Give a call up; nothing of it is answered any more."""
 
     call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Leaves from `end` on of a running block are somebody else's now: end the call before them, if it is not past."""
+
+    call: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +239,4 @@ class Report:
     level: str = "info"
 
 
-Action: TypeAlias = Send | Persist | Start | Stop | Fetch | Drop | Reply | Dial | Report
+Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Reply | Dial | Report

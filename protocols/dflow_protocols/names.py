@@ -99,6 +99,21 @@ class TaskKey:
     stage: str
     part: str
 
+    @property
+    def leaves(self) -> range:
+        """Of a block its leaves, of anything else none. Only for parts that are well made (door.py)."""
+        if self.part[:1] != "b":
+            return range(0)
+        first, _, end = self.part[1:].partition("-")
+        return range(int(first), int(end))
+
+    def holds(self, single: TaskKey) -> bool:
+        """Whether `single` is this task, or one leaf of this block."""
+        if self == single:
+            return True
+        same = (self.step, self.stage) == (single.step, single.stage)
+        return same and bool(single.leaves) and single.leaves[0] in self.leaves
+
     def __str__(self) -> str:
         return f"{self.step}/{self.stage}/{self.part}"
 

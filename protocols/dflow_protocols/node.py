@@ -27,6 +27,7 @@ from .machine import (
     Finished,
     Lagged,
     Leaving,
+    Reached,
     Received,
     Reply,
     Report,
@@ -87,11 +88,14 @@ class Node:
         cached_peers: Sequence[Seed],
         restored: Sequence[bytes],
         now: float,
+        steals: bool = True,
     ) -> None:
-        """`restored`: the values of all `runs/...` that were persisted."""
+        """`restored`: the values of all `runs/...` that were persisted. `steals`: whether this node takes work of
+        others; without it a mesh shows what stealing is worth."""
         self.me = identity.id
         self.slots = max(1, identity.meta.slots)
         self.timing = timing
+        self._thief = rng if steals else None
         self.membership = Membership(
             identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
         )
@@ -130,7 +134,7 @@ class Node:
         if slept_s:
             actions += self.membership.slept(now, slept_s)
         was_apart = self.membership.is_rejoining
-        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced)
+        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced | Reached)
         self._take(now, event, actions)
         settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
         if self._stirred and not self.has_left and not self.membership.is_rejoining:
@@ -158,9 +162,13 @@ class Node:
             case ResumeRequested(request, name):
                 self._resume(now, request, name, actions)
             case Finished(call, done):
-                actions += self._answered(call, done, lambda run: run.finished(now, self._around(now), call, done))
+                actions += self._answered(call, done, lambda run: run.slot.finished(now, self._around(now), call, done))
             case Broke(call, failed):
-                actions += self._answered(call, Done(()), lambda run: run.broke(now, self._around(now), call, failed))
+                actions += self._answered(
+                    call, Done(()), lambda run: run.slot.broke(now, self._around(now), call, failed)
+                )
+            case Reached(call, leaf):
+                self._reached(now, call, leaf)
             case Fetched() | FetchFailed() | FetchAdvanced():
                 self._fetch_moved(now, event)
             case Leaving():
@@ -191,7 +199,8 @@ class Node:
             if node == self.me
             or (members[node].meta is not None and now - members[node].up_since >= self.timing.stable_s)
         )
-        return Surroundings(living, stable, self.membership.suspicion_s(), self.membership.incarnation)
+        waiting = frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :])
+        return Surroundings(living, stable, self.membership.suspicion_s(), self.membership.incarnation, waiting)
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
         """Membership's news to the runs; the rest goes on. `is_back`: this node acts again after a long sleep."""
@@ -226,6 +235,9 @@ class Node:
         for run in sorted(self.runs.values(), key=lambda run: (run.last_started, run.id)):
             busy = sum(len(other.calls) for other in self.runs.values())
             out += run.look(now, around, self.slots - busy)
+        if sum(len(run.calls) for run in self.runs.values()) < self.slots:
+            for run in self.runs.values():
+                run.stealing.seek(now, around, out)
         if self._leaving and not self.has_left and all(run.leaving.is_done(around) for run in self.runs.values()):
             self.has_left = True
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
@@ -277,6 +289,11 @@ class Node:
         here = run.holdings.all_here()
         made = {ref.id for each in done.made for _, ref in each.outputs}
         return [Drop(run.id, tuple(sorted(made - here)))] if made - here else []
+
+    def _reached(self, now: float, call: int, leaf: int) -> None:
+        run = self.runs.get(self._started.get(call, RunId("")))
+        if run is not None:
+            run.slot.reached(now, call, leaf)
 
     def _note_calls(self, actions: list[Action]) -> None:
         """Remember whose calls are; of those that were given up, and so may never be answered, only the latest."""
@@ -333,6 +350,7 @@ class Node:
                     actions.append(Send(source, replace(run.status, acknowledge=False)))
             else:
                 self._stirred |= run.versions.observe(source, standing)
+                self._stirred |= run.stealing.observe(source, standing)
                 if standing.best is not None and standing.holder is not None:
                     run.versions.hear(standing.holder, standing.best, self.membership.alive())
 
@@ -355,7 +373,7 @@ class Node:
     def _open(self, now: float, status: RunPut, pipeline: Pipeline, restored: bool) -> Run:
         for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
             del self.runs[run.id]
-        run = Run(self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now)
+        run = Run(self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now, self._thief)
         self.runs[run.id] = run
         return run
 

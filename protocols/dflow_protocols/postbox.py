@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .door import is_header, is_record, is_seal, is_unit
+from .door import is_header, is_record, is_seal, is_single, is_unit
 from .duties import Desk
 from .lineage import is_chain
 from .machine import Action, Send
@@ -32,6 +32,9 @@ from .wire.steps import (
     Seal,
     SealAck,
     SealPut,
+    StealAsk,
+    StealGrant,
+    StealRefuse,
     TaskClaim,
 )
 
@@ -63,20 +66,23 @@ class Postbox:
     def _tell(self, nodes: Iterable[NodeId], message: Any, out: list[Action]) -> None:
         out.extend(Send(node, message) for node in dict.fromkeys(nodes) if node != self.run.me)
 
-    def put_records(self, desk: Desk, records: list[Record], out: list[Action]) -> None:
-        """To the step's replicas; blocks and slices to the trainers too, who sum and apply them."""
+    def put_records(self, desk: Desk, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+        """To the step's replicas; blocks and slices to the trainers too, who sum and apply them; `owners`: whom the
+        work was stolen from."""
         for_all = tuple(records)
         for_trainers = tuple(record for record in records if record.task.part[0] in "bs")
-        self._tell(desk.replicas, RecordPut(self.run.id, for_all), out)
+        self._tell([*desk.replicas, *sorted(owners)], RecordPut(self.run.id, for_all), out)
         if for_trainers:
             others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]
             self._tell(others, RecordPut(self.run.id, for_trainers), out)
 
     def put_claims(self, desk: Desk, out: list[Action]) -> None:
-        """What runs here, to the step's replicas."""
-        units = tuple(call.unit for call in self.run.calls.values() if call.parent == desk.header.id)
+        """What runs here or was taken from others, to the step's replicas and to those it was taken from."""
+        running = [call.unit for call in self.run.calls.values() if call.parent == desk.header.id]
+        units = tuple(dict.fromkeys([*running, *self.run.stealing.held()]))
         desk.step.claim(self.run.me, units, desk.now + LEASE * desk.suspicion_s)
-        self._tell(desk.replicas, ClaimPut(self.run.id, desk.step.number, units), out)
+        others = [*desk.replicas, *self.run.stealing.owners()]
+        self._tell(others, ClaimPut(self.run.id, desk.step.number, units), out)
 
     def put_seal(self, desk: Desk, seal: Seal, out: list[Action]) -> None:
         """A seal that is to be settled, to the replicas that have not acknowledged it."""
@@ -112,7 +118,7 @@ class Postbox:
             self._poll(sorted(around.living), step.number, "", out)
             return out
         desk = run.desk(now, around, header)
-        if any(call.parent == header.id for call in run.calls.values()):
+        if desk.running or run.stealing.held():
             self.put_claims(desk, out)
         if waited or at_once:
             if run.me in run.ending.checkpoints.get(header.id, ()):
@@ -157,6 +163,14 @@ class Postbox:
             case ClaimPut(step=number, units=units) if self._is_near(number):
                 fits = [unit for unit in units if is_unit(unit, run.plan(number))]
                 run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)
+                run.stealing.loans.hear_claims(source, fits)
+            case StealAsk():
+                run.stealing.answer(now, around, source, message, out)
+            case StealGrant(units=stolen):
+                known = [each for each in stolen if is_single(each.unit, run.plan(each.unit.step))]
+                run.stealing.take_grant(source, message, known)
+            case StealRefuse():
+                run.stealing.take_refusal(now, around, source, message)
             case FailurePut(failures=failures):
                 for failure in failures:
                     if failure.node == source and self._is_near(failure.task.step):

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
 from .claiming.failure import Failures
+from .claiming.stealing import Open, Stealing
 from .duties import (
-    CHAIN,
     Batch,
     Desk,
     Duty,
     block_duties,
     chain_duties,
-    due_first,
     gradient_cover,
     make_batch,
     slice_duties,
@@ -31,35 +29,22 @@ from .ending import Ending
 from .follow import Follower
 from .holdings import Holdings
 from .leaving import Leaving
-from .machine import Action, Persist, Report, Start, Stop
-from .names import NodeId, SealId, ShardId, SpecId, TaskKey, VersionId
-from .pipeline.plan import StepPlan
+from .machine import Action, Persist, Rng
+from .names import NodeId, SealId, SpecId, TaskKey
+from .pipeline.plan import Chain, StepPlan
 from .pipeline.plan import plan as make_plan
 from .pipeline.spec import Pipeline
 from .postbox import Postbox
 from .rendezvous import ranked
 from .rosters import Rosters
 from .sealing import MANIFEST, UPDATE, chosen, is_kept, is_turn, next_manifest, next_update, sealed_chains
+from .slot import Call, Slot
 from .step import Step
 from .versions import Versions
-from .wire.steps import FailurePut, Header, Record, RunPut, Seal, Standing
-from .work import ApplyWork, Done, Failed, InitWork, SaveWork, Work
+from .wire.steps import Header, RunPut, Seal, Standing
+from .work import ApplyWork, InitWork
 
-QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop
-PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
-RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A work in a slot."""
-
-    unit: TaskKey
-    work: Work
-    reads: tuple[str, ...]
-    parent: VersionId | None
-    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +55,24 @@ class Surroundings:
     stable: frozenset[NodeId]
     suspicion_s: float
     incarnation: int
+    waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
 
 
 class Run:
     """See the module. Knows nothing of sockets, engines or other runs."""
 
     def __init__(
-        self, me: NodeId, status: RunPut, pipeline: Pipeline, calls: Iterator[int], restored: bool, now: float
+        self,
+        me: NodeId,
+        status: RunPut,
+        pipeline: Pipeline,
+        calls: Iterator[int],
+        restored: bool,
+        now: float,
+        thief: Rng | None = None,
     ) -> None:
-        """`calls`: numbers for works, one sequence for all runs of a node. `restored`: read from disk at start."""
+        """`calls`: numbers for works, one sequence for all runs of a node. `restored`: read from disk at start.
+        `thief`: chance, to choose whom to ask for work; without it nothing is stolen."""
         self.me = me
         self.id = status.run
         self.status = status
@@ -86,7 +80,6 @@ class Run:
         self.last_step = pipeline.schedule.steps
         self.spec = SpecId(pipeline.id)
         self.restored = restored
-        self._numbers = calls
         self.versions = Versions(me)
         self.holdings = Holdings(status.run, me)
         self.follower = Follower(self.versions, self.holdings)
@@ -96,6 +89,8 @@ class Run:
         self.leaving = Leaving(self)
         self.rosters = Rosters(self)
         self.postbox = Postbox(self)
+        self.stealing = Stealing(self, thief)
+        self.slot = Slot(self, calls)
         self.steps: dict[int, Step] = {}
         self.calls: dict[int, Call] = {}
         self.retry_at: dict[TaskKey, float] = {}
@@ -129,9 +124,12 @@ class Run:
         own = self.versions.own
         best = self.versions.best(now, around.living)
         head, holder = best or (None, None)
-        return Standing(self.id, around.incarnation, own.head if own else None, head, holder)
+        backlog = self.stealing.backlog(around)
+        return Standing(self.id, around.incarnation, own.head if own else None, head, holder, backlog)
 
     def desk(self, now: float, around: Surroundings, header: Header) -> Desk:
+        running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
+        self.stealing.loans.lapse(now, around.living)
         return Desk(
             now,
             self.me,
@@ -143,13 +141,16 @@ class Run:
             header,
             self.holdings,
             self.failures,
-            is_idle=not any(call.parent == header.id for call in self.calls.values()),
+            is_idle=not running,
+            loans=self.stealing.loans,
+            running=running,
         )
 
     def forget(self, node: NodeId) -> None:
         """`node` is dead, has left, or lives a new life: what it held and claimed is gone."""
         self.versions.forget(node)
         self.holdings.forget(node)
+        self.stealing.forget(node)
         for step in self.steps.values():
             step.forget(node)
 
@@ -205,14 +206,14 @@ class Run:
         while self.position is not header:  # a step without an update hands its state on at once
             header = self.position
             assert header is not None
-            self._stop_stale(header, out)
+            self.slot.stop_stale(header, out)
             duties = self._work_from(now, around, header, out)
         if header is None:
             return out
         if self.versions.own is not None:
             duties += self.ending.look(now, around, out)
         if self.is_active and not self.leaving.is_begun:
-            self._start(now, around, duties, slots, out)
+            self.slot.start(now, around, duties, slots, out)
         return out
 
     def _begin(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> bool:
@@ -226,7 +227,7 @@ class Run:
         invited = best is not None or (self.me in self.status.roster.members and not self.restored)
         waited = now - self.opened_at > 3 * around.suspicion_s
         if slots > 0 and not self.leaving.is_begun and (invited or waited) and self.retry_at.get(unit, now) <= now:
-            self._run(now, Duty(0, unit, InitWork(), (), ()), None, out)
+            self.slot.begin(now, Duty(0, unit, InitWork(), (), ()), None, out)
         return True
 
     def _work_from(self, now: float, around: Surroundings, header: Header, out: list[Action]) -> list[Duty]:
@@ -239,27 +240,28 @@ class Run:
             desk.step.opened_at = now
         batch: Batch | None = None
         previous: str | None = header.id
+        open_chains: list[Chain] = []
         if sealed_chains(desk, MANIFEST):
             manifest = self._settle(desk, around, MANIFEST, header.id, out)
             batch = self._batch(desk, manifest)
             previous = manifest.id if manifest else None
         update = self._settle(desk, around, UPDATE, previous, out)
         duties: list[Duty] = []
+        is_done = update is not None and all(desk.counts(record) for record in update.entries)
+        if not is_done and (previous is None or (batch is not None and gradient_cover(desk, batch) is None)):
+            open_chains += sealed_chains(desk, MANIFEST)
+        open_chains += sealed_chains(desk, UPDATE)
+        self.stealing.enter(Open(desk, () if is_done else tuple(open_chains), None if is_done else batch))
         if update is not None and self.follower.target is None and header.step < self.last_step:
             duties = self.advance.apply(desk, around, update, out)
-        if update is not None and all(desk.counts(record) for record in update.entries):
+        if is_done:
             return duties
-        if previous is None or (batch is not None and gradient_cover(desk, batch) is None):
-            duties += self._chains(desk, MANIFEST)
+        duties += [duty for chain in open_chains for duty in chain_duties(desk, chain)]
         if batch is not None:
             duties += block_duties(desk, batch) + slice_duties(desk, batch)
             self.advance.prefetch(desk, batch, out)
-        duties += self._chains(desk, UPDATE)
         self._back_up(desk, out)
         return duties
-
-    def _chains(self, desk: Desk, kind: str) -> list[Duty]:
-        return [duty for chain in sealed_chains(desk, kind) for duty in chain_duties(desk, chain)]
 
     def _batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
         if manifest is None or desk.plan.training is None:
@@ -312,121 +314,6 @@ class Run:
             if all(here):
                 desk.step.add(record, own=True)
                 self.postbox.put_records(desk, [record], out)
-
-    # Slots ----------------------------------------------------------------------------------------------------------
-
-    def _stop_stale(self, header: Header, out: list[Action]) -> None:
-        """Give up calls that work from another version than this node does now."""
-        for call, running in list(self.calls.items()):
-            if running.parent is not None and running.parent != header.id and not isinstance(running.work, SaveWork):
-                del self.calls[call]
-                out.append(Stop(call))
-
-    def _start(self, now: float, around: Surroundings, duties: list[Duty], slots: int, out: list[Action]) -> None:
-        header = self.position
-        assert header is not None
-        of_version = {ref for _, ref in header.state}
-        version_holders = self.versions.holders(header.id, around.living)
-        ahead = PREFETCH
-        for duty in due_first(duties, {call.unit for call in self.calls.values()}):
-            if self.retry_at.get(duty.unit, now) > now:
-                continue
-            here = [
-                self.holdings.want(now, ref, around.living, out, chunks, version_holders if ref in of_version else ())
-                for ref, chunks in duty.needs
-            ]
-            room = slots + QUEUED if duty.rank == CHAIN else slots
-            if room > 0 and all(here):
-                self._run(now, duty, header, out)
-                slots -= 1
-            elif all(here) or any(self.holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
-                ahead -= 1  # one that nobody can bring must not keep the others from being tried
-            if ahead <= 0:
-                break
-        desk = self.desk(now, around, header)
-        if any(isinstance(action, Start) for action in out) or (desk.is_idle and self.me in desk.at_work):
-            self.postbox.put_claims(desk, out)
-
-    def _run(self, now: float, duty: Duty, header: Header | None, out: list[Action]) -> None:
-        call = next(self._numbers)
-        self.calls[call] = Call(duty.unit, duty.work, duty.reads, header.id if header else None, now)
-        self.last_started = now
-        out.append(Start(call, self.id, duty.unit, duty.work))
-
-    def finished(self, now: float, around: Surroundings, call: int, done: Done) -> list[Action]:
-        """A work of this run gave shards: note what they are, and tell who needs to know."""
-        out: list[Action] = []
-        running = self.calls.pop(call, None)
-        if running is None:
-            return out
-        outputs = tuple(ref for made in done.made for _, ref in made.outputs)
-        broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
-        if broken:
-            self.calls[call] = running
-            what = f"{', '.join(broken)} of {running.unit.stage} is not finite: the training diverged"
-            return self.broke(now, around, call, Failed("user", what))
-        for ref in outputs:
-            self.holdings.keep(ref)
-        match running.work:
-            case InitWork():
-                state = tuple(sorted(entry for made in done.made for entry in made.outputs))
-                self.versions.hold(Header(None, 0, 0, self.spec, state))
-                self.advance.moved(now, around, None, {}, out)
-            case SaveWork(version=version):
-                self.ending.saved(VersionId(version), around, out)
-            case ApplyWork():
-                self.advance.applied(now, around, running, done, out)
-            case _:
-                self._record(now, around, running, done, out)
-        return out
-
-    def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
-        """One record a stage; each reads what its work read and all that the stages before it made."""
-        part, reads = running.unit.part, running.reads
-        records = []
-        for made in done.made:
-            task = TaskKey(running.unit.step, made.stage, part)
-            records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
-            reads += tuple(ref.id for _, ref in made.outputs)
-        position = self.position
-        if position is None or position.id != running.parent:
-            return
-        desk = self.desk(now, around, position)
-        for record in records:
-            desk.step.add(record, own=True)
-        self.postbox.put_records(desk, records, out)
-
-    def broke(self, now: float, around: Surroundings, call: int, failed: Failed) -> list[Action]:
-        """A work of this run gave nothing."""
-        out: list[Action] = []
-        running = self.calls.pop(call, None)
-        if running is None:
-            return out
-        self.retry_at[running.unit] = now + RETRY_AFTER * around.suspicion_s
-        if failed.kind == "lost":
-            self._lose(now, ShardId(failed.blame))
-            return out
-        fields = {"run": self.id, "task": str(running.unit), "kind": failed.kind, "error": failed.error}
-        out.append(Report("task.failed", fields, "warning"))
-        if failed.kind == "full" or isinstance(running.work, SaveWork):
-            self.retry_at[running.unit] = now + 4 * around.suspicion_s
-            return out
-        error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
-        failure = self.failures.record(running.unit, self.me, failed.kind, error)
-        if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
-            self.postbox.tell_all(around, FailurePut(self.id, (failure,)), out)
-        if self.position is not None:
-            self.postbox.put_claims(self.desk(now, around, self.position), out)  # another node may try at once
-        self.ending.check_failures(around, out)
-        return out
-
-    def _lose(self, now: float, shard: ShardId) -> None:
-        """The store has not what it should: claim no version any more that needs it."""
-        self.holdings.lose(shard)
-        held = self.versions.held.values()
-        self.versions.held = {h.id: h for h in held if all(ref.id != shard for _, ref in h.state)}
-        self.advanced_at = now
-        self.follower.behind_since = None
 
     def check(self) -> None:
         """Assert what must hold after every event."""

@@ -43,7 +43,8 @@ class LeafGroups:
 class BlockWork:
     """Sum the gradients of the aligned block of leaves [first, end) by the fixed tree.
 
-    Result: one Made with output `gradient`: float32 [parameters], not yet divided. An empty leaf adds nothing.
+    Result: one Made with output `gradient`: float32 [parameters], not yet divided. An empty leaf adds nothing. A block
+    that was trimmed gives one Made for each aligned block of what it did, with that block as its `part`.
     """
 
     step: int
@@ -114,6 +115,7 @@ class Made:
     metrics: tuple[tuple[str, float], ...] = ()
     groups: Groups = ()
     seconds: float = 0.0  # how long it took; beside the record, never in it
+    part: str = ""  # of a trimmed block: what part of the stage this is
 
 
 @dataclass(frozen=True, slots=True)

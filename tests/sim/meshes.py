@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
@@ -26,11 +26,12 @@ def mesh(
     submit_to: int = 0,
     seeds: tuple[int, ...] = (0, 1),
     age_s: float = FORMED_S,
+    steals: bool = True,
 ) -> tuple[World, RunId]:
     """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
     replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
     known = tuple(index for index in seeds if index < nodes)
-    world = World(bear, nodes=nodes, seed=seed, seeds=known, noise=noise, replay=replay)
+    world = World(partial(bear, steals=steals), nodes=nodes, seed=seed, seeds=known, noise=noise, replay=replay)
     world.run(age_s)
     return world, world.submit(submit_to, pipeline or two_steps())
 

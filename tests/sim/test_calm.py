@@ -55,7 +55,7 @@ def test_a_node_holds_two_states_and_the_gradient_between_them(nodes: int) -> No
 
 def test_no_node_comes_to_hold_every_partition() -> None:
     """Data stays where it was made, but for a second copy and what a leaf reads: no host is a bottleneck."""
-    world, run = mesh(7, pipeline=two_steps(partitions=12, leaves=8))
+    world, run = mesh(7, pipeline=two_steps(partitions=12, leaves=8), steals=False)
     ever: list[set[str]] = [set() for _ in world.hosts]
 
     def look() -> bool:
@@ -73,7 +73,7 @@ def test_a_step_moves_the_gradients_that_the_tree_needs_and_no_more(
 ) -> None:
     """Each owner of slices fetches the blocks of the others, each trainer the others' slices, and that is all."""
     monkeypatch.setattr(provenance, "PARAMETER_BYTES", 24 * CHUNK_BYTES)
-    world, run = mesh(nodes, pipeline=two_steps(partitions=12, leaves=8))
+    world, run = mesh(nodes, pipeline=two_steps(partitions=12, leaves=8), steals=False)
     finish(world, run, ENDS_S)
     moved = [0, 0]
     for host in world.hosts:

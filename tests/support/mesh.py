@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -48,6 +48,7 @@ class Daemon:
     control: str
     bulk: str
     process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)  # beside this process's own
 
     @property
     def id(self) -> str:
@@ -122,6 +123,7 @@ class Mesh:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env={**os.environ, **node.environment},
             )
 
     def add(self) -> Daemon:

@@ -33,6 +33,6 @@ def tasks(
     if as_json:
         print_json(answer)
         return
-    columns = ("id", "stage", "step", "node", "state", "stolen", "seconds")
+    columns = ("id", "stage", "step", "node", "state", "origin", "seconds")
     print_table(columns, [[task.get(column) for column in columns] for task in answer["tasks"]])
     note_missing(answer)

@@ -41,10 +41,8 @@ class Failures:
         """Where a block of leaves failed that this leaf is in."""
         found = set()
         for task, node, _ in self.known:
-            if (task.step, task.stage, task.part[0]) == (step, stage, "b"):
-                first, _, end = task.part[1:].partition("-")
-                if int(first) <= leaf < int(end):
-                    found.add(node)
+            if (task.step, task.stage) == (step, stage) and leaf in task.leaves:
+                found.add(node)
         return frozenset(found)
 
     def forget_steps_before(self, number: int) -> None:

@@ -51,6 +51,7 @@ class Host:
     shelf: Shelf = field(default_factory=Shelf)
     bulk: BulkLane | None = None
     calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot
+    trims: dict[int, int] = field(default_factory=dict)  # call -> leaf before which its block is to end
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
     inbox_until: float = 0.0  # when the last event that waits in its inbox is due
     alarm: float | None = None
@@ -58,6 +59,7 @@ class Host:
     ticks_in_place: int = 0
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
+    speed: float = 1.0  # of its engine
     break_works: int = 0
     break_kind: str = ""
 
@@ -77,6 +79,7 @@ class Host:
         self.paused = False
         self.backlog.clear()
         self.calls.clear()
+        self.trims.clear()
         self.dialled.clear()
         self.alarm = None
         self.break_works = 0

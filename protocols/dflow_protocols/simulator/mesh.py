@@ -10,7 +10,7 @@ from .host import Birth
 from .world import World
 
 
-def bear(birth: Birth) -> Node:
+def bear(birth: Birth, steals: bool = True) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
     key = World.key_of(birth.index)
     meta = Meta(
@@ -24,6 +24,7 @@ def bear(birth: Birth) -> Node:
         decode_peers(birth.disk.get("peers", b"")),
         [value for key, value in sorted(birth.disk.items()) if key.startswith("runs/")],
         birth.now,
+        steals,
     )
 
 

@@ -7,6 +7,7 @@ time, as sampling on unlike hardware does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -14,6 +15,7 @@ from ..names import ShardRef
 from ..pipeline.plan import StepPlan, partition_groups, plan
 from ..pipeline.signatures import OPERATORS
 from ..pipeline.spec import Pipeline
+from ..reduction import aligned_blocks
 from ..work import ApplyWork, BlockWork, ChainWork, Done, Groups, InitWork, Made, SaveWork, SliceWork, State, Work
 from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
 
@@ -56,7 +58,8 @@ class Engines:
             base *= STRAGGLER_FACTOR
         return base * self._rng.uniform(0.6, 1.6)
 
-    def run(self, work: Work) -> Done:
+    def run(self, work: Work, end: int | None = None) -> Done:
+        """`end`: where a block that was trimmed stopped."""
         salt = next(self._salts) if type(work) in self._noise else 0
         makers: dict[type, Callable[..., Done]] = {
             ChainWork: self._chain,
@@ -66,6 +69,8 @@ class Engines:
             InitWork: self._init,
             SaveWork: self._save,
         }
+        if isinstance(work, BlockWork) and end is not None and end < work.end:
+            return self._trimmed(work, end, salt)
         return makers[type(work)](work, salt)
 
     # One method a kind of work ---------------------------------------------------------------------------------
@@ -117,6 +122,15 @@ class Engines:
         block = Block(self._spec, work.step, work.stage, work.first, work.end, tuple(sums))
         made = Made(work.stage, (("gradient", self.ledger.enter(block)),), (("loss_sum", 1.0),), (), 0.1)
         return Done((made,))
+
+    def _trimmed(self, work: BlockWork, end: int, salt: int) -> Done:
+        """The aligned blocks of [first, end), one Made each."""
+        made = []
+        for first, stop in aligned_blocks(range(work.first, end)):
+            leaves = tuple(leaf for leaf in work.leaves if first <= leaf.leaf < stop)
+            (one,) = self._block(replace(work, first=first, end=stop, leaves=leaves), salt).made
+            made.append(replace(one, part=f"b{first}-{stop}"))
+        return Done(tuple(made))
 
     def _slice(self, work: SliceWork, salt: int) -> Done:
         sums = tuple(leaf for _, _, ref in work.cover for leaf in self.ledger.block(ref.id).sums)

@@ -23,6 +23,7 @@ from ..machine import (
     Fetch,
     Finished,
     Persist,
+    Reached,
     Received,
     Reply,
     Report,
@@ -32,12 +33,13 @@ from ..machine import (
     Stop,
     Submitted,
     Tick,
+    Trim,
 )
 from ..names import NodeId, RunId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
-from ..work import Failed, SaveWork, State
+from ..work import BlockWork, Failed, SaveWork, State
 from .bulk import BulkLane, Shelf
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
@@ -285,6 +287,9 @@ class World:
                 self._begin(host, action)
             case Stop(call):
                 self._stop(host, call)
+            case Trim(call, end):
+                if call in host.calls:
+                    host.trims[call] = end
             case Fetch():
                 assert host.bulk is not None
                 host.bulk.fetch(action)
@@ -347,6 +352,7 @@ class World:
     def _stop(self, host: Host, call: int) -> None:
         ran = next(iter(host.calls), None) == call
         host.calls.pop(call, None)
+        host.trims.pop(call, None)
         if ran:
             self._occupy(host)
 
@@ -354,10 +360,26 @@ class World:
         """Let the first of the waiting works run."""
         if host.calls:
             start = next(iter(host.calls.values()))
-            seconds = self.engines[start.run].seconds(start.work)
-            self._after_alive(host, seconds, lambda: self._done(host, start))
+            seconds = self.engines[start.run].seconds(start.work) / host.speed
+            if isinstance(start.work, BlockWork):
+                each = seconds / (start.work.end - start.work.first)
+                self._leaf(host, start, start.work.first, each)
+            else:
+                self._after_alive(host, seconds, lambda: self._done(host, start))
 
-    def _done(self, host: Host, start: Start) -> None:
+    def _leaf(self, host: Host, start: Start, leaf: int, seconds: float) -> None:
+        """Begin with a leaf of a block; end the call where the block ends by now."""
+        if host.calls.get(start.call) is not start:
+            return
+        assert isinstance(start.work, BlockWork)
+        if leaf >= host.trims.get(start.call, start.work.end):
+            self._done(host, start, leaf)
+            return
+        self._post(host, Reached(start.call, leaf))
+        self._after_alive(host, seconds, lambda: self._leaf(host, start, leaf + 1, seconds))
+
+    def _done(self, host: Host, start: Start, end: int | None = None) -> None:
+        """A work is over; `end`: of a block, the leaf before which it stopped."""
         if host.calls.get(start.call) is not start:
             return  # stopped meanwhile
         event: Event
@@ -365,12 +387,13 @@ class World:
             host.break_works -= 1
             event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
         else:
-            done = self.engines[start.run].run(start.work)
+            done = self.engines[start.run].run(start.work, end)
             for made in done.made:
                 for _, ref in made.outputs:
                     host.shelf.put(start.run, ref)
             event = Finished(start.call, done)
         del host.calls[start.call]
+        host.trims.pop(start.call, None)
         self._occupy(host)
         self._post(host, event)
 

@@ -29,6 +29,8 @@ class Standing:
     own: Head | None  # newest version the sender holds whole
     best: Head | None  # best one that it has heard of from a living holder
     holder: NodeId | None  # who claimed `best`
+    backlog: int = 0  # units of the open step that wait at the sender and that it would give away
+    withdrawn: tuple[tuple[str, str], ...] = ()  # stages that the sender leaves to others for a while, and why
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,45 @@ class ClaimPut:
 
 
 @dataclass(frozen=True, slots=True)
+class StealAsk:
+    """The sender has nothing to do in the step after `version`. Repeated with the same number until it is answered."""
+
+    run: RunId
+    request: int
+    version: VersionId
+    pace: tuple[tuple[str, float], ...]  # by stage, the seconds that one partition or leaf takes the sender
+
+
+@dataclass(frozen=True, slots=True)
+class Stolen:
+    """One partition (named by its chain's first stage) or one leaf, and who is to have it back if the thief fails."""
+
+    unit: TaskKey
+    home: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class StealGrant:
+    """These are the receiver's now, for a short lease that its claims renew. A repeated request gets the same."""
+
+    run: RunId
+    request: int
+    version: VersionId
+    units: tuple[Stolen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StealRefuse:
+    """Nothing: this is what waits here, and how long to leave the sender alone."""
+
+    run: RunId
+    request: int
+    version: VersionId
+    backlog: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class FailurePut:
     run: RunId
     failures: tuple[Failure, ...]
@@ -298,6 +339,9 @@ STEP_MESSAGES = (
     RunStates,
     RecordPut,
     ClaimPut,
+    StealAsk,
+    StealGrant,
+    StealRefuse,
     FailurePut,
     BucketGet,
     BucketPut,

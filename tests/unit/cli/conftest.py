@@ -15,7 +15,7 @@ from dflow_cli.meshfiles import LocalNode, MeshFile, id_of, write_mesh
 def daemon() -> Iterator[FakeDaemon]:
     samples = [{"step": 6, "prompt": "spell [cat]", "completion": "tac", "reward": 1.0, "node": "n0"}]
     task = {"id": "6/roll/p0", "stage": "roll", "step": 6, "node": "n0", "node_id": "0" * 32, "stolen": False}
-    task |= {"started": 1.0, "ended": None, "state": "running", "seconds": 0.2}
+    task |= {"origin": "dealt", "started": 1.0, "ended": None, "state": "running", "seconds": 0.2}
     fake = FakeDaemon(
         {
             "wait": lambda _: told_run(),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from dflow_protocols.claiming.failure import Failures
+from dflow_protocols.claiming.loans import Loans
 from dflow_protocols.claiming.roster import make_roster
 from dflow_protocols.duties import Desk
 from dflow_protocols.holdings import Holdings
@@ -83,6 +84,7 @@ def desk(
         books,
         Failures(),
         is_idle=True,
+        loans=Loans(who(me)),
     )
 
 

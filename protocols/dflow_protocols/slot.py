@@ -1,0 +1,175 @@
+"""What a run has in the slots of its node: what is started, given up, done, and what came to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from .claiming.failure import Failures
+from .duties import CHAIN, Duty, due_first
+from .machine import Action, Report, Start, Stop
+from .names import ShardId, TaskKey, VersionId
+from .wire.steps import FailurePut, Header, Record
+from .work import ApplyWork, ChainWork, Done, Failed, InitWork, SaveWork, Work
+
+if TYPE_CHECKING:
+    from .run import Run, Surroundings
+
+QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop
+PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
+RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A work in a slot."""
+
+    unit: TaskKey
+    work: Work
+    reads: tuple[str, ...]
+    parent: VersionId | None
+    started: float
+    rank: int
+    reached: int  # of a block: the leaf that it is at
+
+
+class Slot:
+    """One run's calls at one node; the table itself is `run.calls`. `numbers`: one sequence for all runs of a node."""
+
+    def __init__(self, run: Run, numbers: Iterator[int]) -> None:
+        self.run = run
+        self._numbers = numbers
+
+    def stop_stale(self, header: Header, out: list[Action]) -> None:
+        """Give up calls that work from another version than this node does now."""
+        for call, running in list(self.run.calls.items()):
+            if running.parent is not None and running.parent != header.id and not isinstance(running.work, SaveWork):
+                del self.run.calls[call]
+                out.append(Stop(call))
+
+    def start(self, now: float, around: Surroundings, duties: list[Duty], slots: int, out: list[Action]) -> None:
+        """Give free slots what is due first and has its inputs here; bring the inputs of what comes after."""
+        header, holdings = self.run.position, self.run.holdings
+        assert header is not None
+        of_version = {ref for _, ref in header.state}
+        version_holders = self.run.versions.holders(header.id, around.living)
+        ahead = PREFETCH
+        for duty in due_first(duties, {call.unit for call in self.run.calls.values()}):
+            if self.run.retry_at.get(duty.unit, now) > now:
+                continue
+            here = [
+                holdings.want(now, ref, around.living, out, chunks, version_holders if ref in of_version else ())
+                for ref, chunks in duty.needs
+            ]
+            room = slots + QUEUED if duty.rank == CHAIN else slots
+            if room > 0 and all(here):
+                self.begin(now, duty, header, out)
+                slots -= 1
+            elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
+                ahead -= 1  # one that nobody can bring must not keep the others from being tried
+            if ahead <= 0:
+                break
+        desk = self.run.desk(now, around, header)
+        self.run.stealing.settle(duties)
+        has_started = any(isinstance(action, Start) for action in out)
+        if has_started or self.run.stealing.must_claim or (desk.is_idle and self.run.me in desk.at_work):
+            self.run.stealing.must_claim = False
+            self.run.postbox.put_claims(desk, out)
+
+    def begin(self, now: float, duty: Duty, header: Header | None, out: list[Action]) -> None:
+        call = next(self._numbers)
+        self.run.stealing.moved_at = now if not self.run.calls else self.run.stealing.moved_at
+        parent = header.id if header is not None else None
+        at = duty.unit.leaves[0] if duty.unit.leaves else 0
+        self.run.calls[call] = Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at)
+        self.run.last_started = now
+        out.append(Start(call, self.run.id, duty.unit, duty.work))
+
+    def reached(self, now: float, call: int, leaf: int) -> None:
+        """A block's call is at this leaf."""
+        self.run.stealing.moved_at = now
+        running = self.run.calls.get(call)
+        if running is not None:
+            self.run.calls[call] = replace(running, reached=leaf)
+
+    def finished(self, now: float, around: Surroundings, call: int, done: Done) -> list[Action]:
+        """A work of this run gave shards: note what they are, and tell who needs to know."""
+        out: list[Action] = []
+        running = self.run.calls.pop(call, None)
+        if running is None:
+            return out
+        outputs = tuple(ref for made in done.made for _, ref in made.outputs)
+        broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
+        if broken:
+            self.run.calls[call] = running
+            what = f"{', '.join(broken)} of {running.unit.stage} is not finite: the training diverged"
+            return self.broke(now, around, call, Failed("user", what))
+        for ref in outputs:
+            self.run.holdings.keep(ref)
+        match running.work:
+            case InitWork():
+                state = tuple(sorted(entry for made in done.made for entry in made.outputs))
+                self.run.versions.hold(Header(None, 0, 0, self.run.spec, state))
+                self.run.advance.moved(now, around, None, {}, out)
+            case SaveWork(version=version):
+                self.run.ending.saved(VersionId(version), around, out)
+            case ApplyWork():
+                self.run.advance.applied(now, around, running, done, out)
+            case _:
+                self._record(now, around, running, done, out)
+        return out
+
+    def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
+        """One record a stage; each reads what its work read and all that the stages before it made."""
+        part, reads = running.unit.part, running.reads
+        records = []
+        for made in done.made:
+            task = TaskKey(running.unit.step, made.stage, made.part or part)
+            records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
+            if isinstance(running.work, ChainWork):
+                reads += tuple(ref.id for _, ref in made.outputs)
+        self.run.stealing.took(now, running.unit, done)
+        position = self.run.position
+        if position is None or position.id != running.parent:
+            return
+        desk = self.run.desk(now, around, position)
+        for record in records:
+            desk.step.add(record, own=True)
+        self.run.postbox.put_records(desk, records, out, self.run.stealing.loans.owners([running.unit]))
+
+    def broke(self, now: float, around: Surroundings, call: int, failed: Failed) -> list[Action]:
+        """A work of this run gave nothing."""
+        out: list[Action] = []
+        running = self.run.calls.pop(call, None)
+        if running is None:
+            return out
+        self.run.retry_at[running.unit] = now + RETRY_AFTER * around.suspicion_s
+        if failed.kind == "lost":
+            self._lose(now, ShardId(failed.blame))
+            return out
+        fields = {"run": self.run.id, "task": str(running.unit), "kind": failed.kind, "error": failed.error}
+        out.append(Report("task.failed", fields, "warning"))
+        if failed.kind == "full" or isinstance(running.work, SaveWork):
+            self.run.retry_at[running.unit] = now + 4 * around.suspicion_s
+            return out
+        error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
+        self.run.stealing.give_up(running.unit)
+        failure = self.run.failures.record(running.unit, self.run.me, failed.kind, error)
+        if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
+            self.run.postbox.tell_all(around, FailurePut(self.run.id, (failure,)), out)
+        if self.run.position is not None:
+            self.run.postbox.put_claims(
+                self.run.desk(now, around, self.run.position), out
+            )  # another node may try at once
+        self.run.ending.check_failures(around, out)
+        return out
+
+    def _lose(self, now: float, shard: ShardId) -> None:
+        """The store has not what it should: claim no version any more that needs it."""
+        self.run.holdings.lose(shard)
+        held = self.run.versions.held.values()
+        self.run.versions.held = {h.id: h for h in held if all(ref.id != shard for _, ref in h.state)}
+        self.run.advanced_at = now
+        self.run.follower.behind_since = None
