@@ -25,7 +25,7 @@ def custom(partition: Partition) -> list[Output]:
     stage = partition.stage
     rollout = read_rollout(partition)
     rows = _rows(partition, rollout)
-    said = call_user(stage.id, load_function(stage.op, partition.base), rows, **stage.config)
+    said = call_user(stage.id, load_function(stage.op, partition.base, partition.pipeline), rows, **stage.config)
     named = said if isinstance(said, dict) else {stage.writes[0]: said}
     outputs = []
     for name in stage.writes:

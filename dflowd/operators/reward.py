@@ -51,7 +51,7 @@ def scorer(partition: Partition, data: DataSet) -> Score:
     """The stage's function, ready to be called. Raises UserError."""
     stage = partition.stage
     name = str(stage.config["function"])
-    function = load_function(name, partition.base)
+    function = load_function(name, partition.base, partition.pipeline)
     args: dict[str, Any] = dict(stage.config["args"])
     if "data" in LENT.get(name, ()):
         args["data"] = data

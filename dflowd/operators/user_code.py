@@ -41,16 +41,18 @@ def forget_user_code() -> None:
     _folders.clear()
 
 
-def check_files(pipeline: Pipeline, base: Path) -> None:
+def check_files(pipeline: Pipeline, base: Path, which: str = "") -> None:
     """Raises HostError where a file that the spec names is not the one that the run was submitted with: two hosts of
-    other code or data would make other results of one task."""
-    for named, what in changed(pipeline, base):
+    other code or data would make other results of one task. `which`: those under a key, or one function; else all.
+    """
+    for named, what in changed(pipeline, base, which):
         where = f"host {socket.gethostname()}: {named.path}: `{named.name}`"
         raise HostError(f"{where} in {base} {what}; copy the submitted one there, or submit the run again")
 
 
-def load_function(name: str, base: Path) -> Function:
-    """Raises UserError where the module cannot be imported or lacks the function."""
+def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Function:
+    """Raises UserError where the module cannot be imported or lacks the function, and HostError where what was
+    imported is not what `pipeline` was submitted with."""
     if (name, base) not in _loaded:
         _open(base)
         module_name, _, attribute = name.partition(":")
@@ -61,6 +63,8 @@ def load_function(name: str, base: Path) -> Function:
         function = getattr(module, attribute, None)
         if not callable(function):
             raise UserError(f"{name}: the module has no function `{attribute}`")
+        if pipeline is not None:
+            check_files(pipeline, base, name)  # after the import: a file may be replaced at any moment
         _loaded[name, base] = function
     return _loaded[name, base]
 

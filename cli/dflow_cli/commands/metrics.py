@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,36 +12,61 @@ import typer
 
 from ..options import DEFAULT_FOLDER, Folder, Run, To
 
+LOOK_S = 2.0  # between two looks of --follow
+
 
 def metrics(
     run: Run,
     since: Annotated[int, typer.Option("--since", min=0, metavar="STEP", help="From this step on.")] = 0,
+    form: Annotated[str, typer.Option("--format", metavar="FORM", help="jsonl or csv.")] = "jsonl",
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Write events for TensorBoard to DIR/RUN instead."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: Annotated[bool, typer.Option("--json", help="What it prints anyway.")] = False,
 ) -> None:
-    """Print a run's figures, one JSON object a step; on stderr what a step costs beside compute.
+    """Print a run's figures, one JSON object (or line of a table) a step; on stderr what a step costs beside compute.
 
-    Steps of a branch that lost after a split are told too, with `abandoned` set.
+    Steps of a branch that lost after a split are told too, with `abandoned` set; TensorBoard gets those that stand.
 
-    Example: dflow metrics 3f9c | jq .reward_mean
+    Example: dflow metrics 3f9c --format csv > run.csv
     """
-    from ..output import note, note_missing, print_json
+    from ..figures import CsvForm, Form, JsonForm, TensorBoardForm, check_form, mesh_time
+    from ..outcome import read_outcome
+    from ..output import note, note_missing
     from ..results import look_back
 
-    with look_back(Path(folder).absolute(), to, run) as source:
-        answer = source.call("metrics", {"run": run, "since_step": since})
-    for row in sorted([*answer["rows"], *answer.get("abandoned", ())], key=lambda row: int(row["step"])):
-        print_json(row)
-    if text := _mesh_time(answer["rows"]):
-        note(text)
-    note_missing(answer)
+    check_form(form, as_json, follow)
+    with look_back(Path(folder).absolute(), to, run) as source, ExitStack() as closing:
+        told = read_outcome(source.call("run", {"run": run}))
+        sink: Form
+        if tensorboard is not None:
+            sink = closing.enter_context(TensorBoardForm(tensorboard / told.run[:8]))
+        else:
+            sink = CsvForm() if form == "csv" else JsonForm()
+        while True:
+            is_over = not follow or read_outcome(source.call("run", {"run": run})).is_final
+            answer = source.call("metrics", {"run": run, "since_step": since})
+            rows = _told(answer, is_over, tensorboard is None)
+            sink.write(rows)
+            since = max((int(row["step"]) + 1 for row in rows), default=since)
+            if is_over:
+                break
+            time.sleep(LOOK_S)
+        if tensorboard is not None:
+            print(tensorboard / told.run[:8])
+            note(f"see it with: tensorboard --logdir {tensorboard}")
+        elif text := mesh_time(source.call("metrics", {"run": run})["rows"] if follow else answer["rows"]):
+            note(text)
+        note_missing(answer)
 
 
-def _mesh_time(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Everything of a step but compute: what the mesh itself costs."""
-    times = sorted(1000.0 * float(row["mesh_s"]) for row in rows if row.get("mesh_s") is not None)
-    if not times:
-        return ""
-    high = times[min(len(times) * 9 // 10, len(times) - 1)]
-    return f"mesh time of a step: median {statistics.median(times):.0f} ms, p90 {high:.0f} ms, of {len(times)} steps"
+def _told(answer: Mapping[str, Any], is_over: bool, with_abandoned: bool) -> Sequence[Mapping[str, Any]]:
+    """The rows to write now: while the run goes on those that no node will add times to, all but the newest."""
+    if not is_over:
+        return list(answer["rows"][:-1])
+    abandoned = answer.get("abandoned", ()) if with_abandoned else ()
+    return sorted([*answer["rows"], *abandoned], key=lambda row: int(row["step"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -29,8 +30,9 @@ class View(Protocol):
 
 
 def progress() -> View:
-    """The view that suits stderr."""
-    return LiveView() if sys.stderr.isatty() else PlainView()
+    """The view that suits stderr: a terminal that can move its cursor gets the picture."""
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return LiveView() if can_draw else PlainView()
 
 
 class PlainView:

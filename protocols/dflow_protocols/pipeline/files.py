@@ -70,11 +70,12 @@ def beside(module: str, base: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def changed(pipeline: Pipeline, base: Path) -> Iterator[tuple[Named, str]]:
-    """What here is not what the run was submitted with, and what it is instead, in words."""
+def changed(pipeline: Pipeline, base: Path, which: str = "") -> Iterator[tuple[Named, str]]:
+    """What here is not what the run was submitted with, and what it is instead, in words. `which`: only what is named
+    by keys that begin so, or by this name."""
     for named in named_files(pipeline):
         meant = pipeline.digests.get(named.path)
-        if meant is None:
+        if meant is None or not (named.path.startswith(which) or named.name == which):
             continue
         try:
             found = digest(named, base)
