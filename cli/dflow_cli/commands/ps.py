@@ -22,5 +22,7 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
     if as_json:
         print_json({"runs": rows})
     else:
-        columns = ("run", "name", "state", "step", "steps")
+        columns = ["run", "name", "state", "step", "steps"]
+        if any(run.get("error") for run in rows):
+            columns.append("error")
         print_table(columns, [[row.get(column) for column in columns] for row in rows])

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+ONE_OBJECT = 'write one JSON object a line, such as {"prompt": "1 + 1", "answer": "2"}'
+
 
 class EntryError(ValueError):
     """A line that is no entry. `what` names the key at fault; `hint` is the remedy."""
@@ -22,10 +24,12 @@ def read_entry(line: str, prompt_key: str, answer_key: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise EntryError(f"not JSON: {error}", "one JSON object a line, such as {...}") from error
+    except json.JSONDecodeError as error:
+        raise EntryError(f"not JSON: {error.msg} (column {error.pos + 1})", ONE_OBJECT) from error
+    except RecursionError as error:
+        raise EntryError("not JSON that can be read: nested too deep", ONE_OBJECT) from error
     if not isinstance(found, dict):
-        raise EntryError("not a JSON object", "one JSON object a line, such as {...}")
+        raise EntryError("not a JSON object", ONE_OBJECT)
     prompt = _text(found, "prompt", prompt_key)
     if not prompt:
         raise EntryError(f"`{prompt_key}` is empty", "give every entry a prompt, or take the line out")
