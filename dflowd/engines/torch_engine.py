@@ -169,7 +169,9 @@ class TorchEngine:
     def _policy(self, job: Job, name: str) -> Policy:
         if name not in self._policies:
             config = job.pipeline.models[name]
-            self._policies[name] = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
+            policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
+            check_files(job.pipeline, job.base, f"models.{name}.")
+            self._policies[name] = policy
         return self._policies[name]
 
     def _loaded(self, job: Job, name: str, state: State) -> Policy:
@@ -182,7 +184,9 @@ class TorchEngine:
 
     def _dataset(self, job: Job, name: str) -> DataSet:
         if name not in self._data:
-            self._data[name] = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
+            data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
+            check_files(job.pipeline, job.base, f"data.{name}.")
+            self._data[name] = data
         return self._data[name]
 
     def _operate(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from dflowd.engines.contract import UserError
 from dflowd.operators.reward import exact_match
-from dflowd.operators.user_code import call_user, load_function
+from dflowd.operators.user_code import call_user, forget_user_code, load_function
 
 
 def test_a_file_and_a_module_beside_the_spec_are_found(tmp_path: Path) -> None:
@@ -50,3 +51,60 @@ def test_an_exception_names_the_line_of_the_user(tmp_path: Path) -> None:
 def test_exact_match_is_all_or_nothing(completion: str, reward: float) -> None:
     """Parts of a point for parts of the answer can be had without ever stopping."""
     assert exact_match(completion, "kralC", prompt="", entry={}) == reward
+
+
+def test_an_edited_file_is_another_runs_code(tmp_path: Path) -> None:
+    """A mesh stays up while its user tries one reward after the other, in one folder."""
+    base = tmp_path / "mine"
+    base.mkdir()
+    (base / "part_of_mine.py").write_text("VALUE = 1\n")
+    (base / "judge_of_mine.py").write_text("import part_of_mine\ndef score(): return part_of_mine.VALUE\n")
+    assert load_function("judge_of_mine.py:score", base)() == 1
+    assert load_function("judge_of_mine:score", base)() == 1
+    (base / "part_of_mine.py").write_text("VALUE = 2\n")
+    forget_user_code()
+    assert load_function("judge_of_mine.py:score", base)() == 2
+    assert load_function("judge_of_mine:score", base)() == 2
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_two_folders_may_have_modules_of_one_name(tmp_path: Path) -> None:
+    """Every starter's reward is called `rewards`."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rewards_alike.py").write_text(f"def which(): return {name!r}\n")
+    assert [load_function("rewards_alike:which", tmp_path / name)() for name in ("one", "two", "one")] == [
+        "one",
+        "two",
+        "one",
+    ]
+
+
+def test_what_is_installed_stays_loaded(tmp_path: Path) -> None:
+    """A spec may lie beside an environment: forgetting torch with it would end the engine."""
+    site = tmp_path / "env" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "installed_of_mine.py").write_text("")
+    (tmp_path / "uses_it.py").write_text("import installed_of_mine\ndef score(): return 1\n")
+    sys.path.append(str(site))
+    try:
+        load_function("uses_it:score", tmp_path)
+        forget_user_code()
+        assert "installed_of_mine" in sys.modules
+        assert "uses_it" not in sys.modules
+    finally:
+        sys.path.remove(str(site))
+
+
+def test_an_import_inside_the_function_works(tmp_path: Path) -> None:
+    """Heavy libraries are often imported where they are first used."""
+    (tmp_path / "late_part.py").write_text("VALUE = 3\n")
+    (tmp_path / "late_judge.py").write_text("def score():\n    import late_part\n    return late_part.VALUE\n")
+    assert load_function("late_judge.py:score", tmp_path)() == 3
+
+
+def test_an_error_inside_a_library_names_the_users_line(tmp_path: Path) -> None:
+    """Where json raised says nothing; who called it does."""
+    (tmp_path / "parsing.py").write_text("import json\ndef score(text):\n    return json.loads(text)\n")
+    with pytest.raises(UserError, match=r"^JSONDecodeError: .* \(parsing\.py:3\)$"):
+        call_user("score", load_function("parsing.py:score", tmp_path), "no json")

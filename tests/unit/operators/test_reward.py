@@ -1,0 +1,87 @@
+"""A reward of one's own: given what it asks for, held to finite numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflowd.data.order import DataSet
+from dflowd.engines.contract import UserError
+from dflowd.operators.partition import Partition
+from dflowd.operators.reward import scorer
+
+ENTRIES = [{"question": f"q{n}", "answer": f"a{n}", "level": n} for n in range(3)]
+SAID = ["a0", "no", "a2"]
+
+
+def scores(folder: Path, code: str, args: dict[str, Any] | None = None) -> list[float]:
+    """What `judge.py:score` of this text gives for three completions."""
+    (folder / "judge.py").write_text(code)
+    (folder / "words.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    pipeline = Pipeline(
+        name="mine",
+        steps=1,
+        models={"policy": {"path": "model/"}},
+        data={"words": {"jsonl": "words.jsonl"}},
+        stages=[
+            Stage("roll", "generate", "policy", config={"data": "words", "prompts": 2, "max_tokens": 2}),
+            Stage("score", "reward", config={"function": "judge.py:score", "args": args or {}}),
+            Stage("adv", "advantage"),
+            Stage("learn", "train", "policy", config={"optimizer": {"adamw": {"lr": 1e-3}}}),
+        ],
+    )
+    data = DataSet("words", pipeline.data["words"], folder, 0)
+
+    def policy(name: str) -> Any:
+        raise AssertionError("a reward needs no model")
+
+    stage = pipeline.stage("score")
+    partition = Partition(pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None)
+    made = scorer(partition, data)(SAID, ENTRIES)
+    assert made.dtype == np.float32
+    return [float(value) for value in made]
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "expected"),
+    [
+        ("def score(completion, answer):\n    return completion == answer\n", {}, [1, 0, 1]),
+        ("def score(entry, scale=1):\n    return entry['level'] * scale\n", {"scale": 2}, [0, 2, 4]),
+        ("def score(prompt, **rest):\n    return int(prompt[1:]) + len(rest)\n", {"more": 1}, [4, 5, 6]),
+        (
+            "def score(completions, answers):\n    return [c == a for c, a in zip(completions, answers)]\n",
+            {},
+            [1, 0, 1],
+        ),
+        ("import numpy\ndef score(completions):\n    return numpy.arange(len(completions))\n", {}, [0, 1, 2]),
+    ],
+)
+def test_a_reward_is_given_what_it_asks_for(
+    tmp_path: Path, code: str, args: dict[str, Any], expected: list[float]
+) -> None:
+    """For one completion, or for all of a partition at once."""
+    assert scores(tmp_path, code, args) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def score(completion):\n    pass\n", r"judge\.py:score gave nothing \(None\) where a finite number is due"),
+        ("def score(completion):\n    return 'good'\n", "judge.py:score gave 'good' where a finite number is due"),
+        ("def score(completion):\n    return float('nan')\n", "gave nan where a finite number is due"),
+        ("def score(completion):\n    return 1e400\n", "gave inf where a finite number is due"),
+        ("def score(completions):\n    return [1.0]\n", "gave 1 values where a list of 3 numbers is due"),
+        ("def score(completions):\n    return 1.0\n", "gave 1.0 where a list of 3 numbers is due"),
+        ("def score(completion):\n    return 1 / 0\n", r"ZeroDivisionError: division by zero \(judge\.py:2\)"),
+        ("def score(text):\n    return 1\n", "judge.py:score asks for `text`"),
+        ("score = 3\n", "the module has no function `score`"),
+    ],
+)
+def test_what_is_no_reward_ends_in_one_line_with_its_stage(tmp_path: Path, code: str, error: str) -> None:
+    """The user's error, in the user's terms."""
+    with pytest.raises(UserError, match=error):
+        scores(tmp_path, code)
