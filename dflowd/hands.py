@@ -76,11 +76,10 @@ class RoomHands:
         self.supervisor.trim(action.call, action.end)
 
     def fetch(self, action: Fetch) -> None:
-        self.exchange.fetch(action.run, action.ref, action.first, action.end, list(action.holders))
+        self.exchange.fetch(action)
 
     def drop(self, action: Drop) -> None:
-        self.exchange.cancel(action.run, list(action.shards))
-        self.store.drop(action.run, list(action.shards))
+        self.exchange.drop(action.run, action.shards)
 
     def dial(self, action: Dial) -> None:
         if is_numeric(action.control):

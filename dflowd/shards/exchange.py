@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from blake3 import blake3
 
-from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed, Report, Tick
+from dflow_protocols.machine import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.transfer import (
     ChunkCame,
@@ -52,9 +52,10 @@ from dflowd.transport.bulk import BulkLane
 from dflowd.transport.limits import Tally
 from dflowd.transport.traffic import Traffic
 
+from .room import Room
 from .segment import Full, chunk_mask
 from .serving import Serving
-from .store import Store
+from .store import Place, Store
 
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
 OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer
@@ -83,6 +84,7 @@ class Exchange:
     def __init__(
         self,
         store: Store,
+        room: Room,
         lane: BulkLane,
         loop: asyncio.AbstractEventLoop,
         on_event: Callable[[ExchangeEvent], None],
@@ -91,12 +93,12 @@ class Exchange:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """`tell` sends a message over the control lane; it and the callbacks run on the loop. Starts the lane."""
-        self._store, self._lane, self._loop = store, lane, loop
+        self._store, self._room, self._lane, self._loop = store, room, lane, loop
         self._on_event, self._on_report, self._tell = on_event, on_report, tell
         self._transfers = Transfers(patience_s)
         self._serving = Serving(store, lane)
         self._holders: dict[NodeId, _Holder] = {}
-        self._tally = Tally()
+        self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]] = []
         lane.start(self)
 
@@ -106,28 +108,34 @@ class Exchange:
         """A member's bulk address (`tcp://HOST:PORT`), newly learnt or changed."""
         self._lane.call(partial(self._set_address, peer, address))
 
-    def fetch(self, run: RunId, ref: ShardRef, first: int, end: int, holders: Sequence[NodeId]) -> None:
-        """Bring chunks [first, end) into the store. Answered on the loop by Fetched, at once if they are here, or by
-        FetchFailed: if it names nobody, there was no holder to ask or no room, and a report says so.
+    def fetch(self, asked: Fetch) -> None:
+        """Bring chunks into the store. Answered on the loop by Fetched, soon if they are here, or by FetchFailed: if
+        it names nobody, there was no holder to ask or no room, and a report says so.
 
-        Asked again, it goes on, with the new holders too. The memory stays granted to `run` until the store drops it.
+        Asked again, it goes on, with the new holders too. The memory stays granted to the run until it is dropped.
         """
-        assert 0 <= first <= end <= chunk_count(ref.nbytes), "chunks outside of the shard"
-        try:
-            present = self._store.partial(run, ref, first, end)
-        except Full as full:
-            self._loop.call_soon(self._on_report, Report("shards.full", {"run": run, "why": str(full)}, "warning"))
-            self._loop.call_soon(self._on_event, FetchFailed(run, ref.id, first, end, (), ()))
+        assert 0 <= asked.first <= asked.end <= chunk_count(asked.ref.nbytes), "chunks outside of the shard"
+        place = Place(asked.run, asked.step)
+        self._room.fetch(place, asked.ref, asked.first, asked.end, asked.is_state, partial(self._begin, asked))
+
+    def _begin(self, asked: Fetch, present: int | Full) -> None:
+        run, shard, first, end = asked.run, asked.ref.id, asked.first, asked.end
+        if isinstance(present, Full):
+            if self._full.add(time.monotonic(), run):
+                fields = {"run": run, "why": str(present)}
+                self._loop.call_soon(self._on_report, Report("shards.full", fields, "warning"))
+            self._loop.call_soon(self._on_event, FetchFailed(run, shard, first, end, (), ()))
             return
         wanted = chunk_mask(first, end)
         if present & wanted == wanted:
-            self._loop.call_soon(self._on_event, Fetched(run, ref.id, first, end))
+            self._loop.call_soon(self._on_event, Fetched(run, shard, first, end))
             return
-        event = Wanted(run, ref, first, end, tuple(holders), present, self._store.hashes(ref.id))
+        event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard))
         self._lane.call(partial(self._handle, event))
 
-    def cancel(self, run: RunId, shards: Sequence[ShardId]) -> None:
-        """Give up fetching these for `run`, where it does not refer to them once this turn of the loop is over."""
+    def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
+        """Free these for `run`, and give up fetching them unless it asks again in this turn of the loop."""
+        self._room.drop(run, shards)
         self._loop.call_soon(self._cancel_unwanted, run, tuple(shards))
 
     def on_message(self, source: NodeId, message: SessionMessage) -> None:
@@ -227,14 +235,18 @@ class Exchange:
             for run in () if is_good else self._transfers.wanting(ref.id):
                 self._handle(Dropped(run, ref.id))
             return
-        is_good = False
+        is_good = is_kept = False
         try:
             is_good = _write(piece.data, open_payload, place) and self._transfers.verifies(
                 ref.id, piece.index, blake3(place).digest()
             )
         finally:
             place.release()
-            self._store.landed(ref.id, piece.index, is_good)
+            is_kept = self._store.landed(ref.id, piece.index, is_good)
+        if is_good and not is_kept:  # as if it had never come: it cannot be kept here
+            self._report(NodeId(""), Report("shards.disk_failed", {"shard": ref.id}, "error"))
+            self._handle(HolderLacks(peer, piece.ticket, piece.index, piece.index + 1))
+            return
         if is_good and chunk_count(ref.nbytes) > 1:
             self._news += [FetchAdvanced(run, ref.id) for run in self._transfers.wanting(ref.id)]
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))

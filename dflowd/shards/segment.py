@@ -1,9 +1,11 @@
-"""Shared memory in segments: anonymous files that engines open through /proc, bounded and recycled.
+"""Room for shards in segments: anonymous files in memory, and on disk where memory is full.
 
-Owns bytes and their budget; knows nothing of shards. A segment dies with the last process that has it open, so a
-daemon that is killed leaves nothing behind. Not safe for threads by itself: the store holds its lock around it.
+Owns bytes and their budget; knows nothing of shards. Engines open a segment through /proc, and it ends with the last
+process that has it open, so a daemon that is killed leaves nothing behind. Not safe for threads by itself: the store
+holds its lock around all but `back`, which may take long.
 
-A fresh 7 MiB segment costs about 6 ms of page faults and zeroing, so freed ones are kept by size and used again.
+A fresh 7 MiB segment of memory costs about 6 ms of page faults and zeroing, so freed ones are kept by size and used
+again.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from dataclasses import dataclass, field
 
 from dflow_protocols.names import CHUNK_BYTES
 
+from .spill import NoDisk, SpillFolder
+
 SMALLEST_BYTES = 4096  # a page
 FREE_SHARE = 4  # recycled segments may take one part in this many of the limit
 FREE_SEGMENTS = 512  # each is an open file
 
 
 class Full(Exception):
-    """There is no room, in bytes: `wanted` more, beside `used` (in use, without what could be recycled), of `limit`."""
+    """There is no room, in bytes: `wanted` more, beside `used` (in use, without what could be recycled), of `limit`
+    in memory, and none on disk."""
 
     def __init__(self, wanted: int, used: int, limit: int, why: str = "") -> None:
         super().__init__(why or f"{wanted} bytes wanted, {used} of {limit} in use")
@@ -30,13 +35,15 @@ class Full(Exception):
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """One shared file. `nbytes`: what was asked for; the file is at least that long."""
+    """One file. `nbytes`: what was asked for; the file is at least that long."""
 
     number: int
     fd: int
     nbytes: int
     capacity: int
-    resident: int = 0  # bitmap of the chunks that have memory behind them
+    is_on_disk: bool = False
+    resident: int = 0  # bitmap of the chunks that have memory or disk behind them, or are about to
+    pending: int = 0  # those that `back` has still to see to
     _map: mmap.mmap | None = field(default=None, repr=False)
 
     @property
@@ -45,14 +52,37 @@ class Segment:
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     @property
+    def unit(self) -> int:
+        """Bytes behind one bit of a bitmap."""
+        return min(self.capacity, CHUNK_BYTES)
+
+    @property
     def resident_bytes(self) -> int:
-        return self.resident.bit_count() * min(self.capacity, CHUNK_BYTES)
+        return self.resident.bit_count() * self.unit
 
     def view(self) -> memoryview:
-        """All `nbytes`, writable. Mapped on first use, and kept mapped while the segment lives."""
+        """All `nbytes`, writable. Mapped on first use, and kept mapped while the segment lives. A disk's would make
+        whoever touches it wait for the disk: use `read` and `write` there."""
         if self._map is None:
             self._map = mmap.mmap(self.fd, self.capacity)
         return memoryview(self._map)[: self.nbytes]
+
+    def read(self, first: int, end: int) -> memoryview:
+        """The bytes of chunks [first, end), read-only. Raises OSError if the disk fails."""
+        begin, until = first * CHUNK_BYTES, min(end * CHUNK_BYTES, self.nbytes)
+        if not self.is_on_disk:
+            return self.view()[begin:until].toreadonly()
+        data = os.pread(self.fd, until - begin, begin)
+        if len(data) != until - begin:
+            raise OSError(f"{len(data)} bytes instead of {until - begin}")
+        return memoryview(data)
+
+    def write(self, first: int, data: memoryview) -> None:
+        """Put bytes where chunk `first` begins. Raises OSError if the disk fails."""
+        at = first * CHUNK_BYTES
+        while data:
+            written = os.pwrite(self.fd, data, at)
+            at, data = at + written, data[written:]
 
     def close(self) -> None:
         self._map = None  # unmapped when the last view of it goes
@@ -72,38 +102,109 @@ def chunk_mask(first: int, end: int) -> int:
 
 
 class SegmentPool:
-    """Makes, recycles and counts segments under one limit."""
+    """Makes, recycles and counts segments under one limit, with a disk behind it."""
 
-    def __init__(self, limit_bytes: int, label: str) -> None:
-        """`label` shows in the name of every segment, `dflowd-LABEL-N`, and so in /proc/PID/maps."""
-        self.limit_bytes, self._label = limit_bytes, label
+    def __init__(self, limit_bytes: int, label: str, spill: SpillFolder | None = None) -> None:
+        """`label` shows in the name of every segment of memory, `dflowd-LABEL-N`, and so in /proc/PID/maps."""
+        self.limit_bytes, self._label, self.spill = limit_bytes, label, spill
         self.taken_bytes = 0  # memory behind segments in use
         self.free_bytes = 0  # memory behind recycled ones
         self._free: OrderedDict[int, Segment] = OrderedDict()  # by number, longest free first
         self._made = 0
 
-    def take(self, nbytes: int, first: int, end: int) -> Segment:
-        """A segment for `nbytes` with memory behind chunks [first, end). Its content is arbitrary. Raises Full."""
+    def cost(self, nbytes: int, first: int, end: int) -> int:
+        """How many bytes `back` would have to see to after `take` of the same."""
         capacity = capacity_for(nbytes)
         wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
-        segment = self._recycled(capacity, wanted)
-        if segment is None:
-            segment = self._make(nbytes, capacity)
+        there = max(
+            (s.resident & wanted for s in self._free.values() if s.capacity == capacity), key=int.bit_count, default=0
+        )
+        return (wanted & ~there).bit_count() * min(capacity, CHUNK_BYTES)
+
+    def take(self, nbytes: int, first: int, end: int) -> Segment:
+        """A segment for `nbytes`, of which chunks [first, end) are counted as in use: after `back` they may be
+        written to. Their content is arbitrary. Memory first, then disk. Raises Full."""
+        capacity = capacity_for(nbytes)
+        wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
+        segment = self._recycled(capacity, wanted) or self._make(capacity)
         segment.nbytes = nbytes
         self.taken_bytes += segment.resident_bytes
         try:
-            self._back(segment, wanted)
+            self.extend(segment, wanted)
         except Full:
             self.give(segment)
+            return self.take_on_disk(nbytes, wanted)
+        return segment
+
+    def take_on_disk(self, nbytes: int, chunks: int) -> Segment:
+        """The same on disk, of a bitmap of chunks. Raises Full."""
+        capacity = capacity_for(nbytes)
+        if self.spill is None:
+            raise self._full(chunks.bit_count() * min(capacity, CHUNK_BYTES), "")
+        try:
+            fd = self.spill.make(capacity)
+        except NoDisk as error:
+            raise self._full(chunks.bit_count() * min(capacity, CHUNK_BYTES), error.why) from None
+        self._made += 1
+        segment = Segment(self._made, fd, nbytes, capacity, is_on_disk=True)
+        try:
+            self.extend(segment, chunks)
+        except Full:
+            segment.close()
             raise
         return segment
 
     def extend(self, segment: Segment, chunks: int) -> None:
-        """Put memory behind these chunks (a bitmap) too. Raises Full, and then changes nothing."""
-        self._back(segment, chunks)
+        """Count these chunks (a bitmap) too. Raises Full, and then changes nothing."""
+        missing = chunks & ~segment.resident
+        cost = missing.bit_count() * segment.unit
+        if segment.is_on_disk:
+            assert self.spill is not None
+            try:
+                self.spill.reserve(cost)
+            except NoDisk as error:
+                raise self._full(cost, error.why) from None
+        else:
+            if self.taken_bytes + cost > self.limit_bytes:
+                raise self._full(cost, "")
+            while self.taken_bytes + self.free_bytes + cost > self.limit_bytes:
+                self._close_oldest()
+            self.taken_bytes += cost
+        segment.resident |= missing
+        segment.pending |= missing
+
+    def back(self, segment: Segment) -> None:
+        """Put memory or disk behind what was counted. May take long, so the store's lock is not held. Raises Full:
+        then `uncount` is due."""
+        for first, end in runs_of(segment.pending):
+            offset, nbytes = first * segment.unit, (end - first) * segment.unit
+            try:
+                if segment.is_on_disk and self.spill is not None:
+                    self.spill.back(segment.fd, offset, nbytes)
+                else:
+                    os.posix_fallocate(segment.fd, offset, nbytes)
+            except NoDisk as error:
+                raise self._full(nbytes, error.why) from None
+            except OSError as error:
+                raise self._full(nbytes, f"no memory: {error.strerror}") from None
+        segment.pending = 0
+
+    def uncount(self, segment: Segment) -> None:
+        """Take back what was counted and never backed."""
+        nbytes = segment.pending.bit_count() * segment.unit
+        if segment.is_on_disk and self.spill is not None:
+            self.spill.release(nbytes)
+        else:
+            self.taken_bytes -= nbytes
+        segment.resident &= ~segment.pending
+        segment.pending = 0
 
     def give(self, segment: Segment) -> None:
         """Take a segment back that nobody uses any more."""
+        if segment.is_on_disk and self.spill is not None:
+            self.spill.release(segment.resident_bytes)
+            segment.close()
+            return
         self.taken_bytes -= segment.resident_bytes
         if not segment.resident:
             segment.close()
@@ -116,15 +217,17 @@ class SegmentPool:
     def close(self) -> None:
         while self._free:
             self._close_oldest()
+        if self.spill is not None:
+            self.spill.close()
 
-    def _make(self, nbytes: int, capacity: int) -> Segment:
+    def _make(self, capacity: int) -> Segment:
         self._made += 1
         try:
             fd = os.memfd_create(f"dflowd-{self._label}-{self._made}", os.MFD_CLOEXEC)
         except OSError as error:  # no file descriptor left
-            raise Full(nbytes, self.taken_bytes, self.limit_bytes, f"no segment: {error.strerror}") from None
+            raise self._full(capacity, f"no segment: {error.strerror}") from None
         os.ftruncate(fd, capacity)
-        return Segment(self._made, fd, nbytes, capacity)
+        return Segment(self._made, fd, 0, capacity)
 
     def _recycled(self, capacity: int, wanted: int) -> Segment | None:
         """Of the free ones of this size, that with most of what is wanted, then with least beside it."""
@@ -136,23 +239,8 @@ class SegmentPool:
         self.free_bytes -= best.resident_bytes
         return best
 
-    def _back(self, segment: Segment, wanted: int) -> None:
-        missing = wanted & ~segment.resident
-        if not missing:
-            return
-        unit = min(segment.capacity, CHUNK_BYTES)
-        cost = missing.bit_count() * unit
-        while self._free and self.taken_bytes + self.free_bytes + cost > self.limit_bytes:
-            self._close_oldest()
-        if self.taken_bytes + cost > self.limit_bytes:
-            raise Full(cost, self.taken_bytes, self.limit_bytes)
-        try:
-            for first, end in runs_of(missing):
-                os.posix_fallocate(segment.fd, first * unit, (end - first) * unit)
-        except OSError as error:
-            raise Full(cost, self.taken_bytes, self.limit_bytes, f"no memory: {error.strerror}") from None
-        segment.resident |= missing
-        self.taken_bytes += cost
+    def _full(self, wanted: int, why: str) -> Full:
+        return Full(wanted, self.taken_bytes, self.limit_bytes, why)
 
     def _close_oldest(self) -> None:
         _, segment = self._free.popitem(last=False)

@@ -1,21 +1,38 @@
-"""The shards of this node, whole or in part, in shared memory that engines map without a copy.
+"""The shards of this node, whole or in part, in shared memory (or on disk, past its limit) that engines map without
+a copy.
 
-Owns which shard lies where, for which runs, and who is using it. Knows nothing of peers: exchange.py brings shards
-in and hands them out. Safe for threads: the loop and the bulk lane both work on it, and every method is short.
+Owns which shard lies where, for which runs, who is using it, and which gives way. Knows nothing of peers: exchange.py
+brings shards in and hands them out. Safe for threads: the loop, the bulk lane and room.py's worker all work on it, and
+every method but `grant`, `partial` and `landed` is short.
 
-A shard's memory is free again once no run refers to it and nothing has it pinned.
+A shard's memory is free again once no run refers to it and nothing has it pinned. When there is neither memory nor
+disk left, what can be made again is shed for what an older place needs, the newest first.
 """
 
 from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
 
-from .segment import Segment, SegmentPool, chunk_mask
+from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
+from .spill import SpillFolder
+
+T = TypeVar("T")
+HUNGER_S = 10.0  # how long the oldest place that found no room is waited for, before newer ones may take what is freed
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Whom space is for; smaller ones come first. The order of runs is that of their ids, the same on every node."""
+
+    run: RunId
+    step: int
 
 
 @dataclass(slots=True)
@@ -24,13 +41,24 @@ class _Shard:
     segment: Segment
     hashes: tuple[bytes, ...] | None  # of all chunks; none until the first holder told them
     present: int  # bitmap of the chunks that were verified
-    runs: set[RunId]
+    runs: dict[RunId, int]  # who refers to it, and the oldest step of theirs that does
+    is_state: bool = False  # of a version: nobody might be able to make it again
     pins: int = 0
     outdated: tuple[Segment, ...] = ()  # replaced while pinned
+    landing: dict[int, bytearray] = field(default_factory=dict)  # chunks on their way to disk
 
     @property
     def is_whole(self) -> bool:
         return self.present == chunk_mask(0, chunk_count(self.ref.nbytes))
+
+    @property
+    def place(self) -> Place:
+        """The first of those that it is for."""
+        return min(Place(run, step) for run, step in self.runs.items())
+
+    def refer(self, place: Place, is_state: bool) -> None:
+        self.runs[place.run] = min(place.step, self.runs.get(place.run, place.step))
+        self.is_state |= is_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +66,8 @@ class Usage:
     """Bytes of memory, and counts. `by_run` counts a shard of several runs for each of them."""
 
     limit_bytes: int
-    used_bytes: int  # shards and grants
+    used_bytes: int  # shards and grants in memory
+    disk_bytes: int  # and on disk
     recycled_bytes: int  # kept for reuse; given up before anything is refused
     shards_count: int
     pinned_count: int
@@ -49,7 +78,7 @@ class Usage:
 class Store:
     """Shards by id. Where a method takes an id that is not here it raises KeyError, unless it says otherwise."""
 
-    def __init__(self, memory_limit_bytes: int, label: str) -> None:
+    def __init__(self, memory_limit_bytes: int, label: str, spill: SpillFolder | None = None) -> None:
         """`label`, such as the node's name, shows in /proc/PID/maps of who maps a shard.
 
         Each segment is an open file, so this raises the process's soft limit of open files to the hard one.
@@ -58,18 +87,41 @@ class Store:
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._lock = threading.RLock()
-        self._pool = SegmentPool(memory_limit_bytes, label)
+        self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
-        self._grants: dict[int, tuple[RunId, Segment]] = {}
+        self._grants: dict[int, tuple[Place, bool, Segment]] = {}
+        self._hungry: tuple[Place, float] | None = None  # the first place that found no room, and until when it counts
+        self._was_refused = False  # somebody found no room since `on_room` was called
+        self.on_room: Callable[[], None] = lambda: None  # space was freed after somebody found none; any thread
+        self.on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None  # gone, though `run` refers to it
 
     # What engines make --------------------------------------------------------------------------------------------
 
-    def grant(self, run: RunId, nbytes: int) -> Segment:
-        """Room for an output of `run`, to be sealed or released. Raises Full."""
+    def grant(self, place: Place, nbytes: int, is_state: bool = False) -> Segment:
+        """Room for an output, to be sealed or released. May take long where memory is fresh. Raises Full."""
         with self._lock:
-            segment = self._pool.take(nbytes, 0, chunk_count(nbytes))
-            self._grants[segment.number] = (run, segment)
-            return segment
+            segment = self._make_room(place, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
+            self._grants[segment.number] = (place, is_state, segment)
+        try:
+            self._pool.back(segment)
+        except Full:
+            with self._lock:
+                self._pool.uncount(segment)
+                self.release(segment)
+            raise
+        return segment
+
+    def is_quick(self, sizes: Iterable[tuple[int, int, int]], most_bytes: int) -> bool:
+        """Whether segments of (nbytes, first chunk, end chunk) could be had at once: in memory, and little of it
+        fresh."""
+        with self._lock:
+            cost = sum(self._pool.cost(*size) for size in sizes)
+            return cost <= most_bytes and cost <= self._pool.limit_bytes - self._pool.taken_bytes
+
+    def can_hold(self, nbytes: int) -> bool:
+        """Whether so many bytes would fit if nothing else were here."""
+        disk = self._pool.spill.capacity_bytes if self._pool.spill is not None else 0
+        return nbytes <= self._pool.limit_bytes or nbytes <= self._pool.limit_bytes + disk
 
     def seal(self, segment: Segment, shard: ShardId, nbytes: int, chunk_hashes: Sequence[bytes]) -> ShardRef:
         """What was granted now holds this shard in its first `nbytes`, as its writer hashed it.
@@ -82,27 +134,27 @@ class Store:
         if nbytes > segment.nbytes:
             raise ValueError(f"a shard of {nbytes} bytes in a grant of {segment.nbytes}")
         with self._lock:
-            run, _ = self._grants.pop(segment.number)
+            place, is_state, _ = self._grants.pop(segment.number)
             segment.nbytes = nbytes
             whole = chunk_mask(0, chunk_count(nbytes))
             known = self._shards.get(shard)
             if known is None:
-                known = _Shard(ShardRef(shard, nbytes), segment, tuple(chunk_hashes), whole, set())
+                known = _Shard(ShardRef(shard, nbytes), segment, tuple(chunk_hashes), whole, {})
                 self._shards[shard] = known
             elif known.is_whole:
-                self._pool.give(segment)
+                self._give(segment)
             else:  # a fetch is under way; who reads or writes the part may finish there
                 known.outdated += (known.segment,)
                 known.segment, known.hashes, known.present = segment, tuple(chunk_hashes), whole
                 self._sweep(known)
-            known.runs.add(run)
+            known.refer(place, is_state)
             return known.ref
 
     def release(self, segment: Segment) -> None:
         """Give up a grant whose writer is gone. One that was sealed or released before: nothing happens."""
         with self._lock:
             if self._grants.pop(segment.number, None) is not None:
-                self._pool.give(segment)
+                self._give(segment)
 
     # What is here -------------------------------------------------------------------------------------------------
 
@@ -137,13 +189,28 @@ class Store:
             return self._shards[shard].segment.path
 
     def view(self, shard: ShardId, first: int, end: int) -> memoryview:
-        """The bytes of chunks [first, end), read-only. Pin the shard while the view is in use."""
+        """The bytes of chunks [first, end), read-only. Pin the shard while the view is in use. Raises OSError too,
+        if they are on a disk that fails."""
         with self._lock:
             known = self._shards[shard]
             mask = chunk_mask(first, end)
             if known.present & mask != mask:
                 raise KeyError(shard)
-            return known.segment.view()[first * CHUNK_BYTES : end * CHUNK_BYTES].toreadonly()
+            segment = known.segment
+        return segment.read(first, end)
+
+    def is_on_disk(self, shard: ShardId) -> bool:
+        """Whether it lies on disk, so that who reads it should check it again."""
+        with self._lock:
+            known = self._shards.get(shard)
+            return known is not None and known.segment.is_on_disk
+
+    def spoil(self, shard: ShardId) -> None:
+        """Its bytes are no longer what its id says: none of its chunks counts any more."""
+        with self._lock:
+            known = self._shards.get(shard)
+            if known is not None:
+                known.present = 0
 
     def hashes(self, shard: ShardId) -> tuple[bytes, ...] | None:
         """The hashes of all its chunks; None while they are not known, or the shard is not here."""
@@ -169,7 +236,7 @@ class Store:
             for shard in shards:
                 known = self._shards.get(shard)
                 if known is not None:
-                    known.runs.discard(run)
+                    known.runs.pop(run, None)
                     self._sweep(known)
 
     def usage(self) -> Usage:
@@ -178,11 +245,12 @@ class Store:
             for known in self._shards.values():
                 for run in sorted(known.runs):
                     by_run[run] = by_run.get(run, 0) + known.segment.resident_bytes
-            for run, segment in self._grants.values():
-                by_run[run] = by_run.get(run, 0) + segment.resident_bytes
+            for place, _, segment in self._grants.values():
+                by_run[place.run] = by_run.get(place.run, 0) + segment.resident_bytes
             return Usage(
                 limit_bytes=self._pool.limit_bytes,
                 used_bytes=self._pool.taken_bytes,
+                disk_bytes=self._pool.spill.used_bytes if self._pool.spill is not None else 0,
                 recycled_bytes=self._pool.free_bytes,
                 shards_count=len(self._shards),
                 pinned_count=sum(known.pins > 0 for known in self._shards.values()),
@@ -201,7 +269,7 @@ class Store:
         with self._lock:
             for known in self._shards.values():
                 known.segment.close()
-            for _, segment in self._grants.values():
+            for _, _, segment in self._grants.values():
                 segment.close()
             self._shards.clear()
             self._grants.clear()
@@ -209,21 +277,35 @@ class Store:
 
     # What comes from peers ----------------------------------------------------------------------------------------
 
-    def partial(self, run: RunId, ref: ShardRef, first: int, end: int) -> int:
+    def partial(self, place: Place, ref: ShardRef, first: int, end: int, is_state: bool = False) -> int:
         """Make room for chunks [first, end) of a shard to be fetched. Returns the bitmap of those that are here.
 
-        Raises Full, and then nothing has changed.
+        May take long where memory is fresh. Raises Full, and then nothing has changed.
         """
         with self._lock:
             known = self._shards.get(ref.id)
             if known is None:
-                segment = self._pool.take(ref.nbytes, first, end)
-                known = _Shard(ref, segment, None, 0, set())
+                segment = self._make_room(place, lambda: self._pool.take(ref.nbytes, first, end))
+                known = _Shard(ref, segment, None, 0, {})
                 self._shards[ref.id] = known
             else:
-                self._pool.extend(known.segment, chunk_mask(first, end))
-            known.runs.add(run)
-            return known.present
+                self._make_room(place, lambda: self._widen(known, chunk_mask(first, end)), known)
+            was_referred = place.run in known.runs
+            known.refer(place, is_state)
+            known.pins += 1
+            segment = known.segment
+        try:
+            self._pool.back(segment)
+        except Full:
+            with self._lock:
+                self._pool.uncount(segment)
+                known.present &= segment.resident
+                if not was_referred:
+                    known.runs.pop(place.run, None)
+            raise
+        finally:
+            self.unpin(ref.id)
+        return known.present
 
     def set_hashes(self, shard: ShardId, chunk_hashes: Sequence[bytes]) -> None:
         """The hashes of all chunks, checked against the id by the caller. One that was dropped: nothing happens."""
@@ -240,21 +322,98 @@ class Store:
             if known is None or not known.runs or known.present & bit or not known.segment.resident & bit:
                 return None
             known.pins += 1
-            return known.segment.view()[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            begin, until = index * CHUNK_BYTES, min((index + 1) * CHUNK_BYTES, known.ref.nbytes)
+            if known.segment.is_on_disk:
+                return memoryview(known.landing.setdefault(index, bytearray(until - begin)))
+            return known.segment.view()[begin:until]
 
-    def landed(self, shard: ShardId, index: int, is_good: bool) -> None:
-        """What was written to `landing` is the chunk, as its hash says, or is not."""
+    def landed(self, shard: ShardId, index: int, is_good: bool) -> bool:
+        """What was written to `landing` is the chunk, as its hash says, or is not. Whether it lies here now: a disk
+        may fail. May wait for that disk."""
+        known = self._shards[shard]  # pinned by `landing`, so it stays
+        try:
+            data = known.landing.pop(index, None)
+            if is_good and data is not None:
+                known.segment.write(index, memoryview(data))
+        except OSError:
+            is_good = False
         with self._lock:
             if is_good:
-                self._shards[shard].present |= 1 << index
+                known.present |= 1 << index
             self.unpin(shard)
+        return is_good
+
+    # What gives way -----------------------------------------------------------------------------------------------
+
+    def _make_room(self, place: Place, take: Callable[[], T], spared: _Shard | None = None) -> T:
+        """What `take` gives, after shedding for it if need be. Raises Full."""
+        now = time.monotonic()
+        if self._hungry is not None and (now >= self._hungry[1] or place <= self._hungry[0]):
+            self._hungry = None
+        if self._hungry is not None:
+            self._was_refused = True
+            raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, "an older step waits for room")
+        while True:
+            try:
+                return take()
+            except Full:
+                if not self._shed(place, spared):
+                    self._was_refused = True
+                    if self._is_anything_later(place):
+                        self._hungry = (place, now + HUNGER_S)
+                    raise
+
+    def _is_anything_later(self, place: Place) -> bool:
+        """Whether space is in use, if only while something runs, that should have been for this place."""
+        granted = any(other > place for other, _, _ in self._grants.values())
+        return granted or any(known.runs and known.place > place for known in self._shards.values())
+
+    def _shed(self, place: Place, spared: _Shard | None) -> bool:
+        """Give up the newest shard that is for later places than this one and can be made again. False: there is
+        none."""
+        found = [
+            known
+            for known in self._shards.values()
+            if known.runs and not known.pins and not known.is_state and known is not spared and known.place > place
+        ]
+        if not found:
+            return False
+        newest = max(found, key=lambda known: known.place)
+        for run in sorted(newest.runs):
+            self.on_shed(run, newest.ref.id)
+        newest.runs.clear()
+        self._sweep(newest)
+        return True
+
+    def _widen(self, known: _Shard, chunks: int) -> None:
+        """Room for more chunks of a shard; one that has no more in memory moves to disk. Raises Full."""
+        try:
+            self._pool.extend(known.segment, chunks)
+        except Full:
+            if known.pins or known.segment.is_on_disk:
+                raise
+            moved = self._pool.take_on_disk(known.ref.nbytes, known.segment.resident | chunks)
+            for first, end in runs_of(known.present):
+                try:
+                    moved.write(first, known.segment.read(first, end))
+                except OSError as error:
+                    self._pool.give(moved)
+                    raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, str(error)) from None
+            self._pool.give(known.segment)
+            known.segment = moved
 
     def _sweep(self, known: _Shard) -> None:
         if known.pins:
             return
         for segment in known.outdated:
-            self._pool.give(segment)
+            self._give(segment)
         known.outdated = ()
         if not known.runs:
             del self._shards[known.ref.id]
-            self._pool.give(known.segment)
+            self._give(known.segment)
+
+    def _give(self, segment: Segment) -> None:
+        self._pool.give(segment)
+        if self._was_refused:
+            self._was_refused = False
+            self.on_room()

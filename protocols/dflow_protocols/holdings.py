@@ -29,6 +29,7 @@ class Holdings:
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
     advanced_at: float = 0.0  # when the last chunk arrived
+    step: int = 0  # that this node works on, and so fetches for
 
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
         return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
@@ -70,10 +71,11 @@ class Holdings:
         out: list[Action],
         chunks: Range | None = None,
         others: Iterable[NodeId] = (),
+        is_state: bool = False,
     ) -> bool:
         """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
 
-        `others`: nodes that should hold it too, for reasons this book does not know of.
+        `others`: nodes that should hold it too, for reasons this book does not know of. `is_state`: part of a version.
         """
         whole = (0, chunk_count(ref.nbytes))
         chunks = chunks or whole
@@ -88,7 +90,7 @@ class Holdings:
             self.fetching[key] = ref
             self.begun.add(ref.id)
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
-            out.append(Fetch(self.run, ref, *chunks, order))
+            out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
         return False
 
     def fetched(self, now: float, shard: ShardId, chunks: Range) -> bool:
@@ -136,6 +138,14 @@ class Holdings:
         """The store no longer has it after all."""
         self.local.pop(shard, None)
         self.pieces.pop(shard, None)
+
+    def shed(self, now: float, shard: ShardId) -> None:
+        """The store gave it up for want of space, and a fetch of it too; it may be tried again a little later."""
+        self.lose(shard)
+        self.begun.discard(shard)
+        for key in [key for key in self.fetching if key[0] == shard]:
+            del self.fetching[key]
+            self.retry_at[key] = now + RETRY_S
 
     def all_here(self) -> set[ShardId]:
         """Every shard that is here or on its way, in whole or in part."""

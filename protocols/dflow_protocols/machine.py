@@ -125,6 +125,20 @@ class FetchAdvanced:
 
 
 @dataclass(frozen=True, slots=True)
+class Shed:
+    """The store gave up a shard of the run, whole or in part, for want of space; nothing more is told of fetches of
+    it."""
+
+    run: RunId
+    shard: ShardId
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMade:
+    """Space was freed after a work or a fetch had found none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """The daemon was asked to stop: give back what is held, hand over what only this node has."""
 
@@ -194,13 +208,19 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Bring chunks [first, end) of a shard here, from any of the holders. Answered by Fetched or FetchFailed."""
+    """Bring chunks [first, end) of a shard here, from any of the holders. Answered by Fetched or FetchFailed.
+
+    `step`: what it is needed for; space is granted to the oldest step first. `is_state`: it is part of a version, and
+    may not give way to anything.
+    """
 
     run: RunId
     ref: ShardRef
     first: int
     end: int
     holders: tuple[NodeId, ...]
+    step: int = 0
+    is_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,140 @@
+"""Space, asked for and granted in order: the oldest step of the first run first.
+
+Owns the queue of those who wait while memory is put behind somebody's segments, which takes about a millisecond a MiB
+and so happens in a thread; what is small or recycled is granted at once. Knows nothing of what the space is for. All
+methods are for the loop's thread, and so are all callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from dflow_protocols.machine import Event, RoomMade, Shed
+from dflow_protocols.names import RunId, ShardId, ShardRef, chunk_count
+
+from .segment import Full, Segment
+from .store import Place, Store
+
+QUICK_BYTES = 1 << 20  # fresh memory that is granted on the loop: about a millisecond
+
+Granted: TypeAlias = list[Segment] | Full
+
+
+@dataclass(slots=True)
+class _Request:
+    """`run`: what takes the space, in whichever thread; then `tell`, on the loop."""
+
+    place: Place
+    sizes: tuple[tuple[int, int, int], ...]  # (bytes, first chunk, end chunk) of each segment
+    shard: ShardId | None
+    run: Callable[[], Callable[[], None]]
+    is_dropped: bool = False
+
+
+class Room:
+    """The queue before one store. `post` takes what the node must know: that room was made, or a shard given up."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, post: Callable[[Event], None]) -> None:
+        self._store, self._loop, self._post = store, loop, post
+        self._waiting: list[tuple[Place, int, _Request]] = []  # bounded by slots and by the fetches of open steps
+        self._numbers = itertools.count()
+        self._current: _Request | None = None  # what the worker is at
+        self._worker = ThreadPoolExecutor(1, "room")
+        store.on_room = lambda: self._call(lambda: post(RoomMade()))
+        store.on_shed = lambda run, shard: self._call(lambda: post(Shed(run, shard)))
+
+    def grant(
+        self, place: Place, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]
+    ) -> None:
+        """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
+
+        def take() -> Callable[[], None]:
+            segments: list[Segment] = []
+            try:
+                for nbytes in sizes:
+                    segments.append(self._store.grant(place, nbytes, is_state))
+            except Full as full:
+                for segment in segments:
+                    self._store.release(segment)
+                refusal = full
+                return lambda: then(refusal)
+            return lambda: then(segments)
+
+        spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
+        self._ask(_Request(place, spans, None, take))
+
+    def fetch(
+        self, place: Place, ref: ShardRef, first: int, end: int, is_state: bool, then: Callable[[int | Full], None]
+    ) -> None:
+        """Room for chunks of a shard to be fetched. `then` gets the bitmap of those that are here already. Nothing is
+        told if the run drops the shard meanwhile."""
+
+        def take() -> Callable[[], None]:
+            try:
+                present: int | Full = self._store.partial(place, ref, first, end, is_state)
+            except Full as full:
+                present = full
+            return lambda: then(present)
+
+        self._ask(_Request(place, ((ref.nbytes, first, end),), ref.id, take))
+
+    def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
+        """The run no longer refers to these, nor waits for room for them."""
+        gone = set(shards)
+        for request in (self._current, *(request for _, _, request in self._waiting)):
+            if request is not None and request.place.run == run and request.shard in gone:
+                request.is_dropped = True
+        self._store.drop(run, shards)
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._worker.shutdown(wait=True)
+
+    def _ask(self, request: _Request) -> None:
+        heapq.heappush(self._waiting, (request.place, next(self._numbers), request))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Grant what can be granted at once; then let the worker take the next one, if it is free."""
+        while self._waiting and self._current is None:
+            _, _, request = heapq.heappop(self._waiting)
+            if request.is_dropped:
+                continue
+            if self._store.is_quick(request.sizes, QUICK_BYTES):
+                request.run()()
+            else:
+                self._current = request
+                self._worker.submit(self._work, request)
+
+    def _work(self, request: _Request) -> None:
+        try:
+            tell = request.run()
+        except Exception as error:  # ours, and to be mended; but everybody waits behind this
+            tell = partial(_raise, error)
+        self._call(lambda: self._done(request, tell))
+
+    def _done(self, request: _Request, tell: Callable[[], None]) -> None:
+        self._current = None
+        try:
+            if request.is_dropped and request.shard is not None:
+                self._store.drop(request.place.run, [request.shard])
+            else:
+                tell()
+        finally:
+            self._go_on()
+
+    def _call(self, then: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended before a thread
+            self._loop.call_soon_threadsafe(then)
+
+
+def _raise(error: Exception) -> None:
+    raise error
