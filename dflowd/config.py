@@ -146,11 +146,15 @@ class TrustSection(Section):
 
 
 class ShardsSection(Section):
-    """Shared memory for what stages hand to each other."""
+    """Room for what stages hand to each other: shared memory, and disk behind it."""
 
     memory_limit: Bytes = 2 * 2**30
-    """Most shared memory that shards may take, such as `8 GiB`. A trainer needs about 30 bytes a parameter, and
-    16 more while another one is late."""
+    """Most shared memory that shards may take, such as `8 GiB`. A trainer uses about 30 bytes a parameter, and 16 more
+    while another one is late; what does not fit goes to disk."""
+
+    disk_limit: Bytes | None = None
+    """Most of the state directory's disk that shards may take when memory is full. Without it: as much as leaves
+    256 MiB free. `0`: none; then a trainer that finds no memory waits for some, and 60 bytes a parameter are safe."""
 
     @field_validator("memory_limit")
     @classmethod

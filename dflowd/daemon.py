@@ -50,6 +50,8 @@ from .service.runs import RunAnswers
 from .service.stock import StockAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
+from .shards.room import Room
+from .shards.spill import SpillFolder
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
 from .slots.numerics import advertised_class
@@ -104,8 +106,11 @@ class Daemon:
         self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
         closing.callback(hands.close)
         devices = self._devices = find_devices()
-        hands.store = Store(config.shards.memory_limit, config.node.name)
-        closing.callback(hands.store.close)
+        spill = SpillFolder(self._state.path / "spill", config.shards.disk_limit)
+        self._store = Store(config.shards.memory_limit, config.node.name, spill)
+        closing.callback(self._store.close)
+        self._room = Room(self._store, loop, self._post)
+        closing.callback(self._room.close)
         self._open_lanes(loop, keys, allow_list, closing)
         meta = self._meta(keys, devices)
         self._node = self._make_node(keys.id, incarnation, meta, allow_list)
@@ -141,7 +146,7 @@ class Daemon:
         self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
         WorkAnswers(service, meta.slots)
         EventAnswers(service, self._started_s)
-        StockAnswers(service, self._node.runs, hands.store.listing, lambda: asdict(hands.store.usage()))
+        StockAnswers(service, self._node.runs, self._store.listing, lambda: asdict(self._store.usage()))
         CheckpointAnswers(service, loop)
         hands.service = service
 
@@ -158,7 +163,7 @@ class Daemon:
         except ConfigError:
             bulk.close()
             raise
-        hands.exchange = Exchange(hands.store, bulk, loop, self._post, hands.report, hands.send_own)
+        hands.exchange = Exchange(self._store, self._room, bulk, loop, self._post, hands.report, hands.send_own)
         closing.callback(hands.exchange.close)
 
     def _bind(self, bind: Any, address: str, key: str) -> str:
@@ -203,7 +208,8 @@ class Daemon:
         supervisor = Supervisor(
             loop,
             context,
-            self._hands.store,
+            self._store,
+            self._room,
             devices,
             slots,
             self._config.engine.silence_s,
@@ -257,7 +263,7 @@ class Daemon:
         return {"slots": supervisor.describe(), "waiting": supervisor.waiting_count}
 
     def _memory(self) -> dict[str, Any]:
-        return {**memory_bytes(), "shards": asdict(self._hands.store.usage())}
+        return {**memory_bytes(), "shards": asdict(self._store.usage())}
 
     def _traffic(self) -> dict[str, Any]:
         """Bytes sent and received since the start, by lane and peer."""

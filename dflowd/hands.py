@@ -20,7 +20,6 @@ from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from .observe.recorder import Recorder
 from .service.door import Service
 from .shards.exchange import Exchange
-from .shards.store import Store
 from .slots.supervisor import Supervisor
 from .state import StateDirectory
 from .transport.control import ControlLane, Link
@@ -32,7 +31,6 @@ class RoomHands:
 
     control: ControlLane
     exchange: Exchange
-    store: Store
     supervisor: Supervisor
     service: Service
 

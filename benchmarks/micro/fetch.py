@@ -22,11 +22,12 @@ from pathlib import Path
 import uvloop
 
 from dflow_protocols.keys import parse_key
-from dflow_protocols.machine import Fetched
+from dflow_protocols.machine import Event, Fetch, Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
-from dflowd.shards.exchange import Exchange, ExchangeEvent, SessionMessage
-from dflowd.shards.store import Store
+from dflowd.shards.exchange import Exchange, SessionMessage
+from dflowd.shards.room import Room
+from dflowd.shards.store import Place, Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import ControlLane, Link
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
@@ -48,26 +49,28 @@ class Host:
         self.control_address = self.control.bind("tcp://127.0.0.1:0")
         lane = BulkLane(keys.id, fabric)
         self.bulk_address = lane.bind("tcp://127.0.0.1:0")
-        self.exchange = Exchange(self.store, lane, loop, self._on_event, print, self._tell)
+        self.room = Room(self.store, loop, self._on_event)
+        self.exchange = Exchange(self.store, self.room, lane, loop, self._on_event, print, self._tell)
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     async def fetch(self, ref: ShardRef, holder: NodeId) -> None:
         done = self._waiting[ref.id] = asyncio.get_running_loop().create_future()
-        self.exchange.fetch(RUN, ref, 0, chunk_count(ref.nbytes), [holder])
+        self.exchange.fetch(Fetch(RUN, ref, 0, chunk_count(ref.nbytes), (holder,)))
         await done
 
     def put(self, data: bytes) -> ShardRef:
-        segment = self.store.grant(RUN, len(data))
+        segment = self.store.grant(Place(RUN, 0), len(data))
         segment.view()[:] = data
         shard, hashes = hash_shard(data)
         return self.store.seal(segment, shard, len(data), hashes)
 
     def close(self) -> None:
         self.exchange.close()
+        self.room.close()
         self.control.close()
         self.store.close()
 
-    def _on_event(self, event: ExchangeEvent) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Fetched):
             self._waiting.pop(event.shard).set_result(None)
 

@@ -52,6 +52,10 @@ class Full(Exception):
     """The store has no room for an output."""
 
 
+class TooLarge(Exception):
+    """The store would have no room for an output even if it held nothing else."""
+
+
 class GivenUp(Exception):
     """Nobody waits for this call any more."""
 
@@ -66,7 +70,7 @@ class Shards(Protocol):
         """Chunks [first, end) of an input that may lack others. Raises Lost."""
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
-        """Room for outputs of these lengths in bytes, holding anything. Raises Full."""
+        """Room for outputs of these lengths in bytes, holding anything. Raises Full, or TooLarge."""
 
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
         """The rooms are written, and become shards."""
@@ -119,6 +123,8 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("lost", str(error), error.shard)
     except Full as error:
         return Failed("full", str(error))
+    except TooLarge as error:
+        return Failed("large", str(error))
     except GivenUp:
         return Failed("engine", "the call was given up")
     except HostError as error:

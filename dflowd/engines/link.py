@@ -25,7 +25,7 @@ from dflowd.slots.calls import (
     encode,
 )
 
-from .contract import Full, GivenUp
+from .contract import Full, GivenUp, TooLarge
 
 
 class Link:
@@ -72,12 +72,12 @@ class Link:
         return True
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[Segment, ...]:
-        """Ask the daemon for room, and wait. Raises Full."""
+        """Ask the daemon for room, and wait. Raises Full, or TooLarge."""
         self.send(Grant(self._call, sizes))
         while (answer := self._grants.get()).call != self._call:
             continue  # of a call given up meanwhile
         if isinstance(answer, Refused):
-            raise Full(answer.error)
+            raise TooLarge(answer.error) if answer.is_final else Full(answer.error)
         return answer.segments
 
     def close(self) -> None:

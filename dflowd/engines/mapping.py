@@ -6,8 +6,10 @@ import mmap
 import os
 from collections.abc import Sequence
 
+from blake3 import blake3
+
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
-from dflowd.slots.calls import Call, Sealed, SealedShard, Segment
+from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
 
 from .contract import Lost
 from .link import Link
@@ -53,7 +55,17 @@ class MappedShards:
                 self._views[ref.id] = _map(given.path, given.nbytes, mmap.PROT_READ)
             except OSError as error:
                 raise Lost(ref.id) from error
+            if not _is_as_named(given, self._views[ref.id]):
+                raise Lost(ref.id)
         return self._views[ref.id]
+
+
+def _is_as_named(given: Input, view: memoryview) -> bool:
+    """Whether chunks that were read back from disk are those that were written; nothing else needs to be asked."""
+    return all(
+        blake3(view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]).digest() == given.hashes[index]
+        for index in range(given.first, given.end if given.hashes else given.first)
+    )
 
 
 def _map(path: str, nbytes: int, protection: int) -> memoryview:

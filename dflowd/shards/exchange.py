@@ -19,7 +19,7 @@ from typing import TypeAlias
 from blake3 import blake3
 
 from dflow_protocols.machine import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count
+from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
 from dflow_protocols.transfer import (
     ChunkCame,
     Distrust,

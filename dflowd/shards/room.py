@@ -51,9 +51,7 @@ class Room:
         store.on_room = lambda: self._call(lambda: post(RoomMade()))
         store.on_shed = lambda run, shard: self._call(lambda: post(Shed(run, shard)))
 
-    def grant(
-        self, place: Place, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]
-    ) -> None:
+    def grant(self, place: Place, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]) -> None:
         """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
 
         def take() -> Callable[[], None]:

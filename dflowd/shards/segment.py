@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from dflow_protocols.names import CHUNK_BYTES
 
-from .spill import NoDisk, SpillFolder
+from .spill import NoDisk, SpillFolder, size_text
 
 SMALLEST_BYTES = 4096  # a page
 FREE_SHARE = 4  # recycled segments may take one part in this many of the limit
@@ -29,7 +29,7 @@ class Full(Exception):
     in memory, and none on disk."""
 
     def __init__(self, wanted: int, used: int, limit: int, why: str = "") -> None:
-        super().__init__(why or f"{wanted} bytes wanted, {used} of {limit} in use")
+        super().__init__(why or f"{size_text(wanted)} wanted, {size_text(used)} of {size_text(limit)} in use")
         self.wanted, self.used, self.limit = wanted, used, limit
 
 

@@ -16,6 +16,14 @@ from pathlib import Path
 SPARE_BYTES = 256 << 20  # of the disk that shards leave free: records, checkpoints and logs come first
 
 
+def size_text(nbytes: int) -> str:
+    """A size for people, such as `1.5 GiB`."""
+    size, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.4g} {units[0]}"
+
+
 class NoDisk(Exception):
     """The disk takes no more: `why`, for people."""
 
@@ -54,9 +62,10 @@ class SpillFolder:
     def reserve(self, nbytes: int) -> None:
         """Count so many bytes as used. Raises NoDisk."""
         if self._limit_bytes is not None and self.used_bytes + nbytes > self._limit_bytes:
-            raise NoDisk(f"shards.disk_limit of {self._limit_bytes} bytes is reached")
+            raise NoDisk(f"shards.disk_limit of {size_text(self._limit_bytes)} is reached")
         if self.room_bytes < nbytes:
-            self.trouble = f"{nbytes} bytes would leave less than {self._spare_bytes} free in {self._folder}"
+            spare = size_text(self._spare_bytes)
+            self.trouble = f"{size_text(nbytes)} would leave less than {spare} free in {self._folder}"
             raise NoDisk(self.trouble)
         self.used_bytes += nbytes
 

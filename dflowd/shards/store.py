@@ -21,7 +21,7 @@ from typing import TypeVar
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
-from .spill import SpillFolder
+from .spill import SpillFolder, size_text
 
 T = TypeVar("T")
 HUNGER_S = 10.0  # how long the oldest place that found no room is waited for, before newer ones may take what is freed
@@ -120,8 +120,17 @@ class Store:
 
     def can_hold(self, nbytes: int) -> bool:
         """Whether so many bytes would fit if nothing else were here."""
-        disk = self._pool.spill.capacity_bytes if self._pool.spill is not None else 0
-        return nbytes <= self._pool.limit_bytes or nbytes <= self._pool.limit_bytes + disk
+        return nbytes <= self._pool.limit_bytes or nbytes <= self._pool.limit_bytes + self._disk_bytes
+
+    @property
+    def capacity(self) -> str:
+        """What there is at most, and how to have more, for people."""
+        memory = f"shards.memory_limit is {size_text(self._pool.limit_bytes)}"
+        return f"{memory}, and the disk behind it has room for {size_text(self._disk_bytes)}: raise either"
+
+    @property
+    def _disk_bytes(self) -> int:
+        return self._pool.spill.capacity_bytes if self._pool.spill is not None else 0
 
     def seal(self, segment: Segment, shard: ShardId, nbytes: int, chunk_hashes: Sequence[bytes]) -> ShardRef:
         """What was granted now holds this shard in its first `nbytes`, as its writer hashed it.

@@ -50,6 +50,7 @@ class Input:
     path: str  # /proc/PID/fd/N of the daemon; the file is `nbytes` long even where chunks are missing
     first: int  # chunks [first, end) are there
     end: int
+    hashes: tuple[bytes, ...] = ()  # BLAKE3 of all its chunks if they lie on disk: what is read there is checked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,12 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answer to Grant: there is no room. The child answers the call with Broke of kind `full`."""
+    """Answer to Grant: there is no room. The child answers the call with Broke of kind `full`, or `large` where there
+    would be none even if nothing else were here."""
 
     call: int
     error: str
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

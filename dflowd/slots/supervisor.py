@@ -12,17 +12,20 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
 
 from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
-from dflow_protocols.names import RunId, ShardId, TaskKey
-from dflow_protocols.work import Failed, Work
+from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.work import ApplyWork, Failed, InitWork, Work
 
+from ..shards.room import Room
 from ..shards.segment import Full, Segment
-from ..shards.store import Store
+from ..shards.spill import size_text
+from ..shards.store import Place, Store
 from . import calls
 from .devices import Devices, engine_environment
 from .inputs import inputs_of
@@ -32,6 +35,9 @@ CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a 
 START_LIMIT_S = 180.0  # importing a framework from a cold disk on a busy machine; then the start counts as failed
 GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before it is killed
 QUIT_LIMIT_S = 2.0
+STATE_SHARE = (
+    4  # a trained model's parameters, both moments and a gradient: 16 bytes a parameter, in sizes of the first
+)
 ENGINE_MODULE = "dflowd.engines.child"
 
 
@@ -93,6 +99,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         context: zmq.Context[zmq.Socket[bytes]],
         store: Store,
+        room: Room,
         devices: Devices,
         slots: int,
         silence_s: float,
@@ -106,7 +113,7 @@ class Supervisor:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._loop, self._context, self._store, self._devices = loop, context, store, devices
+        self._loop, self._context, self._store, self._room, self._devices = loop, context, store, room, devices
         self._silence_s, self._stall_s, self._folder, self._environment = silence_s, stall_s, folder, environment
         self._brief, self._post, self._report, self._watcher = brief, post, report, watcher
         self._clock, self._wall_clock = clock, wall_clock
@@ -230,9 +237,11 @@ class Supervisor:
         call.pinned = tuple(ref.id for ref, _, _ in ranges)
         for shard in call.pinned:
             self._store.pin(shard)
-        return tuple(
-            calls.Input(ref.id, ref.nbytes, self._store.path(ref.id), first, end) for ref, first, end in ranges
-        )
+        return tuple(self._input(*each) for each in ranges)
+
+    def _input(self, ref: ShardRef, first: int, end: int) -> calls.Input:
+        hashes = (self._store.hashes(ref.id) or ()) if self._store.is_on_disk(ref.id) else ()
+        return calls.Input(ref.id, ref.nbytes, self._store.path(ref.id), first, end, hashes)
 
     def _spawn(self, slot: _Slot, call: _Call) -> bool:
         self._births += 1
@@ -305,6 +314,8 @@ class Supervisor:
                 call = self._end(slot)
                 if call is not None:
                     self._post(message)
+                if message.failed.kind == "lost" and self._store.is_on_disk(ShardId(message.failed.blame)):
+                    self._store.spoil(ShardId(message.failed.blame))
                 if message.failed.kind == "engine" and slot.child is not None:
                     slot.verdict = "its call failed"  # what an engine's failure left behind is not worth trusting
                     slot.child.kill()
@@ -319,18 +330,27 @@ class Supervisor:
         if call is None or call.id != message.call:
             child.send(calls.Refused(message.call, "the call is over"))
             return
-        granted: list[Segment] = []
-        try:
-            for nbytes in message.sizes:
-                granted.append(self._store.grant(call.run, nbytes))
-        except Full as error:
-            for segment in granted:
-                self._store.release(segment)
-            child.send(calls.Refused(message.call, str(error)))
+        least = sum(message.sizes) * (STATE_SHARE if isinstance(call.work, InitWork) else 1)
+        if not self._store.can_hold(least):
+            why = f"{size_text(least)} of room are needed at once; {self._store.capacity}"
+            child.send(calls.Refused(message.call, why, True))
             return
-        call.segments.update({segment.number: segment for segment in granted})
-        answer = tuple(calls.Segment(segment.number, segment.nbytes, segment.path) for segment in granted)
-        child.send(calls.Granted(message.call, answer))
+        is_state = isinstance(call.work, InitWork | ApplyWork)
+        place = Place(call.run, call.task.step)
+        self._room.grant(place, message.sizes, is_state, partial(self._granted, slot, call))
+
+    def _granted(self, slot: _Slot, call: _Call, granted: list[Segment] | Full) -> None:
+        """Space was found for what a call asked for, or was not; the call may be over by now."""
+        if slot.call is not call or slot.child is None:
+            for segment in () if isinstance(granted, Full) else granted:
+                self._store.release(segment)
+        elif isinstance(granted, Full):
+            slot.child.send(calls.Refused(call.id, str(granted)))
+        else:
+            slot.moved_s = self._clock()
+            call.segments.update({segment.number: segment for segment in granted})
+            answer = tuple(calls.Segment(segment.number, segment.nbytes, segment.path) for segment in granted)
+            slot.child.send(calls.Granted(call.id, answer))
 
     def _finish(self, slot: _Slot, message: Finished) -> None:
         call = slot.call

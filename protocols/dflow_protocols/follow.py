@@ -117,7 +117,7 @@ class Follower:
     def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> LostBranch | None:
         assert self.target is not None
         others = self.versions.holders(self.target.id, living)
-        here = [self.holdings.want(now, ref, living, out, others=others) for _, ref in self.target.state]
+        here = [self.holdings.want(now, ref, living, out, None, others, is_state=True) for _, ref in self.target.state]
         if not all(here):
             return None
         self.stalls.pop(self.target.id, None)

@@ -156,6 +156,8 @@ Event: TypeAlias = (
     | Fetched
     | FetchFailed
     | FetchAdvanced
+    | Shed
+    | RoomMade
     | Leaving
 )
 

@@ -33,7 +33,9 @@ from .machine import (
     Report,
     ResumeRequested,
     Rng,
+    RoomMade,
     Send,
+    Shed,
     Start,
     Submitted,
     Tick,
@@ -171,6 +173,12 @@ class Node:
                 self._reached(now, call, leaf)
             case Fetched() | FetchFailed() | FetchAdvanced():
                 self._fetch_moved(now, event)
+            case Shed(name, shard):
+                if name in self.runs:
+                    self.runs[name].holdings.shed(now, shard)
+            case RoomMade():
+                for run in self.runs.values():
+                    run.slot.room_made()
             case Leaving():
                 self._leave(now, actions)
 

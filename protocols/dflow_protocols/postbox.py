@@ -142,7 +142,7 @@ class Postbox:
         """Fetch what leaving members asked this node to keep, and say so once it is here."""
         kept: dict[NodeId, list[ShardId]] = {}
         for ref, source in list(self.keep_for.items()):
-            if self.run.holdings.want(now, ref, around.living, out, others=[source]):
+            if self.run.holdings.want(now, ref, around.living, out, others=[source], is_state=True):
                 kept.setdefault(source, []).append(ref.id)
                 del self.keep_for[ref]
             elif source not in around.living:

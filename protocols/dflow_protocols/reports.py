@@ -95,6 +95,7 @@ ENGINES: Final[dict[str, ReportKind]] = {
 }
 
 SHARDS: Final[dict[str, ReportKind]] = {
+    "shards.disk_failed": ReportKind("error", "a chunk could not be written to this node's disk", ("shard", "count")),
     "shards.full": ReportKind("warning", "no room for a shard that is to be fetched", ("run", "why")),
     "shards.corrupt": ReportKind(
         "error",

@@ -197,6 +197,7 @@ class Run:
         if self.versions.own is None and self._begin(now, around, slots, out):
             return out
         before = self.versions.own
+        self.holdings.step = self.position.step if self.position is not None else 0
         applying = any(isinstance(call.work, ApplyWork) for call in self.calls.values())
         lost = self.follower.look(now, around.living, around.suspicion_s, applying, out)
         if self.versions.own is not before:

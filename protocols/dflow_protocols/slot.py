@@ -41,6 +41,7 @@ class Slot:
     def __init__(self, run: Run, numbers: Iterator[int]) -> None:
         self.run = run
         self._numbers = numbers
+        self._starved: set[TaskKey] = set()  # units in the run's `retry_at` that found no room
 
     def stop_stale(self, header: Header, out: list[Action]) -> None:
         """Give up calls that work from another version than this node does now."""
@@ -60,7 +61,9 @@ class Slot:
             if self.run.retry_at.get(duty.unit, now) > now:
                 continue
             here = [
-                holdings.want(now, ref, around.living, out, chunks, version_holders if ref in of_version else ())
+                holdings.want(now, ref, around.living, out, chunks, version_holders, is_state=True)
+                if ref in of_version
+                else holdings.want(now, ref, around.living, out, chunks)
                 for ref, chunks in duty.needs
             ]
             room = slots + QUEUED if duty.rank == CHAIN else slots
@@ -153,6 +156,8 @@ class Slot:
         out.append(Report("task.failed", fields, "warning"))
         if failed.kind == "full" or isinstance(running.work, SaveWork):
             self.run.retry_at[running.unit] = now + 4 * around.suspicion_s
+            if failed.kind == "full":
+                self._starved = {*self._starved & self.run.retry_at.keys(), running.unit}
             return out
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
         self.run.stealing.give_up(running.unit)
@@ -165,6 +170,12 @@ class Slot:
             )  # another node may try at once
         self.run.ending.check_failures(around, out)
         return out
+
+    def room_made(self) -> None:
+        """There is space again: what found none is tried at once."""
+        for unit in self._starved:
+            self.run.retry_at.pop(unit, None)
+        self._starved.clear()
 
     def _lose(self, now: float, shard: ShardId) -> None:
         """The store has not what it should: claim no version any more that needs it."""

@@ -132,7 +132,7 @@ class Failed:
     """A work that gave nothing.
 
     kind: `engine` (the child died, hung or ran out of memory), `user` (user code or data raised), `lost` (an input
-    shard vanished), `full` (no room for an output).
+    shard vanished), `full` (no room for an output now), `large` (no room on this node even if it held nothing else).
     """
 
     kind: str

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.machine import Broke, Event, Finished, Report, RoomMade
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
-from dflow_protocols.work import ChainWork, InitWork, Work
-from dflowd.shards.store import Store
+from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
+from dflowd.shards.room import Room
+from dflowd.shards.spill import SpillFolder
+from dflowd.shards.store import Place, Store
 from dflowd.slots.devices import Devices
 from dflowd.slots.supervisor import RunBrief, Supervisor
 from tests.support.toy import toy_pipeline
@@ -38,10 +40,11 @@ class Unwatched:
 class Bench:
     """A supervisor with what a daemon gives it, and what it said."""
 
-    def __init__(self, folder: Path, generate_s: float, limit_bytes: int, silence_s: float) -> None:
+    def __init__(self, folder: Path, generate_s: float, limit_bytes: int, silence_s: float, is_spilling: bool) -> None:
         self.loop = asyncio.get_running_loop()
-        self.store = Store(limit_bytes, "bench")
+        self.store = Store(limit_bytes, "bench", SpillFolder(folder / "spill", None if is_spilling else 0))
         self.events: list[Event] = []
+        self.room = Room(self.store, self.loop, self.events.append)
         self.reports: list[Report] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         brief = RunBrief(
@@ -51,6 +54,7 @@ class Bench:
             self.loop,
             self.context,
             self.store,
+            self.room,
             Devices((), 1),
             1,
             silence_s,
@@ -104,13 +108,18 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    folder: Path, generate_s: float = 0.0, limit_bytes: int = 64 << 20, silence_s: float = 30.0
+    folder: Path,
+    generate_s: float = 0.0,
+    limit_bytes: int = 64 << 20,
+    silence_s: float = 30.0,
+    is_spilling: bool = False,
 ) -> AsyncIterator[Bench]:
-    made = Bench(folder, generate_s, limit_bytes, silence_s)
+    made = Bench(folder, generate_s, limit_bytes, silence_s, is_spilling)
     try:
         yield made
     finally:
         made.supervisor.close()
+        made.room.close()
         made.store.close()
         made.context.term()
 
@@ -206,12 +215,44 @@ async def test_a_work_whose_input_vanished_names_it(tmp_path: Path) -> None:
 
 
 async def test_no_room_for_an_output_is_said_so(tmp_path: Path) -> None:
-    """It is no fault of the engine, which lives on."""
-    async with bench(tmp_path, limit_bytes=1 << 20) as it:
+    """It is no fault of the engine, which lives on; and it is another thing whether there could ever be room."""
+    async with bench(tmp_path, limit_bytes=8 << 20) as it:
+        held = it.store.grant(Place(RUN, 0), 7 << 20)
         broke = await it.answer(it.start(InitWork(), "init"))
         assert isinstance(broke, Broke)
         assert broke.failed.kind == "full"
         assert it.child != 0
+        it.store.release(held)
+        await it.until(lambda: RoomMade() in it.events)
+        await it.init()
+
+
+async def test_a_model_that_can_never_fit_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    """By what its training will need, in bytes, and by the key that bounds it; not in the middle of a first step."""
+    async with bench(tmp_path, limit_bytes=4 << 20) as it:
+        broke = await it.answer(it.start(InitWork(), "init"))
+        assert isinstance(broke, Broke)
+        assert broke.failed.kind == "large"
+        assert "shards.memory_limit" in broke.failed.error
+        assert it.child != 0
+
+
+async def test_what_an_engine_reads_from_disk_is_what_was_written(tmp_path: Path) -> None:
+    """A disk may rot where memory does not: bytes that are not those of the id are lost, never computed with."""
+    async with bench(tmp_path, limit_bytes=1 << 16, is_spilling=True) as it:
+        state = await it.init()
+        params = state[0][1]
+        assert it.store.is_on_disk(params.id)
+        apply = ApplyWork(0, "learn", state, (params,), 0, 1, True)
+        good = await it.answer(it.start(apply, "apply"))
+        assert isinstance(good, Finished)
+        handle = os.open(it.store.path(params.id), os.O_RDWR)
+        os.pwrite(handle, b"rot", params.nbytes // 2)
+        os.close(handle)
+        broke = await it.answer(it.start(apply, "apply"))
+        assert isinstance(broke, Broke)
+        assert (broke.failed.kind, broke.failed.blame) == ("lost", params.id)
+        assert not it.store.has(params.id)
 
 
 async def test_no_engine_outlives_its_supervisor(tmp_path: Path) -> None:

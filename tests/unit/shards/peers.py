@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dflow_protocols.machine import Fetched, FetchFailed, Report
+from dflow_protocols.machine import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
-from dflowd.shards.exchange import Exchange, ExchangeEvent, SessionMessage
-from dflowd.shards.store import Store
+from dflowd.shards.exchange import Exchange, SessionMessage
+from dflowd.shards.room import Room
+from dflowd.shards.store import Place, Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import LinkTiming
 from tests.unit.transport.lanes import until
@@ -23,13 +24,14 @@ Ended: TypeAlias = Fetched | FetchFailed
 class Peer:
     id: NodeId
     store: Store
+    room: Room
     exchange: Exchange
     address: str
-    events: list[ExchangeEvent] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     def put(self, data: bytes) -> ShardRef:
-        segment = self.store.grant(RUN, len(data))
+        segment = self.store.grant(Place(RUN, 0), len(data))
         segment.view()[:] = data
         shard, hashes = hash_shard(data)
         return self.store.seal(segment, shard, len(data), hashes)
@@ -42,7 +44,7 @@ class Peer:
 
     def fetch(self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None, run: RunId = RUN) -> None:
         end = chunk_count(ref.nbytes) if end is None else end
-        self.exchange.fetch(run, ref, first, end, [holder.id for holder in holders])
+        self.exchange.fetch(Fetch(run, ref, first, end, tuple(holder.id for holder in holders)))
 
     async def fetched(
         self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None
@@ -61,6 +63,7 @@ class Peer:
 
     def close(self) -> None:
         self.exchange.close()
+        self.room.close()
         self.store.close()
 
 
@@ -86,15 +89,16 @@ class Neighbours:
         lane = BulkLane(me, fabric, timing)
         address = lane.bind(old.address if old else "tcp://127.0.0.1:0")
         store = Store(limit_bytes, f"test-{me[-2:]}")
-        events: list[ExchangeEvent] = []
+        events: list[Event] = []
+        room = Room(store, loop, events.append)
         reports: list[Report] = []
 
         def tell(target: NodeId, message: SessionMessage) -> None:
             if target in self.peers and not self.loses(me, target, message):
                 loop.call_soon(self.peers[target].exchange.on_message, me, message)
 
-        exchange = Exchange(store, lane, loop, events.append, reports.append, tell, patience_s)
-        peer = Peer(me, store, exchange, address, events, reports)
+        exchange = Exchange(store, room, lane, loop, events.append, reports.append, tell, patience_s)
+        peer = Peer(me, store, room, exchange, address, events, reports)
         for other in self.peers.values():
             other.exchange.add_peer(me, address)
             exchange.add_peer(other.id, other.address)

@@ -13,15 +13,16 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
 from dflowd.shards.segment import Full, capacity_for, chunk_mask, runs_of
-from dflowd.shards.store import Store
+from dflowd.shards.store import Place, Store
 
 MIB = 1 << 20
 RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
+PLACE = Place(RUN, 0)
 
 
 def put(store: Store, data: bytes, run: RunId = RUN) -> ShardRef:
     """Store a shard as an engine does: room, bytes, hashes."""
-    segment = store.grant(run, len(data))
+    segment = store.grant(Place(run, 0), len(data))
     segment.view()[:] = data
     shard, hashes = hash_shard(data)
     return store.seal(segment, shard, len(data), hashes)
@@ -42,12 +43,12 @@ def test_an_engine_maps_a_shard_by_its_path_and_sees_its_bytes() -> None:
 def test_the_limit_holds_and_says_its_figures() -> None:
     """A store that grew past its limit would take the host with it."""
     store = Store(4 * MIB, "n0")
-    held = [store.grant(RUN, MIB) for _ in range(4)]
+    held = [store.grant(PLACE, MIB) for _ in range(4)]
     with pytest.raises(Full) as caught:
-        store.grant(RUN, 1)
+        store.grant(PLACE, 1)
     assert (caught.value.used, caught.value.limit) == (4 * MIB, 4 * MIB)
     store.release(held[0])
-    assert store.grant(RUN, MIB)
+    assert store.grant(PLACE, MIB)
     assert store.usage().used_bytes == 4 * MIB
     store.close()
 
@@ -55,9 +56,9 @@ def test_the_limit_holds_and_says_its_figures() -> None:
 def test_recycled_memory_is_given_up_before_anything_is_refused() -> None:
     """What is kept for speed must never cost a refusal."""
     store = Store(16 * MIB, "n0")
-    store.release(store.grant(RUN, 3 * MIB))
+    store.release(store.grant(PLACE, 3 * MIB))
     assert store.usage().recycled_bytes == 3 * MIB
-    store.grant(RUN, 14 * MIB)
+    store.grant(PLACE, 14 * MIB)
     assert store.usage().recycled_bytes == 0
     store.close()
 
@@ -65,10 +66,10 @@ def test_recycled_memory_is_given_up_before_anything_is_refused() -> None:
 def test_a_freed_segment_serves_the_next_shard_of_its_size() -> None:
     """A fresh segment of a gradient's size costs milliseconds of page faults in every step."""
     store = Store(64 * MIB, "n0")
-    first = store.grant(RUN, 7 * MIB - 100)
+    first = store.grant(PLACE, 7 * MIB - 100)
     number = first.number
     store.release(first)
-    assert store.grant(RUN, 7 * MIB - 5000).number == number
+    assert store.grant(PLACE, 7 * MIB - 5000).number == number
     store.close()
 
 
@@ -105,7 +106,7 @@ def test_a_pinned_shard_outlives_its_drop_and_no_more() -> None:
 def test_hashes_that_are_not_the_ids_are_refused() -> None:
     """An id that does not follow from the bytes would poison every join by id."""
     store = Store(8 * MIB, "n0")
-    segment = store.grant(RUN, 100)
+    segment = store.grant(PLACE, 100)
     shard, hashes = hash_shard(b"a" * 100)
     with pytest.raises(ValueError, match="not those"):
         store.seal(segment, shard, 99, hashes)
@@ -122,7 +123,7 @@ def test_a_range_costs_only_its_own_memory_and_is_whole_chunk_by_chunk() -> None
     data = os.urandom(10 * CHUNK_BYTES + 123)
     shard, _ = hash_shard(data)
     ref = ShardRef(shard, len(data))
-    assert store.partial(RUN, ref, 2, 4) == 0
+    assert store.partial(PLACE, ref, 2, 4) == 0
     assert store.usage().used_bytes == 2 * MIB
     for index in (2, 3):
         place = store.landing(shard, index)
@@ -143,7 +144,7 @@ def test_a_chunk_that_failed_its_check_is_not_there() -> None:
     """Only verified bytes count, and another holder may still bring them."""
     store = Store(8 * MIB, "n0")
     shard, _ = hash_shard(b"good")
-    store.partial(RUN, ShardRef(shard, 4), 0, 1)
+    store.partial(PLACE, ShardRef(shard, 4), 0, 1)
     place = store.landing(shard, 0)
     assert place is not None
     place[:] = b"evil"
@@ -158,7 +159,7 @@ def test_a_shard_made_here_ends_its_own_fetch() -> None:
     store = Store(8 * MIB, "n0")
     data = b"z" * 3000
     shard, _ = hash_shard(data)
-    store.partial(OTHER, ShardRef(shard, 3000), 0, 1)
+    store.partial(Place(OTHER, 0), ShardRef(shard, 3000), 0, 1)
     place = store.landing(shard, 0)
     assert place is not None
     put(store, data)
@@ -174,7 +175,7 @@ def test_a_drop_in_the_middle_of_a_landing_frees_after_it() -> None:
     """A cancel must not hand memory on that the bulk lane is writing to."""
     store = Store(8 * MIB, "n0")
     shard, _ = hash_shard(b"good")
-    store.partial(RUN, ShardRef(shard, 4), 0, 1)
+    store.partial(PLACE, ShardRef(shard, 4), 0, 1)
     assert store.landing(shard, 0) is not None
     store.drop(RUN, [shard])
     assert store.usage().used_bytes > 0
@@ -187,9 +188,9 @@ def test_killing_the_daemon_frees_its_shared_memory() -> None:
     """Nothing may be left behind that only a reboot or a sweep would free."""
     script = (
         "import sys, time\n"
-        "from dflowd.shards.store import Store\n"
+        "from dflowd.shards.store import Place, Store\n"
         "store = Store(64 << 20, 'victim')\n"
-        "segment = store.grant('a' * 32, 32 << 20)\n"
+        "segment = store.grant(Place('a' * 32, 0), 32 << 20)\n"
         "segment.view()[:4] = b'here'\n"
         "print(segment.path, flush=True)\n"
         "time.sleep(600)\n"
