@@ -1,0 +1,137 @@
+"""`dflow export` and `dflow logs` against daemons that answer badly: whole and right, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from fakedaemon import RUN, FakeDaemon
+
+from dflow_cli.app import main
+
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20, "nested/more.bin": b""}
+
+
+def serve(daemon: FakeDaemon, **broken: bytes) -> None:
+    """Two daemons have the checkpoint of step 6, one that of step 3; `broken`: what n1's disk gives instead."""
+
+    def held(node: str, step: int) -> dict[str, Any]:
+        return {"node": node, "node_id": node, "step": step, "folder": "/there", "version": "ab" * 32}
+
+    def files(params: dict[str, Any]) -> dict[str, Any]:
+        listed = [
+            {"name": name, "bytes": len(data), "digest": blake3(data).hexdigest()} for name, data in FILES.items()
+        ]
+        return {"files": listed, "version": "ab" * 32}
+
+    def read(params: dict[str, Any]) -> dict[str, Any]:
+        data = FILES[params["name"]]
+        if params["node_id"] == "n1":
+            data = broken.get(params["name"].partition(".")[0], data)
+        return {"data": data[params["offset"] :][:1000]}
+
+    rows = [held("n0", 3), held("n1", 6), held("n2", 6)]
+    daemon.answers |= {
+        "checkpoints": lambda _: {"checkpoints": rows, "missing": []},
+        "checkpoint.files": files,
+        "checkpoint.read": read,
+    }
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_newest_checkpoint_comes_in_pieces_and_whole(mesh: Path, daemon: FakeDaemon) -> None:
+    """From whoever has it; files are longer than a frame."""
+    serve(daemon)
+    assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 0
+    assert files_in(mesh / "out") == FILES
+    assert {params["node_id"] for method, params in daemon.asked if method == "checkpoint.read"} == {"n1"}
+    assert main(["export", RUN, str(mesh / "third"), "--step", "3", "--dir", str(mesh)]) == 0
+    assert daemon.asked[-1][1]["node_id"] == "n0"
+
+
+@pytest.mark.parametrize("instead", [b"\0" * 5120, b"short", b""])
+def test_a_disk_that_gives_other_bytes_is_passed_over(mesh: Path, daemon: FakeDaemon, instead: bytes) -> None:
+    """Flipped, torn or empty: the next holder is asked."""
+    serve(daemon, model=instead)
+    assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 0
+    assert files_in(mesh / "out") == FILES
+    assert "n2" in {params["node_id"] for method, params in daemon.asked if method == "checkpoint.read"}
+
+
+def test_nothing_is_left_of_what_cannot_be_had(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No folder that looks like a model and is none."""
+    serve(daemon)
+    before = {place.name for place in mesh.iterdir()}
+    daemon.answers["checkpoint.read"] = lambda _: {"data": b"x" * 5120}
+    assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 1
+    assert "arrived with other bytes than n2 listed" in capsys.readouterr().err
+    assert {place.name for place in mesh.iterdir()} - {"client.key", "known.json"} <= before
+
+
+@pytest.mark.parametrize("name", ["../out.py", "/tmp/of_another.py"])
+def test_a_daemon_cannot_write_outside_of_the_folder(mesh: Path, daemon: FakeDaemon, name: str) -> None:
+    """A client trusts a mesh with its runs, not with its disk."""
+    serve(daemon)
+    daemon.answers["checkpoint.files"] = lambda _: {
+        "files": [{"name": name, "bytes": 1, "digest": ""}],
+        "version": "ab" * 32,
+    }
+    assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 2
+    assert not (mesh / "out").exists()
+    assert not (mesh / "out.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (["--step", "4"], 2, "has no checkpoint of step 4"),
+        ([], 1, "has no checkpoint yet"),
+    ],
+)
+def test_what_there_is_is_told(
+    mesh: Path, daemon: FakeDaemon, arguments: list[str], code: int, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the steps that can be had, or how to have some."""
+    serve(daemon)
+    if not arguments:
+        daemon.answers["checkpoints"] = lambda _: {"checkpoints": [], "missing": []}
+    assert main(["export", RUN, str(mesh / "out"), *arguments, "--dir", str(mesh)]) == code
+    told = capsys.readouterr().err
+    assert what in told
+    assert "\nhint: " in told
+
+
+def test_a_folder_that_is_there_is_not_touched(mesh: Path, daemon: FakeDaemon) -> None:
+    """An empty one may be filled."""
+    serve(daemon)
+    place = mesh / "out"
+    place.mkdir()
+    assert main(["export", RUN, str(place), "--dir", str(mesh)]) == 0
+    assert main(["export", RUN, str(place), "--dir", str(mesh)]) == 2
+    assert files_in(place) == FILES
+
+
+def test_reports_are_lines_with_names_of_nodes(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node's id of 32 digits says nothing to a person."""
+    event = {"time_s": 0.5, "node": "n1", "node_id": "1", "level": "warning", "name": "membership.died", "number": 1}
+    event["fields"] = {"node": "0" * 32, "why": "no answer"}
+    daemon.answers["events"] = lambda _: {
+        "events": [event, event | {"node": "n2"}],
+        "heard": {},
+        "names": {"0" * 32: "n0"},
+        "missing": ["n3"],
+    }
+    assert main(["logs", "--node", "n1", "--since", "10m", "--dir", str(mesh)]) == 0
+    said = capsys.readouterr()
+    assert said.out == '1970-01-01T00:00:00.500Z n1 warning membership.died node=n0 why="no answer"\n'
+    assert said.err == "no answer from: n3\n"
+    assert main(["logs", "--since", "soon", "--dir", str(mesh)]) == 2
