@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from dataclasses import asdict
@@ -41,6 +40,7 @@ from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
 from .observe.timeline import AGAIN, DEALT, STOLEN, Timeline
+from .sdnotify import keep_awake, notify
 from .service.checkpoints import CheckpointAnswers
 from .service.door import Myself, Service
 from .service.events import EventAnswers
@@ -230,7 +230,8 @@ class Daemon:
         fields = {"name": self._config.node.name, "control": self._control_address, "bulk": self._bulk_address}
         took_s = round(process_age_s(), 3)
         self._recorder.report(Report("daemon.started", {**fields, "pid": os.getpid(), "took_s": took_s}))
-        notify_systemd("READY=1")
+        notify("READY=1")
+        keep_awake(asyncio.get_running_loop())
 
     # While it runs --------------------------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class Daemon:
         self._stopping.set()
 
     async def _leave(self, drive: asyncio.Task[None]) -> None:
-        notify_systemd("STOPPING=1")
+        notify("STOPPING=1")
         signal.alarm(int(self._config.mesh.leave_timeout_s + EXIT_LIMIT_S))  # ends the process, whatever holds it up
         self._recorder.report(Report("daemon.leaving", {"patience_s": self._config.mesh.leave_timeout_s}))
         self._post(Leaving())
@@ -334,15 +335,6 @@ def memory_bytes() -> dict[str, int]:
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     own, file, shared = (int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem"))
     return {"resident_bytes": own + file, "mapped_bytes": shared}
-
-
-def notify_systemd(message: str) -> None:
-    """Tell a service manager, if one asked to be told (sd_notify's protocol)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-        line.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
 def _open_log(file: Path | None, closing: contextlib.ExitStack) -> TextIO:

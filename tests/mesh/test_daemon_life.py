@@ -165,14 +165,19 @@ def test_a_restarted_daemon_knows_how_its_runs_ended(tmp_path: Path) -> None:
         assert [row["step"] for row in mesh.ask(node, "metrics", run=run)["rows"]] == [0, 1, 2]
 
 
-def test_a_service_manager_is_told_when_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd starts what depends on it then, and not before."""
+def test_a_service_manager_is_told_when_it_is_ready_and_that_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd starts what depends on it then, and not before; and it restarts a daemon whose loop hangs."""
     address = f"dflowd-test-{os.getpid()}"
     monkeypatch.setenv("NOTIFY_SOCKET", "@" + address)
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind("\0" + address)
         line.settimeout(60)
         with Mesh(tmp_path, 1) as mesh:
             assert line.recv(64) == b"READY=1"
+            assert [line.recv(64) for _ in range(3)] == [b"WATCHDOG=1"] * 3
             mesh.terminate(mesh.nodes["n0"])
-            assert line.recv(64) == b"STOPPING=1"
+            while line.recv(64) != b"STOPPING=1":  # heartbeats come before it
+                pass
