@@ -30,6 +30,7 @@ from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
+from . import checkpoints
 from .config import Config, ConfigError
 from .driver import Driver
 from .hands import RoomHands
@@ -189,6 +190,9 @@ class Daemon:
 
     def _make_node(self, me: NodeId, incarnation: int, meta: Meta, allow_list: AllowList) -> Node:
         peers = self._state.read("peers")
+        saved, refused = checkpoints.find(self._state.path)
+        for report in refused:
+            self._recorder.report(report)
         return Node(
             Identity(me, incarnation, meta),
             TIMINGS[self._config.mesh.timing](),
@@ -198,6 +202,7 @@ class Daemon:
             list(self._state.read_all("runs").values()),
             self._driver.clock(),
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
+            saved=saved,
         )
 
     def _make_supervisor(
@@ -256,7 +261,8 @@ class Daemon:
         if known is None:
             return None
         status = known.status
-        folder = str(self._state.run_folder(run) / "checkpoints")
+        self._state.run_folder(run)
+        folder = str(checkpoints.folder_of(self._state.path, run))
         return RunBrief(status.spec, status.base, folder, known.pipeline.engine)
 
     def _engines(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Protocol
 from dflow_protocols.machine import (
     Action,
     Dial,
+    Discard,
     Drop,
     Event,
     Fetch,
@@ -54,6 +55,7 @@ class Hands(Protocol):
     def trim(self, action: Trim) -> None: ...
     def fetch(self, action: Fetch) -> None: ...
     def drop(self, action: Drop) -> None: ...
+    def discard(self, action: Discard) -> None: ...
     def dial(self, action: Dial) -> None: ...
     def reply(self, action: Reply) -> None: ...
     def report(self, report: Report) -> None: ...
@@ -154,6 +156,8 @@ class Driver:
                 hands.fetch(action)
             case Drop():
                 hands.drop(action)
+            case Discard():
+                hands.discard(action)
             case Dial():
                 hands.dial(action)
             case Reply():

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dflow_protocols.machine import Dial, Drop, Event, Fetch, Received, Reply, Report, Start, Stop, Trim
+from dflow_protocols.machine import Dial, Discard, Drop, Event, Fetch, Received, Reply, Report, Start, Stop, Trim
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import BULK_MESSAGES
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 
+from .checkpoints import discard
 from .observe.recorder import Recorder
 from .service.door import Service
 from .shards.exchange import Exchange
@@ -78,6 +79,9 @@ class RoomHands:
 
     def drop(self, action: Drop) -> None:
         self.exchange.drop(action.run, action.shards)
+
+    def discard(self, action: Discard) -> None:
+        self._disk.submit(discard, self._state.path, action.run, action.step, action.version)
 
     def dial(self, action: Dial) -> None:
         if is_numeric(action.control):

@@ -22,6 +22,7 @@ from .commands.nodes import nodes
 from .commands.plan import plan
 from .commands.plot import plot
 from .commands.ps import ps
+from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
 from .commands.shards import shards
@@ -55,6 +56,7 @@ for _command in (
     logs,
     watch,
     cancel,
+    resume,
     validate,
     plan,
     metrics,

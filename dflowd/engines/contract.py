@@ -22,6 +22,7 @@ from dflow_protocols.work import (
     Done,
     Failed,
     InitWork,
+    LoadWork,
     SaveWork,
     SliceWork,
     Work,
@@ -54,6 +55,10 @@ class Full(Exception):
 
 class TooLarge(Exception):
     """The store would have no room for an output even if it held nothing else."""
+
+
+class Damaged(Exception):
+    """A checkpoint does not hold what it says."""
 
 
 class GivenUp(Exception):
@@ -108,6 +113,7 @@ class Engine(Protocol):
     def slice_(self, job: Job, work: SliceWork) -> Done: ...
     def apply(self, job: Job, work: ApplyWork) -> Done: ...
     def save(self, job: Job, work: SaveWork) -> Done: ...
+    def load(self, job: Job, work: LoadWork) -> Done: ...
 
     def release(self) -> None:
         """The call is over: let go of its shards, whose memory the daemon will use again."""
@@ -125,6 +131,8 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("full", str(error))
     except TooLarge as error:
         return Failed("large", str(error))
+    except Damaged as error:
+        return Failed("damaged", str(error))
     except GivenUp:
         return Failed("engine", "the call was given up")
     except HostError as error:
@@ -149,6 +157,8 @@ def _perform(engine: Engine, job: Job, work: Work) -> Done:
             return engine.apply(job, work)
         case SaveWork():
             return engine.save(job, work)
+        case LoadWork():
+            return engine.load(job, work)
 
 
 def one_line(error: BaseException) -> str:

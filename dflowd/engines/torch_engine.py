@@ -16,6 +16,7 @@ import torch
 from dflow_protocols.metrics import merge
 from dflow_protocols.names import ShardRef
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, partition_groups, plan
+from dflow_protocols.saved import Place
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -23,6 +24,7 @@ from dflow_protocols.work import (
     Done,
     InitWork,
     LeafGroups,
+    LoadWork,
     Made,
     SaveWork,
     SliceWork,
@@ -141,15 +143,24 @@ class TorchEngine:
         start = time.perf_counter()
         self._enter(job)
 
-        def fill(folder: Path) -> None:
+        def fill(folder: Path) -> dict[str, Place]:
+            places = {}
             for index, name in enumerate(job.pipeline.trainable):
                 place = folder / name if index else folder
                 place.mkdir(exist_ok=True)
                 self._loaded(job, name, work.state).save(place)
+                entry = f"params:{name}"
+                lies = checkpoint.parameters_in(place, "model.safetensors", dict(work.state)[entry].nbytes)
+                if lies is not None:
+                    places[entry] = Place(str((place / lies.file).relative_to(folder)), lies.offset)
                 job.progress()
+            return places
 
         folder = checkpoint.write(job, work, fill)
         return Done((Made("save", (), seconds=time.perf_counter() - start),), detail=str(folder))
+
+    def load(self, job: Job, work: LoadWork) -> Done:
+        return checkpoint.read(job, work)
 
     def release(self) -> None:
         for policy in self._policies.values():

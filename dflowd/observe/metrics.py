@@ -55,6 +55,13 @@ class MetricsBook:
             book.began_s = now_s
             self._append(run, "times.jsonl", {"began_s": now_s})
 
+    def resume(self, run: RunId) -> None:
+        """The run goes on: it has not ended yet."""
+        book = self._book(run)
+        if book.ended_s is not None:
+            book.ended_s = None
+            self._append(run, "times.jsonl", {"ended_s": None})
+
     def end(self, run: RunId, now_s: float) -> None:
         """This node heard that the run is over."""
         book = self._book(run)
@@ -88,6 +95,9 @@ class MetricsBook:
             "own_step_s": step_s,
             "sums": dict(sums),
         }
+        known = book.rows.get(step)
+        if known is not None and known["version"] == version and known["sums"] and not sums:
+            return  # it came back from a checkpoint: what it gave is known
         book.rows[step] = row
         if len(book.rows) > ROWS_KEPT:
             book.rows.popitem(last=False)
@@ -106,6 +116,8 @@ class MetricsBook:
         book = self._book(run)
         for sample in samples:
             entry = {"step": step, **sample}
+            if entry in book.samples:
+                continue  # the step was run before a power cut
             book.samples.append(entry)
             self._append(run, "samples.jsonl", entry)
         del book.samples[:-SAMPLES_KEPT]

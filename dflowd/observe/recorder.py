@@ -39,6 +39,8 @@ class Recorder:
                 return
             case "run.submitted" | "run.heard":
                 self.metrics.begin(report.fields["run"], now_s)
+            case "run.resumed":
+                self.metrics.resume(report.fields["run"])
             case "run.ended":
                 self.metrics.end(report.fields["run"], now_s)
         if report.name.startswith("run."):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dflow_protocols.names import RunId, TaskKey
-from dflow_protocols.work import ApplyWork, ChainWork, Done, Failed, InitWork, SaveWork, SliceWork, Work
+from dflow_protocols.work import ApplyWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SliceWork, Work
 
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
@@ -156,5 +156,7 @@ def _cost_name(work: Work, task: TaskKey) -> str:
             return "init"
         case SaveWork():
             return "save"
+        case LoadWork():
+            return "load"
         case _:
             return task.stage

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dflow_protocols.machine import CancelRequested, Submitted
+from dflow_protocols.machine import CancelRequested, ResumeRequested, Submitted
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.pipeline import Pipeline, SpecError
 
@@ -18,7 +18,7 @@ FINAL_STATES = ("done", "failed", "cancelled")
 
 
 class RunAnswers:
-    """`submit`, `cancel`, `runs`, `run`, `wait`."""
+    """`submit`, `cancel`, `resume`, `runs`, `run`, `wait`."""
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, wall_clock: Callable[[], float]) -> None:
         self._service, self._loop, self._wall_clock = service, loop, wall_clock
@@ -26,6 +26,7 @@ class RunAnswers:
         service.methods |= {
             "submit": self._submit,
             "cancel": self._cancel,
+            "resume": self._resume,
             "runs": self._runs,
             "run": self._run,
             "wait": self._wait,
@@ -51,6 +52,12 @@ class RunAnswers:
         run = self._service.find(params)
         request = self._service.next_request()
         reply = await self._service.decide(request, CancelRequested(request, run), deadline_s)
+        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+
+    async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        run = self._service.find(params)
+        request = self._service.next_request()
+        reply = await self._service.decide(request, ResumeRequested(request, run), deadline_s)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import msgpack
 
 from dflow_protocols.machine import Broke, Finished, Reached
 from dflow_protocols.names import ShardId, ShardRef, TaskKey
+from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -32,6 +33,7 @@ from dflow_protocols.work import (
     Failed,
     InitWork,
     LeafGroups,
+    LoadWork,
     Made,
     SaveWork,
     SliceWork,
@@ -168,7 +170,9 @@ _CLASSES: tuple[type, ...] = (
     SliceWork,
     ApplyWork,
     InitWork,
+    Header,
     SaveWork,
+    LoadWork,
     Made,
     Done,
     Failed,

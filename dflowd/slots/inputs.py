@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dflow_protocols.names import ShardRef, chunk_count
-from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork, Work
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, Work
 
 Range = tuple[ShardRef, int, int]  # shard, first chunk, end chunk
 
@@ -19,7 +19,7 @@ def inputs_of(work: Work) -> tuple[Range, ...]:
             return tuple(dict.fromkeys((ref, work.first, work.end) for _, _, ref in work.cover))
         case ApplyWork():
             refs = [*(ref for _, ref in work.state), *work.slices]
-        case InitWork():
+        case InitWork() | LoadWork():
             refs = []
         case SaveWork():
             refs = [ref for _, ref in work.state]

@@ -1,23 +1,18 @@
-"""Ends: which versions are committed, what may be freed, who saves a checkpoint, and when a run is over."""
+"""Ends: which versions are committed, what may be freed, and when a run is over."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from . import facts, runs
-from .duties import SAVE, Duty
+from .checkpoints import COMMIT_WAIT, SAVERS
+from .duties import Duty
 from .machine import Action, Report, Stop
-from .names import NodeId, TaskKey, VersionId
-from .rendezvous import ranked
 from .sealing import UPDATE, chosen, is_turn, sealed_chains
-from .wire.steps import CheckpointPut, Header
-from .work import SaveWork
+from .wire.steps import Header
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
-
-COMMIT_WAIT = 4.0  # suspicion times for a second holder to claim a version; then the own copy on disk counts
-SAVERS = 2  # disks that a checkpoint lies on
 
 
 class Ending:
@@ -27,7 +22,6 @@ class Ending:
         self.run = run
         self.committed_step = 0
         self.freed_before = 0  # books of earlier steps are gone
-        self.checkpoints: dict[VersionId, set[NodeId]] = {}
         self.is_cleared = False
         self._swept: tuple[object, ...] = ()
 
@@ -37,11 +31,13 @@ class Ending:
         assert own is not None
         self._commit(now, around, own)
         needed_step = self._needed_step(around)
-        sweep = (self.committed_step, needed_step, own.id, run.follower.target, run.postbox.refreshed_at)
+        owed = run.checkpoints.owed(now, around, own)
+        sweep = (self.committed_step, needed_step, own.id, owed, run.follower.target, run.postbox.refreshed_at)
         if sweep != self._swept:
             self._swept = sweep
-            self._free(needed_step, out)
-        duties = self._saves(now, around, own)
+            self._free(needed_step, owed, out)
+            run.checkpoints.retire(around, out)
+        duties = [run.checkpoints.duty(owed, own)] if owed is not None else []
         if own.step == self.run.last_step and self.run.follower.target is None:
             self._finish(now, around, own, out)
         return duties
@@ -63,7 +59,7 @@ class Ending:
 
     def _is_own_copy_enough(self, now: float, around: Surroundings, own: Header) -> bool:
         waited = now - self.run.advanced_at > COMMIT_WAIT * around.suspicion_s
-        return waited and self.run.me in self.checkpoints.get(own.id, ())
+        return waited and own.id in self.run.checkpoints.mine
 
     def _needed_step(self, around: Surroundings) -> int:
         """The step whose version is the oldest that is needed: the committed one if all who live have it or a later
@@ -78,15 +74,17 @@ class Ending:
             return committed
         return committed - 1
 
-    def _free(self, needed_step: int, out: list[Action]) -> None:
+    def _free(self, needed_step: int, owed: Header | None, out: list[Action]) -> None:
         """Inputs and blocks of a step go when its version is committed; its slices and the version before, which a
-        late node needs to catch up, when none is late, or one step later. What nothing refers to any more goes too."""
+        late node needs to catch up, when none is late, or one step later. A version that is still to be saved stays
+        that long, too. What nothing refers to any more goes with them."""
         run, committed = self.run, self.committed_step
         own = run.versions.own
         run.versions.held = {
             header.id: header
             for header in run.versions.held.values()
             if header is own
+            or (header is owed and header.step >= committed - 1)
             or (own is not None and header.step >= needed_step and run.versions.descends(own.id, header))
         }  # one that lost the fork choice goes as soon as the winner is whole
         versions = [*run.versions.held.values(), *([run.follower.target] if run.follower.target else [])]
@@ -110,42 +108,6 @@ class Ending:
         run.versions.set_aside = {v: until for v, until in run.versions.set_aside.items() if v in known}
         run.follower.stalls = {v: count for v, count in run.follower.stalls.items() if v in known}
         run.retry_at = {unit: at for unit, at in run.retry_at.items() if unit.step >= committed - 1}
-        self.checkpoints = {v: nodes for v, nodes in self.checkpoints.items() if v in run.versions.headers}
-
-    # Checkpoints ----------------------------------------------------------------------------------------------------
-
-    def _saves(self, now: float, around: Surroundings, own: Header) -> list[Duty]:
-        """The newest version held here that is to be on this node's disk. Nobody waits for it, until the next step
-        is on its way: then it comes first, or it would never come."""
-        for header in reversed(self.run.versions.held.values()):
-            if self.run.me not in self.checkpoints.get(header.id, ()) and self._is_to_save(now, around, header, own):
-                unit = TaskKey(header.step, "checkpoint", "save")
-                work = SaveWork(header.step, header.id, header.state)
-                needs = tuple((ref, None) for _, ref in header.state)
-                return [Duty(SAVE if header is own else 0, unit, work, needs, (header.id,))]
-        return []
-
-    def _is_to_save(self, now: float, around: Surroundings, header: Header, own: Header) -> bool:
-        run = self.run
-        every = run.pipeline.checkpoint["every"]  # 0: only the last
-        is_due = header.step == run.last_step or (every > 0 and header.step > 0 and header.step % every == 0)
-        if is_due and header.step <= self.committed_step and run.me in self._savers(now, around, header):
-            return True
-        lonely = header is own and own.step > self.committed_step  # nobody else got as far: the disk is the second copy
-        return lonely and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
-
-    def _savers(self, now: float, around: Surroundings, own: Header) -> tuple[NodeId, ...]:
-        """The first two living holders in this version's order; one more a wait, past those that cannot write."""
-        late = int((now - self.run.advanced_at) / (COMMIT_WAIT * around.suspicion_s))
-        holders = {*self.run.versions.holders(own.id, around.living), self.run.me}
-        return ranked(f"{self.run.id}/checkpoint/{own.step}", tuple(sorted(holders)))[: SAVERS + late]
-
-    def saved(self, version: VersionId, around: Surroundings, out: list[Action]) -> None:
-        header = self.run.versions.headers.get(version)
-        if header is not None:
-            self.checkpoints.setdefault(version, set()).add(self.run.me)
-            message = CheckpointPut(self.run.id, version, header.step)
-            self.run.postbox.tell_all(around, message, out)
 
     # The end --------------------------------------------------------------------------------------------------------
 
@@ -156,7 +118,7 @@ class Ending:
         final = chosen(desk, run.versions, UPDATE, own.id) if sealed_chains(desk, UPDATE) else None
         if sealed_chains(desk, UPDATE) and final is None:
             return
-        saved = [node for node in self.checkpoints.get(own.id, ()) if node in around.living]
+        saved = run.checkpoints.holders(own.id, around.living)
         holders = {*run.versions.holders(own.id, around.living), run.me}
         tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * around.suspicion_s
         if own.step > self.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
@@ -188,6 +150,8 @@ class Ending:
         out.extend(Stop(call) for call in run.calls)
         run.calls.clear()
         run.holdings.drop(run.holdings.all_here(), out)
+        if run.status.state == runs.FINISHED:
+            run.checkpoints.retire_finished(out)
         run.steps.clear()
         run.follower.target = None
         self.is_cleared = True

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from .names import NodeId, RunId, ShardId, ShardRef, TaskKey
+from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
 from .work import Done, Failed, Work
 
 T = TypeVar("T")
@@ -234,6 +234,15 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """Remove the checkpoint of this version from this node's disk: newer ones are whole on enough disks."""
+
+    run: RunId
+    step: int
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a client's request."""
 
@@ -261,4 +270,4 @@ class Report:
     level: str = "info"
 
 
-Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Reply | Dial | Report
+Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Discard | Reply | Dial | Report

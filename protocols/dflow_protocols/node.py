@@ -7,14 +7,12 @@ that owns it; then every run looks at its books again, and all that is due to on
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from . import runs
 from .awake import AwakeClock
-from .claiming.roster import make_roster
 from .machine import (
     Action,
     Broke,
@@ -29,8 +27,6 @@ from .machine import (
     Leaving,
     Reached,
     Received,
-    Reply,
-    Report,
     ResumeRequested,
     Rng,
     RoomMade,
@@ -44,11 +40,11 @@ from .membership.bootstrap import Seed
 from .membership.machine import Membership
 from .membership.table import Changed
 from .membership.timing import Timing
-from .names import NodeId, RunId, run_id
-from .pipeline.problem import SpecError
-from .pipeline.spec import Pipeline
+from .names import NodeId, RunId
 from .postbox import REFRESH
+from .registry import Registry
 from .run import Run, Surroundings
+from .saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
 from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
@@ -69,15 +65,6 @@ class Identity:
     meta: Meta
 
 
-@dataclass
-class Waiting:
-    """A client that waits until enough nodes have a run's status on disk."""
-
-    request: int
-    state: str
-    acks: set[NodeId]
-
-
 class Node:
     """See the module. `deadline`: when `handle(now, Tick())` is next due."""
 
@@ -91,34 +78,27 @@ class Node:
         restored: Sequence[bytes],
         now: float,
         steals: bool = True,
+        saved: Sequence[Saved] = (),
     ) -> None:
         """`restored`: the values of all `runs/...` that were persisted. `steals`: whether this node takes work of
-        others; without it a mesh shows what stealing is worth."""
+        others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk."""
         self.me = identity.id
         self.slots = max(1, identity.meta.slots)
         self.timing = timing
-        self._thief = rng if steals else None
         self.membership = Membership(
             identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
         )
-        self.runs: dict[RunId, Run] = {}
+        self._registry = Registry(identity.id, restored, saved, now, rng if steals else None)
+        self.runs = self._registry.runs
         self.has_left = False
         self._clock = AwakeClock()
         self._leaving = False
         self._stirred = False  # whether the event may have changed a run's books: else nothing new follows from them
-        self._numbers = itertools.count(1)
         self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
-        self._waiting: dict[RunId, list[Waiting]] = {}
-        self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._refresh_at = now
         self._reminded_at = now
-        self._unreadable: list[Report] = []  # told with the first event
-        for value in restored:
-            try:
-                status = runs.load(value)
-                self._open(now, status, Pipeline.from_canonical(status.spec), restored=True)
-            except (SpecError, ValueError, TypeError) as error:
-                self._unreadable.append(Report("run.unreadable", {"error": str(error)}, "error"))
+        self._awaited = frozenset(seed.node for seed in cached_peers) - {self.me}  # who was there in the last life
+        self._await_until = now + timing.resume_wait_s
 
     @property
     def deadline(self) -> float:
@@ -131,8 +111,8 @@ class Node:
         All machines live in the node's own time, which stands still while the process sleeps.
         """
         now, slept_s = self._clock.read(now, self.deadline, self.timing.probe_timeout_s)
-        actions: list[Action | Changed] = [*self._unreadable]
-        self._unreadable.clear()
+        actions: list[Action | Changed] = [*self._registry.unreadable]
+        self._registry.unreadable.clear()
         if slept_s:
             actions += self.membership.slept(now, slept_s)
         was_apart = self.membership.is_rejoining
@@ -158,11 +138,11 @@ class Node:
             case Lagged():
                 actions += self.membership.handle(now, event)
             case Submitted():
-                self._submit(now, event, actions)
-            case CancelRequested(request, name):
-                self._cancel(now, request, name, actions)
-            case ResumeRequested(request, name):
-                self._resume(now, request, name, actions)
+                actions += self._registry.submit(now, self._around(now), event)
+            case CancelRequested():
+                actions += self._registry.cancel(self._around(now), event)
+            case ResumeRequested():
+                actions += self._registry.resume(now, self._around(now), event)
             case Finished(call, done):
                 actions += self._answered(call, done, lambda run: run.slot.finished(now, self._around(now), call, done))
             case Broke(call, failed):
@@ -207,8 +187,16 @@ class Node:
             if node == self.me
             or (members[node].meta is not None and now - members[node].up_since >= self.timing.stable_s)
         )
-        waiting = frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :])
-        return Surroundings(living, stable, self.membership.suspicion_s(), self.membership.incarnation, waiting)
+        if self._awaited <= living or now >= self._await_until:
+            self._awaited = frozenset()
+        return Surroundings(
+            living,
+            stable,
+            self.membership.suspicion_s(),
+            self.membership.incarnation,
+            is_gathered=not self._awaited,
+            waiting=frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :]),
+        )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
         """Membership's news to the runs; the rest goes on. `is_back`: this node acts again after a long sleep."""
@@ -266,8 +254,7 @@ class Node:
             self._refresh_at = now + REFRESH * around.suspicion_s / 2
             for run in self.runs.values():
                 actions += run.postbox.refresh(now, around)
-            for name, waiting in self._waiting.items():
-                self._put_again(now, name, waiting, actions)
+            actions += self._registry.put_again(around.living)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now, around)
 
@@ -320,18 +307,13 @@ class Node:
             actions += self.membership.handle(now, Received(source, message))
         elif isinstance(message, RunPut):
             self._stirred = True
-            self._take_run(now, source, message, actions)
+            actions += self._registry.take(now, self._around(now), source, message)
         elif isinstance(message, RunGet):
-            known = self.runs.get(message.run)
-            if known is not None:
-                actions.append(Send(source, replace(known.status, acknowledge=False)))
+            actions += self._registry.tell(source, message.run)
         elif isinstance(message, RunStates):
-            for name, state, outcome in message.states:
-                known = self.runs.get(name)
-                if known is None or (known.status.state, runs.outcome_id(known.status)) != (state, outcome):
-                    actions.append(Send(source, RunGet(name)))
+            actions += self._registry.compare(source, message)
         elif isinstance(message, RunAck):
-            self._acknowledged(source, message, actions)
+            actions += self._registry.acknowledged(self._around(now).living, source, message)
         else:
             about: RunId | None = getattr(message, "run", None)
             if about is None:
@@ -341,7 +323,7 @@ class Node:
                 self._stirred = True
                 actions += run.postbox.take(now, self._around(now), source, message)
             elif run is None:
-                self._ask(now, source, about, actions)
+                actions += self._registry.ask(now, self._around(now), source, about)
 
     def _observe(
         self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]
@@ -352,136 +334,15 @@ class Node:
         for standing in standings:
             run = self.runs.get(standing.run)
             if run is None:
-                self._ask(now, source, standing.run, actions)
+                actions += self._registry.ask(now, self._around(now), source, standing.run)
             elif not run.is_active:
-                if self._is_due_again(now, standing.run, source):
-                    actions.append(Send(source, replace(run.status, acknowledge=False)))
+                if self._registry.is_due_again(now, self._around(now), standing.run, source):
+                    actions += self._registry.tell(source, standing.run)
             else:
                 self._stirred |= run.versions.observe(source, standing)
                 self._stirred |= run.stealing.observe(source, standing)
                 if standing.best is not None and standing.holder is not None:
                     run.versions.hear(standing.holder, standing.best, self.membership.alive())
-
-    def _ask(self, now: float, source: NodeId, run: RunId, actions: list[Action | Changed]) -> None:
-        if self._is_due_again(now, run, source):
-            actions.append(Send(source, RunGet(run)))
-
-    def _is_due_again(self, now: float, run: RunId, source: NodeId) -> bool:
-        """Limits what is said to one member about one run, outside of that run, to a few times a suspicion."""
-        period = self.membership.suspicion_s() / 4
-        if now - self._asked.get((run, source), -period) < period:
-            return False
-        if len(self._asked) >= MAX_RUNS:
-            self._asked.pop(next(iter(self._asked)))
-        self._asked[(run, source)] = now
-        return True
-
-    # Runs -----------------------------------------------------------------------------------------------------------
-
-    def _open(self, now: float, status: RunPut, pipeline: Pipeline, restored: bool) -> Run:
-        for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
-            del self.runs[run.id]
-        run = Run(self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now, self._thief)
-        self.runs[run.id] = run
-        return run
-
-    def _submit(self, now: float, event: Submitted, actions: list[Action | Changed]) -> None:
-        try:
-            pipeline = Pipeline.from_canonical(event.spec)
-        except SpecError as error:
-            actions.append(Reply(event.request, False, {"what": str(error), "hint": "run `dflow validate`", "exit": 2}))
-            return
-        name = run_id(pipeline.text_id, event.submitter, event.nonce)
-        living = self.membership.alive()
-        roster = make_roster(0, 0, living, living)
-        fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
-        if name not in self.runs:
-            run = self._open(now, RunPut(name, runs.ACTIVE, *fields, False), pipeline, restored=False)
-            actions += [run.persist(), Report("run.submitted", {"run": name, "name": pipeline.name})]
-        self._spread(now, self.runs[name], event.request, actions)
-
-    def _cancel(self, now: float, request: int, name: RunId, actions: list[Action | Changed]) -> None:
-        run = self.runs.get(name)
-        if run is None:
-            actions.append(Reply(request, False, {"what": f"no run {name}", "hint": "list runs with `dflow ps`"}))
-            return
-        if run.is_active:
-            out: list[Action] = []
-            run.ending.end(runs.CANCELLED, {}, self._around(now), out)
-            actions += out
-        self._spread(now, run, request, actions)
-
-    def _resume(self, now: float, request: int, name: RunId, actions: list[Action | Changed]) -> None:
-        """Let a run go on that waits for the larger part of a split."""
-        run = self.runs.get(name)
-        if run is None or not (run.is_active and run.rosters.is_paused):
-            what = f"no run {name}" if run is None else f"run {name} does not wait"
-            actions.append(Reply(request, False, {"what": what, "hint": "list runs with `dflow ps`", "exit": 2}))
-            return
-        out: list[Action] = []
-        run.rosters.go_on(now, self._around(now), out)
-        actions += [*out, Reply(request, True, {"run": name, "state": run.summary()["state"]})]
-
-    def _spread(self, now: float, run: Run, request: int, actions: list[Action | Changed]) -> None:
-        """Put a status to everybody; the client is answered once enough of them have it on disk."""
-        waiting = Waiting(request, run.status.state, {self.me})
-        self._waiting.setdefault(run.id, []).append(waiting)
-        self._put_again(now, run.id, [waiting], actions)
-        self._answer(run, actions)
-
-    def _put_again(self, now: float, name: RunId, waiting: list[Waiting], actions: list[Action | Changed]) -> None:
-        missing = {node for node in self.membership.alive() if any(node not in each.acks for each in waiting)}
-        status = replace(self.runs[name].status, acknowledge=True)
-        actions += [Send(node, status) for node in sorted(missing)]
-
-    def _acknowledged(self, source: NodeId, ack: RunAck, actions: list[Action | Changed]) -> None:
-        run = self.runs.get(ack.run)
-        if run is None:
-            return
-        for waiting in self._waiting.get(ack.run, ()):
-            if runs.RANK.get(ack.state, -1) >= runs.RANK[waiting.state]:
-                waiting.acks.add(source)
-        self._answer(run, actions)
-
-    def _answer(self, run: Run, actions: list[Action | Changed]) -> None:
-        enough = min(SUBMIT_COPIES, len(self.membership.alive()))
-        for waiting in list(self._waiting.get(run.id, ())):
-            if len(waiting.acks) >= enough:
-                self._waiting[run.id].remove(waiting)
-                actions.append(Reply(waiting.request, True, {"run": run.id, "state": run.summary()["state"]}))
-        if not self._waiting.get(run.id):
-            self._waiting.pop(run.id, None)
-
-    def _take_run(self, now: float, source: NodeId, status: RunPut, actions: list[Action | Changed]) -> None:
-        """A run's status from a member: kept on disk, then acknowledged."""
-        run = self.runs.get(status.run)
-        if not runs.is_sound(status):
-            fields = {"run": status.run, "from": source, "error": "its state or outcome is none"}
-            actions.append(Report("run.refused", fields, "warning"))
-            return
-        if run is None:
-            pipeline = self._readable(source, status, actions)
-            if pipeline is None:
-                return
-            run = self._open(now, status, pipeline, restored=False)
-            actions += [run.persist(), Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source})]
-        elif run.take_status(status):
-            actions += [run.persist(), Report("run.ended", {"run": run.id, "state": run.status.state})]
-        if status.acknowledge:
-            actions.append(Send(source, RunAck(run.id, run.status.state)))
-
-    def _readable(self, source: NodeId, status: RunPut, actions: list[Action | Changed]) -> Pipeline | None:
-        """The pipeline of a run that was put, if it is what its id says."""
-        try:
-            pipeline = Pipeline.from_canonical(status.spec)
-        except (SpecError, ValueError, TypeError) as error:
-            actions.append(Report("run.refused", {"run": status.run, "from": source, "error": str(error)}, "warning"))
-            return None
-        if run_id(pipeline.text_id, status.submitter, status.nonce) != status.run:
-            fields = {"run": status.run, "from": source, "error": "its id is not that of its spec"}
-            actions.append(Report("run.refused", fields, "warning"))
-            return None
-        return pipeline
 
     # Leaving --------------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,10 @@ class Postbox:
             self._tell(others, RecordPut(self.run.id, for_trainers), out)
 
     def put_claims(self, desk: Desk, out: list[Action]) -> None:
-        """What runs here or was taken from others, to the step's replicas and to those it was taken from."""
+        """What runs here or was taken from others, to the step's replicas and to those it was taken from. Nobody is
+        told while there is no roster."""
+        if desk.step.roster is None:
+            return
         running = [call.unit for call in self.run.calls.values() if call.parent == desk.header.id]
         units = tuple(dict.fromkeys([*running, *self.run.stealing.held()]))
         desk.step.claim(self.run.me, units, desk.now + LEASE * desk.suspicion_s)
@@ -106,10 +109,13 @@ class Postbox:
         out: list[Action] = []
         run, period = self.run, REFRESH * around.suspicion_s
         header = run.position
-        if header is None or not run.is_active or (now - self.refreshed_at < period and not at_once):
+        if not run.is_active or (now - self.refreshed_at < period and not at_once):
             return out
         waited = run.advanced_at <= self.refreshed_at
         self.refreshed_at = now
+        if header is None:
+            run.checkpoints.tell(around.living, out)
+            return out
         self._keep_promises(now, around, out)
         if run.leaving.is_begun:
             run.leaving.hand_over(around, out)
@@ -121,8 +127,8 @@ class Postbox:
         if desk.running or run.stealing.held():
             self.put_claims(desk, out)
         if waited or at_once:
-            if run.me in run.ending.checkpoints.get(header.id, ()):
-                self.tell_all(around, CheckpointPut(run.id, header.id, header.step), out)
+            if run.checkpoints.mine:
+                run.checkpoints.tell(around.living, out)
             if step.mine:
                 self.put_records(desk, [record for record in step.mine.values() if desk.counts(record)], out)
             for seal_id in step.acks:
@@ -194,8 +200,8 @@ class Postbox:
                 self._take_header(message)
             case RosterPut(roster=roster) if self._is_near(roster.step):
                 run.step(roster.step).take_roster(roster)
-            case CheckpointPut(version=version):
-                run.ending.checkpoints.setdefault(version, set()).add(source)
+            case CheckpointPut(heads=heads):
+                run.checkpoints.hear(source, heads)
             case Keep(shards=shards):
                 for ref in shards[: MAX_KEPT - len(self.keep_for)]:
                     self.keep_for[ref] = source

@@ -63,6 +63,18 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a run failed, finished or was cancelled, as found here or as told by a member",
         ("run", "state", "version", "weights", "step", "samples", "facts", "error"),
     ),
+    "run.resumed": ReportKind("info", "a failed run is active again, at this attempt", ("run", "attempt")),
+    "checkpoint.saved": ReportKind(
+        "info", "a version lies whole on this node's disk", ("run", "step", "version", "folder")
+    ),
+    "checkpoint.loaded": ReportKind(
+        "info", "a version is back from this node's disk, and the run goes on from it", ("run", "step", "version")
+    ),
+    "checkpoint.refused": ReportKind(
+        "error",
+        "a checkpoint is torn, damaged or of another run: it is passed over, and the next older one taken",
+        ("run", "step", "version", "folder", "error"),
+    ),
     "step.advanced": ReportKind(
         "info",
         "this node holds a newer version whole; `copied` from others, or made here in `seconds` since the step opened",

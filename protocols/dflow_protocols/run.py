@@ -7,12 +7,14 @@ books. So any message may be lost, and any node may stop, without a case of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
+from .beginning import Beginning
+from .checkpoints import Checkpoints
 from .claiming.failure import Failures
 from .claiming.stealing import Open, Stealing
 from .duties import (
@@ -42,7 +44,7 @@ from .slot import Call, Slot
 from .step import Step
 from .versions import Versions
 from .wire.steps import Header, RunPut, Seal, Standing
-from .work import ApplyWork, InitWork
+from .work import ApplyWork
 
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
 
@@ -55,6 +57,7 @@ class Surroundings:
     stable: frozenset[NodeId]
     suspicion_s: float
     incarnation: int
+    is_gathered: bool  # whether the members of this node's last life are back, or were waited for
     waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
 
 
@@ -69,10 +72,12 @@ class Run:
         calls: Iterator[int],
         restored: bool,
         now: float,
+        saved: Iterable[Header] = (),
         thief: Rng | None = None,
     ) -> None:
-        """`calls`: numbers for works, one sequence for all runs of a node. `restored`: read from disk at start.
-        `thief`: chance, to choose whom to ask for work; without it nothing is stolen."""
+        """`calls`: numbers for works, one sequence for all runs of a node. `restored`: it may have got somewhere
+        before. `saved`: the checkpoints of it on this node's disk. `thief`: chance, to choose whom to ask for work;
+        without it nothing is stolen."""
         self.me = me
         self.id = status.run
         self.status = status
@@ -84,6 +89,8 @@ class Run:
         self.holdings = Holdings(status.run, me)
         self.follower = Follower(self.versions, self.holdings)
         self.failures = Failures()
+        self.beginning = Beginning(self)
+        self.checkpoints = Checkpoints(self, saved)
         self.advance = Advance(self)
         self.ending = Ending(self)
         self.leaving = Leaving(self)
@@ -151,6 +158,7 @@ class Run:
         self.versions.forget(node)
         self.holdings.forget(node)
         self.stealing.forget(node)
+        self.checkpoints.forget(node)
         for step in self.steps.values():
             step.forget(node)
 
@@ -159,7 +167,8 @@ class Run:
 
     def take_status(self, status: RunPut) -> bool:
         """Merge what another node knows of the run's status. True if it moved on."""
-        told = replace(self.status, state=status.state, outcome=status.outcome)  # all else its id has settled
+        mine = self.status  # all else its id has settled
+        told = replace(mine, state=status.state, attempt=status.attempt, outcome=status.outcome)
         before, self.status = self.status, runs.merge(self.status, told)
         return self.status != before
 
@@ -194,7 +203,7 @@ class Run:
             if not self.ending.is_cleared:
                 self.ending.clear(out)
             return out
-        if self.versions.own is None and self._begin(now, around, slots, out):
+        if self.versions.own is None and self.beginning.look(now, around, slots, out):
             return out
         before = self.versions.own
         self.holdings.step = self.position.step if self.position is not None else 0
@@ -216,20 +225,6 @@ class Run:
         if self.is_active and not self.leaving.is_begun:
             self.slot.start(now, around, duties, slots, out)
         return out
-
-    def _begin(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> bool:
-        """With no version here: make version 0, if it is time for that. True if there is nothing else to do."""
-        if any(isinstance(call.work, InitWork) for call in self.calls.values()):
-            return True
-        best = self.versions.best(now, around.living)
-        unit = TaskKey(0, "init", "init")
-        if best is not None and (best[0].step > 0 or self.me in self.failures.nodes(unit)):
-            return False  # copy it
-        invited = best is not None or (self.me in self.status.roster.members and not self.restored)
-        waited = now - self.opened_at > 3 * around.suspicion_s
-        if slots > 0 and not self.leaving.is_begun and (invited or waited) and self.retry_at.get(unit, now) <= now:
-            self.slot.begin(now, Duty(0, unit, InitWork(), (), ()), None, out)
-        return True
 
     def _work_from(self, now: float, around: Surroundings, header: Header, out: list[Action]) -> list[Duty]:
         """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""

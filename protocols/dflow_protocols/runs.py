@@ -1,4 +1,8 @@
-"""Run status: a lattice active < failed < finished < cancelled, merged upwards, kept on disk as a tombstone."""
+"""Run status: a lattice active < failed < finished < cancelled, merged upwards, kept on disk as a tombstone.
+
+A failed run that is taken up again is active at the next attempt, which is above failed at the one before. What has
+finished or was cancelled has ended at every attempt.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,23 @@ from .wire.steps import Roster, RunPut
 
 ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
 RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
+MAX_ATTEMPT = 1 << 20
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
+
+
+def height(state: str, attempt: int) -> tuple[int, int]:
+    """How far up a status is: attempts order what is active or failed, and nothing else."""
+    return (RANK[state], 0) if RANK[state] > RANK[FAILED] else (0, 2 * attempt + RANK[state])
 
 
 def merge(mine: RunPut, other: RunPut) -> RunPut:
     """The later status of one run; of two ends the one that fork choice prefers. Commutative, associative."""
-    return min(mine, other, key=lambda status: (-RANK[status.state], *_fork_choice(status), status.outcome))
+    return min(mine, other, key=_order)
+
+
+def _order(status: RunPut) -> tuple[Any, ...]:
+    rank, within = height(status.state, status.attempt)
+    return (-rank, -within, *_fork_choice(status), status.outcome, status.attempt)
 
 
 def _fork_choice(status: RunPut) -> tuple[int, int, str]:
@@ -35,7 +50,8 @@ def is_sound(status: RunPut) -> bool:
     try:
         said = outcome(status)
         evals(tuple(said.get("facts", {}).items()))
-        return status.state in RANK and all(isinstance(said.get(name, kind()), kind) for name, kind in _SAID.items())
+        is_known = status.state in RANK and status.attempt <= MAX_ATTEMPT
+        return is_known and all(isinstance(said.get(name, kind()), kind) for name, kind in _SAID.items())
     except (ValueError, TypeError, AttributeError):
         return False
 
@@ -47,6 +63,11 @@ def outcome_id(status: RunPut) -> str:
 def ended(status: RunPut, state: str, outcome: dict[str, Any]) -> RunPut:
     """`status` moved up to `state`, with what came of it."""
     return merge(status, replace(status, state=state, outcome=msgpack.packb(outcome)))
+
+
+def resumed(status: RunPut) -> RunPut:
+    """`status`, which failed, active again at the next attempt."""
+    return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=b"")
 
 
 def outcome(status: RunPut) -> dict[str, Any]:
@@ -61,6 +82,7 @@ def dump(status: RunPut) -> bytes:
             [
                 status.run,
                 status.state,
+                status.attempt,
                 status.spec,
                 status.base,
                 status.submitter,
@@ -74,7 +96,7 @@ def dump(status: RunPut) -> bytes:
 
 def load(data: bytes) -> RunPut:
     """Raises ValueError, TypeError or a msgpack error if `data` was not written by `dump`."""
-    run, state, spec, base, submitter, nonce, roster, result = msgpack.unpackb(data, use_list=False)
+    run, state, attempt, spec, base, submitter, nonce, roster, result = msgpack.unpackb(data, use_list=False)
     if state not in RANK:
         raise ValueError(f"unknown run state {state!r}")
-    return RunPut(RunId(run), state, spec, base, NodeId(submitter), nonce, Roster(*roster), result, False)
+    return RunPut(RunId(run), state, int(attempt), spec, base, NodeId(submitter), nonce, Roster(*roster), result, False)

@@ -12,7 +12,7 @@ from .duties import CHAIN, Duty, due_first
 from .machine import Action, Report, Start, Stop
 from .names import ShardId, TaskKey, VersionId
 from .wire.steps import FailurePut, Header, Record
-from .work import ApplyWork, ChainWork, Done, Failed, InitWork, SaveWork, Work
+from .work import ApplyWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
@@ -116,8 +116,10 @@ class Slot:
                 state = tuple(sorted(entry for made in done.made for entry in made.outputs))
                 self.run.versions.hold(Header(None, 0, 0, self.run.spec, state))
                 self.run.advance.moved(now, around, None, {}, out)
-            case SaveWork(version=version):
-                self.run.ending.saved(VersionId(version), around, out)
+            case SaveWork(header=header):
+                self.run.checkpoints.saved(around, header, done.detail, out)
+            case LoadWork(header=header):
+                self.run.beginning.loaded(now, around, header, done, out)
             case ApplyWork():
                 self.run.advance.applied(now, around, running, done, out)
             case _:
@@ -158,6 +160,9 @@ class Slot:
             self.run.retry_at[running.unit] = now + 4 * around.suspicion_s
             if failed.kind == "full":
                 self._starved = {*self._starved & self.run.retry_at.keys(), running.unit}
+            return out
+        if isinstance(running.work, LoadWork):
+            self.run.beginning.load_failed(around, running.work.header, failed, out)
             return out
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
         self.run.stealing.give_up(running.unit)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .names import ShardRef
+from .names import RunId, ShardRef, VersionId
+from .wire.steps import Header
 
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]
 """A version's whole state, names sorted. `params:<model>`: float32 little-endian parameters, names sorted, tied ones
@@ -96,14 +97,36 @@ class InitWork:
 
 @dataclass(frozen=True, slots=True)
 class SaveWork:
-    """Write a version as a Hugging Face checkpoint folder. No outputs; `detail` is the folder's path."""
+    """Write a version, whole, as a Hugging Face checkpoint folder. No outputs; `detail` is the folder's path."""
 
-    step: int
-    version: str
-    state: State
+    run: RunId
+    header: Header
+
+    @property
+    def step(self) -> int:
+        return self.header.step
+
+    @property
+    def version(self) -> VersionId:
+        return self.header.id
+
+    @property
+    def state(self) -> State:
+        return self.header.state
 
 
-Work: TypeAlias = ChainWork | BlockWork | SliceWork | ApplyWork | InitWork | SaveWork
+@dataclass(frozen=True, slots=True)
+class LoadWork:
+    """Bring a saved version back from this node's disk. Outputs: the entries of its state, with the ids of the header.
+
+    Fails with kind `damaged` where the folder does not hold what it says.
+    """
+
+    run: RunId
+    header: Header
+
+
+Work: TypeAlias = ChainWork | BlockWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +155,8 @@ class Failed:
     """A work that gave nothing.
 
     kind: `engine` (the child died, hung or ran out of memory), `user` (user code or data raised), `lost` (an input
-    shard vanished), `full` (no room for an output now), `large` (no room on this node even if it held nothing else).
+    shard vanished), `full` (no room for an output now), `large` (no room on this node even if it held nothing else),
+    `damaged` (a checkpoint does not hold what it says).
     """
 
     kind: str

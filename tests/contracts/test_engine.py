@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.names import RunId, ShardId, ShardRef, VersionId
 from dflow_protocols.pipeline import Pipeline, plan
-from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, SaveWork, State
+from dflow_protocols.wire.steps import Header
+from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State
 from dflowd.engines.contract import Engine, GivenUp
 from tests.contracts.alone import Alone, MemoryShards
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("emulated", "torch")
+CHECKPOINTED = RunId("a" * 32)
 TINY = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -200,15 +204,69 @@ def test_metrics_tell_what_was_sampled_and_trained(engine: Engine, base: Path) -
     assert "samples" not in seen[3]
 
 
-def test_a_checkpoint_is_whole_named_and_retired(engine: Engine, base: Path) -> None:
-    """A reader of the folder sees finished checkpoints only, the newest `keep` of them."""
-    runner = alone(engine, base, checkpoint={"every": 1, "keep": 2})
-    state = runner.init()
-    folders = [Path(runner.done(SaveWork(step, f"{step:064x}", state)).detail) for step in (1, 2, 3)]
-    again = runner.done(SaveWork(3, f"{3:064x}", state)).detail
-    assert again == str(folders[2])
-    assert sorted(path.name for path in runner.folder.iterdir()) == ["step-000002", "step-000003"]
-    assert json.loads((folders[2] / "dflow.json").read_text())["version"] == f"{3:064x}"
+def saved(runner: Alone, state: State, step: int) -> tuple[Path, Header]:
+    """The folder that a save of these weights gives, and the version that they are."""
+    header = Header(VersionId("c" * 64), step, 8 * step, "d" * 64, state, (("held@1/correct", 3.0),))
+    return Path(runner.done(SaveWork(CHECKPOINTED, header)).detail), header
+
+
+def test_a_checkpoint_is_read_back_to_the_same_shards(engine: Engine, base: Path) -> None:
+    """What goes on from it must be what was saved, optimizer and all; nothing half-written lies beside it."""
+    runner = alone(engine, base)
+    state = runner.run(runner.init(), range(2))
+    assert any(name.startswith("optimizer:") for name, _ in state)
+    folder, header = saved(runner, state, 2)
+    assert saved(runner, state, 2)[0] == folder
+    assert [path.name for path in runner.folder.iterdir()] == ["step-000002"]
+    kept, runner.shards.shards = runner.shards.shards, {}
+    assert runner.done(LoadWork(CHECKPOINTED, header)).made[0].outputs == state
+    assert all(runner.shards.shards[ref.id] == kept[ref.id] for _, ref in state)
+    on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".f32", ".safetensors"))
+    assert on_disk < 1.1 * sum(ref.nbytes for _, ref in state) + 4096
+
+
+def flip(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def weights_file(folder: Path) -> Path:
+    return next(path for path in sorted(folder.iterdir()) if path.name in ("params-policy.f32", "model.safetensors"))
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "a byte of the weights": lambda folder: flip(weights_file(folder), -9),
+    "a byte of the optimizer": lambda folder: flip(next(folder.glob("optimizer-*")), 100),
+    "a truncated file": lambda folder: os.truncate(next(folder.glob("optimizer-*")), 5000),
+    "a missing file": lambda folder: next(folder.glob("optimizer-*")).unlink(),
+    "a changed fact": lambda folder: (folder / "dflow.json").write_text(
+        (folder / "dflow.json").read_text().replace("3.0", "4.0")
+    ),
+    "a torn manifest": lambda folder: os.truncate(folder / "dflow.json", 200),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_by_name(engine: Engine, base: Path, damage: str) -> None:
+    """Going on from other weights than were saved would be silent and final; the next older one is taken instead."""
+    runner = alone(engine, base)
+    folder, header = saved(runner, runner.run(runner.init(), range(2)), 2)
+    DAMAGES[damage](folder)
+    failed = runner.perform(LoadWork(CHECKPOINTED, header))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "damaged"
+    assert "step-000002" in failed.error
+
+
+def test_a_checkpoint_of_another_run_or_version_is_refused(engine: Engine, base: Path) -> None:
+    """A folder that was copied to the wrong place is whole, and wrong."""
+    runner = alone(engine, base)
+    _, header = saved(runner, runner.init(), 2)
+    for work in (LoadWork(RunId("b" * 32), header), LoadWork(CHECKPOINTED, replace(header, samples=1))):
+        failed = runner.perform(work)
+        assert isinstance(failed, Failed)
+        assert failed.kind == "damaged"
 
 
 def test_a_saved_model_opens_with_the_weights_of_its_version(base: Path) -> None:
@@ -218,7 +276,7 @@ def test_a_saved_model_opens_with_the_weights_of_its_version(base: Path) -> None
 
     runner = alone(load("torch"), base)
     state = runner.run(runner.init(), range(1))
-    folder = runner.done(SaveWork(1, "0" * 64, state)).detail
+    folder, _ = saved(runner, state, 1)
     model = AutoModelForCausalLM.from_pretrained(folder)
     named = sorted(model.named_parameters(), key=lambda item: item[0])
     flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])

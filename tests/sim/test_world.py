@@ -27,7 +27,7 @@ from dflow_protocols.simulator.host import Birth
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
-from dflow_protocols.wire.steps import RunGet
+from dflow_protocols.wire.steps import Header, RunGet
 from dflow_protocols.work import SaveWork
 
 RUN = RunId("a" * 32)
@@ -191,7 +191,11 @@ def test_a_dropped_shard_is_free_and_its_fetch_is_never_answered() -> None:
 def test_a_work_whose_inputs_are_not_there_ends_the_world_with_the_way_to_see_it_again() -> None:
     """An engine would read what is not mapped; the failure has to name the node, the shard and the replay."""
     world = beating(1, seed=7)
-    order(world, 0, Start(1, RUN, TaskKey(0, "", "save"), SaveWork(0, "v", (("params:policy", SHARD),))))
+    order(
+        world,
+        0,
+        Start(1, RUN, TaskKey(0, "", "save"), SaveWork(RUN, Header(None, 0, 0, "", (("params:policy", SHARD),)))),
+    )
     with pytest.raises(Violation, match=r"n0 starts 0//save without having bbbbbbbb(.|\n)*replay: seed 7"):
         world.run(2.0)
 

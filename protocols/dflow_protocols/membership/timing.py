@@ -21,6 +21,7 @@ class Timing:
     retry_max_s: float = 30.0  # the pauses double up to this one, for ever
     ask_dead_s: float = 30.0  # how often one dead member is asked whether it is back
     stable_s: float = 10.0  # alive for so long, a member is dealt to
+    resume_wait_s: float = 60.0  # after a restart, for those who were there before: machines boot unequally fast
 
     def __post_init__(self) -> None:
         assert 2 * self.probe_timeout_s <= self.probe_interval_s, "the indirect probe must fit into the interval"
@@ -43,6 +44,7 @@ class Timing:
             retry_max_s=60.0,
             ask_dead_s=60.0,
             stable_s=30.0,
+            resume_wait_s=120.0,
         )
 
     @classmethod
@@ -65,6 +67,7 @@ class Timing:
             retry_max_s=3.0,
             ask_dead_s=3.0,
             stable_s=2.0,
+            resume_wait_s=5.0,
         )
 
     def suspicion_s(self, members: int) -> float:

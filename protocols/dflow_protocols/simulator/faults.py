@@ -18,6 +18,17 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerCut:
+    """Every node dies at once. All but `stays_off` come back, each after a time drawn up to `seconds`; of `torn` the
+    newest checkpoint is damaged, of `lost` the whole disk is a new one."""
+
+    seconds: float
+    stays_off: tuple[int, ...] = ()
+    torn: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """SIGSTOP: nothing is handled; what arrives meanwhile is handled on waking, and engines go on."""
 
@@ -74,7 +85,7 @@ class Leave:
     seconds: float = 1.0
 
 
-Fault: TypeAlias = Crash | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave
+Fault: TypeAlias = Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave
 
 Moment: TypeAlias = Callable[[int, int, Action], bool]
 """(node, how many actions that node performed before, the action) -> whether this is it. Asked after each action."""

@@ -8,7 +8,8 @@ from random import Random
 from typing import Any, Protocol, TypeAlias
 
 from ..machine import Action, Event, Start
-from ..names import NodeId
+from ..names import NodeId, VersionId
+from ..saved import Saved
 from .bulk import BulkLane, Shelf
 
 
@@ -30,6 +31,7 @@ class Birth:
     rng: Random
     now: float  # by its own clock
     disk: Mapping[str, bytes]
+    saved: tuple[Saved, ...]
     seeds: tuple[int, ...]  # indices of the nodes that its configuration names
 
 
@@ -48,6 +50,8 @@ class Host:
     paused: bool = False
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
     disk: dict[str, bytes] = field(default_factory=dict)
+    saved: dict[VersionId, Saved] = field(default_factory=dict)  # checkpoints; they outlive a crash
+    damaged: set[VersionId] = field(default_factory=set)  # of these: what a reader finds out
     shelf: Shelf = field(default_factory=Shelf)
     bulk: BulkLane | None = None
     calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot

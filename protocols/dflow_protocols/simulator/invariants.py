@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ..names import SealId, ShardId, ShardRef, chunk_count
 from ..pipeline.plan import Training
 from ..wire.steps import Header, Record, Seal
-from ..work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork, State, Work
+from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, State, Work
 from . import provenance
 from .provenance import LeafSum, Ledger, PartitionOutput, Slice, Weights
 from .work import Engines
@@ -35,7 +35,7 @@ def inputs(work: Work) -> Iterator[tuple[ShardRef, int, int]]:
             whole = [ref for _, ref in work.state] + list(work.slices)
         case SaveWork():
             whole = [ref for _, ref in work.state]
-        case InitWork():
+        case InitWork() | LoadWork():
             whole = []
     yield from ((ref, 0, chunk_count(ref.nbytes)) for ref in whole)
 
@@ -53,6 +53,8 @@ def check_work(engines: Engines, work: Work) -> None:
             _check_slice(engines, work)
         case ApplyWork():
             _check_apply(engines, work)
+        case LoadWork(header=header):
+            check_header(engines, header)
         case SaveWork() | InitWork():
             pass
 

@@ -25,6 +25,7 @@ def bear(birth: Birth, steals: bool = True) -> Node:
         [value for key, value in sorted(birth.disk.items()) if key.startswith("runs/")],
         birth.now,
         steals,
+        birth.saved,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 from ..machine import Leaving
 from ..names import NodeId
-from .faults import BreakEngine, Cancel, Crash, Cut, Fault, Join, Leave, Pause, Split
+from .faults import BreakEngine, Cancel, Crash, Cut, Fault, Join, Leave, Pause, PowerCut, Split
 from .host import Host
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def strike(world: World, fault: Fault, actor: Host | None) -> None:
     match fault:
         case Crash(node, restart_after_s):
             _crash(world, _target(world, node, actor), restart_after_s)
+        case PowerCut():
+            _cut_power(world, fault)
         case Pause(seconds, node):
             _pause(world, _target(world, node, actor), seconds)
         case Cut(source, to, seconds):
@@ -55,6 +58,19 @@ def _crash(world: World, host: Host, restart_after_s: float | None) -> None:
     if restart_after_s is not None:
         host.comes_back = True
         world.after(restart_after_s, lambda: world.start(host) if host.machine is None else None)
+
+
+def _cut_power(world: World, cut: PowerCut) -> None:
+    for host in world.hosts:
+        if host.machine is None:
+            continue
+        off_s = Random(f"{world.seed}/{host.name}/{world.now}").uniform(0.0, cut.seconds)
+        _crash(world, host, None if host.index in cut.stays_off else off_s)
+        if host.index in cut.lost:
+            host.disk.clear()
+            host.saved.clear()
+        elif host.index in cut.torn and host.saved:
+            host.damaged.add(max(host.saved.values(), key=lambda saved: saved.header.step).header.id)
 
 
 def _pause(world: World, host: Host, seconds: float) -> None:

@@ -39,9 +39,17 @@ def two_steps(partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES) -> Pip
 
 
 @cache
-def warm_then_two() -> Pipeline:
-    """Two supervised updates, then two of GRPO with an optimizer of their own."""
+def warm_then_two(every: int = 0) -> Pipeline:
+    """Two supervised updates, then two of GRPO with an optimizer of their own. `every`: steps between checkpoints."""
     batch = {"data": "words", "demos": 64, "batch": 12, "partitions": 3, "leaves": 2, "optimizer": _ADAMW}
     warm = Stage("warm", "sft", model="policy", when="step < 2", config=batch)
     stages = [warm, *_grpo("step >= 2", TOY_PARTITIONS, TOY_LEAVES)]
-    return Pipeline(name="warm", steps=4, models=_MODELS, data=_DATA, stages=stages, engine="emulated")
+    return Pipeline(
+        name="warm",
+        steps=4,
+        models=_MODELS,
+        data=_DATA,
+        stages=stages,
+        checkpoint={"every": every, "keep": 2},
+        engine="emulated",
+    )

@@ -16,14 +16,35 @@ from ..pipeline.plan import StepPlan, partition_groups, plan
 from ..pipeline.signatures import OPERATORS
 from ..pipeline.spec import Pipeline
 from ..reduction import aligned_blocks
-from ..work import ApplyWork, BlockWork, ChainWork, Done, Groups, InitWork, Made, SaveWork, SliceWork, State, Work
+from ..work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Groups,
+    InitWork,
+    LoadWork,
+    Made,
+    SaveWork,
+    SliceWork,
+    State,
+    Work,
+)
 from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
 
 PURE: frozenset[type] = frozenset()
 NOISY: frozenset[type] = frozenset({ChainWork, BlockWork, SliceWork})  # sampling and summing differ, the update not
 WILD: frozenset[type] = NOISY | {ApplyWork}  # hosts unlike each other: no two make the same version
 
-SECONDS = {ChainWork: 0.2, BlockWork: 0.06, SliceWork: 0.01, ApplyWork: 0.05, InitWork: 0.05, SaveWork: 0.1}
+SECONDS = {
+    ChainWork: 0.2,
+    BlockWork: 0.06,
+    SliceWork: 0.01,
+    ApplyWork: 0.05,
+    InitWork: 0.05,
+    SaveWork: 0.1,
+    LoadWork: 0.1,
+}
 STRAGGLER_SHARE = 0.04  # of works that take STRAGGLER_FACTOR as long: a long tail, a busy host
 STRAGGLER_FACTOR = 5.0
 
@@ -68,6 +89,7 @@ class Engines:
             ApplyWork: self._apply,
             InitWork: self._init,
             SaveWork: self._save,
+            LoadWork: self._load,
         }
         if isinstance(work, BlockWork) and end is not None and end < work.end:
             return self._trimmed(work, end, salt)
@@ -160,3 +182,6 @@ class Engines:
 
     def _save(self, work: SaveWork, salt: int) -> Done:
         return Done((), detail=f"checkpoint-{work.step}-{work.version[:8]}")
+
+    def _load(self, work: LoadWork, salt: int) -> Done:
+        return Done((Made("load", work.header.state),))

@@ -18,6 +18,7 @@ from ..machine import (
     Broke,
     CancelRequested,
     Dial,
+    Discard,
     Drop,
     Event,
     Fetch,
@@ -37,9 +38,10 @@ from ..machine import (
 )
 from ..names import NodeId, RunId, node_id, run_id
 from ..pipeline.spec import Pipeline
+from ..saved import Saved
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
-from ..work import BlockWork, Failed, SaveWork, State
+from ..work import BlockWork, Failed, LoadWork, SaveWork, State
 from .bulk import BulkLane, Shelf
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
@@ -176,7 +178,15 @@ class World:
         host.incarnation += 1
         host.comes_back = False
         rng = Random(f"{self.seed}/{host.name}/{host.incarnation}")
-        birth = Birth(host.index, host.incarnation, rng, self.now + host.offset_s, dict(host.disk), host.seeds)
+        birth = Birth(
+            host.index,
+            host.incarnation,
+            rng,
+            self.now + host.offset_s,
+            dict(host.disk),
+            tuple(host.saved.values()),
+            host.seeds,
+        )
         host.machine = self._bear(birth)
         host.bulk = BulkLane(
             host.shelf,
@@ -298,6 +308,8 @@ class World:
                 for shard in shards:
                     host.bulk.give_up(run, shard)
                     host.shelf.drop(run, shard)
+            case Discard(_, _, version):
+                host.saved.pop(version, None)
             case Reply(request, ok, value):
                 host.replies[request] = (ok, value)
             case Dial(node, _, _, bulk):
@@ -386,8 +398,12 @@ class World:
         if host.break_works:
             host.break_works -= 1
             event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
+        elif isinstance(start.work, LoadWork) and start.work.header.id in host.damaged:
+            event = Broke(start.call, Failed("damaged", "damaged on purpose", start.task.stage))
         else:
             done = self.engines[start.run].run(start.work, end)
+            if isinstance(start.work, SaveWork):
+                self._save(host, start.work)
             for made in done.made:
                 for _, ref in made.outputs:
                     host.shelf.put(start.run, ref)
@@ -396,6 +412,15 @@ class World:
         host.trims.pop(start.call, None)
         self._occupy(host)
         self._post(host, event)
+
+    def _save(self, host: Host, work: SaveWork) -> None:
+        """The folder is whole on the disk; one of the same step that was there before is gone."""
+        pipeline, header = self.engines[work.run].pipeline, work.header
+        same = [v for v, other in host.saved.items() if (other.run, other.header.step) == (work.run, header.step)]
+        for version in same:
+            del host.saved[version]
+        host.damaged.discard(header.id)
+        host.saved[header.id] = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, header, {})
 
     def _check(self, checker: Callable[[], Any]) -> None:
         try:

@@ -149,10 +149,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RunPut:
-    """A run's spec and status. Statuses merge upwards: active < failed < finished < cancelled."""
+    """A run's spec and status. Statuses merge upwards: active < failed < finished < cancelled.
+
+    `attempt`: how often a failed run was taken up again; active at a later attempt is above failed at an earlier one.
+    """
 
     run: RunId
     state: str
+    attempt: int
     spec: bytes
     base: str
     submitter: NodeId
@@ -168,6 +172,7 @@ class RunAck:
 
     run: RunId
     state: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,11 +314,10 @@ class RosterPut:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPut:
-    """The sender has this version on disk."""
+    """All versions of the run that the sender has on its disk, whole as far as it knows. None is an answer too."""
 
     run: RunId
-    version: VersionId
-    step: int
+    heads: tuple[Head, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ OUTCOMES = st.one_of(
 )
 ROSTER = make_roster(0, 0, [who(1)], [who(1)])
 STATUSES = st.builds(
-    lambda state, outcome: RunPut(RUN, state, b"spec", "/base", who(1), "0", ROSTER, outcome, False),
+    lambda state, attempt, outcome: RunPut(RUN, state, attempt, b"spec", "/base", who(1), "0", ROSTER, outcome, False),
     st.sampled_from(sorted(runs.RANK)),
+    st.integers(0, 2),
     OUTCOMES,
 )
 
@@ -64,12 +65,23 @@ def test_statuses_of_a_run_merge_alike_in_any_order(a: RunPut, b: RunPut, c: Run
 def test_a_status_never_moves_down(a: RunPut, b: RunPut) -> None:
     """active < failed < finished < cancelled: a late message of a running mesh revives no ended run."""
     merged = runs.merge(a, b)
-    assert runs.RANK[merged.state] == max(runs.RANK[a.state], runs.RANK[b.state])
+    heights = [runs.height(each.state, each.attempt) for each in (a, b)]
+    assert runs.height(merged.state, merged.attempt) == max(heights)
+
+
+@given(STATUSES)
+def test_only_a_later_attempt_is_above_a_failure_and_below_every_other_end(status: RunPut) -> None:
+    """What was resumed stays so when an old failure is told again; what has finished or was cancelled has ended."""
+    failed = replace(status, state=runs.FAILED)
+    again = runs.resumed(failed)
+    assert runs.merge(failed, again) == runs.merge(again, failed) == again
+    for end in (runs.FINISHED, runs.CANCELLED):
+        assert runs.merge(again, replace(status, state=end)).state == end
 
 
 def test_of_two_ends_the_one_that_trained_on_more_counts() -> None:
     """A split that heals after both halves finished must agree on one version, as heads do."""
-    active = RunPut(RUN, runs.ACTIVE, b"spec", "/base", who(1), "0", ROSTER, b"", False)
+    active = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
     less = runs.ended(active, runs.FINISHED, {"samples": 8, "step": 2, "version": "a" * 64})
     more = runs.ended(active, runs.FINISHED, {"samples": 9, "step": 2, "version": "b" * 64})
     assert runs.merge(less, more) == runs.merge(more, less) == more
@@ -83,6 +95,6 @@ def test_what_is_on_disk_is_the_status_that_was_written(status: RunPut) -> None:
 
 def test_a_file_that_says_an_unknown_state_is_refused() -> None:
     """A newer release's state must not be taken for a running one."""
-    active = RunPut(RUN, "resting", b"spec", "/base", who(1), "0", ROSTER, b"", False)
+    active = RunPut(RUN, "resting", 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
     with pytest.raises(ValueError, match="unknown run state 'resting'"):
         runs.load(runs.dump(active))

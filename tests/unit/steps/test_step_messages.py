@@ -82,7 +82,7 @@ def put(state: str = runs.ACTIVE, **outcome: Any) -> RunPut:
     name = run_id(two_steps().text_id, client, nonce)
     roster = make_roster(0, 0, [who(1)], [who(1)])
     result = msgpack.packb(outcome) if outcome else b""
-    return RunPut(name, state, two_steps().canonical(), "/spec", client, nonce, roster, result, True)
+    return RunPut(name, state, 0, two_steps().canonical(), "/spec", client, nonce, roster, result, True)
 
 
 def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:
@@ -94,7 +94,7 @@ def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:
         told = put(state)
         actions = opened(node(host).handle(now, Received(peer, told)))
         written = Persist(f"runs/{told.run}", runs.dump(told))
-        assert actions.index(written) < actions.index(Send(peer, RunAck(told.run, state)))
+        assert actions.index(written) < actions.index(Send(peer, RunAck(told.run, state, 0)))
 
 
 def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> None:
@@ -105,7 +105,7 @@ def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> No
     node(host).handle(now, Received(peer, put(runs.CANCELLED)))
     for late in (put(runs.CANCELLED), put(runs.ACTIVE)):
         actions = opened(node(host).handle(now, Received(peer, late)))
-        assert Send(peer, RunAck(late.run, runs.CANCELLED)) in actions
+        assert Send(peer, RunAck(late.run, runs.CANCELLED, 0)) in actions
         assert not [action for action in actions if isinstance(action, Persist)]
 
 

@@ -1,0 +1,26 @@
+"""dflow resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+
+
+def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
+    """Let a failed run go on from its best checkpoint. One that has finished or was cancelled stays as it is.
+
+    Example: dflow resume 3f9c
+    """
+    from ..outcome import read_state
+    from ..output import note, print_json
+    from ..reach import reach
+
+    with reach(Path(folder).absolute(), to) as client:
+        answer = client.call("resume", {"run": run}, deadline_s=20.0)
+    state = read_state(answer["state"])
+    if as_json:
+        print_json({"run": answer["run"], "state": state})
+        return
+    print(f"{answer['run']} {state}")
+    note(f"`dflow watch {answer['run'][:8]}` shows how it goes on")

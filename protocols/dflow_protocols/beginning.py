@@ -1,0 +1,114 @@
+"""Beginnings: what a node does about a run of which it holds no version yet.
+
+It copies the best version that a living node claims. After a power cut nobody claims any: then those who have a
+checkpoint say so, the best one is loaded by all who have it, and claimed; who has a worse one or none copies it as any
+other version. Where there is no checkpoint, version 0 is made: a function of the spec.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .duties import Duty
+from .machine import Action, Report
+from .names import TaskKey, VersionId
+from .versions import preference
+from .wire.steps import Head, Header
+from .work import Done, Failed, InitWork, LoadWork
+
+if TYPE_CHECKING:
+    from .run import Run, Surroundings
+
+INIT = TaskKey(0, "init", "init")
+SAY_WAIT = 3.0  # suspicion times for the others to say what they hold, and what lies on their disks
+LOAD_WAIT = 10.0  # suspicion times for another's better checkpoint to be loaded and claimed; then a worse one will do
+MOST_TRIES = 3  # loads of one checkpoint that end for another reason than that it is damaged
+
+
+class Beginning:
+    """One run's begin at one node."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._tries: dict[VersionId, int] = {}
+        self._silent_since: float | None = None
+        self._rival: tuple[Head, float] | None = None  # another's better checkpoint, and since when it is awaited
+
+    def look(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> bool:
+        """Begin, if it is time for that. True if there is nothing else to do; False: copy what another one holds."""
+        run = self.run
+        if any(isinstance(call.work, InitWork | LoadWork) for call in run.calls.values()):
+            return True
+        found = run.versions.best(now, around.living)
+        best, mine = found[0] if found is not None else None, run.checkpoints.best
+        is_worth_copying = best is not None and (best.step > 0 or run.me in run.failures.nodes(INIT))
+        if best is not None and is_worth_copying and (mine is None or preference(best) <= preference(mine.head)):
+            return False
+        if slots <= 0 or run.leaving.is_begun:
+            return True
+        if mine is None:
+            if self._is_time_for_zero(now, around, best):
+                self._begin(now, Duty(0, INIT, InitWork(), (), ()), out)
+        elif best is not None or self._is_best_of_all(now, around, mine.head):
+            unit = TaskKey(mine.step, "checkpoint", "load")
+            self._begin(now, Duty(0, unit, LoadWork(run.id, mine), (), (mine.id,)), out)
+        return True
+
+    def _begin(self, now: float, duty: Duty, out: list[Action]) -> None:
+        if self.run.retry_at.get(duty.unit, now) <= now:
+            self.run.slot.begin(now, duty, None, out)
+
+    # When -----------------------------------------------------------------------------------------------------------
+
+    def _is_time_for_zero(self, now: float, around: Surroundings, best: Head | None) -> bool:
+        run = self.run
+        if self._is_outdone(now, around, None):
+            return False
+        if best is not None or (run.me in run.status.roster.members and not run.restored):
+            return True  # somebody has version 0, or the run was just submitted to this node among others
+        if not run.restored:
+            return now - run.opened_at > SAY_WAIT * around.suspicion_s
+        return self._have_all_spoken(now, around)
+
+    def _is_best_of_all(self, now: float, around: Surroundings, mine: Head) -> bool:
+        return self._have_all_spoken(now, around) and not self._is_outdone(now, around, mine)
+
+    def _have_all_spoken(self, now: float, around: Surroundings) -> bool:
+        """Whether all who were here before have come, or were waited for, and said what they have."""
+        if not around.is_gathered:
+            return False
+        if self._silent_since is None:
+            self._silent_since = now
+        silent = around.living - self.run.checkpoints.others.keys() - {self.run.me}
+        return not silent or now - self._silent_since > SAY_WAIT * around.suspicion_s
+
+    def _is_outdone(self, now: float, around: Surroundings, mine: Head | None) -> bool:
+        """Whether a living node has a better checkpoint, and should soon have loaded it."""
+        rival = self.run.checkpoints.best_elsewhere(around.living)
+        if rival is None or (mine is not None and preference(mine) <= preference(rival)):
+            return False
+        if self._rival is None or self._rival[0] != rival:
+            self._rival = (rival, now)
+        return now - self._rival[1] <= LOAD_WAIT * around.suspicion_s
+
+    # What came of it ------------------------------------------------------------------------------------------------
+
+    def loaded(self, now: float, around: Surroundings, header: Header, done: Done, out: list[Action]) -> None:
+        """A checkpoint is back in memory: hold it, if its bytes are those of the version."""
+        run = self.run
+        made = tuple(sorted(entry for each in done.made for entry in each.outputs))
+        if made != header.state:
+            run.holdings.drop([ref.id for _, ref in made], out)
+            run.checkpoints.refuse(around, header, "its bytes are not those of the version", out)
+            return
+        run.versions.hold(header)
+        out.append(Report("checkpoint.loaded", {"run": run.id, "step": header.step, "version": header.id}))
+        run.advance.moved(now, around, None, {}, out)
+
+    def load_failed(self, around: Surroundings, header: Header, failed: Failed, out: list[Action]) -> None:
+        """A checkpoint could not be loaded. One that is damaged is passed over at once; others are tried again."""
+        if failed.kind == "full":
+            return
+        self._tries[header.id] = self._tries.get(header.id, 0) + 1
+        if failed.kind == "damaged" or self._tries[header.id] >= MOST_TRIES:
+            self.run.checkpoints.refuse(around, header, failed.error, out)

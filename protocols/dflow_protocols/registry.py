@@ -1,0 +1,245 @@
+"""The registry: which runs a node knows, how their statuses come, go and merge, and which clients wait for that.
+
+A client is answered once enough nodes have its wish on disk. What each run does is run.py's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from . import runs
+from .claiming.roster import make_roster
+from .door import is_header
+from .machine import Action, CancelRequested, Reply, Report, ResumeRequested, Rng, Send, Submitted
+from .names import NodeId, RunId, run_id
+from .pipeline.problem import SpecError
+from .pipeline.spec import Pipeline
+from .run import Run, Surroundings
+from .saved import Saved
+from .wire.steps import Header, RunAck, RunGet, RunPut, RunStates
+
+MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
+SUBMIT_COPIES = 2  # nodes that have a status on disk before the client is answered
+
+
+@dataclass
+class Waiting:
+    """A client that waits until enough nodes have a run's status on disk."""
+
+    request: int
+    height: tuple[int, int]  # of the status, at least
+    acks: set[NodeId]
+
+
+class Registry:
+    """The runs of one node."""
+
+    def __init__(
+        self, me: NodeId, restored: Sequence[bytes], saved: Sequence[Saved], now: float, thief: Rng | None
+    ) -> None:
+        """`restored`: the runs' statuses as they were persisted. `saved`: the checkpoints on this node's disk.
+        `thief`: chance, to choose whom to ask for work."""
+        self.me = me
+        self._thief = thief
+        self.runs: dict[RunId, Run] = {}
+        self.unreadable: list[Report] = []  # of what was restored
+        self._numbers = itertools.count(1)
+        self._waiting: dict[RunId, list[Waiting]] = {}
+        self._asked: dict[tuple[RunId, NodeId], float] = {}
+        for value in restored:
+            self._restore(now, value, saved)
+
+    # Taking up ------------------------------------------------------------------------------------------------------
+
+    def _open(
+        self, now: float, status: RunPut, pipeline: Pipeline, restored: bool, saved: Iterable[Header] = ()
+    ) -> Run:
+        for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
+            del self.runs[run.id]
+        run = Run(
+            self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now, saved, self._thief
+        )
+        self.runs[run.id] = run
+        return run
+
+    def _restore(self, now: float, value: bytes, saved: Sequence[Saved]) -> None:
+        """Take up a run of an earlier life, with those checkpoints that are of its very spec."""
+        try:
+            status = runs.load(value)
+            pipeline = Pipeline.from_canonical(status.spec)
+        except (SpecError, ValueError, TypeError) as error:
+            self.unreadable.append(Report("run.unreadable", {"error": str(error)}, "error"))
+            return
+        headers = []
+        for each in saved:
+            if each.run != status.run:
+                continue
+            if each.spec == pipeline.id and is_header(each.header, pipeline):
+                headers.append(each.header)
+            else:
+                fields = {"run": each.run, "step": each.header.step, "version": each.header.id}
+                self.unreadable.append(Report("checkpoint.refused", {**fields, "error": "of another spec"}, "error"))
+        self._open(now, status, pipeline, restored=True, saved=headers)
+
+    def _reopen(self, now: float, around: Surroundings, status: RunPut) -> list[Action]:
+        """A run that failed is active again: it begins anew, from the best that is left of it."""
+        old = self.runs[status.run]
+        out: list[Action] = []
+        if not old.ending.is_cleared:
+            old.ending.clear(out)
+        run = self._open(now, status, old.pipeline, restored=True, saved=old.checkpoints.mine.values())
+        out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
+        run.checkpoints.tell(around.living, out)
+        return out
+
+    # What clients want ----------------------------------------------------------------------------------------------
+
+    def submit(self, now: float, around: Surroundings, event: Submitted) -> list[Action]:
+        try:
+            pipeline = Pipeline.from_canonical(event.spec)
+        except SpecError as error:
+            return [_refusal(event.request, str(error), "run `dflow validate`", exit=2)]
+        name = run_id(pipeline.text_id, event.submitter, event.nonce)
+        out: list[Action] = []
+        if name not in self.runs:
+            roster = make_roster(0, 0, around.living, around.living)
+            fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
+            run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
+            out += [run.persist(), Report("run.submitted", {"run": name, "name": pipeline.name})]
+        return out + self._spread(around.living, self.runs[name], event.request)
+
+    def cancel(self, around: Surroundings, event: CancelRequested) -> list[Action]:
+        run = self.runs.get(event.run)
+        if run is None:
+            return [_unknown(event.request, event.run)]
+        out: list[Action] = []
+        if run.is_active:
+            run.ending.end(runs.CANCELLED, {}, around, out)
+        return out + self._spread(around.living, run, event.request)
+
+    def resume(self, now: float, around: Surroundings, event: ResumeRequested) -> list[Action]:
+        """Let a failed run go on, or one that waits for the larger part of a split."""
+        run = self.runs.get(event.run)
+        if run is None:
+            return [_unknown(event.request, event.run)]
+        if run.status.state == runs.FAILED:
+            out = self._reopen(now, around, runs.resumed(run.status))
+            return out + self._spread(around.living, self.runs[run.id], event.request)
+        if run.is_active and run.rosters.is_paused:
+            out = []
+            run.rosters.go_on(now, around, out)
+            return [*out, Reply(event.request, True, {"run": run.id, "state": run.summary()["state"]})]
+        what = f"run {run.id} is {run.summary()['state']}: only one that failed, or is paused, can be resumed"
+        hint = "`dflow ps` lists how runs stand; submitting its spec again makes a new run"
+        return [_refusal(event.request, what, hint, exit=2)]
+
+    def _spread(self, living: Collection[NodeId], run: Run, request: int) -> list[Action]:
+        """Put a status to everybody; the client is answered once enough of them have it on disk."""
+        waiting = Waiting(request, runs.height(run.status.state, run.status.attempt), {self.me})
+        self._waiting.setdefault(run.id, []).append(waiting)
+        return [*self._put(living, run.id, [waiting]), *self._answer(living, run)]
+
+    def put_again(self, living: Collection[NodeId]) -> list[Action]:
+        """To who did not acknowledge what a client waits for."""
+        return [action for name, waiting in self._waiting.items() for action in self._put(living, name, waiting)]
+
+    def _put(self, living: Collection[NodeId], name: RunId, waiting: list[Waiting]) -> list[Action]:
+        missing = {node for node in living if any(node not in each.acks for each in waiting)}
+        status = replace(self.runs[name].status, acknowledge=True)
+        return [Send(node, status) for node in sorted(missing)]
+
+    def _answer(self, living: Collection[NodeId], run: Run) -> list[Action]:
+        enough = min(SUBMIT_COPIES, len(living))
+        out: list[Action] = []
+        for waiting in list(self._waiting.get(run.id, ())):
+            if len(waiting.acks) >= enough:
+                self._waiting[run.id].remove(waiting)
+                out.append(Reply(waiting.request, True, {"run": run.id, "state": run.summary()["state"]}))
+        if not self._waiting.get(run.id):
+            self._waiting.pop(run.id, None)
+        return out
+
+    # What members say -----------------------------------------------------------------------------------------------
+
+    def take(self, now: float, around: Surroundings, source: NodeId, status: RunPut) -> list[Action]:
+        """A run's status from a member: kept on disk, then acknowledged."""
+        if not runs.is_sound(status):
+            return [_refused(source, status, "its state or outcome is none")]
+        known = self.runs.get(status.run)
+        if known is not None:
+            out = self._merge(now, around, source, known, status)
+        else:
+            try:
+                pipeline = Pipeline.from_canonical(status.spec)
+            except (SpecError, ValueError, TypeError) as error:
+                return [_refused(source, status, str(error))]
+            if run_id(pipeline.text_id, status.submitter, status.nonce) != status.run:
+                return [_refused(source, status, "its id is not that of its spec")]
+            run = self._open(now, status, pipeline, restored=False)
+            out = [run.persist(), Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source})]
+        if status.acknowledge:
+            mine = self.runs[status.run].status
+            out.append(Send(source, RunAck(mine.run, mine.state, mine.attempt)))
+        return out
+
+    def _merge(self, now: float, around: Surroundings, source: NodeId, run: Run, status: RunPut) -> list[Action]:
+        """What a member knows of a run that is known here; who is behind is told."""
+        had_ended = not run.is_active
+        if run.take_status(status):
+            if had_ended and run.is_active:
+                return self._reopen(now, around, run.status)
+            ended = [] if run.is_active else [Report("run.ended", {"run": run.id, "state": run.status.state})]
+            return [run.persist(), *ended]
+        mine = run.status
+        is_behind = runs.height(status.state, status.attempt) < runs.height(mine.state, mine.attempt)
+        if is_behind and not status.acknowledge and self.is_due_again(now, around, run.id, source):
+            return [Send(source, replace(mine, acknowledge=False))]
+        return []
+
+    def tell(self, source: NodeId, run: RunId) -> list[Action]:
+        """Answer who asks what a run is."""
+        known = self.runs.get(run)
+        return [] if known is None else [Send(source, replace(known.status, acknowledge=False))]
+
+    def compare(self, source: NodeId, message: RunStates) -> list[Action]:
+        """How runs ended elsewhere: ask where that is news."""
+        told = {name: (state, outcome) for name, state, outcome in message.states}
+        mine = {name: (run.status.state, runs.outcome_id(run.status)) for name, run in self.runs.items()}
+        return [Send(source, RunGet(name)) for name, end in told.items() if mine.get(name) != end]
+
+    def acknowledged(self, living: Collection[NodeId], source: NodeId, ack: RunAck) -> list[Action]:
+        run = self.runs.get(ack.run)
+        if run is None or ack.state not in runs.RANK:
+            return []
+        for waiting in self._waiting.get(ack.run, ()):
+            if runs.height(ack.state, ack.attempt) >= waiting.height:
+                waiting.acks.add(source)
+        return self._answer(living, run)
+
+    def ask(self, now: float, around: Surroundings, source: NodeId, run: RunId) -> list[Action]:
+        """A member speaks of a run that is unknown here: what is it?"""
+        return [Send(source, RunGet(run))] if self.is_due_again(now, around, run, source) else []
+
+    def is_due_again(self, now: float, around: Surroundings, run: RunId, source: NodeId) -> bool:
+        """Limits what is said to one member about one run, outside of that run, to a few times a suspicion."""
+        period = around.suspicion_s / 4
+        if now - self._asked.get((run, source), -period) < period:
+            return False
+        if len(self._asked) >= MAX_RUNS:
+            self._asked.pop(next(iter(self._asked)))
+        self._asked[(run, source)] = now
+        return True
+
+
+def _refusal(request: int, what: str, hint: str, exit: int) -> Reply:
+    return Reply(request, False, {"what": what, "hint": hint, "exit": exit})
+
+
+def _unknown(request: int, run: RunId) -> Reply:
+    return Reply(request, False, {"what": f"no run {run}", "hint": "list runs with `dflow ps`"})
+
+
+def _refused(source: NodeId, status: RunPut, error: str) -> Report:
+    return Report("run.refused", {"run": status.run, "from": source, "error": error}, "warning")

@@ -1,0 +1,52 @@
+"""All daemons are killed at once and started again: the run goes on from its checkpoints by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.mesh import Daemon, Mesh
+from tests.support.strike import all_stages, ended
+
+STEPS = 6
+STEPS_SAVED = {"step-000002", "step-000003"}
+SEES_S = 60.0
+
+
+def spec(**times: float) -> Any:
+    return all_stages(steps=STEPS, parameters=200_000, **times)
+
+
+def folders(node: Daemon, run: str) -> list[Path]:
+    """Its checkpoints of the run, oldest first."""
+    return sorted(path for path in (node.folder / "state/runs" / run / "checkpoints").glob("step-*"))
+
+
+def interrupted(mesh: Mesh, nonce: str) -> str:
+    """A run in whose middle every daemon was killed, with the checkpoints of two steps on disks; its id."""
+    run = mesh.submit(mesh.nodes["n0"], spec(), nonce=nonce)
+    mesh.until(lambda: {path.name for node in mesh.running() for path in folders(node, run)} >= STEPS_SAVED, SEES_S)
+    for node in mesh.running():
+        mesh.kill(node)
+    return run
+
+
+def told(mesh: Mesh, report: str) -> list[str]:
+    return [line for node in mesh.nodes.values() for line in node.log_lines() if f" {report} " in line]
+
+
+def test_a_site_that_loses_power_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
+    """Kept, on fewer machines, and with a disk lost: it begins where the best checkpoint is, in the same weights."""
+    with Mesh(tmp_path, 3) as mesh:
+        undisturbed = ended(mesh, mesh.submit(mesh.nodes["n0"], spec(), nonce="0"))
+        run = interrupted(mesh, "1")
+        for node in mesh.nodes.values():
+            mesh.launch(node)
+        mesh.await_all()
+        whole = ended(mesh, run)
+        assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
+        assert whole["evals"] == undisturbed["evals"]
+        assert told(mesh, "checkpoint.loaded")
+        rows = mesh.ask(mesh.nodes["n1"], "metrics", run=run)["rows"]
+        assert [row["step"] for row in rows] == list(range(STEPS + 1))
+        assert all("reward_mean" in row for row in rows[2:])
