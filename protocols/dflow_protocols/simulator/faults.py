@@ -85,7 +85,27 @@ class Leave:
     seconds: float = 1.0
 
 
-Fault: TypeAlias = Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave
+@dataclass(frozen=True, slots=True)
+class Handicap:
+    """What calm does not heal, for the rest of the machine's days: `broken` (whatever its engine does fails at once),
+    `slow` (it takes SLOW times as long), `read-only` (its disk takes no checkpoint), `mute` (serves nobody a shard)."""
+
+    kind: str
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sever:
+    """Two machines never hear each other again; others hear both."""
+
+    one: int
+    other: int
+
+
+HANDICAPS = ("broken", "slow", "read-only", "mute")
+SLOW = 5.0
+
+Fault: TypeAlias = Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave | Handicap | Sever
 
 Moment: TypeAlias = Callable[[int, int, Action], bool]
 """(node, how many actions that node performed before, the action) -> whether this is it. Asked after each action."""

@@ -64,6 +64,7 @@ class Host:
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
     speed: float = 1.0  # of its engine
+    handicaps: set[str] = field(default_factory=set)  # of the machine: they outlast restarts
     break_works: int = 0
     break_kind: str = ""
 

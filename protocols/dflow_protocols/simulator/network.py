@@ -22,13 +22,14 @@ class Network:
     loss: float = 0.0
     lose: frozenset[int] = frozenset()
     cuts: set[tuple[NodeId, NodeId]] = field(default_factory=set)  # (from, to): nothing passes that way
+    severed: set[tuple[NodeId, NodeId]] = field(default_factory=set)  # cuts that do not heal
     frames: int = 0
 
     def fate(self, source: NodeId, to: NodeId) -> float | None:
         """Seconds until a frame sent now arrives, or None if it never does."""
         index, self.frames = self.frames, self.frames + 1
         delay, lost = self.delay(), self.rng.random() < self.loss
-        if lost or index in self.lose or (source, to) in self.cuts:
+        if lost or index in self.lose or self.is_cut(source, to):
             return None
         return delay
 
@@ -37,9 +38,12 @@ class Network:
         delay = self.rng.uniform(MIN_DELAY_S, MAX_DELAY_S)
         return delay * LATE_FACTOR if self.rng.random() < LATE_SHARE else delay
 
+    def is_cut(self, source: NodeId, to: NodeId) -> bool:
+        return (source, to) in self.cuts or (source, to) in self.severed
+
     def linked(self, one: NodeId, other: NodeId) -> bool:
         """Whether a request and its answer can pass between the two."""
-        return (one, other) not in self.cuts and (other, one) not in self.cuts
+        return not self.is_cut(one, other) and not self.is_cut(other, one)
 
     def heal(self) -> None:
         self.cuts.clear()

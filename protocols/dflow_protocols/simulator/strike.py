@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..machine import Leaving
 from ..names import NodeId
-from .faults import BreakEngine, Cancel, Crash, Cut, Fault, Join, Leave, Pause, PowerCut, Split
+from .faults import SLOW, BreakEngine, Cancel, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .host import Host
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ def strike(world: World, fault: Fault, actor: Host | None) -> None:
         case BreakEngine(works, kind, node):
             host = _target(world, node, actor)
             host.break_works, host.break_kind = works, kind
+        case Handicap(kind, node):
+            host = world.hosts[node]
+            host.handicaps.add(kind)
+            host.speed = 1.0 / SLOW if kind == "slow" else host.speed
+        case Sever(one, other):
+            pair = world.hosts[one].id, world.hosts[other].id
+            world.network.severed |= {pair, pair[::-1]}
         case Join(node):
             if world.hosts[node].machine is None:
                 world.start(world.hosts[node])

@@ -6,7 +6,7 @@ from random import Random
 
 from ..claiming.failure import Failures
 from ..names import RunId
-from .faults import BreakEngine, Crash, Cut, Fault, Join, Leave, Pause, Split
+from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, Sever, Split
 from .goals import finish
 from .mesh import bear
 from .toy import two_steps, warm_then_two
@@ -33,7 +33,13 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     if rng.random() < 0.4:
         world.network.loss = rng.choice([0.005, 0.02, 0.1])
     dead: set[int] = set()
-    breaks = 0
+    lasting = _draw_lasting(rng, nodes, submitter) if rng.random() < 0.4 else []
+    for fault in lasting:
+        world.at(start + rng.uniform(-0.3, 2.0), fault)
+    if any(isinstance(fault, Sever) for fault in lasting):
+        dead.update(range(nodes))  # nobody else dies for good: the two need somebody between them
+    is_broken = any(isinstance(fault, Handicap) and fault.kind == "broken" for fault in lasting)
+    breaks = Failures.ANY_ERROR if is_broken else 0
     for _ in range(rng.choice([0, 1, 1, 2, 3, 8])):
         fault = _draw(rng, world, dead, submitter)
         breaks += isinstance(fault, BreakEngine)
@@ -41,6 +47,22 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
             continue  # so many failures may end a run, as they should
         world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
     return world, run
+
+
+def _draw_lasting(rng: Random, nodes: int, submitter: int) -> list[Fault]:
+    """What does not heal. The submitter stays whole, so that the run can end; at most one other can compute nothing,
+    since an error on three machines is the task's fault."""
+    if nodes == 1:
+        return []
+    if nodes >= 4 and rng.random() < 0.3:
+        one, other = rng.sample(range(nodes), 2)
+        return [Sever(one, other)]
+    found: list[Fault] = []
+    for _ in range(rng.randint(1, 2)):
+        kind, node = rng.choice(HANDICAPS), (submitter + rng.randrange(1, nodes)) % nodes
+        if kind != "broken" or not any(isinstance(fault, Handicap) and fault.kind == kind for fault in found):
+            found.append(Handicap(kind, node))
+    return found
 
 
 def _draw(rng: Random, world: World, dead: set[int], submitter: int) -> Fault:

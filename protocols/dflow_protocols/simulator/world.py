@@ -56,6 +56,7 @@ STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks i
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 INBOX_S = 0.002  # how long an event waits at most until a daemon's loop comes to it
+BREAKS_AFTER_S = 0.005  # how fast a broken engine gives a work back
 CLIENT = node_id(b"a client's key")
 
 
@@ -333,7 +334,7 @@ class World:
             self.after(delay, lambda: self._arrive(host.id, receiver, frame))
 
     def _arrive(self, source: NodeId, receiver: Host, frame: Frame) -> None:
-        if (source, receiver.id) in self.network.cuts:
+        if self.network.is_cut(source, receiver.id):
             return
         self.deliver(receiver, Received(source, frame))
 
@@ -342,6 +343,7 @@ class World:
         if (
             host is None
             or not host.answers
+            or "mute" in host.handicaps
             or not self.network.linked(asker.id, holder)
             or not asker.dialled.get(holder)
         ):
@@ -373,7 +375,9 @@ class World:
         if host.calls:
             start = next(iter(host.calls.values()))
             seconds = self.engines[start.run].seconds(start.work) / host.speed
-            if isinstance(start.work, BlockWork):
+            if "broken" in host.handicaps:
+                self._after_alive(host, BREAKS_AFTER_S, lambda: self._done(host, start))
+            elif isinstance(start.work, BlockWork):
                 each = seconds / (start.work.end - start.work.first)
                 self._leaf(host, start, start.work.first, each)
             else:
@@ -395,7 +399,11 @@ class World:
         if host.calls.get(start.call) is not start:
             return  # stopped meanwhile
         event: Event
-        if host.break_works:
+        if "broken" in host.handicaps:
+            event = Broke(start.call, Failed("engine", "this machine can compute nothing", start.task.stage))
+        elif "read-only" in host.handicaps and isinstance(start.work, SaveWork):
+            event = Broke(start.call, Failed("full", "this disk takes nothing"))
+        elif host.break_works:
             host.break_works -= 1
             event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
         elif isinstance(start.work, LoadWork) and start.work.header.id in host.damaged:
