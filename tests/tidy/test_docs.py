@@ -25,7 +25,7 @@ PAGES = sorted(
     ]
 )
 PLACEHOLDERS = {"dflowd.toml", "file.py", "vectors/TYPE.json"}  # the reader's own, or any one of many
-OF_USERS = {ROOT / "docs" / "pipelines.md"}  # speaks of files that its reader has
+OF_USERS = {ROOT / "docs" / "pipelines.md", ROOT / "docs" / "troubleshooting.md"}  # of files that their reader has
 FOLDERS = (ROOT, PACKAGES["dflow_protocols"])  # a file named without its folder lies in one of these
 CASES = ROOT / "tests" / "sim" / "test_cases.py"
 LINK = re.compile(r"\]\(([^)\s]+)\)")

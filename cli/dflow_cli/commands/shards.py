@@ -38,7 +38,7 @@ def shards(
     if rows:
         print_table(("node", "run", "step", "kind", "shards", "bytes"), rows)
         print()
-    print_table(("node", "used", "limit", "spilled", "shards"), [_store(node) for node in answer["nodes"]])
+    print_table(("node", "memory", "limit", "disk", "shards"), [_store(node) for node in answer["nodes"]])
     note_missing(answer)
 
 
@@ -46,5 +46,5 @@ def _store(node: Mapping[str, Any]) -> list[Any]:
     from ..output import amount
 
     store = node["store"]
-    spilled = amount(store["spilled_bytes"]) if "spilled_bytes" in store else None
-    return [node["node"], amount(store["used_bytes"]), amount(store["limit_bytes"]), spilled, store["shards_count"]]
+    sizes = [amount(store[name]) for name in ("used_bytes", "limit_bytes", "disk_bytes")]
+    return [node["node"], *sizes, store["shards_count"]]
