@@ -30,6 +30,7 @@ FOLDERS = (ROOT, PACKAGES["dflow_protocols"])  # a file named without its folder
 CASES = ROOT / "tests" / "sim" / "test_cases.py"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"([\w./-]*\w\.(?:py|yaml|json|toml|md))(?::([A-Za-z_][\w.]*))?")
+OF_THE_PROGRAM = {"--help", "--install-completion", "--show-completion"}
 PROGRAMS = {"make", "dflow", "dflowd", "pytest", "python"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
@@ -157,7 +158,7 @@ def is_known(words: list[str]) -> bool:
         return re.search(rf"^{re.escape(command)}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
     if program == "dflow":
         known = options_of_dflow()
-        return command == "--help" or (command in known and options <= known[command])
+        return command in OF_THE_PROGRAM or (command in known and options <= known[command])
     if program == "dflowd":
         return command in ("run", "check-config") and options <= {"--config"}
     if program == "pytest":
