@@ -48,6 +48,7 @@ class Daemon:
     control: str
     bulk: str
     process: subprocess.Popen[bytes] | None = None
+    seeds: tuple[str, ...] | None = None  # names of the daemons that its configuration names; all others if None
     environment: dict[str, str] = field(default_factory=dict)  # beside this process's own
 
     @property
@@ -163,7 +164,8 @@ class Mesh:
 
     def write_config(self, node: Daemon) -> None:
         """Its configuration as its fields now say."""
-        others = [other for other in self.nodes.values() if other is not node]
+        named = self.nodes if node.seeds is None else node.seeds
+        others = [self.nodes[name] for name in named if name != node.name]
         seeds = [f"{key_text(other.keys.public)}@{other.control.removeprefix('tcp://')}" for other in others]
         node.config.write_text(
             f"""
