@@ -61,6 +61,7 @@ from .state import StateDirectory
 from .transport.bulk import BulkLane
 from .transport.control import BindError, ControlLane
 from .transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
+from .transport.reach import DialBack
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
 EXIT_LIMIT_S = 10.0  # for closing sockets and children, beyond the time to leave
@@ -158,6 +159,8 @@ class Daemon:
         hands.control = ControlLane(loop, keys, allow_list, hands.on_frame, hands.report, on_revoked=hands.on_revoked)
         closing.callback(hands.control.close)
         self._control_address = self._bind(hands.control.bind, listen.control, "listen.control")
+        hands.dial_back = DialBack(loop, keys.id, hands.knock, self._post)
+        closing.callback(hands.dial_back.close)
         bulk = BulkLane(keys.id, self._config.trust.fabric)
         try:
             self._bulk_address = self._bind(bulk.bind, listen.bulk, "listen.bulk")
@@ -186,6 +189,7 @@ class Daemon:
             slots=self._config.engine.slots or devices.slots,
             roles=("trainer",),
             facts=(("numerics", advertised_class(devices)), *versions().items()),
+            born_ms=int(self._started_s * 1000),
         )
 
     def _make_node(self, me: NodeId, incarnation: int, meta: Meta, allow_list: AllowList) -> Node:

@@ -16,6 +16,7 @@ from dflow_protocols.wire.bulk import BULK_MESSAGES
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
+from dflow_protocols.wire.gossip import Knock, Knocked
 
 from .checkpoints import discard
 from .observe.recorder import Recorder
@@ -25,12 +26,14 @@ from .slots.supervisor import Supervisor
 from .state import StateDirectory
 from .transport.control import ControlLane, Link
 from .transport.names import NamedPeers, is_numeric
+from .transport.reach import DialBack
 
 
 class RoomHands:
     """The driver's hands: the daemon's rooms, wired. Rooms are set once all of them exist."""
 
     control: ControlLane
+    dial_back: DialBack
     exchange: Exchange
     supervisor: Supervisor
     service: Service
@@ -90,6 +93,7 @@ class RoomHands:
             self._named.add(action)
         if action.bulk and is_numeric(action.bulk):
             self.exchange.add_peer(action.node, action.bulk)
+        self.dial_back.watch(action.node, action.control, action.bulk)
 
     def _dial_at(self, action: Dial, address: str) -> None:
         self.control.dial(action.node, action.public_key, address)
@@ -122,10 +126,17 @@ class RoomHands:
                 self.service.on_response(source, message)
             elif isinstance(message, BULK_MESSAGES):
                 self.exchange.on_message(source, message)
+            elif isinstance(message, Knock):
+                self.send_own(source, Knocked(message.token))
+            elif isinstance(message, Knocked):
+                self.dial_back.knocked(source, message.token)
             else:
                 rest.append(message)
         if role == "node" and (rest or frame.standings or not frame.messages):
             self._post(Received(source, Frame(frame.standings, tuple(rest))))
+
+    def knock(self, peer: NodeId, message: Knock) -> bool:
+        return self.control.knock(peer, encode_frame((), (message,)))
 
     def on_revoked(self, peer: NodeId) -> None:
         self.exchange.remove_peer(peer)

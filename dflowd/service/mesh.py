@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from dflow_protocols.keys import key_text
+from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.names import NodeId
 
 from ..observe.problems import Problems
@@ -39,7 +41,7 @@ class MeshAnswers:
             "engine": self._engines(),
             "memory": self._memory(),
             "traffic": self._traffic(),
-            "problems": self._problems.rows(),
+            "problems": [asdict(each) for each in troubles(self._node.membership)] + self._problems.rows(),
         }
 
     async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class MeshAnswers:
                     "device": meta.device if known else "",
                     "slots": meta.slots if known else 0,
                     "facts": dict(meta.facts) if known else {},
+                    "unreached": sorted(self._node.membership.reach.unreached.get(node, ())),
                 }
             )
         return {"nodes": nodes, "missing": []}

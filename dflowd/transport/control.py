@@ -150,10 +150,8 @@ class ControlLane:
         """Keep a link to `peer` at `tcp://HOST:PORT`, from now on and over losses; a new address replaces the old.
 
         Returns False, with a report, for a key that the allow-list does not have or that is not the peer's, and for
-        an address that is none.
+        an address that is none. The own key may be dialled, too: only another process that has it answers there.
         """
-        if peer == self._keys.id:
-            return False
         if self._roles.get(peer) != "node":
             self._look_at_list()
         if node_id(public_key) != peer or self._roles.get(peer) != "node":
@@ -180,6 +178,11 @@ class ControlLane:
             if self._put(peer, routing_id, frame):
                 return True
         return known.dialled is not None and self._put(peer, known.dialled.alias, frame)
+
+    def knock(self, peer: NodeId, frame: bytes) -> bool:
+        """Hand a frame to the link that was dialled to `peer`, or to none: it arrives only if that link leads there."""
+        known = self._peers.get(peer)
+        return known is not None and known.dialled is not None and self._put(peer, known.dialled.alias, frame)
 
     def reply(self, link: Link, frame: bytes) -> bool:
         """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
@@ -326,6 +329,8 @@ class ControlLane:
 
     def _admit(self, shake: Handshake) -> NodeId | None:
         if shake.mechanism == b"CURVE" and len(shake.credentials) == 1:
+            if shake.credentials[0] == self._keys.public:  # it has proved to have our secret
+                return self._keys.id
             self._look_at_list()
             allowed = self._allow_list.lines.get(shake.credentials[0])
             if allowed is not None:
@@ -345,7 +350,7 @@ class ControlLane:
         if self._allow_list.lines is self._lines:
             return
         before, self._lines = self._lines, self._allow_list.lines
-        self._roles = {line.id: line.role for line in self._lines.values()}
+        self._roles = {line.id: line.role for line in self._lines.values()} | {self._keys.id: "node"}
         for dialled in [link for link in self._aliases.values() if self._roles.get(link.peer) != "node"]:
             self._hang_up(dialled)
         for line in before.values():

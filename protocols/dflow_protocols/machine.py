@@ -50,6 +50,23 @@ class Lagged:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneFailed:
+    """A member did not answer at the address that it announces for a lane; told again at each try."""
+
+    node: NodeId
+    lane: str  # control, bulk
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOpened:
+    """A member answered at the address that it announces for a lane."""
+
+    node: NodeId
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """A client of this daemon submits a run. Answered by Reply(request)."""
 
@@ -147,6 +164,8 @@ Event: TypeAlias = (
     Received
     | Tick
     | Lagged
+    | LaneFailed
+    | LaneOpened
     | Submitted
     | CancelRequested
     | ResumeRequested

@@ -24,6 +24,8 @@ from .machine import (
     FetchFailed,
     Finished,
     Lagged,
+    LaneFailed,
+    LaneOpened,
     Leaving,
     Reached,
     Received,
@@ -45,6 +47,7 @@ from .postbox import REFRESH
 from .registry import Registry
 from .run import Run, Surroundings
 from .saved import Saved
+from .silence import decline, give_up
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
 from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
@@ -102,7 +105,9 @@ class Node:
 
     @property
     def deadline(self) -> float:
-        due = min(self.membership.deadline, self._refresh_at) if self.runs else self.membership.deadline
+        due = self.membership.deadline
+        if self.runs and self.membership.silenced_by is None:
+            due = min(due, self._refresh_at)
         return self._clock.outside(due)
 
     def handle(self, now: float, event: Event) -> list[Action]:
@@ -110,6 +115,9 @@ class Node:
 
         All machines live in the node's own time, which stands still while the process sleeps.
         """
+        if self.membership.silenced_by is not None:
+            self.has_left |= isinstance(event, Leaving)
+            return decline(event)
         now, slept_s = self._clock.read(now, self.deadline, self.timing.probe_timeout_s)
         actions: list[Action | Changed] = [*self._registry.unreadable]
         self._registry.unreadable.clear()
@@ -118,6 +126,9 @@ class Node:
         was_apart = self.membership.is_rejoining
         self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced | Reached)
         self._take(now, event, actions)
+        if self.membership.silenced_by is not None:
+            last = [action for action in actions if not isinstance(action, Changed)]
+            return self._framed(now, [*last, *give_up(self.runs.values())])
         settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
         if self._stirred and not self.has_left and not self.membership.is_rejoining:
             settled += self._look(now)
@@ -135,7 +146,7 @@ class Node:
                 self._receive(now, source, message, actions)
             case Tick():
                 self._tick(now, actions)
-            case Lagged():
+            case Lagged() | LaneOpened() | LaneFailed():
                 actions += self.membership.handle(now, event)
             case Submitted():
                 actions += self._registry.submit(now, self._around(now), event)
@@ -180,7 +191,7 @@ class Node:
 
     def _around(self, now: float) -> Surroundings:
         members = self.membership.members
-        living = frozenset(self.membership.alive())
+        living = frozenset(self.membership.alive()) - self.membership.reach.unreached.keys()
         stable = frozenset(
             node
             for node in living
@@ -300,11 +311,14 @@ class Node:
 
     def _receive(self, now: float, source: NodeId, message: Any, actions: list[Action | Changed]) -> None:
         if isinstance(message, Frame):
-            self._observe(now, source, message.standings, actions)
+            if source != self.me:  # else it is another process with this node's key, as membership will find
+                self._observe(now, source, message.standings, actions)
             for each in message.messages:
                 self._receive(now, source, each, actions)
         elif isinstance(message, GOSSIP_MESSAGES):
             actions += self.membership.handle(now, Received(source, message))
+        elif source == self.me:
+            return
         elif isinstance(message, RunPut):
             self._stirred = True
             actions += self._registry.take(now, self._around(now), source, message)

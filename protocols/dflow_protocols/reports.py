@@ -44,6 +44,22 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
         "after a long sleep this node acts again: a member told what happened meanwhile, or nobody answered",
         ("answered",),
     ),
+    "membership.silenced": ReportKind(
+        "error",
+        "another process with this node's key was there first: this one says nothing more until it is started anew",
+        ("name", "control"),
+    ),
+    "membership.unreached": ReportKind(
+        "warning",
+        "a member speaks to this node but cannot be dialled at its announced address: it is given no work",
+        ("node", "lane", "address"),
+    ),
+    "membership.reached": ReportKind("info", "a member that could not be dialled can be now", ("node",)),
+    "membership.unreachable": ReportKind(
+        "error",
+        "a member cannot dial this node at the address that it announces, and gives it no work",
+        ("peer", "lane", "address"),
+    ),
     "membership.bad_claim": ReportKind("warning", "a member claimed what cannot be", ("node", "incarnation")),
     "membership.bad_meta": ReportKind("warning", "a member's announced key is not its own", ("node",)),
     "membership.full": ReportKind("error", "no room for another member", ("node", "members")),

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..machine import Dial, Event, Lagged, Persist, Received, Report, Rng, Send, Tick
+from ..machine import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
 from ..names import NodeId
-from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Update
+from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Unreachable, Update
 from .awareness import Awareness
 from .bootstrap import MAX_CACHED, Bootstrap, Seed, encode_peers
 from .broadcast import MAX_RIDERS
+from .claim import age, is_sane
+from .double import Double
 from .probe import INDIRECT, MAX_RELAYS, NACK_SHARE, Probe, Prober, Relay
+from .reach import Reach
 from .rejoin import Rejoin
 from .table import Actions, Changed, Member, Table
 from .timing import Timing
@@ -51,6 +54,8 @@ class Membership:
         self._prober = Prober(rng)
         self._awareness = Awareness(timing.awareness_max)
         self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
+        self._double = Double(meta)
+        self.reach = Reach()
         self._rejoin: Rejoin | None = None
         self._dialled: set[NodeId] = set()
         self._strangers: dict[NodeId, float] = {}
@@ -84,6 +89,16 @@ class Membership:
         """This node slept for so long that others hold it dead, and has not heard yet what they did meanwhile."""
         return self._rejoin is not None
 
+    @property
+    def silenced_by(self) -> Meta | None:
+        """The earlier process that lives under this node's key, if one has shown itself: this one says nothing more."""
+        return self._double.silenced_by
+
+    @property
+    def is_unhealthy(self) -> bool:
+        """This node waits as long as it ever does before it takes silence for death."""
+        return self._awareness.score == self.timing.awareness_max - 1
+
     def suspicion_s(self) -> float:
         """The unit of the step protocol's delays, at the mesh's present size."""
         return self.timing.suspicion_s(len(self.alive()))
@@ -91,11 +106,13 @@ class Membership:
     # Events ----------------------------------------------------------------------------------------------------------
 
     def handle(self, now: float, event: Event) -> Actions:
-        """Takes Received with a message of wire/gossip.py, Tick and Lagged; others do not concern it."""
+        """Takes Received with a message of wire/gossip.py, Tick, Lagged, LaneOpened and LaneFailed."""
         if self._left:
             return []
         out: Actions = []
         match event:
+            case Received(source, message) if source == self._table.me:
+                self._meet_double(now, message, out)
             case Received(source, message):
                 self._evidence(now, source, None, message, out)
                 self._receive(now, source, message, out)
@@ -103,6 +120,11 @@ class Membership:
                 self._tick(now, out)
             case Lagged(seconds) if seconds > LAG_SHARE * self.timing.probe_timeout_s:
                 self._awareness.note(1)
+            case LaneFailed(node, lane, address):
+                self._fail_to_reach(now, node, lane, address, out)
+            case LaneOpened(node, lane):
+                if self.reach.succeed(node, lane):
+                    out.append(Report("membership.reached", {"node": node}))
         return self._finish(now, out)
 
     def slept(self, now: float, seconds: float) -> Actions:
@@ -150,6 +172,7 @@ class Membership:
         assert self.timing.awareness_max > self._awareness.score >= 0
         assert len(self._prober.relays) <= MAX_RELAYS
         assert len(self._strangers) <= MAX_STRANGERS
+        assert self.reach.unreached.keys() <= self.members.keys()
         assert self._left or self.deadline < float("inf"), "a member that lives always has something due"
 
     # Messages --------------------------------------------------------------------------------------------------------
@@ -182,10 +205,17 @@ class Membership:
             case MetaPut(metas):
                 for meta in metas[:MAX_METAS]:
                     self._table.learn(meta, meta.node, out)
+                    if self._double.learn(meta, out):
+                        out.append(Send(self._table.me, self._sync(wants_answer=True)))
+            case Unreachable(lane, address):
+                fields = {"peer": source, "lane": lane, "address": address}
+                if source in self.members and self.reach.hear(now, source, lane, address):
+                    out.append(Report("membership.unreachable", fields, "error"))
 
     def _hear(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
         """Take in claims, then ask who told them for the metas that they announce."""
         before = self._table.missing_metas(dead=False)
+        self._notice_double(now, source, updates, out)
         for claim in updates:
             self._table.hear(now, claim, out, synced=False)
             if claim.node == self._table.me and claim.state != "alive" and self._table.mine.state == "alive":
@@ -193,6 +223,7 @@ class Membership:
         self._pull_metas(source, before, out)
 
     def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> None:
+        self._notice_double(now, source, message.updates, out)
         for claim in message.updates:
             self._table.hear(now, claim, out, synced=True)
         self._table.learn(message.meta, source, out)
@@ -234,6 +265,39 @@ class Membership:
             out.append(Send(source, Gossip((member.claim,))))  # Lifeguard's buddy notice: so it can refute in time
         else:
             out.append(Send(source, self._sync(wants_answer=True)))
+
+    def _notice_double(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
+        """Somebody tells of a life of this node that it does not remember: perhaps another process has its key."""
+        for claim in updates:
+            if claim.node == self._table.me and is_sane(claim) and age(claim) > age(self._table.mine):
+                self._double.hear(now, source, claim, self.suspicion_s(), out)
+
+    def _meet_double(self, now: float, message: Any, out: Actions) -> None:
+        """A word under this node's own key, which the link has proved: of two processes the later one is silent."""
+        if not isinstance(message, Sync) or not self._double.is_other(message.meta):
+            return
+        if self._double.yields_to(message.meta):
+            out.append(Send(self._table.me, self._sync(wants_answer=False)))  # so that the other one can outbid it
+            fields = {"control": message.meta.control, "name": message.meta.name}
+            out.append(Report("membership.silenced", fields, "error"))
+            self._double.silenced_by = message.meta
+            self._left = True
+            self.deadline = float("inf")
+            return
+        mine = [claim for claim in message.updates if claim.node == self._table.me]
+        self._table.outbid_at_once(now, mine, out)
+        if message.wants_answer:
+            out.append(Send(self._table.me, self._sync(wants_answer=False)))
+
+    def _fail_to_reach(self, now: float, node: NodeId, lane: str, address: str, out: Actions) -> None:
+        """A lane did not get through. That says something only of a member that speaks to this node all the same."""
+        member = self.members.get(node)
+        if member is None or not member.is_up or now - member.heard > self.suspicion_s():
+            return
+        if self.reach.fail(node, lane, address):
+            fields = {"node": node, "lane": lane, "address": address}
+            out.append(Report("membership.unreached", fields, "warning"))
+        out.append(Send(node, Unreachable(lane, address)))
 
     # Probes ----------------------------------------------------------------------------------------------------------
 
@@ -316,6 +380,7 @@ class Membership:
                 self._end_probe(now, probe, out)
             self._probe_next(now, out)
         self._table.expire(now, out)
+        self.reach.expire(now)
         self._keep_contact(now, out)
         self._ask_way_back(now, out)
         if now >= self._cache_due:
@@ -384,13 +449,16 @@ class Membership:
             match action:
                 case Changed(node, old, new, _, _) if new == "alive" and old not in ("alive", "suspect"):
                     self._prober.add(node)
+                case Changed(node, _, new, _, restarted) if restarted or new in ("dead", "left"):
+                    self.reach.forget(node)
                 case Dial(node):
                     self._dialled.add(node)
                     self._cache_due = min(self._cache_due, now + self.timing.gossip_interval_s)
                 case Report("membership.refuting"):
                     self._awareness.note(1)
-        self._gossip(now, out)
-        self._arm()
+        if not self._left:
+            self._gossip(now, out)
+            self._arm()
         return out
 
     def _arm(self) -> None:

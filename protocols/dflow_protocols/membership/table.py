@@ -5,6 +5,7 @@ Owns members, suspicions and the queue of news. Knows nothing of probes or of ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -209,6 +210,13 @@ class Table:
             out.append(_report("outbid", self.me, level="error", incarnation=me.claim.incarnation))
             out.append(Persist("incarnation", msgpack.packb(me.claim.incarnation)))
         self.news.put(me.claim)
+
+    def outbid_at_once(self, now: float, claims: Sequence[Update], out: Actions) -> None:
+        """Another process with this node's key has proved itself, and yields: what it claimed no longer holds."""
+        self._outbid_again = now
+        for claim in claims:
+            if is_sane(claim):
+                self._answer(now, claim, out)
 
     # Metas -----------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,14 @@ def bear(birth: Birth, steals: bool = True) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
     key = World.key_of(birth.index)
     meta = Meta(
-        key, _control(birth.index), f"tcp://n{birth.index}:2", f"n{birth.index}", "cpu", 1, ("rollout", "train")
+        key,
+        _control(birth.index),
+        f"tcp://n{birth.index}:2",
+        f"n{birth.index}",
+        "cpu",
+        1,
+        ("rollout", "train"),
+        born_ms=birth.incarnation,
     )
     return Node(
         Identity(World.id_of(birth.index), birth.incarnation, meta),

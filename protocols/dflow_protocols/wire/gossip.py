@@ -25,6 +25,7 @@ class Meta:
     slots: int
     roles: tuple[str, ...]
     facts: tuple[tuple[str, str], ...] = ()  # further capabilities, name and value: the numerics class, sizes, builds
+    born_ms: int = 0  # when the process began, milliseconds since 1970; of two with one key the later one yields
 
     @property
     def node(self) -> NodeId:
@@ -33,7 +34,7 @@ class Meta:
     @property
     def id(self) -> MetaId:
         fields = [self.public_key, self.control, self.bulk, self.name, self.device, self.slots, self.roles, self.facts]
-        return MetaId(content_id("meta", fields))
+        return MetaId(content_id("meta", [*fields, self.born_ms]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +115,27 @@ class MetaPut:
     metas: tuple[Meta, ...]
 
 
-GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Gossip, Sync, MetaGet, MetaPut)
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The receiver speaks to the sender, but did not answer at the address that it announces for this lane."""
+
+    lane: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """Sent over a link that was dialled, and over no other. Answered by Knocked(token), over any."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Knocked:
+    """The link that brought this token leads to the sender."""
+
+    token: bytes
+
+
+GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Gossip, Sync, MetaGet, MetaPut, Unreachable)
+REACH_MESSAGES = (Knock, Knocked)  # between lanes; no machine sees them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -65,6 +66,7 @@ class Mesh:
             host = self.hosts[index]
             host.incarnation += 1
             host.dialled, host.inbox = set(), []
+            host.meta = replace(host.meta, born_ms=int(self.now * 1000) + 1)
             cached = decode_peers(host.disk.get("peers", b""))
             life = Membership(
                 host.node, host.incarnation, host.meta, self.timing, self.rng, host.seeds, cached, self.now

@@ -231,10 +231,10 @@ def test_new_addresses_after_a_restart_are_learnt_by_all() -> None:
     """A daemon that took another port would be probed at the old one, and buried."""
     mesh = started(4, 9)
     mesh.crash(3)
-    moved = dataclasses.replace(mesh.hosts[3].meta, bulk="tcp://127.0.0.1:1")
-    mesh.hosts[3].meta = moved
-    fresh = Member(Update(mesh.id(3), 0, 0, "dead", moved.id, None), 0.0, 0.0)
+    mesh.hosts[3].meta = dataclasses.replace(mesh.hosts[3].meta, bulk="tcp://127.0.0.1:1")
     mesh.start(3)
+    moved = mesh.hosts[3].meta
+    fresh = Member(Update(mesh.id(3), 0, 0, "dead", moved.id, None), 0.0, 0.0)
     lives = [host.life for host in mesh.running() if host.life is not None]
     assert mesh.until(lambda: all(life.members.get(mesh.id(3), fresh).meta == moved for life in lives), 5.0)
 

@@ -1,0 +1,100 @@
+"""Whether members answer where they say they do: both lanes of each are dialled back until they have.
+
+Control lane: a token goes out over the dialled link and no other, so its return proves that the link leads to the
+member's key. Bulk lane: that a connection can be opened; who answers there is proved with the first session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dflow_protocols.machine import Event, LaneFailed, LaneOpened
+from dflow_protocols.names import NodeId
+from dflow_protocols.wire.gossip import Knock
+
+FIRST_S = 0.5  # until a lane is tried again; the pauses double
+MOST_S = 60.0
+PATIENCE_S = 4.0  # before a failure is told: a member that just started may not listen yet, or be busy
+CONNECT_S = 3.0
+TOKEN_BYTES = 16
+
+
+class DialBack:
+    """Tries members' lanes on the running loop; all methods are for its thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        me: NodeId,
+        knock: Callable[[NodeId, Knock], object],
+        post: Callable[[Event], None],
+    ) -> None:
+        """`knock` sends a message over the link that was dialled to a member."""
+        self._loop, self._me, self._knock, self._post = loop, me, knock, post
+        self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
+        self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
+
+    def watch(self, node: NodeId, control: str, bulk: str) -> None:
+        """Try these addresses (`tcp://HOST:PORT`; bulk may be empty) until both have answered, in place of others."""
+        if node == self._me:
+            return
+        token, answered = secrets.token_bytes(TOKEN_BYTES), asyncio.Event()
+        self._waiting[node] = (token, answered)
+
+        async def by_token(pause_s: float) -> bool:
+            self._knock(node, Knock(token))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), pause_s)
+            return answered.is_set()
+
+        self._begin(node, "control", control, by_token)
+        if bulk:
+            self._begin(node, "bulk", bulk, lambda pause_s: _opens(bulk, pause_s))
+
+    def knocked(self, source: NodeId, token: bytes) -> None:
+        """A member returned a token."""
+        known, answered = self._waiting.get(source, (b"", None))
+        if answered is not None and hmac.compare_digest(known, token):
+            answered.set()
+
+    def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _begin(
+        self, node: NodeId, lane: str, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+    ) -> None:
+        before = self._tasks.get((node, lane))
+        if before is not None:
+            before.cancel()
+        self._tasks[node, lane] = self._loop.create_task(self._try(node, lane, address, attempt))
+
+    async def _try(
+        self, node: NodeId, lane: str, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+    ) -> None:
+        pause_s, tell_at = FIRST_S, self._loop.time() + PATIENCE_S
+        while True:
+            due = self._loop.time() + pause_s
+            if await attempt(pause_s):
+                self._post(LaneOpened(node, lane))
+                return
+            if self._loop.time() >= tell_at:
+                self._post(LaneFailed(node, lane, address))
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            pause_s = min(2 * pause_s, MOST_S)
+
+
+async def _opens(address: str, pause_s: float) -> bool:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        opening = asyncio.open_connection(host.strip("[]"), int(port))
+        _, writer = await asyncio.wait_for(opening, max(pause_s, CONNECT_S))
+    except (OSError, ValueError, TimeoutError):
+        return False
+    writer.close()
+    return True
