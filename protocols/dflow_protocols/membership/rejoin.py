@@ -18,21 +18,26 @@ class Rejoin:
     """One return. `due`: when `take_due` has something to say."""
 
     def __init__(self, now: float, known: Sequence[NodeId], interval_s: float, patience_s: float) -> None:
-        """known: members to ask, in this order. patience_s: how long to wait after the last of them was asked."""
+        """known: members to ask, in this order, again and again, since links do not outlive a long sleep.
+        patience_s: how long to go on after the last of them was asked for the first time."""
         self.due = now
-        self._left = list(known)
-        self._count = FIRST_ASKED
+        self._known, self._at, self._count = tuple(known), 0, FIRST_ASKED
         self._interval_s, self._patience_s = interval_s, patience_s
-        self.is_over = not self._left
+        self._over_at = float("inf")
+        self.is_over = not known
 
     def take_due(self, now: float) -> list[NodeId]:
         """Whom to ask now. Over, once all were asked and the patience has passed."""
         if now < self.due or self.is_over:
             return []
-        if not self._left:
+        if now >= self._over_at:
             self.is_over = True
             return []
-        asked, self._left = self._left[: self._count], self._left[self._count :]
+        count = min(self._count, len(self._known))
+        asked = [self._known[(self._at + index) % len(self._known)] for index in range(count)]
+        self._at += count
         self._count *= 2
-        self.due = now + (self._interval_s if self._left else self._patience_s)
+        if self._at >= len(self._known):
+            self._over_at = min(self._over_at, now + self._patience_s)
+        self.due = min(now + self._interval_s, max(now, self._over_at))
         return asked
