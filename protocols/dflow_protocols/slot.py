@@ -12,7 +12,7 @@ from .duties import CHAIN, Duty, due_first
 from .machine import Action, Report, Start, Stop
 from .names import ShardId, TaskKey, VersionId
 from .wire.steps import FailurePut, Header, Record
-from .work import ApplyWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
+from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
@@ -129,6 +129,8 @@ class Slot:
     def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
         """One record a stage; each reads what its work read and all that the stages before it made."""
         part, reads = running.unit.part, running.reads
+        if isinstance(running.work, BlockWork):  # an engine that was past the cut did the whole block after all
+            part = f"b{running.work.first}-{running.work.end}"
         records = []
         for made in done.made:
             task = TaskKey(running.unit.step, made.stage, made.part or part)
