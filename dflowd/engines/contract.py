@@ -136,7 +136,7 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     except GivenUp:
         return Failed("engine", "the call was given up")
     except HostError as error:
-        return Failed("engine", str(error))
+        return Failed("host", str(error))
     except Exception as error:
         return Failed("engine", one_line(error))
     finally:

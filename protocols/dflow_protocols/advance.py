@@ -88,7 +88,11 @@ class Advance:
             parent.samples + update.samples,
             update.id,
             state,
-            facts.merge(parent.facts, facts.evaluated(self.run.pipeline, update)),
+            facts.merge(
+                parent.facts,
+                facts.evaluated(self.run.pipeline, update),
+                facts.left_out(self.run.step(update.step).seals.get(SealId(update.previous))),
+            ),
         )
         self.run.versions.hold(header)
         self.moved(now, around, parent, made, out, update)

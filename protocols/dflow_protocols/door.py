@@ -13,7 +13,7 @@ from .names import TaskKey
 from .pipeline.plan import Chain, StepPlan, partition_groups
 from .pipeline.spec import Pipeline
 from .sealing import MANIFEST, UPDATE
-from .wire.steps import Header, Record, Seal
+from .wire.steps import Header, Record, Seal, Skip
 
 MAX_GENERATION = 64  # of a seal; each takes twice as long to give up as the one before
 
@@ -74,7 +74,9 @@ def is_seal(seal: Seal, plan: StepPlan) -> bool:
         return False
     tasks = [(record.task.stage, record.task.part) for record in seal.entries]
     if seal.kind == MANIFEST:
-        return tasks == _tasks(plan, MANIFEST)
+        return _are_skips(seal.skipped, plan) and tasks == _tasks(plan, MANIFEST, seal.skipped)
+    if seal.skipped:
+        return False
     rest = _tasks(plan, UPDATE)
     slices = seal.entries[: len(seal.entries) - len(rest)]
     return seal.kind == UPDATE and tasks[len(slices) :] == rest and _are_slices(slices)
@@ -97,12 +99,21 @@ def _chain_of(stage: str, plan: StepPlan) -> Chain | None:
     return next((chain for chain in plan.chains if stage in chain.stages), None)
 
 
-def _tasks(plan: StepPlan, kind: str) -> list[tuple[str, str]]:
+def _are_skips(skipped: Sequence[Skip], plan: StepPlan) -> bool:
+    """Whether these are partitions that a manifest may lack, each once, in order."""
+    tasks = [skip.task for skip in skipped]
+    firsts = {chain.stages[0] for chain in plan.chains if chain.sealed_in == MANIFEST}
+    return tasks == sorted(set(tasks)) and all(is_unit(task, plan) and task.stage in firsts for task in tasks)
+
+
+def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tuple[str, str]]:
+    without = {(skip.task.stage, skip.task.part) for skip in skipped}
     return [
         (stage, f"p{partition}")
         for chain in plan.chains
         if chain.sealed_in == kind
         for partition in range(chain.partitions)
+        if (chain.stages[0], f"p{partition}") not in without
         for stage in chain.stages
     ]
 

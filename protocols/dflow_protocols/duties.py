@@ -7,9 +7,10 @@ nothing: results are joined by content id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .claiming.ability import Ability, Offers
 from .claiming.deal import deal, homes
 from .claiming.failure import Failures
 from .claiming.loans import Loans
@@ -19,7 +20,7 @@ from .pipeline.plan import Chain, StepPlan, Training
 from .reduction import Block, aligned_blocks, cover, cut_leaves, slices
 from .rendezvous import ranked
 from .step import Step
-from .wire.steps import Header, Record, Seal
+from .wire.steps import Header, Record, Seal, Skip
 from .work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
@@ -59,6 +60,9 @@ class Desk:
     failures: Failures
     is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
     loans: Loans
+    ability: Ability
+    offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
+    skipped: Mapping[TaskKey, Skip] = field(default_factory=dict)  # partitions in quarantine: nobody runs them
     running: tuple[TaskKey, ...] = ()  # what runs here for this step
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 
@@ -92,6 +96,16 @@ class Desk:
         """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
         return self.succession[:3]
 
+    def able(self, stages: Collection[str]) -> frozenset[NodeId]:
+        """Living members that can run these stages."""
+        return self.ability.able(stages, self.me, self.living, self.offers)
+
+    def dealt_to(self, members: tuple[NodeId, ...], able: frozenset[NodeId]) -> tuple[NodeId, ...]:
+        """`members`, or if none of them is able whoever is: a joiner may be the only one that has what is needed."""
+        if any(node in able for node in members):
+            return members
+        return step_order(self.run, self.step.number, tuple(sorted(able)))
+
     def is_taken(self, unit: TaskKey) -> bool:
         """Whether another living node has a partition: it claims it, or was just given it."""
         if unit in self.loans.lent:
@@ -117,46 +131,51 @@ class Desk:
         return tuple((name, ref) for name, ref in self.header.state if name in names)
 
 
-def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None) -> bool:
-    """Whether a unit of a living but silent home may be run by anyone: after a delay that differs from node to node."""
+def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
+    """Whether a unit of a living but silent home may be run by anyone able: after a delay that differs from node to
+    node."""
     step, key = desk.step, ("orphan", unit)
     if home in desk.at_work:  # and will come to it
         step.since.pop(key, None)
         return False
-    if not desk.is_idle:
+    if not desk.is_idle or desk.me not in able:
         return False
-    order = ranked(str(unit), tuple(sorted(desk.living)))
+    order = ranked(str(unit), tuple(sorted(able)))
     delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
     return step.waited(desk.now, key) > delay
 
 
-def able_home(desk: Desk, unit: str, home: NodeId | None, failed: frozenset[NodeId]) -> NodeId | None:
-    """`home`, or if the unit failed there the next living node in the unit's order where it did not."""
+def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:
+    """`home`, or if the unit failed there the next able node in the unit's order where it did not."""
     if home not in failed:
         return home
-    return next((node for node in ranked(unit, tuple(sorted(desk.living))) if node not in failed), home)
+    return next((node for node in ranked(str(unit), tuple(sorted(able))) if node not in failed), home)
 
 
-def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None) -> int | None:
+def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> int | None:
     """The unit's rank if it is due here, else None."""
     if desk.is_taken(unit):
         return None
     if unit in desk.loans.borrowed:
         return rank
-    home = able_home(desk, str(unit), home, desk.failures.nodes(unit))
+    home = able_home(unit, home, desk.failures.nodes(unit), able)
     if home == desk.me:
         return rank
-    return rank + ORPHAN if is_orphan(desk, unit, home) else None
+    return rank + ORPHAN if is_orphan(desk, unit, home, able) else None
 
 
 def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
-    """The unfinished partitions of a chain, by its first stage, and where each is to be done."""
+    """The unfinished partitions of a chain, by its first stage, and where each is to be done. Those in quarantine are
+    finished."""
+    able = desk.able(chain.stages)
+    members = desk.dealt_to(desk.roster, able)
     unfinished = [
         p
         for p in range(chain.partitions)
         if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
+        and TaskKey(desk.step.number, chain.stages[0], f"p{p}") not in desk.skipped
     ]
-    dealt = homes(range(chain.partitions), desk.roster, desk.living, unfinished) if unfinished else {}
+    dealt = homes(range(chain.partitions), members, able, unfinished) if unfinished else {}
     return {TaskKey(desk.step.number, chain.stages[0], f"p{p}"): dealt.get(p) for p in unfinished}
 
 
@@ -164,8 +183,9 @@ def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
     """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
     rank = CHAIN if chain.sealed_in == "manifest" else EVALUATE
     duties = []
+    able = desk.able(chain.stages)
     for unit, home in partition_homes(desk, chain).items():
-        due = due_rank(desk, rank, unit, home)
+        due = due_rank(desk, rank, unit, home, able)
         if due is None:
             continue
         p = int(unit.part[1:])
@@ -206,7 +226,7 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
             read = f"{record.task.stage}.{name}"
             if read in training.reads:
                 data.setdefault(partition, []).append((partition, read, ref))
-    ordered = tuple(groups[partition] for partition in sorted(groups))
+    ordered = tuple(groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1))
     tokens = sum(tokens for partition in ordered for tokens, _ in partition)
     samples = sum(samples for partition in ordered for _, samples in partition)
     return Batch(
@@ -244,16 +264,11 @@ def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
         return False
 
     missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
-    dealt = homes(range(training.leaves), desk.trainers, desk.living, missing) if missing else {}
-    return {
-        leaf: able_home(
-            desk,
-            f"{training.stage}/{leaf}",
-            dealt.get(leaf),
-            desk.failures.block_nodes(desk.step.number, training.stage, leaf),
-        )
-        for leaf in missing
-    }
+    able = desk.able((training.stage,))
+    members = desk.dealt_to(desk.trainers, able)
+    dealt = homes(range(training.leaves), members, able, missing) if missing else {}
+    units = {leaf: TaskKey(desk.step.number, training.stage, f"b{leaf}-{leaf + 1}") for leaf in missing}
+    return {leaf: able_home(unit, dealt.get(leaf), desk.failures.nodes(unit), able) for leaf, unit in units.items()}
 
 
 def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
@@ -267,7 +282,7 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
     mine = [leaf for leaf, unit in units.items() if home[leaf] == desk.me or unit in desk.loans.borrowed]
     duties = [_block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(mine)]
     for leaf, unit in units.items():
-        if leaf not in mine and is_orphan(desk, unit, home[leaf]):
+        if leaf not in mine and is_orphan(desk, unit, home[leaf], desk.able((stage,))):
             duties.append(_block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
     return duties
 
@@ -307,11 +322,12 @@ def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
     found = gradient_cover(desk, batch) if missing else None
     if found is None:
         return []
-    dealt = homes(all_slices, desk.trainers, desk.living, missing)
+    able = desk.able((stage,))
+    dealt = homes(all_slices, desk.dealt_to(desk.trainers, able), able, missing)
     duties = []
     for chunks in missing:
         unit = TaskKey(desk.step.number, stage, f"s{chunks[0]}-{chunks[1]}")
-        due = due_rank(desk, SLICE, unit, dealt.get(chunks))
+        due = due_rank(desk, SLICE, unit, dealt.get(chunks), able)
         if due is None:
             continue
         blocks = tuple((first, end, record.shards[0]) for (first, end), record in found)
@@ -326,7 +342,8 @@ def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:
     """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
     others are still at work."""
     borders = gradient_slices(desk, batch)
-    dealt = deal(borders, [node for node in desk.trainers if node in desk.living])
+    able = desk.able((batch.training.stage,))
+    dealt = deal(borders, [node for node in desk.dealt_to(desk.trainers, able) if node in able])
     done = zip(borders, slice_records(desk, batch), strict=True)
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == desk.me]
     inputs = (desk.header.id, batch.manifest.id)

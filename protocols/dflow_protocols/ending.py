@@ -104,6 +104,7 @@ class Ending:
         self.freed_before = max(self.freed_before, committed - 1)
         run.versions.prune(committed - 2)
         run.failures.forget_steps_before(committed - 1)
+        run.quarantine.forget_steps_before(committed - 1)
         known = run.versions.headers
         run.versions.set_aside = {v: until for v, until in run.versions.set_aside.items() if v in known}
         run.follower.stalls = {v: count for v, count in run.follower.stalls.items() if v in known}
@@ -129,12 +130,6 @@ class Ending:
             return
         settled = facts.merge(own.facts, facts.evaluated(run.pipeline, final) if final is not None else ())
         self.end(runs.FINISHED, {**facts.named(own), "facts": dict(settled)}, around, out)
-
-    def check_failures(self, around: Surroundings, out: list[Action]) -> None:
-        """Fail the run if what is known of its failures says so."""
-        fatal = self.run.failures.fatal(around.living) if self.run.is_active else None
-        if fatal is not None:
-            self.end(runs.FAILED, {"error": f"{fatal.task} failed: {fatal.error}"}, around, out)
 
     def end(self, state: str, outcome: dict[str, Any], around: Surroundings, out: list[Action]) -> None:
         """Move the run's status up, and tell everybody."""

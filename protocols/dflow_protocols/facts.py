@@ -26,6 +26,18 @@ def evaluated(pipeline: Pipeline, update: Seal) -> Facts:
     )
 
 
+def left_out(manifest: Seal | None) -> Facts:
+    """How many partitions a manifest lacks because they were at fault, as `skipped@STEP/partitions`."""
+    if manifest is None or not manifest.skipped:
+        return ()
+    return ((f"skipped@{manifest.step}/partitions", float(len(manifest.skipped))),)
+
+
+def skipped(facts: Facts) -> int:
+    """Partitions left out in all steps so far."""
+    return int(sum(value for name, value in facts if name.startswith("skipped@") and name.endswith("/partitions")))
+
+
 def merge(*facts: Facts) -> Facts:
     return tuple(sorted({name: value for part in facts for name, value in part}.items()))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import runs
 from .awake import AwakeClock
+from .claiming.ability import offers_of
 from .machine import (
     Action,
     Broke,
@@ -88,6 +89,7 @@ class Node:
         self.me = identity.id
         self.slots = max(1, identity.meta.slots)
         self.timing = timing
+        self._offers = offers_of(identity.meta)
         self.membership = Membership(
             identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
         )
@@ -198,6 +200,8 @@ class Node:
             if node == self.me
             or (members[node].meta is not None and now - members[node].up_since >= self.timing.stable_s)
         )
+        offers = {node: offers_of(meta) for node in sorted(living) if (meta := members[node].meta) is not None}
+        offers[self.me] = self._offers
         if self._awaited <= living or now >= self._await_until:
             self._awaited = frozenset()
         return Surroundings(
@@ -207,6 +211,7 @@ class Node:
             self.membership.incarnation,
             is_gathered=not self._awaited,
             waiting=frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :]),
+            offers=offers,
         )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
@@ -355,6 +360,7 @@ class Node:
             else:
                 self._stirred |= run.versions.observe(source, standing)
                 self._stirred |= run.stealing.observe(source, standing)
+                self._stirred |= run.ability.hear(source, standing.withdrawn)
                 if standing.best is not None and standing.holder is not None:
                     run.versions.hear(standing.holder, standing.best, self.membership.alive())
 

@@ -129,6 +129,9 @@ class Postbox:
         if waited or at_once:
             if run.checkpoints.mine:
                 run.checkpoints.tell(around.living, out)
+            failed = run.failures.of_step(run.me, step.number)
+            if failed:
+                self.tell_all(around, FailurePut(run.id, failed[:RECORDS_A_MESSAGE]), out)
             if step.mine:
                 self.put_records(desk, [record for record in step.mine.values() if desk.counts(record)], out)
             for seal_id in step.acks:
@@ -181,7 +184,7 @@ class Postbox:
                 for failure in failures:
                     if failure.node == source and self._is_near(failure.task.step):
                         run.failures.add(failure)
-                run.ending.check_failures(around, out)
+                run.quarantine.judge(around, out)
             case BucketGet(step=number, known=known):
                 self._answer(now, around, source, number, known, out)
             case BucketPut(step=number, records=held, claims=claims) if self._is_near(number):
@@ -234,6 +237,8 @@ class Postbox:
     def _take_seal(self, source: NodeId, put: SealPut, out: list[Action]) -> None:
         run, seal = self.run, put.seal
         if not self._is_near(seal.step) or seal.spec != run.spec or not is_seal(seal, run.plan(seal.step)):
+            return
+        if seal.skipped and run.pipeline.on_poison != "skip":
             return
         step = run.step(seal.step)
         step.keep(seal)

@@ -77,7 +77,7 @@ RUNS: Final[dict[str, ReportKind]] = {
     "run.ended": ReportKind(
         "info",
         "a run failed, finished or was cancelled, as found here or as told by a member",
-        ("run", "state", "version", "weights", "step", "samples", "facts", "error"),
+        ("run", "state", "version", "weights", "step", "samples", "facts", "error", "evidence"),
     ),
     "run.resumed": ReportKind("info", "a failed run is active again, at this attempt", ("run", "attempt")),
     "checkpoint.saved": ReportKind(
@@ -107,6 +107,21 @@ RUNS: Final[dict[str, ReportKind]] = {
         ("run", "step", "here", "roster"),
     ),
     "run.unpaused": ReportKind("info", "the run goes on here", ("run", "step", "here", "roster")),
+    "run.blocked": ReportKind(
+        "warning", "a stage of the open step needs what no living member offers; it waits", ("run", "step", "needs")
+    ),
+    "run.unblocked": ReportKind("info", "a member offers what was needed", ("run", "step", "needs")),
+    "operator.withdrawn": ReportKind(
+        "warning",
+        "different tasks of a stage failed here in a row: others take them for so many seconds, then it tries again",
+        ("run", "stage", "seconds", "error"),
+    ),
+    "operator.resumed": ReportKind("info", "this node takes tasks of the stage again", ("run", "stage")),
+    "task.skipped": ReportKind(
+        "warning",
+        "a task is at fault, not its hosts: the step goes on without that partition",
+        ("run", "task", "kind", "error", "nodes"),
+    ),
     "task.failed": ReportKind(
         "warning", "a task gave nothing here; it is tried again", ("run", "task", "kind", "error")
     ),

@@ -8,14 +8,16 @@ books. So any message may be lost, and any node may stop, without a case of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
 from .beginning import Beginning
 from .checkpoints import Checkpoints
+from .claiming.ability import Ability, Offers
 from .claiming.failure import Failures
+from .claiming.quarantine import Quarantine
 from .claiming.stealing import Open, Stealing
 from .duties import (
     Batch,
@@ -31,7 +33,7 @@ from .ending import Ending
 from .follow import Follower
 from .holdings import Holdings
 from .leaving import Leaving
-from .machine import Action, Persist, Rng
+from .machine import Action, Persist, Report, Rng
 from .names import NodeId, SealId, SpecId, TaskKey
 from .pipeline.plan import Chain, StepPlan
 from .pipeline.plan import plan as make_plan
@@ -59,6 +61,7 @@ class Surroundings:
     incarnation: int
     is_gathered: bool  # whether the members of this node's last life are back, or were waited for
     waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
+    offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
 
 
 class Run:
@@ -91,6 +94,9 @@ class Run:
         self.failures = Failures()
         self.beginning = Beginning(self)
         self.checkpoints = Checkpoints(self, saved)
+        self.ability = Ability(status.run, pipeline)
+        self.quarantine = Quarantine(self)
+        self.blocked = ""  # what the open step needs and no living member offers
         self.advance = Advance(self)
         self.ending = Ending(self)
         self.leaving = Leaving(self)
@@ -131,8 +137,9 @@ class Run:
         own = self.versions.own
         best = self.versions.best(now, around.living)
         head, holder = best or (None, None)
-        backlog = self.stealing.backlog(around)
-        return Standing(self.id, around.incarnation, own.head if own else None, head, holder, backlog)
+        backlog, withdrawn = self.stealing.backlog(around), self.ability.withdrawn
+        mine = own.head if own else None
+        return Standing(self.id, around.incarnation, mine, head, holder, backlog, withdrawn)
 
     def desk(self, now: float, around: Surroundings, header: Header) -> Desk:
         running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
@@ -150,6 +157,9 @@ class Run:
             self.failures,
             is_idle=not running,
             loans=self.stealing.loans,
+            ability=self.ability,
+            offers=around.offers,
+            skipped=self.quarantine.skipped,
             running=running,
         )
 
@@ -159,6 +169,7 @@ class Run:
         self.holdings.forget(node)
         self.stealing.forget(node)
         self.checkpoints.forget(node)
+        self.ability.forget(node)
         for step in self.steps.values():
             step.forget(node)
 
@@ -189,6 +200,9 @@ class Run:
             "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
             "evals": facts.evals(settled),
             "error": outcome.get("error"),
+            "evidence": outcome.get("evidence", []),
+            "skipped": facts.skipped(settled),
+            "blocked": self.blocked if self.is_active else "",
             "paused": self.rosters.is_paused and self.is_active,
             "spec": self.status.spec,
         }
@@ -199,6 +213,7 @@ class Run:
         """Derive what is due and emit what is not yet under way. `slots`: how many more works may start."""
         out: list[Action] = []
         self.holdings.trust_again(now)
+        out += self.ability.try_again(now)
         if not self.is_active:
             if not self.ending.is_cleared:
                 self.ending.clear(out)
@@ -247,6 +262,7 @@ class Run:
         if not is_done and (previous is None or (batch is not None and gradient_cover(desk, batch) is None)):
             open_chains += sealed_chains(desk, MANIFEST)
         open_chains += sealed_chains(desk, UPDATE)
+        self._mind_needs(desk, () if is_done else tuple(open_chains), out)
         self.stealing.enter(Open(desk, () if is_done else tuple(open_chains), None if is_done else batch))
         if update is not None and self.follower.target is None and header.step < self.last_step:
             duties = self.advance.apply(desk, around, update, out)
@@ -258,6 +274,18 @@ class Run:
             self.advance.prefetch(desk, batch, out)
         self._back_up(desk, out)
         return duties
+
+    def _mind_needs(self, desk: Desk, chains: tuple[Chain, ...], out: list[Action]) -> None:
+        """Say what is missing as soon as nobody can go on, and when somebody can again."""
+        training = desk.plan.training
+        open_stages = [chain.stages for chain in chains] + ([(training.stage,)] if chains and training else [])
+        missing = {
+            word: stages[0] for stages in open_stages for word in desk.ability.lacking(stages, desk.living, desk.offers)
+        }
+        before, self.blocked = self.blocked, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
+        if self.blocked != before:
+            fields = {"run": self.id, "step": desk.step.number, "needs": self.blocked or before}
+            out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
 
     def _batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
         if manifest is None or desk.plan.training is None:

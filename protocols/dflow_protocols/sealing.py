@@ -9,10 +9,10 @@ after a suspicion time, at once when the first is dead.
 from __future__ import annotations
 
 from .duties import Batch, Desk, gradient_cover, slice_records
-from .names import SpecId
-from .pipeline.plan import Chain
+from .names import SpecId, TaskKey
+from .pipeline.plan import Chain, StepPlan
 from .versions import Versions
-from .wire.steps import Record, Seal
+from .wire.steps import Record, Seal, Skip
 
 MANIFEST, UPDATE = "manifest", "update"
 SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing
@@ -56,19 +56,32 @@ def is_kept(desk: Desk, seal: Seal) -> bool:
 
 
 def entries_of(desk: Desk, chains: tuple[Chain, ...]) -> tuple[Record, ...] | None:
-    """The accepted records of all partitions of these chains, or None while one is unfinished."""
+    """The accepted records of all partitions of these chains but those in quarantine, or None while one is
+    unfinished."""
     entries: list[Record] = []
     for chain in chains:
         for partition in range(chain.partitions):
             records = desk.step.chain(chain, partition, desk.header.id, desk.counts)
             if len(records) < len(chain.stages):
+                if TaskKey(desk.step.number, chain.stages[0], f"p{partition}") in desk.skipped:
+                    continue
                 return None
             entries += records
     return tuple(entries)
 
 
+def sealed_chains_of(plan: StepPlan, kind: str) -> tuple[Chain, ...]:
+    return tuple(chain for chain in plan.chains if chain.sealed_in == kind)
+
+
 def sealed_chains(desk: Desk, kind: str) -> tuple[Chain, ...]:
-    return tuple(chain for chain in desk.plan.chains if chain.sealed_in == kind)
+    return sealed_chains_of(desk.plan, kind)
+
+
+def skips_of(desk: Desk, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
+    """The partitions in quarantine that these entries lack."""
+    there = {(record.task.stage, record.task.part) for record in entries}
+    return tuple(skip for task, skip in sorted(desk.skipped.items()) if (task.stage, task.part) not in there)
 
 
 def has_copies(desk: Desk, entries: tuple[Record, ...]) -> bool:
@@ -91,7 +104,8 @@ def next_manifest(desk: Desk, spec: SpecId, current: Seal | None, batch: Batch |
         return None
     if not is_turn(desk, f"manifest/{generation}"):
         return None
-    return Seal(spec, desk.step.number, desk.header.id, desk.header.id, MANIFEST, generation, 0, entries)
+    skipped = skips_of(desk, entries)
+    return Seal(spec, desk.step.number, desk.header.id, desk.header.id, MANIFEST, generation, 0, entries, skipped)
 
 
 def is_manifest_void(desk: Desk, manifest: Seal, batch: Batch | None) -> bool:

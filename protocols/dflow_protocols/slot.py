@@ -88,7 +88,8 @@ class Slot:
         at = duty.unit.leaves[0] if duty.unit.leaves else 0
         self.run.calls[call] = Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at)
         self.run.last_started = now
-        out.append(Start(call, self.run.id, duty.unit, duty.work))
+        fresh = any(task.holds(duty.unit) or duty.unit.holds(task) for task, _, _ in self.run.failures.known)
+        out.append(Start(call, self.run.id, duty.unit, duty.work, fresh))
 
     def reached(self, now: float, call: int, leaf: int) -> None:
         """A block's call is at this leaf."""
@@ -128,16 +129,17 @@ class Slot:
 
     def _record(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
         """One record a stage; each reads what its work read and all that the stages before it made."""
-        part, reads = running.unit.part, running.reads
-        if isinstance(running.work, BlockWork):  # an engine that was past the cut did the whole block after all
-            part = f"b{running.work.first}-{running.work.end}"
+        work, part, reads = running.work, running.unit.part, running.reads
+        if isinstance(work, BlockWork):  # which is trimmed too late if the engine is past it
+            part = f"b{work.first}-{work.end}"
         records = []
         for made in done.made:
             task = TaskKey(running.unit.step, made.stage, made.part or part)
             records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
-            if isinstance(running.work, ChainWork):
+            if isinstance(work, ChainWork):
                 reads += tuple(ref.id for _, ref in made.outputs)
         self.run.stealing.took(now, running.unit, done)
+        out += self.run.ability.succeeded(running.unit.stage)
         position = self.run.position
         if position is None or position.id != running.parent:
             return
@@ -168,14 +170,17 @@ class Slot:
             return out
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
         self.run.stealing.give_up(running.unit)
+        reports = self.run.ability.failed(now, around.suspicion_s, running.unit, error, failed.kind == "host")
+        if reports:  # others take this node's share at once
+            self.run.postbox.tell_all(around, None, out)
+        out += reports
         failure = self.run.failures.record(running.unit, self.run.me, failed.kind, error)
         if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
             self.run.postbox.tell_all(around, FailurePut(self.run.id, (failure,)), out)
-        if self.run.position is not None:
-            self.run.postbox.put_claims(
-                self.run.desk(now, around, self.run.position), out
-            )  # another node may try at once
-        self.run.ending.check_failures(around, out)
+        position = self.run.position
+        if position is not None:
+            self.run.postbox.put_claims(self.run.desk(now, around, position), out)  # another node may try at once
+        self.run.quarantine.judge(around, out)
         return out
 
     def room_made(self) -> None:

@@ -1,66 +1,84 @@
-"""Failures: what failed where, and what follows from it for a task."""
+"""Failures: what failed where, and when a task is at fault instead of the host that it ran on.
+
+A task is quarantined when user code raised one error twice on it, or when it failed three times, on three different
+nodes (on all that are able, if they are fewer). What failed on a host that has withdrawn says nothing of the task.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ..names import NodeId, TaskKey, content_id
 from ..wire.steps import Failure
 
+ERROR_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A task is at fault. `same_error`: user code raised the same twice, else engines died or errors differed."""
+
+    task: TaskKey
+    same_error: bool
+    evidence: tuple[Failure, ...]
+
 
 @dataclass
 class Failures:
-    """What failed where. User code that fails twice alike ends the run; anything else only after three tries, and not
-    while a living node is left (of three at most) that has not tried: a broken host must not take the run with it."""
+    """What one node knows of a run's failures."""
 
     known: dict[tuple[TaskKey, NodeId, int], Failure] = field(default_factory=dict)
     own_attempts: dict[TaskKey, int] = field(default_factory=dict)
 
     SAME_USER_ERROR = 2
     ANY_ERROR = 3
-    MAX_KNOWN = 1_000
+    MAX_OF_A_NODE = 256  # its oldest are forgotten first: one host that fails fast must not hide what others found
 
     def record(self, task: TaskKey, node: NodeId, kind: str, error: str) -> Failure:
         """A failure on this node."""
         attempt = self.own_attempts.get(task, 0) + 1
         self.own_attempts[task] = attempt
-        failure = Failure(task, node, attempt, kind, content_id("error", error), error[:2000])
+        failure = Failure(task, node, attempt, kind, content_id("error", error), error[:ERROR_CHARACTERS])
         self.add(failure)
         return failure
 
     def add(self, failure: Failure) -> None:
-        if len(self.known) < self.MAX_KNOWN:
-            self.known[(failure.task, failure.node, failure.attempt)] = failure
+        if (failure.task, failure.node, failure.attempt) in self.known:
+            return
+        self.known[(failure.task, failure.node, failure.attempt)] = failure
+        of_node = [key for key in self.known if key[1] == failure.node]
+        if len(of_node) > self.MAX_OF_A_NODE:
+            del self.known[of_node[0]]
 
     def nodes(self, unit: TaskKey) -> frozenset[NodeId]:
-        """Where a unit failed."""
-        return frozenset(node for task, node, _ in self.known if task == unit)
+        """Where a unit failed, or a block with this leaf."""
+        return frozenset(node for task, node, _ in self.known if task.holds(unit))
 
-    def block_nodes(self, step: int, stage: str, leaf: int) -> frozenset[NodeId]:
-        """Where a block of leaves failed that this leaf is in."""
-        found = set()
-        for task, node, _ in self.known:
-            if (task.step, task.stage) == (step, stage) and leaf in task.leaves:
-                found.add(node)
-        return frozenset(found)
+    def of_step(self, node: NodeId, step: int) -> tuple[Failure, ...]:
+        """A node's failures at a step."""
+        return tuple(failure for (task, who, _), failure in self.known.items() if who == node and task.step == step)
 
     def forget_steps_before(self, number: int) -> None:
         """What failed there succeeded elsewhere."""
         self.known = {key: failure for key, failure in self.known.items() if key[0].step >= number}
         self.own_attempts = {task: count for task, count in self.own_attempts.items() if task.step >= number}
 
-    def fatal(self, living: Collection[NodeId]) -> Failure | None:
-        """The failure that ends the run, if any does."""
+    def verdicts(self, able: Callable[[TaskKey], Collection[NodeId]]) -> list[Verdict]:
+        """The tasks at fault. `able`: who can run a task and has not withdrawn from it."""
         by_task: dict[TaskKey, list[Failure]] = {}
         for _, failure in sorted(self.known.items()):
             by_task.setdefault(failure.task, []).append(failure)
-        for failures in by_task.values():
+        found = []
+        for task, failures in by_task.items():
             user = [failure.digest for failure in failures if failure.kind == "user"]
             alike = [failure for failure in failures if user.count(failure.digest) >= self.SAME_USER_ERROR]
-            nodes = {failure.node for failure in failures}
             if alike:
-                return alike[0]
-            if len(failures) >= self.ANY_ERROR and len(nodes) >= min(self.ANY_ERROR, len(living)):
-                return failures[0]
-        return None
+                found.append(Verdict(task, True, tuple(alike)))
+                continue
+            trusted = able(task)
+            counted = [failure for failure in failures if failure.node in trusted]
+            nodes = {failure.node for failure in counted}
+            if len(counted) >= self.ANY_ERROR and len(nodes) >= min(self.ANY_ERROR, len(trusted)):
+                found.append(Verdict(task, False, tuple(counted)))
+        return found

@@ -255,9 +255,9 @@ class Stealing:
     def _can(self, thief: NodeId, unit: TaskKey) -> bool:
         """Whether the thief may run it at all, and did not fail at it before."""
         assert self.open is not None
-        failures = self.run.failures
-        failed = failures.block_nodes(unit.step, unit.stage, unit.leaves[0]) if unit.leaves else failures.nodes(unit)
-        return thief not in failed
+        chains = [chain.stages for chain in self.open.chains if chain.stages[0] == unit.stage]
+        able = self.open.desk.able(chains[0] if chains else (unit.stage,))
+        return thief in able and thief not in self.run.failures.nodes(unit)
 
     def _share(self, now: float, count: int, own_s: float | None, thief_s: float | None) -> int:
         """Half, rounded up if this node is busy, but no more than the thief is clearly done with before this node

@@ -105,7 +105,7 @@ STAGE: Mapping[str, Shape] = {
     "when": Condition("steps it runs at; absent: whenever what it reads is there", None),
     "every": Number("runs at every so many of those steps, the first included", 1, integer=True, at_least=1),
     "rounds": _ROUNDS,
-    "requires": Items("capabilities that a node needs for it", Text("a capability"), ()),
+    "requires": Items("what a node must offer for it: roles, `cpu` or `gpu`", Text("a word"), ()),
     "effect": Text("what running it twice does", None, choices=("pure", "seeded", "stochastic", "effectful")),
     "config": Free("the operator's settings", {}),
 }
@@ -137,6 +137,11 @@ TOP: Mapping[str, Shape] = {
         "what the smaller part of a cut mesh does: go on by itself, or wait for the others",
         "continue",
         choices=("continue", "pause_minority"),
+    ),
+    "on_poison": Text(
+        "what a task does that fails wherever it runs: end the run, or be left out of its step",
+        "fail",
+        choices=("fail", "skip"),
     ),
     "limits": Table("bounds of the run; this version knows none", {}, {}),
     "digests": Free("digests of the files that the spec names; filled in at submit", {}),

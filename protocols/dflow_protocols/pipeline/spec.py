@@ -57,6 +57,7 @@ class Pipeline:
     lag: int = 0
     engine: str = "torch"
     emulated: Mapping[str, float] = field(default_factory=dict)
+    on_poison: str = "fail"
     checkpoint: Mapping[str, int] = field(default_factory=dict)
     on_split: str = "continue"
     limits: Mapping[str, Any] = field(default_factory=dict)

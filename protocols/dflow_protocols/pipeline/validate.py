@@ -162,8 +162,6 @@ def _not_yet(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place:
     """What the format knows and this version does not do."""
     if stage["rounds"] is not None:
         reader.note(f"{place}.rounds", "refill rounds cannot run yet", _LATER)
-    if stage["requires"]:
-        reader.note(f"{place}.requires", "nodes cannot be told apart by `requires` yet", _LATER)
     if stage["effect"] == "effectful":
         what = "an effectful operator cannot be kept from running twice yet"
         reader.note(f"{place}.effect", what, "use one that may run again")

@@ -63,6 +63,17 @@ class Record:
         return tuple(ref for _, ref in self.outputs)
 
 
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A partition that a manifest leaves out (named by its chain's first stage), and the evidence against it."""
+
+    task: TaskKey
+    kind: str
+    digest: str  # of the error
+    error: str
+    nodes: tuple[NodeId, ...]  # where it failed; beside the id
+
+
 @dataclass(frozen=True)
 class Seal:
     """What a step settled. `manifest`: the inputs of training; `update`: the reduced slices of one update."""
@@ -75,11 +86,13 @@ class Seal:
     generation: int
     samples: int  # trained on in this step; a manifest has none
     entries: tuple[Record, ...]
+    skipped: tuple[Skip, ...] = field(default=())  # partitions of a manifest that are trained without
 
     @cached_property
     def id(self) -> SealId:
         fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation, self.samples]
-        return SealId(content_id("seal", [*fields, [record.id for record in self.entries]]))
+        skipped = [[skip.task.stage, skip.task.part, skip.kind, skip.digest] for skip in self.skipped]
+        return SealId(content_id("seal", [*fields, [record.id for record in self.entries], skipped]))
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ class TaskClaim:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`task` failed on `node`: user code twice with one digest, or three times anyhow, fails the run."""
+    """`task` failed on `node`, which tells it once an attempt. `kind`: see `work.Failed`."""
 
     task: TaskKey
     node: NodeId

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from dflow_protocols.claiming.ability import Ability
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.claiming.loans import Loans
 from dflow_protocols.claiming.roster import make_roster
@@ -85,6 +86,7 @@ def desk(
         Failures(),
         is_idle=True,
         loans=Loans(who(me)),
+        ability=Ability(RUN, two_steps()),
     )
 
 

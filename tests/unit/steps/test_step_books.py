@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.claiming.failure import Failures
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.pipeline.plan import Chain, plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.step import Step
@@ -126,6 +128,10 @@ def test_a_forgotten_node_acknowledged_nothing() -> None:
 ALL = [who(number) for number in (1, 2, 3)]
 
 
+def everybody(task: TaskKey) -> Collection[NodeId]:
+    return ALL
+
+
 @pytest.mark.parametrize(
     ("failed", "is_fatal"),
     [
@@ -143,7 +149,7 @@ def test_a_run_fails_by_one_error_twice_or_any_three(failed: list[tuple[int, str
     everywhere = Failures()
     for number, kind, error in failed:
         everywhere.add(nodes.setdefault(number, Failures()).record(UNIT, who(number), kind, error))
-    assert (everywhere.fatal(ALL) is not None) == is_fatal
+    assert bool(everywhere.verdicts(everybody)) == is_fatal
 
 
 def test_a_broken_host_alone_does_not_fail_a_run() -> None:
@@ -151,8 +157,8 @@ def test_a_broken_host_alone_does_not_fail_a_run() -> None:
     failures = Failures()
     for _ in range(4):
         failures.record(UNIT, who(1), "engine", "no such device")
-    assert failures.fatal(ALL) is None
-    assert failures.fatal([who(1)]) is not None
+    assert not failures.verdicts(everybody)
+    assert failures.verdicts(lambda task: [who(1)])
 
 
 def test_a_failure_told_twice_is_one_failure() -> None:
@@ -161,11 +167,11 @@ def test_a_failure_told_twice_is_one_failure() -> None:
     failure = here.record(UNIT, who(1), "user", "division by zero")
     failures.add(failure)
     failures.add(failure)
-    assert failures.fatal(ALL) is None
+    assert not failures.verdicts(everybody)
 
 
 def test_failures_of_different_tasks_do_not_add_up() -> None:
     failures = Failures()
     for part in ("p0", "p1", "p2", "p3"):
         failures.record(TaskKey(0, "roll", part), who(1), "engine", "killed")
-    assert failures.fatal(ALL) is None
+    assert not failures.verdicts(everybody)

@@ -1,0 +1,132 @@
+"""Ability: which members can run a stage. What it requires they must offer, and they must not have withdrawn from it.
+
+A node that fails different tasks of a stage in a row is taken for broken, not the tasks: it withdraws from the stage,
+says so on every frame, and others take its share at once. After a back-off it tries again; one more failure, and it
+withdraws for twice as long. If everybody who offers what is needed has withdrawn, nobody has: then it is the tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..machine import Report
+from ..names import NodeId, RunId, TaskKey
+from ..pipeline.spec import Pipeline
+from ..wire.gossip import Meta
+
+WITHDRAW_AFTER = 3  # different tasks of one stage that fail in a row
+BACK_OFF = 4.0  # suspicion times of the first withdrawal; each further one takes twice as long
+MAX_BACK_OFF = 64.0
+REASON_CHARACTERS = 200  # rides on every frame while it lasts
+
+Offers = Mapping[NodeId, frozenset[str]]
+
+
+def offers_of(meta: Meta) -> frozenset[str]:
+    """The words that a stage may require and this member meets: its roles, and `cpu` or `gpu`."""
+    return frozenset({*meta.roles, "cpu" if meta.device.startswith("cpu") else "gpu"})
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A stage that fails here: the tasks in a row, and since when and how often this node has withdrawn."""
+
+    failed: list[TaskKey] = field(default_factory=list)
+    reason: str = ""
+    until: float = 0.0
+    times: int = 0
+
+
+class Ability:
+    """One run's at one node."""
+
+    def __init__(self, run: RunId, pipeline: Pipeline) -> None:
+        self._run = run
+        self._needs = {stage.id: frozenset(stage.requires) for stage in pipeline.stages if stage.requires}
+        self._stages = [stage.id for stage in pipeline.stages]
+        self._troubles: dict[str, Trouble] = {}
+        self._told: dict[NodeId, frozenset[str]] = {}  # stages that others have withdrawn from
+
+    # Everybody's ----------------------------------------------------------------------------------------------------
+
+    def hear(self, node: NodeId, withdrawn: Iterable[tuple[str, str]]) -> bool:
+        """A member's frame says what it leaves to others. True if that is news."""
+        stages = frozenset(stage for stage, _ in withdrawn)
+        before = self._told.get(node, frozenset())
+        if stages:
+            self._told[node] = stages
+        else:
+            self._told.pop(node, None)
+        return stages != before
+
+    def forget(self, node: NodeId) -> None:
+        self._told.pop(node, None)
+
+    def fit(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> frozenset[NodeId]:
+        """Living members that offer what these stages require."""
+        needs = self._needed(stages)
+        return frozenset(node for node in living if needs <= offers.get(node, frozenset())) if needs else living
+
+    def able(self, stages: Collection[str], me: NodeId, living: frozenset[NodeId], offers: Offers) -> frozenset[NodeId]:
+        """Those of the fit that have not withdrawn; all of them if everybody has."""
+        fit = self.fit(stages, living, offers)
+        if not self._told and not self._troubles:
+            return fit
+        gone = {node for node, told in self._told.items() if not told.isdisjoint(stages)}
+        if any(stage in stages for stage, _ in self.withdrawn):
+            gone.add(me)
+        return fit - gone or fit
+
+    def lacking(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> tuple[str, ...]:
+        """What these stages require, if no living member offers all of it."""
+        return () if self.fit(stages, living, offers) else tuple(sorted(self._needed(stages)))
+
+    def _needed(self, stages: Collection[str]) -> frozenset[str]:
+        if not self._needs:
+            return frozenset()
+        return frozenset(word for stage in stages for word in self._needs.get(stage, ()))
+
+    # This node's ----------------------------------------------------------------------------------------------------
+
+    @property
+    def withdrawn(self) -> tuple[tuple[str, str], ...]:
+        """Stages that this node leaves to others now, and why."""
+        return tuple((stage, trouble.reason) for stage, trouble in sorted(self._troubles.items()) if trouble.until)
+
+    def failed(self, now: float, suspicion_s: float, unit: TaskKey, error: str, is_host: bool) -> list[Report]:
+        """A task failed here; `is_host`: for a reason that holds for all of this run's tasks on this host."""
+        if is_host:
+            return [self._withdraw(now, suspicion_s, stage, error) for stage in self._stages]
+        if unit.part[0] not in "pbs":
+            return []  # what every node does for itself: there is nobody to leave it to
+        trouble = self._troubles.setdefault(unit.stage, Trouble())
+        if unit not in trouble.failed:
+            trouble.failed.append(unit)
+        if len(trouble.failed) < WITHDRAW_AFTER or trouble.until:
+            return []
+        return [self._withdraw(now, suspicion_s, unit.stage, error)]
+
+    def succeeded(self, stage: str) -> list[Report]:
+        """A task of the stage was done here: whatever was wrong is over."""
+        trouble = self._troubles.pop(stage, None)
+        return [self._back(stage)] if trouble is not None and trouble.until else []
+
+    def try_again(self, now: float) -> list[Report]:
+        """End back-offs that are over; the next failure withdraws again at once."""
+        reports = []
+        for stage, trouble in self._troubles.items():
+            if trouble.until and trouble.until <= now:
+                trouble.until, trouble.failed = 0.0, trouble.failed[-(WITHDRAW_AFTER - 1) :]
+                reports.append(self._back(stage))
+        return reports
+
+    def _withdraw(self, now: float, suspicion_s: float, stage: str, error: str) -> Report:
+        trouble = self._troubles.setdefault(stage, Trouble())
+        seconds = min(BACK_OFF * 2.0**trouble.times, MAX_BACK_OFF) * suspicion_s
+        trouble.until, trouble.times, trouble.reason = now + seconds, trouble.times + 1, error[:REASON_CHARACTERS]
+        fields = {"run": self._run, "stage": stage, "seconds": round(seconds, 1), "error": trouble.reason}
+        return Report("operator.withdrawn", fields, "warning")
+
+    def _back(self, stage: str) -> Report:
+        return Report("operator.resumed", {"run": self._run, "stage": stage})
