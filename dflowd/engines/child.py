@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
     os.nice(NICENESS)
     os.environ.update(ENVIRONMENT)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what users print shows while it runs
     engine = _load(options.engine)
     link = Link(options.socket)
     link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))

@@ -11,6 +11,7 @@ import typer
 from ..options import DEFAULT_FOLDER, AsJson, Folder, To
 from ..runnames import complete_run
 
+MANY = 10_000
 LOOK_S = 1.0  # between two looks of --follow
 
 
@@ -39,20 +40,21 @@ def logs(
     from ..reach import reach
     from ..reports import ago_s, print_report
 
-    params: dict[str, Any] = {"run": run, "level": level, "limit": limit}
+    params: dict[str, Any] = {"run": run, "level": level, "limit": MANY if node else limit}
     if since:
         params["since_s"] = time.time() - ago_s(since)
     with reach(Path(folder).absolute(), to) as client:
         missing: list[Any] = []
         while True:
             answer = client.call("events", params)
-            for event in answer["events"]:
-                if node in ("", event["node"]):
-                    print_report(event, answer["names"], as_json)
+            events = [event for event in answer["events"] if node in ("", event["node"])]
+            for event in events[-limit:]:
+                print_report(event, answer["names"], as_json)
             if answer["missing"] != missing:
                 note_missing(answer)
             missing = answer["missing"]
             if not follow:
                 return
-            params |= {"after": {**params.get("after", {}), **answer["heard"]}, "limit": 10_000}
+            params |= {"after": {**params.get("after", {}), **answer["heard"]}, "limit": MANY}
+            limit = MANY
             time.sleep(LOOK_S)
