@@ -39,10 +39,12 @@ from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import await_stable
 
 ROOT = Path(__file__).resolve().parents[1]
-# Every group is trained on, whatever its rewards, so that a step's work is the same from the first one on.
+# Every group is trained on, whatever its rewards, so that a step's work is the same from the first one on: about two
+# seconds on one core, and so one on each of two.
 DEFAULT_SPEC = ROOT / "examples" / "spell_backward.yaml"
 DEFAULT_SETS = (
     "params.warmup=0",
+    "stages.roll.config.prompts=192",
     "stages.adv.config.drop_flat_groups=false",
     "stages.heldout.every=1000",
     "checkpoint.every=0",
