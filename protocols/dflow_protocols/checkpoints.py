@@ -33,6 +33,7 @@ class Checkpoints:
         self.run = run
         self.mine = {header.id: header for header in mine}
         self.others: dict[NodeId, tuple[Head, ...]] = {}  # as each said last; a node that said nothing is not in it
+        self._has_parted = False
 
     # What is where --------------------------------------------------------------------------------------------------
 
@@ -94,6 +95,20 @@ class Checkpoints:
         late = int((now - self.run.advanced_at) / (COMMIT_WAIT * around.suspicion_s))
         holders = {*self.run.versions.holders(header.id, around.living), self.run.me}
         return ranked(f"{self.run.id}/checkpoint/{header.step}", tuple(sorted(holders)))[: SAVERS + late]
+
+    def part(self, now: float, around: Surroundings, out: list[Action]) -> bool:
+        """There is no next step here, as this node leaves or the run failed: save the newest version, so that a site
+        that is switched off, or a run that is resumed, loses no step. True while that is under way. Tried once."""
+        run, own = self.run, self.run.versions.own
+        if any(isinstance(call.work, SaveWork) for call in run.calls.values()):
+            return True
+        if own is None or own.step == 0 or own.id in self.mine or self._has_parted:
+            return False
+        if run.me not in self._savers(now, around, own):
+            return False
+        self._has_parted = True
+        run.slot.begin(now, self.duty(own, own), own, out)
+        return True
 
     def saved(self, around: Surroundings, header: Header, folder: str, out: list[Action]) -> None:
         """The version lies whole on this node's disk."""

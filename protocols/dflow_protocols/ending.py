@@ -10,6 +10,7 @@ from .duties import Duty
 from .machine import Action, Report, Stop
 from .sealing import UPDATE, chosen, is_turn, sealed_chains
 from .wire.steps import Header
+from .work import SaveWork
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
@@ -139,8 +140,20 @@ class Ending:
         out.append(run.persist())
         run.postbox.tell_all(around, run.status, out)
 
+    def wind_up(self, now: float, around: Surroundings, out: list[Action]) -> None:
+        """The run is over: stop its calls, save the newest version if it failed and may be resumed, free its shards."""
+        if self.is_cleared:
+            return
+        run = self.run
+        stopped = [call for call, running in run.calls.items() if not isinstance(running.work, SaveWork)]
+        for call in stopped:
+            del run.calls[call]
+            out.append(Stop(call))
+        if run.status.state != runs.FAILED or not run.checkpoints.part(now, around, out):
+            self.clear(out)
+
     def clear(self, out: list[Action]) -> None:
-        """The run is over: stop its calls and free its shards. Once."""
+        """Stop the run's calls and free its shards, once."""
         run = self.run
         out.extend(Stop(call) for call in run.calls)
         run.calls.clear()

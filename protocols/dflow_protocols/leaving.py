@@ -19,6 +19,7 @@ class Leaving:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.is_begun = False  # from then on the run starts nothing more here
+        self.is_saving = False
         self._asked = 0
 
     def begin(self, now: float, around: Surroundings) -> list[Action]:
@@ -33,6 +34,10 @@ class Leaving:
             self.hand_over(around, out)
         return out
 
+    def look(self, now: float, around: Surroundings, out: list[Action]) -> None:
+        """Save the version, which may be about to have no holder at all: others may have been asked to leave too."""
+        self.is_saving = self.run.checkpoints.part(now, around, out)
+
     def hand_over(self, around: Surroundings, out: list[Action]) -> None:
         """Ask one living member after another to keep what nobody else holds; called until none is left."""
         others = [node for node in ranked(self.run.id, tuple(sorted(around.living))) if node != self.run.me]
@@ -43,7 +48,9 @@ class Leaving:
 
     def is_done(self, around: Surroundings) -> bool:
         """Whether nothing of this run would go with this node."""
-        return not self.run.is_active or len(around.living) == 1 or not self._held_alone(around)
+        if not self.run.is_active:
+            return True
+        return not self.is_saving and (len(around.living) == 1 or not self._held_alone(around))
 
     def _held_alone(self, around: Surroundings) -> tuple[ShardRef, ...]:
         """Shards of the version and of the open step that no other living node is known to hold."""

@@ -215,8 +215,7 @@ class Run:
         self.holdings.trust_again(now)
         out += self.ability.try_again(now)
         if not self.is_active:
-            if not self.ending.is_cleared:
-                self.ending.clear(out)
+            self.ending.wind_up(now, around, out)
             return out
         if self.versions.own is None and self.beginning.look(now, around, slots, out):
             return out
@@ -237,7 +236,9 @@ class Run:
             return out
         if self.versions.own is not None:
             duties += self.ending.look(now, around, out)
-        if self.is_active and not self.leaving.is_begun:
+        if self.leaving.is_begun:
+            self.leaving.look(now, around, out)
+        elif self.is_active:
             self.slot.start(now, around, duties, slots, out)
         return out
 

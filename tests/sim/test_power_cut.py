@@ -7,8 +7,10 @@ from functools import cache
 import pytest
 
 from dflow_protocols.names import RunId, ShardId
-from dflow_protocols.simulator.faults import PowerCut, action
-from dflow_protocols.simulator.goals import ended, finish, state_at
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.runs import FAILED
+from dflow_protocols.simulator.faults import BreakEngine, Join, Leave, Pause, PowerCut, action
+from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
@@ -16,12 +18,13 @@ from tests.sim.meshes import ENDS_S, mesh
 
 STRIDE = 41  # of a node's actions; the slow form takes every single one
 SAVING = warm_then_two(every=1)
+SAVING_AT_THE_END = warm_then_two()
 
 
 @cache
-def undisturbed(nodes: int) -> tuple[tuple[ShardId, ...], range]:
+def undisturbed(nodes: int, pipeline: Pipeline = SAVING) -> tuple[tuple[ShardId, ...], range]:
     """The final parameters, and node 0's actions while the run lasts."""
-    world, run = mesh(nodes, pipeline=SAVING)
+    world, run = mesh(nodes, pipeline=pipeline)
     before = world.hosts[0].performed
     weights = finish(world, run, ENDS_S)
     return weights, range(before, world.hosts[0].performed)
@@ -76,3 +79,73 @@ def test_a_run_outlives_a_power_cut_at_every_moment(name: str, noise: frozenset[
     """The same for every single action."""
     for index in undisturbed(3)[1]:
         survives(3, index, CUTS[name], noise)
+
+
+def fail(world: World, run: RunId) -> None:
+    """The user's code raises wherever it is run, until all who are awake know that the run has failed."""
+    for index in range(len(world.hosts)):
+        world.at(world.now, BreakEngine(1_000, "user", index))
+    awake = [host for host in world.hosts if host.answers]
+    world.expect(ENDS_S, lambda: all(state_at(host, run) == FAILED for host in awake), "the run has failed")
+    world.run(1.0)
+
+
+def loads(world: World) -> list[int]:
+    """Steps of the checkpoints that were loaded."""
+    return [report.fields["step"] for _, report in world.reports if report.name == "checkpoint.loaded"]
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.5, 2.5])
+def test_a_failed_run_is_resumed_from_where_it_failed(after_s: float) -> None:
+    """What was paid for is not paid again: its last version was saved when it failed, and what failed may do better."""
+    world, run = mesh(3, pipeline=SAVING_AT_THE_END)
+    world.run(after_s)
+    fail(world, run)
+    saved = [each.header.step for host in world.hosts for each in host.saved.values()]
+    world.calm()
+    world.resume(1, run)
+    assert finish(world, run, ENDS_S) == undisturbed(3, SAVING_AT_THE_END)[0]
+    assert loads(world)[:1] == [max(saved)] if saved else not loads(world)
+    assert saved or after_s < 1.0
+
+
+def test_who_slept_through_a_failure_does_not_end_the_next_attempt_with_it() -> None:
+    """What it has to say of the first attempt is old news, whichever of the two it missed."""
+    world, run = mesh(4, pipeline=SAVING)
+    world.run(1.0)
+    world.at(world.now, Pause(8.0, 3))
+    fail(world, run)
+    world.at(world.now, Pause(8.0, 2))
+    for host in world.hosts:
+        host.break_works = 0
+    world.resume(0, run)
+    world.run(1.0)
+    assert finish(world, run, ENDS_S) == undisturbed(4)[0]
+
+
+def test_only_a_failed_run_is_resumed() -> None:
+    """A finished one has its result, a cancelled one was given up on purpose."""
+    world, run = mesh(2, pipeline=SAVING)
+    finish(world, run, ENDS_S)
+    world.resume(0, run)
+    world.run(1.0)
+    ok, said = list(world.hosts[0].replies.values())[-1]
+    assert not ok
+    assert "is done: only one that failed, or is paused, can be resumed" in said["what"]
+
+
+def test_a_site_that_is_switched_off_in_order_loses_no_step() -> None:
+    """SIGTERM to all: two of them save the version that they hold, though no checkpoint was due."""
+    world, run = mesh(3, pipeline=SAVING_AT_THE_END)
+    world.run(2.0)
+    step = max(own.step for host in world.live() if (own := node(host).runs[run].versions.own) is not None)
+    for host in world.hosts:
+        world.at(world.now, Leave(host.index, 1.0))
+    world.run(2.0)
+    assert step > 0
+    assert sum(saved.header.step >= step for host in world.hosts for saved in host.saved.values()) >= 2
+    for host in world.hosts:
+        world.at(world.now, Join(host.index))
+    world.run(1.0)
+    assert finish(world, run, ENDS_S) == undisturbed(3, SAVING_AT_THE_END)[0]
+    assert loads(world)[0] >= step

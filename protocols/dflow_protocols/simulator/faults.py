@@ -56,7 +56,8 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class BreakEngine:
-    """The next `works` works of the node's engine break: `engine` (out of memory, killed) or `user` (code raised)."""
+    """The next `works` works of the node's engine break: `engine` (out of memory, killed) or `user` (code raised in
+    a partition)."""
 
     works: int
     kind: str = "engine"

@@ -41,7 +41,7 @@ from ..pipeline.spec import Pipeline
 from ..saved import Saved
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
-from ..work import BlockWork, Failed, LoadWork, SaveWork, State
+from ..work import BlockWork, ChainWork, Failed, LoadWork, SaveWork, State
 from .bulk import BulkLane, Shelf
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
@@ -403,7 +403,7 @@ class World:
             event = Broke(start.call, Failed("engine", "this machine can compute nothing", start.task.stage))
         elif "read-only" in host.handicaps and isinstance(start.work, SaveWork):
             event = Broke(start.call, Failed("full", "this disk takes nothing"))
-        elif host.break_works:
+        elif host.break_works and (host.break_kind != "user" or isinstance(start.work, ChainWork)):
             host.break_works -= 1
             event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
         elif isinstance(start.work, LoadWork) and start.work.header.id in host.damaged:
