@@ -1,6 +1,8 @@
-"""A checkpoint brought here in pieces from a daemon that has it, each file checked against its digest.
+"""A checkpoint brought here in pieces from a daemon that has it: the model's files, checked twice.
 
-The folder appears under its name when all of it is on the disk; a command that is killed leaves at most a hidden one.
+Each file is checked against the digest that the daemon's disk gives now, and the weights against the id that the run
+gave them when they were made, so that a disk that changed them since is noticed. The folder appears under its name
+when all of it is on the disk; a command that is killed leaves at most a hidden one.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ from typing import Any
 
 from blake3 import blake3
 
+from dflow_protocols.names import CHUNK_BYTES, ShardId, chunk_hash, shard_id
+from dflow_protocols.saved import FILE, read_saved
+
 from .errors import EXIT_FAILED, EXIT_WRONG_INPUT, Problem
 from .results import Source
 
+OPTIMIZER = "optimizer-"  # files of its state, named after the entry
 LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 
 
@@ -63,28 +69,61 @@ def _wanted(checkpoints: Sequence[Mapping[str, Any]], run: str, step: int | None
 
 
 def _bring(source: Source, run: str, holder: Mapping[str, Any], draft: Path) -> dict[str, Any]:
+    """All but the optimizer's state, which only the run itself has a use for."""
     asked = {"run": run, "step": holder["step"], "node_id": holder["node_id"]}
     listed = source.call("checkpoint.files", asked, deadline_s=LIST_S)
+    listed["files"] = [file for file in listed["files"] if not str(file["name"]).startswith(OPTIMIZER)]
     for file in listed["files"]:
         name = str(file["name"])
         target = draft / name
         if not target.resolve().is_relative_to(draft.resolve()):  # a name that leads out of the folder
             raise Problem(f"`{name}` is no name of a checkpoint's file", where=str(holder["node"]))
         target.parent.mkdir(parents=True, exist_ok=True)
-        hasher = blake3()
-        with target.open("wb") as out:
-            while out.tell() < file["bytes"]:
-                piece = source.call("checkpoint.read", {**asked, "name": name, "offset": out.tell()})["data"]
-                if not piece:
-                    break
-                hasher.update(piece)
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-        if hasher.hexdigest() != file["digest"]:
-            what = f"`{name}` arrived with other bytes than {holder['node']} listed"
-            raise Problem(what, hint="export again; its disk may be failing", exit_code=EXIT_FAILED)
+        if _bring_file(source, {**asked, "name": name}, int(file["bytes"]), target) != file["digest"]:
+            raise _other_bytes(name, holder)
+    _check_weights(draft, holder)
     return listed
+
+
+def _bring_file(source: Source, asked: Mapping[str, Any], nbytes: int, target: Path) -> str:
+    """Returns the digest of what came."""
+    hasher = blake3()
+    with target.open("wb") as out:
+        while out.tell() < nbytes:
+            piece = source.call("checkpoint.read", {**asked, "offset": out.tell()})["data"]
+            if not piece:
+                break
+            hasher.update(piece)
+            out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
+    return hasher.hexdigest()
+
+
+def _check_weights(draft: Path, holder: Mapping[str, Any]) -> None:
+    """Whether the parameters are those of the version."""
+    try:
+        saved = read_saved((draft / FILE).read_text())
+        for name, ref in saved.header.state:
+            place = saved.places[name]
+            if name.startswith("params:") and _shard_in(draft / place.file, place.offset, ref.nbytes) != ref.id:
+                raise _other_bytes(place.file, holder)
+    except (OSError, ValueError) as error:
+        what = f"what {holder['node']} has is no whole checkpoint: {error}"
+        raise Problem(what, hint="take another one with --step", exit_code=EXIT_FAILED) from error
+
+
+def _shard_in(path: Path, offset: int, nbytes: int) -> ShardId:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return shard_id(
+            nbytes, (chunk_hash(file.read(min(CHUNK_BYTES, nbytes - at))) for at in range(0, nbytes, CHUNK_BYTES))
+        )
+
+
+def _other_bytes(name: str, holder: Mapping[str, Any]) -> Problem:
+    what = f"`{name}` of {holder['node']} has other bytes than were saved"
+    return Problem(what, hint="export again; its disk may be failing", exit_code=EXIT_FAILED)
 
 
 def _sync(folder: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Protocol, Self
 
 from blake3 import blake3
 
+from dflow_protocols.saved import FILE
+
 from .client import Client
 from .errors import Problem
 from .localmesh import running
@@ -72,7 +74,7 @@ class Archive:
         place = self._folder / "checkpoint"
         if not place.is_dir():
             return {"checkpoints": [], "missing": []}
-        facts = json.loads((place / "dflow.json").read_text())
+        facts = json.loads((place / FILE).read_text())
         if method == "checkpoints":
             row = {"step": facts["step"], "folder": str(place), "version": facts["version"], "node_id": ""}
             return {"checkpoints": [{**row, "node": str(place)}], "missing": []}

@@ -14,12 +14,12 @@ from typing import Any
 from blake3 import blake3
 
 from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.saved import FILE
 
 from .door import Service
 from .request import Params, Refusal, typed
 
 READ_BYTES = 2 << 20  # of one answer; half a frame
-FACTS = "dflow.json"  # what every whole checkpoint has beside the model's own files
 
 
 class CheckpointAnswers:
@@ -78,7 +78,7 @@ class CheckpointAnswers:
         rows = []
         for step, folder in self._service.recorder.metrics.checkpoints(run):
             try:
-                facts = json.loads((Path(folder) / FACTS).read_text())
+                facts = json.loads((Path(folder) / FILE).read_text())
             except (OSError, ValueError):  # it made room for newer ones
                 continue
             rows.append({"step": step, "folder": folder, "version": str(facts.get("version", ""))})

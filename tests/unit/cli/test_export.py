@@ -10,19 +10,46 @@ from blake3 import blake3
 from fakedaemon import RUN, FakeDaemon
 
 from dflow_cli.app import main
+from dflow_protocols.names import RunId, SealId, ShardId, ShardRef, SpecId, hash_shard
+from dflow_protocols.saved import Place, Saved, write_saved
+from dflow_protocols.wire.steps import Header
 
-FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20, "nested/more.bin": b""}
+WEIGHTS = bytes(range(256)) * 5000  # more than a chunk
+HEAD = b"8 bytes."
 
 
-def serve(daemon: FakeDaemon, **broken: bytes) -> None:
-    """Two daemons have the checkpoint of step 6, one that of step 3; `broken`: what n1's disk gives instead."""
+def saved() -> str:
+    shard, _ = hash_shard(WEIGHTS)
+    state = (("optimizer:learn", ShardRef(ShardId("cd" * 32), 4)), ("params:policy", ShardRef(shard, len(WEIGHTS))))
+    header = Header(None, 6, 0, SealId("ef" * 32), state)
+    places = {
+        "optimizer:learn": Place("optimizer-learn.f32", 0),
+        "params:policy": Place("model.safetensors", len(HEAD)),
+    }
+    return write_saved(Saved(RunId(RUN), SpecId("ab" * 32), 1, "toy", header, places))
+
+
+FILES = {
+    "config.json": b"{}",
+    "dflow.json": saved().encode(),
+    "model.safetensors": HEAD + WEIGHTS,
+    "nested/more.bin": b"",
+}
+
+
+def serve(daemon: FakeDaemon, is_listed_as_it_is: bool = False, **broken: bytes) -> None:
+    """Two daemons have the checkpoint of step 6, one that of step 3; `broken`: what n1's disk gives instead, since it
+    listed its files or since it wrote them."""
 
     def held(node: str, step: int) -> dict[str, Any]:
         return {"node": node, "node_id": node, "step": step, "folder": "/there", "version": "ab" * 32}
 
     def files(params: dict[str, Any]) -> dict[str, Any]:
+        given = {**FILES, "optimizer-learn.f32": b"1234"}
+        if is_listed_as_it_is and params["node_id"] == "n1":
+            given["model.safetensors"] = broken["model"]
         listed = [
-            {"name": name, "bytes": len(data), "digest": blake3(data).hexdigest()} for name, data in FILES.items()
+            {"name": name, "bytes": len(data), "digest": blake3(data).hexdigest()} for name, data in given.items()
         ]
         return {"files": listed, "version": "ab" * 32}
 
@@ -30,7 +57,7 @@ def serve(daemon: FakeDaemon, **broken: bytes) -> None:
         data = FILES[params["name"]]
         if params["node_id"] == "n1":
             data = broken.get(params["name"].partition(".")[0], data)
-        return {"data": data[params["offset"] :][:1000]}
+        return {"data": data[params["offset"] :][:100_000]}
 
     rows = [held("n0", 3), held("n1", 6), held("n2", 6)]
     daemon.answers |= {
@@ -54,10 +81,13 @@ def test_the_newest_checkpoint_comes_in_pieces_and_whole(mesh: Path, daemon: Fak
     assert daemon.asked[-1][1]["node_id"] == "n0"
 
 
-@pytest.mark.parametrize("instead", [b"\0" * 5120, b"short", b""])
-def test_a_disk_that_gives_other_bytes_is_passed_over(mesh: Path, daemon: FakeDaemon, instead: bytes) -> None:
+@pytest.mark.parametrize("is_listed_as_it_is", [False, True])
+@pytest.mark.parametrize("instead", [HEAD + b"\1" + WEIGHTS[1:], b"short", b""])
+def test_a_disk_that_gives_other_bytes_is_passed_over(
+    mesh: Path, daemon: FakeDaemon, instead: bytes, is_listed_as_it_is: bool
+) -> None:
     """Flipped, torn or empty: the next holder is asked."""
-    serve(daemon, model=instead)
+    serve(daemon, is_listed_as_it_is, model=instead)
     assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 0
     assert files_in(mesh / "out") == FILES
     assert "n2" in {params["node_id"] for method, params in daemon.asked if method == "checkpoint.read"}
@@ -69,9 +99,9 @@ def test_nothing_is_left_of_what_cannot_be_had(
     """No folder that looks like a model and is none."""
     serve(daemon)
     before = {place.name for place in mesh.iterdir()}
-    daemon.answers["checkpoint.read"] = lambda _: {"data": b"x" * 5120}
+    daemon.answers["checkpoint.read"] = lambda _: {"data": b"x" * 100_000}
     assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 1
-    assert "arrived with other bytes than n2 listed" in capsys.readouterr().err
+    assert "of n2 has other bytes than were saved" in capsys.readouterr().err
     assert {place.name for place in mesh.iterdir()} - {"client.key", "known.json"} <= before
 
 
