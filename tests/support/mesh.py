@@ -111,7 +111,7 @@ class Mesh:
         node = Daemon(name, folder, new_key_pair(), control, bulk)
         write_key_pair(folder / "key", node.keys)
         self.nodes[name] = node
-        self._write_allow_list()
+        self.write_allow_list()
         return node
 
     def launch(self, node: Daemon) -> None:
@@ -155,7 +155,7 @@ class Mesh:
     def running(self) -> list[Daemon]:
         return [node for node in self.nodes.values() if node.process is not None]
 
-    def _write_allow_list(self) -> None:
+    def write_allow_list(self) -> None:
         lines = [f"{key_text(node.keys.public)} {node.name}" for node in self.nodes.values()]
         lines.append(f"{key_text(self.client.public)} client client")
         new = self.folder / "allow.new"

@@ -62,7 +62,7 @@ class TwoSites(Mesh):
         node = Daemon(name, folder, new_key_pair(), f"{host}:7300", f"{host}:7301")
         write_key_pair(folder / "key", node.keys)
         self.nodes[name] = node
-        self._write_allow_list()
+        self.write_allow_list()
         return node
 
     def launch(self, node: Daemon) -> None:
