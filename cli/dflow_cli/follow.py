@@ -95,7 +95,7 @@ def wait(client: Client, run: str, timeout_s: float | None) -> Outcome:
     if not outcome.is_final:
         raise Problem(
             f"run {outcome.run} is still active after {seconds(timeout_s or 0.0)}, at step {outcome.step} of "
-            f"{outcome.steps}",
+            f"{outcome.steps}" + (f"; {outcome.remark}" if outcome.remark else ""),
             hint=f"it goes on; wait again, or look with `dflow watch {outcome.run[:8]}`",
             exit_code=EXIT_TIMEOUT,
         )

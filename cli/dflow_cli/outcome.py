@@ -15,7 +15,9 @@ _FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "
 class Outcome:
     """`state`: active, then done, failed or cancelled. `step` of `steps` are done, on `nodes` daemons. `weights`:
     Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order. `checkpoint`: node
-    name -> folder on that node."""
+    name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it waits for the rest
+    of a mesh that is cut in two. `skipped`: partitions that were left out, as they failed everywhere; `evidence`:
+    the failures that ended the run."""
 
     run: str
     name: str
@@ -29,6 +31,10 @@ class Outcome:
     checkpoint: Mapping[str, str]
     wall_s: float
     error: str = ""
+    blocked: str = ""
+    paused: bool = False
+    skipped: int = 0
+    evidence: tuple[Any, ...] = ()
     spec: bytes = field(default=b"", repr=False)
 
     @property
@@ -38,6 +44,11 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         return EXIT_DONE if self.state == "done" else EXIT_FAILED
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of it beside its state."""
+        return remark({"error": self.error, "blocked": self.blocked, "paused": self.paused})
 
     @property
     def evals_by_stage(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -62,9 +73,17 @@ class Outcome:
             "checkpoint": dict(self.checkpoint),
             "wall_s": round(self.wall_s, 3),
         }
-        if self.error:
-            value["error"] = self.error
-        return value
+        told = {name: getattr(self, name) for name in ("error", "blocked", "paused", "skipped", "evidence")}
+        return value | {name: list(item) if isinstance(item, tuple) else item for name, item in told.items() if item}
+
+
+def remark(run: Mapping[str, Any]) -> str:
+    """Why a run of a daemon's answer ended as it did, or what it waits for; empty where there is nothing to say."""
+    if run.get("error"):
+        return str(run["error"])
+    if run.get("blocked"):
+        return f"blocked: needs {run['blocked']}"
+    return "paused: waits for the other part of the mesh" if run.get("paused") else ""
 
 
 def read_state(state: str) -> str:
@@ -88,6 +107,10 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         checkpoint=value.get("checkpoint") or {},
         wall_s=float(value.get("wall_s") or 0.0),
         error=value.get("error") or "",
+        blocked=value.get("blocked") or "",
+        paused=bool(value.get("paused")),
+        skipped=int(value.get("skipped") or 0),
+        evidence=tuple(value.get("evidence") or ()),
         spec=value.get("spec") or b"",
     )
 

@@ -17,6 +17,12 @@ def print_summary(outcome: Outcome) -> None:
     )
     if outcome.error:
         print(f"  error       {outcome.error}")
+    elif outcome.remark:
+        print(f"  waits       {outcome.remark}")
+    if outcome.skipped:
+        print(
+            f"  skipped     {outcome.skipped} partitions that failed everywhere; `dflow logs` says why (task.skipped)"
+        )
     for stage, rows in outcome.evals_by_stage.items():
         first, last = rows[0], rows[-1]
         told = f"{float(first['accuracy']):.3f} before (step {first['step']})"

@@ -12,7 +12,7 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
 
     Example: dflow ps --json
     """
-    from ..outcome import read_state
+    from ..outcome import read_state, remark
     from ..output import print_json, print_table
     from ..reach import reach
 
@@ -23,6 +23,9 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
         print_json({"runs": rows})
     else:
         columns = ["run", "name", "state", "step", "steps"]
-        if any(run.get("error") for run in rows):
-            columns.append("error")
-        print_table(columns, [[row.get(column) for column in columns] for row in rows])
+        remarks = [remark(row) for row in rows]
+        table = [[row.get(column) for column in columns] for row in rows]
+        if any(remarks):
+            table = [[*cells, text] for cells, text in zip(table, remarks, strict=True)]
+            columns.append("remark")
+        print_table(columns, table)

@@ -41,7 +41,7 @@ class PlainView:
     look_s = LINE_S
 
     def __init__(self) -> None:
-        self._step = -1
+        self._told = (-1, "")
         self._evals = 0
 
     def __enter__(self) -> Self:
@@ -55,8 +55,8 @@ class PlainView:
         for row in outcome.evals[self._evals :]:
             note(f"step {row['step']}: accuracy {float(row['accuracy']):.3f} ({row.get('stage') or 'held out'})")
         self._evals = len(outcome.evals)
-        if outcome.step != self._step:
-            self._step = outcome.step
+        if (outcome.step, outcome.remark) != self._told:
+            self._told = (outcome.step, outcome.remark)
             note(line(picture))
 
 
@@ -70,7 +70,9 @@ def line(picture: Picture) -> str:
             parts.append(f"{label} {value:.0f}" if name == "tokens_per_s" else f"{label} {value:.3f}")
     if (pace := picture.newest.get("step_s")) is not None:
         parts.append(f"{seconds(pace)} a step")
-    if not outcome.is_final and (left := picture.left_s()) is not None:
+    if not outcome.is_final and outcome.remark:
+        parts.append(outcome.remark)
+    elif not outcome.is_final and (left := picture.left_s()) is not None:
         parts.append(f"about {seconds(left)} left")
     return "  ".join(parts)
 
@@ -125,6 +127,8 @@ def render(picture: Picture, width: int) -> RenderableType:
         parts.append(_samples(picture, inner))
     if outcome.error:
         parts.append(Text(f"error: {outcome.error}", "bold red"))
+    elif outcome.remark:
+        parts.append(Text(outcome.remark, "bold yellow"))
     return Panel(Group(*parts), title=title, width=width)
 
 

@@ -150,3 +150,26 @@ def test_wrong_input_is_two_lines_and_exit_code_2(arguments: list[str], capsys: 
     assert len(told) == 2
     assert told[0].startswith("error: ")
     assert told[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        ({"state": "failed", "error": "1/roll/p0 failed: no luck"}, "1/roll/p0 failed: no luck"),
+        ({"state": "active", "blocked": "`gpu` (stage roll)"}, "blocked: needs `gpu` (stage roll)"),
+        ({"state": "active", "paused": True}, "paused: waits for the other part of the mesh"),
+    ],
+)
+def test_ps_says_why_a_run_failed_or_what_it_waits_for(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str], changes: dict[str, object], remark: str
+) -> None:
+    """A run that stands still looks like a slow one otherwise."""
+    row = {**told_run(**changes), "submitted_s": 1.0}
+    del row["spec"]
+    daemon.answers["runs"] = lambda _: {"runs": [row]}
+    assert dflow(mesh, "ps") == 0
+    assert remark in capsys.readouterr().out
+    daemon.answers["wait"] = lambda _: told_run(**changes)
+    code = dflow(mesh, "wait", RUN, "--timeout", "0.1")
+    said = capsys.readouterr()
+    assert remark in (said.out if code == 1 else said.err)
