@@ -63,8 +63,9 @@ def is_running(node: LocalNode) -> bool:
 def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
     """Start a mesh of `count` daemons in DIR and wait until all know each other.
 
-    Daemons that `up` started before go on from the state that they left in DIR. A mesh for one run ends when this
-    process does, and leaves no state where there was none. Raises Problem when a mesh is up already or a daemon does
+    Daemons go on from the state that they left in DIR, and so do the runs that were active. A mesh for one run ends
+    when this process does, leaves no state where there was none, and begins without that of another such mesh, which
+    only a kill can have left. Raises Problem when a mesh is up already or a daemon does
     not start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,8 +74,8 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
             hint = "add daemons with `dflow up --add 1`, or stop it with `dflow down`"
             raise Problem("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
-        if before is not None and not before.keeps_state:
-            _forget(before.nodes)  # of a run whose command was killed
+        if for_one_run and before is not None and not before.keeps_state:
+            _forget(before.nodes)
         ports = free_ports(2 * count)
         names = [f"n{index}" for index in range(count)]
         pairs = zip(ports[::2], ports[1::2], strict=True)

@@ -32,6 +32,16 @@ def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]])
     draft = job.folder / f".{target.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
+    try:
+        _write_into(draft, job, work, fill)
+        _replace(draft, target)
+    except BaseException:  # given up, or the disk is full: half of a checkpoint helps nobody
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return target
+
+
+def _write_into(draft: Path, job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]]) -> None:
     places = dict(fill(draft))
     for name, ref in work.state:
         if name not in places:
@@ -45,8 +55,6 @@ def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]])
     for file in sorted(draft.rglob("*")):
         _sync(file)
     _sync(draft)
-    _replace(draft, target)
-    return target
 
 
 def read(job: Job, work: LoadWork) -> Done:

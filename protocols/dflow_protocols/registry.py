@@ -87,9 +87,9 @@ class Registry:
         """A run that failed is active again: it begins anew, from the best that is left of it."""
         old = self.runs[status.run]
         out: list[Action] = []
-        if not old.ending.is_cleared:
-            old.ending.clear(out)
         run = self._open(now, status, old.pipeline, restored=True, saved=old.checkpoints.mine.values())
+        if not old.ending.is_cleared:
+            run.inherit(old, out)
         out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
         run.checkpoints.tell(around.living, out)
         return out

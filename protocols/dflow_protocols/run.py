@@ -33,7 +33,7 @@ from .ending import Ending
 from .follow import Follower
 from .holdings import Holdings
 from .leaving import Leaving
-from .machine import Action, Persist, Report, Rng
+from .machine import Action, Persist, Report, Rng, Stop
 from .names import NodeId, SealId, SpecId, TaskKey
 from .pipeline.plan import Chain, StepPlan
 from .pipeline.plan import plan as make_plan
@@ -46,7 +46,7 @@ from .slot import Call, Slot
 from .step import Step
 from .versions import Versions
 from .wire.steps import Header, RunPut, Seal, Standing
-from .work import ApplyWork
+from .work import ApplyWork, SaveWork
 
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
 
@@ -112,6 +112,21 @@ class Run:
         self.last_started = 0.0  # for fairness among runs
         self._plans: dict[int, StepPlan] = {}
         self.step(0).take_roster(status.roster)
+
+    def inherit(self, failed: Run, out: list[Action]) -> None:
+        """Take over what this run still has in memory of the attempt before: its versions, and one being saved."""
+        held = failed.versions.held.values()
+        state = {ref.id: ref for header in held for _, ref in header.state}
+        for call, running in failed.calls.items():
+            if isinstance(running.work, SaveWork):
+                self.calls[call] = running
+            else:
+                out.append(Stop(call))
+        failed.holdings.drop([shard for shard in failed.holdings.all_here() if shard not in state], out)
+        for ref in state.values():
+            self.holdings.keep(ref)
+        for header in held:
+            self.versions.hold(header)
 
     # Books ----------------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,22 @@ def test_a_failed_run_is_resumed_from_where_it_failed(after_s: float) -> None:
     assert saved or after_s < 1.0
 
 
+@pytest.mark.parametrize("after_s", [0.02, 0.1])
+def test_a_run_that_is_resumed_at_once_goes_on_with_what_is_in_memory(after_s: float) -> None:
+    """Its last version may still be on its way to the disk."""
+    world, run = mesh(3, pipeline=SAVING_AT_THE_END)
+    world.run(2.0)
+    for index in range(3):
+        world.at(world.now, BreakEngine(1_000, "user", index))
+    world.expect(ENDS_S, lambda: state_at(world.hosts[1], run) == FAILED, "the run has failed")
+    world.run(after_s)
+    world.calm()
+    world.resume(1, run)
+    assert finish(world, run, ENDS_S) == undisturbed(3, SAVING_AT_THE_END)[0]
+    begun = [index for index, report in world.reports if report.name == "step.advanced" and report.fields["step"] == 1]
+    assert sorted(begun) == [0, 1, 2]
+
+
 def test_who_slept_through_a_failure_does_not_end_the_next_attempt_with_it() -> None:
     """What it has to say of the first attempt is old news, whichever of the two it missed."""
     world, run = mesh(4, pipeline=SAVING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ def up(
 ) -> None:
     """Start a mesh of daemons on this machine that stays until `dflow down`.
 
+    Where daemons ran before they go on from what they left, and so do their active runs: after `dflow down`, a kill
+    or a power cut, on fewer or more daemons too.
+
     Example: dflow up --nodes 3 --dir /tmp/mesh
     """
     from .. import localmesh
@@ -32,7 +35,17 @@ def up(
         print_json({"nodes": [_row(node) for node in started]})
         return
     print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
+    for run in () if add else _going_on(place):
+        note(f"run {run['run'][:8]} ({run['name']}) goes on; `dflow watch {run['run'][:8]}` shows it")
     note(f"stop it with: dflow down --dir {folder}")
+
+
+def _going_on(place: Path) -> list[dict[str, Any]]:
+    """Runs that were active when the daemons stopped."""
+    from ..reach import reach
+
+    with reach(place, "") as client:
+        return [run for run in client.call("runs")["runs"] if run["state"] == "active"]
 
 
 def _row(node: LocalNode) -> dict[str, object]:

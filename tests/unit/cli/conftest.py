@@ -25,6 +25,7 @@ def daemon() -> Iterator[FakeDaemon]:
             "samples": lambda _: {"samples": samples, "missing": ["n2"]},
             "tasks": lambda _: {"tasks": [task], "missing": []},
             "cancel": lambda params: {"run": params["run"], "state": "cancelled"},
+            "resume": lambda params: {"run": params["run"], "state": "active"},
         }
     )
     with fake:

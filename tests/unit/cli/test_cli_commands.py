@@ -117,6 +117,12 @@ def test_cancel_says_how_the_run_stands(mesh: Path, capsys: pytest.CaptureFixtur
     assert last_object(capsys) == {"run": RUN, "state": "cancelled"}
 
 
+def test_resume_says_how_the_run_stands(mesh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script goes on by it."""
+    assert dflow(mesh, "resume", RUN, "--json") == 0
+    assert last_object(capsys) == {"run": RUN, "state": "active"}
+
+
 def test_a_daemons_refusal_is_two_lines_and_its_exit_code(
     mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
