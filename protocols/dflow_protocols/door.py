@@ -1,7 +1,8 @@
 """The door: what a member may say about a step at all, before any of it reaches the books.
 
-A record or seal in the books is looked at again and again, so what would make a look fail must not get in. That what
-is said is also true is for content ids, evidence and fork choice to settle.
+A record or seal in the books is looked at again and again, so what would make a look fail must not get in, nor what
+would make it long. A seal must also join only what belongs together: that can be read off its ids. That what is said
+is also true is for content ids, evidence and fork choice to settle.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from collections.abc import Sequence
 from .names import TaskKey
 from .pipeline.plan import Chain, StepPlan, partition_groups
 from .pipeline.spec import Pipeline
+from .reduction import MAX_SLICES, slices
 from .sealing import MANIFEST, UPDATE
 from .wire.steps import Header, Record, Seal, Skip
 
-MAX_GENERATION = 64  # of a seal; each takes twice as long to give up as the one before
+MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
+MAX_IDS = 512  # that a record names as read or made; the longest, of a work over all blocks, has some hundred
+MAX_METRICS = 256  # of a record
+MAX_NAME = 200  # characters of a metric's or an output's name
 
 _NUMBER = r"(0|[1-9]\d{0,8})"
 _PART = re.compile(rf"(p){_NUMBER}|([bs]){_NUMBER}-{_NUMBER}")
@@ -54,23 +59,32 @@ def is_single(task: TaskKey, plan: StepPlan) -> bool:
 
 def is_record(record: Record, plan: StepPlan) -> bool:
     """Whether a record has the form of one of the step's tasks: its outputs and groups are those that are read."""
-    if not is_unit(record.task, plan):
+    if not is_unit(record.task, plan) or not _is_short(record):
         return False
     if record.task.part[0] != "p":
         return len(record.outputs) == 1
     training, chain = plan.training, _chain_of(record.task.stage, plan)
     if training is None or chain is None or chain.sealed_in != MANIFEST:
-        return True
+        return chain is None or len(record.groups) <= chain.groups
     made = {f"{record.task.stage}.{name}" for name, _ in record.outputs}
     if not made.issuperset(read for read in training.reads if read.partition(".")[0] == record.task.stage):
         return False
     first, end = partition_groups(chain, int(record.task.part[1:]))
-    return record.task.stage != training.groups_from or len(record.groups) == end - first
+    if record.task.stage != training.groups_from:
+        return len(record.groups) <= end - first
+    return len(record.groups) == end - first
+
+
+def is_slice(record: Record, model_bytes: int) -> bool:
+    """Whether a slice's record is of one of the slices into which a gradient of so many bytes is cut."""
+    part = part_of(record.task.part)
+    return part is not None and part[0] == "s" and part[1:] in slices(model_bytes)
 
 
 def is_seal(seal: Seal, plan: StepPlan) -> bool:
-    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order."""
-    if seal.generation > MAX_GENERATION or not all(is_record(record, plan) for record in seal.entries):
+    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order, and each read what
+    the seal says that it did."""
+    if not all(is_record(record, plan) for record in seal.entries) or not _is_linked(seal, plan):
         return False
     tasks = [(record.task.stage, record.task.part) for record in seal.entries]
     if seal.kind == MANIFEST:
@@ -121,9 +135,37 @@ def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tupl
 def _are_slices(records: Sequence[Record]) -> bool:
     """Whether these are slices that follow each other from the first chunk on."""
     at = 0
+    if len(records) > MAX_SLICES:
+        return False
     for record in records:
         part = part_of(record.task.part)
         if part is None or part[0] != "s" or part[1] != at:
             return False
         at = part[2]
     return True
+
+
+def _is_short(record: Record) -> bool:
+    """Whether a record takes no more memory and time than an honest one may."""
+    names = [name for name, _ in (*record.outputs, *record.metrics)]
+    return (
+        max(len(record.inputs), len(record.outputs)) <= MAX_IDS
+        and len(record.metrics) <= MAX_METRICS
+        and all(len(name) <= MAX_NAME for name in names)
+    )
+
+
+def _is_linked(seal: Seal, plan: StepPlan) -> bool:
+    """Whether a seal joins only what belongs together: a chain's records read the parent and each other's outputs, a
+    slice the parent and the manifest."""
+    read: tuple[str, ...] = ()
+    for record in seal.entries:
+        chain = _chain_of(record.task.stage, plan) if record.task.part[0] == "p" else None
+        if chain is None:
+            read = (seal.parent, seal.previous)
+        elif record.task.stage == chain.stages[0]:
+            read = (seal.parent,)
+        if record.inputs != read:
+            return False
+        read += tuple(ref.id for ref in record.shards)
+    return seal.kind != MANIFEST or seal.previous == seal.parent

@@ -106,9 +106,9 @@ class Ending:
         run.versions.prune(committed - 2)
         run.failures.forget_steps_before(committed - 1)
         run.quarantine.forget_steps_before(committed - 1)
-        known = run.versions.headers
-        run.versions.set_aside = {v: until for v, until in run.versions.set_aside.items() if v in known}
-        run.follower.stalls = {v: count for v, count in run.follower.stalls.items() if v in known}
+        claimed = set(run.versions.heads.values())
+        run.versions.set_aside = {head: until for head, until in run.versions.set_aside.items() if head in claimed}
+        run.follower.stalls = {head: count for head, count in run.follower.stalls.items() if head in claimed}
         run.retry_at = {unit: at for unit, at in run.retry_at.items() if unit.step >= committed - 1}
 
     # The end --------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from .holdings import Holdings
 from .lineage import LostBranch
 from .machine import Action, Send
-from .names import NodeId, VersionId
+from .names import NodeId
 from .versions import Versions, preference
-from .wire.steps import Header, HeaderGet
+from .wire.steps import Head, Header, HeaderGet
 
 SET_ASIDE_FOR = 2.0  # suspicion times; doubled by each stall of the same head, up to MAX_DOUBLINGS
 MAX_DOUBLINGS = 5
@@ -24,7 +24,7 @@ MAX_DOUBLINGS = 5
 class Asked:
     """The header of the best head, asked for since `since`, `times` times."""
 
-    version: VersionId
+    head: Head
     since: float
     last: float
     times: int = 1
@@ -39,7 +39,7 @@ class Follower:
     target: Header | None = None
     since: float = 0.0
     behind_since: float | None = None  # since when a better head is known that the own next update should reach
-    stalls: dict[VersionId, int] = field(default_factory=dict)
+    stalls: dict[Head, int] = field(default_factory=dict)
     asked: Asked | None = None
 
     def look(
@@ -63,13 +63,14 @@ class Follower:
             return
         if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
             return
-        self._set_aside(now, target.id, suspicion_s)
+        self._set_aside(now, target.head, suspicion_s)
         self.target = None
 
-    def _set_aside(self, now: float, version: VersionId, suspicion_s: float) -> None:
-        stalls = self.stalls.get(version, 0)
-        self.stalls[version] = stalls + 1
-        self.versions.set_aside[version] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+    def _set_aside(self, now: float, head: Head, suspicion_s: float) -> None:
+        """Not the version, only what was claimed of it: others may claim the same version and tell the truth."""
+        stalls = self.stalls.get(head, 0)
+        self.stalls[head] = stalls + 1
+        self.versions.set_aside[head] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
 
     def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         found, own = self.versions.best(now, living), self.versions.own
@@ -81,11 +82,11 @@ class Follower:
         if header is None:
             next_is_due = own is not None and head.step == own.step + 1
             if not next_is_due or self._is_stuck(now, suspicion_s, busy):
-                self._ask(now, head.version, living, suspicion_s, out)
+                self._ask(now, head, living, suspicion_s, out)
             return
         self.asked = None
         if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
-            self._set_aside(now, head.version, suspicion_s)  # the claim is better than what it claims: no way back
+            self._set_aside(now, head, suspicion_s)  # the claim is better than what it claims: no way back
             return
         if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
             return
@@ -97,22 +98,20 @@ class Follower:
             self.behind_since = now
         return now - max(self.behind_since, self.holdings.advanced_at) > suspicion_s
 
-    def _ask(
-        self, now: float, version: VersionId, living: frozenset[NodeId], suspicion_s: float, out: list[Action]
-    ) -> None:
+    def _ask(self, now: float, head: Head, living: frozenset[NodeId], suspicion_s: float, out: list[Action]) -> None:
         """Ask one claimant after another for the header; without one a head is set aside like one without chunks."""
-        claimants = [node for node, head in self.versions.heads.items() if head.version == version and node in living]
-        if self.asked is None or self.asked.version != version:
-            self.asked = Asked(version, now, now)
+        claimants = [node for node, claimed in self.versions.heads.items() if claimed == head and node in living]
+        if self.asked is None or self.asked.head != head:
+            self.asked = Asked(head, now, now)
         elif now - self.asked.since > 2 * suspicion_s:
-            self._set_aside(now, version, suspicion_s)
+            self._set_aside(now, head, suspicion_s)
             self.asked = None
             return
         elif now - self.asked.last < suspicion_s / 4:
             return
         else:
             self.asked.last, self.asked.times = now, self.asked.times + 1
-        out.append(Send(claimants[self.asked.times % len(claimants)], HeaderGet(self.holdings.run, version)))
+        out.append(Send(claimants[self.asked.times % len(claimants)], HeaderGet(self.holdings.run, head.version)))
 
     def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> LostBranch | None:
         assert self.target is not None
@@ -120,7 +119,7 @@ class Follower:
         here = [self.holdings.want(now, ref, living, out, None, others, is_state=True) for _, ref in self.target.state]
         if not all(here):
             return None
-        self.stalls.pop(self.target.id, None)
+        self.stalls.pop(self.target.head, None)
         lost = self.versions.hold(self.target, living)
         self.target = None
         return lost

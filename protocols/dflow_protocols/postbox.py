@@ -6,10 +6,10 @@ loss. Nothing here is a promise that a message arrives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .door import is_header, is_record, is_seal, is_single, is_unit
+from .door import MAX_JUMP, is_header, is_record, is_seal, is_single, is_slice, is_unit
 from .duties import Desk
 from .lineage import is_chain
 from .machine import Action, Send
@@ -168,7 +168,7 @@ class Postbox:
         match message:
             case RecordPut(records=records):
                 for record in records:
-                    self._learn(record, (source,))
+                    self._learn(record, (source,), frozenset((source,)))
             case ClaimPut(step=number, units=units) if self._is_near(number):
                 fits = [unit for unit in units if is_unit(unit, run.plan(number))]
                 run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)
@@ -189,10 +189,10 @@ class Postbox:
                 self._answer(now, around, source, number, known, out)
             case BucketPut(step=number, records=held, claims=claims) if self._is_near(number):
                 for each in held:
-                    self._learn(each.record, each.holders)
+                    self._learn(each.record, each.holders, around.living)
                 self._learn_claims(now, around, number, claims)
             case SealPut():
-                self._take_seal(source, message, out)
+                self._take_seal(around, source, message, out)
             case SealAck(step=number, seal=seal_id) if number in run.steps:
                 acks = run.steps[number].acks.get(seal_id)
                 if acks is not None:
@@ -220,31 +220,53 @@ class Postbox:
         newest = max(best, own.step if own is not None else 0)
         return self.run.ending.freed_before <= number <= min(newest + STEPS_AHEAD, self.run.last_step)
 
-    def _learn(self, record: Record, holders: Iterable[NodeId]) -> None:
-        if self._is_near(record.task.step) and is_record(record, self.run.plan(record.task.step)):
+    def _learn(self, record: Record, holders: Iterable[NodeId], may_hold: Collection[NodeId]) -> None:
+        """Take a record that can be one of the run's, and who of those that may hold its outputs is said to."""
+        if self._is_near(record.task.step) and self._fits(record):
             self.run.step(record.task.step).add(record)
             for holder in holders:
-                self.run.holdings.credit(holder, [ref.id for ref in record.shards])
+                if holder in may_hold:
+                    self.run.holdings.credit(holder, [ref.id for ref in record.shards])
+
+    def _fits(self, record: Record) -> bool:
+        plan, position = self.run.plan(record.task.step), self.run.position
+        if not is_record(record, plan):
+            return False
+        if record.task.part[0] != "s" or plan.training is None:
+            return True
+        params = None if position is None else dict(position.state).get(f"params:{plan.training.model}")
+        return params is not None and is_slice(record, params.nbytes)
 
     def _learn_claims(self, now: float, around: Surroundings, number: int, claims: tuple[TaskClaim, ...]) -> None:
         by_node: dict[NodeId, list[TaskKey]] = {}
         for claim in claims:
-            if claim.node != self.run.me and is_unit(claim.unit, self.run.plan(number)):
+            is_member = claim.node != self.run.me and claim.node in around.living
+            if is_member and is_unit(claim.unit, self.run.plan(number)):
                 by_node.setdefault(claim.node, []).append(claim.unit)
         for node, units in by_node.items():
             self.run.step(number).hear_claim(now, node, units, now + LEASE * around.suspicion_s)
 
-    def _take_seal(self, source: NodeId, put: SealPut, out: list[Action]) -> None:
-        run, seal = self.run, put.seal
+    def _may_keep(self, seal: Seal) -> bool:
+        """Whether a seal can be one of the run's, and not so far ahead of those known that none could follow it."""
+        run = self.run
         if not self._is_near(seal.step) or seal.spec != run.spec or not is_seal(seal, run.plan(seal.step)):
+            return False
+        known = [other.generation for other in run.step(seal.step).seals.values() if other.kind == seal.kind]
+        return seal.generation <= max(known, default=0) + MAX_JUMP
+
+    def _take_seal(self, around: Surroundings, source: NodeId, put: SealPut, out: list[Action]) -> None:
+        run, seal = self.run, put.seal
+        if not self._may_keep(seal):
             return
         if seal.skipped and run.pipeline.on_poison != "skip":
             return
         step = run.step(seal.step)
         step.keep(seal)
+        named = {ref.id for record in seal.entries for ref in record.shards}
         for shard, holders in put.holders:
             for holder in holders:
-                run.holdings.credit(holder, [shard])
+                if shard in named and (holder in around.living or holder == source):
+                    run.holdings.credit(holder, [shard])
         if put.settled:
             step.settled.add(seal.id)
         else:
@@ -253,13 +275,16 @@ class Postbox:
             run.step(seal.step + 1).take_roster(put.roster)
 
     def _take_header(self, put: HeaderPut) -> None:
+        """A header that was asked for. Its samples and step are not in its id, so they must be those that were
+        claimed; one that belied true claims of the version would keep it from being copied for ever."""
         run, header, seal, roster = self.run, put.header, put.seal, put.roster
-        if not is_header(header, run.pipeline):
+        asked = run.follower.asked
+        if asked is None or asked.head != header.head or not is_header(header, run.pipeline):
             return
         if seal is not None and (seal.id, seal.parent, seal.step + 1) != (header.seal, header.parent, header.step):
             return
         run.versions.learn(header, put.before if is_chain(header.head, put.before) else ())
-        if seal is not None and self._is_near(seal.step) and is_seal(seal, run.plan(seal.step)):
+        if seal is not None and self._may_keep(seal):
             run.step(seal.step).keep(seal)
             run.step(seal.step).settled.add(seal.id)
         if roster is not None and roster.step == header.step:

@@ -15,6 +15,7 @@ from .versions import Versions
 from .wire.steps import Record, Seal, Skip
 
 MANIFEST, UPDATE = "manifest", "update"
+MAX_DOUBLINGS = 6  # of the time until a seal is void
 SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing
 
 
@@ -115,7 +116,7 @@ def is_manifest_void(desk: Desk, manifest: Seal, batch: Batch | None) -> bool:
     if not lost or (batch is not None and gradient_cover(desk, batch) is not None):
         desk.step.since.pop(key, None)
         return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0**manifest.generation
+    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0 ** min(manifest.generation, MAX_DOUBLINGS)
 
 
 def next_update(
@@ -147,4 +148,4 @@ def is_update_void(desk: Desk, versions: Versions, update: Seal) -> bool:
     if not lost or is_carried(desk, versions, update):
         desk.step.since.pop(key, None)
         return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0**update.generation
+    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0 ** min(update.generation, MAX_DOUBLINGS)

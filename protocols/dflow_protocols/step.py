@@ -16,6 +16,8 @@ from .reduction import Block
 from .wire.steps import Record, Roster, Seal
 
 MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
+MAX_SEALS = 64  # of one step, beside those that this node is settling
+MAX_ROSTER_JUMP = 1_024  # generations that a node may have missed; one that is far ahead could never be outbid
 
 Counts = Callable[[Record], bool]
 
@@ -36,19 +38,27 @@ class Step:
     opened_at: float | None = None
 
     def add(self, record: Record, own: bool = False) -> bool:
-        """Union. True if it was new."""
+        """Union. True if it was new. Where there are too many the oldest of others goes: what is true is said again,
+        so a member that floods a task holds it up no longer than it goes on."""
         known = self.records.setdefault(record.task, {})
         if own:
             self.mine[record.id] = record
-        if record.id in known or (not own and len(known) >= MAX_PER_TASK):
+        if record.id in known:
             return False
         known[record.id] = record
+        others = [name for name in known if name not in self.mine] if len(known) > MAX_PER_TASK else []
+        if len(others) > MAX_PER_TASK:
+            del known[others[0]]
         self.chains.pop(record.task.part, None)
         return True
 
     def keep(self, seal: Seal) -> None:
-        """A seal's bytes, and the records that it names."""
+        """A seal's bytes, and the records that it names. Where there are too many the oldest goes, as with records."""
         self.seals[seal.id] = seal
+        spare = [name for name in self.seals if name not in self.acks and name != seal.id]
+        if len(spare) >= MAX_SEALS:
+            del self.seals[spare[0]]
+            self.settled.discard(spare[0])
         for record in seal.entries:
             self.add(record)
 
@@ -140,6 +150,8 @@ class Step:
 
     def take_roster(self, roster: Roster) -> bool:
         """Merge a roster. True if it changed the step's."""
+        if roster.generation > (self.roster.generation if self.roster is not None else 0) + MAX_ROSTER_JUMP:
+            return False
         before, self.roster = self.roster, newer(self.roster, roster)
         return self.roster != before
 

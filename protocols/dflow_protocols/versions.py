@@ -26,7 +26,7 @@ class Versions:
     headers: dict[VersionId, Header] = field(default_factory=dict)
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
     claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
-    set_aside: dict[VersionId, float] = field(default_factory=dict)  # heads whose copy stalled, until when
+    set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     lineage: Lineage = field(init=False)
 
@@ -95,9 +95,7 @@ class Versions:
     def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
         """The best head that a living node claims, this one included, and who; heads set aside do not count."""
         found: list[tuple[Head, NodeId]] = [
-            (head, node)
-            for node, head in self.heads.items()
-            if node in living and self.set_aside.get(head.version, now) <= now
+            (head, node) for node, head in self.heads.items() if node in living and self.set_aside.get(head, now) <= now
         ]
         if self.own is not None:
             found.append((self.own.head, self.me))
