@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from ..machine import Rng
-from ..wire.codec import MESSAGES
-from ..wire.fields import MAX_INT
-from ..wire.frame import Frame
-from ..wire.gossip import GOSSIP_MESSAGES
-from ..wire.steps import STEP_MESSAGES, Standing
+from dflow_protocols.machine import Rng
+from dflow_protocols.wire.codec import MESSAGES
+from dflow_protocols.wire.fields import MAX_INT
+from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.gossip import GOSSIP_MESSAGES
+from dflow_protocols.wire.steps import STEP_MESSAGES, Standing
 
 MAX_HEARD = 400  # values remembered of each type
 MAX_CHANGES = 3  # fields of a true message that one lie changes
