@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakedaemon import FakeDaemon, told_rows, told_run
 
 from dflow_cli.meshfiles import LocalNode, MeshFile, id_of, write_mesh
+from tests.unit.cli.fakedaemon import FakeDaemon, told_rows, told_run
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakedaemon import FakeDaemon, Refusal, new_keys
 
 from dflow_cli.client import Client, Door, parse_door
 from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
 from dflow_cli.keyfiles import key_pair
 from dflow_cli.reach import meet, reach
+from tests.unit.cli.fakedaemon import FakeDaemon, Refusal, new_keys
 
 
 def test_an_answer_comes_back_whole() -> None:

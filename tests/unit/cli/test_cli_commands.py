@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakedaemon import RUN, FakeDaemon, Refusal, told_run
 
 from dflow_cli.app import main
+from tests.unit.cli.fakedaemon import RUN, FakeDaemon, Refusal, told_run
 
 HEAVY = ("zmq", "msgpack", "rich", "yaml", "torch", "numpy", "matplotlib", "pydantic", "dflow_protocols", "dflowd")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakedaemon import RUN, FakeDaemon, told_rows, told_run
 
 from dflow_cli.app import main
 from dflow_cli.client import Client
@@ -17,6 +16,7 @@ from dflow_cli.keyfiles import key_pair
 from dflow_cli.outcome import read_outcome
 from dflow_cli.results import keep
 from dflow_protocols.pipeline import Pipeline
+from tests.unit.cli.fakedaemon import RUN, FakeDaemon, told_rows, told_run
 
 SPEC = """
 name: toy

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakedaemon import told_rows, told_run
 from rich.console import Console
 
 from dflow_cli.follow import Picture
@@ -15,6 +14,7 @@ from dflow_cli.views.chart import chart, sparkline, squeeze
 from dflow_cli.views.dag import draw_mermaid, draw_text
 from dflow_cli.views.progress import PlainView, line, render
 from dflow_protocols.pipeline import Pipeline, Stage
+from tests.unit.cli.fakedaemon import told_rows, told_run
 
 WORDS = {"reasoning_gym": "spell_backward", "held_out": {"by": "question_lower", "share": 0.1, "count": 10}}
 ADAMW = {"adamw": {"lr": 1e-3}}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from fakedaemon import RUN, FakeDaemon
 
 from dflow_cli.app import main
 from dflow_protocols.names import RunId, SealId, ShardId, ShardRef, SpecId, hash_shard
 from dflow_protocols.saved import Place, Saved, write_saved
 from dflow_protocols.wire.steps import Header
+from tests.unit.cli.fakedaemon import RUN, FakeDaemon
 
 WEIGHTS = bytes(range(256)) * 5000  # more than a chunk
 HEAD = b"8 bytes."
