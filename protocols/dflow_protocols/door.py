@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .claiming.failure import Failures
 from .names import TaskKey
 from .pipeline.plan import Chain, StepPlan, partition_groups
 from .pipeline.spec import Pipeline
 from .reduction import MAX_SLICES, slices
 from .sealing import MANIFEST, UPDATE
-from .wire.steps import Header, Record, Seal, Skip
+from .wire.steps import Failure, Header, Record, Seal, Skip
 
 MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
 MAX_IDS = 512  # that a record names as read or made; the longest, of a work over all blocks, has some hundred
@@ -55,6 +56,13 @@ def is_single(task: TaskKey, plan: StepPlan) -> bool:
     if not is_unit(task, plan) or task.part[0] == "s":
         return False
     return len(task.leaves) == 1 or any(task.stage == chain.stages[0] for chain in plan.chains)
+
+
+def is_failure(failure: Failure, plan: StepPlan) -> bool:
+    """Whether a failure can be: of a task of the step, or of what all nodes do for themselves; not too often."""
+    task, training = failure.task, plan.training
+    is_own = (task.stage, task.part) in {("init", "init"), (training.stage if training else "", "apply")}
+    return 1 <= failure.attempt <= Failures.ANY_ERROR and (is_own or is_unit(task, plan))
 
 
 def is_record(record: Record, plan: StepPlan) -> bool:

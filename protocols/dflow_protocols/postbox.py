@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .door import MAX_JUMP, is_header, is_record, is_seal, is_single, is_slice, is_unit
+from .door import MAX_JUMP, is_failure, is_header, is_record, is_seal, is_single, is_slice, is_unit
 from .duties import Desk
 from .lineage import is_chain
 from .machine import Action, Send
@@ -182,9 +182,10 @@ class Postbox:
                 run.stealing.take_refusal(now, around, source, message)
             case FailurePut(failures=failures):
                 for failure in failures:
-                    if failure.node == source and self._is_near(failure.task.step):
+                    number = failure.task.step
+                    if failure.node == source and self._is_near(number) and is_failure(failure, run.plan(number)):
                         run.failures.add(failure)
-                run.quarantine.judge(around, out)
+                run.quarantine.judge(now, around, out)
             case BucketGet(step=number, known=known):
                 self._answer(now, around, source, number, known, out)
             case BucketPut(step=number, records=held, claims=claims) if self._is_near(number):

@@ -229,6 +229,8 @@ class Run:
         out: list[Action] = []
         self.holdings.trust_again(now)
         out += self.ability.try_again(now)
+        if self.is_active:
+            self.quarantine.judge(now, around, out)
         if not self.is_active:
             self.ending.wind_up(now, around, out)
             return out

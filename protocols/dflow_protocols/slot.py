@@ -180,7 +180,7 @@ class Slot:
         position = self.run.position
         if position is not None:
             self.run.postbox.put_claims(self.run.desk(now, around, position), out)  # another node may try at once
-        self.run.quarantine.judge(around, out)
+        self.run.quarantine.judge(now, around, out)
         return out
 
     def room_made(self) -> None:

@@ -1,4 +1,8 @@
-"""Quarantine: what becomes of a run when one of its tasks is at fault. It fails, or goes on without that partition."""
+"""Quarantine: what becomes of a run when one of its tasks is at fault. It fails, or goes on without that partition.
+
+Who sees no more than half of a step's roster may be a broken host that was cut off, to whom every task looks faulty:
+it waits long for the others before it ends the run on its own evidence.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from .failure import Verdict
 if TYPE_CHECKING:
     from ..run import Run, Surroundings
 
+ALONE_WAIT = 16.0  # suspicion times without most of the roster, before dying engines count against a task
+
 
 class Quarantine:
     """One run's at one node. `skipped`: partitions (by their chain's first stage) that the manifest will lack."""
@@ -22,18 +28,33 @@ class Quarantine:
         self.run = run
         self.skipped: dict[TaskKey, Skip] = {}
 
-    def judge(self, around: Surroundings, out: list[Action]) -> None:
+    def judge(self, now: float, around: Surroundings, out: list[Action]) -> None:
         """Look at what is known of failures: fail the run, or leave partitions out, if that says so."""
         run = self.run
+        if not run.failures.known:
+            return
 
         def able(task: TaskKey) -> frozenset[NodeId]:
             return run.ability.able((task.stage,), run.me, around.living, around.offers)
 
+        done_before = run.position.step if run.position is not None else 0
         for verdict in run.failures.verdicts(able):
             if not run.is_active:
                 return
-            if verdict.task not in self.skipped:
+            if verdict.task.step < done_before:
+                continue  # somebody did it after all
+            if verdict.task not in self.skipped and not self._is_doubtful(now, verdict, around):
                 self._decide(verdict, around, out)
+
+    def _is_doubtful(self, now: float, verdict: Verdict, around: Surroundings) -> bool:
+        step = self.run.step(verdict.task.step)
+        if verdict.same_error or step.roster is None:
+            return False
+        here = sum(1 for node in step.roster.members if node in around.living)
+        if 2 * here > len(step.roster.members):
+            step.since.pop("alone", None)
+            return False
+        return step.waited(now, "alone") <= ALONE_WAIT * around.suspicion_s
 
     def forget_steps_before(self, number: int) -> None:
         self.skipped = {task: skip for task, skip in self.skipped.items() if task.step >= number}

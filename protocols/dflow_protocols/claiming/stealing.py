@@ -147,6 +147,8 @@ class Stealing:
         """A slot is free: if nothing is due here, ask for somebody else's."""
         if self._rng is None or self.open is None or self._untouched or self._is_crowded(around):
             return
+        if not self.run.is_active or self.run.leaving.is_begun:
+            return
         if self._asked is not None:
             self._ask_again(now, around, out)
             return
