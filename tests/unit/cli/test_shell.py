@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import typer
 from rich.console import Console
-from test_cli_views import picture
 
 from dflow_cli.app import app
 from dflow_cli.views.progress import LiveView, PlainView, progress, render
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon
+from tests.unit.cli.test_cli_views import picture
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b(3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
 
