@@ -24,10 +24,11 @@ import uvloop
 from dflow_protocols.keys import parse_key
 from dflow_protocols.machine import Event, Fetch, Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
+from dflow_protocols.space import Place
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
-from dflowd.shards.store import Place, Store
+from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import ControlLane, Link
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair

@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from dflow_protocols.machine import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
+from dflow_protocols.space import Place
 from dflow_protocols.transfer import (
     ChunkCame,
     Distrust,
@@ -55,7 +56,7 @@ from dflowd.transport.traffic import Traffic
 from .room import Room
 from .segment import Full, chunk_mask
 from .serving import Serving
-from .store import Place, Store
+from .store import Store
 
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
 OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer

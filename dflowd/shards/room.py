@@ -19,9 +19,10 @@ from typing import TypeAlias
 
 from dflow_protocols.machine import Event, RoomMade, Shed
 from dflow_protocols.names import RunId, ShardId, ShardRef, chunk_count
+from dflow_protocols.space import Place
 
 from .segment import Full, Segment
-from .store import Place, Store
+from .store import Store
 
 QUICK_BYTES = 1 << 20  # fresh memory that is granted on the loop: about a millisecond
 

@@ -19,20 +19,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
+from dflow_protocols.space import Place, Turns, latest_after
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
 from .spill import SpillFolder, size_text
 
 T = TypeVar("T")
-HUNGER_S = 10.0  # how long the oldest place that found no room is waited for, before newer ones may take what is freed
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Whom space is for; smaller ones come first. The order of runs is that of their ids, the same on every node."""
-
-    run: RunId
-    step: int
 
 
 @dataclass(slots=True)
@@ -90,8 +82,7 @@ class Store:
         self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
         self._grants: dict[int, tuple[Place, bool, Segment]] = {}
-        self._hungry: tuple[Place, float] | None = None  # the first place that found no room, and until when it counts
-        self._was_refused = False  # somebody found no room since `on_room` was called
+        self._turns = Turns()
         self.on_room: Callable[[], None] = lambda: None  # space was freed after somebody found none; any thread
         self.on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None  # gone, though `run` refers to it
 
@@ -357,41 +348,34 @@ class Store:
     def _make_room(self, place: Place, take: Callable[[], T], spared: _Shard | None = None) -> T:
         """What `take` gives, after shedding for it if need be. Raises Full."""
         now = time.monotonic()
-        if self._hungry is not None and (now >= self._hungry[1] or place <= self._hungry[0]):
-            self._hungry = None
-        if self._hungry is not None:
-            self._was_refused = True
+        if not self._turns.may_take(now, place):
             raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, "an older step waits for room")
         while True:
             try:
                 return take()
             except Full:
                 if not self._shed(place, spared):
-                    self._was_refused = True
-                    if self._is_anything_later(place):
-                        self._hungry = (place, now + HUNGER_S)
+                    granted = [other for other, _, _ in self._grants.values()]
+                    held = [known.place for known in self._shards.values() if known.runs]
+                    self._turns.refuse(now, place, granted + held)
                     raise
 
-    def _is_anything_later(self, place: Place) -> bool:
-        """Whether space is in use, if only while something runs, that should have been for this place."""
-        granted = any(other > place for other, _, _ in self._grants.values())
-        return granted or any(known.runs and known.place > place for known in self._shards.values())
-
     def _shed(self, place: Place, spared: _Shard | None) -> bool:
-        """Give up the newest shard that is for later places than this one and can be made again. False: there is
-        none."""
-        found = [
-            known
-            for known in self._shards.values()
-            if known.runs and not known.pins and not known.is_state and known is not spared and known.place > place
-        ]
-        if not found:
+        """Give up what has to give way to this place. False: there is nothing."""
+        given = latest_after(
+            place,
+            (
+                (known.place, known)
+                for known in self._shards.values()
+                if known.runs and not known.pins and not known.is_state and known is not spared
+            ),
+        )
+        if given is None:
             return False
-        newest = max(found, key=lambda known: known.place)
-        for run in sorted(newest.runs):
-            self.on_shed(run, newest.ref.id)
-        newest.runs.clear()
-        self._sweep(newest)
+        for run in sorted(given.runs):
+            self.on_shed(run, given.ref.id)
+        given.runs.clear()
+        self._sweep(given)
         return True
 
     def _widen(self, known: _Shard, chunks: int) -> None:
@@ -423,6 +407,5 @@ class Store:
 
     def _give(self, segment: Segment) -> None:
         self._pool.give(segment)
-        if self._was_refused:
-            self._was_refused = False
+        if self._turns.freed():
             self.on_room()

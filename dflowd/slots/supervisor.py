@@ -20,12 +20,13 @@ import zmq
 
 from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.space import Place
 from dflow_protocols.work import ApplyWork, Failed, InitWork, Work
 
 from ..shards.room import Room
 from ..shards.segment import Full, Segment
 from ..shards.spill import size_text
-from ..shards.store import Place, Store
+from ..shards.store import Store
 from . import calls
 from .devices import Devices, engine_environment
 from .inputs import inputs_of

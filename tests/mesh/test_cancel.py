@@ -22,6 +22,7 @@ def test_an_engine_maps_the_segments_that_its_daemon_keeps(tmp_path: Path) -> No
         run = mesh.submit(node, toy_pipeline(steps=50, parameters=1_000_000, gradient_s=0.3))
         mesh.until(lambda: running_tasks(mesh, run, "learn", "b"), 60)
         (engine,) = node.children()
+        mesh.until(lambda: mapped_segments(engine), 60)
         os.kill(engine, signal.SIGSTOP)  # so that nothing is dropped between the two looks
         kept = {inode for _, inode in segments(node.pid)}
         mapped = mapped_segments(engine)

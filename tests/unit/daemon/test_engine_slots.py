@@ -18,10 +18,11 @@ import zmq
 
 from dflow_protocols.machine import Broke, Event, Finished, Report, RoomMade
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
 from dflowd.shards.room import Room
 from dflowd.shards.spill import SpillFolder
-from dflowd.shards.store import Place, Store
+from dflowd.shards.store import Store
 from dflowd.slots.devices import Devices
 from dflowd.slots.supervisor import RunBrief, Supervisor
 from tests.support.toy import toy_pipeline

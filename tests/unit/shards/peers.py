@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from dflow_protocols.machine import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
+from dflow_protocols.space import Place
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
-from dflowd.shards.store import Place, Store
+from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.control import LinkTiming
 from tests.unit.transport.lanes import until

@@ -10,10 +10,11 @@ import pytest
 
 from dflow_protocols.machine import Event, RoomMade, Shed
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
+from dflow_protocols.space import Place
 from dflowd.shards.room import Room
 from dflowd.shards.segment import Full, Segment
 from dflowd.shards.spill import SpillFolder
-from dflowd.shards.store import Place, Store
+from dflowd.shards.store import Store
 from tests.unit.transport.lanes import until
 
 MIB = 1 << 20

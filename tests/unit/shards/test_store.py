@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
+from dflow_protocols.space import Place
 from dflowd.shards.segment import Full, capacity_for, chunk_mask, runs_of
-from dflowd.shards.store import Place, Store
+from dflowd.shards.store import Store
 
 MIB = 1 << 20
 RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
@@ -188,7 +189,7 @@ def test_killing_the_daemon_frees_its_shared_memory() -> None:
     """Nothing may be left behind that only a reboot or a sweep would free."""
     script = (
         "import sys, time\n"
-        "from dflowd.shards.store import Place, Store\n"
+        "from dflow_protocols.space import Place\nfrom dflowd.shards.store import Store\n"
         "store = Store(64 << 20, 'victim')\n"
         "segment = store.grant(Place('a' * 32, 0), 32 << 20)\n"
         "segment.view()[:4] = b'here'\n"
