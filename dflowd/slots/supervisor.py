@@ -21,7 +21,7 @@ import zmq
 from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.space import Place
-from dflow_protocols.work import ApplyWork, Failed, InitWork, Work
+from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work
 
 from ..shards.room import Room
 from ..shards.segment import Full, Segment
@@ -336,7 +336,7 @@ class Supervisor:
             why = f"{size_text(least)} of room are needed at once; {self._store.capacity}"
             child.send(calls.Refused(message.call, why, True))
             return
-        is_state = isinstance(call.work, InitWork | ApplyWork)
+        is_state = isinstance(call.work, InitWork | ApplyWork | LoadWork)
         place = Place(call.run, call.task.step)
         self._room.grant(place, message.sizes, is_state, partial(self._granted, slot, call))
 

@@ -1,4 +1,4 @@
-"""Who holds which chunks in a world, and how they pass from node to node, one chunk a round trip."""
+"""How chunks pass from node to node in a world, one chunk a round trip."""
 
 from __future__ import annotations
 
@@ -7,45 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..machine import Event, Fetch, FetchAdvanced, Fetched, FetchFailed
-from ..names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, chunk_count
+from ..names import CHUNK_BYTES, NodeId, RunId, ShardId
 from .network import BYTES_PER_S, Network
+from .shelf import Shelf
 
 SILENCE_S = 1.0  # a holder that serves nothing for so long is given up
 ASK_BYTES = 1000.0  # a request and its envelope, for the time it takes
-
-
-@dataclass
-class Shelf:
-    """The shards in one node's memory. One that two runs hold is kept once, until both drop it."""
-
-    chunks: dict[ShardId, set[int]] = field(default_factory=dict)
-    sizes: dict[ShardId, int] = field(default_factory=dict)
-    runs: dict[ShardId, set[RunId]] = field(default_factory=dict)
-    held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
-    peak_bytes: int = 0
-
-    def put(self, run: RunId, ref: ShardRef, first: int = 0, end: int | None = None) -> None:
-        end = chunk_count(ref.nbytes) if end is None else end
-        if ref.id not in self.sizes:
-            self.held_bytes += ref.nbytes
-            self.peak_bytes = max(self.peak_bytes, self.held_bytes)
-        self.chunks.setdefault(ref.id, set()).update(range(first, end))
-        self.sizes[ref.id] = ref.nbytes
-        self.runs.setdefault(ref.id, set()).add(run)
-
-    def has(self, ref: ShardRef, first: int = 0, end: int | None = None) -> bool:
-        end = chunk_count(ref.nbytes) if end is None else end
-        held = self.chunks.get(ref.id)
-        return held is not None and all(chunk in held for chunk in range(first, end))
-
-    def drop(self, run: RunId, shard: ShardId) -> None:
-        owners = self.runs.get(shard)
-        if owners is None:
-            return
-        owners.discard(run)
-        if not owners:
-            self.held_bytes -= self.sizes[shard]
-            del self.chunks[shard], self.sizes[shard], self.runs[shard]
 
 
 @dataclass
@@ -63,7 +30,8 @@ class BulkLane:
     """One node's fetches. Asks the holders in the order named; goes on with the next where one fails.
 
     `after(seconds, then)`: calls `then` unless the node has died meanwhile; `serves(holder)`: the shelf of a holder
-    that can be reached there and back, or None; `tell(event)`: hands an event to the node.
+    that can be reached there and back, or None; `tell(event)`: hands an event to the node; `grant(fetch)`: whether
+    there is room for what it brings.
     """
 
     def __init__(
@@ -73,16 +41,21 @@ class BulkLane:
         after: Callable[[float, Callable[[], None]], None],
         serves: Callable[[NodeId], Shelf | None],
         tell: Callable[[Event], None],
+        grant: Callable[[Fetch], bool],
     ) -> None:
         self._shelf = shelf
         self._network = network
         self._after = after
         self._serves = serves
         self._tell = tell
+        self._grant = grant
         self._transfers: list[Transfer] = []
         self.fetched_bytes: Counter[ShardId] = Counter()
 
     def fetch(self, asked: Fetch) -> None:
+        if not self._grant(asked):
+            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, (), ()))
+            return
         transfer = Transfer(asked, asked.first, list(asked.holders))
         self._transfers.append(transfer)
         self._go_on(transfer)

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 from ..machine import Action, Event, Start
 from ..names import NodeId, VersionId
 from ..saved import Saved
-from .bulk import BulkLane, Shelf
+from .bulk import BulkLane
+from .shelf import Shelf
 
 
 class Machine(Protocol):
@@ -88,4 +89,4 @@ class Host:
         self.dialled.clear()
         self.alarm = None
         self.break_works = 0
-        self.shelf = Shelf(peak_bytes=self.shelf.peak_bytes)
+        self.shelf = Shelf(self.shelf.limit_bytes, peak_bytes=self.shelf.peak_bytes)

@@ -9,6 +9,7 @@ from ..names import RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, Sever, Split
 from .goals import finish
 from .mesh import bear
+from .provenance import PARAMETER_BYTES
 from .toy import two_steps, warm_then_two
 from .work import NOISY, PURE, WILD
 from .world import World
@@ -16,6 +17,7 @@ from .world import World
 TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an undisturbed run
 CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
+ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
 def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
@@ -26,6 +28,9 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
     replay = f"python -m dflow_protocols.simulator {seed}"
     world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, digest=digest, replay=replay)
+    room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
+    for host in world.hosts:
+        host.shelf.limit_bytes = None if room is None else int(room * PARAMETER_BYTES)
     world.run(rng.uniform(0.5, 3.0))
     submitter = rng.randrange(nodes)
     run = world.submit(submitter, rng.choice([two_steps(), two_steps(), warm_then_two()]))

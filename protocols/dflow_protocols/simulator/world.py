@@ -29,25 +29,29 @@ from ..machine import (
     Reply,
     Report,
     ResumeRequested,
+    RoomMade,
     Send,
+    Shed,
     Start,
     Stop,
     Submitted,
     Tick,
     Trim,
 )
-from ..names import NodeId, RunId, node_id, run_id
+from ..names import NodeId, RunId, ShardId, ShardRef, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..saved import Saved
+from ..space import Place
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
-from ..work import BlockWork, ChainWork, Failed, LoadWork, SaveWork, State
-from .bulk import BulkLane, Shelf
+from ..work import ApplyWork, BlockWork, ChainWork, Failed, InitWork, LoadWork, SaveWork, State
+from .bulk import BulkLane
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
 from .invariants import SealCheck, Violation, check_header, check_work, inputs
 from .network import Network
 from .provenance import Ledger
+from .shelf import Shelf
 from .strike import strike
 from .trace import Trace
 from .work import PURE, Engines
@@ -189,12 +193,14 @@ class World:
             host.seeds,
         )
         host.machine = self._bear(birth)
+        host.shelf.on_shed = partial(self._tell_shed, host)
         host.bulk = BulkLane(
             host.shelf,
             self.network,
             lambda seconds, then: self._after_alive(host, seconds, then),
             lambda holder: self._serves(host, holder),
             lambda event: self._post(host, event),
+            lambda asked: self._has_room(host, Place(asked.run, asked.step), [asked.ref], asked.is_state),
         )
         self.trace.add(self.now, host.name, "!", f"starts, incarnation {host.incarnation}")
         self._arm(host)
@@ -308,7 +314,8 @@ class World:
                 assert host.bulk is not None
                 for shard in shards:
                     host.bulk.give_up(run, shard)
-                    host.shelf.drop(run, shard)
+                    if host.shelf.drop(run, shard):
+                        self._post(host, RoomMade())
             case Discard(_, _, version):
                 host.saved.pop(version, None)
             case Reply(request, ok, value):
@@ -354,6 +361,9 @@ class World:
         """Queue a work for the slot. Its inputs are pinned from here on, as a daemon pins what a call maps."""
         for ref, first, end in inputs(start.work):
             if not host.shelf.has(ref, first, end):
+                if ref.id in host.shelf.shed:  # the node was not told yet
+                    self._post(host, Broke(start.call, Failed("lost", "shed", ref.id)))
+                    return
                 raise self.violation(f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})")
         engines = self.engines[start.run]
         self._check(partial(check_work, engines, start.work))
@@ -409,13 +419,7 @@ class World:
         elif isinstance(start.work, LoadWork) and start.work.header.id in host.damaged:
             event = Broke(start.call, Failed("damaged", "damaged on purpose", start.task.stage))
         else:
-            done = self.engines[start.run].run(start.work, end)
-            if isinstance(start.work, SaveWork):
-                self._save(host, start.work)
-            for made in done.made:
-                for _, ref in made.outputs:
-                    host.shelf.put(start.run, ref)
-            event = Finished(start.call, done)
+            event = self._finish(host, start, end)
         del host.calls[start.call]
         host.trims.pop(start.call, None)
         self._occupy(host)
@@ -429,6 +433,35 @@ class World:
             del host.saved[version]
         host.damaged.discard(header.id)
         host.saved[header.id] = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, header, {})
+
+    def _finish(self, host: Host, start: Start, end: int | None) -> Event:
+        """What a work gives, if there is room for it."""
+        done = self.engines[start.run].run(start.work, end)
+        made = [ref for each in done.made for _, ref in each.outputs]
+        is_state = isinstance(start.work, InitWork | ApplyWork | LoadWork)
+        if not self._has_room(host, Place(start.run, start.task.step), made, is_state):
+            return Broke(start.call, Failed("full", "no room"))
+        if isinstance(start.work, SaveWork):
+            self._save(host, start.work)
+        for ref in made:
+            host.shelf.put(start.run, ref)
+        return Finished(start.call, done)
+
+    def _has_room(self, host: Host, place: Place, refs: list[ShardRef], is_state: bool) -> bool:
+        """Take room for all of these, or for none. What calls read stays where it is."""
+        pinned = {ref.id for start in host.calls.values() for ref, _, _ in inputs(start.work)}
+        new = [ref for ref in refs if ref.id not in host.shelf.sizes]
+        for ref in refs:
+            if not host.shelf.take(self.now, place, ref, is_state, pinned | {ref.id for ref in refs}):
+                for taken in new:
+                    host.shelf.drop(place.run, taken.id)
+                return False
+        return True
+
+    def _tell_shed(self, host: Host, run: RunId, shard: ShardId) -> None:
+        if host.bulk is not None:
+            host.bulk.give_up(run, shard)
+        self._post(host, Shed(run, shard))
 
     def _check(self, checker: Callable[[], Any]) -> None:
         try:

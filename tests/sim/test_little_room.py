@@ -1,0 +1,80 @@
+"""Nodes with little room: what is put off or given up comes about later, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.names import RunId, ShardId, ShardRef
+from dflow_protocols.simulator.faults import Pause
+from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.provenance import PARAMETER_BYTES
+from dflow_protocols.simulator.shelf import Shelf
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.work import NOISY
+from dflow_protocols.space import HUNGER_S, Place, Turns, latest_after
+from tests.sim.meshes import ENDS_S, mesh
+
+FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
+
+
+@pytest.mark.parametrize(("nodes", "room"), [(2, 9), (3, 10)])
+def test_two_runs_in_the_room_of_little_more_than_one_both_end_though_a_node_lags(nodes: int, room: int) -> None:
+    """Each run alone takes up to 6 times its parameters on a node, both together 12; no disk is behind it."""
+    world, first = mesh(nodes, noise=NOISY)
+    for host in world.hosts:
+        host.shelf.limit_bytes = room * PARAMETER_BYTES
+    second = world.submit(nodes - 1, two_steps(), nonce="another")
+    world.at(world.now + 1.0, Pause(8.0, nodes - 1))
+    world.run(10.0)
+    finish(world, first, ENDS_S)
+    finish(world, second, ENDS_S)
+    assert any(host.shelf.shed for host in world.hosts), "room was never short: the test shows nothing"
+    assert max(host.shelf.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
+
+
+def test_the_order_of_places_is_that_of_runs_and_then_of_steps() -> None:
+    """The same on every node: else each would make room for the run that the other one has put off."""
+    places = [Place(SECOND, 0), Place(FIRST, 7), Place(FIRST, 2)]
+    assert sorted(places) == [Place(FIRST, 2), Place(FIRST, 7), Place(SECOND, 0)]
+    found = [(place, index) for index, place in enumerate(places)]
+    assert latest_after(Place(FIRST, 2), found) == 0
+    assert latest_after(Place(FIRST, 7), found) == 0
+    assert latest_after(Place(SECOND, 0), found) is None
+
+
+def test_who_comes_first_is_waited_for_but_not_for_ever() -> None:
+    """It may be dead or cancelled by the time that there is room."""
+    turns = Turns()
+    turns.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 9)])
+    assert not turns.may_take(1.0, Place(FIRST, 4))
+    assert turns.may_take(1.0, Place(FIRST, 3))
+    assert turns.may_take(1.0, Place(FIRST, 4))  # the first one had its turn
+    turns.refuse(2.0, Place(FIRST, 3), [Place(SECOND, 0)])
+    assert not turns.may_take(2.0 + HUNGER_S / 2, Place(SECOND, 0))
+    assert turns.may_take(2.0 + HUNGER_S, Place(SECOND, 0))
+
+
+def test_who_is_refused_by_what_comes_before_it_keeps_nobody_waiting() -> None:
+    """A run that cannot go on must not hold up the others."""
+    turns = Turns()
+    turns.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 3), Place(FIRST, 1)])
+    assert turns.may_take(0.0, Place(SECOND, 0))
+    assert turns.freed()
+    assert not turns.freed()
+
+
+def test_a_pretended_store_sheds_as_the_real_one() -> None:
+    """States and what works read stay; of the rest the latest goes."""
+    shed: list[tuple[RunId, ShardId]] = []
+    shelf = Shelf(limit_bytes=400, on_shed=lambda run, shard: shed.append((run, shard)))
+    refs = [ShardRef(ShardId(str(digit) * 64), 100) for digit in range(6)]
+    assert shelf.take(0.0, Place(FIRST, 5), refs[0], True, ())
+    for index, step in ((1, 5), (2, 6), (3, 7)):
+        assert shelf.take(0.0, Place(FIRST, step), refs[index], False, ())
+    assert shelf.take(0.0, Place(FIRST, 4), refs[4], False, {refs[3].id})
+    assert shed == [(FIRST, refs[2].id)]
+    assert shelf.take(0.0, Place(FIRST, 4), refs[5], False, {refs[3].id})
+    assert shed[1:] == [(FIRST, refs[1].id)]
+    assert not shelf.take(0.0, Place(FIRST, 4), refs[2], False, {refs[3].id})
+    assert shelf.drop(FIRST, refs[5].id)
+    assert shelf.held_bytes == 300
