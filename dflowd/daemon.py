@@ -22,7 +22,7 @@ from typing import Any, TextIO
 import zmq
 
 from dflow_protocols.keys import KEY_CHARACTERS, parse_key
-from dflow_protocols.machine import Event, Leaving, Report
+from dflow_protocols.machine import Event, Leaving, Report, Restored
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId, RunId, TaskKey
@@ -203,7 +203,7 @@ class Daemon:
             random.Random(os.urandom(16)),
             find_seeds(self._config, self._path, allow_list),
             decode_peers(peers) if peers else (),
-            list(self._state.read_all("runs").values()),
+            [Restored(value, age_s) for value, age_s in self._state.read_aged("runs")],
             self._driver.clock(),
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
             saved=saved,

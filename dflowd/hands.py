@@ -10,7 +10,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dflow_protocols.machine import Dial, Discard, Drop, Event, Fetch, Received, Reply, Report, Start, Stop, Trim
+from dflow_protocols.machine import (
+    Dial,
+    Discard,
+    Drop,
+    Event,
+    Fetch,
+    Persist,
+    Received,
+    Reply,
+    Report,
+    Start,
+    Stop,
+    Trim,
+)
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import BULK_MESSAGES
 from dflow_protocols.wire.client import Request, Response
@@ -64,8 +77,8 @@ class RoomHands:
         """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""
         return self.control.send(to, encode_frame((), (message,)))
 
-    async def persist(self, key: str, value: bytes) -> None:
-        await self._loop.run_in_executor(self._disk, self._state.write, key, value)
+    async def persist(self, action: Persist) -> None:
+        await self._loop.run_in_executor(self._disk, self._state.write, action.key, action.value, action.age_s)
 
     def start(self, action: Start) -> None:
         self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)

@@ -17,6 +17,8 @@ import fcntl
 import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,15 +95,36 @@ class StateDirectory:
         names = sorted(self._file(folder).glob("*")) if self._file(folder).is_dir() else []
         return {file.name: file.read_bytes() for file in names if not file.name.endswith(".new")}
 
-    def write(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`; it outlives a power cut when this returns. An empty value forgets the key."""
+    def read_aged(self, folder: str) -> list[tuple[bytes, float]]:
+        """As `read_all`, with how many seconds ago by the wall clock each value came to be."""
+        now_s = time.time()
+        kept = [(value, self._file(f"{folder}/{name}")) for name, value in self.read_all(folder).items()]
+        return [(value, max(0.0, now_s - file.stat().st_mtime)) for value, file in kept]
+
+    def write(self, key: str, value: bytes, age_s: float = 0.0) -> None:
+        """Keep `value`, which came to be `age_s` ago, under `key`; it outlives a power cut when this returns. An empty
+        value forgets the key, and the books of a run, but none of its checkpoints: those are the user's."""
         file = self._file(key)
         if value:
             file.parent.mkdir(parents=True, exist_ok=True)
             _replace(file, value)
-        else:
-            file.unlink(missing_ok=True)
+            if age_s:
+                then_s = time.time() - age_s
+                os.utime(file, (then_s, then_s))
+            return
+        file.unlink(missing_ok=True)
+        if file.parent.is_dir():
             _sync_folder(file.parent)
+        folder, _, run = key.partition("/")
+        if folder == "runs" and run:
+            self._clear_books(self.path / "runs" / run)
+
+    def _clear_books(self, folder: Path) -> None:
+        for name in ("metrics", "samples", "times"):
+            (folder / f"{name}.jsonl").unlink(missing_ok=True)
+        if any((folder / "checkpoints").glob("*")):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
 
     def run_folder(self, run: str) -> Path:
         folder = self.path / "runs" / run

@@ -194,10 +194,20 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write `value` (msgpack bytes) under `key` in the state directory, fsynced, before the next action."""
+    """Write `value` (msgpack bytes) under `key` in the state directory, fsynced, before the next action. An empty value
+    forgets the key."""
 
     key: str
     value: bytes
+    age_s: float = 0.0  # how long ago it came to be so; told again, with the time since then, when it is restored
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a node of an earlier life persisted, and how long that has been so."""
+
+    value: bytes
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from .machine import (
     Leaving,
     Reached,
     Received,
+    Restored,
     ResumeRequested,
     Rng,
     RoomMade,
@@ -79,12 +80,12 @@ class Node:
         rng: Rng,
         seeds: Sequence[Seed],
         cached_peers: Sequence[Seed],
-        restored: Sequence[bytes],
+        restored: Sequence[Restored],
         now: float,
         steals: bool = True,
         saved: Sequence[Saved] = (),
     ) -> None:
-        """`restored`: the values of all `runs/...` that were persisted. `steals`: whether this node takes work of
+        """`restored`: all `runs/...` that were persisted. `steals`: whether this node takes work of
         others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk."""
         self.me = identity.id
         self.slots = max(1, identity.meta.slots)
@@ -271,6 +272,7 @@ class Node:
             for run in self.runs.values():
                 actions += run.postbox.refresh(now, around)
             actions += self._registry.put_again(around.living)
+            actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now, around)
 
@@ -328,7 +330,7 @@ class Node:
             self._stirred = True
             actions += self._registry.take(now, self._around(now), source, message)
         elif isinstance(message, RunGet):
-            actions += self._registry.tell(source, message.run)
+            actions += self._registry.tell(now, source, message.run)
         elif isinstance(message, RunStates):
             actions += self._registry.compare(source, message)
         elif isinstance(message, RunAck):
@@ -356,7 +358,7 @@ class Node:
                 actions += self._registry.ask(now, self._around(now), source, standing.run)
             elif not run.is_active:
                 if self._registry.is_due_again(now, self._around(now), standing.run, source):
-                    actions += self._registry.tell(source, standing.run)
+                    actions += self._registry.tell(now, source, standing.run)
             else:
                 self._stirred |= run.versions.observe(source, standing)
                 self._stirred |= run.stealing.observe(source, standing)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from . import runs
 from .claiming.roster import make_roster
 from .door import is_header
-from .machine import Action, CancelRequested, Reply, Report, ResumeRequested, Rng, Send, Submitted
+from .machine import Action, CancelRequested, Persist, Reply, Report, Restored, ResumeRequested, Rng, Send, Submitted
 from .names import NodeId, RunId, run_id
 from .pipeline.problem import SpecError
 from .pipeline.spec import Pipeline
 from .run import Run, Surroundings
 from .saved import Saved
+from .tombstones import TOMBSTONE_S, Tombstones
 from .wire.steps import Header, RunAck, RunGet, RunPut, RunStates
 
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
@@ -37,7 +38,7 @@ class Registry:
     """The runs of one node."""
 
     def __init__(
-        self, me: NodeId, restored: Sequence[bytes], saved: Sequence[Saved], now: float, thief: Rng | None
+        self, me: NodeId, restored: Sequence[Restored], saved: Sequence[Saved], now: float, thief: Rng | None
     ) -> None:
         """`restored`: the runs' statuses as they were persisted. `saved`: the checkpoints on this node's disk.
         `thief`: chance, to choose whom to ask for work."""
@@ -48,8 +49,10 @@ class Registry:
         self._numbers = itertools.count(1)
         self._waiting: dict[RunId, list[Waiting]] = {}
         self._asked: dict[tuple[RunId, NodeId], float] = {}
-        for value in restored:
-            self._restore(now, value, saved)
+        self._tombstones = Tombstones()
+        self._crowded_out: list[RunId] = []  # forgotten to make room; their disk is still to be told
+        for each in restored:
+            self._restore(now, each, saved)
 
     # Taking up ------------------------------------------------------------------------------------------------------
 
@@ -58,16 +61,16 @@ class Registry:
     ) -> Run:
         for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
             del self.runs[run.id]
-        run = Run(
-            self.me, replace(status, acknowledge=False), pipeline, self._numbers, restored, now, saved, self._thief
-        )
+            self._crowded_out.append(run.id)
+        bare = replace(status, acknowledge=False, age_s=0.0)
+        run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, self._thief)
         self.runs[run.id] = run
         return run
 
-    def _restore(self, now: float, value: bytes, saved: Sequence[Saved]) -> None:
+    def _restore(self, now: float, kept: Restored, saved: Sequence[Saved]) -> None:
         """Take up a run of an earlier life, with those checkpoints that are of its very spec."""
         try:
-            status = runs.load(value)
+            status = runs.load(kept.value)
             pipeline = Pipeline.from_canonical(status.spec)
         except (SpecError, ValueError, TypeError) as error:
             self.unreadable.append(Report("run.unreadable", {"error": str(error)}, "error"))
@@ -81,7 +84,9 @@ class Registry:
             else:
                 fields = {"run": each.run, "step": each.header.step, "version": each.header.id}
                 self.unreadable.append(Report("checkpoint.refused", {**fields, "error": "of another spec"}, "error"))
-        self._open(now, status, pipeline, restored=True, saved=headers)
+        run = self._open(now, status, pipeline, restored=True, saved=headers)
+        if not run.is_active:
+            self._tombstones.note(now, run.id, kept.age_s)
 
     def _reopen(self, now: float, around: Surroundings, status: RunPut) -> list[Action]:
         """A run that failed is active again: it begins anew, from the best that is left of it."""
@@ -93,6 +98,21 @@ class Registry:
         out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
         run.checkpoints.tell(around.living, out)
         return out
+
+    def sweep(self, now: float) -> list[Action]:
+        """Forget what ended long ago, here and on disk; called now and then."""
+        out: list[Action] = []
+        for name in self._tombstones.take_old(now, self.runs):
+            if self.runs[name].ending.is_cleared:
+                del self.runs[name]
+                out.append(Report("run.forgotten", {"run": name}))
+                self._crowded_out.append(name)
+        out += [Persist(f"runs/{name}", b"") for name in self._crowded_out if name not in self.runs]
+        self._crowded_out.clear()
+        return out
+
+    def _told(self, now: float, run: Run) -> RunPut:
+        return replace(run.status, acknowledge=False, age_s=self._tombstones.age_s(now, run.id))
 
     # What clients want ----------------------------------------------------------------------------------------------
 
@@ -170,6 +190,8 @@ class Registry:
         known = self.runs.get(status.run)
         if known is not None:
             out = self._merge(now, around, source, known, status)
+        elif status.state != runs.ACTIVE and status.age_s >= TOMBSTONE_S:
+            return []  # forgotten here, and soon there
         else:
             try:
                 pipeline = Pipeline.from_canonical(status.spec)
@@ -178,7 +200,12 @@ class Registry:
             if run_id(pipeline.text_id, status.submitter, status.nonce) != status.run:
                 return [_refused(source, status, "its id is not that of its spec")]
             run = self._open(now, status, pipeline, restored=False)
-            out = [run.persist(), Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source})]
+            if not run.is_active:
+                self._tombstones.note(now, run.id, status.age_s)
+            out = [
+                replace(run.persist(), age_s=status.age_s),
+                Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source}),
+            ]
         if status.acknowledge:
             mine = self.runs[status.run].status
             out.append(Send(source, RunAck(mine.run, mine.state, mine.attempt)))
@@ -191,17 +218,19 @@ class Registry:
             if had_ended and run.is_active:
                 return self._reopen(now, around, run.status)
             ended = [] if run.is_active else [Report("run.ended", {"run": run.id, "state": run.status.state})]
-            return [run.persist(), *ended]
+            if ended:
+                self._tombstones.note(now, run.id, status.age_s)
+            return [replace(run.persist(), age_s=status.age_s), *ended]
         mine = run.status
         is_behind = runs.height(status.state, status.attempt) < runs.height(mine.state, mine.attempt)
         if is_behind and not status.acknowledge and self.is_due_again(now, around, run.id, source):
-            return [Send(source, replace(mine, acknowledge=False))]
+            return [Send(source, self._told(now, run))]
         return []
 
-    def tell(self, source: NodeId, run: RunId) -> list[Action]:
+    def tell(self, now: float, source: NodeId, run: RunId) -> list[Action]:
         """Answer who asks what a run is."""
         known = self.runs.get(run)
-        return [] if known is None else [Send(source, replace(known.status, acknowledge=False))]
+        return [] if known is None else [Send(source, self._told(now, known))]
 
     def compare(self, source: NodeId, message: RunStates) -> list[Action]:
         """How runs ended elsewhere: ask where that is news."""

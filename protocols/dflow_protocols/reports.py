@@ -74,6 +74,7 @@ RUNS: Final[dict[str, ReportKind]] = {
         ("run", "from", "error"),
     ),
     "run.unreadable": ReportKind("error", "a run kept on disk cannot be read, and is not taken up", ("error",)),
+    "run.forgotten": ReportKind("info", "a run that ended thirty days ago is remembered no more", ("run",)),
     "run.ended": ReportKind(
         "info",
         "a run failed, finished or was cancelled, as found here or as told by a member",

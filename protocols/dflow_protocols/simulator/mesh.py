@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..machine import Restored
 from ..membership.bootstrap import Seed, decode_peers
 from ..membership.timing import Timing
 from ..node import Identity, Node
@@ -29,7 +30,7 @@ def bear(birth: Birth, steals: bool = True) -> Node:
         birth.rng,
         [Seed(World.key_of(index), _control(index)) for index in birth.seeds if index != birth.index],
         decode_peers(birth.disk.get("peers", b"")),
-        [value for key, value in sorted(birth.disk.items()) if key.startswith("runs/")],
+        [Restored(value) for key, value in sorted(birth.disk.items()) if key.startswith("runs/")],
         birth.now,
         steals,
         birth.saved,

@@ -177,6 +177,7 @@ class RunPut:
     roster: Roster  # of step 0; unhashed
     outcome: bytes  # msgpack map, empty while active: version, weights, error, evals
     acknowledge: bool  # whether the sender waits for a RunAck
+    age_s: float = 0.0  # since it ended, as the sender counts; 0 while it is active
 
 
 @dataclass(frozen=True, slots=True)

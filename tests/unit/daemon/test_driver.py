@@ -55,13 +55,13 @@ class Diary:
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         self.done.append(("send", to, [message for frame in frames for message in frame.messages]))
 
-    async def persist(self, key: str, value: bytes) -> None:
-        self.done.append(("persist begins", key))
+    async def persist(self, action: Persist) -> None:
+        self.done.append(("persist begins", action.key))
         if self._disk_is_full:
             raise OSError(28, "No space left on device")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        self.done.append(("persisted", key))
+        self.done.append(("persisted", action.key))
 
     def _note(self, action: Start | Stop | Fetch | Drop | Dial | Reply) -> None:
         self.done.append(action)

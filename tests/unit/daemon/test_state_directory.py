@@ -96,3 +96,31 @@ def test_an_empty_value_forgets(tmp_path: Path) -> None:
     assert directory.read("runs/r") is None
     assert directory.read_all("runs") == {}
     directory.close()
+
+
+def test_a_value_keeps_its_age_over_restarts(tmp_path: Path) -> None:
+    """Thirty days of an ended run are counted by the calendar, not by how long the daemon was up."""
+    directory = StateDirectory(tmp_path)
+    directory.write("runs/old", b"x", age_s=3_600.0)
+    directory.write("runs/new", b"y")
+    directory.close()
+    directory = StateDirectory(tmp_path)
+    ages = dict(directory.read_aged("runs"))
+    directory.close()
+    assert 3_600.0 <= ages[b"x"] < 3_700.0
+    assert ages[b"y"] < 100.0
+
+
+def test_forgetting_a_run_takes_its_books_and_leaves_its_checkpoints(tmp_path: Path) -> None:
+    """Weights are the user's; what was measured on the way goes with the memory of the run."""
+    directory = StateDirectory(tmp_path)
+    for run in ("kept", "bare"):
+        directory.write(f"runs/{run}", b"x")
+        (directory.run_folder(run) / "metrics.jsonl").write_text("{}\n")
+    (directory.run_folder("kept") / "checkpoints" / "step-1").mkdir(parents=True)
+    for run in ("kept", "bare"):
+        directory.write(f"runs/{run}", b"")
+    assert directory.read_all("runs") == {}
+    assert not (tmp_path / "runs" / "bare").exists()
+    assert [path.name for path in (tmp_path / "runs" / "kept").iterdir()] == ["checkpoints"]
+    directory.close()
