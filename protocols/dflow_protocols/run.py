@@ -111,6 +111,7 @@ class Run:
         self.advanced_at = now  # when the own head last changed
         self.last_started = 0.0  # for fairness among runs
         self._plans: dict[int, StepPlan] = {}
+        self._batch_known: Batch | None = None
         self.step(0).take_roster(status.roster)
 
     def inherit(self, failed: Run, out: list[Action]) -> None:
@@ -306,9 +307,12 @@ class Run:
             out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
 
     def _batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
+        """What the manifest gives training: derived once for all looks at it."""
         if manifest is None or desk.plan.training is None:
             return None
-        return make_batch(manifest, desk.plan.training)
+        if self._batch_known is None or self._batch_known.manifest.id != manifest.id:
+            self._batch_known = make_batch(manifest, desk.plan.training)
+        return self._batch_known
 
     def _settle(
         self, desk: Desk, around: Surroundings, kind: str, previous: str | None, out: list[Action]
