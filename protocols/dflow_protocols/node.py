@@ -57,8 +57,6 @@ from .work import Done
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
-MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
-SUBMIT_COPIES = 2  # nodes that have a run or its cancellation on disk before the client is answered
 
 
 @dataclass(frozen=True, slots=True)

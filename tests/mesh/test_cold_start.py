@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def told(mesh: Mesh, report: str) -> list[str]:
 
 
 def test_a_site_that_loses_power_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
-    """Kept, on fewer machines, and with a disk lost: it begins where the best checkpoint is, in the same weights."""
+    """It begins where the best checkpoint is, ends in the same weights, and counts no step twice."""
     with Mesh(tmp_path, 3) as mesh:
         undisturbed = ended(mesh, mesh.submit(mesh.nodes["n0"], spec(), nonce="0"))
         run = interrupted(mesh, "1")
@@ -50,3 +52,23 @@ def test_a_site_that_loses_power_goes_on_from_its_checkpoints(tmp_path: Path) ->
         rows = mesh.ask(mesh.nodes["n1"], "metrics", run=run)["rows"]
         assert [row["step"] for row in rows] == list(range(STEPS + 1))
         assert all("reward_mean" in row for row in rows[2:])
+
+
+def test_a_lost_disk_and_damaged_checkpoints_cost_steps_and_nothing_else(tmp_path: Path) -> None:
+    """The best that is whole on any disk is taken, on fewer machines too; what is damaged is named."""
+    with Mesh(tmp_path, 3) as mesh:
+        undisturbed = ended(mesh, mesh.submit(mesh.nodes["n0"], spec(), nonce="0"))
+        run = interrupted(mesh, "1")
+        lost, *damaged = sorted(mesh.nodes.values(), key=lambda node: len(folders(node, run)))
+        shutil.rmtree(lost.folder / "state")
+        newest = max(path.name for node in damaged for path in folders(node, run))
+        torn = [folder for node in damaged for folder in folders(node, run) if folder.name == newest]
+        for index, folder in enumerate(torn):
+            os.truncate(folder / ("dflow.json" if index else "params-policy.f32"), 300)
+        for node in damaged:
+            mesh.launch(node)
+        mesh.await_all()
+        whole = ended(mesh, run)
+        assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
+        assert len(told(mesh, "checkpoint.refused")) == len(torn)
+        assert any("params-policy.f32" in line for line in told(mesh, "checkpoint.refused"))

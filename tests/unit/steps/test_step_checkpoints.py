@@ -1,0 +1,150 @@
+"""Checkpoints of one run at one node: which go, which are loaded, and for whom a node waits before it begins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from dflow_protocols import runs
+from dflow_protocols.claiming.roster import make_roster
+from dflow_protocols.machine import Action, Discard, Send, Start
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.run import Run, Surroundings
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.wire.steps import CheckpointPut, Header, RunPut
+from dflow_protocols.work import Done, Failed, InitWork, LoadWork, Made
+from tests.unit.steps.books import RUN, who
+from tests.unit.steps.books import version as made_version
+
+ME, OTHER, THIRD = who(1), who(2), who(3)
+SAVING = Pipeline.from_dict(warm_then_two(every=1).to_dict())
+S = 1.0  # a suspicion time
+
+
+def chain(steps: int) -> list[Header]:
+    """Versions 0 to `steps` of one chain."""
+    made = [made_version("v0")]
+    for step in range(1, steps + 1):
+        made.append(made_version(f"v{step}", made[-1], samples=4))
+    return made
+
+
+V = chain(4)
+
+
+def restored(saved: Sequence[Header], pipeline: Pipeline = SAVING) -> Run:
+    """A run as a node finds it on its disk."""
+    everyone = [ME, OTHER, THIRD]
+    roster = make_roster(0, 0, everyone, everyone)
+    status = RunPut(RUN, runs.ACTIVE, 0, pipeline.canonical(), "/base", who(9), "0", roster, b"", False)
+    return Run(ME, status, pipeline, itertools.count(1), True, 0.0, saved)
+
+
+def around(*living: int, gathered: bool = True) -> Surroundings:
+    nodes = frozenset(who(number) for number in living)
+    return Surroundings(nodes, nodes, S, 1, is_gathered=gathered)
+
+
+def works(actions: Sequence[Action]) -> list[object]:
+    return [action.work for action in actions if isinstance(action, Start)]
+
+
+def discarded(run: Run, there: Surroundings) -> list[int]:
+    out: list[Action] = []
+    run.checkpoints.retire(there, out)
+    return [action.step for action in out if isinstance(action, Discard)]
+
+
+def test_an_old_checkpoint_goes_only_when_enough_newer_ones_lie_on_two_disks() -> None:
+    """`keep` is 2: what one disk has may be gone tomorrow."""
+    run = restored(V[1:4])
+    assert discarded(run, around(1, 2, 3)) == []
+    run.checkpoints.hear(OTHER, (V[3].head,))
+    assert discarded(run, around(1, 2, 3)) == []
+    run.checkpoints.hear(THIRD, (V[2].head, V[4].head))
+    assert discarded(run, around(1, 2)) == []  # the third is dead: its disk helps nobody now
+    assert discarded(run, around(1, 2, 3)) == [1]
+    assert sorted(header.step for header in run.checkpoints.mine.values()) == [2, 3]
+
+
+def test_a_lonely_node_keeps_as_many_as_it_is_told_to() -> None:
+    """It is all the disks there are."""
+    assert discarded(restored(V[1:]), around(1)) == [1, 2]
+
+
+def test_nothing_is_begun_before_all_of_the_last_life_have_come_and_spoken() -> None:
+    """The best checkpoint may be on the machine that boots last."""
+    run = restored(V[1:3])
+    assert works(run.look(0.0, around(1, 2, gathered=False), 1)) == []
+    assert works(run.look(1.0, around(1, 2), 1)) == []
+    run.checkpoints.hear(OTHER, (V[1].head,))
+    assert works(run.look(1.1, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+
+
+def test_who_says_nothing_is_not_waited_for_for_ever() -> None:
+    """It may know nothing of the run."""
+    run = restored(V[1:3])
+    assert works(run.look(1.0, around(1, 2), 1)) == []
+    assert works(run.look(1.0 + 3.1 * S, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+
+
+def test_a_better_checkpoint_of_another_node_is_left_to_it_for_a_while() -> None:
+    """It loads it and claims it; a worse one is taken only if nothing comes of that."""
+    run = restored([V[2]])
+    run.checkpoints.hear(OTHER, (V[3].head,))
+    assert works(run.look(1.0, around(1, 2), 1)) == []
+    assert works(run.look(9.0, around(1, 2), 1)) == []
+    assert works(run.look(11.1, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+
+
+def test_without_any_checkpoint_the_run_begins_at_version_0() -> None:
+    """But not while somebody has one."""
+    run = restored([])
+    run.checkpoints.hear(OTHER, (V[3].head,))
+    assert works(run.look(1.0, around(1, 2), 1)) == []
+    run.checkpoints.hear(OTHER, ())  # it was damaged
+    assert works(run.look(1.1, around(1, 2), 1)) == [InitWork()]
+
+
+def test_a_version_that_is_claimed_is_copied_unless_the_own_checkpoint_is_better() -> None:
+    """Who was away for a while follows the others; who comes late with more brings them forward."""
+    for mine, begun in ((V[1], []), (V[4], [LoadWork(RUN, V[4])])):
+        run = restored([mine])
+        run.versions.hear(OTHER, V[3].head, [OTHER])
+        assert works(run.look(1.0, around(1, 2, gathered=False), 1)) == begun
+
+
+def begin(run: Run, now: float) -> int:
+    """The call of the load that is begun now."""
+    (call,) = (action.call for action in run.look(now, around(1), 1) if isinstance(action, Start))
+    return call
+
+
+def reported(actions: Sequence[Action]) -> list[str]:
+    return [getattr(action, "name", "") for action in actions if hasattr(action, "fields")]
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_next_older_one_taken() -> None:
+    """By the reader who found it damaged, or by bytes that make other ids; the others are told that it is gone."""
+    run = restored(V[1:4])
+    out = run.slot.broke(1.0, around(1, 2), begin(run, 1.0), Failed("damaged", "step-000003/x: ends too early"))
+    assert "checkpoint.refused" in reported(out)
+    heads = (V[2].head, V[1].head)
+    assert Send(OTHER, CheckpointPut(RUN, heads)) in out
+    wrong = Done((Made("load", tuple((name, ref) for name, ref in V[1].state)),))
+    out = run.slot.finished(2.0, around(1), begin(run, 2.0), wrong)
+    assert "checkpoint.refused" in reported(out)
+    assert run.versions.own is None
+    right = Done((Made("load", V[1].state),))
+    out = run.slot.finished(3.0, around(1), begin(run, 3.0), right)
+    assert "checkpoint.loaded" in reported(out)
+    assert run.versions.own == V[1]
+
+
+def test_an_engine_that_breaks_over_a_checkpoint_tries_again_and_then_passes_it_over() -> None:
+    """A broken engine says nothing of the disk; one that always breaks must not hold up the run."""
+    run = restored(V[1:3])
+    for attempt in range(3):
+        now = 1.0 + 10 * attempt
+        run.slot.broke(now, around(1), begin(run, now), Failed("engine", "killed"))
+    assert run.checkpoints.best == V[1]
