@@ -6,6 +6,7 @@ Rewards rise with the step, so that curves look alive. Whatever is made from a r
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
 from dflowd.shards import layout
 
-from .contract import Job
+from .contract import Job, UserError
 
 PROFILE: Mapping[str, float] = {
     "parameters": 4096,  # float32 values in a gradient
@@ -33,10 +34,12 @@ PROFILE: Mapping[str, float] = {
     "tokens": 32,  # mean length of a completion
     "jitter": 0.0,  # each sleep is stretched by up to this share, drawn anew
     "noise": 0.0,  # not 0: other bytes at every execution
+    "kills": 0,  # 1 + the partition whose generate ends the engine's process
+    "raises": 0,  # 1 + the partition whose generate raises the user's error
 }
 """What a spec's `emulated` section may set; seconds, counts and shares."""
 
-SPEED = float(os.environ.get("DFLOWD_EMULATED_SPEED", "1"))  # of this host beside others, for tests and benchmarks
+SPEED = float(os.environ.get("DFLOWD_EMULATED_SPEED", "1"))  # of this host beside others; 0: it is broken
 NAP_S = 0.02  # the longest sleep between two signs of progress
 VOCABULARY = 1000
 
@@ -49,7 +52,9 @@ def profile_of(pipeline: Pipeline) -> dict[str, float]:
 
 
 def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
-    """Take as long as `what` takes, in naps."""
+    """Take as long as `what` takes, in naps. Raises RuntimeError on a host that is broken."""
+    if not SPEED:
+        raise RuntimeError("this host is broken")
     jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
     until = time.monotonic() + profile[what] * jitter / SPEED
     while (left := until - time.monotonic()) > 0:
@@ -83,6 +88,7 @@ class Payload:
     ) -> None:
         self._job, self._stage, self._blobs = job, stage, blobs
         self._profile = profile_of(job.pipeline)
+        self._partition = work.partition
         self._first, self._end = partition_groups(chain, work.partition)
         self._count = self._end - self._first
         self._rng = np.random.Generator(np.random.Philox(int.from_bytes(key, "little")))
@@ -115,6 +121,10 @@ class Payload:
 
     def _generate(self) -> Made:
         pretend(self._job, self._profile, "generate_s")
+        if self._profile["kills"] == self._partition + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._profile["raises"] == self._partition + 1:
+            raise UserError("this partition cannot be worked with", self._stage.id)
         lengths = self._lengths(self._count * int(self._stage.config["group"]))
         logprobs = columns.pack(-self._rng.random(int(lengths.sum()), np.float32), lengths)
         blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs)

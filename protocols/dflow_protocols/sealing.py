@@ -82,7 +82,8 @@ def sealed_chains(desk: Desk, kind: str) -> tuple[Chain, ...]:
 def skips_of(desk: Desk, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
     """The partitions in quarantine that these entries lack."""
     there = {(record.task.stage, record.task.part) for record in entries}
-    return tuple(skip for task, skip in sorted(desk.skipped.items()) if (task.stage, task.part) not in there)
+    mine = sorted(task for task in desk.skipped if task.step == desk.step.number)
+    return tuple(desk.skipped[task] for task in mine if (task.stage, task.part) not in there)
 
 
 def has_copies(desk: Desk, entries: tuple[Record, ...]) -> bool:

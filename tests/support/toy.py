@@ -15,15 +15,18 @@ def toy_pipeline(
     apply_s: float = 0.0,
     tokens: int = 32,
     seed: int = 1,
+    on_poison: str = "fail",
+    **profile_of: float,
 ) -> Pipeline:
     """`parameters`: float32 of the model, so 4 bytes each. The times are an engine's, seconds a call.
-    `tokens`: mean length of a completion, 8 bytes each."""
+    `tokens`: mean length of a completion, 8 bytes each. `profile_of`: more of the engine's profile."""
     profile = {
         "generate_s": generate_s,
         "gradient_s": gradient_s,
         "apply_s": apply_s,
         "tokens": tokens,
         "parameters": parameters,
+        **profile_of,
     }
     roll = {"data": "words", "prompts": 4 * partitions, "group": 4, "partitions": partitions, "max_tokens": 6}
     learn = {"leaves": leaves, "optimizer": {"adamw": {"lr": 1e-3}}}
@@ -33,6 +36,7 @@ def toy_pipeline(
             "seed": seed,
             "steps": steps,
             "engine": "emulated",
+            "on_poison": on_poison,
             "emulated": profile,
             "models": {"policy": {"init": {"config": "c.json", "tokenizer": "t"}}},
             "data": {"words": {"reasoning_gym": "spell_backward"}},

@@ -103,10 +103,22 @@ class Sever:
     other: int
 
 
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Whoever works on this partition of a chain breaks, on every machine: `user` (its code raises always alike) or
+    `engine` (it kills the engine)."""
+
+    stage: str
+    partition: int
+    kind: str
+
+
 HANDICAPS = ("broken", "slow", "read-only", "mute")
 SLOW = 5.0
 
-Fault: TypeAlias = Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave | Handicap | Sever
+Fault: TypeAlias = (
+    Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave | Handicap | Sever | Poison
+)
 
 Moment: TypeAlias = Callable[[int, int, Action], bool]
 """(node, how many actions that node performed before, the action) -> whether this is it. Asked after each action."""

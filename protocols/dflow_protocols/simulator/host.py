@@ -34,6 +34,7 @@ class Birth:
     disk: Mapping[str, bytes]
     saved: tuple[Saved, ...]
     seeds: tuple[int, ...]  # indices of the nodes that its configuration names
+    roles: tuple[str, ...] = ()
 
 
 Bear: TypeAlias = Callable[[Birth], Machine]
@@ -64,6 +65,7 @@ class Host:
     ticks_in_place: int = 0
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
+    roles: tuple[str, ...] = ()  # words that stages may require
     speed: float = 1.0  # of its engine
     handicaps: set[str] = field(default_factory=set)  # of the machine: they outlast restarts
     break_works: int = 0

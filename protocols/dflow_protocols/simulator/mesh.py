@@ -21,7 +21,7 @@ def bear(birth: Birth, steals: bool = True) -> Node:
         f"n{birth.index}",
         "cpu",
         1,
-        ("rollout", "train"),
+        ("trainer", *birth.roles),
         born_ms=birth.incarnation,
     )
     return Node(

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING
 
 from ..machine import Leaving
 from ..names import NodeId
-from .faults import SLOW, BreakEngine, Cancel, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
+from .faults import (
+    SLOW,
+    BreakEngine,
+    Cancel,
+    Crash,
+    Cut,
+    Fault,
+    Handicap,
+    Join,
+    Leave,
+    Pause,
+    Poison,
+    PowerCut,
+    Sever,
+    Split,
+)
 from .host import Host
 
 if TYPE_CHECKING:
@@ -39,6 +54,8 @@ def strike(world: World, fault: Fault, actor: Host | None) -> None:
         case Sever(one, other):
             pair = world.hosts[one].id, world.hosts[other].id
             world.network.severed |= {pair, pair[::-1]}
+        case Poison(stage, partition, kind):
+            world.poison[stage, f"p{partition}"] = kind
         case Join(node):
             if world.hosts[node].machine is None:
                 world.start(world.hosts[node])

@@ -26,7 +26,7 @@ def _grpo(when: str | None, partitions: int, leaves: int) -> list[Stage]:
 
 
 @cache
-def two_steps(partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES) -> Pipeline:
+def two_steps(partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES, on_poison: str = "fail") -> Pipeline:
     """Two steps of GRPO, evaluated at each version."""
     return Pipeline(
         name="toy",
@@ -34,6 +34,7 @@ def two_steps(partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES) -> Pip
         models=_MODELS,
         data=_DATA,
         stages=_grpo(None, partitions, leaves),
+        on_poison=on_poison,
         engine="emulated",
     )
 

@@ -92,6 +92,7 @@ class World:
         self._replay = replay
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+        self.poison: dict[tuple[str, str], str] = {}  # (chain's first stage, part) -> how a work on it breaks
         self._moments: list[tuple[Moment, Fault, float]] = []
         self._seals = SealCheck()
         self._requests = 0
@@ -191,6 +192,7 @@ class World:
             dict(host.disk),
             tuple(host.saved.values()),
             host.seeds,
+            host.roles,
         )
         host.machine = self._bear(birth)
         host.shelf.on_shed = partial(self._tell_shed, host)
@@ -416,6 +418,9 @@ class World:
         elif host.break_works and (host.break_kind != "user" or isinstance(start.work, ChainWork)):
             host.break_works -= 1
             event = Broke(start.call, Failed(host.break_kind, "broken on purpose", start.task.stage))
+        elif (start.task.stage, start.task.part) in self.poison:
+            kind = self.poison[start.task.stage, start.task.part]
+            event = Broke(start.call, Failed(kind, "poison", start.task.stage))
         elif isinstance(start.work, LoadWork) and start.work.header.id in host.damaged:
             event = Broke(start.call, Failed("damaged", "damaged on purpose", start.task.stage))
         else:

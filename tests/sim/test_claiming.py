@@ -1,0 +1,176 @@
+"""Claiming under faults: broken hosts, tasks at fault, and every way in which a theft can go wrong half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from dflow_protocols.names import RunId, ShardId
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.runs import FAILED, outcome
+from dflow_protocols.simulator import swarm
+from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Moment, Pause, Poison, sends
+from dflow_protocols.simulator.goals import ended, finish, node
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.world import World
+from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk, StealGrant, StealRefuse
+from tests.sim.meshes import ENDS_S, mesh
+
+WIDE = two_steps(partitions=12, leaves=8)
+Case = Callable[[], tuple[Moment, Fault, float]]
+
+THEFTS: dict[str, Case] = {
+    "the_thief_dies_as_it_asks": lambda: (sends(StealAsk), Crash(), 0.0),
+    "the_victim_dies_after_granting": lambda: (sends(StealGrant), Crash(), 0.0),
+    "the_victim_dies_while_the_thief_works": lambda: (sends(StealGrant), Crash(), 0.05),
+    "the_victim_stalls_after_granting": lambda: (sends(StealGrant), Pause(4.0), 0.0),
+    "the_victim_comes_back_with_nothing": lambda: (sends(StealGrant), Crash(None, 0.3), 0.0),
+    "the_second_victim_dies_after_granting": lambda: (sends(StealGrant, 1), Crash(), 0.01),
+    "who_refuses_dies": lambda: (sends(StealRefuse), Crash(), 0.0),
+}
+
+
+def slow_mesh(nodes: int, noise: frozenset[type] = PURE, pipeline: Pipeline = WIDE) -> tuple[World, RunId]:
+    """A formed mesh whose last machine takes five times as long, in the moment of the submit."""
+    world, run = mesh(nodes, noise=noise, pipeline=pipeline)
+    world.at(world.now, Handicap("slow", nodes - 1))
+    return world, run
+
+
+@cache
+def wide_weights() -> tuple[ShardId, ...]:
+    """The parameters that one node alone makes of the wide pipeline."""
+    world, run = mesh(1, pipeline=WIDE)
+    return finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("case", THEFTS)
+def test_a_theft_that_breaks_off_costs_time_only(case: str, noise: frozenset[type]) -> None:
+    """Leases protect nothing: what two nodes run is done twice, what nobody runs is due at its home again."""
+    moment, fault, after_s = THEFTS[case]()
+    world, run = slow_mesh(3, noise)
+    world.when(moment, fault, after_s)
+    world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == wide_weights()
+
+
+@pytest.mark.parametrize("noise", [PURE, WILD], ids=["pure", "wild"])
+@pytest.mark.parametrize("message", [StealAsk, StealGrant, StealRefuse, ClaimPut, RecordPut])
+@pytest.mark.parametrize("nth", [0, 1, 3])
+def test_a_message_of_a_theft_may_be_lost(message: type, nth: int, noise: frozenset[type]) -> None:
+    """The thief repeats its request, the victim its grant; a grant that nobody heard of ends by itself."""
+    world, run = slow_mesh(3, noise)
+    for other in (0, 1):
+        world.when(sends(message, nth, node=2), Cut(2, other, 0.02))
+        world.when(sends(message, nth, node=other), Cut(other, 2, 0.02))
+    world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == wide_weights()
+
+
+def test_a_slow_machine_holds_nobody_up() -> None:
+    """With stealing a run on three machines, one of which takes five times as long, is much faster than without."""
+    seconds = {}
+    for steals in (True, False):
+        world, run = mesh(3, pipeline=WIDE, steals=steals)
+        world.at(world.now, Handicap("slow", 2))
+        began = world.now
+        world.expect(ENDS_S, ended(world, run), "the run finishes")
+        seconds[steals] = world.now - began
+        assert finish(world, run, ENDS_S) == wide_weights()
+    assert seconds[False] > 1.5 * seconds[True]
+
+
+@pytest.mark.parametrize("noise", [PURE, WILD], ids=["pure", "wild"])
+@pytest.mark.parametrize("nodes", [2, 3, 5])
+def test_a_machine_that_fails_everything_at_once_eats_no_work(nodes: int, noise: frozenset[type]) -> None:
+    """It answers every ping. After three tasks of a stage it leaves that stage to others, in later steps, too."""
+    world, run = mesh(nodes, noise=noise, pipeline=WIDE)
+    world.at(world.now, Handicap("broken", nodes - 1))
+    world.expect(ENDS_S, ended(world, run), "the others finish the run")
+    failed = [key for key in node(world.hosts[0]).runs[run].failures.known if key[0].stage == "roll"]
+    assert len(failed) <= 2 * 3
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == wide_weights()
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_a_task_that_kills_every_engine_ends_the_run_with_evidence(nodes: int) -> None:
+    """Three engines die of it, on three hosts or on all there are; that is no accident any more."""
+    world, run = mesh(nodes)
+    world.at(world.now, Poison("roll", 2, "engine"))
+    world.expect(ENDS_S, ended(world, run, FAILED), "every node says that the run has failed")
+    said = outcome(node(world.hosts[0]).runs[run].status)
+    assert said["error"].startswith("0/roll/p2 failed")
+    assert len(said["evidence"]) >= 3
+    assert len({who for who, *_ in said["evidence"]}) == min(3, nodes)
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+@pytest.mark.parametrize("nodes", [1, 2, 3, 5])
+def test_user_code_that_fails_on_one_partition_is_left_out_alike_everywhere(nodes: int, noise: frozenset[type]) -> None:
+    """Any host finds that error, so the weights stay a function of the pipeline."""
+    pipeline = two_steps(on_poison="skip")
+    world, run = mesh(nodes, noise=noise, pipeline=pipeline)
+    world.at(world.now, Poison("roll", 2, "user"))
+    weights = finish(world, run, ENDS_S)
+    assert node(world.hosts[0]).runs[run].summary()["skipped"] == 2
+    if not noise:
+        alone, again = mesh(1, pipeline=pipeline)
+        alone.at(alone.now, Poison("roll", 2, "user"))
+        assert finish(alone, again, ENDS_S) == weights
+
+
+def test_where_weights_are_a_function_of_the_pipeline_a_dying_engine_leaves_nothing_out() -> None:
+    """Another host might have lived: so the run fails, also with `on_poison: skip`."""
+    world, run = mesh(3, pipeline=two_steps(on_poison="skip"))
+    world.at(world.now, Poison("roll", 2, "engine"))
+    world.expect(ENDS_S, ended(world, run, FAILED), "every node says that the run has failed")
+
+
+def test_a_run_of_which_every_partition_fails_ends_as_failed() -> None:
+    """To go on without anything would look like training."""
+    world, run = mesh(2, pipeline=two_steps(on_poison="skip"))
+    for partition in range(5):
+        world.at(world.now, Poison("roll", partition, "user"))
+    world.expect(ENDS_S, ended(world, run, FAILED), "every node says that the run has failed")
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_word_of_a_failure_may_be_lost(lost: int) -> None:
+    """Who failed says it again while the step waits."""
+    world, run = mesh(3)
+    world.at(world.now, Poison("roll", 2, "user"))
+    for other in (1, 2):
+        world.when(sends(FailurePut, lost, node=0), Cut(0, other, 0.05))
+    world.expect(ENDS_S, ended(world, run, FAILED), "every node says that the run has failed")
+
+
+def test_a_broken_machine_that_is_cut_off_does_not_end_the_run() -> None:
+    """Alone, every task looks faulty to it."""
+    swarm.live_through(7074)
+
+
+def test_a_stage_that_nobody_can_run_waits_and_goes_on_when_somebody_joins() -> None:
+    """Nothing fails; what is missing is said at once."""
+    raw = two_steps().to_dict()
+    raw["stages"][0]["requires"] = ["roomy"]
+    world, run = mesh(2, pipeline=Pipeline.from_dict(raw))
+    joiner = world.add((0,))
+    joiner.roles = ("roomy",)
+    world.expect(10.0, lambda: blocked(world, run), "people are told what is missing")
+    world.run(20.0)
+    assert blocked(world, run)
+    world.at(world.now, Join(joiner.index))
+    world.expect(ENDS_S, ended(world, run), "the run finishes")
+    assert not blocked(world, run)
+
+
+def blocked(world: World, run: RunId) -> bool:
+    known = [node(host).runs[run] for host in world.live() if run in node(host).runs]
+    return any("roomy" in each.summary()["blocked"] for each in known)
