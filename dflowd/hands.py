@@ -6,6 +6,7 @@ Each method is one action of the node, or one thing that a lane heard, and decid
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,10 @@ from .transport.control import ControlLane, Link
 from .transport.names import NamedPeers, is_numeric
 from .transport.reach import DialBack
 
+MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
+MAX_WAITING_BYTES = 16 << 20
+MAX_REQUESTS = 16  # of one frame; a client sends one
+
 
 class RoomHands:
     """The driver's hands: the daemon's rooms, wired. Rooms are set once all of them exist."""
@@ -60,6 +65,7 @@ class RoomHands:
     ) -> None:
         self._loop, self._state, self._recorder, self._post = loop, state, recorder, post
         self._named = NamedPeers(loop, self._dial_at, self.report)
+        self._waiting: dict[NodeId, deque[int]] = {}  # bytes of each member's frames that were not handled yet
         self._disk = ThreadPoolExecutor(1, "disk")  # writes in order, off the loop
 
     # Actions --------------------------------------------------------------------------------------------------------
@@ -118,6 +124,10 @@ class RoomHands:
         self._recorder.report(report)
 
     def observe(self, event: Event) -> None:
+        if isinstance(event, Received):
+            waiting = self._waiting.get(event.source)
+            if waiting:
+                waiting.popleft()
         self._recorder.observe(event)
 
     # What lanes hear ------------------------------------------------------------------------------------------------
@@ -130,6 +140,9 @@ class RoomHands:
             self.report(Report("wire.refused", {"peer": source, "error": str(error)}, "warning"))
             return
         rest: list[Any] = []
+        if sum(isinstance(message, Request) for message in frame.messages) > MAX_REQUESTS:
+            self.report(Report("wire.refused", {"peer": source, "error": "too many requests in one frame"}, "warning"))
+            return
         for message in frame.messages:
             if isinstance(message, Request):
                 self.service.on_request(source, role, message, lambda answer: self._answer(link, answer))
@@ -146,7 +159,18 @@ class RoomHands:
             else:
                 rest.append(message)
         if role == "node" and (rest or frame.standings or not frame.messages):
-            self._post(Received(source, Frame(frame.standings, tuple(rest))))
+            self._post_frame(source, Frame(frame.standings, tuple(rest)), len(data))
+
+    def _post_frame(self, source: NodeId, frame: Frame, nbytes: int) -> None:
+        """To the node, unless more of this member waits already than its share: any message may be lost, and one that
+        says more than can be heard must not push out the others."""
+        waiting = self._waiting.setdefault(source, deque())
+        if len(waiting) >= MAX_WAITING or sum(waiting) > MAX_WAITING_BYTES:
+            why = f"{len(waiting)} frames of it wait to be handled"
+            self.report(Report("transport.flooded", {"peer": source, "why": why}, "warning"))
+            return
+        waiting.append(nbytes)
+        self._post(Received(source, frame))
 
     def knock(self, peer: NodeId, message: Knock) -> bool:
         return self.control.knock(peer, encode_frame((), (message,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import msgpack
@@ -21,6 +22,7 @@ from ..observe.recorder import Recorder
 from .request import EXIT_FAILED, Answer, Params, Refusal, fitting, typed, unpack
 
 GATHER_S = 1.5  # for members' shares; a loaded one answers in tens of milliseconds
+MAX_OPEN = 64  # requests of one key that wait for their answers
 SHORTEST_PREFIX = 4  # hex digits of a run's id
 
 
@@ -71,20 +73,32 @@ class Service:
         self._loop, self._post, self._ask, self._written = loop, post, ask, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
-        self._shares: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._shares: dict[tuple[NodeId, int], asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[NodeId, int] = {}
 
     # Doors ----------------------------------------------------------------------------------------------------------
 
     def on_request(self, source: NodeId, role: str, request: Request, answer: Answer) -> None:
         """Answer one request, now or later."""
+        if self._open.get(source, 0) >= MAX_OPEN:
+            busy = Refusal(f"{MAX_OPEN} requests of this key are open already", "wait for their answers", EXIT_FAILED)
+            answer(Response(request.id, False, fitting(busy.value)))
+            return
+        self._open[source] = self._open.get(source, 0) + 1
         task = self._loop.create_task(self._serve(source, role, request, answer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._closed, source))
+
+    def _closed(self, source: NodeId, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._open[source] -= 1
+        if not self._open[source]:
+            del self._open[source]
 
     def on_response(self, source: NodeId, response: Response) -> None:
         """A member's share arrived. One that nobody waits for any more is dropped."""
-        waiting = self._shares.pop(response.id, None)
+        waiting = self._shares.pop((source, response.id), None)
         if waiting is None or waiting.done():
             return
         try:
@@ -180,8 +194,8 @@ class Service:
             request = Request(self.next_request(), method, packed, wait_s)
             if self._ask(node, request):
                 future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-                self._shares[request.id] = future
-                ids.append(request.id)
+                self._shares[node, request.id] = future
+                ids.append((node, request.id))
                 waiting[future] = node
         if waiting:
             await asyncio.wait(waiting, timeout=wait_s)
@@ -199,9 +213,9 @@ class Service:
         request = Request(self.next_request(), method, msgpack.packb(params), deadline_s * 0.8)
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         if node in self.node.membership.alive() and self._ask(node, request):
-            self._shares[request.id] = future
+            self._shares[node, request.id] = future
             await asyncio.wait([future], timeout=deadline_s * 0.8)
-            self._shares.pop(request.id, None)
+            self._shares.pop((node, request.id), None)
         if future.done() and not future.cancelled():
             return future.result()
         raise Refusal(f"{self.name_of(node)} does not answer", "ask again, or take another node", EXIT_FAILED)

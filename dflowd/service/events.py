@@ -8,7 +8,7 @@ from dflow_protocols.names import NodeId, RunId
 
 from ..observe.log import LEVELS
 from .door import Service
-from .request import MOST_ROWS, Params, Refusal, limit_of
+from .request import MOST_ROWS, Params, Refusal, limit_of, number_of
 
 
 class EventAnswers:
@@ -31,7 +31,7 @@ class EventAnswers:
         asked = {
             "run": self._service.find(params) if params.get("run") else None,
             "level": level,
-            "since_s": float(params.get("since_s") or 0.0),
+            "since_s": number_of(params, "since_s", 0.0),
             "after": params.get("after") or {},
             "limit": limit_of(params, 200),
         }

@@ -12,6 +12,7 @@ from dflow_protocols.wire.client import Response
 MOST_ROWS = 100_000
 MOST_ANSWER_BYTES = (4 << 20) - (1 << 13)  # a frame, less its envelope
 EXIT_FAILED, EXIT_INPUT = 1, 2
+MOST_NUMBER = 1 << 53  # of a parameter
 
 Params = Mapping[str, Any]
 Answer = Callable[[Response], None]
@@ -55,6 +56,16 @@ def typed(params: Params, name: str, kind: type) -> Any:
     value = params.get(name)
     if not isinstance(value, kind):
         raise Refusal(f"parameter `{name}` must be a {kind.__name__}", "ask with a `dflow` of the daemon's version")
+    return value
+
+
+def number_of(params: Params, name: str, default: float) -> float:
+    """A finite number. Raises Refusal for anything else."""
+    value = params.get(name)
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST_NUMBER <= value <= MOST_NUMBER:
+        raise Refusal(f"parameter `{name}` must be a number", "ask with a `dflow` of the daemon's version")
     return value
 
 

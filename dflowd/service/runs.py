@@ -11,7 +11,7 @@ from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .door import Service
-from .request import Params, Refusal, typed
+from .request import Params, Refusal, number_of, typed
 
 WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -89,8 +89,8 @@ class RunAnswers:
     async def _wait(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         """Answers when the run ended or went past `known_step`, else after `timeout_s` with how it stands."""
         run = self._service.find(params)
-        known_step = int(params.get("known_step", -1))
-        until = self._loop.time() + min(float(params.get("timeout_s", WAIT_CAP_S)), WAIT_CAP_S)
+        known_step = int(number_of(params, "known_step", -1))
+        until = self._loop.time() + min(number_of(params, "timeout_s", WAIT_CAP_S), WAIT_CAP_S)
         while True:
             summary = self._service.node.runs[run].summary()
             left_s = until - self._loop.time()

@@ -8,7 +8,7 @@ from dflow_protocols.names import NodeId, RunId
 
 from ..observe.metrics import merge_abandoned, merge_rows, own_report
 from .door import Service
-from .request import MOST_ROWS, Params, limit_of
+from .request import MOST_ROWS, Params, limit_of, number_of
 
 
 class WorkAnswers:
@@ -39,7 +39,7 @@ class WorkAnswers:
         return {"tasks": tasks[-limit_of(params, MOST_ROWS) :], "missing": missing}
 
     async def _gather_metrics(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
-        asked = {"run": self._service.find(params), "since_step": int(params.get("since_step") or 0)}
+        asked = {"run": self._service.find(params), "since_step": int(number_of(params, "since_step", 0))}
         shares, missing = await self._service.gather("share.metrics", asked, deadline_s)
         reports = list(shares.values())
         return {"rows": merge_rows(reports), "abandoned": merge_abandoned(reports), "missing": missing}

@@ -199,9 +199,13 @@ class Exchange:
                 case Lacks(ticket, first, end):
                     self._handle(HolderLacks(peer, ticket, first, end))
 
-    def on_refused(self, peer: NodeId, token: bytes) -> None:
-        if self._tally.add(time.monotonic(), ("refused", peer)):
+    def on_refused(self, peer: NodeId, token: bytes, address: str) -> None:
+        """`peer` is told, in case it was it. By address, so that a stranger does not use up what it may be told."""
+        if self._tally.add(time.monotonic(), ("refused", peer, address)):
             self._news.append((peer, SessionGone(token)))
+
+    def on_stranger(self, peer: str, name: str, why: str) -> None:
+        self._report(peer, Report(name, {"peer": peer, "why": why}, "warning"))
 
     def on_lost_link(self, peer: NodeId) -> None:
         self._forget_session(peer)
@@ -342,7 +346,7 @@ class Exchange:
 
     # Reports ------------------------------------------------------------------------------------------------------
 
-    def _report(self, peer: NodeId, report: Report) -> None:
+    def _report(self, peer: str, report: Report) -> None:
         count = self._tally.add(time.monotonic(), (report.name, peer))
         if count:
             self._news.append(Report(report.name, {**report.fields, "count": count}, report.level))

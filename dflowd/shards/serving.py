@@ -9,7 +9,7 @@ import zmq
 
 from dflow_protocols.machine import Report
 from dflow_protocols.names import NodeId, ShardId
-from dflow_protocols.transfer import RUN_CHUNKS
+from dflow_protocols.transfer import RUN_CHUNKS, WINDOW_CHUNKS
 from dflow_protocols.wire.bulk import Answer, Ask, Lacks, Piece, Told, pack_answers, unpack_asks
 from dflow_protocols.wire.fields import WireError
 from dflowd.transport.bulk import BulkLane
@@ -18,6 +18,7 @@ from .store import Store
 
 INLINE_BYTES = 64 << 10  # a chunk up to here travels inside the head, many to a message
 HEAD_BYTES = 512 << 10  # then the message is sent
+MOST_CHUNKS = 2 * WINDOW_CHUNKS  # sent for one message of asks; an honest fetcher has credit for half of it
 
 
 class Serving:
@@ -35,6 +36,8 @@ class Serving:
             return Report("wire.refused", {"peer": peer, "error": str(error)}, "warning")
         reply = _Reply(self._lane, peer, link)
         for ask in asks:
+            if reply.is_over:
+                break
             self._answer_one(reply, ask)
         reply.flush()
         return None
@@ -58,6 +61,8 @@ class Serving:
             if ask.with_hashes:
                 reply.add(Told(ask.ticket, hashes), 32 * len(hashes))
             for index in range(ask.first, ask.end):
+                if reply.is_over:
+                    return
                 if present >> index & 1:
                     self._send_chunk(reply, ask, index)
                 else:
@@ -83,6 +88,12 @@ class _Reply:
         self._lane, self._peer, self._link = lane, peer, link
         self._answers: list[Answer] = []
         self._nbytes = 0
+        self._chunks_left = MOST_CHUNKS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the fetcher asked for more than its credit: others wait while the rest is sealed."""
+        return self._chunks_left <= 0
 
     def add(self, answer: Answer, nbytes: int) -> None:
         if self._nbytes + nbytes > HEAD_BYTES:
@@ -91,6 +102,7 @@ class _Reply:
         self._nbytes += nbytes
 
     def send_chunk(self, answer: Piece, chunk: memoryview) -> zmq.MessageTracker | None:
+        self._chunks_left -= 1
         return self._send([*self._take(), answer], chunk)
 
     def flush(self) -> None:

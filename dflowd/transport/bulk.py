@@ -22,12 +22,12 @@ from math import inf
 from typing import Protocol
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
 from .control import BindError, LinkTiming, is_ipv6
+from .gate import CHECK_S, Cut, Gate
 from .seal import Seal
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
@@ -35,6 +35,7 @@ from .zap import Handshake, ZapHandler
 MAX_MESSAGE_BYTES = max(CHUNK_BYTES, MAX_HEAD_BYTES) + 4096
 QUEUE_MESSAGES = 64  # per link and direction; four times the credit, and a bound on what a peer that stops costs
 MESSAGES_A_TURN = 64
+LINKS_A_KEY = 3  # accepted ones at once: the one in use, and others that are about to end
 
 
 class Guest(Protocol):
@@ -46,8 +47,11 @@ class Guest(Protocol):
     def on_answer(self, peer: NodeId, head: bytes, open_payload: Callable[[memoryview], bool] | None) -> None:
         """A holder answers. `open_payload(place)` writes the payload, if there is one and it is of that length."""
 
-    def on_refused(self, peer: NodeId, token: bytes) -> None:
-        """Someone came as `peer` with a token that is not, or no longer, known."""
+    def on_refused(self, peer: NodeId, token: bytes, address: str) -> None:
+        """Someone at `address` came as `peer` with a token that is not, or no longer, known."""
+
+    def on_stranger(self, peer: str, name: str, why: str) -> None:
+        """Someone was turned away or cut off: `name` of the report, and why. `peer`: an address, or a node's id."""
 
     def on_lost_link(self, peer: NodeId) -> None:
         """The link that was dialled to `peer` broke, as it does at once when a process is killed."""
@@ -83,7 +87,8 @@ class BulkLane:
         self._zap = ZapHandler(self._context, self._admit)
         self._socket = self._context.socket(zmq.ROUTER)
         self._set_options(timing or LinkTiming())
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._gate = Gate(self._socket, LINKS_A_KEY, MAX_MESSAGE_BYTES)
+        self._check_at = inf
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
@@ -113,8 +118,7 @@ class BulkLane:
             self.call(self._stop)
             self._thread.join()
         self._zap.close()
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._gate.close()
         self._socket.close(linger=0)
         self._context.term()
         os.close(self._wake)
@@ -169,19 +173,13 @@ class BulkLane:
         return True
 
     def _admit(self, shake: Handshake) -> NodeId | None:
-        if shake.mechanism != b"PLAIN" or len(shake.credentials) != 2:
-            return None
-        try:
-            peer = NodeId(shake.credentials[0].decode("ascii"))
-            token = bytes.fromhex(shake.credentials[1].decode("ascii"))
-        except ValueError:
-            return None
-        if not is_who(peer) or len(token) != TOKEN_BYTES:
-            return None
-        known = self._serving.get(peer)
-        if known is not None and hmac.compare_digest(known.token, token):
-            return peer
-        self._guest.on_refused(peer, token)
+        claim = _claim_of(shake)
+        known = self._serving.get(claim[0]) if claim is not None else None
+        if claim is not None and known is not None and hmac.compare_digest(known.token, claim[1]):
+            return claim[0]
+        self._guest.on_stranger(shake.address, "transport.stranger", "it has no session")
+        if claim is not None:
+            self._guest.on_refused(*claim, shake.address)
         return None
 
     # Messages -----------------------------------------------------------------------------------------------------
@@ -231,7 +229,7 @@ class BulkLane:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for source in (self._socket, self._zap.socket, self._monitor, self._wake):
+        for source in (self._socket, self._zap.socket, self._gate.monitor, self._wake):
             poller.register(source, zmq.POLLIN)
         due = inf
         while not self._is_stopping:
@@ -242,7 +240,8 @@ class BulkLane:
                 self._zap.drain()
                 self._take_messages()
                 self._take_losses()
-                due = self._guest.on_turn()
+                self._check_gate()
+                due = min(self._guest.on_turn(), self._check_at)
             except Exception as error:  # ours, and to be mended; but every fetch of this node hangs on this thread
                 self._guest.on_fault(error)
                 due = time.monotonic() + 1.0
@@ -277,6 +276,8 @@ class BulkLane:
         session = self._fetching.get(peer) if dialled else self._serving.get(peer)
         if session is None:
             return
+        if dialled is None:
+            self._tell_cuts(self._gate.prove(int(parts[0].get(zmq.SRCFD)), peer))
         self.traffic.received(peer, sum(map(len, parts)))
         head = session.seal.open_head(parts[0].buffer)
         if head is None:  # of a session before this one, or not the peer's
@@ -291,10 +292,22 @@ class BulkLane:
 
     def _take_losses(self) -> None:
         """After the messages, so that what came before the break still counts."""
-        while self._monitor.poll(0):
-            address = recv_monitor_message(self._monitor)["endpoint"].decode()
+        self._tell_cuts(self._gate.watch())
+        lost, self._gate.lost = self._gate.lost, []
+        for address in lost:
             for peer in [peer for peer, session in self._fetching.items() if session.address == address]:
                 self._guest.on_lost_link(peer)
+
+    def _check_gate(self) -> None:
+        if time.monotonic() >= self._check_at:
+            self._tell_cuts(self._gate.check())
+            self._check_at = inf
+        if self._check_at == inf and self._gate.has_links:
+            self._check_at = time.monotonic() + CHECK_S
+
+    def _tell_cuts(self, cuts: list[Cut]) -> None:
+        for each in cuts:
+            self._guest.on_stranger(each.peer, "transport.cut", each.why)
 
     def _set_options(self, timing: LinkTiming) -> None:
         socket = self._socket
@@ -310,3 +323,15 @@ class BulkLane:
         socket.tcp_maxrt = timing.silence_ms
         socket.reconnect_ivl = timing.redial_ms
         socket.reconnect_ivl_max = timing.redial_max_ms
+
+
+def _claim_of(shake: Handshake) -> tuple[NodeId, bytes] | None:
+    """Who a handshake says it is, and the token of its session; None if it says neither."""
+    if shake.mechanism != b"PLAIN" or len(shake.credentials) != 2:
+        return None
+    try:
+        peer = NodeId(shake.credentials[0].decode("ascii"))
+        token = bytes.fromhex(shake.credentials[1].decode("ascii"))
+    except ValueError:
+        return None
+    return (peer, token) if is_who(peer) and len(token) == TOKEN_BYTES else None

@@ -32,6 +32,7 @@ from dflow_protocols.keys import Allowed, key_text
 from dflow_protocols.machine import Report
 from dflow_protocols.names import NodeId, node_id
 
+from .gate import CHECK_S, Cut, Gate
 from .keys import AllowList, KeyPair
 from .limits import CLIENT_RATE, NODE_RATE, Buckets, Tally
 from .traffic import TrafficTable
@@ -41,6 +42,9 @@ MAX_FRAME_BYTES = 4 << 20  # what libzmq takes off the wire at all
 QUEUE_FRAMES = 256  # per link and direction; a full one refuses, and every message may be lost
 FRAMES_A_TURN = 128  # then the loop gets its turn
 LINKS_A_PEER = 4  # accepted ones that are remembered to answer over
+LINKS_A_KEY = 64  # accepted ones at once: a script may run that many commands; members have two
+LONG_BYTES = 64 << 10  # a frame from here on is counted until it has left
+UNREAD_BYTES = 16 << 20  # of long frames that a peer has not read; it gets no further one until it does
 WATCH_S = 1.0  # how soon a change of the allow-list counts for links that are open
 KNOCK_S = 1.0  # before a peer that refused this node is dialled again: it may not have the newest allow-list
 LINGER_MS = 300  # for the last words of a node that leaves
@@ -127,10 +131,14 @@ class ControlLane:
         self._zap = ZapHandler(self._context, self._admit)
         self._socket = self._context.socket(zmq.ROUTER)
         self._set_options(timing or LinkTiming())
+        self._gate = Gate(self._socket, LINKS_A_KEY, MAX_FRAME_BYTES)
+        self._unread: dict[NodeId, list[tuple[zmq.MessageTracker, int]]] = {}
         self._drain_due = False
         self._look_at_list()
         loop.add_reader(self._zap.socket.fileno(), self._zap.drain)
         loop.add_reader(self._socket.fileno(), self._drain)
+        loop.add_reader(self._gate.monitor.fileno(), self._watch_gate)
+        self._check = loop.call_later(CHECK_S, self._check_gate)
         self._watch = loop.call_later(WATCH_S, self._watch_list)
 
     def bind(self, address: str) -> str:
@@ -191,6 +199,9 @@ class ControlLane:
     def close(self) -> None:
         """Send what is queued, for at most LINGER_MS, then let go of socket and thread."""
         self._watch.cancel()
+        self._check.cancel()
+        self._loop.remove_reader(self._gate.monitor.fileno())
+        self._gate.close()
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_reader(self._zap.socket.fileno())
         self._zap.close()
@@ -245,7 +256,10 @@ class ControlLane:
 
     def _put(self, peer: NodeId, routing_id: bytes, frame: bytes) -> bool:
         try:
-            self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT)
+            if len(frame) < LONG_BYTES:
+                self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT)
+            elif not self._put_long(peer, routing_id, frame):
+                return False
         except zmq.ZMQError as error:  # the link is gone or its queue is full: every message may be lost
             if error.errno == zmq.EHOSTUNREACH:
                 self._strike_off(peer, routing_id)
@@ -253,6 +267,18 @@ class ControlLane:
         finally:
             self._look_again()
         self.traffic.sent(peer, len(frame))
+        return True
+
+    def _put_long(self, peer: NodeId, routing_id: bytes, frame: bytes) -> bool:
+        """A queue holds QUEUE_FRAMES, which for long ones is more than a peer that does not read may cost."""
+        unread = [item for item in self._unread.pop(peer, ()) if not item[0].done]
+        if unread:
+            self._unread[peer] = unread
+        if sum(nbytes for _, nbytes in unread) + len(frame) > UNREAD_BYTES:
+            return self._refuse("transport.deaf", peer, f"{UNREAD_BYTES} bytes that it has not read")
+        tracker = self._socket.send_multipart((routing_id, frame), zmq.DONTWAIT, copy=False, track=True)
+        assert tracker is not None
+        self._unread.setdefault(peer, []).append((tracker, len(frame)))
         return True
 
     def _strike_off(self, peer: NodeId, routing_id: bytes) -> None:
@@ -298,7 +324,7 @@ class ControlLane:
         if not self._socket.rcvmore:
             return
         frame = self._socket.recv(zmq.DONTWAIT, copy=False)
-        more = frame.more
+        has_more = more = frame.more
         while more:
             more = self._socket.recv(zmq.DONTWAIT, copy=False).more
         dialled = self._aliases.get(routing_id)
@@ -307,6 +333,12 @@ class ControlLane:
         if role is None:  # taken off the list while its link was open
             _cut(frame)
             self._refuse("transport.refused", source, "its key is not on the allow-list")
+            return
+        if dialled is None:
+            self._tell_cuts(self._gate.prove(int(frame.get(zmq.SRCFD)), source))
+        if has_more:  # no frame has parts
+            _cut(frame)
+            self._refuse("transport.refused", source, "a message of several parts")
             return
         self.traffic.received(source, len(frame))
         rate = NODE_RATE if role == "node" else CLIENT_RATE
@@ -337,6 +369,22 @@ class ControlLane:
                 return allowed.id
         self._refuse("transport.stranger", shake.address, "its key is not on the allow-list")
         return None
+
+    def _watch_gate(self) -> None:
+        if self._socket.closed:
+            return
+        self._tell_cuts(self._gate.watch())
+        self._gate.lost.clear()  # libzmq redials by itself
+        if int(self._gate.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._watch_gate)
+
+    def _check_gate(self) -> None:
+        self._check = self._loop.call_later(CHECK_S, self._check_gate)
+        self._tell_cuts(self._gate.check())
+
+    def _tell_cuts(self, cuts: list[Cut]) -> None:
+        for each in cuts:
+            self._refuse("transport.cut", each.peer, each.why)
 
     def _watch_list(self) -> None:
         self._watch = self._loop.call_later(WATCH_S, self._watch_list)

@@ -153,10 +153,18 @@ WIRE: Final[dict[str, ReportKind]] = {
         "warning", "a peer's message could not be read or was not its to send", ("peer", "error")
     ),
     "wire.too_long": ReportKind("error", "a message to a peer is longer than a frame may be", ("message", "error")),
-    "transport.stranger": ReportKind("warning", "a key that is not on the allow-list was turned away", ("peer", "why")),
+    "transport.stranger": ReportKind(
+        "warning", "a key that is not on the allow-list, or no session, was turned away", ("peer", "why")
+    ),
     "transport.refused": ReportKind("warning", "a peer cannot be dialled, or may not speak any more", ("peer", "why")),
     "transport.revoked": ReportKind(
         "info", "a key is no longer on the allow-list as what it was; its links are cut", ("peer", "name", "role")
+    ),
+    "transport.cut": ReportKind(
+        "warning", "a link was cut: too many from one address or key, or bytes that are no message", ("peer", "why")
+    ),
+    "transport.deaf": ReportKind(
+        "warning", "a peer does not read what it asked for, and gets no more", ("peer", "why")
     ),
     "transport.flooded": ReportKind("warning", "a peer sends more frames than its rate allows", ("peer", "why")),
     "transport.allow_list": ReportKind(
