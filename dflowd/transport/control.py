@@ -138,6 +138,7 @@ class ControlLane:
         loop.add_reader(self._zap.socket.fileno(), self._zap.drain)
         loop.add_reader(self._socket.fileno(), self._drain)
         loop.add_reader(self._gate.monitor.fileno(), self._watch_gate)
+        self._watch_gate()  # a socket that was never read signals nothing
         self._check = loop.call_later(CHECK_S, self._check_gate)
         self._watch = loop.call_later(WATCH_S, self._watch_list)
 
