@@ -101,6 +101,12 @@ class Mesh:
     def heal(self) -> None:
         self.cuts.clear()
 
+    def hush(self) -> None:
+        """Everybody knows everything: nothing is left to be told."""
+        for host in self.running():
+            assert host.life is not None
+            host.life._table.news.clear()
+
     # What is seen -----------------------------------------------------------------------------------------------------
 
     def id(self, index: int) -> NodeId:

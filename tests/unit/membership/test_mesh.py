@@ -5,12 +5,13 @@ import dataclasses
 import msgpack
 import pytest
 
-from dflow_protocols.machine import Dial, Received, Send, Tick
+from dflow_protocols.machine import Dial, Lagged, LaneFailed, LaneOpened, Received, Send, Tick
 from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers, encode_peers
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.wire.gossip import Gossip, MetaPut, Sync, Update
+from dflow_protocols.membership.trouble import troubles
+from dflow_protocols.wire.gossip import Gossip, MetaGet, MetaPut, Sync, Unreachable, Update
 from tests.unit.membership.mesh import Mesh, meta_of
 
 SEEDS = range(4)
@@ -302,3 +303,88 @@ def test_torn_peer_caches_are_worth_nothing_and_harm_nothing() -> None:
     whole = encode_peers(peers)
     for data in (b"", whole[:-5], b"\x01", b"\x91\x93\x01\x02\x03", b"\xff" * 9):
         assert decode_peers(data) == ()
+
+
+def test_what_a_loop_lags_makes_it_wait_longer_before_it_judges() -> None:
+    """Lifeguard IV-A: a member that is itself late takes the others for silent; its own lag tells it so."""
+    life = alone()
+    life.handle(0.01, Lagged(0.01))
+    assert not life.is_unhealthy
+    for k in range(Timing.local().awareness_max):
+        life.handle(0.02 + 0.01 * k, Lagged(1.0))
+    assert life.is_unhealthy
+    life.check()
+
+
+def test_after_a_long_sleep_members_are_asked_and_the_first_answer_is_enough() -> None:
+    """Its own view is as old as its sleep; a push-pull with one member brings it up to date."""
+    mesh = started(4, 3)
+    mesh.run(1.0)
+    life = mesh.hosts[0].life
+    assert life is not None
+    short = life.slept(mesh.now, 0.5)
+    assert not life.is_rejoining
+    assert not [action for action in short if isinstance(action, Send)]
+    asked = life.slept(mesh.now, 30.0)
+    assert life.is_rejoining
+    syncs = [action.to for action in asked if isinstance(action, Send) and isinstance(action.message, Sync)]
+    assert len(set(syncs)) == 3
+    other = mesh.hosts[1]
+    assert other.life is not None
+    life.handle(mesh.now, Received(other.node, Sync(False, other.meta, ())))
+    assert not life.is_rejoining
+
+
+def test_a_member_that_speaks_but_cannot_be_dialled_is_told_so_and_kept_apart() -> None:
+    """One that nobody heard of lately is merely away: that its address does not answer then says nothing."""
+    mesh = started(3, 4)
+    mesh.run(2.0)
+    life, other = mesh.hosts[0].life, mesh.hosts[1]
+    assert life is not None
+    told = life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
+    assert Send(other.node, Unreachable("bulk", other.meta.bulk)) in told
+    assert set(life.reach.unreached) == {other.node}
+    assert [trouble.key for trouble in troubles(life)] == [f"membership.unreached/{other.node}/bulk"]
+    assert other.life is not None
+    other.life.handle(mesh.now, Received(mesh.id(0), Unreachable("bulk", other.meta.bulk)))
+    assert [trouble.key for trouble in troubles(other.life)] == [f"membership.unreachable/{mesh.id(0)}"]
+    life.handle(mesh.now, LaneOpened(other.node, "bulk"))
+    assert troubles(life) == []
+    mesh.crash(2)
+    assert mesh.until(lambda: mesh.all_see("dead", 2), 10.0)
+    life.handle(mesh.now, LaneFailed(mesh.id(2), "bulk", "tcp://127.0.0.1:1"))
+    assert troubles(life) == []
+
+
+def test_a_life_that_is_not_remembered_is_dialled_under_the_own_key_and_the_later_one_yields() -> None:
+    """A member that lies can only make a node look: what silences it is another holder of its key, in person."""
+    mesh = started(3, 5)
+    life, me, liar = mesh.hosts[0].life, mesh.hosts[0], mesh.hosts[1]
+    assert life is not None
+    other = dataclasses.replace(me.meta, control="tcp://127.0.0.1:1", born_ms=me.meta.born_ms - 1)
+    claim = Update(me.node, life.incarnation + 1, 0, "alive", other.id, None)
+    asked = life.handle(mesh.now, Received(liar.node, Gossip((claim,))))
+    assert Send(liar.node, MetaGet((other.id,))) in asked
+    dialled = life.handle(mesh.now, Received(liar.node, MetaPut((other,))))
+    assert Dial(me.node, other.public_key, other.control, "") in dialled
+    assert life.silenced_by is None
+    later = dataclasses.replace(other, born_ms=me.meta.born_ms + 1)
+    life.handle(mesh.now, Received(me.node, Sync(True, later, ())))
+    assert life.silenced_by is None, "the other one started later"
+    life.handle(mesh.now, Received(me.node, Sync(True, me.meta, ())))
+    assert life.silenced_by is None, "its own echo"
+    last = life.handle(mesh.now, Received(me.node, Sync(True, other, ())))
+    assert life.silenced_by == other
+    assert [action.to for action in last if isinstance(action, Send)] == [me.node], "so that it can be outbid"
+    assert life.handle(mesh.now + 1.0, Tick()) == []
+
+
+def test_the_earlier_of_two_processes_outbids_the_later_at_once() -> None:
+    """What the later one claimed before it fell silent must not stand until somebody finds it dead."""
+    mesh = started(3, 6)
+    life, me = mesh.hosts[0].life, mesh.hosts[0]
+    assert life is not None
+    later = dataclasses.replace(me.meta, control="tcp://127.0.0.1:1", born_ms=me.meta.born_ms + 1)
+    claim = Update(me.node, life.incarnation + 5, 0, "alive", later.id, None)
+    life.handle(mesh.now, Received(me.node, Sync(False, later, (claim,))))
+    assert life.incarnation == claim.incarnation + 1
