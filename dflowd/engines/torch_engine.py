@@ -51,6 +51,7 @@ from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vect
 from .contract import Job, put
 from .counter_random import number
 from .exactness import numerics_class, settle
+from .heap import give_back
 from .policy import Policy
 from .specimens import specimens
 
@@ -125,7 +126,9 @@ class TorchEngine:
             policy.end_gradient(gradient)
             return sums
 
-        return sum_block(job, work, policy.size, add)
+        done = sum_block(job, work, policy.size, add)
+        give_back(policy.size)
+        return done
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()
