@@ -20,16 +20,19 @@ FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 @pytest.mark.parametrize(("nodes", "room"), [(2, 9), (3, 10)])
 def test_two_runs_in_the_room_of_little_more_than_one_both_end_though_a_node_lags(nodes: int, room: int) -> None:
     """Each run alone takes up to 6 times its parameters on a node, both together 12; no disk is behind it."""
-    world, first = mesh(nodes, noise=NOISY)
-    for host in world.hosts:
-        host.shelf.limit_bytes = room * PARAMETER_BYTES
-    second = world.submit(nodes - 1, two_steps(), nonce="another")
-    world.at(world.now + 1.0, Pause(8.0, nodes - 1))
-    world.run(10.0)
-    finish(world, first, ENDS_S)
-    finish(world, second, ENDS_S)
-    assert any(host.shelf.shed for host in world.hosts), "room was never short: the test shows nothing"
-    assert max(host.shelf.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
+    shed = 0
+    for seed in range(3):
+        world, first = mesh(nodes, noise=NOISY, seed=seed)
+        for host in world.hosts:
+            host.shelf.limit_bytes = room * PARAMETER_BYTES
+        second = world.submit(nodes - 1, two_steps(), nonce="another")
+        world.at(world.now + 1.0, Pause(8.0, nodes - 1))
+        world.run(10.0)
+        finish(world, first, ENDS_S)
+        finish(world, second, ENDS_S)
+        assert max(host.shelf.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
+        shed += sum(len(host.shelf.shed) for host in world.hosts)
+    assert shed, "room was never short: the test shows nothing"
 
 
 def test_the_order_of_places_is_that_of_runs_and_then_of_steps() -> None:
