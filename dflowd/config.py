@@ -189,6 +189,20 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is written."""
 
+    max_bytes: Bytes = 64 * 2**20
+    """Most bytes of one file; then it is renamed to FILE.1, FILE.1 to FILE.2 and so on, and a new one begun. The
+    daemon does this itself: no logrotate is needed, and no signal makes it open the file again."""
+
+    keep: int = Field(default=4, ge=0, le=100)
+    """Older files that are kept beside the current one."""
+
+    @field_validator("max_bytes")
+    @classmethod
+    def _some_lines(cls, value: int) -> int:
+        if value < 64 * 2**10:
+            raise _wrong(f"{value} bytes hold few lines", "give at least 64 KiB")
+        return value
+
 
 class Config(Section):
     """The whole file."""

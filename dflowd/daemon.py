@@ -17,7 +17,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import zmq
 
@@ -31,16 +31,19 @@ from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
 from . import checkpoints
-from .config import Config, ConfigError
+from .config import Config, ConfigError, LogSection
+from .disk import Disk
 from .driver import Driver
 from .hands import RoomHands
 from .observe.health import host_facts, versions
-from .observe.log import ReportLog
+from .observe.log import ReportLog, Stream
+from .observe.logfile import LogFile
 from .observe.metrics import MetricsBook
 from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
 from .observe.timeline import AGAIN, DEALT, STOLEN, Timeline
+from .preflight import check_machine
 from .sdnotify import keep_awake, notify
 from .service.checkpoints import CheckpointAnswers
 from .service.door import Myself, Service
@@ -96,16 +99,19 @@ class Daemon:
 
     def _open(self, loop: asyncio.AbstractEventLoop, closing: contextlib.ExitStack) -> None:
         config = self._config
-        log = ReportLog(_open_log(config.log.file, closing), config.log.level)
+        log = ReportLog(_open_log(config.log, closing), config.log.level)
         self._state = StateDirectory(config.node.state_dir)
         closing.callback(self._state.close)
+        check_machine(config, self._path, self._state)
         self._state.bind_to_machine()
         allow_list = AllowList(config.mesh.allow_list)
         keys = open_keys(config, self._state)
         incarnation = self._state.next_incarnation()
         timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
         self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._origin)
-        self._hands = hands = RoomHands(loop, self._state, self._recorder, self._post)
+        disk = Disk(loop, self._state, self._problems, self._post, self._recorder.report)
+        closing.callback(disk.close)
+        self._hands = hands = RoomHands(loop, self._state, disk, self._recorder, self._post)
         closing.callback(hands.close)
         devices = self._devices = find_devices()
         spill = SpillFolder(self._state.path / "spill", config.shards.disk_limit)
@@ -347,13 +353,15 @@ def memory_bytes() -> dict[str, int]:
     return {"resident_bytes": own + file, "mapped_bytes": shared}
 
 
-def _open_log(file: Path | None, closing: contextlib.ExitStack) -> TextIO:
+def _open_log(section: LogSection, closing: contextlib.ExitStack) -> Stream:
     """Raises ConfigError if the file cannot be written."""
-    if file is None:
+    if section.file is None:
         return sys.stderr
     try:
-        return closing.enter_context(file.open("a"))
+        file = LogFile(section.file, section.max_bytes, section.keep)
+        closing.callback(file.close)
+        return file
     except OSError as error:
         raise ConfigError(
-            "log.file", f"`{file}` cannot be written: {error.strerror}", "name a file in an existing folder"
+            "log.file", f"`{section.file}` cannot be written: {error.strerror}", "name a file in an existing folder"
         ) from None

@@ -36,6 +36,11 @@ from dflow_protocols.wire.frame import Frame
 
 from .lag import LagMeter
 
+NOT_ON_DISK = {
+    "what": "this daemon could not write it to its state directory",
+    "hint": "free some of that disk, or ask another daemon; `dflow doctor` says more",
+    "exit": 1,
+}
 EVENTS_A_TURN = 64  # then sockets are served; at about 50 us an event a turn stays below 5 ms
 
 
@@ -137,6 +142,8 @@ class Driver:
                     await hands.persist(action)
                 elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
                     self._perform(hands, action)
+                elif isinstance(action, Reply):
+                    hands.reply(Reply(action.request, False, NOT_ON_DISK))
             except Exception as error:
                 is_kept = is_kept and not isinstance(action, Persist)
                 hands.report(_mishap("driver.perform_failed", action, error))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dflow_protocols.machine import (
+    Broke,
     Dial,
     Discard,
     Drop,
@@ -33,6 +33,7 @@ from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import Knock, Knocked
 
 from .checkpoints import discard
+from .disk import Disk
 from .observe.recorder import Recorder
 from .service.door import Service
 from .shards.exchange import Exchange
@@ -60,13 +61,13 @@ class RoomHands:
         self,
         loop: asyncio.AbstractEventLoop,
         state: StateDirectory,
+        disk: Disk,
         recorder: Recorder,
         post: Callable[[Event], None],
     ) -> None:
-        self._loop, self._state, self._recorder, self._post = loop, state, recorder, post
+        self._loop, self._state, self._disk, self._recorder, self._post = loop, state, disk, recorder, post
         self._named = NamedPeers(loop, self._dial_at, self.report)
         self._waiting: dict[NodeId, deque[int]] = {}  # bytes of each member's frames that were not handled yet
-        self._disk = ThreadPoolExecutor(1, "disk")  # writes in order, off the loop
 
     # Actions --------------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class RoomHands:
         return self.control.send(to, encode_frame((), (message,)))
 
     async def persist(self, action: Persist) -> None:
-        await self._loop.run_in_executor(self._disk, self._state.write, action.key, action.value, action.age_s)
+        await self._disk.write(action)
 
     def start(self, action: Start) -> None:
         self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)
@@ -103,7 +104,7 @@ class RoomHands:
         self.exchange.drop(action.run, action.shards)
 
     def discard(self, action: Discard) -> None:
-        self._disk.submit(discard, self._state.path, action.run, action.step, action.version)
+        self._disk.worker.submit(discard, self._state.path, action.run, action.step, action.version)
 
     def dial(self, action: Dial) -> None:
         if is_numeric(action.control):
@@ -129,6 +130,8 @@ class RoomHands:
             if waiting:
                 waiting.popleft()
         self._recorder.observe(event)
+        if isinstance(event, Broke) and event.failed.kind == "disk":
+            self._disk.is_refused(event.failed.error)
 
     # What lanes hear ------------------------------------------------------------------------------------------------
 
@@ -180,7 +183,6 @@ class RoomHands:
 
     def close(self) -> None:
         self._named.close()
-        self._disk.shutdown(wait=True)
 
     def _answer(self, link: Link, response: Response) -> None:
         self.control.reply(link, encode_frame((), (response,)))

@@ -126,6 +126,11 @@ class StateDirectory:
             return
         shutil.rmtree(folder, ignore_errors=True)
 
+    def free_bytes(self) -> int:
+        """How much of its disk this user may still write. Raises OSError."""
+        place = os.statvfs(self.path)
+        return place.f_bavail * place.f_frsize
+
     def run_folder(self, run: str) -> Path:
         folder = self.path / "runs" / run
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ and must be right without it.
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -138,7 +139,8 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     except HostError as error:
         return Failed("host", str(error))
     except Exception as error:
-        return Failed("engine", one_line(error))
+        is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return Failed("disk" if is_disk and isinstance(work, SaveWork) else "engine", one_line(error))
     finally:
         engine.release()
 

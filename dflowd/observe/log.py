@@ -12,7 +12,7 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from dflow_protocols.machine import Report
 
@@ -24,10 +24,17 @@ RECENT_REPORTS = 2000  # kept in memory for `events`; a few hundred bytes each
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
+class Stream(Protocol):
+    """Where lines go: a file, standard error."""
+
+    def write(self, text: str, /) -> Any: ...
+    def flush(self) -> Any: ...
+
+
 class ReportLog:
     """Writes reports to one stream and remembers the latest ones."""
 
-    def __init__(self, stream: TextIO, level: str) -> None:
+    def __init__(self, stream: Stream, level: str) -> None:
         self._stream = stream
         self._threshold = LEVELS[level]
         self._budgets: OrderedDict[tuple[str, str], _Budget] = OrderedDict()

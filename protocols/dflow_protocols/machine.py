@@ -156,6 +156,20 @@ class RoomMade:
 
 
 @dataclass(frozen=True, slots=True)
+class NotPersisted:
+    """A `Persist` failed, and nothing after it was sent in that turn. It is tried again until `Persisted`."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """What had not been kept is on disk now."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """The daemon was asked to stop: give back what is held, hand over what only this node has."""
 
@@ -177,6 +191,8 @@ Event: TypeAlias = (
     | FetchAdvanced
     | Shed
     | RoomMade
+    | NotPersisted
+    | Persisted
     | Leaving
 )
 

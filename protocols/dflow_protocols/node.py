@@ -28,6 +28,8 @@ from .machine import (
     LaneFailed,
     LaneOpened,
     Leaving,
+    NotPersisted,
+    Persisted,
     Reached,
     Received,
     Restored,
@@ -171,6 +173,10 @@ class Node:
             case RoomMade():
                 for run in self.runs.values():
                     run.slot.room_made()
+            case NotPersisted(key):
+                self._registry.not_persisted(key)
+            case Persisted(key):
+                actions += self._registry.persisted(self.membership.alive(), key)
             case Leaving():
                 self._leave(now, actions)
 

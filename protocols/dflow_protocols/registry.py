@@ -48,6 +48,7 @@ class Registry:
         self.unreadable: list[Report] = []  # of what was restored
         self._numbers = itertools.count(1)
         self._waiting: dict[RunId, list[Waiting]] = {}
+        self._unkept: set[RunId] = set()  # whose status should be on this node's disk, and is not
         self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._tombstones = Tombstones()
         self._crowded_out: list[RunId] = []  # forgotten to make room; their disk is still to be told
@@ -158,6 +159,8 @@ class Registry:
     def _spread(self, living: Collection[NodeId], run: Run, request: int) -> list[Action]:
         """Put a status to everybody; the client is answered once enough of them have it on disk."""
         waiting = Waiting(request, runs.height(run.status.state, run.status.attempt), {self.me})
+        if run.id in self._unkept:
+            waiting.acks.clear()
         self._waiting.setdefault(run.id, []).append(waiting)
         return [*self._put(living, run.id, [waiting]), *self._answer(living, run)]
 
@@ -169,6 +172,28 @@ class Registry:
         missing = {node for node in living if any(node not in each.acks for each in waiting)}
         status = replace(self.runs[name].status, acknowledge=True)
         return [Send(node, status) for node in sorted(missing)]
+
+    def not_persisted(self, key: str) -> None:
+        """The disk did not take it: until it does, this node counts for none of those that have the status on disk."""
+        self._unkept &= self.runs.keys()
+        for name in self._named(key):
+            self._unkept.add(name)
+            for waiting in self._waiting.get(name, ()):
+                waiting.acks.discard(self.me)
+
+    def persisted(self, living: Collection[NodeId], key: str) -> list[Action]:
+        """The newest value is on disk after all."""
+        out: list[Action] = []
+        for name in self._named(key):
+            self._unkept.discard(name)
+            for waiting in self._waiting.get(name, ()):
+                waiting.acks.add(self.me)
+            out += self._answer(living, self.runs[name])
+        return out
+
+    def _named(self, key: str) -> list[RunId]:
+        """The run whose status is kept under this key, if it is known."""
+        return [name for name in (RunId(key.removeprefix("runs/")),) if key.startswith("runs/") and name in self.runs]
 
     def _answer(self, living: Collection[NodeId], run: Run) -> list[Action]:
         enough = min(SUBMIT_COPIES, len(living))
@@ -206,7 +231,7 @@ class Registry:
                 replace(run.persist(), age_s=status.age_s),
                 Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source}),
             ]
-        if status.acknowledge:
+        if status.acknowledge and status.run not in self._unkept:
             mine = self.runs[status.run].status
             out.append(Send(source, RunAck(mine.run, mine.state, mine.attempt)))
         return out

@@ -139,6 +139,8 @@ ENGINES: Final[dict[str, ReportKind]] = {
 }
 
 SHARDS: Final[dict[str, ReportKind]] = {
+    "disk.full": ReportKind("error", "the state directory's disk did not take something", ("what",)),
+    "disk.roomy": ReportKind("info", "the state directory's disk has room again", ("free_bytes",)),
     "shards.disk_failed": ReportKind("error", "a chunk could not be written to this node's disk", ("shard", "count")),
     "shards.full": ReportKind("warning", "no room for a shard that is to be fetched", ("run", "why")),
     "shards.corrupt": ReportKind(

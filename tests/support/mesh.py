@@ -106,7 +106,7 @@ class Mesh:
         """The files of one more daemon; it is on everybody's allow-list, and the others are its seeds."""
         name = f"n{len(self.nodes)}"
         folder = self.folder / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         control, bulk = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
         node = Daemon(name, folder, new_key_pair(), control, bulk)
         write_key_pair(folder / "key", node.keys)

@@ -26,7 +26,7 @@ from dflow_protocols.machine import (
 )
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.frame import Frame
-from dflowd.driver import Driver
+from dflowd.driver import NOT_ON_DISK, Driver
 
 A, B = NodeId("aa" * 16), NodeId("bb" * 16)
 RUN = RunId("cd" * 16)
@@ -117,6 +117,7 @@ async def test_nobody_is_told_of_what_the_disk_did_not_take() -> None:
     done = await drive(script, Leaving(), Leaving(), until=lambda diary: Stop(2) in diary.done, disk_is_full=True)
     assert [entry for entry in done if not isinstance(entry, Report)] == [
         ("persist begins", "runs/r"),
+        Reply(1, False, NOT_ON_DISK),
         Stop(1),
         Stop(2),
     ]

@@ -12,7 +12,19 @@ import pytest
 
 from dflow_protocols import runs
 from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import CancelRequested, Drop, Finished, Persist, Received, Reply, Report, Send, Tick
+from dflow_protocols.machine import (
+    CancelRequested,
+    Drop,
+    Finished,
+    NotPersisted,
+    Persist,
+    Persisted,
+    Received,
+    Reply,
+    Report,
+    Send,
+    Tick,
+)
 from dflow_protocols.names import NodeId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
@@ -95,6 +107,20 @@ def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:
         actions = opened(node(host).handle(now, Received(peer, told)))
         written = Persist(f"runs/{told.run}", runs.dump(told))
         assert actions.index(written) < actions.index(Send(peer, RunAck(told.run, state, 0)))
+
+
+def test_what_the_disk_did_not_take_is_acknowledged_only_once_it_did() -> None:
+    """A repeat of a status that is known is not written again: it must not be acknowledged on that account."""
+    world = formed()
+    host, peer = world.hosts[1], world.id_of(2)
+    now = world.now + host.offset_s
+    told = put(runs.ACTIVE)
+    ack = Send(peer, RunAck(told.run, runs.ACTIVE, 0))
+    node(host).handle(now, Received(peer, told))
+    node(host).handle(now, NotPersisted(f"runs/{told.run}"))
+    assert ack not in opened(node(host).handle(now, Received(peer, told)))
+    node(host).handle(now, Persisted(f"runs/{told.run}"))
+    assert ack in opened(node(host).handle(now, Received(peer, told)))
 
 
 def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> None:

@@ -1,0 +1,89 @@
+"""The state directory's disk, while the daemon lives: whether it has room, and what could not be written yet.
+
+A full disk never ends the daemon. What could not be kept is tried again every few seconds, and until then the node
+vouches for nothing of it; what a full disk keeps from being done (checkpoints, shards past the memory limit) others
+do. All methods are for the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from dflow_protocols.machine import Event, NotPersisted, Persist, Persisted, Report
+
+from .observe.problems import Problems
+from .shards.spill import size_text
+from .state import StateDirectory
+
+LEAST_FREE_BYTES = 64 << 20  # below that a daemon does not start, and a running one says so
+LOOK_INTERVAL_S = 5.0
+KEY, HINT = "disk", "free some of this disk, or give node.state_dir a larger one"
+
+
+class Disk:
+    """Writes in order, off the loop. `post` tells the node what is kept and what is not."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: StateDirectory,
+        problems: Problems,
+        post: Callable[[Event], None],
+        report: Callable[[Report], None],
+    ) -> None:
+        self._loop, self._state, self._problems = loop, state, problems
+        self._post, self._report = post, report
+        self.worker = ThreadPoolExecutor(1, "disk")
+        self._unkept: dict[str, Persist] = {}  # the newest write of each key, where it failed
+        self._is_full = False
+        self._next = loop.call_later(LOOK_INTERVAL_S, self._look)
+
+    async def write(self, asked: Persist) -> None:
+        """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on."""
+        try:
+            await self._write(asked)
+        except OSError as error:
+            self._unkept[asked.key] = asked
+            self.is_refused(f"`{asked.key}` cannot be kept: {error.strerror}")
+            self._post(NotPersisted(asked.key))
+            raise
+        if self._unkept.pop(asked.key, None) is not None:
+            self._post(Persisted(asked.key))
+
+    def is_refused(self, what: str) -> None:
+        """The disk would not take something."""
+        if not self._is_full:
+            self._report(Report("disk.full", {"what": what}, "error"))
+        self._is_full = True
+        self._problems.note(KEY, what, HINT)
+
+    def close(self) -> None:
+        self._next.cancel()
+        self.worker.shutdown(wait=True)
+
+    def _write(self, asked: Persist) -> Awaitable[None]:
+        return self._loop.run_in_executor(self.worker, self._state.write, asked.key, asked.value, asked.age_s)
+
+    def _look(self) -> None:
+        self._task = self._loop.create_task(self._look_again())
+        self._next = self._loop.call_later(LOOK_INTERVAL_S, self._look)
+
+    async def _look_again(self) -> None:
+        """Try what failed once more, and see how much is free."""
+        for key, asked in list(self._unkept.items()):
+            try:
+                await self._write(asked)
+            except OSError:
+                return
+            if self._unkept.get(key) is asked:
+                del self._unkept[key]
+                self._post(Persisted(key))
+        free = await self._loop.run_in_executor(self.worker, self._state.free_bytes)
+        if free < LEAST_FREE_BYTES:
+            self.is_refused(f"{size_text(free)} are free in {self._state.path}")
+        elif self._is_full:
+            self._is_full = False
+            self._problems.clear(KEY)
+            self._report(Report("disk.roomy", {"free_bytes": free}))

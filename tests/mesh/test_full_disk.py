@@ -1,0 +1,90 @@
+"""A disk that is full: nobody starts on it, nobody dies of it, and others do what it cannot take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mesh import Daemon, Mesh
+from tests.support.toy import toy_pipeline
+
+DISK_BYTES = 96 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own where n1 will keep its state."""
+    folder = tmp_path / "mesh" / "n1" / "state"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    folder.mkdir(parents=True)
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            return filler
+
+
+def problems(mesh: Mesh, node: Daemon) -> set[str]:
+    return {row["key"] for row in mesh.ask(node, "status")["problems"]}
+
+
+@pytest.mark.slow
+def test_a_daemon_whose_disk_fills_up_goes_on_and_says_so_until_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    """The run ends with checkpoints on the others' disks; the full one neither dies nor vouches for what it lacks."""
+    mesh = Mesh(tmp_path / "mesh", 1)
+    with mesh:
+        (healthy,) = mesh.running()
+        full, _ = mesh.add(), mesh.add()
+        mesh.await_all()
+        filler = fill(small_disk)
+        mesh.until(lambda: "disk" in problems(mesh, full), 60)
+        run = mesh.submit(healthy, toy_pipeline(steps=2))
+        mesh.until(lambda: mesh.ask(healthy, "run", run=run)["state"] == "done", 90)
+        assert full.process is not None
+        assert full.process.poll() is None
+        assert not list(small_disk.glob("runs/*/checkpoints/step-*"))
+        assert list((healthy.folder / "state").glob("runs/*/checkpoints/step-*"))
+        filler.unlink()
+        mesh.until(lambda: "disk" not in problems(mesh, full), 60)
+        mesh.until(lambda: list(small_disk.glob(f"kept/runs/{run}")), 60)
+        again = mesh.submit(full, toy_pipeline(steps=1), nonce="2")
+        mesh.until(lambda: mesh.ask(full, "run", run=again)["state"] == "done", 90)
+        assert list(small_disk.glob(f"runs/{again}/checkpoints/step-*"))
+
+
+def test_no_daemon_starts_on_a_full_disk_nor_with_more_memory_than_there_is(small_disk: Path, tmp_path: Path) -> None:
+    """Both are mistakes of the configuration, told as such, and not found out in the middle of a run."""
+    mesh = Mesh(tmp_path / "mesh", 1, '[shards]\nmemory_limit = "900 TiB"')
+    node = mesh.nodes["n0"]
+    mesh.write_config(node)
+    assert "shards.memory_limit" in refusal(node)
+    mesh = Mesh(tmp_path / "other", 1)
+    node = mesh.nodes["n0"]
+    mesh.write_config(node)
+    node.config.write_text(node.config.read_text().replace('state_dir = "state"', f'state_dir = "{small_disk}"'))
+    fill(small_disk)
+    assert "node.state_dir" in refusal(node)
+
+
+def refusal(node: Daemon) -> str:
+    """What a daemon says that does not start: two lines, and status 2."""
+    command = [sys.executable, "-m", "dflowd", "run", "--config", str(node.config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2, ended.stderr
+    error, hint = ended.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    return error
