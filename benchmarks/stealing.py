@@ -26,8 +26,8 @@ from tests.support.strike import await_stable, ended
 from tests.support.toy import toy_pipeline
 
 NODES = 4
-PARTITIONS, LEAVES = 32, 32
-GENERATE_S, GRADIENT_S = 0.15, 0.05
+PARTITIONS, LEAVES = 64, 32
+GENERATE_S, GRADIENT_S = 0.1, 0.05
 
 
 @dataclass(frozen=True, slots=True)

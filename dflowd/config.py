@@ -82,12 +82,24 @@ class NodeSection(Section):
     """Folder of what must outlive the process: key, incarnation, peers, runs, checkpoints. One daemon at a time, and
     only on the machine where it was made. Relative paths start from the configuration file's folder."""
 
+    roles: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    """Words that this node offers to stages with `requires`, such as `sandbox` where a tool is installed. `trainer`,
+    and `cpu` or `gpu`, are offered without being named."""
+
     @field_validator("name")
     @classmethod
     def _short(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise _wrong(f"`{value}` is not a node name", "use 1 to 63 letters, digits, dots and dashes")
         return value
+
+    @field_validator("roles")
+    @classmethod
+    def _plain(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not _NAME.fullmatch(value):
+                raise _wrong(f"`{value}` is not a role", "use 1 to 63 letters, digits, dots and dashes")
+        return values
 
 
 class ListenSection(Section):

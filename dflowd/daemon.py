@@ -193,7 +193,7 @@ class Daemon:
             name=self._config.node.name,
             device=devices.text,
             slots=self._config.engine.slots or devices.slots,
-            roles=("trainer",),
+            roles=("trainer", *self._config.node.roles),
             facts=(("numerics", advertised_class(devices)), *versions().items()),
             born_ms=int(self._started_s * 1000),
         )

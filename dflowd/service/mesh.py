@@ -60,6 +60,8 @@ class MeshAnswers:
                     "key": key_text(meta.public_key) if known else "",
                     "device": meta.device if known else "",
                     "slots": meta.slots if known else 0,
+                    "roles": list(meta.roles) if known else [],
+                    "withdrawn": self._node.withdrawn(node),
                     "facts": dict(meta.facts) if known else {},
                     "unreached": sorted(self._node.membership.reach.unreached.get(node, ())),
                 }

@@ -137,6 +137,15 @@ class Node:
             settled += self._look(now)
         return self._framed(now, settled)
 
+    def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
+        """The stages of active runs that a member leaves to others now: `{run, stage, error}` each."""
+        return [
+            {"run": run.id, "stage": stage, "error": error}
+            for run in self.runs.values()
+            if run.is_active
+            for stage, error in run.ability.withdrawn_at(member, self.me).items()
+        ]
+
     def check(self) -> None:
         """Assert what must hold after every event."""
         self.membership.check()

@@ -24,13 +24,19 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     if as_json:
         print_json(answer)
         return
-    columns = ("id", "name", "state", "incarnation", "control", "device", "slots")
-    rows = [
-        [str(node["id"])[:8], *(node.get(column) for column in columns[1:])]
-        for node in sorted(answer["nodes"], key=_by_name)
-    ]
+    columns = ["id", "name", "state", "incarnation", "control", "device", "slots"]
+    nodes = sorted(answer["nodes"], key=_by_name)
+    rows = [[str(node["id"])[:8], *(node.get(column) for column in columns[1:])] for node in nodes]
+    if any(node.get("withdrawn") for node in nodes):
+        columns.append("leaves to others")
+        rows = [[*row, _withdrawn(node)] for row, node in zip(rows, nodes, strict=True)]
     print_table(columns, rows)
     note_missing(answer)
+
+
+def _withdrawn(node: Mapping[str, Any]) -> str:
+    """Stages that fail on this node, and why."""
+    return "; ".join(f"{each['stage']}: {each['error']}" for each in node.get("withdrawn") or [])
 
 
 def _by_name(node: Mapping[str, Any]) -> tuple[int, str]:

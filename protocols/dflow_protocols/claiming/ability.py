@@ -46,22 +46,26 @@ class Ability:
         self._needs = {stage.id: frozenset(stage.requires) for stage in pipeline.stages if stage.requires}
         self._stages = [stage.id for stage in pipeline.stages]
         self._troubles: dict[str, Trouble] = {}
-        self._told: dict[NodeId, frozenset[str]] = {}  # stages that others have withdrawn from
+        self._told: dict[NodeId, dict[str, str]] = {}  # stages that others have withdrawn from, and why
 
     # Everybody's ----------------------------------------------------------------------------------------------------
 
     def hear(self, node: NodeId, withdrawn: Iterable[tuple[str, str]]) -> bool:
         """A member's frame says what it leaves to others. True if that is news."""
-        stages = frozenset(stage for stage, _ in withdrawn)
-        before = self._told.get(node, frozenset())
-        if stages:
-            self._told[node] = stages
+        told = dict(withdrawn)
+        before = self._told.get(node, {})
+        if told:
+            self._told[node] = told
         else:
             self._told.pop(node, None)
-        return stages != before
+        return told.keys() != before.keys()
 
     def forget(self, node: NodeId) -> None:
         self._told.pop(node, None)
+
+    def withdrawn_at(self, node: NodeId, me: NodeId) -> dict[str, str]:
+        """By stage, why a member leaves it to others now."""
+        return dict(self.withdrawn) if node == me else dict(self._told.get(node, {}))
 
     def fit(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> frozenset[NodeId]:
         """Living members that offer what these stages require."""
@@ -73,7 +77,7 @@ class Ability:
         fit = self.fit(stages, living, offers)
         if not self._told and not self._troubles:
             return fit
-        gone = {node for node, told in self._told.items() if not told.isdisjoint(stages)}
+        gone = {node for node, told in self._told.items() if not told.keys().isdisjoint(stages)}
         if any(stage in stages for stage, _ in self.withdrawn):
             gone.add(me)
         return fit - gone or fit

@@ -83,7 +83,7 @@ def load_or_error(path: Path, environment: dict[str, str]) -> object:
 @pytest.mark.parametrize(
     ("change", "where", "what", "hint"),
     [
-        (("[node]", "[nod]"), ": node", "this section is missing", "add [node] with its keys: name, state_dir"),
+        (("[node]", "[nod]"), ": node", "this section is missing", "add [node] with its keys: name, state_dir, roles"),
         (("name =", "nam ="), ": node.name", "this key is missing", "add it under [node] or set DFLOWD_NODE_NAME"),
         (('"n0"', '"a b"'), ": node.name", "`a b` is not a node name", "use 1 to 63 letters, digits, dots and dashes"),
         (

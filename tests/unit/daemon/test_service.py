@@ -53,6 +53,9 @@ class View:
     runs: dict[RunId, Known] = field(default_factory=dict)
     membership: Alone = field(default_factory=Alone)
 
+    def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
+        return []
+
 
 class Desk:
     """A service of one node, and a client in front of it."""
