@@ -41,7 +41,7 @@ from .slots.supervisor import Supervisor
 from .state import StateDirectory
 from .transport.control import ControlLane, Link
 from .transport.names import NamedPeers, is_numeric
-from .transport.reach import DialBack
+from .transport.reach import TOKEN_BYTES, DialBack
 
 MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
 MAX_WAITING_BYTES = 16 << 20
@@ -156,7 +156,7 @@ class RoomHands:
             elif isinstance(message, BULK_MESSAGES):
                 self.exchange.on_message(source, message)
             elif isinstance(message, Knock):
-                self.send_own(source, Knocked(message.token))
+                self.send_own(source, Knocked(message.token[:TOKEN_BYTES]))
             elif isinstance(message, Knocked):
                 self.dial_back.knocked(source, message.token)
             else:

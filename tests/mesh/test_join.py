@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
 from tests.support.mesh import Mesh
-from tests.support.strike import all_stages, ended, running_step
+from tests.support.strike import ended
 from tests.support.toy import toy_pipeline
 
 
@@ -31,23 +29,6 @@ def test_a_daemon_added_in_the_middle_runs_tasks_and_changes_nothing(tmp_path: P
         assert any(not row["stolen"] for row in leaves)  # dealt to it: it is a trainer
         again = ended(mesh, mesh.submit(added, pipeline, nonce="2"))  # by all three, from the start
         assert again["weights"] == whole["weights"]
-
-
-def test_a_daemon_that_was_stopped_for_a_while_comes_back_and_changes_nothing(tmp_path: Path) -> None:
-    """A paused machine is held to be dead, the others go on; when it wakes up it follows, and mixes nothing."""
-    with Mesh(tmp_path, 3) as mesh:
-        asked, paused, _ = mesh.running()
-        undisturbed = ended(mesh, mesh.submit(asked, all_stages(), nonce="1"))
-        run = mesh.submit(asked, all_stages(), nonce="2")
-        running_step(mesh, run)
-        os.kill(paused.pid, signal.SIGSTOP)
-        try:
-            mesh.until(lambda: mesh.states(asked)[paused.name] == "dead", 60)
-        finally:
-            os.kill(paused.pid, signal.SIGCONT)
-        answer = ended(mesh, run)
-        assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"])
-        mesh.await_all()
 
 
 def test_a_killed_daemon_that_is_started_again_works_on_its_old_run(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def problems(mesh: Mesh, node: Daemon) -> list[str]:
     return [problem["key"].partition("/")[0] for problem in mesh.ask(node, "status")["problems"]]
 
 
-@pytest.mark.parametrize("lane", ["control", "bulk"])
+@pytest.mark.parametrize("lane", ["control", pytest.param("bulk", marks=pytest.mark.slow)])
 def test_who_announces_an_address_that_leads_nowhere_gets_no_work_until_it_is_mended(tmp_path: Path, lane: str) -> None:
     """127.0.0.1 in the configuration of one host: it finds everybody, and nobody could fetch what it makes."""
     pipeline = toy_pipeline(partitions=8, generate_s=0.1)

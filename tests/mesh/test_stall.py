@@ -27,10 +27,10 @@ def has_told(node: Daemon, report: str) -> bool:
     return any(report in line for line in node.log_lines())
 
 
-@pytest.mark.parametrize("seconds", [5.0, pytest.param(30.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.slow)])
 def test_a_daemon_that_slept_through_a_part_of_a_run_comes_back_and_gets_work(tmp_path: Path, seconds: float) -> None:
     """It is dead to the others meanwhile. On waking it asks what happened before it acts, follows, and works again."""
-    pipeline = all_stages(steps=10 + int(1.5 * seconds))
+    pipeline = all_stages(steps=8 + int(2.5 * seconds))
     with Mesh(tmp_path, 3) as mesh:
         asked, sleeper, _ = mesh.running()
         run = mesh.submit(asked, pipeline, nonce="1")
@@ -71,7 +71,7 @@ def test_a_daemon_that_slept_while_the_others_finished_learns_the_end(tmp_path: 
 
 def test_the_only_daemon_sleeps_and_goes_on(tmp_path: Path) -> None:
     """There is nobody whom it could ask, and nothing that it could have missed."""
-    pipeline = toy_pipeline(steps=6, generate_s=0.1, gradient_s=0.1)
+    pipeline = toy_pipeline(steps=3, generate_s=0.2, gradient_s=0.2)
     with Mesh(tmp_path, 1) as mesh:
         (node,) = mesh.running()
         undisturbed = ended(mesh, mesh.submit(node, pipeline, nonce="1"))
