@@ -39,8 +39,9 @@ class Inventor:
         self._messages: list[Any] = []
 
     def hear(self, message: Any) -> None:
-        """Remember a true message, and what is in it."""
-        self._keep(self._messages, message)
+        """Remember a true message (or standing), and what is in it."""
+        if type(message) in MESSAGES.values():
+            self._keep(self._messages, message)
         for hint, value in _parts(type(message), message):
             if not isinstance(value, tuple):
                 self._keep(self._heard.setdefault(hint, []), value)

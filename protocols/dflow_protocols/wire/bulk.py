@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from ..names import ShardId
-from .fields import WireError
+from ..names import CHUNK_BYTES, ShardId
+from .fields import MAX_SHARD_BYTES, WireError
 
 TOKEN_BYTES = 32
 KEY_BYTES = 32
@@ -25,6 +25,7 @@ MAX_CHUNKS = 1 << 16  # of a shard: 64 GiB; no peer makes us shift a bitmap by a
 MAX_ITEMS = 4096  # asks or answers of one message
 
 assert MAX_CHUNKS * HASH_BYTES < MAX_HEAD_BYTES
+assert MAX_CHUNKS * CHUNK_BYTES == MAX_SHARD_BYTES
 
 # Over the control lane ----------------------------------------------------------------------------------------------
 

@@ -19,9 +19,11 @@ MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors an
 MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
 MAX_ITEMS: Final = 16_384  # of any list; the longest are a large mesh's members and a large step's records
 MAX_INT: Final = (1 << 63) - 1
+MAX_SHARD_BYTES: Final = 1 << 36  # no peer makes us reckon with a bitmap of a length of its choosing
 
-_LARGER: Final = {  # fields whose bound is their own, in bytes
+_OWN_BOUND: Final = {  # fields whose bound is their own
     ("Request", "params"): MAX_BYTES + (1 << 16),  # a spec and what goes with it
+    ("ShardRef", "nbytes"): MAX_SHARD_BYTES,
     ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
 }
 _WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
@@ -50,8 +52,9 @@ def decoder(hint: Any, bound: int | None = None) -> Decoder:
     """Compile the decoder of a type.
 
     hint: int, float, str, bytes, bool, None, a NewType of str, a Literal of strings, `X | None`, tuple[X, ...],
-    tuple[X, Y], or a dataclass of such. bound: replaces the longest `str` or `bytes`. Raises TypeError for any other
-    hint. The decoder takes what msgpack gave (arrays as tuples) and raises WireError, nothing else.
+    tuple[X, Y], or a dataclass of such. bound: replaces the longest `str` or `bytes`, or the largest int. Raises
+    TypeError for any other hint. The decoder takes what msgpack gave (arrays as tuples) and raises WireError, nothing
+    else.
     """
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _dataclass_decoder(hint)
@@ -68,6 +71,8 @@ def decoder(hint: Any, bound: int | None = None) -> Decoder:
         return _sized_decoder(str, MAX_TEXT if bound is None else bound)
     if hint is bytes:
         return _sized_decoder(bytes, MAX_BYTES if bound is None else bound)
+    if hint is int and bound is not None:
+        return _bounded_decoder(bound)
     if hint in _PLAIN:
         return _PLAIN[hint]
     raise TypeError(f"no wire form for {hint!r}")
@@ -77,7 +82,7 @@ def field_decoders(cls: type) -> tuple[tuple[str, Decoder], ...]:
     """Name and decoder of each field of a dataclass, in the order in which they travel."""
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
-    return tuple((f.name, decoder(hints[f.name], _LARGER.get((cls.__name__, f.name)))) for f in fields)
+    return tuple((f.name, decoder(hints[f.name], _OWN_BOUND.get((cls.__name__, f.name)))) for f in fields)
 
 
 def decode_fields(cls: type, decoders: tuple[tuple[str, Decoder], ...], values: tuple[Any, ...]) -> Any:
@@ -190,6 +195,16 @@ def _decode_int(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_INT:
         raise WireError(f"{_kind(value)} instead of an int from 0 to 2^63 - 1")
     return value
+
+
+def _bounded_decoder(bound: int) -> Decoder:
+    def decode(value: Any) -> int:
+        number: int = _decode_int(value)
+        if number > bound:
+            raise WireError(f"{number}, more than {bound}")
+        return number
+
+    return decode
 
 
 def _decode_float(value: Any) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dflow_protocols.wire.fields import MAX_INT
+from dflow_protocols.names import ShardRef
+from dflow_protocols.wire.fields import MAX_INT, MAX_SHARD_BYTES
 from tests.unit.wire.vectors import example
 
 
@@ -17,6 +18,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """All that a field of this type may hold."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
+        if hint is ShardRef:
+            return st.builds(ShardRef, values_of(hints["id"]), st.integers(0, MAX_SHARD_BYTES))
         return st.builds(hint, **{f.name: values_of(hints[f.name]) for f in dataclasses.fields(hint)})
     if isinstance(hint, typing.NewType):
         return st.text("0123456789abcdef", min_size=(n := len(example(hint))), max_size=n)

@@ -1,0 +1,139 @@
+"""The gate: links without a key are few, and nobody makes the daemon keep what never becomes a message."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from dflow_protocols.names import NodeId
+from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate
+from tests.support.until import until
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+READY = b"\x04\x06\x05READY"
+LONGEST = 1 << 20
+PEER = NodeId("0a" * 16)
+
+
+class Listener:
+    """A ROUTER without security, and its gate."""
+
+    def __init__(self, links_a_key: int = 2) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.gate = Gate(self.socket, links_a_key, LONGEST)
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.cuts: list[Cut] = []
+
+    def watch(self) -> None:
+        self.cuts += self.gate.watch()
+
+    def take(self) -> None:
+        """One message, and the link that it came by is the peer's."""
+        assert self.socket.poll(10_000)
+        self.socket.recv()
+        frame = self.socket.recv(copy=False)
+        self.watch()
+        self.cuts += self.gate.prove(int(frame.get(zmq.SRCFD)), PEER)
+
+    def connect(self) -> socket.socket:
+        link = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        link.sendall(GREETING)
+        got = b""
+        while len(got) < 64:
+            got += link.recv(64 - len(got))
+        link.sendall(READY)
+        while b"READY" not in got:
+            got += link.recv(4096)
+        return link
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = Listener()
+    yield made
+    made.gate.close()
+    made.context.destroy(linger=0)
+
+
+def is_shut(link: socket.socket) -> bool:
+    """Whether the other end has closed it; takes in what came before that."""
+    link.settimeout(0.05)
+    try:
+        while link.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_of_too_many_links_without_a_key_the_oldest_goes(listener: Listener) -> None:
+    """A flood must not keep the next member out, nor take all descriptors."""
+    proved = listener.connect()
+    proved.sendall(b"\x00\x05hello")
+    listener.take()
+    links = [listener.connect() for _ in range(UNPROVED_AN_ADDRESS + 5)]
+
+    def cut_some() -> bool:
+        listener.watch()
+        return len(listener.cuts) >= 5
+
+    until(cut_some, 30)
+    until(lambda: all(is_shut(link) for link in links[:5]), 30)
+    assert not is_shut(links[-1])
+    assert not is_shut(proved)
+    for link in (*links, proved):
+        link.close()
+
+
+def test_a_key_has_so_many_links_and_no_more(listener: Listener) -> None:
+    """Whoever has a key may be broken, too."""
+    links = []
+    for _ in range(3):
+        links.append(listener.connect())
+        links[-1].sendall(b"\x00\x05hello")
+        listener.take()
+    assert [each.peer for each in listener.cuts] == [PEER]
+    until(lambda: is_shut(links[0]), 30)
+    assert not is_shut(links[1])
+    assert not is_shut(links[2])
+    for link in links:
+        link.close()
+
+
+def test_a_message_without_end_costs_its_link(listener: Listener) -> None:
+    """libzmq gathers a message's parts before it hands over the first: a gigabyte of them would be kept, unseen."""
+    link = listener.connect()
+    link.sendall(b"\x00\x05hello")
+    listener.take()
+    listener.cuts += listener.gate.check()
+    assert listener.cuts == []
+    part = b"\x03" + (1 << 16).to_bytes(8, "big") + bytes(1 << 16)
+
+    def is_cut() -> bool:
+        with contextlib.suppress(OSError):
+            link.sendall(part * 16)
+        listener.cuts += listener.gate.check()
+        return bool(listener.cuts)
+
+    until(is_cut, 30)
+    assert "no message" in listener.cuts[0].why
+    until(lambda: is_shut(link), 30)
+    link.close()
+
+
+def test_many_messages_cost_no_link(listener: Listener) -> None:
+    """Bytes that became messages are none that wait."""
+    link = listener.connect()
+    for _ in range(8):
+        link.sendall(b"\x02" + (LONGEST - 1).to_bytes(8, "big") + bytes(LONGEST - 1))
+        listener.take()
+        listener.cuts += listener.gate.check()
+    assert listener.cuts == []
+    link.close()
