@@ -147,7 +147,9 @@ class Daemon:
             self._started_s,
         )
         hands, written = self._hands, self._driver.written
-        service = Service(loop, me.id, self._node, self._recorder, self._post, hands.send_own, written)
+        service = Service(
+            loop, me.id, self._node, self._recorder, self._post, hands.send_own, written, hands.control.name_of
+        )
         MeshAnswers(service, me, self._engines, self._memory, self._traffic, self._problems)
         facts = partial(host_facts, self._config, self._devices)
         HealthAnswers(service, facts, self._engines, self._problems, self._driver.wall_clock)

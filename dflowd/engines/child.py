@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.parent:
         _die_with(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of an engine holds the weights, and fills the disk
     os.nice(NICENESS)
     os.environ.update(ENVIRONMENT)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what users print shows while it runs

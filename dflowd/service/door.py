@@ -65,8 +65,10 @@ class Service:
         post: Callable[[Event], None],
         ask: Callable[[NodeId, Request], bool],
         written: Callable[[], Awaitable[None]],
+        key_name: Callable[[NodeId], str],
     ) -> None:
-        """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk."""
+        """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk.
+        `key_name`: of a key, on the allow-list."""
         self.node, self.recorder = node, recorder
         self.methods: dict[str, Callable[[NodeId, Params, float], Awaitable[dict[str, Any]]]] = {}
         self.own_shares: dict[str, Callable[[Params], dict[str, Any] | Awaitable[dict[str, Any]]]] = {}
@@ -77,6 +79,7 @@ class Service:
         self._shares: dict[tuple[NodeId, int], asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[NodeId, int] = {}
+        self._key_name = key_name
 
     # Doors ----------------------------------------------------------------------------------------------------------
 
@@ -166,6 +169,10 @@ class Service:
             value = reply.value
             raise Refusal(str(value.get("what", "refused")), str(value.get("hint", "")), int(value.get("exit", 1)))
         return reply.value
+
+    def audit(self, name: str, source: NodeId, run: RunId) -> None:
+        """Note who wanted what: the key that proved itself, whatever the request says."""
+        self.recorder.report(Report(name, {"run": run, "by": self._key_name(source), "key": source}))
 
     def find(self, params: Params) -> RunId:
         """The run that `params` names, whole or by the first digits of its id."""

@@ -46,18 +46,21 @@ class RunAnswers:
             raise Refusal(f"not a pipeline: {error}", "submit it with a `dflow` of the daemons' version") from None
         request = self._service.next_request()
         reply = await self._service.decide(request, Submitted(request, spec, base, source, nonce), deadline_s)
+        self._service.audit("audit.submitted", source, RunId(str(reply["run"])))
         return {"run": str(reply["run"])}
 
     async def _cancel(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
         reply = await self._service.decide(request, CancelRequested(request, run), deadline_s)
+        self._service.audit("audit.cancelled", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
         reply = await self._service.decide(request, ResumeRequested(request, run), deadline_s)
+        self._service.audit("audit.resumed", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

@@ -197,6 +197,10 @@ class ControlLane:
         """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
         return link.peer in self._roles and self._put(link.peer, link.routing_id, frame)
 
+    def name_of(self, key: NodeId) -> str:
+        """A key's name on the allow-list; empty if it is not there."""
+        return next((line.name for line in self._lines.values() if line.id == key), "")
+
     def close(self) -> None:
         """Send what is queued, for at most LINGER_MS, then let go of socket and thread."""
         self._watch.cancel()

@@ -22,6 +22,7 @@ from .tombstones import TOMBSTONE_S, Tombstones
 from .wire.steps import Header, RunAck, RunGet, RunPut, RunStates
 
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
+MAX_ACTIVE = 256  # further ones are refused until one has ended: each keeps books, and a file on disk
 SUBMIT_COPIES = 2  # nodes that have a status on disk before the client is answered
 
 
@@ -67,6 +68,9 @@ class Registry:
         run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, self._thief)
         self.runs[run.id] = run
         return run
+
+    def _is_crowded(self) -> bool:
+        return sum(run.is_active for run in self.runs.values()) >= MAX_ACTIVE
 
     def _restore(self, now: float, kept: Restored, saved: Sequence[Saved]) -> None:
         """Take up a run of an earlier life, with those checkpoints that are of its very spec."""
@@ -125,6 +129,8 @@ class Registry:
         name = run_id(pipeline.text_id, event.submitter, event.nonce)
         out: list[Action] = []
         if name not in self.runs:
+            if self._is_crowded():
+                return [_refusal(event.request, f"{MAX_ACTIVE} runs are active", "cancel one, or wait for one", exit=1)]
             roster = make_roster(0, 0, around.living, around.living)
             fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
@@ -217,6 +223,8 @@ class Registry:
             out = self._merge(now, around, source, known, status)
         elif status.state != runs.ACTIVE and status.age_s >= TOMBSTONE_S:
             return []  # forgotten here, and soon there
+        elif status.state == runs.ACTIVE and self._is_crowded():
+            return [_refused(source, status, f"{MAX_ACTIVE} runs are active")]
         else:
             try:
                 pipeline = Pipeline.from_canonical(status.spec)

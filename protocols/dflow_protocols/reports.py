@@ -65,6 +65,12 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
     "membership.full": ReportKind("error", "no room for another member", ("node", "members")),
 }
 
+AUDIT: Final[dict[str, ReportKind]] = {
+    "audit.submitted": ReportKind("info", "a client's key submitted a run through this daemon", ("run", "by", "key")),
+    "audit.cancelled": ReportKind("info", "a client's key cancelled a run through this daemon", ("run", "by", "key")),
+    "audit.resumed": ReportKind("info", "a client's key resumed a run through this daemon", ("run", "by", "key")),
+}
+
 RUNS: Final[dict[str, ReportKind]] = {
     "run.submitted": ReportKind("info", "a client of this daemon submitted a run", ("run", "name")),
     "run.heard": ReportKind("info", "a member told of a run that was unknown here", ("run", "name", "from")),
@@ -196,4 +202,4 @@ DAEMON: Final[dict[str, ReportKind]] = {
     "service.failed": ReportKind("error", "a client's request could not be answered", ("peer", "method", "error")),
 }
 
-REPORTS: Final[dict[str, ReportKind]] = {**MEMBERSHIP, **RUNS, **ENGINES, **SHARDS, **WIRE, **DAEMON}
+REPORTS: Final[dict[str, ReportKind]] = {**MEMBERSHIP, **AUDIT, **RUNS, **ENGINES, **SHARDS, **WIRE, **DAEMON}

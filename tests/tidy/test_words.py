@@ -11,7 +11,7 @@ from dflow_protocols.reports import REPORTS
 from tests.tidy.sources import ROOT, all_package_files, own_files, shown, tree
 
 LEVELS = {"error", "warning", "info", "debug"}
-MAKERS = {"Report", "_refuse", "_mishap"}  # functions whose first argument is a report's name
+MAKERS = {"Report", "_refuse", "_mishap", "audit", "on_stranger"}  # functions whose first argument is a report's name
 ADDED = {"count", "repeated"}  # what the log may add to what a peer caused
 MEMBERSHIP = ROOT / "protocols" / "dflow_protocols" / "membership"
 

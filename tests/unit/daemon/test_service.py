@@ -67,7 +67,14 @@ class Desk:
         book = MetricsBook(lambda run: folder)
         self.recorder = Recorder(log, timeline, book, self.loop.time, lambda: None, lambda *_: False)
         self.service = Service(
-            self.loop, ME, self.view, self.recorder, print, lambda *_: False, Driver(self.loop).written
+            self.loop,
+            ME,
+            self.view,
+            self.recorder,
+            print,
+            lambda *_: False,
+            Driver(self.loop).written,
+            lambda key: "anna",
         )
         RunAnswers(self.service, self.loop, self.loop.time)
         WorkAnswers(self.service, slots=1)
