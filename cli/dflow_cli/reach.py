@@ -15,7 +15,8 @@ from .meshfiles import read_mesh, replace_text
 
 
 def reach(folder: Path, to: str = "") -> Client:
-    """A client of the daemon `to` (KEY@HOST:PORT, or the name of a daemon in DIR), else of the mesh in DIR.
+    """A client of the daemon `to` (KEY@HOST:PORT, or the name of a daemon in DIR), else of the mesh in DIR, else of
+    the mesh that was met last from there.
 
     Its key is DIR/client.key. Raises Problem; nothing is sent yet.
     """
@@ -24,11 +25,12 @@ def reach(folder: Path, to: str = "") -> Client:
     named = {node.name: node.door for node in nodes}
     if to:
         first = named[to] if to in named else parse_door(to)
-        others = [node.door for node in nodes] if first in named.values() else _remembered(folder, first)
+        met = _remembered(folder)  # another mesh's are of no use
+        others = [node.door for node in nodes] if first in named.values() else met if first in met else []
         doors = [first, *(door for door in others if door != first)]
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        doors = list(named.values())
+        doors = list(named.values()) or _remembered(folder)
     if not doors:
         raise Problem(
             "no mesh was started here",
@@ -58,10 +60,9 @@ def _remember(folder: Path, doors: tuple[Door, ...]) -> None:
         replace_text(folder / "known.json", json.dumps([str(door) for door in doors]) + "\n")
 
 
-def _remembered(folder: Path, first: Door) -> list[Door]:
-    """The daemons met when `first` was among those known; another mesh's are of no use."""
+def _remembered(folder: Path) -> list[Door]:
+    """The daemons of the mesh that was met last by way of --to."""
     try:
-        doors = [parse_door(text) for text in json.loads((folder / "known.json").read_text())]
+        return [parse_door(text) for text in json.loads((folder / "known.json").read_text())]
     except (OSError, ValueError, TypeError, Problem):
         return []
-    return doors if first in doors else []

@@ -160,7 +160,7 @@ def is_known(words: list[str]) -> bool:
         known = options_of_dflow()
         return command in OF_THE_PROGRAM or (command in known and options <= known[command])
     if program == "dflowd":
-        return command in ("run", "check-config") and options <= {"--config"}
+        return command in ("run", "check-config") and options <= {"--config", "--json"}
     if program == "pytest":
         return (ROOT / command).exists()
     return command != "-m" or importable(words[2])
@@ -177,7 +177,8 @@ def options_of_dflow() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     found: dict[str, set[str]] = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
-        found[name] = {option for parameter in command.params for option in parameter.opts}
+        parts = [command, *getattr(command, "commands", {}).values()]  # `keys` has commands of its own
+        found[name] = {option for part in parts for parameter in part.params for option in parameter.opts}
     return found
 
 
