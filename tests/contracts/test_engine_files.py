@@ -37,7 +37,7 @@ def test_a_host_with_another_file_refuses_and_names_itself_and_the_file(
         file.write("\n")
     failed = runner.perform(InitWork())
     assert isinstance(failed, Failed)
-    assert failed.kind == "engine"
+    assert failed.kind == "host"
     assert failed.error.startswith(f"host {socket.gethostname()}: ")
     assert f"`{name}" in failed.error
     assert "differs from what the run was submitted with" in failed.error
