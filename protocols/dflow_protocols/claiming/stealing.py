@@ -2,9 +2,10 @@
 
 Both sides of it. The thief asks when nothing is due here; its request has a number, is repeated until it is answered,
 and a repeat gets the same grant. The victim gives the later half of its untouched units of the most urgent kind:
-partitions that wait, also in the slot's queue, and leaves that no engine has begun, also of a running block. A thief
-that is slower gets no more than it would finish before the victim. A refusal says truly what waits, and for how long to
-ask elsewhere. No timer lies on the way: backlogs ride on frames, and who became idle asks at once.
+partitions that wait, also in the slot's queue, and leaves that no engine has begun, also of a running block. Of unequal
+hosts the faster one ends with more, and none gets what it would not finish well before the victim. A refusal says truly
+what waits, and for how long to ask elsewhere. No timer lies on the way: backlogs ride on frames, and who became idle
+asks at once.
 """
 
 from __future__ import annotations
@@ -262,9 +263,10 @@ class Stealing:
         return thief in able and thief not in self.run.failures.nodes(unit)
 
     def _share(self, now: float, count: int, own_s: float | None, thief_s: float | None) -> int:
-        """Half, rounded up if this node is busy, but no more than the thief is clearly done with before this node
-        would be with everything."""
-        share = ceil(count / 2) if self.run.calls else count // 2
+        """Half where both are equally fast, else such a part that both are done at once; rounded up if this node is
+        busy; and no more than the thief is clearly done with before this node would be with everything."""
+        part = count / 2 if own_s is None or not thief_s else count * own_s / (own_s + thief_s)
+        share = ceil(part) if self.run.calls else int(part)
         if own_s is None:
             return share
         begun_s = max(0.0, own_s - (now - self.moved_at)) if self.run.calls else 0.0
