@@ -35,11 +35,11 @@ def chosen(desk: Desk, versions: Versions, kind: str, previous: str | None, sett
 
 
 def is_carried(desk: Desk, versions: Versions, seal: Seal) -> bool:
-    """Whether a living node holds a version on the seal's chain."""
+    """Whether a living node holds a version on the seal's chain, one that can be had from it: a head that gave nothing
+    for a suspicion time is set aside, and holds nobody up until it is tried again."""
     updates = {seal.id} if seal.kind == UPDATE else {s.id for s in desk.step.seals.values() if s.previous == seal.id}
     made = [header for header in versions.headers.values() if header.seal in updates and header.step > desk.header.step]
-    heads = [head.version for node, head in versions.heads.items() if node in desk.living]
-    heads += [] if versions.own is None else [versions.own.id]
+    heads = [head.version for head, _ in versions.claimed(desk.now, desk.living)]
     return any(versions.descends(head, header) for header in made for head in heads)
 
 

@@ -92,14 +92,16 @@ class Versions:
         header = self.headers.get(child)
         return header is not None and header.parent == version
 
-    def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
-        """The best head that a living node claims, this one included, and who; heads set aside do not count."""
+    def claimed(self, now: float, living: Collection[NodeId]) -> list[tuple[Head, NodeId]]:
+        """The heads that living nodes claim and that are not set aside, and who; this node's own is the last."""
         found: list[tuple[Head, NodeId]] = [
             (head, node) for node, head in self.heads.items() if node in living and self.set_aside.get(head, now) <= now
         ]
-        if self.own is not None:
-            found.append((self.own.head, self.me))
-        return min(found, key=lambda pair: preference(pair[0]), default=None)
+        return found if self.own is None else [*found, (self.own.head, self.me)]
+
+    def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
+        """The one of them that fork choice prefers."""
+        return min(self.claimed(now, living), key=lambda pair: preference(pair[0]), default=None)
 
     def descends(self, version: VersionId, ancestor: Header) -> bool | None:
         """Whether a version's chain leads to `ancestor`; None where a header is missing on the way."""
