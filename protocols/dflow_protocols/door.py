@@ -108,12 +108,13 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
     """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
     names = [name for name, _ in header.state]
     wanted = {f"params:{model}" for model in pipeline.trainable}
+    known = {f"optimizer:{stage.id}" for stage in pipeline.stages}  # files of a checkpoint are named after these
     return (
         0 <= header.step <= pipeline.schedule.steps
         and (header.parent is None) == (header.step == 0)
         and header.parent != header.id
         and names == sorted(set(names))
-        and wanted == {name for name in names if not name.startswith("optimizer:")}
+        and wanted == set(names) - known
     )
 
 

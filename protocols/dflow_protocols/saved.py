@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from .names import RunId, SealId, ShardId, ShardRef, SpecId, VersionId, content_id, is_what, is_who
@@ -98,6 +99,8 @@ def _saved(fields: Mapping[str, Any]) -> Saved:
     saved = Saved(
         RunId(fields["run"]), SpecId(fields["spec"]), int(fields["plan_version"]), fields["name"], header, places
     )
+    if any(PurePosixPath(place.file).is_absolute() or ".." in place.file for place in places.values()):
+        raise ValueError(f"{FILE} names files outside of its folder")
     if header.id != fields["version"] or not is_who(saved.run) or not is_what(saved.spec):
         raise ValueError(f"{FILE} names a version that its state does not make")
     return saved

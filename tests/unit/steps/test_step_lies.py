@@ -8,6 +8,7 @@ import msgpack
 import pytest
 
 from dflow_protocols import runs
+from dflow_protocols.door import is_header, is_seal
 from dflow_protocols.machine import CancelRequested, Persist, Tick
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
@@ -54,6 +55,32 @@ def test_an_unknown_state_of_a_known_run_changes_nothing(midway: Midway) -> None
     before = run.status
     midway.tell(replace(before, state="resting"))
     assert run.status == before
+
+
+@pytest.mark.parametrize("name", ["optimizer:../../etc/passwd", "optimizer:nobody", "params:other", ""])
+def test_a_version_has_the_parts_that_its_pipeline_names(midway: Midway, name: str) -> None:
+    """Checkpoint files are named after the parts of a version, so no member may choose a name."""
+    run = midway.node.runs[midway.run]
+    position = run.position
+    assert position is not None
+    assert is_header(position, run.pipeline)
+    assert not is_header(replace(position, state=tuple(sorted((*position.state, (name, shard("x")))))), run.pipeline)
+
+
+def test_a_manifest_that_mixes_executions_is_not_kept(midway: Midway) -> None:
+    """Whatever joins results joins them by id; a member that says otherwise changes no weights."""
+    run = midway.node.runs[midway.run]
+
+    def manifests() -> list[Seal]:
+        return [seal for step in run.steps.values() for seal in step.seals.values() if seal.kind == "manifest"]
+
+    midway.world.expect(30.0, lambda: bool(manifests()), "a manifest is known")
+    good = manifests()[0]
+    plan = run.plan(good.step)
+    assert is_seal(good, plan)
+    other = tuple((name, shard("of another execution")) for name, _ in good.entries[0].outputs)
+    assert not is_seal(replace(good, entries=(replace(good.entries[0], outputs=other), *good.entries[1:])), plan)
+    assert not is_seal(replace(good, parent=shard("another version").id), plan)  # type: ignore[arg-type]
 
 
 def entries() -> list[Record]:
