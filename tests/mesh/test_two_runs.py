@@ -26,3 +26,22 @@ def test_two_runs_of_one_spec_at_once_end_in_the_same_weights_and_leave_nothing(
         assert ends[0] == ends[1]
         for each in mesh.running():
             mesh.until(lambda each=each: used_bytes(mesh, each) == 0, 60)  # type: ignore[misc]
+
+
+def test_two_runs_at_once_in_less_memory_than_one_takes_go_to_disk_and_end_in_the_same_weights(tmp_path: Path) -> None:
+    """A full memory slows runs and stops none; what they took on disk they give back."""
+    with Mesh(tmp_path, 2, '[shards]\nmemory_limit = "16 MiB"') as mesh:
+        node, other = mesh.running()
+        pipeline = toy_pipeline(steps=2, parameters=1_500_000)
+        runs = [mesh.submit(node, pipeline, nonce="1"), mesh.submit(other, pipeline, nonce="2")]
+        mesh.until(lambda: any(shards_of(mesh, each)["disk_bytes"] > 0 for each in mesh.running()), 60)
+        for run in runs:
+            mesh.until(lambda run=run: mesh.ask(node, "run", run=run)["state"] == "done", 90)  # type: ignore[misc]
+        assert len({mesh.ask(node, "run", run=run)["version"] for run in runs}) == 1
+        for each in mesh.running():
+            mesh.until(lambda each=each: used_bytes(mesh, each) == 0, 60)  # type: ignore[misc]
+            mesh.until(lambda each=each: shards_of(mesh, each)["disk_bytes"] == 0, 60)  # type: ignore[misc]
+
+
+def shards_of(mesh: Mesh, node: Daemon) -> dict[str, int]:
+    return dict(mesh.ask(node, "status")["memory"]["shards"])
