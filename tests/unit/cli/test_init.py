@@ -18,8 +18,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_init_writes_is_the_example_and_has_no_mistake(tmp_path: Path) -> None:
-    """One task, told in docs by the example's name and started by the command. To renew the example: delete it, and
-    `dflow init examples/own_reward`."""
+    """One task, told in docs by the example's name and started by the command; the example is a link to it."""
     place = tmp_path / "deep" / "mine"
     assert main(["init", str(place)]) == 0
     assert files(place) == files(ROOT / "examples" / "own_reward")
