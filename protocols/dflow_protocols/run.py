@@ -329,7 +329,7 @@ class Run:
                 if kind == MANIFEST
                 else next_update(desk, self.versions, self.spec, previous, current, batch)
             )
-        if pending is None:
+        if pending is None or pending.id in step.settled:  # made once already: telling all again would never end
             return current
         if pending.id not in step.acks and is_turn(desk, f"settle/{pending.id}"):
             step.keep(pending)

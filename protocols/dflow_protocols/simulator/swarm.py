@@ -6,7 +6,7 @@ from random import Random
 
 from ..claiming.failure import Failures
 from ..names import RunId
-from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, Sever, Split
+from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .goals import finish
 from .mesh import bear
 from .provenance import PARAMETER_BYTES
@@ -17,6 +17,7 @@ from .world import World
 TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an undisturbed run
 CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
+POWER_CUT_SHARE = 0.2  # of worlds
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
@@ -33,8 +34,15 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
         host.shelf.limit_bytes = None if room is None else int(room * PARAMETER_BYTES)
     world.run(rng.uniform(0.5, 3.0))
     submitter = rng.randrange(nodes)
-    run = world.submit(submitter, rng.choice([two_steps(), two_steps(), warm_then_two()]))
+    power = Random(f"swarm/{seed}/power")
+    cuts_power = power.random() < POWER_CUT_SHARE
+    pipeline = rng.choice([two_steps(), two_steps(), warm_then_two()])
+    run = world.submit(submitter, warm_then_two(every=1) if cuts_power and power.random() < 0.7 else pipeline)
     start = world.now
+    if cuts_power:
+        torn = tuple(power.sample(range(nodes), power.randint(0, nodes)))
+        cut = PowerCut(power.choice([0.2, 2.0, 8.0]), torn=torn)
+        world.at(start + power.uniform(0.3, TROUBLE_S), cut)
     if rng.random() < 0.4:
         world.network.loss = rng.choice([0.005, 0.02, 0.1])
     dead: set[int] = set()
