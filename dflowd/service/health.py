@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
+from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.names import NodeId
 
 from ..observe.problems import Problems
@@ -44,5 +46,5 @@ class HealthAnswers:
             **self._facts(),
             "clock_s": self._wall_clock(),
             "engines": [str(slot["numerics"]) for slot in slots if slot["numerics"]],
-            "problems": self._problems.rows(),
+            "problems": [asdict(each) for each in troubles(self._service.node.membership)] + self._problems.rows(),
         }
