@@ -16,6 +16,7 @@ GIB = 1 << 30
 LEAST_FILES = 4096  # descriptors: a handful a peer and lane, one a shard
 DISK_LOW, DISK_OUT = 5 * GIB, GIB // 4  # checkpoints are twelve bytes a parameter
 CLOCK_OFF_S = 2.0
+PASSING = ("membership.late",)  # a loaded host has it now and then
 LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -141,7 +142,8 @@ def judge_mesh(answer: Facts, members: Sequence[Facts]) -> Iterator[Check]:
             yield Check("members", str(member["name"]), "warning", f"{member['state']} to {asked}", mend)
     for member in healthy:
         for problem in member["problems"]:
-            yield Check("reported", str(member["name"]), "wrong", str(problem["what"]), str(problem["hint"]))
+            state: State = "warning" if problem["key"] in PASSING else "wrong"
+            yield Check("reported", str(member["name"]), state, str(problem["what"]), str(problem["hint"]))
     yield _clocks(asked, healthy, float(answer["took_s"]))
     yield from _versions(healthy)
     yield from _agreement("fabric", healthy, "trust.fabric", "chunks sealed one way cannot be read the other")

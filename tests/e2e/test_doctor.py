@@ -32,7 +32,7 @@ def examined(*arguments: str | Path, code: int) -> dict[tuple[str, str], dict[st
 def test_a_sound_mesh_is_found_sound_and_a_stopped_member_is_missed(up: list[dict[str, Any]], tmp_path: Path) -> None:
     """Ports, keys, limits, clocks, versions, numerics, engine: looked at on every member."""
     checks = examined("--dir", tmp_path, code=0)
-    assert {check["state"] for check in checks.values()} == {"ok"}
+    assert {check["state"] for (subject, _), check in checks.items() if subject != "reported"} == {"ok"}  # not lateness
     subjects = {subject for subject, _ in checks}
     wanted = {"control port", "bulk port", "key", "limits", "memory", "disk", "clocks", "versions", "numerics"}
     assert wanted | {"members", "engine"} <= subjects

@@ -113,7 +113,16 @@ def test_each_limit_of_a_host_is_named(path: str, value: Any, state: str, subjec
     ("path", "value", "expected"),
     [
         ("missing", ["a4"], ("warning", "members", "a4")),
-        ("members/1/problems", [{"what": "cannot be dialled", "hint": "open the port"}], ("wrong", "reported", "a2")),
+        (
+            "members/1/problems",
+            [{"key": "x", "what": "cannot be dialled", "hint": "open it"}],
+            ("wrong", "reported", "a2"),
+        ),
+        (
+            "members/1/problems",
+            [{"key": "membership.late", "what": "runs late", "hint": "look"}],
+            ("warning", "reported", "a2"),
+        ),
         ("members/1/clock_off_s", -40.0, ("warning", "clocks", "a1")),
         ("members/1/versions/wire", "2", ("wrong", "versions", "wire")),
         ("members/1/versions/dflowd", "0.2.0", ("warning", "versions", "dflowd")),
