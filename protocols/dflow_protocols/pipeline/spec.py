@@ -13,7 +13,7 @@ from .problem import Problem, SpecError
 from .schedule import Schedule
 from .validate import resolve
 
-ABOUT_THE_RUN = ("checkpoint", "on_split", "limits")  # keys that decide no result
+ABOUT_THE_RUN = ("checkpoint", "on_poison", "on_split", "limits")  # keys that no random number may depend on
 
 
 @dataclass(frozen=True)
