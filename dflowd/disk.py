@@ -42,6 +42,7 @@ class Disk:
 
     async def write(self, asked: Persist) -> None:
         """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on."""
+        was_unkept = self._unkept.pop(asked.key, None) is not None  # an older value must not be written after this one
         try:
             await self._write(asked)
         except OSError as error:
@@ -49,7 +50,7 @@ class Disk:
             self.is_refused(f"`{asked.key}` cannot be kept: {error.strerror}")
             self._post(NotPersisted(asked.key))
             raise
-        if self._unkept.pop(asked.key, None) is not None:
+        if was_unkept:
             self._post(Persisted(asked.key))
 
     def is_refused(self, what: str) -> None:
@@ -73,6 +74,8 @@ class Disk:
     async def _look_again(self) -> None:
         """Try what failed once more, and see how much is free."""
         for key, asked in list(self._unkept.items()):
+            if self._unkept.get(key) is not asked:  # a newer value was written meanwhile
+                continue
             try:
                 await self._write(asked)
             except OSError:

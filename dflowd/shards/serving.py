@@ -51,27 +51,38 @@ class Serving:
         return bool(self._lent)
 
     def _answer_one(self, reply: _Reply, ask: Ask) -> None:
+        try:
+            self._store.pin(ask.shard)
+        except KeyError:  # it is not here, or is dropped in this moment
+            reply.add(Lacks(ask.ticket, ask.first, ask.end), 0)
+            return
+        try:
+            self._answer_pinned(reply, ask)
+        finally:
+            self._store.unpin(ask.shard)
+
+    def _answer_pinned(self, reply: _Reply, ask: Ask) -> None:
         present = self._store.present(ask.shard)
         hashes = self._store.hashes(ask.shard) if ask.with_hashes else ()
         if not present or hashes is None or ask.end - ask.first > RUN_CHUNKS:
             reply.add(Lacks(ask.ticket, ask.first, ask.end), 0)
             return
-        self._store.pin(ask.shard)
-        try:
-            if ask.with_hashes:
-                reply.add(Told(ask.ticket, hashes), 32 * len(hashes))
-            for index in range(ask.first, ask.end):
-                if reply.is_over:
-                    return
-                if present >> index & 1:
-                    self._send_chunk(reply, ask, index)
-                else:
-                    reply.add(Lacks(ask.ticket, index, index + 1), 0)
-        finally:
-            self._store.unpin(ask.shard)
+        if ask.with_hashes:
+            reply.add(Told(ask.ticket, hashes), 32 * len(hashes))
+        for index in range(ask.first, ask.end):
+            if reply.is_over:
+                return
+            if present >> index & 1:
+                self._send_chunk(reply, ask, index)
+            else:
+                reply.add(Lacks(ask.ticket, index, index + 1), 0)
 
     def _send_chunk(self, reply: _Reply, ask: Ask, index: int) -> None:
-        chunk = self._store.view(ask.shard, index, index + 1)
+        try:
+            chunk = self._store.view(ask.shard, index, index + 1)
+        except (KeyError, OSError):  # spoilt in this moment, or on a disk that fails
+            reply.add(Lacks(ask.ticket, index, index + 1), 0)
+            return
         if len(chunk) <= INLINE_BYTES:
             reply.add(Piece(ask.ticket, index, bytes(chunk)), len(chunk))
             return

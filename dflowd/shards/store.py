@@ -352,7 +352,9 @@ class Store:
             raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, "an older step waits for room")
         while True:
             try:
-                return take()
+                taken = take()
+                self._turns.took(place)
+                return taken
             except Full:
                 if not self._shed(place, spared):
                     granted = [other for other, _, _ in self._grants.values()]

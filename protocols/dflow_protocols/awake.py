@@ -15,15 +15,18 @@ class AwakeClock:
 
     def __init__(self) -> None:
         self.slept_s = 0.0  # in all
+        self._read_at = -math.inf  # in the driver's time: until then it was awake
 
     def read(self, now: float, deadline: float, grace_s: float) -> tuple[float, float]:
         """The own time at the driver's `now`, and how long the process slept just before it; 0 if it did not.
 
         deadline: when, in the driver's time, the node was to be woken at the latest. Up to `grace_s` later it is
-        merely late, which is no sleep.
+        merely late, which is no sleep. So much passes in any case: else time would stand still at a node that is
+        always late, and it would never find anybody dead.
         """
-        late_s = now - deadline
-        slept_s = late_s if late_s > grace_s else 0.0
+        late_s = now - max(deadline, self._read_at)
+        self._read_at = now
+        slept_s = max(0.0, late_s - grace_s)
         self.slept_s += slept_s
         return now - self.slept_s, slept_s
 

@@ -29,21 +29,31 @@ class Turns:
     """Whose turn it is at one store."""
 
     def __init__(self) -> None:
-        self._hungry: tuple[Place, float] | None = None
+        self._hungry: Place | None = None
+        self._until = 0.0  # so long later ones wait for it; then it is as long no reason to wait again
         self._was_refused = False
 
     def may_take(self, now: float, place: Place) -> bool:
         """Whether a place may look for room: not while an earlier one waits for what later ones have."""
-        if self._hungry is not None and (now >= self._hungry[1] or place <= self._hungry[0]):
+        may = self._hungry is None or place <= self._hungry or now >= self._until
+        self._was_refused |= not may
+        return may
+
+    def took(self, place: Place) -> None:
+        """The place found room: nobody waits for it any more, nor for a later one."""
+        if self._hungry is not None and place <= self._hungry:
             self._hungry = None
-        self._was_refused |= self._hungry is not None
-        return self._hungry is None
 
     def refuse(self, now: float, place: Place, in_use: Iterable[Place]) -> None:
-        """The place found no room. `in_use`: whom all that lies in the store is for."""
+        """The place found no room. `in_use`: whom all that lies in the store is for.
+
+        What later ones have may be such that it never gives way before they have ended, and they cannot while they
+        wait: so who asks again and again holds them up for a while only, then lets them for as long.
+        """
         self._was_refused = True
-        if any(other > place for other in in_use):
-            self._hungry = (place, now + HUNGER_S)
+        is_first = self._hungry is None or place < self._hungry or now >= self._until + HUNGER_S
+        if is_first and any(other > place for other in in_use):
+            self._hungry, self._until = place, now + HUNGER_S
 
     def freed(self) -> bool:
         """Something was freed. Whether somebody who found no room before is to be told."""

@@ -51,10 +51,22 @@ def test_who_comes_first_is_waited_for_but_not_for_ever() -> None:
     turns.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 9)])
     assert not turns.may_take(1.0, Place(FIRST, 4))
     assert turns.may_take(1.0, Place(FIRST, 3))
+    turns.took(Place(FIRST, 3))
     assert turns.may_take(1.0, Place(FIRST, 4))  # the first one had its turn
     turns.refuse(2.0, Place(FIRST, 3), [Place(SECOND, 0)])
     assert not turns.may_take(2.0 + HUNGER_S / 2, Place(SECOND, 0))
     assert turns.may_take(2.0 + HUNGER_S, Place(SECOND, 0))
+
+
+def test_who_asks_again_and_again_does_not_hold_up_those_for_whose_end_it_waits() -> None:
+    """The state of a later run does not give way: it has to end, and cannot while it may not have the rest."""
+    turns, served = Turns(), 0
+    for tick in range(200):
+        now = tick / 4
+        assert turns.may_take(now, Place(FIRST, 3))
+        turns.refuse(now, Place(FIRST, 3), [Place(SECOND, 0)])
+        served += turns.may_take(now, Place(SECOND, 0))
+    assert 50 <= served <= 150
 
 
 def test_who_is_refused_by_what_comes_before_it_keeps_nobody_waiting() -> None:

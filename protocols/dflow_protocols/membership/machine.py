@@ -137,10 +137,13 @@ class Membership:
         out: Actions = [Report("membership.stalled", {"seconds": round(seconds, 3)}, "warning")]
         self._awareness.note(1)
         self._prober.relays.clear()
-        if self._prober.current is not None:
-            self._prober.current = None
-            self._probe_due = now + self.timing.probe_timeout_s  # first what lies in the inbox is read
+        probe = self._prober.current
+        if probe is not None and not probe.is_extended:  # a node that sleeps again and again must come to an end, too
+            probe.is_extended = True
+            # First what lies in the inbox is read.
+            self._probe_due = probe.ends_at = max(probe.ends_at, now + self.timing.probe_timeout_s)
         if seconds > self.suspicion_s():
+            self._prober.current = None
             for suspicion in self._table.suspicions.values():
                 suspicion.restart(now)
             known = self._table.reachable()

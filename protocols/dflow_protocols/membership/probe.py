@@ -26,6 +26,7 @@ class Probe:
     indirect_at: float
     ends_at: float
     answered: bool = False
+    is_extended: bool = False  # once, since this process slept meanwhile
     relays: tuple[NodeId, ...] = ()
     nacks: set[NodeId] = field(default_factory=set)
 

@@ -63,6 +63,7 @@ class Shelf:
                 self.shed.add(given)
                 for run in owners:
                     self.on_shed(run, given)
+            self.turns.took(place)
         self._enter(place, ref)
         if is_state:
             self.states.add(ref.id)

@@ -37,6 +37,7 @@ class Host:
         self.life: Membership | None = None
         self.clock = AwakeClock()
         self.asleep_until = 0.0
+        self.late_s = 0.0  # how much later than it should its process gets to run
         self.inbox: list[tuple[NodeId, Any]] = []
         self.dialled: set[NodeId] = set()
 
@@ -165,7 +166,7 @@ class Mesh:
         assert life is not None
         due = host.clock.outside(life.deadline)
         if due < float("inf"):
-            self._at(due, lambda: self._tick(host, life, due))
+            self._at(due + host.late_s, lambda: self._tick(host, life, due))
 
     def _tick(self, host: Host, life: Membership, due: float) -> None:
         if host.life is life and host.clock.outside(life.deadline) == due and self.now >= host.asleep_until:

@@ -316,6 +316,21 @@ def test_what_a_loop_lags_makes_it_wait_longer_before_it_judges() -> None:
     life.check()
 
 
+@pytest.mark.parametrize("timing", [Timing.local(), Timing.lan()], ids=["local", "lan"])
+@pytest.mark.parametrize("late", [1.1, 2.0, 3.0])
+def test_a_node_that_is_always_late_finds_the_dead_all_the_same(timing: Timing, late: float) -> None:
+    """On a host that is busy for good each alarm comes late: if that counted as sleep, its time would stand still."""
+    mesh = Mesh(2, seed=3, timing=timing)
+    mesh.start_all()
+    mesh.run(10.0)
+    for host in mesh.hosts:
+        host.late_s = late * timing.probe_timeout_s
+    mesh.run(10.0)
+    assert not mesh.deaths()
+    mesh.crash(1)
+    assert mesh.until(lambda: mesh.all_see("dead", 1), 30.0)
+
+
 def test_after_a_long_sleep_members_are_asked_and_the_first_answer_is_enough() -> None:
     """Its own view is as old as its sleep; a push-pull with one member brings it up to date."""
     mesh = started(4, 3)
