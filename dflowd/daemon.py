@@ -211,7 +211,7 @@ class Daemon:
             random.Random(os.urandom(16)),
             find_seeds(self._config, self._path, allow_list),
             decode_peers(peers) if peers else (),
-            [Restored(value, age_s) for value, age_s in self._state.read_aged("runs")],
+            [Restored(value, age_s, name) for name, value, age_s in self._state.read_aged("runs")],
             self._driver.clock(),
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
             saved=saved,

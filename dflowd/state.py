@@ -95,11 +95,11 @@ class StateDirectory:
         names = sorted(self._file(folder).glob("*")) if self._file(folder).is_dir() else []
         return {file.name: file.read_bytes() for file in names if not file.name.endswith(".new")}
 
-    def read_aged(self, folder: str) -> list[tuple[bytes, float]]:
-        """As `read_all`, with how many seconds ago by the wall clock each value came to be."""
+    def read_aged(self, folder: str) -> list[tuple[str, bytes, float]]:
+        """As `read_all`: names, values, and how many seconds ago by the wall clock each value came to be."""
         now_s = time.time()
-        kept = [(value, self._file(f"{folder}/{name}")) for name, value in self.read_all(folder).items()]
-        return [(value, max(0.0, now_s - file.stat().st_mtime)) for value, file in kept]
+        kept = [(name, value, self._file(f"{folder}/{name}")) for name, value in self.read_all(folder).items()]
+        return [(name, value, max(0.0, now_s - file.stat().st_mtime)) for name, value, file in kept]
 
     def write(self, key: str, value: bytes, age_s: float = 0.0) -> None:
         """Keep `value`, which came to be `age_s` ago, under `key`; it outlives a power cut when this returns. An empty

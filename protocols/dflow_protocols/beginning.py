@@ -13,7 +13,7 @@ from .duties import Duty
 from .machine import Action, Report
 from .names import TaskKey, VersionId
 from .versions import preference
-from .wire.steps import Head, Header
+from .wire.steps import Failure, Head, Header
 from .work import Done, Failed, InitWork, LoadWork
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 INIT = TaskKey(0, "init", "init")
 SAY_WAIT = 3.0  # suspicion times for the others to say what they hold, and what lies on their disks
 LOAD_WAIT = 10.0  # suspicion times for another's better checkpoint to be loaded and claimed; then a worse one will do
-MOST_TRIES = 3  # loads of one checkpoint that end for another reason than that it is damaged
+MOST_TRIES = 3  # loads of one checkpoint that break for another reason than that it is damaged, then others come first
+
+
+def load_unit(header: Header) -> TaskKey:
+    return TaskKey(header.step, "checkpoint", "load")
 
 
 class Beginning:
@@ -40,23 +44,29 @@ class Beginning:
         if any(isinstance(call.work, InitWork | LoadWork) for call in run.calls.values()):
             return True
         found = run.versions.best(now, around.living)
-        best, mine = found[0] if found is not None else None, run.checkpoints.best
+        best, mine = found[0] if found is not None else None, self._untired()
         is_worth_copying = best is not None and (best.step > 0 or run.me in run.failures.nodes(INIT))
         if best is not None and is_worth_copying and (mine is None or preference(best) <= preference(mine.head)):
             return False
         if slots <= 0 or run.leaving.is_begun:
             return True
+        mine = mine or run.checkpoints.best  # that engines break over it says nothing of it: never begin anew instead
         if mine is None:
             if self._is_time_for_zero(now, around, best):
                 self._begin(now, Duty(0, INIT, InitWork(), (), ()), out)
         elif best is not None or self._is_best_of_all(now, around, mine.head):
-            unit = TaskKey(mine.step, "checkpoint", "load")
-            self._begin(now, Duty(0, unit, LoadWork(run.id, mine), (), (mine.id,)), out)
+            self._begin(now, Duty(0, load_unit(mine), LoadWork(run.id, mine), (), (mine.id,)), out)
         return True
 
     def _begin(self, now: float, duty: Duty, out: list[Action]) -> None:
         if self.run.retry_at.get(duty.unit, now) <= now:
             self.run.slot.begin(now, duty, None, out)
+
+    def _untired(self) -> Header | None:
+        """The best own checkpoint whose load did not break too often."""
+        mine = self.run.checkpoints.mine.values()
+        fresh = [header for header in mine if self._tries.get(header.id, 0) < MOST_TRIES]
+        return min(fresh, key=lambda header: preference(header.head), default=None)
 
     # When -----------------------------------------------------------------------------------------------------------
 
@@ -105,10 +115,17 @@ class Beginning:
         out.append(Report("checkpoint.loaded", {"run": run.id, "step": header.step, "version": header.id}))
         run.advance.moved(now, around, None, {}, out)
 
-    def load_failed(self, around: Surroundings, header: Header, failed: Failed, out: list[Action]) -> None:
-        """A checkpoint could not be loaded. One that is damaged is passed over at once; others are tried again."""
-        if failed.kind == "full":
-            return
+    def load_failed(
+        self, now: float, around: Surroundings, header: Header, failed: Failed, out: list[Action]
+    ) -> Failure | None:
+        """A checkpoint could not be loaded. One that is damaged is passed over at once, another one after a few tries.
+        Where no checkpoint is left that was not tried, the node failed to begin: gives what it has to say of that."""
+        run = self.run
+        if failed.kind == "damaged":
+            run.checkpoints.refuse(around, header, failed.error, out)
+            return None
         self._tries[header.id] = self._tries.get(header.id, 0) + 1
-        if failed.kind == "damaged" or self._tries[header.id] >= MOST_TRIES:
-            self.run.checkpoints.refuse(around, header, failed.error, out)
+        if self._untired() is not None:
+            return None
+        run.retry_at[load_unit(header)] = now + LOAD_WAIT / 2 * around.suspicion_s
+        return run.failures.record(INIT, run.me, failed.kind, f"checkpoint of step {header.step}: {failed.error}")

@@ -112,6 +112,7 @@ class Checkpoints:
 
     def saved(self, around: Surroundings, header: Header, folder: str, out: list[Action]) -> None:
         """The version lies whole on this node's disk."""
+        self.mine = {name: other for name, other in self.mine.items() if other.step != header.step}  # it replaced that
         self.mine[header.id] = header
         fields = {"run": self.run.id, "step": header.step, "version": header.id, "folder": folder}
         out.append(Report("checkpoint.saved", fields))

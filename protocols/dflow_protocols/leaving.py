@@ -8,6 +8,7 @@ from .machine import Action, Send, Stop
 from .names import ShardRef
 from .rendezvous import ranked
 from .wire.steps import Keep
+from .work import SaveWork
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
@@ -25,8 +26,10 @@ class Leaving:
     def begin(self, now: float, around: Surroundings) -> list[Action]:
         """Give up what runs here, and ask a living member to keep what nobody else holds."""
         run = self.run
-        out: list[Action] = [Stop(call) for call in run.calls]
-        run.calls.clear()
+        stopped = [call for call, running in run.calls.items() if not isinstance(running.work, SaveWork)]
+        out: list[Action] = [Stop(call) for call in stopped]
+        for call in stopped:
+            del run.calls[call]
         self.is_begun = True
         position = run.position
         if position is not None and run.is_active:
@@ -49,7 +52,7 @@ class Leaving:
     def is_done(self, around: Surroundings) -> bool:
         """Whether nothing of this run would go with this node."""
         if not self.run.is_active:
-            return True
+            return self.run.ending.is_cleared  # a run that failed saves its newest version first
         return not self.is_saving and (len(around.living) == 1 or not self._held_alone(around))
 
     def _held_alone(self, around: Surroundings) -> tuple[ShardRef, ...]:

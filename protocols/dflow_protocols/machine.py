@@ -224,6 +224,7 @@ class Restored:
 
     value: bytes
     age_s: float = 0.0
+    name: str = ""  # the key's last part: of a run its id
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,11 @@ class Registry:
         self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._tombstones = Tombstones()
         self._crowded_out: list[RunId] = []  # forgotten to make room; their disk is still to be told
+        self._saved: dict[RunId, list[Saved]] = {}  # checkpoints of runs that are not known yet
+        for checkpoint in saved:
+            self._saved.setdefault(checkpoint.run, []).append(checkpoint)
         for each in restored:
-            self._restore(now, each, saved)
+            self._restore(now, each)
 
     # Taking up ------------------------------------------------------------------------------------------------------
 
@@ -72,32 +75,35 @@ class Registry:
     def _is_crowded(self) -> bool:
         return sum(run.is_active for run in self.runs.values()) >= MAX_ACTIVE
 
-    def _restore(self, now: float, kept: Restored, saved: Sequence[Saved]) -> None:
-        """Take up a run of an earlier life, with those checkpoints that are of its very spec."""
+    def _restore(self, now: float, kept: Restored) -> None:
+        """Take up a run of an earlier life."""
         try:
             status = runs.load(kept.value)
             pipeline = Pipeline.from_canonical(status.spec)
         except (SpecError, ValueError, TypeError) as error:
-            self.unreadable.append(Report("run.unreadable", {"error": str(error)}, "error"))
+            self.unreadable.append(Report("run.unreadable", {"run": kept.name, "error": str(error)}, "error"))
             return
-        headers = []
-        for each in saved:
-            if each.run != status.run:
-                continue
-            if each.spec == pipeline.id and is_header(each.header, pipeline):
-                headers.append(each.header)
-            else:
-                fields = {"run": each.run, "step": each.header.step, "version": each.header.id}
-                self.unreadable.append(Report("checkpoint.refused", {**fields, "error": "of another spec"}, "error"))
-        run = self._open(now, status, pipeline, restored=True, saved=headers)
+        run = self._open(now, status, pipeline, True, self._found(status.run, pipeline, self.unreadable))
         if not run.is_active:
             self._tombstones.note(now, run.id, kept.age_s)
 
+    def _found(self, run: RunId, pipeline: Pipeline, refused: list[Report]) -> list[Header]:
+        """The run's checkpoints on this node's disk, as found at its start: those that are of its very spec."""
+        headers = []
+        for each in self._saved.pop(run, ()):
+            if each.spec == pipeline.id and is_header(each.header, pipeline):
+                headers.append(each.header)
+            else:
+                fields = {"run": run, "step": each.header.step, "version": each.header.id, "error": "of another spec"}
+                refused.append(Report("checkpoint.refused", fields, "error"))
+        return headers
+
     def _reopen(self, now: float, around: Surroundings, status: RunPut) -> list[Action]:
-        """A run that failed is active again: it begins anew, from the best that is left of it."""
+        """A run that failed, noticed here or not, is active again: it begins anew, from the best that is left."""
         old = self.runs[status.run]
         out: list[Action] = []
         run = self._open(now, status, old.pipeline, restored=True, saved=old.checkpoints.mine.values())
+        run.leaving.is_begun = old.leaving.is_begun
         if not old.ending.is_cleared:
             run.inherit(old, out)
         out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
@@ -232,10 +238,13 @@ class Registry:
                 return [_refused(source, status, str(error))]
             if run_id(pipeline.text_id, status.submitter, status.nonce) != status.run:
                 return [_refused(source, status, "its id is not that of its spec")]
-            run = self._open(now, status, pipeline, restored=False)
+            refused: list[Report] = []
+            is_new = status.acknowledge and status.attempt == 0  # a client waits; else the run may have got somewhere
+            run = self._open(now, status, pipeline, not is_new, self._found(status.run, pipeline, refused))
             if not run.is_active:
                 self._tombstones.note(now, run.id, status.age_s)
             out = [
+                *refused,
                 replace(run.persist(), age_s=status.age_s),
                 Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source}),
             ]
@@ -246,9 +255,9 @@ class Registry:
 
     def _merge(self, now: float, around: Surroundings, source: NodeId, run: Run, status: RunPut) -> list[Action]:
         """What a member knows of a run that is known here; who is behind is told."""
-        had_ended = not run.is_active
+        attempt = run.status.attempt
         if run.take_status(status):
-            if had_ended and run.is_active:
+            if run.is_active and run.status.attempt > attempt:  # its books are of an attempt that failed, heard or not
                 return self._reopen(now, around, run.status)
             ended = [] if run.is_active else [Report("run.ended", {"run": run.id, "state": run.status.state})]
             if ended:

@@ -79,7 +79,9 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a member told of a run that cannot be: its spec is broken or its id another",
         ("run", "from", "error"),
     ),
-    "run.unreadable": ReportKind("error", "a run kept on disk cannot be read, and is not taken up", ("error",)),
+    "run.unreadable": ReportKind(
+        "error", "a run kept on disk cannot be read, and is not taken up: its file stays as it is", ("run", "error")
+    ),
     "run.forgotten": ReportKind("info", "a run that ended thirty days ago is remembered no more", ("run",)),
     "run.ended": ReportKind(
         "info",

@@ -126,6 +126,7 @@ class Run:
         failed.holdings.drop([shard for shard in failed.holdings.all_here() if shard not in state], out)
         for ref in state.values():
             self.holdings.keep(ref)
+        self.versions.lineage = failed.versions.lineage
         for header in held:
             self.versions.hold(header)
 

@@ -18,6 +18,7 @@ from .wire.steps import Roster, RunPut
 ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
 RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 MAX_ATTEMPT = 1 << 20
+FIELDS = 9  # of the form on disk
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
 
 
@@ -96,7 +97,10 @@ def dump(status: RunPut) -> bytes:
 
 def load(data: bytes) -> RunPut:
     """Raises ValueError, TypeError or a msgpack error if `data` was not written by `dump`."""
-    run, state, attempt, spec, base, submitter, nonce, roster, result = msgpack.unpackb(data, use_list=False)
+    fields = msgpack.unpackb(data, use_list=False)
+    if not isinstance(fields, tuple) or len(fields) != FIELDS:
+        raise ValueError("it was written by another release, or is torn")
+    run, state, attempt, spec, base, submitter, nonce, roster, result = fields
     if state not in RANK:
         raise ValueError(f"unknown run state {state!r}")
     return RunPut(RunId(run), state, int(attempt), spec, base, NodeId(submitter), nonce, Roster(*roster), result, False)

@@ -11,7 +11,7 @@ from .claiming.failure import Failures
 from .duties import CHAIN, Duty, due_first
 from .machine import Action, Report, Start, Stop
 from .names import ShardId, TaskKey, VersionId
-from .wire.steps import FailurePut, Header, Record
+from .wire.steps import Failure, FailurePut, Header, Record
 from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
 
 if TYPE_CHECKING:
@@ -166,7 +166,9 @@ class Slot:
                 self._starved = {*self._starved & self.run.retry_at.keys(), running.unit}
             return out
         if isinstance(running.work, LoadWork):
-            self.run.beginning.load_failed(around, running.work.header, failed, out)
+            failure = self.run.beginning.load_failed(now, around, running.work.header, failed, out)
+            if failure is not None:
+                self._tell_failure(now, around, failure, out)
             return out
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
         self.run.stealing.give_up(running.unit)
@@ -175,13 +177,16 @@ class Slot:
             self.run.postbox.tell_all(around, None, out)
         out += reports
         failure = self.run.failures.record(running.unit, self.run.me, failed.kind, error)
+        self._tell_failure(now, around, failure, out)
+        return out
+
+    def _tell_failure(self, now: float, around: Surroundings, failure: Failure, out: list[Action]) -> None:
         if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
             self.run.postbox.tell_all(around, FailurePut(self.run.id, (failure,)), out)
         position = self.run.position
         if position is not None:
             self.run.postbox.put_claims(self.run.desk(now, around, position), out)  # another node may try at once
         self.run.quarantine.judge(now, around, out)
-        return out
 
     def room_made(self) -> None:
         """There is space again: what found none is tried at once."""

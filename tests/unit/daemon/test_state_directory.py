@@ -105,10 +105,10 @@ def test_a_value_keeps_its_age_over_restarts(tmp_path: Path) -> None:
     directory.write("runs/new", b"y")
     directory.close()
     directory = StateDirectory(tmp_path)
-    ages = dict(directory.read_aged("runs"))
+    ages = {(name, value): age_s for name, value, age_s in directory.read_aged("runs")}
     directory.close()
-    assert 3_600.0 <= ages[b"x"] < 3_700.0
-    assert ages[b"y"] < 100.0
+    assert 3_600.0 <= ages["old", b"x"] < 3_700.0
+    assert ages["new", b"y"] < 100.0
 
 
 def test_forgetting_a_run_takes_its_books_and_leaves_its_checkpoints(tmp_path: Path) -> None:

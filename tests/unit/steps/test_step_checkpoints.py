@@ -141,10 +141,53 @@ def test_a_damaged_checkpoint_is_refused_and_the_next_older_one_taken() -> None:
     assert run.versions.own == V[1]
 
 
-def test_an_engine_that_breaks_over_a_checkpoint_tries_again_and_then_passes_it_over() -> None:
-    """A broken engine says nothing of the disk; one that always breaks must not hold up the run."""
-    run = restored(V[1:3])
+def break_three_times(run: Run, now: float, there: Surroundings) -> list[Action]:
+    """What follows from loads of one checkpoint that break for want of a sound engine."""
+    out: list[Action] = []
     for attempt in range(3):
-        now = 1.0 + 10 * attempt
-        run.slot.broke(now, around(1), begin(run, now), Failed("engine", "killed"))
-    assert run.checkpoints.best == V[1]
+        at = now + 10 * attempt
+        out = run.slot.broke(at, there, begin(run, at), Failed("engine", "killed"))
+    return out
+
+
+def test_an_engine_that_breaks_over_a_checkpoint_tries_again_and_then_another_one() -> None:
+    """One that always breaks must not hold up the run; but it says nothing of the disk, which still has it."""
+    run = restored(V[1:3])
+    break_three_times(run, 1.0, around(1))
+    assert works(run.look(40.0, around(1), 1)) == [LoadWork(RUN, V[1])]
+    assert run.checkpoints.best == V[2]
+
+
+def test_a_node_whose_engines_break_does_not_begin_anew_over_its_checkpoints() -> None:
+    """After a boot without its devices or mounts a host loads nothing: that must not send the run back to version 0.
+    The run fails, and its checkpoints wait for whoever mends the host and resumes it."""
+    run = restored([V[3]])
+    alone = around(1)
+    out = break_three_times(run, 1.0, alone)
+    now = 31.0
+    while run.is_active and now < 200.0:
+        now += 1.0
+        out += (actions := run.look(now, alone, 1))
+        assert InitWork() not in works(actions)
+        for call in list(run.calls):
+            out += run.slot.broke(now, alone, call, Failed("engine", "killed"))
+    assert run.status.state == runs.FAILED
+    assert "checkpoint of step 3" in runs.outcome(run.status)["error"]
+    assert run.checkpoints.best == V[3]
+
+
+def test_a_node_that_cannot_load_its_checkpoint_copies_what_others_go_on_with() -> None:
+    """A worse version that is alive is better than a better one that nobody can bring back."""
+    run = restored([V[4]])
+    break_three_times(run, 1.0, around(1))
+    run.versions.hear(OTHER, V[3].head, [OTHER])
+    assert works(run.look(60.0, around(1, 2), 1)) == []
+
+
+def test_a_folder_that_was_replaced_is_said_to_hold_the_new_version_only() -> None:
+    """Of two branches' versions of one step the disk has the one that was saved last: a copy that is not there must
+    not make older ones look spare."""
+    run = restored(V[1:3])
+    other_branch = made_version("w2", V[1], samples=9)
+    run.checkpoints.saved(around(1, 2), other_branch, "step-000002", [])
+    assert set(run.checkpoints.mine) == {V[1].id, other_branch.id}

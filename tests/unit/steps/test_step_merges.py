@@ -98,3 +98,12 @@ def test_a_file_that_says_an_unknown_state_is_refused() -> None:
     active = RunPut(RUN, "resting", 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
     with pytest.raises(ValueError, match="unknown run state 'resting'"):
         runs.load(runs.dump(active))
+
+
+def test_a_file_of_another_release_is_refused_in_words() -> None:
+    """`not enough values to unpack` helps nobody who upgrades."""
+    active = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
+    shorter = msgpack.packb(msgpack.unpackb(runs.dump(active))[:-1])
+    for data in (shorter, b"\x01"):
+        with pytest.raises(ValueError, match="written by another release, or is torn"):
+            runs.load(data)
