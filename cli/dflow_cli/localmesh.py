@@ -65,8 +65,8 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
 
     Daemons go on from the state that they left in DIR, and so do the runs that were active. A mesh for one run ends
     when this process does, leaves no state where there was none, and begins without that of another such mesh, which
-    only a kill can have left. Raises Problem when a mesh is up already or a daemon does
-    not start, and leaves none behind.
+    only a kill can have left. Raises Problem when that state holds checkpoints, when a mesh is up already, or when a
+    daemon does not start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -75,6 +75,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
             raise Problem("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
         if for_one_run and before is not None and not before.keeps_state:
+            _refuse_to_forget_checkpoints(folder, before.nodes)
             _forget(before.nodes)
         ports = free_ports(2 * count)
         names = [f"n{index}" for index in range(count)]
@@ -117,6 +118,19 @@ def _forget(nodes: tuple[LocalNode, ...]) -> None:
     """Delete the state of daemons that have ended. What a run left for people lies in DIR/runs and stays."""
     for node in nodes:
         shutil.rmtree(node.folder / "state", ignore_errors=True)
+
+
+def _refuse_to_forget_checkpoints(folder: Path, nodes: tuple[LocalNode, ...]) -> None:
+    """What a killed `dflow run` had saved was paid for: only its user may say that it is worth nothing."""
+    saved = [path for node in nodes for path in (node.folder / "state" / "runs").glob("*/checkpoints/step-*")]
+    runs = sorted({path.parent.parent.name[:8] for path in saved})
+    if runs:
+        what = f"a `dflow run` that was killed left checkpoints of run {', '.join(runs)} here"
+        hint = (
+            f"`dflow up --nodes {len(nodes)} --dir {folder}` goes on with it; else delete {folder}/n*/state, or give "
+            "this run another --dir"
+        )
+        raise Problem(what, where=str(folder), hint=hint)
 
 
 def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: bool) -> tuple[LocalNode, ...]:

@@ -29,6 +29,8 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
     """Returns the exit code. Raises Problem."""
     with _interruptible(), _mesh(folder, to, nodes) as is_own, reach(folder, to) as client:
         acquaint(client, folder)
+        if is_own:
+            _tell_going_on(client)
         run = submit(client, loaded)
         note(f"run {run} ({loaded.pipeline.name}): {loaded.pipeline.steps} steps")
         plot: Path | None = None
@@ -47,6 +49,12 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
         if is_own and code != EXIT_INTERRUPTED:
             print_next(outcome, folder, plot)
     return code
+
+
+def _tell_going_on(client: Client) -> None:
+    for run in client.call("runs")["runs"]:
+        if run["state"] == "active":
+            note(f"run {run['run'][:8]} ({run['name']}), left unfinished here, goes on beside it")
 
 
 def _watch(client: Client, folder: Path, run: str) -> Outcome:
