@@ -280,7 +280,9 @@ def _variable(section: str, key: str) -> str:
 
 
 def _explain(path: Path, error: ValidationError, from_environment: set[tuple[str, str]]) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+    mistakes = error.errors(include_url=False)
+    misspelt = [one for one in mistakes if one["type"] == "extra_forbidden" and len(one["loc"]) > 1]
+    first = (misspelt or mistakes)[0]  # a key that is misspelt is why another one is missing
     place = tuple(str(part) for part in first["loc"])
     key = ".".join(place[:2])
     where = f"{path}: {key}"

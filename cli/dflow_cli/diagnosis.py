@@ -74,7 +74,7 @@ def _key(place: str, found: Facts) -> Check:
         mend = "mend whichever is wrong; seeds that name this line dial what it says"
         return Check("key", place, "warning", f"its line says {line['address']}, it listens on {control}", mend)
     others = found["allow_list"]["nodes"] - 1
-    return Check("key", place, "ok", f"listed as {line['name']}, with {others} other nodes")
+    return Check("key", place, "ok", f"listed as {line['name']}, with {others} other node{'' if others == 1 else 's'}")
 
 
 def _seeds(place: str, found: Facts) -> Iterator[Check]:

@@ -18,6 +18,7 @@ from dflow_protocols.keys import (
     KEY_CHARACTERS,
     Allowed,
     AllowListError,
+    key_file_role,
     key_file_text,
     key_text,
     parse_allow_list,
@@ -32,14 +33,14 @@ from .errors import Problem
 LINE_HINT = "a line is `KEY name [host:port] [node|client]`; a comment begins with `#`"
 
 
-def key_pair(path: Path) -> KeyPair:
+def key_pair(path: Path, role: str = "client") -> KeyPair:
     """The key pair in `path`, made if there is none. Raises Problem as read_key_pair()."""
     if not path.exists():
-        return new_key_pair(path)
+        return new_key_pair(path, role)
     return read_key_pair(path)
 
 
-def new_key_pair(path: Path) -> KeyPair:
+def new_key_pair(path: Path, role: str) -> KeyPair:
     """Make a key pair and its file (mode 0600). Raises Problem where a file is: a key is an identity."""
     public, secret = zmq.curve_keypair()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def new_key_pair(path: Path) -> KeyPair:
         hint = f"`dflow keys show {path}` prints its public half; a lost key is replaced, never overwritten"
         raise Problem("a file is here already", where=str(path), hint=hint) from None
     with os.fdopen(descriptor, "w") as file:
-        file.write(key_file_text(parse_key(public.decode()), parse_key(secret.decode())))
+        file.write(key_file_text(parse_key(public.decode()), parse_key(secret.decode()), role))
         file.flush()
         os.fsync(file.fileno())
     return KeyPair(public.decode(), secret.decode())
@@ -71,6 +72,11 @@ def read_key_pair(path: Path) -> KeyPair:
     if zmq.curve_public(pair.secret.encode()).decode() != pair.public:
         raise Problem("the two keys are not a pair", where=str(path), hint="restore the file, or make a new key")
     return pair
+
+
+def role_of(path: Path) -> str:
+    """Whom a key file was made for: `node` or `client`. Call it after read_key_pair()."""
+    return key_file_role(path.read_text())
 
 
 def read_allow_list(path: Path) -> Mapping[bytes, Allowed]:

@@ -33,7 +33,8 @@ START_S = 30.0  # until every daemon answers; one takes less than a second, many
 LEAVE_S = 15.0  # for a clean leave, before SIGKILL
 POLL_S = 0.05
 OF_ONE_DAEMON = (
-    "DFLOWD_NODE_",
+    "DFLOWD_NODE_NAME",
+    "DFLOWD_NODE_STATE_DIR",
     "DFLOWD_LISTEN_",
     "DFLOWD_MESH_ALLOW",
     "DFLOWD_MESH_SEEDS",
@@ -71,7 +72,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         if running(folder) is not None:
-            hint = "add daemons with `dflow up --add 1`, or stop it with `dflow down`"
+            hint = "add daemons with `dflow up --add 1`; `dflow down`, then `dflow up`, starts those again that ended"
             raise Problem("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
         if for_one_run and before is not None and not before.keeps_state:

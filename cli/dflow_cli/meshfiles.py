@@ -108,7 +108,7 @@ def prepare_node(folder: Path, name: str, ports: tuple[int, int]) -> LocalNode:
     """Make the folder and key of a daemon that is not started yet (pid 0). Ports: control lane, bulk lane."""
     place = folder / name
     place.mkdir(exist_ok=True)
-    key = key_pair(place / "key").public
+    key = key_pair(place / "key", "node").public
     control, bulk = (f"tcp://127.0.0.1:{port}" for port in ports)
     return LocalNode(name, id_of(key), key, 0, control, bulk, str(place / "config.toml"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +20,15 @@ Run = Annotated[
     ),
 ]
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The pipeline: a YAML file, or a Python file.")]
-Overlays = Annotated[
-    list[Path] | None, typer.Argument(metavar="[OVERLAY]...", help="YAML files laid over it, in order.")
-]
+Overlays = Annotated[list[Path] | None, typer.Argument(metavar="OVERLAY", help="YAML files laid over it, in order.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as params.warmup=2. May be repeated."),
 ]
 
 DEFAULT_FOLDER = Path(".dflow")
+
+
+def dir_option(folder: Path) -> str:
+    """What a proposed command says to mean this folder: ` --dir DIR`, or nothing where that is the default."""
+    return "" if folder.absolute() == DEFAULT_FOLDER.absolute() else f" --dir {shlex.quote(str(folder))}"

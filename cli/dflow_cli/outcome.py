@@ -83,7 +83,10 @@ def remark(run: Mapping[str, Any]) -> str:
         return str(run["error"])
     if run.get("blocked"):
         return f"blocked: needs {run['blocked']}"
-    return "paused: waits for the other part of the mesh" if run.get("paused") else ""
+    if run.get("paused"):
+        return "paused: waits for the other part of the mesh"
+    skipped = int(run.get("skipped") or 0)
+    return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
 
 
 def read_state(state: str) -> str:

@@ -11,6 +11,7 @@ from .errors import Problem
 from .output import print_json
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NODE = re.compile(r"\b[0-9a-f]{32}\b")
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -35,8 +36,15 @@ def line(event: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """`TIME NODE LEVEL NAME KEY=VALUE ...`, in UTC, values quoted where they hold spaces. `names`: of nodes by id."""
     at = float(event["time_s"])
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03d}Z"
-    fields = (f"{key}={_text(names.get(value, value))}" for key, value in event["fields"].items())
+    fields = (f"{key}={_text(_named(value, names))}" for key, value in event["fields"].items())
     return " ".join([stamp, str(event["node"]), str(event["level"]), str(event["name"]), *fields])
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Any:
+    """A value whose nodes are told by their names."""
+    if not isinstance(value, str):
+        return value
+    return _NODE.sub(lambda found: names.get(found[0], found[0]), value)
 
 
 def _text(value: Any) -> str:

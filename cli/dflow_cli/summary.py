@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .options import dir_option
 from .outcome import Outcome
 from .output import note, seconds
 
@@ -20,9 +21,8 @@ def print_summary(outcome: Outcome) -> None:
     elif outcome.remark:
         print(f"  waits       {outcome.remark}")
     if outcome.skipped:
-        print(
-            f"  skipped     {outcome.skipped} partitions that failed everywhere; `dflow logs` says why (task.skipped)"
-        )
+        parts = f"{outcome.skipped} partition{'' if outcome.skipped == 1 else 's'}"
+        print(f"  skipped     {parts} that failed everywhere; `dflow logs` says why (task.skipped)")
     for stage, rows in outcome.evals_by_stage.items():
         first, last = rows[0], rows[-1]
         told = f"{float(first['accuracy']):.3f} before (step {first['step']})"
@@ -39,7 +39,7 @@ def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
     """After a run of a mesh of its own: where its results lie and what to type next."""
     if plot is not None:
         print(f"  plot        {plot}")
-    place = "" if folder == Path(".dflow").absolute() else f" --dir {folder}"
+    place = dir_option(folder)
     run = outcome.run[:8]
     proposals = [
         (f"dflow samples {run}{place}", "what it answers now"),

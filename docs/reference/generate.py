@@ -18,8 +18,9 @@ TARGET = Path(__file__).with_name("config.md")
 HEAD = """# Configuration of a daemon
 
 `dflowd run --config FILE` reads one TOML file; `dflowd check-config --config FILE` only checks it. Every key is also
-an environment variable `DFLOWD_<SECTION>_<KEY>`, which wins over the file. Sizes are written `2 GiB` or `500 MB`;
-relative paths start from the file's folder. This page is made from `dflowd/config.py`.
+an environment variable `DFLOWD_<SECTION>_<KEY>`, which wins over the file; there a list is words with blanks between.
+Sizes are written `2 GiB` or `500 MB`; relative paths start from the file's folder. This page is made from
+`dflowd/config.py`.
 
 ```toml
 [node]

@@ -3,10 +3,11 @@
 Owns three texts: a CURVE key in Z85 (ZeroMQ RFC 32), the key file, and the allow-list. Knows nothing of files, sockets
 or curves: whether two halves are a pair is asked by who loads libzmq.
 
-A key file, readable by its owner alone:
+A key file, readable by its owner alone; a client's says so, which keeps it from being listed as a node by mistake:
 
     public = rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7
     secret = JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6
+    role = client
 
 An allow-list has one line a key, `KEY name [host:port] [role]`. The role is `node` (the default; a member of the mesh)
 or `client` (may ask, is never dialled). Blank lines, and lines that begin with `#`, as no key does, say nothing.
@@ -68,20 +69,28 @@ def is_place(text: str) -> bool:
     return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
 
 
-def key_file_text(public: bytes, secret: bytes) -> str:
-    return f"public = {key_text(public)}\nsecret = {key_text(secret)}\n"
+def key_file_text(public: bytes, secret: bytes, role: str = "node") -> str:
+    said = f"public = {key_text(public)}\nsecret = {key_text(secret)}\n"
+    return said if role == "node" else f"{said}role = {role}\n"
+
+
+def key_file_role(text: str) -> str:
+    """Whom a key file was made for: `node`, or `client`."""
+    return "client" if _key_file_values(text).get("role") == "client" else "node"
 
 
 def parse_key_file(text: str) -> tuple[bytes, bytes]:
     """The public and the secret half, 32 raw bytes each. Raises ValueError, in words."""
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(" = ")
-        values[name.strip()] = value.strip()
+    values = _key_file_values(text)
     for half in ("public", "secret"):
         if half not in values:
             raise ValueError(f"no line `{half} = ...`")
     return parse_key(values["public"]), parse_key(values["secret"])
+
+
+def _key_file_values(text: str) -> dict[str, str]:
+    pairs = (line.partition(" = ") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @dataclass(frozen=True, slots=True)

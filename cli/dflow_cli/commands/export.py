@@ -33,5 +33,6 @@ def export(
         return
     print(place)
     note(f"step {brought['step']}, {len(brought['files'])} files, {amount(brought['bytes'])}, from {brought['node']}")
-    note(f"in Python: transformers.AutoModelForCausalLM.from_pretrained({str(place)!r})")
+    if (place / "config.json").exists():  # pretended weights have none
+        note(f"in Python: transformers.AutoModelForCausalLM.from_pretrained({str(place)!r})")
     note_missing(brought)

@@ -27,7 +27,9 @@ Name = Annotated[str, typer.Option("--name", metavar="NAME", help="What people c
 Address = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", help="Of a node: where its control lane listens.")
 ]
-Role = Annotated[str, typer.Option("--role", help="`node`: a daemon of the mesh. `client`: may submit and ask.")]
+Role = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="`node`: a daemon of the mesh. `client`: may submit and ask.")
+]
 
 
 @keys.command()
@@ -39,7 +41,7 @@ def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "nod
     from ..keyfiles import new_key_pair
 
     line = _line(name or _host_name(), address, role)  # a mistake in the line leaves no key behind
-    _show(new_key_pair(file).public, line, as_json)
+    _show(new_key_pair(file, role).public, line, as_json)
 
 
 @keys.command()
@@ -50,7 +52,9 @@ def show(
     ] = None,
     name: Name = "",
     address: Address = "",
-    role: Annotated[str, typer.Option("--role", help="`node` or `client`; without it as the file is meant.")] = "",
+    role: Annotated[
+        str, typer.Option("--role", metavar="ROLE", help="`node` or `client`; without it as the file was made.")
+    ] = "",
     folder: Folder = DEFAULT_FOLDER,
     as_json: AsJson = False,
 ) -> None:
@@ -58,11 +62,11 @@ def show(
 
     Example: dflow keys show --dir ann --name ann
     """
-    from ..keyfiles import key_pair, read_key_pair
+    from ..keyfiles import key_pair, read_key_pair, role_of
 
-    role = role or ("client" if file is None else "node")
-    line = _line(name or (_user_name() if role == "client" else _host_name()), address, role)
     pair = key_pair(folder / "client.key") if file is None else read_key_pair(file)
+    role = role or ("client" if file is None else role_of(file))
+    line = _line(name or (_user_name() if role == "client" else _host_name()), address, role)
     _show(pair.public, line, as_json)
 
 
@@ -114,7 +118,7 @@ def _line(name: str, address: str, role: str) -> Allowed:
         raise Problem(f"`{role}` is no role", where="--role", hint=f"one of: {', '.join(ROLES)}")
     if not is_name(name):
         what = f"`{name}` is not a name" if name else "a line needs a name"
-        raise Problem(what, where="--name", hint="use 1 to 63 letters, digits, dots and dashes")
+        raise Problem(what, where="NAME", hint="use 1 to 63 letters, digits, dots and dashes")
     if address and not is_place(address):
         raise Problem(f"`{address}` is not HOST:PORT", where="--address", hint="such as 10.0.0.7:7300")
     if address and role == "client":

@@ -27,11 +27,19 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     columns = ["id", "name", "state", "incarnation", "control", "device", "slots"]
     nodes = sorted(answer["nodes"], key=_by_name)
     rows = [[str(node["id"])[:8], *(node.get(column) for column in columns[1:])] for node in nodes]
+    if any(_roles(node) for node in nodes):
+        columns.append("offers")
+        rows = [[*row, _roles(node)] for row, node in zip(rows, nodes, strict=True)]
     if any(node.get("withdrawn") for node in nodes):
-        columns.append("leaves to others")
+        columns.append("withdrawn from")
         rows = [[*row, _withdrawn(node)] for row, node in zip(rows, nodes, strict=True)]
     print_table(columns, rows)
     note_missing(answer)
+
+
+def _roles(node: Mapping[str, Any]) -> str:
+    """What stages may require, beside what every node of its device offers."""
+    return ", ".join(role for role in node.get("roles") or [] if role != "trainer")
 
 
 def _withdrawn(node: Mapping[str, Any]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To, dir_option
 
 
 def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
-    """Let a failed run go on from its best checkpoint. One that has finished or was cancelled stays as it is.
+    """Let a run that failed, or is paused, go on from the best version there is.
+
+    One that has finished or was cancelled stays as it is.
 
     Example: dflow resume 3f9c
     """
@@ -23,4 +25,4 @@ def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJs
         print_json({"run": answer["run"], "state": state})
         return
     print(f"{answer['run']} {state}")
-    note(f"`dflow watch {answer['run'][:8]}` shows how it goes on")
+    note(f"watch it with: dflow watch {answer['run'][:8]}{dir_option(folder)}")

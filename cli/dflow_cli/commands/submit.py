@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To
+from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To, dir_option
 
 
 def submit(
@@ -19,6 +19,7 @@ def submit(
 
     Example: dflow submit examples/spell_backward.yaml --set params.grpo=60
     """
+    from ..follow import acquaint
     from ..output import note, print_json
     from ..reach import reach
     from ..submission import read_spec
@@ -26,9 +27,10 @@ def submit(
 
     loaded = read_spec(spec, overlays, sets)
     with reach(Path(folder).absolute(), to) as client:
+        acquaint(client, Path(folder).absolute())  # so that another one is asked if the first dies, also later
         run = hand_over(client, loaded)
     if as_json:
         print_json({"run": run})
     else:
         print(run)
-        note(f"watch it with: dflow watch {run[:8]}")
+        note(f"watch it with: dflow watch {run[:8]}{dir_option(folder)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder
+from ..options import DEFAULT_FOLDER, AsJson, Folder, dir_option
 
 if TYPE_CHECKING:
     from ..meshfiles import LocalNode
@@ -36,8 +36,9 @@ def up(
         return
     print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
     for run in () if add else _going_on(place):
-        note(f"run {run['run'][:8]} ({run['name']}) goes on; `dflow watch {run['run'][:8]}` shows it")
-    note(f"stop it with: dflow down --dir {folder}")
+        watch = f"dflow watch {run['run'][:8]}{dir_option(folder)}"
+        note(f"run {run['run'][:8]} ({run['name']}) goes on; watch it with: {watch}")
+    note(f"stop it with: dflow down{dir_option(folder)}")
 
 
 def _going_on(place: Path) -> list[dict[str, Any]]:

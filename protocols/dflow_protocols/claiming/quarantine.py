@@ -64,8 +64,8 @@ class Quarantine:
         nodes = tuple(sorted({failure.node for failure in verdict.evidence}))
         if self._may_skip(verdict):
             self.skipped[task] = Skip(task, first.kind, first.digest, first.error, nodes)
-            fields = {"run": run.id, "task": str(task), "kind": first.kind, "error": first.error, "nodes": nodes}
-            out.append(Report("task.skipped", fields, "warning"))
+            fields = {"run": run.id, "task": str(task), "kind": first.kind, "error": first.error}
+            out.append(Report("task.skipped", {**fields, "nodes": " ".join(nodes)}, "warning"))
             if not self._is_all(task):
                 return
         told = f"{task} failed: {first.error}"

@@ -42,6 +42,19 @@ def test_keys_are_written_as_libzmq_writes_them() -> None:
             parse_key(text)
 
 
+def test_a_clients_key_is_never_shown_as_a_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `keys show` prints is piped into allow-lists: a client must not become a member by that."""
+    made = tmp_path / "ann"
+    assert main(["keys", "new", str(made), "--name", "ann", "--role", "client"]) == 0
+    line = told(capsys)
+    assert main(["keys", "show", str(made), "--name", "ann"]) == 0
+    assert told(capsys) == line
+    assert line.endswith(" ann client")
+    key_pair(tmp_path / "client.key")
+    assert main(["keys", "show", str(tmp_path / "client.key"), "--name", "bob"]) == 0
+    assert told(capsys).endswith(" bob client")
+
+
 def test_a_new_key_prints_its_line_and_never_its_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The line goes into mails and shell histories."""
     file = tmp_path / "key"

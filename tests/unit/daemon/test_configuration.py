@@ -84,7 +84,8 @@ def load_or_error(path: Path, environment: dict[str, str]) -> object:
     ("change", "where", "what", "hint"),
     [
         (("[node]", "[nod]"), ": node", "this section is missing", "add [node] with its keys: name, state_dir, roles"),
-        (("name =", "nam ="), ": node.name", "this key is missing", "add it under [node] or set DFLOWD_NODE_NAME"),
+        (('name = "n0"', ""), ": node.name", "this key is missing", "add it under [node] or set DFLOWD_NODE_NAME"),
+        (("name =", "nam ="), ": node.nam", "no such key", "did you mean `name`?"),
         (('"n0"', '"a b"'), ": node.name", "`a b` is not a node name", "use 1 to 63 letters, digits, dots and dashes"),
         (
             ("tcp://127.0.0.1:7300", "127.0.0.1:7300"),
