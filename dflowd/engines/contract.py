@@ -135,7 +135,7 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     except Damaged as error:
         return Failed("damaged", str(error))
     except GivenUp:
-        return Failed("engine", "the call was given up")
+        return Failed("stopped", "the call was given up")
     except HostError as error:
         return Failed("host", str(error))
     except Exception as error:

@@ -197,13 +197,14 @@ async def test_a_call_that_was_given_up_is_never_answered_and_frees_the_slot(tmp
         params = await it.init()
         given_up, waiting, wanted = (it.start(chain(params)) for _ in range(3))
         await it.until(it.is_at_work)
-        before = it.store.usage().shards_count
+        before, engine = it.store.usage().shards_count, it.child
         it.supervisor.stop(given_up)
         it.supervisor.stop(waiting)
         assert isinstance(await it.answer(wanted), Finished)
         assert {event.call for event in it.events if isinstance(event, Finished | Broke)} == {1, wanted}
         assert it.store.usage().shards_count == before + 3
         assert it.store.usage().grants_count == 0
+        assert it.child == engine  # and what it loaded is still there
 
 
 async def test_a_work_whose_input_vanished_names_it(tmp_path: Path) -> None:
