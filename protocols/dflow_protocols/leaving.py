@@ -33,7 +33,7 @@ class Leaving:
         self.is_begun = True
         position = run.position
         if position is not None and run.is_active:
-            run.postbox.put_claims(run.desk(now, around, position), out)
+            run.postbox.put_claims(run.desk(now, around, position), out, run.stealing.give_back())
             self.hand_over(around, out)
         return out
 

@@ -107,6 +107,11 @@ class TaskKey:
         first, _, end = self.part[1:].partition("-")
         return range(int(first), int(end))
 
+    @property
+    def singles(self) -> list[TaskKey]:
+        """A block's leaves as tasks of their own; anything else as it is."""
+        return [TaskKey(self.step, self.stage, f"b{leaf}-{leaf + 1}") for leaf in self.leaves] or [self]
+
     def holds(self, single: TaskKey) -> bool:
         """Whether `single` is this task, or one leaf of this block."""
         if self == single:

@@ -226,6 +226,7 @@ class Node:
             is_gathered=not self._awaited,
             waiting=frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :]),
             offers=offers,
+            is_shared=sum(run.is_active for run in self.runs.values()) > 1,
         )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:

@@ -76,15 +76,15 @@ class Postbox:
             others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]
             self._tell(others, RecordPut(self.run.id, for_trainers), out)
 
-    def put_claims(self, desk: Desk, out: list[Action]) -> None:
+    def put_claims(self, desk: Desk, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What runs here or was taken from others, to the step's replicas and to those it was taken from. Nobody is
-        told while there is no roster."""
+        told while there is no roster. `owners`: whom something was taken from that is given back."""
         if desk.step.roster is None:
             return
         running = [call.unit for call in self.run.calls.values() if call.parent == desk.header.id]
         units = tuple(dict.fromkeys([*running, *self.run.stealing.held()]))
         desk.step.claim(self.run.me, units, desk.now + LEASE * desk.suspicion_s)
-        others = [*desk.replicas, *self.run.stealing.owners()]
+        others = [*desk.replicas, *self.run.stealing.owners(), *owners]
         self._tell(others, ClaimPut(self.run.id, desk.step.number, units), out)
 
     def put_seal(self, desk: Desk, seal: Seal, out: list[Action]) -> None:
@@ -176,15 +176,17 @@ class Postbox:
             case StealAsk():
                 run.stealing.answer(now, around, source, message, out)
             case StealGrant(units=stolen):
-                known = [each for each in stolen if is_single(each.unit, run.plan(each.unit.step))]
+                near = [each for each in stolen if self._is_near(each.unit.step)]
+                known = [each for each in near if is_single(each.unit, run.plan(each.unit.step))]
                 run.stealing.take_grant(source, message, known)
             case StealRefuse():
                 run.stealing.take_refusal(now, around, source, message)
             case FailurePut(failures=failures):
                 for failure in failures:
                     number = failure.task.step
-                    if failure.node == source and self._is_near(number) and is_failure(failure, run.plan(number)):
-                        run.failures.add(failure)
+                    is_told = failure.node == source and self._is_near(number)
+                    if is_told and is_failure(failure, run.plan(number)) and run.failures.add(failure):
+                        run.step(number).hear_failed(source, failure.task)
                 run.quarantine.judge(now, around, out)
             case BucketGet(step=number, known=known):
                 self._answer(now, around, source, number, known, out)

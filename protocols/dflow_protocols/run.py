@@ -62,6 +62,7 @@ class Surroundings:
     is_gathered: bool  # whether the members of this node's last life are back, or were waited for
     waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
+    is_shared: bool = False  # whether several runs want this node's slots
 
 
 class Run:

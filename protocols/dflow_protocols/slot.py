@@ -17,7 +17,8 @@ from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadW
 if TYPE_CHECKING:
     from .run import Run, Surroundings
 
-QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop
+QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop; none where
+# runs share the slot, or one in the midst of its rollouts would never let another's blocks in
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
 
@@ -66,7 +67,7 @@ class Slot:
                 else holdings.want(now, ref, around.living, out, chunks)
                 for ref, chunks in duty.needs
             ]
-            room = slots + QUEUED if duty.rank == CHAIN else slots
+            room = slots + QUEUED if duty.rank == CHAIN and not around.is_shared else slots
             if room > 0 and all(here):
                 self.begin(now, duty, header, out)
                 slots -= 1
@@ -77,7 +78,8 @@ class Slot:
         desk = self.run.desk(now, around, header)
         self.run.stealing.settle(duties)
         has_started = any(isinstance(action, Start) for action in out)
-        if has_started or self.run.stealing.must_claim or (desk.is_idle and self.run.me in desk.at_work):
+        is_over = desk.is_idle and desk.step.claimed_by(now, self.run.me) - set(self.run.stealing.held())
+        if has_started or self.run.stealing.must_claim or is_over:
             self.run.stealing.must_claim = False
             self.run.postbox.put_claims(desk, out)
 
@@ -104,14 +106,13 @@ class Slot:
         running = self.run.calls.pop(call, None)
         if running is None:
             return out
-        outputs = tuple(ref for made in done.made for _, ref in made.outputs)
+        for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
+            self.run.holdings.keep(ref)
         broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
         if broken:
             self.run.calls[call] = running
             what = f"{', '.join(broken)} of {running.unit.stage} is not finite: the training diverged"
             return self.broke(now, around, call, Failed("user", what))
-        for ref in outputs:
-            self.run.holdings.keep(ref)
         match running.work:
             case InitWork():
                 state = tuple(sorted(entry for made in done.made for entry in made.outputs))
@@ -139,7 +140,7 @@ class Slot:
             if isinstance(work, ChainWork):
                 reads += tuple(ref.id for _, ref in made.outputs)
         self.run.stealing.took(now, running.unit, done)
-        out += self.run.ability.succeeded(running.unit.stage)
+        out += self.run.ability.succeeded(running.unit)
         position = self.run.position
         if position is None or position.id != running.parent:
             return

@@ -135,8 +135,16 @@ class Step:
             if self.first_hand.get(node, 0.0) > now
         ]
 
-    def _unclaim(self, node: NodeId) -> None:
-        for unit in [unit for unit, holders in self.claims.items() if node in holders]:
+    def claimed_by(self, now: float, node: NodeId) -> set[TaskKey]:
+        """What a node claims now."""
+        return {unit for unit, holders in self.claims.items() if holders.get(node, now) > now}
+
+    def hear_failed(self, node: NodeId, task: TaskKey) -> None:
+        """`node` failed at a task, so it is not at work on it: its claim must not keep others waiting."""
+        self._unclaim(node, lambda unit: task.holds(unit) or unit.holds(task))
+
+    def _unclaim(self, node: NodeId, which: Callable[[TaskKey], bool] = lambda unit: True) -> None:
+        for unit in [unit for unit, holders in self.claims.items() if node in holders and which(unit)]:
             del self.claims[unit][node]
             if not self.claims[unit]:
                 del self.claims[unit]

@@ -9,10 +9,10 @@ import pytest
 
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.runs import FAILED, outcome
+from dflow_protocols.runs import FAILED, FINISHED, outcome
 from dflow_protocols.simulator import swarm
 from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Moment, Pause, Poison, sends
-from dflow_protocols.simulator.goals import ended, finish, node
+from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
@@ -169,6 +169,27 @@ def test_a_stage_that_nobody_can_run_waits_and_goes_on_when_somebody_joins() -> 
     world.at(world.now, Join(joiner.index))
     world.expect(ENDS_S, ended(world, run), "the run finishes")
     assert not blocked(world, run)
+
+
+def test_a_task_at_fault_ends_the_run_where_one_host_alone_can_run_it() -> None:
+    """What a later stage of its chain requires counts too: others that could run the first one have no say."""
+    raw = two_steps().to_dict()
+    raw["stages"][1]["requires"] = ["roomy"]
+    world, run = mesh(3, pipeline=Pipeline.from_dict(raw))
+    joiner = world.add((0,))
+    joiner.roles = ("roomy",)
+    world.at(world.now, Poison("roll", 2, "engine"))
+    world.at(world.now, Join(joiner.index))
+    world.expect(ENDS_S, ended(world, run, FAILED), "every node says that the run has failed")
+
+
+def test_a_run_in_the_midst_of_long_rollouts_lets_another_one_have_its_turn() -> None:
+    """A partition that waits in the slot ahead of its turn would keep the other run's blocks out until all are done."""
+    world, long = mesh(1, pipeline=two_steps(partitions=60))
+    world.run(1.0)
+    short = world.submit(0, two_steps())
+    world.expect(ENDS_S, lambda: state_at(world.hosts[0], short) == FINISHED, "the short run finishes")
+    assert node(world.hosts[0]).runs[long].summary()["step"] == 0
 
 
 def blocked(world: World, run: RunId) -> bool:

@@ -18,6 +18,7 @@ from ..wire.gossip import Meta
 WITHDRAW_AFTER = 3  # different tasks of one stage that fail in a row
 BACK_OFF = 4.0  # suspicion times of the first withdrawal; each further one takes twice as long
 MAX_BACK_OFF = 64.0
+MAX_DOUBLINGS = 10  # counted; a host may be broken for months
 REASON_CHARACTERS = 200  # rides on every frame while it lasts
 
 Offers = Mapping[NodeId, frozenset[str]]
@@ -101,7 +102,8 @@ class Ability:
     def failed(self, now: float, suspicion_s: float, unit: TaskKey, error: str, is_host: bool) -> list[Report]:
         """A task failed here; `is_host`: for a reason that holds for all of this run's tasks on this host."""
         if is_host:
-            return [self._withdraw(now, suspicion_s, stage, error) for stage in self._stages]
+            gone = {stage for stage, _ in self.withdrawn}
+            return [self._withdraw(now, suspicion_s, stage, error) for stage in self._stages if stage not in gone]
         if unit.part[0] not in "pbs":
             return []  # what every node does for itself: there is nobody to leave it to
         trouble = self._troubles.setdefault(unit.stage, Trouble())
@@ -111,10 +113,13 @@ class Ability:
             return []
         return [self._withdraw(now, suspicion_s, unit.stage, error)]
 
-    def succeeded(self, stage: str) -> list[Report]:
-        """A task of the stage was done here: whatever was wrong is over."""
-        trouble = self._troubles.pop(stage, None)
-        return [self._back(stage)] if trouble is not None and trouble.until else []
+    def succeeded(self, unit: TaskKey) -> list[Report]:
+        """A task was done here: whatever was wrong with tasks of its kind is over. A slice says nothing of blocks."""
+        trouble = self._troubles.get(unit.stage)
+        if trouble is None or any(task.part[0] != unit.part[0] for task in trouble.failed):
+            return []
+        del self._troubles[unit.stage]
+        return [self._back(unit.stage)] if trouble.until else []
 
     def try_again(self, now: float) -> list[Report]:
         """End back-offs that are over; the next failure withdraws again at once."""
@@ -127,7 +132,7 @@ class Ability:
 
     def _withdraw(self, now: float, suspicion_s: float, stage: str, error: str) -> Report:
         trouble = self._troubles.setdefault(stage, Trouble())
-        seconds = min(BACK_OFF * 2.0**trouble.times, MAX_BACK_OFF) * suspicion_s
+        seconds = min(BACK_OFF * 2.0 ** min(trouble.times, MAX_DOUBLINGS), MAX_BACK_OFF) * suspicion_s
         trouble.until, trouble.times, trouble.reason = now + seconds, trouble.times + 1, error[:REASON_CHARACTERS]
         fields = {"run": self._run, "stage": stage, "seconds": round(seconds, 1), "error": trouble.reason}
         return Report("operator.withdrawn", fields, "warning")

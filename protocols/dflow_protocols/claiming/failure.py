@@ -43,13 +43,15 @@ class Failures:
         self.add(failure)
         return failure
 
-    def add(self, failure: Failure) -> None:
+    def add(self, failure: Failure) -> bool:
+        """True if it was new."""
         if (failure.task, failure.node, failure.attempt) in self.known:
-            return
+            return False
         self.known[(failure.task, failure.node, failure.attempt)] = failure
         of_node = [key for key in self.known if key[1] == failure.node]
         if len(of_node) > self.MAX_OF_A_NODE:
             del self.known[of_node[0]]
+        return True
 
     def nodes(self, unit: TaskKey) -> frozenset[NodeId]:
         """Where a unit failed, or a block with this leaf."""
@@ -65,7 +67,10 @@ class Failures:
         self.own_attempts = {task: count for task, count in self.own_attempts.items() if task.step >= number}
 
     def verdicts(self, able: Callable[[TaskKey], Collection[NodeId]]) -> list[Verdict]:
-        """The tasks at fault. `able`: who can run a task and has not withdrawn from it."""
+        """The tasks at fault. `able`: who can run a task and has not withdrawn from it.
+
+        Of a block each leaf is counted for itself: one that kills engines is tried in other blocks at other nodes.
+        """
         by_task: dict[TaskKey, list[Failure]] = {}
         for _, failure in sorted(self.known.items()):
             by_task.setdefault(failure.task, []).append(failure)
@@ -77,8 +82,11 @@ class Failures:
                 found.append(Verdict(task, True, tuple(alike)))
                 continue
             trusted = able(task)
-            counted = [failure for failure in failures if failure.node in trusted]
-            nodes = {failure.node for failure in counted}
-            if len(counted) >= self.ANY_ERROR and len(nodes) >= min(self.ANY_ERROR, len(trusted)):
-                found.append(Verdict(task, False, tuple(counted)))
+            for single in task.singles:
+                held = [failure for key, failure in sorted(self.known.items()) if key[0].holds(single)]
+                counted = [failure for failure in held if failure.node in trusted]
+                nodes = {failure.node for failure in counted}
+                if len(counted) >= self.ANY_ERROR and len(nodes) >= min(self.ANY_ERROR, len(trusted)):
+                    found.append(Verdict(task, False, tuple(counted)))
+                    break
         return found

@@ -35,16 +35,28 @@ class Quarantine:
             return
 
         def able(task: TaskKey) -> frozenset[NodeId]:
-            return run.ability.able((task.stage,), run.me, around.living, around.offers)
+            chains = [chain.stages for chain in run.plan(task.step).chains if chain.stages[0] == task.stage]
+            stages = chains[0] if chains else (task.stage,)
+            return run.ability.able(stages, run.me, around.living, around.offers)
 
         done_before = run.position.step if run.position is not None else 0
         for verdict in run.failures.verdicts(able):
             if not run.is_active:
                 return
-            if verdict.task.step < done_before:
+            if verdict.task.step < done_before or self._is_done(now, verdict.task, around):
                 continue  # somebody did it after all
             if verdict.task not in self.skipped and not self._is_doubtful(now, verdict, around):
                 self._decide(verdict, around, out)
+
+    def _is_done(self, now: float, task: TaskKey, around: Surroundings) -> bool:
+        """Whether a partition of the open step has its records."""
+        position = self.run.position
+        chains = [chain for chain in self.run.plan(task.step).chains if chain.stages[0] == task.stage]
+        if position is None or position.step != task.step or task.part[0] != "p" or not chains:
+            return False
+        desk = self.run.desk(now, around, position)
+        done = desk.step.chain(chains[0], int(task.part[1:]), position.id, desk.counts)
+        return len(done) == len(chains[0].stages)
 
     def _is_doubtful(self, now: float, verdict: Verdict, around: Surroundings) -> bool:
         step = self.run.step(verdict.task.step)

@@ -116,6 +116,13 @@ class Stealing:
         seconds = sum(made.seconds for made in done.made) / max(1, len(unit.leaves))
         self.pace[unit.stage] = (self.pace.get(unit.stage, seconds) + seconds) / 2
 
+    def give_back(self) -> list[NodeId]:
+        """This node leaves: it looks for nothing more, and what it took is its owners' again, who are to hear so."""
+        owners = self.owners()
+        self.loans.borrowed.clear()
+        self._untouched, self._asked = [], None
+        return owners
+
     def has_borrowed(self, unit: TaskKey) -> bool:
         return any(unit.holds(each) for each in self.loans.borrowed)
 
@@ -125,12 +132,12 @@ class Stealing:
 
     def _spare(self, around: Surroundings) -> list[tuple[int, TaskKey]]:
         """(rank, unit) of all partitions and leaves that are due here and that no engine has begun."""
-        found = [(duty.rank, unit) for duty in self._untouched for unit in _units_of(duty.unit)]
+        found = [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles]
         for number, call in self.run.calls.items():
             if self.open is None or call.parent != self.open.desk.header.id:
                 continue
             if isinstance(call.work, BlockWork):
-                found += [(BLOCK, unit) for unit in _units_of(call.unit) if unit.leaves[0] > call.reached]
+                found += [(BLOCK, unit) for unit in call.unit.singles if unit.leaves[0] > call.reached]
             elif isinstance(call.work, ChainWork) and number in around.waiting:
                 found.append((call.rank, call.unit))
         return found
@@ -265,7 +272,8 @@ class Stealing:
     def _share(self, now: float, count: int, own_s: float | None, thief_s: float | None) -> int:
         """Half where both are equally fast, else such a part that both are done at once; rounded up if this node is
         busy; and no more than the thief is clearly done with before this node would be with everything."""
-        part = count / 2 if own_s is None or not thief_s else count * own_s / (own_s + thief_s)
+        thief_s = thief_s if thief_s is not None and thief_s > 0 else None
+        part = count / 2 if own_s is None or thief_s is None else count * own_s / (own_s + thief_s)
         share = ceil(part) if self.run.calls else int(part)
         if own_s is None:
             return share
@@ -277,7 +285,7 @@ class Stealing:
         """Take what was given away out of the slot. True if something there was touched."""
         touched = False
         for number, call in list(self.run.calls.items()):
-            given = [unit for unit in _units_of(call.unit) if unit in chosen]
+            given = [unit for unit in call.unit.singles if unit in chosen]
             if not given:
                 continue
             touched = True
@@ -301,11 +309,6 @@ class Stealing:
 
 def _phase(opened: Open) -> tuple[VersionId, str]:
     return opened.desk.header.id, opened.batch.manifest.id if opened.batch is not None else ""
-
-
-def _units_of(unit: TaskKey) -> list[TaskKey]:
-    """A block's leaves as units; anything else as it is."""
-    return [replace(unit, part=f"b{leaf}-{leaf + 1}") for leaf in unit.leaves] or [unit]
 
 
 def _place(unit: TaskKey) -> tuple[str, int]:

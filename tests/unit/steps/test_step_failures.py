@@ -1,0 +1,82 @@
+"""Failures: when a task is at fault, and that nobody waits for a node that gave something up."""
+
+from __future__ import annotations
+
+from dflow_protocols.claiming.failure import Failures
+from dflow_protocols.machine import Leaving as AskedToLeave
+from dflow_protocols.machine import Send
+from dflow_protocols.names import TaskKey
+from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, StealGrant, Stolen
+from tests.unit.steps.books import who
+from tests.unit.steps.midway import Midway, opened
+
+UNIT = TaskKey(0, "roll", "p3")
+ALL = frozenset(who(number) for number in (1, 2, 3))
+
+
+def failure(node: int, part: str, kind: str = "engine") -> Failure:
+    return Failure(TaskKey(0, "learn", part), who(node), 1, kind, "aa" * 32, "it died")
+
+
+def test_a_leaf_that_kills_engines_is_at_fault_in_whatever_blocks_it_was_tried() -> None:
+    """Each host sums other blocks; counted block by block no leaf would ever be at fault, and the run never end."""
+    failures = Failures()
+    for node, part in ((1, "b0-8"), (2, "b2-4")):
+        failures.add(failure(node, part))
+    assert not failures.verdicts(lambda task: ALL)
+    failures.add(failure(3, "b6-8"))
+    assert not failures.verdicts(lambda task: ALL)
+    failures.add(failure(3, "b3-4"))
+    (verdict, *_) = failures.verdicts(lambda task: ALL)
+    assert {each.node for each in verdict.evidence} == ALL
+    assert not verdict.same_error
+
+
+def test_a_claim_ends_with_the_word_that_it_failed_and_not_with_a_repetition_of_it() -> None:
+    """Else the next host waits for a lease; and the second try's claim must stand."""
+    midway = Midway()
+    run = midway.node.runs[midway.run]
+    told = Failure(UNIT, midway.peer, 1, "engine", "aa" * 32, "it died")
+    midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
+    assert midway.peer in run.step(0).claimants(midway.now, UNIT)
+    midway.tell(FailurePut(midway.run, (told,)))
+    assert midway.peer not in run.step(0).claimants(midway.now, UNIT)
+    midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
+    midway.tell(FailurePut(midway.run, (told,)))
+    assert midway.peer in run.step(0).claimants(midway.now, UNIT)
+
+
+def test_who_leaves_gives_back_what_it_borrowed_and_says_so_to_the_lender() -> None:
+    """It will not run it, and leaving may take long: it waits for others to keep what it has."""
+    midway = Midway()
+    run = midway.node.runs[midway.run]
+    run.stealing.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
+    actions = opened(midway.node.handle(midway.now, AskedToLeave()))
+    claims = [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, ClaimPut)]
+    assert [a.to for a in actions if isinstance(a, Send) and isinstance(a.message, ClaimPut)].count(midway.peer)
+    assert all(not claim.units for claim in claims)
+    assert not run.stealing.held()
+
+
+def test_an_idle_node_that_waits_for_the_inputs_of_what_it_took_claims_it_once() -> None:
+    """Said at every look, two such nodes would answer each other's claims as fast as the network carries them."""
+    midway = Midway()
+    run = midway.node.runs[midway.run]
+    run.calls.clear()
+    units = [TaskKey(0, stage, f"p{p}") for stage in ("roll", "held") for p in range(5)]
+    run.retry_at.update(dict.fromkeys(units, midway.now + 100.0))
+    run.stealing.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
+    run.stealing.must_claim = True
+    said = []
+    for _ in range(4):
+        actions = midway.tell(ClaimPut(midway.run, 0, ()))
+        said.append(sum(isinstance(a, Send) and isinstance(a.message, ClaimPut) for a in actions))
+    assert said[0] > 0
+    assert said[1:] == [0, 0, 0]
+
+
+def test_a_grant_of_a_step_that_does_not_exist_is_passed_over() -> None:
+    """No member's word may make the node stumble."""
+    midway = Midway()
+    far = Stolen(TaskKey(1 << 40, "roll", "p0"), midway.peer)
+    midway.tell(StealGrant(midway.run, 1, "ab" * 32, (far,)))  # type: ignore[arg-type]
