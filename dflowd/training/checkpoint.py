@@ -30,7 +30,8 @@ def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]])
     target = job.folder / f"step-{work.step:06d}"
     job.folder.mkdir(parents=True, exist_ok=True)
     draft = job.folder / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in (draft, *_left_behind(job.folder)):
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir()
     try:
         _write_into(draft, job, work, fill)
@@ -54,7 +55,14 @@ def _write_into(draft: Path, job: Job, work: SaveWork, fill: Callable[[Path], Ma
     (draft / FILE).write_text(write_saved(saved))
     for file in sorted(draft.rglob("*")):
         _sync(file)
+        job.progress()
     _sync(draft)
+
+
+def _left_behind(folder: Path) -> list[Path]:
+    """What engines that were killed had begun to write: gigabytes that would pile up where saving takes too long."""
+    begun = [path for path in folder.glob(".step-*") if path.suffix[1:].isdigit()]
+    return [path for path in begun if not Path("/proc", path.suffix[1:]).exists()]
 
 
 def read(job: Job, work: LoadWork) -> Done:

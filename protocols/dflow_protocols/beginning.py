@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INIT = TaskKey(0, "init", "init")
 SAY_WAIT = 3.0  # suspicion times for the others to say what they hold, and what lies on their disks
 LOAD_WAIT = 10.0  # suspicion times for another's better checkpoint to be loaded and claimed; then a worse one will do
+MOST_RIVALS = 8  # that are waited for, one after another
 MOST_TRIES = 3  # loads of one checkpoint that break for another reason than that it is damaged, then others come first
 
 
@@ -36,7 +37,7 @@ class Beginning:
         self.run = run
         self._tries: dict[VersionId, int] = {}
         self._silent_since: float | None = None
-        self._rival: tuple[Head, float] | None = None  # another's better checkpoint, and since when it is awaited
+        self._rivals: dict[Head, float] = {}  # others' better checkpoints, and since when each is awaited
 
     def look(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> bool:
         """Begin, if it is time for that. True if there is nothing else to do; False: copy what another one holds."""
@@ -97,9 +98,9 @@ class Beginning:
         rival = self.run.checkpoints.best_elsewhere(around.living)
         if rival is None or (mine is not None and preference(mine) <= preference(rival)):
             return False
-        if self._rival is None or self._rival[0] != rival:
-            self._rival = (rival, now)
-        return now - self._rival[1] <= LOAD_WAIT * around.suspicion_s
+        if rival not in self._rivals and len(self._rivals) >= MOST_RIVALS:
+            return False  # somebody says whatever comes to mind
+        return now - self._rivals.setdefault(rival, now) <= LOAD_WAIT * around.suspicion_s
 
     # What came of it ------------------------------------------------------------------------------------------------
 

@@ -215,6 +215,7 @@ def test_a_checkpoint_is_read_back_to_the_same_shards(engine: Engine, base: Path
     runner = alone(engine, base)
     state = runner.run(runner.init(), range(2))
     assert any(name.startswith("optimizer:") for name, _ in state)
+    (runner.folder / ".step-000001.4194305").mkdir(parents=True)  # an engine was killed over it: no pid is as high
     folder, header = saved(runner, state, 2)
     assert saved(runner, state, 2)[0] == folder
     assert [path.name for path in runner.folder.iterdir()] == ["step-000002"]

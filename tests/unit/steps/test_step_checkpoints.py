@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dflow_protocols import runs
 from dflow_protocols.claiming.roster import make_roster
@@ -95,6 +96,16 @@ def test_a_better_checkpoint_of_another_node_is_left_to_it_for_a_while() -> None
     assert works(run.look(1.0, around(1, 2), 1)) == []
     assert works(run.look(9.0, around(1, 2), 1)) == []
     assert works(run.look(11.1, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+
+
+def test_a_member_that_invents_ever_better_checkpoints_does_not_hold_up_a_beginning_for_ever() -> None:
+    """Each is waited for as if it were true, so there must not be ever more of them."""
+    run = restored([V[2]])
+    for now in range(200):
+        run.checkpoints.hear(OTHER, (replace(V[3].head, samples=100 + now),))
+        if works(run.look(float(now), around(1, 2), 1)) == [LoadWork(RUN, V[2])]:
+            return
+    raise AssertionError("it waits for the next one")
 
 
 def test_without_any_checkpoint_the_run_begins_at_version_0() -> None:
