@@ -55,6 +55,7 @@ from .service.stock import StockAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.room import Room
+from .shards.segment import Full
 from .shards.spill import SpillFolder
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
@@ -69,6 +70,7 @@ from .transport.reach import DialBack
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
 EXIT_LIMIT_S = 10.0  # for closing sockets and children, beyond the time to leave
 LEAVE_LOOK_S = 0.02  # how often a leaving daemon looks whether its node is done
+SHORTAGE_S = 60.0  # that a run is said to lack room after it was refused some; it asks more often while it does
 EXIT_FORCED = 128 + signal.SIGTERM
 
 
@@ -118,6 +120,7 @@ class Daemon:
         self._store = Store(config.shards.memory_limit, config.node.name, spill)
         closing.callback(self._store.close)
         self._room = Room(self._store, loop, self._post)
+        self._room.on_refused = self._note_shortage
         closing.callback(self._room.close)
         self._open_lanes(loop, keys, allow_list, closing)
         meta = self._meta(keys, devices)
@@ -254,6 +257,11 @@ class Daemon:
 
     def _post(self, event: Event) -> None:
         self._driver.post(event)
+
+    def _note_shortage(self, run: RunId, why: Full) -> None:
+        what = f"run {run} waits for room for its shards: {why}"
+        hint = "raise shards.memory_limit, free some of node.state_dir's disk, or cancel a run; see `dflow shards`"
+        self._problems.note(f"shards.full/{run}", what, hint, SHORTAGE_S)
 
     def _notice(self) -> None:
         self._run_answers.notice()

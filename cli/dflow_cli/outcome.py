@@ -9,6 +9,7 @@ from typing import Any
 from .errors import EXIT_DONE, EXIT_FAILED
 
 _FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+_TOLD = ("error", "blocked", "paused", "starved", "skipped", "evidence")  # where there is something to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Outcome:
     """`state`: active, then done, failed or cancelled. `step` of `steps` are done, on `nodes` daemons. `weights`:
     Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order. `checkpoint`: node
     name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it waits for the rest
-    of a mesh that is cut in two. `skipped`: partitions that were left out, as they failed everywhere; `evidence`:
-    the failures that ended the run."""
+    of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `skipped`: partitions that were
+    left out, as they failed everywhere; `evidence`: the failures that ended the run."""
 
     run: str
     name: str
@@ -33,6 +34,7 @@ class Outcome:
     error: str = ""
     blocked: str = ""
     paused: bool = False
+    starved: bool = False
     skipped: int = 0
     evidence: tuple[Any, ...] = ()
     spec: bytes = field(default=b"", repr=False)
@@ -48,7 +50,8 @@ class Outcome:
     @property
     def remark(self) -> str:
         """What is to be said of it beside its state."""
-        return remark({"error": self.error, "blocked": self.blocked, "paused": self.paused})
+        names = ("error", "blocked", "paused", "starved")
+        return remark({name: getattr(self, name) for name in names})
 
     @property
     def evals_by_stage(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -73,7 +76,7 @@ class Outcome:
             "checkpoint": dict(self.checkpoint),
             "wall_s": round(self.wall_s, 3),
         }
-        told = {name: getattr(self, name) for name in ("error", "blocked", "paused", "skipped", "evidence")}
+        told = {name: getattr(self, name) for name in _TOLD}
         return value | {name: list(item) if isinstance(item, tuple) else item for name, item in told.items() if item}
 
 
@@ -83,6 +86,8 @@ def remark(run: Mapping[str, Any]) -> str:
         return str(run["error"])
     if run.get("blocked"):
         return f"blocked: needs {run['blocked']}"
+    if run.get("starved"):
+        return "waits for room: `dflow doctor` says where"
     if run.get("paused"):
         return "paused: waits for the other part of the mesh"
     skipped = int(run.get("skipped") or 0)
@@ -112,6 +117,7 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         error=value.get("error") or "",
         blocked=value.get("blocked") or "",
         paused=bool(value.get("paused")),
+        starved=bool(value.get("starved")),
         skipped=int(value.get("skipped") or 0),
         evidence=tuple(value.get("evidence") or ()),
         spec=value.get("spec") or b"",

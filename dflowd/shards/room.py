@@ -49,6 +49,7 @@ class Room:
         self._numbers = itertools.count()
         self._current: _Request | None = None  # what the worker is at
         self._worker = ThreadPoolExecutor(1, "room")
+        self.on_refused: Callable[[RunId, Full], None] = lambda run, why: None
         store.on_room = lambda: self._call(lambda: post(RoomMade()))
         store.on_shed = lambda run, shard: self._call(lambda: post(Shed(run, shard)))
 
@@ -64,7 +65,7 @@ class Room:
                 for segment in segments:
                     self._store.release(segment)
                 refusal = full
-                return lambda: then(refusal)
+                return lambda: self._refuse(place.run, refusal, then)
             return lambda: then(segments)
 
         spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
@@ -78,9 +79,10 @@ class Room:
 
         def take() -> Callable[[], None]:
             try:
-                present: int | Full = self._store.partial(place, ref, first, end, is_state)
+                present = self._store.partial(place, ref, first, end, is_state)
             except Full as full:
-                present = full
+                refusal = full
+                return lambda: self._refuse(place.run, refusal, then)
             return lambda: then(present)
 
         self._ask(_Request(place, ((ref.nbytes, first, end),), ref.id, take))
@@ -96,6 +98,10 @@ class Room:
     def close(self) -> None:
         self._waiting.clear()
         self._worker.shutdown(wait=True)
+
+    def _refuse(self, run: RunId, why: Full, then: Callable[[Full], None]) -> None:
+        self.on_refused(run, why)
+        then(why)
 
     def _ask(self, request: _Request) -> None:
         heapq.heappush(self._waiting, (request.place, next(self._numbers), request))

@@ -270,10 +270,11 @@ class Node:
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
 
-    def _remind(self, now: float, around: Surroundings) -> list[Action]:
-        """Tell one living member after another how runs ended, in case a greeting was lost."""
+    def _remind(self, now: float) -> list[Action]:
+        """Tell one living member after another how runs ended, in case a greeting was lost; those too that cannot be
+        dialled, and so were not told when it happened."""
         self._reminded_at = now
-        others = sorted(around.living - {self.me})
+        others = [node for node in self.membership.alive() if node != self.me]
         return self._greet(others[int(now / self.timing.sync_interval_s) % len(others)]) if others else []
 
     def _tick(self, now: float, actions: list[Action | Changed]) -> None:
@@ -288,7 +289,7 @@ class Node:
             actions += self._registry.put_again(around.living)
             actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
-                actions += self._remind(now, around)
+                actions += self._remind(now)
 
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
         """One frame a member, with where this node stands in every active run; other actions keep their order."""

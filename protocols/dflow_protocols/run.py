@@ -221,6 +221,7 @@ class Run:
             "evidence": outcome.get("evidence", []),
             "skipped": facts.skipped(settled),
             "blocked": self.blocked if self.is_active else "",
+            "starved": self.slot.is_starved and self.is_active,
             "paused": self.rosters.is_paused and self.is_active,
             "spec": self.status.spec,
         }

@@ -44,6 +44,12 @@ class Slot:
         self._numbers = numbers
         self._starved: set[TaskKey] = set()  # units in the run's `retry_at` that found no room
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether something that is due here waits for room in this node's store."""
+        step = self.run.position.step if self.run.position is not None else 0
+        return any(unit.step == step for unit in self._starved)
+
     def stop_stale(self, header: Header, out: list[Action]) -> None:
         """Give up calls that work from another version than this node does now."""
         for call, running in list(self.run.calls.items()):
@@ -90,6 +96,7 @@ class Slot:
         at = duty.unit.leaves[0] if duty.unit.leaves else 0
         self.run.calls[call] = Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at)
         self.run.last_started = now
+        self._starved.discard(duty.unit)
         fresh = any(task.holds(duty.unit) or duty.unit.holds(task) for task, _, _ in self.run.failures.known)
         out.append(Start(call, self.run.id, duty.unit, duty.work, fresh))
 

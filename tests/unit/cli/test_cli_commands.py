@@ -163,6 +163,7 @@ def test_wrong_input_is_two_lines_and_exit_code_2(arguments: list[str], capsys: 
     [
         ({"state": "failed", "error": "1/roll/p0 failed: no luck"}, "1/roll/p0 failed: no luck"),
         ({"state": "active", "blocked": "`gpu` (stage roll)"}, "blocked: needs `gpu` (stage roll)"),
+        ({"state": "active", "starved": True}, "waits for room: `dflow doctor` says where"),
         ({"state": "active", "paused": True}, "paused: waits for the other part of the mesh"),
     ],
 )

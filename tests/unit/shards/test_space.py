@@ -220,6 +220,8 @@ async def test_the_node_hears_of_what_was_shed_and_of_room() -> None:
     room = Room(store, asyncio.get_running_loop(), events.append)
     ref = put(store, Place(SECOND, 1))
     granted: list[list[Segment] | Full] = []
+    refused: list[RunId] = []
+    room.on_refused = lambda run, why: refused.append(run)
     room.grant(Place(FIRST, 0), [MIB], False, granted.append)
     await until(lambda: Shed(SECOND, ref.id) in events)
     await until(lambda: bool(granted))
@@ -227,6 +229,7 @@ async def test_the_node_hears_of_what_was_shed_and_of_room() -> None:
     room.grant(Place(FIRST, 1), [MIB], False, granted.append)
     await until(lambda: len(granted) == 2)
     assert isinstance(granted[1], Full)
+    assert refused == [FIRST]
     store.release(granted[0][0])
     await until(lambda: RoomMade() in events)
     room.close()
