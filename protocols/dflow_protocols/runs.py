@@ -97,7 +97,10 @@ def dump(status: RunPut) -> bytes:
 
 def load(data: bytes) -> RunPut:
     """Raises ValueError, TypeError or a msgpack error if `data` was not written by `dump`."""
-    fields = msgpack.unpackb(data, use_list=False)
+    try:
+        fields = msgpack.unpackb(data, use_list=False)
+    except (ValueError, msgpack.UnpackException):
+        fields = None
     if not isinstance(fields, tuple) or len(fields) != FIELDS:
         raise ValueError("it was written by another release, or is torn")
     run, state, attempt, spec, base, submitter, nonce, roster, result = fields

@@ -104,6 +104,6 @@ def test_a_file_of_another_release_is_refused_in_words() -> None:
     """`not enough values to unpack` helps nobody who upgrades."""
     active = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
     shorter = msgpack.packb(msgpack.unpackb(runs.dump(active))[:-1])
-    for data in (shorter, b"\x01"):
+    for data in (shorter, b"\x01", b"old", b""):
         with pytest.raises(ValueError, match="written by another release, or is torn"):
             runs.load(data)
