@@ -199,6 +199,9 @@ class Run:
         mine = self.status  # all else its id has settled
         told = replace(mine, state=status.state, attempt=status.attempt, outcome=status.outcome)
         before, self.status = self.status, runs.merge(self.status, told)
+        if self.status.attempt != before.attempt:  # also where the end of the attempt before was never heard of
+            self.failures = Failures()
+            self.quarantine.skipped.clear()
         return self.status != before
 
     def summary(self) -> dict[str, Any]:
@@ -302,7 +305,9 @@ class Run:
         training = desk.plan.training
         open_stages = [chain.stages for chain in chains] + ([(training.stage,)] if chains and training else [])
         missing = {
-            word: stages[0] for stages in open_stages for word in desk.ability.lacking(stages, desk.living, desk.offers)
+            word: stage
+            for stages in open_stages
+            for word, stage in desk.ability.lacking(stages, desk.living, desk.offers).items()
         }
         before, self.blocked = self.blocked, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
         if self.blocked != before:

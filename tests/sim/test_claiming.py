@@ -159,7 +159,7 @@ def test_a_broken_machine_that_is_cut_off_does_not_end_the_run() -> None:
 def test_a_stage_that_nobody_can_run_waits_and_goes_on_when_somebody_joins() -> None:
     """Nothing fails; what is missing is said at once."""
     raw = two_steps().to_dict()
-    raw["stages"][0]["requires"] = ["roomy"]
+    raw["stages"][1]["requires"] = ["roomy"]
     world, run = mesh(2, pipeline=Pipeline.from_dict(raw))
     joiner = world.add((0,))
     joiner.roles = ("roomy",)
@@ -194,4 +194,4 @@ def test_a_run_in_the_midst_of_long_rollouts_lets_another_one_have_its_turn() ->
 
 def blocked(world: World, run: RunId) -> bool:
     known = [node(host).runs[run] for host in world.live() if run in node(host).runs]
-    return any("roomy" in each.summary()["blocked"] for each in known)
+    return any("`roomy` (stage score)" in each.summary()["blocked"] for each in known)

@@ -83,9 +83,11 @@ class Ability:
             gone.add(me)
         return fit - gone or fit
 
-    def lacking(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> tuple[str, ...]:
-        """What these stages require, if no living member offers all of it."""
-        return () if self.fit(stages, living, offers) else tuple(sorted(self._needed(stages)))
+    def lacking(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> dict[str, str]:
+        """What these stages require, and which of them does, if no living member offers all of it."""
+        if self.fit(stages, living, offers):
+            return {}
+        return {word: stage for stage in stages for word in sorted(self._needs.get(stage, ()))}
 
     def _needed(self, stages: Collection[str]) -> frozenset[str]:
         if not self._needs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.machine import Leaving as AskedToLeave
 from dflow_protocols.machine import Send
@@ -80,3 +82,14 @@ def test_a_grant_of_a_step_that_does_not_exist_is_passed_over() -> None:
     midway = Midway()
     far = Stolen(TaskKey(1 << 40, "roll", "p0"), midway.peer)
     midway.tell(StealGrant(midway.run, 1, "ab" * 32, (far,)))  # type: ignore[arg-type]
+
+
+def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
+    """Also at a node that never heard that the run had failed: the cause may be mended."""
+    midway = Midway()
+    run = midway.node.runs[midway.run]
+    midway.tell(FailurePut(midway.run, (Failure(UNIT, midway.peer, 1, "user", "aa" * 32, "it died"),)))
+    assert run.failures.known
+    midway.tell(replace(run.status, attempt=1))
+    assert midway.node.runs[midway.run].status.attempt == 1
+    assert not midway.node.runs[midway.run].failures.known
