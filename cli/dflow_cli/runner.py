@@ -97,7 +97,7 @@ def _mesh(folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
         yield False
         return
     started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
-    note(f"started {len(started)} daemons: {', '.join(node.name for node in started)}")
+    note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {', '.join(node.name for node in started)}")
     try:
         yield True
     finally:
