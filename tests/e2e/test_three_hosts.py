@@ -18,7 +18,7 @@ from tests.support.until import until
 
 ADDRESSES = {"a1": "10.0.0.7", "a2": "10.0.0.8", "a3": "10.0.0.9"}
 README = (ROOT / "README.md").read_text().partition("## On several hosts")[2].partition("\n## ")[0]
-NEW_KEY, SHOW_KEY, DOCTOR, RUN, NODES, SUBMIT = (
+NEW_KEY, SHOW_KEY, AUTHORIZE, _, DOCTOR, RUN, NODES, SUBMIT = (
     line.split("     ")[0].strip() for line in re.findall(r"^ +(dflowd? .*)$", README, re.MULTILINE)
 )
 (CONFIG,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
@@ -40,7 +40,7 @@ def test_three_hosts_become_a_mesh_by_the_commands_of_the_readme(tmp_path: Path)
         lines = [hosts.run(host, shlex.split(of(NEW_KEY, host)), folders[host]) for host in ADDRESSES]
         lines.append(hosts.run("a3", shlex.split(SHOW_KEY), folders["a3"]))
         for host, folder in folders.items():
-            (folder / "allow").write_text("".join(lines))
+            hosts.run(host, shlex.split(AUTHORIZE), folder, typed="".join(lines))
             (folder / "dflowd.toml").write_text(of(CONFIG, host))
             with (folder / "output").open("wb") as output:
                 hosts.start(host, shlex.split(RUN), folder, output)

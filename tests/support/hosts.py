@@ -34,10 +34,16 @@ class Hosts:
             process.wait(30)
         self._tear_down()
 
-    def run(self, host: str, words: Sequence[str], folder: Path, timeout_s: float = 180.0) -> str:
-        """Standard output of a command that ends by 0 on this host."""
+    def run(self, host: str, words: Sequence[str], folder: Path, typed: str = "") -> str:
+        """Standard output of a command that ends by 0 on this host. `typed`: its standard input."""
         done = subprocess.run(
-            self._there(host, words), cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+            self._there(host, words),
+            cwd=folder,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=180.0,
+            check=False,
         )
         said = f"{host}: {' '.join(words)} ended by {done.returncode}:\n{done.stdout}{done.stderr}"
         assert done.returncode == 0, said
