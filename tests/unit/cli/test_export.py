@@ -157,11 +157,13 @@ def test_reports_are_lines_with_names_of_nodes(
     daemon.answers["events"] = lambda _: {
         "events": [event, event | {"node": "n2"}],
         "heard": {},
-        "names": {"0" * 32: "n0"},
+        "names": {str(number) * 32: f"n{number}" for number in range(4)},
         "missing": ["n3"],
     }
     assert main(["logs", "--node", "n1", "--since", "10m", "--dir", str(mesh)]) == 0
     said = capsys.readouterr()
     assert said.out == '1970-01-01T00:00:00.500Z n1 warning membership.died node=n0 why="no answer"\n'
     assert said.err == "no answer from: n3\n"
+    assert main(["logs", "--node", "n9", "--dir", str(mesh)]) == 2
+    assert "no daemon `n9` is known here" in capsys.readouterr().err
     assert main(["logs", "--since", "soon", "--dir", str(mesh)]) == 2
