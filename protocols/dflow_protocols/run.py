@@ -199,9 +199,6 @@ class Run:
         mine = self.status  # all else its id has settled
         told = replace(mine, state=status.state, attempt=status.attempt, outcome=status.outcome)
         before, self.status = self.status, runs.merge(self.status, told)
-        if self.status.attempt != before.attempt:  # also where the end of the attempt before was never heard of
-            self.failures = Failures()
-            self.quarantine.skipped.clear()
         return self.status != before
 
     def summary(self) -> dict[str, Any]:
