@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from dflow_protocols.keys import key_text
 from dflowd.transport.keys import new_key_pair
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline
-
-
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with Mesh(tmp_path_factory.mktemp("mesh"), 3) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

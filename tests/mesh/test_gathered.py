@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,6 @@ from blake3 import blake3
 
 from tests.support.mesh import Mesh, Refused
 from tests.support.toy import toy_pipeline
-
-
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with Mesh(tmp_path_factory.mktemp("mesh"), 3) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
