@@ -21,10 +21,10 @@ class Problem(Exception):
         self.exit_code = exit_code
 
 
-def explain(problem: Problem) -> str:
-    """One line `error: WHERE: WHAT`, then one line `hint: REMEDY` where there is one."""
+def explain(problem: Problem, level: str = "error") -> str:
+    """One line `LEVEL: WHERE: WHAT`, then one line `hint: REMEDY` where there is one."""
     place = f"{problem.where}: " if problem.where else ""
-    lines = [f"error: {place}{_one_line(problem.what)}"]
+    lines = [f"{level}: {place}{_one_line(problem.what)}"]
     if problem.hint:
         lines.append(f"hint: {_one_line(problem.hint)}")
     return "\n".join(lines)

@@ -12,32 +12,32 @@ from typing import Any
 from dflow_protocols.pipeline import Pipeline, Problem
 from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
 from dflow_protocols.pipeline.files import Named, beside, digest, named_files
-from dflow_protocols.pipeline.problem import nearest, suggest
+from dflow_protocols.pipeline.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
 
 LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
 MISTAKES_TOLD = 3  # of one data file
 
 
-def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Digest by the path of the key that names the file, such as `models.policy.init.config`; and what is wrong.
+def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findings]:
+    """Digest by the path of the key that names the file, such as `models.policy.init.config`; and what was found.
 
     Relative paths start from `base`.
     """
     digests: dict[str, str] = {}
-    problems: list[Problem] = []
+    found = Findings()
     for named in named_files(pipeline):
         if named.kind == "function":
-            problems += _function(named, pipeline, base)
+            found.problems += _function(named, pipeline, base)
         elif not ((base / named.name).is_dir() if named.kind == "folder" else (base / named.name).is_file()):
-            problems.append(_missing(named, base))
+            found.problems.append(_missing(named, base))
             continue
         elif named.path.startswith("data."):
-            problems += _entries(named, pipeline.data[named.path.split(".")[1]], base)
-        found = digest(named, base)
-        if found is not None:
-            digests[named.path] = found
-    return digests, problems
+            found.problems += _entries(named, pipeline.data[named.path.split(".")[1]], base)
+        known = digest(named, base)
+        if known is not None:
+            digests[named.path] = known
+    return digests, found
 
 
 def _entries(named: Named, source: Mapping[str, Any], base: Path) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError
+from dflow_protocols.pipeline.doubts import doubts
 
 from .filedigest import digest_files
 from .spectree import Mistake, SpecFileError, fail, from_plain, merge, place_of, places, read_yaml, setting
@@ -20,10 +21,12 @@ __all__ = ["Loaded", "Mistake", "SpecFileError", "load"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pipeline ready to submit. `base`: the spec's folder, absolute, where its relative paths start."""
+    """A pipeline ready to submit. `base`: the spec's folder, absolute, where its relative paths start. `warnings`: what
+    can run, and is probably not what was meant."""
 
     pipeline: Pipeline
     base: Path
+    warnings: tuple[Mistake, ...] = ()
 
 
 def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) -> Loaded:
@@ -48,10 +51,11 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
         pipeline = Pipeline.from_dict(plain(tree))
     except SpecError as error:
         raise SpecFileError(_located(error.problems, known)) from None
-    digests, problems = digest_files(pipeline, base)
-    if problems:
-        raise SpecFileError(_located(problems, known))
-    return Loaded(pipeline.with_digests(digests), base)
+    digests, found = digest_files(pipeline, base)
+    if found.problems:
+        raise SpecFileError(_located(found.problems, known))
+    warnings = [*doubts(pipeline), *found.warnings]
+    return Loaded(pipeline.with_digests(digests), base, tuple(_located(warnings, known)))
 
 
 def _located(problems: Sequence[Problem], known: dict[str, str]) -> list[Mistake]:

@@ -6,17 +6,27 @@ import uuid
 from pathlib import Path
 
 from .client import Client
-from .errors import Problem
+from .errors import Problem, explain
+from .output import note
 from .specfile import Loaded, SpecFileError, load
 
 
 def read_spec(path: Path, overlays: list[Path] | None, sets: list[str] | None) -> Loaded:
-    """The checked pipeline. Raises Problem for the first mistake; the others are told by `dflow validate`."""
+    """The checked pipeline, its warnings told. Raises Problem for the first mistake, with the count of the others."""
     try:
-        return load(path, overlays or [], sets or [])
+        loaded = load(path, overlays or [], sets or [])
     except SpecFileError as error:
-        first = error.problems[0]
-        raise Problem(first.what, where=first.where, hint=first.hint) from error
+        first, *others = error.problems
+        more = f"; {len(others)} more, told by `dflow validate {path}`" if others else ""
+        raise Problem(first.what, where=first.where, hint=first.hint + more) from error
+    tell_warnings(loaded)
+    return loaded
+
+
+def tell_warnings(loaded: Loaded) -> None:
+    """On stderr: what scripts read on stdout is the same with and without them."""
+    for warning in loaded.warnings:
+        note(explain(Problem(warning.what, where=warning.where, hint=warning.hint), "warning"))
 
 
 def submit(client: Client, loaded: Loaded) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import typer
 
@@ -12,11 +13,14 @@ from ..options import AsJson, Overlays, Sets, Spec
 def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """Check a pipeline and every file it names, and tell every mistake with its line. Starts nothing.
 
+    A warning is about what can run and is probably not meant; the exit code is 0 with warnings alone.
+
     Example: dflow validate examples/spell_backward.yaml
     """
     from ..errors import EXIT_WRONG_INPUT, Problem, explain
     from ..output import print_json
     from ..specfile import SpecFileError, load
+    from ..submission import tell_warnings
 
     try:
         loaded = load(spec, overlays or [], sets or [])
@@ -24,9 +28,12 @@ def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: 
         for problem in error.problems:
             print(explain(Problem(problem.what, where=problem.where, hint=problem.hint)), file=sys.stderr)
         raise typer.Exit(EXIT_WRONG_INPUT) from None
-    pipeline = loaded.pipeline
+    pipeline, warnings = loaded.pipeline, [asdict(warning) for warning in loaded.warnings]
+    tell_warnings(loaded)
     if as_json:
         stages = [stage.id for stage in pipeline.stages]
-        print_json({"name": pipeline.name, "spec": pipeline.id, "steps": pipeline.steps, "stages": stages})
-    else:
-        print(f"{spec}: {len(pipeline.stages)} stages, {pipeline.steps} steps, spec {pipeline.id[:12]}: nothing wrong")
+        about = {"name": pipeline.name, "spec": pipeline.id, "steps": pipeline.steps, "stages": stages}
+        print_json(about | {"warnings": warnings})
+        return
+    doubtful = f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}" if warnings else "nothing wrong"
+    print(f"{spec}: {len(pipeline.stages)} stages, {pipeline.steps} steps, spec {pipeline.id[:12]}: {doubtful}")

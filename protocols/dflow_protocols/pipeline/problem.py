@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 
@@ -14,6 +14,14 @@ class Problem:
     path: str
     what: str
     hint: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a look at a pipeline or its files found. `warnings`: it can run, and is probably not what was meant."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
 
 class SpecError(ValueError):

@@ -20,7 +20,15 @@ REQUIRED: Final = "\0required"  # no value of a spec has this text
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class Key:
+    """What all shapes have. `unwritten`: the key is left out of the canonical form where it has its default, because
+    it came after pipelines had been run: the ids, and so the seeds, of those that do not use it stay."""
+
+    unwritten: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Key):
     about: str
     default: Any = REQUIRED
     integer: bool = False
@@ -31,7 +39,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Key):
     about: str
     default: Any = REQUIRED
     choices: tuple[str, ...] = ()
@@ -40,13 +48,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Key):
     about: str
     default: Any = REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class Items(Key):
     about: str
     item: Shape
     default: Any = REQUIRED
@@ -55,7 +63,7 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Table(Key):
     """A mapping of known keys."""
 
     about: str
@@ -64,7 +72,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class Named(Key):
     """A mapping from names that the user chooses to values of one shape."""
 
     about: str
@@ -73,7 +81,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Variants:
+class Variants(Key):
     """A mapping of one of several kinds; exactly one of `kinds`' keys is in it and says which."""
 
     about: str
@@ -82,7 +90,7 @@ class Variants:
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
+class Free(Key):
     """Any mapping that JSON can say; read by user code or by an engine."""
 
     about: str
@@ -90,7 +98,7 @@ class Free:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Key):
     """An expression over params and `step` that is true or false."""
 
     about: str
@@ -201,7 +209,8 @@ class Reader:
         if not isinstance(value, Mapping):
             return self._wrong(shape, value, path)
         self.unknown_keys(value, shape.keys, path)
-        return {key: self.read(inner, value.get(key), at(path, key)) for key, inner in shape.keys.items()}
+        found = {key: self.read(inner, value.get(key), at(path, key)) for key, inner in shape.keys.items()}
+        return {key: item for key, item in found.items() if not is_left_out(shape.keys[key], item)}
 
     def unknown_keys(self, value: Mapping[Any, Any], known: Mapping[str, Any], path: str) -> None:
         place = f"`{_last(path)}`" if path else "a pipeline"
@@ -260,6 +269,11 @@ class Reader:
             self.note(path, f"`{_last(path)}`: `{value}` is a number, not a condition", "for example `step >= 10`")
             return None
         return expression.text
+
+
+def is_left_out(shape: Shape, value: Any) -> bool:
+    """Whether the canonical form has no word of a key with this value."""
+    return shape.unwritten and value == (list(shape.default) if isinstance(shape.default, tuple) else shape.default)
 
 
 def _is_in_range(shape: Number, value: float) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from dflow_cli.app import main
 from dflow_cli.specfile import Loaded, SpecFileError, load
 from dflow_protocols.names import is_what
 
@@ -158,6 +160,34 @@ def test_all_mistakes_are_told_in_the_order_of_the_file(folder: Path) -> None:
         text.replace("steps: warmup", "lag: 1\nsteps: warmpu").replace("lr:", "lt:")
     )
     assert [line.split(": ")[1] for line in mistakes()] == [f"arithmetic.yaml:{line}" for line in (3, 4, 17, 22, 22)]
+
+
+def test_a_warning_is_told_with_its_line_and_stops_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0: scripts go on, people read stderr, and `--json` has it beside the answer."""
+    edit(folder, "prompts: 8, max_tokens: 4", "prompts: 1, max_tokens: 4, top_p: 0.9")
+    assert main(["validate", "arithmetic.yaml", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (told,) = [warning for warning in json.loads(out)["warnings"] if "top_p" in warning["what"]]
+    assert told["where"] == "arithmetic.yaml:14"
+    assert f"warning: arithmetic.yaml:14: {told['what']}\nhint: {told['hint']}\n" in err
+
+
+@pytest.mark.parametrize("command", ["plan", "submit"])
+def test_warnings_are_told_wherever_a_spec_is_read(
+    folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few people validate what they are about to run."""
+    edit(folder, "max_tokens: 4", "max_tokens: 4, top_p: 0.9")
+    main([command, "arithmetic.yaml"])
+    assert "warning: arithmetic.yaml:14: stage `roll`: `top_p`" in capsys.readouterr().err
+
+
+def test_a_command_that_stops_at_the_first_mistake_counts_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(folder, "prompts: 8, max_tokens: 4", "promts: 8, max_tokns: 4")
+    assert main(["plan", "arithmetic.yaml"]) == 2
+    assert "3 more, told by `dflow validate arithmetic.yaml`" in capsys.readouterr().err
 
 
 def test_overlays_lay_key_over_key_and_stage_over_stage(folder: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import is_what
 from dflow_protocols.pipeline import Pipeline, SpecError, Stage
+from dflow_protocols.pipeline.shape import Number, Reader, Table
 from tests.unit.pipeline.written_specs import example, stage
 
 
@@ -54,6 +55,13 @@ def test_a_pipeline_that_computes_something_else_has_another_id(name: str, key: 
     spec = example()
     stage(spec, name)["config"][key] = value
     assert Pipeline.from_dict(spec).id != Pipeline.from_dict(example()).id
+
+
+def test_a_key_that_came_later_is_written_only_where_it_says_something() -> None:
+    """Whoever does not use it keeps the id, and so the seeds and weights, of before."""
+    table = Table("", {"old": Number("", 1), "new": Number("", 0, unwritten=True)})
+    assert Reader({}).read(table, {}, "") == Reader({}).read(table, {"new": 0}, "") == {"old": 1}
+    assert Reader({}).read(table, {"new": 2}, "") == {"old": 1, "new": 2}
 
 
 def test_the_canonical_form_reads_back_as_the_same_pipeline() -> None:

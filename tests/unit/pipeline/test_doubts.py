@@ -1,0 +1,43 @@
+"""Doubts: what can run and is probably not meant is told before a night is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.doubts import doubts
+from tests.unit.pipeline.written_specs import example, stage
+
+
+def told(change: Callable[[dict[str, Any]], Any] = lambda spec: None) -> list[tuple[str, str]]:
+    """(path, what) of each doubt about the changed example."""
+    spec = example()
+    change(spec)
+    return [(doubt.path, doubt.what) for doubt in doubts(Pipeline.from_dict(spec))]
+
+
+def config(name: str, **values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda spec: stage(spec, name)["config"].update(values)
+
+
+def test_the_example_is_meant_as_it_is() -> None:
+    """A warning that everybody gets is read by nobody."""
+    assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        (config("roll", top_p=0.9), "stages[1].config.top_p", "`top_p` 0.9 samples from another policy"),
+    ],
+)
+def test_what_is_probably_not_meant_is_told_with_its_key(
+    change: Callable[[dict[str, Any]], Any], path: str, words: str
+) -> None:
+    """Each of these runs to its end, and costs the night all the same."""
+    ((where, what),) = told(change)
+    assert where == path
+    assert words in what
