@@ -1,23 +1,20 @@
 """What does a daemon make of hostile input on both lanes, in the middle of a run?
 
-    python benchmarks/hostile.py [--scale 1.0] [--steps 60]
-
 Three real daemons with emulated engines work on a run while one of them is attacked: by a stranger, with a client's
-key, with a node's key. Prints a row for each kind of attack:
+key, with a node's key. A row for each kind of attack:
 
     tried       connections, frames, requests or messages sent
     answered    what came back: bytes beyond ZeroMQ's greeting to a stranger, messages to who has a key
     reports     lines in the daemon's log that name it, counts of what they stand for included
-    rss         resident MiB of the attacked daemon before and after
-    answers ms  a client's `status` meanwhile: median, p99
+    before_mib, after_mib   resident memory of the attacked daemon
+    median_ms, p99_ms       of a client's `status` meanwhile
 
-and at the end whether the daemons live and the run has the weights of one that nobody disturbed.
+The figures are the worst of all rows, whether the daemons live, and whether the run has the weights of one that nobody
+disturbed.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
 import statistics
 import tempfile
@@ -26,7 +23,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.keys import key_text
 from dflow_protocols.names import RunId
 from dflowd.transport.keys import KeyPair, new_key_pair
@@ -36,6 +35,8 @@ from tests.support.mesh import Daemon, Mesh
 from tests.support.toy import toy_pipeline
 
 RUN_S = 600.0
+NODES = 3
+QUICK = {"scale": 0.05, "steps": 20}
 HOSTILE = re.compile(r" (transport|wire|membership\.bad|run\.refused|service|driver|shards\.corrupt)[a-z_.]* ")
 
 
@@ -69,12 +70,22 @@ class Row:
     after: int
     times_ms: list[float]
 
-    def __str__(self) -> str:
-        times = sorted(self.times_ms) or [0.0]
-        lag = f"{statistics.median(times):7.1f} {times[int(len(times) * 0.99)]:8.1f}"
-        out, mib = self.outcome, 1 << 20
-        memory = f"{self.before / mib:6.1f} {self.after / mib:6.1f}"
-        return f"{self.name:32} {out.tried:7} {out.answered:8} {self.reports:8} {memory} {lag}"
+    @property
+    def p99_ms(self) -> float:
+        return sorted(self.times_ms)[int(len(self.times_ms) * 0.99)] if self.times_ms else 0.0
+
+    def told(self) -> dict[str, Any]:
+        mib = 1 << 20
+        return {
+            "attack": self.name,
+            "tried": self.outcome.tried,
+            "answered": self.outcome.answered,
+            "reports": self.reports,
+            "before_mib": round(self.before / mib, 1),
+            "after_mib": round(self.after / mib, 1),
+            "median_ms": round(statistics.median(self.times_ms or [0.0]), 1),
+            "p99_ms": round(self.p99_ms, 1),
+        }
 
 
 def measured(mesh: Mesh, node: Daemon, name: str, what: Callable[[], Outcome]) -> Row:
@@ -117,36 +128,39 @@ def attacks(mesh: Mesh, node: Daemon, client: KeyPair, liar: Liar, scale: float)
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="of every count of attempts")
-    parser.add_argument("--steps", type=int, default=60, help="of the run that goes on meanwhile")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        mesh = Mesh(Path(folder), 3)
-        with mesh:
-            keys = mesh.prepare().keys  # a listed node that never starts: the liar has its key
-            client = new_key_pair()
-            with (Path(folder) / "allow").open("a") as allow_list:
-                allow_list.write(f"{key_text(client.public)} attacker client\n")
-            node, other, _ = mesh.running()
-            pipeline = toy_pipeline(steps=args.steps, generate_s=0.3)
-            calm = mesh.submit(other, pipeline, nonce="calm")
-            mesh.until(lambda: mesh.ask(other, "run", run=calm)["state"] == "done", RUN_S)
-            run = mesh.submit(other, pipeline, nonce="stormy")
-            mesh.until(lambda: mesh.ask(node, "run", run=run)["step"] >= 1, 60)
-            print(f"load {os.getloadavg()[0]:.1f}, {args.steps} steps, scale {args.scale}")
-            print(f"{'attack':32} {'tried':>7} {'answered':>8} {'reports':>8} {'rss':>6} {'after':>6} answers ms (p99)")
-            for name, what in attacks(mesh, node, client, Liar(node, keys, RunId(run)), args.scale).items():
-                print(measured(mesh, node, name, what), flush=True)
-            steps = mesh.ask(other, "run", run=run)["step"]
-            mesh.until(lambda: mesh.ask(other, "run", run=run)["state"] != "active", RUN_S)
-            ends = [mesh.ask(other, "run", run=name) for name in (calm, run)]
-            print(f"the attacks ended at step {steps}; the run: {ends[1]['state']}, ", end="")
-            print("same weights" if ends[0]["weights"] == ends[1]["weights"] else "OTHER WEIGHTS")
-            mesh.until(lambda: mesh.ask(node, "status")["memory"]["shards"]["used_bytes"] == 0, 60)
-            print(f"daemons alive: {sum(each.process.poll() is None for each in mesh.running() if each.process)} of 3")
-
-
-if __name__ == "__main__":
-    main()
+def measure(
+    tell: Tell,
+    *,
+    scale: Annotated[float, "of every count of attempts"] = 1.0,
+    steps: Annotated[int, "of the run that goes on meanwhile"] = 60,
+) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as folder, Mesh(Path(folder), NODES) as mesh:
+        keys = mesh.prepare().keys  # a listed node that never starts: the liar has its key
+        client = new_key_pair()
+        with (Path(folder) / "allow").open("a") as allow_list:
+            allow_list.write(f"{key_text(client.public)} attacker client\n")
+        node, other, _ = mesh.running()
+        pipeline = toy_pipeline(steps=steps, generate_s=0.3)
+        calm = mesh.submit(other, pipeline, nonce="calm")
+        mesh.until(lambda: mesh.ask(other, "run", run=calm)["state"] == "done", RUN_S)
+        run = mesh.submit(other, pipeline, nonce="stormy")
+        mesh.until(lambda: mesh.ask(node, "run", run=run)["step"] >= 1, 60)
+        rows = []
+        for name, what in attacks(mesh, node, client, Liar(node, keys, RunId(run)), scale).items():
+            rows.append(measured(mesh, node, name, what))
+            tell(rows[-1].told())
+        tell({"the attacks ended at step": mesh.ask(other, "run", run=run)["step"]})
+        mesh.until(lambda: mesh.ask(other, "run", run=run)["state"] != "active", RUN_S)
+        ends = [mesh.ask(other, "run", run=name) for name in (calm, run)]
+        mesh.until(lambda: mesh.ask(node, "status")["memory"]["shards"]["used_bytes"] == 0, 60)
+        alive = sum(each.process.poll() is None for each in mesh.running() if each.process)
+    same = (ends[1]["state"], ends[1]["weights"]) == ("done", ends[0]["weights"])
+    strangers = sum(row.outcome.answered for row in rows if row.name.startswith("stranger"))
+    grown = max(row.after for row in rows) - rows[0].before
+    return [
+        Figure("answers to strangers", "bytes", strangers, goal=Goal(0.0)),
+        Figure("memory grown", "MiB", grown / (1 << 20)),
+        Figure("a client's answer, worst p99", "ms", max(row.p99_ms for row in rows)),
+        Figure("daemons alive", "of 3", alive, goal=Goal(NODES, is_least=True)),
+        Figure("same weights", "yes", float(same), goal=Goal(1.0, is_least=True)),
+    ]

@@ -1,9 +1,7 @@
 """What does it cost a member to know who lives, and how fast and how wrongly does it learn of deaths, as meshes grow?
 
-    python benchmarks/membership.py [--members 10 100 200 1000] [--timing lan] [--calm 30] [--trouble 60]
-
 Real membership machines in virtual time (tests/unit/membership/mesh.py), every message through its bytes; so the
-figures are the protocol's, whatever else this machine does. Prints one JSON object a size:
+figures are the protocol's, whatever else this machine does. A row a size:
 
     calm        messages that a member sends a second, mean, when nothing happens
     killed      seconds from a kill until the first member holds the victim dead, and until all do; mean and worst of
@@ -14,10 +12,10 @@ figures are the protocol's, whatever else this machine does. Prints one JSON obj
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from typing import Annotated, Any, Literal
 
+from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.machine import Received
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
@@ -29,6 +27,7 @@ KILLS = 5
 LOSS = 0.05
 STOPPED_SHARE, STOPPED_S, STOP_EVERY_S = 0.05, (0.5, 2.0), 5.0
 METAS_A_MESSAGE = 256
+QUICK = {"members": (10, 100), "trouble_s": 20.0}
 PATIENCE_S = 300.0  # virtual, for a death to be known to all
 
 
@@ -86,7 +85,7 @@ def disturb(mesh: Mesh, seconds: float) -> dict[str, float]:
     return {"wrongly_dead": len(wronged), "messages_per_s": round(sent, 2)}
 
 
-def measure(members: int, timing: Timing, calm_s: float, trouble_s: float) -> dict[str, object]:
+def of_size(members: int, timing: Timing, calm_s: float, trouble_s: float) -> dict[str, Any]:
     mesh = formed(members, timing)
     calm = rate(mesh, calm_s)
     kills = []
@@ -104,20 +103,22 @@ def measure(members: int, timing: Timing, calm_s: float, trouble_s: float) -> di
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", type=int, nargs="+", default=[10, 100, 200, 1000])
-    parser.add_argument("--timing", choices=sorted(TIMINGS), default="lan")
-    parser.add_argument("--calm", type=float, default=30.0, help="virtual seconds")
-    parser.add_argument("--trouble", type=float, default=60.0, help="virtual seconds")
-    options = parser.parse_args()
-    for members in options.members:
+def measure(
+    tell: Tell,
+    *,
+    members: Annotated[tuple[int, ...], "sizes of the meshes"] = (10, 100, 200, 1000),
+    timing: Annotated[Literal["lan", "wan", "local"], "times of the protocol"] = "lan",
+    calm_s: Annotated[float, "virtual seconds without faults"] = 30.0,
+    trouble_s: Annotated[float, "virtual seconds with them"] = 60.0,
+) -> list[Figure]:
+    figures = []
+    for count in members:
         began = time.monotonic()
-        result = measure(members, TIMINGS[options.timing](), options.calm, options.trouble)
-        print(
-            json.dumps({"timing": options.timing, **result, "took_s": round(time.monotonic() - began, 1)}), flush=True
-        )
-
-
-if __name__ == "__main__":
-    main()
+        found = of_size(count, TIMINGS[timing](), calm_s, trouble_s)
+        tell({"timing": timing, **found, "took_s": round(time.monotonic() - began, 1)})
+        figures += [
+            Figure(f"{count} members: messages of each, calm", "a second", found["calm_messages_per_s"]),
+            Figure(f"{count} members: a death is known to all", "s", found["killed_all_s"]),
+            Figure(f"{count} members: living declared dead", "members", found["trouble"]["wrongly_dead"], goal=Goal(0)),
+        ]
+    return figures

@@ -1,9 +1,7 @@
 """How many bytes does a step move between nodes, and how many should it?
 
-    python benchmarks/mesh_bytes.py [--nodes 2 3 4 7] [--parameters 2000000] [--steps 6]
-
-Real daemons on loopback with emulated engines, eight leaves, rollouts that are small beside the gradient. Prints one
-JSON object a mesh; bytes of the bulk lane are in units of S, the bytes of one gradient:
+Real daemons on loopback with emulated engines, eight leaves, rollouts that are small beside the gradient. A row a mesh;
+bytes of the bulk lane are in units of S, the bytes of one gradient:
 
     derived   by hand from the deal, the blocks and the slices (see `derived_bytes`)
     measured  what all nodes together received in frames, mean of a step; `most` the busiest node's
@@ -11,12 +9,12 @@ JSON object a mesh; bytes of the bulk lane are in units of S, the bytes of one g
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.claiming.deal import deal
 from dflow_protocols.names import CHUNK_BYTES, NodeId
 from dflow_protocols.reduction import aligned_blocks, slices
@@ -26,6 +24,8 @@ from tests.support.toy import toy_pipeline
 
 LEAVES = 8
 RUN_S = 180.0
+MOST = 1.1  # times what is derived: heads of frames, retries, and small shards beside the gradient
+QUICK = {"nodes": (2, 3), "steps": 3}
 
 
 def derived_bytes(nodes: int, leaves: int, gradient_bytes: int) -> int:
@@ -69,7 +69,7 @@ def received(mesh: Mesh, lane: str) -> dict[str, int]:
     }
 
 
-def measure(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
+def moved_by(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
     """Run `steps` updates of a model with so many float32 parameters, on a mesh whose members are stable."""
     before = {lane: received(mesh, lane) for lane in ("bulk", "control")}
     asked = mesh.running()[0]
@@ -82,27 +82,28 @@ def measure(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
     return Moved(steps, moved["bulk"], moved["control"], not suspected)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3, 4, 7])
-    parser.add_argument("--parameters", type=int, default=2_000_000)
-    parser.add_argument("--steps", type=int, default=6)
-    chosen = parser.parse_args()
-    size = 4 * chosen.parameters
-    for nodes in chosen.nodes:
-        with tempfile.TemporaryDirectory() as folder, Mesh(Path(folder), nodes) as mesh:
+def measure(
+    tell: Tell,
+    *,
+    nodes: Annotated[tuple[int, ...], "sizes of the meshes"] = (2, 3, 4, 7),
+    parameters: Annotated[int, "float32 of the model"] = 2_000_000,
+    steps: Annotated[int, "of each run"] = 6,
+) -> list[Figure]:
+    size = 4 * parameters
+    figures = []
+    for count in nodes:
+        with tempfile.TemporaryDirectory() as folder, Mesh(Path(folder), count) as mesh:
             await_stable(mesh)
-            moved = measure(mesh, chosen.parameters, chosen.steps, "measured")
+            moved = moved_by(mesh, parameters, steps, "measured")
+        derived, measured = derived_bytes(count, LEAVES, size) / size, moved.per_step() / size
         row = {
-            "nodes": nodes,
-            "derived": round(derived_bytes(nodes, LEAVES, size) / size, 3),
-            "measured": round(moved.per_step() / size, 3),
-            "most": round(max(moved.bulk.values()) / chosen.steps / size, 3),
-            "control_bytes": round(sum(moved.control.values()) / chosen.steps),
+            "nodes": count,
+            "derived": round(derived, 3),
+            "measured": round(measured, 3),
+            "most": round(max(moved.bulk.values()) / steps / size, 3),
+            "control_bytes": round(sum(moved.control.values()) / steps),
             "calm": moved.is_calm,
         }
-        print(json.dumps(row), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        tell(row)
+        figures.append(Figure(f"bytes of a step, {count} nodes", "S", measured, "derived", derived, Goal(MOST)))
+    return figures

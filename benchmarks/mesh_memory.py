@@ -1,29 +1,35 @@
-"""How much memory does a local mesh take, and in which process? Watches one from beside until it ends.
+"""How much memory does a local mesh take, and in which process?
 
-    python benchmarks/mesh_memory.py DIR [--seconds 1]
+Watches a mesh from beside until its last daemon is gone (or Ctrl-C): that of `--folder`, which is the DIR of a `dflow
+run` or `dflow up`, started before or soon after; without it, three daemons that train the example for six steps. In
+MB, the highest of each seen at once:
 
-DIR is that of `dflow run` or `dflow up`, started before or soon after. Prints one JSON object when the last daemon is
-gone (or at Ctrl-C), in MB, the highest of each seen at once:
-
-    daemon_own, engine_own  private memory of one process
-    shared                  shared memory of the whole machine beyond what it had at first: shards, wherever mapped
-    together                private memory of all daemons and engines, and that shared memory
-    reference_files         of one engine: files that it maps, such as libraries and a reference's weights
+    daemon, engine  private memory of one process
+    shared          shared memory of the whole machine beyond what it had at first: shards, wherever mapped
+    together        private memory of all daemons and engines, and that shared memory
+    mapped files    of one engine: libraries, and a reference's weights
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 
+from benchmarks.figure import Figure, Tell
+from benchmarks.plain_loop import DEFAULT_SPEC, need_engine
 from dflow_cli.meshfiles import read_mesh
 
 APPEARS_S = 60.0  # for a mesh in DIR
+SETS = ("params.warmup=2", "params.grpo=4")
+NODES = 3
+QUICK: dict[str, object] = {}
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -61,20 +67,17 @@ def sample(daemons: list[psutil.Process], shared_mb: float) -> dict[str, float]:
     engines = [memory_mb(process.pid) for process in children]
     shared = machine_shared_mb() - shared_mb
     return {
-        "daemon_own": max((each.get("Pss_Anon", 0.0) for each in own), default=0.0),
-        "engine_own": max((each.get("Pss_Anon", 0.0) for each in engines), default=0.0),
+        "daemon": max((each.get("Pss_Anon", 0.0) for each in own), default=0.0),
+        "engine": max((each.get("Pss_Anon", 0.0) for each in engines), default=0.0),
         "shared": shared,
         "together": sum(each.get("Pss_Anon", 0.0) for each in [*own, *engines]) + shared,
-        "reference_files": max((each.get("Pss_File", 0.0) for each in engines), default=0.0),
+        "mapped files": max((each.get("Pss_File", 0.0) for each in engines), default=0.0),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    chosen = parser.parse_args()
-    folder, shared_mb = chosen.folder.absolute(), machine_shared_mb()
+def watch(folder: Path, seconds: float) -> dict[str, float]:
+    """The peaks of the mesh in `folder`, from when it appears until it is gone."""
+    shared_mb = machine_shared_mb()
     began = time.monotonic()
     peak: dict[str, float] = {}
     with contextlib.suppress(KeyboardInterrupt):
@@ -82,9 +85,25 @@ def main() -> None:
             if daemons:
                 found = sample(daemons, shared_mb)
                 peak = {name: max(value, peak.get(name, 0.0)) for name, value in found.items()}
-            time.sleep(chosen.seconds)
-    print(json.dumps({name: round(value) for name, value in peak.items()}))
+            time.sleep(seconds)
+    return peak
 
 
-if __name__ == "__main__":
-    main()
+def measure(
+    tell: Tell,
+    *,
+    folder: Annotated[str, "DIR of a mesh that runs beside"] = "",
+    seconds: Annotated[float, "between two looks"] = 1.0,
+) -> list[Figure]:
+    if folder:
+        peak = watch(Path(folder).absolute(), seconds)
+    else:
+        need_engine()
+        with tempfile.TemporaryDirectory() as name:
+            sets = [part for text in SETS for part in ("--set", text)]
+            places = ["--nodes", str(NODES), "--dir", name]
+            command = [sys.executable, "-m", "dflow_cli.app", "run", str(DEFAULT_SPEC), *sets, *places, "--json"]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+                peak = watch(Path(name), seconds)
+    tell({name: round(value) for name, value in peak.items()})
+    return [Figure(name, "MB", value) for name, value in peak.items()]

@@ -1,17 +1,16 @@
 """What does a fault cost a run, and does it change a single bit of the weights?
 
-    python benchmarks/nemesis.py [--faults NAME ...] [--storm RUNS] [--seed SEED]
-
 Four real daemons on loopback with emulated engines (their work sleeps, their sums are real), a run of every kind of
-task. Each fault strikes one run; the table says what struck, what was being done there, how many seconds longer the run
-took than the median undisturbed one of the same session, and whether it ended in the same weights. `--storm` strikes
-that many runs with random faults at random moments instead. Cuts of the network need root.
+task. Each fault strikes one run; a row says what struck, what was being done there, how many seconds longer the run
+took than the median undisturbed one of the same session, and whether it ended in the same weights. `--storm RUNS`
+strikes that many runs with random faults at random moments instead. Cuts of the network need root.
+
+Names of faults: kill/TASK for each kind of task; restart, leave, engine, stop-1, stop-10 and stop-engine, each with
+/generation and /apply; submitter, sealer, kill-2, kill-3, power-cut-4, power-cut-2, cut.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import signal
@@ -23,8 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from benchmarks.figure import Figure, Goal, Tell
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.sites import TwoSites, can_cut
 from tests.support.strike import all_stages, await_stable, running_step, running_tasks, sealer
@@ -34,6 +34,7 @@ UNDISTURBED = 3  # runs that the others are compared with
 STEPS = 4
 PAUSE_S = (1.0, 10.0)  # shorter and longer than it takes to be declared dead
 CUT_S = 6.0
+QUICK = {"faults": ("kill/generation", "kill/apply", "engine/generation")}
 
 TASKS = {
     "demonstrations": ("warm", "p", 0),
@@ -51,10 +52,11 @@ class Trial:
     """A mesh, and what its runs give when nobody disturbs them."""
 
     mesh: Mesh
+    tell: Tell
     weights: str = ""
     undisturbed_s: float = 0.0
     runs: int = 0
-    rows: list[dict[str, object]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     def submit(self) -> str:
         self.runs += 1
@@ -102,7 +104,7 @@ class Trial:
         same = (answer["state"], answer["weights"]) == ("done", self.weights)
         row = {**struck, "lost_s": round(answer["wall_s"] - self.undisturbed_s, 1), "same_weights": same}
         self.rows.append(row)
-        print(json.dumps(row), flush=True)
+        self.tell(row)
         self.restore()
 
     def restore(self) -> None:
@@ -142,7 +144,7 @@ class Trial:
             self.mesh.launch(node)
 
 
-def faults(trial: Trial) -> dict[str, Callable[[], None]]:
+def all_faults(trial: Trial) -> dict[str, Callable[[], None]]:
     """Name -> a trial of that fault."""
     mesh = trial.mesh
 
@@ -209,7 +211,7 @@ def cut(trial: Trial, mesh: TwoSites) -> None:
     trial.try_fault(f"the network cut in two halves for {CUT_S:g} s", "generation", strike)
 
 
-def storm(trial: Trial, runs: int, seed: int) -> None:
+def strike_at_random(trial: Trial, runs: int, seed: int) -> None:
     """Random faults at random moments, one to four in a run; at least one daemon always lives on."""
     rng = random.Random(seed)
     for number in range(runs):
@@ -237,36 +239,35 @@ def storm(trial: Trial, runs: int, seed: int) -> None:
         trial.judge(run, {"run": number, "struck": struck})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", nargs="*", metavar="NAME", help="only these; the names are those told with --list")
-    parser.add_argument("--list", action="store_true", help="tell the names and end")
-    parser.add_argument("--storm", type=int, default=0, metavar="RUNS")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    print(json.dumps({"load": os.getloadavg()}))
+def measure(
+    tell: Tell,
+    *,
+    faults: Annotated[tuple[str, ...], "only these"] = (),
+    storm: Annotated[int, "runs that are struck at random instead"] = 0,
+    seed: Annotated[int, "of the storm"] = 0,
+) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder, Mesh(Path(folder), 4) as mesh:
-        trial = Trial(mesh)
-        tried = faults(trial)
-        if chosen.list:
-            print("\n".join([*tried, "cut"]))
-            return
+        trial = Trial(mesh, tell)
+        tried = all_faults(trial)
+        unknown = set(faults) - {*tried, "cut"}
+        if unknown:
+            raise ValueError(f"no fault is called {', '.join(sorted(unknown))}; see --help")
         trial.learn()
-        if chosen.storm:
-            storm(trial, chosen.storm, chosen.seed)
+        if storm:
+            strike_at_random(trial, storm, seed)
         else:
             for name, strike in tried.items():
-                if not chosen.faults or name in chosen.faults:
+                if not faults or name in faults:
                     strike()
-    if not chosen.storm and can_cut() and (not chosen.faults or "cut" in chosen.faults):
+    rows = trial.rows
+    if not storm and can_cut() and (not faults or "cut" in faults):
         with tempfile.TemporaryDirectory() as folder, TwoSites(Path(folder), 4) as sites:
-            apart = Trial(sites)
+            apart = Trial(sites, tell)
             apart.learn()
             cut(apart, sites)
-            trial.rows += apart.rows
-    same = sum(1 for row in trial.rows if row["same_weights"])
-    print(json.dumps({"tried": len(trial.rows), "same_weights": same, "load": os.getloadavg()}))
-
-
-if __name__ == "__main__":
-    main()
+            rows = rows + apart.rows
+    same = sum(bool(row["same_weights"]) for row in rows)
+    lost = [
+        Figure(f"lost to {row['fault']} while {row['while']}", "s", row["lost_s"]) for row in rows if "fault" in row
+    ]
+    return [*lost, Figure("runs with the same weights", "runs", same, "runs", len(rows), Goal(1.0, is_least=True))]

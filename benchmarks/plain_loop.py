@@ -1,150 +1,98 @@
-"""The same training without a mesh: a plain PyTorch loop in one process, to be measured against.
+"""How long does a step of a pipeline take without any mesh, written by hand?
 
-    python -m benchmarks.plain_loop SPEC --steps N [--set KEY=VALUE ...]
-
-The model, the data, the sampler, the rewards and the losses are the engine's, and so are the batches that decide how
-much is computed (partitions, leaves, micro-batches). All else is what one writes by hand: parameters and one gradient
-in place, torch's AdamW and clipping; no daemon, no shards, no hashes, no second copy of anything. Prints one JSON
-object a step: its number, when it ended (seconds since 1970), the processor time until then, and sums of rewards.
+One or more plain PyTorch loops at the same time, each a run of its own (benchmarks/plain_training.py): what the mesh is
+compared with in `overhead`. The default is the example with every group trained on, about two seconds a step on a core.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
+import itertools
 import json
 import os
+import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dflow_cli.specfile import load
-from dflow_protocols.pipeline import Chain, Pipeline, Stage, Training, partition_groups, plan
-from dflow_protocols.reduction import cut_leaves
-from dflow_protocols.work import Groups
-from dflowd.engines.child import ENVIRONMENT, NICENESS
+from benchmarks.figure import Figure, Skipped, Tell
 
-if __name__ == "__main__":
-    os.environ.update(ENVIRONMENT)  # read by libraries when they are loaded, which is from here on
-
-import numpy as np
-import torch
-
-from dflowd.data.order import DataSet
-from dflowd.engines.exactness import settle
-from dflowd.engines.policy import Policy
-from dflowd.engines.torch_engine import OPERATORS, first_seed
-from dflowd.operators.partition import Columns, Partition
-from dflowd.training.gather import Inputs, leaf_data, objective_of
-from dflowd.training.leaf import add_gradient
-from dflowd.training.optimizer import AdamW
+ROOT = Path(__file__).resolve().parents[1]
+# Every group is trained on, whatever its rewards, so that a step's work is the same from the first one on: about two
+# seconds on one core, and so one on each of two.
+DEFAULT_SPEC = ROOT / "examples" / "spell_backward.yaml"
+DEFAULT_SETS = (
+    "params.warmup=0",
+    "stages.roll.config.prompts=192",
+    "stages.adv.config.drop_flat_groups=false",
+    "stages.heldout.every=1000",
+    "checkpoint.every=0",
+)
+WARM_STEPS = 2  # of each arm, not counted
+RUN_S = 900.0
+QUICK = {"steps": 3}
 
 
-class PlainLoop:
-    """One trained model, updated by the stages of a pipeline, one step after the other."""
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Of the counted steps: seconds of each, processor seconds of one, and where they went."""
 
-    def __init__(self, pipeline: Pipeline, base: Path) -> None:
-        device = torch.device("cpu")
-        settle(device)
-        self.pipeline, self.base = pipeline, base
-        self.policies = {
-            name: Policy(name, config, base, first_seed(pipeline, name), device)
-            for name, config in pipeline.models.items()
-        }
-        (trained,) = pipeline.trainable
-        self.policy = self.policies[trained]
-        self.gradient = np.zeros(self.policy.size, np.float32)
-        self.policy.begin_gradient(self.gradient)
-        self.data = {name: DataSet(name, config, base, pipeline.seed) for name, config in pipeline.data.items()}
-        self.optimizers: dict[str, torch.optim.AdamW] = {}
-
-    def step(self, number: int) -> dict[str, float]:
-        """Roll out, score, and update once; returns sums of metrics."""
-        step_plan = plan(self.pipeline, number)
-        inputs: dict[tuple[int, str], Columns] = {}
-        groups: dict[int, Groups] = {}
-        sums: dict[str, float] = {}
-        for chain in step_plan.chains:
-            for part in range(chain.partitions):
-                for stage, known, metrics, kept in self._chain(number, chain, part):
-                    inputs |= {(part, name): columns for name, columns in known.items()}
-                    sums |= {name: sums.get(name, 0.0) + value for name, value in metrics.items()}
-                    if step_plan.training is not None and stage == step_plan.training.groups_from:
-                        groups[part] = kept
-        if step_plan.training is not None:
-            self._update(step_plan.training, inputs, tuple(groups[part] for part in sorted(groups)))
-        return sums
-
-    def _chain(
-        self, step: int, chain: Chain, part: int
-    ) -> list[tuple[str, dict[str, Columns], Mapping[str, float], Groups]]:
-        first, end = partition_groups(chain, part)
-        known: dict[str, Columns] = {}
-        made = []
-        for name in chain.stages:
-            stage = self.pipeline.stage(name)
-            partition = Partition(
-                self.pipeline,
-                self.base,
-                step,
-                stage,
-                first,
-                end,
-                known,
-                self.policies.__getitem__,
-                self.data.__getitem__,
-                lambda: None,
-            )
-            output = OPERATORS[stage.op](partition)
-            known[f"{name}.{output.name}"] = output.columns
-            made.append((name, {f"{name}.{output.name}": output.columns}, output.metrics, output.groups))
-        return made
-
-    def _update(self, training: Training, inputs: Inputs, groups: tuple[Groups, ...]) -> None:
-        stage = self.pipeline.stage(training.stage)
-        total = sum(counts[training.divisor == "samples"] for part in groups for counts in part)
-        if not total:
-            return
-        self.gradient.fill(0)
-        for leaf in cut_leaves(groups, training.leaves):
-            add_gradient(
-                self.policy, leaf_data(self.pipeline, stage, leaf, inputs), objective_of(self.pipeline, stage), _nothing
-            )
-        parameters = list(self.policy.model.parameters())
-        self.gradient /= np.float32(total)
-        if stage.config["clip_norm"]:
-            torch.nn.utils.clip_grad_norm_(parameters, stage.config["clip_norm"])
-        settings = AdamW.from_config(stage.config["optimizer"])
-        optimizer = self.optimizers.setdefault(stage.id, _optimizer(stage, parameters, settings))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate(training.update, training.updates)
-        optimizer.step()
+    steps_s: list[float]
+    cpu_s: float
+    told: dict[str, Any] = field(default_factory=dict)
 
 
-def _optimizer(stage: Stage, parameters: list[torch.nn.Parameter], settings: AdamW) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, settings.lr, settings.betas, settings.eps, settings.weight_decay, foreach=True)
+def need_engine() -> None:
+    """Skip where models cannot be trained, or the example's data not be had."""
+    missing = [name for name in ("torch", "transformers", "reasoning_gym") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Skipped(f"needs {', '.join(missing)}: pip install '.[engine,tasks]'")
 
 
-def _nothing() -> None:
-    pass
+def chosen_spec(spec: str, sets: Sequence[str], steps: int) -> tuple[Path, tuple[str, ...]]:
+    """The pipeline to measure and what is set in it: the given one, else the example with as many steps as needed."""
+    if spec:
+        return Path(spec), tuple(sets)
+    return DEFAULT_SPEC, (*DEFAULT_SETS, f"params.grpo={steps}", *sets)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--set", action="append", default=[], dest="sets")
-    chosen = parser.parse_args()
-    os.nice(NICENESS)
-    loaded = load(chosen.spec, (), chosen.sets)
-    loop = PlainLoop(loaded.pipeline, loaded.base)
-    for number in range(chosen.steps):
-        sums = loop.step(number)
-        row: dict[str, Any] = {"step": number, "time_s": time.time(), "cpu_s": time.process_time()}
-        row |= {"reward_sum": sums.get("reward_sum"), "correct": sums.get("correct")}
-        print(json.dumps(row), flush=True)
+def loops(spec: Path, sets: Sequence[str], steps: int, count: int) -> Arm:
+    """`count` plain loops that run at the same time."""
+    command = [sys.executable, "-m", "benchmarks.plain_training", str(spec), str(steps), *sets]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+        for _ in range(count)
+    ]
+    told = [loop.communicate(timeout=RUN_S)[0] for loop in running]
+    if any(loop.returncode for loop in running):
+        raise RuntimeError(f"a plain loop failed: {' '.join(command)}")
+    rows = [[json.loads(line) for line in text.splitlines()] for text in told]
+    cpu_s = statistics.mean(loop[-1]["cpu_s"] - loop[WARM_STEPS]["cpu_s"] for loop in rows)
+    ends = [spans([row["time_s"] for row in loop]) for loop in rows]
+    return Arm([seconds for loop in ends for seconds in loop], cpu_s / len(ends[0]))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def spans(ends: list[float]) -> list[float]:
+    """Seconds between the ends of consecutive steps, the first ones aside."""
+    return [after - before for before, after in itertools.pairwise(ends)][WARM_STEPS:]
+
+
+def measure(
+    tell: Tell,
+    *,
+    spec: Annotated[str, "pipeline; the example without it"] = "",
+    set: Annotated[tuple[str, ...], "KEY=VALUE of the pipeline"] = (),
+    steps: Annotated[int, "counted ones"] = 12,
+    count: Annotated[int, "loops at the same time"] = 1,
+) -> list[Figure]:
+    need_engine()
+    in_all = WARM_STEPS + 1 + steps
+    found = loops(*chosen_spec(spec, set, in_all), in_all, count)
+    return [
+        Figure("a step, median", "s", statistics.median(found.steps_s)),
+        Figure("processor time of a step", "s", found.cpu_s),
+    ]

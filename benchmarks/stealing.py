@@ -1,26 +1,22 @@
 """What is stealing worth where one host is slow?
 
-    python benchmarks/stealing.py [--steps 4] [--slow 0.25]
-
 Four real daemons on loopback with emulated engines, one of which is slower than the others; its engine sleeps longer.
-Prints one JSON object with stealing and one without:
+One run with stealing and one without, a row each:
 
     ideal_s   seconds of work in a step over the sum of the speeds: nobody ever waits, nothing costs anything
     step_s    seconds of a step, the mean of all but the first (in which nobody knows yet how fast it is)
-    ratio     of the two
     load      of the machine, when the run ended
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from benchmarks.figure import Figure, Goal, Tell
 from tests.support.mesh import Mesh
 from tests.support.strike import await_stable, ended
 from tests.support.toy import toy_pipeline
@@ -28,6 +24,7 @@ from tests.support.toy import toy_pipeline
 NODES = 4
 PARTITIONS, LEAVES = 64, 32
 GENERATE_S, GRADIENT_S = 0.1, 0.05
+QUICK = {"steps": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,12 @@ class Outcome:
     speeds: tuple[float, ...]
     ideal_s: float
     step_s: float
-    ratio: float
     stolen: int
     weights: str
     load: float
 
 
-def measure(folder: Path, steps: int, slow: float, stealing: bool) -> Outcome:
+def attempt(folder: Path, steps: int, slow: float, stealing: bool) -> Outcome:
     """Run `steps` steps on a mesh with one slow host."""
     speeds = (1.0,) * (NODES - 1) + (slow,)
     mesh = Mesh(folder, NODES)
@@ -67,22 +63,26 @@ def measure(folder: Path, steps: int, slow: float, stealing: bool) -> Outcome:
         speeds,
         round(ideal_s, 3),
         round(step_s, 3),
-        round(step_s / ideal_s, 3),
         stolen,
         summary["weights"],
         round(os.getloadavg()[0], 2),
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--slow", type=float, default=0.25, help="speed of the slow host")
-    chosen = parser.parse_args()
+def measure(
+    tell: Tell,
+    *,
+    steps: Annotated[int, "of each run"] = 4,
+    slow: Annotated[float, "speed of the slow host, of 1"] = 0.25,
+) -> list[Figure]:
+    outcomes = []
     for stealing in (True, False):
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(asdict(measure(Path(folder), chosen.steps, chosen.slow, stealing))), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+            outcomes.append(attempt(Path(folder), steps, slow, stealing))
+        tell(asdict(outcomes[-1]))
+    ours, without = outcomes
+    return [
+        Figure("a step, beside the ideal", "s", ours.step_s, "work over speed", ours.ideal_s),
+        Figure("a step, beside none", "s", ours.step_s, "without stealing", without.step_s, Goal(1.0)),
+        Figure("same weights", "yes", float(ours.weights == without.weights), goal=Goal(1.0, is_least=True)),
+    ]

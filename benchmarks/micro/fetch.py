@@ -1,14 +1,11 @@
 """How fast does a shard come from another process on this host? Throughput of 7 MB, latency of 10 KB.
 
-    python benchmarks/micro/fetch.py [--fabric trusted] [--seconds 3]
-
-Two processes with all their lanes, over loopback: one holds, the other fetches, drops, and fetches again. Prints one
-JSON object; `small_ms` are milliseconds from `fetch` to its event on the loop, `burst_ms` those of 12 fetches at once.
+Two processes with all their lanes, over loopback: one holds, the other fetches, drops, and fetches again. Latencies are
+from `fetch` to its event on the loop; a burst is 12 fetches at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -18,9 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated, Literal
 
 import uvloop
 
+from benchmarks.figure import Figure, Tell
 from dflow_protocols.keys import parse_key
 from dflow_protocols.machine import Event, Fetch, Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
@@ -36,6 +35,7 @@ from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, read_key_pai
 RUN = RunId("a" * 32)
 LARGE_BYTES, LARGE_COUNT = 6_900_000, 8
 SMALL_BYTES, SMALL_COUNT = 10_000, 400
+QUICK = {"seconds": 1.0}
 KINDS: dict[str, type[SessionMessage]] = {kind.__name__: kind for kind in (SessionOffer, SessionReady, SessionGone)}
 
 
@@ -95,7 +95,7 @@ async def hold(folder: Path, fabric: str) -> None:
     host.close()
 
 
-async def measure(folder: Path, fabric: str, seconds: float, said: list[str]) -> dict[str, float]:
+async def fetch_all(folder: Path, fabric: str, seconds: float, said: list[str]) -> dict[str, float]:
     host = Host(read_key_pair(folder / "fetcher"), folder / "allow", fabric)
     key, control, bulk, shards = said[0], said[1], said[2], [ShardRef(*pair) for pair in said[3]]
     public = parse_key(key)
@@ -137,15 +137,12 @@ async def latencies(host: Host, shards: list[ShardRef], holder: NodeId) -> list[
     return sorted(times)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fabric", choices=("encrypted", "trusted"), default="encrypted")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--hold", type=Path, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.hold:
-        uvloop.run(hold(chosen.hold, chosen.fabric))
-        return
+def measure(
+    tell: Tell,
+    *,
+    fabric: Annotated[Literal["encrypted", "trusted"], "what the bulk lane assumes of the network"] = "encrypted",
+    seconds: Annotated[float, "of throughput"] = 3.0,
+) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lines = []
@@ -154,14 +151,19 @@ def main() -> None:
             write_key_pair(folder / who, keys)
             lines.append(f"{keys.public_text} {who}\n")
         (folder / "allow").write_text("".join(lines))
-        command = [sys.executable, __file__, "--fabric", chosen.fabric, "--hold", name]
+        command = [sys.executable, "-m", "benchmarks.micro.fetch", name, fabric]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             said = json.loads(child.stdout.readline())
-            figures = uvloop.run(measure(folder, chosen.fabric, chosen.seconds, said))
+            found = uvloop.run(fetch_all(folder, fabric, seconds, said))
             child.communicate("")
-    print(json.dumps({"fabric": chosen.fabric, **{name: round(value, 3) for name, value in figures.items()}}))
+    return [
+        Figure("throughput of 6.9 MB shards", "MB a second", found["large_mb_s"]),
+        Figure("a shard of 10 KB, median", "ms", found["small_ms_p50"]),
+        Figure("a shard of 10 KB, p99", "ms", found["small_ms_p99"]),
+        Figure("12 of them at once, median", "ms", found["burst_ms_p50"]),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(hold(Path(sys.argv[1]), sys.argv[2]))

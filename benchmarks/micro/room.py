@@ -1,28 +1,29 @@
-"""How long the loop stands still while memory is put behind a shard of 500 MB: on the loop, and as the daemon does it.
+"""How long does the loop stand still while memory is put behind a large shard?
 
-python benchmarks/micro/room.py
+As the daemon does it, in a thread, beside the same on the loop; fresh memory in both.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
+from typing import Annotated
 
+from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.names import RunId
 from dflow_protocols.space import Place
 from dflowd.shards.room import Granted, Room
 from dflowd.shards.store import Store
 
-NBYTES = 500_000_000
+QUICK = {"megabytes": 200}
 PLACE = Place(RunId("a" * 32), 0)
 LOOK_S = 0.0005
 
 
-async def longest_turn(is_on_loop: bool) -> tuple[float, float]:
+async def longest_turn(nbytes: int, is_on_loop: bool) -> tuple[float, float]:
     """Milliseconds: the longest turn of the loop, and until the room was there."""
     loop = asyncio.get_running_loop()
-    store = Store(2 * NBYTES, "bench")
+    store = Store(2 * nbytes, "bench")
     room = Room(store, loop, lambda event: None)
     done: asyncio.Future[Granted] = loop.create_future()
     turns: list[float] = []
@@ -37,9 +38,9 @@ async def longest_turn(is_on_loop: bool) -> tuple[float, float]:
     await asyncio.sleep(10 * LOOK_S)
     began = time.perf_counter()
     if is_on_loop:
-        done.set_result([store.grant(PLACE, NBYTES)])
+        done.set_result([store.grant(PLACE, nbytes)])
     else:
-        room.grant(PLACE, [NBYTES], False, done.set_result)
+        room.grant(PLACE, [nbytes], False, done.set_result)
     await done
     took = time.perf_counter() - began
     await watching
@@ -48,13 +49,10 @@ async def longest_turn(is_on_loop: bool) -> tuple[float, float]:
     return max(turns) * 1e3, took * 1e3
 
 
-def main() -> None:
-    print(f"load {os.getloadavg()[0]:.1f}")
-    for is_on_loop in (True, False):
-        turn_ms, took_ms = asyncio.run(longest_turn(is_on_loop))
-        where = "on the loop" if is_on_loop else "in a thread"
-        print(f"{where}: longest turn {turn_ms:.1f} ms, there after {took_ms:.0f} ms")
-
-
-if __name__ == "__main__":
-    main()
+def measure(tell: Tell, *, megabytes: Annotated[int, "of the shard"] = 500) -> list[Figure]:
+    on_loop, there_on_loop = asyncio.run(longest_turn(megabytes * 1_000_000, is_on_loop=True))
+    in_thread, there_in_thread = asyncio.run(longest_turn(megabytes * 1_000_000, is_on_loop=False))
+    return [
+        Figure("longest turn of the loop", "ms", in_thread, "on the loop", on_loop, Goal(1.0)),
+        Figure("until the room is there", "ms", there_in_thread, "on the loop", there_on_loop),
+    ]

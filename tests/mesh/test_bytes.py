@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mesh_bytes import LEAVES, derived_bytes, measure
+from benchmarks.mesh_bytes import LEAVES, derived_bytes, moved_by
 from tests.support.mesh import Mesh
 from tests.support.strike import await_stable, ended
 from tests.support.toy import toy_pipeline
@@ -31,7 +31,7 @@ def test_a_step_moves_the_bytes_that_are_derived(tmp_path: Path, nodes: int) -> 
     with Mesh(tmp_path, nodes) as mesh:
         await_stable(mesh)
         for attempt in range(ATTEMPTS):
-            moved = measure(mesh, PARAMETERS, 3, f"measured-{attempt}")
+            moved = moved_by(mesh, PARAMETERS, 3, f"measured-{attempt}")
             if moved.is_calm:  # a starved machine makes daemons suspect each other, and then they ask again
                 break
         derived = derived_bytes(nodes, LEAVES, GRADIENT_BYTES)
