@@ -6,8 +6,10 @@ mapped shard, and every gradient a view into the vector that is summed, so neith
 
 from __future__ import annotations
 
+import contextlib
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import UserError, one_line
+from dflow_protocols.pipeline.models import Facts, context_of, end_tokens, rules_of_sampling, unsupported
 
-_BETWEEN_HEAD_AND_LOSS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-_NEUTRAL = (None, 0, 0.0, 1, 1.0)
+from .contract import HostError, UserError, one_line
+
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -32,16 +34,11 @@ class Policy:
         self.device = device
         self._source = config
         self._base = base
-        try:
-            self.model: Any = self._build(seed)
-            self.tokenizer: Any = self._open_tokenizer()
-        except Exception as error:
-            raise UserError(f"models.{name}: {one_line(error)}") from error
-        for key in _BETWEEN_HEAD_AND_LOSS:
-            if getattr(self.model.config, key, None) not in _NEUTRAL:
-                raise UserError(f"models.{name}: a config with `{key}` is not supported")
-        if self.tokenizer.eos_token_id is None:
-            raise UserError(f"models.{name}: the tokenizer has no eos token")
+        self._generation = self._generation_facts()
+        self.model: Any = self._build(seed)
+        self.tokenizer: Any = self._open_tokenizer()
+        self.context = context_of(self.model.config.to_dict())
+        """Tokens that a prompt and its completion may have together; None: no bound is known."""
         self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
@@ -55,10 +52,9 @@ class Policy:
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """Tokens that end a completion."""
-        eos = self.model.config.eos_token_id
-        found = eos if isinstance(eos, list | tuple) else [eos]
-        return tuple(sorted({int(token) for token in [*found, self.tokenizer.eos_token_id] if token is not None}))
+        """Tokens that end a completion: those that config, generation config and tokenizer name, together."""
+        named: Facts = {"eos_token_id": self.model.config.eos_token_id}
+        return end_tokens(named, self._generation, {"eos_token_id": self.tokenizer.eos_token_id})
 
     @property
     def never_sampled(self) -> int | None:
@@ -136,17 +132,49 @@ class Policy:
 
         torch.manual_seed(seed)
         options = {"dtype": torch.float32, "attn_implementation": "sdpa"}
-        if "path" in self._source:
-            folder = self._base / self._source["path"]
-            return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
-        config = AutoConfig.from_pretrained(self._base / self._source["init"]["config"])
-        return AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]
+        place = self._source["path"] if "path" in self._source else self._source["init"]["config"]
+        with self._opening(place):
+            config = AutoConfig.from_pretrained(self._base / place, local_files_only=True)
+        for unfit in (*unsupported(config.to_dict()), *rules_of_sampling(self._generation)):
+            raise UserError(f"models.{self.name}: {place}: {unfit.what}; {unfit.hint}")
+        with self._opening(place):
+            if "path" in self._source:
+                folder = self._base / place
+                return AutoModelForCausalLM.from_pretrained(folder, config=config, local_files_only=True, **options)
+            return AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]
+
+    def _generation_facts(self) -> Facts:
+        """What `generation_config.json` of a model's folder says; transformers takes a broken one for none."""
+        file = self._base / self._source.get("path", "") / "generation_config.json"
+        if "path" not in self._source or not file.is_file():
+            return {}
+        with self._opening(f"{self._source['path']}/{file.name}"):
+            facts: Facts = json.loads(file.read_text(encoding="utf-8"))
+        return facts
 
     def _open_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         folder = self._source["path"] if "path" in self._source else self._source["init"]["tokenizer"]
-        return AutoTokenizer.from_pretrained(self._base / folder, local_files_only=True)
+        with self._opening(folder):
+            tokenizer = AutoTokenizer.from_pretrained(self._base / folder, local_files_only=True)
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"models.{self.name}: {folder}: the tokenizer has no eos token; set `eos_token` there")
+        return tokenizer
+
+    @contextlib.contextmanager
+    def _opening(self, place: str) -> Iterator[None]:
+        """What a library says of a file that the spec names is told with its place, as the user's to mend; what is
+        no matter of the file's contents is the host's."""
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            told = f"models.{self.name}: {place} cannot be opened: {one_line(error)}"
+            if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
+                raise HostError(told) from error
+            raise UserError(f"{told}; look at the file, or take the model's folder anew") from error
 
     def _pieces(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat vector [P] in the parameters' shapes and order."""

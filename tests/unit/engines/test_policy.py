@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from dflowd.engines.contract import UserError
 from dflowd.engines.policy import Policy, Vector
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -56,3 +59,63 @@ def test_a_shard_of_another_model_is_refused(policy: Policy) -> None:
     """Its numbers would be taken for weights."""
     with pytest.raises(ValueError, match="values for the"):
         policy.load("c", memoryview(bytes(16)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, policy: Policy) -> Path:
+    """A model's folder as others publish it."""
+    policy.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def reopened(folder: Path) -> Policy:
+    return Policy("policy", {"path": folder.name}, folder.parent, 5, torch.device("cpu"))
+
+
+def edit(file: Path, **more: object) -> None:
+    found = json.loads(file.read_text()) | more
+    file.write_text(json.dumps(found))
+
+
+def test_all_end_tokens_of_a_models_folder_end_a_completion(folder: Path, tmp_path: Path) -> None:
+    """Models for chat end a turn by a token that only their generation config names; and so does what is exported."""
+    edit(folder / "generation_config.json", eos_token_id=[1, 7], temperature=0.6)
+    opened = reopened(folder)
+    assert opened.stops == (1, 7)
+    opened.save(tmp_path / "again")
+    assert reopened(tmp_path / "again").stops == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "told"),
+    [
+        ("config.json", {"final_logit_softcapping": 30.0}, r"models\.policy: model: .*final_logit_softcapping"),
+        ("generation_config.json", {"suppress_tokens": [5]}, r"models\.policy: model: `suppress_tokens`"),
+        ("tokenizer_config.json", {"eos_token": None}, r"models\.policy: model: the tokenizer has no eos token"),
+    ],
+)
+def test_a_model_that_would_compute_other_numbers_is_refused(folder: Path, file: str, more: Any, told: str) -> None:
+    """By the list that `dflow validate` reads, too."""
+    edit(folder / file, **more)
+    with pytest.raises(UserError, match=told):
+        reopened(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_cannot_be_read_is_the_users_with_its_place(folder: Path, file: str) -> None:
+    """A library's line alone does not tell which of the spec's models it speaks of."""
+    (folder / file).write_bytes((folder / file).read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"models\.policy: model.* cannot be opened"):
+        reopened(folder)
+
+
+def test_want_of_memory_is_not_told_as_the_users_mistake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another host may have more of it."""
+    import transformers
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", full)
+    with pytest.raises(MemoryError):
+        reopened(folder)
