@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,18 +42,22 @@ def key_pair(path: Path, role: str = "client") -> KeyPair:
 
 
 def new_key_pair(path: Path, role: str) -> KeyPair:
-    """Make a key pair and its file (mode 0600). Raises Problem where a file is: a key is an identity."""
+    """Make a key pair and its file (mode 0600, whole or not at all). Raises Problem where a file is: a key is an
+    identity."""
     public, secret = zmq.curve_keypair()
     path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key_file_text(parse_key(public.decode()), parse_key(secret.decode()), role))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(new, path)
     except FileExistsError:
         hint = f"`dflow keys show {path}` prints its public half; a lost key is replaced, never overwritten"
         raise Problem("a file is here already", where=str(path), hint=hint) from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key_file_text(parse_key(public.decode()), parse_key(secret.decode()), role))
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        os.unlink(new)
     return KeyPair(public.decode(), secret.decode())
 
 

@@ -6,6 +6,7 @@ Owns reading and writing them; what they say is specified in dflow_protocols.key
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +48,17 @@ def new_key_pair() -> KeyPair:
 
 
 def write_key_pair(path: Path, pair: KeyPair) -> None:
-    """Write a new key file with mode 0600. Raises FileExistsError: a key is an identity and is never overwritten."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key_file_text(pair.public, pair.secret))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a new key file with mode 0600, whole or not at all. Raises FileExistsError: a key is an identity and is
+    never overwritten."""
+    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key_file_text(pair.public, pair.secret))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(new, path)
+    finally:
+        os.unlink(new)
 
 
 def read_key_pair(path: Path) -> KeyPair:
