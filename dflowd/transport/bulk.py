@@ -119,7 +119,7 @@ class BulkLane:
             self._thread.join()
         self._zap.close()
         self._gate.close()
-        self._socket.close(linger=0)
+        self._socket.close()
         self._context.term()
         os.close(self._wake)
 
@@ -316,6 +316,7 @@ class BulkLane:
         socket.router_mandatory = True
         socket.maxmsgsize = MAX_MESSAGE_BYTES
         socket.sndhwm = socket.rcvhwm = QUEUE_MESSAGES
+        socket.linger = 0  # before anything is hung up
         socket.connect_timeout = timing.connect_ms
         socket.handshake_ivl = timing.silence_ms
         socket.heartbeat_ivl = timing.heartbeat_ms

@@ -11,6 +11,8 @@ ZeroMQ facts that this file rests on (libzmq 4.3.5):
   accepted links may be chosen, and chosen again, by peers.
 - A ROUTER cannot close an accepted link. A frame tells the descriptor that it was read from (ZMQ_SRCFD), so who speaks
   without leave is cut by shutting that down.
+- What `disconnect` leaves of a link lives on for the linger of that moment, by default until all was sent, and the
+  context's end waits for it.
 - The socket's FD signals changes, not levels, and sending may swallow a signal: after a send, look again.
 """
 
@@ -210,7 +212,7 @@ class ControlLane:
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_reader(self._zap.socket.fileno())
         self._zap.close()
-        self._socket.close(linger=LINGER_MS)
+        self._socket.close()
         self._context.term()
 
     # Links --------------------------------------------------------------------------------------------------------
@@ -224,6 +226,7 @@ class ControlLane:
         socket.router_mandatory = True
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.sndhwm = socket.rcvhwm = QUEUE_FRAMES
+        socket.linger = LINGER_MS  # before anything is hung up
         socket.connect_timeout = timing.connect_ms
         socket.handshake_ivl = timing.silence_ms
         socket.heartbeat_ivl = timing.heartbeat_ms

@@ -252,3 +252,16 @@ async def test_who_is_put_on_the_list_later_gets_through_without_a_new_dial(site
         return b"late" in a.bodies
 
     await until(heard)
+
+
+async def test_a_lane_closes_though_words_for_a_peer_that_was_hung_up_still_wait(site: Site) -> None:
+    """A peer that stopped reading, and was then taken off the list, must not keep the daemon from ending."""
+    a, gone = site.open(), new_key_pair()
+    site.allow(gone)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        assert a.lane.dial(gone.id, gone.public, f"tcp://127.0.0.1:{deaf.getsockname()[1]}")
+        assert a.lane.send(gone.id, b"never read")
+        site.forbid(gone)
+        await until(lambda: a.heard("transport.revoked"))
+        site.parties.remove(a)
+        await asyncio.wait_for(asyncio.to_thread(a.lane.close), 30)
