@@ -7,16 +7,18 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .config import Config, ConfigError, load
-from .state import StateError
-from .transport.keys import KeyFileError
+from .stopping import StopSignals
+
+if TYPE_CHECKING:
+    from .config import Config
 
 EXIT_INPUT = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process's exit status: 0, or 2 for what the user must mend."""
+    """The process's exit status: 0, 1 for a fault of the daemon's own, or 2 for what the user must mend."""
     parser = argparse.ArgumentParser(prog="dflowd", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("run", "run a daemon"), ("check-config", "check a configuration and exit")):
@@ -24,12 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--config", type=Path, required=True, help="TOML file; see docs/reference/config.md")
     command.add_argument("--json", action="store_true", help="print what was found as one JSON object")
     options = parser.parse_args(arguments)
+    signals = StopSignals() if options.command == "run" else None  # imports take a second on a busy host
+    from .config import ConfigError, load
+    from .state import StateError
+    from .transport.keys import KeyFileError
+
     try:
         config = load(options.config, os.environ)
-        if options.command == "check-config":
-            _check(config, options.config, options.json)
+        if signals is not None:
+            _run(config, options.config, signals)
         else:
-            _run(config, options.config)
+            _check(config, options.config, options.json)
     except (ConfigError, KeyFileError) as error:
         return _refuse(error.where, error.what, error.hint)
     except StateError as error:
@@ -47,13 +54,15 @@ def _check(config: Config, path: Path, as_json: bool) -> None:
         print(f"{path}: good")
 
 
-def _run(config: Config, path: Path) -> None:
+def _run(config: Config, path: Path, signals: StopSignals) -> None:
     import uvloop
 
     from .daemon import Daemon
 
     async def live() -> None:
-        await Daemon(config, path).run()
+        code = await Daemon(config, path, signals).run()
+        sys.stderr.flush()
+        os._exit(code)  # the rest only waits for what libraries began, such as a name server's answer
 
     uvloop.run(live())
 

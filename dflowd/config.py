@@ -129,8 +129,8 @@ class MeshSection(Section):
     machine."""
 
     leave_timeout_s: float = Field(default=10.0, ge=0.0, le=3600.0)
-    """Seconds that a stopping daemon takes at most to hand over what only it holds. A second SIGTERM ends it at
-    once. Raise it where checkpoints or shards are large."""
+    """Seconds within which a daemon that is asked to stop has ended; all but the last one and a half are for handing
+    over what only it holds. A second SIGTERM ends it at once. Raise it where checkpoints or shards are large."""
 
     @field_validator("seeds")
     @classmethod

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -62,40 +61,44 @@ from .slots.devices import Devices, find_devices
 from .slots.numerics import advertised_class
 from .slots.supervisor import RunBrief, Supervisor
 from .state import StateDirectory
+from .stopping import CLOSING_S, StopSignals
 from .transport.bulk import BulkLane
 from .transport.control import BindError, ControlLane
 from .transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
 from .transport.reach import DialBack
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
-EXIT_LIMIT_S = 10.0  # for closing sockets and children, beyond the time to leave
 LEAVE_LOOK_S = 0.02  # how often a leaving daemon looks whether its node is done
 SHORTAGE_S = 60.0  # that a run is said to lack room after it was refused some; it asks more often while it does
-EXIT_FORCED = 128 + signal.SIGTERM
+EXIT_DONE = 0
 
 
 class Daemon:
     """Made once a process. `path`: the configuration's file, for messages."""
 
-    def __init__(self, config: Config, path: Path) -> None:
-        self._config, self._path = config, path
+    def __init__(self, config: Config, path: Path, signals: StopSignals) -> None:
+        self._config, self._path, self._signals = config, path, signals
         self._started_s = time.time()
         self._stopping = asyncio.Event()
         self._problems = Problems()
 
-    async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, leave. Raises ConfigError, KeyFileError or StateError before it
-        listens; a second signal ends the process at once."""
+    async def run(self) -> int:
+        """Start, serve until a signal asks to stop, leave; the process's exit status. Raises ConfigError, KeyFileError
+        or StateError before it listens."""
         loop = asyncio.get_running_loop()
         self._driver = Driver(loop)
         with contextlib.ExitStack() as closing:
             self._open(loop, closing)
             drive = loop.create_task(self._driver.run(self._node, self._hands))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._on_signal)
+            self._signals.serve(
+                partial(loop.call_soon_threadsafe, self._stopping.set),
+                self._config.mesh.leave_timeout_s,
+                lambda at: self._recorder.report(Report("daemon.overdue", {"at": at}, "error")),
+            )
             self._announce()
             await self._stopping.wait()
             await self._leave(drive)
+        return EXIT_DONE
 
     # Start ----------------------------------------------------------------------------------------------------------
 
@@ -299,18 +302,12 @@ class Daemon:
 
     # End ------------------------------------------------------------------------------------------------------------
 
-    def _on_signal(self) -> None:
-        if self._stopping.is_set():  # the second one: whoever sent it does not want to wait
-            self._hands.supervisor.close()
-            os._exit(EXIT_FORCED)
-        self._stopping.set()
-
     async def _leave(self, drive: asyncio.Task[None]) -> None:
         notify("STOPPING=1")
-        signal.alarm(int(self._config.mesh.leave_timeout_s + EXIT_LIMIT_S))  # ends the process, whatever holds it up
-        self._recorder.report(Report("daemon.leaving", {"patience_s": self._config.mesh.leave_timeout_s}))
+        patience_s = max(0.0, self._config.mesh.leave_timeout_s - CLOSING_S)
+        self._recorder.report(Report("daemon.leaving", {"patience_s": patience_s}))
         self._post(Leaving())
-        until = self._driver.clock() + self._config.mesh.leave_timeout_s
+        until = self._driver.clock() + patience_s
         while not self._node.has_left and self._driver.clock() < until and not drive.done():
             await asyncio.wait([drive], timeout=LEAVE_LOOK_S)
         drive.cancel()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dflowd.config import MeshSection
-from dflowd.daemon import EXIT_LIMIT_S
 
 SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
 UNIT = SYSTEMD / "dflowd.service"
@@ -39,7 +38,7 @@ def test_systemd_accepts_the_user() -> None:
 def test_the_unit_gives_a_leaving_daemon_its_time() -> None:
     """systemd's SIGKILL must not come before the daemon's own limit."""
     leave_s = MeshSection.model_fields["leave_timeout_s"].default
-    assert int(settings()["TimeoutStopSec"]) > leave_s + EXIT_LIMIT_S
+    assert int(settings()["TimeoutStopSec"]) > leave_s
 
 
 def test_the_unit_hides_no_device() -> None:
