@@ -113,7 +113,8 @@ class Daemon:
         keys = open_keys(config, self._state)
         incarnation = self._state.next_incarnation()
         timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
-        self._recorder = Recorder(log, timeline, metrics, self._driver.wall_clock, self._notice, self._origin)
+        clock = self._driver.wall_clock
+        self._recorder = Recorder(log, timeline, metrics, self._problems, clock, self._notice, self._origin)
         disk = Disk(loop, self._state, self._problems, self._post, self._recorder.report)
         closing.callback(disk.close)
         self._hands = hands = RoomHands(loop, self._state, disk, self._recorder, self._post)
@@ -156,9 +157,9 @@ class Daemon:
         service = Service(
             loop, me.id, self._node, self._recorder, self._post, hands.send_own, written, hands.control.name_of
         )
-        MeshAnswers(service, me, self._engines, self._memory, self._traffic, self._problems)
+        MeshAnswers(service, me, self._engines, self._memory, self._traffic)
         facts = partial(host_facts, self._config, self._devices)
-        HealthAnswers(service, facts, self._engines, self._problems, self._driver.wall_clock)
+        HealthAnswers(service, facts, self._engines, self._driver.wall_clock)
         self._run_answers = RunAnswers(service, loop, self._driver.wall_clock)
         WorkAnswers(service, meta.slots)
         EventAnswers(service, self._started_s)
@@ -264,7 +265,7 @@ class Daemon:
     def _note_shortage(self, run: RunId, why: Full) -> None:
         what = f"run {run} waits for room for its shards: {why}"
         hint = "raise shards.memory_limit, free some of node.state_dir's disk, or cancel a run; see `dflow shards`"
-        self._problems.note(f"shards.full/{run}", what, hint, SHORTAGE_S)
+        self._problems.note(f"shards.full/{run}", what, hint, SHORTAGE_S, run)
 
     def _notice(self) -> None:
         self._run_answers.notice()

@@ -142,13 +142,19 @@ def judge_mesh(answer: Facts, members: Sequence[Facts]) -> Iterator[Check]:
             yield Check("members", str(member["name"]), "warning", f"{member['state']} to {asked}", mend)
     for member in healthy:
         for problem in member["problems"]:
-            state: State = "warning" if problem["key"] in PASSING else "wrong"
-            yield Check("reported", str(member["name"]), state, str(problem["what"]), str(problem["hint"]))
+            yield _reported(str(member["name"]), problem)
     yield _clocks(asked, healthy, float(answer["took_s"]))
     yield from _versions(healthy)
     yield from _agreement("fabric", healthy, "trust.fabric", "chunks sealed one way cannot be read the other")
     yield from _agreement("timing", healthy, "mesh.timing", "one calls dead whom the others still wait for")
     yield from _numerics(healthy)
+
+
+def _reported(name: str, problem: Facts) -> Check:
+    """What a daemon says itself is wrong with it, or with a run on it."""
+    passes = problem["key"] in PASSING or problem.get("level") == "warning"
+    run = f"run {str(problem['run'])[:8]}: " if problem.get("run") else ""
+    return Check("reported", name, "warning" if passes else "wrong", run + str(problem["what"]), str(problem["hint"]))
 
 
 def _clocks(asked: str, members: Sequence[Facts], took_s: float) -> Check:

@@ -9,7 +9,7 @@ from typing import Any
 from .errors import EXIT_DONE, EXIT_FAILED
 
 _FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
-_TOLD = ("error", "blocked", "paused", "starved", "skipped", "evidence")  # where there is something to tell
+_TOLD = ("error", "blocked", "paused", "starved", "skipped", "problems", "evidence")  # where there is something to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,9 @@ class Outcome:
     """`state`: active, then done, failed or cancelled. `step` of `steps` are done, on `nodes` daemons. `weights`:
     Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order. `checkpoint`: node
     name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it waits for the rest
-    of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `skipped`: partitions that were
-    left out, as they failed everywhere; `evidence`: the failures that ended the run."""
+    of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what else
+    stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere; `evidence`: the
+    failures that ended the run."""
 
     run: str
     name: str
@@ -36,6 +37,7 @@ class Outcome:
     paused: bool = False
     starved: bool = False
     skipped: int = 0
+    problems: tuple[Mapping[str, Any], ...] = ()
     evidence: tuple[Any, ...] = ()
     spec: bytes = field(default=b"", repr=False)
 
@@ -50,7 +52,7 @@ class Outcome:
     @property
     def remark(self) -> str:
         """What is to be said of it beside its state."""
-        names = ("error", "blocked", "paused", "starved")
+        names = ("state", "error", "blocked", "paused", "starved", "problems", "skipped")
         return remark({name: getattr(self, name) for name in names})
 
     @property
@@ -84,14 +86,35 @@ def remark(run: Mapping[str, Any]) -> str:
     """Why a run of a daemon's answer ended as it did, or what it waits for; empty where there is nothing to say."""
     if run.get("error"):
         return str(run["error"])
+    if read_state(run["state"]) == "active" and (told := _hindrance(run)):
+        return told
+    skipped = int(run.get("skipped") or 0)
+    return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
+
+
+def _hindrance(run: Mapping[str, Any]) -> str:
     if run.get("blocked"):
         return f"blocked: needs {run['blocked']}"
     if run.get("starved"):
         return "waits for room: `dflow doctor` says where"
     if run.get("paused"):
         return "paused: waits for the other part of the mesh"
-    skipped = int(run.get("skipped") or 0)
-    return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
+    problems = run.get("problems") or ()
+    if not problems:
+        return ""
+    more = f" (and {len(problems) - 1} more: `dflow doctor`)" if len(problems) > 1 else ""
+    return f"{problems[0]['what']} ({', '.join(problems[0]['nodes'])}){more}"
+
+
+def goes_on(run: Mapping[str, Any]) -> str:
+    """From where an active run goes on, and what of it is lost, by a daemon's answer to `runs`."""
+    known = [step for step in (run.get("held"), run.get("saved")) if step is not None]
+    start = max(known, default=0)
+    lost = max(0, int(run.get("reached") or 0) - start)
+    steps = f"{lost} step is" if lost == 1 else f"{lost} steps are"
+    if lost and start == 0:
+        return f"begins again at step 0: no checkpoint of it is left, and {steps} lost"
+    return f"goes on at step {start}" + (f", from its checkpoint: {steps} lost" if lost else "")
 
 
 def read_state(state: str) -> str:
@@ -119,6 +142,7 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         paused=bool(value.get("paused")),
         starved=bool(value.get("starved")),
         skipped=int(value.get("skipped") or 0),
+        problems=tuple(value.get("problems") or ()),
         evidence=tuple(value.get("evidence") or ()),
         spec=value.get("spec") or b"",
     )

@@ -18,7 +18,7 @@ def print_summary(outcome: Outcome) -> None:
     )
     if outcome.error:
         print(f"  error       {outcome.error}")
-    elif outcome.remark:
+    elif outcome.remark and not outcome.is_final:
         print(f"  waits       {outcome.remark}")
     if outcome.skipped:
         parts = f"{outcome.skipped} partition{'' if outcome.skipped == 1 else 's'}"

@@ -111,6 +111,10 @@ class MetricsBook:
     def abandoned(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
         return [row for row in self._book(run).abandoned if row["step"] >= since_step]
 
+    def reached(self, run: RunId) -> int:
+        """Steps of the furthest version that this node ever had of the run, branches that lost aside."""
+        return max(self._book(run).rows, default=0)
+
     def add_samples(self, run: RunId, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         """A few completions for people to read."""
         book = self._book(run)

@@ -1,4 +1,4 @@
-"""Where reports and finished works go: log, timeline, metrics. Knows which report means what to whom."""
+"""Where reports and finished works go: log, timeline, metrics, problems. Knows which report means what to whom."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dflow_protocols.work import SaveWork, Work
 
 from .log import ReportLog
 from .metrics import MetricsBook
+from .problems import Problems
 from .timeline import Timeline
 
 
@@ -23,13 +24,16 @@ class Recorder:
         log: ReportLog,
         timeline: Timeline,
         metrics: MetricsBook,
+        problems: Problems,
         wall_clock: Callable[[], float],
         notice: Callable[[], None],
         origin: Callable[[RunId, TaskKey, Work], str],
     ) -> None:
-        self.log, self.timeline, self.metrics = log, timeline, metrics
+        self.log, self.timeline, self.metrics, self.problems = log, timeline, metrics, problems
         self._wall_clock, self._notice, self._origin = wall_clock, notice, origin
         self._running: dict[int, tuple[RunId, TaskKey, Work]] = {}
+        self._at: dict[RunId, int] = {}  # steps of the versions held last
+        self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
 
     def report(self, report: Report) -> None:
         now_s = self._wall_clock()
@@ -43,9 +47,15 @@ class Recorder:
                 self.metrics.resume(report.fields["run"])
             case "run.ended":
                 self.metrics.end(report.fields["run"], now_s)
-        if report.name.startswith("run."):
-            self._notice()
+                self._at.pop(report.fields["run"], None)
+                self._to_regain.pop(report.fields["run"], None)
+        self._tell(report, now_s)
+
+    def _tell(self, report: Report, now_s: float) -> None:
+        self.problems.hear(report)
         self.log.write(report, now_s)
+        if report.name.startswith(("run.", "step.", "task.")):
+            self._notice()
 
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
         """A call begins to run in a slot."""
@@ -80,7 +90,19 @@ class Recorder:
         run, step, version = fields["run"], fields["step"], fields["version"]
         if fields["fork_step"] is not None:
             self.metrics.abandon(run, fields["fork_step"])
+        self._compare(run, step, now_s)
         self.metrics.advance(run, step, version, fields["samples"], fields["metrics"], fields["seconds"], now_s)
         told = ("run", "step", "version", "copied", "seconds")
-        self.log.write(Report("step.advanced", {key: fields[key] for key in told}), now_s)
-        self._notice()
+        self._tell(Report("step.advanced", {key: fields[key] for key in told}), now_s)
+
+    def _compare(self, run: RunId, step: int, now_s: float) -> None:
+        """Tell where a run goes on from less than this node had of it, in this life or an earlier one."""
+        before, self._at[run] = self._at.get(run), step
+        reached = self.metrics.reached(run)
+        if step < reached and (before is None or step < before):
+            self._to_regain[run] = reached
+            fields = {"run": run, "step": step, "reached": reached, "lost": reached - step}
+            self._tell(Report("run.set_back", fields, "warning"), now_s)
+        elif step >= self._to_regain.get(run, step + 1):
+            del self._to_regain[run]
+            self._tell(Report("run.regained", {"run": run, "step": step}), now_s)

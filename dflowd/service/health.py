@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
-from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.names import NodeId
 
-from ..observe.problems import Problems
 from .door import Service
 from .request import Params
+from .standing import Standing
 
 Told = Callable[[], dict[str, Any]]
 
@@ -19,11 +17,9 @@ Told = Callable[[], dict[str, Any]]
 class HealthAnswers:
     """`doctor`, and this node's share of it."""
 
-    def __init__(
-        self, service: Service, facts: Told, engines: Told, problems: Problems, wall_clock: Callable[[], float]
-    ) -> None:
-        self._service, self._facts, self._engines = service, facts, engines
-        self._problems, self._wall_clock = problems, wall_clock
+    def __init__(self, service: Service, facts: Told, engines: Told, wall_clock: Callable[[], float]) -> None:
+        self._service, self._facts, self._engines, self._wall_clock = service, facts, engines, wall_clock
+        self._standing = Standing(service)
         service.methods["doctor"] = self._doctor
         service.own_shares["share.health"] = self._own
 
@@ -46,5 +42,5 @@ class HealthAnswers:
             **self._facts(),
             "clock_s": self._wall_clock(),
             "engines": [str(slot["numerics"]) for slot in slots if slot["numerics"]],
-            "problems": [asdict(each) for each in troubles(self._service.node.membership)] + self._problems.rows(),
+            "problems": self._standing.rows(),
         }

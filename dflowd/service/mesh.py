@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from dflow_protocols.keys import key_text
-from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.names import NodeId
 
-from ..observe.problems import Problems
 from .door import Myself, Service
 from .request import Params
+from .standing import Standing
 
 Told = Callable[[], dict[str, Any]]
 
@@ -20,10 +18,8 @@ Told = Callable[[], dict[str, Any]]
 class MeshAnswers:
     """`status`, `nodes`."""
 
-    def __init__(
-        self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told, problems: Problems
-    ) -> None:
-        self._service, self._me, self._node, self._problems = service, me, service.node, problems
+    def __init__(self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told) -> None:
+        self._me, self._node, self._standing = me, service.node, Standing(service)
         self._engines, self._memory, self._traffic = engines, memory, traffic
         service.methods |= {"status": self._status, "nodes": self._nodes}
 
@@ -41,7 +37,7 @@ class MeshAnswers:
             "engine": self._engines(),
             "memory": self._memory(),
             "traffic": self._traffic(),
-            "problems": [asdict(each) for each in troubles(self._node.membership)] + self._problems.rows(),
+            "problems": self._standing.rows(),
         }
 
     async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

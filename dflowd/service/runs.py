@@ -12,6 +12,7 @@ from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .door import Service
 from .request import Params, Refusal, number_of, typed
+from .standing import Standing
 
 WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -23,6 +24,7 @@ class RunAnswers:
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, wall_clock: Callable[[], float]) -> None:
         self._service, self._loop, self._wall_clock = service, loop, wall_clock
         self._moved = loop.create_future()
+        self._standing = Standing(service)
         service.methods |= {
             "submit": self._submit,
             "cancel": self._cancel,
@@ -31,7 +33,7 @@ class RunAnswers:
             "run": self._run,
             "wait": self._wait,
         }
-        service.own_shares["share.end"] = self._own_end
+        service.own_shares |= {"share.end": self._own_end, "share.runs": self._own_runs}
 
     def notice(self) -> None:
         """Some run moved: whoever waits looks again."""
@@ -64,11 +66,13 @@ class RunAnswers:
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        shares, missing = await self._service.gather("share.runs", {}, deadline_s)
         rows = []
         for run, view in self._service.node.runs.items():
             began_s, _ = self._service.recorder.metrics.times(run)
-            rows.append({**_without_spec(view.summary()), "submitted_s": began_s})
-        return {"runs": sorted(rows, key=lambda row: (row["submitted_s"] or 0.0, row["run"]))}
+            told = {node: share["runs"][run] for node, share in shares.items() if run in share["runs"]}
+            rows.append({**_without_spec(view.summary()), "submitted_s": began_s, **self._standing.merged(told)})
+        return {"runs": sorted(rows, key=lambda row: (row["submitted_s"] or 0.0, row["run"])), "missing": missing}
 
     async def _run(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
@@ -87,7 +91,7 @@ class RunAnswers:
             if share["folder"] and share["step"] == newest
         }
         summary["missing"] = missing
-        return summary
+        return summary | self._standing.merged({node: share for node, share in shares.items() if share["knows"]})
 
     async def _wait(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         """Answers when the run ended or went past `known_step`, else after `timeout_s` with how it stands."""
@@ -108,7 +112,14 @@ class RunAnswers:
         run = RunId(params["run"])
         step, folder = self._service.recorder.metrics.checkpoint(run)
         began_s, ended_s = self._service.recorder.metrics.times(run)
-        return {"step": step, "folder": folder, "began_s": began_s, "ended_s": ended_s}
+        own = {"step": step, "folder": folder, "began_s": began_s, "ended_s": ended_s}
+        knows = run in self._service.node.runs
+        return {**own, "knows": knows, **(self._standing.of_run(run) if knows else {})}
+
+    def _own_runs(self, params: Params) -> dict[str, Any]:
+        """How the runs that have not ended stand here."""
+        runs = {run: view.summary()["state"] for run, view in self._service.node.runs.items()}
+        return {"runs": {run: self._standing.of_run(run) for run, state in runs.items() if state not in FINAL_STATES}}
 
 
 def _without_spec(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,12 @@ RUNS: Final[dict[str, ReportKind]] = {
         "this node holds a newer version whole; `copied` from others, or made here in `seconds` since the step opened",
         ("run", "step", "version", "samples", "copied", "metrics", "facts", "seconds", "fork_step"),
     ),
+    "run.set_back": ReportKind(
+        "warning",
+        "the run goes on from an older version than this node had reached, or begins again: `lost` steps are redone",
+        ("run", "step", "reached", "lost"),
+    ),
+    "run.regained": ReportKind("info", "the run is as far again as it had been here", ("run", "step")),
     "run.branch_lost": ReportKind(
         "warning",
         "another chain of versions counts after a split: what this part of the mesh trained since `fork_step` does not",

@@ -223,6 +223,7 @@ class Run:
             "blocked": self.blocked if self.is_active else "",
             "starved": self.slot.is_starved and self.is_active,
             "paused": self.rosters.is_paused and self.is_active,
+            "saved": saved.step if (saved := self.checkpoints.best) is not None else None,
             "spec": self.status.spec,
         }
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dflow_protocols.concerns import CONCERNS, ELSEWHERE
 from dflow_protocols.reports import REPORTS
 from tests.tidy.sources import ROOT, all_package_files, own_files, shown, tree
 
@@ -104,6 +105,13 @@ def test_a_report_says_no_field_and_no_level_that_the_registry_does_not() -> Non
             if not keys <= {*kind.fields, *ADDED} or level not in (None, kind.level):
                 faults.append(f"{shown(path)}:{call.lineno} {sorted(map(str, keys))} {level}")
     assert faults == []
+
+
+def test_each_warning_and_error_is_shown_beside_the_log_or_it_is_said_where() -> None:
+    """What only the log knows is known to nobody who asks `ps`, `watch` or `doctor`."""
+    grave = {name for name, kind in REPORTS.items() if kind.level in ("warning", "error")}
+    assert grave == CONCERNS.keys() | ELSEWHERE.keys(), "give each a row in dflow_protocols/concerns.py"
+    assert not CONCERNS.keys() & ELSEWHERE.keys()
 
 
 def test_the_registry_is_well_formed() -> None:

@@ -13,14 +13,14 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
     Example: dflow ps --json
     """
     from ..outcome import read_state, remark
-    from ..output import print_json, print_table
+    from ..output import note_missing, print_json, print_table
     from ..reach import reach
 
     with reach(Path(folder).absolute(), to) as client:
-        runs = client.call("runs")["runs"]
-    rows = [{**run, "state": read_state(run["state"])} for run in runs]
+        answer = client.call("runs")
+    rows = [{**run, "state": read_state(run["state"])} for run in answer["runs"]]
     if as_json:
-        print_json({"runs": rows})
+        print_json({"runs": rows, "missing": answer.get("missing", [])})
     else:
         columns = ["run", "name", "state", "step", "steps"]
         remarks = [remark(row) for row in rows]
@@ -29,3 +29,4 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
             table = [[*cells, text] for cells, text in zip(table, remarks, strict=True)]
             columns.append("remark")
         print_table(columns, table)
+        note_missing(answer)

@@ -14,15 +14,18 @@ def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJs
 
     Example: dflow resume 3f9c
     """
-    from ..outcome import read_state
+    from ..outcome import goes_on, read_state
     from ..output import note, print_json
     from ..reach import reach
 
     with reach(Path(folder).absolute(), to) as client:
         answer = client.call("resume", {"run": run}, deadline_s=20.0)
+        rows = [row for row in client.call("runs")["runs"] if row["run"] == answer["run"]]
     state = read_state(answer["state"])
     if as_json:
         print_json({"run": answer["run"], "state": state})
         return
     print(f"{answer['run']} {state}")
+    for row in rows if state == "active" else []:
+        note(f"it {goes_on(row)}")
     note(f"watch it with: dflow watch {answer['run'][:8]}{dir_option(folder)}")

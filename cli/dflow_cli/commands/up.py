@@ -27,17 +27,20 @@ def up(
     Example: dflow up --nodes 3 --dir /tmp/mesh
     """
     from .. import localmesh
+    from ..outcome import goes_on
     from ..output import note, print_json, print_table
 
     place = Path(folder).absolute()
     started = localmesh.add(place, add) if add else localmesh.start(place, nodes, for_one_run=False)
     if as_json:
-        print_json({"nodes": [_row(node) for node in started]})
+        runs = [] if add else _going_on(place)
+        told = [{"run": run["run"], "name": run["name"], "told": goes_on(run)} for run in runs]
+        print_json({"nodes": [_row(node) for node in started], "runs": told})
         return
     print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
     for run in () if add else _going_on(place):
         watch = f"dflow watch {run['run'][:8]}{dir_option(folder)}"
-        note(f"run {run['run'][:8]} ({run['name']}) goes on; watch it with: {watch}")
+        note(f"run {run['run'][:8]} ({run['name']}) {goes_on(run)}; watch it with: {watch}")
     note(f"stop it with: dflow down{dir_option(folder)}")
 
 

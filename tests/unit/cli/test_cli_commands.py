@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
+from dflow_cli.outcome import goes_on
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon, Refusal, told_run
 
 HEAVY = ("zmq", "msgpack", "rich", "yaml", "torch", "numpy", "matplotlib", "pydantic", "dflow_protocols", "dflowd")
@@ -165,6 +166,7 @@ def test_wrong_input_is_two_lines_and_exit_code_2(arguments: list[str], capsys: 
         ({"state": "active", "blocked": "`gpu` (stage roll)"}, "blocked: needs `gpu` (stage roll)"),
         ({"state": "active", "starved": True}, "waits for room: `dflow doctor` says where"),
         ({"state": "active", "paused": True}, "paused: waits for the other part of the mesh"),
+        ({"state": "active", "problems": [{"what": "stands still", "nodes": ["n0", "n2"]}]}, "stands still (n0, n2)"),
     ],
 )
 def test_ps_says_why_a_run_failed_or_what_it_waits_for(
@@ -180,3 +182,28 @@ def test_ps_says_why_a_run_failed_or_what_it_waits_for(
     code = dflow(mesh, "wait", RUN, "--timeout", "0.1")
     said = capsys.readouterr()
     assert remark in (said.out if code == 1 else said.err)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({"held": 7, "saved": 5, "reached": 7}, "goes on at step 7"),
+        ({"held": None, "saved": 5, "reached": 5}, "goes on at step 5"),
+        (
+            {"held": None, "saved": 5, "reached": 7},
+            "goes on at step 5, from its checkpoint: 2 steps are lost",
+        ),
+        (
+            {"held": None, "saved": None, "reached": 12},
+            "begins again at step 0: no checkpoint of it is left, and 12 steps are lost",
+        ),
+        (
+            {"held": 0, "saved": None, "reached": 1},
+            "begins again at step 0: no checkpoint of it is left, and 1 step",
+        ),
+        ({}, "goes on at step 0"),
+    ],
+)
+def test_what_goes_on_after_a_restart_says_from_where_and_what_is_lost(known: dict[str, int | None], told: str) -> None:
+    """`goes on` of a run that begins again is the opposite of what happens."""
+    assert goes_on(known).startswith(told)

@@ -1,0 +1,169 @@
+"""Concerns: reports that stand after they were made. `dflow ps`, `watch` and `doctor` show them until they are over.
+
+A log line is read by who looks for it. What a person must know who only asks how a run or a mesh does is a row here:
+each report of level warning or error has one, or stands in ELSEWHERE with where else it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final
+
+MINUTES, HOUR = 600.0, 3600.0  # seconds that a concern stands where nothing tells when it is over
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """`what`: words for people, with the report's fields in braces. `hint`: what a person can do about it. `by`: the
+    fields that tell two of one kind apart; with `run` among them it is shown with that run. `over`: the reports that
+    take it back, of those whose fields are the same as far as both have them. `stands_s`: for at most so long."""
+
+    what: str
+    hint: str
+    by: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    stands_s: float = inf
+
+    def said(self, fields: Mapping[str, Any]) -> str:
+        return self.what.format_map(_Shown(fields))
+
+    def key(self, name: str, fields: Mapping[str, Any]) -> str:
+        return "/".join([name, *(str(fields.get(field, "")) for field in self.by)])
+
+
+class _Shown(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+_UPGRADE = "install one release on all hosts"
+_FAULT = "its log has the lines around it: send them to the authors; the daemon goes on"
+
+MEMBERS: Final[dict[str, Concern]] = {
+    "membership.outbid": Concern(
+        "others know a later life of this daemon than its disk does",
+        "give it a state directory of its own: this one was rolled back or copied",
+        stands_s=HOUR,
+    ),
+    "membership.stalled": Concern(
+        "this process was asleep for {seconds} s",
+        "look at the host: it was paused, swapped out or starved; what the daemon had stays good",
+        stands_s=MINUTES,
+    ),
+    "membership.bad_claim": Concern("{node} claims what cannot be", _UPGRADE, ("node",), stands_s=MINUTES),
+    "membership.bad_meta": Concern("{node} announces a key that is not its own", _UPGRADE, ("node",), stands_s=MINUTES),
+    "membership.full": Concern(
+        "no room for another member: {members} are known", "take daemons that are gone off the allow-list", (), (), HOUR
+    ),
+}
+
+RUNS: Final[dict[str, Concern]] = {
+    "run.refused": Concern(
+        "{from} tells of run {run}, which cannot be: {error}", _UPGRADE, ("run", "from"), stands_s=MINUTES
+    ),
+    "run.unreadable": Concern(
+        "run {run} is on this disk and cannot be read: {error}",
+        "start the release that wrote it, or submit its spec again",
+        ("run",),
+        ("run.heard",),
+    ),
+    "checkpoint.refused": Concern(
+        "the checkpoint of step {step} on this disk is refused: {error}",
+        "an older one is taken, or another daemon's; remove its folder when the run is well",
+        ("run", "step"),
+        ("checkpoint.saved", "run.forgotten"),
+        24 * HOUR,
+    ),
+    "run.set_back": Concern(
+        "set back to step {step}: {lost} steps are lost, this daemon had reached {reached}",
+        "it does them again; `checkpoint: {{every: N}}` in the spec says how many a power cut may cost",
+        ("run",),
+        ("run.regained", "run.ended"),
+    ),
+    "run.branch_lost": Concern(
+        "after a split the other part's training counts: {steps} steps from {fork_step} on do not",
+        "`on_split: pause_minority` in the spec lets the smaller part wait",
+        ("run",),
+        ("run.ended",),
+        HOUR,
+    ),
+    "run.paused": Concern(
+        "paused at step {step}: {here} of {roster} members are here",
+        "mend the network; or `dflow resume RUN` lets this part go on alone",
+        ("run",),
+        ("run.unpaused", "run.ended"),
+    ),
+    "run.blocked": Concern(
+        "blocked at step {step}: needs {needs}",
+        "add a daemon that offers it (node.roles, or a GPU); `dflow nodes` shows who offers what",
+        ("run",),
+        ("run.unblocked", "run.ended"),
+    ),
+    "operator.withdrawn": Concern(
+        "stage {stage} is left to other daemons for {seconds} s: {error}",
+        "mend what the error names on this host; it tries again by itself",
+        ("run", "stage"),
+        ("operator.resumed", "run.ended"),
+    ),
+    "task.failed": Concern(
+        "{task} failed and is tried again: {error}",
+        "nothing, if it goes on; else mend what the error names",
+        ("run",),
+        ("step.advanced", "run.ended"),
+    ),
+}
+
+ROOMS: Final[dict[str, Concern]] = {
+    "engine.died": Concern(
+        "the engine of slot {slot} ended: {reason}",
+        "once is healed by itself; again and again: memory, or a library that crashes",
+        ("slot",),
+        stands_s=MINUTES,
+    ),
+    "shards.disk_failed": Concern(
+        "chunks could not be written to this daemon's disk", "look at the disk: `dmesg`, SMART", (), (), HOUR
+    ),
+    "shards.corrupt": Concern(
+        "{holder} sent bytes that are not those of the shard",
+        "look at that host's memory and disk; nothing wrong was used",
+        ("holder",),
+        (),
+        HOUR,
+    ),
+    "wire.refused": Concern("{peer} sends what cannot be read: {error}", _UPGRADE, ("peer",), stands_s=MINUTES),
+    "wire.too_long": Concern("a {message} is longer than a frame may be: {error}", _FAULT, ("message",), (), HOUR),
+    "transport.stranger": Concern(
+        "somebody whose key is not on the allow-list dials: {peer}, {why}",
+        "a host of yours: `dflow keys authorize`; else nothing, it gets no byte",
+        stands_s=MINUTES,
+    ),
+    "transport.refused": Concern("{peer}: {why}", "compare its line on the allow-lists", ("peer",), stands_s=MINUTES),
+    "transport.cut": Concern("a link of {peer} was cut: {why}", "look what runs there", (), (), MINUTES),
+    "transport.deaf": Concern("{peer} does not read what it asked for: {why}", "look at that host", (), (), MINUTES),
+    "transport.flooded": Concern("{peer} sends too much: {why}", "look what runs there", (), (), MINUTES),
+    "transport.allow_list": Concern(
+        "the allow-list cannot be read, the last good one holds: {peer}: {why}", "mend that line", (), (), MINUTES
+    ),
+    "transport.fault": Concern("a fault of this program in lane {lane}: {error}", _FAULT, ("lane",), (), HOUR),
+    "driver.handle_failed": Concern("a fault of this program at {at}: {error}", _FAULT, ("at",), (), HOUR),
+    "driver.perform_failed": Concern(
+        "a fault of this program, or of its disk, at {at}: {error}", _FAULT, ("at",), (), HOUR
+    ),
+    "service.failed": Concern("`{method}` could not be answered: {error}", _FAULT, ("method",), (), HOUR),
+}
+
+CONCERNS: Final[dict[str, Concern]] = {**MEMBERS, **RUNS, **ROOMS}
+
+ELSEWHERE: Final[dict[str, str]] = {
+    "membership.refuting": "`membership.late` stands while this daemon is slow; else it is over at once",
+    "membership.silenced": "membership/trouble.py",
+    "membership.unreached": "membership/trouble.py",
+    "membership.unreachable": "membership/trouble.py",
+    "task.skipped": "`skipped` in the run's answer, counted from its versions",
+    "daemon.overdue": "the daemon ends with it: its log and its exit status",
+    "disk.full": "the disk's own problem, which it takes back",
+    "shards.full": "the room's own problem, with what is needed",
+}
+"""Warnings and errors that are shown without a row above, and where."""
