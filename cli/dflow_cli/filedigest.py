@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Problem
-from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
 from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
 
-LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
-MISTAKES_TOLD = 3  # of one data file
+from .datalook import look_at_data
 
 
 def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findings]:
@@ -33,32 +29,13 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
             found.problems.append(_missing(named, base))
             continue
         elif named.path.startswith("data."):
-            found.problems += _entries(named, pipeline.data[named.path.split(".")[1]], base)
+            look = look_at_data(named, pipeline, base)
+            found.problems += look.problems
+            found.warnings += look.warnings
         known = digest(named, base)
         if known is not None:
             digests[named.path] = known
     return digests, found
-
-
-def _entries(named: Named, source: Mapping[str, Any], base: Path) -> Iterator[Problem]:
-    """What is wrong with the lines of a data file."""
-    told = count = 0
-    try:
-        with (base / named.name).open(encoding="utf-8-sig") as file:
-            for number, line in itertools.islice(numbered_lines(file), LINES_READ):
-                count += 1
-                try:
-                    read_entry(line, source["prompt"], source["answer"])
-                except EntryError as error:
-                    yield Problem(named.path, f"{named.name}:{number}: {error.what}", error.hint)
-                    told += 1
-                    if told == MISTAKES_TOLD:
-                        return
-    except UnicodeDecodeError as error:
-        yield Problem(named.path, f"{named.name}: not text in UTF-8 (byte {error.start})", "save it as UTF-8")
-        return
-    if not count:
-        yield Problem(named.path, f"{named.name} has no entries", "write one JSON object a line")
 
 
 def _missing(named: Named, base: Path) -> Problem:

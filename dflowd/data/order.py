@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dflow_protocols.pipeline.entries import hashed_text, is_held_out
 from dflowd.engines.contract import UserError
 from dflowd.engines.counter_random import digest, number
 
@@ -31,7 +32,7 @@ class DataSet:
         self.wording = Wording(config.get("template"), config.get("chat"))
         held_out = config.get("held_out") or {}
         self._share = float(held_out.get("share", 0.0))
-        self._lower = held_out.get("by") == "question_lower"
+        self._by = str(held_out.get("by"))
         self._key = digest("data", name, seed)
         self._pools: dict[bool, list[int]] = {}
         self._held_out: list[Entry] = []
@@ -80,10 +81,10 @@ class DataSet:
         return self._held_out[index] if index < len(self._held_out) else None
 
     def _text(self, entry: Entry) -> str:
-        return str(entry["question"]).lower() if self._lower else str(entry["question"])
+        return hashed_text(str(entry["question"]), self._by)
 
     def _is_held_out(self, entry: Entry) -> bool:
-        return number("question", self._text(entry)) < self._share * 2.0**64
+        return is_held_out(self._text(entry), self._share)
 
     def _pool(self, *, held_out: bool) -> list[int]:
         """Indices of a finite source's entries on one side, those of one question but once if held out."""

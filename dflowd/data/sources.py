@@ -64,9 +64,8 @@ class Jsonl:
     def __init__(self, name: str, path: Path, prompt: str, answer: str) -> None:
         self._name = path.name
         try:
-            with path.open(encoding="utf-8-sig") as file:
-                self._entries = [self._read(line, n, prompt, answer) for n, line in numbered_lines(file)]
-        except (OSError, UnicodeDecodeError) as error:
+            self._entries = [self._read(line, n, prompt, answer) for n, line in numbered_lines(path)]
+        except OSError as error:
             raise UserError(f"data.{name}: {path}: {one_line(error)}") from error
         if not self._entries:
             raise UserError(f"data.{name}: {path} has no entries")

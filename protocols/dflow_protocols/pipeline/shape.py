@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from .expression import ExpressionError, Value, parse
 from .problem import Problem, nearest, suggest
+from .text import half_character, is_text
 
 REQUIRED: Final = "\0required"  # no value of a spec has this text
 
@@ -189,6 +190,8 @@ class Reader:
     def _text(self, shape: Text, value: Any, path: str) -> Any:
         if not isinstance(value, str) or (not value and not shape.choices):
             return self._wrong(shape, value, path)
+        if not is_text(value):
+            return self._half(value, path)
         if shape.choices and value not in shape.choices:
             self.note(path, f"`{_last(path)}` is `{value}`", suggest(value, shape.choices, "values"))
             return None
@@ -196,6 +199,10 @@ class Reader:
             self.note(path, f"`{_last(path)}` is `{value}`", f"it has to be {shape.form}")
             return None
         return value
+
+    def _half(self, value: str, path: str) -> None:
+        what = f"`{_last(path)}` has {half_character(value)}, which is half a character"
+        self.note(path, what, "write the whole character")
 
     def _items(self, shape: Items, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
@@ -248,13 +255,15 @@ class Reader:
 
     def _plain(self, value: Any, path: str, depth: int) -> Any:
         match value:
-            case None | bool() | str():
+            case None | bool():
                 return value
+            case str():
+                return value if is_text(value) else self._half(value, path)
             case int() | float() if abs(value) <= 1 << 63:  # nan is not
                 return value
             case list() | tuple() if depth:
                 return [self._plain(item, f"{path}[{index}]", depth - 1) for index, item in enumerate(value)]
-            case Mapping() if depth and all(isinstance(key, str) for key in value):
+            case Mapping() if depth and all(isinstance(key, str) and is_text(key) for key in value):
                 return {key: self._plain(value[key], at(path, key), depth - 1) for key in value}
         self.note(path, f"`{_last(path)}` is {_kind(value)}", "use text, numbers, true/false, lists and mappings")
         return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
 
 
 def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
@@ -26,6 +28,22 @@ def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
         ('{"prompt": "a", "answer": null}', "`answer` is null, not a text", "a text or a number"),
         ('{"prompt": ["a"], "answer": "b"}', "`prompt` is a list, not a text", "a text or a number"),
         ('{"prompt": "a", "answer": true}', "`answer` is true or false, not a text", "a text or a number"),
+        ('{"prompt": " \\n", "answer": "b"}', "`prompt` is empty", "take the line out"),
+        (
+            '{"prompt": "a\\ud83d", "answer": "b"}',
+            "`prompt` has .ud83d, which is half a character",
+            "take the line out",
+        ),
+        ('{"prompt": "a", "answer": "\\udc00"}', "`answer` has .udc00, which is half a character", "take the line out"),
+        ('{"prompt": "a\udcff", "answer": "b"}', "not text in UTF-8", "save the file as UTF-8"),
+        ('{"prompt": "a", "answer": NaN}', "`answer` is nan, which is no number", "a text or a number"),
+        ('{"prompt": "a", "answer": 1e999}', "`answer` is inf, which is no number", "a text or a number"),
+        ('{"prompt": "a", "answer": ' + "1" * 5000 + "}", "a number of thousands of digits", "as a text"),
+        ('{"prompt": "a", "answer": "b", "answer": "c"}', "`answer` is written twice", "keep one"),
+        ('{"prompt": "a\0", "answer": "b"}', "not JSON: Invalid control character", "one JSON object a line"),
+        ('[{"prompt": "a", "answer": "b"}]', "not a JSON object", "jq -c"),
+        ("[\n", "not JSON", "jq -c"),
+        ('{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1}', "no key `prompt`", "`h` and 2 more; name"),
     ],
 )
 def test_a_line_that_is_no_entry_says_which_key_and_what_to_do(line: str, what: str, hint: str) -> None:
@@ -35,6 +53,17 @@ def test_a_line_that_is_no_entry_says_which_key_and_what_to_do(line: str, what: 
     assert hint in caught.value.hint
 
 
-def test_lines_are_counted_as_editors_do() -> None:
-    """Empty ones count and are passed over."""
-    assert list(numbered_lines(["a\n", "\n", "b"])) == [(1, "a\n"), (3, "b")]
+def test_lines_are_counted_as_editors_do(tmp_path: Path) -> None:
+    """Empty ones count and are passed over; so do the line ends of all systems, and a mark at the start."""
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(b"\xef\xbb\xbfa\r\n\n \nb\nc\xff")
+    assert list(numbered_lines(file)) == [(1, "a\n"), (4, "b\n"), (5, "c\udcff")]
+
+
+def test_which_questions_are_held_out_is_fixed_for_ever() -> None:
+    """What one spec trains on, no other spec with the same share evaluates on; also not after an upgrade."""
+    held_out = [word for word in ("acorn", "badge", "cabin", "dairy", "eagle", "fable") if is_held_out(word, 0.3)]
+    assert held_out == ["cabin"]
+    assert not any(is_held_out(word, 0.0) for word in ("acorn", "badge"))
+    assert hashed_text("Acorn", "question_lower") == "acorn"
+    assert hashed_text("Acorn", "question") == "Acorn"

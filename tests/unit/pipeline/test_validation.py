@@ -37,6 +37,18 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: s.update(modles={}),
         ("modles", "`modles` is no key of a pipeline", "did you mean `models`?"),
     ),
+    "half a character": (
+        lambda s: s["data"]["words"].update(template="{prompt}\ud83d"),
+        ("data.words.template", "`template` has \\ud83d, which is half a character", "write the whole character"),
+    ),
+    "half a character in arguments": (
+        lambda s: config(s, "score").update(args={"mark": ["\ude00"]}),
+        (
+            "stages[2].config.args.mark[0]",
+            "`mark[0]` has \\ude00, which is half a character",
+            "write the whole character",
+        ),
+    ),
     "unknown stage key": (
         lambda s: stage(s, "roll").update(modle="policy"),
         ("stages[1].modle", "`modle` is no key of `stages[1]`", "did you mean `model`?"),

@@ -1,0 +1,130 @@
+"""A data file looked at before a run is submitted: its lines, how many are held out, and what stages want of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dflow_protocols.pipeline import Pipeline, Problem, Stage
+from dflow_protocols.pipeline.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
+from dflow_protocols.pipeline.files import Named
+from dflow_protocols.pipeline.problem import Findings
+
+LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
+MISTAKES_TOLD = 3  # of one data file; the others are counted
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Entries of a file: those trained on, the different questions held out, and those whose answer is empty."""
+
+    name: str  # of the data
+    file: str
+    entries: int = 0
+    training: int = 0
+    held_out: set[str] = field(default_factory=set)
+    unanswered: int = 0
+    more: bool = False  # than LINES_READ lines: then the counts are of the first ones
+
+
+def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
+    """What is wrong with a data file, and what is doubtful about it beside the stages that read it."""
+    counts = _Counts(named.path.split(".")[1], named.name)
+    found = Findings(_read(named, pipeline, base, counts))
+    if found.problems:
+        return found
+    if counts.more:
+        what = f"{named.name}: only the first {LINES_READ} lines were looked at; engines read all"
+        found.warnings.append(Problem(named.path, what, "a mistake in a later line ends the run when it is read"))
+        return found
+    found.problems += _nothing_there(counts, pipeline)
+    if not found.problems:
+        found.warnings += _too_few(counts, pipeline)
+    return found
+
+
+def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list[Problem]:
+    """The mistakes in the lines, the first ones word for word and then their number; `counts` is filled in."""
+    source = pipeline.data[counts.name]
+    held_out = source["held_out"] or {"by": "", "share": 0.0}
+    mistakes: list[Problem] = []
+    total = read = 0
+    for number, line in itertools.islice(numbered_lines(base / named.name), LINES_READ + 1):
+        read += 1
+        if read > LINES_READ:
+            counts.more = True
+            break
+        try:
+            entry = read_entry(line, source["prompt"], source["answer"])
+        except EntryError as error:
+            total += 1
+            if total <= MISTAKES_TOLD:
+                mistakes.append(Problem(named.path, f"{named.name}:{number}: {error.what}", error.hint))
+            continue
+        counts.entries += 1
+        question = hashed_text(entry["question"], held_out["by"])
+        if is_held_out(question, held_out["share"]):
+            counts.held_out.add(question)
+        else:
+            counts.training += 1
+        counts.unanswered += not entry["answer"].strip()
+    if total > MISTAKES_TOLD:
+        where = f" in its first {LINES_READ} lines" if counts.more else ""
+        what = f"{named.name}: {total - MISTAKES_TOLD} more lines are no entries, {total} of {read}{where}"
+        mistakes.append(Problem(named.path, what, "correct those told first: most files have one mistake many times"))
+    if not read:
+        mistakes.append(Problem(named.path, f"{named.name} has no entries", "write one JSON object a line"))
+    return mistakes
+
+
+def _readers(name: str, pipeline: Pipeline) -> Iterator[tuple[str, Stage, bool]]:
+    """(place, stage, whether it reads the held-out part) of the stages that read this data."""
+    for index, stage in enumerate(pipeline.stages):
+        source, dot, _ = str(stage.config.get("data", "")).partition(".")
+        if source == name:
+            yield f"stages[{index}]", stage, bool(dot)
+
+
+def _nothing_there(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
+    """A part of the data that a stage reads and that has no entry: the run would fail where it is first read."""
+    path = f"data.{counts.name}.held_out.share"
+    readers = list(_readers(counts.name, pipeline))
+    for _, stage, is_held_out_part in readers:
+        if is_held_out_part and not counts.held_out:
+            what = f"`{stage.id}` evaluates what is held out, and the share holds out none of {_entries(counts)}"
+            yield Problem(path, what, "raise `share`, or add prompts; which are held out follows from their texts")
+            return
+    for _, stage, is_held_out_part in readers:
+        if not is_held_out_part and not counts.training:
+            what = f"all of {_entries(counts)} are held out, and `{stage.id}` reads the others"
+            yield Problem(path, what, "lower `share`, or add prompts; which are held out follows from their texts")
+            return
+
+
+def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
+    """Stages that want more entries than there are: they get some of them again, or fewer than they say."""
+    source = pipeline.data[counts.name]
+    if source["held_out"] is not None and not counts.held_out:
+        what = f"the share holds out none of {_entries(counts)}"
+        yield Problem(f"data.{counts.name}.held_out.share", what, "raise `share`, or leave `held_out` out")
+    for place, stage, is_held_out_part in _readers(counts.name, pipeline):
+        key = {"generate": "prompts", "sft": "demos", "evaluate": "count"}[stage.op]
+        there = len(counts.held_out) if is_held_out_part else counts.training
+        wanted = stage.config[key]
+        if wanted > there:
+            kind = "different ones held out" if is_held_out_part else "entries to train on"
+            then = "all of them are evaluated" if is_held_out_part else "some come twice"
+            what = f"stage `{stage.id}`: `{key}` is {wanted}, and {counts.file} has {there} {kind}: {then}"
+            path = f"{place}.config.{key}"
+            if is_held_out_part and wanted == source["held_out"]["count"]:
+                path = f"data.{counts.name}.held_out.count"
+            yield Problem(path, what, f"lower `{path.rpartition('.')[2]}`, or add entries")
+        if stage.op == "sft" and counts.unanswered:
+            what = f"stage `{stage.id}`: {counts.unanswered} answers of {counts.file} are empty: it is taught silence"
+            yield Problem(f"{place}.config.data", what, "take those lines out, or name another key as `answer`")
+
+
+def _entries(counts: _Counts) -> str:
+    return f"{counts.entries} entr{'y' if counts.entries == 1 else 'ies'} of {counts.file}"

@@ -1,0 +1,113 @@
+"""Data files: what the file and the spec decide together is told before a run, not after an hour of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dflow_cli import datalook
+from dflow_cli.datalook import look_at_data
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.files import named_files
+from dflow_protocols.pipeline.problem import Findings
+
+ADAMW = {"adamw": {"lr": 1e-3}}
+
+
+def look(folder: Path, lines: list[str], *, share: float | None = 0.5, prompts: int = 2, demos: int = 2) -> Findings:
+    """What is found in a file of these lines by a pipeline that samples, imitates and, of a share, evaluates."""
+    (folder / "words.jsonl").write_text("\n".join(lines))
+    stages = [
+        Stage(
+            "warm",
+            "sft",
+            "policy",
+            when="step < 1",
+            config={"data": "w", "demos": demos, "batch": 1, "optimizer": ADAMW},
+        ),
+        Stage(
+            "roll", "generate", "policy", when="step >= 1", config={"data": "w", "prompts": prompts, "max_tokens": 4}
+        ),
+        Stage("score", "reward"),
+        Stage("adv", "advantage"),
+        Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": ADAMW}),
+    ]
+    if share is not None:
+        stages.append(Stage("heldout", "evaluate", "policy", config={"data": "w.held_out"}))
+    held_out = None if share is None else {"share": share, "count": 2}
+    data = {"w": {"jsonl": "words.jsonl", "held_out": held_out}}
+    models = {"policy": {"path": "model/"}}
+    pipeline = Pipeline(name="words", steps=2, models=models, data=data, stages=stages)
+    (named,) = (named for named in named_files(pipeline) if named.path.startswith("data."))
+    return look_at_data(named, pipeline, folder)
+
+
+def words(count: int, answer: str = "x") -> list[str]:
+    return [json.dumps({"prompt": f"word {index}", "answer": answer}) for index in range(count)]
+
+
+def test_enough_of_everything_is_no_word_worth(tmp_path: Path) -> None:
+    assert look(tmp_path, words(40)) == Findings()
+
+
+@pytest.mark.parametrize(
+    ("lines", "share", "words_told"),
+    [
+        (words(40), 1e-9, "`heldout` evaluates what is held out, and the share holds out none of 40 entries"),
+        (words(40), 0.999999999, "all of 40 entries of words.jsonl are held out, and `warm` reads the others"),
+        (words(1) * 30, 0.5, "30 entries of words.jsonl"),  # one prompt is on one side, however often it is there
+        ([""], 0.5, "words.jsonl has no entries"),
+    ],
+)
+def test_a_part_of_the_data_that_has_no_entry_is_a_mistake(
+    tmp_path: Path, lines: list[str], share: float, words_told: str
+) -> None:
+    """The run would fail where it is first read: at its first evaluation, with a night behind it."""
+    (problem,) = look(tmp_path, lines, share=share).problems
+    assert words_told in problem.what
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings", "path", "told"),
+    [
+        (words(40), {"prompts": 50}, "stages[1].config.prompts", "`prompts` is 50, and words.jsonl has"),
+        (words(40), {"demos": 50}, "stages[0].config.demos", "`demos` is 50, and words.jsonl has"),
+        (words(40), {"share": 0.1}, "data.w.held_out.count", "`count` is 2, and words.jsonl has 1 different ones"),
+        (words(40, " "), {}, "stages[0].config.data", "answers of words.jsonl are empty"),
+    ],
+)
+def test_fewer_entries_than_a_stage_wants_is_told(
+    tmp_path: Path, lines: list[str], settings: dict[str, float], path: str, told: str
+) -> None:
+    """It runs: some entries come twice, or fewer are evaluated than the spec says."""
+    found = look(tmp_path, lines, **settings)  # type: ignore[arg-type]
+    assert found.problems == []
+    (warning,) = found.warnings
+    assert warning.path == path
+    assert told in warning.what
+
+
+def test_mistakes_that_are_not_told_one_by_one_are_counted(tmp_path: Path) -> None:
+    """Three of forty told is a file that is mended three times."""
+    found = look(tmp_path, [*words(20), *['{"prompt": null}'] * 40])
+    assert [problem.what.partition(" ")[0] for problem in found.problems] == [
+        "words.jsonl:21:",
+        "words.jsonl:22:",
+        "words.jsonl:23:",
+        "words.jsonl:",
+    ]
+    assert "37 more lines are no entries, 40 of 60" in found.problems[-1].what
+
+
+def test_a_file_that_is_looked_at_in_part_is_not_judged_by_that_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing wrong in the first lines is not nothing wrong."""
+    monkeypatch.setattr(datalook, "LINES_READ", 10)
+    found = look(tmp_path, words(11), prompts=50)
+    assert found.problems == []
+    assert [warning.what for warning in found.warnings] == [
+        "words.jsonl: only the first 10 lines were looked at; engines read all"
+    ]
