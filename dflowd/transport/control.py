@@ -21,9 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import secrets
-import socket as sockets
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -339,13 +337,13 @@ class ControlLane:
         source = dialled.peer if dialled else NodeId(str(frame.get("User-Id")))
         role = self._roles.get(source)
         if role is None:  # taken off the list while its link was open
-            _cut(frame)
+            self._expel(frame)
             self._refuse("transport.refused", source, "its key is not on the allow-list")
             return
         if dialled is None:
             self._tell_cuts(self._gate.prove(int(frame.get(zmq.SRCFD)), source))
         if has_more:  # no frame has parts
-            _cut(frame)
+            self._expel(frame)
             self._refuse("transport.refused", source, "a message of several parts")
             return
         self.traffic.received(source, len(frame))
@@ -356,6 +354,10 @@ class ControlLane:
         if role == "node":
             self._note_life(source, routing_id)
         self._on_frame(source, role, frame.bytes, Link(source, routing_id))
+
+    def _expel(self, frame: zmq.Frame) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self._gate.expel(int(frame.get(zmq.SRCFD)), str(frame.get("Peer-Address")))
 
     def _note_life(self, source: NodeId, routing_id: bytes) -> None:
         recent = self._peers.setdefault(source, _Peer()).recent
@@ -389,6 +391,7 @@ class ControlLane:
     def _check_gate(self) -> None:
         self._check = self._loop.call_later(CHECK_S, self._check_gate)
         self._tell_cuts(self._gate.check())
+        self._gate.lost.clear()
 
     def _tell_cuts(self, cuts: list[Cut]) -> None:
         for each in cuts:
@@ -419,13 +422,3 @@ class ControlLane:
         if count:
             self._on_report(Report(name, {"peer": peer, "why": why, "count": count}, "warning"))
         return False
-
-
-def _cut(frame: zmq.Frame) -> None:
-    """Close the link that a frame came by, if its descriptor is still that peer's."""
-    try:
-        with sockets.socket(fileno=os.dup(int(frame.get(zmq.SRCFD)))) as link:
-            if link.getpeername()[0] == frame.get("Peer-Address"):
-                link.shutdown(sockets.SHUT_RDWR)
-    except (OSError, zmq.ZMQError):  # it has gone already
-        return

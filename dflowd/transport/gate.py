@@ -8,16 +8,21 @@ there are too many: an honest handshake takes milliseconds, so a member comes th
 address do not open more than the allowance in that time. And it compares what the kernel has received on a link with
 what became messages.
 
+A descriptor is a number that the kernel gives to the next who asks, so a link is known by its ends too, and nothing is
+done to a descriptor that leads elsewhere by now: to an engine, to a neighbour, or to a file.
+
 Owns counts and descriptors of accepted links; knows nothing of messages. For one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import struct
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import zmq
@@ -25,7 +30,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.names import NodeId
 
-UNPROVED_AN_ADDRESS = 64  # links from one address that have not brought a message under a listed key
+UNPROVED_AN_ADDRESS = 64  # links from one address (of IPv6: a /64) that brought no message under a listed key
 UNPROVED = 256  # from all addresses together; each may cost a message's length while its handshake lasts
 EVENTS_A_TURN = 256
 CHECK_S = 0.5  # between two looks at what came by links without becoming messages
@@ -41,8 +46,25 @@ class Cut:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What tells a connected TCP socket from any other one that gets its descriptor later."""
+
+    inode: int
+    host: str  # of the peer
+    port: int
+    own_port: int
+
+
+@dataclass(slots=True)
+class _Unproved:
+    ends: Ends
+    place: str  # what its address is counted as
+
+
 @dataclass(slots=True)
 class _Proved:
+    ends: Ends
     peer: NodeId
     messages: int = 0  # since the last look
     received: int = 0  # by the kernel, when a message was last seen to have come
@@ -55,15 +77,15 @@ class Gate:
         """`links_a_key`: accepted ones at once. `longest_bytes`: of a message."""
         self._listener, self._links_a_key, self._longest = listener, links_a_key, longest_bytes
         self.monitor = listener.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
-        self._unproved: OrderedDict[int, str] = OrderedDict()  # descriptor -> address, oldest first
-        self._by_address: dict[str, int] = {}
+        self._unproved: OrderedDict[int, _Unproved] = OrderedDict()  # by descriptor, oldest first
+        self._by_place: dict[str, int] = {}
         self._proved: dict[int, _Proved] = {}
         self._by_key: dict[NodeId, OrderedDict[int, None]] = {}
         self.lost: list[str] = []  # endpoints of links that ended, for who dialled them; taken by the lane
 
     @property
     def has_links(self) -> bool:
-        return bool(self._proved)
+        return bool(self._proved or self._unproved)
 
     def watch(self) -> list[Cut]:
         """Take what the monitor says. Whoever calls looks again as long as `monitor` has more."""
@@ -73,78 +95,105 @@ class Gate:
                 event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
             except zmq.Again:
                 break
+            endpoint = event["endpoint"].decode()
             if event["event"] == zmq.EVENT_ACCEPTED:
-                cuts += self._accepted(int(event["value"]))
+                cuts += self._accepted(int(event["value"]), endpoint)
             else:
                 self._ended(int(event["value"]))
-                self.lost.append(event["endpoint"].decode())
+                self.lost.append(endpoint)
         return cuts
 
     def prove(self, descriptor: int, peer: NodeId) -> list[Cut]:
-        """A message under a listed key came by this accepted link."""
+        """A message under a listed key came by this descriptor, which was then an accepted link's. Where it is another
+        link's by now, the last word says whose."""
         known = self._proved.get(descriptor)
         if known is not None and known.peer == peer:
             known.messages += 1
             return []
+        cuts = self.watch()  # a message may be taken before the event of its link
+        ends = self._noted(descriptor)
+        if ends is None or ends != ends_of(descriptor):  # the link has gone
+            self._ended(descriptor)
+            return cuts
         self._ended(descriptor)
-        self._proved[descriptor] = _Proved(peer, 1)
+        self._proved[descriptor] = _Proved(ends, peer, 1)
         links = self._by_key.setdefault(peer, OrderedDict())
         links[descriptor] = None
-        if len(links) <= self._links_a_key:
-            return []
-        oldest = next(iter(links))
-        self._ended(oldest)
-        cut(oldest)
-        return [Cut(peer, f"more than {self._links_a_key} links")]
+        if len(links) > self._links_a_key:
+            self._cut(next(iter(links)))
+            cuts.append(Cut(peer, f"more than {self._links_a_key} links"))
+        return cuts
 
     def check(self) -> list[Cut]:
         """Cut links by which much came and no message. To be called every CHECK_S."""
         cuts = []
         for descriptor, link in list(self._proved.items()):
-            received = bytes_received(descriptor)
-            if link.messages:
+            received = bytes_received(descriptor, link.ends)
+            if received is None:
+                self._ended(descriptor)
+            elif link.messages:
                 link.messages, link.received = 0, received
             elif received - link.received > self._longest + SLACK_BYTES:
                 cuts.append(Cut(link.peer, f"{received - link.received} bytes that are no message"))
-        for descriptor, address in list(self._unproved.items()):
-            if bytes_received(descriptor) > self._longest + SLACK_BYTES:
-                cuts.append(Cut(address, "more bytes than a handshake has"))
+        for descriptor, unproved in list(self._unproved.items()):
+            received = bytes_received(descriptor, unproved.ends)
+            if received is None:
                 self._ended(descriptor)
-                cut(descriptor)
+            elif received > self._longest + SLACK_BYTES:
+                cuts.append(Cut(unproved.place, "more bytes than a handshake has"))
+                self._cut(descriptor)
         for descriptor in [d for d, link in self._proved.items() if any(each.peer == link.peer for each in cuts)]:
-            self._ended(descriptor)
-            cut(descriptor)
+            self._cut(descriptor)
         return cuts
+
+    def expel(self, descriptor: int, address: str) -> None:
+        """Cut the accepted link by which a message of who may not speak came from `address`, if it is still there."""
+        self.watch()
+        ends = self._noted(descriptor)
+        if ends is not None and ends.host == address:
+            self._cut(descriptor)
 
     def close(self) -> None:
         self._listener.disable_monitor()
         self.monitor.close(linger=0)
 
-    def _accepted(self, descriptor: int) -> list[Cut]:
+    def _noted(self, descriptor: int) -> Ends | None:
+        link = self._proved.get(descriptor) or self._unproved.get(descriptor)
+        return link.ends if link is not None else None
+
+    def _accepted(self, descriptor: int, endpoint: str) -> list[Cut]:
         self._ended(descriptor)
-        address = address_of(descriptor)
-        if not address:  # gone already
+        ends = ends_of(descriptor)
+        if ends is None or not endpoint.endswith(f":{ends.own_port}"):  # gone already, and its number is another's
             return []
-        self._unproved[descriptor] = address
-        self._by_address[address] = self._by_address.get(address, 0) + 1
-        if self._by_address[address] > UNPROVED_AN_ADDRESS:
-            return [self._cut_oldest(address, UNPROVED_AN_ADDRESS)]
+        place = place_of(ends.host)
+        self._unproved[descriptor] = _Unproved(ends, place)
+        self._by_place[place] = self._by_place.get(place, 0) + 1
+        if self._by_place[place] > UNPROVED_AN_ADDRESS:
+            return [self._cut_oldest(place, UNPROVED_AN_ADDRESS)]
         if len(self._unproved) > UNPROVED:
-            return [self._cut_oldest(max(self._by_address, key=lambda each: self._by_address[each]), UNPROVED)]
+            return [self._cut_oldest(max(self._by_place, key=lambda each: self._by_place[each]), UNPROVED)]
         return []
 
-    def _cut_oldest(self, address: str, limit: int) -> Cut:
-        oldest = next(descriptor for descriptor, known in self._unproved.items() if known == address)
-        self._ended(oldest)
-        cut(oldest)
-        return Cut(address, f"more than {limit} links without a listed key")
+    def _cut_oldest(self, place: str, limit: int) -> Cut:
+        self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.place == place))
+        return Cut(place, f"more than {limit} links without a listed key")
+
+    def _cut(self, descriptor: int) -> None:
+        """Shut a link; libzmq closes the descriptor itself. One that has gone already: nothing happens."""
+        noted = self._noted(descriptor)
+        self._ended(descriptor)
+        with _held(descriptor) as (link, ends):
+            if link is not None and ends == noted:
+                with contextlib.suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
 
     def _ended(self, descriptor: int) -> None:
-        address = self._unproved.pop(descriptor, None)
-        if address is not None:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+        unproved = self._unproved.pop(descriptor, None)
+        if unproved is not None:
+            self._by_place[unproved.place] -= 1
+            if not self._by_place[unproved.place]:
+                del self._by_place[unproved.place]
         link = self._proved.pop(descriptor, None)
         if link is not None:
             del self._by_key[link.peer][descriptor]
@@ -152,22 +201,42 @@ class Gate:
                 del self._by_key[link.peer]
 
 
-def address_of(descriptor: int) -> str:
-    """The peer's host of a connected socket; empty if it is none any more."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as link:
-        return str(link.getpeername()[0])
-    return ""
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[tuple[socket.socket | None, Ends | None]]:
+    """What a descriptor leads to at this moment, kept open meanwhile; nothing where that is no connected TCP socket."""
+    with contextlib.ExitStack() as closing:
+        try:
+            link = closing.enter_context(socket.socket(fileno=os.dup(descriptor)))
+            if link.family not in (socket.AF_INET, socket.AF_INET6):
+                raise OSError("a socket of this host")
+            host, port = link.getpeername()[:2]
+            found = link, Ends(os.fstat(link.fileno()).st_ino, host, port, link.getsockname()[1])
+        except OSError:
+            yield None, None
+        else:
+            yield found
 
 
-def bytes_received(descriptor: int) -> int:
-    """Bytes that the kernel has received on a TCP socket; 0 if it is none any more."""
-    with contextlib.suppress(OSError, struct.error), socket.socket(fileno=os.dup(descriptor)) as link:
-        info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
-        return int(_BYTES_RECEIVED.unpack(info)[0])
-    return 0
+def ends_of(descriptor: int) -> Ends | None:
+    """None if the descriptor leads to no connected TCP socket."""
+    with _held(descriptor) as (_, ends):
+        return ends
 
 
-def cut(descriptor: int) -> None:
-    """Shut a link that libzmq accepted; it closes the descriptor itself. One that has gone already: nothing happens."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as link:
-        link.shutdown(socket.SHUT_RDWR)
+def place_of(host: str) -> str:
+    """What addresses of one host have in common: of IPv6 a host has a whole /64."""
+    number = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(number, ipaddress.IPv4Address):
+        return host
+    if number.ipv4_mapped is not None:
+        return str(number.ipv4_mapped)
+    return str(ipaddress.ip_network((number, 64), strict=False))
+
+
+def bytes_received(descriptor: int, noted: Ends) -> int | None:
+    """Bytes that the kernel has received on a link; None if the descriptor is that link's no more."""
+    with _held(descriptor) as (link, ends), contextlib.suppress(OSError, struct.error):
+        if link is not None and ends == noted:
+            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
+            return int(_BYTES_RECEIVED.unpack(info)[0])
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 import zmq
 
 from dflow_protocols.names import NodeId
-from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate
+from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate, place_of
 from tests.support.until import until
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -32,13 +33,14 @@ class Listener:
     def watch(self) -> None:
         self.cuts += self.gate.watch()
 
-    def take(self) -> None:
-        """One message, and the link that it came by is the peer's."""
+    def take(self) -> int:
+        """One message, and the link that it came by is the peer's. Its descriptor."""
         assert self.socket.poll(10_000)
         self.socket.recv()
         frame = self.socket.recv(copy=False)
-        self.watch()
-        self.cuts += self.gate.prove(int(frame.get(zmq.SRCFD)), PEER)
+        descriptor = int(frame.get(zmq.SRCFD))
+        self.cuts += self.gate.prove(descriptor, PEER)
+        return descriptor
 
     def connect(self) -> socket.socket:
         link = socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -137,3 +139,74 @@ def test_many_messages_cost_no_link(listener: Listener) -> None:
         listener.cuts += listener.gate.check()
     assert listener.cuts == []
     link.close()
+
+
+@contextlib.contextmanager
+def somebody_elses(descriptor: int, family: socket.AddressFamily) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection, the first one under this number, which libzmq has closed."""
+    until(lambda: not os.path.exists(f"/proc/self/fd/{descriptor}"), 30)
+    if family == socket.AF_UNIX:
+        near, far = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            far = socket.create_connection(server.getsockname())
+            near, _ = server.accept()
+    if far.fileno() == descriptor:
+        near, far = far, near
+    elif near.fileno() != descriptor:
+        os.dup2(near.fileno(), descriptor)
+        near.close()
+        near = socket.socket(fileno=descriptor)
+    with near, far:
+        yield near, far
+
+
+def still_speak(ends: tuple[socket.socket, socket.socket]) -> bool:
+    ends[0].sendall(b"x")
+    ends[1].settimeout(10)
+    return ends[1].recv(1) == b"x"
+
+
+families = pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+
+
+@families
+def test_a_number_that_leads_elsewhere_by_now_is_never_cut(listener: Listener, family: socket.AddressFamily) -> None:
+    """The kernel gives a closed link's descriptor to the next who asks: an engine's socket, or a neighbour's."""
+    link = listener.connect()
+    link.sendall(b"\x00\x05hello")
+    descriptor = listener.take()
+    link.close()
+    with somebody_elses(descriptor, family) as ends:
+        for _ in range(3):  # one more than a key may have, and the oldest of them is the number
+            other = listener.connect()
+            other.sendall(b"\x00\x05hello")
+            listener.take()
+            listener.gate.check()
+        listener.gate.expel(descriptor, "127.0.0.1")
+        assert still_speak(ends)
+
+
+@families
+def test_a_link_that_went_before_it_was_looked_at_is_nobodys(listener: Listener, family: socket.AddressFamily) -> None:
+    """The event of an accepted link waits while its number goes round; a socket without an address has no host."""
+    link = listener.connect()
+    link.sendall(b"\x00\x05hello")
+    assert listener.socket.poll(10_000)
+    listener.socket.recv()
+    descriptor = int(listener.socket.recv(copy=False).get(zmq.SRCFD))
+    link.close()
+    with somebody_elses(descriptor, family) as ends:
+        listener.watch()
+        assert not listener.gate.has_links
+        assert listener.gate.prove(descriptor, PEER) == []
+        assert not listener.gate.has_links
+        assert still_speak(ends)
+
+
+def test_addresses_of_one_ipv6_host_are_one_place() -> None:
+    """It has 2^64 of them, so a flood could come from a fresh one each time."""
+    assert place_of("2001:db8:0:1::5") == place_of("2001:db8:0:1:ffff::") == "2001:db8:0:1::/64"
+    assert place_of("2001:db8:0:2::5") != place_of("2001:db8:0:1::5")
+    assert place_of("fe80::1%eth0") == "fe80::/64"
+    assert place_of("::ffff:10.0.0.7") == place_of("10.0.0.7") == "10.0.0.7"
