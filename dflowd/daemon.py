@@ -34,6 +34,7 @@ from .config import Config, ConfigError, LogSection
 from .disk import Disk
 from .driver import Driver
 from .hands import RoomHands
+from .lifetime import age_s, began_ticks
 from .observe.health import host_facts, versions
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
@@ -136,6 +137,7 @@ class Daemon:
                 "id": keys.id,
                 "name": meta.name,
                 "pid": os.getpid(),
+                "began": began_ticks(os.getpid()),
                 "control": meta.control,
                 "bulk": meta.bulk,
                 "key": keys.public_text,
@@ -252,7 +254,7 @@ class Daemon:
 
     def _announce(self) -> None:
         fields = {"name": self._config.node.name, "control": self._control_address, "bulk": self._bulk_address}
-        took_s = round(process_age_s(), 3)
+        took_s = round(age_s(), 3)
         self._recorder.report(Report("daemon.started", {**fields, "pid": os.getpid(), "took_s": took_s}))
         notify("READY=1")
         keep_awake(asyncio.get_running_loop())
@@ -345,13 +347,6 @@ def find_seeds(config: Config, path: Path, allow_list: AllowList) -> tuple[Seed,
             raise ConfigError(f"{path}: mesh.seeds", what, "write KEY@HOST:PORT, or add the address to its line")
         seeds.append(Seed(line.public, f"tcp://{line.address}"))
     return tuple(seeds)
-
-
-def process_age_s() -> float:
-    """Seconds since this process was started, its imports included."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    began_ticks = int(fields[19])  # field 22 of proc(5), counted after the command's name
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - began_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory_bytes() -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from .config import Config
 from .daemon import find_seeds
+from .lifetime import began_ticks
 from .observe.health import host_facts
 from .slots.devices import find_devices
 from .state import StateError
@@ -74,9 +75,9 @@ def inspect(config: Config, path: Path) -> dict[str, Any]:
 
 def running_address(state_dir: Path) -> dict[str, Any]:
     """What the daemon that runs in `state_dir` wrote there; an empty map if none runs."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         fields: dict[str, Any] = json.loads((state_dir / "address.json").read_text())
-        if b"dflowd" in Path(f"/proc/{int(fields['pid'])}/cmdline").read_bytes():
+        if began_ticks(int(fields["pid"])) == fields["began"]:
             return fields
     return {}
 

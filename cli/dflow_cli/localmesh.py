@@ -54,11 +54,19 @@ def running(folder: Path) -> MeshFile | None:
 
 
 def is_running(node: LocalNode) -> bool:
-    """Whether the process is there and is this daemon: a pid may have gone to somebody else."""
+    """Whether the process is there and is this daemon: a pid may have gone to somebody else, such as an editor of its
+    configuration."""
     try:
-        return node.config.encode() in Path(f"/proc/{node.pid}/cmdline").read_bytes().split(b"\0")
+        is_named = node.config.encode() in Path(f"/proc/{node.pid}/cmdline").read_bytes().split(b"\0")
+        return is_named and node.began in (0, _began(node.pid))
     except OSError:
         return False
+
+
+def _began(pid: int) -> int:
+    """When a process began, in clock ticks since the host's start. Raises OSError."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19])  # field 22 of proc(5), counted after the command's name
 
 
 def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
@@ -144,7 +152,7 @@ def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: 
         for index, node in enumerate(fresh):
             write_config(folder, node, seeds)
             children.append(_spawn(node, dies_with_us))
-            fresh[index] = replace(node, pid=children[-1].pid)
+            fresh[index] = replace(node, pid=children[-1].pid, began=_began(children[-1].pid))
         write_mesh(folder, replace(mesh, nodes=(*mesh.nodes, *fresh)))
         _await_all(fresh, children, client)
     except BaseException:
@@ -218,14 +226,21 @@ def _did_not_start(node: LocalNode, code: int) -> Problem:
 def _end(nodes: tuple[LocalNode, ...], patience_s: float) -> None:
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, patience_s)):
         for node in nodes:
-            if is_running(node):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(node.pid, number)
+            _signal(node, number)
         until = time.monotonic() + wait_s
         while any(is_running(node) for node in nodes):
             if time.monotonic() > until:
                 break
             time.sleep(POLL_S)
+
+
+def _signal(node: LocalNode, number: signal.Signals) -> None:
+    """To this daemon, or to nobody: the process is held by a descriptor while it is looked at."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+        process = os.pidfd_open(node.pid)
+        closing.callback(os.close, process)
+        if is_running(node):
+            signal.pidfd_send_signal(process, number)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ _LOWEST_PORT = 15000
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """A daemon of a local mesh. `control` and `bulk` are tcp://HOST:PORT, `config` its file, `key` z85."""
+    """A daemon of a local mesh. `control` and `bulk` are tcp://HOST:PORT, `config` its file, `key` z85. `began`: when
+    its process did, in clock ticks since the host's start; 0 where that was not noted."""
 
     name: str
     id: str
@@ -36,6 +37,7 @@ class LocalNode:
     control: str
     bulk: str
     config: str
+    began: int = 0
 
     @property
     def door(self) -> Door:
