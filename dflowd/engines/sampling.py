@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.data.prompts import completion_text
-
 from .counter_random import uniforms
 from .policy import Policy
+from .stop_texts import StopTexts
 
 COMPACT_SHARE = 0.75  # rows that ended leave the batch once so few of it go on
 
@@ -74,6 +73,7 @@ def sample(
     truncated = np.zeros(rows, np.bool_)
     active = np.arange(rows)  # rows of the batch
     alive = np.ones(rows, np.bool_)  # those of them that have not ended
+    stop = StopTexts(policy.tokenizer, sampler.stop)
     for turn in range(sampler.max_tokens if rows else 0):
         luck = None if drawn is None else drawn[active, turn]
         chosen, logp = _choose(batch.logits(), luck, policy.never_sampled, sampler)
@@ -82,7 +82,7 @@ def sample(
         progress()
         alive = alive & ~np.isin(tokens[active, turn], policy.stops)
         if sampler.stop:
-            alive &= ~_ends(policy, tokens[active, : turn + 1], sampler.stop)
+            alive &= ~stop.ended(active, tokens[active, : turn + 1])
         if not alive.any():
             break
         if turn + 1 == sampler.max_tokens:
@@ -166,9 +166,3 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     ranked, order = weights.sort(stable=True, dim=-1, descending=True)
     before = ranked.cumsum(-1) - ranked
     return weights.masked_fill(torch.zeros_like(weights, dtype=torch.bool).scatter(-1, order, before >= top_p), 0)
-
-
-def _ends(policy: Policy, tokens: Any, stop: tuple[str, ...]) -> Any:
-    """Whether each row's text holds one of the stop texts."""
-    texts = [completion_text(policy.tokenizer, row.tolist()) for row in tokens]
-    return np.array([any(text in said for text in stop) for said in texts], np.bool_)

@@ -30,6 +30,7 @@ def evaluate(partition: Partition) -> Output:
         temperature=config["temperature"],
         top_p=config["top_p"],
         greedy=config["greedy"],
+        stop=tuple(config.get("stop", ())),
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
     prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]

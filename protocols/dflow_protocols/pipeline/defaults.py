@@ -72,21 +72,31 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
     elif held_out is not None and config["count"] > held_out["count"]:
         what = f"stage `{vertex.id}`: `count` is {config['count']}, but {held_out['count']} are held out"
         yield Problem(f"{path}.count", what, f"lower it, or raise `data.{name}.held_out.count`")
+    sampled = [
+        other["config"] for other in spec["stages"] if other["op"] == "generate" and other["model"] == stage["model"]
+    ]
     if config["max_tokens"] is None:
-        lengths = [
-            other["config"]["max_tokens"]
-            for other in spec["stages"]
-            if other["op"] == "generate" and other["model"] == stage["model"]
-        ]
-        if not lengths:
+        if not sampled:
             yield Problem(f"{path}.max_tokens", f"stage `{vertex.id}`: `max_tokens` is missing", "say when to cut off")
             return
-        config["max_tokens"] = max(lengths)
+        config["max_tokens"] = max(other["max_tokens"] for other in sampled)
+    yield from _stop(config, [other["stop"] for other in sampled], vertex)
     if config["function"] is None:
         rewards = [other["config"] for other in spec["stages"] if other["op"] == "reward"]
         config["function"] = rewards[0]["function"] if rewards else DEFAULT_REWARD
         config["args"] = config["args"] or (dict(rewards[0]["args"]) if rewards else {})
     config["args"] = config["args"] or {}
+
+
+def _stop(config: dict[str, Any], trained: list[list[str]], vertex: Vertex) -> Iterator[Problem]:
+    """What is evaluated ends as what is trained does. The key is written only where one of them has stop texts."""
+    if "stop" not in config and any(trained):
+        if any(texts != trained[0] for texts in trained):
+            what = f"stage `{vertex.id}`: `stop` is missing, and the `generate` stages of its model differ in theirs"
+            yield Problem(f"{vertex.place}.config.stop", what, "say which texts end a completion here")
+        config["stop"] = list(trained[0])
+    if "stop" in config and not config["stop"] and not any(trained):
+        del config["stop"]
 
 
 def _partitions(stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:

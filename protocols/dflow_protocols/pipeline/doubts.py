@@ -16,6 +16,8 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
     for index, stage in enumerate(pipeline.stages):
         if stage.op == "generate":
             yield from _sampling(stage, f"stages[{index}]")
+        if stage.op == "evaluate":
+            yield from _evaluation(stage, f"stages[{index}]")
 
 
 def _sampling(stage: Stage, place: str) -> Iterator[Problem]:
@@ -23,3 +25,10 @@ def _sampling(stage: Stage, place: str) -> Iterator[Problem]:
         what = f"stage `{stage.id}`: `top_p` {stage.config['top_p']:g} samples from another policy than the one trained"
         hint = "training takes the full vocabulary's probabilities: leave `top_p` out unless the bias is meant"
         yield Problem(f"{place}.config.top_p", what, hint)
+
+
+def _evaluation(stage: Stage, place: str) -> Iterator[Problem]:
+    for key in ("temperature", "top_p") if stage.config["greedy"] else ():
+        if stage.config[key] != 1:
+            what = f"stage `{stage.id}`: `{key}` {stage.config[key]:g} changes nothing: it takes the likeliest tokens"
+            yield Problem(f"{place}.config.{key}", what, f"add `greedy: false`, or leave `{key}` out")

@@ -190,6 +190,12 @@ OPERATORS: Mapping[str, Operator] = {
             "greedy": Flag("always take the likeliest token", True),
             **_SAMPLING,
             "max_tokens": _count("absent: as the `generate` stage of this model", None),
+            "stop": Items(
+                "texts that end a completion; absent: as the `generate` stage of this model",
+                Text("a text"),
+                None,
+                unwritten=True,
+            ),
             "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
             "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
         },

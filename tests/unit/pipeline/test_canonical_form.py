@@ -126,6 +126,34 @@ def test_digests_of_files_are_part_of_the_id() -> None:
     assert Pipeline.from_canonical(bound.canonical()) == bound
 
 
+def stops(sampled: list[str] | None, evaluated: list[str] | None) -> list[str] | None:
+    """The `stop` of the evaluation in canonical form; None: it is not written."""
+    spec = example()
+    for name, texts in (("roll", sampled), ("heldout", evaluated)):
+        stage(spec, name)["config"].update({} if texts is None else {"stop": texts})
+    pipeline = Pipeline.from_dict(spec)
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    found: list[str] | None = pipeline.stage("heldout").config.get("stop")
+    return found
+
+
+def test_an_evaluation_stops_where_the_rollout_does_unless_it_says_otherwise() -> None:
+    """What is evaluated is what is trained. A spec without stop texts keeps the id that it had."""
+    assert stops(["a"], None) == stops(None, ["a"]) == ["a"]
+    assert stops(["a"], []) == []
+    assert stops(None, None) is stops(None, []) is stops([], None) is None
+
+
+def test_rollouts_that_stop_elsewhere_leave_the_evaluation_to_say_where() -> None:
+    spec = example()
+    spec["stages"].insert(1, stage(spec, "roll") | {"id": "other", "when": "step < 0"})
+    stage(spec, "other")["config"] = stage(spec, "roll")["config"] | {"stop": ["a"]}
+    stage(spec, "score")["reads"] = ["roll.rollout"]
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    assert [problem.path for problem in caught.value.problems] == ["stages[6].config.stop"]
+
+
 def test_every_default_is_filled_in() -> None:
     """`dflow plan --resolved` and the engines need no second table of defaults."""
     pipeline = Pipeline.from_dict(example())

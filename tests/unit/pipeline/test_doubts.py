@@ -32,6 +32,8 @@ def test_the_example_is_meant_as_it_is() -> None:
     ("change", "path", "words"),
     [
         (config("roll", top_p=0.9), "stages[1].config.top_p", "`top_p` 0.9 samples from another policy"),
+        (config("heldout", temperature=0.7), "stages[5].config.temperature", "`temperature` 0.7 changes nothing"),
+        (config("heldout", top_p=0.7), "stages[5].config.top_p", "`top_p` 0.7 changes nothing"),
     ],
 )
 def test_what_is_probably_not_meant_is_told_with_its_key(
