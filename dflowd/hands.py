@@ -17,6 +17,7 @@ from dflow_protocols.machine import (
     Drop,
     Event,
     Fetch,
+    Finished,
     Persist,
     Received,
     Reply,
@@ -129,6 +130,8 @@ class RoomHands:
             waiting = self._waiting.get(event.source)
             if waiting:
                 waiting.popleft()
+        if isinstance(event, Finished | Broke):
+            self.supervisor.told(event.call)
         self._recorder.observe(event)
         if isinstance(event, Broke) and event.failed.kind == "disk":
             self._disk.is_refused(event.failed.error)

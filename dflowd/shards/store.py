@@ -14,6 +14,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -34,6 +35,7 @@ class _Shard:
     hashes: tuple[bytes, ...] | None  # of all chunks; none until the first holder told them
     present: int  # bitmap of the chunks that were verified
     runs: dict[RunId, int]  # who refers to it, and the oldest step of theirs that does
+    untold: Counter[RunId] = field(default_factory=Counter)  # works of a run that made it, of which it has yet to hear
     is_state: bool = False  # of a version: nobody might be able to make it again
     pins: int = 0
     outdated: tuple[Segment, ...] = ()  # replaced while pinned
@@ -230,12 +232,27 @@ class Store:
             known.pins -= 1
             self._sweep(known)
 
+    def made(self, run: RunId, shards: Iterable[ShardId]) -> None:
+        """A work of `run` made these, and it has yet to hear of it: until as many `told`, what it drops of them stays,
+        since it means what it had of the same bytes for another end."""
+        with self._lock:
+            for shard in shards:
+                self._shards[shard].untold[run] += 1
+
+    def told(self, run: RunId, shards: Iterable[ShardId]) -> None:
+        """`run` hears now that these were made. What is not here any more is passed over."""
+        with self._lock:
+            for shard in shards:
+                known = self._shards.get(shard)
+                if known is not None:
+                    known.untold -= Counter([run])
+
     def drop(self, run: RunId, shards: Iterable[ShardId]) -> None:
         """`run` no longer refers to these. What is not here is passed over."""
         with self._lock:
             for shard in shards:
                 known = self._shards.get(shard)
-                if known is not None:
+                if known is not None and not known.untold[run]:
                     known.runs.pop(run, None)
                     self._sweep(known)
 

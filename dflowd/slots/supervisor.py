@@ -21,7 +21,7 @@ import zmq
 from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.space import Place
-from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work
+from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work, inputs_of
 
 from ..shards.room import Room
 from ..shards.segment import Full, Segment
@@ -29,7 +29,6 @@ from ..shards.spill import size_text
 from ..shards.store import Store
 from . import calls
 from .devices import Devices, engine_environment
-from .inputs import inputs_of
 from .process import ChildCommand, EngineChild
 
 CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a child lives
@@ -120,6 +119,7 @@ class Supervisor:
         self._clock, self._wall_clock = clock, wall_clock
         self._slots = [_Slot(index) for index in range(slots)]
         self._queue: deque[_Call] = deque()
+        self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
         self._births = 0
         self._check_handle: asyncio.TimerHandle | None = None
         self._check_due_s = 0.0
@@ -188,6 +188,11 @@ class Supervisor:
     @property
     def waiting_count(self) -> int:
         return len(self._queue)
+
+    def told(self, call: int) -> None:
+        """The node hears now how this call ended."""
+        if call in self._untold:
+            self._store.told(*self._untold.pop(call))
 
     # Calls and slots ------------------------------------------------------------------------------------------------
 
@@ -357,13 +362,17 @@ class Supervisor:
         call = slot.call
         assert call is not None
         wrong = ""
+        made: list[ShardId] = []
         if call.given_up_s is None:
             try:
                 for shard in call.sealed:
                     self._store.seal(call.segments[shard.segment], shard.id, shard.nbytes, shard.hashes)
                     del call.segments[shard.segment]
+                    made.append(shard.id)
             except (KeyError, ValueError) as error:  # a segment it was not granted, or bytes of another name
                 wrong = f"it sealed what it may not: {error}"
+            self._store.made(call.run, made)
+            self._untold[call.id] = (call.run, made)
         if self._end(slot) is not None:
             failure = Broke(call.id, Failed("engine", wrong, blame=call.task.stage))
             self._post(failure if wrong else message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from . import facts, metrics
+from . import facts, metrics, references
 from .duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
 from .lineage import LostBranch
 from .machine import Action, Report
@@ -61,14 +61,13 @@ class Advance:
     def _free_blocks(self, desk: Desk, stage: str, out: list[Action]) -> None:
         """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
         the new state."""
-        blocks = [
-            record
-            for task, known in desk.step.records.items()
-            if task.stage == stage and task.part[0] == "b"
-            for record in known.values()
-        ]
-        here = self.run.holdings.all_here()
-        self.run.holdings.drop([ref.id for record in blocks for ref in record.shards if ref.id in here], out)
+
+        def is_block(task: TaskKey) -> bool:
+            return task.step == desk.step.number and task.stage == stage and task.part[0] == "b"
+
+        known = references.all_records(self.run)
+        blocks = [ref.id for record in known if is_block(record.task) for ref in record.shards]
+        references.free(self.run, blocks, (record for record in known if not is_block(record.task)), out)
 
     def _adopt(
         self,

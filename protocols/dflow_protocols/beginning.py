@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import references
 from .duties import Duty
 from .machine import Action, Report
 from .names import TaskKey, VersionId
@@ -109,7 +110,7 @@ class Beginning:
         run = self.run
         made = tuple(sorted(entry for each in done.made for entry in each.outputs))
         if made != header.state:
-            run.holdings.drop([ref.id for _, ref in made], out)
+            references.free(run, [ref.id for _, ref in made], references.all_records(run), out)
             run.checkpoints.refuse(around, header, "its bytes are not those of the version", out)
             return
         run.versions.hold(header)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import facts, runs
+from . import facts, references, runs
 from .checkpoints import COMMIT_WAIT, SAVERS
 from .duties import Duty
 from .machine import Action, Report, Stop
 from .sealing import UPDATE, chosen, is_turn, sealed_chains
-from .wire.steps import Header
+from .wire.steps import Header, Record
 from .work import SaveWork
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ class Ending:
             or (header is owed and header.step >= committed - 1)
             or (own is not None and header.step >= needed_step and run.versions.descends(own.id, header))
         }  # one that lost the fork choice goes as soon as the winner is whole
-        versions = [*run.versions.held.values(), *([run.follower.target] if run.follower.target else [])]
-        keep = {ref.id for header in versions for _, ref in header.state}
-        keep |= {ref.id for ref in run.postbox.keep_for}
+        needed: list[Record] = []
         for number in [number for number in run.steps if number < committed - 1]:
             del run.steps[number]
         for number, step in run.steps.items():
@@ -99,9 +97,8 @@ class Ending:
                 continue
             if number == committed - 1:
                 records = [record for seal in step.seals.values() if seal.kind == UPDATE for record in seal.entries]
-            keep |= {ref.id for record in records for ref in record.shards}
-        run.holdings.drop([shard for shard in run.holdings.all_here() if shard not in keep], out)
-        run.holdings.know_only(keep)
+            needed += records
+        references.keep_only(run, needed, out)
         self.freed_before = max(self.freed_before, committed - 1)
         run.versions.prune(committed - 2)
         run.failures.forget_steps_before(committed - 1)

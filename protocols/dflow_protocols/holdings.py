@@ -22,9 +22,10 @@ class Holdings:
     run: RunId
     me: NodeId
     local: dict[ShardId, ShardRef] = field(default_factory=dict)  # whole, verified, servable
+    states: set[ShardId] = field(default_factory=set)  # of these: what the store knows to be part of a version
     pieces: dict[ShardId, set[Range]] = field(default_factory=dict)  # chunk ranges of shards that are not whole
     holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
-    fetching: dict[tuple[ShardId, Range], ShardRef] = field(default_factory=dict)
+    fetching: dict[tuple[ShardId, Range], tuple[ShardRef, bool]] = field(default_factory=dict)  # whether as state
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
@@ -34,9 +35,11 @@ class Holdings:
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
         return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
 
-    def keep(self, ref: ShardRef) -> None:
-        """An engine of this node made the shard, or the last chunk of it arrived."""
+    def keep(self, ref: ShardRef, is_state: bool = False) -> None:
+        """An engine of this node made the shard, or the last chunk of it arrived. `is_state`: as part of a version."""
         self.local[ref.id] = ref
+        if is_state:
+            self.states.add(ref.id)
         self.pieces.pop(ref.id, None)
         self.begun.discard(ref.id)
 
@@ -75,19 +78,21 @@ class Holdings:
     ) -> bool:
         """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
 
-        `others`: nodes that should hold it too, for reasons this book does not know of. `is_state`: part of a version.
+        `others`: nodes that should hold it too, for reasons this book does not know of. `is_state`: part of a version;
+        what lies here for another end is asked for once more, which moves no byte, so that it gives way no longer.
         """
         whole = (0, chunk_count(ref.nbytes))
         chunks = chunks or whole
-        if self.has(ref, chunks):
+        is_here = self.has(ref, chunks)
+        if is_here and (not is_state or ref.id in self.states):
             return True
         key = (ref.id, chunks)
         if key in self.fetching or (ref.id, whole) in self.fetching or self.retry_at.get(key, now) > now:
             return False
         known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
         known = known or {node for node in self.holders.get(ref.id, ()) if node in living}  # silent ones, if no other
-        if known:
-            self.fetching[key] = ref
+        if known or is_here:
+            self.fetching[key] = (ref, is_state)
             self.begun.add(ref.id)
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
             out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
@@ -95,13 +100,14 @@ class Holdings:
 
     def fetched(self, now: float, shard: ShardId, chunks: Range) -> bool:
         """Take what a fetch brought. False if it was given up meanwhile."""
-        ref = self.fetching.pop((shard, chunks), None)
-        if ref is None:
+        asked = self.fetching.pop((shard, chunks), None)
+        if asked is None:
             return False
+        ref, is_state = asked
         self.advanced_at = now
         self.retry_at.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
-            self.keep(ref)
+            self.keep(ref, is_state)
         else:
             self.pieces.setdefault(shard, set()).add(chunks)
         return True
@@ -137,6 +143,7 @@ class Holdings:
     def lose(self, shard: ShardId) -> None:
         """The store no longer has it after all."""
         self.local.pop(shard, None)
+        self.states.discard(shard)
         self.pieces.pop(shard, None)
 
     def shed(self, now: float, shard: ShardId) -> None:

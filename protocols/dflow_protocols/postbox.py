@@ -55,7 +55,7 @@ class Postbox:
         self.run = run
         self.refreshed_at = 0.0
         self.polls = 0
-        self.keep_for: dict[ShardRef, NodeId] = {}  # shards of a leaving member that it asked this node to keep
+        self.keep_for: set[tuple[ShardRef, NodeId]] = set()  # shards that leaving members asked this node to keep
 
     # Out ------------------------------------------------------------------------------------------------------------
 
@@ -150,12 +150,12 @@ class Postbox:
     def _keep_promises(self, now: float, around: Surroundings, out: list[Action]) -> None:
         """Fetch what leaving members asked this node to keep, and say so once it is here."""
         kept: dict[NodeId, list[ShardId]] = {}
-        for ref, source in list(self.keep_for.items()):
+        for ref, source in sorted(self.keep_for):
             if self.run.holdings.want(now, ref, around.living, out, others=[source], is_state=True):
                 kept.setdefault(source, []).append(ref.id)
-                del self.keep_for[ref]
-            elif source not in around.living:
-                del self.keep_for[ref]
+            elif source in around.living:
+                continue
+            self.keep_for.remove((ref, source))
         for source, shards in kept.items():
             out.append(Send(source, Kept(self.run.id, tuple(shards))))
 
@@ -209,8 +209,7 @@ class Postbox:
             case CheckpointPut(heads=heads):
                 run.checkpoints.hear(source, heads)
             case Keep(shards=shards):
-                for ref in shards[: MAX_KEPT - len(self.keep_for)]:
-                    self.keep_for[ref] = source
+                self.keep_for.update((ref, source) for ref in shards[: MAX_KEPT - len(self.keep_for)])
                 self._keep_promises(now, around, out)
             case Kept(shards=shards):
                 run.holdings.credit(source, shards)

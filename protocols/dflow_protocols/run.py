@@ -46,7 +46,7 @@ from .slot import Call, Slot
 from .step import Step
 from .versions import Versions
 from .wire.steps import Header, RunPut, Seal, Standing
-from .work import ApplyWork, SaveWork
+from .work import ApplyWork, SaveWork, inputs_of
 
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
 
@@ -124,9 +124,11 @@ class Run:
                 self.calls[call] = running
             else:
                 out.append(Stop(call))
+        saving = {ref.id: ref for running in self.calls.values() for ref, _, _ in inputs_of(running.work)}
+        state = {**saving, **state}
         failed.holdings.drop([shard for shard in failed.holdings.all_here() if shard not in state], out)
         for ref in state.values():
-            self.holdings.keep(ref)
+            self.holdings.keep(ref, is_state=True)
         self.versions.lineage = failed.versions.lineage
         for header in held:
             self.versions.hold(header)

@@ -113,8 +113,9 @@ class Slot:
         running = self.run.calls.pop(call, None)
         if running is None:
             return out
+        is_state = isinstance(running.work, InitWork | ApplyWork | LoadWork)
         for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
-            self.run.holdings.keep(ref)
+            self.run.holdings.keep(ref, is_state)
         broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
         if broken:
             self.run.calls[call] = running

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .names import RunId, ShardRef, VersionId
+from .names import RunId, ShardRef, VersionId, chunk_count
 from .wire.steps import Header
 
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]
@@ -127,6 +127,24 @@ class LoadWork:
 
 
 Work: TypeAlias = ChainWork | BlockWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
+
+
+def inputs_of(work: Work) -> tuple[tuple[ShardRef, int, int], ...]:
+    """What must lie here before a work starts: (shard, first chunk, end chunk), each once, in the work's order."""
+    match work:
+        case ChainWork():
+            refs = [*(ref for _, ref in work.state), *(ref for _, ref in work.inputs)]
+        case BlockWork():
+            refs = [*(ref for _, ref in work.state), *(ref for _, _, ref in work.inputs)]
+        case SliceWork():
+            return tuple(dict.fromkeys((ref, work.first, work.end) for _, _, ref in work.cover))
+        case ApplyWork():
+            refs = [*(ref for _, ref in work.state), *work.slices]
+        case InitWork() | LoadWork():
+            refs = []
+        case SaveWork():
+            refs = [ref for _, ref in work.state]
+    return tuple((ref, 0, chunk_count(ref.nbytes)) for ref in dict.fromkeys(refs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ def mesh(
     *,
     seed: int = 0,
     noise: frozenset[type] = PURE,
+    alike: frozenset[str] = frozenset(),
     pipeline: Pipeline | None = None,
     submit_to: int = 0,
     seeds: tuple[int, ...] = (0, 1),
@@ -31,7 +32,8 @@ def mesh(
     """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
     replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
     known = tuple(index for index in seeds if index < nodes)
-    world = World(partial(bear, steals=steals), nodes=nodes, seed=seed, seeds=known, noise=noise, replay=replay)
+    machine = partial(bear, steals=steals)
+    world = World(machine, nodes=nodes, seed=seed, seeds=known, noise=noise, alike=alike, replay=replay)
     world.run(age_s)
     return world, world.submit(submit_to, pipeline or two_steps())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
 from ..machine import Action, Event, Start
-from ..names import NodeId, VersionId
+from ..names import NodeId, RunId, ShardId, VersionId
 from ..saved import Saved
 from .bulk import BulkLane
 from .shelf import Shelf
@@ -58,6 +59,7 @@ class Host:
     bulk: BulkLane | None = None
     calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot
     trims: dict[int, int] = field(default_factory=dict)  # call -> leaf before which its block is to end
+    made: dict[int, Counter[tuple[RunId, ShardId]]] = field(default_factory=dict)  # by calls the node is yet to hear of
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
     inbox_until: float = 0.0  # when the last event that waits in its inbox is due
     alarm: float | None = None
@@ -88,6 +90,7 @@ class Host:
         self.backlog.clear()
         self.calls.clear()
         self.trims.clear()
+        self.made.clear()
         self.dialled.clear()
         self.alarm = None
         self.break_works = 0

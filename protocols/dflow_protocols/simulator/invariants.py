@@ -6,9 +6,10 @@ sealed sample trained exactly once per update: `check_chain` walks a final versi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from math import inf
 
-from ..names import SealId, ShardId, ShardRef, chunk_count
+from ..names import SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
 from ..wire.steps import Header, Record, Seal
 from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, State, Work
@@ -21,31 +22,12 @@ class Violation(AssertionError):
     """A promise was broken. Its text ends in how to see it again."""
 
 
-def inputs(work: Work) -> Iterator[tuple[ShardRef, int, int]]:
-    """Every shard that has to be local when a work starts, and which chunks of it."""
-    match work:
-        case ChainWork():
-            whole = [ref for _, ref in (*work.state, *work.inputs)]
-        case BlockWork():
-            whole = [ref for _, ref in work.state] + [ref for _, _, ref in work.inputs]
-        case SliceWork():
-            whole = []
-            yield from ((ref, work.first, work.end) for _, _, ref in work.cover)
-        case ApplyWork():
-            whole = [ref for _, ref in work.state] + list(work.slices)
-        case SaveWork():
-            whole = [ref for _, ref in work.state]
-        case InitWork() | LoadWork():
-            whole = []
-    yield from ((ref, 0, chunk_count(ref.nbytes)) for ref in whole)
-
-
 def check_work(engines: Engines, work: Work) -> None:
     """Raises AssertionError where a work would join what does not belong together."""
     match work:
         case ChainWork():
             _check_parameters(engines, work.state, work.step)
-            given = [engines.ledger.partition_output(ref.id) for _, ref in work.inputs]
+            given = {ref.id: engines.ledger.partition_output(ref.id, work.partition) for _, ref in work.inputs}
             _check_linked(given, work.step, work.partition, _parameters(work.state))
         case BlockWork():
             _check_block(engines, work)
@@ -63,24 +45,33 @@ def _parameters(state: State) -> tuple[ShardId, ...]:
     return tuple(ref.id for name, ref in state if name.startswith("params:"))
 
 
-def _check_parameters(engines: Engines, state: State, step: int) -> None:
-    """The parameters are those before `step`: every training step before it was applied, in order, and no other."""
-    for shard in _parameters(state):
-        done = [update.step for update in _updates(engines.ledger, shard)]
-        due = [s for s in range(step) if engines.plan(s).training is not None]
-        assert done == due, f"step {step} runs on parameters {shard[:8]} that passed the updates {done}, not {due}"
+def _check_parameters(engines: Engines, state: State, step: int) -> list[list[Weights]]:
+    """The parameters are those before `step`: every training step of the model before it was applied, in order, and
+    no other. Gives these updates, for each model."""
+    trained = [(s, training.model) for s in range(step) if (training := engines.plan(s).training) is not None]
+    found = []
+    for name, ref in state:
+        if name.startswith("params:"):
+            ways = list(_updates(engines.ledger, ref.id, name))
+            done = [[update.step for update in way] for way in ways]
+            due = [s for s, model in trained if name == f"params:{model}"]
+            assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
+            found.append(ways[done.index(due)])
+    return found
 
 
-def _check_linked(given: Iterable[PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]) -> None:
+def _check_linked(
+    given: Mapping[ShardId, PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]
+) -> None:
     """All are outputs of one execution chain of one partition, under one version where they read parameters at all."""
-    ids = {entry.ref.id for entry in given}
-    for entry in given:
+    for entry in given.values():
         where = f"{entry.step}/{entry.stage}/p{entry.partition}"
         assert (entry.step, entry.partition) == (step, partition), f"{where} is read as {step}/p{partition}"
         assert entry.params in ((), params), f"{where} was made with other parameters than it is read with"
-    longest = max(given, key=lambda entry: len(entry.inputs), default=None)
-    if longest is not None:
-        strangers = ids - {longest.ref.id} - set(longest.inputs)
+    last = max(given, key=lambda shard: len(given[shard].inputs), default=None)
+    if last is not None:
+        longest = given[last]
+        strangers = given.keys() - {last} - set(longest.inputs)
         assert not strangers, f"{longest.stage} of p{partition} was not made from the {len(strangers)} read beside it"
 
 
@@ -95,9 +86,9 @@ def _check_block(engines: Engines, work: BlockWork) -> None:
     size = work.end - work.first
     aligned = size > 0 and size & (size - 1) == 0 and work.first % size == 0
     assert aligned, f"the block [{work.first}, {work.end}) is not aligned"
-    by_partition: dict[int, list[PartitionOutput]] = {}
+    by_partition: dict[int, dict[ShardId, PartitionOutput]] = {}
     for partition, _, ref in work.inputs:
-        by_partition.setdefault(partition, []).append(engines.ledger.partition_output(ref.id))
+        by_partition.setdefault(partition, {})[ref.id] = engines.ledger.partition_output(ref.id, partition)
     for partition, given in by_partition.items():
         _check_linked(given, work.step, partition, _parameters(work.state))
     for leaf in work.leaves:
@@ -136,7 +127,7 @@ def _kept(
     """Groups of a partition that are trained on, and what they add to the divisor."""
     for (of, name), shard in read.items():
         if of == partition and name.split(".")[0] == training.groups_from:
-            groups = engines.ledger.partition_output(shard).groups
+            groups = engines.ledger.partition_output(shard, partition).groups
             weight = sum(tokens if training.divisor == "tokens" else samples for tokens, samples in groups)
             return {index for index, (_, samples) in enumerate(groups) if samples}, weight
     raise AssertionError(f"no leaf reads what says which groups of p{partition} are kept")
@@ -146,7 +137,7 @@ def _check_slice(engines: Engines, work: SliceWork) -> None:
     at = 0
     sums: list[LeafSum] = []
     for first, end, ref in work.cover:  # leaves without groups may be left out: the divisor shows if others are
-        block = engines.ledger.block(ref.id)
+        block = engines.ledger.block(ref.id, work.step, first, end)
         assert (block.step, block.stage) == (work.step, work.stage), "a block of another step or stage is summed"
         assert (block.first, block.end) == (first, end), "a block is taken for another one"
         assert first >= at, f"the cover overlaps at leaf {first}"
@@ -178,30 +169,31 @@ def _check_whole(slices: list[Slice], step: int) -> None:
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:
     _check_parameters(engines, work.state, work.step)
-    slices = [engines.ledger.slice(ref.id) for ref in work.slices]
+    slices: list[Slice] = []
+    for ref in work.slices:
+        slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
     _check_whole(slices, work.step)
+    entries, training = dict(work.state), _training(engines, work.step)
+    trained = entries[f"params:{training.model}"].id
     computed = {leaf.params for piece in slices for leaf in piece.sums}
-    assert computed <= {_parameters(work.state)}, (
-        f"step {work.step}: the gradient is of another version than applied to"
-    )
-    entries = dict(work.state)
+    assert computed <= {(trained,)}, f"step {work.step}: the gradient is of another version than applied to"
     moments = entries.get(f"optimizer:{work.stage}")
     assert (moments is not None) == (work.update > 0), f"update {work.update} of {work.stage}, moments: {moments}"
     if moments is not None:
-        training = _training(engines, work.step)
-        parameters = engines.ledger.weights(entries[f"params:{training.model}"].id)
-        made = engines.ledger.weights(moments.id)
-        assert made.update == parameters.update, f"step {work.step}: parameters and moments are of two updates"
+        parameters = {made.update for made in engines.ledger.weights(trained, f"params:{training.model}")}
+        made = {made.update for made in engines.ledger.weights(moments.id, f"optimizer:{work.stage}")}
+        assert made & parameters, f"step {work.step}: parameters and moments are of two updates"
 
 
-def _updates(ledger: Ledger, params: ShardId) -> list[Weights]:
-    """The updates that led to these parameters, first to last."""
-    made: list[Weights] = []
-    entry = ledger.weights(params)
-    while entry.parent:
-        made.append(entry)
-        entry = ledger.weights(dict(entry.parent)[entry.entry])
-    return made[::-1]
+def _updates(ledger: Ledger, params: ShardId, name: str, before: float = inf) -> Iterator[list[Weights]]:
+    """The updates before a step that may have led to these parameters, first to last: one way, unless things are
+    alike."""
+    for made in ledger.weights(params, name):
+        if not made.parent:
+            yield []
+        elif made.step < before:
+            for way in _updates(ledger, dict(made.parent)[name], name, made.step):
+                yield [*way, made]
 
 
 def _trained_samples(engines: Engines, update: Weights) -> int:
@@ -209,19 +201,18 @@ def _trained_samples(engines: Engines, update: Weights) -> int:
     if not update.slices:
         return 0  # every group was dropped
     training, total = _training(engines, update.step), 0
-    for leaf in engines.ledger.slice(update.slices[0]).sums:
+    for leaf in engines.ledger.slice(update.slices[0], update.step, 0).sums:
         said = {p: shard for p, name, shard in leaf.inputs if name.split(".")[0] == training.groups_from}
         for partition, first, end in leaf.pieces:
-            groups = engines.ledger.partition_output(said[partition]).groups
+            groups = engines.ledger.partition_output(said[partition], partition).groups
             total += sum(samples for _, samples in groups[first:end])
     return total
 
 
 def check_header(engines: Engines, header: Header) -> None:
     """A version says truly which steps and how many samples went into it: fork choice goes by that."""
-    _check_parameters(engines, header.state, header.step)
-    for shard in _parameters(header.state):
-        total = sum(_trained_samples(engines, update) for update in _updates(engines.ledger, shard))
+    for updates in _check_parameters(engines, header.state, header.step):
+        total = sum(_trained_samples(engines, update) for update in updates)
         assert header.samples == total, f"version {header.step} says {header.samples} samples, trained were {total}"
 
 
@@ -260,11 +251,13 @@ class SealCheck:
                 if (chain.stages[0], f"p{partition}") in without:
                     continue
                 mine = [r for r in seal.entries if r.task.part == f"p{partition}" and r.task.stage in chain.stages]
-                outputs = [engines.ledger.partition_output(ref.id) for record in mine for ref in record.shards]
+                made = [ref.id for record in mine for ref in record.shards]
+                outputs = {shard: engines.ledger.partition_output(shard, partition) for shard in made}
                 for record in mine:
                     _check_record(engines.ledger, record)
-                _check_linked(outputs, seal.step, partition, outputs[0].params)
-        versions = {engines.ledger.partition_output(ref.id).params for r in seal.entries for ref in r.shards} - {()}
+                _check_linked(outputs, seal.step, partition, outputs[made[0]].params)
+        made = [ref.id for record in seal.entries for ref in record.shards]
+        versions = {engines.ledger.partition_output(shard, 0).params for shard in made} - {()}
         assert len(versions) <= 1, f"the manifest of step {seal.step} mixes {len(versions)} versions"
 
     def _check_update(self, seal: Seal, engines: Engines) -> None:
@@ -272,7 +265,10 @@ class SealCheck:
         if training is None:
             return
         records = [record for record in seal.entries if record.task.stage == training.stage]
-        slices = [engines.ledger.slice(ref.id) for record in records for ref in record.shards]
+        slices: list[Slice] = []
+        for record in records:
+            first = int(record.task.part[1:].partition("-")[0])
+            slices.append(engines.ledger.slice(record.shards[0].id, seal.step, first))
         _check_whole(sorted(slices, key=lambda piece: piece.first), seal.step)
         manifest = self._seen.get(SealId(seal.previous))
         if manifest is None:
@@ -289,7 +285,7 @@ class SealCheck:
 def _check_record(ledger: Ledger, record: Record) -> None:
     """It names what its outputs were really made from, and counts what is really in them."""
     for ref in record.shards:
-        made = ledger.partition_output(ref.id)
+        made = ledger.partition_output(ref.id, int(record.task.part[1:]))
         truth = (made.step, made.stage, f"p{made.partition}")
         assert truth == (record.task.step, record.task.stage, record.task.part), (
             f"{record.task} names shards of {truth}"

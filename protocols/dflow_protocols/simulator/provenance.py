@@ -2,12 +2,13 @@
 
 A pretended shard is named by the hash of its provenance, as a real one is by the hash of its bytes. Pure engines
 leave the salt at 0, so that the same work gives the same id; noisy ones never repeat a salt. Reductions name the
-leaves they sum and not the blocks by which these came, as the fixed tree gives the same bytes for every cover.
+leaves they sum and not the blocks by which these came, as the fixed tree gives the same bytes for every cover. Where a
+world asks for it, things that were made for different ends come out with equal bytes, as zeros do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -116,36 +117,60 @@ class Weights:
 
 Provenance: TypeAlias = PartitionOutput | Block | Slice | Weights
 
+PARTITIONS, GRADIENTS, WEIGHTS = "partitions", "gradients", "weights"
+ALIKE = frozenset({PARTITIONS, GRADIENTS, WEIGHTS})
+
 
 @dataclass
 class Ledger:
-    """Every shard that was ever made in a world, by id; the world's omniscience, which no node can read."""
+    """Every shard that was ever made in a world, by id; the world's omniscience, which no node can read.
 
-    entries: dict[ShardId, Provenance] = field(default_factory=dict)
+    `alike`: what comes out with equal bytes, and so under one id, whatever it was made for: the outputs of all
+    partitions, all gradients (zeros), all weights and moments (zeros, too). An id then has several entries.
+    """
+
+    alike: frozenset[str] = frozenset()
+    entries: dict[ShardId, list[Provenance]] = field(default_factory=dict)
 
     def enter(self, made: Provenance) -> ShardRef:
-        self.entries[made.ref.id] = made
-        return made.ref
+        ref = self._named(made)
+        known = self.entries.setdefault(ref.id, [])
+        if made not in known:
+            known.append(made)
+        return ref
+
+    def _named(self, made: Provenance) -> ShardRef:
+        if isinstance(made, PartitionOutput):
+            return replace(made, partition=0).ref if PARTITIONS in self.alike else made.ref
+        if (WEIGHTS if isinstance(made, Weights) else GRADIENTS) not in self.alike:
+            return made.ref
+        return ShardRef(ShardId(content_id("zeros", [made.ref.nbytes])), made.ref.nbytes)
 
     def __getitem__(self, shard: ShardId) -> Provenance:
-        return self.entries[shard]
+        """The entry that was made last under this id."""
+        return self.entries[shard][-1]
 
-    def partition_output(self, shard: ShardId) -> PartitionOutput:
-        entry = self.entries[shard]
-        assert isinstance(entry, PartitionOutput), f"{shard[:8]} is no partition's output but {entry}"
-        return entry
+    def partition_output(self, shard: ShardId, partition: int) -> PartitionOutput:
+        """The output of that partition, if there is one under this id, else that of another."""
+        made = [entry for entry in self.entries[shard] if isinstance(entry, PartitionOutput)]
+        assert made, f"{shard[:8]} is no partition's output but {self[shard]}"
+        return next((entry for entry in made if entry.partition == partition), made[-1])
 
-    def block(self, shard: ShardId) -> Block:
-        entry = self.entries[shard]
-        assert isinstance(entry, Block), f"{shard[:8]} is no block but {entry}"
-        return entry
+    def block(self, shard: ShardId, step: int, first: int, end: int) -> Block:
+        """The block of those leaves in that step, if there is one under this id, else another."""
+        made = [entry for entry in self.entries[shard] if isinstance(entry, Block)]
+        assert made, f"{shard[:8]} is no block but {self[shard]}"
+        wanted = (step, first, end)
+        return next((entry for entry in made if (entry.step, entry.first, entry.end) == wanted), made[-1])
 
-    def slice(self, shard: ShardId) -> Slice:
-        entry = self.entries[shard]
-        assert isinstance(entry, Slice), f"{shard[:8]} is no slice but {entry}"
-        return entry
+    def slice(self, shard: ShardId, step: int, first: int) -> Slice:
+        """The slice from that chunk on in that step, if there is one under this id, else another."""
+        made = [entry for entry in self.entries[shard] if isinstance(entry, Slice)]
+        assert made, f"{shard[:8]} is no slice but {self[shard]}"
+        return next((entry for entry in made if (entry.step, entry.first) == (step, first)), made[-1])
 
-    def weights(self, shard: ShardId) -> Weights:
-        entry = self.entries[shard]
-        assert isinstance(entry, Weights), f"{shard[:8]} is no state but {entry}"
-        return entry
+    def weights(self, shard: ShardId, entry: str) -> list[Weights]:
+        """All updates that made that entry of a state with these bytes."""
+        made = [each for each in self.entries[shard] if isinstance(each, Weights) and each.entry == entry]
+        assert made, f"{shard[:8]} is no {entry} but {self[shard]}"
+        return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ class Shelf:
     chunks: dict[ShardId, set[int]] = field(default_factory=dict)
     sizes: dict[ShardId, int] = field(default_factory=dict)
     runs: dict[ShardId, dict[RunId, int]] = field(default_factory=dict)  # who refers to it, and since which step
+    untold: Counter[tuple[RunId, ShardId]] = field(default_factory=Counter)  # made by works the node has yet to hear of
     states: set[ShardId] = field(default_factory=set)  # parts of versions: they never give way
     shed: set[ShardId] = field(default_factory=set)  # given up for an earlier place at some time
     turns: Turns = field(default_factory=Turns)
@@ -39,7 +41,7 @@ class Shelf:
     def drop(self, run: RunId, shard: ShardId) -> bool:
         """The run no longer refers to it. Whether that freed space for which somebody waits."""
         owners = self.runs.get(shard)
-        if owners is None:
+        if owners is None or self.untold[run, shard]:
             return False
         owners.pop(run, None)
         if owners:

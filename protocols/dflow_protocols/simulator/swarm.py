@@ -9,7 +9,7 @@ from ..names import RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .goals import finish
 from .mesh import bear
-from .provenance import PARAMETER_BYTES
+from .provenance import ALIKE, PARAMETER_BYTES
 from .toy import two_steps, warm_then_two
 from .work import NOISY, PURE, WILD
 from .world import World
@@ -28,7 +28,8 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     noise = rng.choice([PURE, NOISY, NOISY, WILD])
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
     replay = f"python -m dflow_protocols.simulator {seed}"
-    world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, digest=digest, replay=replay)
+    alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
+    world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, alike=alike, digest=digest, replay=replay)
     room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
     for host in world.hosts:
         host.shelf.limit_bytes = None if room is None else int(room * PARAMETER_BYTES)

@@ -54,3 +54,18 @@ def warm_then_two(every: int = 0) -> Pipeline:
         checkpoint={"every": every, "keep": 2},
         engine="emulated",
     )
+
+
+@cache
+def two_models() -> Pipeline:
+    """An update of one model, then two of another that starts alike and was sampled from meanwhile."""
+    batch = {"data": "words", "demos": 64, "batch": 12, "partitions": 3, "leaves": 2, "optimizer": _ADAMW}
+    warm = Stage("warm", "sft", model="judge", when="step < 1", config=batch)
+    return Pipeline(
+        name="pair",
+        steps=3,
+        models={name: dict(config) for name in ("judge", "policy") for config in _MODELS.values()},
+        data=_DATA,
+        stages=[warm, *_grpo("step >= 1", TOY_PARTITIONS, TOY_LEAVES)],
+        engine="emulated",
+    )

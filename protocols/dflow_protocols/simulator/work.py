@@ -155,7 +155,8 @@ class Engines:
         return Done(tuple(made))
 
     def _slice(self, work: SliceWork, salt: int) -> Done:
-        sums = tuple(leaf for _, _, ref in work.cover for leaf in self.ledger.block(ref.id).sums)
+        blocks = [self.ledger.block(ref.id, work.step, first, end) for first, end, ref in work.cover]
+        sums = tuple(leaf for block in blocks for leaf in block.sums)
         made = Slice(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
         return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -44,11 +45,11 @@ from ..saved import Saved
 from ..space import Place
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
-from ..work import ApplyWork, BlockWork, ChainWork, Failed, InitWork, LoadWork, SaveWork, State
+from ..work import ApplyWork, BlockWork, ChainWork, Failed, InitWork, LoadWork, SaveWork, State, inputs_of
 from .bulk import BulkLane
 from .faults import Fault, Moment
 from .host import Bear, Birth, Host
-from .invariants import SealCheck, Violation, check_header, check_work, inputs
+from .invariants import SealCheck, Violation, check_header, check_work
 from .network import Network
 from .provenance import Ledger
 from .shelf import Shelf
@@ -65,7 +66,9 @@ CLIENT = node_id(b"a client's key")
 
 
 class World:
-    """`bear` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names."""
+    """`bear` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names.
+    `alike`: what comes out with equal bytes (provenance.py); for pure engines, as the checkers tell executions apart
+    by their bytes."""
 
     def __init__(
         self,
@@ -75,13 +78,14 @@ class World:
         seed: int = 0,
         seeds: tuple[int, ...] = (0,),
         noise: frozenset[type] = PURE,
+        alike: frozenset[str] = frozenset(),
         digest: bool = False,
         replay: str = "",
     ) -> None:
         self.now = 0.0
         self.seed = seed
         self.network = Network(Random(f"{seed}/network"))
-        self.ledger = Ledger()
+        self.ledger = Ledger(alike)
         self.trace = Trace(digest)
         self.events = 0
         self.engines: dict[RunId, Engines] = {}
@@ -245,6 +249,8 @@ class World:
         machine = host.machine
         assert machine is not None
         self.events += 1
+        if isinstance(event, Finished):
+            host.shelf.untold -= host.made.pop(event.call)
         self.trace.add(self.now, host.name, "<-", event)
         try:
             actions = machine.handle(self.now + host.offset_s, event)
@@ -361,7 +367,7 @@ class World:
 
     def _begin(self, host: Host, start: Start) -> None:
         """Queue a work for the slot. Its inputs are pinned from here on, as a daemon pins what a call maps."""
-        for ref, first, end in inputs(start.work):
+        for ref, first, end in inputs_of(start.work):
             if not host.shelf.has(ref, first, end):
                 if ref.id in host.shelf.shed:  # the node was not told yet
                     self._post(host, Broke(start.call, Failed("lost", "shed", ref.id)))
@@ -450,11 +456,13 @@ class World:
             self._save(host, start.work)
         for ref in made:
             host.shelf.put(start.run, ref)
+        host.made[start.call] = Counter((start.run, ref.id) for ref in made)
+        host.shelf.untold += host.made[start.call]
         return Finished(start.call, done)
 
     def _has_room(self, host: Host, place: Place, refs: list[ShardRef], is_state: bool) -> bool:
         """Take room for all of these, or for none. What calls read stays where it is."""
-        pinned = {ref.id for start in host.calls.values() for ref, _, _ in inputs(start.work)}
+        pinned = {ref.id for start in host.calls.values() for ref, _, _ in inputs_of(start.work)}
         new = [ref for ref in refs if ref.id not in host.shelf.sizes]
         for ref in refs:
             if not host.shelf.take(self.now, place, ref, is_state, pinned | {ref.id for ref in refs}):

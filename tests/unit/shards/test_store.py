@@ -215,3 +215,18 @@ def test_runs_of_a_bitmap_are_its_set_bits(chunks: set[int]) -> None:
     bitmap = sum(1 << index for index in chunks)
     assert {index for first, end in runs_of(bitmap) for index in range(first, end)} == chunks
     assert sum(chunk_mask(first, end) for first, end in runs_of(bitmap)) == bitmap
+
+
+def test_what_a_run_drops_of_bytes_that_a_work_just_made_stays_until_the_run_hears_of_it() -> None:
+    """It means what it had of the same bytes for another end; the work's end is still on its way to it."""
+    store = Store(8 * MIB, "n0")
+    ref = put(store, b"zeros")
+    put(store, b"zeros")
+    store.made(RUN, [ref.id])
+    store.drop(RUN, [ref.id])
+    assert store.has(ref.id)
+    store.told(RUN, [ref.id])
+    assert store.has(ref.id)
+    store.drop(RUN, [ref.id])
+    assert not store.has(ref.id)
+    store.close()

@@ -114,3 +114,18 @@ def test_only_a_shard_under_way_advances_the_copy() -> None:
     want(holdings)
     holdings.advanced(4.0, REF.id)
     assert holdings.advanced_at == 4.0
+
+
+def test_what_lies_here_for_another_end_is_asked_for_once_more_as_part_of_a_version() -> None:
+    """A block may have the bytes of a version's moments: the store must learn that they may not give way any more."""
+    holdings = credited()
+    holdings.keep(REF)
+    assert want(holdings) == (True, [])
+    out: list[Action] = []
+    assert not holdings.want(0.0, REF, ALL, out, is_state=True)
+    assert out == [Fetch(RUN, REF, 0, 3, (), is_state=True)]
+    holdings.fetched(0.0, REF.id, (0, 3))
+    assert holdings.want(0.0, REF, ALL, [], is_state=True)
+    holdings.shed(0.0, REF.id)
+    holdings.keep(REF)
+    assert not holdings.want(1.0, REF, ALL, [], is_state=True), "it was made again, and not as state"

@@ -258,6 +258,17 @@ def test_a_leaving_member_is_told_when_its_shards_are_safe(midway: Midway) -> No
     assert Send(midway.peer, Kept(midway.run, (ref.id,))) in midway.tell(Keep(midway.run, (ref,)))
 
 
+def test_two_who_leave_with_equal_bytes_are_both_told_that_these_are_safe(midway: Midway) -> None:
+    """Each waits for the word; one that another's request had pushed out would wait until its patience ends."""
+    ref, run = shard("only copies"), midway.node.runs[midway.run]
+    midway.tell(Keep(midway.run, (ref,)))
+    other = midway.world.id_of(0)
+    midway.node.handle(midway.now, Received(other, Keep(midway.run, (ref,))))
+    run.holdings.fetched(midway.now, ref.id, (0, 1))
+    told = run.postbox.refresh(midway.now, midway.node._around(midway.now), at_once=True)
+    assert all(Send(member, Kept(midway.run, (ref.id,))) in told for member in (other, midway.peer))
+
+
 def test_who_says_that_it_keeps_a_shard_counts_as_a_holder(midway: Midway) -> None:
     ref = shard("handed over")
     midway.tell(Kept(midway.run, (ref.id,)))
