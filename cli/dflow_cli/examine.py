@@ -44,7 +44,7 @@ def _local_configs(folder: Path) -> list[Path]:
 
 
 def _inspect(path: Path) -> dict[str, Any] | Check:
-    command = [sys.executable, "-m", "dflowd", "check-config", "--config", str(path), "--json"]
+    command = [sys.executable, "-P", "-m", "dflowd", "check-config", "--config", str(path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CONFIG_S, check=False)
     if done.returncode == 0:
         value: dict[str, Any] = json.loads(done.stdout)
@@ -86,7 +86,7 @@ def _engine(found: list[dict[str, Any]]) -> Check:
     mend = "install the engine's packages where dflowd is: pip install '.[engine,tasks]'"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", TRY_ENGINE], capture_output=True, text=True, timeout=ENGINE_S, check=False
+            [sys.executable, "-P", "-c", TRY_ENGINE], capture_output=True, text=True, timeout=ENGINE_S, check=False
         )
     except subprocess.TimeoutExpired:
         what = f"loading PyTorch took more than {ENGINE_S:.0f} s"

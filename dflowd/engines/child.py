@@ -1,15 +1,18 @@
 """An engine's process: `python -m dflowd.engines.child --socket ipc://PATH --engine torch|emulated --parent PID`.
 
-Dies with the daemon that started it, gives way to it (nice 5), works on one call at a time and answers every one.
+Dies with the daemon that started it, and all that it started with it; gives way to it (nice 5), works on one call at a
+time and answers every one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +35,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONDONTWRITEBYTECODE": "1",  # in pools of user code: an edited file would be taken for its old bytecode
 }
 """Read by libraries when they are loaded, so it is set before any engine is imported."""
 
@@ -44,9 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--engine", choices=("torch", "emulated"), required=True)
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
+    parser.add_argument("--lifeline", type=int, default=-1, help="descriptor that closes when the daemon is gone")
     options = parser.parse_args(arguments)
     if options.parent:
         _die_with(options.parent)
+    if options.lifeline >= 0:
+        _tie_group(options.lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of an engine holds the weights, and fills the disk
     os.nice(NICENESS)
@@ -102,6 +109,18 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _tie_group(lifeline: int) -> None:
+    """Leave a shell behind that ends this group of processes once nobody holds the other end of `lifeline`.
+
+    A signal for the death of the parent reaches this process alone: neither its children, nor theirs.
+    """
+    wait = "exec 3<&0; { read _ <&3; kill -KILL 0; } &"
+    with contextlib.suppress(OSError):  # without a shell they end when the daemon does so in order
+        quiet = subprocess.DEVNULL
+        subprocess.run(["/bin/sh", "-c", wait], stdin=lifeline, stdout=quiet, stderr=quiet, check=False)
+    os.close(lifeline)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """A user's function by name: `module:function`, or `file.py:function` beside the spec.
 
-The spec's folder is on the path while the engine works for the run, so modules beside the spec need no installation.
-What was imported from there is forgotten before another run: its folder may have modules of the same names, or the
-same folder other code.
+The spec's folder is on the path while the engine works for the run, so modules beside the spec need no installation:
+behind Python's own library, whose names stay Python's, and before what is installed. A module is imported by a name by
+which a process that it starts can import it too, as a pool of workers does. What was imported from there is forgotten
+before another run: its folder may have modules of the same names, or the same folder other code.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import socket
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +21,11 @@ from types import ModuleType
 from typing import Any
 
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.files import beside as file_beside
 from dflow_protocols.pipeline.files import changed
 from dflowd.engines.contract import HostError, UserError
+
+from . import beside
 
 Function = Callable[..., Any]
 
@@ -33,11 +39,14 @@ def forget_user_code() -> None:
     """Another run begins: nothing of the last one's code is left."""
     _loaded.clear()
     for base in _folders:
-        if str(base) in sys.path:
-            sys.path.remove(str(base))
+        for entry in (str(base), f"{beside.MARK}{base}"):
+            if entry in sys.path:
+                sys.path.remove(entry)
         for name, module in list(sys.modules.items()):
-            if name not in _before and name.partition(".")[0] not in OURS and _is_from(module, base):
+            is_ours = name.partition(".")[0] in OURS and not name.startswith(f"{beside.__name__}.")
+            if name not in _before and not is_ours and _is_from(module, base):
                 del sys.modules[name]
+    beside.__path__.clear()
     _folders.clear()
 
 
@@ -57,7 +66,7 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
         _open(base)
         module_name, _, attribute = name.partition(":")
         try:
-            module = _from_file(base / module_name) if module_name.endswith(".py") else _from_path(module_name)
+            module = _import(module_name, base)
         except (Exception, SystemExit) as error:
             raise UserError(f"{name}: {user_line(error)}") from error
         function = getattr(module, attribute, None)
@@ -92,7 +101,9 @@ def _open(base: Path) -> None:
     if base in _folders:
         return
     forget_user_code()
-    sys.path.insert(0, str(base))
+    sys.path.insert(_behind_pythons_own(), str(base))
+    sys.path.append(f"{beside.MARK}{base}")
+    beside.__path__.append(str(base))
     sys.dont_write_bytecode = True  # a file changed within the second would be taken for its old bytecode
     _folders.append(base)
     _before.clear()
@@ -107,17 +118,45 @@ def _is_from(module: ModuleType, base: Path) -> bool:
     return not any(Path(file).is_relative_to(entry) for entry in sys.path if entry and entry.startswith(f"{base}/"))
 
 
-def _from_path(module: str) -> ModuleType:
+def _behind_pythons_own() -> int:
+    """The place on the path after the standard library."""
+    own = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    own += [os.path.join(folder, "lib-dynload") for folder in own]
+    return 1 + max((place for place, entry in enumerate(sys.path) if entry in own), default=-1)
+
+
+def _import(module: str, base: Path) -> ModuleType:
+    """The module of `file.py` or `package.module`: beside the spec if it is there, else as installed."""
     importlib.invalidate_caches()
-    return importlib.import_module(module)
+    file = file_beside(module, base)
+    if file is None:
+        if module.endswith(".py"):
+            raise FileNotFoundError(f"no file {base / module}")
+        return importlib.import_module(module)
+    if file.is_relative_to(base) and ".." not in file.relative_to(base).parts:
+        parts = file.relative_to(base).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        for known in (name, f"{beside.__name__}.{name}"):
+            if _leads_to(known, file):
+                return importlib.import_module(known)
+    return _from_file(file)
+
+
+def _leads_to(name: str, file: Path) -> bool:
+    """Whether an import of this name brings this file."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ModuleNotFoundError, ValueError):  # a part before the last is no package; or a module that says no origin
+        return False
+    return found is not None and found.has_location and Path(str(found.origin)) == file
 
 
 def _from_file(file: Path) -> ModuleType:
+    """A module of a file that no import finds: outside of the spec's folder, or with a dot in its name."""
     spec = importlib.util.spec_from_file_location(f"_beside_spec_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.exists():
-        raise FileNotFoundError(f"no file {file}")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    importlib.invalidate_caches()
     sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)

@@ -1,7 +1,8 @@
 """One engine child: a process, its socket, its last words.
 
 Owns that the process is started with the right environment, that its messages arrive on the loop, and that its death
-is noticed at once. Knows nothing of what it is asked.
+is noticed at once; and that what it started itself, such as a pool of user code, ends with it. Knows nothing of what it
+is asked.
 """
 
 from __future__ import annotations
@@ -56,13 +57,16 @@ class EngineChild:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._process: subprocess.Popen[bytes] | None = None
+        lifeline, self._lifeline = os.pipe()  # closed by our end, however that comes: then the child's group ends
         try:
             address = f"ipc:///proc/{os.getpid()}/fd/{self._folder}/{self._socket_file.name}"
             self._socket.bind(address)
-            self._process = self._spawn(command, address)
+            self._process = self._spawn(command, address, lifeline)
         except BaseException:
             self._release()
             raise
+        finally:
+            os.close(lifeline)
         self._exit_handle = os.pidfd_open(self._process.pid)
         self._socket_handle = int(self._socket.getsockopt(zmq.FD))
         loop.add_reader(self._exit_handle, self._reap)
@@ -84,9 +88,12 @@ class EngineChild:
         self._loop.call_soon(self._drain)  # sending takes the edge off the socket's descriptor
 
     def kill(self) -> None:
-        """End it now. `on_exit` follows."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
+        """End it now, and what it started. `on_exit` follows."""
+        if (
+            self._process is not None and self._process.returncode is None
+        ):  # not waited for: the number is still its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def quit(self) -> None:
         """Ask it to exit. `on_exit` follows when it did."""
@@ -104,10 +111,12 @@ class EngineChild:
         self._process = None
         self._release()
 
-    def _spawn(self, command: ChildCommand, address: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: ChildCommand, address: str, lifeline: int) -> subprocess.Popen[bytes]:
+        ties = ["--socket", address, "--parent", str(os.getpid()), "--lifeline", str(lifeline)]
         with self._error_file.open("wb") as error:
             return subprocess.Popen(
-                [sys.executable, *command.arguments, "--socket", address, "--parent", str(os.getpid())],
+                [sys.executable, *command.arguments, *ties],
+                pass_fds=(lifeline,),
                 env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=error,
@@ -143,8 +152,10 @@ class EngineChild:
 
     def _reap(self) -> None:
         assert self._process is not None
-        if self._process.poll() is None:
+        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return
+        self.kill()  # what it started and left behind, while its number cannot be another's
+        self._process.wait()
         self._drain()  # what it said before it died counts
         if self._process is None:  # the owner closed it meanwhile
             return
@@ -165,5 +176,6 @@ class EngineChild:
 
     def _release(self) -> None:
         self._socket.close()
+        os.close(self._lifeline)
         os.close(self._folder)
         self._socket_file.unlink(missing_ok=True)

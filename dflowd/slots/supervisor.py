@@ -255,7 +255,7 @@ class Supervisor:
         slot.used = False
         slot.heard_s = self._clock()
         command = ChildCommand(
-            ("-m", ENGINE_MODULE, "--engine", slot.engine),
+            ("-P", "-m", ENGINE_MODULE, "--engine", slot.engine),  # no module of the folder we happen to be in
             engine_environment(self._devices, slot.index, self._environment),
             self._folder,
             f"slot{slot.index}-{self._births}",

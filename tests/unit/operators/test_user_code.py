@@ -108,3 +108,60 @@ def test_an_error_inside_a_library_names_the_users_line(tmp_path: Path) -> None:
     (tmp_path / "parsing.py").write_text("import json\ndef score(text):\n    return json.loads(text)\n")
     with pytest.raises(UserError, match=r"^JSONDecodeError: .* \(parsing\.py:3\)$"):
         call_user("score", load_function("parsing.py:score", tmp_path), "no json")
+
+
+POOL = """
+import multiprocessing
+
+def one(value):
+    return value + 1
+
+def score(values):
+    with multiprocessing.get_context({start!r}).Pool(1) as pool:
+        return pool.map(one, values)
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "file", "name"),
+    [
+        ("spawn", "pooled.py", "pooled.py:score"),
+        ("forkserver", "pooled.py", "pooled:score"),
+        ("fork", "pooled.py", "pooled.py:score"),
+        ("spawn", "part/pooled.py", "part/pooled.py:score"),
+        ("spawn", "random.py", "random.py:score"),
+        ("forkserver", "numpy.py", "numpy:score"),
+    ],
+)
+def test_a_pool_that_user_code_starts_can_import_it(tmp_path: Path, start: str, file: str, name: str) -> None:
+    """Scoring on all cores is the first thing that a slow reward is given; its workers import the function by name."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(POOL.format(start=start))
+    assert load_function(name, tmp_path)([1, 2]) == [2, 3]
+    assert not list(tmp_path.rglob("__pycache__"))
+    forget_user_code()
+
+
+@pytest.mark.parametrize("module", ["random", "types", "queue", "numpy"])
+def test_a_file_named_like_a_library_is_the_users_and_leaves_the_library_alone(tmp_path: Path, module: str) -> None:
+    """Who calls a reward `types.py` means that file, and everybody else Python's."""
+    (tmp_path / f"{module}.py").write_text("from queue import Queue\nimport types\ndef which(): return types, Queue\n")
+    found, queue = load_function(f"{module}.py:which", tmp_path)()
+    assert hasattr(found, "SimpleNamespace")
+    assert queue.__module__ == "queue"
+    assert load_function(f"{module}:which", tmp_path)()[0] is found
+    forget_user_code()
+    assert not [name for name in sys.modules if name.startswith("dflowd.operators.beside.")]
+
+
+def test_packages_of_a_pipeline_work_from_within_and_without(tmp_path: Path) -> None:
+    """A task with many rewards grows into a package: its modules import each other both ways, and are the same ones."""
+    for name, text in (
+        ("judges/__init__.py", "from .strict import score as strict\n"),
+        ("judges/strict.py", "from . import marks\nimport judges.marks\ndef score(): return marks is judges.marks\n"),
+        ("judges/marks.py", ""),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert load_function("judges:strict", tmp_path)()
+    assert load_function("judges/strict.py:score", tmp_path)()
