@@ -100,7 +100,7 @@ class Ending:
             needed += records
         references.keep_only(run, needed, out)
         self.freed_before = max(self.freed_before, committed - 1)
-        run.versions.prune(committed - 2)
+        run.versions.prune(committed - 2, [call.parent for call in run.calls.values() if call.parent is not None])
         run.failures.forget_steps_before(committed - 1)
         run.quarantine.forget_steps_before(committed - 1)
         claimed = set(run.versions.heads.values())

@@ -128,8 +128,9 @@ class Versions:
             claimed += 1
         return claimed >= min(2, sum(1 for node in trainers if node in living))
 
-    def prune(self, before_step: int) -> None:
-        """Drop headers of versions before a step: their chain is settled for this node."""
-        for version in [v for v, header in self.headers.items() if header.step < before_step and v not in self.held]:
+    def prune(self, before_step: int, needed: Collection[VersionId]) -> None:
+        """Drop headers of versions before a step, as their chain is settled for this node; but not those `needed`."""
+        kept = {*self.held, *needed}
+        for version in [v for v, header in self.headers.items() if header.step < before_step and v not in kept]:
             del self.headers[version]
         self.before = {version: before for version, before in self.before.items() if version in self.headers}

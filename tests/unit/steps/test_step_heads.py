@@ -119,7 +119,7 @@ def test_pruned_headers_are_those_of_settled_steps_that_are_not_held() -> None:
     one = version("one", ZERO)
     two = version("two", one)
     versions = knows(1, ZERO, one, two, own=ZERO)
-    versions.prune(2)
+    versions.prune(2, ())
     assert set(versions.headers) == {ZERO.id, two.id}
 
 

@@ -1,0 +1,40 @@
+"""A save that takes longer than the mesh takes for several steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dflow_protocols.names import TaskKey
+from dflow_protocols.simulator.faults import Pause
+from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.slot import Call
+from dflow_protocols.work import SaveWork
+from tests.sim.meshes import ENDS_S, mesh
+
+HANGING = 1_000_000  # a call of no engine here
+
+
+def test_a_save_may_outlive_what_its_version_leads_to() -> None:
+    """Its node slept and copied a version that is many steps further: the save still has its header, and its bytes."""
+    world, run = mesh(3, pipeline=replace(warm_then_two(every=1), steps=9))
+    host = world.hosts[2]
+    book = node(host).runs
+    world.expect(ENDS_S, lambda: run in book and book[run].versions.own is not None, "version 0 is here")
+    world.expect(ENDS_S, lambda: book[run].versions.own.step == 1, "version 1 is here")  # type: ignore[union-attr]
+    header = book[run].versions.own
+    assert header is not None
+    save = SaveWork(run, header)
+    book[run].calls[HANGING] = Call(TaskKey(1, "checkpoint", "save"), save, (), header.id, 0.0, 0, 0)
+    held = []
+
+    def look() -> bool:
+        if book[run].is_active and book[run].ending.committed_step > header.step + 2:
+            held.append(all(ref.id in host.shelf.sizes for _, ref in header.state))
+        return not book[run].is_active
+
+    world.at(world.now, Pause(6.0, 2))
+    world.expect(ENDS_S, look, "the run ends at the node that slept")
+    finish(world, run, ENDS_S)
+    assert held
+    assert all(held)
