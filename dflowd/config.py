@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from dflow_protocols.endpoint import SCHEME, parse_endpoint
 from dflow_protocols.keys import KEY_CHARACTERS
 
 ENVIRONMENT_PREFIX = "DFLOWD_"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_HOST_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5}|\*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -49,14 +49,30 @@ def _size(value: Any) -> Any:
 
 def _address(value: Any) -> Any:
     text = str(value)
-    match = _HOST_PORT.fullmatch(text.removeprefix("tcp://"))
-    if not text.startswith("tcp://") or match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise _wrong(f"`{text}` is not an address", "write tcp://HOST:PORT, such as tcp://10.0.0.7:7300")
-    if match[1] in ("0.0.0.0", "[::]"):
+    hint = "write tcp://HOST:PORT, such as tcp://10.0.0.7:7300"
+    if not text.startswith(SCHEME):
+        raise _wrong(f"`{text}` is not an address", hint)
+    try:
+        found = parse_endpoint(text[:-1] + "0" if text.endswith(":*") else text)
+    except ValueError as error:
+        raise _wrong(f"`{text}` is not an address", hint if "HOST:PORT" in str(error) else f"it {error}") from None
+    if found.is_unspecified:
         raise _wrong(
             f"`{text}` names no host that others could dial", "name the address by which the other nodes reach this one"
         )
-    return text
+    if found.is_link_local:
+        raise _wrong(f"`{text}` is link-local: it means another host on each link", "name a global or unique-local one")
+    return found.url
+
+
+def _is_seed(text: str) -> bool:
+    key, separator, place = text[:KEY_CHARACTERS], text[KEY_CHARACTERS : KEY_CHARACTERS + 1], text[41:]
+    if len(key) != KEY_CHARACTERS or separator != "@":
+        return _NAME.fullmatch(text) is not None
+    try:
+        return not place.startswith(SCHEME) and parse_endpoint(place).port > 0
+    except ValueError:
+        return False
 
 
 def _words(value: Any) -> Any:
@@ -136,9 +152,7 @@ class MeshSection(Section):
     @classmethod
     def _dialable(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            key, separator, host = value[:KEY_CHARACTERS], value[KEY_CHARACTERS : KEY_CHARACTERS + 1], value[41:]
-            is_key = len(key) == KEY_CHARACTERS and separator == "@" and _HOST_PORT.fullmatch(host) is not None
-            if not is_key and not _NAME.fullmatch(value):
+            if not _is_seed(value):
                 raise _wrong(
                     f"`{value}` is not a seed",
                     f"write KEY@HOST:PORT, KEY being {KEY_CHARACTERS} characters, or a name of the allow-list",

@@ -20,6 +20,7 @@ from typing import Any
 
 import zmq
 
+from dflow_protocols.endpoint import parse_endpoint
 from dflow_protocols.keys import KEY_CHARACTERS, parse_key
 from dflow_protocols.machine import Event, Leaving, Report, Restored
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
@@ -337,7 +338,7 @@ def find_seeds(config: Config, path: Path, allow_list: AllowList) -> tuple[Seed,
         if len(text) > KEY_CHARACTERS and text[KEY_CHARACTERS] == "@":
             key, address = text[:KEY_CHARACTERS], text[KEY_CHARACTERS + 1 :]
             try:
-                seeds.append(Seed(parse_key(key), f"tcp://{address}"))
+                seeds.append(Seed(parse_key(key), parse_endpoint(address).url))
             except ValueError as error:
                 raise ConfigError(f"{path}: mesh.seeds", f"`{text}`: {error}", "copy the key as it is listed") from None
             continue

@@ -13,6 +13,8 @@ import socket
 from pathlib import Path
 from typing import Any, Literal
 
+from dflow_protocols.endpoint import parse_endpoint
+
 from .config import Config
 from .daemon import find_seeds
 from .lifetime import began_ticks
@@ -84,17 +86,16 @@ def running_address(state_dir: Path) -> dict[str, Any]:
 
 def port_state(address: str, own: str) -> PortState:
     """`own`: where the daemon of this configuration listens now, or an empty text."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if address == own:
+    place = parse_endpoint(address)
+    if own and parse_endpoint(own) == place:
         return "ours"
-    if port in ("0", "*"):
+    if not place.port:
         return "ours" if own else "any"
-    host = host.removeprefix("[").removesuffix("]")
     try:
-        family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
+        family = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the lanes do
-            probe.bind((host, int(port)))
+            probe.bind((place.host, place.port))
             probe.listen()
     except OSError as error:
         return "taken" if error.errno == errno.EADDRINUSE else "foreign"

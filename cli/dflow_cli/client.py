@@ -7,6 +7,7 @@ key, so no request waits for an answer that cannot come.
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import msgpack
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from dflow_protocols.endpoint import Endpoint, parse_endpoint
 from dflow_protocols.keys import KEY_CHARACTERS
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
@@ -56,23 +58,26 @@ class Door:
 def parse_door(text: str) -> Door:
     """The daemon meant by `KEY@HOST:PORT`. Raises Problem."""
     key, at, place = text[:KEY_CHARACTERS], text[KEY_CHARACTERS : KEY_CHARACTERS + 1], text[KEY_CHARACTERS + 1 :]
-    host, colon, port = place.rpartition(":")
-    if at != "@" or not host or not colon or not port.isdigit():
-        raise Problem(
-            f"`{text}` is not KEY@HOST:PORT",
-            where="--to",
-            hint=f"KEY is the daemon's public key of {KEY_CHARACTERS} characters, in single quotes for the shell; "
-            "`dflow up --json` prints it",
-        )
-    return Door(key, f"tcp://{host}:{int(port)}")
+    hint = (
+        f"KEY is the daemon's public key of {KEY_CHARACTERS} characters, in single quotes for the shell; "
+        "`dflow up --json` prints it"
+    )
+    if at != "@":
+        raise Problem(f"`{text}` is not KEY@HOST:PORT", where="--to", hint=hint)
+    try:
+        return Door(key, parse_endpoint(place).url)
+    except ValueError as error:
+        what = f"`{text}` is not KEY@HOST:PORT" if "HOST:PORT" in str(error) else f"`{place}` {error}"
+        raise Problem(what, where="--to", hint=hint) from None
 
 
 class LinkLost(Exception):
-    """The daemon at a door is gone, or was never there. `refused`: it answers, but not to this key."""
+    """The daemon at a door is gone, or was never there. `refused`: it answers, but not to this key. `why`: where more
+    is known than silence."""
 
-    def __init__(self, refused: bool = False) -> None:
+    def __init__(self, refused: bool = False, why: str = "") -> None:
         super().__init__()
-        self.refused = refused
+        self.refused, self.why = refused, why
 
 
 class Client:
@@ -107,7 +112,7 @@ class Client:
         from content, a submit carries a nonce). A daemon that has just joined may not know what others do, and says
         so: then these are asked. Raises Problem: of exit code 3 when no daemon answered, else as the daemon says."""
         packed = msgpack.packb(dict(params or {}))
-        refused, asked = False, set[Door]()
+        refused, asked, why = False, set[Door](), ""
         unknown: list[Problem] = []
         while len(unknown) < ASKED_ON and (door := next((it for it in self._doors if it not in asked), None)):
             asked.add(door)
@@ -122,10 +127,10 @@ class Client:
                 if asked.issuperset(self._doors):
                     self._learn_from(door)
             except LinkLost as lost:
-                refused = refused or lost.refused
+                refused, why = refused or lost.refused, why or lost.why
                 self._unlink()
             self._doors.append(self._doors.pop(self._doors.index(door)))  # ask it last from now on
-        raise unknown[0] if unknown else self._nobody(refused)
+        raise unknown[0] if unknown else self._nobody(refused, why)
 
     def _learn_from(self, door: Door) -> None:
         response = self._ask(door, "nodes", msgpack.packb({}), LINK_S)
@@ -145,7 +150,7 @@ class Client:
             self._link.close()
             self._link = None
 
-    def _nobody(self, refused: bool) -> Problem:
+    def _nobody(self, refused: bool, why: str) -> Problem:
         if refused:
             return Problem(
                 "the daemon refuses this client's key",
@@ -154,7 +159,7 @@ class Client:
             )
         places = ", ".join(door.address for door in self._doors)
         return Problem(
-            f"no daemon answered (asked: {places})",
+            f"no daemon answered (asked: {places}{f'; {why}' if why else ''})",
             hint="start a mesh with `dflow up --nodes 3`, or name a living daemon with --to KEY@HOST:PORT",
             exit_code=EXIT_NO_DAEMON,
         )
@@ -176,7 +181,12 @@ class _Link:
             self._socket.curve_serverkey = door.key.encode()
             self._socket.curve_publickey = keys.public.encode()
             self._socket.curve_secretkey = keys.secret.encode()
-            self._socket.connect(door.address)
+            address = _numeric(door)
+            self._socket.ipv6 = "[" in address
+            self._socket.connect(address)
+        except LinkLost:
+            self.close()
+            raise
         except (zmq.ZMQError, ValueError) as error:
             self.close()
             raise Problem(f"`{door}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
@@ -218,6 +228,20 @@ class _Link:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
+
+
+def _numeric(door: Door) -> str:
+    """Where to dial. A name may stand for several addresses, of IPv4 and IPv6, and the daemon listen on one: it is the
+    first that takes a connection. Raises LinkLost where none does."""
+    place = parse_endpoint(door.address)
+    if place.is_numeric:
+        return door.address
+    try:
+        with socket.create_connection((place.host, place.port), LINK_S) as probe:
+            host, port = probe.getpeername()[:2]
+    except (OSError, UnicodeError) as error:
+        raise LinkLost(why=f"{place.host}: {getattr(error, 'strerror', None) or error}") from None
+    return Endpoint(host, port).url
 
 
 def _messages(payload: bytes) -> tuple[Any, ...]:

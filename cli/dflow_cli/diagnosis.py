@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dflow_protocols.endpoint import parse_endpoint
+
 State = Literal["ok", "warning", "wrong"]
 Facts = Mapping[str, Any]
 
@@ -17,7 +19,6 @@ LEAST_FILES = 4096  # descriptors: a handful a peer and lane, one a shard
 DISK_LOW, DISK_OUT = 5 * GIB, GIB // 4  # checkpoints are twelve bytes a parameter
 CLOCK_OFF_S = 2.0
 PASSING = ("membership.late",)  # a loaded host has it now and then
-LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _seeds(place: str, found: Facts) -> Iterator[Check]:
 
 
 def _is_loopback(address: str) -> bool:
-    return address.removeprefix("tcp://").startswith(LOOPBACK)
+    return parse_endpoint(address).is_loopback
 
 
 def judge_host(facts: Facts, is_running: bool) -> Iterator[Check]:

@@ -59,7 +59,7 @@ class Ends:
 @dataclass(slots=True)
 class _Unproved:
     ends: Ends
-    place: str  # what its address is counted as
+    source: str  # what its address is counted as
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Gate:
         self._listener, self._links_a_key, self._longest = listener, links_a_key, longest_bytes
         self.monitor = listener.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._unproved: OrderedDict[int, _Unproved] = OrderedDict()  # by descriptor, oldest first
-        self._by_place: dict[str, int] = {}
+        self._by_source: dict[str, int] = {}
         self._proved: dict[int, _Proved] = {}
         self._by_key: dict[NodeId, OrderedDict[int, None]] = {}
         self.lost: list[str] = []  # endpoints of links that ended, for who dialled them; taken by the lane
@@ -140,7 +140,7 @@ class Gate:
             if received is None:
                 self._ended(descriptor)
             elif received > self._longest + SLACK_BYTES:
-                cuts.append(Cut(unproved.place, "more bytes than a handshake has"))
+                cuts.append(Cut(unproved.source, "more bytes than a handshake has"))
                 self._cut(descriptor)
         for descriptor in [d for d, link in self._proved.items() if any(each.peer == link.peer for each in cuts)]:
             self._cut(descriptor)
@@ -166,18 +166,18 @@ class Gate:
         ends = ends_of(descriptor)
         if ends is None or not endpoint.endswith(f":{ends.own_port}"):  # gone already, and its number is another's
             return []
-        place = place_of(ends.host)
-        self._unproved[descriptor] = _Unproved(ends, place)
-        self._by_place[place] = self._by_place.get(place, 0) + 1
-        if self._by_place[place] > UNPROVED_AN_ADDRESS:
-            return [self._cut_oldest(place, UNPROVED_AN_ADDRESS)]
+        source = counted_as(ends.host)
+        self._unproved[descriptor] = _Unproved(ends, source)
+        self._by_source[source] = self._by_source.get(source, 0) + 1
+        if self._by_source[source] > UNPROVED_AN_ADDRESS:
+            return [self._cut_oldest(source, UNPROVED_AN_ADDRESS)]
         if len(self._unproved) > UNPROVED:
-            return [self._cut_oldest(max(self._by_place, key=lambda each: self._by_place[each]), UNPROVED)]
+            return [self._cut_oldest(max(self._by_source, key=lambda each: self._by_source[each]), UNPROVED)]
         return []
 
-    def _cut_oldest(self, place: str, limit: int) -> Cut:
-        self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.place == place))
-        return Cut(place, f"more than {limit} links without a listed key")
+    def _cut_oldest(self, source: str, limit: int) -> Cut:
+        self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.source == source))
+        return Cut(source, f"more than {limit} links without a listed key")
 
     def _cut(self, descriptor: int) -> None:
         """Shut a link; libzmq closes the descriptor itself. One that has gone already: nothing happens."""
@@ -191,9 +191,9 @@ class Gate:
     def _ended(self, descriptor: int) -> None:
         unproved = self._unproved.pop(descriptor, None)
         if unproved is not None:
-            self._by_place[unproved.place] -= 1
-            if not self._by_place[unproved.place]:
-                del self._by_place[unproved.place]
+            self._by_source[unproved.source] -= 1
+            if not self._by_source[unproved.source]:
+                del self._by_source[unproved.source]
         link = self._proved.pop(descriptor, None)
         if link is not None:
             del self._by_key[link.peer][descriptor]
@@ -223,7 +223,7 @@ def ends_of(descriptor: int) -> Ends | None:
         return ends
 
 
-def place_of(host: str) -> str:
+def counted_as(host: str) -> str:
     """What addresses of one host have in common: of IPv6 a host has a whole /64."""
     number = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(number, ipaddress.IPv4Address):

@@ -7,11 +7,13 @@ does not answer then silences the node for ten seconds at a time. So a lane is g
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 
+from dflow_protocols.endpoint import Endpoint, parse_endpoint
 from dflow_protocols.machine import Dial, Report
+
+from .reach import CONNECT_S, opens
 
 LOOK_UP_S = 30.0  # then a name is looked up again: a host may come back at another address
 RETRY_S = 2.0  # after a name that is not known yet, or while no name server answers
@@ -19,12 +21,10 @@ RETRY_S = 2.0  # after a name that is not known yet, or while no name server ans
 
 def is_numeric(address: str) -> bool:
     """Whether `tcp://HOST:PORT` names its host by number."""
-    host = address.removeprefix("tcp://").rpartition(":")[0]
     try:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        return parse_endpoint(address).is_numeric
     except ValueError:
         return False
-    return True
 
 
 class NamedPeers:
@@ -55,22 +55,34 @@ class NamedPeers:
             task.cancel()
 
     async def _keep(self, action: Dial) -> None:
-        host, _, port = action.control.removeprefix("tcp://").rpartition(":")
-        known, is_told = "", False
+        known, is_open, is_told = "", False, False
         while True:
             try:
-                found = await self._loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-            except (OSError, ValueError, UnicodeError) as error:
+                place = parse_endpoint(action.control)
+                rows = await self._loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+            except (OSError, ValueError) as error:
                 if not is_told:
-                    why = f"looking up {host!r}: {getattr(error, 'strerror', None) or error}"
+                    why = f"looking up {action.control!r}: {getattr(error, 'strerror', None) or error}"
                     self._report(Report("transport.refused", {"peer": action.node, "why": why}, "warning"))
                 is_told = True
                 await asyncio.sleep(RETRY_S)
                 continue
             is_told = False
-            number = str(found[0][4][0])
-            address = f"tcp://[{number}]:{port}" if ":" in number else f"tcp://{number}:{port}"
-            if address != known:
-                known = address
-                self._dial(action, address)
-            await asyncio.sleep(LOOK_UP_S)
+            found = list(dict.fromkeys(Endpoint(str(row[4][0]), place.port).url for row in rows))
+            if known not in found or not is_open:
+                address, is_open = await _first_open(found)
+                if address != known:
+                    known = address
+                    self._dial(action, address)
+            await asyncio.sleep(LOOK_UP_S if is_open else RETRY_S)
+
+
+async def _first_open(addresses: list[str]) -> tuple[str, bool]:
+    """Of several that a name stands for, as of IPv4 and IPv6, the first that takes a connection, and whether one did;
+    the peer may listen on one only."""
+    if len(addresses) == 1:
+        return addresses[0], True
+    for address in addresses:
+        if await opens(address, CONNECT_S):
+            return address, True
+    return addresses[0], False

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dflow_protocols.endpoint import parse_endpoint
 from dflow_protocols.machine import Event, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.gossip import Knock
@@ -54,7 +55,7 @@ class DialBack:
 
         self._begin(node, "control", control, by_token)
         if bulk:
-            self._begin(node, "bulk", bulk, lambda pause_s: _opens(bulk, pause_s))
+            self._begin(node, "bulk", bulk, lambda pause_s: opens(bulk, pause_s))
 
     def knocked(self, source: NodeId, token: bytes) -> None:
         """A member returned a token."""
@@ -89,10 +90,11 @@ class DialBack:
             pause_s = min(2 * pause_s, MOST_S)
 
 
-async def _opens(address: str, pause_s: float) -> bool:
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
+async def opens(address: str, pause_s: float) -> bool:
+    """Whether a connection to `tcp://HOST:PORT` can be opened within `pause_s`, or CONNECT_S if that is less."""
     try:
-        opening = asyncio.open_connection(host.strip("[]"), int(port))
+        place = parse_endpoint(address)
+        opening = asyncio.open_connection(place.host, place.port)
         _, writer = await asyncio.wait_for(opening, max(pause_s, CONNECT_S))
     except (OSError, ValueError, TimeoutError):
         return False

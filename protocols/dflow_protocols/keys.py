@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from .endpoint import Endpoint, parse_endpoint
 from .names import NodeId, node_id
 
 KEY_BYTES: Final = 32
@@ -61,12 +62,6 @@ def parse_key(text: str) -> bytes:
 def is_name(text: str) -> bool:
     """Whether `text` can be what people call a node or a client: letters, digits, dots, dashes, at most 63."""
     return _NAME.fullmatch(text) is not None
-
-
-def is_place(text: str) -> bool:
-    """Whether `text` is HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
 
 
 def key_file_text(public: bytes, secret: bytes, role: str = "node") -> str:
@@ -148,6 +143,17 @@ def parse_allowed(line: str) -> Allowed | None:
     address = rest.pop() if rest else ""
     if rest:
         raise ValueError(f"`{rest[0]} {address}` is no address and role")
-    if address and not is_place(address):
-        raise ValueError(f"`{address}` is neither host:port nor a role ({', '.join(ROLES)})")
-    return Allowed(public, name, address, role)
+    return Allowed(public, name, str(_endpoint(address)) if address else "", role)
+
+
+def _endpoint(text: str) -> Endpoint:
+    """Raises ValueError, in words."""
+    try:
+        found = parse_endpoint(text)
+    except ValueError as error:
+        if ":" not in text:
+            raise ValueError(f"`{text}` is neither host:port nor a role ({', '.join(ROLES)})") from None
+        raise ValueError(f"`{text}` {error}") from None
+    if not found.port:
+        raise ValueError(f"`{text}` has no port that could be dialled")
+    return found

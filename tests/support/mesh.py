@@ -78,9 +78,9 @@ class Daemon:
 class Mesh:
     """Daemons n0, n1, ... that know each other as seeds. Use as a context: at its end all are killed."""
 
-    def __init__(self, folder: Path, count: int, extra: str = "") -> None:
-        """`extra`: more lines of every daemon's configuration, sections of their own."""
-        self.folder, self._extra = folder, extra
+    def __init__(self, folder: Path, count: int, extra: str = "", host: str = "127.0.0.1") -> None:
+        """`extra`: more lines of every daemon's configuration, sections of their own. `host`: as an address has it."""
+        self.folder, self._extra, self._host = folder, extra, host
         self.nodes: dict[str, Daemon] = {}
         self.client = new_key_pair()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -107,7 +107,7 @@ class Mesh:
         name = f"n{len(self.nodes)}"
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        control, bulk = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+        control, bulk = (f"tcp://{self._host}:{port}" for port in free_ports(2))
         node = Daemon(name, folder, new_key_pair(), control, bulk)
         write_key_pair(folder / "key", node.keys)
         self.nodes[name] = node
@@ -248,6 +248,7 @@ file = "log"
         link.curve_publickey = key_text(self.client.public).encode()
         link.curve_secretkey = key_text(self.client.secret).encode()
         link.curve_serverkey = key_text(node.keys.public).encode()
+        link.ipv6 = "[" in node.control
         link.connect(node.control)
         self._links[node.name] = link
         return link

@@ -110,7 +110,8 @@ def revoke(
 
 def _line(name: str, address: str, role: str) -> Allowed:
     """A line of the allow-list whose key is not known yet. Raises Problem."""
-    from dflow_protocols.keys import KEY_BYTES, ROLES, Allowed, is_name, is_place
+    from dflow_protocols.endpoint import parse_endpoint
+    from dflow_protocols.keys import KEY_BYTES, ROLES, Allowed, is_name
 
     from ..errors import Problem
 
@@ -119,8 +120,11 @@ def _line(name: str, address: str, role: str) -> Allowed:
     if not is_name(name):
         what = f"`{name}` is not a name" if name else "a line needs a name"
         raise Problem(what, where="NAME", hint="use 1 to 63 letters, digits, dots and dashes")
-    if address and not is_place(address):
-        raise Problem(f"`{address}` is not HOST:PORT", where="--address", hint="such as 10.0.0.7:7300")
+    try:
+        address = str(parse_endpoint(address)) if address else ""
+    except ValueError as error:
+        hint = "such as 10.0.0.7:7300, or [2001:db8::7]:7300"
+        raise Problem(f"`{address}` {error}", where="--address", hint=hint) from None
     if address and role == "client":
         raise Problem("a client is never dialled", where="--address", hint="leave it out, or say --role node")
     return Allowed(bytes(KEY_BYTES), name, address, role)

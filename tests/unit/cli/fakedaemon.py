@@ -80,7 +80,7 @@ class FakeDaemon:
     A method that is missing is never answered, as if the daemon hung.
     """
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, Answer], host: str = "127.0.0.1") -> None:
         self.answers = dict(answers)
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.dies_when_asked = False
@@ -90,8 +90,9 @@ class FakeDaemon:
         self._socket.curve_server = True
         self._socket.curve_publickey = self._keys.public.encode()
         self._socket.curve_secretkey = self._keys.secret.encode()
-        port = self._socket.bind_to_random_port("tcp://127.0.0.1")
-        self.door = Door(self._keys.public, f"tcp://127.0.0.1:{port}")
+        self._socket.ipv6 = "[" in host
+        port = self._socket.bind_to_random_port(f"tcp://{host}")
+        self.door = Door(self._keys.public, f"tcp://{host}:{port}")
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import zmq
 
 from dflow_cli.client import Client, Door, parse_door
 from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
@@ -133,8 +134,30 @@ def test_a_door_is_read_though_its_key_holds_the_separators() -> None:
     assert parse_door(f"{key}@10.0.0.7:7300") == Door(key, "tcp://10.0.0.7:7300")
 
 
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    """Without them nobody can tell where it ends and the port begins."""
+    key = "k" * 40
+    assert parse_door(f"{key}@[0:0::1]:7300") == Door(key, "tcp://[::1]:7300")
+    with pytest.raises(Problem, match="without brackets"):
+        parse_door(f"{key}@::1:7300")
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost"])
+def test_a_daemon_is_reached_over_ipv6_and_by_a_name_that_has_more_addresses(host: str) -> None:
+    """`localhost` stands for ::1 and 127.0.0.1 where both are, and the daemon listens on one."""
+    try:
+        daemon = FakeDaemon({"status": lambda _: {"name": "six"}}, "[::1]" if host == "[::1]" else "127.0.0.1")
+    except zmq.ZMQError:
+        pytest.skip("no IPv6 here")
+    with daemon:
+        port = daemon.door.address.rpartition(":")[2]
+        with Client([Door(daemon.door.key, f"tcp://{host}:{port}")], new_keys()) as client:
+            assert client.call("status") == {"name": "six"}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "10.0.0.7:7300", "k" * 40, "k" * 40 + "@host", "k" * 40 + "@:1", "k" * 39 + "@h:1"]
+    "text",
+    ["", "10.0.0.7:7300", "k" * 40, "k" * 40 + "@host", "k" * 40 + "@:1", "k" * 39 + "@h:1"],
 )
 def test_what_is_no_door_is_refused_with_a_remedy(text: str) -> None:
     """Wrong input is exit code 2, two lines."""

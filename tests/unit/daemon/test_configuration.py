@@ -100,6 +100,24 @@ def load_or_error(path: Path, environment: dict[str, str]) -> object:
             "name the address by which the other nodes reach this one",
         ),
         (
+            ("tcp://127.0.0.1:7300", "tcp://[0::0]:7300"),
+            ": listen.control",
+            "`tcp://[0::0]:7300` names no host that others could dial",
+            "name the address by which the other nodes reach this one",
+        ),
+        (
+            ("tcp://127.0.0.1:7300", "tcp://[fe80::1%eth0]:7300"),
+            ": listen.control",
+            "`tcp://[fe80::1%eth0]:7300` is link-local: it means another host on each link",
+            "name a global or unique-local one",
+        ),
+        (
+            ("tcp://127.0.0.1:7300", "tcp://::1:7300"),
+            ": listen.control",
+            "`tcp://::1:7300` is not an address",
+            "it has an IPv6 address without brackets: write [ADDRESS]:PORT",
+        ),
+        (
             ("7301", "7300"),
             ": listen",
             "listen.control and listen.bulk are one address",

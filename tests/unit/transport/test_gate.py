@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from dflow_protocols.names import NodeId
-from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate, place_of
+from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate, counted_as
 from tests.support.until import until
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -206,7 +206,7 @@ def test_a_link_that_went_before_it_was_looked_at_is_nobodys(listener: Listener,
 
 def test_addresses_of_one_ipv6_host_are_one_place() -> None:
     """It has 2^64 of them, so a flood could come from a fresh one each time."""
-    assert place_of("2001:db8:0:1::5") == place_of("2001:db8:0:1:ffff::") == "2001:db8:0:1::/64"
-    assert place_of("2001:db8:0:2::5") != place_of("2001:db8:0:1::5")
-    assert place_of("fe80::1%eth0") == "fe80::/64"
-    assert place_of("::ffff:10.0.0.7") == place_of("10.0.0.7") == "10.0.0.7"
+    assert counted_as("2001:db8:0:1::5") == counted_as("2001:db8:0:1:ffff::") == "2001:db8:0:1::/64"
+    assert counted_as("2001:db8:0:2::5") != counted_as("2001:db8:0:1::5")
+    assert counted_as("fe80::1%eth0") == "fe80::/64"
+    assert counted_as("::ffff:10.0.0.7") == counted_as("10.0.0.7") == "10.0.0.7"

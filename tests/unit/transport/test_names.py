@@ -58,6 +58,25 @@ async def test_a_name_that_comes_to_be_known_or_moves_is_dialled_where_it_is(mon
     peers.close()
 
 
+async def test_of_the_addresses_that_a_name_stands_for_the_open_one_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name has an IPv6 and an IPv4 address, and the daemon listens on one of them."""
+    loop = asyncio.get_running_loop()
+    dialled: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        async def look_up(host: str, port: int, **more: Any) -> list[Any]:
+            hosts = ("127.0.0.2", "127.0.0.1") if host == "a1.site" else (host,)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in hosts]
+
+        monkeypatch.setattr(loop, "getaddrinfo", look_up, raising=False)
+        peers = names.NamedPeers(loop, lambda action, address: dialled.append(address), lambda report: None)
+        peers.add(Dial(PEER.node, PEER.public_key, f"tcp://a1.site:{port}", ""))
+        await until(lambda: dialled)
+        peers.close()
+    assert dialled == [f"tcp://127.0.0.1:{port}"]
+
+
 async def test_lanes_speak_over_ipv6(site: Site) -> None:
     """Addresses in brackets are accepted by the configuration, so they must work; beside IPv4 on one socket."""
     if not socket.has_ipv6:
