@@ -17,8 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dflow_protocols.pipeline.models import Facts, context_of, end_tokens, rules_of_sampling, unsupported
+from dflow_protocols.pipeline.models import (
+    Facts,
+    context_of,
+    end_tokens,
+    rotation_limit,
+    rules_of_sampling,
+    scale_of_logits,
+    unsupported,
+)
 
+from .attention import Sight, looking
 from .contract import HostError, UserError, one_line
 
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
@@ -42,8 +51,12 @@ class Policy:
         self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
-        self.body: nn.Module = self.model.base_model
-        self.head: nn.Module = self.model.get_output_embeddings()
+        base = self.model.base_model
+        self.body: nn.Module = base if base is not self.model else self.model.model  # some name a part they lack
+        self._head: Any = self.model.get_output_embeddings()
+        self.vocabulary = int(self._head.weight.shape[0])
+        self._scale = scale_of_logits(self.model.config.to_dict())
+        self._rotation_limit = rotation_limit(self.model.config.to_dict())
         named = sorted(self.model.named_parameters(), key=lambda item: item[0])
         self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
         self.size = sum(shape.numel() for _, shape in self._parameters)
@@ -108,19 +121,33 @@ class Policy:
             parameter.grad = None
             parameter.requires_grad_(False)
 
-    def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """Last hidden states [rows, length, width] of `tokens` [rows, length] at `positions`, alike.
-
-        `mask`: [rows, 1, length, keys] bool, True where a token may look. `cache` grows by these tokens.
-        """
-        out = self.body(
-            input_ids=tokens,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+    def hidden(self, tokens: Tensor, sight: Sight, cache: Any = None) -> Tensor:
+        """Last hidden states [rows, length, width] of `tokens` [rows, length], the last ones of those that `sight`
+        tells of. `cache` holds the tokens before them and grows by them."""
+        rows, length = tokens.shape
+        keys = sight.positions.shape[1]
+        with looking(sight):
+            out = self.body(
+                input_ids=tokens,
+                position_ids=sight.positions[:, keys - length :],
+                attention_mask=tokens.new_ones((rows, keys)),  # or rows would be taken apart where positions restart
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
         return out.last_hidden_state  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., vocabulary] float32, scaled as the model does it, of last hidden states [..., width]."""
+        logits: Tensor = self._head(hidden).float()
+        return logits if self._scale == 1 else logits * self._scale
+
+    def require_length(self, tokens: int) -> None:
+        """Raises UserError where a row of so many tokens would change the numbers of the rows beside it."""
+        if self._rotation_limit is not None and tokens > self._rotation_limit:
+            raise UserError(
+                f"models.{self.name}: {tokens} tokens in a text; beyond {self._rotation_limit} the rotary scaling "
+                "of this model changes what shorter rows of a batch compute: shorten prompts or max_tokens"
+            )
 
     def save(self, folder: Path) -> None:
         """Write the folder that `from_pretrained` opens."""
@@ -139,9 +166,19 @@ class Policy:
             raise UserError(f"models.{self.name}: {place}: {unfit.what}; {unfit.hint}")
         with self._opening(place):
             if "path" in self._source:
-                folder = self._base / place
-                return AutoModelForCausalLM.from_pretrained(folder, config=config, local_files_only=True, **options)
-            return AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]
+                opened: Any = AutoModelForCausalLM.from_pretrained(
+                    self._base / place, config=config, local_files_only=True, output_loading_info=True, **options
+                )
+            else:
+                opened = AutoModelForCausalLM.from_config(config, **options), {}  # type: ignore[no-untyped-call]
+        model, told = opened
+        for what in ("missing", "mismatched", "unexpected"):
+            if names := sorted(map(str, told.get(f"{what}_keys", ()))):
+                raise UserError(
+                    f"models.{self.name}: {place}: {len(names)} {what} weights, such as {names[0]}: its config.json "
+                    "describes another model than its weights; make the two agree"
+                )
+        return model
 
     def _generation_facts(self) -> Facts:
         """What `generation_config.json` of a model's folder says; transformers takes a broken one for none."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .attention import Sight
 from .counter_random import uniforms
 from .policy import Policy
 from .stop_texts import StopTexts
@@ -109,16 +110,16 @@ class _Batch:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         for row, prompt in enumerate(prompts):  # padded on the left, so that all rows go on at one place
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        policy.require_length(width + sampler.max_tokens)
         self._seen = (torch.arange(width) >= width - lengths[:, None]).to(policy.device)
-        self._positions = lengths.to(policy.device)
+        self._positions = (torch.arange(width) - (width - lengths[:, None])).clamp(min=0).to(policy.device)
         self._cache = DynamicCache(config=policy.model.config)
         if not len(prompts):
             return
         causal = torch.ones((width, width), dtype=torch.bool, device=policy.device).tril()
         itself = torch.eye(width, dtype=torch.bool, device=policy.device)
         mask = (causal & self._seen[:, None, :]) | itself
-        places = (torch.arange(width) - (width - lengths[:, None])).clamp(min=0).to(policy.device)
-        hidden = policy.hidden(ids.to(policy.device), places, mask[:, None], self._cache)
+        hidden = policy.hidden(ids.to(policy.device), Sight(self._positions, mask), self._cache)
         self._hidden = hidden[:, -1].repeat_interleave(samples, 0)
         self._cache.batch_repeat_interleave(samples)
         self._seen = self._seen.repeat_interleave(samples, 0)
@@ -126,7 +127,7 @@ class _Batch:
 
     def logits(self) -> Tensor:
         """[rows, vocabulary] float32, at the temperature."""
-        return self._policy.head(self._hidden).float() / self._temperature  # type: ignore[no-any-return]
+        return self._policy.logits(self._hidden) / self._temperature
 
     def keep(self, alive: Any, chosen: Tensor) -> Tensor:
         """Leave only these rows in the batch; returns what was chosen for them."""
@@ -138,9 +139,9 @@ class _Batch:
     def advance(self, chosen: Tensor) -> None:
         """Feed the chosen tokens, [rows]."""
         self._seen = torch.cat((self._seen, self._seen.new_ones((len(self._seen), 1))), 1)
-        mask, places = self._seen[:, None, None, :], self._positions[:, None]
-        self._hidden = self._policy.hidden(chosen[:, None], places, mask, self._cache)[:, -1]
-        self._positions = self._positions + 1
+        self._positions = torch.cat((self._positions, self._positions[:, -1:] + 1), 1)
+        sight = Sight(self._positions, self._seen[:, None, :])
+        self._hidden = self._policy.hidden(chosen[:, None], sight, self._cache)[:, -1]
 
 
 def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from dflowd.algorithms.grpo import grpo_loss
 from dflowd.algorithms.kl import k3
 from dflowd.algorithms.likelihood import token_likelihood
 from dflowd.algorithms.sft import cross_entropy
+from dflowd.engines.attention import Sight
 from dflowd.engines.policy import Policy
 
 from .packing import MicroBatch, assemble, pack
@@ -81,13 +82,12 @@ def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[T
     length = segments.shape[1]
     before = torch.ones((length, length), dtype=torch.bool, device=device).tril()
     seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    hidden = policy.hidden(
-        torch.from_numpy(batch.tokens).to(device),
-        torch.from_numpy(batch.positions).to(device),
-        (seen & before)[:, None],
-    )
+    policy.require_length(int(batch.positions.max(initial=0)) + 1)
+    positions = torch.from_numpy(batch.positions).to(device)
+    hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), Sight(positions, seen & before))
     states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
-    return token_likelihood(states, policy.head, torch.from_numpy(batch.targets).to(device), temperature)
+    targets = torch.from_numpy(batch.targets).to(device)
+    return token_likelihood(states, policy.logits, policy.vocabulary, targets, temperature)
 
 
 def _policy_loss(

@@ -14,14 +14,10 @@ Facts = Mapping[str, Any]
 """A JSON object of a model's folder."""
 
 SOFT_CAPS = ("final_logit_softcapping", "attn_logit_softcapping", "logits_soft_cap")
-SCALES = ("logit_scale", "logits_scaling")
 """What some models do between their head and the loss, or inside attention, and engines would leave out."""
 
 CAPPED_UNLESS_TOLD = {
     "beam": "final_logit_softcapping",
-    "cohere": "logit_scale",
-    "cohere2": "logit_scale",
-    "cohere2_moe": "logit_scale",
     "gemma2": "final_logit_softcapping",
     "gemma3n": "final_logit_softcapping",
     "gemma3n_text": "final_logit_softcapping",
@@ -89,6 +85,9 @@ ENCODERS = frozenset(
 WITHOUT_POSITIONS = frozenset(("bloom", "cpmant", "mpt", "xlnet"))
 """Model types whose forward pass takes no positions, and counts them from a mask of one row a text instead."""
 
+SINKS = frozenset(("flint", "gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash"))
+"""Model types whose attention has learned sinks, which the kernels that engines use leave out."""
+
 OTHER_SENSES = ("vision_config", "audio_config", "speech_config")
 
 SAMPLING_RULES = (
@@ -130,7 +129,7 @@ def unsupported(config: Facts) -> Iterator[Unfit]:
     if senses:
         yield Unfit(f"{named} takes more than text (`{senses[0]}`): not supported", "take its text-only variant")
     others = [item for item in _texts(config.get("layer_types")) if item not in ATTENTION]
-    if kind in RECURRENT or others:
+    if others or (kind in RECURRENT and not config.get("layer_types")):  # some have variants of attention alone
         has = f"layers of kind `{others[0]}`" if others else "linear attention, a state space or recurrence"
         yield Unfit(f"{named} has {has}: not supported", another)
     if isinstance(config.get("quantization_config"), Mapping):
@@ -138,18 +137,20 @@ def unsupported(config: Facts) -> Iterator[Unfit]:
         yield Unfit(what, "take the folder of the same model in bfloat16 or float32")
     if kind in WITHOUT_POSITIONS or config.get("alibi") is True:
         yield Unfit(f"{named} takes no positions, such as packed texts need: not supported", "take one that does")
-    yield from _changed_logits(config)
+    if kind in SINKS:
+        yield Unfit(f"{named} has attention sinks: not supported", another)
+    yield from _capped(config)
 
 
-def _changed_logits(config: Facts) -> Iterator[Unfit]:
+def _capped(config: Facts) -> Iterator[Unfit]:
     kind = config.get("model_type")
-    for key in (*SOFT_CAPS, *SCALES):
+    for key in SOFT_CAPS:
         is_neutral = config[key] in (None, 0, 1) if key in config else CAPPED_UNLESS_TOLD.get(str(kind)) != key
         if not is_neutral:
             value = f" is {config[key]}" if key in config else f" has a value by default in models of type `{kind}`"
             yield Unfit(
                 f"a config with `{key}` is not supported: it{value}",
-                "take a model whose logits are neither capped nor scaled",
+                "take a model whose scores are not capped",
             )
 
 
@@ -166,7 +167,8 @@ def rules_of_sampling(generation: Facts) -> Iterator[Unfit]:
 def context_of(config: Facts) -> int | None:
     """Tokens that a text may have, prompt and completion together; None where the config does not bound it.
 
-    Rotary positions stretched by `rope_scaling` (or `rope_parameters`) reach as far as that says.
+    Rotary positions stretched by `rope_scaling` (or `rope_parameters`) reach as far as that says, and no further than
+    one text's length does not change another's numbers.
     """
     counts = [count for key in CONTEXT if _is_count(count := config.get(key))]
     if not counts:
@@ -176,7 +178,7 @@ def context_of(config: Facts) -> int | None:
         scaling = config.get(key)
         if isinstance(scaling, Mapping):
             found = max(found, _stretched(scaling, found))
-    return found
+    return min(found, rotation_limit(config) or found)
 
 
 def _stretched(scaling: Facts, positions: int) -> int:
@@ -188,6 +190,35 @@ def _stretched(scaling: Facts, positions: int) -> int:
     if _is_count(before):
         return int(factor * before)
     return int(factor * positions) if kind in ("linear", "dynamic", "yarn") else positions
+
+
+def scale_of_logits(config: Facts) -> float:
+    """What a model multiplies its logits by, after the head. `config` with its defaults filled in."""
+    scaling, factor = config.get("logits_scaling"), config.get("logit_scale")
+    if scaling:
+        return float(scaling) if config.get("model_type") == "hyperclovax" else 1 / float(scaling)  # Granite divides
+    return 1.0 if factor is None else float(factor)
+
+
+def rotation_limit(config: Facts) -> int | None:
+    """Tokens up to which a text's numbers do not depend on the length of the texts beside it; None: any.
+
+    `dynamic` and `longrope` turn all tokens of a batch otherwise once one is past the length trained first.
+    """
+    limits: list[int] = []
+    for key in ("rope_parameters", "rope_scaling"):
+        ropes = config.get(key)
+        if isinstance(ropes, Mapping):  # one, or one for each kind of layer
+            limits += (_rotation_limit(rope, config) for rope in (ropes, *ropes.values()) if isinstance(rope, Mapping))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _rotation_limit(rope: Facts, config: Facts) -> int:
+    if rope.get("rope_type", rope.get("type")) not in ("dynamic", "longrope"):
+        return 0
+    before = "original_max_position_embeddings"
+    found = (rope.get(before), config.get(before), config.get("max_position_embeddings"))
+    return next((count for count in found if _is_count(count)), 0)
 
 
 def end_tokens(*files: Facts) -> tuple[int, ...]:

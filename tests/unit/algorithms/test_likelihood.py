@@ -20,7 +20,7 @@ def test_chunks_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPa
     results = []
     for limit in (likelihood.CHUNK_ELEMENTS, 200):
         monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", limit)
-        logp, entropy = token_likelihood(hidden, head, targets, 0.7)
+        logp, entropy = token_likelihood(hidden, head, 50, targets, 0.7)
         results.append((logp, entropy, *torch.autograd.grad(cross_entropy(logp), [hidden, *head.parameters()])))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
