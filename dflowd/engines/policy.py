@@ -51,8 +51,8 @@ class Policy:
         self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
-        base = self.model.base_model
-        self.body: nn.Module = base if base is not self.model else self.model.model  # some name a part they lack
+        whole = self.model.base_model is self.model  # some name a part that they lack
+        self.body: nn.Module = self.model.model if whole else self.model.base_model
         self._head: Any = self.model.get_output_embeddings()
         self.vocabulary = int(self._head.weight.shape[0])
         self._scale = scale_of_logits(self.model.config.to_dict())
@@ -155,7 +155,7 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
     def _build(self, seed: int) -> Any:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(seed)
         options = {"dtype": torch.float32, "attn_implementation": "sdpa"}
@@ -164,6 +164,11 @@ class Policy:
             config = AutoConfig.from_pretrained(self._base / place, local_files_only=True)
         for unfit in (*unsupported(config.to_dict()), *rules_of_sampling(self._generation)):
             raise UserError(f"models.{self.name}: {place}: {unfit.what}; {unfit.hint}")
+        if not getattr(MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), "_supports_sdpa", False):
+            raise UserError(
+                f"models.{self.name}: {place}: a model of type `{config.model_type}` has no attention by scaled dot "
+                "products in transformers: not supported; take another architecture"
+            )
         with self._opening(place):
             if "path" in self._source:
                 opened: Any = AutoModelForCausalLM.from_pretrained(

@@ -53,6 +53,7 @@ from .counter_random import number
 from .exactness import numerics_class, settle
 from .heap import give_back
 from .policy import Policy
+from .proof import require_own_numbers
 from .specimens import specimens
 
 OPERATORS: dict[str, Callable[[Partition], Output]] = {
@@ -185,6 +186,7 @@ class TorchEngine:
             config = job.pipeline.models[name]
             policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
             check_files(job.pipeline, job.base, f"models.{name}.")
+            require_own_numbers(policy)
             self._policies[name] = policy
         return self._policies[name]
 

@@ -147,9 +147,9 @@ def _capped(config: Facts) -> Iterator[Unfit]:
     for key in SOFT_CAPS:
         is_neutral = config[key] in (None, 0, 1) if key in config else CAPPED_UNLESS_TOLD.get(str(kind)) != key
         if not is_neutral:
-            value = f" is {config[key]}" if key in config else f" has a value by default in models of type `{kind}`"
+            value = f"is {config[key]}" if key in config else "has a value by default"
             yield Unfit(
-                f"a config with `{key}` is not supported: it{value}",
+                f"a model of type `{kind}` whose `{key}` {value} is not supported",
                 "take a model whose scores are not capped",
             )
 

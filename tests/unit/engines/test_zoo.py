@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AttentionMaskInterface
 
-from dflowd.engines.contract import Engine
+from dflowd.engines import attention
+from dflowd.engines.contract import Engine, UserError
+from dflowd.engines.policy import Policy
+from dflowd.engines.proof import require_own_numbers
+from dflowd.engines.sampling import Sampler, sample
 from tests.support import zoo
 
 KINDS = {**zoo.ARCHITECTURES, **zoo.ON_DISK}
@@ -34,3 +41,101 @@ def test_what_is_sampled_trained_and_saved_is_the_models_own(name: str, engine: 
     assert found.checkpoint or name in WRITTEN_OTHERWISE
     assert found.export
     assert found.ends == (kind.ends or (2,))
+
+
+REFUSED: Mapping[str, tuple[zoo.Kind, str]] = {
+    "Gemma 2": (zoo.Kind("gemma2", {"head_dim": 8}), "softcapping"),
+    "GPT-OSS": (zoo.Kind("gpt_oss", {"head_dim": 8, "num_local_experts": 4}), "attention sinks"),
+    "Bloom": (zoo.Kind("bloom", {"n_head": 4}), "takes no positions"),
+    "Mamba": (zoo.Kind("mamba"), "state space"),
+    "Qwen3-Next": (zoo.Kind("qwen3_next", {"head_dim": 8, "num_experts": 4}), "linear"),
+    "BERT": (zoo.Kind("bert"), "it is an encoder"),
+    "T5": (zoo.Kind("t5"), "has an encoder"),
+}
+
+
+def refusal(kind: zoo.Kind, folder: Path) -> str:
+    """What a run's owner is told when an engine opens such a model."""
+    config = zoo.config_of(kind).to_dict()
+    (folder / "model.json").write_text(json.dumps(config))
+    zoo.tokenizer_of().save_pretrained(folder / "tokenizer")
+    described = {"init": {"config": "model.json", "tokenizer": "tokenizer"}}
+    with pytest.raises(UserError) as told:
+        require_own_numbers(Policy("policy", described, folder, 0, torch.device("cpu")))
+    return str(told.value)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_computed_right_is_refused_when_it_is_opened(name: str, tmp_path: Path) -> None:
+    """Its type and the reason are told, before anything was sampled."""
+    kind, reason = REFUSED[name]
+    told = refusal(kind, tmp_path)
+    assert reason in told
+    assert kind.model_type in told
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        zoo.Kind("bloom", {"n_head": 4}),
+        zoo.Kind("falcon", {"alibi": True}),
+        zoo.Kind("mamba"),
+        zoo.Kind("bert"),
+        zoo.Kind("lfm2", {"layer_types": ["conv", "full_attention"]}),
+        zoo.Kind("qwen3_next", {"head_dim": 8, "num_experts": 4}),
+    ],
+    ids=lambda kind: str(kind.model_type),
+)
+def test_a_model_that_no_list_names_is_refused_by_its_numbers(
+    kind: zoo.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Architectures come out faster than any list of them is written."""
+    monkeypatch.setattr("dflowd.engines.policy.unsupported", lambda config: ())
+    assert kind.model_type in refusal(kind, tmp_path)
+
+
+def test_a_window_that_no_mask_heeds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mask for all layers is right until a text outgrows the window, so the proof makes windows short."""
+    zoo.write(zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"], tmp_path / "model")
+    policy = Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+    require_own_numbers(policy)
+    assert policy.model.config.sliding_window == zoo.WINDOW  # as it was
+
+    def one_for_all(kv_length: int, kv_offset: int = 0, **rest: object) -> torch.Tensor:
+        sight = attention._SIGHT.get()
+        assert sight is not None
+        return sight.seen[:, None, :, kv_offset : kv_offset + kv_length]
+
+    monkeypatch.setitem(AttentionMaskInterface._global_mapping, "sdpa", one_for_all)
+    with pytest.raises(UserError, match="differ from its own"):
+        require_own_numbers(policy)
+
+
+def test_weights_that_the_config_does_not_describe_are_refused(tmp_path: Path) -> None:
+    """What a file lacks would be filled up with random numbers, and what is too much left out, both in silence."""
+    folder = zoo.write(zoo.Kind("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    for changed in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"intermediate_size": 96}):
+        (folder / "config.json").write_text(json.dumps(config | changed))
+        with pytest.raises(UserError, match="model"):
+            Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+
+
+def test_tied_or_not_is_what_the_weights_say(tmp_path: Path) -> None:
+    """A config that unties what lies once in the file has a head of random numbers."""
+    folder = zoo.write(zoo.Kind("llama", {"tie_word_embeddings": True}), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with pytest.raises(UserError, match="lm_head"):
+        Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+
+
+def test_a_rotation_that_follows_the_longest_row_ends_where_it_begins(tmp_path: Path) -> None:
+    """Beyond the first length a short text's numbers would depend on what lies beside it in the batch."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    first = {"original_max_position_embeddings": 64, "sliding_window": None}
+    zoo.write(zoo.Kind("phi3", {"rope_parameters": rope, **first}), tmp_path / "model")
+    policy = Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+    policy.require_length(64)
+    with pytest.raises(UserError, match="beyond 64"):
+        sample(policy, [[5] * 60], 0, 1, Sampler(max_tokens=5), lambda: None)

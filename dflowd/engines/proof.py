@@ -1,0 +1,112 @@
+"""A model is worked with only if our passes say of it what its own forward says.
+
+Whatever a config does not show (positions that are not read, a text that sees its neighbour in the row, a scale that is
+left out) shows in a few tokens: texts that share a row with others, and texts continued from a cache, are held against
+the model's plain forward of each text by itself, with its own attention in place of the kernels that engines use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dflowd.training.leaf import likelihood
+from dflowd.training.packing import assemble, pack
+
+from .contract import UserError, one_line
+from .counter_random import digest, stream
+from .policy import Policy
+from .sampling import Sampler, sample
+
+TOLERANCE = 2e-4  # of the spread of a model's logits: rounding stays below 2e-5 of it, a wrong mask above 1e-2
+WINDOWS = ("sliding_window", "attention_chunk_size")
+WINDOW = 4  # tokens of a window or a chunk meanwhile, so that short texts outgrow it
+PROMPTS = (7, 3)  # tokens
+COMPLETION = 5  # tokens
+TRIES = 3  # with other tokens: two experts of nearly equal weight may change places by rounding, which is no fault
+
+
+def require_own_numbers(policy: Policy) -> None:
+    """Raises UserError for a model whose log-probabilities would be others than its own."""
+    kind = policy.model.config.model_type
+    try:
+        with _short_windows(policy.model.config):
+            gaps = []
+            for attempt in range(TRIES):
+                gaps.append(_gap(policy, attempt))
+                if gaps[-1] <= TOLERANCE:
+                    return
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"models.{policy.name}: a model of type `{kind}` cannot read packed texts: {one_line(error)}"
+        ) from error
+    raise UserError(
+        f"models.{policy.name}: a model of type `{kind}` is not supported: texts in packed rows, or continued from a "
+        f"cache, get log-probabilities that differ from its own by {min(gaps):.0e} of its logits' spread; take another "
+        "architecture"
+    )
+
+
+@torch.inference_mode()
+def _gap(policy: Policy, attempt: int) -> float:
+    """The largest difference of a token's log-probability, over the standard deviation of the logits."""
+    key = digest("proof", attempt)
+    drawn = (np.abs(stream(key, sum(PROMPTS) + COMPLETION)) * policy.vocabulary).astype(np.int32)
+    first, second, other = np.split(drawn, np.cumsum(PROMPTS))
+    prompts = [first, second]
+    made = sample(policy, [each.tolist() for each in prompts], 0, 1, Sampler(COMPLETION, key=key), lambda: None)
+    said = [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
+    owners, texts = [0, 0, 1], [said[0], other, said[1]]
+    packed = [np.zeros(len(text), np.float32) for text in texts]
+    for rows in pack(PROMPTS, owners, [len(text) for text in texts], sum(PROMPTS) + 3 * COMPLETION):
+        batch = assemble(rows, prompts, texts)
+        logp, _ = likelihood(policy, batch, 1.0)
+        for value, text, at in zip(logp.tolist(), batch.samples, batch.offsets, strict=True):
+            packed[text][at] = value
+    gap = 0.0
+    with _own_attention(policy.model):
+        for owner, text, ours in zip(owners, texts, packed, strict=True):
+            own, spread = _own_logprobs(policy, prompts[owner], text)
+            gap = max(gap, float(np.abs(ours - own).max()) / spread)
+            if text is not other:
+                gap = max(gap, float(np.abs(made.logprobs[owner, : len(text)] - own).max()) / spread)
+    return gap
+
+
+def _own_logprobs(policy: Policy, prompt: Any, said: Any) -> tuple[Any, float]:
+    """Log-probabilities of `said` [tokens], and the logits' standard deviation: one text, no mask, no cache."""
+    tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None].to(policy.device)
+    logits: Tensor = policy.model(input_ids=tokens).logits[0, len(prompt) - 1 : -1].float()
+    logp = torch.log_softmax(logits, -1).gather(-1, tokens[0, len(prompt) :, None])[:, 0]
+    return logp.cpu().numpy(), float(logits.std())
+
+
+@contextmanager
+def _own_attention(model: Any) -> Iterator[None]:
+    """Written out, so that what a kernel would leave out counts."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+@contextmanager
+def _short_windows(config: Any) -> Iterator[None]:
+    """Masks and caches ask the config for them at each pass."""
+    usual = {key: length for key in WINDOWS if (length := getattr(config, key, None))}
+    try:
+        for key in usual:
+            setattr(config, key, WINDOW)
+        yield
+    finally:
+        for key, length in usual.items():
+            setattr(config, key, length)
