@@ -26,6 +26,7 @@ from dflow_protocols.work import (
     LoadWork,
     SaveWork,
     SliceWork,
+    SumWork,
     Work,
 )
 
@@ -111,6 +112,7 @@ class Engine(Protocol):
     def init(self, job: Job, work: InitWork) -> Done: ...
     def chain(self, job: Job, work: ChainWork) -> Done: ...
     def block(self, job: Job, work: BlockWork) -> Done: ...
+    def sum_(self, job: Job, work: SumWork) -> Done: ...
     def slice_(self, job: Job, work: SliceWork) -> Done: ...
     def apply(self, job: Job, work: ApplyWork) -> Done: ...
     def save(self, job: Job, work: SaveWork) -> Done: ...
@@ -153,6 +155,8 @@ def _perform(engine: Engine, job: Job, work: Work) -> Done:
             return engine.chain(job, work)
         case BlockWork():
             return engine.block(job, work)
+        case SumWork():
+            return engine.sum_(job, work)
         case SliceWork():
             return engine.slice_(job, work)
         case ApplyWork():

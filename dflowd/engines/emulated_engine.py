@@ -28,11 +28,12 @@ from dflow_protocols.work import (
     Made,
     SaveWork,
     SliceWork,
+    SumWork,
 )
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
-from dflowd.training.update import apply_slices, reduce_slice
+from dflowd.training.update import apply_slices, reduce_slice, sum_blocks
 
 from . import counter_random
 from .contract import Job, put
@@ -84,6 +85,11 @@ class EmulatedEngine:
             return {"trained_samples": float(groups * samples)}
 
         return sum_block(job, work, int(profile["parameters"]), add)
+
+    def sum_(self, job: Job, work: SumWork) -> Done:
+        start = time.perf_counter()
+        ref = sum_blocks(job.shards, work)
+        return Done((Made(work.stage, (("gradient", ref),), work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()

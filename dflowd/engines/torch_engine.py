@@ -29,6 +29,7 @@ from dflow_protocols.work import (
     SaveWork,
     SliceWork,
     State,
+    SumWork,
 )
 from dflowd.data.order import DataSet
 from dflowd.operators.advantage import advantage
@@ -46,7 +47,7 @@ from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import Sums, add_gradient
-from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, vector
+from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, sum_blocks, vector
 
 from .contract import Job, put
 from .counter_random import number
@@ -130,6 +131,11 @@ class TorchEngine:
         done = sum_block(job, work, policy.size, add)
         give_back(policy.size)
         return done
+
+    def sum_(self, job: Job, work: SumWork) -> Done:
+        start = time.perf_counter()
+        ref = sum_blocks(job.shards, work)
+        return Done((Made(work.stage, (("gradient", ref),), work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()

@@ -15,10 +15,12 @@ def home_of(run: RunId, task: TaskKey, work: Work, plan: StepPlan, roster: Roste
     match work:
         case ChainWork(partition=partition):
             counts = [chain.partitions for chain in plan.chains if task.stage in chain.stages]
-            return deal(range(counts[0]), step_order(run, task.step, roster.members)).get(partition) if counts else None
+            order = step_order(run, task.step, roster.members)
+            return deal(range(counts[0]), order, roster.capacity).get(partition) if counts else None
         case BlockWork(first=first):
             if plan.training is None:
                 return None
-            return deal(range(plan.training.leaves), step_order(run, task.step, roster.trainers)).get(first)
+            order = step_order(run, task.step, roster.trainers)
+            return deal(range(plan.training.leaves), order, roster.capacity).get(first)
         case _:
             return None

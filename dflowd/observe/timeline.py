@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dflow_protocols.names import RunId, TaskKey
-from dflow_protocols.work import ApplyWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SliceWork, Work
+from dflow_protocols.work import (
+    ApplyWork,
+    ChainWork,
+    Done,
+    Failed,
+    InitWork,
+    LoadWork,
+    SaveWork,
+    SliceWork,
+    SumWork,
+    Work,
+)
 
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
@@ -148,7 +159,7 @@ def _cost(history: _RunHistory, started: _Started) -> StepCost:
 
 def _cost_name(work: Work, task: TaskKey) -> str:
     match work:
-        case SliceWork():
+        case SliceWork() | SumWork():
             return f"{task.stage}.reduce"
         case ApplyWork():
             return f"{task.stage}.apply"

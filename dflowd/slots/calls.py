@@ -37,6 +37,7 @@ from dflow_protocols.work import (
     Made,
     SaveWork,
     SliceWork,
+    SumWork,
     Work,
 )
 
@@ -167,6 +168,7 @@ _CLASSES: tuple[type, ...] = (
     ChainWork,
     LeafGroups,
     BlockWork,
+    SumWork,
     SliceWork,
     ApplyWork,
     InitWork,

@@ -76,16 +76,16 @@ class BlockStack:
         return left
 
 
-def finish(cover: Mapping[tuple[int, int], Vector], leaves: int) -> Vector:
-    """The root over all `leaves` from disjoint aligned blocks {(first, end): sum of that block}.
+def finish(cover: Mapping[tuple[int, int], Vector], end: int, first: int = 0) -> Vector:
+    """The sum of the leaves [first, end), a node of the tree, from disjoint aligned blocks {(first, end): its sum}.
 
     Leaves in no block are absent. The inputs stay as they are. Raises ValueError where there is no block at all or a
     block is no node of the tree. Zeros are +0.
     """
     used: set[tuple[int, int]] = set()
-    total = _sum(cover, 0, leaves, used)
+    total = _sum(cover, first, end, used)
     if total is None or len(used) != len(cover):
-        raise ValueError(f"blocks {sorted(cover)} are no disjoint part of the tree over {leaves} leaves")
+        raise ValueError(f"blocks {sorted(cover)} are no disjoint part of the tree over the leaves {first} to {end}")
     return np.add(total, np.float32(0))
 
 

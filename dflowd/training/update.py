@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
-from dflow_protocols.work import ApplyWork, SliceWork
+from dflow_protocols.work import ApplyWork, SliceWork, SumWork
 from dflowd.engines.contract import Shards
 
 from .accumulate import Vector, finish
@@ -17,6 +17,7 @@ from .optimizer import AdamW
 
 NORM_BLOCK = 1 << 16  # elements summed in float64 before sums are added: a border that no slicing moves
 FLOAT_BYTES = 4
+SUM_ELEMENTS = 1 << 22  # added at a time: what lies between two sums is small beside the gradient
 
 assert CHUNK_BYTES % (NORM_BLOCK * FLOAT_BYTES) == 0, "slices are whole chunks, chunks whole blocks"
 
@@ -24,6 +25,17 @@ assert CHUNK_BYTES % (NORM_BLOCK * FLOAT_BYTES) == 0, "slices are whole chunks, 
 def vector(view: memoryview) -> Vector:
     """A shard of bare float32 values as an array, without a copy."""
     return np.frombuffer(view, np.float32)
+
+
+def sum_blocks(shards: Shards, work: SumWork) -> ShardRef:
+    """The gradient of a block from those of its parts."""
+    parts = {(first, end): vector(shards.read(ref)) for first, end, ref in work.cover}
+    (room,) = shards.allocate([next(iter(parts.values())).nbytes])
+    total = _writable(room)
+    for at in range(0, len(total), SUM_ELEMENTS):
+        piece = slice(at, at + SUM_ELEMENTS)
+        total[piece] = finish({block: part[piece] for block, part in parts.items()}, work.end, work.first)
+    return shards.seal([room])[0]
 
 
 def reduce_slice(shards: Shards, work: SliceWork) -> ShardRef:

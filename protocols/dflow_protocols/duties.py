@@ -17,14 +17,14 @@ from .claiming.loans import Loans
 from .holdings import Holdings, Range
 from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
-from .reduction import Block, aligned_blocks, cover, cut_leaves, slices
+from .reduction import Block, cover, cut_leaves, slices
 from .rendezvous import ranked
 from .step import Step
 from .wire.steps import Header, Record, Seal, Skip
 from .work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
-SLICE, BLOCK, CHAIN, EVALUATE, SAVE = range(5)
+SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)
 ORPHAN = 10  # added to the rank of another node's unit
 
 
@@ -64,6 +64,7 @@ class Desk:
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
     skipped: Mapping[TaskKey, Skip] = field(default_factory=dict)  # partitions in quarantine: nobody runs them
     running: tuple[TaskKey, ...] = ()  # what runs here for this step
+    slots: int = 1  # how many works this node runs at once
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 
     def __post_init__(self) -> None:
@@ -83,6 +84,12 @@ class Desk:
     def trainers(self) -> tuple[NodeId, ...]:
         assert self.step.roster is not None
         return step_order(self.run, self.step.number, self.step.roster.trainers)
+
+    @property
+    def capacity(self) -> Mapping[NodeId, int]:
+        """How many works the roster's members run at once."""
+        assert self.step.roster is not None
+        return self.step.roster.capacity
 
     @property
     def succession(self) -> tuple[NodeId, ...]:
@@ -175,7 +182,7 @@ def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
         if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
         and TaskKey(desk.step.number, chain.stages[0], f"p{p}") not in desk.skipped
     ]
-    dealt = homes(range(chain.partitions), members, able, unfinished) if unfinished else {}
+    dealt = homes(range(chain.partitions), members, able, unfinished, desk.capacity) if unfinished else {}
     return {TaskKey(desk.step.number, chain.stages[0], f"p{p}"): dealt.get(p) for p in unfinished}
 
 
@@ -266,28 +273,13 @@ def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
     missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
     able = desk.able((training.stage,))
     members = desk.dealt_to(desk.trainers, able)
-    dealt = homes(range(training.leaves), members, able, missing) if missing else {}
+    dealt = homes(range(training.leaves), members, able, missing, desk.capacity) if missing else {}
     units = {leaf: TaskKey(desk.step.number, training.stage, f"b{leaf}-{leaf + 1}") for leaf in missing}
     return {leaf: able_home(unit, dealt.get(leaf), desk.failures.nodes(unit), able) for leaf, unit in units.items()}
 
 
-def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
-    """The aligned blocks of leaves that are due here."""
-    stage = batch.training.stage
-    home = leaf_homes(desk, batch)
-    if not home:
-        return []
-    taken = desk.claimed_leaves(stage) | {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
-    units = {leaf: TaskKey(desk.step.number, stage, f"b{leaf}-{leaf + 1}") for leaf in home if leaf not in taken}
-    mine = [leaf for leaf, unit in units.items() if home[leaf] == desk.me or unit in desk.loans.borrowed]
-    duties = [_block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(mine)]
-    for leaf, unit in units.items():
-        if leaf not in mine and is_orphan(desk, unit, home[leaf], desk.able((stage,))):
-            duties.append(_block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
-    return duties
-
-
-def _block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
+def block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
+    """An aligned block of leaves, to be summed by one slot."""
     leaves = tuple(leaf for leaf in batch.leaves if block[0] <= leaf.leaf < block[1])
     partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
@@ -315,7 +307,8 @@ def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
 
 
 def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
-    """The slices that are due here, once a cover is known."""
+    """The slices that are due here, once a cover is known. They are dealt evenly, whatever slots a member has: what a
+    slice takes is the network, and of that each host has one share."""
     stage, all_slices = batch.training.stage, gradient_slices(desk, batch)
     done = slice_records(desk, batch)
     missing = [chunks for chunks, record in zip(all_slices, done, strict=True) if record is None]

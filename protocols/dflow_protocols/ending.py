@@ -92,7 +92,7 @@ class Ending:
         for number in [number for number in run.steps if number < committed - 1]:
             del run.steps[number]
         for number, step in run.steps.items():
-            records = step.all_records()
+            records = [*step.all_records(), *step.kept_back.values()]
             if number == committed - 1 and needed_step == committed:
                 continue
             if number == committed - 1:

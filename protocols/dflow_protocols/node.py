@@ -216,6 +216,8 @@ class Node:
         )
         offers = {node: offers_of(meta) for node in sorted(living) if (meta := members[node].meta) is not None}
         offers[self.me] = self._offers
+        slots = {node: meta.slots for node in sorted(living) if (meta := members[node].meta) is not None}
+        slots[self.me] = self.slots
         if self._awaited <= living or now >= self._await_until:
             self._awaited = frozenset()
         return Surroundings(
@@ -227,6 +229,7 @@ class Node:
             waiting=frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :]),
             offers=offers,
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
+            slots=slots,
         )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:

@@ -30,7 +30,8 @@ def needed(run: Run, records: Iterable[Record]) -> set[ShardId]:
 
 
 def all_records(run: Run) -> list[Record]:
-    return [record for step in run.steps.values() for record in step.all_records()]
+    """Those that this node keeps back are among them: what they name is needed until it is summed and told."""
+    return [record for step in run.steps.values() for record in (*step.all_records(), *step.kept_back.values())]
 
 
 def keep_only(run: Run, records: Iterable[Record], out: list[Action]) -> None:

@@ -137,7 +137,7 @@ class Registry:
         if name not in self.runs:
             if self._is_crowded():
                 return [_refusal(event.request, f"{MAX_ACTIVE} runs are active", "cancel one, or wait for one", exit=1)]
-            roster = make_roster(0, 0, around.living, around.living)
+            roster = make_roster(0, 0, around.living, around.living, around.slots)
             fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
             out += [run.persist(), Report("run.submitted", {"run": name, "name": pipeline.name})]

@@ -85,4 +85,4 @@ class Rosters:
         trainers = [node for node in members if node in holders]
         if not trainers:
             trainers = [node for node in around.living if node in holders] or list(around.living)
-        return make_roster(number, generation, {*members, *trainers}, trainers)
+        return make_roster(number, generation, {*members, *trainers}, trainers, around.slots)

@@ -7,13 +7,14 @@ books. So any message may be lost, and any node may stop, without a case of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
 from .beginning import Beginning
+from .blocks import block_duties, told_now
 from .checkpoints import Checkpoints
 from .claiming.ability import Ability, Offers
 from .claiming.failure import Failures
@@ -23,7 +24,6 @@ from .duties import (
     Batch,
     Desk,
     Duty,
-    block_duties,
     chain_duties,
     gradient_cover,
     make_batch,
@@ -63,6 +63,7 @@ class Surroundings:
     waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
     is_shared: bool = False  # whether several runs want this node's slots
+    slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one
 
 
 class Run:
@@ -181,6 +182,7 @@ class Run:
             offers=around.offers,
             skipped=self.quarantine.skipped,
             running=running,
+            slots=around.slots.get(self.me, 1),
         )
 
     def forget(self, node: NodeId) -> None:
@@ -280,6 +282,8 @@ class Run:
         if sealed_chains(desk, MANIFEST):
             manifest = self._settle(desk, around, MANIFEST, header.id, out)
             batch = self._batch(desk, manifest)
+            if batch is not None:
+                self._tell_blocks(desk, batch, out)
             previous = manifest.id if manifest else None
         update = self._settle(desk, around, UPDATE, previous, out)
         duties: list[Duty] = []
@@ -313,6 +317,15 @@ class Run:
         if self.blocked != before:
             fields = {"run": self.id, "step": desk.step.number, "needs": self.blocked or before}
             out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
+
+    def _tell_blocks(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+        """Tell of blocks that this node's slots made, once they are summed as far as they can be here."""
+        records = told_now(desk, batch, self.leaving.is_begun)
+        for record in records:
+            desk.step.add(record, own=True)
+        if records:
+            owners = self.stealing.loans.owners(unit for record in records for unit in record.task.singles)
+            self.postbox.put_records(desk, records, out, owners)
 
     def _batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
         """What the manifest gives training: derived once for all looks at it."""

@@ -88,7 +88,7 @@ def dump(status: RunPut) -> bytes:
                 status.base,
                 status.submitter,
                 status.nonce,
-                [roster.step, roster.generation, roster.members, roster.trainers],
+                [roster.step, roster.generation, roster.members, roster.trainers, roster.slots],
                 status.outcome,
             ]
         )

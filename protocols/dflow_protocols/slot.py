@@ -12,14 +12,14 @@ from .duties import CHAIN, Duty, due_first
 from .machine import Action, Report, Start, Stop
 from .names import ShardId, TaskKey, VersionId
 from .wire.steps import Failure, FailurePut, Header, Record
-from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
+from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SumWork, Work
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
 
-QUEUED = 1  # partitions that wait in the slot behind what runs, so that it need not wait for this loop; none where
-# runs share the slot, or one in the midst of its rollouts would never let another's blocks in
-PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile
+QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where
+# runs share the slots, or one in the midst of its rollouts would never let another's blocks in
+PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile, and one more for each further slot
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
 
 
@@ -63,7 +63,8 @@ class Slot:
         assert header is not None
         of_version = {ref for _, ref in header.state}
         version_holders = self.run.versions.holders(header.id, around.living)
-        ahead = PREFETCH
+        own_slots = around.slots.get(self.run.me, 1)
+        ahead = PREFETCH + own_slots - 1
         for duty in due_first(duties, {call.unit for call in self.run.calls.values()}):
             if self.run.retry_at.get(duty.unit, now) > now:
                 continue
@@ -73,7 +74,7 @@ class Slot:
                 else holdings.want(now, ref, around.living, out, chunks)
                 for ref, chunks in duty.needs
             ]
-            room = slots + QUEUED if duty.rank == CHAIN and not around.is_shared else slots
+            room = slots + QUEUED * own_slots if duty.rank == CHAIN and not around.is_shared else slots
             if room > 0 and all(here):
                 self.begin(now, duty, header, out)
                 slots -= 1
@@ -147,12 +148,16 @@ class Slot:
             records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
             if isinstance(work, ChainWork):
                 reads += tuple(ref.id for _, ref in made.outputs)
-        self.run.stealing.took(now, running.unit, done)
+        if isinstance(work, BlockWork | ChainWork):
+            self.run.stealing.took(now, running.unit, done)
         out += self.run.ability.succeeded(running.unit)
         position = self.run.position
         if position is None or position.id != running.parent:
             return
         desk = self.run.desk(now, around, position)
+        if isinstance(work, BlockWork | SumWork):  # the look that follows says which of them others hear of
+            desk.step.kept_back.update({record.task: record for record in records})
+            return
         for record in records:
             desk.step.add(record, own=True)
         self.run.postbox.put_records(desk, records, out, self.run.stealing.loans.owners([running.unit]))

@@ -28,6 +28,7 @@ class Step:
     roster: Roster | None = None
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
+    kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)

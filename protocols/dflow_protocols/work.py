@@ -58,6 +58,22 @@ class BlockWork:
 
 
 @dataclass(frozen=True, slots=True)
+class SumWork:
+    """Sum the aligned block of leaves [first, end) from blocks of it that this node's slots made, by the fixed tree.
+
+    `cover`: disjoint aligned blocks in leaf order, with their gradient shards; leaves in none add nothing. Result: one
+    Made with output `gradient`, the bytes that one `BlockWork` over all of the leaves would give.
+    """
+
+    step: int
+    stage: str
+    first: int
+    end: int
+    cover: tuple[tuple[int, int, ShardRef], ...]
+    metrics: tuple[tuple[str, float], ...]  # of all blocks of the cover together, and so of the result
+
+
+@dataclass(frozen=True, slots=True)
 class SliceWork:
     """Finish the tree for the chunks [first, end) of the gradient, and divide.
 
@@ -126,7 +142,7 @@ class LoadWork:
     header: Header
 
 
-Work: TypeAlias = ChainWork | BlockWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
+Work: TypeAlias = ChainWork | BlockWork | SumWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
 
 
 def inputs_of(work: Work) -> tuple[tuple[ShardRef, int, int], ...]:
@@ -136,6 +152,8 @@ def inputs_of(work: Work) -> tuple[tuple[ShardRef, int, int], ...]:
             refs = [*(ref for _, ref in work.state), *(ref for _, ref in work.inputs)]
         case BlockWork():
             refs = [*(ref for _, ref in work.state), *(ref for _, _, ref in work.inputs)]
+        case SumWork():
+            refs = [ref for _, _, ref in work.cover]
         case SliceWork():
             return tuple(dict.fromkeys((ref, work.first, work.end) for _, _, ref in work.cover))
         case ApplyWork():

@@ -21,6 +21,7 @@ from dflow_protocols.work import (
     Made,
     SliceWork,
     State,
+    SumWork,
     Work,
 )
 from dflowd.engines.contract import Engine, Full, Job, Lost, perform
@@ -57,13 +58,15 @@ class MemoryShards:
 
 @dataclass
 class Alone:
-    """Runs steps of a pipeline. `blocks`: how each update's leaves are split into blocks of that size."""
+    """Runs steps of a pipeline. `blocks`: how each update's leaves are split into blocks of that size; with `sums` they
+    are summed to one before they are cut into slices, as on a host with several slots."""
 
     engine: Engine
     pipeline: Pipeline
     base: Path
     folder: Path
     blocks: int = 1
+    sums: bool = False
     shards: MemoryShards = field(default_factory=MemoryShards)
     progress: Callable[[], None] = lambda: None
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
@@ -124,6 +127,10 @@ class Alone:
         }
         divisor = sum(count[training.divisor == "samples"] for groups in counts for count in groups)
         cover = tuple((first, end, made.outputs[0][1]) for (first, end), made in blocks.items())
+        if self.sums:
+            sums = merge(made.metrics for made in blocks.values())
+            whole = self.done(SumWork(step, training.stage, 0, training.leaves, cover, sums)).made[0]
+            blocks, cover = {(0, training.leaves): whole}, ((0, training.leaves, whole.outputs[0][1]),)
         works = (
             SliceWork(step, training.stage, first, end, training.leaves, cover, divisor)
             for first, end in slices(cover[0][2].nbytes)

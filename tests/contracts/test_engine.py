@@ -150,12 +150,13 @@ def test_a_chain_goes_on_from_what_was_done_before(engine: Engine, base: Path) -
     assert facts(runner.done(rest)) == facts(whole)[1:]
 
 
-@pytest.mark.parametrize("blocks", [2, 4])
-def test_bits_do_not_depend_on_how_leaves_are_gathered(engine: Engine, base: Path, blocks: int) -> None:
-    """Any cover by aligned blocks finishes the same tree, so the weights are the same with any number of nodes."""
+@pytest.mark.parametrize(("blocks", "sums"), [(2, False), (4, False), (1, True), (2, True)])
+def test_bits_do_not_depend_on_how_leaves_are_gathered(engine: Engine, base: Path, blocks: int, sums: bool) -> None:
+    """Any cover by aligned blocks finishes the same tree, so the weights are the same with any number of nodes, and of
+    slots of a node."""
     single = whole_run(alone(engine, base))
     gathered = alone(engine, base)
-    gathered.blocks = blocks
+    gathered.blocks, gathered.sums = blocks, sums
     assert whole_run(gathered) == single
 
 

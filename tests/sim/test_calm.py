@@ -17,10 +17,13 @@ from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
 
-@pytest.mark.parametrize("nodes", [2, 3, 4, 7])
-def test_any_number_of_nodes_makes_the_same_weights(nodes: int) -> None:
+@pytest.mark.parametrize(
+    ("nodes", "slots"),
+    [(2, (1,)), (3, (1,)), (4, (1,)), (7, (1,)), (1, (8,)), (2, (3,)), (3, (8, 1)), (5, (1, 3, 8))],
+)
+def test_any_number_of_nodes_and_slots_makes_the_same_weights(nodes: int, slots: tuple[int, ...]) -> None:
     """Pure engines: weights, and the version's very name, are a function of the spec, not of who took part."""
-    world, run = mesh(nodes, seed=nodes, submit_to=nodes - 1)
+    world, run = mesh(nodes, seed=nodes, submit_to=nodes - 1, slots=slots)
     assert finish(world, run, ENDS_S) == undisturbed_weights()
     alone, same = mesh(1)
     finish(alone, same, ENDS_S)
@@ -67,13 +70,17 @@ def test_no_node_comes_to_hold_every_partition() -> None:
     assert max(len(seen) for seen in ever) <= 0.75 * len(set.union(*ever))
 
 
-@pytest.mark.parametrize(("nodes", "gradients"), [(2, 2.0), (3, 16 / 3), (4, 6.0)])
+@pytest.mark.parametrize(
+    ("nodes", "slots", "gradients"),
+    [(2, 1, 2.0), (3, 1, 16 / 3), (4, 1, 6.0), (2, 8, 2.0), (3, 8, 16 / 3), (4, 3, 6.0)],
+)
 def test_a_step_moves_the_gradients_that_the_tree_needs_and_no_more(
-    nodes: int, gradients: float, monkeypatch: pytest.MonkeyPatch
+    nodes: int, slots: int, gradients: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each owner of slices fetches the blocks of the others, each trainer the others' slices, and that is all."""
+    """Each owner of slices fetches the blocks of the others, each trainer the others' slices, and that is all: a host
+    sums what its slots made before anything leaves it."""
     monkeypatch.setattr(provenance, "PARAMETER_BYTES", 24 * CHUNK_BYTES)
-    world, run = mesh(nodes, pipeline=two_steps(partitions=12, leaves=8), steals=False)
+    world, run = mesh(nodes, pipeline=two_steps(partitions=12, leaves=8), steals=False, slots=(slots,))
     finish(world, run, ENDS_S)
     moved = [0, 0]
     for host in world.hosts:

@@ -1,43 +1,54 @@
-"""The deal: units of work to members, in contiguous runs, O(units + members), without a message."""
+"""The deal: units of work to members, in contiguous runs, by how many each can run at once, without a message."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from ..names import NodeId
 
 U = TypeVar("U")
+Slots = Mapping[NodeId, int]
+ONE_EACH: Slots = MappingProxyType({})
 
 
-def deal(units: Sequence[U], members: Sequence[NodeId]) -> dict[U, NodeId]:
-    """Contiguous runs of `units`, whose lengths differ by at most one, the longer ones first.
+def deal(units: Sequence[U], members: Sequence[NodeId], slots: Slots = ONE_EACH) -> dict[U, NodeId]:
+    """Contiguous runs of `units`, as long as the members' slots are many (who is not named has one): by largest
+    remainder, ties to the earlier member; the longer runs first.
 
     Longer runs first keeps runs of leaves aligned: 8 leaves to 3 members are 3, 3, 2, which is five aligned blocks,
     where 3, 2, 3 would be six. No members: nothing is dealt.
     """
-    homes: dict[U, NodeId] = {}
     if not members:
-        return homes
-    share, longer = divmod(len(units), len(members))
+        return {}
+    weights = [slots.get(member, 1) for member in members]
+    total = sum(weights)
+    shares = [len(units) * weight // total for weight in weights]
+    by_remainder = sorted(range(len(members)), key=lambda place: (-(len(units) * weights[place] % total), place))
+    for place in by_remainder[: len(units) - sum(shares)]:
+        shares[place] += 1
+    homes: dict[U, NodeId] = {}
     at = 0
-    for place, member in enumerate(members):
-        end = at + share + (place < longer)
-        for unit in units[at:end]:
-            homes[unit] = member
-        at = end
+    for place in sorted(range(len(members)), key=lambda place: -shares[place]):
+        homes.update(dict.fromkeys(units[at : at + shares[place]], members[place]))
+        at += shares[place]
     return homes
 
 
 def homes(
-    units: Sequence[U], roster: Sequence[NodeId], living: Collection[NodeId], unfinished: Collection[U]
+    units: Sequence[U],
+    roster: Sequence[NodeId],
+    living: Collection[NodeId],
+    unfinished: Collection[U],
+    slots: Slots = ONE_EACH,
 ) -> dict[U, NodeId]:
     """Each unit's home: as dealt to the whole roster; what a dead member left unfinished is dealt again to the living.
 
     A function of the set of the dead, not of the order of their deaths, so that nodes agree as soon as they agree who
     lives.
     """
-    dealt = deal(units, roster)
+    dealt = deal(units, roster, slots)
     left = [unit for unit in units if unit in unfinished and unit in dealt and dealt[unit] not in living]
-    dealt.update(deal(left, [member for member in roster if member in living]))
+    dealt.update(deal(left, [member for member in roster if member in living], slots))
     return dealt

@@ -6,11 +6,17 @@ from collections.abc import Iterable
 
 from ..names import NodeId
 from ..wire.steps import Roster
+from .deal import ONE_EACH, Slots
 
 
-def make_roster(step: int, generation: int, members: Iterable[NodeId], trainers: Iterable[NodeId]) -> Roster:
-    """Members in order of id: everybody ranks them by hash for each purpose anyway."""
-    return Roster(step, generation, tuple(sorted(set(members))), tuple(sorted(set(trainers))))
+def make_roster(
+    step: int, generation: int, members: Iterable[NodeId], trainers: Iterable[NodeId], slots: Slots = ONE_EACH
+) -> Roster:
+    """Members in order of id: everybody ranks them by hash for each purpose anyway. `slots`: of who has not one."""
+    ordered = tuple(sorted(set(members)))
+    return Roster(
+        step, generation, ordered, tuple(sorted(set(trainers))), tuple(slots.get(node, 1) for node in ordered)
+    )
 
 
 def newer(mine: Roster | None, other: Roster | None) -> Roster | None:

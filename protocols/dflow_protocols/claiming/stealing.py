@@ -93,7 +93,8 @@ class Stealing:
         """After a look: what is due here and has not begun, and which borrowed units still matter."""
         running = [call.unit for call in self.run.calls.values()]
         self._untouched = [duty for duty in duties if duty.rank in STEALABLE and duty.unit not in running]
-        due = [*running, *(duty.unit for duty in self._untouched)]
+        kept_back = self.open.desk.step.kept_back if self.open is not None else ()
+        due = [*running, *(duty.unit for duty in self._untouched), *kept_back]
         borrowed = self.loans.borrowed
         self.loans.borrowed = {unit: loan for unit, loan in borrowed.items() if any(each.holds(unit) for each in due)}
 
@@ -252,7 +253,8 @@ class Stealing:
         units = sorted((unit for rank, unit in spare if rank == first), key=_place)
         units = [unit for unit in units if unit.stage == units[0].stage]
         stage = units[0].stage
-        count = self._share(now, len(units), self.pace.get(stage), paces.get(stage))
+        slots = desk.slots, around.slots.get(source, 1)
+        count = self._share(now, len(units), self.pace.get(stage), paces.get(stage), *slots)
         chosen = _upper(units, count)
         if not chosen:
             return ()
@@ -269,17 +271,22 @@ class Stealing:
         able = self.open.desk.able(chains[0] if chains else (unit.stage,))
         return thief in able and thief not in self.run.failures.nodes(unit)
 
-    def _share(self, now: float, count: int, own_s: float | None, thief_s: float | None) -> int:
-        """Half where both are equally fast, else such a part that both are done at once; rounded up if this node is
-        busy; and no more than the thief is clearly done with before this node would be with everything."""
+    def _share(
+        self, now: float, count: int, own_s: float | None, thief_s: float | None, own_slots: int, thief_slots: int
+    ) -> int:
+        """Such a part that both are done at once, as fast as their slots together are: half where they are equal;
+        rounded up if this node is busy; and no more than the thief is clearly done with before this node would be with
+        everything."""
         thief_s = thief_s if thief_s is not None and thief_s > 0 else None
-        part = count / 2 if own_s is None or thief_s is None else count * own_s / (own_s + thief_s)
+        own_each = (1.0 if own_s is None or thief_s is None else own_s) / own_slots
+        thief_each = (1.0 if own_s is None or thief_s is None else thief_s) / thief_slots
+        part = count * own_each / (own_each + thief_each)
         share = ceil(part) if self.run.calls else int(part)
         if own_s is None:
             return share
         begun_s = max(0.0, own_s - (now - self.moved_at)) if self.run.calls else 0.0
-        limit_s = WORTH * (begun_s + count * own_s) - STEAL_COST_S
-        return max(0, min(share, int(limit_s / max(thief_s or own_s, 1e-9))))
+        limit_s = WORTH * (begun_s + ceil(count / own_slots) * own_s) - STEAL_COST_S
+        return max(0, min(share, int(limit_s / max(thief_s or own_s, 1e-9)) * thief_slots))
 
     def _withdraw(self, chosen: set[TaskKey], out: list[Action]) -> bool:
         """Take what was given away out of the slot. True if something there was touched."""

@@ -36,6 +36,7 @@ class Birth:
     saved: tuple[Saved, ...]
     seeds: tuple[int, ...]  # indices of the nodes that its configuration names
     roles: tuple[str, ...] = ()
+    slots: int = 1
 
 
 Bear: TypeAlias = Callable[[Birth], Machine]
@@ -57,7 +58,8 @@ class Host:
     damaged: set[VersionId] = field(default_factory=set)  # of these: what a reader finds out
     shelf: Shelf = field(default_factory=Shelf)
     bulk: BulkLane | None = None
-    calls: dict[int, Start] = field(default_factory=dict)  # the first one runs, the others wait for the slot
+    calls: dict[int, Start] = field(default_factory=dict)  # those that run, and those that wait for a slot
+    running: set[int] = field(default_factory=set)  # of the calls: those in a slot
     trims: dict[int, int] = field(default_factory=dict)  # call -> leaf before which its block is to end
     made: dict[int, Counter[tuple[RunId, ShardId]]] = field(default_factory=dict)  # by calls the node is yet to hear of
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
@@ -68,7 +70,8 @@ class Host:
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
     roles: tuple[str, ...] = ()  # words that stages may require
-    speed: float = 1.0  # of its engine
+    speed: float = 1.0  # of its engines
+    slots: int = 1
     handicaps: set[str] = field(default_factory=set)  # of the machine: they outlast restarts
     break_works: int = 0
     break_kind: str = ""
@@ -89,6 +92,7 @@ class Host:
         self.paused = False
         self.backlog.clear()
         self.calls.clear()
+        self.running.clear()
         self.trims.clear()
         self.made.clear()
         self.dialled.clear()

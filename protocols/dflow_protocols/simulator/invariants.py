@@ -12,7 +12,7 @@ from math import inf
 from ..names import SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
 from ..wire.steps import Header, Record, Seal
-from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, State, Work
+from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, State, SumWork, Work
 from . import provenance
 from .provenance import LeafSum, Ledger, PartitionOutput, Slice, Weights
 from .work import Engines
@@ -31,6 +31,8 @@ def check_work(engines: Engines, work: Work) -> None:
             _check_linked(given, work.step, work.partition, _parameters(work.state))
         case BlockWork():
             _check_block(engines, work)
+        case SumWork():
+            _check_cover(engines, work, work.first, work.end)
         case SliceWork():
             _check_slice(engines, work)
         case ApplyWork():
@@ -133,8 +135,8 @@ def _kept(
     raise AssertionError(f"no leaf reads what says which groups of p{partition} are kept")
 
 
-def _check_slice(engines: Engines, work: SliceWork) -> None:
-    at = 0
+def _check_cover(engines: Engines, work: SumWork | SliceWork, at: int, last: int) -> list[LeafSum]:
+    """The blocks of a cover are what they are taken for, and lie side by side in [at, last). Returns their leaves."""
     sums: list[LeafSum] = []
     for first, end, ref in work.cover:  # leaves without groups may be left out: the divisor shows if others are
         block = engines.ledger.block(ref.id, work.step, first, end)
@@ -143,7 +145,14 @@ def _check_slice(engines: Engines, work: SliceWork) -> None:
         assert first >= at, f"the cover overlaps at leaf {first}"
         at = end
         sums += block.sums
-    assert at <= work.leaves == _training(engines, work.step).leaves, f"the cover ends at leaf {at} of {work.leaves}"
+    assert at <= last, f"the cover ends at leaf {at} of {last}"
+    assert len({leaf.params for leaf in sums}) <= 1, "blocks of several versions are summed"
+    return sums
+
+
+def _check_slice(engines: Engines, work: SliceWork) -> None:
+    assert work.leaves == _training(engines, work.step).leaves, f"{work.leaves} leaves are summed"
+    sums = _check_cover(engines, work, 0, work.leaves)
     _check_sums(engines, work.step, tuple(sums), work.divisor)
 
 

@@ -20,7 +20,7 @@ def bear(birth: Birth, steals: bool = True) -> Node:
         f"tcp://n{birth.index}:2",
         f"n{birth.index}",
         "cpu",
-        1,
+        birth.slots,
         ("trainer", *birth.roles),
         born_ms=birth.incarnation,
     )

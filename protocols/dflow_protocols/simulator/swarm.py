@@ -18,6 +18,7 @@ TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an und
 CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
 POWER_CUT_SHARE = 0.2  # of worlds
+SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
@@ -29,7 +30,19 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
     replay = f"python -m dflow_protocols.simulator {seed}"
     alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
-    world = World(bear, nodes=nodes, seed=seed, seeds=seeds, noise=noise, alike=alike, digest=digest, replay=replay)
+    drawn = Random(f"swarm/{seed}/slots")
+    slots = [drawn.choice(SLOTS) for _ in range(nodes)]
+    world = World(
+        bear,
+        nodes=nodes,
+        seed=seed,
+        seeds=seeds,
+        slots=slots,
+        noise=noise,
+        alike=alike,
+        digest=digest,
+        replay=replay,
+    )
     room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
     for host in world.hosts:
         host.shelf.limit_bytes = None if room is None else int(room * PARAMETER_BYTES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -67,8 +67,8 @@ CLIENT = node_id(b"a client's key")
 
 class World:
     """`bear` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names.
-    `alike`: what comes out with equal bytes (provenance.py); for pure engines, as the checkers tell executions apart
-    by their bytes."""
+    `slots`: of one node after the other, again from the first where nodes are more. `alike`: what comes out with equal
+    bytes (provenance.py); for pure engines, as the checkers tell executions apart by their bytes."""
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class World:
         nodes: int,
         seed: int = 0,
         seeds: tuple[int, ...] = (0,),
+        slots: Sequence[int] = (1,),
         noise: frozenset[type] = PURE,
         alike: frozenset[str] = frozenset(),
         digest: bool = False,
@@ -104,7 +105,9 @@ class World:
         rng = Random(f"{seed}/clocks")
         self.hosts = [Host(i, self.id_of(i), rng.uniform(0, 1e5), seeds) for i in range(nodes)]
         self._by_id = {host.id: host for host in self.hosts}
+        self._slots = tuple(slots)
         for host in self.hosts:
+            host.slots = self._slots[host.index % len(self._slots)]
             self.start(host)
 
     @staticmethod
@@ -180,6 +183,7 @@ class World:
         """A machine that was not there before; `start` turns it on."""
         index = len(self.hosts)
         host = Host(index, self.id_of(index), Random(f"{self.seed}/clock/{index}").uniform(0, 1e5), seeds)
+        host.slots = self._slots[index % len(self._slots)]
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
@@ -197,6 +201,7 @@ class World:
             tuple(host.saved.values()),
             host.seeds,
             host.roles,
+            host.slots,
         )
         host.machine = self._bear(birth)
         host.shelf.on_shed = partial(self._tell_shed, host)
@@ -366,7 +371,7 @@ class World:
         return host.shelf
 
     def _begin(self, host: Host, start: Start) -> None:
-        """Queue a work for the slot. Its inputs are pinned from here on, as a daemon pins what a call maps."""
+        """Queue a work for a slot. Its inputs are pinned from here on, as a daemon pins what a call maps."""
         for ref, first, end in inputs_of(start.work):
             if not host.shelf.has(ref, first, end):
                 if ref.id in host.shelf.shed:  # the node was not told yet
@@ -378,28 +383,27 @@ class World:
         if isinstance(start.work, SaveWork):
             self.saved[start.work.version] = start.work.state
         host.calls[start.call] = start
-        if len(host.calls) == 1:
-            self._occupy(host)
+        self._occupy(host)
 
     def _stop(self, host: Host, call: int) -> None:
-        ran = next(iter(host.calls), None) == call
         host.calls.pop(call, None)
+        host.running.discard(call)
         host.trims.pop(call, None)
-        if ran:
-            self._occupy(host)
+        self._occupy(host)
 
     def _occupy(self, host: Host) -> None:
-        """Let the first of the waiting works run."""
-        if host.calls:
-            start = next(iter(host.calls.values()))
+        """Let the first of the waiting works run in the slots that are free."""
+        waiting = [start for call, start in host.calls.items() if call not in host.running]
+        for start in waiting[: host.slots - len(host.running)]:
+            host.running.add(start.call)
             seconds = self.engines[start.run].seconds(start.work) / host.speed
             if "broken" in host.handicaps:
-                self._after_alive(host, BREAKS_AFTER_S, lambda: self._done(host, start))
+                self._after_alive(host, BREAKS_AFTER_S, partial(self._done, host, start))
             elif isinstance(start.work, BlockWork):
                 each = seconds / (start.work.end - start.work.first)
                 self._leaf(host, start, start.work.first, each)
             else:
-                self._after_alive(host, seconds, lambda: self._done(host, start))
+                self._after_alive(host, seconds, partial(self._done, host, start))
 
     def _leaf(self, host: Host, start: Start, leaf: int, seconds: float) -> None:
         """Begin with a leaf of a block; end the call where the block ends by now."""
@@ -432,6 +436,7 @@ class World:
         else:
             event = self._finish(host, start, end)
         del host.calls[start.call]
+        host.running.discard(start.call)
         host.trims.pop(start.call, None)
         self._occupy(host)
         self._post(host, event)

@@ -115,18 +115,29 @@ class Header:
         return Head(self.id, self.step, self.samples)
 
 
+MAX_SLOTS = 1_024  # of a host that count
+
+
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who a step is dealt to. Higher generation wins, then the smaller id."""
+    """Who a step is dealt to. Higher generation wins, then the smaller id. `slots`: how many works each of the members
+    runs at once, in their order; it rides here, and not in what members believe of each other, so that who has the
+    roster has the deal."""
 
     step: int
     generation: int
     members: tuple[NodeId, ...]
     trainers: tuple[NodeId, ...]
+    slots: tuple[int, ...] = ()
+
+    @property
+    def capacity(self) -> dict[NodeId, int]:
+        """Slots by member: one at least, and no more than a host may have, whatever a roster says."""
+        return {node: max(1, min(count, MAX_SLOTS)) for node, count in zip(self.members, self.slots, strict=False)}
 
     @property
     def id(self) -> str:
-        return content_id("roster", [self.step, self.generation, self.members, self.trainers])
+        return content_id("roster", [self.step, self.generation, self.members, self.trainers, self.slots])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,19 @@ def test_units_are_dealt_in_contiguous_runs_that_differ_by_at_most_one(count: in
     assert max(lengths) - min(lengths) <= 1
     order = [roster.index(dealt[unit]) for unit in range(count)]
     assert order == sorted(order)
+
+
+@given(st.integers(0, 50), ROSTERS, st.data())
+def test_a_host_gets_as_much_as_it_has_slots(count: int, roster: list[NodeId], data: st.DataObject) -> None:
+    """Within one unit of its share; still in contiguous runs, the longer ones first."""
+    slots = {node: data.draw(st.integers(1, 8)) for node in roster}
+    dealt = deal(range(count), roster, slots)
+    assert list(dealt) == list(range(count))
+    shares = Counter(dealt.values())
+    for node in roster:
+        assert abs(shares[node] - count * slots[node] / sum(slots.values())) < 1
+    runs = [len(list(run)) for _, run in groupby(dealt.values())]
+    assert runs == sorted(shares.values(), reverse=True)
 
 
 @given(st.integers(0, 50), ROSTERS, st.data())
