@@ -101,6 +101,18 @@ RUNS: Final[dict[str, Concern]] = {
         ("run",),
         ("run.unblocked", "run.ended"),
     ),
+    "run.stalled": Concern(
+        "stalled at step {step}: nothing new for {seconds} s, it waits for {what} of {whom}",
+        "look at those daemons with `dflow doctor` and `dflow logs`; one that is stuck may be restarted at any time",
+        ("run",),
+        ("run.unstalled", "run.ended"),
+    ),
+    "work.repeated": Concern(
+        "{unit} was done {times} times: what it makes is not there when it is needed",
+        "nothing, if the step goes on; else look for `shards.full`, and at the disk behind the store",
+        ("run",),
+        ("step.advanced", "run.ended"),
+    ),
     "operator.withdrawn": Concern(
         "stage {stage} is left to other daemons for {seconds} s: {error}",
         "mend what the error names on this host; it tries again by itself",

@@ -102,6 +102,7 @@ class Ending:
         self.freed_before = max(self.freed_before, committed - 1)
         run.versions.prune(committed - 2, [call.parent for call in run.calls.values() if call.parent is not None])
         run.failures.forget_steps_before(committed - 1)
+        run.alarm.forget_steps_before(committed - 1)
         run.quarantine.forget_steps_before(committed - 1)
         claimed = set(run.versions.heads.values())
         run.versions.set_aside = {head: until for head, until in run.versions.set_aside.items() if head in claimed}

@@ -30,6 +30,8 @@ class Holdings:
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
     advanced_at: float = 0.0  # when the last chunk arrived
+    fresh_at: float = 0.0  # when the last one did of a shard of which no fetch had ended before
+    brought: set[ShardId] = field(default_factory=set)  # of which one has
     step: int = 0  # that this node works on, and so fetches for
 
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
@@ -104,7 +106,8 @@ class Holdings:
         if asked is None:
             return False
         ref, is_state = asked
-        self.advanced_at = now
+        self._note_chunk(now, shard)
+        self.brought.add(shard)
         self.retry_at.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
             self.keep(ref, is_state)
@@ -115,7 +118,12 @@ class Holdings:
     def advanced(self, now: float, shard: ShardId) -> None:
         """A chunk of a running fetch arrived."""
         if any(key[0] == shard for key in self.fetching):
-            self.advanced_at = now
+            self._note_chunk(now, shard)
+
+    def _note_chunk(self, now: float, shard: ShardId) -> None:
+        self.advanced_at = now
+        if shard not in self.brought:
+            self.fresh_at = now
 
     def failed(
         self,
@@ -161,6 +169,7 @@ class Holdings:
     def know_only(self, shards: Collection[ShardId]) -> None:
         """Forget who holds anything else."""
         self.holders = {shard: held for shard, held in self.holders.items() if shard in shards}
+        self.brought &= set(shards)
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
         """Free shards, whole or in part, and what is known of them."""

@@ -126,6 +126,17 @@ RUNS: Final[dict[str, ReportKind]] = {
         "warning", "a stage of the open step needs what no living member offers; it waits", ("run", "step", "needs")
     ),
     "run.unblocked": ReportKind("info", "a member offers what was needed", ("run", "step", "needs")),
+    "run.stalled": ReportKind(
+        "warning",
+        "nothing new came about in the open step for so many seconds: what it waits for, and of whom",
+        ("run", "step", "what", "whom", "seconds"),
+    ),
+    "run.unstalled": ReportKind("info", "the step goes on", ("run", "step")),
+    "work.repeated": ReportKind(
+        "warning",
+        "this node did a unit so often in one step: what it made is not there when needed",
+        ("run", "unit", "times"),
+    ),
     "operator.withdrawn": ReportKind(
         "warning",
         "different tasks of a stage failed here in a row: others take them for so many seconds, then it tries again",

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import facts, runs
 from .advance import UNCOMMITTED, Advance
+from .alarm import Alarm
 from .beginning import Beginning
 from .blocks import block_duties, told_now
 from .checkpoints import Checkpoints
@@ -97,6 +98,7 @@ class Run:
         self.beginning = Beginning(self)
         self.checkpoints = Checkpoints(self, saved)
         self.ability = Ability(status.run, pipeline)
+        self.alarm = Alarm(self, now)
         self.quarantine = Quarantine(self)
         self.blocked = ""  # what the open step needs and no living member offers
         self.advance = Advance(self)
@@ -235,6 +237,12 @@ class Run:
 
     def look(self, now: float, around: Surroundings, slots: int) -> list[Action]:
         """Derive what is due and emit what is not yet under way. `slots`: how many more works may start."""
+        out = self._look(now, around, slots)
+        if self.is_active:
+            self.alarm.look(now, around, slots, out)
+        return out
+
+    def _look(self, now: float, around: Surroundings, slots: int) -> list[Action]:
         out: list[Action] = []
         self.holdings.trust_again(now)
         out += self.ability.try_again(now)

@@ -114,6 +114,7 @@ class Slot:
         running = self.run.calls.pop(call, None)
         if running is None:
             return out
+        self.run.alarm.done(running.unit, out)
         is_state = isinstance(running.work, InitWork | ApplyWork | LoadWork)
         for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
             self.run.holdings.keep(ref, is_state)
