@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
+from jinja2.exceptions import TemplateError
+
+from dflow_protocols.pipeline.models import TEMPLATE_DAY
 from dflowd.engines.contract import UserError, one_line
 
 from .sources import Entry
@@ -28,7 +32,37 @@ def prompt_text(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> s
     if not tokenizer.chat_template:
         raise UserError("the tokenizer has no chat template; leave `chat` out of the data, or take another tokenizer")
     messages = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a template does wrong, such as to want a system's message
+        raise _template_at_fault(tokenizer, error) from error
+
+
+def settle_template(tokenizer: Any) -> None:
+    """Make a tokenizer's chat template a function of its messages: it is told one day whenever it asks for today, and
+    may not draw at random. Raises UserError for a template that is none.
+    """
+    from transformers.utils import chat_template_utils
+
+    if not tokenizer.chat_template:
+        return
+    try:
+        compiled = chat_template_utils._compile_jinja_template(tokenizer.get_chat_template())
+    except (TemplateError, ValueError) as error:
+        raise _template_at_fault(tokenizer, error) from error
+    compiled.globals["strftime_now"] = datetime.fromisoformat(TEMPLATE_DAY).strftime
+    compiled.globals["lipsum"] = compiled.environment.filters["random"] = _refuse_chance
+
+
+def _refuse_chance(*_: Any, **__: Any) -> NoReturn:
+    raise TemplateError("it draws at random, so the same pipeline would ask otherwise each time")
+
+
+def _template_at_fault(tokenizer: Any, error: Exception) -> UserError:
+    what = f"the chat template of the tokenizer in {tokenizer.name_or_path}: {one_line(error)}"
+    return UserError(f"{what}; correct it there, or write `chat: false` in the data to do without")
 
 
 def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> list[int]:

@@ -26,6 +26,9 @@ class Source(Protocol):
 
     def entry(self, index: int) -> Entry: ...
 
+    def place(self, entry: Entry) -> str:
+        """Where the user finds an entry that came from here, such as `FILE:LINE`."""
+
     def score(self, completion: str, entry: Entry) -> float:
         """The source's own verifier. Raises UserError where it has none."""
 
@@ -52,6 +55,9 @@ class ReasoningGym:
             raise UserError(f"{self._place}: entry {index}: {one_line(error)}") from error
         return {**made, "question": str(made["question"]), "answer": str(made["answer"])}
 
+    def place(self, entry: Entry) -> str:
+        return f"{self._place}: {entry['question'][:60]!r}"
+
     def score(self, completion: str, entry: Entry) -> float:
         return float(self._dataset.score_answer(completion, entry))
 
@@ -64,15 +70,21 @@ class Jsonl:
     def __init__(self, name: str, path: Path, prompt: str, answer: str) -> None:
         self._name = path.name
         try:
-            self._entries = [self._read(line, n, prompt, answer) for n, line in numbered_lines(path)]
+            numbered = [(n, self._read(line, n, prompt, answer)) for n, line in numbered_lines(path)]
         except OSError as error:
             raise UserError(f"data.{name}: {path}: {one_line(error)}") from error
+        self._numbers = [number for number, _ in numbered]
+        self._entries = [entry for _, entry in numbered]
         if not self._entries:
             raise UserError(f"data.{name}: {path} has no entries")
         self.size = len(self._entries)
 
     def entry(self, index: int) -> Entry:
         return self._entries[index]
+
+    def place(self, entry: Entry) -> str:
+        index = next(index for index, known in enumerate(self._entries) if known is entry)
+        return f"{self._name}:{self._numbers[index]}"
 
     def score(self, completion: str, entry: Entry) -> float:
         raise UserError(f"{self._name} has no verifier of its own; name another reward function")

@@ -26,6 +26,7 @@ from dflow_protocols.pipeline.models import (
     scale_of_logits,
     unsupported,
 )
+from dflowd.data.prompts import settle_template
 
 from .attention import Sight, looking
 from .contract import HostError, UserError, one_line
@@ -202,6 +203,7 @@ class Policy:
             tokenizer = AutoTokenizer.from_pretrained(self._base / folder, local_files_only=True)
         if tokenizer.eos_token_id is None:
             raise UserError(f"models.{self.name}: {folder}: the tokenizer has no eos token; set `eos_token` there")
+        settle_template(tokenizer)
         return tokenizer
 
     @contextlib.contextmanager

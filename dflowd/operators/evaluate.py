@@ -13,6 +13,7 @@ from dflowd.engines.counter_random import digest
 from dflowd.engines.sampling import Sampler, sample
 from dflowd.shards.layout import texts
 
+from .context import check_context
 from .partition import Output, Partition
 from .reward import scorer
 
@@ -34,6 +35,7 @@ def evaluate(partition: Partition) -> Output:
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
     prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]
+    check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     made = sample(policy, prompts, partition.first, 1, sampler, partition.progress)
     said = [
         completion_text(policy.tokenizer, row[:length].tolist())

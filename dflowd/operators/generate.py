@@ -14,6 +14,7 @@ from dflowd.engines.counter_random import digest
 from dflowd.engines.sampling import Sampler, sample
 from dflowd.shards.layout import ragged, texts
 
+from .context import check_context
 from .partition import Output, Partition
 
 
@@ -22,7 +23,9 @@ def generate(partition: Partition) -> Output:
     policy = partition.policy(str(partition.stage.model))
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
-    prompts = [prompt_tokens(policy.tokenizer, data.training(position), data.wording) for position in positions]
+    entries = [data.training(position) for position in positions]
+    prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]
+    check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     sampler = Sampler(
         max_tokens=config["max_tokens"],
         temperature=config["temperature"],

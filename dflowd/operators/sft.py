@@ -8,6 +8,7 @@ from __future__ import annotations
 from dflowd.data.prompts import answer_tokens, prompt_tokens
 from dflowd.shards.layout import ragged
 
+from .context import check_context
 from .partition import Output, Partition
 
 
@@ -18,8 +19,10 @@ def sft(partition: Partition) -> Output:
     start = partition.step * config["batch"]
     entries = [data.demonstration(start + at, config["demos"]) for at in range(partition.first, partition.end)]
     answers = [answer_tokens(tokenizer, entry) for entry in entries]
+    prompts = [prompt_tokens(tokenizer, entry, data.wording) for entry in entries]
+    check_context(partition, data, entries, prompts, [len(answer) for answer in answers], "an answer")
     batch = {
-        "prompt": ragged("i32", [prompt_tokens(tokenizer, entry, data.wording) for entry in entries]),
+        "prompt": ragged("i32", prompts),
         "tokens": ragged("i32", answers),
     }
     return Output("batch", batch, groups=tuple((len(answer), 1) for answer in answers))

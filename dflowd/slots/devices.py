@@ -30,6 +30,12 @@ class Devices:
         return max(1, len(self.gpus))
 
 
+ALIKE_EVERYWHERE = {
+    "PYTHONHASHSEED": "0",  # user code that walks a set of texts walks it in one order in all engines
+    "PYTHONUTF8": "1",  # and reads its files alike whatever the host's locale says
+}
+
+
 def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
     gpus = []
     if driver.is_dir():
@@ -39,13 +45,15 @@ def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
 
 
 def engine_environment(devices: Devices, slot: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the engine child of one slot: this process's, and which GPU is its own.
+    """The environment of the engine child of one slot: this process's, what Python reads of it when it starts, and
+    which GPU is its own.
 
     What its libraries must find there for equal bits an engine sets itself, before it loads them.
     """
+    settled = {**environment, **ALIKE_EVERYWHERE}
     if not devices.gpus:
-        return dict(environment)
-    return {**environment, "CUDA_VISIBLE_DEVICES": str(slot % len(devices.gpus))}
+        return settled
+    return {**settled, "CUDA_VISIBLE_DEVICES": str(slot % len(devices.gpus))}
 
 
 def _model(file: Path) -> str:

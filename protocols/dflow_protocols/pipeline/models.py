@@ -106,6 +106,11 @@ in ways that no key of a spec stands for. (Temperature, top-p and the like are t
 CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_target_positions", "n_ctx")
 
 
+TEMPLATE_DAY = "2024-07-26"
+"""The day that a chat template is told when it asks for today's (`strftime_now`), as several published ones do: what a
+prompt says is a function of the spec. It is the day that the templates of Llama 3 fall back on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unfit:
     """A reason why a model cannot be worked with, and the remedy."""

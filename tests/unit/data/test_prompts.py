@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
-from dflowd.data.prompts import Wording, prompt_text, prompt_tokens
+from dflowd.data.prompts import Wording, prompt_text, prompt_tokens, settle_template
 from dflowd.engines.contract import UserError
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 ENTRY = {"question": "1 + {n}", "answer": "2"}
 
 
@@ -51,3 +54,37 @@ def test_a_chat_without_a_template_is_an_error() -> None:
     """Else the model would be asked in a way that its maker never meant."""
     with pytest.raises(UserError, match="no chat template"):
         prompt_text(Tokenizer(), ENTRY, Wording(chat=True))
+
+
+def chatting(template: str) -> Any:
+    """A tokenizer with this chat template, settled as engines do."""
+    tokenizer = AutoTokenizer.from_pretrained(EXAMPLES / "spell_tokenizer")
+    tokenizer.chat_template = template
+    settle_template(tokenizer)
+    return tokenizer
+
+
+def test_a_template_that_asks_for_the_day_is_told_the_same_one_always() -> None:
+    """Several published templates do; the same pipeline would ask otherwise tomorrow, and have other weights."""
+    asks = chatting("{{ strftime_now('%d %b %Y %H:%M') }} {{ messages[0]['content'] }}")
+    assert prompt_text(asks, ENTRY) == "26 Jul 2024 00:00 1 + {n}"
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ raise_exception('a system message has to come first') }}", "a system message has to come first"),
+        ("{{ messages[0].content.no_such() }}", "no_such"),
+        ("{{ [1, 2, 3] | random }}", "draws at random"),
+        ("{{ lipsum() }}", "draws at random"),
+    ],
+)
+def test_what_a_chat_template_does_wrong_is_the_users_with_its_folder(template: str, told: str) -> None:
+    """It was taken for the engine's failure: five tries in fresh engines, and a line of a library."""
+    with pytest.raises(UserError, match=rf"chat template of the tokenizer in .*spell_tokenizer: .*{told}"):
+        prompt_text(chatting(template), ENTRY)
+
+
+def test_a_chat_template_that_is_none_is_told_when_it_is_opened() -> None:
+    with pytest.raises(UserError, match=r"chat template of the tokenizer in .*spell_tokenizer: TemplateSyntaxError"):
+        chatting("{% for %}")

@@ -1,0 +1,42 @@
+"""What a model is asked has to be something that it can read: checked before tokens go in, so that the user's data is
+named, and not the layer in which an index was out of range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dflowd.data.order import DataSet
+from dflowd.data.sources import Entry
+from dflowd.engines.contract import UserError
+from dflowd.engines.policy import Policy
+
+from .partition import Partition
+
+
+def check_context(
+    partition: Partition,
+    data: DataSet,
+    entries: Sequence[Entry],
+    prompts: Sequence[Sequence[int]],
+    said: Sequence[int],
+    what_is_said: str,
+) -> None:
+    """Raises UserError, naming the entry, where a prompt has no token or one that the model has no row for, or where it
+    and the `said` tokens beside it (`what_is_said`, in words) have more than the model has positions for."""
+    policy: Policy = partition.policy(str(partition.stage.model))
+    rows = policy.model.get_input_embeddings().num_embeddings
+    for entry, prompt, more in zip(entries, prompts, said, strict=True):
+        if not prompt:
+            told, mend = "its prompt has no token", "look at the data's `template` and at the tokenizer's"
+        elif max(prompt) >= rows:
+            told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {rows} of model `{policy.name}`"
+            mend = "take the tokenizer that belongs to the model"
+        elif policy.context is not None and len(prompt) + more > policy.context:
+            told = (
+                f"a prompt of {len(prompt)} tokens and {what_is_said} of {more} are longer than the context of "
+                f"{policy.context} of model `{policy.name}`"
+            )
+            mend = "shorten it or take it out, let less be said, or take a model with more positions"
+        else:
+            continue
+        raise UserError(f"{data.source.place(entry)}: {told}; {mend}", partition.stage.id)
