@@ -67,8 +67,9 @@ class Checkpoints:
     # Writing --------------------------------------------------------------------------------------------------------
 
     def owed(self, now: float, around: Surroundings, own: Header) -> Header | None:
-        """The newest version held here that is to be on this node's disk, and is not."""
-        for header in reversed(self.run.versions.held.values()):
+        """The oldest version held here that is to be on this node's disk, and is not: the newest one's turn would never
+        come where each version is to be saved, as it always is the next one's by then."""
+        for header in self.run.versions.held.values():
             if header.id not in self.mine and self._is_to_save(now, around, header, own):
                 return header
         return None

@@ -72,3 +72,12 @@ def test_a_lost_disk_and_damaged_checkpoints_cost_steps_and_nothing_else(tmp_pat
         assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
         assert len(told(mesh, "checkpoint.refused")) == len(torn)
         assert any("params-policy.f32" in line for line in told(mesh, "checkpoint.refused"))
+
+
+def test_a_daemon_alone_saves_every_version_that_is_due(tmp_path: Path) -> None:
+    """It has one slot, and the next step wants it as soon as a version is made."""
+    with Mesh(tmp_path, 1) as mesh:
+        run = mesh.submit(mesh.nodes["n0"], spec(), nonce="0")
+        assert ended(mesh, run)["state"] == "done"
+        saved = [line for line in told(mesh, "checkpoint.saved") if run in line]
+        assert len(saved) == STEPS, saved

@@ -12,8 +12,9 @@ from dflow_protocols.runs import FAILED
 from dflow_protocols.simulator.faults import BreakEngine, Join, Leave, Pause, PowerCut, action
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.simulator.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.world import World
+from dflow_protocols.work import SaveWork
 from tests.sim.meshes import ENDS_S, mesh
 
 STRIDE = 41  # of a node's actions; the slow form takes every single one
@@ -79,6 +80,21 @@ def test_a_run_outlives_a_power_cut_at_every_moment(name: str, noise: frozenset[
     """The same for every single action."""
     for index in undisturbed(3)[1]:
         survives(3, index, CUTS[name], noise)
+
+
+@pytest.mark.parametrize("save_s", [0.1, 4.0], ids=["quick", "slow"])
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+def test_each_version_that_is_due_comes_to_lie_on_disk(
+    nodes: int, every: int, save_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one node too, where the next version is always newer than the one to be saved; and where a save takes longer
+    than a step."""
+    monkeypatch.setitem(SECONDS, SaveWork, save_s)
+    world, run = mesh(nodes, pipeline=warm_then_two(every=every))
+    finish(world, run, ENDS_S)
+    saved = {report.fields["step"] for _, report in world.reports if report.name == "checkpoint.saved"}
+    assert saved == set(range(every, SAVING.schedule.steps + 1, every))
 
 
 def fail(world: World, run: RunId) -> None:
