@@ -56,7 +56,7 @@ def _read(folder: Path, run: str) -> Saved:
         raise ValueError(f"it is of run {saved.run}")
     if folder.name != f"step-{saved.header.step:06d}":
         raise ValueError(f"it is of step {saved.header.step}")
-    missing = [place.file for place in saved.places.values() if not (folder / place.file).is_file()]
+    missing = [place.file for place in saved.places if not (folder / place.file).is_file()]
     if missing:
         raise ValueError(f"{missing[0]} is missing")
     return saved

@@ -104,8 +104,7 @@ def _check_weights(draft: Path, holder: Mapping[str, Any]) -> None:
     """Whether the parameters are those of the version."""
     try:
         saved = read_saved((draft / FILE).read_text())
-        for name, ref in saved.header.state:
-            place = saved.places[name]
+        for (name, ref), place in zip(saved.header.state, saved.places, strict=True):
             if name.startswith("params:") and _shard_in(draft / place.file, place.offset, ref.nbytes) != ref.id:
                 raise _other_bytes(place.file, holder)
     except (OSError, ValueError) as error:

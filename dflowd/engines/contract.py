@@ -70,14 +70,17 @@ class GivenUp(Exception):
 class Shards(Protocol):
     """The shards of one call: inputs mapped from the daemon's store, outputs written into it."""
 
-    def read(self, ref: ShardRef) -> memoryview:
-        """A whole input, read-only bytes, without a copy. Raises Lost."""
+    def read(self, *refs: ShardRef) -> memoryview:
+        """Whole inputs one behind the other, read-only bytes, without a copy. Raises Lost."""
 
     def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
         """Chunks [first, end) of an input that may lack others. Raises Lost."""
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
         """Room for outputs of these lengths in bytes, holding anything. Raises Full, or TooLarge."""
+
+    def joined(self, rooms: Sequence[memoryview]) -> memoryview:
+        """The same memory as one view, one room behind the other. All but the last must be whole chunks."""
 
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
         """The rooms are written, and become shards."""

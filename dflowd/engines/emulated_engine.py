@@ -33,7 +33,7 @@ from dflow_protocols.work import (
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
-from dflowd.training.update import apply_slices, reduce_slice, sum_blocks
+from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
 from . import counter_random
 from .contract import Job, put
@@ -47,12 +47,12 @@ class EmulatedEngine:
     def init(self, job: Job, work: InitWork) -> Done:
         profile, start = profile_of(job.pipeline), time.perf_counter()
         names = job.pipeline.trainable
-        rooms = job.shards.allocate([4 * int(profile["parameters"])] * len(names))
-        for name, room in zip(names, rooms, strict=True):
-            key = self._key(job, 0, "init", name)
-            np.frombuffer(room, np.float32)[:] = counter_random.stream(key, int(profile["parameters"]))
-        refs = job.shards.seal(rooms)
-        outputs = tuple((f"params:{name}", ref) for name, ref in zip(names, refs, strict=True))
+        sizes = [FLOAT_BYTES * int(profile["parameters"])] * len(names)
+
+        def fill(name: str, parameters: Vector) -> None:
+            parameters[:] = counter_random.stream(self._key(job, 0, "init", name), len(parameters))
+
+        outputs = first_state(job.shards, work, names, sizes, fill)
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
 
     def chain(self, job: Job, work: ChainWork) -> Done:
@@ -84,12 +84,12 @@ class EmulatedEngine:
             groups = sum(end - first for _, first, end in leaf.pieces)
             return {"trained_samples": float(groups * samples)}
 
-        return sum_block(job, work, int(profile["parameters"]), add)
+        return sum_block(job, work, add)
 
     def sum_(self, job: Job, work: SumWork) -> Done:
         start = time.perf_counter()
-        ref = sum_blocks(job.shards, work)
-        return Done((Made(work.stage, (("gradient", ref),), work.metrics, seconds=time.perf_counter() - start),))
+        outputs = sum_blocks(job.shards, work)
+        return Done((Made(work.stage, outputs, work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()

@@ -16,6 +16,7 @@ import numpy as np
 from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups
+from dflow_protocols.ranges import RANGE_BYTES
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
 from dflowd.shards import layout
@@ -24,6 +25,7 @@ from .contract import Job, UserError
 
 PROFILE: Mapping[str, float] = {
     "parameters": 4096,  # float32 values in a gradient
+    "range_bytes": RANGE_BYTES,  # of parameters in one shard
     "generate_s": 0.02,  # a partition's generate
     "reward_s": 0.0,  # a partition's reward, advantage, or batch of demonstrations
     "evaluate_s": 0.02,  # a partition's evaluate

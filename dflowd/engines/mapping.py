@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
+from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, hash_shard
 from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
 
 from .contract import Lost
+from .joined import map_joined
 from .link import Link
 
 
@@ -21,12 +22,18 @@ class MappedShards:
     def __init__(self, call: Call, link: Link) -> None:
         self._call = call.id
         self._link = link
-        self._inputs = {given.id: given for given in call.inputs}
+        self._inputs: dict[ShardId, list[Input]] = {}  # of equal shards, each may be read in other chunks
+        for given in call.inputs:
+            self._inputs.setdefault(given.id, []).append(given)
         self._views: dict[str, memoryview] = {}
         self._segments: dict[int, Segment] = {}  # id() of a room -> its segment
 
-    def read(self, ref: ShardRef) -> memoryview:
-        return self._chunks(ref, 0, -(-ref.nbytes // CHUNK_BYTES))
+    def read(self, *refs: ShardRef) -> memoryview:
+        views = [self._chunks(ref, 0, chunk_count(ref.nbytes)) for ref in refs]
+        if len(refs) == 1:
+            return views[0]
+        files = [(self._inputs[ref.id][0].path, ref.nbytes) for ref in refs]
+        return map_joined(files, mmap.PROT_READ).toreadonly()
 
     def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
         return self._chunks(ref, first, end)[first * CHUNK_BYTES : end * CHUNK_BYTES]
@@ -38,6 +45,12 @@ class MappedShards:
             self._segments[id(room)] = segment
         return rooms
 
+    def joined(self, rooms: Sequence[memoryview]) -> memoryview:
+        if len(rooms) == 1:
+            return rooms[0]
+        files = [(self._segments[id(room)].path, len(room)) for room in rooms]
+        return map_joined(files, mmap.PROT_READ | mmap.PROT_WRITE)
+
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
         sealed = []
         for room in rooms:
@@ -47,9 +60,10 @@ class MappedShards:
         return tuple(ShardRef(shard.id, shard.nbytes) for shard in sealed)
 
     def _chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
-        given = self._inputs.get(ref.id)
-        if given is None or given.nbytes != ref.nbytes or not given.first <= first <= end <= given.end:
+        fits = [given for given in self._inputs.get(ref.id, ()) if given.first <= first <= end <= given.end]
+        if not fits or fits[0].nbytes != ref.nbytes:
             raise Lost(ref.id)
+        given = fits[0]
         if ref.id not in self._views:
             try:
                 self._views[ref.id] = _map(given.path, given.nbytes, mmap.PROT_READ)

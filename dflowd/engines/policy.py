@@ -61,7 +61,7 @@ class Policy:
         named = sorted(self.model.named_parameters(), key=lambda item: item[0])
         self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
         self.size = sum(shape.numel() for _, shape in self._parameters)
-        self._loaded = ""  # id of the shard that the parameters came from
+        self._loaded: tuple[str, ...] = ()  # ids of the shards that the parameters came from
         self._gradient: Tensor | None = None
 
     @property
@@ -76,9 +76,9 @@ class Policy:
         pad = self.tokenizer.pad_token_id
         return None if pad is None or pad in self.stops else int(pad)
 
-    def load(self, shard: str, vector: memoryview) -> None:
-        """Take the parameters of a shard. On the CPU they are views into it until `unload`."""
-        if self._loaded == shard:
+    def load(self, shards: tuple[str, ...], vector: memoryview) -> None:
+        """Take the parameters that lie in these shards. On the CPU they are views into `vector` until `unload`."""
+        if self._loaded == shards:
             return
         values = np.frombuffer(vector, np.float32)
         if len(values) != self.size:
@@ -89,7 +89,7 @@ class Policy:
             flat = _tensor(values)
         for parameter, piece in zip(self._parameters, self._pieces(flat), strict=True):
             parameter[0].data = piece
-        self._loaded = shard
+        self._loaded = shards
 
     def unload(self) -> None:
         """Let go of a mapped shard, whose memory is its store's to use again. Load before any further use."""
@@ -97,7 +97,7 @@ class Policy:
             nothing = torch.empty(0)
             for parameter, _ in self._parameters:
                 parameter.data = nothing
-            self._loaded = ""
+            self._loaded = ()
 
     def write(self, vector: Vector) -> None:
         """Write the parameters into `vector`, [P]."""

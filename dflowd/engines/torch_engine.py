@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from dflow_protocols.metrics import merge
-from dflow_protocols.names import ShardRef
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, partition_groups, plan
+from dflow_protocols.ranges import shards_of
 from dflow_protocols.saved import Place
 from dflow_protocols.work import (
     ApplyWork,
@@ -47,7 +47,7 @@ from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import Sums, add_gradient
-from dflowd.training.update import FLOAT_BYTES, apply_slices, reduce_slice, sum_blocks, vector
+from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
 from .contract import Job, put
 from .counter_random import number
@@ -83,11 +83,8 @@ class TorchEngine:
         names = job.pipeline.trainable
         self._policies.clear()  # what is built now has its first weights, whatever was loaded before
         policies = [self._policy(job, name) for name in names]
-        rooms = job.shards.allocate([FLOAT_BYTES * policy.size for policy in policies])
-        for policy, room in zip(policies, rooms, strict=True):
-            policy.write(vector(room))
-        refs = job.shards.seal(rooms)
-        outputs = tuple((f"params:{name}", ref) for name, ref in zip(names, refs, strict=True))
+        sizes = [FLOAT_BYTES * policy.size for policy in policies]
+        outputs = first_state(job.shards, work, names, sizes, lambda name, room: self._policies[name].write(room))
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
 
     def chain(self, job: Job, work: ChainWork) -> Done:
@@ -128,14 +125,14 @@ class TorchEngine:
             policy.end_gradient(gradient)
             return sums
 
-        done = sum_block(job, work, policy.size, add)
+        done = sum_block(job, work, add)
         give_back(policy.size)
         return done
 
     def sum_(self, job: Job, work: SumWork) -> Done:
         start = time.perf_counter()
-        ref = sum_blocks(job.shards, work)
-        return Done((Made(work.stage, (("gradient", ref),), work.metrics, seconds=time.perf_counter() - start),))
+        outputs = sum_blocks(job.shards, work)
+        return Done((Made(work.stage, outputs, work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()
@@ -159,10 +156,10 @@ class TorchEngine:
                 place = folder / name if index else folder
                 place.mkdir(exist_ok=True)
                 self._loaded(job, name, work.state).save(place)
-                entry = f"params:{name}"
-                lies = checkpoint.parameters_in(place, "model.safetensors", dict(work.state)[entry].nbytes)
+                refs = shards_of(work.state, f"params:{name}")
+                lies = checkpoint.parameters_in(place, refs, job.progress)
                 if lies is not None:
-                    places[entry] = Place(str((place / lies.file).relative_to(folder)), lies.offset)
+                    places[f"params:{name}"] = Place(str((place / lies.file).relative_to(folder)), lies.offset)
                 job.progress()
             return places
 
@@ -199,9 +196,9 @@ class TorchEngine:
     def _loaded(self, job: Job, name: str, state: State) -> Policy:
         """A model with the parameters of `state`; one that is not trained has those it started with."""
         policy = self._policy(job, name)
-        ref: ShardRef | None = dict(state).get(f"params:{name}")
-        if ref is not None:
-            policy.load(ref.id, job.shards.read(ref))
+        refs = shards_of(state, f"params:{name}")
+        if refs:
+            policy.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
         return policy
 
     def _dataset(self, job: Job, name: str) -> DataSet:

@@ -17,17 +17,19 @@ from .update import FLOAT_BYTES, vector
 Sums = Mapping[str, float]
 
 
-def sum_block(job: Job, work: BlockWork, size: int, add: Callable[[LeafGroups, Vector], Sums]) -> Done:
+def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sums]) -> Done:
     """Sum the work's leaves by the fixed tree, as far as they are not given away meanwhile.
 
-    `size`: of the gradient, float32 values. `add`: adds a leaf's gradient to a vector [size] of zeros, and gives its
-    metrics. Raises Full and GivenUp.
+    `add`: adds a leaf's gradient to a vector [parameters] of zeros, and gives its metrics. Raises Full and GivenUp.
     """
     start = time.perf_counter()
     groups = {leaf.leaf: leaf for leaf in work.leaves}
-    (room,) = job.shards.allocate([FLOAT_BYTES * size])
+    sizes = [ref.nbytes for _, ref in work.state]
+    size = sum(sizes) // FLOAT_BYTES
+    rooms = job.shards.allocate(sizes)
     stack = BlockStack(work.first, work.end)
-    stack.lend(vector(room))
+    lent = vector(job.shards.joined(rooms))
+    stack.lend(lent)
     sums: dict[int, Sums] = {}
     for leaf in range(work.first, work.end):
         if not job.leaf(leaf):
@@ -39,25 +41,28 @@ def sum_block(job: Job, work: BlockWork, size: int, add: Callable[[LeafGroups, V
         sums[leaf] = add(groups[leaf], gradient)
         stack.push(gradient)
     blocks = stack.blocks()
-    refs = job.shards.seal(_in_rooms(job, room, [total for _, _, total in blocks]))
+    refs = iter(job.shards.seal(_in_rooms(job, rooms, lent, [total for _, _, total in blocks])))
     seconds = (time.perf_counter() - start) / max(1, len(blocks))
     made = []
-    for ref, (first, end, _) in zip(refs, blocks, strict=True):
+    for first, end, _ in blocks:
+        outputs = tuple(("gradient", next(refs)) for _ in rooms)
         metrics = merge(tuple(sums[leaf].items()) for leaf in range(first, end) if leaf in sums)
         part = "" if (first, end) == (work.first, work.end) else f"b{first}-{end}"
-        made.append(Made(work.stage, (("gradient", ref),), metrics, seconds=seconds, part=part))
+        made.append(Made(work.stage, outputs, metrics, seconds=seconds, part=part))
     return Done(tuple(made))
 
 
-def _in_rooms(job: Job, room: memoryview, totals: list[Vector | None]) -> list[memoryview]:
-    """A room for each total, in order. One of them lies in `room` already; a whole block needs no other."""
-    lent = vector(room)
+def _in_rooms(job: Job, rooms: list[memoryview], lent: Vector, totals: list[Vector | None]) -> list[memoryview]:
+    """The rooms of all totals, in order. One total lies in `lent`, which is `rooms`; a whole block needs no others."""
     here = next((k for k, total in enumerate(totals) if total is not None and np.shares_memory(total, lent)), 0)
-    rooms = job.shards.allocate([len(room)] * (len(totals) - 1)) if len(totals) > 1 else []
-    rooms[here:here] = [room] if totals else []
-    for place, (where, total) in enumerate(zip(rooms, totals, strict=True)):
+    sizes = [len(room) for room in rooms]
+    more = job.shards.allocate(sizes * (len(totals) - 1)) if len(totals) > 1 else []
+    found = [more[at : at + len(sizes)] for at in range(0, len(more), len(sizes))]
+    found[here:here] = [rooms] if totals else []
+    for place, (parts, total) in enumerate(zip(found, totals, strict=True)):
+        out = lent if place == here else vector(job.shards.joined(parts))
         if total is None:
-            vector(where).fill(0)
+            out.fill(0)
         elif place != here:
-            vector(where)[:] = total
-    return rooms
+            out[:] = total
+    return [part for parts in found for part in parts]

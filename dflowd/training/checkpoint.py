@@ -1,31 +1,34 @@
 """Checkpoint folders: whole or absent, whatever dies while one is written, and read back to the same shards.
 
 A folder `step-000050` holds a model as its makers' tools open it, the optimizer state, the pipeline, and `dflow.json`,
-which says whose version it is and where each entry of the state lies. Bytes lie on the disk once: the data part of a
-safetensors file whose tensors are sorted by name is the parameters' shard.
+which says whose version it is and where each entry of the state lies. Bytes lie on the disk once where the data part of
+the model's file is the parameters' shards; else the shards lie beside it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_hash, shard_id
+from dflow_protocols.ranges import shards_of, total_bytes
 from dflow_protocols.saved import FILE, Place, Saved, read_saved, write_saved
 from dflow_protocols.work import Done, LoadWork, Made, SaveWork
 from dflowd.engines.contract import Damaged, Job
 
 PIPELINE = "pipeline.json"
+SAFETENSORS = "model.safetensors"
 READ_BYTES = 16 << 20  # at a time, so that progress shows
 
 
 def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]]) -> Path:
     """Make the version's folder; returns its path once all of it is on the disk.
 
-    `fill(folder)` writes the model, and says where entries of the state lie in what it wrote; the others are written
-    beside it as they are. A folder of the same step that was there before is replaced. Raises OSError.
+    `fill(folder)` writes the model, and says where roles of the state lie whole in what it wrote; the others are
+    written beside it as they are, a file a shard. A folder of the same step that was there before is replaced. Raises
+    OSError.
     """
     target = job.folder / f"step-{work.step:06d}"
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -43,20 +46,38 @@ def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]])
 
 
 def _write_into(draft: Path, job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]]) -> None:
-    places = dict(fill(draft))
-    for name, ref in work.state:
-        if name not in places:
-            places[name] = Place(f"{name.replace(':', '-')}.f32", 0)
-            (draft / places[name].file).write_bytes(job.shards.read(ref))
+    filled = dict(fill(draft))
+    places: list[Place] = []
+    for role in dict.fromkeys(name for name, _ in work.state):
+        refs = shards_of(work.state, role)
+        if role in filled:
+            places += _one_behind_the_other(filled[role], refs)
+            continue
+        for part, ref in enumerate(refs):
+            places.append(Place(_file_of(role, part, len(refs)), 0))
+            (draft / places[-1].file).write_bytes(job.shards.read(ref))
             job.progress()
     (draft / PIPELINE).write_bytes(job.pipeline.canonical())
     pipeline = job.pipeline
-    saved = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, work.header, places)
+    saved = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, work.header, tuple(places))
     (draft / FILE).write_text(write_saved(saved))
     for file in sorted(draft.rglob("*")):
         _sync(file)
         job.progress()
     _sync(draft)
+
+
+def _one_behind_the_other(first: Place, refs: Sequence[ShardRef]) -> Iterator[Place]:
+    at = first.offset
+    for ref in refs:
+        yield Place(first.file, at)
+        at += ref.nbytes
+
+
+def _file_of(role: str, part: int, count: int) -> str:
+    """Such as `optimizer-learn.f32`, or `optimizer-learn-00002-of-00005.f32` where the role has several shards."""
+    suffix = f"-{part + 1:05d}-of-{count:05d}" if count > 1 else ""
+    return f"{role.replace(':', '-')}{suffix}.f32"
 
 
 def _left_behind(folder: Path) -> list[Path]:
@@ -75,33 +96,38 @@ def read(job: Job, work: LoadWork) -> Done:
     if (saved.run, saved.header) != (work.run, work.header):
         raise Damaged(f"{folder.name}/{FILE} is of version {saved.header.id[:12]} of run {saved.run[:8]}")
     rooms = job.shards.allocate([ref.nbytes for _, ref in work.header.state])
-    for (name, _), room in zip(work.header.state, rooms, strict=True):
-        _read_into(room, folder, saved.places[name], job.progress)
+    for place, room in zip(saved.places, rooms, strict=True):
+        _read_into(room, folder, place, job.progress)
     made = job.shards.seal(rooms)
-    for (name, ref), found in zip(work.header.state, made, strict=True):
+    for place, (_, ref), found in zip(saved.places, work.header.state, made, strict=True):
         if found != ref:
-            raise Damaged(f"{folder.name}/{saved.places[name].file}: its bytes are not those that were saved")
+            raise Damaged(f"{folder.name}/{place.file}: its bytes are not those that were saved")
     entries = tuple((name, found) for (name, _), found in zip(work.header.state, made, strict=True))
     return Done((Made("load", entries),))
 
 
-def parameters_in(folder: Path, file: str, nbytes: int) -> Place | None:
-    """Where a model's parameters lie in its safetensors file, if they lie there as in their shard: float32, sorted by
-    name, nothing between. Parameters that are wrong all the same show when the checkpoint is read."""
-    path = folder / file
+def parameters_in(folder: Path, refs: Sequence[ShardRef], progress: Callable[[], None]) -> Place | None:
+    """Where a model's parameters lie in its safetensors file, if the file's data are these shards one behind the other.
+
+    They are wherever the model is saved tensor by tensor as it is in memory, in one file. Some architectures are not:
+    transformers fuses the experts of a mixture, and writes each for itself. So the bytes are hashed, not guessed at.
+    """
+    path = folder / SAFETENSORS
     if not path.is_file():
         return None  # in several files
     with path.open("rb") as source:
-        length = int.from_bytes(source.read(8), "little")
-        tensors = json.loads(source.read(length))
-    tensors.pop("__metadata__", None)
-    at = 0
-    for name in sorted(tensors):
-        first, end = tensors[name]["data_offsets"]
-        if tensors[name]["dtype"] != "F32" or first != at:
+        start = 8 + int.from_bytes(source.read(8), "little")
+        if path.stat().st_size - start != total_bytes(refs):
             return None
-        at = end
-    return Place(file, 8 + length) if at == nbytes else None
+        source.seek(start)
+        for ref in refs:
+            hashes = []
+            for at in range(0, ref.nbytes, CHUNK_BYTES):
+                hashes.append(chunk_hash(source.read(min(CHUNK_BYTES, ref.nbytes - at))))
+                progress()
+            if shard_id(ref.nbytes, hashes) != ref.id:
+                return None
+    return Place(SAFETENSORS, start)
 
 
 def _read_into(room: memoryview, folder: Path, place: Place, progress: Callable[[], None]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
-from dflow_protocols.work import ApplyWork, SliceWork, SumWork
-from dflowd.engines.contract import Shards
+from dflow_protocols.ranges import MAX_RANGES, cut, in_order, shards_of
+from dflow_protocols.work import ApplyWork, InitWork, SliceWork, State, SumWork
+from dflowd.engines.contract import Shards, UserError
 
 from .accumulate import Vector, finish
 from .optimizer import AdamW
@@ -27,23 +28,52 @@ def vector(view: memoryview) -> Vector:
     return np.frombuffer(view, np.float32)
 
 
-def sum_blocks(shards: Shards, work: SumWork) -> ShardRef:
-    """The gradient of a block from those of its parts."""
-    parts = {(first, end): vector(shards.read(ref)) for first, end, ref in work.cover}
-    (room,) = shards.allocate([next(iter(parts.values())).nbytes])
-    total = _writable(room)
-    for at in range(0, len(total), SUM_ELEMENTS):
-        piece = slice(at, at + SUM_ELEMENTS)
-        total[piece] = finish({block: part[piece] for block, part in parts.items()}, work.end, work.first)
-    return shards.seal([room])[0]
+def first_state(
+    shards: Shards,
+    work: InitWork,
+    models: Sequence[str],
+    sizes: Sequence[int],
+    fill: Callable[[str, Vector], None],
+) -> State:
+    """The `params:` entries of version 0, cut as the work says. `sizes`: bytes by model. `fill(model, vector)` writes a
+    model's parameters, all of them one behind the other. Raises UserError for one that is too large, and Full."""
+    cuts = [cut(nbytes, work.range_bytes) for nbytes in sizes]
+    for model, each in zip(models, cuts, strict=True):
+        if len(each) > MAX_RANGES:
+            most = MAX_RANGES * work.range_bytes // FLOAT_BYTES
+            raise UserError(f"models.{model}: {sum(each) // FLOAT_BYTES:,} parameters; at most {most:,} can be trained")
+    rooms = shards.allocate([size for each in cuts for size in each])
+    roles = [(model, f"params:{model}") for model, each in zip(models, cuts, strict=True) for _ in each]
+    for model in models:
+        own = [room for room, (of, _) in zip(rooms, roles, strict=True) if of == model]
+        fill(model, vector(shards.joined(own)))
+    return tuple((role, ref) for (_, role), ref in zip(roles, shards.seal(rooms), strict=True))
+
+
+def sum_blocks(shards: Shards, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
+    """The gradient of a block from those of its parts, shard by shard. Returns the record's outputs."""
+    blocks = [(first, end) for first, end, _ in work.cover]
+    rooms = shards.allocate([ref.nbytes for ref in work.cover[0][2]])
+    for room, across in zip(rooms, zip(*(refs for _, _, refs in work.cover), strict=True), strict=True):
+        total, parts = vector(room), [vector(shards.read(ref)) for ref in across]
+        for at in range(0, len(total), SUM_ELEMENTS):
+            piece = slice(at, at + SUM_ELEMENTS)
+            total[piece] = finish({b: part[piece] for b, part in zip(blocks, parts, strict=True)}, work.end, work.first)
+    return tuple(("gradient", ref) for ref in shards.seal(rooms))
 
 
 def reduce_slice(shards: Shards, work: SliceWork) -> ShardRef:
     """Finish the tree for the work's chunks and divide once, at the root."""
-    cover = {(first, end): vector(shards.read_chunks(ref, work.first, work.end)) for first, end, ref in work.cover}
-    total = finish(cover, work.leaves)
-    (room,) = shards.allocate([total.nbytes])
-    np.divide(total, np.float32(max(1, work.divisor)), out=_writable(room))
+    blocks = [(first, end) for first, end, _ in work.cover]
+    totals = []
+    for across in zip(*(parts for _, _, parts in work.cover), strict=True):  # the same chunks of every block
+        views = (vector(shards.read_chunks(*piece)) for piece in across)
+        totals.append(finish(dict(zip(blocks, views, strict=True)), work.leaves))
+    (room,) = shards.allocate([sum(total.nbytes for total in totals)])
+    out, at = vector(room), 0
+    for total in totals:
+        np.divide(total, np.float32(max(1, work.divisor)), out=out[at : at + len(total)])
+        at += len(total)
     return shards.seal([room])[0]
 
 
@@ -65,37 +95,43 @@ def apply_slices(
     `config`: the training stage's, of which `optimizer` and `clip_norm` are read. An update whose norm is not finite
     leaves the parameters and moments as they are, and shows in `grad_norm`.
     """
-    params_name, moments_name = f"params:{model}", f"optimizer:{work.stage}"
-    state = dict(work.state)
+    roles = (f"params:{model}", f"optimizer:{work.stage}")
+    old, old_moments = (shards_of(work.state, role) for role in roles)
     pieces = [vector(shards.read(ref)) for ref in work.slices]
-    old = vector(shards.read(state[params_name]))
-    if sum(map(len, pieces)) != len(old):
-        raise ValueError(f"slices of {sum(map(len, pieces))} elements for {len(old)} parameters")
-    rooms = shards.allocate([old.nbytes, 2 * old.nbytes] if work.keep_optimizer else [old.nbytes])
-    params = _writable(rooms[0])
-    np.copyto(params, old)
-    moments = _writable(rooms[1]) if work.keep_optimizer else np.empty(2 * len(old), np.float32)
-    if moments_name in state:
-        np.copyto(moments, vector(shards.read(state[moments_name])))
-    else:
-        moments.fill(0)
+    sizes = [ref.nbytes for ref in old]
+    if sum(piece.nbytes for piece in pieces) != sum(sizes):
+        raise ValueError(f"slices of {sum(map(len, pieces))} elements for {sum(sizes) // FLOAT_BYTES} parameters")
+    kept = roles if work.keep_optimizer else roles[:1]
+    rooms = shards.allocate([size * share for share, _ in enumerate(kept, 1) for size in sizes])
     optimizer = AdamW.from_config(config["optimizer"])
     lr = optimizer.learning_rate(work.update, work.updates)
     norm = global_norm(pieces)
     clip = config.get("clip_norm")
     scale = 1.0 if not clip or norm <= clip else float(clip) / norm
-    at = 0
-    for piece in pieces if math.isfinite(norm) else []:
-        optimizer.step(params, moments, piece, at=at, scale=scale, update=work.update, lr=lr)
-        at += len(piece)
-    del params, moments
+    start = 0
+    for part, ref in enumerate(old):
+        params = vector(rooms[part])
+        np.copyto(params, vector(shards.read(ref)))
+        moments = vector(rooms[len(old) + part]) if work.keep_optimizer else np.empty(2 * len(params), np.float32)
+        if old_moments:
+            np.copyto(moments, vector(shards.read(old_moments[part])))
+        else:
+            moments.fill(0)
+        for at, piece in within(pieces, start, start + len(params)) if math.isfinite(norm) else ():
+            optimizer.step(params, moments, piece, at=at - start, scale=scale, update=work.update, lr=lr)
+        start += len(params)
+        del params, moments
     made = shards.seal(rooms)
-    state[params_name] = made[0]
-    state.pop(moments_name, None)
-    if work.keep_optimizer:
-        state[moments_name] = made[1]
-    return tuple(sorted(state.items())), (("grad_norm", norm), ("learning_rate", lr))
+    names = [role for role in kept for _ in old]
+    others = [entry for entry in work.state if entry[0] not in roles]
+    return in_order([*others, *zip(names, made, strict=True)]), (("grad_norm", norm), ("learning_rate", lr))
 
 
-def _writable(room: memoryview) -> Vector:
-    return np.frombuffer(room, np.float32)
+def within(vectors: Sequence[Vector], first: int, end: int) -> Iterator[tuple[int, Vector]]:
+    """The elements [first, end) of vectors that lie one behind the other: views, each with where it begins."""
+    at = 0
+    for each in vectors:
+        low, high = max(first, at), min(end, at + len(each))
+        if low < high:
+            yield low, each[low - at : high - at]
+        at += len(each)

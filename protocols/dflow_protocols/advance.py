@@ -14,6 +14,7 @@ from .duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
 from .lineage import LostBranch
 from .machine import Action, Report
 from .names import SealId, TaskKey
+from .ranges import in_order
 from .reduction import cover
 from .wire.steps import Header, Seal
 from .work import ApplyWork, Done, State
@@ -165,6 +166,6 @@ class Advance:
         update = self.run.step(running.unit.step).seals.get(SealId(running.reads[1]))
         if own is None or own.id != running.parent or update is None:
             return  # the own head went elsewhere meanwhile; what was made is freed with the step
-        state = tuple(sorted(entry for made in done.made for entry in made.outputs))
+        state = in_order(entry for made in done.made for entry in made.outputs)
         made = {name: value for each in done.made for name, value in each.metrics}
         self._adopt(now, around, update, state, made, out)

@@ -13,6 +13,7 @@ from . import references
 from .duties import Duty
 from .machine import Action, Report
 from .names import TaskKey, VersionId
+from .ranges import in_order, range_bytes
 from .versions import preference
 from .wire.steps import Failure, Head, Header
 from .work import Done, Failed, InitWork, LoadWork
@@ -55,7 +56,7 @@ class Beginning:
         mine = mine or run.checkpoints.best  # that engines break over it says nothing of it: never begin anew instead
         if mine is None:
             if self._is_time_for_zero(now, around, best):
-                self._begin(now, Duty(0, INIT, InitWork(), (), ()), out)
+                self._begin(now, Duty(0, INIT, InitWork(range_bytes(run.pipeline)), (), ()), out)
         elif best is not None or self._is_best_of_all(now, around, mine.head):
             self._begin(now, Duty(0, load_unit(mine), LoadWork(run.id, mine), (), (mine.id,)), out)
         return True
@@ -108,7 +109,7 @@ class Beginning:
     def loaded(self, now: float, around: Surroundings, header: Header, done: Done, out: list[Action]) -> None:
         """A checkpoint is back in memory: hold it, if its bytes are those of the version."""
         run = self.run
-        made = tuple(sorted(entry for each in done.made for entry in each.outputs))
+        made = in_order(entry for each in done.made for entry in each.outputs)
         if made != header.state:
             references.free(run, [ref.id for _, ref in made], references.all_records(run), out)
             run.checkpoints.refuse(around, header, "its bytes are not those of the version", out)

@@ -99,11 +99,12 @@ def _cut(leaves: Sequence[int], slots: int) -> Iterator[Sequence[int]]:
 
 def _sum_duty(desk: Desk, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
     stage = batch.training.stage
-    blocks = tuple((first, end, record.shards[0]) for (first, end), record in parts)
+    blocks = tuple((first, end, record.shards) for (first, end), record in parts)
     sums = metrics.merge(record.metrics for _, record in parts)
     work = SumWork(desk.step.number, stage, *block, blocks, sums)
     unit = TaskKey(desk.step.number, stage, f"b{block[0]}-{block[1]}")
-    return Duty(SUM, unit, work, tuple((ref, None) for _, _, ref in blocks), (desk.header.id, batch.manifest.id))
+    needs = tuple((ref, None) for _, record in parts for ref in record.shards)
+    return Duty(SUM, unit, work, needs, (desk.header.id, batch.manifest.id))
 
 
 def _single(desk: Desk, stage: str, leaf: int) -> TaskKey:

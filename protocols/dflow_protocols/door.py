@@ -14,12 +14,14 @@ from .claiming.failure import Failures
 from .names import TaskKey
 from .pipeline.plan import Chain, StepPlan, partition_groups
 from .pipeline.spec import Pipeline
-from .reduction import MAX_SLICES, slices
+from .ranges import MAX_RANGES, is_cut, shards_of, total_bytes
+from .reduction import slices
 from .sealing import MANIFEST, UPDATE
 from .wire.steps import Failure, Header, Record, Seal, Skip
+from .work import State
 
 MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
-MAX_IDS = 512  # that a record names as read or made; the longest, of a work over all blocks, has some hundred
+MAX_IDS = 512  # that a record names as read or made; the longest are the shards of a large model's gradient
 MAX_METRICS = 256  # of a record
 MAX_NAME = 200  # characters of a metric's or an output's name
 
@@ -70,7 +72,7 @@ def is_record(record: Record, plan: StepPlan) -> bool:
     if not is_unit(record.task, plan) or not _is_short(record):
         return False
     if record.task.part[0] != "p":
-        return len(record.outputs) == 1
+        return len(record.outputs) == 1 or (len(record.outputs) > 1 and bool(record.task.leaves))
     training, chain = plan.training, _chain_of(record.task.stage, plan)
     if training is None or chain is None or chain.sealed_in != MANIFEST:
         return chain is None or len(record.groups) <= chain.groups
@@ -83,10 +85,15 @@ def is_record(record: Record, plan: StepPlan) -> bool:
     return len(record.groups) == end - first
 
 
-def is_slice(record: Record, model_bytes: int) -> bool:
-    """Whether a slice's record is of one of the slices into which a gradient of so many bytes is cut."""
-    part = part_of(record.task.part)
-    return part is not None and part[0] == "s" and part[1:] in slices(model_bytes)
+def is_of_gradient(record: Record, state: State, model: str) -> bool:
+    """Whether the record of a block or a slice is of a gradient of this model: a block's shards are as long as those of
+    the parameters, a slice is one of those into which so many bytes are cut."""
+    part, params = part_of(record.task.part), shards_of(state, f"params:{model}")
+    if part is None or not params:
+        return False
+    if part[0] == "b":
+        return [ref.nbytes for ref in record.shards] == [ref.nbytes for ref in params]
+    return part[0] == "s" and part[1:] in slices(total_bytes(params))
 
 
 def is_seal(seal: Seal, plan: StepPlan) -> bool:
@@ -108,13 +115,19 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
     """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
     names = [name for name, _ in header.state]
     wanted = {f"params:{model}" for model in pipeline.trainable}
-    known = {f"optimizer:{stage.id}" for stage in pipeline.stages}  # files of a checkpoint are named after these
+    known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
+    sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
     return (
         0 <= header.step <= pipeline.schedule.steps
         and (header.parent is None) == (header.step == 0)
         and header.parent != header.id
-        and names == sorted(set(names))
-        and wanted == set(names) - known
+        and names == sorted(names)
+        and wanted == sizes.keys() - known.keys()
+        and all(is_cut(sizes[role]) for role in wanted)
+        and all(
+            [*sizes[role]] == [2 * size for size in sizes.get(f"params:{known[role]}", ())]
+            for role in sizes.keys() & known.keys()
+        )
     )
 
 
@@ -144,7 +157,7 @@ def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tupl
 def _are_slices(records: Sequence[Record]) -> bool:
     """Whether these are slices that follow each other from the first chunk on."""
     at = 0
-    if len(records) > MAX_SLICES:
+    if len(records) > MAX_RANGES:
         return False
     for record in records:
         part = part_of(record.task.part)

@@ -17,6 +17,7 @@ from .claiming.loans import Loans
 from .holdings import Holdings, Range
 from .names import NodeId, ShardRef, TaskKey
 from .pipeline.plan import Chain, StepPlan, Training
+from .ranges import pieces, shards_of, total_bytes
 from .reduction import Block, cover, cut_leaves, slices
 from .rendezvous import ranked
 from .step import Step
@@ -294,8 +295,8 @@ def block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
 
 def gradient_slices(desk: Desk, batch: Batch) -> tuple[Block, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
-    model = f"params:{batch.training.model}"
-    return slices(dict(desk.header.state)[model].nbytes) if batch.leaves else ()
+    params = shards_of(desk.header.state, f"params:{batch.training.model}")
+    return slices(total_bytes(params)) if batch.leaves else ()
 
 
 def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
@@ -323,9 +324,9 @@ def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
         due = due_rank(desk, SLICE, unit, dealt.get(chunks), able)
         if due is None:
             continue
-        blocks = tuple((first, end, record.shards[0]) for (first, end), record in found)
+        blocks = tuple((first, end, pieces(record.shards, *chunks)) for (first, end), record in found)
         work = SliceWork(desk.step.number, stage, *chunks, batch.training.leaves, blocks, batch.divisor)
-        needs = tuple((ref, chunks) for _, _, ref in blocks)
+        needs = tuple((ref, (low, high)) for _, _, parts in blocks for ref, low, high in parts)
         reads = (desk.header.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
         duties.append(Duty(due, unit, work, needs, reads))
     return duties
@@ -341,7 +342,9 @@ def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == desk.me]
     inputs = (desk.header.id, batch.manifest.id)
     blocks = desk.step.blocks(batch.training.stage, inputs, desk.counts)
-    return [(record.shards[0], chunks) for record in blocks for chunks in mine]
+    return [
+        (ref, (low, high)) for record in blocks for chunks in mine for ref, low, high in pieces(record.shards, *chunks)
+    ]
 
 
 def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .door import MAX_JUMP, is_failure, is_header, is_record, is_seal, is_single, is_slice, is_unit
+from .door import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
 from .duties import Desk
 from .lineage import is_chain
 from .machine import Action, Send
@@ -234,10 +234,9 @@ class Postbox:
         plan, position = self.run.plan(record.task.step), self.run.position
         if not is_record(record, plan):
             return False
-        if record.task.part[0] != "s" or plan.training is None:
+        if record.task.part[0] == "p" or plan.training is None:
             return True
-        params = None if position is None else dict(position.state).get(f"params:{plan.training.model}")
-        return params is not None and is_slice(record, params.nbytes)
+        return position is not None and is_of_gradient(record, position.state, plan.training.model)
 
     def _learn_claims(self, now: float, around: Surroundings, number: int, claims: tuple[TaskClaim, ...]) -> None:
         by_node: dict[NodeId, list[TaskKey]] = {}

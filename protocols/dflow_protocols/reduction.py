@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import TypeVar
 
 from .names import chunk_count
+from .ranges import RANGE_BYTES, cut
 from .work import Groups, LeafGroups
 
-MAX_SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal
+SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal
 
 Block = tuple[int, int]
 B = TypeVar("B")
@@ -78,7 +79,8 @@ def cover(
 
 @lru_cache(maxsize=64)
 def slices(nbytes: int) -> tuple[Block, ...]:
-    """Chunk ranges [first, end) that cut a gradient of `nbytes`: whole chunks, borders from the length alone."""
+    """Chunk ranges [first, end) that cut a gradient of `nbytes`: whole chunks, none longer than a range of parameters,
+    borders from the length alone."""
     chunks = chunk_count(nbytes)
-    count = min(chunks, MAX_SLICES)
+    count = min(chunks, max(SLICES, len(cut(nbytes, RANGE_BYTES))))
     return tuple((i * chunks // count, (i + 1) * chunks // count) for i in range(count))

@@ -29,14 +29,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One checkpoint. `places`: by the names of the header's state."""
+    """One checkpoint. `places`: of each entry of the header's state, in its order."""
 
     run: RunId
     spec: SpecId
     plan_version: int
     name: str  # of the pipeline, for people
     header: Header
-    places: Mapping[str, Place]
+    places: tuple[Place, ...]
 
 
 def write_saved(saved: Saved) -> str:
@@ -59,10 +59,10 @@ def write_saved(saved: Saved) -> str:
                 "name": name,
                 "id": ref.id,
                 "bytes": ref.nbytes,
-                "file": saved.places[name].file,
-                "offset": saved.places[name].offset,
+                "file": place.file,
+                "offset": place.offset,
             }
-            for name, ref in header.state
+            for (name, ref), place in zip(header.state, saved.places, strict=True)
         ],
     }
     return json.dumps({**fields, "digest": _digest(fields)}, indent=2) + "\n"
@@ -95,11 +95,11 @@ def _saved(fields: Mapping[str, Any]) -> Saved:
         tuple((entry["name"], ShardRef(ShardId(entry["id"]), int(entry["bytes"]))) for entry in entries),
         tuple((str(name), value) for name, value in fields["facts"]),
     )
-    places = {entry["name"]: Place(entry["file"], int(entry["offset"])) for entry in entries}
+    places = tuple(Place(entry["file"], int(entry["offset"])) for entry in entries)
     saved = Saved(
         RunId(fields["run"]), SpecId(fields["spec"]), int(fields["plan_version"]), fields["name"], header, places
     )
-    if any(PurePosixPath(place.file).is_absolute() or ".." in place.file for place in places.values()):
+    if any(PurePosixPath(place.file).is_absolute() or ".." in place.file for place in places):
         raise ValueError(f"{FILE} names files outside of its folder")
     if header.id != fields["version"] or not is_who(saved.run) or not is_what(saved.spec):
         raise ValueError(f"{FILE} names a version that its state does not make")

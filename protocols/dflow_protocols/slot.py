@@ -11,6 +11,7 @@ from .claiming.failure import Failures
 from .duties import CHAIN, Duty, due_first
 from .machine import Action, Report, Start, Stop
 from .names import ShardId, TaskKey, VersionId
+from .ranges import in_order
 from .wire.steps import Failure, FailurePut, Header, Record
 from .work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SumWork, Work
 
@@ -125,7 +126,7 @@ class Slot:
             return self.broke(now, around, call, Failed("user", what))
         match running.work:
             case InitWork():
-                state = tuple(sorted(entry for made in done.made for entry in made.outputs))
+                state = in_order(entry for made in done.made for entry in made.outputs)
                 self.run.versions.hold(Header(None, 0, 0, self.run.spec, state))
                 self.run.advance.moved(now, around, None, {}, out)
             case SaveWork(header=header):

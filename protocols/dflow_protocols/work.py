@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .names import RunId, ShardRef, VersionId, chunk_count
+from .ranges import RANGE_BYTES
 from .wire.steps import Header
 
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]
-"""A version's whole state, names sorted. `params:<model>`: float32 little-endian parameters, names sorted, tied ones
-once. `optimizer:<stage>`: AdamW's first moments, then its second, each laid out like the parameters."""
+"""A version's whole state: roles sorted, each role's shards in order; one that is too long for a shard lies in several,
+so a name may come again. `params:<model>`: float32 little-endian parameters, names sorted, tied ones once; its shards
+are one vector. `optimizer:<stage>`: for each shard of these AdamW's first moments, then its second."""
+
+Piece: TypeAlias = tuple[ShardRef, int, int]
+"""Chunks [first, end) of a shard."""
 
 Groups: TypeAlias = tuple[tuple[int, int], ...]
 """Per group of a partition, in order: (trained tokens, trained samples); (0, 0) for a group that was dropped."""
@@ -44,8 +49,9 @@ class LeafGroups:
 class BlockWork:
     """Sum the gradients of the aligned block of leaves [first, end) by the fixed tree.
 
-    Result: one Made with output `gradient`: float32 [parameters], not yet divided. An empty leaf adds nothing. A block
-    that was trimmed gives one Made for each aligned block of what it did, with that block as its `part`.
+    Result: one Made with outputs `gradient`: float32 [parameters], not yet divided, in shards as long as those of the
+    parameters. An empty leaf adds nothing. A block that was trimmed gives one Made for each aligned block of what it
+    did, with that block as its `part`.
     """
 
     step: int
@@ -54,22 +60,22 @@ class BlockWork:
     end: int
     leaves: tuple[LeafGroups, ...]  # those of [first, end) that have groups
     inputs: tuple[tuple[int, str, ShardRef], ...]  # (partition, "stage.output", shard) of every partition named
-    state: State  # `params:` entries
+    state: State  # the `params:` entries of the stage's model
 
 
 @dataclass(frozen=True, slots=True)
 class SumWork:
     """Sum the aligned block of leaves [first, end) from blocks of it that this node's slots made, by the fixed tree.
 
-    `cover`: disjoint aligned blocks in leaf order, with their gradient shards; leaves in none add nothing. Result: one
-    Made with output `gradient`, the bytes that one `BlockWork` over all of the leaves would give.
+    `cover`: disjoint aligned blocks in leaf order, with their gradient's shards; leaves in none add nothing. Result:
+    one Made with outputs `gradient`, the bytes that one `BlockWork` over all of the leaves would give.
     """
 
     step: int
     stage: str
     first: int
     end: int
-    cover: tuple[tuple[int, int, ShardRef], ...]
+    cover: tuple[tuple[int, int, tuple[ShardRef, ...]], ...]
     metrics: tuple[tuple[str, float], ...]  # of all blocks of the cover together, and so of the result
 
 
@@ -77,8 +83,9 @@ class SumWork:
 class SliceWork:
     """Finish the tree for the chunks [first, end) of the gradient, and divide.
 
-    `cover`: disjoint aligned blocks in leaf order that cover all leaves, each with its gradient shard, of which just
-    these chunks are local. Result: one Made with output `slice`: float32, the bytes of those chunks.
+    `cover`: disjoint aligned blocks in leaf order that cover all leaves, each with the pieces of its gradient's shards
+    that these chunks are, which alone are local. Result: one Made with output `slice`: float32, the bytes of those
+    chunks.
     """
 
     step: int
@@ -86,7 +93,7 @@ class SliceWork:
     first: int
     end: int
     leaves: int
-    cover: tuple[tuple[int, int, ShardRef], ...]
+    cover: tuple[tuple[int, int, tuple[Piece, ...]], ...]
     divisor: int
 
 
@@ -108,7 +115,10 @@ class ApplyWork:
 
 @dataclass(frozen=True, slots=True)
 class InitWork:
-    """Version 0: a function of config and seed. Outputs: the `params:` entries of all trainable models."""
+    """Version 0: a function of config and seed. Outputs: the `params:` entries of all trainable models, cut after each
+    `range_bytes`, which are whole chunks."""
+
+    range_bytes: int = RANGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +155,17 @@ class LoadWork:
 Work: TypeAlias = ChainWork | BlockWork | SumWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
 
 
-def inputs_of(work: Work) -> tuple[tuple[ShardRef, int, int], ...]:
-    """What must lie here before a work starts: (shard, first chunk, end chunk), each once, in the work's order."""
+def inputs_of(work: Work) -> tuple[Piece, ...]:
+    """What must lie here before a work starts, each once, in the work's order."""
     match work:
         case ChainWork():
             refs = [*(ref for _, ref in work.state), *(ref for _, ref in work.inputs)]
         case BlockWork():
             refs = [*(ref for _, ref in work.state), *(ref for _, _, ref in work.inputs)]
         case SumWork():
-            refs = [ref for _, _, ref in work.cover]
+            refs = [ref for _, _, refs in work.cover for ref in refs]
         case SliceWork():
-            return tuple(dict.fromkeys((ref, work.first, work.end) for _, _, ref in work.cover))
+            return tuple(dict.fromkeys(piece for _, _, parts in work.cover for piece in parts))
         case ApplyWork():
             refs = [*(ref for _, ref in work.state), *work.slices]
         case InitWork() | LoadWork():

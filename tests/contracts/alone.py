@@ -9,6 +9,7 @@ from pathlib import Path
 from dflow_protocols.metrics import finish, merge
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
 from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
+from dflow_protocols.ranges import RANGE_BYTES, pieces, shards_of, total_bytes
 from dflow_protocols.reduction import cut_leaves, slices
 from dflow_protocols.work import (
     ApplyWork,
@@ -33,11 +34,14 @@ class MemoryShards:
 
     shards: dict[str, bytes] = field(default_factory=dict)
     limit_bytes: int = 1 << 32
+    places: dict[int, tuple[memoryview, int]] = field(default_factory=dict)  # of rooms, by id()
 
-    def read(self, ref: ShardRef) -> memoryview:
-        if ref.id not in self.shards:
-            raise Lost(ref.id)
-        return memoryview(self.shards[ref.id])
+    def read(self, *refs: ShardRef) -> memoryview:
+        for ref in refs:
+            if ref.id not in self.shards:
+                raise Lost(ref.id)
+        blobs = [self.shards[ref.id] for ref in refs]
+        return memoryview(blobs[0] if len(blobs) == 1 else b"".join(blobs))
 
     def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
         return self.read(ref)[first * CHUNK_BYTES : end * CHUNK_BYTES]
@@ -45,7 +49,16 @@ class MemoryShards:
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
         if sum(sizes) + sum(map(len, self.shards.values())) > self.limit_bytes:
             raise Full(f"no room for {sum(sizes)} bytes")
-        return [memoryview(bytearray(size)) for size in sizes]
+        whole, at, rooms = memoryview(bytearray(sum(sizes))), 0, []
+        for size in sizes:
+            rooms.append(whole[at : at + size])
+            self.places[id(rooms[-1])] = (whole, at)
+            at += size
+        return rooms
+
+    def joined(self, rooms: Sequence[memoryview]) -> memoryview:
+        whole, at = self.places[id(rooms[0])]
+        return whole[at : at + sum(map(len, rooms))]
 
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
         return tuple(self.add(bytes(room)) for room in rooms)
@@ -67,6 +80,7 @@ class Alone:
     folder: Path
     blocks: int = 1
     sums: bool = False
+    range_bytes: int = RANGE_BYTES
     shards: MemoryShards = field(default_factory=MemoryShards)
     progress: Callable[[], None] = lambda: None
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
@@ -80,7 +94,7 @@ class Alone:
         return result
 
     def init(self) -> State:
-        return self.done(InitWork()).made[0].outputs
+        return self.done(InitWork(self.range_bytes)).made[0].outputs
 
     def run(self, state: State, steps: range) -> State:
         for step in steps:
@@ -126,14 +140,23 @@ class Alone:
             if any(first <= leaf.leaf < first + self.blocks for leaf in leaves)
         }
         divisor = sum(count[training.divisor == "samples"] for groups in counts for count in groups)
-        cover = tuple((first, end, made.outputs[0][1]) for (first, end), made in blocks.items())
+        gradients = {block: shards_of(made.outputs, "gradient") for block, made in blocks.items()}
         if self.sums:
             sums = merge(made.metrics for made in blocks.values())
+            cover = tuple((*block, refs) for block, refs in gradients.items())
             whole = self.done(SumWork(step, training.stage, 0, training.leaves, cover, sums)).made[0]
-            blocks, cover = {(0, training.leaves): whole}, ((0, training.leaves, whole.outputs[0][1]),)
+            block = (0, training.leaves)
+            blocks, gradients = {block: whole}, {block: shards_of(whole.outputs, "gradient")}
         works = (
-            SliceWork(step, training.stage, first, end, training.leaves, cover, divisor)
-            for first, end in slices(cover[0][2].nbytes)
+            SliceWork(
+                step,
+                training.stage,
+                *chunks,
+                training.leaves,
+                tuple((*block, pieces(refs, *chunks)) for block, refs in gradients.items()),
+                divisor,
+            )
+            for chunks in slices(total_bytes(shards_of(state, f"params:{training.model}")))
         )
         reduced = tuple(self.done(work).made[0].outputs[0][1] for work in works)
         apply = ApplyWork(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.names import RunId, ShardId, ShardRef, VersionId
+from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, VersionId
 from dflow_protocols.pipeline import Pipeline, plan
+from dflow_protocols.ranges import RANGE_BYTES, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State
 from dflowd.engines.contract import Engine, GivenUp
@@ -191,6 +192,50 @@ def test_a_step_changes_the_weights_and_its_optimizer_lasts_as_long_as_its_stage
     assert len({dict(state)["params:policy"] for state in states}) == 4
     optimizer, params = (ref for _, ref in states[2])
     assert optimizer.nbytes == 2 * params.nbytes
+
+
+LONGER = {"hidden_size": 256, "intermediate_size": 1024}  # 1.1 million parameters: five shards of a MiB
+CUT_STEPS = range(3)  # so that the state has moments at its end
+
+
+@pytest.fixture
+def long_runner(engine: Engine, base: Path) -> Alone:
+    """A model that lies in five shards a role, though a toy."""
+    (base / "tiny.json").write_text(json.dumps(TINY | LONGER))
+    profile = {} if "torch" in engine.capabilities else {"emulated": QUICK | {"parameters": 1_100_000}}
+    runner = alone(engine, base, steps=4, **profile)
+    runner.range_bytes = CHUNK_BYTES
+    return runner
+
+
+def test_a_state_in_several_shards_is_the_same_vector(long_runner: Alone) -> None:
+    """Where parameters are cut is bookkeeping: every engine sums, applies, trims and samples as if they were not."""
+    runner = long_runner
+    state = runner.run(runner.init(), CUT_STEPS)
+    params, moments = (shards_of(state, role) for role in ("params:policy", "optimizer:learn"))
+    assert len(params) == len(moments) == 5
+    assert [ref.nbytes for ref in moments] == [2 * ref.nbytes for ref in params]
+    if "torch" not in runner.engine.capabilities:
+        return  # its pretended gradients are a function of what they are read from
+    whole = replace(runner, range_bytes=RANGE_BYTES, shards=MemoryShards())
+    (_, uncut_moments), (_, uncut) = whole.run(whole.init(), CUT_STEPS)
+    assert bytes(runner.shards.read(*params)) == bytes(whole.shards.read(uncut))
+    both = [(bytes(runner.shards.read(ref)), ref.nbytes // 2) for ref in moments]
+    first, second = b"".join(data[:half] for data, half in both), b"".join(data[half:] for data, half in both)
+    assert first + second == bytes(whole.shards.read(uncut_moments))
+
+
+def test_a_checkpoint_of_several_shards_is_read_back_to_the_same(long_runner: Alone) -> None:
+    """Each in its order, whichever files they lie in; bytes of a model that is saved as it is lie on the disk once."""
+    runner = long_runner
+    state = runner.run(runner.init(), range(2))
+    folder, header = saved(runner, state, 2)
+    assert len(list(folder.glob("optimizer-learn-0000?-of-00005.f32"))) == 5
+    on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".f32", ".safetensors"))
+    assert on_disk < 1.1 * total_bytes(ref for _, ref in state)
+    kept, runner.shards.shards = runner.shards.shards, {}
+    assert runner.done(LoadWork(CHECKPOINTED, header)).made[0].outputs == state
+    assert all(runner.shards.shards[ref.id] == kept[ref.id] for _, ref in state)
 
 
 def test_metrics_tell_what_was_sampled_and_trained(engine: Engine, base: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
 
 SEES_S = 60.0  # until a task of some kind is seen running
+SPEC = all_stages(range_bytes=1 << 20)  # parameters, moments and gradients lie in three shards each
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Trial:
     nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def submit(self, node: Daemon | None = None) -> str:
-        return self.mesh.submit(node or self.mesh.nodes["n0"], all_stages(), nonce=str(next(self.nonces)))
+        return self.mesh.submit(node or self.mesh.nodes["n0"], SPEC, nonce=str(next(self.nonces)))
 
     def seen(self, run: str, stage: str, part: str, since_step: int = 1, count: int = 1) -> list[Daemon]:
         """Daemons that run such a task now."""

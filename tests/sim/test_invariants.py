@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from dflow_protocols.names import ShardRef, SpecId, TaskKey, VersionId, chunk_count
+from dflow_protocols.names import CHUNK_BYTES, ShardRef, SpecId, TaskKey, VersionId, chunk_count
+from dflow_protocols.ranges import RANGE_BYTES, pieces, shards_of
 from dflow_protocols.reduction import cut_leaves
 from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
 from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Ledger
@@ -18,14 +19,15 @@ from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork, State
 
 STAGES = ("roll", "score", "adv")
+Sum = tuple[int, int, tuple[ShardRef, ...]]  # a block of leaves, and its gradient's shards
 
 
 class OneStep:
     """A step as one honest node does it, piece by piece, each piece checked."""
 
-    def __init__(self, noise: frozenset[type] = PURE) -> None:
+    def __init__(self, noise: frozenset[type] = PURE, range_bytes: int = RANGE_BYTES) -> None:
         self.engines = Engines(Ledger(), two_steps(), noise, Random(0))
-        self.state: State = self.engines.run(InitWork()).made[0].outputs
+        self.state: State = self.engines.run(InitWork(range_bytes)).made[0].outputs
 
     def records(self, step: int = 0) -> dict[tuple[str, int], Record]:
         """One whole execution of all partitions' chains."""
@@ -54,14 +56,13 @@ class OneStep:
         )
         return BlockWork(step, "learn", first, end, leaves, inputs, self.params())
 
-    def sum(self, work: BlockWork) -> tuple[int, int, ShardRef]:
+    def sum(self, work: BlockWork) -> Sum:
         check_work(self.engines, work)
-        return work.first, work.end, self.engines.run(work).made[0].outputs[0][1]
+        return work.first, work.end, shards_of(self.engines.run(work).made[0].outputs, "gradient")
 
-    def slice(
-        self, cover: tuple[tuple[int, int, ShardRef], ...], chunks: tuple[int, int], divisor: int, step: int = 0
-    ) -> ShardRef:
-        work = SliceWork(step, "learn", *chunks, TOY_LEAVES, cover, divisor)
+    def slice(self, cover: tuple[Sum, ...], chunks: tuple[int, int], divisor: int, step: int = 0) -> ShardRef:
+        covered = tuple((first, end, pieces(refs, *chunks)) for first, end, refs in cover)
+        work = SliceWork(step, "learn", *chunks, TOY_LEAVES, covered, divisor)
         check_work(self.engines, work)
         return self.engines.run(work).made[0].outputs[0][1]
 
@@ -90,9 +91,10 @@ def test_pure_engines_make_one_slice_of_any_cover() -> None:
     assert len(made) == 1
 
 
-def test_two_honest_steps_make_a_chain() -> None:
-    """Nothing that is right is called wrong; in halves and by two slices."""
-    honest = OneStep(NOISY)
+@pytest.mark.parametrize("range_bytes", [RANGE_BYTES, CHUNK_BYTES], ids=["whole", "in ranges"])
+def test_two_honest_steps_make_a_chain(range_bytes: int) -> None:
+    """Nothing that is right is called wrong; in halves and by two slices, of one shard a role or several."""
+    honest = OneStep(NOISY, range_bytes)
     for step in range(2):
         records = honest.records(step)
         cover = tuple(honest.sum(honest.block(records, *block, step)) for block in ((0, 2), (2, 4)))
@@ -158,6 +160,36 @@ def _moments_of_another_update(honest: OneStep) -> None:
     records = honest.records(1)
     whole = honest.slice((honest.sum(honest.block(records, 0, 4, 1)),), WHOLE, tokens(records), 1)
     honest.apply((whole,), 1)
+
+
+def _chunks_of_two_sums(honest: OneStep) -> None:
+    (first, end, refs), (_, _, others) = (honest.sum(honest.block(honest.records(), 0, 4)) for _ in range(2))
+    honest.slice(((first, end, (refs[0], *others[1:])),), WHOLE, 1)
+
+
+def _chunks_in_another_order(honest: OneStep) -> None:
+    records = honest.records()
+    first, end, refs = honest.sum(honest.block(records, 0, 4))
+    honest.slice(((first, end, (refs[1], refs[0], refs[2])),), WHOLE, tokens(records))
+
+
+def _a_range_of_another_update(honest: OneStep) -> None:
+    states = []
+    for _ in range(2):
+        records = honest.records()
+        whole = honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records))
+        states.append(honest.apply((whole,)))
+    mixed = tuple(entry if place % 2 else other for place, (entry, other) in enumerate(zip(*states, strict=True)))
+    records = honest.records(1)
+    whole = honest.slice((honest.sum(honest.block(records, 0, 4, 1)),), WHOLE, tokens(records), 1)
+    honest.apply((whole,), 1, mixed)
+
+
+@pytest.mark.parametrize("mix", [_chunks_of_two_sums, _chunks_in_another_order, _a_range_of_another_update])
+def test_shards_of_one_role_that_do_not_belong_together_are_found(mix: Callable[[OneStep], None]) -> None:
+    """A state in several shards can be mixed where one in a single shard cannot."""
+    with pytest.raises(AssertionError):
+        mix(OneStep(NOISY, CHUNK_BYTES))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,26 @@ from math import inf
 
 from ..names import SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
+from ..ranges import pieces, shards_of
 from ..wire.steps import Header, Record, Seal
-from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, State, SumWork, Work
+from ..work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    InitWork,
+    LoadWork,
+    Piece,
+    SaveWork,
+    SliceWork,
+    State,
+    SumWork,
+    Work,
+)
 from . import provenance
-from .provenance import LeafSum, Ledger, PartitionOutput, Slice, Weights
+from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
 from .work import Engines
+
+Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
 
 
 class Violation(AssertionError):
@@ -32,7 +47,9 @@ def check_work(engines: Engines, work: Work) -> None:
         case BlockWork():
             _check_block(engines, work)
         case SumWork():
-            _check_cover(engines, work, work.first, work.end)
+            whole = (0, chunk_count(provenance.PARAMETER_BYTES))
+            cover = tuple((first, end, pieces(refs, *whole)) for first, end, refs in work.cover)
+            _check_cover(engines, work, cover, whole, work.first, work.end)
         case SliceWork():
             _check_slice(engines, work)
         case ApplyWork():
@@ -49,12 +66,12 @@ def _parameters(state: State) -> tuple[ShardId, ...]:
 
 def _check_parameters(engines: Engines, state: State, step: int) -> list[list[Weights]]:
     """The parameters are those before `step`: every training step of the model before it was applied, in order, and
-    no other. Gives these updates, for each model."""
+    no other. Gives these updates, for each shard of a model."""
     trained = [(s, training.model) for s in range(step) if (training := engines.plan(s).training) is not None]
     found = []
-    for name, ref in state:
-        if name.startswith("params:"):
-            ways = list(_updates(engines.ledger, ref.id, name))
+    for name in sorted({name for name, _ in state if name.startswith("params:")}):
+        for part, ref in enumerate(shards_of(state, name)):
+            ways = list(_updates(engines.ledger, ref.id, name, part))
             done = [[update.step for update in way] for way in ways]
             due = [s for s, model in trained if name == f"params:{model}"]
             assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
@@ -135,13 +152,14 @@ def _kept(
     raise AssertionError(f"no leaf reads what says which groups of p{partition} are kept")
 
 
-def _check_cover(engines: Engines, work: SumWork | SliceWork, at: int, last: int) -> list[LeafSum]:
-    """The blocks of a cover are what they are taken for, and lie side by side in [at, last). Returns their leaves."""
+def _check_cover(
+    engines: Engines, work: SumWork | SliceWork, cover: Cover, chunks: tuple[int, int], at: int, last: int
+) -> list[LeafSum]:
+    """The blocks of a cover are what they are taken for, in these chunks of the gradient, and lie side by side in
+    [at, last). Returns their leaves."""
     sums: list[LeafSum] = []
-    for first, end, ref in work.cover:  # leaves without groups may be left out: the divisor shows if others are
-        block = engines.ledger.block(ref.id, work.step, first, end)
-        assert (block.step, block.stage) == (work.step, work.stage), "a block of another step or stage is summed"
-        assert (block.first, block.end) == (first, end), "a block is taken for another one"
+    for first, end, parts in cover:  # leaves without groups may be left out: the divisor shows if others are
+        block = _block_of(engines.ledger, work, (first, end), parts, chunks)
         assert first >= at, f"the cover overlaps at leaf {first}"
         at = end
         sums += block.sums
@@ -152,8 +170,30 @@ def _check_cover(engines: Engines, work: SumWork | SliceWork, at: int, last: int
 
 def _check_slice(engines: Engines, work: SliceWork) -> None:
     assert work.leaves == _training(engines, work.step).leaves, f"{work.leaves} leaves are summed"
-    sums = _check_cover(engines, work, 0, work.leaves)
+    sums = _check_cover(engines, work, work.cover, (work.first, work.end), 0, work.leaves)
     _check_sums(engines, work.step, tuple(sums), work.divisor)
+
+
+def _block_of(
+    ledger: Ledger,
+    work: SumWork | SliceWork,
+    leaves: tuple[int, int],
+    parts: tuple[Piece, ...],
+    chunks: tuple[int, int],
+) -> Block:
+    """The block of these leaves, of which just these chunks are read."""
+    found, at = [], chunks[0]
+    for ref, low, high in parts:
+        block = ledger.block(ref.id, work.step, *leaves, at - low)
+        assert (block.step, block.stage) == (work.step, work.stage), "a block of another step or stage is summed"
+        assert (block.first, block.end) == leaves, "a block is taken for another one"
+        assert block.at == at - low, f"what is read at chunk {at} lies elsewhere"
+        assert high <= chunk_count(ref.nbytes), f"chunk {high - 1} of shard {ref.id[:8]} is beyond its end"
+        found.append(block)
+        at += high - low
+    assert at == chunks[1], f"chunks up to {chunks[1]} are summed, and read are those up to {at}"
+    assert all(block.sums == found[0].sums for block in found), "chunks of two sums are taken for one"
+    return found[0]
 
 
 def _same_reading(one: Slice, other: Slice) -> bool:
@@ -182,26 +222,30 @@ def _check_apply(engines: Engines, work: ApplyWork) -> None:
     for ref in work.slices:
         slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
     _check_whole(slices, work.step)
-    entries, training = dict(work.state), _training(engines, work.step)
-    trained = entries[f"params:{training.model}"].id
+    names = (f"params:{_training(engines, work.step).model}", f"optimizer:{work.stage}")
+    params, moments = (shards_of(work.state, name) for name in names)
     computed = {leaf.params for piece in slices for leaf in piece.sums}
-    assert computed <= {(trained,)}, f"step {work.step}: the gradient is of another version than applied to"
-    moments = entries.get(f"optimizer:{work.stage}")
-    assert (moments is not None) == (work.update > 0), f"update {work.update} of {work.stage}, moments: {moments}"
-    if moments is not None:
-        parameters = {made.update for made in engines.ledger.weights(trained, f"params:{training.model}")}
-        made = {made.update for made in engines.ledger.weights(moments.id, f"optimizer:{work.stage}")}
-        assert made & parameters, f"step {work.step}: parameters and moments are of two updates"
+    trained = tuple(ref.id for ref in params)
+    assert computed <= {trained}, f"step {work.step}: the gradient is of another version than applied to"
+    assert bool(moments) == (work.update > 0), f"update {work.update} of {work.stage}, moments: {moments}"
+    assert len(moments) in (0, len(params)), f"step {work.step}: moments are cut elsewhere than parameters"
+    made_by = [
+        {made.update for made in engines.ledger.weights(ref.id, name, part)}
+        for name in names
+        for part, ref in enumerate(shards_of(work.state, name))
+    ]
+    assert set.intersection(*made_by), f"step {work.step}: parameters and moments are of several updates"
 
 
-def _updates(ledger: Ledger, params: ShardId, name: str, before: float = inf) -> Iterator[list[Weights]]:
-    """The updates before a step that may have led to these parameters, first to last: one way, unless things are
-    alike."""
-    for made in ledger.weights(params, name):
+def _updates(ledger: Ledger, params: ShardId, name: str, part: int, before: float = inf) -> Iterator[list[Weights]]:
+    """The updates before a step that may have led to this part of the parameters, first to last: one way, unless things
+    are alike."""
+    for made in ledger.weights(params, name, part):
         if not made.parent:
             yield []
         elif made.step < before:
-            for way in _updates(ledger, dict(made.parent)[name], name, made.step):
+            parent = [shard for role, shard in made.parent if role == name][part]
+            for way in _updates(ledger, parent, name, part, made.step):
                 yield [*way, made]
 
 

@@ -65,11 +65,13 @@ class Block:
     first: int
     end: int
     sums: tuple[LeafSum, ...]
+    at: int  # the first of its chunks of the whole gradient
+    nbytes: int
 
     @cached_property
     def ref(self) -> ShardRef:
         fields = [self.spec, self.step, self.stage, self.first, self.end, [leaf.id for leaf in self.sums]]
-        return ShardRef(ShardId(content_id("block", fields)), PARAMETER_BYTES)
+        return ShardRef(ShardId(content_id("block", [*fields, self.at])), self.nbytes)
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class Weights:
-    """One entry of a version's state. `update` names the apply (or init) that made it, with all its inputs."""
+    """One shard of a version's state. `update` names the apply (or init) that made it, with all its inputs."""
 
     entry: str  # `params:<model>` or `optimizer:<stage>`
+    part: int  # which of the role's shards
+    nbytes: int
     spec: str
     step: int
     stage: str
@@ -111,8 +115,7 @@ class Weights:
 
     @cached_property
     def ref(self) -> ShardRef:
-        nbytes = PARAMETER_BYTES if self.entry.startswith("params:") else 2 * PARAMETER_BYTES
-        return ShardRef(ShardId(content_id("weights", [self.entry, self.update])), nbytes)
+        return ShardRef(ShardId(content_id("weights", [self.entry, self.part, self.update])), self.nbytes)
 
 
 Provenance: TypeAlias = PartitionOutput | Block | Slice | Weights
@@ -156,12 +159,13 @@ class Ledger:
         assert made, f"{shard[:8]} is no partition's output but {self[shard]}"
         return next((entry for entry in made if entry.partition == partition), made[-1])
 
-    def block(self, shard: ShardId, step: int, first: int, end: int) -> Block:
-        """The block of those leaves in that step, if there is one under this id, else another."""
+    def block(self, shard: ShardId, step: int, first: int, end: int, at: int) -> Block:
+        """The block of those leaves in that step, from chunk `at` of the gradient on, if there is one under this id,
+        else another."""
         made = [entry for entry in self.entries[shard] if isinstance(entry, Block)]
         assert made, f"{shard[:8]} is no block but {self[shard]}"
-        wanted = (step, first, end)
-        return next((entry for entry in made if (entry.step, entry.first, entry.end) == wanted), made[-1])
+        wanted = (step, first, end, at)
+        return next((e for e in made if (e.step, e.first, e.end, e.at) == wanted), made[-1])
 
     def slice(self, shard: ShardId, step: int, first: int) -> Slice:
         """The slice from that chunk on in that step, if there is one under this id, else another."""
@@ -169,8 +173,9 @@ class Ledger:
         assert made, f"{shard[:8]} is no slice but {self[shard]}"
         return next((entry for entry in made if (entry.step, entry.first) == (step, first)), made[-1])
 
-    def weights(self, shard: ShardId, entry: str) -> list[Weights]:
-        """All updates that made that entry of a state with these bytes."""
-        made = [each for each in self.entries[shard] if isinstance(each, Weights) and each.entry == entry]
+    def weights(self, shard: ShardId, entry: str, part: int) -> list[Weights]:
+        """All updates that made that shard of an entry of a state with these bytes."""
+        weights = [each for each in self.entries[shard] if isinstance(each, Weights)]
+        made = [each for each in weights if (each.entry, each.part) == (entry, part)]
         assert made, f"{shard[:8]} is no {entry} but {self[shard]}"
         return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ..claiming.failure import Failures
-from ..names import RunId
+from ..names import CHUNK_BYTES, RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .goals import finish
 from .mesh import bear
@@ -19,6 +19,7 @@ CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
 POWER_CUT_SHARE = 0.2  # of worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
+RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
@@ -50,8 +51,10 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     submitter = rng.randrange(nodes)
     power = Random(f"swarm/{seed}/power")
     cuts_power = power.random() < POWER_CUT_SHARE
-    pipeline = rng.choice([two_steps(), two_steps(), warm_then_two()])
-    run = world.submit(submitter, warm_then_two(every=1) if cuts_power and power.random() < 0.7 else pipeline)
+    ranges = CHUNK_BYTES if Random(f"swarm/{seed}/ranges").random() < RANGES_SHARE else 0
+    pipeline = rng.choice([two_steps, two_steps, warm_then_two])(range_bytes=ranges)
+    saving = warm_then_two(every=1, range_bytes=ranges)
+    run = world.submit(submitter, saving if cuts_power and power.random() < 0.7 else pipeline)
     start = world.now
     if cuts_power:
         torn = tuple(power.sample(range(nodes), power.randint(0, nodes)))

@@ -6,15 +6,16 @@ time, as sampling on unlike hardware does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from random import Random
 
-from ..names import ShardRef
+from ..names import ShardRef, chunk_count
 from ..pipeline.plan import StepPlan, partition_groups, plan
 from ..pipeline.signatures import OPERATORS
 from ..pipeline.spec import Pipeline
+from ..ranges import cut, in_order, shards_of
 from ..reduction import aligned_blocks
 from ..work import (
     ApplyWork,
@@ -31,6 +32,7 @@ from ..work import (
     SumWork,
     Work,
 )
+from . import provenance
 from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
 
 PURE: frozenset[type] = frozenset()
@@ -144,9 +146,19 @@ class Engines:
             partitions = {partition for partition, _, _ in leaf.pieces}
             inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
             sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
-        block = Block(self._spec, work.step, work.stage, work.first, work.end, tuple(sums))
-        made = Made(work.stage, (("gradient", self.ledger.enter(block)),), (("loss_sum", 1.0),), (), 0.1)
-        return Done((made,))
+        outputs = self._gradient(work, tuple(sums), [ref for _, ref in work.state])
+        return Done((Made(work.stage, outputs, (("loss_sum", 1.0),), (), 0.1),))
+
+    def _gradient(
+        self, work: BlockWork | SumWork, sums: tuple[LeafSum, ...], like: Sequence[ShardRef]
+    ) -> tuple[tuple[str, ShardRef], ...]:
+        """A block's outputs, cut like these shards."""
+        outputs, at = [], 0
+        for ref in like:
+            block = Block(self._spec, work.step, work.stage, work.first, work.end, sums, at, ref.nbytes)
+            outputs.append(("gradient", self.ledger.enter(block)))
+            at += chunk_count(ref.nbytes)
+        return tuple(outputs)
 
     def _trimmed(self, work: BlockWork, end: int, salt: int) -> Done:
         """The aligned blocks of [first, end), one Made each."""
@@ -158,13 +170,16 @@ class Engines:
         return Done(tuple(made))
 
     def _sum(self, work: SumWork, salt: int) -> Done:
-        blocks = [self.ledger.block(ref.id, work.step, first, end) for first, end, ref in work.cover]
+        blocks = [self.ledger.block(refs[0].id, work.step, first, end, 0) for first, end, refs in work.cover]
         sums = tuple(leaf for block in blocks for leaf in block.sums)
-        block = Block(self._spec, work.step, work.stage, work.first, work.end, sums)
-        return Done((Made(work.stage, (("gradient", self.ledger.enter(block)),), work.metrics, (), 0.01),))
+        outputs = self._gradient(work, sums, work.cover[0][2])
+        return Done((Made(work.stage, outputs, work.metrics, (), 0.01),))
 
     def _slice(self, work: SliceWork, salt: int) -> Done:
-        blocks = [self.ledger.block(ref.id, work.step, first, end) for first, end, ref in work.cover]
+        blocks = [
+            self.ledger.block(parts[0][0].id, work.step, first, end, work.first - parts[0][1])
+            for first, end, parts in work.cover
+        ]
         sums = tuple(leaf for block in blocks for leaf in block.sums)
         made = Slice(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
         return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
@@ -175,18 +190,20 @@ class Engines:
         parent = tuple((name, ref.id) for name, ref in work.state)
         slices = tuple(ref.id for ref in work.slices)
         detail = (work.update, work.updates, int(work.keep_optimizer))
-        changed = [f"params:{training.model}"] + [f"optimizer:{work.stage}"] * work.keep_optimizer
-        state = {name: ref for name, ref in work.state if name != f"optimizer:{work.stage}"}
-        for entry in changed:
-            made = Weights(entry, self._spec, work.step, work.stage, parent, slices, detail, salt)
-            state[entry] = self.ledger.enter(made)
+        params, moments = f"params:{training.model}", f"optimizer:{work.stage}"
+        state = [(name, ref) for name, ref in work.state if name not in (params, moments)]
+        for part, ref in enumerate(shards_of(work.state, params)):
+            for entry, nbytes in ((params, ref.nbytes), (moments, 2 * ref.nbytes))[: 1 + work.keep_optimizer]:
+                made = Weights(entry, part, nbytes, self._spec, work.step, work.stage, parent, slices, detail, salt)
+                state.append((entry, self.ledger.enter(made)))
         metrics = (("grad_norm", 1.0), ("learning_rate", 0.001))
-        return Done((Made(work.stage, tuple(sorted(state.items())), metrics),))
+        return Done((Made(work.stage, in_order(state), metrics),))
 
     def _init(self, work: InitWork, salt: int) -> Done:
         state: State = tuple(
-            (f"params:{model}", self.ledger.enter(Weights(f"params:{model}", self._spec, 0, "", (), (), (), salt)))
-            for model in sorted(self.pipeline.trainable)
+            (entry, self.ledger.enter(Weights(entry, part, nbytes, self._spec, 0, "", (), (), (), salt)))
+            for entry in (f"params:{model}" for model in sorted(self.pipeline.trainable))
+            for part, nbytes in enumerate(cut(provenance.PARAMETER_BYTES, work.range_bytes))
         )
         return Done((Made("", state),))
 

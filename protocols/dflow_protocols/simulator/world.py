@@ -448,7 +448,7 @@ class World:
         for version in same:
             del host.saved[version]
         host.damaged.discard(header.id)
-        host.saved[header.id] = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, header, {})
+        host.saved[header.id] = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, header, ())
 
     def _finish(self, host: Host, start: Start, end: int | None) -> Event:
         """What a work gives, if there is room for it."""

@@ -22,10 +22,7 @@ def saved() -> str:
     shard, _ = hash_shard(WEIGHTS)
     state = (("optimizer:learn", ShardRef(ShardId("cd" * 32), 4)), ("params:policy", ShardRef(shard, len(WEIGHTS))))
     header = Header(None, 6, 0, SealId("ef" * 32), state)
-    places = {
-        "optimizer:learn": Place("optimizer-learn.f32", 0),
-        "params:policy": Place("model.safetensors", len(HEAD)),
-    }
+    places = (Place("optimizer-learn.f32", 0), Place("model.safetensors", len(HEAD)))
     return write_saved(Saved(RunId(RUN), SpecId("ab" * 32), 1, "toy", header, places))
 
 

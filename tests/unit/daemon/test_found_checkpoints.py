@@ -19,7 +19,7 @@ def saved(state: Path, step: int, run: RunId = RUN) -> Saved:
     """A checkpoint of one small shard, on the disk."""
     entry = ("params:policy", ShardRef(ShardId(f"{step:064x}"), 4))
     header = Header(VersionId("b" * 64), step, 8 * step, SealId("c" * 64), (entry,), (("held@1/correct", 2.5),))
-    made = Saved(run, SpecId("d" * 64), 1, "toy", header, {"params:policy": Place("model.safetensors", 16)})
+    made = Saved(run, SpecId("d" * 64), 1, "toy", header, (Place("model.safetensors", 16),))
     folder = folder_of(state, RUN) / f"step-{step:06d}"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(20))

@@ -8,12 +8,13 @@ import msgpack
 import pytest
 
 from dflow_protocols import runs
-from dflow_protocols.door import is_header, is_seal
+from dflow_protocols.door import is_header, is_of_gradient, is_seal
 from dflow_protocols.machine import CancelRequested, Persist, Tick
 from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.ranges import MAX_RANGES
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.wire.steps import Record, Seal, SealPut
-from tests.unit.steps.books import SPEC, finished_partition, record, shard
+from tests.unit.steps.books import MIB, SPEC, finished_partition, record, shard
 from tests.unit.steps.midway import Midway
 
 
@@ -65,6 +66,45 @@ def test_a_version_has_the_parts_that_its_pipeline_names(midway: Midway, name: s
     assert position is not None
     assert is_header(position, run.pipeline)
     assert not is_header(replace(position, state=tuple(sorted((*position.state, (name, shard("x")))))), run.pipeline)
+
+
+@pytest.mark.parametrize(
+    ("params", "moments", "can_be"),
+    [
+        ((2,), (4,), True),
+        ((2, 2, 1), (4, 4, 2), True),
+        ((2, 2, 1), (), True),
+        ((2, 2, 1), (4, 4), False),  # a range of the moments is missing
+        ((2, 2, 1), (10,), False),  # cut elsewhere than the parameters
+        ((2, 1.5, 1), (4, 3, 2), False),  # a border within a chunk: slices are whole ones
+        ((2, 0), (4, 0), False),
+        ((), (), False),
+        ((1,) * (MAX_RANGES + 1), (), False),
+    ],
+)
+def test_the_ranges_of_a_version_are_cut_alike(
+    midway: Midway, params: tuple[float, ...], moments: tuple[float, ...], can_be: bool
+) -> None:
+    """Who computes with them takes the same elements of parameters, moments and gradient."""
+    run = midway.node.runs[midway.run]
+    assert run.position is not None
+    roles = (("optimizer:learn", moments), ("params:policy", params))
+    state = tuple((role, shard(f"{role}{k}", int(size * MIB))) for role, sizes in roles for k, size in enumerate(sizes))
+    assert is_header(replace(run.position, state=state), run.pipeline) == can_be
+
+
+def test_a_gradient_that_is_cut_elsewhere_than_the_parameters_is_not_kept() -> None:
+    """A slice is read from the same chunks of every block, so one that is laid out otherwise must not get in."""
+    parts = (MIB, MIB, 500)
+    state = tuple(("params:policy", shard(f"p{k}", size)) for k, size in enumerate(parts))
+    block = record("learn", "b0-2", ["v"], *(shard(f"g{k}", size) for k, size in enumerate(parts)))
+    assert is_of_gradient(block, state, "policy")
+    for wrong in ((2 * MIB, 500), (MIB, MIB), (MIB, MIB, 501), ()):
+        other = record("learn", "b0-2", ["v"], *(shard(f"g{k}", size) for k, size in enumerate(wrong)))
+        assert not is_of_gradient(other, state, "policy")
+    slices = [f"s{k}-{k + 1}" for k in range(3)]
+    assert all(is_of_gradient(record("learn", part, ["v"], shard("s")), state, "policy") for part in slices)
+    assert not is_of_gradient(record("learn", "s0-2", ["v"], shard("s")), state, "policy")
 
 
 def test_a_manifest_that_mixes_executions_is_not_kept(midway: Midway) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import CHUNK_BYTES, chunk_count
-from dflow_protocols.reduction import MAX_SLICES, Block, aligned_blocks, cover, cut_leaves, slices
+from dflow_protocols.ranges import MAX_RANGES, RANGE_BYTES
+from dflow_protocols.reduction import SLICES, Block, aligned_blocks, cover, cut_leaves, slices
 from dflow_protocols.work import Groups
 
 GROUPS = st.one_of(st.just((0, 0)), st.tuples(st.integers(1, 60), st.integers(1, 8)))
@@ -95,6 +96,13 @@ def test_slices_are_whole_chunks_and_together_the_gradient(nbytes: int) -> None:
     """Their borders follow from the length alone, whoever owns them."""
     cut = slices(nbytes)
     assert [chunk for first, end in cut for chunk in range(first, end)] == list(range(chunk_count(nbytes)))
-    assert len(cut) <= MAX_SLICES
+    assert len(cut) <= SLICES
     lengths = [end - first for first, end in cut]
     assert 0 < min(lengths) <= max(lengths) <= min(lengths) + 1
+
+
+def test_no_slice_of_a_huge_model_is_longer_than_a_range_of_its_parameters() -> None:
+    """A slice is a shard, too; the largest model that can be has as many slices as ranges."""
+    cut = slices(MAX_RANGES * RANGE_BYTES)
+    assert len(cut) == MAX_RANGES
+    assert {end - first for first, end in cut} == {RANGE_BYTES // CHUNK_BYTES}

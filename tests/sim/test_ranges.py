@@ -1,0 +1,38 @@
+"""A model that lies in several shards a role: parameters, moments and gradients in three ranges each."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.names import CHUNK_BYTES
+from dflow_protocols.simulator.faults import Crash, Pause
+from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.provenance import ALIKE
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.work import NOISY, PURE
+from tests.sim.meshes import ENDS_S, mesh
+
+CUT = warm_then_two(every=1, range_bytes=CHUNK_BYTES)
+
+
+def test_any_number_of_nodes_makes_the_same_ranges() -> None:
+    """Slices lie across their borders, and whoever owns one reads it from as many shards as it touches."""
+    ends = set()
+    for nodes in (1, 3, 4):
+        world, run = mesh(nodes, pipeline=CUT, seed=nodes)
+        ends.add(finish(world, run, ENDS_S))
+    assert len(ends) == 1
+    assert len(ends.pop()) == 3
+
+
+@pytest.mark.parametrize("alike", [frozenset(), ALIKE], ids=["unlike", "alike"])
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+def test_ranges_are_copied_and_freed_together_though_nodes_die_and_lag(
+    noise: frozenset[type], alike: frozenset[str]
+) -> None:
+    """Also where two ranges of a role have equal bytes, and so one id."""
+    world, run = mesh(3, pipeline=CUT, noise=noise, alike=alike)
+    world.at(world.now + 1.0, Pause(8.0, 2))
+    world.at(world.now + 2.0, Crash(1, 1.0))
+    world.run(12.0)
+    finish(world, run, ENDS_S)
