@@ -20,6 +20,7 @@ from dflow_protocols.machine import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import Done, Failed
 from dflowd.slots.calls import Call, Quit, Ready
+from dflowd.slots.doing import Board
 
 from .contract import Engine, Job, one_line, perform
 from .link import Link
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engine", choices=("torch", "emulated"), required=True)
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
     parser.add_argument("--lifeline", type=int, default=-1, help="descriptor that closes when the daemon is gone")
+    parser.add_argument("--board", type=int, default=-1, help="descriptor of the memory to say in what is being done")
     options = parser.parse_args(arguments)
     if options.parent:
         _die_with(options.parent)
@@ -59,11 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
     os.nice(NICENESS)
     os.environ.update(ENVIRONMENT)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what users print shows while it runs
+    board = Board(options.board)
+    if options.board >= 0:
+        os.close(options.board)
     engine = _load(options.engine)
     link = Link(options.socket)
     link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))
     while isinstance(message := link.next(), Call):
-        match _answer(engine, link, message):
+        match _answer(engine, link, board, message):
             case Done() as done:
                 link.send(Finished(message.id, done))
             case Failed() as failed:
@@ -73,12 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answer(engine: Engine, link: Link, call: Call) -> Done | Failed:
+def _answer(engine: Engine, link: Link, board: Board, call: Call) -> Done | Failed:
     try:
         pipeline = _pipeline(call.spec)
     except Exception as error:
         return Failed("user", one_line(error))
-    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress, link.leaf)
+    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress, link.leaf, board)
     return perform(engine, job, call.work)
 
 

@@ -10,7 +10,7 @@ import errno
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
+from dflowd.slots.doing import NOTHING, Board, Doing
 
 
 class UserError(Exception):
@@ -104,6 +105,7 @@ class Job:
     shards: Shards
     progress: Callable[[], None]  # to be called after each forward pass, sample or file; raises GivenUp
     leaf: Callable[[int], bool] = lambda leaf: True  # to be called before each leaf of a block; False: end before it
+    board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
 
 
 class Engine(Protocol):
@@ -125,12 +127,24 @@ class Engine(Protocol):
         """The call is over: let go of its shards, whose memory the daemon will use again."""
 
 
+DOES: dict[type[Work], str] = {
+    InitWork: "it made the first weights",
+    ChainWork: "it worked on a partition",
+    BlockWork: "it computed gradients",
+    SliceWork: "it summed gradients",
+    ApplyWork: "it applied the update",
+    SaveWork: "it saved a checkpoint",
+    LoadWork: "it loaded a checkpoint",
+}
+
+
 def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     """Do a work; what goes wrong comes back as Failed of the kind that says who must act."""
+    job.board.write(Doing(getattr(work, "stage", ""), DOES[type(work)]))
     try:
         return _perform(engine, job, work)
     except UserError as error:
-        return Failed("user", str(error), error.stage)
+        return Failed("user", str(error), error.stage or job.board.read().stage)
     except Lost as error:
         return Failed("lost", str(error), error.shard)
     except Full as error:
@@ -145,9 +159,11 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("host", str(error))
     except Exception as error:
         is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Failed("disk" if is_disk and isinstance(work, SaveWork) else "engine", one_line(error))
+        kind = "disk" if is_disk and isinstance(work, SaveWork) else "engine"
+        return Failed(kind, one_line(error), job.board.read().stage)
     finally:
         engine.release()
+        job.board.write(NOTHING)
 
 
 def _perform(engine: Engine, job: Job, work: Work) -> Done:

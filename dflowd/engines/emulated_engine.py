@@ -30,6 +30,7 @@ from dflow_protocols.work import (
     SliceWork,
     SumWork,
 )
+from dflowd.slots.doing import Doing
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
@@ -62,6 +63,7 @@ class EmulatedEngine:
         made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = time.perf_counter()
+            job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
             key = self._key(job, work.step, stage_id, work.partition)
             name, blob, groups, metrics = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key).make()
             blobs[f"{stage_id}.{name}"] = blob

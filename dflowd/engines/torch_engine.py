@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ from dflowd.operators.reward import reward
 from dflowd.operators.sft import sft
 from dflowd.operators.user_code import check_files, forget_user_code
 from dflowd.shards import layout
+from dflowd.slots.doing import Doing
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
@@ -95,6 +97,7 @@ class TorchEngine:
         for stage_id in work.stages:
             start = time.perf_counter()
             stage = job.pipeline.stage(stage_id)
+            job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
             outputs = list(self._operate(job, work, stage, chain, known))
             known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}
             parts.append((stage_id, outputs, time.perf_counter() - start))
@@ -187,7 +190,8 @@ class TorchEngine:
     def _policy(self, job: Job, name: str) -> Policy:
         if name not in self._policies:
             config = job.pipeline.models[name]
-            policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
+            with job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
+                policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
             check_files(job.pipeline, job.base, f"models.{name}.")
             require_own_numbers(policy)
             self._policies[name] = policy
@@ -203,7 +207,8 @@ class TorchEngine:
 
     def _dataset(self, job: Job, name: str) -> DataSet:
         if name not in self._data:
-            data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
+            with job.board.showing(replace(job.board.read(), what=f"it read data `{name}`")):
+                data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
             check_files(job.pipeline, job.base, f"data.{name}.")
             self._data[name] = data
         return self._data[name]
@@ -229,6 +234,7 @@ class TorchEngine:
             policy,
             lambda name: self._dataset(job, name),
             job.progress,
+            job.board,
         )
         if stage.op in OPERATORS:
             yield OPERATORS[stage.op](partition)

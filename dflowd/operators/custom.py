@@ -14,6 +14,7 @@ import numpy as np
 
 from dflowd.data import columns
 from dflowd.engines.contract import UserError
+from dflowd.slots.doing import Doing
 
 from .partition import Output, Partition, Rollout, read_rollout
 from .reward import reward_metrics
@@ -25,7 +26,9 @@ def custom(partition: Partition) -> list[Output]:
     stage = partition.stage
     rollout = read_rollout(partition)
     rows = _rows(partition, rollout)
-    said = call_user(stage.id, load_function(stage.op, partition.base, partition.pipeline), rows, **stage.config)
+    with partition.board.showing(Doing(stage.id, f"the import of {stage.op}", True)):
+        function = load_function(stage.op, partition.base, partition.pipeline)
+    said = call_user(partition.board, Doing(stage.id, stage.op, True), function, rows, **stage.config)
     named = said if isinstance(said, dict) else {stage.writes[0]: said}
     outputs = []
     for name in stage.writes:

@@ -15,6 +15,7 @@ from dflowd.data.sources import Entry
 from dflowd.engines.contract import UserError
 from dflowd.engines.policy import Policy
 from dflowd.shards.layout import Column, read_texts
+from dflowd.slots.doing import Board
 
 Columns = Mapping[str, Column]
 
@@ -33,6 +34,7 @@ class Partition:
     policy: Callable[[str], Policy]  # a model of the spec with its parameters of the step's version
     data: Callable[[str], DataSet]
     progress: Callable[[], None]
+    board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
 
     def read(self, output: str) -> Columns:
         """The columns of the input that the stage reads as `output`."""

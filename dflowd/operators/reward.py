@@ -22,6 +22,7 @@ from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.engines.contract import UserError
+from dflowd.slots.doing import Doing
 
 from .partition import Output, Partition, read_rollout
 from .user_code import call_user, load_function
@@ -51,7 +52,10 @@ def scorer(partition: Partition, data: DataSet) -> Score:
     """The stage's function, ready to be called. Raises UserError."""
     stage = partition.stage
     name = str(stage.config["function"])
-    function = load_function(name, partition.base, partition.pipeline)
+    is_user = not name.startswith("dflowd.")
+    with partition.board.showing(Doing(stage.id, f"the import of {name}", is_user)):
+        function = load_function(name, partition.base, partition.pipeline)
+    doing = Doing(stage.id, name, is_user)
     args: dict[str, Any] = dict(stage.config["args"])
     if "data" in LENT.get(name, ()):
         args["data"] = data
@@ -64,7 +68,7 @@ def scorer(partition: Partition, data: DataSet) -> Score:
         given = (completions, [e["answer"] for e in entries], [e["question"] for e in entries], entries)
         if how.all:
             asked = {key: list(values) for key, values in zip(ALL, given, strict=True) if key in how.names}
-            said = call_user(stage.id, function, **asked, **args)
+            said = call_user(partition.board, doing, function, **asked, **args)
             partition.progress()
             if not isinstance(said, Sequence | np.ndarray) or len(said) != len(completions):
                 shown = f"{len(said)} values" if isinstance(said, Sequence | np.ndarray) else _shown(said)
@@ -73,7 +77,8 @@ def scorer(partition: Partition, data: DataSet) -> Score:
         rewards = np.zeros(len(completions), np.float32)
         for index, values in enumerate(zip(*given, strict=True)):
             asked = {key: value for key, value in zip(EACH, values, strict=True) if key in how.names}
-            rewards[index] = _number(name, call_user(stage.id, function, **asked, **args), stage.id)
+            said = call_user(partition.board, doing, function, **asked, **args)
+            rewards[index] = _number(name, said, stage.id)
             partition.progress()
         return rewards
 

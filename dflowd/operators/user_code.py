@@ -8,6 +8,7 @@ before another run: its folder may have modules of the same names, or the same f
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -15,15 +16,16 @@ import socket
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import beside as file_beside
 from dflow_protocols.pipeline.files import changed
 from dflowd.engines.contract import HostError, UserError
+from dflowd.slots.doing import Board, Doing
 
 from . import beside
 
@@ -66,8 +68,11 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
         _open(base)
         module_name, _, attribute = name.partition(":")
         try:
-            module = _import(module_name, base)
-        except (Exception, SystemExit) as error:
+            with _contained():
+                module = _import(module_name, base)
+        except MemoryError:
+            raise
+        except BaseException as error:  # as in call_user
             raise UserError(f"{name}: {user_line(error)}") from error
         function = getattr(module, attribute, None)
         if not callable(function):
@@ -78,14 +83,43 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
     return _loaded[name, base]
 
 
-def call_user(stage: str, function: Function, *args: Any, **kwargs: Any) -> Any:
+def call_user(board: Board, doing: Doing, function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a user's function; whatever it raises comes out as UserError, naming the line."""
     try:
-        return function(*args, **kwargs)
-    except (MemoryError, UserError):
+        with board.showing(doing), _contained():
+            return function(*args, **kwargs)
+    except UserError:
         raise
-    except (Exception, SystemExit) as error:
-        raise UserError(user_line(error), stage) from error
+    except MemoryError as error:
+        raise MemoryError(f"`{doing.what}`: {user_line(error)}") from error
+    except BaseException as error:  # also what is no Exception: SystemExit, KeyboardInterrupt, a library's own
+        raise UserError(user_line(error), doing.stage) from error
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """What user code does to this process beside its result is undone (its folder, its streams, a fork that comes
+    back): other runs work here too."""
+    process, folder, streams = os.getpid(), os.getcwd(), (sys.stdout, sys.stderr)
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+        if os.getcwd() != folder:
+            os.chdir(folder)
+        sys.stdout, sys.stderr = (_open_again(stream, fd) for stream, fd in zip(streams, (1, 2), strict=True))
+
+
+def _open_again(stream: TextIO, fd: int) -> TextIO:
+    """The stream; if it was closed, another one to where the engine's output goes."""
+    if not stream.closed:
+        return stream
+    try:
+        os.fstat(fd)
+    except OSError:
+        os.dup2(1 + 2 - fd, fd)
+    return open(fd, "w", buffering=1, closefd=False, errors="backslashreplace")
 
 
 def user_line(error: BaseException) -> str:

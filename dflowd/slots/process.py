@@ -20,6 +20,7 @@ from pathlib import Path
 import zmq
 
 from .calls import FromChild, Quit, ToChild, decode, encode
+from .doing import Board, Doing
 
 LAST_WORDS_BYTES = 4096  # of its standard error, read when it died
 MESSAGES_A_TURN = 64  # then the loop serves others first
@@ -44,9 +45,10 @@ class EngineChild:
         context: zmq.Context[zmq.Socket[bytes]],
         command: ChildCommand,
         on_message: Callable[[FromChild], None],
-        on_exit: Callable[[str], None],
+        on_exit: Callable[[int, str], None],
     ) -> None:
-        """Raises OSError if the process cannot be started."""
+        """`on_exit` gets the exit status, negative for a signal, and it in words. Raises OSError if the process cannot
+        be started."""
         self._loop, self._on_message, self._on_exit = loop, on_message, on_exit
         self._peer: bytes | None = None
         self._waiting: list[bytes] = []
@@ -57,16 +59,19 @@ class EngineChild:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._process: subprocess.Popen[bytes] | None = None
+        board = os.memfd_create(f"dflowd:{command.name}")
         lifeline, self._lifeline = os.pipe()  # closed by our end, however that comes: then the child's group ends
         try:
             address = f"ipc:///proc/{os.getpid()}/fd/{self._folder}/{self._socket_file.name}"
             self._socket.bind(address)
-            self._process = self._spawn(command, address, lifeline)
+            self._board = Board(board)
+            self._process = self._spawn(command, address, lifeline, board)
         except BaseException:
             self._release()
             raise
         finally:
             os.close(lifeline)
+            os.close(board)
         self._exit_handle = os.pidfd_open(self._process.pid)
         self._socket_handle = int(self._socket.getsockopt(zmq.FD))
         loop.add_reader(self._exit_handle, self._reap)
@@ -76,6 +81,18 @@ class EngineChild:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def doing(self) -> Doing:
+        """What it does, or did when it died."""
+        return self._board.read()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped it by a signal."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+        return False
 
     def send(self, message: ToChild) -> None:
         """Queue a message; before the child has spoken it waits here."""
@@ -111,12 +128,12 @@ class EngineChild:
         self._process = None
         self._release()
 
-    def _spawn(self, command: ChildCommand, address: str, lifeline: int) -> subprocess.Popen[bytes]:
-        ties = ["--socket", address, "--parent", str(os.getpid()), "--lifeline", str(lifeline)]
+    def _spawn(self, command: ChildCommand, address: str, lifeline: int, board: int) -> subprocess.Popen[bytes]:
+        ties = ["--socket", address, "--parent", str(os.getpid()), "--lifeline", str(lifeline), "--board", str(board)]
         with self._error_file.open("wb") as error:
             return subprocess.Popen(
                 [sys.executable, *command.arguments, *ties],
-                pass_fds=(lifeline,),
+                pass_fds=(lifeline, board),
                 env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=error,
@@ -159,9 +176,9 @@ class EngineChild:
         self._drain()  # what it said before it died counts
         if self._process is None:  # the owner closed it meanwhile
             return
-        words = self._last_words()
+        status, words = self._process.returncode, self._last_words()
         self.close()
-        self._on_exit(words)
+        self._on_exit(status, words)
 
     def _last_words(self) -> str:
         assert self._process is not None

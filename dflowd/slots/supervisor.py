@@ -28,6 +28,7 @@ from ..shards.segment import Full, Segment
 from ..shards.spill import size_text
 from ..shards.store import Store
 from . import calls
+from .blame import OUTSIDE, blamed
 from .devices import Devices, engine_environment
 from .process import ChildCommand, EngineChild
 
@@ -35,6 +36,7 @@ CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a 
 START_LIMIT_S = 180.0  # importing a framework from a cold disk on a busy machine; then the start counts as failed
 GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before it is killed
 QUIT_LIMIT_S = 2.0
+STUCK_SHARE = 0.2  # of the time that a call may make no progress, after which it is told
 STATE_SHARE = (
     4  # a trained model's parameters, both moments and a gradient: 16 bytes a parameter, in sizes of the first
 )
@@ -89,6 +91,8 @@ class _Slot:
     used: bool = False  # whether its child has had a call
     dismissed_s: float | None = None  # when it was asked to exit
     verdict: str = ""  # why it was killed
+    is_stalled: bool = False  # and whether for want of progress
+    is_stuck: bool = False  # whether it was told that its call makes no progress
 
 
 class Supervisor:
@@ -181,6 +185,8 @@ class Supervisor:
                 "pid": slot.child.pid if slot.child is not None else 0,
                 "numerics": slot.ready.numerics if slot.ready is not None else "",
                 "task": str(slot.call.task) if slot.call is not None else "",
+                "stage": slot.child.doing.stage if slot.child is not None else "",
+                "doing": slot.child.doing.words if slot.child is not None else "",
             }
             for slot in self._slots
         ]
@@ -266,7 +272,7 @@ class Supervisor:
                 self._context,
                 command,
                 lambda message: self._on_message(slot, message),
-                lambda words: self._on_exit(slot, words),
+                lambda status, words: self._on_exit(slot, status, words),
             )
         except (OSError, zmq.ZMQError) as error:
             self._free(call)
@@ -378,16 +384,21 @@ class Supervisor:
             self._post(failure if wrong else message)
         self._fill()
 
-    def _on_exit(self, slot: _Slot, words: str) -> None:
+    def _on_exit(self, slot: _Slot, status: int, words: str) -> None:
         reason = slot.verdict or words
         dismissed = slot.dismissed_s is not None
+        assert slot.child is not None
+        doing, is_own = slot.child.doing, not slot.verdict and -status not in OUTSIDE
         slot.child, slot.dismissed_s = None, None
         call = self._end(slot)
         if not dismissed:
             task = str(call.task) if call is not None else ""
-            self._report(Report("engine.died", {"slot": slot.index, "reason": reason, "task": task}, "warning"))
+            fields = {"slot": slot.index, "reason": reason, "task": task, "doing": doing.words}
+            self._report(Report("engine.died", fields, "warning"))
         if call is not None:
-            self._post(Broke(call.id, Failed("engine", f"the engine died: {reason}", blame=call.task.stage)))
+            stage = doing.stage or call.task.stage
+            self._post(Broke(call.id, blamed(doing, reason, slot.is_stalled, is_own, stage)))
+        slot.is_stalled = False
         self._fill()
 
     # The watch ------------------------------------------------------------------------------------------------------
@@ -406,6 +417,7 @@ class Supervisor:
                 continue
             if asleep_s > CHECK_INTERVAL_S:
                 slot.heard_s, slot.moved_s = slot.heard_s + asleep_s, slot.moved_s + asleep_s
+            self._mind_stuck(slot, now)
             verdict = self._verdict(slot, now)
             if verdict and not slot.verdict:
                 slot.verdict = verdict
@@ -420,12 +432,36 @@ class Supervisor:
             return f"not ready after {silent_s:.0f} s" if silent_s > START_LIMIT_S else ""
         if slot.dismissed_s is not None:
             return "it did not exit when asked" if now - slot.dismissed_s > QUIT_LIMIT_S else ""
-        if silent_s > self._silence_s:
+        assert slot.child is not None
+        held_up = slot.call is not None and slot.child.doing.is_user  # user code may keep the interpreter to itself
+        if silent_s > self._silence_s and (not held_up or slot.child.is_stopped):
             return f"silent for {silent_s:.0f} s"
         if slot.call is None:
             return ""
         if slot.call.given_up_s is not None and now - slot.call.given_up_s > GIVE_UP_LIMIT_S:
             return "it did not give its call up"
         if now - slot.moved_s > self._stall_s:
-            return f"no progress for {now - slot.moved_s:.0f} s"
+            slot.is_stalled = True
+            return f"no progress for {self._stall_s:g} s (engine.stall_s)"  # like each time: errors are compared
         return ""
+
+    def _mind_stuck(self, slot: _Slot, now: float) -> None:
+        """Tell of a call that makes no progress long before it is given up, and when it moves again."""
+        call, still_s = slot.call, now - slot.moved_s
+        if call is not None and slot.ready is not None and slot.child is not None:
+            is_stuck = still_s > self._stall_s * STUCK_SHARE
+            if is_stuck and not slot.is_stuck:
+                doing = slot.child.doing
+                fields = {
+                    "run": call.run,
+                    "slot": slot.index,
+                    "task": str(call.task),
+                    "doing": doing.words or "it worked",
+                }
+                times = {"seconds": round(still_s), "limit_s": self._stall_s}
+                stage = doing.stage or call.task.stage
+                self._report(Report("engine.stuck", {**fields, "stage": stage, **times}, "warning"))
+            slot.is_stuck = slot.is_stuck or is_stuck
+        if slot.is_stuck and (call is None or still_s <= self._stall_s * STUCK_SHARE):
+            slot.is_stuck = False
+            self._report(Report("engine.unstuck", {"slot": slot.index}))

@@ -134,6 +134,12 @@ ROOMS: Final[dict[str, Concern]] = {
         ("slot",),
         stands_s=MINUTES,
     ),
+    "engine.stuck": Concern(
+        "stage {stage}: no progress for {seconds} s while {doing}; ended after {limit_s} s",
+        "look at what it waits for; a slow function wants a higher engine.stall_s",
+        ("run", "slot"),
+        ("engine.unstuck", "engine.died", "run.ended"),
+    ),
     "shards.disk_failed": Concern(
         "chunks could not be written to this daemon's disk", "look at the disk: `dmesg`, SMART", (), (), HOUR
     ),

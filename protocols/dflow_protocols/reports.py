@@ -159,8 +159,14 @@ ENGINES: Final[dict[str, ReportKind]] = {
     "engine.died": ReportKind(
         "warning",
         "an engine ended, hung or was ended without being asked; its task goes back",
-        ("slot", "reason", "task"),
+        ("slot", "reason", "task", "doing"),
     ),
+    "engine.stuck": ReportKind(
+        "warning",
+        "a call makes no progress, and is ended after limit_s without any",
+        ("run", "slot", "task", "stage", "doing", "seconds", "limit_s"),
+    ),
+    "engine.unstuck": ReportKind("info", "the call of that slot moves again, or is over", ("slot",)),
 }
 
 SHARDS: Final[dict[str, ReportKind]] = {

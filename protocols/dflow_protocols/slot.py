@@ -44,6 +44,7 @@ class Slot:
         self.run = run
         self._numbers = numbers
         self._starved: set[TaskKey] = set()  # units in the run's `retry_at` that found no room
+        self._behind: set[int] = set()  # calls that were started while no slot was free
 
     @property
     def is_starved(self) -> bool:
@@ -66,8 +67,11 @@ class Slot:
         version_holders = self.run.versions.holders(header.id, around.living)
         own_slots = around.slots.get(self.run.me, 1)
         ahead = PREFETCH + own_slots - 1
-        for duty in due_first(duties, {call.unit for call in self.run.calls.values()}):
-            if self.run.retry_at.get(duty.unit, now) > now:
+        doubted = self.run.failures.doubted(self.run.me)  # their second try comes first, and before it nothing alike
+        doubtful = {unit.stage for unit in doubted if self.run.retry_at.get(unit, now) > now}
+        due = due_first(duties, {call.unit for call in self.run.calls.values()})
+        for duty in sorted(due, key=lambda duty: duty.unit not in doubted):
+            if self.run.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
                 continue
             here = [
                 holdings.want(now, ref, around.living, out, chunks, version_holders, is_state=True)
@@ -78,6 +82,8 @@ class Slot:
             room = slots + QUEUED * own_slots if duty.rank == CHAIN and not around.is_shared else slots
             if room > 0 and all(here):
                 self.begin(now, duty, header, out)
+                if slots <= 0:
+                    self._behind.add(max(self.run.calls))
                 slots -= 1
             elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
                 ahead -= 1  # one that nobody can bring must not keep the others from being tried
@@ -192,9 +198,20 @@ class Slot:
         if reports:  # others take this node's share at once
             self.run.postbox.tell_all(around, None, out)
         out += reports
+        if failed.kind == "user":
+            self._doubt(running.unit, out)
         failure = self.run.failures.record(running.unit, self.run.me, failed.kind, error)
         self._tell_failure(now, around, failure, out)
         return out
+
+    def _doubt(self, unit: TaskKey, out: list[Action]) -> None:
+        """The user's code is at fault, or this unit: its second try tells, before anything else of the stage begins.
+        A function that never returns costs the time of two tries, however many units wait for it."""
+        self._behind &= self.run.calls.keys()
+        for call in sorted(self._behind):
+            if self.run.calls[call].unit.stage == unit.stage:
+                del self.run.calls[call]
+                out.append(Stop(call))
 
     def _tell_failure(self, now: float, around: Surroundings, failure: Failure, out: list[Action]) -> None:
         if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new

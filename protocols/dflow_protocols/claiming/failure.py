@@ -57,6 +57,10 @@ class Failures:
         """Where a unit failed, or a block with this leaf."""
         return frozenset(node for task, node, _ in self.known if task.holds(unit))
 
+    def doubted(self, node: NodeId) -> frozenset[TaskKey]:
+        """Tasks on which user code failed on this node."""
+        return frozenset(task for (task, who, _), each in self.known.items() if who == node and each.kind == "user")
+
     def of_step(self, node: NodeId, step: int) -> tuple[Failure, ...]:
         """A node's failures at a step."""
         return tuple(failure for (task, who, _), failure in self.known.items() if who == node and task.step == step)

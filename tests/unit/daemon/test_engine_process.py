@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import zmq
 
+from dflowd.slots.blame import blamed
+from dflowd.slots.doing import Doing
 from dflowd.slots.process import ChildCommand, EngineChild
 from tests.support.until import until
 
@@ -70,7 +72,7 @@ async def test_what_an_engine_started_ends_with_it(tmp_path: Path, engine: str, 
     ended = asyncio.Event()
     command = ChildCommand(("-c", engine), dict(os.environ), tmp_path, "engine")
     with zmq.Context() as context:
-        child = EngineChild(asyncio.get_running_loop(), context, command, print, lambda words: ended.set())
+        child = EngineChild(asyncio.get_running_loop(), context, command, print, lambda status, words: ended.set())
         pid = await asyncio.to_thread(sleeper, tmp_path)
         assert is_running(pid)
         if way == "killed":
@@ -95,3 +97,63 @@ def test_what_an_engine_started_ends_when_its_daemon_is_killed(tmp_path: Path, e
         daemon.kill()
         daemon.wait()
     until(lambda: not is_running(pid), DEADLINE_S)
+
+
+SAYS = """
+import os, sys
+from dflowd.slots.doing import Board, Doing
+board = Board(int(sys.argv[sys.argv.index("--board") + 1]))
+board.write(Doing("score", "x" * 3000, True))
+board.write(Doing("score", "rewards.py:closeness", True))
+os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+async def test_what_an_engine_did_is_known_after_it_crashed(tmp_path: Path, number: int) -> None:
+    """It had no moment to say so."""
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    command = ChildCommand(("-c", SAYS.format(number=int(number))), dict(os.environ), tmp_path, "engine")
+    with zmq.Context() as context:
+        child = EngineChild(
+            asyncio.get_running_loop(), context, command, print, lambda status, words: ended.set_result(status)
+        )
+        assert await asyncio.wait_for(ended, DEADLINE_S) == -number
+        assert child.doing == Doing("score", "rewards.py:closeness", True)
+
+
+CLOSENESS = Doing("score", "rewards.py:closeness", True)
+SAMPLING = Doing("roll", "it did `generate`")
+
+
+@pytest.mark.parametrize(
+    ("doing", "reason", "is_stalled", "is_own", "kind", "error"),
+    [
+        (CLOSENESS, "no progress for 4 s", True, False, "user", "`rewards.py:closeness` does not return: no progress"),
+        (CLOSENESS, "exit status 3", False, True, "user", "`rewards.py:closeness` ended the engine: exit status 3"),
+        (
+            CLOSENESS,
+            "killed by SIGKILL",
+            False,
+            False,
+            "engine",
+            "the engine died while `rewards.py:closeness` ran: ki",
+        ),
+        (
+            SAMPLING,
+            "no progress for 4 s",
+            True,
+            False,
+            "engine",
+            "the engine died while it did `generate`: no progress",
+        ),
+        (Doing(), "exit status 1", False, True, "engine", "the engine died: exit status 1"),
+    ],
+)
+def test_who_has_to_mend_an_engines_end_is_told_what_it_did(
+    doing: Doing, reason: str, is_stalled: bool, is_own: bool, kind: str, error: str
+) -> None:
+    """A hang or an exit of the user's code is the user's; what the kernel kills may live on another host."""
+    failed = blamed(doing, reason, is_stalled, is_own, doing.stage or "roll")
+    assert (failed.kind, failed.blame) == (kind, doing.stage or "roll")
+    assert failed.error.startswith(error)

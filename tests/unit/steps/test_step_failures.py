@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.claiming.failure import Failures
+from dflow_protocols.machine import Broke, Send, Start, Stop, Tick
 from dflow_protocols.machine import Leaving as AskedToLeave
-from dflow_protocols.machine import Send
 from dflow_protocols.names import TaskKey
+from dflow_protocols.simulator.goals import node as node_of
+from dflow_protocols.simulator.mesh import bear
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, StealGrant, Stolen
+from dflow_protocols.work import ChainWork, Failed
 from tests.unit.steps.books import who
 from tests.unit.steps.midway import Midway, opened
 
@@ -93,3 +98,27 @@ def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
     midway.tell(replace(run.status, attempt=1))
     assert midway.node.runs[midway.run].status.attempt == 1
     assert not midway.node.runs[midway.run].failures.known
+
+
+def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() -> None:
+    """Five minutes a try: what waits behind the first one would hang as well, before the second try could tell."""
+    world = World(bear, nodes=1, seed=1, seeds=(0,))
+    world.run(4.0)
+    name, host = world.submit(0, two_steps()), world.hosts[0]
+    run = node_of(host).runs[name]
+
+    def rolling_out() -> list[int]:
+        return sorted(call for call, running in run.calls.items() if isinstance(running.work, ChainWork))
+
+    world.expect(30.0, lambda: len(rolling_out()) > 1, "one partition is run and another one waits")
+    first, *behind = rolling_out()
+    now, unit = world.now + host.offset_s, run.calls[first].unit
+    hangs = Failed("user", "`rewards.py:score` does not return", unit.stage)
+    out = opened(node_of(host).handle(now, Broke(first, hangs)))
+    assert [action.call for action in out if isinstance(action, Stop)] == behind
+    started: list[Start] = []
+    for tenths in range(300):
+        out = node_of(host).handle(now + tenths / 10, Tick())
+        started += [action for action in out if isinstance(action, Start) and action.task.stage == unit.stage]
+    assert started[0].task == unit
+    assert started[0].fresh

@@ -1,0 +1,77 @@
+"""What an engine is doing, in memory that its daemon reads however the engine ends.
+
+A message would be lost with a process that exits in its next line, and would not come from one whose interpreter is
+held up in a library, as by a regular expression that never ends. So the engine writes a few words into shared memory
+before it does something; who ends the engine, or finds it ended, reads them. The words lie in one of two halves and a
+byte says in which: at no moment are they half written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgpack
+
+HALF_BYTES = 2048
+MOST_CHARACTERS = 400  # of each text
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """`what`: in words that may follow `while`, such as `it loaded model policy`; of user code the function, such as
+    `rewards.py:closeness`. `is_user`: code of the run's user, whose end or hang is the user's to mend."""
+
+    stage: str = ""
+    what: str = ""
+    is_user: bool = False
+
+    @property
+    def words(self) -> str:
+        """As they follow `while`; empty where nothing is known."""
+        return f"`{self.what}` ran" if self.is_user else self.what
+
+
+NOTHING = Doing()
+
+
+class Board:
+    """The memory. `fd`: of a file that both ends map; without one it is this process's own."""
+
+    def __init__(self, fd: int = -1) -> None:
+        if fd >= 0:
+            os.ftruncate(fd, 1 + 2 * HALF_BYTES)
+        self._memory = mmap.mmap(fd, 1 + 2 * HALF_BYTES)
+
+    def write(self, doing: Doing) -> None:
+        texts = [doing.stage[:MOST_CHARACTERS], doing.what[:MOST_CHARACTERS]]
+        words = msgpack.packb([*texts, doing.is_user], unicode_errors="replace")
+        half = 1 - self._memory[0] % 2
+        place = 1 + half * HALF_BYTES
+        self._memory[place : place + 2 + len(words)] = len(words).to_bytes(2, "big") + words
+        self._memory[0] = half
+
+    def read(self) -> Doing:
+        """NOTHING where nothing was written, or what no engine of this installation writes."""
+        place = 1 + self._memory[0] % 2 * HALF_BYTES
+        size = int.from_bytes(self._memory[place : place + 2], "big")
+        if not 0 < size <= HALF_BYTES - 2:
+            return NOTHING
+        try:
+            stage, what, is_user = msgpack.unpackb(self._memory[place + 2 : place + 2 + size])
+        except (ValueError, TypeError, msgpack.UnpackException):
+            return NOTHING
+        return Doing(str(stage), str(what), bool(is_user))
+
+    @contextlib.contextmanager
+    def showing(self, doing: Doing) -> Iterator[None]:
+        """While the block lasts; then what it was before."""
+        before = self.read()
+        self.write(doing)
+        try:
+            yield
+        finally:
+            self.write(before)
