@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from dflowd.data import columns
-from dflowd.engines.contract import UserError
 from dflowd.slots.doing import Doing
 
+from .float32 import float32s_of
 from .partition import Output, Partition, Rollout, read_rollout
 from .reward import reward_metrics
 from .user_code import call_user, load_function
@@ -32,7 +30,7 @@ def custom(partition: Partition) -> list[Output]:
     named = said if isinstance(said, dict) else {stage.writes[0]: said}
     outputs = []
     for name in stage.writes:
-        values = _numbers(stage.id, name, named.get(name), len(rows))
+        values = float32s_of(named.get(name), len(rows), f"{stage.op}: `{name}`", stage.id)
         metrics = reward_metrics(values) if name == "reward" else {}
         outputs.append(Output(name, {name: columns.pack(values)}, metrics, _groups(name, rollout)))
     return outputs
@@ -64,13 +62,3 @@ def _groups(name: str, rollout: Rollout) -> tuple[tuple[int, int], ...]:
     if name != "advantage":
         return ()
     return tuple((int(total), rollout.width) for total in rollout.lengths.reshape(-1, rollout.width).sum(1))
-
-
-def _numbers(stage: str, name: str, said: Any, count: int) -> columns.Array:
-    try:
-        values = np.asarray(said, np.float32)
-    except (TypeError, ValueError):
-        values = np.zeros(0, np.float32)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise UserError(f"`{name}`: {count} finite numbers are due, one a row", stage)
-    return values

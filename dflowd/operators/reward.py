@@ -11,7 +11,6 @@ A function of your own asks by name for what it needs, and for the stage's `args
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from dflowd.data.sources import Entry
 from dflowd.engines.contract import UserError
 from dflowd.slots.doing import Doing
 
+from .float32 import float32_of, float32s_of
 from .partition import Output, Partition, read_rollout
 from .user_code import call_user, load_function
 
@@ -70,15 +70,12 @@ def scorer(partition: Partition, data: DataSet) -> Score:
             asked = {key: list(values) for key, values in zip(ALL, given, strict=True) if key in how.names}
             said = call_user(partition.board, doing, function, **asked, **args)
             partition.progress()
-            if not isinstance(said, Sequence | np.ndarray) or len(said) != len(completions):
-                shown = f"{len(said)} values" if isinstance(said, Sequence | np.ndarray) else _shown(said)
-                raise UserError(f"{name} gave {shown} where a list of {len(completions)} numbers is due", stage.id)
-            return np.array([_number(name, value, stage.id) for value in said], np.float32)
+            return float32s_of(said, len(completions), name, stage.id)
         rewards = np.zeros(len(completions), np.float32)
         for index, values in enumerate(zip(*given, strict=True)):
             asked = {key: value for key, value in zip(EACH, values, strict=True) if key in how.names}
             said = call_user(partition.board, doing, function, **asked, **args)
-            rewards[index] = _number(name, said, stage.id)
+            rewards[index] = float32_of(said, name, stage.id)
             partition.progress()
         return rewards
 
@@ -92,17 +89,6 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
         raise MisfitError("does not say what it takes") from error
     empty = inspect.Parameter.empty
     return [Parameter(p.name, KINDS[p.kind], p.default is empty) for p in found if p.kind in KINDS]
-
-
-def _number(name: str, said: Any, stage: str) -> float:
-    """Raises UserError for what is no finite number."""
-    if isinstance(said, bool | int | float | np.floating | np.integer) and math.isfinite(said):
-        return float(said)
-    raise UserError(f"{name} gave {_shown(said)} where a finite number is due", stage)
-
-
-def _shown(said: Any) -> str:
-    return "nothing (None)" if said is None else f"{said!r}"[:100]
 
 
 def reward(partition: Partition) -> Output:

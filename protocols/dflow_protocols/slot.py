@@ -22,6 +22,7 @@ QUEUED = 1  # partitions that wait behind what runs in each slot, so that it nee
 # runs share the slots, or one in the midst of its rollouts would never let another's blocks in
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile, and one more for each further slot
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
+DIVERGED = "is not finite: the training diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,12 @@ class Slot:
         is_state = isinstance(running.work, InitWork | ApplyWork | LoadWork)
         for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
             self.run.holdings.keep(ref, is_state)
-        broken = [name for made in done.made for name, value in made.metrics if not isfinite(value)]
+        broken = [(made.stage, name) for made in done.made for name, value in made.metrics if not isfinite(value)]
         if broken:
             self.run.calls[call] = running
-            what = f"{', '.join(broken)} of {running.unit.stage} is not finite: the training diverged"
-            return self.broke(now, around, call, Failed("user", what))
+            stage, names = broken[0][0], ", ".join(name for stage, name in broken if stage == broken[0][0])
+            what = "is not a finite number" if isinstance(running.work, ChainWork) else DIVERGED
+            return self.broke(now, around, call, Failed("user", f"{names} of `{stage}` {what}"))
         match running.work:
             case InitWork():
                 state = in_order(entry for made in done.made for entry in made.outputs)

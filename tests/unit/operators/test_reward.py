@@ -85,3 +85,45 @@ def test_what_is_no_reward_ends_in_one_line_with_its_stage(tmp_path: Path, code:
     """The user's error, in the user's terms."""
     with pytest.raises(UserError, match=error):
         scores(tmp_path, code)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("True", 1.0),
+        ("numpy.bool_(True)", 1.0),
+        ("numpy.array(0.5)", 0.5),
+        ("decimal.Decimal('0.25')", 0.25),
+        ("torch.tensor(0.75)", 0.75),
+        ("-3.4e38", -3.4e38),
+    ],
+)
+def test_whatever_says_that_it_is_a_number_is_one(tmp_path: Path, given: str, expected: float) -> None:
+    """`numpy.array(a) == b` gives numpy's boolean, a metric of torch a tensor: both mean a number."""
+    code = f"import decimal, numpy, torch\ndef score(completion):\n    return {given}\n"
+    assert scores(tmp_path, code) == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("1e39", "1e.39, which is more than float32 holds"),
+        ("-1e39", "-1e.39, which is more than float32 holds"),
+        ("10**400", "1000.*, which is more than float32 holds"),
+        ("10**5000", "a int that cannot be shown"),
+        ("numpy.float64(1e300)", "np.float64.1e.300., which is more than float32 holds"),
+        ("numpy.array([0.5])", "where a finite number is due"),
+        ("1j", "1j where a finite number is due"),
+        ("decimal.Decimal('sNaN')", "where a finite number is due"),
+        ("[1.0]", r"\[1.0\] where a finite number is due"),
+    ],
+)
+def test_a_number_that_float32_cannot_hold_is_laid_to_its_function(tmp_path: Path, given: str, shown: str) -> None:
+    """Not to a training that diverged two tasks later."""
+    code = f"import decimal, numpy\ndef score(completion):\n    return {given}\n"
+    with pytest.raises(UserError, match=f"judge.py:score gave .*{shown}") as caught:
+        scores(tmp_path, code)
+    assert caught.value.stage == "score"
+    many = f"import decimal, numpy\ndef score(completions):\n    return [0.0, {given}, 0.0]\n"
+    with pytest.raises(UserError, match=f"judge.py:score gave .*{shown}"):
+        scores(tmp_path, many)
