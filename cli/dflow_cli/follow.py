@@ -43,6 +43,11 @@ class Picture:
         """(step, figure) of every step that has this figure."""
         return [(step, float(row[name])) for step, row in self.rows.items() if row.get(name) is not None]
 
+    def by_stage(self, name: str) -> dict[str, float]:
+        """The newest step's figure of each stage alone, where several have one."""
+        start = f"{name}/"
+        return {key.removeprefix(start): float(value) for key, value in self.newest.items() if key.startswith(start)}
+
     def left_s(self) -> float | None:
         """Seconds to the end, as far as its pace is known."""
         return left_s(self.rows, self.kinds, self.outcome.step)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -11,24 +9,41 @@ from torch import Tensor
 from .kl import k3
 from .ratio import Gain, clipped_gain
 
-SPREAD_FLOOR = 1e-6  # added to a group's deviation, as in most implementations
+SPREAD_FLOOR = 1e-6  # times the group's size, added to its deviation: 1e-6 for rewards of 0 and 1, as in most others
+FLAT_SPREAD = 2.0**-22  # times the group's size: two units of float32 up or down, which rounding alone can make
+
+Rewards = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Sizes = npt.NDArray[np.float64]
 
 
-def group_advantage(rewards: npt.NDArray[np.float32], scale: str) -> npt.NDArray[np.float32]:
+def group_advantage(rewards: Rewards, scale: str, ddof: int = 0, sizes: Sizes | None = None) -> npt.NDArray[np.float64]:
     """Reward minus the group's mean, over its deviation where `scale` is "std" (section 4.1.2; "none": as it is).
 
-    rewards: [groups, samples] float32. Returns the same shape. The deviation is the population's.
+    rewards: [groups, samples]. Returns the same shape; 0 in flat groups. `ddof`: 0 for the population's deviation, 1
+    for Bessel's correction, as in TRL and verl. `sizes`: [groups], what rewards of the group are large against;
+    without it the largest of their absolute values. So an advantage does not depend on the unit of the reward.
     """
     wide = rewards.astype(np.float64)
+    size = group_sizes(rewards) if sizes is None else sizes
+    flat = flat_groups(rewards, size)
     centred = wide - wide.mean(1, keepdims=True)
     if scale == "std":
-        centred /= wide.std(1, keepdims=True) + SPREAD_FLOOR
-    return np.asarray(centred, np.float32)
+        divisor = wide.std(1, ddof=min(ddof, wide.shape[1] - 1)) + SPREAD_FLOOR * size
+        centred /= np.where(flat, 1.0, divisor)[:, None]
+    centred[flat] = 0.0
+    return np.asarray(centred, np.float64)
 
 
-def flat_groups(rewards: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """Whether all rewards of a group are alike. rewards: [groups, samples]; returns [groups] bool."""
-    return np.asarray(rewards.min(1) == rewards.max(1))
+def group_sizes(rewards: Rewards) -> Sizes:
+    """The largest absolute reward of each group, [groups]. rewards: [groups, samples]."""
+    return np.asarray(np.abs(rewards.astype(np.float64)).max(1))
+
+
+def flat_groups(rewards: Rewards, sizes: Sizes | None = None) -> npt.NDArray[np.bool_]:
+    """Whether the rewards of a group are alike within float32's rounding. Shapes as in `group_advantage`; [groups]."""
+    wide = rewards.astype(np.float64)
+    size = group_sizes(rewards) if sizes is None else sizes
+    return np.asarray(wide.max(1) - wide.min(1) <= FLAT_SPREAD * size)
 
 
 def grpo_loss(

@@ -16,6 +16,7 @@ import numpy as np
 from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups
+from dflow_protocols.pipeline.weighing import reward_weights
 from dflow_protocols.ranges import RANGE_BYTES
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
@@ -152,7 +153,11 @@ class Payload:
 
     def _advantage(self) -> Made:
         pretend(self._job, self._profile, "reward_s")
-        rewards = columns.values(self._columns("reward")["reward"]).reshape(self._count, -1)
+        weighed = [
+            weight * columns.values(layout.decode(self._blobs[read])["reward"])
+            for read, weight in reward_weights(self._stage).items()
+        ]
+        rewards = sum(weighed[1:], weighed[0]).reshape(self._count, -1)
         lengths = self._lengths_of("rollout").reshape(rewards.shape)
         flat = rewards.min(1, initial=1) == rewards.max(1, initial=0)
         drop = bool(self._stage.config.get("drop_flat_groups"))
@@ -175,9 +180,11 @@ class Payload:
         return "evaluation", blob, (), _sums({"evaluated": self._count, "correct": right})
 
     def _other(self) -> Made:
+        """The first output of a stage: one number a completion."""
         pretend(self._job, self._profile, "reward_s")
-        values = columns.pack(self._rng.random(self._count, np.float32))
-        return self._stage.op, self._encode(self._source("rollout"), values=values), (), ()
+        name = self._stage.writes[0]
+        values = columns.pack(self._rng.random(len(self._lengths_of("rollout")), np.float32))
+        return name, self._encode(self._source("rollout"), **{name: values}), (), ()
 
     def _named(self, output: str) -> bytes:
         return next(blob for name, blob in sorted(self._blobs.items()) if name.endswith(f".{output}"))

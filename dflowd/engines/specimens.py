@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.weighing import reward_weights
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.operators.partition import Columns
@@ -19,9 +22,14 @@ Specimen = dict[str, Any]
 def specimens(pipeline: Pipeline, known: Mapping[str, Columns], data: Mapping[str, DataSet]) -> tuple[Specimen, ...]:
     """{prompt, completion, reward} of the first groups of a rollout or an evaluation; none of other chains.
 
-    `known`: "stage.output" -> columns.
+    Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and
+    `rewards` each one's, by stage. `known`: "stage.output" -> columns.
     """
-    rewards = next((found["reward"] for name, found in known.items() if name.endswith(".reward")), None)
+    given = {
+        name.partition(".")[0]: columns.values(found["reward"])
+        for name, found in known.items()
+        if name.endswith(".reward")
+    }
     for name, found in known.items():
         if name.endswith(".evaluation"):
             rows = zip(
@@ -31,19 +39,31 @@ def specimens(pipeline: Pipeline, known: Mapping[str, Columns], data: Mapping[st
         if name.endswith(".rollout"):
             config = pipeline.stage(name.partition(".")[0]).config
             said, width = read_texts(found["text"]), int(config["group"])
-            scores = columns.values(rewards) if rewards is not None else None
+            trained = _trained(pipeline, given)
             positions = columns.values(found["position"])[:COUNT].tolist()
             source = data[config["data"]]
             return tuple(
                 _specimen(
                     source.training(position)["question"],
                     said[group * width],
-                    None if scores is None else scores[group * width],
+                    None if trained is None else trained[group * width],
+                    {stage: float(values[group * width]) for stage, values in given.items()},
                 )
                 for group, position in enumerate(positions)
             )
     return ()
 
 
-def _specimen(prompt: str, completion: str, reward: Any) -> Specimen:
-    return {"prompt": prompt, "completion": completion, "reward": None if reward is None else float(reward)}
+def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.Array | None:
+    """[completions]: what the chain's `advantage` stage adds up, or the only reward that there is."""
+    for stage in pipeline.stages:
+        weights = reward_weights(stage) if stage.op == "advantage" else {}
+        if weights and all(read.partition(".")[0] in given for read in weights):
+            parts = [weight * given[read.partition(".")[0]].astype(np.float64) for read, weight in weights.items()]
+            return np.asarray(sum(parts[1:], parts[0]))
+    return next(iter(given.values())) if len(given) == 1 else None
+
+
+def _specimen(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float] | None = None) -> Specimen:
+    made = {"prompt": prompt, "completion": completion, "reward": None if reward is None else float(reward)}
+    return made | ({"rewards": dict(rewards)} if rewards and len(rewards) > 1 else {})

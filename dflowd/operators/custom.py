@@ -2,14 +2,16 @@
 
     def operator(rows: list[dict], **config) -> list[float] | dict[str, list[float]]
 
-A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), and by its name
-each number that the stage reads beside the rollout. A stage with several outputs gives a dict of lists by output.
+A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), and each number that
+the stage reads beside the rollout, by `stage.output`, and by `output` where that says which. Log-probabilities are
+lists, one number a token. A stage with several outputs gives a dict of lists by output.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from dflow_protocols.pipeline.rows import row_names
 from dflowd.data import columns
 from dflowd.slots.doing import Doing
 
@@ -49,12 +51,13 @@ def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
                 "group": partition.first + index // rollout.width,
             }
         )
-    for source in partition.stage.reads:
-        output = source.partition(".")[2]
-        column = partition.inputs[source].get(output)
-        if column is not None and column.lengths is None:
-            for row, value in zip(rows, columns.values(column).tolist(), strict=True):
-                row[output] = value
+    for source, names in row_names(partition.stage.reads).items():
+        column = partition.inputs[source].get(source.partition(".")[2])
+        if column is None:  # a rollout, whose parts are there under names of their own
+            continue
+        values = columns.values(column) if column.lengths is None else columns.rows(column)
+        for row, value in zip(rows, values, strict=True):
+            row.update(dict.fromkeys(names, value.tolist()))
     return rows
 
 

@@ -46,11 +46,15 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
             continue
         found = inputs[partition, _read(stage, "advantage")]
         data.advantages += columns.values(found["advantage"])[samples].tolist()
-        scored = _read(stage, "logprob")
-        rescored = columns.rows(inputs[partition, scored]["logprob"])[samples] if scored else []
-        if scored and pipeline.stage(scored.partition(".")[0]).model == stage.model:
-            data.logprobs += rescored  # the trainer's own view of the policy that sampled
-        else:
-            data.logprobs += columns.rows(batch["logprobs"])[samples]
-            data.references += rescored
+        sampled = columns.rows(batch["logprobs"])[samples]
+        for read in stage.reads:
+            source, _, output = read.partition(".")
+            if output != "logprob":
+                continue
+            rescored = columns.rows(inputs[partition, read]["logprob"])[samples]
+            if pipeline.stage(source).model == stage.model:
+                sampled = rescored  # the trainer's own view of the policy that sampled
+            else:
+                data.references += rescored
+        data.logprobs += sampled
     return data

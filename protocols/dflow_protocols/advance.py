@@ -16,6 +16,7 @@ from .machine import Action, Report
 from .names import SealId, TaskKey
 from .ranges import in_order
 from .reduction import cover
+from .shares import shares
 from .wire.steps import Header, Seal
 from .work import ApplyWork, Done, State
 
@@ -136,12 +137,15 @@ class Advance:
         if update is None:
             return []
         step = self.run.step(update.step)
-        parts: list[Iterable[tuple[str, float]]] = [record.metrics for record in update.entries]
+        pipeline = self.run.pipeline
+        parts: list[Iterable[tuple[str, float]]] = [
+            shares(pipeline, record.task.stage, record.metrics) for record in update.entries
+        ]
         manifest = step.seals.get(SealId(update.previous))
         training = self.run.plan(update.step).training
         if manifest is None or training is None:
             return parts
-        parts += [record.metrics for record in manifest.entries]
+        parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
         batch = make_batch(manifest, training)
         inputs = (update.parent, manifest.id)
         found = cover(

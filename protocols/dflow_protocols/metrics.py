@@ -3,6 +3,7 @@
 A record's metrics are additive: the sums of two shares of a step added up are the sums of both, so no node needs to
 see all samples. `merge` adds them, `finish` divides. A name ending in `_max` merges by maximum, one in `_min` by
 minimum; those of UPDATE_GAUGES are facts of an update that every trainer finds alike, and merge by maximum too.
+`NAME/STAGE` is NAME of one stage alone, where several are of a kind (shares.py).
 
 Stages that follow each other describe the same samples, so each kind of stage has sums of its own: none is counted
 twice when all records of a step are merged.
@@ -89,9 +90,10 @@ def merge(parts: Iterable[Iterable[tuple[str, float]]]) -> Sums:
 def _merged(name: str, values: list[float]) -> float:
     if any(math.isnan(value) for value in values):
         return math.nan
-    if name.endswith("_max") or name in UPDATE_GAUGES:
+    plain = name.partition("/")[0]
+    if plain.endswith("_max") or plain in UPDATE_GAUGES:
         return float(max(values))
-    if name.endswith("_min"):
+    if plain.endswith("_min"):
         return float(min(values))
     try:
         return math.fsum(values)
@@ -103,8 +105,17 @@ def finish(sums: Mapping[str, float]) -> dict[str, float]:
     """What people read, from merged sums: means, shares, extremes and counts, in a fixed order of names.
 
     A figure whose sums are missing, or whose count is 0, is left out. `reward_std` is the population's deviation over
-    all completions of the step. `generated_tokens` are those of rollouts and evaluations.
+    all completions of the step. `generated_tokens` are those of rollouts and evaluations. Figures of one stage alone
+    have its name behind them, as in `reward_mean/score`, and come last.
     """
+    by_stage: dict[str, dict[str, float]] = {"": {}}
+    for name in sorted(sums):
+        plain, slash, stage = name.partition("/")
+        by_stage.setdefault(slash + stage, {})[plain] = sums[name]
+    return {f"{name}{stage}": value for stage, part in by_stage.items() for name, value in _finish(part).items()}
+
+
+def _finish(sums: Mapping[str, float]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, top, bottom in _QUOTIENTS:
         if top in sums and sums.get(bottom, 0.0) > 0:

@@ -29,6 +29,10 @@ def samples(
     if as_json:
         print_json(answer)
         return
+    stages = list(dict.fromkeys(stage for sample in answer["samples"] for stage in sample.get("rewards") or {}))
     columns = ("step", "prompt", "completion", "reward")
-    print_table(columns, [[sample.get(column) for column in columns] for sample in answer["samples"]])
+    rows = [
+        [*map(sample.get, columns), *map((sample.get("rewards") or {}).get, stages)] for sample in answer["samples"]
+    ]
+    print_table([*columns, *stages], rows)
     note_missing(answer)

@@ -61,9 +61,15 @@ def _draw_accuracy(axes: Any, evals: Rows) -> None:
 
 
 def _draw_reward(axes: Any, rows: Rows) -> None:
-    """The mean of a step's completions, and one standard deviation to both sides."""
+    """The mean of a step's completions, one standard deviation to both sides; each stage's mean if several reward."""
     steps, means = _column(rows, "reward_mean")
-    axes.plot(steps, means)
+    if steps:
+        axes.plot(steps, means, label="trained on")
+    each = sorted({name for row in rows for name in row if name.startswith("reward_mean/")})
+    for name in each:
+        axes.plot(*_column(rows, name), linewidth=1.0, label=name.partition("/")[2])
+    if each:
+        axes.legend(fontsize="small")
     spread = {int(row["step"]): float(row["reward_std"]) for row in rows if row.get("reward_std") is not None}
     low = [mean - spread.get(step, 0.0) for step, mean in zip(steps, means, strict=True)]
     high = [mean + spread.get(step, 0.0) for step, mean in zip(steps, means, strict=True)]

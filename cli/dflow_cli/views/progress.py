@@ -68,6 +68,7 @@ def line(picture: Picture) -> str:
     for name, label in named.items():
         if (value := picture.newest.get(name)) is not None:
             parts.append(f"{label} {value:.0f}" if name == "tokens_per_s" else f"{label} {value:.3f}")
+        parts += [f"{label}/{stage} {value:.3f}" for stage, value in picture.by_stage(name).items()]
     if (pace := picture.newest.get("step_s")) is not None:
         parts.append(f"{seconds(pace)} a step")
     if not outcome.is_final and outcome.remark:
@@ -118,6 +119,8 @@ def render(picture: Picture, width: int) -> RenderableType:
     curves = [(label, points) for name, label in _CURVES if (points := picture.column(name))]
     for label, points in curves[:1]:
         parts.extend(_curve(points, label, inner))
+    if each := picture.by_stage("reward_mean"):
+        parts.append(Text("   ".join(f"reward/{stage} {value:.3f}" for stage, value in each.items()), "bold"))
     for stage, evals in outcome.evals_by_stage.items():
         told = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-4:])
         parts.append(

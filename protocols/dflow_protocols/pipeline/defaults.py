@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .graph import Vertex, chains, order
@@ -34,7 +34,24 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if vertex.trains:
             root = stage if stage["op"] == "sft" else stages[roots[vertex.sources[0]]][0]
             problems.extend(_leaves(stage, vertex, root))
+        if stage["op"] == "train":
+            models = {name: other["model"] for name, (other, _) in stages.items()}
+            problems.extend(_scored(stage, vertex, models))
     return problems
+
+
+def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | None]) -> Iterator[Problem]:
+    """A training reads log-probabilities of its own model, of a reference, or of both: their models tell."""
+    scored = [read.partition(".")[0] for read in vertex.reads if read.endswith(".logprob")]
+    own = [name for name in scored if models[name] == stage["model"]]
+    references = [name for name in scored if name not in own]
+    for kind, names in (("the trained model", own), ("a reference", references)):
+        if len(names) > 1:
+            what = f"stage `{vertex.id}` reads `{names[0]}.logprob` and `{names[1]}.logprob`, both of {kind}"
+            yield Problem(f"{vertex.place}.reads", what, "keep one of them")
+    if stage["config"]["loss"]["kl"] > 0 and not references:
+        what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
+        yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
 
 
 def chain_roots(vertices: Sequence[Vertex]) -> dict[str, str]:
@@ -83,6 +100,11 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
     yield from _stop(config, [other["stop"] for other in sampled], vertex)
     if config["function"] is None:
         rewards = [other["config"] for other in spec["stages"] if other["op"] == "reward"]
+        if any(other != rewards[0] for other in rewards):
+            names = " and ".join(f"`{other['id']}`" for other in spec["stages"] if other["op"] == "reward")
+            what = f"stage `{vertex.id}`: {names} are rewards, and `function` says not which one it measures"
+            yield Problem(f"{path}.function", what, f"such as `function: {rewards[0]['function']}`")
+            return
         config["function"] = rewards[0]["function"] if rewards else DEFAULT_REWARD
         config["args"] = config["args"] or (dict(rewards[0]["args"]) if rewards else {})
     config["args"] = config["args"] or {}

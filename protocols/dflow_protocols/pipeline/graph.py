@@ -20,6 +20,7 @@ class Vertex:
     needed: tuple[str, ...]  # outputs that it has to read by its operator, where `asked` names none of them
     writes: tuple[str, ...]
     after: tuple[str, ...]
+    weighed: tuple[str, ...] = ()  # stages whose rewards it adds up
     reads: list[str] = field(default_factory=list)  # "stage.output", found
 
     @property
@@ -45,7 +46,12 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
             found = _named(vertex, text, place, vertices, index, problems)
             if found is not None and found not in vertex.reads:
                 vertex.reads.append(found)
-        given = {read.partition(".")[2] for read in vertex.reads}
+        for name in vertex.weighed:
+            place = f"{vertex.place}.config.rewards.{name}"
+            found = _named(vertex, f"{name}.reward", place, vertices, index, problems)
+            if found is not None and found not in vertex.reads:
+                vertex.reads.append(found)
+        given = {read.partition(".")[2] for read in vertex.reads} | ({"reward"} if vertex.weighed else set())
         for output in vertex.needed:
             if output in given or any(text.rpartition(".")[2] == output for text in vertex.asked):
                 continue
@@ -55,15 +61,39 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
             else:
                 vertex.reads.append(f"{writer.id}.{output}")
         _order_reads(vertex)
+        problems.extend(_doubles(vertex))
     for vertex in vertices:
         problems.extend(_wrong_after(vertex, vertices))
     return problems or _cycle(vertices)
 
 
 def _order_reads(vertex: Vertex) -> None:
-    """The operator's order where it has one, so that one pipeline has one canonical form."""
+    """The operator's order where it has one, so that one pipeline has one canonical form; by name what is added up."""
     rank = {output: place for place, output in enumerate(vertex.needed)}
+    if vertex.weighed:
+        vertex.reads.sort()
     vertex.reads.sort(key=lambda read: rank.get(read.partition(".")[2], len(rank)))
+
+
+def _doubles(vertex: Vertex) -> list[Problem]:
+    """A built-in operator knows one of each output, and would pass over all others in silence. An `advantage` adds
+    rewards up by their weights; `train` tells log-probabilities apart by their models, which is checked there."""
+    if vertex.operator is None:
+        return []
+    found = []
+    for output in vertex.needed:
+        reads = [read for read in vertex.reads if read.partition(".")[2] == output]
+        unweighed = [read for read in reads if read.partition(".")[0] not in vertex.weighed]
+        if output == "reward" and vertex.weighed and unweighed:
+            what = f"stage `{vertex.id}` reads `{unweighed[0]}`, which `rewards` gives no weight"
+            found.append(Problem(f"{vertex.place}.reads", what, "give it one; 0 if it is only to be measured"))
+        elif len(reads) > 1 and output != "logprob" and not (output == "reward" and vertex.weighed):
+            names = " and ".join(f"`{read}`" for read in reads)
+            weights = ", ".join(f"{read.partition('.')[0]}: 1.0" for read in reads)
+            hint = f"weigh them in its config, `rewards: {{{weights}}}`" if output == "reward" else "keep one of them"
+            what = f"stage `{vertex.id}` reads {names}, and uses one `{output}`"
+            found.append(Problem(f"{vertex.place}.reads", what, hint))
+    return found
 
 
 def _nearest_writer(vertices: Sequence[Vertex], index: int, output: str) -> Vertex | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .shape import NAME, NAME_FORM, Flag, Free, Items, Number, Shape, Table, Text, Variants
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
 
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
@@ -146,6 +146,20 @@ OPERATORS: Mapping[str, Operator] = {
             ),
             "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
             "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
+            "ddof": Number(
+                "0: the deviation is the group's own; 1: Bessel's correction, as TRL and verl have it",
+                0,
+                integer=True,
+                at_least=0,
+                at_most=1,
+                unwritten=True,
+            ),
+            "rewards": Named(
+                "weights of rewards that are added up, by the stages that write them; absent: the one that it reads",
+                Number("a weight; 0: only measured"),
+                None,
+                unwritten=True,
+            ),
         },
     ),
     "train": Operator(

@@ -14,6 +14,7 @@ from .expression import ExpressionError, Value, parse
 from .graph import Vertex, connect
 from .layout import PLAN_VERSION, TOP
 from .problem import Problem, SpecError, suggest
+from .rows import RAGGED, ROW
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
 from .shape import NAME, NAME_FORM, Reader, Table, at
@@ -111,7 +112,8 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     if op == "train" and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
         needed = (*needed, "logprob")
     after = tuple(text for text in stage["after"] or () if text)
-    return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after)
+    weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if op == "advantage" else ()
+    return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after, weighed)
 
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
@@ -123,6 +125,9 @@ def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], opera
             what = f"`{key}` of `{stage['op']}` is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
             reader.note(f"{place}.{key}", what, f"leave `{key}` out")
         stage[key] = fixed
+    if (stage["config"] or {}).get("rewards") == {}:
+        what = "`rewards` names none"
+        reader.note(f"{place}.config.rewards", what, "give weights by stage, such as `rewards: {score: 1.0}`")
     if not operator.runs:
         reader.note(f"{place}.op", f"no node can run `{stage['op']}` yet", _LATER)
 
@@ -136,6 +141,7 @@ def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
         return
     if not stage["writes"]:
         reader.note(f"{place}.writes", f"`{op}` is no built-in operator", "say what it writes in `writes`")
+    _check_writes(reader, stage["writes"] or [], place)
     if stage["model"] is not None:
         what = "only built-in operators run a model"
         reader.note(f"{place}.model", what, "leave `model` out")
@@ -143,6 +149,19 @@ def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
     stage["effect"] = stage["effect"] or "pure"
     if stage["scope"] == "step":
         reader.note(f"{place}.scope", "no node can run a `step` scope yet", "use `partition`")
+
+
+def _check_writes(reader: Reader, writes: list[str], place: str) -> None:
+    """Outputs of a stage of the user's own: one number a completion each, by a name that says nothing else."""
+    for position, name in enumerate(writes):
+        path = f"{place}.writes[{position}]"
+        if name in writes[:position]:
+            reader.note(path, f"it writes `{name}` twice", "keep one of them")
+        elif name in ROW:
+            reader.note(path, f"`{name}` is what every row has already", "give the output another name")
+        elif name in RAGGED:
+            hint = "a stage of your own gives one number a completion; give the output another name"
+            reader.note(path, f"`{name}` is what a built-in operator writes, and more than a number", hint)
 
 
 def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:

@@ -27,6 +27,45 @@ def test_a_group_of_equal_rewards_teaches_nothing() -> None:
     assert not group_advantage(rewards, "std").any()
 
 
+@pytest.mark.parametrize("scale", ["std", "none"])
+@pytest.mark.parametrize("rewards", [(30.000002, 30.000002, 30, 30), (1e-9, 1e-9 * (1 + 1e-7), 1e-9), (-7.0,), (0, 0)])
+def test_a_group_within_rounding_of_flat_is_flat(rewards: tuple[float, ...], scale: str) -> None:
+    """The last digit of a float32 is no difference between two answers."""
+    group = np.array([rewards], np.float32)
+    assert flat_groups(group).tolist() == [True]
+    assert not group_advantage(group, scale).any()
+
+
+def test_advantages_do_not_depend_on_the_unit_of_the_reward() -> None:
+    """Points of a thousand, or shares of one: the same comparison."""
+    rewards = np.array([[1, 0, 0.25, 0.5]], np.float32)
+    for unit in (2.0**-30, 2.0**20):
+        assert group_advantage(rewards * np.float32(unit), "std") == pytest.approx(group_advantage(rewards, "std"))
+
+
+def test_a_small_difference_of_large_rewards_gives_small_advantages() -> None:
+    """Just above what rounding makes, there is little to learn, and not as much as from right and wrong."""
+    near = np.array([[30.00001, 30, 30, 30.00001]], np.float32)
+    assert not flat_groups(near).any()
+    assert 0 < group_advantage(near, "std").max() < 0.2
+
+
+def test_rewards_of_0_and_1_have_the_bits_of_the_plain_formula() -> None:
+    """Half of all tasks reward so; their weights must not change with how the floor is written."""
+    rewards = np.array([[1, 0, 0, 1, 0], [1, 1, 1, 1, 0]], np.float32)
+    wide = rewards.astype(np.float64)
+    plain = (wide - wide.mean(1, keepdims=True)) / (wide.std(1, keepdims=True) + 1e-6)
+    assert group_advantage(rewards, "std").tobytes() == plain.tobytes()
+
+
+def test_bessels_correction_is_there_for_who_compares() -> None:
+    """TRL's and verl's advantages, by torch's own deviation."""
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
+    theirs = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-6)
+    assert group_advantage(rewards.numpy(), "std", ddof=1) == pytest.approx(theirs.numpy(), rel=1e-5)
+    assert not group_advantage(np.ones((2, 1), np.float32), "std", ddof=1).any()  # a group of one is flat
+
+
 @pytest.mark.parametrize(
     ("ratio", "advantage", "gain", "cut"),
     [

@@ -144,3 +144,12 @@ def test_mermaid_has_an_arrow_for_each_output_read_and_none_twice() -> None:
     assert "  learn -.->|policy| roll" in lines
     assert len(lines) == len(set(lines))
     assert '  warm["warm<br/>sft policy<br/>when step &lt; 2"]' in lines
+
+
+def test_each_of_several_rewards_is_shown() -> None:
+    """In the plain lines, in the picture and in the plot: the sum alone hides which one moves."""
+    shown = picture()
+    for row in shown.rows.values():
+        row |= {"reward_mean/right": 0.25, "reward_mean/short": 0.75}
+    assert "reward/right 0.250  reward/short 0.750" in line(shown)
+    assert "reward/right 0.250   reward/short 0.750" in drawn(shown)

@@ -1,0 +1,55 @@
+"""What a leaf is given: each input goes where its stage says, and none is taken for another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.work import LeafGroups
+from dflowd.data import columns
+from dflowd.shards.layout import ragged
+from dflowd.training.gather import leaf_data
+
+SAMPLED, OWN, REFERENCE = -1.0, -2.0, -3.0
+
+
+@pytest.mark.parametrize("reads", [[], ["own"], ["ref"], ["own", "ref"], ["ref", "own"]])
+def test_each_log_probability_goes_where_its_model_says(reads: list[str]) -> None:
+    """The trainer's own view replaces the sampler's, another model's is the reference; both may be read at once."""
+    models = {"policy": {"path": "model/"}, "start": {"path": "model/"}}
+    pipeline = Pipeline(
+        name="mine",
+        steps=1,
+        models=models,
+        data={"words": {"jsonl": "words.jsonl"}},
+        stages=[
+            Stage("roll", "generate", "policy", config={"data": "words", "prompts": 1, "group": 2, "max_tokens": 2}),
+            Stage("score", "reward"),
+            Stage("adv", "advantage"),
+            Stage("own", "logprob", "policy"),
+            Stage("ref", "logprob", "start"),
+            Stage(
+                "learn",
+                "train",
+                "policy",
+                reads=[f"{name}.logprob" for name in reads],
+                config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}},
+            ),
+        ],
+    )
+
+    def each(value: float) -> columns.Column:
+        return columns.pack(np.full(4, value, np.float32), np.full(2, 2))
+
+    tokens = columns.pack(np.arange(4, dtype=np.int32), np.full(2, 2))
+    inputs = {
+        (0, "roll.rollout"): {"prompt": ragged("i32", [[1]]), "tokens": tokens, "logprobs": each(SAMPLED)},
+        (0, "adv.advantage"): {"advantage": columns.pack(np.array([1, -1], np.float32))},
+        (0, "own.logprob"): {"logprob": each(OWN)},
+        (0, "ref.logprob"): {"logprob": each(REFERENCE)},
+    }
+    data = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs)
+    expected = OWN if "own" in reads else SAMPLED
+    assert np.concatenate(data.logprobs).tolist() == [expected] * 4
+    assert [row.tolist() for row in data.references] == ([[REFERENCE] * 2] * 2 if "ref" in reads else [])
