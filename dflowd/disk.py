@@ -41,14 +41,15 @@ class Disk:
         self._next = loop.call_later(LOOK_INTERVAL_S, self._look)
 
     async def write(self, asked: Persist) -> None:
-        """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on."""
+        """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on, if it may be."""
         was_unkept = self._unkept.pop(asked.key, None) is not None  # an older value must not be written after this one
         try:
             await self._write(asked)
         except OSError as error:
-            self._unkept[asked.key] = asked
+            if not asked.or_never:
+                self._unkept[asked.key] = asked
             self.is_refused(f"`{asked.key}` cannot be kept: {error.strerror}")
-            self._post(NotPersisted(asked.key))
+            self._post(NotPersisted(asked.key, asked.or_never))
             raise
         if was_unkept:
             self._post(Persisted(asked.key))
@@ -83,7 +84,11 @@ class Disk:
             if self._unkept.get(key) is asked:
                 del self._unkept[key]
                 self._post(Persisted(key))
-        free = await self._loop.run_in_executor(self.worker, self._state.free_bytes)
+        try:
+            free = await self._loop.run_in_executor(self.worker, self._state.free_bytes)
+        except OSError as error:
+            self.is_refused(f"{self._state.path} cannot be looked at: {error.strerror}")
+            return
         if free < LEAST_FREE_BYTES:
             self.is_refused(f"{size_text(free)} are free in {self._state.path}")
         elif self._is_full:

@@ -143,7 +143,7 @@ class Driver:
                 elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
                     self._perform(hands, action)
                 elif isinstance(action, Reply):
-                    hands.reply(Reply(action.request, False, NOT_ON_DISK))
+                    hands.reply(Reply(action.request, False, action.otherwise or NOT_ON_DISK))
             except Exception as error:
                 is_kept = is_kept and not isinstance(action, Persist)
                 hands.report(_mishap("driver.perform_failed", action, error))

@@ -19,7 +19,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.endpoint import Endpoint, parse_endpoint
-from dflow_protocols.keys import KEY_CHARACTERS
+from dflow_protocols.keys import KEY_CHARACTERS, parse_key
+from dflow_protocols.names import NodeId, node_id
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
@@ -96,6 +97,11 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._unlink()
         self._context.destroy(linger=0)
+
+    @property
+    def id(self) -> NodeId:
+        """What daemons call this client, by its key."""
+        return node_id(parse_key(self._keys.public))
 
     @property
     def doors(self) -> tuple[Door, ...]:

@@ -10,7 +10,7 @@ import difflib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import zmq
@@ -97,26 +97,36 @@ def read_allow_list(path: Path) -> Mapping[bytes, Allowed]:
         raise Problem("is no text file", where=str(path), hint=LINE_HINT) from None
 
 
-def authorize(path: Path, allowed: Allowed) -> bool:
-    """Add a line to the allow-list, made if there is none. False: the same line stood there already.
+def authorize(path: Path, lines: Sequence[Allowed]) -> list[bool]:
+    """Add lines to the allow-list, made if there is none: all of them or, where one cannot be, none. For each whether
+    it is new: False where the same line stood there already.
 
-    Raises Problem when its key or its name stands there otherwise.
+    Raises Problem when a key or a name stands there otherwise.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
-        known = read_allow_list(path) if path.exists() else {}
-        for other in known.values():
-            if other == allowed:
-                return False
-            for what, is_same in (("key", other.public == allowed.public), ("name", other.name == allowed.name)):
-                if is_same:
-                    hint = f"take that line away first: dflow keys revoke {path} {other.name}"
-                    line = f"this {what} has a line already: {other.name} {other.address} {other.role}"
-                    raise Problem(line, where=str(path), hint=hint)
+        known = dict(read_allow_list(path)) if path.exists() else {}
+        is_new = []
+        for line in lines:
+            is_new.append(known.get(line.public) != line)
+            if is_new[-1]:
+                _refuse_other(path, line, known.values())
+                known[line.public] = line
         text = path.read_text() if path.exists() else ""
-        _replace(path, text + ("" if text.endswith("\n") or not text else "\n") + f"{allowed}\n")
-    return True
+        added = "".join(f"{line}\n" for line, new in zip(lines, is_new, strict=True) if new)
+        if added:
+            _replace(path, text + ("" if text.endswith("\n") or not text else "\n") + added)
+    return is_new
+
+
+def _refuse_other(path: Path, line: Allowed, known: Iterable[Allowed]) -> None:
+    for other in known:
+        for what, is_same in (("key", other.public == line.public), ("name", other.name == line.name)):
+            if is_same:
+                hint = f"take that line away first: dflow keys revoke {path} {other.name}"
+                stands = f"this {what} has a line already: {other.name} {other.address} {other.role}"
+                raise Problem(stands, where=str(path), hint=hint)
 
 
 def revoke(path: Path, who: str) -> Allowed:

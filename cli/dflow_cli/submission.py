@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from dflow_protocols.names import run_id
+
 from .client import Client
-from .errors import Problem, explain
+from .errors import EXIT_NO_DAEMON, Problem, explain
 from .output import note
 from .specfile import Loaded, SpecFileError, load
 
@@ -32,12 +34,21 @@ def tell_warnings(loaded: Loaded) -> None:
 def submit(client: Client, loaded: Loaded) -> str:
     """The id of the new run, once it lies on two daemons' disks (on one where there is one).
 
-    The nonce makes a repeated request the same run, so the client may ask another daemon when the first is gone.
+    The nonce makes a repeated request the same run, so the client may ask another daemon when the first is gone. Raises
+    Problem; where no daemon answered it names the run, which one that was asked may have taken.
     """
+    nonce = uuid.uuid4().hex
     params = {
         "spec": loaded.pipeline.canonical(),
         "base": str(loaded.base),
         "name": loaded.pipeline.name,
-        "nonce": uuid.uuid4().hex,
+        "nonce": nonce,
     }
-    return str(client.call("submit", params, deadline_s=20.0)["run"])
+    try:
+        return str(client.call("submit", params, deadline_s=20.0)["run"])
+    except Problem as problem:
+        if problem.exit_code != EXIT_NO_DAEMON:
+            raise
+        run = run_id(loaded.pipeline.text_id, client.id, nonce)
+        hint = f"one may have taken it all the same, as run {run}: see `dflow ps`; `dflow cancel {run[:8]}` ends it"
+        raise Problem(problem.what, hint=f"{problem.hint}; {hint}", exit_code=problem.exit_code) from problem

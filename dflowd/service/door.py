@@ -153,16 +153,17 @@ class Service:
 
     # For those who answer --------------------------------------------------------------------------------------------
 
-    async def decide(self, request: int, event: Event, deadline_s: float) -> Mapping[str, Any]:
-        """Put a client's wish to the node and wait for its Reply."""
+    async def decide(self, request: int, event: Event, deadline_s: float, run: RunId) -> Mapping[str, Any]:
+        """Put a client's wish about a run to the node and wait for its Reply."""
         waiting: asyncio.Future[Reply] = self._loop.create_future()
         self._replies[request] = waiting
         self._post(event)
         try:
             reply = await asyncio.wait_for(waiting, deadline_s)
         except TimeoutError:
-            what = "no second node has it on disk yet"
-            raise Refusal(what, "it goes on by itself if it is kept; see `dflow ps`", EXIT_FAILED) from None
+            what = f"run {run}: no second node has it on disk yet"
+            hint = f"it is done all the same: `dflow ps` shows how the run stands, `dflow cancel {run[:8]}` ends it"
+            raise Refusal(what, hint, EXIT_FAILED) from None
         finally:
             self._replies.pop(request, None)
         if not reply.ok:

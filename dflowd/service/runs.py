@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dflow_protocols.machine import CancelRequested, ResumeRequested, Submitted
-from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .door import Service
@@ -43,25 +43,25 @@ class RunAnswers:
     async def _submit(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         spec, base, nonce = typed(params, "spec", bytes), typed(params, "base", str), typed(params, "nonce", str)
         try:
-            Pipeline.from_canonical(spec)
+            run = run_id(Pipeline.from_canonical(spec).text_id, source, nonce)
         except (SpecError, ValueError, KeyError, TypeError) as error:
             raise Refusal(f"not a pipeline: {error}", "submit it with a `dflow` of the daemons' version") from None
         request = self._service.next_request()
-        reply = await self._service.decide(request, Submitted(request, spec, base, source, nonce), deadline_s)
+        reply = await self._service.decide(request, Submitted(request, spec, base, source, nonce), deadline_s, run)
         self._service.audit("audit.submitted", source, RunId(str(reply["run"])))
         return {"run": str(reply["run"])}
 
     async def _cancel(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
-        reply = await self._service.decide(request, CancelRequested(request, run), deadline_s)
+        reply = await self._service.decide(request, CancelRequested(request, run), deadline_s, run)
         self._service.audit("audit.cancelled", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
-        reply = await self._service.decide(request, ResumeRequested(request, run), deadline_s)
+        reply = await self._service.decide(request, ResumeRequested(request, run), deadline_s, run)
         self._service.audit("audit.resumed", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 

@@ -157,9 +157,11 @@ class RoomMade:
 
 @dataclass(frozen=True, slots=True)
 class NotPersisted:
-    """A `Persist` failed, and nothing after it was sent in that turn. It is tried again until `Persisted`."""
+    """A `Persist` failed, and nothing after it was sent in that turn. It is tried again until `Persisted`, or never if
+    it was to be written at once or not at all."""
 
     key: str
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Persist:
     key: str
     value: bytes
     age_s: float = 0.0  # how long ago it came to be so; told again, with the time since then, when it is restored
+    or_never: bool = False  # not tried again where the disk does not take it: the node takes it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +293,12 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a client's request."""
+    """Answer a client's request. `otherwise`: what to answer, in place of yes, where a `Persist` before it failed."""
 
     request: int
     ok: bool
     value: Mapping[str, Any]
+    otherwise: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,8 +182,8 @@ class Node:
             case RoomMade():
                 for run in self.runs.values():
                     run.slot.room_made()
-            case NotPersisted(key):
-                self._registry.not_persisted(key)
+            case NotPersisted(key, is_given_up):
+                actions += self._registry.not_persisted(key, is_given_up)
             case Persisted(key):
                 actions += self._registry.persisted(self.membership.alive(), key)
             case Leaving():

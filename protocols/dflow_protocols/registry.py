@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from . import runs
 from .claiming.roster import make_roster
@@ -33,6 +34,7 @@ class Waiting:
     request: int
     height: tuple[int, int]  # of the status, at least
     acks: set[NodeId]
+    unkept: str  # how the run stands where no disk took it
 
 
 class Registry:
@@ -140,8 +142,10 @@ class Registry:
             roster = make_roster(0, 0, around.living, around.living, around.slots)
             fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
-            out += [run.persist(), Report("run.submitted", {"run": name, "name": pipeline.name})]
-        return out + self._spread(around.living, self.runs[name], event.request)
+            is_alone = len(around.living) == 1  # nobody else could vouch for it: then it is taken now, or not at all
+            kept = replace(run.persist(), or_never=is_alone)
+            out += [kept, Report("run.submitted", {"run": name, "name": pipeline.name})]
+        return out + self._spread(around.living, self.runs[name], event.request, "is not taken")
 
     def cancel(self, around: Surroundings, event: CancelRequested) -> list[Action]:
         run = self.runs.get(event.run)
@@ -150,7 +154,7 @@ class Registry:
         out: list[Action] = []
         if run.is_active:
             run.ending.end(runs.CANCELLED, {}, around, out)
-        return out + self._spread(around.living, run, event.request)
+        return out + self._spread(around.living, run, event.request, "is cancelled all the same, until a restart")
 
     def resume(self, now: float, around: Surroundings, event: ResumeRequested) -> list[Action]:
         """Let a failed run go on, or one that waits for the larger part of a split."""
@@ -159,7 +163,8 @@ class Registry:
             return [_unknown(event.request, event.run)]
         if run.status.state == runs.FAILED:
             out = self._reopen(now, around, runs.resumed(run.status))
-            return out + self._spread(around.living, self.runs[run.id], event.request)
+            going_on = "goes on all the same, until a restart"
+            return out + self._spread(around.living, self.runs[run.id], event.request, going_on)
         if run.is_active and run.rosters.is_paused:
             out = []
             run.rosters.go_on(now, around, out)
@@ -168,9 +173,10 @@ class Registry:
         hint = "`dflow ps` lists how runs stand; submitting its spec again makes a new run"
         return [_refusal(event.request, what, hint, exit=2)]
 
-    def _spread(self, living: Collection[NodeId], run: Run, request: int) -> list[Action]:
-        """Put a status to everybody; the client is answered once enough of them have it on disk."""
-        waiting = Waiting(request, runs.height(run.status.state, run.status.attempt), {self.me})
+    def _spread(self, living: Collection[NodeId], run: Run, request: int, unkept: str) -> list[Action]:
+        """Put a status to everybody; the client is answered once enough of them have it on disk. `unkept`: how it is
+        with the run where this node is the only one, and its disk does not take it."""
+        waiting = Waiting(request, runs.height(run.status.state, run.status.attempt), {self.me}, unkept)
         if run.id in self._unkept:
             waiting.acks.clear()
         self._waiting.setdefault(run.id, []).append(waiting)
@@ -185,13 +191,25 @@ class Registry:
         status = replace(self.runs[name].status, acknowledge=True)
         return [Send(node, status) for node in sorted(missing)]
 
-    def not_persisted(self, key: str) -> None:
-        """The disk did not take it: until it does, this node counts for none of those that have the status on disk."""
+    def not_persisted(self, key: str, is_given_up: bool) -> list[Action]:
+        """The disk did not take it: until it does, this node counts for none of those that have the status on disk. A
+        run that was to be taken at once or not at all is forgotten: its client was told no."""
+        if is_given_up:
+            return [action for name in self._named(key) for action in self._take_back(name)]
         self._unkept &= self.runs.keys()
         for name in self._named(key):
             self._unkept.add(name)
             for waiting in self._waiting.get(name, ()):
                 waiting.acks.discard(self.me)
+        return []
+
+    def _take_back(self, name: RunId) -> list[Action]:
+        """Forget a run that was just submitted: what it began is stopped, and nothing of it stays."""
+        run = self.runs.pop(name)
+        self._waiting.pop(name, None)
+        out: list[Action] = []
+        run.ending.clear(out)
+        return [*out, Report("run.taken_back", {"run": name}), Persist(f"runs/{name}", b"")]
 
     def persisted(self, living: Collection[NodeId], key: str) -> list[Action]:
         """The newest value is on disk after all."""
@@ -213,7 +231,8 @@ class Registry:
         for waiting in list(self._waiting.get(run.id, ())):
             if len(waiting.acks) >= enough:
                 self._waiting[run.id].remove(waiting)
-                out.append(Reply(waiting.request, True, {"run": run.id, "state": run.summary()["state"]}))
+                said = {"run": run.id, "state": run.summary()["state"]}
+                out.append(Reply(waiting.request, True, said, _unkept(run.id, waiting.unkept)))
         if not self._waiting.get(run.id):
             self._waiting.pop(run.id, None)
         return out
@@ -306,6 +325,12 @@ class Registry:
 
 def _refusal(request: int, what: str, hint: str, exit: int) -> Reply:
     return Reply(request, False, {"what": what, "hint": hint, "exit": exit})
+
+
+def _unkept(run: RunId, standing: str) -> dict[str, Any]:
+    what = f"run {run} {standing}: this daemon could not write it to its state directory"
+    hint = "free some of that disk, or ask another daemon; `dflow doctor` says more, `dflow ps` how the run stands"
+    return {"what": what, "hint": hint, "exit": 1}
 
 
 def _unknown(request: int, run: RunId) -> Reply:

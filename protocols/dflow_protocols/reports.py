@@ -73,6 +73,9 @@ AUDIT: Final[dict[str, ReportKind]] = {
 
 RUNS: Final[dict[str, ReportKind]] = {
     "run.submitted": ReportKind("info", "a client of this daemon submitted a run", ("run", "name")),
+    "run.taken_back": ReportKind(
+        "info", "a run is forgotten, whose client was told no: this node alone was to keep it and could not", ("run",)
+    ),
     "run.heard": ReportKind("info", "a member told of a run that was unknown here", ("run", "name", "from")),
     "run.refused": ReportKind(
         "warning",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mesh import Daemon, Mesh
+from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline
 
 DISK_BYTES = 96 << 20
@@ -63,6 +63,27 @@ def test_a_daemon_whose_disk_fills_up_goes_on_and_says_so_until_there_is_room(sm
         again = mesh.submit(full, toy_pipeline(steps=1), nonce="2")
         mesh.until(lambda: mesh.ask(full, "run", run=again)["state"] == "done", 90)
         assert list(small_disk.glob(f"runs/{again}/checkpoints/step-*"))
+
+
+def test_a_run_that_a_full_disk_refused_is_nowhere_and_a_cancel_says_that_it_is_done(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """Whoever is told no tries elsewhere, and must not have the run twice; what cannot be taken back is told."""
+    mesh = Mesh(tmp_path / "mesh", 2)
+    del mesh.nodes["n0"]
+    node = mesh.nodes["n1"]
+    with mesh:
+        going = mesh.submit(node, toy_pipeline(steps=5000, generate_s=0.1))
+        filler = fill(small_disk)
+        with pytest.raises(Refused, match="is not taken: this daemon could not write it"):
+            mesh.submit(node, toy_pipeline(), nonce="2")
+        mesh.until(lambda: [run["run"] for run in mesh.ask(node, "runs")["runs"]] == [going], 30)
+        with pytest.raises(Refused, match=f"run {going} is cancelled all the same"):
+            mesh.ask(node, "cancel", run=going)
+        assert mesh.ask(node, "run", run=going)["state"] == "cancelled"
+        filler.unlink()
+        mesh.until(lambda: "disk" not in problems(mesh, node), 60)
+        assert [path.name for path in (small_disk / "kept" / "runs").iterdir()] == [going]
 
 
 def test_no_daemon_starts_on_a_full_disk_nor_with_more_memory_than_there_is(small_disk: Path, tmp_path: Path) -> None:

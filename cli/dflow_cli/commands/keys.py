@@ -87,8 +87,8 @@ def authorize(
     from ..keyfiles import authorize as add
     from ..output import note
 
-    for line in _read_lines() if key == "-" else [_fill(key, _line(name, address, role))]:
-        is_new = add(allow_list, line)
+    lines = _read_lines() if key == "-" else [_fill(key, _line(name, address, role))]
+    for line, is_new in zip(lines, add(allow_list, lines), strict=True):
         note(f"{line.name} may speak to the mesh as a {line.role}{'' if is_new else ' already'}")
 
 

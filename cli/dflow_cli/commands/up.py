@@ -45,11 +45,17 @@ def up(
 
 
 def _going_on(place: Path) -> list[dict[str, Any]]:
-    """Runs that were active when the daemons stopped."""
+    """Runs that were active when the daemons stopped. The mesh is up, whatever becomes of this question."""
+    from ..errors import Problem
+    from ..output import note
     from ..reach import reach
 
-    with reach(place, "") as client:
-        return [run for run in client.call("runs")["runs"] if run["state"] == "active"]
+    try:
+        with reach(place, "") as client:
+            return [run for run in client.call("runs")["runs"] if run["state"] == "active"]
+    except Problem as problem:
+        note(f"which runs go on is not known: {problem.what}")
+        return []
 
 
 def _row(node: LocalNode) -> dict[str, object]:

@@ -162,3 +162,13 @@ def test_a_growing_local_mesh_keeps_whom_its_owner_let_in(tmp_path: Path) -> Non
     assert sorted(name for name, _, _ in lines(allow)) == ["ann", "client", "n0", "n2"]
     write_allow_list(tmp_path, [node("n0", first)], client)  # started again, at another port
     assert sorted(name for name, _, _ in lines(allow)) == ["ann", "client", "n0", "n2"]
+
+
+def test_of_lines_from_standard_input_all_are_added_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that answers with an error has let nobody in."""
+    allow, known = tmp_path / "allow", some_key()
+    assert main(["keys", "authorize", str(allow), known, "a1"]) == 0
+    before = allow.read_text()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{some_key()} b1\n{known} c1\n"))
+    assert main(["keys", "authorize", str(allow), "-"]) == 2
+    assert allow.read_text() == before

@@ -46,3 +46,18 @@ async def test_a_value_that_could_not_be_kept_never_comes_back_over_a_newer_one(
     assert {Persisted("first"), Persisted("second")} <= set(events)
     disk.close()
     state.close()
+
+
+async def test_what_is_kept_at_once_or_never_is_not_tried_again(tmp_path: Path) -> None:
+    """Its client was told no: it must not be found there after the next start."""
+    state, events = Failing(tmp_path), list[Event]()
+    disk = Disk(asyncio.get_running_loop(), state, Problems(), events.append, lambda report: None)
+    with contextlib.suppress(OSError):
+        await disk.write(Persist("runs/r", b"new", or_never=True))
+    assert events == [NotPersisted("runs/r", True)]
+    state.is_full = False
+    state.goes_on.set()
+    await disk._look_again()
+    assert state.read("runs/r") is None
+    disk.close()
+    state.close()

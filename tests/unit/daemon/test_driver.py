@@ -199,3 +199,12 @@ def test_a_loop_that_was_blocked_is_told_to_the_machine() -> None:
     assert isinstance(late, Lagged)
     assert late.seconds > 0.2
     assert leaving == Leaving()
+
+
+async def test_a_wish_that_the_disk_did_not_take_is_answered_as_the_machine_says() -> None:
+    """It alone knows whether the wish is done all the same."""
+    otherwise = {"what": "cancelled all the same", "hint": "", "exit": 1}
+    actions: list[Action] = [Persist("runs/r", b"x"), Reply(1, True, {}, otherwise)]
+    script = Script(lambda event: actions if isinstance(event, Leaving) else [])
+    done = await drive(script, Leaving(), until=lambda diary: len(diary.done) == 3, disk_is_full=True)
+    assert Reply(1, False, otherwise) in done

@@ -15,9 +15,9 @@ from dflow_protocols.step import Step
 from dflow_protocols.work import ChainWork
 
 
-def formed() -> World:
-    """Three nodes that know each other."""
-    world = World(bear, nodes=3, seed=1, seeds=(0,))
+def formed(nodes: int = 3) -> World:
+    """Nodes that know each other."""
+    world = World(bear, nodes=nodes, seed=1, seeds=(0,))
     world.run(4.0)
     return world
 

@@ -23,6 +23,9 @@ from dflow_protocols.machine import (
     Reply,
     Report,
     Send,
+    Start,
+    Stop,
+    Submitted,
     Tick,
 )
 from dflow_protocols.names import NodeId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
@@ -121,6 +124,23 @@ def test_what_the_disk_did_not_take_is_acknowledged_only_once_it_did() -> None:
     assert ack not in opened(node(host).handle(now, Received(peer, told)))
     node(host).handle(now, Persisted(f"runs/{told.run}"))
     assert ack in opened(node(host).handle(now, Received(peer, told)))
+
+
+def test_a_run_that_a_lone_node_cannot_keep_is_taken_back_with_all_that_it_began() -> None:
+    """Its client is told no, so nothing of it may run, or be found after a restart."""
+    world = formed(1)
+    host = world.hosts[0]
+    now = world.now + host.offset_s
+    actions = opened(node(host).handle(now, Submitted(1, two_steps().canonical(), "/spec", who(7), "n")))
+    (kept,) = (action for action in actions if isinstance(action, Persist))
+    (answer,) = (action for action in actions if isinstance(action, Reply))
+    assert kept.or_never
+    assert answer.otherwise is not None
+    began = [action.call for action in actions if isinstance(action, Start)]
+    actions = opened(node(host).handle(now, NotPersisted(kept.key, True)))
+    assert node(host).runs == {}
+    assert [action.call for action in actions if isinstance(action, Stop)] == began
+    assert Persist(kept.key, b"") in actions
 
 
 def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> None:
