@@ -13,6 +13,7 @@ from dflow_protocols.pipeline import Pipeline, Problem, SpecError
 from dflow_protocols.pipeline.doubts import doubts
 
 from .filedigest import digest_files
+from .modellook import look_at_models
 from .spectree import Mistake, SpecFileError, fail, from_plain, merge, place_of, places, read_yaml, setting
 from .spectree import strip as plain
 
@@ -52,6 +53,9 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
     except SpecError as error:
         raise SpecFileError(_located(error.problems, known)) from None
     digests, found = digest_files(pipeline, base)
+    models = look_at_models(pipeline, base)
+    found.problems += models.problems
+    found.warnings += models.warnings
     if found.problems:
         raise SpecFileError(_located(found.problems, known))
     warnings = [*doubts(pipeline), *found.warnings]

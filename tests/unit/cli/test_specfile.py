@@ -43,9 +43,8 @@ stages:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spec with all the files that it names; the working directory."""
     (tmp_path / "arithmetic.yaml").write_text(SPEC)
-    (tmp_path / "model.json").write_text("{}")
-    (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    shutil.copytree(EXAMPLES / "spell_tokenizer", tmp_path / "tokenizer")
+    shutil.copy(EXAMPLES / "spell_llama.json", tmp_path / "model.json")
     (tmp_path / "sums.jsonl").write_text('{"prompt": "1 + 1", "answer": "2"}\n')
     (tmp_path / "judge.py").write_text("def score(completion, answer, **rest):\n    return 1.0\n")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,189 @@
+"""Models beside the stages and data that use them: whether prompts can be worded as the chat template wants it, and
+whether they and what is said to them fit into the model's positions."""
+
+from __future__ import annotations
+
+import heapq
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dflow_protocols.pipeline import Pipeline, Problem, Stage
+from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.models import TEMPLATE_DAY
+from dflow_protocols.pipeline.problem import Findings
+
+from .datalook import LINES_READ
+from .modelfiles import ModelFiles, look_at_model
+
+if TYPE_CHECKING:
+    from .chattemplate import Chat
+
+COUNTED = 64  # prompts of one data file whose tokens are counted, the longest texts; engines count all
+TRIED = "what is 17 + 5"
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
+    """What is wrong with models, and with what stages want of them. The emulated engine opens none."""
+    found = Findings()
+    if pipeline.engine == "emulated":
+        return found
+    for name, source in sorted(pipeline.models.items()):
+        files = ModelFiles(name, source, base)
+        if not (base / files.folder).is_dir():
+            continue  # told with the other missing files
+        found.problems += look_at_model(files)
+        for index, stage in enumerate(pipeline.stages):
+            if stage.model == name and "data" in stage.config:
+                _look_at_stage(_Use(files, pipeline, stage, f"stages[{index}]"), found)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A stage that puts a data set's prompts to a model."""
+
+    files: ModelFiles
+    pipeline: Pipeline
+    stage: Stage
+    place: str
+
+    @property
+    def data(self) -> str:
+        return str(self.stage.config["data"]).partition(".")[0]
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        return self.pipeline.data[self.data]
+
+    @property
+    def said(self) -> int | None:
+        """Tokens said to a prompt at most; None: an answer's."""
+        return None if self.stage.op == "sft" else int(self.stage.config["max_tokens"])
+
+
+def _look_at_stage(use: _Use, found: Findings) -> None:
+    chat = _chat(use, found)
+    context = use.files.context
+    if context is None:
+        return
+    if use.said is not None and use.said >= context:
+        what = f"stage `{use.stage.id}`: `max_tokens` {use.said} leaves no room for a prompt"
+        where = f"model `{use.files.name}` has {context} positions ({use.files.config_file})"
+        path = f"{use.place}.config.max_tokens"
+        found.problems.append(Problem(path, f"{what}: {where}", f"lower it below {context}"))
+    elif "jsonl" in use.source and (use.files.base / use.source["jsonl"]).is_file():
+        _look_at_lengths(use, chat, context, found)
+
+
+def _chat(use: _Use, found: Findings) -> Chat | None:
+    """The chat template that the stage's prompts go through, tried; None where there is none that works."""
+    wanted, template = use.source["chat"], use.files.chat_template
+    path = f"data.{use.data}.chat" if wanted else use.files.tokenizer_path
+    if wanted is False or (template is None and wanted is None):
+        return None
+    if template is None:
+        what = f"`chat` is true, and the tokenizer of model `{use.files.name}` has no chat template"
+        _note(found.problems, Problem(path, what, "leave `chat` out, or take a tokenizer with a template"))
+        return None
+    from .chattemplate import Chat, TemplateFault  # Jinja takes a tenth of a second to load
+
+    file, text = template
+    special = {name: token for name in SPECIAL_TOKENS if (token := use.files.special(name)) is not None}
+    try:
+        chat = Chat(text, special)
+        prompt = chat.prompt(TRIED)
+    except TemplateFault as fault:
+        what = f"model `{use.files.name}`: the chat template in {file}: {fault.what}"
+        _note(found.problems, Problem(path, what, fault.hint))
+        return None
+    if TRIED not in prompt:
+        what = f"model `{use.files.name}`: the chat template in {file} leaves a user's message out of the prompt"
+        _note(found.problems, Problem(path, what, "correct it, or write `chat: false` in the data"))
+    if chat.asks_for_the_day:
+        what = (
+            f"model `{use.files.name}`: the chat template in {file} asks for the date: it is told {TEMPLATE_DAY} always"
+        )
+        _note(
+            found.warnings, Problem(path, what, "so that a prompt is a function of the spec, whatever the clock says")
+        )
+    return chat
+
+
+def _note(problems: list[Problem], problem: Problem) -> None:
+    """Once, however many stages share the cause."""
+    if problem not in problems:
+        problems.append(problem)
+
+
+def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings) -> None:
+    """Whether the prompts of a data file fit, by counting the tokens of its longest ones."""
+    tokenizer = _tokenizer(use.files)
+    wording = use.source["template"] or ("{prompt}" if chat else "{prompt}\n")
+    told = 0
+    worst: tuple[int, int, int] = (0, 0, 0)  # tokens in all, of the prompt, line
+    for number, entry in _longest(use, context):
+        text = wording.replace("{prompt}", entry["question"])
+        if tokenizer is None:
+            what = (
+                f"stage `{use.stage.id}`: prompts of {use.source['jsonl']} may be longer than the {context} positions"
+            )
+            hint = "their tokens are counted where the package `tokenizers` is installed, and by engines"
+            _note(found.warnings, Problem(f"data.{use.data}.jsonl", f"{what} of model `{use.files.name}`", hint))
+            return
+        try:
+            prompt = len(tokenizer.encode(chat.prompt(text) if chat else text, add_special_tokens=chat is None).ids)
+            more = use.said
+            if more is None:
+                more = len(tokenizer.encode(entry["answer"], add_special_tokens=False).ids) + 1
+        except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
+            continue
+        told += prompt + more > context
+        worst = max(worst, (prompt + more, prompt, number))
+    if told:
+        all_, prompt, number = worst
+        beside = f"`max_tokens` {use.said}" if use.said is not None else f"an answer of {all_ - prompt}"
+        others = f" ({told} such lines at least)" if told > 1 else ""
+        what = (
+            f"stage `{use.stage.id}`: {use.source['jsonl']}:{number}: a prompt of {prompt} tokens and {beside} are "
+            f"longer than the context of {context} of model `{use.files.name}`{others}"
+        )
+        hint = "shorten it or take it out, let less be said, or take a model with more positions"
+        found.problems.append(Problem(f"data.{use.data}.jsonl", what, hint))
+
+
+def _longest(use: _Use, context: int) -> list[tuple[int, dict[str, Any]]]:
+    """(line, entry) of the longest entries that could be too long: no tokenizer makes more tokens than there are bytes,
+    but for a few of its own."""
+    budget = context - (use.said or 0) - 2 * len(use.source["template"] or "") - 64
+    lines: list[tuple[int, int, dict[str, Any]]] = []
+    try:
+        for count, (number, line) in enumerate(numbered_lines(use.files.base / use.source["jsonl"])):
+            if count == LINES_READ:
+                break
+            if len(line) * 4 <= budget:
+                continue
+            entry = read_entry(line, use.source["prompt"], use.source["answer"])
+            said = len(entry["answer"].encode("utf-8", "surrogatepass")) if use.said is None else 0
+            size = len(entry["question"].encode("utf-8", "surrogatepass")) + said
+            if size > budget:
+                lines.append((size, number, entry))
+    except (EntryError, OSError):
+        return []  # told with the data
+    return [(number, entry) for _, number, entry in heapq.nlargest(COUNTED, lines, key=lambda item: item[:2])]
+
+
+def _tokenizer(files: ModelFiles) -> Any:
+    """A `tokenizers.Tokenizer`; None where that package or the file is not here, or does not fit."""
+    file = files.base / files.folder / "tokenizer.json"
+    if importlib.util.find_spec("tokenizers") is None or not file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception:  # the package raises nothing else; the engine tells what is wrong
+        return None
