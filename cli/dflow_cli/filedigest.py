@@ -24,7 +24,7 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
     found = Findings()
     for named in named_files(pipeline):
         if named.kind == "function":
-            found.problems += _function(named, pipeline, base)
+            found.problems += _function(named, pipeline, base, found.warnings)
         elif not ((base / named.name).is_dir() if named.kind == "folder" else (base / named.name).is_file()):
             found.problems.append(_missing(named, base))
             continue
@@ -50,8 +50,8 @@ def _missing(named: Named, base: Path) -> Problem:
     return Problem(path, what, f"paths start from the spec's folder, {base}")
 
 
-def _function(named: Named, pipeline: Pipeline, base: Path) -> Iterator[Problem]:
-    """What is wrong with a function, as far as its text shows it: nothing of it is run."""
+def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Problem]) -> Iterator[Problem]:
+    """What is wrong with a function, and what is doubtful, as far as its text shows it: nothing of it is run."""
     module, _, name = named.name.partition(":")
     file = find_module(module, base)
     if file is None:
@@ -72,7 +72,26 @@ def _function(named: Named, pipeline: Pipeline, base: Path) -> Iterator[Problem]
         yield Problem(named.path, f"`{module}` has no `{name}`", suggest(name, defined, "functions"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
-            yield from _misfits(named, node, f"{file.name}:{node.lineno}", pipeline)
+            where = f"{file.name}:{node.lineno}"
+            misfits = list(_misfits(named, node, where, pipeline))
+            yield from misfits
+            warnings += [] if misfits else _indifferent(named, node, where, pipeline)
+
+
+def _indifferent(
+    named: Named, function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, pipeline: Pipeline
+) -> Iterator[Problem]:
+    """A reward that cannot tell the completions of a group apart: each group is flat, and teaches nothing."""
+    body = [node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    is_constant = len(body) == 1 and isinstance(body[0], ast.Return) and isinstance(body[0].value, ast.Constant)
+    for index, stage in enumerate(pipeline.stages):
+        if stage.op != "reward" or stage.config["function"] != named.name:
+            continue
+        asked = calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())}).names
+        if is_constant or not {"completion", "completions"} & set(asked):
+            says = "gives one number whatever was said" if is_constant else "does not ask for `completion`"
+            what = f"{where}: `{function.name}` {says}: completions of one prompt get one reward, and teach nothing"
+            yield Problem(f"stages[{index}].config.function", what, "judge what the model said")
 
 
 def _misfits(

@@ -10,17 +10,74 @@ from collections.abc import Iterator
 from .problem import Problem
 from .spec import Pipeline, Stage
 
+COLD = 0.1  # temperature: a token of half the likeliest one's probability is drawn once in a thousand times
+
 
 def doubts(pipeline: Pipeline) -> Iterator[Problem]:
     """Every doubt, by the stages' order; paths as in a Problem of validation."""
     read = {name for stage in pipeline.stages for name in stage.reads}
     for index, stage in enumerate(pipeline.stages):
+        yield from _timing(pipeline, stage, f"stages[{index}]")
         if "reward" in stage.writes and f"{stage.id}.reward" not in read:
             yield _unread(pipeline, stage, f"stages[{index}]")
         if stage.op == "generate":
             yield from _sampling(stage, f"stages[{index}]")
+            yield from _groups(pipeline, stage, f"stages[{index}].config")
+        if stage.op == "advantage" and not any((stage.config.get("rewards") or {"": 1.0}).values()):
+            what = f"stage `{stage.id}`: all weights are 0, so nothing is rewarded"
+            yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
+        if stage.op == "train" and not all(stage.config["loss"]["clip"]):
+            what = f"stage `{stage.id}`: a `clip` of 0 cuts the gain of every token whose probability moved that way"
+            yield Problem(f"stages[{index}].config.loss.clip", what, "leave it out: 0.2 and 0.28 are usual")
         if stage.op == "evaluate":
             yield from _evaluation(stage, f"stages[{index}]")
+            yield from _seen(pipeline, stage, f"stages[{index}].config.data")
+
+
+def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
+    """A stage that runs less than it says. Those that read from one that never runs are not told as well."""
+    schedule, steps = pipeline.schedule, pipeline.schedule.steps
+    runs = schedule.runs(stage.id)
+    if not runs and stage.op != "evaluate" and all(schedule.runs(read.partition(".")[0]) for read in stage.reads):
+        what = f"stage `{stage.id}` runs at none of the {steps} steps"
+        yield Problem(f"{place}.when", what, "mend its `when`, or `steps`, unless it is meant to be passed over")
+    elif stage.every >= steps > 1 and stage.op != "evaluate":
+        what = f"stage `{stage.id}` runs once: `every` is {stage.every}, of {steps} steps"
+        yield Problem(f"{place}.every", what, "lower it")
+    ramp = stage.config["optimizer"]["adamw"]["ramp_steps"] if "optimizer" in stage.config else 0
+    if runs and ramp > runs:
+        what = f"stage `{stage.id}` never reaches its `lr`: `ramp_steps` is {ramp}, and it makes {runs} updates"
+        yield Problem(
+            f"{place}.config.optimizer.adamw.ramp_steps", what, "lower it, such as by an expression of params"
+        )
+
+
+def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
+    """Groups whose completions cannot differ in their rewards, where they are compared with each other."""
+    rollout = f"{stage.id}.rollout"
+    compared = next((other.id for other in pipeline.stages if other.op == "advantage" and rollout in other.reads), None)
+    if compared is None:
+        return
+    if stage.config["group"] == 1:
+        what = f"stage `{stage.id}`: `{compared}` compares the completions of a group, and a group of 1 teaches nothing"
+        yield Problem(f"{place}.group", what, "sample more completions of each prompt: 8 is usual")
+    elif stage.config["temperature"] < COLD:
+        what = (
+            f"stage `{stage.id}`: at `temperature` {stage.config['temperature']:g} the completions of a group are alike"
+        )
+        yield Problem(f"{place}.temperature", what, "what is alike gets no advantage: 1.0 is usual")
+
+
+def _seen(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:
+    name = stage.config["data"]
+    trained = next((other.id for other in pipeline.stages if other.op != "evaluate" and _data(other) == name), None)
+    if trained is not None:
+        what = f"stage `{stage.id}` evaluates `{name}`, which `{trained}` trains on"
+        yield Problem(path, what, f"hold a share of it out, and evaluate `{name}.held_out`")
+
+
+def _data(stage: Stage) -> str:
+    return str(stage.config.get("data", ""))
 
 
 def _sampling(stage: Stage, place: str) -> Iterator[Problem]:

@@ -189,6 +189,20 @@ def test_a_command_that_stops_at_the_first_mistake_counts_the_others(
     assert "3 more, told by `dflow validate arithmetic.yaml`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def score(completion):\n    'Always.'\n    return 1.0\n", "gives one number whatever was said"),
+        ("def score(answer, entry):\n    return len(answer)\n", "does not ask for `completion`"),
+    ],
+)
+def test_a_reward_that_cannot_tell_completions_apart_is_told(folder: Path, code: str, says: str) -> None:
+    """Every group would be flat: a run of any length that changes nothing."""
+    (folder / "judge.py").write_text(code)
+    told = [warning.what for warning in load_spec().warnings]
+    assert any(what.startswith(f"judge.py:1: `score` {says}") for what in told)
+
+
 def test_overlays_lay_key_over_key_and_stage_over_stage(folder: Path) -> None:
     """A variant of a spec says only what differs."""
     (folder / "small.yaml").write_text("params: {grpo: 1}\nstages: [{id: roll, config: {prompts: 4}}]\n")

@@ -32,6 +32,23 @@ def test_the_example_is_meant_as_it_is() -> None:
     ("change", "path", "words"),
     [
         (config("roll", top_p=0.9), "stages[1].config.top_p", "`top_p` 0.9 samples from another policy"),
+        (config("roll", group=1), "stages[1].config.group", "a group of 1 teaches nothing"),
+        (config("roll", temperature=0.01), "stages[1].config.temperature", "the completions of a group are alike"),
+        (config("adv", rewards={"score": 0}), "stages[3].config.rewards", "nothing is rewarded"),
+        (config("learn", loss={"clip": [0, 0.2]}), "stages[4].config.loss.clip", "a `clip` of 0 cuts"),
+        (
+            config("heldout", data="words", count=8),
+            "stages[5].config.data",
+            "evaluates `words`, which `warm` trains on",
+        ),
+        (lambda s: stage(s, "warm").update(when="step > 400"), "stages[0].when", "runs at none of the 230 steps"),
+        (lambda s: stage(s, "roll").update(when="step < 0"), "stages[1].when", "`roll` runs at none of the 230 steps"),
+        (lambda s: stage(s, "learn").update(every=1000), "stages[4].every", "`learn` runs once: `every` is 1000"),
+        (
+            lambda s: s["params"].update(warmup=2),
+            "stages[0].config.optimizer.adamw.ramp_steps",
+            "`warm` never reaches its `lr`: `ramp_steps` is 20, and it makes 2 updates",
+        ),
         (config("heldout", temperature=0.7), "stages[5].config.temperature", "`temperature` 0.7 changes nothing"),
         (config("heldout", top_p=0.7), "stages[5].config.top_p", "`top_p` 0.7 changes nothing"),
     ],
