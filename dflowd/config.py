@@ -202,8 +202,9 @@ class EngineSection(Section):
     from a thread of their own, so a long computation is no silence."""
 
     stall_s: float = Field(default=300.0, ge=1.0, le=86400.0)
-    """Seconds without progress (a forward pass, a sample, a file) after which a call is held to be hung. Raise it
-    where one reward takes longer."""
+    """Seconds without progress after which a call is held to be hung, and killed. Every call tells its progress, at
+    least every few seconds: passes, samples, entries, chunks; while a library opens a model, that the process computes
+    or moves bytes. Only a user's function tells nothing while it runs: raise this where one reward takes longer."""
 
 
 class LogSection(Section):

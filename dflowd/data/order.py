@@ -6,7 +6,7 @@ the same share evaluates on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,16 @@ class DataSet:
         self._held_out: list[Entry] = []
         self._seen: set[str] = set()
         self._draws = 0
+        self.progress: Callable[[], None] = lambda: None  # called for each entry that is looked at
 
     def training(self, position: int) -> Entry:
         """The entry at a position of the endless training order: epochs of a finite source, each shuffled anew."""
         if not self.source.endless:
             pool = self._pool(held_out=False)
+            self.progress()
             return self.source.entry(pool[shuffled(self._key, position, len(pool))])
         for attempt in range(TRIES):
+            self.progress()
             entry = self.source.entry(number("training", self._key, position, attempt) % ENDLESS)
             if not self._is_held_out(entry):
                 return entry
@@ -70,6 +73,7 @@ class DataSet:
             return self.source.entry(pool[index]) if index < len(pool) else None
         idle = 0
         while len(self._held_out) <= index and idle < TRIES:
+            self.progress()
             entry = self.source.entry(number("held out", self._draws) % ENDLESS)
             self._draws += 1
             idle += 1
@@ -92,6 +96,7 @@ class DataSet:
             seen: set[str] = set()
             pool = []
             for index in range(self.source.size):
+                self.progress()
                 entry = self.source.entry(index)
                 question = self._text(entry)
                 if self._is_held_out(entry) == held_out and not (held_out and question in seen):

@@ -83,7 +83,8 @@ def _answer(engine: Engine, link: Link, board: Board, call: Call) -> Done | Fail
         pipeline = _pipeline(call.spec)
     except Exception as error:
         return Failed("user", one_line(error))
-    job = Job(pipeline, Path(call.base), Path(call.folder), MappedShards(call, link), link.progress, link.leaf, board)
+    shards = MappedShards(call, link)
+    job = Job(pipeline, Path(call.base), Path(call.folder), shards, link.progress, link.leaf, board, link.opaque)
     return perform(engine, job, call.work)
 
 

@@ -10,6 +10,7 @@ import errno
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -84,7 +85,7 @@ class Shards(Protocol):
         """The same memory as one view, one room behind the other. All but the last must be whole chunks."""
 
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
-        """The rooms are written, and become shards."""
+        """The rooms are written, and become shards. Raises GivenUp."""
 
 
 def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
@@ -103,9 +104,10 @@ class Job:
     base: Path  # folder that relative paths of the spec start from
     folder: Path  # where checkpoints of the run go
     shards: Shards
-    progress: Callable[[], None]  # to be called after each forward pass, sample or file; raises GivenUp
+    progress: Callable[[], None]  # to be called every few seconds: after each pass, sample, chunk; raises GivenUp
     leaf: Callable[[int], bool] = lambda leaf: True  # to be called before each leaf of a block; False: end before it
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
+    opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
 
 
 class Engine(Protocol):

@@ -52,8 +52,9 @@ class EmulatedEngine:
 
         def fill(name: str, parameters: Vector) -> None:
             parameters[:] = counter_random.stream(self._key(job, 0, "init", name), len(parameters))
+            job.progress()
 
-        outputs = first_state(job.shards, work, names, sizes, fill)
+        outputs = first_state(job, work, names, sizes, fill)
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
 
     def chain(self, job: Job, work: ChainWork) -> Done:
@@ -90,20 +91,20 @@ class EmulatedEngine:
 
     def sum_(self, job: Job, work: SumWork) -> Done:
         start = time.perf_counter()
-        outputs = sum_blocks(job.shards, work)
+        outputs = sum_blocks(job, work)
         return Done((Made(work.stage, outputs, work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()
         pretend(job, profile_of(job.pipeline), "reduce_s")
-        ref = reduce_slice(job.shards, work)
+        ref = reduce_slice(job, work)
         return Done((Made(work.stage, (("slice", ref),), seconds=time.perf_counter() - start),))
 
     def apply(self, job: Job, work: ApplyWork) -> Done:
         start = time.perf_counter()
         pretend(job, profile_of(job.pipeline), "apply_s")
         stage = job.pipeline.stage(work.stage)
-        outputs, metrics = apply_slices(job.shards, work, str(stage.model), stage.config)
+        outputs, metrics = apply_slices(job, work, str(stage.model), stage.config)
         return Done((Made(work.stage, outputs, metrics, seconds=time.perf_counter() - start),))
 
     def save(self, job: Job, work: SaveWork) -> Done:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from blake3 import blake3
-
-from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, hash_shard
+from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, chunk_hash, shard_id
 from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
 
 from .contract import Lost
@@ -54,10 +52,16 @@ class MappedShards:
     def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
         sealed = []
         for room in rooms:
-            shard, hashes = hash_shard(room)
+            hashes = tuple(self._hashes(room))
+            shard = shard_id(len(room), hashes)
             sealed.append(SealedShard(self._segments.pop(id(room)).id, shard, len(room), hashes))
         self._link.send(Sealed(self._call, tuple(sealed)))
         return tuple(ShardRef(shard.id, shard.nbytes) for shard in sealed)
+
+    def _hashes(self, room: memoryview) -> Iterator[bytes]:
+        for at in range(0, len(room), CHUNK_BYTES):
+            yield chunk_hash(room[at : at + CHUNK_BYTES])
+            self._link.progress()
 
     def _chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
         fits = [given for given in self._inputs.get(ref.id, ()) if given.first <= first <= end <= given.end]
@@ -69,17 +73,17 @@ class MappedShards:
                 self._views[ref.id] = _map(given.path, given.nbytes, mmap.PROT_READ)
             except OSError as error:
                 raise Lost(ref.id) from error
-            if not _is_as_named(given, self._views[ref.id]):
+            if not self._is_as_named(given, self._views[ref.id]):
                 raise Lost(ref.id)
         return self._views[ref.id]
 
-
-def _is_as_named(given: Input, view: memoryview) -> bool:
-    """Whether chunks that were read back from disk are those that were written; nothing else needs to be asked."""
-    return all(
-        blake3(view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]).digest() == given.hashes[index]
-        for index in range(given.first, given.end if given.hashes else given.first)
-    )
+    def _is_as_named(self, given: Input, view: memoryview) -> bool:
+        """Whether chunks that were read back from disk are those that were written; nothing else needs to be asked."""
+        for index in range(given.first, given.end if given.hashes else given.first):
+            if chunk_hash(view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]) != given.hashes[index]:
+                return False
+            self._link.progress()
+        return True
 
 
 def _map(path: str, nbytes: int, protection: int) -> memoryview:

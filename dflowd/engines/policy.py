@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,11 @@ class Policy:
                 parameter.data = nothing
             self._loaded = ()
 
-    def write(self, vector: Vector) -> None:
-        """Write the parameters into `vector`, [P]."""
+    def write(self, vector: Vector, progress: Callable[[], None] = lambda: None) -> None:
+        """Write the parameters into `vector`, [P]; `progress` is called after each."""
         for (parameter, _), piece in zip(self._parameters, self._pieces(torch.from_numpy(vector)), strict=True):
             piece.copy_(parameter.detach())
+            progress()
 
     def begin_gradient(self, total: Vector) -> None:
         """Backward passes add to `total`, [P], which holds zeros, until `end_gradient`."""

@@ -86,7 +86,11 @@ class TorchEngine:
         self._policies.clear()  # what is built now has its first weights, whatever was loaded before
         policies = [self._policy(job, name) for name in names]
         sizes = [FLOAT_BYTES * policy.size for policy in policies]
-        outputs = first_state(job.shards, work, names, sizes, lambda name, room: self._policies[name].write(room))
+
+        def fill(name: str, parameters: Vector) -> None:
+            self._policies[name].write(parameters, job.progress)
+
+        outputs = first_state(job, work, names, sizes, fill)
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
 
     def chain(self, job: Job, work: ChainWork) -> Done:
@@ -134,18 +138,18 @@ class TorchEngine:
 
     def sum_(self, job: Job, work: SumWork) -> Done:
         start = time.perf_counter()
-        outputs = sum_blocks(job.shards, work)
+        outputs = sum_blocks(job, work)
         return Done((Made(work.stage, outputs, work.metrics, seconds=time.perf_counter() - start),))
 
     def slice_(self, job: Job, work: SliceWork) -> Done:
         start = time.perf_counter()
-        ref = reduce_slice(job.shards, work)
+        ref = reduce_slice(job, work)
         return Done((Made(work.stage, (("slice", ref),), seconds=time.perf_counter() - start),))
 
     def apply(self, job: Job, work: ApplyWork) -> Done:
         start = time.perf_counter()
         stage = job.pipeline.stage(work.stage)
-        outputs, metrics = apply_slices(job.shards, work, str(stage.model), stage.config)
+        outputs, metrics = apply_slices(job, work, str(stage.model), stage.config)
         return Done((Made(work.stage, outputs, metrics, seconds=time.perf_counter() - start),))
 
     def save(self, job: Job, work: SaveWork) -> Done:
@@ -158,7 +162,9 @@ class TorchEngine:
             for index, name in enumerate(job.pipeline.trainable):
                 place = folder / name if index else folder
                 place.mkdir(exist_ok=True)
-                self._loaded(job, name, work.state).save(place)
+                policy = self._loaded(job, name, work.state)
+                with job.opaque():
+                    policy.save(place)
                 refs = shards_of(work.state, f"params:{name}")
                 lies = checkpoint.parameters_in(place, refs, job.progress)
                 if lies is not None:
@@ -184,16 +190,17 @@ class TorchEngine:
             self._policies.clear()
             self._data.clear()
             forget_user_code()
-            check_files(job.pipeline, job.base)
+            with job.opaque():
+                check_files(job.pipeline, job.base)
             self._run = run
 
     def _policy(self, job: Job, name: str) -> Policy:
         if name not in self._policies:
             config = job.pipeline.models[name]
-            with job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
+            with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
                 policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
-            check_files(job.pipeline, job.base, f"models.{name}.")
-            require_own_numbers(policy)
+                check_files(job.pipeline, job.base, f"models.{name}.")
+                require_own_numbers(policy)
             self._policies[name] = policy
         return self._policies[name]
 
@@ -207,10 +214,11 @@ class TorchEngine:
 
     def _dataset(self, job: Job, name: str) -> DataSet:
         if name not in self._data:
-            with job.board.showing(replace(job.board.read(), what=f"it read data `{name}`")):
+            with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it read data `{name}`")):
                 data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
-            check_files(job.pipeline, job.base, f"data.{name}.")
+                check_files(job.pipeline, job.base, f"data.{name}.")
             self._data[name] = data
+        self._data[name].progress = job.progress
         return self._data[name]
 
     def _operate(
@@ -235,6 +243,7 @@ class TorchEngine:
             lambda name: self._dataset(job, name),
             job.progress,
             job.board,
+            job.opaque,
         )
         if stage.op in OPERATORS:
             yield OPERATORS[stage.op](partition)

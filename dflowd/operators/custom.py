@@ -26,9 +26,10 @@ def custom(partition: Partition) -> list[Output]:
     stage = partition.stage
     rollout = read_rollout(partition)
     rows = _rows(partition, rollout)
-    with partition.board.showing(Doing(stage.id, f"the import of {stage.op}", True)):
+    with partition.opaque(), partition.board.showing(Doing(stage.id, f"the import of {stage.op}", True)):
         function = load_function(stage.op, partition.base, partition.pipeline)
     said = call_user(partition.board, Doing(stage.id, stage.op, True), function, rows, **stage.config)
+    partition.progress()
     named = said if isinstance(said, dict) else {stage.writes[0]: said}
     outputs = []
     for name in stage.writes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Partition:
     data: Callable[[str], DataSet]
     progress: Callable[[], None]
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
+    opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
 
     def read(self, output: str) -> Columns:
         """The columns of the input that the stage reads as `output`."""

@@ -53,8 +53,8 @@ def scorer(partition: Partition, data: DataSet) -> Score:
     stage = partition.stage
     name = str(stage.config["function"])
     is_user = not name.startswith("dflowd.")
-    with partition.board.showing(Doing(stage.id, f"the import of {name}", is_user)):
-        function = load_function(name, partition.base, partition.pipeline)
+    with partition.opaque(), partition.board.showing(Doing(stage.id, f"the import of {name}", is_user)):
+        function = load_function(name, partition.base, partition.pipeline)  # a module may load a model of its own
     doing = Doing(stage.id, name, is_user)
     args: dict[str, Any] = dict(stage.config["args"])
     if "data" in LENT.get(name, ()):

@@ -129,7 +129,7 @@ class Beat:
     """The process lives. A hung call is one whose `progress` stays the same."""
 
     call: int  # 0 between calls
-    progress: int  # grows with each forward pass, sample or file done
+    progress: int  # grows with each pass, sample, chunk done, and while a library computes
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class _Slot:
     moved_s: float = 0.0
     progress: int = -1
     used: bool = False  # whether its child has had a call
+    is_owed_room: bool = False  # what it asked for was not answered yet: the daemon is late, not the child
     dismissed_s: float | None = None  # when it was asked to exit
     verdict: str = ""  # why it was killed
     is_stalled: bool = False  # and whether for want of progress
@@ -225,7 +226,7 @@ class Supervisor:
             return
         assert slot.child is not None
         now = self._clock()
-        slot.call, slot.moved_s = call, now
+        slot.call, slot.moved_s, slot.is_owed_room = call, now, False
         brief = call.brief
         slot.child.send(calls.Call(call.id, brief.spec, brief.base, brief.folder, call.work, inputs))
         slot.used = True
@@ -349,17 +350,19 @@ class Supervisor:
             return
         is_state = isinstance(call.work, InitWork | ApplyWork | LoadWork)
         place = Place(call.run, call.task.step)
+        slot.is_owed_room = True
         self._room.grant(place, message.sizes, is_state, partial(self._granted, slot, call))
 
     def _granted(self, slot: _Slot, call: _Call, granted: list[Segment] | Full) -> None:
         """Space was found for what a call asked for, or was not; the call may be over by now."""
+        if slot.call is call:
+            slot.is_owed_room, slot.moved_s = False, self._clock()
         if slot.call is not call or slot.child is None:
             for segment in () if isinstance(granted, Full) else granted:
                 self._store.release(segment)
         elif isinstance(granted, Full):
             slot.child.send(calls.Refused(call.id, str(granted)))
         else:
-            slot.moved_s = self._clock()
             call.segments.update({segment.number: segment for segment in granted})
             answer = tuple(calls.Segment(segment.number, segment.nbytes, segment.path) for segment in granted)
             slot.child.send(calls.Granted(call.id, answer))
@@ -440,14 +443,14 @@ class Supervisor:
             return ""
         if slot.call.given_up_s is not None and now - slot.call.given_up_s > GIVE_UP_LIMIT_S:
             return "it did not give its call up"
-        if now - slot.moved_s > self._stall_s:
+        if _still_s(slot, now) > self._stall_s:
             slot.is_stalled = True
             return f"no progress for {self._stall_s:g} s (engine.stall_s)"  # like each time: errors are compared
         return ""
 
     def _mind_stuck(self, slot: _Slot, now: float) -> None:
         """Tell of a call that makes no progress long before it is given up, and when it moves again."""
-        call, still_s = slot.call, now - slot.moved_s
+        call, still_s = slot.call, _still_s(slot, now)
         if call is not None and slot.ready is not None and slot.child is not None:
             is_stuck = still_s > self._stall_s * STUCK_SHARE
             if is_stuck and not slot.is_stuck:
@@ -465,3 +468,8 @@ class Supervisor:
         if slot.is_stuck and (call is None or still_s <= self._stall_s * STUCK_SHARE):
             slot.is_stuck = False
             self._report(Report("engine.unstuck", {"slot": slot.index}))
+
+
+def _still_s(slot: _Slot, now: float) -> float:
+    """For how long its call makes no progress; while the daemon looks for room, that is not the call's."""
+    return 0.0 if slot.is_owed_room else now - slot.moved_s

@@ -9,18 +9,26 @@ zero and in nothing else, so both ends of a cover take the sign away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
 
+ELEMENTS = 1 << 22  # worked on at a time where vectors are as long as a model: progress shows within a second
+
+
+def spans(size: int) -> Iterator[slice]:
+    """[0, size) in runs of at most ELEMENTS."""
+    return (slice(at, min(at + ELEMENTS, size)) for at in range(0, size, ELEMENTS))
+
 
 class BlockStack:
     """Sums leaves pushed in order, like a binary counter: at most 1 + log2(leaves) gradients are alive."""
 
-    def __init__(self, first: int, end: int) -> None:
+    def __init__(self, first: int, end: int, progress: Callable[[], None] = lambda: None) -> None:
+        """`progress` is called after each run of elements that is cleared or added."""
         size = end - first
         if size < 1 or size & (size - 1) or first % size:
             raise ValueError(f"[{first}, {end}) is no aligned block of leaves")
@@ -28,13 +36,16 @@ class BlockStack:
         self._first, self._end = first, end
         self._stack: list[tuple[int, Vector | None]] = []  # (leaves summed, their sum)
         self._spare: list[Vector] = []
+        self._progress = progress
 
     def blank(self, size: int) -> Vector:
         """Zeros, [size], for the next leaf to be summed into and pushed: memory that is free again, where there is."""
         if not self._spare:
             return np.zeros(size, np.float32)
         vector = self._spare.pop()
-        vector.fill(0)
+        for span in spans(len(vector)):
+            vector[span].fill(0)
+            self._progress()
         return vector
 
     def lend(self, vector: Vector) -> None:
@@ -64,16 +75,23 @@ class BlockStack:
         found: list[tuple[int, int, Vector | None]] = []
         at = self._first
         for size, total in self._stack:
-            found.append((at, at + size, None if total is None else np.add(total, np.float32(0), out=total)))
+            if total is not None:
+                self._add_to(total, np.float32(0))
+            found.append((at, at + size, total))
             at += size
         return found
 
     def _add(self, left: Vector | None, right: Vector | None) -> Vector | None:
         if left is None or right is None:
             return right if left is None else left
-        np.add(left, right, out=left)
+        self._add_to(left, right)
         self._spare.append(right)
         return left
+
+    def _add_to(self, total: Vector, more: Vector | np.float32) -> None:
+        for span in spans(len(total)):
+            np.add(total[span], more[span] if isinstance(more, np.ndarray) else more, out=total[span])
+            self._progress()
 
 
 def finish(cover: Mapping[tuple[int, int], Vector], end: int, first: int = 0) -> Vector:

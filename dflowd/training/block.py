@@ -11,7 +11,7 @@ from dflow_protocols.metrics import merge
 from dflow_protocols.work import BlockWork, Done, LeafGroups, Made
 from dflowd.engines.contract import Job
 
-from .accumulate import BlockStack, Vector
+from .accumulate import BlockStack, Vector, spans
 from .update import FLOAT_BYTES, vector
 
 Sums = Mapping[str, float]
@@ -27,7 +27,7 @@ def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sum
     sizes = [ref.nbytes for _, ref in work.state]
     size = sum(sizes) // FLOAT_BYTES
     rooms = job.shards.allocate(sizes)
-    stack = BlockStack(work.first, work.end)
+    stack = BlockStack(work.first, work.end, job.progress)
     lent = vector(job.shards.joined(rooms))
     stack.lend(lent)
     sums: dict[int, Sums] = {}
@@ -60,9 +60,10 @@ def _in_rooms(job: Job, rooms: list[memoryview], lent: Vector, totals: list[Vect
     found = [more[at : at + len(sizes)] for at in range(0, len(more), len(sizes))]
     found[here:here] = [rooms] if totals else []
     for place, (parts, total) in enumerate(zip(found, totals, strict=True)):
+        if total is not None and place == here:
+            continue
         out = lent if place == here else vector(job.shards.joined(parts))
-        if total is None:
-            out.fill(0)
-        elif place != here:
-            out[:] = total
+        for span in spans(len(out)):
+            out[span] = 0 if total is None else total[span]
+            job.progress()
     return [part for parts in found for part in parts]

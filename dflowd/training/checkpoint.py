@@ -7,8 +7,11 @@ the model's file is the parameters' shards; else the shards lie beside it.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +24,10 @@ from dflowd.engines.contract import Damaged, Job
 PIPELINE = "pipeline.json"
 SAFETENSORS = "model.safetensors"
 READ_BYTES = 16 << 20  # at a time, so that progress shows
+WRITE_BYTES = 64 << 20
+SYNC_FILE_RANGE_WHOLE = 7  # wait for what is under way, write the rest, wait for that
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def write(job: Job, work: SaveWork, fill: Callable[[Path], Mapping[str, Place]]) -> Path:
@@ -55,16 +62,14 @@ def _write_into(draft: Path, job: Job, work: SaveWork, fill: Callable[[Path], Ma
             continue
         for part, ref in enumerate(refs):
             places.append(Place(_file_of(role, part, len(refs)), 0))
-            (draft / places[-1].file).write_bytes(job.shards.read(ref))
-            job.progress()
+            _write_file(draft / places[-1].file, job.shards.read(ref), job.progress)
     (draft / PIPELINE).write_bytes(job.pipeline.canonical())
     pipeline = job.pipeline
     saved = Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, work.header, tuple(places))
     (draft / FILE).write_text(write_saved(saved))
     for file in sorted(draft.rglob("*")):
-        _sync(file)
-        job.progress()
-    _sync(draft)
+        _sync(file, job.progress)
+    _sync(draft, job.progress)
 
 
 def _one_behind_the_other(first: Place, refs: Sequence[ShardRef]) -> Iterator[Place]:
@@ -153,12 +158,33 @@ def _replace(draft: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         draft.rename(target)
-    _sync(target.parent)
+    _sync(target.parent, lambda: None)
 
 
-def _sync(path: Path) -> None:
+def _write_file(path: Path, data: memoryview, progress: Callable[[], None]) -> None:
+    with path.open("wb") as file:
+        for at in range(0, len(data), WRITE_BYTES):
+            file.write(data[at : at + WRITE_BYTES])
+            progress()
+
+
+def _sync(path: Path, progress: Callable[[], None]) -> None:
+    """All of a file, or a folder's names, is on the disk. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
+        found = os.fstat(handle)
+        for at in range(0, found.st_size if stat.S_ISREG(found.st_mode) else 0, WRITE_BYTES):
+            _write_back(handle, at)
+            progress()
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write_back(handle: int, at: int) -> None:
+    """Bring WRITE_BYTES of a file from there on to the disk, so that the fsync of gigabytes does not take minutes in
+    which nothing is told. Where a file system cannot, fsync does all. Raises OSError."""
+    if _LIBC.sync_file_range(handle, ctypes.c_int64(at), ctypes.c_int64(WRITE_BYTES), SYNC_FILE_RANGE_WHOLE):
+        error = ctypes.get_errno()
+        if error not in (errno.ENOSYS, errno.EINVAL, errno.ESPIPE):
+            raise OSError(error, os.strerror(error))

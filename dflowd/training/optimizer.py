@@ -7,7 +7,7 @@ so does any machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +51,28 @@ class AdamW:
         return self.lr + (self.end - self.lr) * share
 
     def step(
-        self, params: Vector, moments: Vector, gradient: Vector, *, at: int, scale: float, update: int, lr: float
+        self,
+        params: Vector,
+        moments: Vector,
+        gradient: Vector,
+        *,
+        at: int,
+        scale: float,
+        update: int,
+        lr: float,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Change `params` [P] and `moments` [2P: first, then second] in place for the elements that `gradient` covers.
 
         `gradient`: [n], the elements from `at` on. `scale` multiplies it (clipping). `update` counts from 0.
+        `progress` is called after each BLOCK of them.
         """
         for start in range(0, len(gradient), BLOCK):
             piece = gradient[start : start + BLOCK]
             first = slice(at + start, at + start + len(piece))
             second = slice(first.start + len(params), first.stop + len(params))
             self._step(params[first], moments[first], moments[second], piece, scale, update + 1, lr)
+            progress()
 
     def _step(self, p: Vector, m: Vector, v: Vector, g: Vector, scale: float, count: int, lr: float) -> None:
         f32 = np.float32

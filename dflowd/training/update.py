@@ -11,14 +11,13 @@ import numpy as np
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
 from dflow_protocols.ranges import MAX_RANGES, cut, in_order, shards_of
 from dflow_protocols.work import ApplyWork, InitWork, SliceWork, State, SumWork
-from dflowd.engines.contract import Shards, UserError
+from dflowd.engines.contract import Job, UserError
 
-from .accumulate import Vector, finish
+from .accumulate import Vector, finish, spans
 from .optimizer import AdamW
 
 NORM_BLOCK = 1 << 16  # elements summed in float64 before sums are added: a border that no slicing moves
 FLOAT_BYTES = 4
-SUM_ELEMENTS = 1 << 22  # added at a time: what lies between two sums is small beside the gradient
 
 assert CHUNK_BYTES % (NORM_BLOCK * FLOAT_BYTES) == 0, "slices are whole chunks, chunks whole blocks"
 
@@ -29,7 +28,7 @@ def vector(view: memoryview) -> Vector:
 
 
 def first_state(
-    shards: Shards,
+    job: Job,
     work: InitWork,
     models: Sequence[str],
     sizes: Sequence[int],
@@ -42,53 +41,56 @@ def first_state(
         if len(each) > MAX_RANGES:
             most = MAX_RANGES * work.range_bytes // FLOAT_BYTES
             raise UserError(f"models.{model}: {sum(each) // FLOAT_BYTES:,} parameters; at most {most:,} can be trained")
-    rooms = shards.allocate([size for each in cuts for size in each])
+    rooms = job.shards.allocate([size for each in cuts for size in each])
     roles = [(model, f"params:{model}") for model, each in zip(models, cuts, strict=True) for _ in each]
     for model in models:
         own = [room for room, (of, _) in zip(rooms, roles, strict=True) if of == model]
-        fill(model, vector(shards.joined(own)))
-    return tuple((role, ref) for (_, role), ref in zip(roles, shards.seal(rooms), strict=True))
+        fill(model, vector(job.shards.joined(own)))
+    return tuple((role, ref) for (_, role), ref in zip(roles, job.shards.seal(rooms), strict=True))
 
 
-def sum_blocks(shards: Shards, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
+def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
     """The gradient of a block from those of its parts, shard by shard. Returns the record's outputs."""
     blocks = [(first, end) for first, end, _ in work.cover]
-    rooms = shards.allocate([ref.nbytes for ref in work.cover[0][2]])
+    rooms = job.shards.allocate([ref.nbytes for ref in work.cover[0][2]])
     for room, across in zip(rooms, zip(*(refs for _, _, refs in work.cover), strict=True), strict=True):
-        total, parts = vector(room), [vector(shards.read(ref)) for ref in across]
-        for at in range(0, len(total), SUM_ELEMENTS):
-            piece = slice(at, at + SUM_ELEMENTS)
-            total[piece] = finish({b: part[piece] for b, part in zip(blocks, parts, strict=True)}, work.end, work.first)
-    return tuple(("gradient", ref) for ref in shards.seal(rooms))
+        total, parts = vector(room), [vector(job.shards.read(ref)) for ref in across]
+        for span in spans(len(total)):
+            total[span] = finish({b: part[span] for b, part in zip(blocks, parts, strict=True)}, work.end, work.first)
+            job.progress()
+    return tuple(("gradient", ref) for ref in job.shards.seal(rooms))
 
 
-def reduce_slice(shards: Shards, work: SliceWork) -> ShardRef:
+def reduce_slice(job: Job, work: SliceWork) -> ShardRef:
     """Finish the tree for the work's chunks and divide once, at the root."""
     blocks = [(first, end) for first, end, _ in work.cover]
-    totals = []
-    for across in zip(*(parts for _, _, parts in work.cover), strict=True):  # the same chunks of every block
-        views = (vector(shards.read_chunks(*piece)) for piece in across)
-        totals.append(finish(dict(zip(blocks, views, strict=True)), work.leaves))
-    (room,) = shards.allocate([sum(total.nbytes for total in totals)])
-    out, at = vector(room), 0
-    for total in totals:
-        np.divide(total, np.float32(max(1, work.divisor)), out=out[at : at + len(total)])
-        at += len(total)
-    return shards.seal([room])[0]
-
-
-def global_norm(pieces: Sequence[Vector]) -> float:
-    """Euclidean norm of all pieces together: float64 within fixed blocks, exact (fsum) between them."""
-    sums = [
-        float(np.square(piece[at : at + NORM_BLOCK], dtype=np.float64).sum())
-        for piece in pieces
-        for at in range(0, len(piece), NORM_BLOCK)
+    pieces = [
+        [vector(job.shards.read_chunks(*piece)) for piece in across]
+        for across in zip(*(parts for _, _, parts in work.cover), strict=True)  # the same chunks of every block
     ]
+    (room,) = job.shards.allocate([sum(across[0].nbytes for across in pieces)])
+    out, at, divisor = vector(room), 0, np.float32(max(1, work.divisor))
+    for across in pieces:
+        for span in spans(len(across[0])):
+            total = finish({b: part[span] for b, part in zip(blocks, across, strict=True)}, work.leaves)
+            np.divide(total, divisor, out=out[at : at + len(total)])
+            at += len(total)
+            job.progress()
+    return job.shards.seal([room])[0]
+
+
+def global_norm(pieces: Sequence[Vector], progress: Callable[[], None] = lambda: None) -> float:
+    """Euclidean norm of all pieces together: float64 within fixed blocks, exact (fsum) between them."""
+    sums = []
+    for piece in pieces:
+        for at in range(0, len(piece), NORM_BLOCK):
+            sums.append(float(np.square(piece[at : at + NORM_BLOCK], dtype=np.float64).sum()))
+            progress()
     return math.sqrt(math.fsum(sums)) if all(map(math.isfinite, sums)) else math.nan
 
 
 def apply_slices(
-    shards: Shards, work: ApplyWork, model: str, config: Mapping[str, Any]
+    job: Job, work: ApplyWork, model: str, config: Mapping[str, Any]
 ) -> tuple[tuple[tuple[str, ShardRef], ...], tuple[tuple[str, float], ...]]:
     """One AdamW update beside the old state. Returns the new state's entries, and grad_norm with learning_rate.
 
@@ -97,34 +99,47 @@ def apply_slices(
     """
     roles = (f"params:{model}", f"optimizer:{work.stage}")
     old, old_moments = (shards_of(work.state, role) for role in roles)
-    pieces = [vector(shards.read(ref)) for ref in work.slices]
+    pieces = [vector(job.shards.read(ref)) for ref in work.slices]
     sizes = [ref.nbytes for ref in old]
     if sum(piece.nbytes for piece in pieces) != sum(sizes):
         raise ValueError(f"slices of {sum(map(len, pieces))} elements for {sum(sizes) // FLOAT_BYTES} parameters")
     kept = roles if work.keep_optimizer else roles[:1]
-    rooms = shards.allocate([size * share for share, _ in enumerate(kept, 1) for size in sizes])
+    rooms = job.shards.allocate([size * share for share, _ in enumerate(kept, 1) for size in sizes])
     optimizer = AdamW.from_config(config["optimizer"])
     lr = optimizer.learning_rate(work.update, work.updates)
-    norm = global_norm(pieces)
+    norm = global_norm(pieces, job.progress)
     clip = config.get("clip_norm")
     scale = 1.0 if not clip or norm <= clip else float(clip) / norm
     start = 0
     for part, ref in enumerate(old):
         params = vector(rooms[part])
-        np.copyto(params, vector(shards.read(ref)))
+        _copy(job, vector(job.shards.read(ref)), params)
         moments = vector(rooms[len(old) + part]) if work.keep_optimizer else np.empty(2 * len(params), np.float32)
-        if old_moments:
-            np.copyto(moments, vector(shards.read(old_moments[part])))
-        else:
-            moments.fill(0)
+        _copy(job, vector(job.shards.read(old_moments[part])) if old_moments else None, moments)
         for at, piece in within(pieces, start, start + len(params)) if math.isfinite(norm) else ():
-            optimizer.step(params, moments, piece, at=at - start, scale=scale, update=work.update, lr=lr)
+            optimizer.step(
+                params,
+                moments,
+                piece,
+                at=at - start,
+                scale=scale,
+                update=work.update,
+                lr=lr,
+                progress=job.progress,
+            )
         start += len(params)
         del params, moments
-    made = shards.seal(rooms)
+    made = job.shards.seal(rooms)
     names = [role for role in kept for _ in old]
     others = [entry for entry in work.state if entry[0] not in roles]
     return in_order([*others, *zip(names, made, strict=True)]), (("grad_norm", norm), ("learning_rate", lr))
+
+
+def _copy(job: Job, source: Vector | None, into: Vector) -> None:
+    """Zeros where there is no source."""
+    for span in spans(len(into)):
+        into[span] = 0 if source is None else source[span]
+        job.progress()
 
 
 def within(vectors: Sequence[Vector], first: int, end: int) -> Iterator[tuple[int, Vector]]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, Version
 from dflow_protocols.pipeline import Pipeline, plan
 from dflow_protocols.ranges import RANGE_BYTES, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
-from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State
+from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State, Work
 from dflowd.engines.contract import Engine, GivenUp
 from tests.contracts.alone import Alone, MemoryShards
 
@@ -389,6 +390,29 @@ def test_a_call_given_up_ends_early(engine: Engine, base: Path) -> None:
 
     runner.progress = give_up
     assert isinstance(runner.perform(chain_work(runner, 1, "roll", 0, state)), Failed)
+
+
+def test_every_kind_of_call_tells_its_progress(engine: Engine, base: Path) -> None:
+    """One that tells none for as long as `engine.stall_s` is killed as hung, however well it was doing."""
+    runner = alone(engine, base)
+    runner.sums = True
+    told: Counter[str] = Counter()
+    perform = runner.perform
+
+    def counting(work: Work) -> Done | Failed:
+        kind = "/".join(work.stages) if isinstance(work, ChainWork) else type(work).__name__
+        told[kind] += 0
+        runner.progress = lambda: told.update([kind])
+        return perform(work)
+
+    runner.perform = counting  # type: ignore[method-assign]
+    state = whole_run(runner)
+    _, header = saved(runner, state, 3)
+    runner.done(LoadWork(CHECKPOINTED, header))
+    kinds = {"InitWork", "BlockWork", "SumWork", "SliceWork", "ApplyWork", "SaveWork", "LoadWork"}
+    assert {*kinds, "warm", "roll/score/adv", "held"} <= told.keys()
+    emulated = {"warm", "roll/score/adv", "held", "BlockWork"} if "emulated" in engine.capabilities else set()
+    assert [kind for kind, count in told.items() if not count and kind not in emulated] == []
 
 
 @pytest.mark.parametrize(

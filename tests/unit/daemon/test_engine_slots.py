@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from dflow_protocols.machine import Broke, Event, Finished, Report, RoomMade
-from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard
 from dflow_protocols.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
 from dflowd.shards.room import Room
@@ -41,16 +41,25 @@ class Unwatched:
 class Bench:
     """A supervisor with what a daemon gives it, and what it said."""
 
-    def __init__(self, folder: Path, generate_s: float, limit_bytes: int, silence_s: float, is_spilling: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        generate_s: float,
+        limit_bytes: int,
+        silence_s: float,
+        stall_s: float,
+        is_spilling: bool,
+        parameters: int,
+        environment: dict[str, str],
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = Store(limit_bytes, "bench", SpillFolder(folder / "spill", None if is_spilling else 0))
         self.events: list[Event] = []
         self.room = Room(self.store, self.loop, self.events.append)
         self.reports: list[Report] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        brief = RunBrief(
-            toy_pipeline(generate_s=generate_s).canonical(), str(folder), str(folder / "checkpoints"), "emulated"
-        )
+        spec = toy_pipeline(generate_s=generate_s, parameters=parameters).canonical()
+        brief = RunBrief(spec, str(folder), str(folder / "checkpoints"), "emulated")
         self.supervisor = Supervisor(
             self.loop,
             self.context,
@@ -59,9 +68,9 @@ class Bench:
             Devices((), 1),
             1,
             silence_s,
-            300.0,
+            stall_s,
             folder / "engines",
-            dict(os.environ),
+            {**os.environ, **environment},
             lambda run: brief if run == RUN else None,
             self.events.append,
             self.reports.append,
@@ -113,9 +122,12 @@ async def bench(
     generate_s: float = 0.0,
     limit_bytes: int = 64 << 20,
     silence_s: float = 30.0,
+    stall_s: float = 300.0,
     is_spilling: bool = False,
+    parameters: int = 300_000,
+    environment: dict[str, str] | None = None,
 ) -> AsyncIterator[Bench]:
-    made = Bench(folder, generate_s, limit_bytes, silence_s, is_spilling)
+    made = Bench(folder, generate_s, limit_bytes, silence_s, stall_s, is_spilling, parameters, environment or {})
     try:
         yield made
     finally:
@@ -169,6 +181,61 @@ async def test_an_engine_that_falls_silent_is_killed(tmp_path: Path) -> None:
         broke = await it.answer(call)
         assert isinstance(broke, Broke)
         assert "silent for" in broke.failed.error
+
+
+SLOW_BLOCKS = """
+import time
+from dflowd.training.optimizer import AdamW
+
+step = AdamW._step
+
+
+def slow(*arguments):
+    time.sleep({seconds})
+    step(*arguments)
+
+
+AdamW._step = slow
+"""
+
+
+def slowed(folder: Path, seconds: float) -> dict[str, str]:
+    """What makes an engine child take so long for each 65,536 parameters that it applies an update to."""
+    (folder / "slow").mkdir()
+    (folder / "slow" / "sitecustomize.py").write_text(SLOW_BLOCKS.format(seconds=seconds))
+    paths = [str(folder / "slow"), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def apply_of(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> ApplyWork:
+    """An update whose gradient is the parameters themselves."""
+    slices = []
+    ((_, whole),) = params
+    data = Path(it.store.path(whole.id)).read_bytes()[: whole.nbytes]
+    for first in range(0, whole.nbytes, CHUNK_BYTES):
+        piece = data[first : first + CHUNK_BYTES]
+        segment = it.store.grant(Place(RUN, 0), len(piece))
+        segment.view()[:] = piece
+        shard, hashes = hash_shard(piece)
+        slices.append(it.store.seal(segment, shard, len(piece), hashes))
+    return ApplyWork(0, "learn", params, tuple(slices), 0, 1, False)
+
+
+async def test_an_apply_that_takes_longer_than_the_stall_limit_is_not_killed(tmp_path: Path) -> None:
+    """Seven billion parameters take minutes: who says all the while that it goes on is not hung."""
+    async with bench(tmp_path, stall_s=2.0, parameters=1_000_000, environment=slowed(tmp_path, 0.25)) as it:
+        params = await it.init()
+        done = await it.answer(it.start(apply_of(it, params), "apply"))  # sixteen blocks, so four seconds at least
+        assert isinstance(done, Finished), done
+
+
+async def test_an_apply_that_hangs_is_killed_at_the_stall_limit(tmp_path: Path) -> None:
+    """It beats, and gets nowhere."""
+    async with bench(tmp_path, stall_s=1.0, environment=slowed(tmp_path, 600.0)) as it:
+        params = await it.init()
+        broke = await it.answer(it.start(apply_of(it, params), "apply"))
+        assert isinstance(broke, Broke)
+        assert "no progress" in broke.failed.error
 
 
 async def test_a_daemon_that_slept_does_not_blame_its_engines(tmp_path: Path) -> None:
