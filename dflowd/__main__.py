@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, required=True, help="TOML file; see docs/reference/config.md")
     command.add_argument("--json", action="store_true", help="print what was found as one JSON object")
+    _fill_streams()
     options = parser.parse_args(arguments)
     signals = StopSignals() if options.command == "run" else None  # imports take a second on a busy host
     from .config import ConfigError, load
@@ -65,6 +66,17 @@ def _run(config: Config, path: Path, signals: StopSignals) -> None:
         os._exit(code)  # the rest only waits for what libraries began, such as a name server's answer
 
     uvloop.run(live())
+
+
+def _fill_streams() -> None:
+    """A descriptor that is closed would be the next socket's, and what is printed would go there."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _refuse(where: str, what: str, hint: str) -> int:

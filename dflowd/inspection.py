@@ -42,6 +42,7 @@ def check(config: Config, path: Path) -> None:
 def inspect(config: Config, path: Path) -> dict[str, Any]:
     """The facts that `dflow doctor` judges. Raises as check(), and KeyFileError for a bad key in the state directory.
 
+    `was_killed`: its daemon is gone and did not say so.
     `listen`: for each lane its address, and whether it is free, in use by the daemon of this state directory (`ours`),
     in use by something else (`taken`), or no address of this host (`foreign`); `any`: a free port will be taken.
     """
@@ -56,6 +57,7 @@ def inspect(config: Config, path: Path) -> dict[str, Any]:
         "config": str(path),
         "facts": host_facts(config, find_devices()),
         "running": running,
+        "was_killed": not running and (config.node.state_dir / "address.json").exists(),
         "listen": {
             lane: {"address": address, "state": port_state(address, running.get(lane, ""))}
             for lane, address in (("control", config.listen.control), ("bulk", config.listen.bulk))

@@ -5,11 +5,13 @@ Nothing heavy is imported here or at the top of a command: `dflow --help` must a
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from . import streams
 from .commands.cancel import cancel
 from .commands.doctor import doctor
 from .commands.down import down
@@ -74,21 +76,35 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps its 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    streams.fill()
+    try:
+        code = _run(arguments)
+        streams.finish()
+    except BrokenPipeError:  # whoever read the output has had enough
+        streams.drop(sys.stdout)
+        return 0
+    except OSError as error:  # a folder that is not there, a file that may not be written
+        is_output = error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF)
+        hint = "name a file or folder that this user may read and write"
+        if is_output:
+            streams.drop(sys.stdout)
+            hint = "what was to be printed, or written, found no room; the command itself may have done its work"
+        return _fail(Problem(error.strerror or str(error), where=str(error.filename or "dflow"), hint=hint))
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="dflow", standalone_mode=False)
     except Problem as problem:
         return _fail(problem)
     except _UsageError as error:
         return _fail(_usage(error))
+    except SystemExit as ended:  # typer's own way out where nobody reads the output any more
+        raise BrokenPipeError from ended
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        streams.say("interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has had enough
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # a folder that is not there, a file that may not be written
-        hint = "name a file or folder that this user may read and write"
-        return _fail(Problem(error.strerror or str(error), where=str(error.filename or "dflow"), hint=hint))
     return code if isinstance(code, int) else 0
 
 
@@ -99,7 +115,7 @@ def _usage(error: BaseException) -> Problem:
 
 
 def _fail(problem: Problem) -> int:
-    print(explain(problem), file=sys.stderr)
+    streams.say(explain(problem))
     return problem.exit_code
 
 

@@ -35,6 +35,9 @@ class Check:
 def judge_config(found: Facts) -> Iterator[Check]:
     """A daemon's configuration on this host, as `dflowd check-config --json` found it."""
     place = str(found["facts"]["name"])
+    if found.get("was_killed"):
+        mend = "start it again: it goes on from what it left; the last lines of its log and `dmesg` may say why"
+        yield Check("daemon", place, "wrong", "it ended without being asked: killed, or by a power cut", mend)
     for lane, port in found["listen"].items():
         yield _port(place, lane, port)
     yield _key(place, found)

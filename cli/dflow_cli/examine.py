@@ -14,7 +14,7 @@ from .diagnosis import Check, judge_config, judge_host, judge_mesh
 from .errors import Problem
 from .keyfiles import key_pair
 from .meshfiles import read_mesh
-from .reach import reach
+from .reach import reach, remembered
 
 CONFIG_S = 30.0
 ENGINE_S = 180.0  # a cold disk takes its time with PyTorch
@@ -55,13 +55,17 @@ def _inspect(path: Path) -> dict[str, Any] | Check:
 
 
 def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]:
-    """The mesh behind `to`, else of the daemons that run here, else of DIR."""
+    """The mesh behind `to`, else of the daemons that run here, else the one that was met last from DIR."""
     doors = [Door(it["key"]["public"], it["running"]["control"]) for it in found if it["running"]]
     if not to and not doors:
         place = found[0]["facts"]["name"] if found else "here"
         mend = "start it, then ask again, to hear of the mesh; or name a daemon with --to KEY@HOST:PORT"
-        yield Check("daemon", str(place), "ok", "none is running: only this host was looked at", mend)
-        return
+        met = remembered(folder)
+        told = "none is running on this host" if met else "none is running: only this host was looked at"
+        yield Check("daemon", str(place), "ok", told, mend)
+        if not met:
+            return
+        doors = met
     folder.mkdir(parents=True, exist_ok=True)
     client_key = key_pair(folder / "client.key")
     try:
@@ -69,10 +73,11 @@ def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]
             answer = client.call("doctor", deadline_s=DOCTOR_S)
             members = client.call("nodes")["nodes"]
     except Problem as problem:
-        mend = problem.hint
-        if "refuses" in problem.what:
-            mend = f"dflow keys show --dir {folder} | dflow keys authorize ALLOW_LIST -"
-        yield Check("mesh", to.rpartition("@")[2] or doors[0].address, "wrong" if to else "warning", problem.what, mend)
+        is_refused = "refuses" in problem.what
+        mend = f"dflow keys show --dir {folder} | dflow keys authorize ALLOW_LIST -" if is_refused else problem.hint
+        is_look = is_refused and not to and bool(found)  # at a host, whose daemon runs and does not know this client
+        place = to.rpartition("@")[2] or doors[0].address
+        yield Check("mesh", place, "warning" if is_look else "wrong", problem.what, mend)
         return
     near = {it["facts"]["name"] for it in found}
     for member in answer["members"]:

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .streams import say
+
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One object on one line of stdout. Figures that are no finite number become null: JSON has no NaN."""
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+    is_narrow = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(plain(value), ensure_ascii=is_narrow, allow_nan=False), flush=True)
 
 
 def plain(value: Any) -> Any:
@@ -53,7 +56,7 @@ def _cell(value: Any) -> str:
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def note_missing(answer: Mapping[str, Any]) -> None:

@@ -25,12 +25,12 @@ def reach(folder: Path, to: str = "") -> Client:
     named = {node.name: node.door for node in nodes}
     if to:
         first = named[to] if to in named else parse_door(to)
-        met = _remembered(folder)  # another mesh's are of no use
+        met = remembered(folder)  # another mesh's are of no use
         others = [node.door for node in nodes] if first in named.values() else met if first in met else []
         doors = [first, *(door for door in others if door != first)]
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        doors = list(named.values()) or _remembered(folder)
+        doors = list(named.values()) or remembered(folder)
     if not doors:
         raise Problem(
             "no mesh was started here",
@@ -60,7 +60,7 @@ def _remember(folder: Path, doors: tuple[Door, ...]) -> None:
         replace_text(folder / "known.json", json.dumps([str(door) for door in doors]) + "\n")
 
 
-def _remembered(folder: Path) -> list[Door]:
+def remembered(folder: Path) -> list[Door]:
     """The daemons of the mesh that was met last by way of --to."""
     try:
         return [parse_door(text) for text in json.loads((folder / "known.json").read_text())]

@@ -76,6 +76,7 @@ def test_a_sound_host_and_a_sound_mesh_give_nothing_to_do() -> None:
     [
         ("listen/control/state", "taken", "wrong", "control port"),
         ("listen/bulk/state", "foreign", "wrong", "bulk port"),
+        ("was_killed", True, "wrong", "daemon"),
         ("key/public", "", "warning", "key"),
         ("key/listed", None, "wrong", "key"),
         ("key/listed/role", "client", "wrong", "key"),
