@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             _check(config, options.config, options.json)
     except (ConfigError, KeyFileError) as error:
         return _refuse(error.where, error.what, error.hint)
+    except OSError as error:  # a disk that fails, or a limit that is reached, while it starts
+        return _refuse(f"{error.filename or options.config}", str(error.strerror or error), "see `dflow doctor`")
     except StateError as error:
         return _refuse(f"{options.config}: node.state_dir", error.what, error.hint)
     return 0

@@ -34,6 +34,7 @@ from . import checkpoints
 from .config import Config, ConfigError, LogSection
 from .disk import Disk
 from .driver import Driver
+from .faults import EXIT_FAULT, Faults
 from .hands import RoomHands
 from .lifetime import age_s, began_ticks
 from .observe.health import host_facts, versions
@@ -91,7 +92,10 @@ class Daemon:
         self._driver = Driver(loop)
         with contextlib.ExitStack() as closing:
             self._open(loop, closing)
+            faults = Faults(loop, self._recorder.report, self._stopping.set)
+            faults.install()
             drive = loop.create_task(self._driver.run(self._node, self._hands))
+            drive.add_done_callback(partial(_tell_end, faults))
             self._signals.serve(
                 partial(loop.call_soon_threadsafe, self._stopping.set),
                 self._config.mesh.leave_timeout_s,
@@ -100,7 +104,7 @@ class Daemon:
             self._announce()
             await self._stopping.wait()
             await self._leave(drive)
-        return EXIT_DONE
+        return EXIT_FAULT if faults.is_fatal else EXIT_DONE
 
     # Start ----------------------------------------------------------------------------------------------------------
 
@@ -267,7 +271,9 @@ class Daemon:
 
     def _note_shortage(self, run: RunId, why: Full) -> None:
         what = f"run {run} waits for room for its shards: {why}"
-        hint = "raise shards.memory_limit, free some of node.state_dir's disk, or cancel a run; see `dflow shards`"
+        hint = (
+            "raise shards.memory_limit or the limit that is named, free some disk, or cancel a run; see `dflow shards`"
+        )
         self._problems.note(f"shards.full/{run}", what, hint, SHORTAGE_S, run)
 
     def _notice(self) -> None:
@@ -315,10 +321,16 @@ class Daemon:
         while not self._node.has_left and self._driver.clock() < until and not drive.done():
             await asyncio.wait([drive], timeout=LEAVE_LOOK_S)
         drive.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await drive
+        await asyncio.wait([drive])
         await self._hands.service.close()
         self._recorder.report(Report("daemon.stopped", {"clean": self._node.has_left}))
+
+
+def _tell_end(faults: Faults, drive: asyncio.Task[None]) -> None:
+    """The driver ends only when the daemon leaves."""
+    error = None if drive.cancelled() else drive.exception()
+    if error is not None:
+        faults.tell("the driver", error, is_fatal=True)
 
 
 def open_keys(config: Config, state: StateDirectory) -> KeyPair:

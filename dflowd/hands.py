@@ -32,6 +32,7 @@ from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import Knock, Knocked
+from dflow_protocols.work import Failed
 
 from .checkpoints import discard
 from .disk import Disk
@@ -89,7 +90,11 @@ class RoomHands:
         await self._disk.write(action)
 
     def start(self, action: Start) -> None:
-        self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)
+        try:
+            self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)
+        except OSError as error:  # such as no folder for the run: a call that is never answered would stand for ever
+            what = f"it cannot be started here: {error.strerror}"
+            self._post(Broke(action.call, Failed("engine", what, blame=action.task.stage)))
 
     def stop(self, action: Stop) -> None:
         self._recorder.stop(action.call)

@@ -1,14 +1,64 @@
-"""What is asked of the machine before a daemon starts: memory for its shards, disk for its state."""
+"""What is asked of the machine before a daemon starts: memory for its shards, disk for its state, and limits of the
+shell or the service manager that it can live with."""
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from .config import Config, ConfigError
 from .disk import LEAST_FREE_BYTES
-from .observe.health import cgroup_limit, memory_of_host
+from .observe.health import CGROUPS, cgroup_limit, groups_of, memory_of_host
 from .shards.spill import size_text
 from .state import StateDirectory
+
+LEAST_FILES = 256  # sockets and engines take some fifty, each shard in memory one
+LEAST_TASKS = 64  # threads and processes: this daemon has ten threads, an engine some twenty
+ROOM_BESIDE_SHARDS = 1 << 30  # of addresses, for the program itself
+
+
+def check_limits(path: Path, memory_limit: int) -> None:
+    """Raises ConfigError where a limit that this process was started under would stop it in the middle of a run."""
+    fsize, space = _soft(resource.RLIMIT_FSIZE), _soft(resource.RLIMIT_AS)
+    files, left = resource.getrlimit(resource.RLIMIT_NOFILE)[1], tasks_left()
+    if fsize is not None and fsize < memory_limit:
+        what = f"a file may have {size_text(fsize)} at most, and shards of up to shards.memory_limit lie in files"
+        raise _limited(path, what, "ulimit -f unlimited", "LimitFSIZE=infinity")
+    if space is not None and space < memory_limit + ROOM_BESIDE_SHARDS:
+        what = f"it may have {size_text(space)} of addresses, and shards.memory_limit is {size_text(memory_limit)}"
+        raise _limited(path, what, "ulimit -v unlimited", "LimitAS=infinity")
+    if files != resource.RLIM_INFINITY and files < LEAST_FILES:
+        what = f"it may have {files} open files, and needs {LEAST_FILES} at least"
+        raise _limited(path, what, "ulimit -n 65536", "LimitNOFILE=65536")
+    if left is not None and left < LEAST_TASKS:
+        what = f"its control group may have {left} more threads and processes, and it needs {LEAST_TASKS}"
+        raise _limited(path, what, "a larger pids.max", "TasksMax=infinity")
+    seconds = _soft(resource.RLIMIT_CPU)
+    if seconds is not None:
+        what = f"the kernel ends it after {seconds} s of processor time"
+        raise _limited(path, what, "ulimit -t unlimited", "LimitCPU=infinity")
+
+
+def tasks_left(own: Path = Path("/proc/self/cgroup"), cgroups: Path = CGROUPS) -> int | None:
+    """How many more tasks the control groups (version 2) of this process may have; None where nothing limits them."""
+    found = []
+    for group in groups_of(own, cgroups):
+        try:
+            most, used = ((group / f"pids.{name}").read_text().strip() for name in ("max", "current"))
+        except OSError:
+            continue
+        if most.isdigit():
+            found.append(int(most) - int(used))
+    return min(found, default=None)
+
+
+def _soft(which: int) -> int | None:
+    soft, _ = resource.getrlimit(which)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _limited(path: Path, what: str, shell: str, unit: str) -> ConfigError:
+    return ConfigError(f"{path}: limits of this process", what, f"`{shell}` before it starts, or `{unit}` in its unit")
 
 
 def check_machine(config: Config, path: Path, state: StateDirectory) -> None:
@@ -17,6 +67,7 @@ def check_machine(config: Config, path: Path, state: StateDirectory) -> None:
     Shared memory is anonymous (memfd): neither /dev/shm's size nor RLIMIT_MEMLOCK bounds it, but the machine's memory
     and its control group do. What others use at the moment is no reason not to start, since a limit is no claim.
     """
+    check_limits(path, config.shards.memory_limit)
     total, group = memory_of_host()["total"], cgroup_limit()
     most, whose = (total, "this machine") if group is None or total <= group else (group, "its control group")
     if config.shards.memory_limit > most:

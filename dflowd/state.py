@@ -167,6 +167,9 @@ def _replace(file: Path, value: bytes) -> None:
         while written < len(value):
             written += os.write(handle, value[written:])
         os.fsync(handle)
+    except OSError:
+        new.unlink(missing_ok=True)  # of a full disk even this is worth having back
+        raise
     finally:
         os.close(handle)
     os.replace(new, file)

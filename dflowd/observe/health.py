@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -51,24 +52,30 @@ def memory_of_host() -> dict[str, int]:
 
 def cgroup_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = CGROUPS) -> int | None:
     """The least memory limit of the control groups (version 2) that this process is in; None where there is none."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return None
-    place = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
-    if place is None:
-        return None
     limits = []
-    group = cgroups / place.lstrip("/")
-    while group != cgroups and cgroups in group.parents:
+    for group in groups_of(own, cgroups):
         try:
             text = (group / "memory.max").read_text().strip()
         except OSError:
             text = "max"
         if text.isdigit():
             limits.append(int(text))
-        group = group.parent
     return min(limits, default=None)
+
+
+def groups_of(own: Path, cgroups: Path) -> Iterator[Path]:
+    """Folders of the control groups (version 2) that the process is in whose `/proc/PID/cgroup` is `own`."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    place = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
+    if place is None:
+        return
+    group = cgroups / place.lstrip("/")
+    while group != cgroups and cgroups in group.parents:
+        yield group
+        group = group.parent
 
 
 def _limit(which: int) -> int | None:

@@ -37,6 +37,7 @@ class _Request:
     sizes: tuple[tuple[int, int, int], ...]  # (bytes, first chunk, end chunk) of each segment
     shard: ShardId | None
     run: Callable[[], Callable[[], None]]
+    refuse: Callable[[Full], None]
     is_dropped: bool = False
 
 
@@ -61,15 +62,14 @@ class Room:
             try:
                 for nbytes in sizes:
                     segments.append(self._store.grant(place, nbytes, is_state))
-            except Full as full:
+            except BaseException:
                 for segment in segments:
                     self._store.release(segment)
-                refusal = full
-                return lambda: self._refuse(place.run, refusal, then)
+                raise
             return lambda: then(segments)
 
         spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
-        self._ask(_Request(place, spans, None, take))
+        self._ask(_Request(place, spans, None, take, lambda why: self._refuse(place.run, why, then)))
 
     def fetch(
         self, place: Place, ref: ShardRef, first: int, end: int, is_state: bool, then: Callable[[int | Full], None]
@@ -78,14 +78,11 @@ class Room:
         told if the run drops the shard meanwhile."""
 
         def take() -> Callable[[], None]:
-            try:
-                present = self._store.partial(place, ref, first, end, is_state)
-            except Full as full:
-                refusal = full
-                return lambda: self._refuse(place.run, refusal, then)
+            present = self._store.partial(place, ref, first, end, is_state)
             return lambda: then(present)
 
-        self._ask(_Request(place, ((ref.nbytes, first, end),), ref.id, take))
+        span = (ref.nbytes, first, end)
+        self._ask(_Request(place, (span,), ref.id, take, lambda why: self._refuse(place.run, why, then)))
 
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
         """The run no longer refers to these, nor waits for room for them."""
@@ -114,17 +111,27 @@ class Room:
             if request.is_dropped:
                 continue
             if self._store.is_quick(request.sizes, QUICK_BYTES):
-                request.run()()
+                self._attempt(request)()
             else:
                 self._current = request
                 self._worker.submit(self._work, request)
 
     def _work(self, request: _Request) -> None:
-        try:
-            tell = request.run()
-        except Exception as error:  # ours, and to be mended; but everybody waits behind this
-            tell = partial(_raise, error)
+        tell = self._attempt(request)
         self._call(lambda: self._done(request, tell))
+
+    def _attempt(self, request: _Request) -> Callable[[], None]:
+        """Whatever it raises is a refusal: who asked must not wait for ever, nor everybody else behind."""
+        try:
+            return request.run()
+        except Full as full:
+            return partial(request.refuse, full)
+        except Exception as error:
+            return partial(self._fail, request, error)
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        request.refuse(Full(0, 0, 0, f"{type(error).__name__}: {error}"))
+        raise error
 
     def _done(self, request: _Request, tell: Callable[[], None]) -> None:
         self._current = None
@@ -139,7 +146,3 @@ class Room:
     def _call(self, then: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before a thread
             self._loop.call_soon_threadsafe(then)
-
-
-def _raise(error: Exception) -> None:
-    raise error

@@ -226,7 +226,11 @@ class SegmentPool:
             fd = os.memfd_create(f"dflowd-{self._label}-{self._made}", os.MFD_CLOEXEC)
         except OSError as error:  # no file descriptor left
             raise self._full(capacity, f"no segment: {error.strerror}") from None
-        os.ftruncate(fd, capacity)
+        try:
+            os.ftruncate(fd, capacity)
+        except OSError as error:  # longer than a file of this process may be
+            os.close(fd)
+            raise self._full(capacity, f"no segment of {size_text(capacity)}: {error.strerror}") from None
         return Segment(self._made, fd, 0, capacity)
 
     def _recycled(self, capacity: int, wanted: int) -> Segment | None:

@@ -338,11 +338,13 @@ class Store:
             bit = 1 << index
             if known is None or not known.runs or known.present & bit or not known.segment.resident & bit:
                 return None
-            known.pins += 1
             begin, until = index * CHUNK_BYTES, min((index + 1) * CHUNK_BYTES, known.ref.nbytes)
             if known.segment.is_on_disk:
-                return memoryview(known.landing.setdefault(index, bytearray(until - begin)))
-            return known.segment.view()[begin:until]
+                place = memoryview(known.landing.setdefault(index, bytearray(until - begin)))
+            else:
+                place = known.segment.view()[begin:until]
+            known.pins += 1
+            return place
 
     def landed(self, shard: ShardId, index: int, is_good: bool) -> bool:
         """What was written to `landing` is the chunk, as its hash says, or is not. Whether it lies here now: a disk

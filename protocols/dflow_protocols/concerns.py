@@ -165,6 +165,7 @@ ROOMS: Final[dict[str, Concern]] = {
         "the allow-list cannot be read, the last good one holds: {peer}: {why}", "mend that line", (), (), MINUTES
     ),
     "transport.fault": Concern("a fault of this program in lane {lane}: {error}", _FAULT, ("lane",), (), HOUR),
+    "daemon.fault": Concern("a fault of this program at {at}, {where}: {error}", _FAULT, ("at",), (), HOUR),
     "driver.handle_failed": Concern("a fault of this program at {at}: {error}", _FAULT, ("at",), (), HOUR),
     "driver.perform_failed": Concern(
         "a fault of this program, or of its disk, at {at}: {error}", _FAULT, ("at",), (), HOUR

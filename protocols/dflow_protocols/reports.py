@@ -219,6 +219,9 @@ DAEMON: Final[dict[str, ReportKind]] = {
         "info", "asked to stop: it hands over what only it has, within patience_s", ("patience_s",)
     ),
     "daemon.stopped": ReportKind("info", "the daemon ends; `clean` if all was handed over", ("clean",)),
+    "daemon.fault": ReportKind(
+        "error", "a fault of this program that nothing caught", ("where", "at", "error", "count")
+    ),
     "daemon.overdue": ReportKind(
         "error", "the time to leave is over and the daemon ends, though something held it up `at` this line", ("at",)
     ),
