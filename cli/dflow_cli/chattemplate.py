@@ -67,7 +67,7 @@ class Chat:
         except Exception as error:  # a template is a program of others: whatever it does wrong is told as its own
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             hint = "prompts are one message of a user, without a system's: change the template, or write `chat: false`"
-            raise TemplateFault(f"it raises on a prompt: {what}", hint) from error
+            raise TemplateFault(f"it raises an error on a prompt: {what}", hint) from error
 
     def _day(self, form: str) -> str:
         self.asks_for_the_day = True

@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no end": (write("tokenizer_config.json", eos_token=None), "the tokenizer has no eos token"),
     "an end of another": (write("tokenizer_config.json", eos_token="<eo>"), "`<eo>` is not in the tokenizer's vocab"),
     "a small vocabulary": (write("config.json", vocab_size=20), "tokens up to 29, and model/config.json a vocabulary"),
-    "a system's message": (template("{{ raise_exception('system first') }}"), "chat_template.jinja: it raises on a"),
+    "a system's message": (template("{{ raise_exception('system first') }}"), "jinja: it raises an error on a prompt"),
     "no template": (template("{% for %}"), "the chat template in model/chat_template.jinja: line 1"),
     "chance": (template("{{ messages | random }}"), "draws at random"),
     "a lost message": (template("{{ messages[0]['contents'] }}"), "leaves a user's message out of the prompt"),
