@@ -51,6 +51,10 @@ class Holdings:
             for shard in shards:
                 self.holders.setdefault(shard, set()).add(node)
 
+    def has_said(self, node: NodeId, shards: Iterable[ShardId]) -> bool:
+        """Whether another node says to hold all of these, and was not found to lack one since."""
+        return all(node in self.holders.get(shard, ()) for shard in shards)
+
     def forget(self, node: NodeId) -> None:
         self.distrusted.pop(node, None)
         for held in self.holders.values():

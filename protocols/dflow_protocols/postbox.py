@@ -13,7 +13,8 @@ from .door import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is
 from .duties import Desk
 from .lineage import is_chain
 from .machine import Action, Send
-from .names import NodeId, SealId, ShardId, ShardRef, TaskKey
+from .names import NodeId, RecordId, SealId, ShardId, ShardRef, TaskKey
+from .step import Step, digest_of
 from .wire.steps import (
     BucketGet,
     BucketPut,
@@ -27,6 +28,8 @@ from .wire.steps import (
     Kept,
     Record,
     RecordPut,
+    RecordsAsk,
+    RecordsHeld,
     Roster,
     RosterPut,
     Seal,
@@ -45,6 +48,7 @@ LEASE = 2.0  # suspicion times that a claim lives without renewal
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
 MAX_KEPT = 4_096  # shards that a node keeps for members that left
 RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
+IDS_A_MESSAGE = 8_192
 STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
 
 
@@ -133,13 +137,44 @@ class Postbox:
             if failed:
                 self.tell_all(around, FailurePut(run.id, failed[:RECORDS_A_MESSAGE]), out)
             if step.mine:
-                self.put_records(desk, [record for record in step.mine.values() if desk.counts(record)], out)
+                self._tell(desk.replicas, RecordsHeld(run.id, step.number, digest_of(self._own(step)), ()), out)
             for seal_id in step.acks:
                 if seal_id not in step.settled:
                     self.put_seal(desk, step.seals[seal_id], out)
             others = [node for node in desk.replicas if node != run.me] or sorted(around.living)
             self._poll(others, step.number, step.digest(), out)
         return out
+
+    def _own(self, step: Step) -> dict[RecordId, Record]:
+        """The records that this node vouches for: it made them, and their outputs lie here."""
+        here = self.run.holdings.local
+        return {name: record for name, record in step.mine.items() if all(ref.id in here for ref in record.shards)}
+
+    def _compare(self, source: NodeId, held: RecordsHeld, out: list[Action]) -> None:
+        """What a member says to have made: ask for what is not known of that."""
+        step, holdings = self.run.step(held.step), self.run.holdings
+        if held.records and digest_of(held.records) == held.digest:
+            step.told.pop(source, None)  # these are all: others that it told of before it has no more
+        for record in step.hear_own(source, held.records):
+            holdings.credit(source, [ref.id for ref in record.shards])
+        known = step.told_by(source, lambda record: holdings.has_said(source, [ref.id for ref in record.shards]))
+        if not held.records and digest_of(known) != held.digest:
+            out.append(Send(source, RecordsAsk(self.run.id, held.step, ())))
+        lacking = tuple(name for name in held.records if name not in known)
+        if lacking:
+            out.append(Send(source, RecordsAsk(self.run.id, held.step, lacking)))
+
+    def _answer_records(self, source: NodeId, step: Step, asked: tuple[RecordId, ...], out: list[Action]) -> None:
+        """The ids of the own records, or those that were asked for."""
+        own = self._own(step)
+        if not asked:
+            ids, digest = tuple(own), digest_of(own)
+            for at in range(0, len(ids), IDS_A_MESSAGE):
+                some = ids[at : at + IDS_A_MESSAGE]
+                out.append(Send(source, RecordsHeld(self.run.id, step.number, digest, some)))
+        wanted = [own[name] for name in dict.fromkeys(asked) if name in own]
+        for at in range(0, len(wanted), RECORDS_A_MESSAGE):
+            out.append(Send(source, RecordPut(self.run.id, tuple(wanted[at : at + RECORDS_A_MESSAGE]))))
 
     def _poll(self, nodes: list[NodeId], step: int, known: str, out: list[Action]) -> None:
         others = [node for node in nodes if node != self.run.me]
@@ -169,6 +204,12 @@ class Postbox:
             case RecordPut(records=records):
                 for record in records:
                     self._learn(record, (source,), frozenset((source,)))
+                for number in sorted({record.task.step for record in records} & run.steps.keys()):
+                    run.steps[number].hear_own(source, [record.id for record in records])
+            case RecordsHeld() if self._is_near(message.step):
+                self._compare(source, message, out)
+            case RecordsAsk(step=number, records=asked) if number in run.steps:
+                self._answer_records(source, run.steps[number], asked, out)
             case ClaimPut(step=number, units=units) if self._is_near(number):
                 fits = [unit for unit in units if is_unit(unit, run.plan(number))]
                 run.step(number).claim(source, fits, now + LEASE * around.suspicion_s)

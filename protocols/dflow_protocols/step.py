@@ -22,6 +22,10 @@ MAX_ROSTER_JUMP = 1_024  # generations that a node may have missed; one that is 
 Counts = Callable[[Record], bool]
 
 
+def digest_of(records: Iterable[RecordId]) -> str:
+    return content_id("records", sorted(records))
+
+
 @dataclass
 class Step:
     number: int
@@ -29,6 +33,7 @@ class Step:
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
+    told: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
@@ -62,6 +67,19 @@ class Step:
             self.settled.discard(spare[0])
         for record in seal.entries:
             self.add(record)
+
+    def hear_own(self, node: NodeId, ids: Iterable[RecordId]) -> list[Record]:
+        """`node` says that it made these and holds their outputs. Gives those of them that are in the books."""
+        wanted = set(ids)
+        found = [record for record in self.all_records() if record.id in wanted]
+        if found:
+            self.told.setdefault(node, set()).update(record.id for record in found)
+        return found
+
+    def told_by(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
+        """The records that a node says to have made, of those of which it is believed to hold the outputs."""
+        told = self.told.get(node, ())
+        return {record.id for record in self.all_records() if record.id in told and holds(record)} if told else set()
 
     def all_records(self) -> list[Record]:
         return [record for known in self.records.values() for record in known.values()]
@@ -176,5 +194,6 @@ class Step:
     def forget(self, node: NodeId) -> None:
         self._unclaim(node)
         self.first_hand.pop(node, None)
+        self.told.pop(node, None)
         for acks in self.acks.values():
             acks.discard(node)

@@ -223,6 +223,26 @@ class RecordPut:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsHeld:
+    """The sender made these records of the step and holds their outputs. Said again and again by `digest` alone, of
+    all their ids; these are named to who asked for them."""
+
+    run: RunId
+    step: int
+    digest: str
+    records: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsAsk:
+    """Answer to RecordsHeld: please put these records. None: which are there? This node knows of others."""
+
+    run: RunId
+    step: int
+    records: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimPut:
     """The sender is at work on these units now; the claim lives a lease long, unless renewed."""
 
@@ -367,6 +387,8 @@ STEP_MESSAGES = (
     RunGet,
     RunStates,
     RecordPut,
+    RecordsHeld,
+    RecordsAsk,
     ClaimPut,
     StealAsk,
     StealGrant,

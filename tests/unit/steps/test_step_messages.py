@@ -28,9 +28,10 @@ from dflow_protocols.machine import (
     Submitted,
     Tick,
 )
-from dflow_protocols.names import NodeId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
+from dflow_protocols.names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.step import digest_of
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (
     BucketGet,
@@ -44,6 +45,8 @@ from dflow_protocols.wire.steps import (
     Keep,
     Kept,
     RecordPut,
+    RecordsAsk,
+    RecordsHeld,
     RosterPut,
     RunAck,
     RunGet,
@@ -222,6 +225,8 @@ def parts(part: str) -> TaskKey:
 
 LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
     "record of no part": lambda run, me: RecordPut(run, (record("roll", "q7", ["x"]),)),
+    "own records of a step too far": lambda run, me: RecordsHeld(run, 2**40, "d" * 64, (RecordId("e" * 64),)),
+    "records asked for of a step too far": lambda run, me: RecordsAsk(run, 2**40, (RecordId("e" * 64),)),
     "record of a step too far": lambda run, me: RecordPut(run, (record("roll", "p0", ["x"], step=2**40),)),
     "record of a huge part": lambda run, me: RecordPut(run, (record("roll", "p9999999", ["x"]),)),
     "books of no part": lambda run, me: BucketPut(run, 0, (Held(record("roll", "", ["x"]), (me,)),), ()),
@@ -294,6 +299,46 @@ def test_who_says_that_it_keeps_a_shard_counts_as_a_holder(midway: Midway) -> No
     midway.tell(Kept(midway.run, (ref.id,)))
     living = midway.node.membership.alive()
     assert midway.node.runs[midway.run].holdings.live_holders(ref.id, living) == (midway.peer,)
+
+
+def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_are(midway: Midway) -> None:
+    """A step may wait for hours, and its records are megabytes; yet any of them may have been lost."""
+    first, second = finished_partition(0)[0], finished_partition(1)[0]
+    ids = (first.id, second.id)
+    midway.tell(RecordPut(midway.run, (first,)))
+    said = RecordsHeld(midway.run, 0, digest_of(ids), ())
+
+    def asked(message: Any) -> list[Any]:
+        told = [action.message for action in midway.tell(message) if isinstance(action, Send)]
+        return [each for each in told if isinstance(each, RecordsAsk)]
+
+    assert asked(said) == [RecordsAsk(midway.run, 0, ())]
+    assert asked(replace(said, records=ids)) == [RecordsAsk(midway.run, 0, (second.id,))]
+    assert asked(RecordPut(midway.run, (second,))) == []
+    assert asked(said) == []
+    midway.node.runs[midway.run].holdings.failed(0.0, first.shards[0].id, (0, 1), missing=[midway.peer])
+    assert asked(said) == [RecordsAsk(midway.run, 0, ())], "it may hold again what it was found to lack"
+    assert asked(replace(said, records=ids)) == []
+    assert asked(said) == []
+    assert asked(replace(said, digest=digest_of(ids[:1]), records=ids[:1])) == []
+    assert asked(replace(said, digest=digest_of(ids[:1]))) == [], "one that it gave up is told of no more"
+
+
+def test_what_a_node_made_is_named_to_who_asks_and_sent_to_who_lacks_it(midway: Midway) -> None:
+    """Said again by a digest alone, while a step waits."""
+    run = midway.node.runs[midway.run]
+    midway.world.expect(30.0, lambda: bool(run.step(0).mine), "it has made something")
+    again = run.postbox.refresh(midway.now, midway.node._around(midway.now), at_once=True)
+    said = [action.message for action in again if isinstance(action, Send) and action.to == midway.peer]
+    assert not any(isinstance(message, RecordPut) for message in said)
+    (held,) = [message for message in said if isinstance(message, RecordsHeld)]
+    own = tuple(run.step(0).mine)
+    assert held == RecordsHeld(midway.run, 0, digest_of(own), ())
+    assert Send(midway.peer, replace(held, records=own)) in midway.tell(RecordsAsk(midway.run, 0, ()))
+    record = run.step(0).mine[own[0]]
+    strange = finished_partition(0)[0].id
+    told = midway.tell(RecordsAsk(midway.run, 0, (own[0], strange)))
+    assert Send(midway.peer, RecordPut(midway.run, (record,))) in told
 
 
 def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) -> None:
