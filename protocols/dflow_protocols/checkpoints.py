@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from . import runs
 from .duties import SAVE, Duty
 from .machine import Action, Discard, Report, Send
 from .names import NodeId, TaskKey, VersionId
@@ -123,12 +124,17 @@ class Checkpoints:
     # Going ----------------------------------------------------------------------------------------------------------
 
     def retire(self, around: Surroundings, out: list[Action]) -> None:
-        """Remove own checkpoints that are older than the newest `keep` which lie on enough disks."""
+        """Remove own checkpoints that are older than the newest `keep` which lie on enough disks. Of a run that has
+        finished its last version is all that must: whoever was away then comes back with older ones."""
         enough = min(SAVERS, len(around.living))
         known = {head for node, said in self.others.items() if node in around.living for head in said}
         known |= {header.head for header in self.mine.values()}
         secure = [head for head in sorted(known) if len(self.holders(head.version, around.living)) >= enough]
-        self._keep_newest(secure, out)
+        status = self.run.status
+        is_over = status.state == runs.FINISHED and runs.outcome(status).get("version") in {
+            head.version for head in secure
+        }
+        self._keep_newest(sorted(known) if is_over else secure, out)
 
     def retire_finished(self, out: list[Action]) -> None:
         """The run has finished, so its last version lies on enough disks."""

@@ -54,10 +54,11 @@ from .saved import Saved
 from .silence import decline, give_up
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
-from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
+from .wire.steps import CheckpointPut, RunAck, RunGet, RunPut, RunStates, Standing
 from .work import Done
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
+SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
 
 
@@ -242,7 +243,7 @@ class Node:
                 continue
             changed = True
             if action.node != self.me and action.new == "alive" and action.old in (None, "dead", "left"):
-                settled += self._greet(action.node)
+                settled += self._greet(now, action.node)
             if action.new in ("dead", "left") or action.restarted:
                 for run in self.runs.values():
                     run.forget(action.node)
@@ -252,11 +253,17 @@ class Node:
                 settled += run.postbox.refresh(now, self._around(now), at_once=True)
         return settled
 
-    def _greet(self, node: NodeId) -> list[Action]:
-        """Tell a member that is new, or was away, how runs ended: ended ones ride on no frame."""
+    def _greet(self, now: float, node: NodeId) -> list[Action]:
+        """Tell a member that is new, or was away, how runs ended, as they ride on no frame; and of some of them, of
+        others the next time, which checkpoints lie here: it may have older ones, which can go."""
         ended = [run for run in self.runs.values() if not run.is_active]
         states = tuple((run.id, run.status.state, runs.outcome_id(run.status)) for run in ended)
-        return [Send(node, RunStates(states))] if states else []
+        out: list[Action] = [Send(node, RunStates(states))] if states else []
+        saved = [run for run in ended if run.checkpoints.mine]
+        first = int(now / self.timing.sync_interval_s) * SAVED_TOLD % len(saved) if saved else 0
+        for run in (saved[first:] + saved[:first])[:SAVED_TOLD]:
+            run.checkpoints.tell([node], out)
+        return out
 
     def _look(self, now: float) -> list[Action]:
         """Every run, the one that has waited longest for a slot first."""
@@ -278,7 +285,7 @@ class Node:
         dialled, and so were not told when it happened."""
         self._reminded_at = now
         others = [node for node in self.membership.alive() if node != self.me]
-        return self._greet(others[int(now / self.timing.sync_interval_s) % len(others)]) if others else []
+        return self._greet(now, others[int(now / self.timing.sync_interval_s) % len(others)]) if others else []
 
     def _tick(self, now: float, actions: list[Action | Changed]) -> None:
         if now >= self.membership.deadline:
@@ -361,6 +368,11 @@ class Node:
             if run is not None and run.is_active:
                 self._stirred = True
                 actions += run.postbox.take(now, self._around(now), source, message)
+            elif run is not None and isinstance(message, CheckpointPut):
+                run.checkpoints.hear(source, message.heads)
+                spare: list[Action] = []
+                run.checkpoints.retire(self._around(now), spare)
+                actions += spare
             elif run is None:
                 actions += self._registry.ask(now, self._around(now), source, about)
 

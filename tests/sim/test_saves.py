@@ -1,4 +1,4 @@
-"""A save that takes longer than the mesh takes for several steps."""
+"""What is on disks: a save that takes longer than several steps, and what a host has that was away at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dflow_protocols.names import TaskKey
 from dflow_protocols.simulator.faults import Pause
-from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.slot import Call
 from dflow_protocols.work import SaveWork
@@ -38,3 +38,21 @@ def test_a_save_may_outlive_what_its_version_leads_to() -> None:
     finish(world, run, ENDS_S)
     assert held
     assert all(held)
+
+
+def test_who_comes_back_after_the_end_keeps_no_checkpoint_that_newer_ones_replaced() -> None:
+    """A third host would have its disk full of them one day: nobody looks at a run that has ended."""
+    world, run = mesh(3, pipeline=replace(warm_then_two(every=1), steps=7))
+    away = world.hosts[2]
+
+    def steps() -> set[int]:
+        return {saved.header.step for saved in away.saved.values()}
+
+    world.expect(ENDS_S, lambda: bool(steps()), "the host has saved something")
+    world.kill(away)
+    world.expect(ENDS_S, ended(world, run), "the others finish")
+    assert max(steps()) < 6
+    world.start(away)
+    world.expect(ENDS_S, lambda: not steps(), "what it had saved is gone")
+    kept = [{saved.header.step for saved in host.saved.values()} for host in world.hosts[:2]]
+    assert kept == [{6, 7}, {6, 7}]
