@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test smollm2 lint types check clean
+.PHONY: demo test peer smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
 
 test: $(VENV)/.ready  ## everything but the tests marked slow
-	$(BIN)/pytest -m "not slow" --durations=15
+	$(BIN)/pytest -m "not slow and not peer" --durations=15
+
+peer: .venv-peer/.ready  ## our gradient of GRPO against TRL's, in an environment of its own
+	.venv-peer/bin/pytest -m peer -s -W ignore tests/peer
+
+.venv-peer/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev,peer]'
+	touch $@
 
 smollm2: out/smollm2  ## the folder of a real language model, for examples/smollm2.yaml: 100 MB to download, 540 on disk
 
@@ -34,4 +42,4 @@ types: $(VENV)/.ready
 check: lint types test
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-peer

@@ -7,7 +7,7 @@ the model's plain forward of each text by itself, with its own attention in plac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from dflowd.training.leaf import likelihood
 from dflowd.training.packing import assemble, pack
 
-from .contract import UserError, one_line
+from .contract import GivenUp, UserError, one_line
 from .counter_random import digest, stream
 from .policy import Policy
 from .sampling import Sampler, sample
@@ -31,17 +31,20 @@ COMPLETION = 5  # tokens
 TRIES = 3  # with other tokens: two experts of nearly equal weight may change places by rounding, which is no fault
 
 
-def require_own_numbers(policy: Policy) -> None:
-    """Raises UserError for a model whose log-probabilities would be others than its own."""
+def require_own_numbers(policy: Policy, progress: Callable[[], None] = lambda: None) -> None:
+    """Raises UserError for a model whose log-probabilities would be others than its own.
+
+    `progress` is called after each pass; what it raises goes on.
+    """
     kind = policy.model.config.model_type
     try:
         with _short_windows(policy.model.config):
             gaps = []
             for attempt in range(TRIES):
-                gaps.append(_gap(policy, attempt))
+                gaps.append(_gap(policy, attempt, progress))
                 if gaps[-1] <= TOLERANCE:
                     return
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, GivenUp, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise UserError(
@@ -55,25 +58,27 @@ def require_own_numbers(policy: Policy) -> None:
 
 
 @torch.inference_mode()
-def _gap(policy: Policy, attempt: int) -> float:
+def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
     """The largest difference of a token's log-probability, over the standard deviation of the logits."""
     key = digest("proof", attempt)
     drawn = (np.abs(stream(key, sum(PROMPTS) + COMPLETION)) * policy.vocabulary).astype(np.int32)
     first, second, other = np.split(drawn, np.cumsum(PROMPTS))
     prompts = [first, second]
-    made = sample(policy, [each.tolist() for each in prompts], 0, 1, Sampler(COMPLETION, key=key), lambda: None)
+    made = sample(policy, [each.tolist() for each in prompts], 0, 1, Sampler(COMPLETION, key=key), progress)
     said = [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
     owners, texts = [0, 0, 1], [said[0], other, said[1]]
     packed = [np.zeros(len(text), np.float32) for text in texts]
     for rows in pack(PROMPTS, owners, [len(text) for text in texts], sum(PROMPTS) + 3 * COMPLETION):
         batch = assemble(rows, prompts, texts)
         logp, _ = likelihood(policy, batch, 1.0)
+        progress()
         for value, text, at in zip(logp.tolist(), batch.samples, batch.offsets, strict=True):
             packed[text][at] = value
     gap = 0.0
     with _own_attention(policy.model):
         for owner, text, ours in zip(owners, texts, packed, strict=True):
             own, spread = _own_logprobs(policy, prompts[owner], text)
+            progress()
             gap = max(gap, float(np.abs(ours - own).max()) / spread)
             if text is not other:
                 gap = max(gap, float(np.abs(made.logprobs[owner, : len(text)] - own).max()) / spread)

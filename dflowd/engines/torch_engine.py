@@ -200,7 +200,7 @@ class TorchEngine:
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
                 policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
                 check_files(job.pipeline, job.base, f"models.{name}.")
-                require_own_numbers(policy)
+            require_own_numbers(policy, job.progress)
             self._policies[name] = policy
         return self._policies[name]
 

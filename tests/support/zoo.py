@@ -1,7 +1,12 @@
-"""Tiny models of many architectures and in many forms on disk, and what this project's passes say of each."""
+"""Tiny models of many architectures and in many forms on disk, and what this project's passes say of each.
+
+python -m tests.support.zoo          the table of docs/models.md, one line a model
+"""
 
 from __future__ import annotations
 
+import json
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +24,7 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import LoadWork, SaveWork
 from dflowd.data.prompts import prompt_tokens
-from dflowd.engines.contract import Engine
+from dflowd.engines.contract import Engine, UserError
 from dflowd.engines.policy import Policy
 from dflowd.engines.sampling import Sampler, sample
 from dflowd.training.leaf import LeafData, Objective, add_gradient, likelihood
@@ -146,6 +151,18 @@ ON_DISK: Mapping[str, Kind] = {
 """By name: forms in which a Llama may lie in its folder."""
 
 
+REFUSED: Mapping[str, tuple[Kind, str]] = {
+    "Gemma 2": (Kind("gemma2", HEAD), "softcapping"),
+    "GPT-OSS": (Kind("gpt_oss", {**HEAD, "num_local_experts": 4}), "attention sinks"),
+    "Bloom": (Kind("bloom", {"n_head": 4}), "takes no positions"),
+    "Mamba": (Kind("mamba"), "state space"),
+    "Qwen3-Next": (Kind("qwen3_next", {**HEAD, "num_experts": 4}), "linear"),
+    "BERT": (Kind("bert"), "it is an encoder"),
+    "T5": (Kind("t5"), "has an encoder"),
+}
+"""By name: what is refused, and a word of the reason."""
+
+
 def tokenizer_of(
     chat: str | None = TURNS, pad: str | None = "<pad>", begins: bool = False, special: list[str] = SPECIAL
 ) -> PreTrainedTokenizerFast:
@@ -177,6 +194,14 @@ def write(kind: Kind, folder: Path) -> Path:
         model.save_pretrained(folder, **kind.save)
     tokenizer_of(**kind.tokenizer).save_pretrained(folder)
     return folder
+
+
+def opened_from_config(kind: Kind, folder: Path) -> Policy:
+    """A model that a run begins with random weights. Raises UserError."""
+    (folder / "model.json").write_text(json.dumps(config_of(kind).to_dict()))
+    tokenizer_of().save_pretrained(folder / "tokenizer")
+    described = {"init": {"config": "model.json", "tokenizer": "tokenizer"}}
+    return Policy("policy", described, folder, 0, torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -223,16 +248,20 @@ def examine(engine: Engine, folder: Path) -> Findings:
     add_gradient(policy, data, Objective("cross_entropy", 8192, TEMPERATURE), lambda: None)
     policy.end_gradient(gradient)
     (-torch.stack([logp.sum() for logp in fresh]).sum()).backward()  # type: ignore[no-untyped-call]
-    own = flat(model, lambda parameter: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    own = flat(model, gradient_of)
     gap = float(np.abs(gradient - own).max() / np.abs(own).max())
     return Findings(float(sampled), trained, gap, *saved(engine, folder, prompts[0]), policy.stops)
 
 
-def own_logprobs(model: Any, prompt: Any, said: Any) -> torch.Tensor:
+def own_logprobs(model: Any, prompt: Any, said: Any, temperature: float = TEMPERATURE) -> torch.Tensor:
     """Of the tokens of `said`, by the model alone: one text, no mask, no cache."""
     tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None]
-    logp = torch.log_softmax(model(input_ids=tokens).logits[0].float() / TEMPERATURE, -1)
+    logp = torch.log_softmax(model(input_ids=tokens).logits[0].float() / temperature, -1)
     return logp[len(prompt) - 1 : -1].gather(-1, tokens[0, len(prompt) :, None])[:, 0]
+
+
+def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def flat(model: Any, of: Any) -> Any:
@@ -276,3 +305,27 @@ def saved(engine: Engine, folder: Path, prompt: Any) -> tuple[bool, bool]:
         tokens = torch.from_numpy(prompt.astype(np.int64))[None]
         is_same = torch.equal(export(input_ids=tokens).logits, wanted(input_ids=tokens).logits)
     return is_back, is_same and np.array_equal(flat(export, lambda parameter: parameter), weights)
+
+
+def table() -> None:
+    from dflowd.engines.torch_engine import TorchEngine
+
+    engine = TorchEngine()
+    print("| model | sampled = fresh | trained = fresh | gradient | checkpoint | export |\n|---|---|---|---|---|---|")
+    forms = {f"Llama, {name}": kind for name, kind in ON_DISK.items()}
+    for name, kind in {**ARCHITECTURES, **forms}.items():
+        with tempfile.TemporaryDirectory() as place:
+            (Path(place) / "words.jsonl").write_text(json.dumps({"prompt": "a", "answer": "b"}) + "\n")
+            found = examine(engine, write(kind, Path(place) / "model"))
+        kept = " | ".join("same" if is_same else "OTHER" for is_same in (found.checkpoint, found.export))
+        print(f"| {name} | {found.sampled:.0e} | {found.trained:.0e} | {found.gradient:.0e} | {kept} |", flush=True)
+    for name, (kind, _) in REFUSED.items():
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                opened_from_config(kind, Path(place))
+            except UserError as told:
+                print(f"| {name} | refused:{str(told).partition('model.json:')[2].partition(';')[0]} | | | | |")
+
+
+if __name__ == "__main__":
+    table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -43,32 +42,17 @@ def test_what_is_sampled_trained_and_saved_is_the_models_own(name: str, engine: 
     assert found.ends == (kind.ends or (2,))
 
 
-REFUSED: Mapping[str, tuple[zoo.Kind, str]] = {
-    "Gemma 2": (zoo.Kind("gemma2", {"head_dim": 8}), "softcapping"),
-    "GPT-OSS": (zoo.Kind("gpt_oss", {"head_dim": 8, "num_local_experts": 4}), "attention sinks"),
-    "Bloom": (zoo.Kind("bloom", {"n_head": 4}), "takes no positions"),
-    "Mamba": (zoo.Kind("mamba"), "state space"),
-    "Qwen3-Next": (zoo.Kind("qwen3_next", {"head_dim": 8, "num_experts": 4}), "linear"),
-    "BERT": (zoo.Kind("bert"), "it is an encoder"),
-    "T5": (zoo.Kind("t5"), "has an encoder"),
-}
-
-
 def refusal(kind: zoo.Kind, folder: Path) -> str:
     """What a run's owner is told when an engine opens such a model."""
-    config = zoo.config_of(kind).to_dict()
-    (folder / "model.json").write_text(json.dumps(config))
-    zoo.tokenizer_of().save_pretrained(folder / "tokenizer")
-    described = {"init": {"config": "model.json", "tokenizer": "tokenizer"}}
     with pytest.raises(UserError) as told:
-        require_own_numbers(Policy("policy", described, folder, 0, torch.device("cpu")))
+        require_own_numbers(zoo.opened_from_config(kind, folder))
     return str(told.value)
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", zoo.REFUSED)
 def test_a_model_that_cannot_be_computed_right_is_refused_when_it_is_opened(name: str, tmp_path: Path) -> None:
     """Its type and the reason are told, before anything was sampled."""
-    kind, reason = REFUSED[name]
+    kind, reason = zoo.REFUSED[name]
     told = refusal(kind, tmp_path)
     assert reason in told
     assert kind.model_type in told

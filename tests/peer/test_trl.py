@@ -1,0 +1,159 @@
+"""The gradient of GRPO against another implementation of it: TRL's `GRPOTrainer`, on one frozen batch.
+
+`make peer` installs it into an environment of its own and runs this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from dflowd.algorithms.grpo import group_advantage
+from dflowd.engines.policy import Policy
+from dflowd.training.leaf import LeafData, Objective, add_gradient
+from tests.support import zoo
+
+trl = pytest.importorskip("trl")
+datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.peer
+
+TEMPERATURE = 0.7
+CLIP = (0.2, 0.28)
+GROUPS, SAMPLES, LONGEST = 6, 4, 40
+MODELS = {
+    "Llama": zoo.Kind("llama", {"hidden_size": 64, "num_hidden_layers": 3}),
+    "Qwen2, tied": zoo.Kind("qwen2", {"hidden_size": 64, "num_hidden_layers": 3, "tie_word_embeddings": True}),
+    "Gemma 3, windows": zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"],
+}
+AGREE = 1.5e-6  # 1e-6 at one digit: what float32 sums in two orders differ by
+LOSSES = {"grpo": "sequence", "bnpo": "token", "dapo": "token"}  # TRL's name: our mean
+
+
+@dataclass
+class Batch:
+    """`old`, `reference`: log-probabilities that the ratio and the KL are taken from, of a completion each."""
+
+    prompts: list[Any]
+    said: list[Any]
+    advantages: Any
+    old: list[Any]
+    reference: list[Any]
+
+    def leaf(self, beta: float) -> LeafData:
+        return LeafData(
+            prompts=self.prompts,
+            owners=[sample // SAMPLES for sample in range(len(self.said))],
+            completions=self.said,
+            logprobs=self.old,
+            references=self.reference if beta else [],
+            advantages=self.advantages.tolist(),
+        )
+
+    def padded(self) -> dict[str, Any]:
+        """As TRL lays it out: prompts padded on the left, completions on the right."""
+        widest, rows = max(map(len, self.prompts)), len(self.said)
+        prompts = [self.prompts[row // SAMPLES] for row in range(rows)]
+        found = {
+            "prompt_ids": _filled(widest, prompts, np.int64, on_the_left=True),
+            "prompt_mask": _filled(widest, [np.ones(len(each)) for each in prompts], np.int64, on_the_left=True),
+            "completion_ids": _filled(LONGEST, self.said, np.int64),
+            "completion_mask": _filled(LONGEST, [np.ones(len(each)) for each in self.said], np.int64),
+            "old_per_token_logps": _filled(LONGEST, self.old, np.float32),
+            "ref_per_token_logps": _filled(LONGEST, self.reference, np.float32),
+        }
+        tokens = found["completion_mask"].sum()
+        return {**found, "advantages": torch.from_numpy(self.advantages), "num_items_in_batch": tokens}
+
+
+def _filled(width: int, rows: list[Any], dtype: Any, *, on_the_left: bool = False) -> torch.Tensor:
+    table = np.zeros((len(rows), width), dtype)
+    for at, row in enumerate(rows):
+        table[at, slice(width - len(row), None) if on_the_left else slice(len(row))] = row
+    return torch.from_numpy(table)
+
+
+def frozen_batch(folder: Path) -> Batch:
+    """Ratios far enough from 1 that a tenth of the tokens and more are clipped."""
+    drawn = np.random.default_rng(0)
+    prompts = [drawn.integers(6, 250, int(length)).astype(np.int32) for length in drawn.integers(3, 20, GROUPS)]
+    lengths = drawn.integers(1, LONGEST, GROUPS * SAMPLES)
+    said = [drawn.integers(6, 250, int(length)).astype(np.int32) for length in lengths]
+    rewards = drawn.random((GROUPS, SAMPLES)).astype(np.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        now = [
+            zoo.own_logprobs(model, prompts[row // SAMPLES], each, TEMPERATURE).numpy() for row, each in enumerate(said)
+        ]
+    old, reference = (
+        [logp + (size * drawn.normal(size=len(logp))).astype(np.float32) for logp in now] for size in (0.25, 0.3)
+    )
+    return Batch(prompts, said, group_advantage(rewards, "std").reshape(-1), old, reference)
+
+
+def our_gradient(folder: Path, batch: Batch, mean: str, beta: float) -> tuple[Any, dict[str, float]]:
+    policy = Policy("policy", {"path": folder.name}, folder.parent, 0, torch.device("cpu"))
+    total = np.zeros(policy.size, np.float32)
+    policy.begin_gradient(total)
+    objective = Objective("rl", 8192, TEMPERATURE, CLIP, mean, beta)
+    sums = add_gradient(policy, batch.leaf(beta), objective, lambda: None)
+    policy.end_gradient(total)
+    return total / np.float32(sums["trained_tokens"] if mean == "token" else len(batch.said)), sums
+
+
+def their_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
+    settings = trl.GRPOConfig(
+        output_dir=str(folder.parent / "out"),
+        loss_type=loss_type,
+        beta=beta,
+        epsilon=CLIP[0],
+        epsilon_high=CLIP[1],
+        temperature=TEMPERATURE,
+        per_device_train_batch_size=GROUPS * SAMPLES,
+        num_generations=SAMPLES,
+        max_completion_length=LONGEST,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        model_init_kwargs={"dtype": "float32"},
+        use_bias_correction_kl=False,
+    )
+    trainer = trl.GRPOTrainer(
+        model=str(folder),
+        reward_funcs=lambda completions, **more: [0.0] * len(completions),
+        args=settings,
+        train_dataset=datasets.Dataset.from_dict({"prompt": ["a"] * GROUPS * SAMPLES}),
+        processing_class=zoo.tokenizer_of(),
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    trainer._compute_loss(trainer.model, batch.padded()).backward()
+    gradient = zoo.flat(trainer.model, zoo.gradient_of)
+    return gradient, {name: float(values[-1]) for name, values in trainer._metrics["train"].items()}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize("loss_type", LOSSES)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_gradient_is_the_one_that_trl_computes(name: str, loss_type: str, beta: float, tmp_path: Path) -> None:
+    """Clipped tokens, a temperature, a mean over tokens or sequences and a KL, each of which could be off by itself."""
+    folder = zoo.write(MODELS[name], tmp_path / "model")
+    batch = frozen_batch(folder)
+    ours, sums = our_gradient(folder, batch, LOSSES[loss_type], beta)
+    theirs, metrics = their_gradient(folder, batch, loss_type, beta)
+    tokens = sums["trained_tokens"]
+    gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    print(f"{name}, {loss_type}, KL {beta}: {gap:.1e} of the largest element")
+    assert gap < AGREE
+    assert (sums["clipped_low"] + sums["clipped_high"]) / tokens > 0.1
+    if LOSSES[loss_type] == "token":  # TRL's share of clipped tokens is over tokens too
+        assert sums["clipped_low"] / tokens == pytest.approx(metrics["clip_ratio/low_mean"], abs=1e-6)
+        assert sums["clipped_high"] / tokens == pytest.approx(metrics["clip_ratio/high_mean"], abs=1e-6)
+    if beta:
+        assert sums["kl_sum"] / tokens == pytest.approx(metrics["kl"], rel=1e-4)
