@@ -45,6 +45,7 @@ class Completions:
     logprobs: np.ndarray[Any, np.dtype[np.float32]]
     lengths: np.ndarray[Any, np.dtype[np.int32]]
     truncated: np.ndarray[Any, np.dtype[np.bool_]]
+    nucleus: np.ndarray[Any, np.dtype[np.float32]] | None = None  # log-probabilities within `top_p`'s set; None if all
 
 
 @torch.inference_mode()
@@ -70,6 +71,7 @@ def sample(
         )
     tokens = np.zeros((rows, sampler.max_tokens), np.int32)
     logprobs = np.zeros((rows, sampler.max_tokens), np.float32)
+    nucleus = None if sampler.greedy or sampler.top_p >= 1 else np.zeros_like(logprobs)
     lengths = np.zeros(rows, np.int32)
     truncated = np.zeros(rows, np.bool_)
     active = np.arange(rows)  # rows of the batch
@@ -77,8 +79,10 @@ def sample(
     stop = StopTexts(policy.tokenizer, sampler.stop)
     for turn in range(sampler.max_tokens if rows else 0):
         luck = None if drawn is None else drawn[active, turn]
-        chosen, logp = _choose(batch.logits(), luck, policy.never_sampled, sampler)
+        chosen, logp, within = _choose(batch.logits(), luck, policy.never_sampled, sampler)
         tokens[active, turn], logprobs[active, turn] = chosen.cpu().numpy(), logp.cpu().numpy()
+        if nucleus is not None and within is not None:
+            nucleus[active, turn] = within.cpu().numpy()
         lengths[active[alive]] = turn + 1
         progress()
         alive = alive & ~np.isin(tokens[active, turn], policy.stops)
@@ -94,7 +98,7 @@ def sample(
             active = active[alive]
             alive = np.ones(len(active), np.bool_)
         batch.advance(chosen)
-    return Completions(tokens, logprobs, lengths, truncated)
+    return Completions(tokens, logprobs, lengths, truncated, nucleus)
 
 
 class _Batch:
@@ -144,8 +148,10 @@ class _Batch:
         self._hidden = self._policy.hidden(chosen[:, None], sight, self._cache)[:, -1]
 
 
-def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tuple[Tensor, Tensor]:
-    """The next token of each row and its full-vocabulary log-probability; `luck`: [rows] in (0, 1), None if greedy."""
+def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The next token of each row, its full-vocabulary log-probability, and that under which it was drawn where `top_p`
+    left others out; `luck`: [rows] in (0, 1), None if greedy."""
+    within = None
     logp = torch.log_softmax(logits, -1)
     allowed = logp.clone()
     if pad is not None:
@@ -159,7 +165,9 @@ def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tup
         sums = weights.cumsum(-1)
         level = torch.from_numpy(luck).to(logits.device)[:, None] * sums[:, -1:]
         chosen = (sums < level).sum(-1)  # the first place that reaches the level has a weight above 0
-    return chosen, logp.gather(-1, chosen[:, None])[:, 0]
+        if sampler.top_p < 1:
+            within = (weights.gather(-1, chosen[:, None]) / sums[:, -1:]).log()[:, 0].float()
+    return chosen, logp.gather(-1, chosen[:, None])[:, 0], within
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:

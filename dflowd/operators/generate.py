@@ -1,7 +1,8 @@
 """generate: samples a group of completions for each prompt.
 
 Writes `rollout`: per group `position` (in the training order) and `prompt` (tokens); per completion `tokens`,
-`logprobs` (of the full vocabulary, at the temperature), `text`, and `truncated`.
+`logprobs` (of the full vocabulary, at the temperature), `text`, `truncated`, and with `top_p` below 1
+`nucleus_logprobs` (of the set that was drawn from).
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ def generate(partition: Partition) -> Output:
         "text": texts([completion_text(policy.tokenizer, tokens) for tokens in said]),
         "truncated": columns.pack(made.truncated.astype(np.uint8)),
     }
-    metrics = {
+    metrics: dict[str, float] = {
         "samples": len(said),
         "completion_tokens": int(made.lengths.sum()),
         "completion_length_max": int(made.lengths.max(initial=0)),
         "truncated": int(made.truncated.sum()),
     }
+    if made.nucleus is not None:
+        rollout["nucleus_logprobs"] = columns.pack(made.nucleus[counted], made.lengths)
+        mass = np.exp(made.logprobs[counted].astype(np.float64) - made.nucleus[counted])
+        metrics["nucleus_mass_sum"] = float(mass.sum())
     return Output("rollout", rollout, metrics)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 SAMPLES = "samples"  # completions
 COMPLETION_TOKENS = "completion_tokens"  # tokens in them, the final eos included
 COMPLETION_LENGTH_MAX = "completion_length_max"  # tokens of the longest
+NUCLEUS_MASS_SUM = "nucleus_mass_sum"  # probability of the set that each token was drawn from, if `top_p` is below 1
 TRUNCATED = "truncated"  # completions that met max_tokens before they ended
 
 # reward: over all completions that got one
@@ -64,6 +65,7 @@ Sums = tuple[tuple[str, float], ...]
 _QUOTIENTS = (
     ("completion_length_mean", COMPLETION_TOKENS, SAMPLES),
     ("truncated_frac", TRUNCATED, SAMPLES),
+    ("nucleus_mass_mean", NUCLEUS_MASS_SUM, COMPLETION_TOKENS),
     ("reward_mean", REWARD_SUM, REWARDED),
     ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
     ("loss", LOSS_SUM, LOSS_COUNT),

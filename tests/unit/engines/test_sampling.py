@@ -87,6 +87,18 @@ def test_top_p_leaves_the_unlikely_out(policy: Policy) -> None:
     assert [said(nucleus, row) for row in range(3)] == [said(greedy, row) for row in range(3)]
 
 
+def test_top_p_has_what_was_drawn_from_beside_the_full_vocabulary(policy: Policy) -> None:
+    """Else nobody can tell afterwards how far the sampler was from the policy that is trained."""
+    whole, nucleus = draw(policy, PROMPTS, 0, 4), draw(policy, PROMPTS, 0, 4, top_p=0.5)
+    assert whole.nucleus is None
+    assert nucleus.nucleus is not None
+    counted = np.arange(nucleus.tokens.shape[1]) < nucleus.lengths[:, None]
+    mass = np.exp(nucleus.logprobs[counted] - nucleus.nucleus[counted])
+    assert (mass <= 1 + 1e-5).all()
+    assert (mass < 1).any()
+    assert draw(policy, PROMPTS, 0, 1, top_p=1e-4).nucleus == pytest.approx(0)  # one token is left, and sure
+
+
 def test_a_stop_text_ends_a_completion(policy: Policy) -> None:
     """The text is looked for in what was said so far, whatever tokens it came in."""
     made = draw(policy, PROMPTS * 8, 0, 4, stop=("a",), max_tokens=12)
