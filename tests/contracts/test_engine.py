@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,45 @@ def test_a_saved_model_opens_with_the_weights_of_its_version(base: Path) -> None
     flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])
     assert flat.numpy().tobytes() == bytes(runner.shards.read(dict(state)["params:policy"]))
     assert AutoTokenizer.from_pretrained(folder).decode([4, 5]) == "ab"
+
+
+MIXTURE = {
+    "num_key_value_heads": 2,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+}
+SAVED_OTHERWISE = {
+    "mixtral": {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], **MIXTURE},
+    "qwen3_moe": {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "head_dim": 16, **MIXTURE},
+    "gpt_neox": {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]},  # other names in its file
+}
+
+
+@pytest.mark.parametrize("model", [*SAVED_OTHERWISE, "several files"])
+def test_a_model_whose_file_is_not_its_parameters_is_saved_resumed_and_opened(
+    base: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers fuses the experts of a mixture in memory and writes each for itself, renames others, and spreads
+    large ones over files: the run's own bytes lie beside, and the model opens with the weights of its version."""
+    from transformers import AutoModelForCausalLM, PreTrainedModel
+
+    (base / "tiny.json").write_text(json.dumps(TINY | SAVED_OTHERWISE.get(model, {})))
+    if model == "several files":
+        spread = partialmethod(PreTrainedModel.save_pretrained, max_shard_size="20KB")
+        monkeypatch.setattr(PreTrainedModel, "save_pretrained", spread)
+    runner = alone(load("torch"), base)
+    state = runner.run(runner.init(), range(2))
+    folder, header = saved(runner, state, 2)
+    assert (folder / "params-policy.f32").exists()
+    opened = sorted(AutoModelForCausalLM.from_pretrained(folder).named_parameters(), key=lambda item: item[0])
+    flat = b"".join(parameter.detach().numpy().tobytes() for _, parameter in opened)
+    assert flat == bytes(runner.shards.read(dict(state)["params:policy"]))
+    kept, runner.shards.shards = runner.shards.shards, {}
+    assert runner.done(LoadWork(CHECKPOINTED, header)).made[0].outputs == state
+    assert all(runner.shards.shards[ref.id] == kept[ref.id] for _, ref in state)
+    runner.step(2, state)
 
 
 def test_a_users_operator_and_a_reference_model_take_part(base: Path) -> None:
