@@ -19,7 +19,8 @@ def folder_of(state: Path, run: RunId) -> Path:
 
 
 def find(state: Path) -> tuple[list[Saved], list[Report]]:
-    """All that look whole, and a report of each that does not. What was being written when the daemon died goes."""
+    """All that look whole, and a report of each that does not, with its `run`, `folder` and `error`. What was being
+    written when the daemon died goes."""
     found: list[Saved] = []
     refused: list[Report] = []
     for run in sorted(path.parent.name for path in state.glob("runs/*/checkpoints")):

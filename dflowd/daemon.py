@@ -229,6 +229,7 @@ class Daemon:
             self._driver.clock(),
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
             saved=saved,
+            unread=[(RunId(r.fields["run"]), f"{r.fields['folder']}: {r.fields['error']}") for r in refused],
         )
 
     def _make_supervisor(

@@ -61,7 +61,8 @@ class RunAnswers:
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
-        reply = await self._service.decide(request, ResumeRequested(request, run), deadline_s, run)
+        event = ResumeRequested(request, run, params.get("from_start") is True)
+        reply = await self._service.decide(request, event, deadline_s, run)
         self._service.audit("audit.resumed", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 

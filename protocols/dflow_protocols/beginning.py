@@ -2,14 +2,15 @@
 
 It copies the best version that a living node claims. After a power cut nobody claims any: then those who have a
 checkpoint say so, the best one is loaded by all who have it, and claimed; who has a worse one or none copies it as any
-other version. Where there is no checkpoint, version 0 is made: a function of the spec.
+other version. Where there is no checkpoint, version 0 is made: a function of the spec. Where there were some, and none
+can be brought back, the run fails and says so.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import references
+from . import references, runs
 from .duties import Duty
 from .machine import Action, Report
 from .names import TaskKey, VersionId
@@ -55,7 +56,9 @@ class Beginning:
             return True
         mine = mine or run.checkpoints.best  # that engines break over it says nothing of it: never begin anew instead
         if mine is None:
-            if self._is_time_for_zero(now, around, best):
+            if self._is_time_for_zero(now, around, best) and run.checkpoints.is_lost:
+                self._stop_for_good(around, out)
+            elif self._is_time_for_zero(now, around, best):
                 self._begin(now, Duty(0, INIT, InitWork(range_bytes(run.pipeline)), (), ()), out)
         elif best is not None or self._is_best_of_all(now, around, mine.head):
             self._begin(now, Duty(0, load_unit(mine), LoadWork(run.id, mine), (), (mine.id,)), out)
@@ -64,6 +67,13 @@ class Beginning:
     def _begin(self, now: float, duty: Duty, out: list[Action]) -> None:
         if self.run.retry_at.get(duty.unit, now) <= now:
             self.run.slot.begin(now, duty, None, out)
+
+    def _stop_for_good(self, around: Surroundings, out: list[Action]) -> None:
+        """What was trained is lost, unless a disk is mended: whether to begin again is the owner's to say."""
+        lost = self.run.checkpoints.story
+        what = f"no checkpoint of it can be brought back ({lost}); nothing is trained again unless told: mend the disk"
+        hint = "and `dflow resume RUN`, or begin again with `dflow resume RUN --from-start`"
+        self.run.ending.end(runs.FAILED, {"error": f"{what} {hint}"}, around, out)
 
     def _untired(self) -> Header | None:
         """The best own checkpoint whose load did not break too often."""

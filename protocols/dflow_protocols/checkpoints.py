@@ -29,10 +29,13 @@ MOST_HEADS = 64  # that one member may say to have
 class Checkpoints:
     """One run's checkpoints as one node knows them."""
 
-    def __init__(self, run: Run, mine: Iterable[Header]) -> None:
-        """`mine`: what was found on this node's disk at its start."""
+    def __init__(self, run: Run, mine: Iterable[Header], unread: Iterable[str] = ()) -> None:
+        """`mine`: what was found on this node's disk at its start. `unread`: what was found there and cannot be read,
+        in words."""
         self.run = run
         self.mine = {header.id: header for header in mine}
+        self.unread = tuple(unread)
+        self.refused: dict[VersionId, tuple[Header, str]] = {}  # own ones that could not be brought back, and why
         self.others: dict[NodeId, tuple[Head, ...]] = {}  # as each said last; a node that said nothing is not in it
         self._has_parted = False
 
@@ -150,10 +153,22 @@ class Checkpoints:
             del self.mine[header.id]
             out.append(Discard(self.run.id, header.step, header.id))
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether there were some on this disk, and none of them can be brought back."""
+        return not self.mine and bool(self.refused or self.unread)
+
+    @property
+    def story(self) -> str:
+        """What became of those that cannot be, in words."""
+        by_step = sorted(self.refused.values(), key=lambda entry: -entry[0].step)
+        return "; ".join([*(f"step {header.step}: {why}" for header, why in by_step), *self.unread])
+
     def refuse(self, around: Surroundings, header: Header, why: str, out: list[Action]) -> None:
         """An own checkpoint cannot be brought back: it is passed over, and stays on the disk for people to see until
         the run passes that step again."""
         self.mine.pop(header.id, None)
+        self.refused[header.id] = (header, why)
         fields = {"run": self.run.id, "step": header.step, "version": header.id, "error": why}
         out.append(Report("checkpoint.refused", fields, "error"))
         self.tell(around.living, out)

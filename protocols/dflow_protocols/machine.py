@@ -85,10 +85,12 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequested:
-    """A client wants a failed or paused run to go on. Answered by Reply(request)."""
+    """A client wants a failed or paused run to go on; with `from_start` a failed one to begin again at version 0.
+    Answered by Reply(request)."""
 
     request: int
     run: RunId
+    from_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)

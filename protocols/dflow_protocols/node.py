@@ -85,9 +85,11 @@ class Node:
         now: float,
         steals: bool = True,
         saved: Sequence[Saved] = (),
+        unread: Sequence[tuple[RunId, str]] = (),
     ) -> None:
         """`restored`: all `runs/...` that were persisted. `steals`: whether this node takes work of
-        others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk."""
+        others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk; `unread`:
+        those that cannot be read, in words."""
         self.me = identity.id
         self.slots = max(1, identity.meta.slots)
         self.timing = timing
@@ -95,7 +97,7 @@ class Node:
         self.membership = Membership(
             identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
         )
-        self._registry = Registry(identity.id, restored, saved, now, rng if steals else None)
+        self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
         self.has_left = False
         self._clock = AwakeClock()

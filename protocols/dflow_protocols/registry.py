@@ -13,7 +13,19 @@ from typing import Any
 from . import runs
 from .claiming.roster import make_roster
 from .door import is_header
-from .machine import Action, CancelRequested, Persist, Reply, Report, Restored, ResumeRequested, Rng, Send, Submitted
+from .machine import (
+    Action,
+    CancelRequested,
+    Discard,
+    Persist,
+    Reply,
+    Report,
+    Restored,
+    ResumeRequested,
+    Rng,
+    Send,
+    Submitted,
+)
 from .names import NodeId, RunId, run_id
 from .pipeline.problem import SpecError
 from .pipeline.spec import Pipeline
@@ -41,10 +53,16 @@ class Registry:
     """The runs of one node."""
 
     def __init__(
-        self, me: NodeId, restored: Sequence[Restored], saved: Sequence[Saved], now: float, thief: Rng | None
+        self,
+        me: NodeId,
+        restored: Sequence[Restored],
+        saved: Sequence[Saved],
+        unread: Iterable[tuple[RunId, str]],
+        now: float,
+        thief: Rng | None,
     ) -> None:
         """`restored`: the runs' statuses as they were persisted. `saved`: the checkpoints on this node's disk.
-        `thief`: chance, to choose whom to ask for work."""
+        `unread`: those that cannot be read, by run, in words. `thief`: chance, to choose whom to ask for work."""
         self.me = me
         self._thief = thief
         self.runs: dict[RunId, Run] = {}
@@ -58,6 +76,9 @@ class Registry:
         self._saved: dict[RunId, list[Saved]] = {}  # checkpoints of runs that are not known yet
         for checkpoint in saved:
             self._saved.setdefault(checkpoint.run, []).append(checkpoint)
+        self._unread: dict[RunId, list[str]] = {}
+        for owner, words in unread:
+            self._unread.setdefault(owner, []).append(words)
         for each in restored:
             self._restore(now, each)
 
@@ -70,7 +91,8 @@ class Registry:
             del self.runs[run.id]
             self._crowded_out.append(run.id)
         bare = replace(status, acknowledge=False, age_s=0.0)
-        run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, self._thief)
+        unread = () if runs.begins_anew(status) else self._unread.get(status.run, ())
+        run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, unread, self._thief)
         self.runs[run.id] = run
         return run
 
@@ -98,15 +120,22 @@ class Registry:
             else:
                 fields = {"run": run, "step": each.header.step, "version": each.header.id, "error": "of another spec"}
                 refused.append(Report("checkpoint.refused", fields, "error"))
+                self._unread.setdefault(run, []).append(f"step {each.header.step}: of another spec")
         return headers
 
     def _reopen(self, now: float, around: Surroundings, status: RunPut) -> list[Action]:
-        """A run that failed, noticed here or not, is active again: it begins anew, from the best that is left."""
+        """A run that failed, noticed here or not, is active again: from the best that is left, what was refused
+        included, since its disk may have been mended; or from version 0, and then nothing is left."""
         old = self.runs[status.run]
         out: list[Action] = []
-        run = self._open(now, status, old.pipeline, restored=True, saved=old.checkpoints.mine.values())
+        left = [*old.checkpoints.mine.values(), *(header for header, _ in old.checkpoints.refused.values())]
+        from_start = runs.begins_anew(status)
+        run = self._open(now, status, old.pipeline, restored=True, saved=() if from_start else left)
         run.leaving.is_begun = old.leaving.is_begun
-        if not old.ending.is_cleared:
+        if from_start:
+            old.ending.clear(out)
+            out += [Discard(run.id, header.step, header.id) for header in left]
+        elif not old.ending.is_cleared:
             run.inherit(old, out)
         out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
         run.checkpoints.tell(around.living, out)
@@ -162,14 +191,16 @@ class Registry:
         if run is None:
             return [_unknown(event.request, event.run)]
         if run.status.state == runs.FAILED:
-            out = self._reopen(now, around, runs.resumed(run.status))
+            out = self._reopen(now, around, runs.resumed(run.status, event.from_start))
             going_on = "goes on all the same, until a restart"
             return out + self._spread(around.living, self.runs[run.id], event.request, going_on)
-        if run.is_active and run.rosters.is_paused:
+        if run.is_active and run.rosters.is_paused and not event.from_start:
             out = []
             run.rosters.go_on(now, around, out)
             return [*out, Reply(event.request, True, {"run": run.id, "state": run.summary()["state"]})]
         what = f"run {run.id} is {run.summary()['state']}: only one that failed, or is paused, can be resumed"
+        if event.from_start:
+            what = f"run {run.id} is {run.summary()['state']}: only one that failed can begin again"
         hint = "`dflow ps` lists how runs stand; submitting its spec again makes a new run"
         return [_refusal(event.request, what, hint, exit=2)]
 

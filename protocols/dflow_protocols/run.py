@@ -79,11 +79,12 @@ class Run:
         restored: bool,
         now: float,
         saved: Iterable[Header] = (),
+        unread: Iterable[str] = (),
         thief: Rng | None = None,
     ) -> None:
         """`calls`: numbers for works, one sequence for all runs of a node. `restored`: it may have got somewhere
-        before. `saved`: the checkpoints of it on this node's disk. `thief`: chance, to choose whom to ask for work;
-        without it nothing is stolen."""
+        before. `saved`: the checkpoints of it on this node's disk. `unread`: those that cannot be
+        read. `thief`: chance, to choose whom to ask for work; without it nothing is stolen."""
         self.me = me
         self.id = status.run
         self.status = status
@@ -96,7 +97,7 @@ class Run:
         self.follower = Follower(self.versions, self.holdings)
         self.failures = Failures()
         self.beginning = Beginning(self)
-        self.checkpoints = Checkpoints(self, saved)
+        self.checkpoints = Checkpoints(self, saved, unread)
         self.ability = Ability(status.run, pipeline)
         self.alarm = Alarm(self, now)
         self.quarantine = Quarantine(self)

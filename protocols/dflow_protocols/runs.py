@@ -19,6 +19,7 @@ ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled
 RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 MAX_ATTEMPT = 1 << 20
 FIELDS = 9  # of the form on disk
+FROM_START = "from_start"
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
 
 
@@ -66,9 +67,15 @@ def ended(status: RunPut, state: str, outcome: dict[str, Any]) -> RunPut:
     return merge(status, replace(status, state=state, outcome=msgpack.packb(outcome)))
 
 
-def resumed(status: RunPut) -> RunPut:
-    """`status`, which failed, active again at the next attempt."""
-    return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=b"")
+def resumed(status: RunPut, from_start: bool = False) -> RunPut:
+    """`status`, which failed, active again at the next attempt; with `from_start` at version 0, whatever there is."""
+    said = msgpack.packb({FROM_START: True}) if from_start else b""
+    return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=said)
+
+
+def begins_anew(status: RunPut) -> bool:
+    """Whether this attempt was told to begin at version 0."""
+    return status.state == ACTIVE and bool(outcome(status).get(FROM_START))
 
 
 def outcome(status: RunPut) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.runs import FAILED
+from dflow_protocols.runs import FAILED, outcome
 from dflow_protocols.simulator.faults import BreakEngine, Join, Leave, Pause, PowerCut, action
-from dflow_protocols.simulator.goals import ended, finish, node, state_at
+from dflow_protocols.simulator.goals import FROM_START_HINT, begin_again, ended, finish, node, state_at
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.world import World
@@ -34,6 +34,7 @@ def undisturbed(nodes: int, pipeline: Pipeline = SAVING) -> tuple[tuple[ShardId,
 def cut(nodes: int, index: int, fault: PowerCut, noise: frozenset[type] = PURE) -> tuple[World, RunId]:
     world, run = mesh(nodes, pipeline=SAVING, noise=noise)
     world.when(action(0, index), fault)
+    begin_again(world, run, ENDS_S)
     world.run(ENDS_S, ended(world, run))
     return world, run
 
@@ -95,6 +96,31 @@ def test_each_version_that_is_due_comes_to_lie_on_disk(
     finish(world, run, ENDS_S)
     saved = {report.fields["step"] for _, report in world.reports if report.name == "checkpoint.saved"}
     assert saved == set(range(every, SAVING.schedule.steps + 1, every))
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_run_whose_checkpoints_are_all_refused_stops_and_begins_again_only_when_told(nodes: int) -> None:
+    """Days of training must not be thrown away in silence; a disk that was mended is tried again."""
+    world, run = mesh(nodes, pipeline=SAVING)
+    world.expect(ENDS_S, lambda: any(host.saved for host in world.hosts), "a version is saved")
+    saved = {saved.header.id for host in world.hosts for saved in host.saved.values()}
+    world.at(world.now, PowerCut(1.0))
+    world.run(0.0)
+    for host in world.hosts:
+        host.damaged |= saved
+    failed = ended(world, run, FAILED)
+    world.expect(ENDS_S, lambda: len(world.live()) == nodes and failed(), "the run has failed")
+    error = outcome(node(world.hosts[0]).runs[run].status)["error"]
+    assert FROM_START_HINT in error
+    assert "damaged on purpose" in error
+    refused = [report for _, report in world.reports if report.name == "checkpoint.refused"]
+    world.resume(0, run)
+    world.run(0.5)
+    world.expect(ENDS_S, failed, "it failed again")
+    tried = [report for _, report in world.reports if report.name == "checkpoint.refused"]
+    assert len(tried) > len(refused)
+    assert begin_again(world, run, ENDS_S)
+    assert finish(world, run, ENDS_S) == undisturbed(nodes)[0]
 
 
 def fail(world: World, run: RunId) -> None:

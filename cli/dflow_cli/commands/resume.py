@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To, dir_option
 
 
-def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
+def resume(
+    run: Run,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin again at step 0: all its checkpoints are removed.")
+    ] = False,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
+    as_json: AsJson = False,
+) -> None:
     """Let a run that failed, or is paused, go on from the best version there is.
 
     One that has finished or was cancelled stays as it is.
@@ -19,7 +30,7 @@ def resume(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJs
     from ..reach import reach
 
     with reach(Path(folder).absolute(), to) as client:
-        answer = client.call("resume", {"run": run}, deadline_s=20.0)
+        answer = client.call("resume", {"run": run, "from_start": from_start}, deadline_s=20.0)
         rows = [row for row in client.call("runs")["runs"] if row["run"] == answer["run"]]
     state = read_state(answer["state"])
     if as_json:

@@ -7,10 +7,12 @@ from typing import cast
 
 from ..names import RunId, ShardId
 from ..node import Node
-from ..runs import CANCELLED, FINISHED, outcome
+from ..runs import CANCELLED, FAILED, FINISHED, outcome
 from .host import Host
 from .invariants import check_chain
 from .world import World
+
+FROM_START_HINT = "--from-start"  # in the error of such a run
 
 
 def node(host: Host) -> Node:
@@ -46,6 +48,17 @@ def freed(world: World, run: RunId) -> Callable[[], bool]:
         return not held and not any(call.run == run for host in world.live() for call in host.calls.values())
 
     return holds
+
+
+def begin_again(world: World, run: RunId, deadline_s: float) -> bool:
+    """Where no checkpoint of the run can be brought back it stops, and begins again when it is told to: tell it.
+    Whether that was so; `deadline_s`: for the run to end, this way or another."""
+    done, failed = ended(world, run), ended(world, run, FAILED)
+    world.run(deadline_s, lambda: done() or failed())
+    if not failed() or FROM_START_HINT not in outcome(node(world.live()[0]).runs[run].status)["error"]:
+        return False
+    world.resume(world.live()[0].index, run, from_start=True)
+    return True
 
 
 def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:

@@ -7,7 +7,7 @@ from random import Random
 from ..claiming.failure import Failures
 from ..names import CHUNK_BYTES, RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
-from .goals import finish
+from .goals import begin_again, finish
 from .mesh import bear
 from .provenance import ALIKE, PARAMETER_BYTES
 from .toy import two_steps, warm_then_two
@@ -127,5 +127,7 @@ def live_through(seed: int, digest: bool = False) -> World:
     """The whole life of one drawn world. Raises Violation."""
     world, run = make(seed, digest)
     world.run(CALM_AFTER_S)
+    world.calm()
+    begin_again(world, run, DEADLINE_S)
     finish(world, run, DEADLINE_S)
     return world

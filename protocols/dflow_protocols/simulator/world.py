@@ -134,9 +134,9 @@ class World:
         self._requests += 1
         self.deliver(self.hosts[node], CancelRequested(self._requests, run))
 
-    def resume(self, node: int, run: RunId) -> None:
+    def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
         self._requests += 1
-        self.deliver(self.hosts[node], ResumeRequested(self._requests, run))
+        self.deliver(self.hosts[node], ResumeRequested(self._requests, run, from_start))
 
     def at(self, time: float, fault: Fault) -> None:
         self.after(time - self.now, lambda: strike(self, fault, None))

@@ -186,7 +186,7 @@ class RunPut:
     submitter: NodeId
     nonce: str
     roster: Roster  # of step 0; unhashed
-    outcome: bytes  # msgpack map, empty while active: version, weights, error, evals
+    outcome: bytes  # msgpack map: version, weights, error, evals; while active empty, or {from_start: true}
     acknowledge: bool  # whether the sender waits for a RunAck
     age_s: float = 0.0  # since it ended, as the sender counts; 0 while it is active
 

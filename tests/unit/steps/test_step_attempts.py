@@ -30,7 +30,7 @@ ONE = version("v1", ZERO, samples=4)
 
 def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None:
     """One failure that it remembers and one of the new attempt would make two, and end the run again."""
-    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), 0.0, None)
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
     run = known.runs[NAME]
     run.versions.hold(ZERO)
     for _, ref in ZERO.state:
@@ -47,7 +47,7 @@ def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None
 def test_checkpoints_count_though_the_status_beside_them_cannot_be_read() -> None:
     """A member that can read its own tells of the run; what lies on this disk may be the best there is."""
     saved = Saved(NAME, PIPELINE.id, 1, "toy", ONE, {name: Place("x", 0) for name, _ in ONE.state})
-    known = Registry(ME, [Restored(b"\x90", 0.0, NAME)], [saved], 0.0, None)
+    known = Registry(ME, [Restored(b"\x90", 0.0, NAME)], [saved], (), 0.0, None)
     (report,) = known.unreadable
     assert (report.name, report.fields["run"]) == ("run.unreadable", NAME)
     known.take(1.0, AROUND, PEER, ACTIVE)
@@ -57,7 +57,7 @@ def test_checkpoints_count_though_the_status_beside_them_cannot_be_read() -> Non
 
 def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     """`dflow down` right after a failure must not cost what `dflow resume` would go on from."""
-    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), 0.0, None)
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
     run = known.runs[NAME]
     run.versions.hold(ONE)
     for _, ref in ONE.state:

@@ -26,7 +26,7 @@ def cancelled() -> RunPut:
 
 
 def registry(now: float, *restored: Restored) -> Registry:
-    return Registry(ME, restored, (), now, None)
+    return Registry(ME, restored, (), (), now, None)
 
 
 def around() -> Surroundings:
