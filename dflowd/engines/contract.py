@@ -133,6 +133,7 @@ DOES: dict[type[Work], str] = {
     InitWork: "it made the first weights",
     ChainWork: "it worked on a partition",
     BlockWork: "it computed gradients",
+    SumWork: "it summed gradients of its blocks",
     SliceWork: "it summed gradients",
     ApplyWork: "it applied the update",
     SaveWork: "it saved a checkpoint",
