@@ -153,6 +153,12 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the folder that `from_pretrained` opens."""
+        generation = self.model.generation_config
+        if generation is not None and not generation.do_sample:
+            try:  # a temperature without `do_sample` can be opened everywhere, and not be saved by every release
+                generation.validate(strict=True)
+            except ValueError:
+                generation.do_sample = True
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
