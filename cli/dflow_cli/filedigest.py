@@ -12,6 +12,7 @@ from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
 
+from .codelook import fault_of_answer, kind_of_value
 from .datalook import look_at_data
 
 
@@ -70,6 +71,9 @@ def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Probl
     defined = _defined(tree)
     if name not in defined and "*" not in defined:
         yield Problem(named.path, f"`{module}` has no `{name}`", suggest(name, defined, "functions"))
+    if no_function := kind_of_value(name, tree):
+        at, kind = no_function
+        yield Problem(named.path, f"{file.name}:{at}: `{name}` is {kind}, no function", "write it as a plain `def`")
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
             where = f"{file.name}:{node.lineno}"
@@ -106,10 +110,15 @@ def _misfits(
             yield Problem(path, f"{where}: `{function.name}` is async", "write it as a plain `def`")
             continue
         try:
-            calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())})
+            how = calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())})
         except MisfitError as error:
             hint = "such as `def reward(completion, answer)`; it gets by name what it asks for"
             yield Problem(path, f"{where}: `{function.name}` {error}", hint)
+            continue
+        if fault := fault_of_answer(function, how.all):
+            line, what = fault
+            hint = "`return` one for each completion, in their order" if how.all else "`return` one, such as 0.5"
+            yield Problem(path, f"{where.partition(':')[0]}:{line}: `{function.name}` {what}", hint)
 
 
 def find_module(module: str, base: Path) -> Path | None:

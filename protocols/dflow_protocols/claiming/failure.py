@@ -6,6 +6,7 @@ nodes (on all that are able, if they are fewer). What failed on a host that has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from ..names import NodeId, TaskKey, content_id
 from ..wire.steps import Failure
 
 ERROR_CHARACTERS = 2_000
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")  # that `repr` shows of an object: another one in each process
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Failures:
         """A failure on this node."""
         attempt = self.own_attempts.get(task, 0) + 1
         self.own_attempts[task] = attempt
-        failure = Failure(task, node, attempt, kind, content_id("error", error), error[:ERROR_CHARACTERS])
+        digest = content_id("error", ADDRESS.sub("0x", error))
+        failure = Failure(task, node, attempt, kind, digest, error[:ERROR_CHARACTERS])
         self.add(failure)
         return failure
 

@@ -203,6 +203,51 @@ def test_a_reward_that_cannot_tell_completions_apart_is_told(folder: Path, code:
     assert any(what.startswith(f"judge.py:1: `score` {says}") for what in told)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "def score(completion):\n    float(len(completion))\n",
+            "judge.py:1: `score` has no `return`, and a number is due",
+        ),
+        ("def score(completion):\n    yield 1.0\n", "judge.py:1: `score` is a generator (it has `yield`)"),
+        ("def score(completion):\n    return [1.0]\n", "judge.py:2: `score` gives a list where a number is due"),
+        (
+            "def score(completion):\n    return f'{completion}'\n",
+            "judge.py:2: `score` gives a text where a number is due",
+        ),
+        (
+            "def score(completions):\n    return 1.0\n",
+            "judge.py:2: `score` gives a number where a list of",
+        ),
+        ("def score(completions):\n    return (1.0 for _ in completions)\n", "judge.py:2: `score` gives a generator"),
+        ("score = 3\n", "judge.py:1: `score` is a number, no function"),
+        ("class score:\n    def __init__(self, completion): ...\n", "judge.py:1: `score` is a class, no function"),
+    ],
+)
+def test_a_reward_that_can_give_no_number_is_told_before_the_run(folder: Path, code: str, says: str) -> None:
+    """It would cost an engine's start, a rollout and three tries, and the text of the file shows it."""
+    (folder / "judge.py").write_text(code)
+    assert any(says in mistake for mistake in mistakes())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def score(completion):\n    if not completion:\n        return None\n    return len(completion)\n",
+        "def score(completion):\n    def inner():\n        yield 1\n    return sum(inner())\n",
+        "def score(completions):\n    return [len(completion) for completion in completions]\n",
+        "score = lambda completion: 1.0\n",
+        "class score(float):\n    def __new__(cls, completion): return float.__new__(cls, len(completion))\n",
+        "score = 3\ndef score(completion):\n    return len(completion)\n",
+    ],
+)
+def test_a_reward_that_may_give_a_number_is_not_refused(folder: Path, code: str) -> None:
+    """What the text does not show is for the engine to tell."""
+    (folder / "judge.py").write_text(code)
+    load_spec()
+
+
 def test_overlays_lay_key_over_key_and_stage_over_stage(folder: Path) -> None:
     """A variant of a spec says only what differs."""
     (folder / "small.yaml").write_text("params: {grpo: 1}\nstages: [{id: roll, config: {prompts: 4}}]\n")

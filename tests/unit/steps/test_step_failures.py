@@ -39,6 +39,15 @@ def test_a_leaf_that_kills_engines_is_at_fault_in_whatever_blocks_it_was_tried()
     assert not verdict.same_error
 
 
+def test_one_error_is_the_same_wherever_its_object_lies_in_memory() -> None:
+    """`<judge.Score object at 0x7f..>` reads otherwise in each process: never twice alike, it would not be skipped."""
+    failures = Failures()
+    for number, address in ((1, "0x7ff306af31c0"), (2, "0x7f0f867a8ac0")):
+        failures.record(UNIT, who(number), "user", f"judge.py:score gave <Score object at {address}>")
+    (verdict,) = failures.verdicts(lambda task: ALL)
+    assert verdict.same_error
+
+
 def test_a_claim_ends_with_the_word_that_it_failed_and_not_with_a_repetition_of_it() -> None:
     """Else the next host waits for a lease; and the second try's claim must stand."""
     midway = Midway()
