@@ -11,6 +11,7 @@ import yaml
 from dflow_protocols.pipeline.problem import suggest
 
 MAX_DEPTH = 50
+MAX_VALUES = 100_000  # of a file with its aliases written out: nine lines of them can stand for a billion
 
 Content: TypeAlias = "dict[str, Marked] | list[Marked] | Any"
 
@@ -49,7 +50,7 @@ def read_yaml(text: str, name: str) -> Marked:
         node = loader.get_single_node()
         if node is None:
             raise fail(name, "the file is empty", "start with `name: my_pipeline`")
-        return _mark(loader, node, name, MAX_DEPTH)
+        return _Reading(loader, name).mark(node, MAX_DEPTH)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -61,26 +62,46 @@ def read_yaml(text: str, name: str) -> Marked:
         loader.dispose()
 
 
-def _mark(loader: yaml.SafeLoader, node: yaml.Node, name: str, depth: int) -> Marked:
-    where = f"{name}:{node.start_mark.line + 1}"
-    if not depth:
-        raise fail(where, f"this is nested more than {MAX_DEPTH} deep", "an alias (`*name`) may contain itself")
-    if isinstance(node, yaml.SequenceNode):
-        return Marked([_mark(loader, item, name, depth - 1) for item in node.value], where)
-    if not isinstance(node, yaml.MappingNode):
-        return Marked(loader.construct_object(node), where)
-    own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"}
-    counted = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for key in sorted(own):
-        if counted.count(key) > 1:
-            raise fail(where, f"`{key}` is written twice", "keep one of them")
-    loader.flatten_mapping(node)  # `<<: *name`: merged keys come first, own ones replace them
-    content: dict[str, Marked] = {}
-    for key, value in node.value:
-        inner = _mark(loader, value, name, depth - 1)
-        label = key.value if isinstance(key, yaml.ScalarNode) else "?"
-        content[label] = Marked(inner.content, f"{name}:{key.start_mark.line + 1}")
-    return Marked(content, where)
+@dataclass(slots=True)
+class _Reading:
+    """One text on its way from YAML's nodes to marked values. `values`: how many were read so far."""
+
+    loader: yaml.SafeLoader
+    name: str
+    values: int = 0
+
+    def mark(self, node: yaml.Node, depth: int) -> Marked:
+        where = f"{self.name}:{node.start_mark.line + 1}"
+        self.values += 1
+        if not depth:
+            raise fail(where, f"this is nested more than {MAX_DEPTH} deep", "an alias (`*name`) may contain itself")
+        if self.values > MAX_VALUES:
+            hint = "an alias (`*name`) stands for all that it names, each time"
+            raise fail(self.name, f"it has more than {MAX_VALUES} values", hint)
+        if isinstance(node, yaml.SequenceNode):
+            return Marked([self.mark(item, depth - 1) for item in node.value], where)
+        if not isinstance(node, yaml.MappingNode):
+            return Marked(self._scalar(node, where), where)
+        own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"}
+        counted = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in sorted(own):
+            if counted.count(key) > 1:
+                raise fail(where, f"`{key}` is written twice", "keep one of them")
+        self.loader.flatten_mapping(node)  # `<<: *name`: merged keys come first, own ones replace them
+        content: dict[str, Marked] = {}
+        for key, value in node.value:
+            inner = self.mark(value, depth - 1)
+            label = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            content[label] = Marked(inner.content, f"{self.name}:{key.start_mark.line + 1}")
+        return Marked(content, where)
+
+    def _scalar(self, node: yaml.Node, where: str) -> Any:
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError, AttributeError):  # what the library's own readers of dates and numbers let out
+            kind = node.tag.rpartition(":")[2]
+            what = f"`{str(node.value)[:40]}` is written like a value of kind `{kind}`, and is none"
+            raise fail(where, what, "put it in quotes if a text is meant") from None
 
 
 def from_plain(value: Any, where: str) -> Marked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,25 @@ def test_a_reward_that_may_give_a_number_is_not_refused(folder: Path, code: str)
     """What the text does not show is for the engine to tell."""
     (folder / "judge.py").write_text(code)
     load_spec()
+
+
+@pytest.mark.parametrize(
+    "written", ["2020-13-45", '!!int "abc"', "!!float x", "!!timestamp x", "!!bool maybe", "9" * 5000]
+)
+def test_a_value_that_yaml_cannot_read_is_told_with_its_line(folder: Path, written: str) -> None:
+    """The library lets its own ValueError, KeyError or AttributeError out."""
+    edit(folder, "name: arithmetic\n", f"name: {written}\n")
+    (told,) = mistakes()
+    assert told.startswith("error: arithmetic.yaml:1: `")
+    assert "put it in quotes" in told
+
+
+def test_a_spec_whose_aliases_stand_for_a_billion_values_is_refused_at_once(folder: Path) -> None:
+    """Written out it would fill the memory."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{name}: &{name} [{', '.join(['*' + before] * 10)}]" for before, name in pairwise("abcdefghi")]
+    (folder / "arithmetic.yaml").write_text("\n".join(lines))
+    assert "more than 100000 values" in mistakes()[0]
 
 
 def test_overlays_lay_key_over_key_and_stage_over_stage(folder: Path) -> None:
