@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dflow_protocols.pipeline import Problem
+from dflow_protocols.pipeline.architecture import misshapen
 from dflow_protocols.pipeline.models import Facts, context_of, end_tokens, rules_of_sampling, unsupported
 from dflow_protocols.pipeline.problem import nearest
 
@@ -195,8 +196,14 @@ def _config(files: ModelFiles) -> Told:
     if not isinstance(kind, str):
         yield f"{name} names no `model_type`", 'such as "llama"; without it nobody knows what to build'
         return
-    refused = [(f"{name}: {unfit.what}", unfit.hint) for unfit in unsupported(config)]
+    refused = [(f"{name}: {unfit.what}", unfit.hint) for unfit in (*unsupported(config), *misshapen(config))]
     yield from refused
+    for key in ("hidden_act", "activation_function", "hidden_activation"):
+        asked, there = config.get(key), activations()
+        if there and isinstance(asked, str) and asked not in there:
+            near = nearest(asked, there)
+            mend = f"did you mean `{near}`?" if near else f"known ones: {', '.join(sorted(there))}"
+            yield f"{name}: the transformers here has no `{key}` called `{asked}`", mend
     known = causal_models()
     if known and kind not in known and not refused:
         near = nearest(kind, known)
@@ -256,8 +263,9 @@ def _tokenizer(files: ModelFiles) -> Told:
     if not folder.is_dir():
         return  # told already
     if (folder / "tokenizer.json").is_file():
-        if files.tokenizer and not isinstance(files.tokenizer.get("model"), dict):
-            yield f"{files.folder}/tokenizer.json is no tokenizer: it has no `model`", ANEW
+        facts, name = files.tokenizer, f"{files.folder}/tokenizer.json"
+        if name not in files.unreadable and not isinstance(facts.get("model"), dict):
+            yield f"{name} is no tokenizer: it has no `model`", ANEW
     elif not any(next(folder.glob(form), None) for form in VOCABULARIES):
         yield f"{files.folder} holds no tokenizer (`tokenizer.json`)", "name the folder that `save_pretrained` wrote"
 
@@ -300,23 +308,35 @@ def _vocabulary(files: ModelFiles) -> Told:
 
 @cache
 def causal_models() -> frozenset[str]:
-    """Model types that the transformers installed here has a language model for; none where it is not installed.
+    """Model types that the transformers installed here has a language model for; none where it is not installed."""
+    pairs = ast.walk(_assigned("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+    first = [pair.elts[0] for pair in pairs if isinstance(pair, ast.Tuple) and len(pair.elts) == 2]
+    return frozenset(str(item.value) for item in first if isinstance(item, ast.Constant))
+
+
+@cache
+def activations() -> frozenset[str]:
+    """Activation functions that the transformers installed here knows by name; none where it is not installed."""
+    table = _assigned("activations.py", "ACT2CLS")
+    keys = table.keys if isinstance(table, ast.Dict) else []
+    return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
+
+
+def _assigned(file: str, name: str) -> ast.expr:
+    """What a module of transformers binds a name to; None as an expression where that is not to be found.
 
     Read from its source: importing it would load PyTorch.
     """
     found = importlib.util.find_spec("transformers")
     for place in (found.submodule_search_locations or ()) if found is not None else ():
-        file = Path(place) / "models" / "auto" / "modeling_auto.py"
         try:
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse((Path(place) / file).read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue
         for node in tree.body:
-            if isinstance(node, ast.Assign) and _is_named(node.targets[0], "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"):
-                pairs = [item for item in ast.walk(node.value) if isinstance(item, ast.Tuple) and len(item.elts) == 2]
-                first = [pair.elts[0] for pair in pairs]
-                return frozenset(str(item.value) for item in first if isinstance(item, ast.Constant))
-    return frozenset()
+            if isinstance(node, ast.Assign) and _is_named(node.targets[0], name):
+                return node.value
+    return ast.Constant(None)
 
 
 def _is_named(node: ast.expr, name: str) -> bool:

@@ -16,11 +16,12 @@ from dflow_protocols.pipeline.models import TEMPLATE_DAY
 from dflow_protocols.pipeline.problem import Findings
 
 from .datalook import LINES_READ
-from .modelfiles import ModelFiles, look_at_model
+from .modelfiles import ANEW, ModelFiles, look_at_model
 
 if TYPE_CHECKING:
     from .chattemplate import Chat
 
+CHARACTERS_A_TOKEN = 100  # more than any has, on average: what is cut off beyond them would only be too long as well
 COUNTED = 64  # prompts of one data file whose tokens are counted, the longest texts; engines count all
 TRIED = "what is 17 + 5"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -36,17 +37,19 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
         if not (base / files.folder).is_dir():
             continue  # told with the other missing files
         found.problems += look_at_model(files)
+        tokenizer = _tokenizer(files, found)
         for index, stage in enumerate(pipeline.stages):
             if stage.model == name and "data" in stage.config:
-                _look_at_stage(_Use(files, pipeline, stage, f"stages[{index}]"), found)
+                _look_at_stage(_Use(files, tokenizer, pipeline, stage, f"stages[{index}]"), found)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A stage that puts a data set's prompts to a model."""
+    """A stage that puts a data set's prompts to a model. `tokenizer`: the model's; None where there is none here."""
 
     files: ModelFiles
+    tokenizer: Any
     pipeline: Pipeline
     stage: Stage
     place: str
@@ -121,12 +124,12 @@ def _note(problems: list[Problem], problem: Problem) -> None:
 
 def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings) -> None:
     """Whether the prompts of a data file fit, by counting the tokens of its longest ones."""
-    tokenizer = _tokenizer(use.files)
+    tokenizer = use.tokenizer
     wording = use.source["template"] or ("{prompt}" if chat else "{prompt}\n")
     told = 0
     worst: tuple[int, int, int] = (0, 0, 0)  # tokens in all, of the prompt, line
     for number, entry in _longest(use, context):
-        text = wording.replace("{prompt}", entry["question"])
+        text = wording.replace("{prompt}", entry["question"][: CHARACTERS_A_TOKEN * context])
         if tokenizer is None:
             what = (
                 f"stage `{use.stage.id}`: prompts of {use.source['jsonl']} may be longer than the {context} positions"
@@ -138,7 +141,8 @@ def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings
             prompt = len(tokenizer.encode(chat.prompt(text) if chat else text, add_special_tokens=chat is None).ids)
             more = use.said
             if more is None:
-                more = len(tokenizer.encode(entry["answer"], add_special_tokens=False).ids) + 1
+                answer = entry["answer"][: CHARACTERS_A_TOKEN * context]
+                more = len(tokenizer.encode(answer, add_special_tokens=False).ids) + 1
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
         told += prompt + more > context
@@ -176,14 +180,17 @@ def _longest(use: _Use, context: int) -> list[tuple[int, dict[str, Any]]]:
     return [(number, entry) for _, number, entry in heapq.nlargest(COUNTED, lines, key=lambda item: item[:2])]
 
 
-def _tokenizer(files: ModelFiles) -> Any:
-    """A `tokenizers.Tokenizer`; None where that package or the file is not here, or does not fit."""
-    file = files.base / files.folder / "tokenizer.json"
-    if importlib.util.find_spec("tokenizers") is None or not file.is_file():
+def _tokenizer(files: ModelFiles, found: Findings) -> Any:
+    """A `tokenizers.Tokenizer`; None where the package or the file is not here, or the file is wrong, which is told."""
+    name = f"{files.folder}/tokenizer.json"
+    is_here = importlib.util.find_spec("tokenizers") is not None
+    if not is_here or found.problems or not (files.base / name).is_file():
         return None
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(file))
-    except Exception:  # the package raises nothing else; the engine tells what is wrong
+        return Tokenizer.from_file(str(files.base / name))
+    except Exception as error:  # the package raises nothing else
+        what = f"model `{files.name}`: {name} is no tokenizer: {' '.join(str(error).split())}"[:300]
+        found.problems.append(Problem(files.tokenizer_path, what, ANEW))
         return None

@@ -98,6 +98,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no template": (template("{% for %}"), "the chat template in model/chat_template.jinja: line 1"),
     "chance": (template("{{ messages | random }}"), "draws at random"),
     "a lost message": (template("{{ messages[0]['contents'] }}"), "leaves a user's message out of the prompt"),
+    "heads that do not share": (
+        write("config.json", num_key_value_heads=3),
+        "(`num_attention_heads`) cannot share 3 keys",
+    ),
+    "heads that do not fit": (write("config.json", num_attention_heads=7), "cannot be dealt to 7 heads"),
+    "no heads": (write("config.json", num_attention_heads=0), "`num_attention_heads` is 0"),
+    "a size in quotes": (write("config.json", vocab_size="30"), "`vocab_size` is the text `30`"),
+    "layers below none": (write("config.json", num_hidden_layers=-1), "`num_hidden_layers` is -1"),
+    "a token's text": (write("config.json", eos_token_id="<eos>"), "`eos_token_id` is the text `<eos>`"),
+    "padding beyond": (write("config.json", pad_token_id=30), "`pad_token_id` 30 is beyond the vocabulary of 30"),
+    "a fraction in quotes": (write("config.json", rms_norm_eps="1e-6"), "`rms_norm_eps` is the text `1e-6`"),
+    "no such dtype": (write("config.json", dtype="float77"), "`dtype` is the text `float77`"),
+    "no such activation": (write("config.json", hidden_act="sillu"), "has no `hidden_act` called `sillu`"),
+    "an empty tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "it has no `model`"),
+    "a tokenizer of no kind": (write("tokenizer.json", model={"type": "Foo"}), "tokenizer.json is no tokenizer"),
     "few positions": (write("config.json", max_position_embeddings=6), "`max_tokens` 6 leaves no room for a prompt"),
 }
 
@@ -145,10 +160,17 @@ def test_a_line_longer_than_the_positions_is_named(folder: Path, prompt: str, an
     assert [problem.path for problem in found] == ["data.words.jsonl"]
 
 
+def test_a_line_of_megabytes_is_told_in_no_time(folder: Path) -> None:
+    """A tokenizer takes minutes for one word of ten million letters; its first thousands are too long already."""
+    pytest.importorskip("tokenizers")
+    (folder.parent / "words.jsonl").write_text(json.dumps({"prompt": "a" * 10_000_000, "answer": "cba"}) + "\n")
+    assert any("words.jsonl:1: a prompt of" in problem.what for problem in told(folder))
+
+
 def test_lines_that_cannot_be_counted_here_are_warned_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client without the package still says that it may be so."""
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    monkeypatch.setattr("dflow_cli.modellook._tokenizer", lambda files: None)
+    monkeypatch.setattr("dflow_cli.modellook._tokenizer", lambda files, found: None)
     (folder.parent / "words.jsonl").write_text(json.dumps({"prompt": "ab" * 60, "answer": "c"}) + "\n")
     found = look_at_models(pipeline(), folder.parent)
     assert found.problems == []
