@@ -29,7 +29,7 @@ def examined(*arguments: str | Path, code: int) -> dict[tuple[str, str], dict[st
     return {(check["subject"], check["place"]): check for check in json.loads(text)["checks"]}
 
 
-def test_a_sound_mesh_is_found_sound_and_a_stopped_member_is_missed(up: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(up: list[dict[str, Any]], tmp_path: Path) -> None:
     """Ports, keys, limits, clocks, versions, numerics, engine: looked at on every member."""
     checks = examined("--dir", tmp_path, code=0)
     assert {check["state"] for (subject, _), check in checks.items() if subject != "reported"} == {"ok"}  # not lateness
@@ -40,7 +40,9 @@ def test_a_sound_mesh_is_found_sound_and_a_stopped_member_is_missed(up: list[dic
     os.kill(up[1]["pid"], signal.SIGKILL)
 
     def is_missed() -> bool:
-        return examined("--dir", tmp_path, code=0).get(("members", "n1"), {}).get("state") == "warning"
+        checks = examined("--dir", tmp_path, code=1)  # this machine's own daemon ended without being asked
+        assert checks["daemon", "n1"]["state"] == "wrong"
+        return checks.get(("members", "n1"), {}).get("state") == "warning"
 
     until(is_missed, 120.0)
 
