@@ -189,7 +189,7 @@ def _tokenizer(files: ModelFiles, found: Findings) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(files.base / name))
+        return Tokenizer.from_buffer((files.base / name).read_bytes())  # opened here: a path may be no UTF-8
     except Exception as error:  # the package raises nothing else
         what = f"model `{files.name}`: {name} is no tokenizer: {' '.join(str(error).split())}"[:300]
         found.problems.append(Problem(files.tokenizer_path, what, ANEW))

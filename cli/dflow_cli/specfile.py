@@ -96,7 +96,7 @@ def _run(path: Path) -> Pipeline:
     except SpecError as error:
         where = _line_in(path, error)
         raise SpecFileError([Mistake(where, f"{p.path}: {p.what}", p.hint) for p in error.problems]) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # what leaves the spec must not pass for the end of the command
         what = f"{type(error).__name__}: {error}"
         raise fail(_line_in(path, error), what, "the spec is run as Python; correct it there") from None
     finally:

@@ -45,7 +45,11 @@ def fail(where: str, what: str, hint: str) -> SpecFileError:
 
 def read_yaml(text: str, name: str) -> Marked:
     """Parse YAML. `name`: how the user called the file. Raises SpecFileError."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that no YAML may hold
+        what = " ".join(str(error).split())
+        raise fail(name, f"this is not YAML: {what}", "take the character out; a spec is text in UTF-8") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -58,6 +62,10 @@ def read_yaml(text: str, name: str) -> Marked:
         raise fail(place, f"this is not YAML: {error.problem or error.context}", hint) from None
     except yaml.YAMLError as error:
         raise fail(name, f"this is not YAML: {error}", "write it as UTF-8 text") from None
+    except RecursionError:
+        raise fail(
+            name, f"this is nested more than {MAX_DEPTH} deep", "look for a bracket that is not closed"
+        ) from None
     finally:
         loader.dispose()
 

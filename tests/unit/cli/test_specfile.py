@@ -260,6 +260,19 @@ def test_a_value_that_yaml_cannot_read_is_told_with_its_line(folder: Path, writt
     assert "put it in quotes" in told
 
 
+def test_a_character_that_no_yaml_may_hold_is_told(folder: Path) -> None:
+    """The library raises it before it reads a line."""
+    (folder / "arithmetic.yaml").write_text(SPEC + "\0")
+    assert "this is not YAML: unacceptable character #x0000" in mistakes()[0]
+
+
+def test_a_python_spec_that_exits_is_no_valid_spec(folder: Path) -> None:
+    """It took the command with it, with exit code 0."""
+    (folder / "arithmetic.py").write_text("import sys\n\nsys.exit(3)\n")
+    assert mistakes(spec="arithmetic.py")[0].startswith("error: arithmetic.py:3: SystemExit: 3")
+    assert main(["validate", "arithmetic.py"]) == 2
+
+
 def test_a_spec_whose_aliases_stand_for_a_billion_values_is_refused_at_once(folder: Path) -> None:
     """Written out it would fill the memory."""
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
