@@ -1,9 +1,13 @@
-"""What the text of a reward function shows of what it gives, before anything of it is run."""
+"""What the text of a user's module shows of what it needs and gives, before anything of it is run."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
+
+from dflow_protocols.pipeline.files import beside
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 KINDS: dict[type[ast.expr], str] = {
@@ -52,6 +56,23 @@ def kind_of_value(name: str, tree: ast.Module) -> tuple[int, str] | None:
             kind = _kind(node.value) if isinstance(node, ast.Assign) else ""
             return (node.lineno, kind) if kind and kind != "a function" else None
     return None
+
+
+def not_here(tree: ast.Module, base: Path) -> Iterator[tuple[int, str]]:
+    """(line, what) of each package that a module imports at its top and that is neither in the spec's folder nor
+    installed here. One inside `try` or `if` may do without."""
+    for node in tree.body:
+        match node:
+            case ast.Import(names=aliases):
+                names = [alias.name for alias in aliases]
+            case ast.ImportFrom(module=str(module), level=0):
+                names = [module]
+            case _:
+                continue
+        for package in dict.fromkeys(name.partition(".")[0] for name in names):
+            is_known = beside(package, base) is not None or (base / package).is_dir()
+            if not is_known and importlib.util.find_spec(package) is None:
+                yield node.lineno, f"it imports `{package}`, which is not installed here"
 
 
 def _fits(kind: str, gives_all: bool) -> bool:

@@ -12,8 +12,10 @@ from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
 
-from .codelook import fault_of_answer, kind_of_value
+from .codelook import fault_of_answer, kind_of_value, not_here
 from .datalook import look_at_data
+
+INSTALL = "install it where the daemons run, into the environment of `dflowd`"
 
 
 def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findings]:
@@ -64,10 +66,12 @@ def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Probl
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         what = error.msg if isinstance(error, SyntaxError) else str(error)
         yield Problem(named.path, f"`{file.name}{line}` is not Python: {what}", "correct it first")
         return
+    if file.is_relative_to(base):
+        warnings += [Problem(named.path, f"{file.name}:{line}: {what}", INSTALL) for line, what in not_here(tree, base)]
     defined = _defined(tree)
     if name not in defined and "*" not in defined:
         yield Problem(named.path, f"`{module}` has no `{name}`", suggest(name, defined, "functions"))

@@ -232,6 +232,17 @@ def test_a_reward_that_can_give_no_number_is_told_before_the_run(folder: Path, c
     assert any(says in mistake for mistake in mistakes())
 
 
+def test_a_package_that_is_not_installed_is_warned_of_with_its_line(folder: Path) -> None:
+    """The daemons may have it; where they have not, the run would end at its first reward."""
+    code = "import json\nimport sums_of_mine\n\ntry:\n    import fastjudge\nexcept ImportError:\n    fastjudge = None\n"
+    (folder / "sums_of_mine.py").write_text("")
+    (folder / "judge.py").write_text(
+        code + "from nojudge.deep import x\n\ndef score(completion):\n    return x(completion)\n"
+    )
+    told = [warning.what for warning in load_spec().warnings if "judge.py" in warning.what]
+    assert told == ["judge.py:8: it imports `nojudge`, which is not installed here"]
+
+
 @pytest.mark.parametrize(
     "code",
     [
