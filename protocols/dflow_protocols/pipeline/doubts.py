@@ -26,9 +26,8 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.op == "advantage" and not any((stage.config.get("rewards") or {"": 1.0}).values()):
             what = f"stage `{stage.id}`: all weights are 0, so nothing is rewarded"
             yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
-        if stage.op == "train" and not all(stage.config["loss"]["clip"]):
-            what = f"stage `{stage.id}`: a `clip` of 0 cuts the gain of every token whose probability moved that way"
-            yield Problem(f"stages[{index}].config.loss.clip", what, "leave it out: 0.2 and 0.28 are usual")
+        if "optimizer" in stage.config:
+            yield from _training(stage, f"stages[{index}].config")
         if stage.op == "evaluate":
             yield from _evaluation(stage, f"stages[{index}]")
             yield from _seen(pipeline, stage, f"stages[{index}].config.data")
@@ -66,6 +65,24 @@ def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
             f"stage `{stage.id}`: at `temperature` {stage.config['temperature']:g} the completions of a group are alike"
         )
         yield Problem(f"{place}.temperature", what, "what is alike gets no advantage: 1.0 is usual")
+
+
+def _training(stage: Stage, place: str) -> Iterator[Problem]:
+    adamw = stage.config["optimizer"]["adamw"]
+    shrunk = adamw["lr"] * adamw["weight_decay"]
+    if shrunk >= 1:
+        what = (
+            f"stage `{stage.id}`: `lr` times `weight_decay` is {shrunk:g}: one update takes all weights to zero or past"
+        )
+        yield Problem(f"{place}.optimizer.adamw.weight_decay", what, "lower it: 0.01 to 0.1 is usual")
+    below, above = stage.config["loss"]["clip"] if "loss" in stage.config else (0.2, 0.28)
+    usual = "leave it out: 0.2 and 0.28 are usual"
+    if not below or not above:
+        what = f"stage `{stage.id}`: a `clip` of 0 cuts the gain of every token whose probability moved that way"
+        yield Problem(f"{place}.loss.clip", what, usual)
+    if below >= 1:
+        what = f"stage `{stage.id}`: a `clip` of {below:g} below 1 cuts nothing: no ratio of probabilities is negative"
+        yield Problem(f"{place}.loss.clip", what, usual)
 
 
 def _seen(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:

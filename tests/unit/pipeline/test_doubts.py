@@ -36,6 +36,12 @@ def test_the_example_is_meant_as_it_is() -> None:
         (config("roll", temperature=0.01), "stages[1].config.temperature", "the completions of a group are alike"),
         (config("adv", rewards={"score": 0}), "stages[3].config.rewards", "nothing is rewarded"),
         (config("learn", loss={"clip": [0, 0.2]}), "stages[4].config.loss.clip", "a `clip` of 0 cuts"),
+        (config("learn", loss={"clip": [2, 0.2]}), "stages[4].config.loss.clip", "a `clip` of 2 below 1 cuts nothing"),
+        (
+            config("learn", optimizer={"adamw": {"lr": 1e-2, "weight_decay": 200}}),
+            "stages[4].config.optimizer.adamw.weight_decay",
+            "takes all weights to zero or past",
+        ),
         (
             config("heldout", data="words", count=8),
             "stages[5].config.data",
