@@ -72,6 +72,9 @@ def parse_door(text: str) -> Door:
         raise Problem(what, where="--to", hint=hint) from None
 
 
+SILENT = "it took the connection and said nothing: busy, stopped, or of another wire version, as its log would tell"
+
+
 class LinkLost(Exception):
     """The daemon at a door is gone, or was never there. `refused`: it answers, but not to this key. `why`: where more
     is known than silence."""
@@ -220,7 +223,7 @@ class _Link:
         """Until something arrived; looks at the connection's events first."""
         left = until - time.monotonic()
         if left <= 0 or not self._poller.poll(math.ceil(left * 1000)):
-            raise LinkLost
+            raise LinkLost(why=SILENT if self._up else "")
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

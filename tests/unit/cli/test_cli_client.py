@@ -63,6 +63,14 @@ def test_no_daemon_at_all_is_exit_code_3_and_names_whom_it_asked() -> None:
     assert door.address in explain(caught.value)
 
 
+def test_a_daemon_that_is_there_and_silent_is_told_from_one_that_is_gone() -> None:
+    """After an upgrade of the client the daemons of before refuse its words, and only their log says so."""
+    with FakeDaemon({}) as silent, Client([silent.door], new_keys()) as client, pytest.raises(Problem) as caught:
+        client.call("status", deadline_s=0.1)
+    assert "said nothing" in caught.value.what
+    assert "another wire version" in caught.value.what
+
+
 def test_another_server_key_gets_no_answer() -> None:
     """A door names the daemon's key: whoever else listens at that address is nobody."""
     with FakeDaemon({"status": lambda _: {}}) as daemon:
