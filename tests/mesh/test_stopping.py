@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,16 @@ def test_a_daemon_ends_by_its_time_whatever_became_of_its_peers(tmp_path: Path) 
         assert "daemon.stopped" in leaving.log_lines()[-1], mesh.story()
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Signals as a shell at a terminal leaves them: what runs in the background, or under nohup, inherits others."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGHUP, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_a_closed_terminal_and_ctrl_c_ask_as_sigterm_does(tmp_path: Path) -> None:
     """Whoever runs a daemon by hand ends it so; but under nohup it stays."""
     with Mesh(tmp_path, 2) as mesh:
