@@ -252,6 +252,8 @@ def test_a_package_that_is_not_installed_is_warned_of_with_its_line(folder: Path
         "score = lambda completion: 1.0\n",
         "class score(float):\n    def __new__(cls, completion): return float.__new__(cls, len(completion))\n",
         "score = 3\ndef score(completion):\n    return len(completion)\n",
+        "import os\n\ndef score(completion):\n    os.abort()\n",
+        "def score(completion):\n    while True:\n        pass\n",
     ],
 )
 def test_a_reward_that_may_give_a_number_is_not_refused(folder: Path, code: str) -> None:
