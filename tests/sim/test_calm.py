@@ -12,7 +12,7 @@ from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator import provenance
 from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
-from dflow_protocols.simulator.toy import two_steps, warm_then_two
+from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
@@ -48,12 +48,12 @@ def test_a_warm_up_hands_its_parameters_on_and_drops_its_moments() -> None:
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_a_node_holds_two_states_and_the_gradient_between_them(nodes: int) -> None:
     """What a model needs of a host decides which models fit: while nobody is late, the old state, the reduced gradient
-    and the new state, and nothing of the steps before."""
-    world, run = mesh(nodes, pipeline=warm_then_two())
-    finish(world, run, ENDS_S)
+    and the new state, and nothing of the steps before. A leaf that is stolen is one more block while slices are made."""
     state = 3 * PARAMETER_BYTES  # parameters and both moments
-    bound = 2 * state + PARAMETER_BYTES + CHUNK_BYTES
-    assert max(host.shelf.peak_bytes for host in world.hosts) <= bound
+    for steals, bound in ((False, 2 * state + PARAMETER_BYTES), (True, state + (TOY_LEAVES + 1) * PARAMETER_BYTES)):
+        world, run = mesh(nodes, pipeline=warm_then_two(), steals=steals)
+        finish(world, run, ENDS_S)
+        assert max(host.shelf.peak_bytes for host in world.hosts) <= bound + CHUNK_BYTES
 
 
 def test_no_node_comes_to_hold_every_partition() -> None:
