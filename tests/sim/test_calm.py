@@ -48,7 +48,7 @@ def test_a_warm_up_hands_its_parameters_on_and_drops_its_moments() -> None:
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_a_node_holds_two_states_and_the_gradient_between_them(nodes: int) -> None:
     """What a model needs of a host decides which models fit: while nobody is late, the old state, the reduced gradient
-    and the new state, and nothing of the steps before. A leaf that is stolen is one more block while slices are made."""
+    and the new state, and nothing of the steps before. A stolen leaf is one more block while slices are made."""
     state = 3 * PARAMETER_BYTES  # parameters and both moments
     for steals, bound in ((False, 2 * state + PARAMETER_BYTES), (True, state + (TOY_LEAVES + 1) * PARAMETER_BYTES)):
         world, run = mesh(nodes, pipeline=warm_then_two(), steals=steals)
