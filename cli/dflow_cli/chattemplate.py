@@ -26,7 +26,7 @@ class TemplateFault(Exception):
 class _Generation(Extension):
     """`{% generation %}` marks what an assistant says; here it is only text."""
 
-    tags = {"generation"}  # noqa: RUF012
+    tags = {"generation"}  # noqa: RUF012 (as the base class declares it)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)

@@ -31,7 +31,7 @@ MODELS = {
     "Qwen2, tied": zoo.Kind("qwen2", {"hidden_size": 64, "num_hidden_layers": 3, "tie_word_embeddings": True}),
     "Gemma 3, windows": zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"],
 }
-AGREE = 1.5e-6  # 1e-6 at one digit: what float32 sums in two orders differ by
+AGREE = 1.5e-6  # float32 sums in two orders: 7e-7 to 1.2e-6 were seen, five of 18 cases above 1e-6
 LOSSES = {"grpo": "sequence", "bnpo": "token", "dapo": "token"}  # TRL's name: our mean
 
 
