@@ -16,7 +16,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from benchmarks.figure import Figure, Goal, Tell
-from dflow_protocols.machine import Received
+from dflow_protocols.events import Received
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.gossip import MetaPut, Sync

@@ -17,7 +17,7 @@ from typing import Annotated
 from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.claiming.deal import deal
 from dflow_protocols.names import CHUNK_BYTES, NodeId
-from dflow_protocols.reduction import aligned_blocks, slices
+from dflow_protocols.steps.reduction import aligned_blocks, slices
 from tests.support.mesh import Mesh
 from tests.support.strike import await_stable
 from tests.support.toy import toy_pipeline

@@ -20,7 +20,7 @@ from typing import Any
 
 from dflow_cli.specfile import load
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, Training, partition_groups, plan
-from dflow_protocols.reduction import cut_leaves
+from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.work import Groups
 from dflowd.engines.child import ENVIRONMENT, NICENESS
 

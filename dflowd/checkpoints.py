@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.names import RunId, VersionId
-from dflow_protocols.saved import FILE, Saved, read_saved
+from dflow_protocols.versions.saved import FILE, Saved, read_saved
 
 
 def folder_of(state: Path, run: RunId) -> Path:

@@ -21,8 +21,8 @@ from typing import Any
 import zmq
 
 from dflow_protocols.endpoint import parse_endpoint
+from dflow_protocols.events import Event, Leaving, Report, Restored
 from dflow_protocols.keys import KEY_CHARACTERS, parse_key
-from dflow_protocols.machine import Event, Leaving, Report, Restored
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId, RunId, TaskKey

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from dflow_protocols.machine import Event, NotPersisted, Persist, Persisted, Report
+from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
 
 from .observe.problems import Problems
 from .shards.spill import size_text

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol
 
-from dflow_protocols.machine import (
+from dflow_protocols.events import (
     Action,
     Dial,
     Discard,

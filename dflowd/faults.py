@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 
 from .transport.limits import Tally
 

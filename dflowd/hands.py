@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.machine import (
+from dflow_protocols.events import (
     Broke,
     Dial,
     Discard,

@@ -20,10 +20,10 @@ from typing import Annotated, Literal
 import uvloop
 
 from benchmarks.figure import Figure, Tell
+from dflow_protocols.events import Event, Fetch, Fetched
 from dflow_protocols.keys import parse_key
-from dflow_protocols.machine import Event, Fetch, Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room

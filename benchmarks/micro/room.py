@@ -11,7 +11,7 @@ from typing import Annotated
 
 from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.names import RunId
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflowd.shards.room import Granted, Room
 from dflowd.shards.store import Store
 

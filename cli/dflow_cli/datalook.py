@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
-from dflow_protocols.pipeline.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
 from dflow_protocols.pipeline.files import Named
-from dflow_protocols.pipeline.problem import Findings
+from dflow_protocols.pipeline.grammar.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.problem import Findings
 
 LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
 MISTAKES_TOLD = 3  # of one data file; the others are counted

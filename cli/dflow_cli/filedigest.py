@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem
 from dflow_protocols.pipeline.files import Named, beside, digest, named_files
-from dflow_protocols.pipeline.problem import Findings, nearest, suggest
-from dflow_protocols.pipeline.scoring import LENT, MisfitError, calling, parameters_in
+from dflow_protocols.pipeline.grammar.problem import Findings, nearest, suggest
+from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling, parameters_in
 
 from .codelook import fault_of_answer, kind_of_value, not_here
 from .datalook import look_at_data

@@ -18,8 +18,8 @@ from typing import Any
 
 from dflow_protocols.pipeline import Problem
 from dflow_protocols.pipeline.architecture import misshapen
+from dflow_protocols.pipeline.grammar.problem import nearest
 from dflow_protocols.pipeline.models import Facts, context_of, end_tokens, rules_of_sampling, unsupported
-from dflow_protocols.pipeline.problem import nearest
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
-from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.problem import Findings
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
-from dflow_protocols.pipeline.problem import Findings
 
 from .datalook import LINES_READ
 from .modelfiles import ANEW, ModelFiles, look_at_model

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from blake3 import blake3
 
-from dflow_protocols.saved import FILE
+from dflow_protocols.versions.saved import FILE
 
 from .client import Client
 from .errors import Problem

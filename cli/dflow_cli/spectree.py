@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from dflow_protocols.pipeline.problem import suggest
+from dflow_protocols.pipeline.grammar.problem import suggest
 
 MAX_DEPTH = 50
 MAX_VALUES = 100_000  # of a file with its aliases written out: nine lines of them can stand for a billion

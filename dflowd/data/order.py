@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols.pipeline.entries import hashed_text, is_held_out
+from dflow_protocols.pipeline.grammar.entries import hashed_text, is_held_out
 from dflowd.engines.contract import UserError
 from dflowd.engines.counter_random import digest, number
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dflow_protocols.pipeline.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
 from dflowd.engines.contract import UserError, one_line
 from dflowd.engines.counter_random import number
 

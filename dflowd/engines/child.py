@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dflow_protocols.machine import Broke, Finished
+from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import Done, Failed
 from dflowd.slots.calls import Call, Quit, Ready

@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from dflow_protocols.machine import Broke, Finished, Reached
+from dflow_protocols.events import Broke, Finished, Reached
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,

@@ -13,7 +13,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from dflow_protocols.pipeline.layout import PLAN_VERSION
+from dflow_protocols.pipeline.grammar.layout import PLAN_VERSION
 from dflow_protocols.wire.frame import WIRE_VERSION
 
 from ..config import Config

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 BURST_LINES = 20  # lines of one name about one peer that pass at once

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dflow_protocols.claiming.deal import deal
-from dflow_protocols.duties import step_order
 from dflow_protocols.names import NodeId, RunId, TaskKey
 from dflow_protocols.pipeline import StepPlan
+from dflow_protocols.steps.duties import step_order
 from dflow_protocols.wire.steps import Roster
 from dflow_protocols.work import BlockWork, ChainWork, Work
 

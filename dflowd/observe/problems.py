@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dflow_protocols.concerns import CONCERNS, Concern
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 
 MOST_OF_A_KIND = 8  # then the oldest go: what a peer can cause must not push out what is wrong here
 SEVERITIES = ("error", "warning")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dflow_protocols.machine import Broke, Event, Finished, Report
+from dflow_protocols.events import Broke, Event, Finished, Report
 from dflow_protocols.names import RunId, TaskKey
 from dflow_protocols.work import SaveWork, Work
 

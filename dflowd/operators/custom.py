@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dflow_protocols.pipeline.rows import row_names
+from dflow_protocols.pipeline.grammar.rows import row_names
 from dflowd.data import columns
 from dflowd.slots.doing import Doing
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols.pipeline.scoring import ALL, EACH, LENT, MisfitError, Parameter, calling
+from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, LENT, MisfitError, Parameter, calling
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry

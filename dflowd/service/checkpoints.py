@@ -14,7 +14,7 @@ from typing import Any
 from blake3 import blake3
 
 from dflow_protocols.names import NodeId, RunId
-from dflow_protocols.saved import FILE
+from dflow_protocols.versions.saved import FILE
 
 from .door import Service
 from .request import Params, Refusal, typed

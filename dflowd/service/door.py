@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgpack
 
-from dflow_protocols.machine import Event, Reply, Report
+from dflow_protocols.events import Event, Reply, Report
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.client import Request, Response
 

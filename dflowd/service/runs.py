@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dflow_protocols.machine import CancelRequested, ResumeRequested, Submitted
+from dflow_protocols.events import CancelRequested, ResumeRequested, Submitted
 from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 

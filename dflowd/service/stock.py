@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dflow_protocols.inventory import kinds
 from dflow_protocols.names import NodeId, RunId, ShardId
-from dflow_protocols.run import Run
+from dflow_protocols.run_state.inventory import kinds
+from dflow_protocols.runs.run import Run
 
 from .door import Service
 from .request import Params

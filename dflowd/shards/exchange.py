@@ -18,10 +18,10 @@ from typing import TypeAlias
 
 from blake3 import blake3
 
-from dflow_protocols.machine import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
+from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
-from dflow_protocols.space import Place
-from dflow_protocols.transfer import (
+from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.transfer import (
     ChunkCame,
     Distrust,
     Dropped,

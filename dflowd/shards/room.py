@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from dflow_protocols.machine import Event, RoomMade, Shed
+from dflow_protocols.events import Event, RoomMade, Shed
 from dflow_protocols.names import RunId, ShardId, ShardRef, chunk_count
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 
 from .segment import Full, Segment
 from .store import Store

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import zmq
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId, ShardId
-from dflow_protocols.transfer import RUN_CHUNKS, WINDOW_CHUNKS
+from dflow_protocols.shards.transfer import RUN_CHUNKS, WINDOW_CHUNKS
 from dflow_protocols.wire.bulk import Answer, Ask, Lacks, Piece, Told, pack_answers, unpack_asks
 from dflow_protocols.wire.fields import WireError
 from dflowd.transport.bulk import BulkLane

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
-from dflow_protocols.space import Place, Turns, latest_after
+from dflow_protocols.shards.space import Place, Turns, latest_after
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
 from .spill import SpillFolder, size_text

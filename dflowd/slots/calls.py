@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from dflow_protocols.machine import Broke, Finished, Reached
+from dflow_protocols.events import Broke, Finished, Reached
 from dflow_protocols.names import ShardId, ShardRef, TaskKey
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import (

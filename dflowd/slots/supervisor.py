@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 import zmq
 
-from dflow_protocols.machine import Broke, Event, Finished, Reached, Report
+from dflow_protocols.events import Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work, inputs_of
 
 from ..shards.room import Room

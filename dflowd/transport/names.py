@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from dflow_protocols.endpoint import Endpoint, parse_endpoint
-from dflow_protocols.machine import Dial, Report
+from dflow_protocols.events import Dial, Report
 
 from .reach import CONNECT_S, opens
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dflow_protocols.endpoint import parse_endpoint
-from dflow_protocols.machine import Event, LaneFailed, LaneOpened
+from dflow_protocols.events import Event, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.gossip import Knock
 

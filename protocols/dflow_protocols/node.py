@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import runs
-from .awake import AwakeClock
 from .claiming.ability import offers_of
-from .machine import (
+from .clock import AwakeClock
+from .events import (
     Action,
     Broke,
     CancelRequested,
@@ -47,11 +46,12 @@ from .membership.machine import Membership
 from .membership.table import Changed
 from .membership.timing import Timing
 from .names import NodeId, RunId
-from .postbox import REFRESH
-from .registry import Registry
-from .run import Run, Surroundings
-from .saved import Saved
-from .silence import decline, give_up
+from .run_state import status as runs
+from .runs.inbox import REFRESH
+from .runs.registry import Registry
+from .runs.run import Run, Surroundings
+from .runs.silence import decline, give_up
+from .versions.saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
 from .wire.steps import CheckpointPut, RunAck, RunGet, RunPut, RunStates, Standing

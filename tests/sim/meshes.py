@@ -9,8 +9,8 @@ from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.mesh import bear
+from dflow_protocols.simulator.model.work import PURE
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.work import PURE
 from dflow_protocols.simulator.world import World
 
 FORMED_S = 4.0  # after so long all know each other and count as stable

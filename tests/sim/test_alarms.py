@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from dflow_protocols import alarm
-from dflow_protocols.alarm import REPEATED
-from dflow_protocols.machine import Report
+from dflow_protocols.controllers import alarm
+from dflow_protocols.controllers.alarm import REPEATED
+from dflow_protocols.events import Report
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.goals import ended, finish
-from dflow_protocols.simulator.provenance import Slice
+from dflow_protocols.simulator.model.provenance import Slice
 from dflow_protocols.simulator.world import World
 from tests.sim.meshes import ENDS_S, mesh
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES
-from dflow_protocols.simulator import provenance
 from dflow_protocols.simulator.faults import Crash, Pause
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.provenance import ALIKE, GRADIENTS, PARTITIONS, WEIGHTS
+from dflow_protocols.simulator.model import provenance
+from dflow_protocols.simulator.model.provenance import ALIKE, GRADIENTS, PARTITIONS, WEIGHTS
 from dflow_protocols.simulator.toy import two_models, warm_then_two
 from tests.sim.meshes import ENDS_S, mesh
 

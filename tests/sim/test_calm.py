@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES
-from dflow_protocols.simulator import provenance
 from dflow_protocols.simulator.goals import ended, final_versions, finish
-from dflow_protocols.simulator.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
+from dflow_protocols.simulator.model import provenance
+from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
+from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
-from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 
 

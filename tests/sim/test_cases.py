@@ -21,7 +21,7 @@ from dflow_protocols.simulator.faults import (
     starts,
 )
 from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, state_at
-from dflow_protocols.simulator.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights

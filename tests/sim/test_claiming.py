@@ -9,12 +9,12 @@ import pytest
 
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.runs import FAILED, FINISHED, outcome
+from dflow_protocols.run_state.status import FAILED, FINISHED, outcome
 from dflow_protocols.simulator import swarm
 from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Moment, Pause, Poison, sends
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
+from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk, StealGrant, StealRefuse
 from tests.sim.meshes import ENDS_S, mesh

@@ -7,7 +7,7 @@ import pytest
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import Crash, Pause, action
 from dflow_protocols.simulator.goals import ended, finish, state_at
-from dflow_protocols.simulator.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.names import RunId, ShardId, ShardRef
+from dflow_protocols.shards.space import HUNGER_S, Place, Turns, latest_after
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.provenance import PARAMETER_BYTES
-from dflow_protocols.simulator.shelf import Shelf
+from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
+from dflow_protocols.simulator.model.store import Shelf
+from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.work import NOISY
-from dflow_protocols.space import HUNGER_S, Place, Turns, latest_after
 from tests.sim.meshes import ENDS_S, mesh
 
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)

@@ -8,11 +8,11 @@ import pytest
 
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.runs import FAILED, outcome
+from dflow_protocols.run_state.status import FAILED, outcome
 from dflow_protocols.simulator.faults import BreakEngine, Join, Leave, Pause, PowerCut, action
 from dflow_protocols.simulator.goals import FROM_START_HINT, begin_again, ended, finish, node, state_at
+from dflow_protocols.simulator.model.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.simulator.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.world import World
 from dflow_protocols.work import SaveWork
 from tests.sim.meshes import ENDS_S, mesh

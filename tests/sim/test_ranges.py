@@ -7,9 +7,9 @@ import pytest
 from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator.faults import Crash, Pause
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.provenance import ALIKE
+from dflow_protocols.simulator.model.provenance import ALIKE
+from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.simulator.work import NOISY, PURE
 from tests.sim.meshes import ENDS_S, mesh
 
 CUT = warm_then_two(every=1, range_bytes=CHUNK_BYTES)

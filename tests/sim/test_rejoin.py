@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.machine import Action, Send, Start
+from dflow_protocols.events import Action, Send, Start
 from dflow_protocols.simulator.faults import Crash, Pause
 from dflow_protocols.simulator.goals import ended, finish, node
-from dflow_protocols.simulator.work import NOISY, PURE
+from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.wire.steps import ClaimPut, SealPut
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 

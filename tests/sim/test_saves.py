@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.names import TaskKey
+from dflow_protocols.runs.outcomes import Call
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.slot import Call
 from dflow_protocols.work import SaveWork
 from tests.sim.meshes import ENDS_S, mesh
 

@@ -6,13 +6,13 @@ from functools import cache
 
 import pytest
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.names import RunId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.faults import Crash, Split
 from dflow_protocols.simulator.goals import finish, node, state_at
+from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.work import NOISY, PURE
 from dflow_protocols.simulator.world import World
 from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
 

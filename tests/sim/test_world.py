@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from dflow_protocols.machine import (
+from dflow_protocols.events import (
     Action,
     Dial,
     Drop,
@@ -23,8 +23,8 @@ from dflow_protocols.machine import (
 )
 from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.simulator.faults import Crash, Cut, Pause, action, sends
-from dflow_protocols.simulator.host import Birth
 from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.model.host import Birth
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Header, RunGet

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from dflow_protocols.machine import Rng
+from dflow_protocols.events import Rng
 from dflow_protocols.wire.codec import MESSAGES
 from dflow_protocols.wire.fields import MAX_INT
 from dflow_protocols.wire.frame import Frame

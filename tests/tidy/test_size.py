@@ -15,7 +15,7 @@ NOT_A_CONCEPT = {"utils", "util", "common", "helpers", "helper", "misc", "manage
 ENTRY_POINTS = {"dflowd.__main__", "dflow_cli.app", "dflow_protocols.simulator.__main__"}
 WRITTEN_OUT = {
     "dflow_protocols.reports",  # tests hold code and docs to these
-    "dflow_protocols.pipeline.schema",
+    "dflow_protocols.pipeline.grammar.schema",
     "dflow_cli.template.rewards",
 }
 

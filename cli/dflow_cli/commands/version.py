@@ -13,7 +13,7 @@ def version(as_json: AsJson = False) -> None:
     import platform
     from importlib.metadata import version as installed
 
-    from dflow_protocols.pipeline.layout import PLAN_VERSION
+    from dflow_protocols.pipeline.grammar.layout import PLAN_VERSION
     from dflow_protocols.wire.frame import WIRE_VERSION
 
     from ..output import print_json

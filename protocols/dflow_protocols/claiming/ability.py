@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..machine import Report
+from ..events import Report
 from ..names import NodeId, RunId, TaskKey
 from ..pipeline.spec import Pipeline
 from ..wire.gossip import Meta

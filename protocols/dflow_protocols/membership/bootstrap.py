@@ -12,7 +12,7 @@ from typing import Final
 
 import msgpack
 
-from ..machine import Rng
+from ..events import Rng
 from ..names import NodeId, node_id
 from .timing import Timing
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..machine import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
+from ..events import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
 from ..names import NodeId
 from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Unreachable, Update
 from .awareness import Awareness
 from .bootstrap import MAX_CACHED, Bootstrap, Seed, encode_peers
 from .broadcast import MAX_RIDERS
 from .claim import age, is_sane
-from .double import Double
+from .duplicate import Double
 from .probe import INDIRECT, MAX_RELAYS, NACK_SHARE, Probe, Prober, Relay
 from .reach import Reach
 from .rejoin import Rejoin

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..machine import Rng
+from ..events import Rng
 from ..names import NodeId
 
 INDIRECT: Final = 3  # members asked to probe in our place (SWIM's k)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from ..machine import Action, Dial, Persist, Report
+from ..events import Action, Dial, Persist, Report
 from ..names import NodeId
 from ..wire.gossip import MemberState, Meta, MetaId, Update
 from .broadcast import Broadcast

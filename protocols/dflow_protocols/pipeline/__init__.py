@@ -4,8 +4,8 @@ Read spec.py first (what a pipeline is), then plan.py (what a step consists of).
 format as tables; validate.py turns what was written into what can run; problem.py says what is wrong with it.
 """
 
+from .grammar.problem import Problem, SpecError
 from .plan import Chain, StepPlan, Training, partition_groups, plan, tasks
-from .problem import Problem, SpecError
 from .spec import Pipeline, Stage
 
 __all__ = [

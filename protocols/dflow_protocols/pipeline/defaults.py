@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .grammar.problem import Problem, suggest
+from .grammar.signatures import DEFAULT_REWARD
 from .graph import Vertex, chains, order
-from .problem import Problem, suggest
-from .signatures import DEFAULT_REWARD
 
 DEFAULT_PARTITIONS = 8
 DEFAULT_MAX_LEAVES = 64

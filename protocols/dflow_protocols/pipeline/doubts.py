@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .problem import Problem
+from .grammar.problem import Problem
 from .spec import Pipeline, Stage
 
 COLD = 0.1  # temperature: a token of half the likeliest one's probability is drawn once in a thousand times

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .problem import Problem, nearest, suggest
-from .signatures import OPERATORS, Operator
+from .grammar.problem import Problem, nearest, suggest
+from .grammar.signatures import OPERATORS, Operator
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..names import TaskKey
+from .grammar.signatures import OPERATORS
 from .graph import chains
-from .signatures import OPERATORS
 from .spec import Pipeline, Stage
 
 

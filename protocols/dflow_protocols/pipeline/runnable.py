@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .expression import parse
+from .grammar.expression import parse
+from .grammar.problem import Problem
 from .graph import Vertex, chains, order
-from .problem import Problem
 from .schedule import Schedule, Timing, Unready, make_schedule
 
 

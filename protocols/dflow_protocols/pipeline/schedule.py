@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import and_
 
-from .expression import Expression, ExpressionError
+from .grammar.expression import Expression, ExpressionError
 
 
 @dataclass(frozen=True, slots=True)

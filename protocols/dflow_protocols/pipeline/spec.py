@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from ..names import SpecId, content_id
-from .problem import Problem, SpecError
+from .grammar.problem import Problem, SpecError
 from .schedule import Schedule
 from .validate import resolve
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from .defaults import fill
-from .expression import ExpressionError, Value, parse
+from .grammar.expression import ExpressionError, Value, parse
+from .grammar.layout import PLAN_VERSION, TOP
+from .grammar.problem import Problem, SpecError, suggest
+from .grammar.rows import RAGGED, ROW
+from .grammar.shape import NAME, NAME_FORM, Reader, Table, at
+from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, USER_READS, Operator
 from .graph import Vertex, connect
-from .layout import PLAN_VERSION, TOP
-from .problem import Problem, SpecError, suggest
-from .rows import RAGGED, ROW
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
-from .shape import NAME, NAME_FORM, Reader, Table, at
-from .signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, USER_READS, Operator
 
 _LATER = "this version of dflowd only validates it; leave it out"
 _DIGEST = r"[0-9a-f]{64}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..machine import Action, Send, Start
+from ..events import Action, Send, Start
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import cast
 
 from ..names import RunId, ShardId
 from ..node import Node
-from ..runs import CANCELLED, FAILED, FINISHED, outcome
-from .host import Host
+from ..run_state.status import CANCELLED, FAILED, FINISHED, outcome
 from .invariants import check_chain
+from .model.host import Host
 from .world import World
 
 FROM_START_HINT = "--from-start"  # in the error of such a run

@@ -11,7 +11,7 @@ from math import inf
 
 from ..names import SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
-from ..ranges import pieces, shards_of
+from ..shards.ranges import pieces, shards_of
 from ..wire.steps import Header, Record, Seal
 from ..work import (
     ApplyWork,
@@ -26,9 +26,9 @@ from ..work import (
     SumWork,
     Work,
 )
-from . import provenance
-from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
-from .work import Engines
+from .model import provenance
+from .model.provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
+from .model.work import Engines
 
 Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..machine import Restored
+from ..events import Restored
 from ..membership.bootstrap import Seed, decode_peers
 from ..membership.timing import Timing
 from ..node import Identity, Node
 from ..wire.gossip import Meta
-from .host import Birth
+from .model.host import Birth
 from .world import World
 
 

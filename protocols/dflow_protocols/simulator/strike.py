@@ -6,7 +6,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from ..machine import Leaving
+from ..events import Leaving
 from ..names import NodeId
 from .faults import (
     SLOW,
@@ -24,7 +24,7 @@ from .faults import (
     Sever,
     Split,
 )
-from .host import Host
+from .model.host import Host
 
 if TYPE_CHECKING:
     from .world import World

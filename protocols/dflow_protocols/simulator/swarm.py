@@ -9,9 +9,9 @@ from ..names import CHUNK_BYTES, RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .goals import begin_again, finish
 from .mesh import bear
-from .provenance import ALIKE, PARAMETER_BYTES
+from .model.provenance import ALIKE, PARAMETER_BYTES
+from .model.work import NOISY, PURE, WILD
 from .toy import two_steps, warm_then_two
-from .work import NOISY, PURE, WILD
 from .world import World
 
 TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an undisturbed run

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ..machine import Received, Send, Tick
+from ..events import Received, Send, Tick
 from ..names import ShardRef, TaskKey, is_what, is_who
 from ..wire.frame import Frame
 from ..wire.gossip import GOSSIP_MESSAGES

@@ -14,7 +14,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ..machine import (
+from ..events import (
     Action,
     Broke,
     CancelRequested,
@@ -41,21 +41,21 @@ from ..machine import (
 )
 from ..names import NodeId, RunId, ShardId, ShardRef, node_id, run_id
 from ..pipeline.spec import Pipeline
-from ..saved import Saved
-from ..space import Place
+from ..shards.space import Place
+from ..versions.saved import Saved
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
 from ..work import ApplyWork, BlockWork, ChainWork, Failed, InitWork, LoadWork, SaveWork, State, inputs_of
-from .bulk import BulkLane
 from .faults import Fault, Moment
-from .host import Bear, Birth, Host
 from .invariants import SealCheck, Violation, check_header, check_work
-from .network import Network
-from .provenance import Ledger
-from .shelf import Shelf
+from .model.bulk import BulkLane
+from .model.host import Bear, Birth, Host
+from .model.network import Network
+from .model.provenance import Ledger
+from .model.store import Shelf
+from .model.work import PURE, Engines
 from .strike import strike
 from .trace import Trace
-from .work import PURE, Engines
 
 STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way

@@ -11,7 +11,7 @@ from dflow_cli import datalook
 from dflow_cli.datalook import look_at_data
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.files import named_files
-from dflow_protocols.pipeline.problem import Findings
+from dflow_protocols.pipeline.grammar.problem import Findings
 
 ADAMW = {"adamw": {"lr": 1e-3}}
 

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from dflow_cli.app import main
 from dflow_protocols.names import RunId, SealId, ShardId, ShardRef, SpecId, hash_shard
-from dflow_protocols.saved import Place, Saved, write_saved
+from dflow_protocols.versions.saved import Place, Saved, write_saved
 from dflow_protocols.wire.steps import Header
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon
 

@@ -8,7 +8,7 @@ import errno
 import threading
 from pathlib import Path
 
-from dflow_protocols.machine import Event, NotPersisted, Persist, Persisted, Report
+from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
 from dflowd.disk import Disk
 from dflowd.observe.problems import Problems
 from dflowd.state import StateDirectory

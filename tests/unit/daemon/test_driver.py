@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.machine import (
+from dflow_protocols.events import (
     Action,
     Dial,
     Drop,

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.machine import Broke, Event, Finished, Report, RoomMade
+from dflow_protocols.events import Broke, Event, Finished, Report, RoomMade
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
 from dflowd.shards.room import Room
 from dflowd.shards.spill import SpillFolder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflowd.faults import Faults
 from dflowd.preflight import tasks_left
 from tests.support.mesh import Mesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.concerns import CONCERNS
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.reports import REPORTS
 from dflowd.observe.problems import MOST_OF_A_KIND, Problems
 

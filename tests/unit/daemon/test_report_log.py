@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflowd.observe.log import BURST_LINES, ReportLog
 
 NOON = 1_700_000_000.25

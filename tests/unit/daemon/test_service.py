@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame

@@ -8,8 +8,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from dflow_protocols.awake import AwakeClock
-from dflow_protocols.machine import Dial, Event, Persist, Received, Report, Send, Tick
+from dflow_protocols.clock import AwakeClock
+from dflow_protocols.events import Dial, Event, Persist, Received, Report, Send, Tick
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.machine import Received, Report, Send, Tick
+from dflow_protocols.events import Received, Report, Send, Tick
 from dflow_protocols.membership.claim import RANK
 from dflow_protocols.wire.codec import encode
 from dflow_protocols.wire.gossip import GOSSIP_MESSAGES, Gossip, Sync, Update

@@ -5,7 +5,7 @@ import dataclasses
 import msgpack
 import pytest
 
-from dflow_protocols.machine import Dial, Lagged, LaneFailed, LaneOpened, Received, Send, Tick
+from dflow_protocols.events import Dial, Lagged, LaneFailed, LaneOpened, Received, Send, Tick
 from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers, encode_peers
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import is_what
 from dflow_protocols.pipeline import Pipeline, SpecError, Stage
-from dflow_protocols.pipeline.shape import Number, Reader, Table
+from dflow_protocols.pipeline.grammar.shape import Number, Reader, Table
 from tests.unit.pipeline.written_specs import example, stage
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.pipeline.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
 
 
 def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.pipeline.expression import ExpressionError, parse
+from dflow_protocols.pipeline.grammar.expression import ExpressionError, parse
 
 CONSTANTS = {"warmup": 50, "share": 0.25}
 

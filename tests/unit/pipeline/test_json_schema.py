@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.pipeline.schema import make_schema
+from dflow_protocols.pipeline.grammar.schema import make_schema
 from tests.unit.pipeline.schema_check import fits
 from tests.unit.pipeline.written_specs import example, stage
 

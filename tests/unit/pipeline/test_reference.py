@@ -9,10 +9,10 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from dflow_protocols.pipeline.layout import STAGE, TOP
-from dflow_protocols.pipeline.schema import make_schema
-from dflow_protocols.pipeline.shape import REQUIRED, Items, Named, Shape, Table, Variants
-from dflow_protocols.pipeline.signatures import OPERATORS
+from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
+from dflow_protocols.pipeline.grammar.schema import make_schema
+from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Named, Shape, Table, Variants
+from dflow_protocols.pipeline.grammar.signatures import OPERATORS
 
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = DOCS / "pipelines.md"

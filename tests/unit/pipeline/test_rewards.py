@@ -10,9 +10,9 @@ import pytest
 from dflow_protocols.metrics import finish, merge
 from dflow_protocols.pipeline import Pipeline, SpecError
 from dflow_protocols.pipeline.doubts import doubts
-from dflow_protocols.pipeline.rows import row_names
+from dflow_protocols.pipeline.grammar.rows import row_names
 from dflow_protocols.pipeline.weighing import reward_weights
-from dflow_protocols.shares import shares
+from dflow_protocols.versions.shares import shares
 from tests.unit.pipeline.written_specs import example, stage
 
 SHORT = {"id": "short", "op": "reward", "config": {"function": "judge.py:short"}}

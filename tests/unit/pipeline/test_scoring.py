@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from dflow_protocols.pipeline.scoring import Calling, MisfitError, Parameter, calling, parameters_in
+from dflow_protocols.pipeline.grammar.scoring import Calling, MisfitError, Parameter, calling, parameters_in
 from dflowd.operators.reward import KINDS
 
 NAMED = {kind for kind, name in KINDS.items() if name != "rest"}

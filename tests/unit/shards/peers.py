@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dflow_protocols.machine import Event, Fetch, Fetched, FetchFailed, Report
+from dflow_protocols.events import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
 from dflowd.shards.store import Store

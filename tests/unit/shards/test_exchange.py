@@ -9,7 +9,7 @@ import socket
 import pytest
 import zmq
 
-from dflow_protocols.machine import FetchAdvanced, Fetched, FetchFailed
+from dflow_protocols.events import FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
 from dflow_protocols.wire.bulk import SessionOffer
 from tests.unit.shards.peers import OTHER, RUN, Neighbours, Peer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.machine import Event, RoomMade, Shed
+from dflow_protocols.events import Event, RoomMade, Shed
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflowd.shards.room import Room
 from dflowd.shards.segment import Full, Segment
 from dflowd.shards.spill import SpillFolder

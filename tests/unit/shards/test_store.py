@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
-from dflow_protocols.space import Place
+from dflow_protocols.shards.space import Place
 from dflowd.shards.segment import Full, capacity_for, chunk_mask, runs_of
 from dflowd.shards.store import Store
 

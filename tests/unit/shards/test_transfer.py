@@ -7,9 +7,9 @@ from collections import deque
 
 import pytest
 
-from dflow_protocols.machine import Fetched, FetchFailed, Report, Tick
+from dflow_protocols.events import Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, shard_id
-from dflow_protocols.transfer import (
+from dflow_protocols.shards.transfer import (
     MAX_LOSSES,
     RUN_CHUNKS,
     WINDOW_CHUNKS,

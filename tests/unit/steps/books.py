@@ -8,13 +8,13 @@ from dataclasses import replace
 from dflow_protocols.claiming.ability import Ability
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.claiming.loans import Loans
-from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.duties import Desk
-from dflow_protocols.holdings import Holdings
 from dflow_protocols.names import NodeId, RunId, SealId, ShardRef, SpecId, TaskKey, VersionId, content_id
 from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.step import Step
+from dflow_protocols.steps.duties import Desk
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.steps.step import Step
 from dflow_protocols.wire.steps import Header, Record, Seal, Standing
 
 RUN = RunId("a" * 32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dflow_protocols.machine import Action, Received, Send
+from dflow_protocols.events import Action, Received, Send
 from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.mesh import bear
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
-from dflow_protocols.step import Step
+from dflow_protocols.steps.step import Step
 from dflow_protocols.work import ChainWork
 
 

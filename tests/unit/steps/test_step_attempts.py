@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dflow_protocols import runs
-from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import Report, Restored
+from dflow_protocols.events import Report, Restored
 from dflow_protocols.names import NodeId, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.registry import Registry
-from dflow_protocols.run import Surroundings
-from dflow_protocols.saved import Place, Saved
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.runs.registry import Registry
+from dflow_protocols.runs.run import Surroundings
 from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.versions.saved import Place, Saved
 from dflow_protocols.wire.steps import RunPut
 from dflow_protocols.work import SaveWork
 from tests.unit.steps.books import version

@@ -12,7 +12,7 @@ from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.pipeline.plan import Chain, plan
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.step import Step
+from dflow_protocols.steps.step import Step
 from dflow_protocols.wire.steps import Record
 from tests.unit.steps.books import ZERO, finished_partition, record, shard, version, who
 

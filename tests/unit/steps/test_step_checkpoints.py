@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dflow_protocols import runs
-from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import Action, Discard, Send, Start
+from dflow_protocols.events import Action, Discard, Send, Start
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.run import Run, Surroundings
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.runs.run import Run, Surroundings
 from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.wire.steps import CheckpointPut, Header, RunPut
 from dflow_protocols.work import Done, Failed, InitWork, LoadWork, Made
 from tests.unit.steps.books import RUN, who

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols import facts
 from dflow_protocols.names import content_id
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.versions import facts
 from dflow_protocols.wire.steps import Header, Seal
 from tests.unit.steps.books import SPEC, ZERO, record, shard, version
 

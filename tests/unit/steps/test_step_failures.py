@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.claiming.failure import Failures
-from dflow_protocols.machine import Broke, Send, Start, Stop, Tick
-from dflow_protocols.machine import Leaving as AskedToLeave
+from dflow_protocols.events import Broke, Send, Start, Stop, Tick
+from dflow_protocols.events import Leaving as AskedToLeave
 from dflow_protocols.names import TaskKey
 from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.simulator.mesh import bear

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.follow import SET_ASIDE_FOR, Follower
-from dflow_protocols.holdings import Holdings
-from dflow_protocols.machine import Action, Fetch, Send
+from dflow_protocols.events import Action, Fetch, Send
 from dflow_protocols.names import VersionId
-from dflow_protocols.versions import Versions, preference
+from dflow_protocols.shards.holdings import Holdings
+from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, Follower
+from dflow_protocols.versions.versions import Versions, preference
 from dflow_protocols.wire.steps import Head, Header, HeaderGet
 from tests.unit.steps.books import RUN, SUSPICION_S, ZERO, standing, version, who
 

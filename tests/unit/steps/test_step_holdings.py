@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dflow_protocols.holdings import RETRY_S, Holdings
-from dflow_protocols.machine import Action, Drop, Fetch
+from dflow_protocols.events import Action, Drop, Fetch
+from dflow_protocols.shards.holdings import RETRY_S, Holdings
 from tests.unit.steps.books import MIB, RUN, shard, who
 
 REF = shard("rollout", 3 * MIB)

@@ -7,9 +7,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.machine import Fetch, Received, Send, Tick
+from dflow_protocols.events import Fetch, Received, Send, Tick
 from dflow_protocols.names import chunk_count
-from dflow_protocols.step import MAX_SEALS
+from dflow_protocols.steps.step import MAX_SEALS
 from dflow_protocols.wire.fields import MAX_SHARD_BYTES, WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.steps import FailurePut, RunPut

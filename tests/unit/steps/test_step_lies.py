@@ -7,12 +7,12 @@ from dataclasses import replace
 import msgpack
 import pytest
 
-from dflow_protocols import runs
-from dflow_protocols.door import is_header, is_of_gradient, is_seal
-from dflow_protocols.machine import CancelRequested, Persist, Tick
+from dflow_protocols.events import CancelRequested, Persist, Tick
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.ranges import MAX_RANGES
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.shards.ranges import MAX_RANGES
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.steps import Record, Seal, SealPut
 from tests.unit.steps.books import MIB, SPEC, finished_partition, record, shard
 from tests.unit.steps.midway import Midway

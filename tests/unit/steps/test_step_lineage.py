@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.lineage import REACH, Lineage, is_chain
 from dflow_protocols.names import NodeId, VersionId
-from dflow_protocols.split import is_minority
+from dflow_protocols.steps.split import is_minority
+from dflow_protocols.versions.lineage import REACH, Lineage, is_chain
 from dflow_protocols.wire.steps import Head
 
 A, B, C, D = (NodeId(letter * 32) for letter in "abcd")

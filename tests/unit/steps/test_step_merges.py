@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols import runs
-from dflow_protocols.claiming.roster import make_roster, newer
 from dflow_protocols.names import VersionId
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.steps.roster import make_roster, newer
 from dflow_protocols.wire.steps import Roster, RunPut
 from tests.unit.steps.books import RUN, who
 

@@ -10,9 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from dflow_protocols import runs
-from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import (
+from dflow_protocols.events import (
     CancelRequested,
     Drop,
     Finished,
@@ -29,9 +27,11 @@ from dflow_protocols.machine import (
     Tick,
 )
 from dflow_protocols.names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
+from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.step import digest_of
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.steps.step import digest_of
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (
     BucketGet,

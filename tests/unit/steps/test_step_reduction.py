@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import CHUNK_BYTES, chunk_count
-from dflow_protocols.ranges import MAX_RANGES, RANGE_BYTES
-from dflow_protocols.reduction import SLICES, Block, aligned_blocks, cover, cut_leaves, slices
+from dflow_protocols.shards.ranges import MAX_RANGES, RANGE_BYTES
+from dflow_protocols.steps.reduction import SLICES, Block, aligned_blocks, cover, cut_leaves, slices
 from dflow_protocols.work import Groups
 
 GROUPS = st.one_of(st.just((0, 0)), st.tuples(st.integers(1, 60), st.integers(1, 8)))

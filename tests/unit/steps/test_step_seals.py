@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.duties import Batch, Desk, chain_duties, make_batch
 from dflow_protocols.names import NodeId
-from dflow_protocols.sealing import (
+from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.steps.duties import Batch, Desk, chain_duties, make_batch
+from dflow_protocols.steps.sealing import (
     MANIFEST,
     SOLE_COPY_AFTER,
     UPDATE,
@@ -19,8 +20,7 @@ from dflow_protocols.sealing import (
     next_update,
     sealed_chains,
 )
-from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.versions import Versions
+from dflow_protocols.versions.versions import Versions
 from dflow_protocols.wire.steps import Record, Seal
 from tests.unit.steps.books import (
     MIB,

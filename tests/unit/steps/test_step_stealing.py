@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from dflow_protocols.claiming.loans import Loans
-from dflow_protocols.machine import Action, Finished, Received, Send, Start, Stop, Trim
+from dflow_protocols.events import Action, Finished, Received, Send, Start, Stop, Trim
 from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.run import Run
+from dflow_protocols.runs.run import Run
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dflow_protocols import runs
-from dflow_protocols.claiming.roster import make_roster
-from dflow_protocols.machine import Action, Persist, Restored, Send
+from dflow_protocols.events import Action, Persist, Restored, Send
 from dflow_protocols.names import NodeId, run_id
-from dflow_protocols.registry import Registry
-from dflow_protocols.run import Surroundings
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.runs.registry import Registry
+from dflow_protocols.runs.run import Surroundings
+from dflow_protocols.runs.tombstones import TOMBSTONE_S
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.tombstones import TOMBSTONE_S
+from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.wire.steps import RunPut
 
 ME, PEER = NodeId("aa" * 16), NodeId("bb" * 16)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dflow_protocols.machine import Report
+from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId
 from dflowd.transport.control import BindError, ControlLane, Link, LinkTiming
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair

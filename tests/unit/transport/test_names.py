@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.machine import Dial, Report
+from dflow_protocols.events import Dial, Report
 from dflow_protocols.names import NodeId
 from dflowd.transport import names
 from tests.unit.transport.lanes import Site, until

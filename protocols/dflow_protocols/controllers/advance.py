@@ -1,0 +1,177 @@
+"""Advancing: from a settled update seal to the next version, whole and at once.
+
+A node holds v or v + 1, never something between: the new state is made beside the old one, and becomes the own head
+when all of it is here. What a step gave is told with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .. import metrics
+from ..events import Action, Report
+from ..names import SealId, TaskKey
+from ..run_state import references
+from ..shards.ranges import in_order
+from ..steps.duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
+from ..steps.reduction import cover
+from ..versions import facts
+from ..versions.lineage import LostBranch
+from ..versions.shares import shares
+from ..wire.steps import Header, Seal
+from ..work import ApplyWork, Done, State
+
+if TYPE_CHECKING:
+    from ..runs.outcomes import Call
+    from ..runs.run import Run, Surroundings
+
+UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
+
+
+class Advance:
+    """One run's way from version to version at one node."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def apply(self, desk: Desk, around: Surroundings, update: Seal, out: list[Action]) -> list[Duty]:
+        """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
+        header, training = desk.header, desk.plan.training
+        if header.step - self.run.ending.committed_step >= UNCOMMITTED:
+            return []  # nobody else has what this node made last: wait for a second copy before making more
+        made = [record for record in update.entries if training and record.task.stage == training.stage]
+        slices = tuple(record.shards[0] for record in made if record.task.part.startswith("s"))
+        if not slices or training is None:
+            self._adopt(desk.now, around, update, header.state, {}, out)
+            return []
+        ahead = [node for node, head in self.run.versions.heads.items() if head.step > header.step]
+        here = [self.run.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
+        if not all(here):
+            return []
+        self._free_blocks(desk, training.stage, out)
+        work = ApplyWork(
+            header.step,
+            training.stage,
+            header.state,
+            slices,
+            training.update,
+            training.updates,
+            training.keep_optimizer,
+        )
+        unit = TaskKey(header.step, training.stage, "apply")
+        return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
+
+    def _free_blocks(self, desk: Desk, stage: str, out: list[Action]) -> None:
+        """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
+        the new state."""
+
+        def is_block(task: TaskKey) -> bool:
+            return task.step == desk.step.number and task.stage == stage and task.part[0] == "b"
+
+        known = references.all_records(self.run)
+        blocks = [ref.id for record in known if is_block(record.task) for ref in record.shards]
+        references.free(self.run, blocks, (record for record in known if not is_block(record.task)), out)
+
+    def _adopt(
+        self,
+        now: float,
+        around: Surroundings,
+        update: Seal,
+        state: State,
+        made: dict[str, float],
+        out: list[Action],
+    ) -> None:
+        """Hold the version that `update` makes of the own one."""
+        parent = self.run.versions.own
+        assert parent is not None
+        header = Header(
+            parent.id,
+            parent.step + 1,
+            parent.samples + update.samples,
+            update.id,
+            state,
+            facts.merge(
+                parent.facts,
+                facts.evaluated(self.run.pipeline, update),
+                facts.left_out(self.run.step(update.step).seals.get(SealId(update.previous))),
+            ),
+        )
+        self.run.versions.hold(header)
+        self.moved(now, around, parent, made, out, update)
+
+    def moved(
+        self,
+        now: float,
+        around: Surroundings,
+        before: Header | None,
+        made: dict[str, float],
+        out: list[Action],
+        update: Seal | None = None,
+        lost: LostBranch | None = None,
+    ) -> None:
+        """The own newest version is another one: tell everybody, what the step gave, and what was given up."""
+        own = self.run.versions.own
+        assert own is not None
+        opened = self.run.step(before.step).opened_at if before is not None else None
+        self.run.advanced_at = now
+        self.run.follower.behind_since = None
+        fields = {
+            "run": self.run.id,
+            "step": own.step,
+            "version": own.id,
+            "samples": own.samples,
+            "copied": update is None and own.parent is not None,
+            "metrics": dict(metrics.merge([made.items(), *self._step_metrics(update)])),
+            "facts": dict(own.facts),
+            "seconds": None if opened is None or update is None else now - opened,
+            "fork_step": None if lost is None else lost.fork_step,
+        }
+        if lost is not None and lost.teller == self.run.me:
+            cost = {"fork_step": lost.fork_step, "steps": lost.steps, "samples": lost.samples}
+            versions = {"version": lost.head.version, "kept": own.id}
+            out.append(Report("run.branch_lost", {"run": self.run.id, **versions, **cost}, "warning"))
+        out.append(Report("step.advanced", fields))
+        self.run.postbox.tell_all(around, None, out)
+
+    def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:
+        """Of the records that the step's seals name, and of blocks that cover the gradient."""
+        if update is None:
+            return []
+        step = self.run.step(update.step)
+        pipeline = self.run.pipeline
+        parts: list[Iterable[tuple[str, float]]] = [
+            shares(pipeline, record.task.stage, record.metrics) for record in update.entries
+        ]
+        manifest = step.seals.get(SealId(update.previous))
+        training = self.run.plan(update.step).training
+        if manifest is None or training is None:
+            return parts
+        parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
+        batch = make_batch(manifest, training)
+        inputs = (update.parent, manifest.id)
+        found = cover(
+            0,
+            training.leaves,
+            batch.needed,
+            lambda block: step.block(training.stage, block, inputs, lambda record: True),
+        )
+        return parts + [record.metrics for _, record in found or ()]
+
+    def prefetch(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+        """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""
+        for ref, chunks in slice_pieces(desk, batch):
+            self.run.holdings.want(desk.now, ref, desk.living, out, chunks)
+        if self.run.follower.target is None:  # only who applies them needs the slices
+            for record in slice_records(desk, batch):
+                if record is not None:
+                    self.run.holdings.want(desk.now, record.shards[0], desk.living, out)
+
+    def applied(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
+        own = self.run.versions.own
+        update = self.run.step(running.unit.step).seals.get(SealId(running.reads[1]))
+        if own is None or own.id != running.parent or update is None:
+            return  # the own head went elsewhere meanwhile; what was made is freed with the step
+        state = in_order(entry for made in done.made for entry in made.outputs)
+        made = {name: value for each in done.made for name, value in each.metrics}
+        self._adopt(now, around, update, state, made, out)

@@ -1,0 +1,143 @@
+"""Alarms: what a person should be told of a run that neither fails nor gets anywhere.
+
+Two things: a unit that this node does again and again in one step, and a step in which nothing new came about for
+long. New is what was not there before: a version, a settled seal, a task's first record, the first chunks of a shard.
+Doing a thing for the first time is no stall however long it takes, since an engine that hangs is killed; doing it once
+more is. Only the step's replicas judge, as they know who claims what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..events import Action, Report
+from ..names import NodeId, TaskKey
+from ..steps.duties import Desk, leaf_homes, partition_homes, slice_records
+from ..steps.sealing import MANIFEST, UPDATE, chosen, sealed_chains
+from .advance import UNCOMMITTED
+
+if TYPE_CHECKING:
+    from ..runs.run import Run, Surroundings
+    from .stealing import Open
+
+REPEATED = 4  # times that a unit is done here in one step before that is told; then at twice as many, and so on
+STALLED_AFTER = 30.0  # suspicion times without anything new: longer than all waits that end by themselves
+UNITS_NAMED = 3  # of those that are waited for
+
+Waiting = tuple[str, tuple[NodeId, ...]]
+"""What is waited for, and of whom."""
+
+
+class Alarm:
+    """One run's at one node."""
+
+    def __init__(self, run: Run, now: float) -> None:
+        self._run = run
+        self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
+        self._marks: tuple[object, ...] = ()
+        self._moved_at = now
+        self._told: Waiting | None = None  # as the report that stands says
+
+    def done(self, unit: TaskKey, out: list[Action]) -> None:
+        """A unit of the run was done here."""
+        times = self._times[unit] = self._times.get(unit, 0) + 1
+        if times >= REPEATED and times & (times - 1) == 0:
+            fields = {"run": self._run.id, "unit": str(unit), "times": times}
+            out.append(Report("work.repeated", fields, "warning"))
+
+    def forget_steps_before(self, number: int) -> None:
+        self._times = {unit: times for unit, times in self._times.items() if unit.step >= number}
+
+    def look(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> None:
+        """Notice whether anything is new, and say when nothing was for long, or is again."""
+        run, marks = self._run, self._mark()
+        if marks != self._marks or run.blocked or run.rosters.is_paused or self._is_at_new_work(now, around, slots):
+            self._marks, self._moved_at = marks, now
+        self._moved_at = max(self._moved_at, run.holdings.fresh_at)
+        limit = STALLED_AFTER * around.suspicion_s
+        waiting = self._waiting(now, around) if now - self._moved_at > limit else None
+        if waiting == self._told:
+            return
+        step = run.position.step if run.position is not None else 0
+        if waiting is None:
+            out.append(Report("run.unstalled", {"run": run.id, "step": step}))
+        else:
+            what, whom = waiting
+            fields = {"run": run.id, "step": step, "what": what, "whom": ", ".join(whom), "seconds": round(limit)}
+            out.append(Report("run.stalled", fields, "warning"))
+        self._told = waiting
+
+    def _mark(self) -> tuple[object, ...]:
+        """What changes whenever something came about that was not there before."""
+        run, position = self._run, self._run.position
+        saved = (len(run.checkpoints.mine), sum(len(heads) for heads in run.checkpoints.others.values()))
+        if position is None:
+            return saved
+        step = run.step(position.step)
+        return (position.id, len(step.records), len(step.settled), run.ending.committed_step, *saved)
+
+    def _is_at_new_work(self, now: float, around: Surroundings, slots: int) -> bool:
+        """Whether somebody does something for the first time, or other runs have all slots of this node."""
+        run = self._run
+        if any(not self._times.get(call.unit) for call in run.calls.values()) or (slots <= 0 and not run.calls):
+            return True
+        return any(
+            unit not in step.records and any(node != run.me and node in around.living for node in claimants)
+            for step in run.steps.values()
+            for unit in step.claims
+            if (claimants := step.claimants(now, unit))
+        )
+
+    # What a run waits for -------------------------------------------------------------------------------------------
+
+    def _waiting(self, now: float, around: Surroundings) -> Waiting | None:
+        """None where this node cannot tell."""
+        run, opened = self._run, self._run.stealing.open
+        if run.follower.target is not None:
+            target = run.follower.target
+            return f"a copy of the version of step {target.step}", run.versions.holders(target.id, around.living)
+        own = run.versions.own
+        if own is None:
+            return "a first version", tuple(node for node in run.status.roster.members if node in around.living)
+        if run.step(own.step).roster is None:
+            return "a roster", tuple(sorted(around.living))
+        desk = run.desk(now, around, own)
+        if run.me not in desk.replicas:
+            return None
+        if own.step - run.ending.committed_step >= UNCOMMITTED:
+            return "a second holder of its version", tuple(sorted(around.living - {run.me}))
+        return self._units(desk, opened) or self._seal(desk)
+
+    def _units(self, desk: Desk, opened: Open | None) -> Waiting | None:
+        """The unfinished units of the open phase, and who claims them or was dealt them."""
+        if opened is None or opened.desk.header.id != desk.header.id:
+            return None
+        homes: dict[TaskKey, NodeId | None] = {}
+        if opened.batch is not None:
+            for leaf, home in leaf_homes(desk, opened.batch).items():
+                homes[TaskKey(desk.step.number, opened.batch.training.stage, f"b{leaf}-{leaf + 1}")] = home
+            if not homes and None in slice_records(desk, opened.batch):
+                return "the slices of its gradient", tuple(node for node in desk.trainers if node in desk.living)
+        for chain in opened.chains:
+            homes |= partition_homes(desk, chain)
+        if not homes:
+            return None
+        whom = {node for unit, home in homes.items() for node in desk.step.claimants(desk.now, unit) or (home,) if node}
+        named = ", ".join(str(unit) for unit in list(homes)[:UNITS_NAMED])
+        more = f" and {len(homes) - UNITS_NAMED} more" if len(homes) > UNITS_NAMED else ""
+        return f"{named}{more}", tuple(sorted(whom))
+
+    def _seal(self, desk: Desk) -> Waiting:
+        """All units are done: what comes after them, and whose turn it is."""
+        run, sealer = self._run, desk.succession[:1]
+        manifest = None
+        if sealed_chains(desk, MANIFEST):
+            manifest = chosen(desk, run.versions, MANIFEST, desk.header.id)
+            if manifest is None:
+                return "the manifest, or second copies of what it names", sealer
+        update = chosen(desk, run.versions, UPDATE, manifest.id if manifest is not None else desk.header.id)
+        if update is None and (desk.header.step < run.last_step or sealed_chains(desk, UPDATE)):
+            return "the update seal, or second copies of what it names", sealer
+        if desk.header.step < run.last_step:
+            return "the slices that its update seal names", tuple(sorted(desk.living))
+        return "its last version on enough disks", tuple(sorted(desk.living))

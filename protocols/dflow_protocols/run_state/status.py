@@ -1,0 +1,116 @@
+"""Run status: a lattice active < failed < finished < cancelled, merged upwards, kept on disk as a tombstone.
+
+A failed run that is taken up again is active at the next attempt, which is above failed at the one before. What has
+finished or was cancelled has ended at every attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+
+from ..names import NodeId, RunId, content_id
+from ..versions.facts import evals
+from ..wire.steps import Roster, RunPut
+
+ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
+RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
+MAX_ATTEMPT = 1 << 20
+FIELDS = 9  # of the form on disk
+FROM_START = "from_start"
+_SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
+
+
+def height(state: str, attempt: int) -> tuple[int, int]:
+    """How far up a status is: attempts order what is active or failed, and nothing else."""
+    return (RANK[state], 0) if RANK[state] > RANK[FAILED] else (0, 2 * attempt + RANK[state])
+
+
+def merge(mine: RunPut, other: RunPut) -> RunPut:
+    """The later status of one run; of two ends the one that fork choice prefers. Commutative, associative."""
+    return min(mine, other, key=_order)
+
+
+def _order(status: RunPut) -> tuple[Any, ...]:
+    rank, within = height(status.state, status.attempt)
+    return (-rank, -within, *_fork_choice(status), status.outcome, status.attempt)
+
+
+def _fork_choice(status: RunPut) -> tuple[int, int, str]:
+    """Most samples trained on, then most steps, then the smaller version: as for heads."""
+    try:
+        result = outcome(status)
+        return (-int(result.get("samples", 0)), -int(result.get("step", 0)), str(result.get("version", "")))
+    except (ValueError, TypeError):
+        return (0, 0, "")
+
+
+def is_sound(status: RunPut) -> bool:
+    """Whether a status says what one may: a known state, and an outcome of the form that `ended` is given."""
+    try:
+        said = outcome(status)
+        evals(tuple(said.get("facts", {}).items()))
+        is_known = status.state in RANK and status.attempt <= MAX_ATTEMPT
+        return is_known and all(isinstance(said.get(name, kind()), kind) for name, kind in _SAID.items())
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def outcome_id(status: RunPut) -> str:
+    return content_id("outcome", status.outcome)
+
+
+def ended(status: RunPut, state: str, outcome: dict[str, Any]) -> RunPut:
+    """`status` moved up to `state`, with what came of it."""
+    return merge(status, replace(status, state=state, outcome=msgpack.packb(outcome)))
+
+
+def resumed(status: RunPut, from_start: bool = False) -> RunPut:
+    """`status`, which failed, active again at the next attempt; with `from_start` at version 0, whatever there is."""
+    said = msgpack.packb({FROM_START: True}) if from_start else b""
+    return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=said)
+
+
+def begins_anew(status: RunPut) -> bool:
+    """Whether this attempt was told to begin at version 0."""
+    return status.state == ACTIVE and bool(outcome(status).get(FROM_START))
+
+
+def outcome(status: RunPut) -> dict[str, Any]:
+    return dict(msgpack.unpackb(status.outcome)) if status.outcome else {}
+
+
+def dump(status: RunPut) -> bytes:
+    """The form on disk."""
+    roster = status.roster
+    return bytes(
+        msgpack.packb(
+            [
+                status.run,
+                status.state,
+                status.attempt,
+                status.spec,
+                status.base,
+                status.submitter,
+                status.nonce,
+                [roster.step, roster.generation, roster.members, roster.trainers, roster.slots],
+                status.outcome,
+            ]
+        )
+    )
+
+
+def load(data: bytes) -> RunPut:
+    """Raises ValueError, TypeError or a msgpack error if `data` was not written by `dump`."""
+    try:
+        fields = msgpack.unpackb(data, use_list=False)
+    except (ValueError, msgpack.UnpackException):
+        fields = None
+    if not isinstance(fields, tuple) or len(fields) != FIELDS:
+        raise ValueError("it was written by another release, or is torn")
+    run, state, attempt, spec, base, submitter, nonce, roster, result = fields
+    if state not in RANK:
+        raise ValueError(f"unknown run state {state!r}")
+    return RunPut(RunId(run), state, int(attempt), spec, base, NodeId(submitter), nonce, Roster(*roster), result, False)

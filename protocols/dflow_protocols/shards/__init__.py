@@ -1,0 +1,1 @@
+"""Shards: who holds which, how they are cut, fetched and given space."""

@@ -1,0 +1,190 @@
+"""Holdings: which shards lie here, who else holds which, and what is on its way. One of each run.
+
+What others hold is soft: a holder counts while it lives, and is forgotten when it says that it has not the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from ..events import Action, Drop, Fetch
+from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
+from ..rendezvous import ranked
+
+RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
+
+Range = tuple[int, int]
+
+
+@dataclass
+class Holdings:
+    run: RunId
+    me: NodeId
+    local: dict[ShardId, ShardRef] = field(default_factory=dict)  # whole, verified, servable
+    states: set[ShardId] = field(default_factory=set)  # of these: what the store knows to be part of a version
+    pieces: dict[ShardId, set[Range]] = field(default_factory=dict)  # chunk ranges of shards that are not whole
+    holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
+    fetching: dict[tuple[ShardId, Range], tuple[ShardRef, bool]] = field(default_factory=dict)  # whether as state
+    retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
+    distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
+    begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
+    advanced_at: float = 0.0  # when the last chunk arrived
+    fresh_at: float = 0.0  # when the last one did of a shard of which no fetch had ended before
+    brought: set[ShardId] = field(default_factory=set)  # of which one has
+    step: int = 0  # that this node works on, and so fetches for
+
+    def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
+        return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
+
+    def keep(self, ref: ShardRef, is_state: bool = False) -> None:
+        """An engine of this node made the shard, or the last chunk of it arrived. `is_state`: as part of a version."""
+        self.local[ref.id] = ref
+        if is_state:
+            self.states.add(ref.id)
+        self.pieces.pop(ref.id, None)
+        self.begun.discard(ref.id)
+
+    def credit(self, node: NodeId, shards: Iterable[ShardId]) -> None:
+        """`node` says that it holds these whole."""
+        if node != self.me:
+            for shard in shards:
+                self.holders.setdefault(shard, set()).add(node)
+
+    def has_said(self, node: NodeId, shards: Iterable[ShardId]) -> bool:
+        """Whether another node says to hold all of these, and was not found to lack one since."""
+        return all(node in self.holders.get(shard, ()) for shard in shards)
+
+    def forget(self, node: NodeId) -> None:
+        self.distrusted.pop(node, None)
+        for held in self.holders.values():
+            held.discard(node)
+
+    def is_live(self, shard: ShardId, living: frozenset[NodeId]) -> bool:
+        """Whether some living node holds the shard whole."""
+        if shard in self.local:
+            return True
+        return any(node in living and node not in self.distrusted for node in self.holders.get(shard, ()))
+
+    def live_holders(self, shard: ShardId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Living nodes known to hold the shard whole, this one included."""
+        known = sorted(self.holders.get(shard, ()))
+        held = [node for node in known if node in living and node not in self.distrusted]
+        return (*held, self.me) if shard in self.local else tuple(held)
+
+    def want(
+        self,
+        now: float,
+        ref: ShardRef,
+        living: Collection[NodeId],
+        out: list[Action],
+        chunks: Range | None = None,
+        others: Iterable[NodeId] = (),
+        is_state: bool = False,
+    ) -> bool:
+        """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
+
+        `others`: nodes that should hold it too, for reasons this book does not know of. `is_state`: part of a version;
+        what lies here for another end is asked for once more, which moves no byte, so that it gives way no longer.
+        """
+        whole = (0, chunk_count(ref.nbytes))
+        chunks = chunks or whole
+        is_here = self.has(ref, chunks)
+        if is_here and (not is_state or ref.id in self.states):
+            return True
+        key = (ref.id, chunks)
+        if key in self.fetching or (ref.id, whole) in self.fetching or self.retry_at.get(key, now) > now:
+            return False
+        known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
+        known = known or {node for node in self.holders.get(ref.id, ()) if node in living}  # silent ones, if no other
+        if known or is_here:
+            self.fetching[key] = (ref, is_state)
+            self.begun.add(ref.id)
+            order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
+            out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
+        return False
+
+    def fetched(self, now: float, shard: ShardId, chunks: Range) -> bool:
+        """Take what a fetch brought. False if it was given up meanwhile."""
+        asked = self.fetching.pop((shard, chunks), None)
+        if asked is None:
+            return False
+        ref, is_state = asked
+        self._note_chunk(now, shard)
+        self.brought.add(shard)
+        self.retry_at.pop((shard, chunks), None)
+        if chunks == (0, chunk_count(ref.nbytes)):
+            self.keep(ref, is_state)
+        else:
+            self.pieces.setdefault(shard, set()).add(chunks)
+        return True
+
+    def advanced(self, now: float, shard: ShardId) -> None:
+        """A chunk of a running fetch arrived."""
+        if any(key[0] == shard for key in self.fetching):
+            self._note_chunk(now, shard)
+
+    def _note_chunk(self, now: float, shard: ShardId) -> None:
+        self.advanced_at = now
+        if shard not in self.brought:
+            self.fresh_at = now
+
+    def failed(
+        self,
+        now: float,
+        shard: ShardId,
+        chunks: Range,
+        missing: Iterable[NodeId],
+        silent: Iterable[NodeId] = (),
+        doubt_until: float = 0.0,
+    ) -> None:
+        """A fetch gave nothing: forget holders that have it not, doubt silent ones, try again a little later."""
+        if self.fetching.pop((shard, chunks), None) is not None:
+            self.retry_at[(shard, chunks)] = now + RETRY_S
+            self.distrusted.update(dict.fromkeys(silent, doubt_until))
+        self.holders.get(shard, set()).difference_update(missing)
+
+    def trust_again(self, now: float) -> None:
+        """Doubts end with time."""
+        self.distrusted = {node: until for node, until in self.distrusted.items() if until > now}
+
+    def is_coming(self, ref: ShardRef, chunks: Range | None = None) -> bool:
+        whole = (0, chunk_count(ref.nbytes))
+        return (ref.id, chunks or whole) in self.fetching or (ref.id, whole) in self.fetching
+
+    def lose(self, shard: ShardId) -> None:
+        """The store no longer has it after all."""
+        self.local.pop(shard, None)
+        self.states.discard(shard)
+        self.pieces.pop(shard, None)
+
+    def shed(self, now: float, shard: ShardId) -> None:
+        """The store gave it up for want of space, and a fetch of it too; it may be tried again a little later."""
+        self.lose(shard)
+        self.begun.discard(shard)
+        for key in [key for key in self.fetching if key[0] == shard]:
+            del self.fetching[key]
+            self.retry_at[key] = now + RETRY_S
+
+    def all_here(self) -> set[ShardId]:
+        """Every shard that is here or on its way, in whole or in part."""
+        return {*self.local, *self.pieces, *self.begun}
+
+    def know_only(self, shards: Collection[ShardId]) -> None:
+        """Forget who holds anything else."""
+        self.holders = {shard: held for shard, held in self.holders.items() if shard in shards}
+        self.brought &= set(shards)
+
+    def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
+        """Free shards, whole or in part, and what is known of them."""
+        gone = sorted(set(shards))
+        for shard in gone:
+            self.lose(shard)
+            self.begun.discard(shard)
+            self.holders.pop(shard, None)
+        gone_set = set(gone)
+        for table in (self.fetching, self.retry_at):
+            for key in [key for key in table if key[0] in gone_set]:
+                del table[key]
+        if gone:
+            out.append(Drop(self.run, tuple(gone)))

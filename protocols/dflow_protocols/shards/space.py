@@ -1,0 +1,67 @@
+"""Space in a node's store: who may take it, and what gives way. Owns the order, knows no bytes.
+
+Space is for a place: a step of a run. Earlier places come first, and the order is the same on every node, so that two
+nodes do not each make room for what the other has put off. What can be made again gives way to an earlier place, the
+latest first; nothing gives way to its own place or to a later one, or two requests could push each other out for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..names import RunId
+
+T = TypeVar("T")
+HUNGER_S = 10.0  # how long the first place that found no room is waited for, before later ones may take what is freed
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A step of a run; smaller ones come first. Runs are in the order of their ids."""
+
+    run: RunId
+    step: int
+
+
+class Turns:
+    """Whose turn it is at one store."""
+
+    def __init__(self) -> None:
+        self._hungry: Place | None = None
+        self._until = 0.0  # so long later ones wait for it; then it is as long no reason to wait again
+        self._was_refused = False
+
+    def may_take(self, now: float, place: Place) -> bool:
+        """Whether a place may look for room: not while an earlier one waits for what later ones have."""
+        may = self._hungry is None or place <= self._hungry or now >= self._until
+        self._was_refused |= not may
+        return may
+
+    def took(self, place: Place) -> None:
+        """The place found room: nobody waits for it any more, nor for a later one."""
+        if self._hungry is not None and place <= self._hungry:
+            self._hungry = None
+
+    def refuse(self, now: float, place: Place, in_use: Iterable[Place]) -> None:
+        """The place found no room. `in_use`: whom all that lies in the store is for.
+
+        What later ones have may be such that it never gives way before they have ended, and they cannot while they
+        wait: so who asks again and again holds them up for a while only, then lets them for as long.
+        """
+        self._was_refused = True
+        is_first = self._hungry is None or place < self._hungry or now >= self._until + HUNGER_S
+        if is_first and any(other > place for other in in_use):
+            self._hungry, self._until = place, now + HUNGER_S
+
+    def freed(self) -> bool:
+        """Something was freed. Whether somebody who found no room before is to be told."""
+        told, self._was_refused = self._was_refused, False
+        return told
+
+
+def latest_after(place: Place, found: Iterable[tuple[Place, T]]) -> T | None:
+    """Of things that can be made again, each with the first place that it is for, the one that gives way to `place`."""
+    later = [entry for entry in found if entry[0] > place]
+    return max(later, key=lambda entry: entry[0])[1] if later else None

@@ -1,0 +1,110 @@
+"""How chunks pass from node to node in a world, one chunk a round trip."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ...events import Event, Fetch, FetchAdvanced, Fetched, FetchFailed
+from ...names import CHUNK_BYTES, NodeId, RunId, ShardId
+from .network import BYTES_PER_S, Network
+from .store import Shelf
+
+SILENCE_S = 1.0  # a holder that serves nothing for so long is given up
+ASK_BYTES = 1000.0  # a request and its envelope, for the time it takes
+
+
+@dataclass
+class Transfer:
+    """A fetch under way: the chunks still to come, the holders still to ask, and what the asked ones said."""
+
+    asked: Fetch
+    at: int  # next chunk
+    left: list[NodeId]  # holders not yet given up, the first one being asked
+    missing: list[NodeId] = field(default_factory=list)
+    silent: list[NodeId] = field(default_factory=list)
+
+
+class BulkLane:
+    """One node's fetches. Asks the holders in the order named; goes on with the next where one fails.
+
+    `after(seconds, then)`: calls `then` unless the node has died meanwhile; `serves(holder)`: the shelf of a holder
+    that can be reached there and back, or None; `tell(event)`: hands an event to the node; `grant(fetch)`: whether
+    there is room for what it brings.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        network: Network,
+        after: Callable[[float, Callable[[], None]], None],
+        serves: Callable[[NodeId], Shelf | None],
+        tell: Callable[[Event], None],
+        grant: Callable[[Fetch], bool],
+    ) -> None:
+        self._shelf = shelf
+        self._network = network
+        self._after = after
+        self._serves = serves
+        self._tell = tell
+        self._grant = grant
+        self._transfers: list[Transfer] = []
+        self.fetched_bytes: Counter[ShardId] = Counter()
+
+    def fetch(self, asked: Fetch) -> None:
+        if not self._grant(asked):
+            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, (), ()))
+            return
+        transfer = Transfer(asked, asked.first, list(asked.holders))
+        self._transfers.append(transfer)
+        self._go_on(transfer)
+
+    def give_up(self, run: RunId, shard: ShardId) -> None:
+        self._transfers = [t for t in self._transfers if (t.asked.run, t.asked.ref.id) != (run, shard)]
+
+    def _go_on(self, transfer: Transfer) -> None:
+        """Ask for the next chunk, or end."""
+        asked = transfer.asked
+        while transfer.at < asked.end and self._shelf.has(asked.ref, transfer.at, transfer.at + 1):
+            self._shelf.put(asked.run, asked.ref, transfer.at, transfer.at + 1)  # another run's chunk is this one's too
+            transfer.at += 1
+        if transfer.at >= asked.end or not transfer.left:
+            self._after(0.0, lambda: self._end(transfer))
+        elif self._serves(transfer.left[0]) is None:
+            self._after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+        else:
+            seconds = 2 * self._network.delay() + (ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes)) / BYTES_PER_S
+            self._after(seconds, lambda: self._arrived(transfer))
+
+    def _arrived(self, transfer: Transfer) -> None:
+        if not any(transfer is other for other in self._transfers):
+            return
+        asked, holder = transfer.asked, self._serves(transfer.left[0])
+        if holder is None:
+            self._after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+        elif not holder.has(asked.ref, transfer.at, transfer.at + 1):
+            self._refused(transfer, transfer.missing)
+        else:
+            self._shelf.put(asked.run, asked.ref, transfer.at, transfer.at + 1)
+            self.fetched_bytes[asked.ref.id] += min(CHUNK_BYTES, asked.ref.nbytes - transfer.at * CHUNK_BYTES)
+            transfer.at += 1
+            if transfer.at < asked.end:
+                self._tell(FetchAdvanced(asked.run, asked.ref.id))
+            self._go_on(transfer)
+
+    def _refused(self, transfer: Transfer, answer: list[NodeId]) -> None:
+        answer.append(transfer.left.pop(0))
+        self._go_on(transfer)
+
+    def _end(self, transfer: Transfer) -> None:
+        if not any(transfer is other for other in self._transfers):
+            return
+        self._transfers = [other for other in self._transfers if other is not transfer]
+        asked = transfer.asked
+        if transfer.at >= asked.end:
+            self._shelf.put(asked.run, asked.ref, asked.first, asked.end)
+            self._tell(Fetched(asked.run, asked.ref.id, asked.first, asked.end))
+        else:
+            answers = (tuple(transfer.missing), tuple(transfer.silent))
+            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, *answers))

@@ -1,0 +1,88 @@
+"""The store of one pretended node: which chunks of which shards lie there, for whom, and what gives way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from ...names import RunId, ShardId, ShardRef, chunk_count
+from ...shards.space import Place, Turns, latest_after
+
+
+@dataclass
+class Shelf:
+    """The shards in one node's memory. One that two runs hold is kept once, until both drop it."""
+
+    limit_bytes: int | None = None  # of memory and disk together; None: as much as is asked for
+    chunks: dict[ShardId, set[int]] = field(default_factory=dict)
+    sizes: dict[ShardId, int] = field(default_factory=dict)
+    runs: dict[ShardId, dict[RunId, int]] = field(default_factory=dict)  # who refers to it, and since which step
+    untold: Counter[tuple[RunId, ShardId]] = field(default_factory=Counter)  # made by works the node has yet to hear of
+    states: set[ShardId] = field(default_factory=set)  # parts of versions: they never give way
+    shed: set[ShardId] = field(default_factory=set)  # given up for an earlier place at some time
+    turns: Turns = field(default_factory=Turns)
+    on_shed: Callable[[RunId, ShardId], None] = field(default=lambda run, shard: None)
+    held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
+    peak_bytes: int = 0
+
+    def put(self, run: RunId, ref: ShardRef, first: int = 0, end: int | None = None) -> None:
+        """These chunks are here now."""
+        end = chunk_count(ref.nbytes) if end is None else end
+        if run not in self.runs.get(ref.id, ()):
+            self._enter(Place(run, 0), ref)
+        self.chunks[ref.id].update(range(first, end))
+
+    def has(self, ref: ShardRef, first: int = 0, end: int | None = None) -> bool:
+        end = chunk_count(ref.nbytes) if end is None else end
+        held = self.chunks.get(ref.id)
+        return held is not None and all(chunk in held for chunk in range(first, end))
+
+    def drop(self, run: RunId, shard: ShardId) -> bool:
+        """The run no longer refers to it. Whether that freed space for which somebody waits."""
+        owners = self.runs.get(shard)
+        if owners is None or self.untold[run, shard]:
+            return False
+        owners.pop(run, None)
+        if owners:
+            return False
+        self._remove(shard)
+        return self.turns.freed()
+
+    def take(self, now: float, place: Place, ref: ShardRef, is_state: bool, pinned: Collection[ShardId]) -> bool:
+        """Make room for a shard, after shedding for it if need be. False: there is none."""
+        if ref.id not in self.sizes and self.limit_bytes is not None:
+            if not self.turns.may_take(now, place):
+                return False
+            while self.held_bytes + ref.nbytes > self.limit_bytes:
+                free = set(self.sizes) - self.states - set(pinned)
+                given = latest_after(place, ((self._place(shard), shard) for shard in sorted(free)))
+                if given is None:
+                    self.turns.refuse(now, place, [self._place(shard) for shard in self.sizes])
+                    return False
+                owners = sorted(self.runs[given])
+                self._remove(given)
+                self.shed.add(given)
+                for run in owners:
+                    self.on_shed(run, given)
+            self.turns.took(place)
+        self._enter(place, ref)
+        if is_state:
+            self.states.add(ref.id)
+        return True
+
+    def _enter(self, place: Place, ref: ShardRef) -> None:
+        if ref.id not in self.sizes:
+            self.held_bytes += ref.nbytes
+            self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+            self.sizes[ref.id], self.chunks[ref.id], self.runs[ref.id] = ref.nbytes, set(), {}
+        owners = self.runs[ref.id]
+        owners[place.run] = min(place.step, owners.get(place.run, place.step))
+
+    def _remove(self, shard: ShardId) -> None:
+        self.held_bytes -= self.sizes[shard]
+        del self.chunks[shard], self.sizes[shard], self.runs[shard]
+        self.states.discard(shard)
+
+    def _place(self, shard: ShardId) -> Place:
+        return min(Place(run, step) for run, step in self.runs[shard].items())

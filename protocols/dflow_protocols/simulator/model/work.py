@@ -1,0 +1,214 @@
+"""Pretended engines: a work in, after a drawn while its symbolic shards out.
+
+A pure engine gives the same ids for the same work, wherever and how often it runs; a noisy one gives other ids each
+time, as sampling on unlike hardware does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from random import Random
+
+from ...names import ShardRef, chunk_count
+from ...pipeline.grammar.signatures import OPERATORS
+from ...pipeline.plan import StepPlan, partition_groups, plan
+from ...pipeline.spec import Pipeline
+from ...shards.ranges import cut, in_order, shards_of
+from ...steps.reduction import aligned_blocks
+from ...work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Groups,
+    InitWork,
+    LoadWork,
+    Made,
+    SaveWork,
+    SliceWork,
+    State,
+    SumWork,
+    Work,
+)
+from . import provenance
+from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
+
+PURE: frozenset[type] = frozenset()
+NOISY: frozenset[type] = frozenset({ChainWork, BlockWork, SliceWork})  # sampling and summing differ, the update not
+WILD: frozenset[type] = NOISY | {ApplyWork}  # hosts unlike each other: no two make the same version
+
+SECONDS = {
+    ChainWork: 0.2,
+    BlockWork: 0.06,
+    SumWork: 0.01,
+    SliceWork: 0.01,
+    ApplyWork: 0.05,
+    InitWork: 0.05,
+    SaveWork: 0.1,
+    LoadWork: 0.1,
+}
+STRAGGLER_SHARE = 0.04  # of works that take STRAGGLER_FACTOR as long: a long tail, a busy host
+STRAGGLER_FACTOR = 5.0
+
+DROPPED_SHARE = 0.2  # of groups: all its samples got one reward, so there is nothing to learn from
+
+
+class Engines:
+    """What all slots of a world can do with one pipeline. Knows no node and no clock."""
+
+    def __init__(self, ledger: Ledger, pipeline: Pipeline, noise: frozenset[type], rng: Random) -> None:
+        self.ledger = ledger
+        self.pipeline = pipeline
+        self._spec = str(pipeline.id)
+        self._noise = noise
+        self._rng = rng
+        self._salts: Iterator[int] = count(1)
+        self._operator = {stage.id: stage.op for stage in pipeline.stages}
+        self._writes = {stage.id: tuple(stage.writes) for stage in pipeline.stages}
+        self._plans: dict[int, StepPlan] = {}
+
+    def plan(self, step: int) -> StepPlan:
+        if step not in self._plans:
+            self._plans[step] = plan(self.pipeline, step)
+        return self._plans[step]
+
+    def seconds(self, work: Work) -> float:
+        """How long this execution takes, drawn afresh each time."""
+        base = SECONDS[type(work)]
+        if isinstance(work, BlockWork):
+            base *= max(1, len(work.leaves))
+        if self._rng.random() < STRAGGLER_SHARE:
+            base *= STRAGGLER_FACTOR
+        return base * self._rng.uniform(0.6, 1.6)
+
+    def run(self, work: Work, end: int | None = None) -> Done:
+        """`end`: where a block that was trimmed stopped."""
+        salt = next(self._salts) if type(work) in self._noise else 0
+        makers: dict[type, Callable[..., Done]] = {
+            ChainWork: self._chain,
+            BlockWork: self._block,
+            SumWork: self._sum,
+            SliceWork: self._slice,
+            ApplyWork: self._apply,
+            InitWork: self._init,
+            SaveWork: self._save,
+            LoadWork: self._load,
+        }
+        if isinstance(work, BlockWork) and end is not None and end < work.end:
+            return self._trimmed(work, end, salt)
+        return makers[type(work)](work, salt)
+
+    # One method a kind of work ---------------------------------------------------------------------------------
+
+    def _chain(self, work: ChainWork, salt: int) -> Done:
+        params = tuple(ref.id for name, ref in work.state if name.startswith("params:"))
+        before = [ref.id for _, ref in work.inputs]
+        made: list[Made] = []
+        for stage in work.stages:
+            outputs: list[tuple[str, ShardRef]] = []
+            groups = self._groups(work, stage, salt)
+            for output in self.outputs(stage):
+                entry = PartitionOutput(
+                    self._spec, work.step, stage, output, work.partition, params, tuple(before), groups, salt
+                )
+                outputs.append((output, self.ledger.enter(entry)))
+            before += [ref.id for _, ref in outputs]
+            made.append(Made(stage, tuple(outputs), self._metrics(stage, work, salt), groups, 0.1))
+        return Done(tuple(made))
+
+    def outputs(self, stage: str) -> tuple[str, ...]:
+        """Names of what a stage writes."""
+        operator = OPERATORS.get(self._operator[stage])
+        return operator.writes if operator else self._writes[stage]
+
+    def _metrics(self, stage: str, work: ChainWork, salt: int) -> tuple[tuple[str, float], ...]:
+        if self._operator[stage] == "evaluate":
+            correct = Random(f"{stage}/{work.step}/{work.partition}/{salt}").randrange(5)
+            return (("correct", float(correct)), ("evaluated", 4.0))
+        return (("samples", 4.0),)
+
+    def _groups(self, work: ChainWork, stage: str, salt: int) -> Groups:
+        """Which groups training may read, where this stage decides that."""
+        training = self.plan(work.step).training
+        if training is None or training.groups_from != stage:
+            return ()
+        chain = next(c for c in self.plan(work.step).chains if stage in c.stages)
+        first, end = partition_groups(chain, work.partition)
+        rng = Random(f"{self._spec}/{work.step}/{stage}/{work.partition}/{salt}")
+        return tuple((0, 0) if rng.random() < DROPPED_SHARE else (rng.randint(8, 64), 4) for _ in range(first, end))
+
+    def _block(self, work: BlockWork, salt: int) -> Done:
+        params = tuple(ref.id for name, ref in work.state if name.startswith("params:"))
+        sums = []
+        for leaf in work.leaves:
+            partitions = {partition for partition, _, _ in leaf.pieces}
+            inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
+            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
+        outputs = self._gradient(work, tuple(sums), [ref for _, ref in work.state])
+        return Done((Made(work.stage, outputs, (("loss_sum", 1.0),), (), 0.1),))
+
+    def _gradient(
+        self, work: BlockWork | SumWork, sums: tuple[LeafSum, ...], like: Sequence[ShardRef]
+    ) -> tuple[tuple[str, ShardRef], ...]:
+        """A block's outputs, cut like these shards."""
+        outputs, at = [], 0
+        for ref in like:
+            block = Block(self._spec, work.step, work.stage, work.first, work.end, sums, at, ref.nbytes)
+            outputs.append(("gradient", self.ledger.enter(block)))
+            at += chunk_count(ref.nbytes)
+        return tuple(outputs)
+
+    def _trimmed(self, work: BlockWork, end: int, salt: int) -> Done:
+        """The aligned blocks of [first, end), one Made each."""
+        made = []
+        for first, stop in aligned_blocks(range(work.first, end)):
+            leaves = tuple(leaf for leaf in work.leaves if first <= leaf.leaf < stop)
+            (one,) = self._block(replace(work, first=first, end=stop, leaves=leaves), salt).made
+            made.append(replace(one, part=f"b{first}-{stop}"))
+        return Done(tuple(made))
+
+    def _sum(self, work: SumWork, salt: int) -> Done:
+        blocks = [self.ledger.block(refs[0].id, work.step, first, end, 0) for first, end, refs in work.cover]
+        sums = tuple(leaf for block in blocks for leaf in block.sums)
+        outputs = self._gradient(work, sums, work.cover[0][2])
+        return Done((Made(work.stage, outputs, work.metrics, (), 0.01),))
+
+    def _slice(self, work: SliceWork, salt: int) -> Done:
+        blocks = [
+            self.ledger.block(parts[0][0].id, work.step, first, end, work.first - parts[0][1])
+            for first, end, parts in work.cover
+        ]
+        sums = tuple(leaf for block in blocks for leaf in block.sums)
+        made = Slice(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
+        return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
+
+    def _apply(self, work: ApplyWork, salt: int) -> Done:
+        training = self.plan(work.step).training
+        assert training is not None, f"step {work.step} has no training, yet is applied"
+        parent = tuple((name, ref.id) for name, ref in work.state)
+        slices = tuple(ref.id for ref in work.slices)
+        detail = (work.update, work.updates, int(work.keep_optimizer))
+        params, moments = f"params:{training.model}", f"optimizer:{work.stage}"
+        state = [(name, ref) for name, ref in work.state if name not in (params, moments)]
+        for part, ref in enumerate(shards_of(work.state, params)):
+            for entry, nbytes in ((params, ref.nbytes), (moments, 2 * ref.nbytes))[: 1 + work.keep_optimizer]:
+                made = Weights(entry, part, nbytes, self._spec, work.step, work.stage, parent, slices, detail, salt)
+                state.append((entry, self.ledger.enter(made)))
+        metrics = (("grad_norm", 1.0), ("learning_rate", 0.001))
+        return Done((Made(work.stage, in_order(state), metrics),))
+
+    def _init(self, work: InitWork, salt: int) -> Done:
+        state: State = tuple(
+            (entry, self.ledger.enter(Weights(entry, part, nbytes, self._spec, 0, "", (), (), (), salt)))
+            for entry in (f"params:{model}" for model in sorted(self.pipeline.trainable))
+            for part, nbytes in enumerate(cut(provenance.PARAMETER_BYTES, work.range_bytes))
+        )
+        return Done((Made("", state),))
+
+    def _save(self, work: SaveWork, salt: int) -> Done:
+        return Done((), detail=f"checkpoint-{work.step}-{work.version[:8]}")
+
+    def _load(self, work: LoadWork, salt: int) -> Done:
+        return Done((Made("load", work.header.state),))

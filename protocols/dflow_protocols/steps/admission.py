@@ -1,0 +1,193 @@
+"""The door: what a member may say about a step at all, before any of it reaches the books.
+
+A record or seal in the books is looked at again and again, so what would make a look fail must not get in, nor what
+would make it long. A seal must also join only what belongs together: that can be read off its ids. That what is said
+is also true is for content ids, evidence and fork choice to settle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..claiming.failure import Failures
+from ..names import TaskKey
+from ..pipeline.plan import Chain, StepPlan, partition_groups
+from ..pipeline.spec import Pipeline
+from ..shards.ranges import MAX_RANGES, is_cut, shards_of, total_bytes
+from ..wire.steps import Failure, Header, Record, Seal, Skip
+from ..work import State
+from .reduction import slices
+from .sealing import MANIFEST, UPDATE
+
+MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
+MAX_IDS = 512  # that a record names as read or made; the longest are the shards of a large model's gradient
+MAX_METRICS = 256  # of a record
+MAX_NAME = 200  # characters of a metric's or an output's name
+
+_NUMBER = r"(0|[1-9]\d{0,8})"
+_PART = re.compile(rf"(p){_NUMBER}|([bs]){_NUMBER}-{_NUMBER}")
+
+
+def part_of(text: str) -> tuple[str, int, int] | None:
+    """(kind, first, end) of a task's part; `p` has end = first + 1. None if it is no such part."""
+    found = _PART.fullmatch(text)
+    if found is None:
+        return None
+    if found[1]:
+        return "p", int(found[2]), int(found[2]) + 1
+    first, end = int(found[4]), int(found[5])
+    return (found[3], first, end) if first < end else None
+
+
+def is_unit(task: TaskKey, plan: StepPlan) -> bool:
+    """Whether a task is one of the step's."""
+    part = part_of(task.part)
+    if part is None or task.step != plan.step:
+        return False
+    kind, _, end = part
+    if kind == "p":
+        chain = _chain_of(task.stage, plan)
+        return chain is not None and end <= chain.partitions
+    training = plan.training
+    return training is not None and task.stage == training.stage and (kind == "s" or end <= training.leaves)
+
+
+def is_single(task: TaskKey, plan: StepPlan) -> bool:
+    """Whether a task is one partition, named by its chain's first stage, or one leaf: what may change hands."""
+    if not is_unit(task, plan) or task.part[0] == "s":
+        return False
+    return len(task.leaves) == 1 or any(task.stage == chain.stages[0] for chain in plan.chains)
+
+
+def is_failure(failure: Failure, plan: StepPlan) -> bool:
+    """Whether a failure can be: of a task of the step, or of what all nodes do for themselves; not too often."""
+    task, training = failure.task, plan.training
+    is_own = (task.stage, task.part) in {("init", "init"), (training.stage if training else "", "apply")}
+    return 1 <= failure.attempt <= Failures.ANY_ERROR and (is_own or is_unit(task, plan))
+
+
+def is_record(record: Record, plan: StepPlan) -> bool:
+    """Whether a record has the form of one of the step's tasks: its outputs and groups are those that are read."""
+    if not is_unit(record.task, plan) or not _is_short(record):
+        return False
+    if record.task.part[0] != "p":
+        return len(record.outputs) == 1 or (len(record.outputs) > 1 and bool(record.task.leaves))
+    training, chain = plan.training, _chain_of(record.task.stage, plan)
+    if training is None or chain is None or chain.sealed_in != MANIFEST:
+        return chain is None or len(record.groups) <= chain.groups
+    made = {f"{record.task.stage}.{name}" for name, _ in record.outputs}
+    if not made.issuperset(read for read in training.reads if read.partition(".")[0] == record.task.stage):
+        return False
+    first, end = partition_groups(chain, int(record.task.part[1:]))
+    if record.task.stage != training.groups_from:
+        return len(record.groups) <= end - first
+    return len(record.groups) == end - first
+
+
+def is_of_gradient(record: Record, state: State, model: str) -> bool:
+    """Whether the record of a block or a slice is of a gradient of this model: a block's shards are as long as those of
+    the parameters, a slice is one of those into which so many bytes are cut."""
+    part, params = part_of(record.task.part), shards_of(state, f"params:{model}")
+    if part is None or not params:
+        return False
+    if part[0] == "b":
+        return [ref.nbytes for ref in record.shards] == [ref.nbytes for ref in params]
+    return part[0] == "s" and part[1:] in slices(total_bytes(params))
+
+
+def is_seal(seal: Seal, plan: StepPlan) -> bool:
+    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order, and each read what
+    the seal says that it did."""
+    if not all(is_record(record, plan) for record in seal.entries) or not _is_linked(seal, plan):
+        return False
+    tasks = [(record.task.stage, record.task.part) for record in seal.entries]
+    if seal.kind == MANIFEST:
+        return _are_skips(seal.skipped, plan) and tasks == _tasks(plan, MANIFEST, seal.skipped)
+    if seal.skipped:
+        return False
+    rest = _tasks(plan, UPDATE)
+    slices = seal.entries[: len(seal.entries) - len(rest)]
+    return seal.kind == UPDATE and tasks[len(slices) :] == rest and _are_slices(slices)
+
+
+def is_header(header: Header, pipeline: Pipeline) -> bool:
+    """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
+    names = [name for name, _ in header.state]
+    wanted = {f"params:{model}" for model in pipeline.trainable}
+    known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
+    sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
+    return (
+        0 <= header.step <= pipeline.schedule.steps
+        and (header.parent is None) == (header.step == 0)
+        and header.parent != header.id
+        and names == sorted(names)
+        and wanted == sizes.keys() - known.keys()
+        and all(is_cut(sizes[role]) for role in wanted)
+        and all(
+            [*sizes[role]] == [2 * size for size in sizes.get(f"params:{known[role]}", ())]
+            for role in sizes.keys() & known.keys()
+        )
+    )
+
+
+def _chain_of(stage: str, plan: StepPlan) -> Chain | None:
+    return next((chain for chain in plan.chains if stage in chain.stages), None)
+
+
+def _are_skips(skipped: Sequence[Skip], plan: StepPlan) -> bool:
+    """Whether these are partitions that a manifest may lack, each once, in order."""
+    tasks = [skip.task for skip in skipped]
+    firsts = {chain.stages[0] for chain in plan.chains if chain.sealed_in == MANIFEST}
+    return tasks == sorted(set(tasks)) and all(is_unit(task, plan) and task.stage in firsts for task in tasks)
+
+
+def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tuple[str, str]]:
+    without = {(skip.task.stage, skip.task.part) for skip in skipped}
+    return [
+        (stage, f"p{partition}")
+        for chain in plan.chains
+        if chain.sealed_in == kind
+        for partition in range(chain.partitions)
+        if (chain.stages[0], f"p{partition}") not in without
+        for stage in chain.stages
+    ]
+
+
+def _are_slices(records: Sequence[Record]) -> bool:
+    """Whether these are slices that follow each other from the first chunk on."""
+    at = 0
+    if len(records) > MAX_RANGES:
+        return False
+    for record in records:
+        part = part_of(record.task.part)
+        if part is None or part[0] != "s" or part[1] != at:
+            return False
+        at = part[2]
+    return True
+
+
+def _is_short(record: Record) -> bool:
+    """Whether a record takes no more memory and time than an honest one may."""
+    names = [name for name, _ in (*record.outputs, *record.metrics)]
+    return (
+        max(len(record.inputs), len(record.outputs)) <= MAX_IDS
+        and len(record.metrics) <= MAX_METRICS
+        and all(len(name) <= MAX_NAME for name in names)
+    )
+
+
+def _is_linked(seal: Seal, plan: StepPlan) -> bool:
+    """Whether a seal joins only what belongs together: a chain's records read the parent and each other's outputs, a
+    slice the parent and the manifest."""
+    read: tuple[str, ...] = ()
+    for record in seal.entries:
+        chain = _chain_of(record.task.stage, plan) if record.task.part[0] == "p" else None
+        if chain is None:
+            read = (seal.parent, seal.previous)
+        elif record.task.stage == chain.stages[0]:
+            read = (seal.parent,)
+        if record.inputs != read:
+            return False
+        read += tuple(ref.id for ref in record.shards)
+    return seal.kind != MANIFEST or seal.previous == seal.parent

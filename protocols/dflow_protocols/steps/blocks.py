@@ -1,0 +1,116 @@
+"""The blocks of one node: its leaves, cut by its slots, summed here as far as the tree allows, told as few blocks.
+
+A node with k slots runs k blocks at once, and each ends in a gradient of its own. Others fetch from every block that
+they are told of, so blocks of slots stay here (`Step.kept_back`) until they are summed to what one slot alone would
+have made; then what leaves a host does not depend on how many slots it has. A node that trains alone tells each at
+once: nobody fetches any. Losing what was kept back costs time only: for all others those leaves are unfinished still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .. import metrics
+from ..names import NodeId, TaskKey
+from ..wire.steps import Record
+from ..work import SumWork
+from .duties import BLOCK, ORPHAN, SUM, Batch, Desk, Duty, block_duty, is_orphan, leaf_homes
+from .reduction import Block, aligned_blocks, cover
+
+
+def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
+    """The blocks of leaves that are due here: sums of what slots made, then as many blocks as keep every slot busy."""
+    stage = batch.training.stage
+    home = leaf_homes(desk, batch)
+    if not home:
+        return []
+    mine = _own_leaves(desk, batch, home)
+    made = _made(desk, batch)
+    running = {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
+    begun = running | {leaf for block in made for leaf in range(*block)}
+    duties = []
+    for block in aligned_blocks(mine):
+        parts = cover(*block, mine, made.get)
+        if parts is not None and len(parts) > 1 and running.isdisjoint(range(*block)):
+            duties.append(_sum_duty(desk, batch, block, parts))
+    for leaves in _cut([leaf for leaf in mine if leaf not in begun], desk.slots):
+        duties += [block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
+    able = desk.able((stage,))
+    taken = desk.claimed_leaves(stage) | begun
+    for leaf, node in home.items():
+        if leaf not in taken and leaf not in mine and is_orphan(desk, _single(desk, stage, leaf), node, able):
+            duties.append(block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
+    return duties
+
+
+def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:
+    """Take out of what is kept back the blocks that others are to hear of: those that are summed as far as the leaves
+    of this node allow, and those that can no longer be. With `all_of_it`, or where nobody else trains: all of them.
+    What somebody else's block has made useless goes, too, and is told to nobody."""
+    made = _made(desk, batch)
+    if not made:
+        return []
+    home = leaf_homes(desk, batch)
+    others = [node for node in desk.trainers if node in desk.living and node != desk.me]
+    told = {block: record for block, record in made.items() if not home.keys().isdisjoint(range(*block))}
+    if others and not all_of_it:
+        whole = list(aligned_blocks(_own_leaves(desk, batch, home)))
+        told = {block: record for block, record in told.items() if not any(_is_inside(block, each) for each in whole)}
+    elif any(_is_inside(block, other) for block in told for other in told):
+        told = {block: record for block, record in told.items() if not any(_is_inside(block, each) for each in told)}
+    for block, record in made.items():
+        if block in told or home.keys().isdisjoint(range(*block)) or any(_is_inside(block, each) for each in told):
+            del desk.step.kept_back[record.task]
+    return list(told.values())
+
+
+def _own_leaves(desk: Desk, batch: Batch, home: dict[int, NodeId | None]) -> list[int]:
+    """The unfinished leaves that are this node's to sum: dealt to it or taken from others, and nobody else's now."""
+    stage = batch.training.stage
+    taken = desk.claimed_leaves(stage)
+    return [
+        leaf
+        for leaf, node in home.items()
+        if leaf not in taken and (node == desk.me or _single(desk, stage, leaf) in desk.loans.borrowed)
+    ]
+
+
+def _made(desk: Desk, batch: Batch) -> dict[Block, Record]:
+    """The blocks that are kept back here and can still be used, by their leaves."""
+    reads = (desk.header.id, batch.manifest.id)
+    return {
+        (record.task.leaves[0], record.task.leaves[-1] + 1): record
+        for record in desk.step.kept_back.values()
+        if record.inputs == reads and desk.counts(record)
+    }
+
+
+def _cut(leaves: Sequence[int], slots: int) -> Iterator[Sequence[int]]:
+    """Contiguous runs, one a slot, whose lengths differ by at most one. Looked at again whenever a slot is free, what
+    remains is cut ever finer, so that slots of unequal speed end together."""
+    share, longer = divmod(len(leaves), slots)
+    at = 0
+    for place in range(slots):
+        end = at + share + (place < longer)
+        if end > at:
+            yield leaves[at:end]
+        at = end
+
+
+def _sum_duty(desk: Desk, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
+    stage = batch.training.stage
+    blocks = tuple((first, end, record.shards) for (first, end), record in parts)
+    sums = metrics.merge(record.metrics for _, record in parts)
+    work = SumWork(desk.step.number, stage, *block, blocks, sums)
+    unit = TaskKey(desk.step.number, stage, f"b{block[0]}-{block[1]}")
+    needs = tuple((ref, None) for _, record in parts for ref in record.shards)
+    return Duty(SUM, unit, work, needs, (desk.header.id, batch.manifest.id))
+
+
+def _single(desk: Desk, stage: str, leaf: int) -> TaskKey:
+    return TaskKey(desk.step.number, stage, f"b{leaf}-{leaf + 1}")
+
+
+def _is_inside(block: Block, other: Block) -> bool:
+    """Whether `block` is a part of `other`, and not all of it."""
+    return block != other and other[0] <= block[0] and block[1] <= other[1]

@@ -1,0 +1,86 @@
+"""Gradient reduction: leaves, aligned blocks, covers, slices. Pure arithmetic; no id here depends on who takes part.
+
+The tree is fixed: S[a, a+2m) = S[a, a+m) + S[a+m, a+2m) over V = 2^k leaves, one float32 addition an element; a leaf
+without groups adds nothing. Any disjoint cover by aligned blocks ends in the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from ..names import chunk_count
+from ..shards.ranges import RANGE_BYTES, cut
+from ..work import Groups, LeafGroups
+
+SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal
+
+Block = tuple[int, int]
+B = TypeVar("B")
+
+
+@lru_cache(maxsize=64)
+def cut_leaves(partitions: tuple[Groups, ...], leaves: int) -> tuple[LeafGroups, ...]:
+    """Contiguous runs of the kept groups in (partition, group) order, cut by tokens; leaves without groups are absent.
+
+    A group belongs to the leaf into whose share of the tokens its first token falls.
+    """
+    total = sum(tokens for groups in partitions for tokens, _ in groups)
+    pieces: dict[int, list[tuple[int, int, int]]] = {}
+    before = 0
+    for partition, groups in enumerate(partitions):
+        for group, (tokens, _) in enumerate(groups):
+            if not tokens:
+                continue
+            run = pieces.setdefault(before * leaves // total, [])
+            if run and run[-1][0] == partition and run[-1][2] == group:
+                run[-1] = (partition, run[-1][1], group + 1)
+            else:
+                run.append((partition, group, group + 1))
+            before += tokens
+    return tuple(LeafGroups(leaf, tuple(run)) for leaf, run in sorted(pieces.items()))
+
+
+def aligned_blocks(leaves: Sequence[int]) -> Iterator[Block]:
+    """The maximal aligned blocks within the runs of consecutive numbers in `leaves` (ascending)."""
+    at = 0
+    while at < len(leaves):
+        first, size = leaves[at], 1
+        while (
+            first % (2 * size) == 0
+            and at + 2 * size <= len(leaves)
+            and leaves[at + 2 * size - 1] == first + 2 * size - 1
+        ):
+            size *= 2
+        yield first, first + size
+        at += size
+
+
+def cover(
+    first: int, end: int, needed: Collection[int], find: Callable[[Block], B | None]
+) -> tuple[tuple[Block, B], ...] | None:
+    """Disjoint aligned blocks in leaf order that hold every needed leaf of [first, end), largest first; None if some
+    leaf is missing. `find` gives what is known of a block."""
+    if not any(first <= leaf < end for leaf in needed):
+        return ()
+    found = find((first, end))
+    if found is not None:
+        return (((first, end), found),)
+    if end - first == 1:
+        return None
+    middle = (first + end) // 2
+    left = cover(first, middle, needed, find)
+    if left is None:
+        return None
+    right = cover(middle, end, needed, find)
+    return None if right is None else left + right
+
+
+@lru_cache(maxsize=64)
+def slices(nbytes: int) -> tuple[Block, ...]:
+    """Chunk ranges [first, end) that cut a gradient of `nbytes`: whole chunks, none longer than a range of parameters,
+    borders from the length alone."""
+    chunks = chunk_count(nbytes)
+    count = min(chunks, max(SLICES, len(cut(nbytes, RANGE_BYTES))))
+    return tuple((i * chunks // count, (i + 1) * chunks // count) for i in range(count))

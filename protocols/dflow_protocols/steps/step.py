@@ -1,0 +1,199 @@
+"""One step's books: records, claims, seals, roster. Owns what is known of the step; decides nothing.
+
+Records merge by set union, claims by freshness, seals and rosters by their rules; any message about them may be lost,
+doubled or late. What follows from the books is derived at every look (duties.py, sealing.py) and stored nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ..names import NodeId, RecordId, SealId, TaskKey, VersionId, content_id
+from ..pipeline.plan import Chain
+from ..wire.steps import Record, Roster, Seal
+from .reduction import Block
+from .roster import newer
+
+MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
+MAX_SEALS = 64  # of one step, beside those that this node is settling
+MAX_ROSTER_JUMP = 1_024  # generations that a node may have missed; one that is far ahead could never be outbid
+
+Counts = Callable[[Record], bool]
+
+
+def digest_of(records: Iterable[RecordId]) -> str:
+    return content_id("records", sorted(records))
+
+
+@dataclass
+class Step:
+    number: int
+    roster: Roster | None = None
+    records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
+    mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
+    kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
+    told: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
+    claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
+    first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
+    seals: dict[SealId, Seal] = field(default_factory=dict)
+    settled: set[SealId] = field(default_factory=set)
+    acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
+    chains: dict[str, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(default_factory=dict)  # whole ones found
+    since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
+    opened_at: float | None = None
+
+    def add(self, record: Record, own: bool = False) -> bool:
+        """Union. True if it was new. Where there are too many the oldest of others goes: what is true is said again,
+        so a member that floods a task holds it up no longer than it goes on."""
+        known = self.records.setdefault(record.task, {})
+        if own:
+            self.mine[record.id] = record
+        if record.id in known:
+            return False
+        known[record.id] = record
+        others = [name for name in known if name not in self.mine] if len(known) > MAX_PER_TASK else []
+        if len(others) > MAX_PER_TASK:
+            del known[others[0]]
+        self.chains.pop(record.task.part, None)
+        return True
+
+    def keep(self, seal: Seal) -> None:
+        """A seal's bytes, and the records that it names. Where there are too many the oldest goes, as with records."""
+        self.seals[seal.id] = seal
+        spare = [name for name in self.seals if name not in self.acks and name != seal.id]
+        if len(spare) >= MAX_SEALS:
+            del self.seals[spare[0]]
+            self.settled.discard(spare[0])
+        for record in seal.entries:
+            self.add(record)
+
+    def hear_own(self, node: NodeId, ids: Iterable[RecordId]) -> list[Record]:
+        """`node` says that it made these and holds their outputs. Gives those of them that are in the books."""
+        wanted = set(ids)
+        found = [record for record in self.all_records() if record.id in wanted]
+        if found:
+            self.told.setdefault(node, set()).update(record.id for record in found)
+        return found
+
+    def told_by(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
+        """The records that a node says to have made, of those of which it is believed to hold the outputs."""
+        told = self.told.get(node, ())
+        return {record.id for record in self.all_records() if record.id in told and holds(record)} if told else set()
+
+    def all_records(self) -> list[Record]:
+        return [record for known in self.records.values() for record in known.values()]
+
+    def find(self, task: TaskKey, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        """The acceptable record of a task whose inputs begin so: the smallest id counts."""
+        fits = [
+            record
+            for record in self.records.get(task, {}).values()
+            if record.inputs[: len(inputs)] == inputs and counts(record)
+        ]
+        return min(fits, key=lambda record: record.id, default=None)
+
+    def chain(self, chain: Chain, partition: int, parent: VersionId, counts: Counts) -> tuple[Record, ...]:
+        """The accepted records of a partition's chain, linked by the ids of what they read; the longest run of
+        stages that is done, and among equally long ones the one with the smaller ids first."""
+
+        def grow(read: tuple[str, ...], depth: int) -> tuple[Record, ...]:
+            if depth == len(chain.stages):
+                return ()
+            task = TaskKey(self.number, chain.stages[depth], f"p{partition}")
+            best: tuple[Record, ...] = ()
+            for record in sorted(self.records.get(task, {}).values(), key=lambda record: record.id):
+                if record.inputs != read or not counts(record):
+                    continue
+                run = (record, *grow(read + tuple(ref.id for ref in record.shards), depth + 1))
+                if len(run) > len(best):
+                    best = run
+                if depth + len(best) == len(chain.stages):
+                    break
+            return best
+
+        found = self.chains.setdefault(f"p{partition}", {})
+        key = (chain.stages[0], parent)
+        if key not in found or not all(counts(record) for record in found[key]):
+            found[key] = grow((parent,), 0)
+        run = found[key]
+        if len(run) < len(chain.stages):
+            del found[key]
+        return run
+
+    def block(self, stage: str, block: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        return self.find(TaskKey(self.number, stage, f"b{block[0]}-{block[1]}"), inputs, counts)
+
+    def blocks(self, stage: str, inputs: tuple[str, ...], counts: Counts) -> list[Record]:
+        """The acceptable record of every block that has one."""
+        tasks = sorted(task for task in self.records if task.stage == stage and task.part[0] == "b")
+        return [record for task in tasks if (record := self.find(task, inputs, counts)) is not None]
+
+    def slice(self, stage: str, chunks: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        return self.find(TaskKey(self.number, stage, f"s{chunks[0]}-{chunks[1]}"), inputs, counts)
+
+    def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        """`node` says that it works on exactly these units of the step now."""
+        self.first_hand[node] = until
+        self._unclaim(node)
+        for unit in units:
+            self.claims.setdefault(unit, {})[node] = until
+
+    def hear_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""
+        if self.first_hand.get(node, 0.0) <= now:
+            self._unclaim(node)
+            for unit in units:
+                self.claims.setdefault(unit, {})[node] = until
+
+    def first_hand_claims(self, now: float) -> list[tuple[TaskKey, NodeId]]:
+        return [
+            (unit, node)
+            for unit in sorted(self.claims)
+            for node in self.claimants(now, unit)
+            if self.first_hand.get(node, 0.0) > now
+        ]
+
+    def claimed_by(self, now: float, node: NodeId) -> set[TaskKey]:
+        """What a node claims now."""
+        return {unit for unit, holders in self.claims.items() if holders.get(node, now) > now}
+
+    def hear_failed(self, node: NodeId, task: TaskKey) -> None:
+        """`node` failed at a task, so it is not at work on it: its claim must not keep others waiting."""
+        self._unclaim(node, lambda unit: task.holds(unit) or unit.holds(task))
+
+    def _unclaim(self, node: NodeId, which: Callable[[TaskKey], bool] = lambda unit: True) -> None:
+        for unit in [unit for unit, holders in self.claims.items() if node in holders and which(unit)]:
+            del self.claims[unit][node]
+            if not self.claims[unit]:
+                del self.claims[unit]
+
+    def at_work(self, now: float) -> frozenset[NodeId]:
+        """Nodes with a living claim of anything in this step."""
+        return frozenset(node for holders in self.claims.values() for node, until in holders.items() if until > now)
+
+    def claimants(self, now: float, unit: TaskKey) -> tuple[NodeId, ...]:
+        return tuple(node for node, until in sorted(self.claims.get(unit, {}).items()) if until > now)
+
+    def take_roster(self, roster: Roster) -> bool:
+        """Merge a roster. True if it changed the step's."""
+        if roster.generation > (self.roster.generation if self.roster is not None else 0) + MAX_ROSTER_JUMP:
+            return False
+        before, self.roster = self.roster, newer(self.roster, roster)
+        return self.roster != before
+
+    def waited(self, now: float, thing: object) -> float:
+        """Seconds since this node first saw `thing` wait."""
+        return now - self.since.setdefault(thing, now)
+
+    def digest(self) -> str:
+        """Of what the books hold: who has the same needs no answer."""
+        ids = sorted(record.id for known in self.records.values() for record in known.values())
+        return content_id("books", [ids, sorted(self.settled), self.roster.id if self.roster else ""])
+
+    def forget(self, node: NodeId) -> None:
+        self._unclaim(node)
+        self.first_hand.pop(node, None)
+        self.told.pop(node, None)
+        for acks in self.acks.values():
+            acks.discard(node)

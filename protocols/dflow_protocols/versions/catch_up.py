@@ -1,0 +1,125 @@
+"""Following: from which version this node works, and when it copies one instead of making it.
+
+A head is followed while it flows: who hears of a better one that it cannot reach by its own next update stops
+extending its own only while the copy advances; a copy that stalls is set aside, and tried again with back-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from ..events import Action, Send
+from ..names import NodeId
+from ..shards.holdings import Holdings
+from ..wire.steps import Head, Header, HeaderGet
+from .lineage import LostBranch
+from .versions import Versions, preference
+
+SET_ASIDE_FOR = 2.0  # suspicion times; doubled by each stall of the same head, up to MAX_DOUBLINGS
+MAX_DOUBLINGS = 5
+
+
+@dataclass
+class Asked:
+    """The header of the best head, asked for since `since`, `times` times."""
+
+    head: Head
+    since: float
+    last: float
+    times: int = 1
+
+
+@dataclass
+class Follower:
+    """Which head is being copied, if any."""
+
+    versions: Versions
+    holdings: Holdings
+    target: Header | None = None
+    since: float = 0.0
+    behind_since: float | None = None  # since when a better head is known that the own next update should reach
+    stalls: dict[Head, int] = field(default_factory=dict)
+    asked: Asked | None = None
+
+    def look(
+        self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]
+    ) -> LostBranch | None:
+        """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet.
+        Gives what was given up, once a copy of another chain's head is whole."""
+        alive = frozenset(living)
+        if self.target is not None:
+            self._keep_or_give_up(now, alive, suspicion_s)
+        if self.target is None:
+            self._choose(now, alive, suspicion_s, busy, out)
+        return self._fetch(now, alive, out) if self.target is not None else None
+
+    def _keep_or_give_up(self, now: float, living: frozenset[NodeId], suspicion_s: float) -> None:
+        target = self.target
+        assert target is not None
+        own = self.versions.own
+        if own is not None and preference(own.head) <= preference(target.head):
+            self.target = None  # the own head overtook it
+            return
+        if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
+            return
+        self._set_aside(now, target.head, suspicion_s)
+        self.target = None
+
+    def _set_aside(self, now: float, head: Head, suspicion_s: float) -> None:
+        """Not the version, only what was claimed of it: others may claim the same version and tell the truth."""
+        stalls = self.stalls.get(head, 0)
+        self.stalls[head] = stalls + 1
+        self.versions.set_aside[head] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+
+    def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
+        found, own = self.versions.best(now, living), self.versions.own
+        if found is None or (own is not None and found[0].version == own.id):
+            self.behind_since = None
+            return
+        head, _ = found
+        header = self.versions.headers.get(head.version)
+        if header is None:
+            next_is_due = own is not None and head.step == own.step + 1
+            if not next_is_due or self._is_stuck(now, suspicion_s, busy):
+                self._ask(now, head, living, suspicion_s, out)
+            return
+        self.asked = None
+        if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
+            self._set_aside(now, head, suspicion_s)  # the claim is better than what it claims: no way back
+            return
+        if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
+            return
+        self.target, self.since, self.behind_since = header, now, None
+
+    def _is_stuck(self, now: float, suspicion_s: float, busy: bool) -> bool:
+        """Whether the own next update did not come about for a suspicion time, though somebody has it."""
+        if busy or self.behind_since is None:
+            self.behind_since = now
+        return now - max(self.behind_since, self.holdings.advanced_at) > suspicion_s
+
+    def _ask(self, now: float, head: Head, living: frozenset[NodeId], suspicion_s: float, out: list[Action]) -> None:
+        """Ask one claimant after another for the header; without one a head is set aside like one without chunks."""
+        claimants = [node for node, claimed in self.versions.heads.items() if claimed == head and node in living]
+        if self.asked is None or self.asked.head != head:
+            self.asked = Asked(head, now, now)
+        elif now - self.asked.since > 2 * suspicion_s:
+            self._set_aside(now, head, suspicion_s)
+            self.asked = None
+            return
+        elif now - self.asked.last < suspicion_s / 4:
+            return
+        else:
+            self.asked.last, self.asked.times = now, self.asked.times + 1
+        out.append(Send(claimants[self.asked.times % len(claimants)], HeaderGet(self.holdings.run, head.version)))
+
+    def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> LostBranch | None:
+        assert self.target is not None
+        others = self.versions.holders(self.target.id, living)
+        here = [self.holdings.want(now, ref, living, out, None, others, is_state=True) for _, ref in self.target.state]
+        if not all(here):
+            return None
+        self.stalls.pop(self.target.head, None)
+        lost = self.versions.hold(self.target, living)
+        self.target = None
+        return lost

@@ -1,0 +1,67 @@
+"""Facts: what a chain of seals settled for people and for plans. Functions of the seals alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import metrics
+from ..names import content_id
+from ..pipeline.spec import Pipeline
+from ..wire.steps import Header, Seal
+
+Facts = tuple[tuple[str, float], ...]
+
+
+def evaluated(pipeline: Pipeline, update: Seal) -> Facts:
+    """What a seal's evaluations found, as `STAGE@STEP/NAME`."""
+    stages = {stage.id for stage in pipeline.stages if stage.op == "evaluate"}
+    parts: dict[str, list[Facts]] = {}
+    for record in update.entries:
+        if record.task.stage in stages:
+            parts.setdefault(record.task.stage, []).append(record.metrics)
+    return tuple(
+        (f"{stage}@{update.step}/{name}", value)
+        for stage, found in sorted(parts.items())
+        for name, value in metrics.merge(found)
+    )
+
+
+def left_out(manifest: Seal | None) -> Facts:
+    """How many partitions a manifest lacks because they were at fault, as `skipped@STEP/partitions`."""
+    if manifest is None or not manifest.skipped:
+        return ()
+    return ((f"skipped@{manifest.step}/partitions", float(len(manifest.skipped))),)
+
+
+def skipped(facts: Facts) -> int:
+    """Partitions left out in all steps so far."""
+    return int(sum(value for name, value in facts if name.startswith("skipped@") and name.endswith("/partitions")))
+
+
+def merge(*facts: Facts) -> Facts:
+    return tuple(sorted({name: value for part in facts for name, value in part}.items()))
+
+
+def evals(facts: Facts) -> list[dict[str, Any]]:
+    """`{stage, step, accuracy, count}` of each evaluation, by step."""
+    found: dict[tuple[int, str], dict[str, float]] = {}
+    for name, value in facts:
+        stage, _, rest = name.rpartition("@")
+        step, _, what = rest.partition("/")
+        if not (step.isascii() and step.isdigit()):
+            continue  # a member's invention
+        found.setdefault((int(step), stage), {})[what] = value
+    rows = []
+    for (step_number, stage), sums in sorted(found.items()):
+        count = sums.get(metrics.EVALUATED, 0.0)
+        if count:
+            accuracy = sums.get(metrics.CORRECT, 0.0) / count
+            rows.append({"stage": stage, "step": step_number, "accuracy": accuracy, "count": int(count)})
+    return rows
+
+
+def named(header: Header) -> dict[str, Any]:
+    """A version as an outcome names it; `weights` is the id of the parameters' shard, or of all of them together."""
+    params = [ref.id for name, ref in header.state if name.startswith("params:")]
+    weights = params[0] if len(params) == 1 else content_id("weights", params)
+    return {"version": header.id, "weights": weights, "step": header.step, "samples": header.samples}

@@ -1,0 +1,136 @@
+"""Versions: headers, hold claims, fork choice, commit. Owns which weights there are and who says to hold them.
+
+A head is a claim: it counts while its holder lives. Commit is evidence, not a fact: two living holders at this node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from ..names import NodeId, VersionId
+from ..wire.steps import Head, Header, Standing
+from .lineage import Lineage, LostBranch
+
+
+def preference(head: Head) -> tuple[int, int, str]:
+    """Fork choice: most samples trained on, then most steps, then the smaller id. The least key wins."""
+    return (-head.samples, -head.step, head.version)
+
+
+@dataclass
+class Versions:
+    """What one node knows of a run's versions."""
+
+    me: NodeId
+    headers: dict[VersionId, Header] = field(default_factory=dict)
+    held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
+    claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
+    set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
+    before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
+    lineage: Lineage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lineage = Lineage(self.me)
+
+    @property
+    def own(self) -> Header | None:
+        """The newest version that this node holds whole."""
+        return next(reversed(self.held.values()), None)
+
+    def learn(self, header: Header, before: tuple[Head, ...] = ()) -> None:
+        self.headers.setdefault(header.id, header)
+        if before:
+            self.before[header.id] = before
+
+    def hold(self, header: Header, living: Collection[NodeId] = ()) -> LostBranch | None:
+        """Hold `header`'s version as the newest. Gives what was given up if it is not of the own chain."""
+        self.learn(header)
+        own, lost = self.own, None
+        if own is None or header.parent == own.id:
+            self.lineage.extend(header.head, self.heads)
+        else:
+            lost = self.lineage.switch(header.head, self.before.get(header.id, ()), self.heads, living)
+        self.held.pop(header.id, None)
+        self.held[header.id] = header
+        return lost
+
+    def observe(self, source: NodeId, standing: Standing) -> bool:
+        """Take a sender's claims. True if its own changed."""
+        known = self.claims.get(source)
+        if known is not None and known[0] > standing.incarnation:
+            return False
+        self.claims[source] = (standing.incarnation, standing.own)
+        if standing.own is not None:
+            self.lineage.see(source, standing.own)
+        return known is None or known[1] != standing.own
+
+    @property
+    def heads(self) -> dict[NodeId, Head]:
+        """What others claim to hold, by node in order of id; who claims nothing is not in it."""
+        return {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
+
+    def hear(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
+        """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
+        it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
+        if holder in living and holder != self.me and holder not in self.claims:
+            self.claims[holder] = (-1, head)
+
+    def forget(self, node: NodeId) -> None:
+        self.claims.pop(node, None)
+        self.lineage.forget(node)
+
+    def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Living others that claim the version, or a later one that was made from it (they keep the parent a while)."""
+        return tuple(
+            node
+            for node, head in self.heads.items()
+            if node in living and (head.version == version or self.is_parent(version, head.version))
+        )
+
+    def is_parent(self, version: VersionId, child: VersionId) -> bool:
+        header = self.headers.get(child)
+        return header is not None and header.parent == version
+
+    def claimed(self, now: float, living: Collection[NodeId]) -> list[tuple[Head, NodeId]]:
+        """The heads that living nodes claim and that are not set aside, and who; this node's own is the last."""
+        found: list[tuple[Head, NodeId]] = [
+            (head, node) for node, head in self.heads.items() if node in living and self.set_aside.get(head, now) <= now
+        ]
+        return found if self.own is None else [*found, (self.own.head, self.me)]
+
+    def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
+        """The one of them that fork choice prefers."""
+        return min(self.claimed(now, living), key=lambda pair: preference(pair[0]), default=None)
+
+    def descends(self, version: VersionId, ancestor: Header) -> bool | None:
+        """Whether a version's chain leads to `ancestor`; None where a header is missing on the way."""
+        at: VersionId | None = version
+        below: int | None = None
+        while at is not None:
+            if at == ancestor.id:
+                return True
+            header = self.headers.get(at)
+            if header is None:
+                return None
+            if header.step <= ancestor.step or (below is not None and header.step >= below):
+                return False  # a chain that does not go down is a member's invention
+            below = header.step
+            at = header.parent
+        return False
+
+    def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:
+        """Whether enough living nodes claim the version or a descendant: two, or all the trainers there are."""
+        claimed = sum(
+            1 for node, head in self.heads.items() if node in living and self.descends(head.version, header) is True
+        )
+        if self.own is not None and self.descends(self.own.id, header):
+            claimed += 1
+        return claimed >= min(2, sum(1 for node in trainers if node in living))
+
+    def prune(self, before_step: int, needed: Collection[VersionId]) -> None:
+        """Drop headers of versions before a step, as their chain is settled for this node; but not those `needed`."""
+        kept = {*self.held, *needed}
+        for version in [v for v, header in self.headers.items() if header.step < before_step and v not in kept]:
+            del self.headers[version]
+        self.before = {version: before for version, before in self.before.items() if version in self.headers}
