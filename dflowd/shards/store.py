@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
-from dflow_protocols.shards.space import Place, Turns, latest_after
+from dflow_protocols.shards.space import AdmissionQueue, Place, latest_after
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
 from .spill import SpillFolder, size_text
@@ -84,7 +84,7 @@ class Store:
         self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
         self._grants: dict[int, tuple[Place, bool, Segment]] = {}
-        self._turns = Turns()
+        self._admission = AdmissionQueue()
         self.on_room: Callable[[], None] = lambda: None  # space was freed after somebody found none; any thread
         self.on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None  # gone, though `run` refers to it
 
@@ -367,18 +367,18 @@ class Store:
     def _make_room(self, place: Place, take: Callable[[], T], spared: _Shard | None = None) -> T:
         """What `take` gives, after shedding for it if need be. Raises Full."""
         now = time.monotonic()
-        if not self._turns.may_take(now, place):
+        if not self._admission.enter(now, place):
             raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, "an older step waits for room")
         while True:
             try:
                 taken = take()
-                self._turns.took(place)
+                self._admission.took(place)
                 return taken
             except Full:
                 if not self._shed(place, spared):
                     granted = [other for other, _, _ in self._grants.values()]
                     held = [known.place for known in self._shards.values() if known.runs]
-                    self._turns.refuse(now, place, granted + held)
+                    self._admission.refuse(now, place, granted + held)
                     raise
 
     def _shed(self, place: Place, spared: _Shard | None) -> bool:
@@ -428,5 +428,5 @@ class Store:
 
     def _give(self, segment: Segment) -> None:
         self._pool.give(segment)
-        if self._turns.freed():
+        if self._admission.freed():
             self.on_room()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.names import RunId, ShardId, ShardRef
-from dflow_protocols.shards.space import HUNGER_S, Place, Turns, latest_after
+from dflow_protocols.shards.space import STARVATION_S, AdmissionQueue, Place, latest_after
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
@@ -47,35 +47,35 @@ def test_the_order_of_places_is_that_of_runs_and_then_of_steps() -> None:
 
 def test_who_comes_first_is_waited_for_but_not_for_ever() -> None:
     """It may be dead or cancelled by the time that there is room."""
-    turns = Turns()
-    turns.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 9)])
-    assert not turns.may_take(1.0, Place(FIRST, 4))
-    assert turns.may_take(1.0, Place(FIRST, 3))
-    turns.took(Place(FIRST, 3))
-    assert turns.may_take(1.0, Place(FIRST, 4))  # the first one had its turn
-    turns.refuse(2.0, Place(FIRST, 3), [Place(SECOND, 0)])
-    assert not turns.may_take(2.0 + HUNGER_S / 2, Place(SECOND, 0))
-    assert turns.may_take(2.0 + HUNGER_S, Place(SECOND, 0))
+    admission = AdmissionQueue()
+    admission.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 9)])
+    assert not admission.enter(1.0, Place(FIRST, 4))
+    assert admission.enter(1.0, Place(FIRST, 3))
+    admission.took(Place(FIRST, 3))
+    assert admission.enter(1.0, Place(FIRST, 4))  # the first one had its turn
+    admission.refuse(2.0, Place(FIRST, 3), [Place(SECOND, 0)])
+    assert not admission.enter(2.0 + STARVATION_S / 2, Place(SECOND, 0))
+    assert admission.enter(2.0 + STARVATION_S, Place(SECOND, 0))
 
 
 def test_who_asks_again_and_again_does_not_hold_up_those_for_whose_end_it_waits() -> None:
     """The state of a later run does not give way: it has to end, and cannot while it may not have the rest."""
-    turns, served = Turns(), 0
+    admission, served = AdmissionQueue(), 0
     for tick in range(200):
         now = tick / 4
-        assert turns.may_take(now, Place(FIRST, 3))
-        turns.refuse(now, Place(FIRST, 3), [Place(SECOND, 0)])
-        served += turns.may_take(now, Place(SECOND, 0))
+        assert admission.enter(now, Place(FIRST, 3))
+        admission.refuse(now, Place(FIRST, 3), [Place(SECOND, 0)])
+        served += admission.enter(now, Place(SECOND, 0))
     assert 50 <= served <= 150
 
 
 def test_who_is_refused_by_what_comes_before_it_keeps_nobody_waiting() -> None:
     """A run that cannot go on must not hold up the others."""
-    turns = Turns()
-    turns.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 3), Place(FIRST, 1)])
-    assert turns.may_take(0.0, Place(SECOND, 0))
-    assert turns.freed()
-    assert not turns.freed()
+    admission = AdmissionQueue()
+    admission.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 3), Place(FIRST, 1)])
+    assert admission.enter(0.0, Place(SECOND, 0))
+    assert admission.freed()
+    assert not admission.freed()
 
 
 def test_a_pretended_store_sheds_as_the_real_one() -> None:

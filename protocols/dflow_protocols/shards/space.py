@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..names import RunId
 
 T = TypeVar("T")
-HUNGER_S = 10.0  # how long the first place that found no room is waited for, before later ones may take what is freed
+STARVATION_S = 10.0  # so long the first place that found no room is waited for, before later ones take what is freed
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,24 +25,24 @@ class Place:
     step: int
 
 
-class Turns:
-    """Whose turn it is at one store."""
+class AdmissionQueue:
+    """Admission to one store, earliest place first, with a bound on starvation: whose turn it is to take room."""
 
     def __init__(self) -> None:
-        self._hungry: Place | None = None
+        self._starving: Place | None = None
         self._until = 0.0  # so long later ones wait for it; then it is as long no reason to wait again
         self._was_refused = False
 
-    def may_take(self, now: float, place: Place) -> bool:
-        """Whether a place may look for room: not while an earlier one waits for what later ones have."""
-        may = self._hungry is None or place <= self._hungry or now >= self._until
-        self._was_refused |= not may
-        return may
+    def enter(self, now: float, place: Place) -> bool:
+        """A place asks to look for room. False while an earlier one waits for what later ones have: it asks again."""
+        is_let_in = self._starving is None or place <= self._starving or now >= self._until
+        self._was_refused |= not is_let_in
+        return is_let_in
 
     def took(self, place: Place) -> None:
         """The place found room: nobody waits for it any more, nor for a later one."""
-        if self._hungry is not None and place <= self._hungry:
-            self._hungry = None
+        if self._starving is not None and place <= self._starving:
+            self._starving = None
 
     def refuse(self, now: float, place: Place, in_use: Iterable[Place]) -> None:
         """The place found no room. `in_use`: whom all that lies in the store is for.
@@ -51,9 +51,9 @@ class Turns:
         wait: so who asks again and again holds them up for a while only, then lets them for as long.
         """
         self._was_refused = True
-        is_first = self._hungry is None or place < self._hungry or now >= self._until + HUNGER_S
+        is_first = self._starving is None or place < self._starving or now >= self._until + STARVATION_S
         if is_first and any(other > place for other in in_use):
-            self._hungry, self._until = place, now + HUNGER_S
+            self._starving, self._until = place, now + STARVATION_S
 
     def freed(self) -> bool:
         """Something was freed. Whether somebody who found no room before is to be told."""

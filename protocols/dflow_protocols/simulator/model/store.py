@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ...names import RunId, ShardId, ShardRef, chunk_count
-from ...shards.space import Place, Turns, latest_after
+from ...shards.space import AdmissionQueue, Place, latest_after
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Shelf:
     untold: Counter[tuple[RunId, ShardId]] = field(default_factory=Counter)  # made by works the node has yet to hear of
     states: set[ShardId] = field(default_factory=set)  # parts of versions: they never give way
     shed: set[ShardId] = field(default_factory=set)  # given up for an earlier place at some time
-    turns: Turns = field(default_factory=Turns)
+    admission: AdmissionQueue = field(default_factory=AdmissionQueue)
     on_shed: Callable[[RunId, ShardId], None] = field(default=lambda run, shard: None)
     held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
     peak_bytes: int = 0
@@ -47,25 +47,25 @@ class Shelf:
         if owners:
             return False
         self._remove(shard)
-        return self.turns.freed()
+        return self.admission.freed()
 
     def take(self, now: float, place: Place, ref: ShardRef, is_state: bool, pinned: Collection[ShardId]) -> bool:
         """Make room for a shard, after shedding for it if need be. False: there is none."""
         if ref.id not in self.sizes and self.limit_bytes is not None:
-            if not self.turns.may_take(now, place):
+            if not self.admission.enter(now, place):
                 return False
             while self.held_bytes + ref.nbytes > self.limit_bytes:
                 free = set(self.sizes) - self.states - set(pinned)
                 given = latest_after(place, ((self._place(shard), shard) for shard in sorted(free)))
                 if given is None:
-                    self.turns.refuse(now, place, [self._place(shard) for shard in self.sizes])
+                    self.admission.refuse(now, place, [self._place(shard) for shard in self.sizes])
                     return False
                 owners = sorted(self.runs[given])
                 self._remove(given)
                 self.shed.add(given)
                 for run in owners:
                     self.on_shed(run, given)
-            self.turns.took(place)
+            self.admission.took(place)
         self._enter(place, ref)
         if is_state:
             self.states.add(ref.id)
