@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .stopping import StopSignals
+from .process.stopping import StopSignals
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .boot.config import Config
 
 EXIT_INPUT = 2
 
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     _fill_streams()
     options = parser.parse_args(arguments)
     signals = StopSignals() if options.command == "run" else None  # imports take a second on a busy host
-    from .config import ConfigError, load
-    from .state import StateError
+    from .boot.config import ConfigError, load
+    from .state.directory import StateError
     from .transport.keys import KeyFileError
 
     try:
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(config: Config, path: Path, as_json: bool) -> None:
-    from .inspection import check, inspect
+    from .boot.inspection import check, inspect
 
     if as_json:
         print(json.dumps(inspect(config, path)))

@@ -30,14 +30,11 @@ from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
-from . import checkpoints
-from .config import Config, ConfigError, LogSection
-from .disk import Disk
+from .boot.config import Config, ConfigError, LogSection
+from .boot.facts import host_facts, versions
+from .boot.preflight import check_machine
 from .driver import Driver
-from .faults import EXIT_FAULT, Faults
-from .hands import RoomHands
-from .lifetime import age_s, began_ticks
-from .observe.health import host_facts, versions
+from .effects import RoomHands
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
 from .observe.metrics import MetricsBook
@@ -45,15 +42,17 @@ from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
 from .observe.timeline import AGAIN, DEALT, STOLEN, Timeline
-from .preflight import check_machine
-from .sdnotify import keep_awake, notify
+from .process.faults import EXIT_FAULT, Faults
+from .process.lifetime import age_s, began_ticks
+from .process.sdnotify import keep_awake, notify
+from .process.stopping import CLOSING_S, StopSignals
 from .service.checkpoints import CheckpointAnswers
-from .service.door import Myself, Service
+from .service.dispatch import Myself, Service
 from .service.events import EventAnswers
 from .service.health import HealthAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
-from .service.stock import StockAnswers
+from .service.shards import StockAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.room import Room
@@ -63,8 +62,9 @@ from .shards.store import Store
 from .slots.devices import Devices, find_devices
 from .slots.numerics import advertised_class
 from .slots.supervisor import RunBrief, Supervisor
-from .state import StateDirectory
-from .stopping import CLOSING_S, StopSignals
+from .state import checkpoints
+from .state.directory import StateDirectory
+from .state.disk import Disk
 from .transport.bulk import BulkLane
 from .transport.control import BindError, ControlLane
 from .transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair

@@ -34,7 +34,7 @@ from dflow_protocols.events import (
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.frame import Frame
 
-from .lag import LagMeter
+from .process.lag import LagMeter
 
 NOT_ON_DISK = {
     "what": "this daemon could not write it to its state directory",

@@ -16,7 +16,7 @@ from blake3 import blake3
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.versions.saved import FILE
 
-from .door import Service
+from .dispatch import Service
 from .request import Params, Refusal, typed
 
 READ_BYTES = 2 << 20  # of one answer; half a frame

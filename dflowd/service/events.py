@@ -7,7 +7,7 @@ from typing import Any
 from dflow_protocols.names import NodeId, RunId
 
 from ..observe.log import LEVELS
-from .door import Service
+from .dispatch import Service
 from .request import MOST_ROWS, Params, Refusal, limit_of, number_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dflow_protocols.names import NodeId
 
-from .door import Service
+from .dispatch import Service
 from .request import Params
 from .standing import Standing
 

@@ -8,7 +8,7 @@ from typing import Any
 from dflow_protocols.keys import key_text
 from dflow_protocols.names import NodeId
 
-from .door import Myself, Service
+from .dispatch import Myself, Service
 from .request import Params
 from .standing import Standing
 

@@ -10,7 +10,7 @@ from dflow_protocols.events import CancelRequested, ResumeRequested, Submitted
 from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 
-from .door import Service
+from .dispatch import Service
 from .request import Params, Refusal, number_of, typed
 from .standing import Standing
 

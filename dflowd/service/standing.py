@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.names import NodeId, RunId
 
-from .door import Service
+from .dispatch import Service
+from .troubles import troubles
 
 _ID = re.compile(r"\b[0-9a-f]{32}\b")
 

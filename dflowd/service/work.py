@@ -7,7 +7,7 @@ from typing import Any
 from dflow_protocols.names import NodeId, RunId
 
 from ..observe.metrics import merge_abandoned, merge_rows, own_report
-from .door import Service
+from .dispatch import Service
 from .request import MOST_ROWS, Params, limit_of, number_of
 
 

@@ -26,9 +26,9 @@ import zmq
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
+from .aead import Seal
 from .control import BindError, LinkTiming, is_ipv6
 from .gate import CHECK_S, Cut, Gate
-from .seal import Seal
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
 

@@ -1,6 +1,6 @@
 """Writes docs/reference/config.md from the configuration's models and the docstrings under their fields.
 
-Run it after a change of dflowd/config.py: `python docs/reference/generate.py`.
+Run it after a change of dflowd/boot/config.py: `python docs/reference/generate.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from dflowd import config
+from dflowd.boot import config
 
 TARGET = Path(__file__).with_name("config.md")
 HEAD = """# Configuration of a daemon
@@ -20,7 +20,7 @@ HEAD = """# Configuration of a daemon
 `dflowd run --config FILE` reads one TOML file; `dflowd check-config --config FILE` only checks it. Every key is also
 an environment variable `DFLOWD_<SECTION>_<KEY>`, which wins over the file; there a list is words with blanks between.
 Sizes are written `2 GiB` or `500 MB`; relative paths start from the file's folder. This page is made from
-`dflowd/config.py`.
+`dflowd/boot/config.py`.
 
 ```toml
 [node]

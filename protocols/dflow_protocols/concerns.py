@@ -177,9 +177,9 @@ CONCERNS: Final[dict[str, Concern]] = {**MEMBERS, **RUNS, **ROOMS}
 
 ELSEWHERE: Final[dict[str, str]] = {
     "membership.refuting": "`membership.late` stands while this daemon is slow; else it is over at once",
-    "membership.silenced": "membership/trouble.py",
-    "membership.unreached": "membership/trouble.py",
-    "membership.unreachable": "membership/trouble.py",
+    "membership.silenced": "dflowd/service/troubles.py",
+    "membership.unreached": "dflowd/service/troubles.py",
+    "membership.unreachable": "dflowd/service/troubles.py",
     "task.skipped": "`skipped` in the run's answer, counted from its versions",
     "daemon.overdue": "the daemon ends with it: its log and its exit status",
     "disk.full": "the disk's own problem, which it takes back",

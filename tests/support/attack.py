@@ -21,8 +21,8 @@ from dflow_protocols.wire.codec import MESSAGES
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, Frame, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import Meta, Sync, Update
 from dflow_protocols.wire.steps import BucketGet, FailurePut, RunGet, RunPut, RunStates
+from dflowd.transport.aead import Seal
 from dflowd.transport.keys import KeyPair, new_key_pair
-from dflowd.transport.seal import Seal
 from tests.support.invention import Inventor
 from tests.support.mesh import Daemon
 

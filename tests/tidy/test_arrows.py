@@ -10,7 +10,7 @@ from tests.tidy.sources import imports, is_within, module_name, package_files, s
 
 HEAVY_ROOMS = tuple(f"dflowd.{room}" for room in ("engines", "operators", "algorithms", "training", "data"))
 HEAVY_PACKAGES = ("torch", "numpy", "transformers", "safetensors", "reasoning_gym", "vllm", "matplotlib")
-LENT_TO_HEAVY = ("dflowd.config", "dflowd.shards.layout", "dflowd.slots.calls", "dflowd.slots.doing")
+LENT_TO_HEAVY = ("dflowd.boot.config", "dflowd.shards.layout", "dflowd.slots.calls", "dflowd.slots.doing")
 PROTOCOL_PACKAGES = ("dflow_protocols", "msgpack", "blake3")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflowd.__main__ import main
-from dflowd.config import Config, ConfigError, load
+from dflowd.boot.config import Config, ConfigError, load
 
 GOOD = """
 [node]

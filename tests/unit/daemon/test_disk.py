@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 
 from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
-from dflowd.disk import Disk
 from dflowd.observe.problems import Problems
-from dflowd.state import StateDirectory
+from dflowd.state.directory import StateDirectory
+from dflowd.state.disk import Disk
 
 
 class Failing(StateDirectory):

@@ -10,7 +10,7 @@ import pytest
 from dflow_protocols.names import RunId, SealId, ShardId, ShardRef, SpecId, VersionId
 from dflow_protocols.versions.saved import FILE, Place, Saved, write_saved
 from dflow_protocols.wire.steps import Header
-from dflowd.checkpoints import discard, find, folder_of
+from dflowd.state.checkpoints import discard, find, folder_of
 
 RUN = RunId("a" * 32)
 

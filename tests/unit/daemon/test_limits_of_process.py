@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.events import Report
-from dflowd.faults import Faults
-from dflowd.preflight import tasks_left
+from dflowd.boot.preflight import tasks_left
+from dflowd.process.faults import Faults
 from tests.support.mesh import Mesh
 from tests.unit.transport.lanes import until
 

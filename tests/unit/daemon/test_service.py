@@ -22,7 +22,7 @@ from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.problems import Problems
 from dflowd.observe.recorder import Recorder
 from dflowd.observe.timeline import Timeline
-from dflowd.service.door import Service
+from dflowd.service.dispatch import Service
 from dflowd.service.runs import RunAnswers
 from dflowd.service.work import WorkAnswers
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dflowd import state
-from dflowd.state import StateDirectory, StateError
+from dflowd.state import directory as state
+from dflowd.state.directory import StateDirectory, StateError
 
 
 def test_each_start_has_a_higher_incarnation(tmp_path: Path) -> None:

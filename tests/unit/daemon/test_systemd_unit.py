@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dflowd.config import MeshSection
+from dflowd.boot.config import MeshSection
 
 SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
 UNIT = SYSTEMD / "dflowd.service"

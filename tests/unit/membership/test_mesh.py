@@ -10,8 +10,8 @@ from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers,
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.membership.trouble import troubles
 from dflow_protocols.wire.gossip import Gossip, MetaGet, MetaPut, Sync, Unreachable, Update
+from dflowd.service.troubles import troubles
 from tests.unit.membership.mesh import Mesh, meta_of
 
 SEEDS = range(4)

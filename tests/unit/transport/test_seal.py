@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dflowd.transport.seal import Seal
+from dflowd.transport.aead import Seal
 
 KEY = bytes(range(32))
 

@@ -16,9 +16,9 @@ from typing import Any
 from dflow_protocols.pipeline.grammar.layout import PLAN_VERSION
 from dflow_protocols.wire.frame import WIRE_VERSION
 
-from ..config import Config
 from ..slots.devices import Devices
 from ..slots.numerics import advertised_class
+from .config import Config
 
 CGROUPS = Path("/sys/fs/cgroup")
 

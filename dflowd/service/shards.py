@@ -9,7 +9,7 @@ from dflow_protocols.names import NodeId, RunId, ShardId
 from dflow_protocols.run_state.inventory import kinds
 from dflow_protocols.runs.run import Run
 
-from .door import Service
+from .dispatch import Service
 from .request import Params
 
 Listing = Callable[[], list[tuple[ShardId, int, list[RunId]]]]

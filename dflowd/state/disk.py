@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
 
-from .observe.problems import Problems
-from .shards.spill import size_text
-from .state import StateDirectory
+from ..observe.problems import Problems
+from ..shards.spill import size_text
+from .directory import StateDirectory
 
 LEAST_FREE_BYTES = 64 << 20  # below that a daemon does not start, and a running one says so
 LOOK_INTERVAL_S = 5.0

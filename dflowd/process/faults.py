@@ -17,7 +17,7 @@ from typing import Any
 
 from dflow_protocols.events import Report
 
-from .transport.limits import Tally
+from ..transport.limits import Tally
 
 EXIT_FAULT = 1
 

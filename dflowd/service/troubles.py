@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..names import NodeId
+from dflow_protocols.names import NodeId
 
 if TYPE_CHECKING:
-    from .machine import Membership
+    from dflow_protocols.membership.machine import Membership
 
 
 @dataclass(frozen=True, slots=True)

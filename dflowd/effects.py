@@ -34,16 +34,16 @@ from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import Knock, Knocked
 from dflow_protocols.work import Failed
 
-from .checkpoints import discard
-from .disk import Disk
 from .observe.recorder import Recorder
-from .service.door import Service
+from .service.dispatch import Service
 from .shards.exchange import Exchange
 from .slots.supervisor import Supervisor
-from .state import StateDirectory
+from .state.checkpoints import discard
+from .state.directory import StateDirectory
+from .state.disk import Disk
 from .transport.control import ControlLane, Link
-from .transport.names import NamedPeers, is_numeric
 from .transport.reach import TOKEN_BYTES, DialBack
+from .transport.resolver import NamedPeers, is_numeric
 
 MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
 MAX_WAITING_BYTES = 16 << 20

@@ -6,11 +6,11 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+from ..shards.spill import size_text
+from ..state.directory import StateDirectory
+from ..state.disk import LEAST_FREE_BYTES
 from .config import Config, ConfigError
-from .disk import LEAST_FREE_BYTES
-from .observe.health import CGROUPS, cgroup_limit, groups_of, memory_of_host
-from .shards.spill import size_text
-from .state import StateDirectory
+from .facts import CGROUPS, cgroup_limit, groups_of, memory_of_host
 
 LEAST_FILES = 256  # sockets and engines take some fifty, each shard in memory one
 LEAST_TASKS = 64  # threads and processes: this daemon has ten threads, an engine some twenty

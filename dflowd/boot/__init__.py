@@ -1,0 +1,1 @@
+"""What is settled before a daemon listens: its configuration, its keys, and what its host must have."""
