@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +24,3 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as params.warmup=2. May be repeated."),
 ]
-
-DEFAULT_FOLDER = Path(".dflow")
-
-
-def dir_option(folder: Path) -> str:
-    """What a proposed command says to mean this folder: ` --dir DIR`, or nothing where that is the default."""
-    return "" if folder.absolute() == DEFAULT_FOLDER.absolute() else f" --dir {shlex.quote(str(folder))}"

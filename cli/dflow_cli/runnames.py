@@ -16,7 +16,7 @@ PATIENCE_S = 0.5
 def complete_run(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """(id, what it is) of each run whose id begins so. `ctx`: the shell's half-typed command."""
     from .errors import Problem
-    from .options import DEFAULT_FOLDER
+    from .folder import DEFAULT_FOLDER
 
     folder = Path(ctx.params.get("folder") or DEFAULT_FOLDER).absolute()
     names: dict[str, str] = {place.parent.name: "ended" for place in folder.glob("runs/*/outcome.json")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import dir_option
+from .folder import dir_option
 from .outcome import Outcome
 from .output import note, seconds
 

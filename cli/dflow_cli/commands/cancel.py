@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, Run, To
 
 
 def cancel(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder
 
 
 def down(folder: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
     from dflow_protocols.keys import Allowed

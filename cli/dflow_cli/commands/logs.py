@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, To
 from ..runnames import complete_run
 
 MANY = 10_000

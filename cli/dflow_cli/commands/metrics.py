@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import DEFAULT_FOLDER, Folder, Run, To
+from ..folder import DEFAULT_FOLDER
+from ..options import Folder, Run, To
 
 LOOK_S = 2.0  # between two looks of --follow
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, To
 
 
 def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:

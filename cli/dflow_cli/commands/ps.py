@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, To
 
 
 def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To, dir_option
+from ..folder import DEFAULT_FOLDER, dir_option
+from ..options import AsJson, Folder, Run, To
 
 
 def resume(

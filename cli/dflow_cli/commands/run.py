@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, Overlays, Sets, Spec, To
 
 
 def run(

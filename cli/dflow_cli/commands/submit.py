@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Overlays, Sets, Spec, To, dir_option
+from ..folder import DEFAULT_FOLDER, dir_option
+from ..options import AsJson, Folder, Overlays, Sets, Spec, To
 
 
 def submit(

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, Run, To
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, Run, To
 
 
 def tasks(

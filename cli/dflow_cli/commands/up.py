@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import DEFAULT_FOLDER, AsJson, Folder, dir_option
+from ..folder import DEFAULT_FOLDER, dir_option
+from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
     from ..meshfiles import LocalNode

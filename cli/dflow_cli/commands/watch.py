@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..options import DEFAULT_FOLDER, Folder, To
+from ..folder import DEFAULT_FOLDER
+from ..options import Folder, To
 
 
 def watch(
