@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.figure import Figure, Tell
 from benchmarks.plain_loop import DEFAULT_SPEC, need_engine
-from dflow_cli.meshfiles import read_mesh
+from dflow_cli.mesh.meshfiles import read_mesh
 
 APPEARS_S = 60.0  # for a mesh in DIR
 SETS = ("params.warmup=2", "params.grpo=4")

@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.figure import Figure, Goal, Tell
 from benchmarks.plain_loop import RUN_S, WARM_STEPS, Arm, chosen_spec, loops, need_engine, spans
-from dflow_cli.specfile import Loaded, load
+from dflow_cli.spec.specfile import Loaded, load
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import await_stable
 

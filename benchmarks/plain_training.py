@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dflow_cli.specfile import load
+from dflow_cli.spec.specfile import load
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, Training, partition_groups, plan
 from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.work import Groups

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .runnames import complete_run
+from .runs.completion import complete_run
 
 Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of a local mesh and of this client's key.")]
 To = Annotated[str, typer.Option("--to", metavar="KEY@HOST:PORT", help="The daemon to ask; without it, those in DIR.")]

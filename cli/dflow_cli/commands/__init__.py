@@ -1,0 +1,1 @@
+"""One file a command: ask, then print a table or one JSON object."""

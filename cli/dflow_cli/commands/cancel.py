@@ -13,9 +13,9 @@ def cancel(run: Run, folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJs
 
     Example: dflow cancel 3f9c
     """
-    from ..outcome import read_state
+    from ..mesh.reach import reach
     from ..output import print_json
-    from ..reach import reach
+    from ..runs.outcome import read_state
 
     with reach(Path(folder).absolute(), to) as client:
         answer = client.call("cancel", {"run": run}, deadline_s=20.0)

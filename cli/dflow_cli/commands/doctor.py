@@ -28,8 +28,8 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from ..checkup.examine import examine
     from ..errors import EXIT_DONE, EXIT_FAILED
-    from ..examine import examine
     from ..output import note, print_json, print_table
 
     checks = list(examine(config, Path(folder).absolute(), to))

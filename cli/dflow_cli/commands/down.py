@@ -13,7 +13,7 @@ def down(folder: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:
 
     Example: dflow down --dir /tmp/mesh
     """
-    from .. import localmesh
+    from ..mesh import localmesh
     from ..output import note, print_json
 
     stopped = localmesh.stop(Path(folder).absolute())

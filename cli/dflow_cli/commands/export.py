@@ -23,9 +23,9 @@ def export(
 
     Example: dflow export 3f9c my_model
     """
-    from ..exporting import export_checkpoint
     from ..output import amount, note, note_missing, print_json
-    from ..results import look_back
+    from ..own_run.exporting import export_checkpoint
+    from ..own_run.results import look_back
 
     with look_back(Path(folder).absolute(), to, run) as source:
         brought = export_checkpoint(source, run, step, place)

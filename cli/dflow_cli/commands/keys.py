@@ -39,7 +39,7 @@ def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "nod
 
     Example: dflow keys new key --name a1 --address 10.0.0.7:7300
     """
-    from ..keyfiles import new_key_pair
+    from ..mesh.keyfiles import new_key_pair
 
     line = _line(name or _host_name(), address, role)  # a mistake in the line leaves no key behind
     _show(new_key_pair(file, role).public, line, as_json)
@@ -63,7 +63,7 @@ def show(
 
     Example: dflow keys show --dir ann --name ann
     """
-    from ..keyfiles import key_pair, read_key_pair, role_of
+    from ..mesh.keyfiles import key_pair, read_key_pair, role_of
 
     pair = key_pair(folder / "client.key") if file is None else read_key_pair(file)
     role = role or ("client" if file is None else role_of(file))
@@ -85,7 +85,7 @@ def authorize(
 
     Example: dflow keys show --dir ann --name ann | dflow keys authorize allow -
     """
-    from ..keyfiles import authorize as add
+    from ..mesh.keyfiles import authorize as add
     from ..output import note
 
     lines = _read_lines() if key == "-" else [_fill(key, _line(name, address, role))]
@@ -102,7 +102,7 @@ def revoke(
 
     Example: dflow keys revoke allow ann
     """
-    from ..keyfiles import revoke as take_off
+    from ..mesh.keyfiles import revoke as take_off
     from ..output import note
 
     gone = take_off(allow_list, who)
@@ -150,7 +150,7 @@ def _read_lines() -> list[Allowed]:
     from dflow_protocols.keys import AllowListError, parse_allow_list
 
     from ..errors import Problem
-    from ..keyfiles import LINE_HINT
+    from ..mesh.keyfiles import LINE_HINT
 
     try:
         lines = list(parse_allow_list(sys.stdin.read()).values())

@@ -10,7 +10,7 @@ import typer
 
 from ..folder import DEFAULT_FOLDER
 from ..options import AsJson, Folder, To
-from ..runnames import complete_run
+from ..runs.completion import complete_run
 
 MANY = 10_000
 LOOK_S = 1.0  # between two looks of --follow
@@ -38,9 +38,9 @@ def logs(
     Example: dflow logs 3f9c --level warning --since 10m
     """
     from ..errors import Problem
+    from ..mesh.reach import reach
     from ..output import note_missing
-    from ..reach import reach
-    from ..reports import ago_s, print_report
+    from ..views.reports import ago_s, print_report
 
     params: dict[str, Any] = {"run": run, "level": level, "limit": MANY if node else limit}
     if since:

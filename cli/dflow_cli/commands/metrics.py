@@ -35,10 +35,10 @@ def metrics(
 
     Example: dflow metrics 3f9c --format csv > run.csv
     """
-    from ..figures import CsvForm, Form, JsonForm, TensorBoardForm, check_form, mesh_time
-    from ..outcome import read_outcome
     from ..output import note, note_missing
-    from ..results import look_back
+    from ..own_run.results import look_back
+    from ..runs.outcome import read_outcome
+    from ..views.figures import CsvForm, Form, JsonForm, TensorBoardForm, check_form, mesh_time
 
     check_form(form, as_json, follow)
     with look_back(Path(folder).absolute(), to, run) as source, ExitStack() as closing:

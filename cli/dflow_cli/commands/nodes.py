@@ -15,8 +15,8 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
 
     Example: dflow nodes --dir /tmp/mesh --json
     """
+    from ..mesh.reach import meet, reach
     from ..output import note_missing, print_json, print_table
-    from ..reach import meet, reach
 
     place = Path(folder).absolute()
     with reach(place, to) as client:

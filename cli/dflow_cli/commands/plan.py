@@ -29,7 +29,7 @@ def plan(
 
     from ..errors import Problem
     from ..output import print_json
-    from ..submission import read_spec
+    from ..spec.submission import read_spec
     from ..views.dag import draw_mermaid, draw_text
 
     pipeline = read_spec(spec, overlays, sets).pipeline

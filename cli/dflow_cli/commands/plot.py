@@ -23,7 +23,7 @@ def plot(
     Example: dflow plot 3f9c -o run.png
     """
     from ..output import print_json
-    from ..results import draw, look_back
+    from ..own_run.results import draw, look_back
 
     path = out or Path(f"{run}.png")
     with look_back(Path(folder).absolute(), to, run) as source:

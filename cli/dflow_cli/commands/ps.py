@@ -13,9 +13,9 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
 
     Example: dflow ps --json
     """
-    from ..outcome import read_state, remark
+    from ..mesh.reach import reach
     from ..output import note_missing, print_json, print_table
-    from ..reach import reach
+    from ..runs.outcome import read_state, remark
 
     with reach(Path(folder).absolute(), to) as client:
         answer = client.call("runs")

@@ -26,9 +26,9 @@ def resume(
 
     Example: dflow resume 3f9c
     """
-    from ..outcome import goes_on, read_state
+    from ..mesh.reach import reach
     from ..output import note, print_json
-    from ..reach import reach
+    from ..runs.outcome import goes_on, read_state
 
     with reach(Path(folder).absolute(), to) as client:
         answer = client.call("resume", {"run": run, "from_start": from_start}, deadline_s=20.0)

@@ -23,7 +23,7 @@ def samples(
     Example: dflow samples 3f9c --limit 8
     """
     from ..output import note_missing, print_json, print_table
-    from ..results import look_back
+    from ..own_run.results import look_back
 
     with look_back(Path(folder).absolute(), to, run) as source:
         answer = source.call("samples", {"run": run, "limit": limit})

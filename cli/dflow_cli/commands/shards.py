@@ -10,7 +10,7 @@ import typer
 
 from ..folder import DEFAULT_FOLDER
 from ..options import AsJson, Folder, To
-from ..runnames import complete_run
+from ..runs.completion import complete_run
 
 
 def shards(
@@ -23,8 +23,8 @@ def shards(
 
     Example: dflow shards 3f9c
     """
+    from ..mesh.reach import reach
     from ..output import amount, note_missing, print_json, print_table
-    from ..reach import reach
 
     with reach(Path(folder).absolute(), to) as client:
         answer = client.call("shards", {"run": run})

@@ -20,11 +20,11 @@ def submit(
 
     Example: dflow submit examples/spell_backward.yaml --set params.grpo=60
     """
-    from ..follow import acquaint
+    from ..mesh.reach import reach
     from ..output import note, print_json
-    from ..reach import reach
-    from ..submission import read_spec
-    from ..submission import submit as hand_over
+    from ..runs.follow import acquaint
+    from ..spec.submission import read_spec
+    from ..spec.submission import submit as hand_over
 
     loaded = read_spec(spec, overlays, sets)
     with reach(Path(folder).absolute(), to) as client:

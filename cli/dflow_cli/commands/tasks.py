@@ -24,7 +24,7 @@ def tasks(
     Example: dflow tasks 3f9c --step 12
     """
     from ..output import note_missing, print_json, print_table
-    from ..results import look_back
+    from ..own_run.results import look_back
 
     params: dict[str, Any] = {"run": run, "limit": limit}
     if step is not None:

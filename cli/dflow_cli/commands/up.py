@@ -11,7 +11,7 @@ from ..folder import DEFAULT_FOLDER, dir_option
 from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
-    from ..meshfiles import LocalNode
+    from ..mesh.meshfiles import LocalNode
 
 
 def up(
@@ -27,9 +27,9 @@ def up(
 
     Example: dflow up --nodes 3 --dir /tmp/mesh
     """
-    from .. import localmesh
-    from ..outcome import goes_on
+    from ..mesh import localmesh
     from ..output import note, print_json, print_table
+    from ..runs.outcome import goes_on
 
     place = Path(folder).absolute()
     started = localmesh.add(place, add) if add else localmesh.start(place, nodes, for_one_run=False)
@@ -48,8 +48,8 @@ def up(
 def _going_on(place: Path) -> list[dict[str, Any]]:
     """Runs that were active when the daemons stopped. The mesh is up, whatever becomes of this question."""
     from ..errors import Problem
+    from ..mesh.reach import reach
     from ..output import note
-    from ..reach import reach
 
     try:
         with reach(place, "") as client:

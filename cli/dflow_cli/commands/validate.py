@@ -19,8 +19,8 @@ def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: 
     """
     from ..errors import EXIT_WRONG_INPUT, Problem, explain
     from ..output import print_json
-    from ..specfile import SpecFileError, load
-    from ..submission import tell_warnings
+    from ..spec.specfile import SpecFileError, load
+    from ..spec.submission import tell_warnings
 
     try:
         loaded = load(spec, overlays or [], sets or [])

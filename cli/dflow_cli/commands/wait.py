@@ -24,11 +24,11 @@ def wait(
 
     Example: dflow wait 3f9c --timeout 600 --json
     """
-    from ..follow import acquaint
-    from ..follow import wait as await_run
+    from ..mesh.reach import reach
     from ..output import print_json
-    from ..reach import reach
-    from ..summary import print_summary
+    from ..own_run.summary import print_summary
+    from ..runs.follow import acquaint
+    from ..runs.follow import wait as await_run
 
     place = Path(folder).absolute()
     with reach(place, to) as client:

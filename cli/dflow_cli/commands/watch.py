@@ -21,9 +21,9 @@ def watch(
     Example: dflow watch 3f9c
     """
     from ..errors import Problem
-    from ..follow import acquaint, follow
-    from ..reach import reach
-    from ..summary import print_summary
+    from ..mesh.reach import reach
+    from ..own_run.summary import print_summary
+    from ..runs.follow import acquaint, follow
     from ..views.progress import progress
 
     place = Path(folder).absolute()

@@ -1,0 +1,1 @@
+"""What a person sees: live view, graph, curves, tables of figures, reports."""

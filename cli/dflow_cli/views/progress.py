@@ -6,8 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ..follow import Picture
 from ..output import note, seconds
+from ..runs.follow import Picture
 from .chart import chart
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli.meshfiles import LocalNode, MeshFile, id_of, write_mesh
+from dflow_cli.mesh.meshfiles import LocalNode, MeshFile, id_of, write_mesh
 from tests.unit.cli.fakedaemon import FakeDaemon, told_rows, told_run
 
 

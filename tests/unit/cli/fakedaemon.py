@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgpack
 import zmq
 
-from dflow_cli.client import Door, KeyPair
+from dflow_cli.mesh.client import Door, KeyPair
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 

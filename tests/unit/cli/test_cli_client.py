@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_cli.client import Client, Door, parse_door
 from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
-from dflow_cli.keyfiles import key_pair
-from dflow_cli.reach import meet, reach
+from dflow_cli.mesh.client import Client, Door, parse_door
+from dflow_cli.mesh.keyfiles import key_pair
+from dflow_cli.mesh.reach import meet, reach
 from tests.unit.cli.fakedaemon import FakeDaemon, Refusal, new_keys
 
 

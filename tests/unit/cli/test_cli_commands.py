@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.outcome import goes_on
+from dflow_cli.runs.outcome import goes_on
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon, Refusal, told_run
 
 HEAVY = ("zmq", "msgpack", "rich", "yaml", "torch", "numpy", "matplotlib", "pydantic", "dflow_protocols", "dflowd")

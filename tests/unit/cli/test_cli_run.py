@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.client import Client
-from dflow_cli.keyfiles import key_pair
-from dflow_cli.outcome import read_outcome
-from dflow_cli.results import keep
+from dflow_cli.mesh.client import Client
+from dflow_cli.mesh.keyfiles import key_pair
+from dflow_cli.own_run.results import keep
+from dflow_cli.runs.outcome import read_outcome
 from dflow_protocols.pipeline import Pipeline
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon, told_rows, told_run
 

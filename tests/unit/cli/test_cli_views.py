@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dflow_cli.follow import Picture
-from dflow_cli.outcome import read_outcome
-from dflow_cli.pace import kinds, left_s
+from dflow_cli.runs.follow import Picture
+from dflow_cli.runs.outcome import read_outcome
+from dflow_cli.runs.pace import kinds, left_s
 from dflow_cli.views.chart import chart, sparkline, squeeze
 from dflow_cli.views.dag import draw_mermaid, draw_text
 from dflow_cli.views.progress import PlainView, line, render

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli import datalook
-from dflow_cli.datalook import look_at_data
+from dflow_cli.spec import datalook
+from dflow_cli.spec.datalook import look_at_data
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.files import named_files
 from dflow_protocols.pipeline.grammar.problem import Findings

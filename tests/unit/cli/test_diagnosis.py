@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dflow_cli.diagnosis import GIB, Check, judge_config, judge_host, judge_mesh
+from dflow_cli.checkup.diagnosis import GIB, Check, judge_config, judge_host, judge_mesh
 
 FACTS: dict[str, Any] = {
     "name": "a1",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli.diagnosis import Check
-from dflow_cli.examine import examine
+from dflow_cli.checkup.diagnosis import Check
+from dflow_cli.checkup.examine import examine
 from tests.unit.cli.fakedaemon import FakeDaemon
 
 
 def looked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Check]:
-    monkeypatch.setattr("dflow_cli.examine._engine", lambda found: Check("engine", "here", "ok", "loads"))
+    monkeypatch.setattr("dflow_cli.checkup.examine._engine", lambda found: Check("engine", "here", "ok", "loads"))
     return list(examine(None, folder, ""))
 
 

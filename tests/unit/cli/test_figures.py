@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.figures import CsvForm, TensorBoardForm
+from dflow_cli.views.figures import CsvForm, TensorBoardForm
 from tests.unit.cli.fakedaemon import told_rows
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.specfile import load
+from dflow_cli.spec.specfile import load
 
 ROOT = Path(__file__).parents[3]
 

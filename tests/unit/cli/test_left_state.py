@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli import localmesh
 from dflow_cli.errors import Problem
-from dflow_cli.meshfiles import MeshFile, prepare_node, write_mesh
+from dflow_cli.mesh import localmesh
+from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
 
 RUN = "3f9c" * 8
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dflow_cli import modelfiles
-from dflow_cli.modellook import look_at_models
+from dflow_cli.spec import modelfiles
+from dflow_cli.spec.modellook import look_at_models
 from dflow_protocols.pipeline import Pipeline, Problem
 from tests.unit.pipeline.written_specs import example, stage
 
@@ -170,7 +170,7 @@ def test_a_line_of_megabytes_is_told_in_no_time(folder: Path) -> None:
 def test_lines_that_cannot_be_counted_here_are_warned_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client without the package still says that it may be so."""
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    monkeypatch.setattr("dflow_cli.modellook._tokenizer", lambda files, found: None)
+    monkeypatch.setattr("dflow_cli.spec.modellook._tokenizer", lambda files, found: None)
     (folder.parent / "words.jsonl").write_text(json.dumps({"prompt": "ab" * 60, "answer": "c"}) + "\n")
     found = look_at_models(pipeline(), folder.parent)
     assert found.problems == []
@@ -209,7 +209,7 @@ def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
 
 def test_model_types_are_read_from_the_installed_library_without_loading_it() -> None:
     """Importing it would load PyTorch, seconds before the first word."""
-    ask = "import sys; from dflow_cli.modelfiles import causal_models as m; print(len(m()), 'llama' in m(), {})"
+    ask = "import sys; from dflow_cli.spec.modelfiles import causal_models as m; print(len(m()), 'llama' in m(), {})"
     ask = ask.format("'torch' in sys.modules")
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     count, has_llama, has_torch = done.stdout.split()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli import localmesh
-from dflow_cli.meshfiles import LocalNode, MeshFile, prepare_node, write_mesh
+from dflow_cli.mesh import localmesh
+from dflow_cli.mesh.meshfiles import LocalNode, MeshFile, prepare_node, write_mesh
 
 
 @pytest.fixture

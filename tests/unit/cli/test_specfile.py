@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.specfile import Loaded, SpecFileError, load
+from dflow_cli.spec.specfile import Loaded, SpecFileError, load
 from dflow_protocols.names import is_what
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from .errors import Problem
-from .output import plain, print_json
+from ..errors import Problem
+from ..output import plain, print_json
 
 FORMS = ("jsonl", "csv")
 LEADING = ("step", "reward_mean", "accuracy", "loss")  # the first columns of a table

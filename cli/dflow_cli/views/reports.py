@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import Problem
-from .output import print_json
+from ..errors import Problem
+from ..output import print_json
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NODE = re.compile(r"\b[0-9a-f]{32}\b")

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from . import localmesh
-from .client import Client
-from .errors import EXIT_INTERRUPTED, Problem
-from .follow import acquaint, await_end, follow
-from .outcome import Outcome, read_outcome
-from .output import note, print_json
-from .reach import reach
+from ..errors import EXIT_INTERRUPTED, Problem
+from ..mesh import localmesh
+from ..mesh.client import Client
+from ..mesh.reach import reach
+from ..output import note, print_json
+from ..runs.follow import acquaint, await_end, follow
+from ..runs.outcome import Outcome, read_outcome
+from ..spec.specfile import Loaded
+from ..spec.submission import submit
+from ..views.progress import progress
 from .results import draw, keep, results_folder
-from .specfile import Loaded
-from .submission import submit
 from .summary import print_next, print_summary
-from .views.progress import progress
 
 DEFAULT_NODES = 3
 CANCEL_S = 10.0  # for the daemons to stop the tasks of a cancelled run

@@ -25,7 +25,7 @@ from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 
-from .errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
+from ..errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
 
 LINK_S = 3.0  # for connecting and the CURVE handshake; a living daemon needs milliseconds, a loaded one some hundred
 GRACE_S = 2.0  # beyond a request's own deadline, for the way there and back

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import EXIT_FAILED, Problem
 from .client import Client, KeyPair
-from .errors import EXIT_FAILED, Problem
 from .keyfiles import key_pair
 from .meshfiles import (
     LocalNode,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .folder import dir_option
-from .outcome import Outcome
-from .output import note, seconds
+from ..folder import dir_option
+from ..output import note, seconds
+from ..runs.outcome import Outcome
 
 
 def print_summary(outcome: Outcome) -> None:

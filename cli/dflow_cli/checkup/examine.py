@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .client import Client, Door
+from ..errors import Problem
+from ..mesh.client import Client, Door
+from ..mesh.keyfiles import key_pair
+from ..mesh.meshfiles import read_mesh
+from ..mesh.reach import reach, remembered
 from .diagnosis import Check, judge_config, judge_host, judge_mesh
-from .errors import Problem
-from .keyfiles import key_pair
-from .meshfiles import read_mesh
-from .reach import reach, remembered
 
 CONFIG_S = 30.0
 ENGINE_S = 180.0  # a cold disk takes its time with PyTorch

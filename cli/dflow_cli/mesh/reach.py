@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import EXIT_NO_DAEMON, Problem
 from .client import Client, Door, parse_door
-from .errors import EXIT_NO_DAEMON, Problem
 from .keyfiles import key_pair
 from .meshfiles import read_mesh, replace_text
 

@@ -18,7 +18,7 @@ from blake3 import blake3
 from dflow_protocols.names import CHUNK_BYTES, ShardId, chunk_hash, shard_id
 from dflow_protocols.versions.saved import FILE, read_saved
 
-from .errors import EXIT_FAILED, EXIT_WRONG_INPUT, Problem
+from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, Problem
 from .results import Source
 
 OPTIMIZER = "optimizer-"  # files of its state, named after the entry

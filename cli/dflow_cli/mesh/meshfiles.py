@@ -17,8 +17,8 @@ from pathlib import Path
 from dflow_protocols.keys import Allowed, parse_key
 from dflow_protocols.names import node_id
 
+from ..errors import Problem
 from .client import Door, KeyPair
-from .errors import Problem
 from .keyfiles import enter, key_pair
 
 MEMORY_LIMIT = "2 GiB"  # of shards, a daemon

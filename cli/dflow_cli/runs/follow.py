@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .client import Client
-from .errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
+from ..errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
+from ..mesh.client import Client
+from ..mesh.reach import meet
+from ..output import seconds
 from .outcome import Outcome, read_outcome
-from .output import seconds
 from .pace import kinds, left_s
-from .reach import meet
 
 RETRY_S = 1.0  # between two tries of a mesh that does not answer
 LONG_POLL_S = 15.0  # daemons answer a `wait` after twenty seconds at the latest

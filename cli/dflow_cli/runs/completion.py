@@ -15,8 +15,8 @@ PATIENCE_S = 0.5
 
 def complete_run(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """(id, what it is) of each run whose id begins so. `ctx`: the shell's half-typed command."""
-    from .errors import Problem
-    from .folder import DEFAULT_FOLDER
+    from ..errors import Problem
+    from ..folder import DEFAULT_FOLDER
 
     folder = Path(ctx.params.get("folder") or DEFAULT_FOLDER).absolute()
     names: dict[str, str] = {place.parent.name: "ended" for place in folder.glob("runs/*/outcome.json")}
@@ -26,9 +26,9 @@ def complete_run(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _known(folder: Path, to: str) -> dict[str, str]:
-    from .localmesh import running
+    from ..mesh.localmesh import running
+    from ..mesh.reach import reach
     from .outcome import read_state
-    from .reach import reach
 
     if not to and running(folder) is None:
         return {}

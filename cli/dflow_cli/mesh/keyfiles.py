@@ -28,8 +28,8 @@ from dflow_protocols.keys import (
     parse_key_file,
 )
 
+from ..errors import Problem
 from .client import KeyPair
-from .errors import Problem
 
 LINE_HINT = "a line is `KEY name [host:port] [node|client]`; a comment begins with `#`"
 

@@ -18,13 +18,13 @@ from blake3 import blake3
 
 from dflow_protocols.versions.saved import FILE
 
-from .client import Client
-from .errors import Problem
-from .localmesh import running
-from .outcome import Outcome
-from .output import plain
-from .reach import reach
-from .views.curves import write_png
+from ..errors import Problem
+from ..mesh.client import Client
+from ..mesh.localmesh import running
+from ..mesh.reach import reach
+from ..output import plain
+from ..runs.outcome import Outcome
+from ..views.curves import write_png
 
 _LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks"}
 PIECE_BYTES = 2 << 20  # of a file, as daemons give it

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import EXIT_DONE, EXIT_FAILED
+from ..errors import EXIT_DONE, EXIT_FAILED
 
 _FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
 _TOLD = ("error", "blocked", "paused", "starved", "skipped", "problems", "evidence")  # where there is something to tell

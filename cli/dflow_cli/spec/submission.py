@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dflow_protocols.names import run_id
 
-from .client import Client
-from .errors import EXIT_NO_DAEMON, Problem, explain
-from .output import note
+from ..errors import EXIT_NO_DAEMON, Problem, explain
+from ..mesh.client import Client
+from ..output import note
 from .specfile import Loaded, SpecFileError, load
 
 

@@ -1,0 +1,1 @@
+"""What `dflow doctor` looks at, and what it makes of that."""

@@ -1,0 +1,1 @@
+"""How a command meets a mesh: keys, files of a local one, daemons of it, and the connection to any of them."""

@@ -1,0 +1,1 @@
+"""`dflow run`: a mesh for one run, and what stays of it in DIR."""
