@@ -17,7 +17,7 @@ from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups
 from dflow_protocols.pipeline.weighing import reward_weights
-from dflow_protocols.shards.ranges import RANGE_BYTES
+from dflow_protocols.ranges import RANGE_BYTES
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
 from dflowd.shards import layout

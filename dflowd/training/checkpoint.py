@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_hash, shard_id
-from dflow_protocols.shards.ranges import shards_of, total_bytes
+from dflow_protocols.ranges import shards_of, total_bytes
 from dflow_protocols.versions.saved import FILE, Place, Saved, read_saved, write_saved
 from dflow_protocols.work import Done, LoadWork, Made, SaveWork
 from dflowd.engines.contract import Damaged, Job

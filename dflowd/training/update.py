@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
-from dflow_protocols.shards.ranges import MAX_RANGES, cut, in_order, shards_of
+from dflow_protocols.ranges import MAX_RANGES, cut, in_order, shards_of
 from dflow_protocols.work import ApplyWork, InitWork, SliceWork, State, SumWork
 from dflowd.engines.contract import Job, UserError
 

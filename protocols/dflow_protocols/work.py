@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .names import RunId, ShardRef, VersionId, chunk_count
-from .shards.ranges import RANGE_BYTES
+from .ranges import RANGE_BYTES
 from .wire.steps import Header
 
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]

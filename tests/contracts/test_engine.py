@@ -17,7 +17,7 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, VersionId
 from dflow_protocols.pipeline import Pipeline, plan
-from dflow_protocols.shards.ranges import RANGE_BYTES, shards_of, total_bytes
+from dflow_protocols.ranges import RANGE_BYTES, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State, Work
 from dflowd.engines.contract import Engine, GivenUp

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, SpecId, TaskKey, VersionId, chunk_count
-from dflow_protocols.shards.ranges import RANGE_BYTES, pieces, shards_of
+from dflow_protocols.ranges import RANGE_BYTES, pieces, shards_of
 from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from .. import metrics
 from ..events import Action, Report
 from ..names import SealId, TaskKey
+from ..ranges import in_order
 from ..run_state import references
-from ..shards.ranges import in_order
 from ..steps.duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
 from ..steps.reduction import cover
 from ..versions import facts

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..events import Action, Report
 from ..names import TaskKey, VersionId
+from ..ranges import in_order, range_bytes
 from ..run_state import references
 from ..run_state import status as runs
-from ..shards.ranges import in_order, range_bytes
 from ..steps.duties import Duty
 from ..versions.versions import preference
 from ..wire.steps import Failure, Head, Header

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..claiming.failure import Failures
 from ..events import Action, Report, Start, Stop
 from ..names import ShardId, TaskKey, VersionId
-from ..shards.ranges import in_order
+from ..ranges import in_order
 from ..steps.duties import CHAIN, Duty, due_first
 from ..wire.steps import Failure, FailurePut, Header, Record
 from ..work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SumWork, Work

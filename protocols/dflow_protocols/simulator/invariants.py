@@ -11,7 +11,7 @@ from math import inf
 
 from ..names import SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
-from ..shards.ranges import pieces, shards_of
+from ..ranges import pieces, shards_of
 from ..wire.steps import Header, Record, Seal
 from ..work import (
     ApplyWork,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from ..names import chunk_count
-from ..shards.ranges import RANGE_BYTES, cut
+from ..ranges import RANGE_BYTES, cut
 from ..work import Groups, LeafGroups
 
 SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal

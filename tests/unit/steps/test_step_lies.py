@@ -9,8 +9,8 @@ import pytest
 
 from dflow_protocols.events import CancelRequested, Persist, Tick
 from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.ranges import MAX_RANGES
 from dflow_protocols.run_state import status as runs
-from dflow_protocols.shards.ranges import MAX_RANGES
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.steps import Record, Seal, SealPut

@@ -8,16 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_count
-from dflow_protocols.shards.ranges import (
-    RANGE_BYTES,
-    SHARD_BYTES,
-    cut,
-    in_order,
-    is_cut,
-    pieces,
-    range_bytes,
-    shards_of,
-)
+from dflow_protocols.ranges import RANGE_BYTES, SHARD_BYTES, cut, in_order, is_cut, pieces, range_bytes, shards_of
 from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.duties import gradient_slices, make_batch, slice_duties
 from dflow_protocols.wire.bulk import MAX_CHUNKS

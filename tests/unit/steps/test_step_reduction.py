@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import CHUNK_BYTES, chunk_count
-from dflow_protocols.shards.ranges import MAX_RANGES, RANGE_BYTES
+from dflow_protocols.ranges import MAX_RANGES, RANGE_BYTES
 from dflow_protocols.steps.reduction import SLICES, Block, aligned_blocks, cover, cut_leaves, slices
 from dflow_protocols.work import Groups
 

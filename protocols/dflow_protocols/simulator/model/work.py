@@ -15,7 +15,7 @@ from ...names import ShardRef, chunk_count
 from ...pipeline.grammar.signatures import OPERATORS
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
-from ...shards.ranges import cut, in_order, shards_of
+from ...ranges import cut, in_order, shards_of
 from ...steps.reduction import aligned_blocks
 from ...work import (
     ApplyWork,
