@@ -13,7 +13,7 @@ from dflow_protocols.names import RunId
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.provenance import Slice
 from dflow_protocols.simulator.world import World
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 
 def told(world: World, name: str) -> list[Report]:

@@ -11,7 +11,7 @@ from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model import provenance
 from dflow_protocols.simulator.model.provenance import ALIKE, GRADIENTS, PARTITIONS, WEIGHTS
 from dflow_protocols.simulator.toy import two_models, warm_then_two
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 KINDS = [frozenset({GRADIENTS}), frozenset({PARTITIONS}), frozenset({WEIGHTS}), ALIKE]
 

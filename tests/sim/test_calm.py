@@ -14,7 +14,7 @@ from dflow_protocols.simulator.model import provenance
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 
 @pytest.mark.parametrize(

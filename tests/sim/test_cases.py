@@ -24,7 +24,7 @@ from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, sta
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 Case = Callable[[], tuple[Moment, Fault, float]]
 

@@ -17,7 +17,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk, StealGrant, StealRefuse
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 WIDE = two_steps(partitions=12, leaves=8)
 Case = Callable[[], tuple[Moment, Fault, float]]

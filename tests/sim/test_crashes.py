@@ -9,7 +9,7 @@ from dflow_protocols.simulator.faults import Crash, Pause, action
 from dflow_protocols.simulator.goals import ended, finish, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 
 STRIDE = 31  # of the actions of a node; the slow form takes every single one
 

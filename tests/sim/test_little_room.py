@@ -12,7 +12,7 @@ from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
 from dflow_protocols.simulator.model.store import Shelf
 from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.toy import two_steps
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 

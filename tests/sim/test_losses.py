@@ -6,7 +6,7 @@ import pytest
 
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 STRIDE = 7  # of the frames of a run, each so-manieth is lost in the short form; the slow one takes every one
 

@@ -15,7 +15,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.simulator.world import World
 from dflow_protocols.work import SaveWork
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 STRIDE = 41  # of a node's actions; the slow form takes every single one
 SAVING = warm_then_two(every=1)

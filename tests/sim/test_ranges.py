@@ -10,7 +10,7 @@ from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.provenance import ALIKE
 from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.toy import warm_then_two
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 CUT = warm_then_two(every=1, range_bytes=CHUNK_BYTES)
 

@@ -11,7 +11,7 @@ from dflow_protocols.simulator.faults import Crash, Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.wire.steps import ClaimPut, SealPut
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 SLEEP_S = 30.0
 SLEEPER = 1

@@ -10,7 +10,7 @@ from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.work import SaveWork
-from tests.sim.meshes import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh
 
 HANGING = 1_000_000  # a call of no engine here
 

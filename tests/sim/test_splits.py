@@ -14,7 +14,7 @@ from dflow_protocols.simulator.goals import finish, node, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
-from tests.sim.meshes import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 LONG_S = 40.0  # of a split: enough for either side to end the run, if it goes on
 

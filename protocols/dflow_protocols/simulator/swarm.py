@@ -8,9 +8,9 @@ from ..claiming.failure import Failures
 from ..names import CHUNK_BYTES, RunId
 from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
 from .goals import begin_again, finish
-from .mesh import bear
 from .model.provenance import ALIKE, PARAMETER_BYTES
 from .model.work import NOISY, PURE, WILD
+from .spawn import bear
 from .toy import two_steps, warm_then_two
 from .world import World
 

@@ -47,6 +47,7 @@ from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import HeaderPut, SealPut
 from ..work import ApplyWork, BlockWork, ChainWork, Failed, InitWork, LoadWork, SaveWork, State, inputs_of
 from .faults import Fault, Moment
+from .inject import strike
 from .invariants import SealCheck, Violation, check_header, check_work
 from .model.bulk import BulkLane
 from .model.host import Bear, Birth, Host
@@ -54,7 +55,6 @@ from .model.network import Network
 from .model.provenance import Ledger
 from .model.store import Shelf
 from .model.work import PURE, Engines
-from .strike import strike
 from .trace import Trace
 
 STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever

@@ -9,7 +9,7 @@ from dflow_protocols.events import Broke, Send, Start, Stop, Tick
 from dflow_protocols.events import Leaving as AskedToLeave
 from dflow_protocols.names import TaskKey
 from dflow_protocols.simulator.goals import node as node_of
-from dflow_protocols.simulator.mesh import bear
+from dflow_protocols.simulator.spawn import bear
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, StealGrant, Stolen

@@ -17,7 +17,7 @@ from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import RecordPut, StealAsk, StealGrant, StealRefuse, Stolen
 from dflow_protocols.work import BlockWork, ChainWork
-from tests.sim.meshes import mesh
+from tests.support.simulated import mesh
 from tests.unit.steps.books import who
 from tests.unit.steps.midway import opened
 

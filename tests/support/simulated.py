@@ -8,8 +8,8 @@ from functools import cache, partial
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.mesh import bear
 from dflow_protocols.simulator.model.work import PURE
+from dflow_protocols.simulator.spawn import bear
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 
