@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -135,6 +136,42 @@ def test_every_case_that_the_protocol_names_is_one() -> None:
     named = [span for span in spans(ROOT / "docs" / "protocol.md") if re.fullmatch(r"(a|an|the)_[a-z0-9_]+", span)]
     assert named
     assert [name for name in named if name not in known] == []
+
+
+def test_the_table_of_delays_has_the_values_that_the_code_has() -> None:
+    """It is the one place where they are told; a figure that has moved on misleads whoever reasons with it."""
+    page = ROOT / "docs" / "protocol.md"
+    rows = re.findall(r"^\| `([\w/]+\.py):([A-Z][A-Z_]+)`[^|]*\| ([\d.,]+)", page.read_text(), re.MULTILINE)
+    told = {f"{file}:{name}": float(value.replace(",", "")) for file, name, value in rows}
+    assert told
+    assert {name: value_of(page, name) for name in told} == told
+
+
+def test_every_delay_in_suspicion_times_is_in_the_table() -> None:
+    """A new one that the page does not tell is found by its unit, which stands behind each."""
+    protocols = PACKAGES["dflow_protocols"]
+    counted = re.compile(r"^([A-Z][A-Z_]+) = [\d.]+ +# .*\bsuspicion times\b", re.MULTILINE)
+    there = {
+        f"`{path.relative_to(protocols).as_posix()}:{name}`"
+        for path in all_package_files()
+        if path.is_relative_to(protocols) and "simulator" not in path.parts
+        for name in counted.findall(path.read_text())
+    }
+    assert there
+    assert there - {f"`{span}`" for span in spans(ROOT / "docs" / "protocol.md")} == set()
+
+
+def value_of(page: Path, name: str) -> float:
+    """A number, or a product of some, that a module gives a name at its top."""
+    file, _, constant = name.partition(":")
+    found = find(page, file)
+    assert found is not None, name
+    for node in tree(found).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == constant for target in targets):
+            factors = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            return math.prod(float(factor) for factor in factors if isinstance(factor, int | float))
+    raise AssertionError(f"{name} is no constant")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
