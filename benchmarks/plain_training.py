@@ -22,7 +22,7 @@ from dflow_cli.spec.specfile import load
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, Training, partition_groups, plan
 from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.work import Groups
-from dflowd.engines.child import ENVIRONMENT, NICENESS
+from dflowd.child.process import ENVIRONMENT, NICENESS
 
 if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)  # read by libraries when they are loaded, which is from here on
@@ -32,8 +32,8 @@ import torch
 
 from dflowd.data.order import DataSet
 from dflowd.engines.exactness import settle
-from dflowd.engines.policy import Policy
 from dflowd.engines.torch_engine import OPERATORS, first_seed
+from dflowd.models.policy import Policy
 from dflowd.operators.partition import Columns, Partition
 from dflowd.training.gather import Inputs, leaf_data, objective_of
 from dflowd.training.leaf import add_gradient

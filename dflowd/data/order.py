@@ -15,7 +15,7 @@ import numpy as np
 
 from dflow_protocols.pipeline.grammar.entries import hashed_text, is_held_out
 from dflowd.engines.contract import UserError
-from dflowd.engines.counter_random import digest, number
+from dflowd.jobs.counter_random import digest, number
 
 from .prompts import Wording
 from .sources import ENDLESS, Entry, Source, open_source

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
 from dflowd.engines.contract import UserError, one_line
-from dflowd.engines.counter_random import number
+from dflowd.jobs.counter_random import number
 
 Entry = dict[str, Any]
 

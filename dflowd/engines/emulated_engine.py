@@ -36,7 +36,7 @@ from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
 from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
-from . import counter_random
+from ..jobs import counter_random
 from .contract import Job, put
 from .emulated_payload import Payload, pretend, profile_of, refuse_mixtures
 

@@ -51,13 +51,13 @@ from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import Sums, add_gradient
 from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
+from ..jobs.counter_random import number
+from ..models.policy import Policy
+from ..models.proof import require_own_numbers
 from .contract import Job, put
-from .counter_random import number
 from .exactness import numerics_class, settle
 from .heap import give_back
-from .policy import Policy
-from .proof import require_own_numbers
-from .specimens import specimens
+from .samples import specimens
 
 OPERATORS: dict[str, Callable[[Partition], Output]] = {
     "generate": generate,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.engines.contract import UserError
-from dflowd.engines.policy import Policy
+from dflowd.models.policy import Policy
 
 from .partition import Partition
 

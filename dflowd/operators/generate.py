@@ -11,8 +11,8 @@ import numpy as np
 
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
-from dflowd.engines.counter_random import digest
-from dflowd.engines.sampling import Sampler, sample
+from dflowd.jobs.counter_random import digest
+from dflowd.models.sampling import Sampler, sample
 from dflowd.shards.layout import ragged, texts
 
 from .context import check_context

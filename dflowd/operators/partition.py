@@ -14,7 +14,7 @@ from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.engines.contract import UserError
-from dflowd.engines.policy import Policy
+from dflowd.models.policy import Policy
 from dflowd.shards.layout import Column, read_texts
 from dflowd.slots.doing import Board
 

@@ -40,7 +40,7 @@ STUCK_SHARE = 0.2  # of the time that a call may make no progress, after which i
 STATE_SHARE = (
     4  # a trained model's parameters, both moments and a gradient: 16 bytes a parameter, in sizes of the first
 )
-ENGINE_MODULE = "dflowd.engines.child"
+ENGINE_MODULE = "dflowd.child.process"
 
 
 @dataclass(frozen=True, slots=True)

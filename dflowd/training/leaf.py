@@ -12,12 +12,12 @@ from torch import Tensor
 
 from dflowd.algorithms.grpo import grpo_loss
 from dflowd.algorithms.kl import k3
-from dflowd.algorithms.likelihood import token_likelihood
 from dflowd.algorithms.sft import cross_entropy
-from dflowd.engines.attention import Sight
-from dflowd.engines.policy import Policy
+from dflowd.models.attention import Sight
+from dflowd.models.likelihood import token_likelihood
+from dflowd.models.policy import Policy
 
-from .packing import MicroBatch, assemble, pack
+from ..models.packing import MicroBatch, assemble, pack
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from dflowd.algorithms.grpo import group_advantage
-from dflowd.engines.policy import Policy
+from dflowd.models.policy import Policy
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 from tests.support import zoo
 

@@ -2,6 +2,6 @@
 
 import os
 
-from dflowd.engines.child import ENVIRONMENT
+from dflowd.child.process import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dflowd.algorithms import likelihood
-from dflowd.algorithms.likelihood import token_likelihood
 from dflowd.algorithms.sft import cross_entropy
+from dflowd.models import likelihood
+from dflowd.models.likelihood import token_likelihood
 
 
 def test_chunks_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

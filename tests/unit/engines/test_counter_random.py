@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dflowd.engines.counter_random import number, philox, stream, uniforms
+from dflowd.jobs.counter_random import number, philox, stream, uniforms
 
 
 def words(*values: int) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dflowd.engines.joined import map_joined
+from dflowd.child.joined import map_joined
 
 PAGE = mmap.PAGESIZE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflowd.engines.link import Link
+from dflowd.child.link import Link
 from dflowd.slots.calls import Beat, decode
 from tests.support.until import until
 

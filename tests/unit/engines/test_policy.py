@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dflowd.engines.contract import UserError
-from dflowd.engines.policy import Policy, Vector
+from dflowd.models.policy import Policy, Vector
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

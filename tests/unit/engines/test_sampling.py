@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dflowd.engines.policy import Policy
-from dflowd.engines.sampling import Completions, Sampler, sample
+from dflowd.models.policy import Policy
+from dflowd.models.sampling import Completions, Sampler, sample
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PROMPTS = [[2, 5, 6, 3], [2, 9, 8, 7, 6, 3], [2, 4, 3]]

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dflowd.data.prompts import completion_text
-from dflowd.engines.stop_texts import StopTexts
+from dflowd.models.stop_texts import StopTexts
 
 TEXTS = ["the end.", "n't", " .", "é", "漢字", "🙂", "\n\n", "ab", "a", "</answer>", " a b"]
 SHORT_WORDS = ["a", "b", "ab", "n't", ".", "end", "the", "answer", "</", ">", "\n", "##b", "##end", "##."]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AttentionMaskInterface
 
-from dflowd.engines import attention
 from dflowd.engines.contract import Engine, UserError
-from dflowd.engines.policy import Policy
-from dflowd.engines.proof import require_own_numbers
-from dflowd.engines.sampling import Sampler, sample
+from dflowd.models import attention
+from dflowd.models.policy import Policy
+from dflowd.models.proof import require_own_numbers
+from dflowd.models.sampling import Sampler, sample
 from tests.support import zoo
 
 KINDS = {**zoo.ARCHITECTURES, **zoo.ON_DISK}
@@ -72,7 +72,7 @@ def test_a_model_that_no_list_names_is_refused_by_its_numbers(
     kind: zoo.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Architectures come out faster than any list of them is written."""
-    monkeypatch.setattr("dflowd.engines.policy.unsupported", lambda config: ())
+    monkeypatch.setattr("dflowd.models.policy.unsupported", lambda config: ())
     assert kind.model_type in refusal(kind, tmp_path)
 
 

@@ -12,7 +12,7 @@ from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.engines.contract import UserError
-from dflowd.engines.specimens import specimens
+from dflowd.engines.samples import specimens
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
 from dflowd.operators.partition import Columns, Partition

@@ -8,7 +8,7 @@ import torch
 
 from dflow_protocols.pipeline import Pipeline
 from dflowd.data.order import DataSet
-from dflowd.engines.policy import Policy
+from dflowd.models.policy import Policy
 from dflowd.operators.evaluate import evaluate
 from dflowd.operators.partition import Partition
 from dflowd.shards.layout import read_texts

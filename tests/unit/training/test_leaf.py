@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dflowd.engines.policy import Policy
+from dflowd.models.policy import Policy
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

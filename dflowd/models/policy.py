@@ -28,8 +28,8 @@ from dflow_protocols.pipeline.models import (
 )
 from dflowd.data.prompts import settle_template
 
+from ..engines.contract import HostError, UserError, one_line
 from .attention import Sight, looking
-from .contract import HostError, UserError, one_line
 
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
 

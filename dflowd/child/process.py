@@ -22,7 +22,7 @@ from dflow_protocols.work import Done, Failed
 from dflowd.slots.calls import Call, Quit, Ready
 from dflowd.slots.doing import Board
 
-from .contract import Engine, Job, one_line, perform
+from ..engines.contract import Engine, Job, one_line, perform
 from .link import Link
 from .mapping import MappedShards
 
@@ -45,7 +45,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="dflowd.engines.child")
+    parser = argparse.ArgumentParser(prog="dflowd.child.process")
     parser.add_argument("--socket", required=True)
     parser.add_argument("--engine", choices=("torch", "emulated"), required=True)
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
@@ -102,10 +102,10 @@ def _pipeline(spec: bytes) -> Pipeline:
 
 def _load(name: str) -> Engine:
     if name == "emulated":
-        from .emulated_engine import EmulatedEngine
+        from ..engines.emulated_engine import EmulatedEngine
 
         return EmulatedEngine()
-    from .torch_engine import TorchEngine
+    from ..engines.torch_engine import TorchEngine
 
     return TorchEngine()
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..jobs.counter_random import uniforms
 from .attention import Sight
-from .counter_random import uniforms
 from .policy import Policy
 from .stop_texts import StopTexts
 

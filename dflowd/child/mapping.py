@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, chunk_hash, shard_id
 from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
 
-from .contract import Lost
+from ..engines.contract import Lost
 from .joined import map_joined
 from .link import Link
 

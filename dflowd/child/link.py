@@ -27,7 +27,7 @@ from dflowd.slots.calls import (
     encode,
 )
 
-from .contract import Full, GivenUp, TooLarge
+from ..engines.contract import Full, GivenUp, TooLarge
 from .evidence import Evidence
 
 

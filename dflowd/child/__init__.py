@@ -1,0 +1,1 @@
+"""The process around an engine: one socket to its daemon, shards as mapped memory, signs of progress."""

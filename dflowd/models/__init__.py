@@ -1,0 +1,1 @@
+"""Language models: parameters by shard, attention masks, packed rows, log-probabilities, sampling, and their proof."""
