@@ -11,6 +11,7 @@ from typing import Any
 import zmq
 
 from dflow_protocols.events import Broke, Finished, Reached
+from dflowd.jobs.failures import Full, GivenUp, TooLarge
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,
@@ -27,7 +28,6 @@ from dflowd.slots.calls import (
     encode,
 )
 
-from ..engines.contract import Full, GivenUp, TooLarge
 from .evidence import Evidence
 
 

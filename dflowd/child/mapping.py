@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, chunk_hash, shard_id
+from dflowd.jobs.failures import Lost
 from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
 
-from ..engines.contract import Lost
 from .joined import map_joined
 from .link import Link
 

@@ -1,4 +1,4 @@
-"""An engine's process: `python -m dflowd.engines.child --socket ipc://PATH --engine torch|emulated --parent PID`.
+"""An engine's process: `python -m dflowd.child.process --socket ipc://PATH --engine torch|emulated --parent PID`.
 
 Dies with the daemon that started it, and all that it started with it; gives way to it (nice 5), works on one call at a
 time and answers every one.
@@ -19,10 +19,12 @@ from pathlib import Path
 from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import Done, Failed
+from dflowd.engines.contract import Engine, perform
+from dflowd.jobs.failures import one_line
+from dflowd.jobs.job import Job
 from dflowd.slots.calls import Call, Quit, Ready
 from dflowd.slots.doing import Board
 
-from ..engines.contract import Engine, Job, one_line, perform
 from .link import Link
 from .mapping import MappedShards
 
@@ -102,10 +104,10 @@ def _pipeline(spec: bytes) -> Pipeline:
 
 def _load(name: str) -> Engine:
     if name == "emulated":
-        from ..engines.emulated_engine import EmulatedEngine
+        from dflowd.engines.emulated_engine import EmulatedEngine
 
         return EmulatedEngine()
-    from ..engines.torch_engine import TorchEngine
+    from dflowd.engines.torch_engine import TorchEngine
 
     return TorchEngine()
 

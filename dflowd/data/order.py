@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.pipeline.grammar.entries import hashed_text, is_held_out
-from dflowd.engines.contract import UserError
 from dflowd.jobs.counter_random import digest, number
+from dflowd.jobs.failures import UserError
 
 from .prompts import Wording
 from .sources import ENDLESS, Entry, Source, open_source

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from jinja2.exceptions import TemplateError
 
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
-from dflowd.engines.contract import UserError, one_line
+from dflowd.jobs.failures import UserError, one_line
 
 from .sources import Entry
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
-from dflowd.engines.contract import UserError, one_line
 from dflowd.jobs.counter_random import number
+from dflowd.jobs.failures import UserError, one_line
 
 Entry = dict[str, Any]
 

@@ -7,16 +7,8 @@ and must be right without it.
 from __future__ import annotations
 
 import errno
-import os
-import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from dflow_protocols.names import ShardId, ShardRef
-from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -30,84 +22,9 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.slots.doing import NOTHING, Board, Doing
-
-
-class UserError(Exception):
-    """The run's own code, data or model cannot be worked with; another node would fail alike."""
-
-    def __init__(self, error: str, stage: str = "") -> None:
-        super().__init__(error)
-        self.stage = stage
-
-
-class HostError(Exception):
-    """This host cannot work for the run, such as for a file of other contents; another one may."""
-
-
-class Lost(Exception):
-    """An input is not where the daemon said."""
-
-    def __init__(self, shard: ShardId) -> None:
-        super().__init__(f"shard {shard[:12]} is gone")
-        self.shard = shard
-
-
-class Full(Exception):
-    """The store has no room for an output."""
-
-
-class TooLarge(Exception):
-    """The store would have no room for an output even if it held nothing else."""
-
-
-class Damaged(Exception):
-    """A checkpoint does not hold what it says."""
-
-
-class GivenUp(Exception):
-    """Nobody waits for this call any more."""
-
-
-class Shards(Protocol):
-    """The shards of one call: inputs mapped from the daemon's store, outputs written into it."""
-
-    def read(self, *refs: ShardRef) -> memoryview:
-        """Whole inputs one behind the other, read-only bytes, without a copy. Raises Lost."""
-
-    def read_chunks(self, ref: ShardRef, first: int, end: int) -> memoryview:
-        """Chunks [first, end) of an input that may lack others. Raises Lost."""
-
-    def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
-        """Room for outputs of these lengths in bytes, holding anything. Raises Full, or TooLarge."""
-
-    def joined(self, rooms: Sequence[memoryview]) -> memoryview:
-        """The same memory as one view, one room behind the other. All but the last must be whole chunks."""
-
-    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
-        """The rooms are written, and become shards. Raises GivenUp."""
-
-
-def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
-    """Store small outputs. Raises Full."""
-    rooms = shards.allocate([len(blob) for blob in blobs])
-    for room, blob in zip(rooms, blobs, strict=True):
-        room[:] = blob
-    return shards.seal(rooms)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What surrounds one work."""
-
-    pipeline: Pipeline
-    base: Path  # folder that relative paths of the spec start from
-    folder: Path  # where checkpoints of the run go
-    shards: Shards
-    progress: Callable[[], None]  # to be called every few seconds: after each pass, sample, chunk; raises GivenUp
-    leaf: Callable[[int], bool] = lambda leaf: True  # to be called before each leaf of a block; False: end before it
-    board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
-    opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
+from dflowd.jobs.failures import Damaged, Full, GivenUp, HostError, Lost, TooLarge, UserError, one_line
+from dflowd.jobs.job import Job
+from dflowd.slots.doing import NOTHING, Doing
 
 
 class Engine(Protocol):
@@ -187,10 +104,3 @@ def _perform(engine: Engine, job: Job, work: Work) -> Done:
             return engine.save(job, work)
         case LoadWork():
             return engine.load(job, work)
-
-
-def one_line(error: BaseException) -> str:
-    """`TYPE: text (FILE:LINE)` of where it was raised, at most 500 characters."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"[:500]

@@ -30,14 +30,14 @@ from dflow_protocols.work import (
     SliceWork,
     SumWork,
 )
+from dflowd.jobs import counter_random
+from dflowd.jobs.job import Job, put
 from dflowd.slots.doing import Doing
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import sum_block
 from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
-from ..jobs import counter_random
-from .contract import Job, put
 from .emulated_payload import Payload, pretend, profile_of, refuse_mixtures
 
 

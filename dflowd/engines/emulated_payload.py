@@ -20,9 +20,9 @@ from dflow_protocols.pipeline.weighing import reward_weights
 from dflow_protocols.ranges import RANGE_BYTES
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
+from dflowd.jobs.failures import UserError
+from dflowd.jobs.job import Job
 from dflowd.shards import layout
-
-from .contract import Job, UserError
 
 PROFILE: Mapping[str, float] = {
     "parameters": 4096,  # float32 values in a gradient

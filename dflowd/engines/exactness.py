@@ -1,7 +1,7 @@
 """What makes two processes compute the same bits on one device, and how that is told from outside.
 
-Settings of threads and code paths (the environment of child.py holds those that are read at import), and a test at
-the start: a small forward and backward pass, done twice, must give one digest. The digest is part of the numerics
+Settings of threads and code paths (the environment of child/process.py holds those that are read at import), and a test
+at the start: a small forward and backward pass, done twice, must give one digest. The digest is part of the numerics
 class, so engines whose kernels differ never count as alike.
 """
 

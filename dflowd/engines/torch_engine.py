@@ -33,6 +33,10 @@ from dflow_protocols.work import (
     SumWork,
 )
 from dflowd.data.order import DataSet
+from dflowd.jobs.counter_random import number
+from dflowd.jobs.job import Job, put
+from dflowd.models.policy import Policy
+from dflowd.models.proof import require_own_numbers
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
 from dflowd.operators.evaluate import evaluate
@@ -51,10 +55,6 @@ from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import Sums, add_gradient
 from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduce_slice, sum_blocks
 
-from ..jobs.counter_random import number
-from ..models.policy import Policy
-from ..models.proof import require_own_numbers
-from .contract import Job, put
 from .exactness import numerics_class, settle
 from .heap import give_back
 from .samples import specimens

@@ -13,10 +13,28 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .attention import Sight
+from .packing import MicroBatch
+from .policy import Policy
+
 CHUNK_ELEMENTS = 1 << 22  # logits alive at once: 16 MiB of float32
 
-
 Logits = Callable[[Tensor], Tensor]
+
+
+def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of a micro-batch's trained tokens, both [tokens] float32."""
+    device = policy.device
+    segments = torch.from_numpy(batch.segments).to(device)
+    length = segments.shape[1]
+    before = torch.ones((length, length), dtype=torch.bool, device=device).tril()
+    seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+    policy.require_length(int(batch.positions.max(initial=0)) + 1)
+    positions = torch.from_numpy(batch.positions).to(device)
+    hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), Sight(positions, seen & before))
+    states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
+    targets = torch.from_numpy(batch.targets).to(device)
+    return token_likelihood(states, policy.logits, policy.vocabulary, targets, temperature)
 
 
 def token_likelihood(

@@ -27,8 +27,8 @@ from dflow_protocols.pipeline.models import (
     unsupported,
 )
 from dflowd.data.prompts import settle_template
+from dflowd.jobs.failures import HostError, UserError, one_line
 
-from ..engines.contract import HostError, UserError, one_line
 from .attention import Sight, looking
 
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.models.packing import assemble, pack
-from dflowd.training.leaf import likelihood
+from dflowd.jobs.counter_random import digest, stream
+from dflowd.jobs.failures import GivenUp, UserError, one_line
 
-from ..engines.contract import GivenUp, UserError, one_line
-from ..jobs.counter_random import digest, stream
+from .likelihood import likelihood
+from .packing import assemble, pack
 from .policy import Policy
 from .sampling import Sampler, sample
 

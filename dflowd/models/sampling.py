@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..jobs.counter_random import uniforms
+from dflowd.jobs.counter_random import uniforms
+
 from .attention import Sight
 from .policy import Policy
 from .stop_texts import StopTexts

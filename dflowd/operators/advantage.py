@@ -11,7 +11,7 @@ import numpy as np
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
 from dflowd.algorithms.grpo import flat_groups, group_advantage
 from dflowd.data import columns
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 
 from .partition import Output, Partition
 from .reward import reward_metrics

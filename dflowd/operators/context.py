@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
 
 from .partition import Partition

@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from dflowd.data import columns
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 
 
 def float32_of(said: Any, maker: str, stage: str) -> float:

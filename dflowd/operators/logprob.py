@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dflowd.data import columns
+from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import assemble, pack
-from dflowd.training.leaf import likelihood
 
 from .partition import Output, Partition
 

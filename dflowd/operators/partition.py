@@ -13,7 +13,7 @@ from dflow_protocols.work import Groups
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
 from dflowd.shards.layout import Column, read_texts
 from dflowd.slots.doing import Board

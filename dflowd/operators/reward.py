@@ -20,7 +20,7 @@ from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, LENT, MisfitErro
 from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.slots.doing import Doing
 
 from .float32 import float32_of, float32s_of

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import beside as file_beside
 from dflow_protocols.pipeline.files import changed
-from dflowd.engines.contract import HostError, UserError
+from dflowd.jobs.failures import HostError, UserError
 from dflowd.slots.doing import Board, Doing
 
 from . import beside

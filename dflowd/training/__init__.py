@@ -1,5 +1,5 @@
 """Training as tasks, in numpy, so that every engine reduces and updates with the same bits.
 
 Read accumulate.py first (the fixed tree of gradients), then optimizer.py and update.py (what every trainer applies);
-weights.py says how parameters lie in a shard, checkpoint.py writes them where others can open them.
+checkpoint.py writes parameters where others can open them.
 """

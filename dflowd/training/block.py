@@ -9,7 +9,7 @@ import numpy as np
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.work import BlockWork, Done, LeafGroups, Made
-from dflowd.engines.contract import Job
+from dflowd.jobs.job import Job
 
 from .accumulate import BlockStack, Vector, spans
 from .update import FLOAT_BYTES, vector

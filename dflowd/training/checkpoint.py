@@ -19,7 +19,8 @@ from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_hash, shard_id
 from dflow_protocols.ranges import shards_of, total_bytes
 from dflow_protocols.versions.saved import FILE, Place, Saved, read_saved, write_saved
 from dflow_protocols.work import Done, LoadWork, Made, SaveWork
-from dflowd.engines.contract import Damaged, Job
+from dflowd.jobs.failures import Damaged
+from dflowd.jobs.job import Job
 
 PIPELINE = "pipeline.json"
 SAFETENSORS = "model.safetensors"

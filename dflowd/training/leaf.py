@@ -13,11 +13,9 @@ from torch import Tensor
 from dflowd.algorithms.grpo import grpo_loss
 from dflowd.algorithms.kl import k3
 from dflowd.algorithms.sft import cross_entropy
-from dflowd.models.attention import Sight
-from dflowd.models.likelihood import token_likelihood
+from dflowd.models.likelihood import likelihood
+from dflowd.models.packing import MicroBatch, assemble, pack
 from dflowd.models.policy import Policy
-
-from ..models.packing import MicroBatch, assemble, pack
 
 
 @dataclass(slots=True)
@@ -73,21 +71,6 @@ def _add_batch(policy: Policy, data: LeafData, objective: Objective, batch: Micr
     else:
         loss = _policy_loss(policy, data, objective, batch, logp, sums)
     loss.backward()  # type: ignore[no-untyped-call]
-
-
-def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability and entropy of a micro-batch's trained tokens, both [tokens] float32."""
-    device = policy.device
-    segments = torch.from_numpy(batch.segments).to(device)
-    length = segments.shape[1]
-    before = torch.ones((length, length), dtype=torch.bool, device=device).tril()
-    seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    policy.require_length(int(batch.positions.max(initial=0)) + 1)
-    positions = torch.from_numpy(batch.positions).to(device)
-    hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), Sight(positions, seen & before))
-    states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
-    targets = torch.from_numpy(batch.targets).to(device)
-    return token_likelihood(states, policy.logits, policy.vocabulary, targets, temperature)
 
 
 def _policy_loss(

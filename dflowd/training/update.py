@@ -11,7 +11,8 @@ import numpy as np
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
 from dflow_protocols.ranges import MAX_RANGES, cut, in_order, shards_of
 from dflow_protocols.work import ApplyWork, InitWork, SliceWork, State, SumWork
-from dflowd.engines.contract import Job, UserError
+from dflowd.jobs.failures import UserError
+from dflowd.jobs.job import Job
 
 from .accumulate import Vector, finish, spans
 from .optimizer import AdamW

@@ -25,7 +25,9 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.engines.contract import Engine, Full, Job, Lost, perform
+from dflowd.engines.contract import Engine, perform
+from dflowd.jobs.failures import Full, Lost
+from dflowd.jobs.job import Job
 
 
 @dataclass

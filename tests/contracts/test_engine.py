@@ -20,7 +20,8 @@ from dflow_protocols.pipeline import Pipeline, plan
 from dflow_protocols.ranges import RANGE_BYTES, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State, Work
-from dflowd.engines.contract import Engine, GivenUp
+from dflowd.engines.contract import Engine
+from dflowd.jobs.failures import GivenUp
 from tests.contracts.alone import Alone, MemoryShards
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +170,7 @@ def test_another_process_makes_the_same_weights(name: str, base: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from dflowd.engines.child import ENVIRONMENT
+from dflowd.child.process import ENVIRONMENT
 import os
 os.environ.update(ENVIRONMENT)
 from tests.contracts.test_engine import alone, load, whole_run

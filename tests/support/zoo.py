@@ -24,11 +24,13 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import LoadWork, SaveWork
 from dflowd.data.prompts import prompt_tokens
-from dflowd.engines.contract import Engine, UserError
+from dflowd.engines.contract import Engine
+from dflowd.jobs.failures import UserError
+from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import assemble, pack
 from dflowd.models.policy import Policy
 from dflowd.models.sampling import Sampler, sample
-from dflowd.training.leaf import LeafData, Objective, add_gradient, likelihood
+from dflowd.training.leaf import LeafData, Objective, add_gradient
 from tests.contracts.alone import Alone
 
 TEMPERATURE = 0.7

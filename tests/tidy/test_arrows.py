@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.tidy.sources import imports, is_within, module_name, package_files, shown
 
-HEAVY_ROOMS = tuple(f"dflowd.{room}" for room in ("engines", "operators", "algorithms", "training", "data"))
+HEAVY_ARROWS: Mapping[str, tuple[str, ...]] = {
+    "child": ("engines", "jobs"),
+    "engines": ("operators", "training", "models", "data", "jobs"),
+    "operators": ("algorithms", "models", "data", "jobs"),
+    "training": ("algorithms", "models", "data", "jobs"),
+    "models": ("data", "jobs"),
+    "data": ("jobs",),
+    "algorithms": (),
+    "jobs": (),
+}
+"""A heavy room and those that it may import: each stands above what it names."""
+
+HEAVY_ROOMS = tuple(f"dflowd.{room}" for room in HEAVY_ARROWS)
 HEAVY_PACKAGES = ("torch", "numpy", "transformers", "safetensors", "reasoning_gym", "vllm", "matplotlib")
 LENT_TO_HEAVY = ("dflowd.boot.config", "dflowd.shards.layout", "dflowd.slots.calls", "dflowd.slots.doing")
 PROTOCOL_PACKAGES = ("dflow_protocols", "msgpack", "blake3")
@@ -56,3 +69,16 @@ def test_heavy_rooms_take_from_the_daemon_only_what_is_lent_to_them() -> None:
 
     heavy = [path for path in package_files("dflowd") if is_heavy(path)]
     assert faults(heavy, is_borrowed) == []
+
+
+def test_heavy_rooms_import_only_those_below_them() -> None:
+    """A room can be read, tested and replaced with what is below it alone: an engine of another library keeps data,
+    models and training, and none of them knows of it."""
+
+    def is_above(path: Path, module: str) -> bool:
+        room = module_name(path).split(".")[1]
+        below = [f"dflowd.{name}" for name in (room, *HEAVY_ARROWS[room])]
+        return is_within(module, *HEAVY_ROOMS) and not is_within(module, *below)
+
+    heavy = [path for path in package_files("dflowd") if is_heavy(path)]
+    assert [fault for path in heavy for fault in faults([path], partial(is_above, path))] == []

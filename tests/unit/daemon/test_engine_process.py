@@ -21,7 +21,7 @@ from tests.support.until import until
 DEADLINE_S = 60.0
 ENGINE = """
 import os, subprocess, sys, time
-from dflowd.engines.child import _tie_group
+from dflowd.child.process import _tie_group
 _tie_group(int(sys.argv[sys.argv.index("--lifeline") + 1]))
 sleeper = subprocess.Popen(["sleep", "1000"])
 print(sleeper.pid, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dflowd.data.order import DataSet, shuffled
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 
 SPELL = {"reasoning_gym": "spell_backward", "config": {"min_word_len": 3, "max_word_len": 5}}
 HELD_OUT = {"by": "question_lower", "share": 0.1, "count": 50}

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from dflowd.data.prompts import Wording, prompt_text, prompt_tokens, settle_template
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 ENTRY = {"question": "1 + {n}", "answer": "2"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy, Vector
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AttentionMaskInterface
 
-from dflowd.engines.contract import Engine, UserError
+from dflowd.engines.contract import Engine
+from dflowd.jobs.failures import UserError
 from dflowd.models import attention
 from dflowd.models.policy import Policy
 from dflowd.models.proof import require_own_numbers

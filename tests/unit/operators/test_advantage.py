@@ -11,8 +11,8 @@ import pytest
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data import columns
 from dflowd.data.order import DataSet
-from dflowd.engines.contract import UserError
 from dflowd.engines.samples import specimens
+from dflowd.jobs.failures import UserError
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
 from dflowd.operators.partition import Columns, Partition

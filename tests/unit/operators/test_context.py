@@ -11,7 +11,7 @@ import torch
 
 from dflow_protocols.pipeline import Pipeline
 from dflowd.data.order import DataSet
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
 from dflowd.operators.evaluate import evaluate
 from dflowd.operators.generate import generate

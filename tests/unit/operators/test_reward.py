@@ -10,7 +10,7 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data.order import DataSet
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.operators.partition import Partition
 from dflowd.operators.reward import scorer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dflowd.engines.contract import UserError
+from dflowd.jobs.failures import UserError
 from dflowd.operators.reward import exact_match
 from dflowd.operators.user_code import call_user, forget_user_code, load_function
 from dflowd.slots.doing import Board, Doing
