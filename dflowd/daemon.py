@@ -25,10 +25,9 @@ from dflow_protocols.events import Event, Leaving, Report, Restored
 from dflow_protocols.keys import KEY_CHARACTERS, parse_key
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.names import NodeId, RunId, TaskKey
+from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
-from dflow_protocols.work import Work
 
 from .boot.config import Config, ConfigError, LogSection
 from .boot.facts import host_facts, versions
@@ -38,10 +37,9 @@ from .effects import RoomHands
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
 from .observe.metrics import MetricsBook
-from .observe.origin import home_of
 from .observe.problems import Problems
 from .observe.recorder import Recorder
-from .observe.timeline import AGAIN, DEALT, STOLEN, Timeline
+from .observe.timeline import Timeline
 from .process.faults import EXIT_FAULT, Faults
 from .process.lifetime import age_s, began_ticks
 from .process.sdnotify import keep_awake, notify
@@ -120,7 +118,7 @@ class Daemon:
         incarnation = self._state.next_incarnation()
         timeline, metrics = Timeline(), MetricsBook(self._state.run_folder)
         clock = self._driver.wall_clock
-        self._recorder = Recorder(log, timeline, metrics, self._problems, clock, self._notice, self._origin)
+        self._recorder = Recorder(log, timeline, metrics, self._problems, clock, self._notice)
         disk = Disk(loop, self._state, self._problems, self._post, self._recorder.report)
         closing.callback(disk.close)
         self._hands = hands = RoomHands(loop, self._state, disk, self._recorder, self._post)
@@ -251,9 +249,7 @@ class Daemon:
             self._brief,
             self._post,
             self._recorder.report,
-            self._recorder,
             self._driver.clock,
-            self._driver.wall_clock,
         )
         closing.callback(supervisor.close)
         return supervisor
@@ -279,16 +275,6 @@ class Daemon:
 
     def _notice(self) -> None:
         self._run_answers.notice()
-
-    def _origin(self, run: RunId, task: TaskKey, work: Work) -> str:
-        known = self._node.runs.get(run)
-        step = known.steps.get(task.step) if known is not None else None
-        if known is None or step is None or step.roster is None:
-            return DEALT
-        if known.stealing.has_borrowed(task):
-            return STOLEN
-        home = home_of(run, task, work, known.plan(task.step), step.roster)
-        return DEALT if home in (None, self._node.me) else AGAIN
 
     def _brief(self, run: RunId) -> RunBrief | None:
         known = self._node.runs.get(run)

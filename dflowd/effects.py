@@ -90,6 +90,7 @@ class RoomHands:
         await self._disk.write(action)
 
     def start(self, action: Start) -> None:
+        self._recorder.start(action)
         try:
             self.supervisor.start(action.call, action.run, action.task, action.work, action.fresh)
         except OSError as error:  # such as no folder for the run: a call that is never answered would stand for ever

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dflow_protocols.events import Broke, Event, Finished, Report
-from dflow_protocols.names import RunId, TaskKey
-from dflow_protocols.work import SaveWork, Work
+from dflow_protocols.events import Began, Broke, Event, Finished, Report, Start
+from dflow_protocols.names import RunId
+from dflow_protocols.work import SaveWork
 
 from .log import ReportLog
 from .metrics import MetricsBook
@@ -16,8 +16,7 @@ from .timeline import Timeline
 
 
 class Recorder:
-    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved,
-    `origin` knows how a task came to this node."""
+    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved."""
 
     def __init__(
         self,
@@ -27,11 +26,10 @@ class Recorder:
         problems: Problems,
         wall_clock: Callable[[], float],
         notice: Callable[[], None],
-        origin: Callable[[RunId, TaskKey, Work], str],
     ) -> None:
         self.log, self.timeline, self.metrics, self.problems = log, timeline, metrics, problems
-        self._wall_clock, self._notice, self._origin = wall_clock, notice, origin
-        self._running: dict[int, tuple[RunId, TaskKey, Work]] = {}
+        self._wall_clock, self._notice = wall_clock, notice
+        self._started: dict[int, Start] = {}  # calls that were not answered yet
         self._at: dict[RunId, int] = {}  # steps of the versions held last
         self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
 
@@ -57,34 +55,34 @@ class Recorder:
         if report.name.startswith(("run.", "step.", "task.")):
             self._notice()
 
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
-        """A call begins to run in a slot."""
-        self._running[call] = (run, task, work)
-        self.timeline.start(call, run, task, work, self._origin(run, task, work), now_s)
+    def start(self, asked: Start) -> None:
+        """A call was asked for; Began tells when it begins."""
+        self._started[asked.call] = asked
 
     def stop(self, call: int) -> None:
-        self._running.pop(call, None)
+        self._started.pop(call, None)
         self.timeline.stop(call, self._wall_clock())
 
     def observe(self, event: Event) -> None:
         """See an event before the node does."""
         match event:
+            case Began() if event.call in self._started:
+                self.timeline.start(self._started[event.call], self._wall_clock())
             case Finished():
                 self._finish(event)
             case Broke():
-                self._running.pop(event.call, None)
+                self._started.pop(event.call, None)
                 self.timeline.fail(event.call, event.failed, self._wall_clock())
 
     def _finish(self, event: Finished) -> None:
-        running = self._running.pop(event.call, None)
+        asked = self._started.pop(event.call, None)
         self.timeline.finish(event.call, event.done, self._wall_clock())
-        if running is None:
+        if asked is None:
             return
-        run, task, work = running
         if event.done.samples:
-            self.metrics.add_samples(run, task.step, event.done.samples)
-        if isinstance(work, SaveWork) and event.done.detail:
-            self.metrics.add_checkpoint(run, work.step, event.done.detail)
+            self.metrics.add_samples(asked.run, asked.task.step, event.done.samples)
+        if isinstance(asked.work, SaveWork) and event.done.detail:
+            self.metrics.add_checkpoint(asked.run, asked.work.step, event.done.detail)
 
     def _advance(self, fields: Mapping[str, Any], now_s: float) -> None:
         run, step, version = fields["run"], fields["step"], fields["version"]

@@ -7,9 +7,10 @@ steps stay, and of the runs the latest ones.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dflow_protocols.events import Start
 from dflow_protocols.names import RunId, TaskKey
 from dflow_protocols.work import (
     ApplyWork,
@@ -18,6 +19,7 @@ from dflow_protocols.work import (
     Failed,
     InitWork,
     LoadWork,
+    Origin,
     SaveWork,
     SliceWork,
     SumWork,
@@ -27,7 +29,6 @@ from dflow_protocols.work import (
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
 RUNS_KEPT = 32
-DEALT, STOLEN, AGAIN = "dealt", "stolen", "again"  # how a task came to this node
 INIT_STEP = -1  # making version 0 comes before step 0
 
 
@@ -40,7 +41,7 @@ class TaskRow:
     step: int
     state: str  # running | done | failed
     stolen: bool
-    origin: str  # dealt | stolen | again: from a member that was dealt it and is dead, silent or failed at it
+    origin: str  # how it came to this node: dealt | stolen | again
     started: float
     ended: float | None = None
     seconds: float = 0.0
@@ -65,10 +66,8 @@ class _RunHistory:
 
 
 @dataclass(slots=True)
-class _Started:
-    run: RunId
-    task: TaskKey
-    work: Work
+class _Running:
+    asked: Start
     row: TaskRow
 
 
@@ -77,61 +76,62 @@ class Timeline:
 
     def __init__(self) -> None:
         self._runs: OrderedDict[RunId, _RunHistory] = OrderedDict()
-        self._running: dict[int, _Started] = {}
+        self._running: dict[int, _Running] = {}
 
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, origin: str, now_s: float) -> None:
-        """A call began to run in a slot; told again, it began only now. `origin`: how it came here."""
-        row = TaskRow(str(task), task.stage, task.step, "running", origin == STOLEN, origin, now_s)
-        self._running[call] = _Started(run, task, work, row)
+    def start(self, asked: Start, now_s: float) -> None:
+        """A call began to run in a slot; told again, it began only now."""
+        task, is_stolen = asked.task, asked.origin is Origin.STOLEN
+        row = TaskRow(str(task), task.stage, task.step, "running", is_stolen, asked.origin.value, now_s)
+        self._running[asked.call] = _Running(asked, row)
 
     def finish(self, call: int, done: Done, now_s: float) -> None:
-        started = self._running.pop(call, None)
-        if started is None:
+        running = self._running.pop(call, None)
+        if running is None:
             return
-        history = self._history(started.run)
-        cost = _cost(history, started)
-        cost.busy_s += now_s - started.row.started
-        if isinstance(started.work, ChainWork):
-            self._finish_chain(history, cost, started, done, now_s)
+        history = self._history(running.asked.run)
+        cost = _cost(history, running)
+        cost.busy_s += now_s - running.row.started
+        if isinstance(running.asked.work, ChainWork):
+            self._finish_chain(history, cost, running, done, now_s)
             return
-        row = started.row
+        row = running.row
         row.state, row.ended, row.seconds = "done", now_s, now_s - row.started
         history.finished.append(row)
-        name = _cost_name(started.work, started.task)
+        name = _cost_name(running.asked.work, running.asked.task)
         cost.seconds[name] = cost.seconds.get(name, 0.0) + row.seconds
 
-    def _finish_chain(self, history: _RunHistory, cost: StepCost, started: _Started, done: Done, now_s: float) -> None:
+    def _finish_chain(self, history: _RunHistory, cost: StepCost, running: _Running, done: Done, now_s: float) -> None:
         """One row a stage: their own seconds, laid end to end so that the last one ends now."""
-        begin = now_s - sum(made.seconds for made in done.made)
+        begin, task = now_s - sum(made.seconds for made in done.made), running.asked.task
         for made in done.made:
-            task = f"{started.task.step}/{made.stage}/{started.task.part}"
-            row = TaskRow(task, made.stage, started.task.step, "done", started.row.stolen, started.row.origin, begin)
+            row = replace(running.row, id=f"{task.step}/{made.stage}/{task.part}", stage=made.stage, state="done")
+            row.started = begin
             begin += made.seconds
             row.ended, row.seconds = begin, made.seconds
             history.finished.append(row)
             cost.seconds[made.stage] = cost.seconds.get(made.stage, 0.0) + made.seconds
 
     def fail(self, call: int, failed: Failed, now_s: float) -> None:
-        started = self._running.pop(call, None)
-        if started is None:
+        running = self._running.pop(call, None)
+        if running is None:
             return
-        row = started.row
+        row = running.row
         row.state, row.ended, row.seconds, row.error = "failed", now_s, now_s - row.started, failed.error
-        history = self._history(started.run)
+        history = self._history(running.asked.run)
         history.finished.append(row)
-        _cost(history, started).busy_s += row.seconds
+        _cost(history, running).busy_s += row.seconds
 
     def stop(self, call: int, now_s: float) -> None:
         """The call was given up; what it cost stays counted."""
-        started = self._running.pop(call, None)
-        if started is not None:
-            _cost(self._history(started.run), started).busy_s += now_s - started.row.started
+        running = self._running.pop(call, None)
+        if running is not None:
+            _cost(self._history(running.asked.run), running).busy_s += now_s - running.row.started
 
     def rows(self, run: RunId, step: int | None, limit: int) -> list[dict[str, Any]]:
         """The latest tasks of a run, running ones last, as plain maps."""
         history = self._runs.get(run)
         rows = list(history.finished) if history else []
-        rows += [started.row for started in self._running.values() if started.run == run]
+        rows += [each.row for each in self._running.values() if each.asked.run == run]
         return [row.to_dict() for row in rows if step is None or row.step == step][-limit:]
 
     def costs(self, run: RunId, since_step: int) -> dict[int, StepCost]:
@@ -149,8 +149,8 @@ class Timeline:
         return history
 
 
-def _cost(history: _RunHistory, started: _Started) -> StepCost:
-    step = INIT_STEP if isinstance(started.work, InitWork) else started.task.step
+def _cost(history: _RunHistory, running: _Running) -> StepCost:
+    step = INIT_STEP if isinstance(running.asked.work, InitWork) else running.asked.task.step
     cost = history.steps.setdefault(step, StepCost())
     if len(history.steps) > STEPS_KEPT:
         history.steps.popitem(last=False)

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Broke, Event, Finished, Reached, Report
+from dflow_protocols.events import Began, Broke, Event, Finished, Reached, Report
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work, inputs_of
@@ -51,12 +51,6 @@ class RunBrief:
     base: str
     folder: str
     engine: str
-
-
-class TaskWatcher(Protocol):
-    """Told when a call begins to run, which may be later than it was asked for; again if its engine had to start."""
-
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -97,7 +91,7 @@ class _Slot:
 
 
 class Supervisor:
-    """Runs the slots. `clock` and `wall_clock` are the driver's: seconds since any start, and since 1970."""
+    """Runs the slots. `clock` is the driver's: seconds since any start."""
 
     def __init__(
         self,
@@ -114,14 +108,11 @@ class Supervisor:
         brief: Callable[[RunId], RunBrief | None],
         post: Callable[[Event], None],
         report: Callable[[Report], None],
-        watcher: TaskWatcher,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._loop, self._context, self._store, self._room, self._devices = loop, context, store, room, devices
         self._silence_s, self._stall_s, self._folder, self._environment = silence_s, stall_s, folder, environment
-        self._brief, self._post, self._report, self._watcher = brief, post, report, watcher
-        self._clock, self._wall_clock = clock, wall_clock
+        self._brief, self._post, self._report, self._clock = brief, post, report, clock
         self._slots = [_Slot(index) for index in range(slots)]
         self._queue: deque[_Call] = deque()
         self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
@@ -135,7 +126,8 @@ class Supervisor:
     # What the driver asks -------------------------------------------------------------------------------------------
 
     def start(self, call: int, run: RunId, task: TaskKey, work: Work, fresh: bool = False) -> None:
-        """Do a work when a slot is free; `fresh`: in a child that did nothing before. Answered by Finished or Broke."""
+        """Do a work when a slot is free; `fresh`: in a child that did nothing before. Began tells when a slot takes it,
+        and again when a child that had to start for it is ready; it is answered by Finished or Broke."""
         brief = self._brief(run)
         if brief is None:
             self._post(Broke(call, Failed("lost", "the run is unknown here", blame=task.stage)))
@@ -232,12 +224,12 @@ class Supervisor:
         slot.used = True
         if call.end is not None:
             slot.child.send(calls.Trim(call.id, call.end))
-        self._tell_start(call)
+        self._tell_begin(call)
         self._watch()
 
-    def _tell_start(self, call: _Call) -> None:
+    def _tell_begin(self, call: _Call) -> None:
         if call.given_up_s is None:
-            self._watcher.start(call.id, call.run, call.task, call.work, self._wall_clock())
+            self._post(Began(call.id))
 
     def _pin_inputs(self, call: _Call) -> tuple[calls.Input, ...] | None:
         """The paths of what the call reads, pinned while it runs; None if one is gone, which is then posted."""
@@ -307,7 +299,7 @@ class Supervisor:
             case calls.Ready():
                 slot.ready, slot.moved_s = message, now
                 if slot.call is not None:  # what the start took is no cost of the call
-                    self._tell_start(slot.call)
+                    self._tell_begin(slot.call)
                 self._report(Report("engine.ready", {"slot": slot.index, "numerics": message.numerics}, "debug"))
             case calls.Beat():
                 if message.progress != slot.progress:
@@ -325,15 +317,13 @@ class Supervisor:
                 self._finish(slot, message)
             case Broke() if slot.call is not None and slot.call.id == message.call:
                 call = self._end(slot)
-                if call is not None:
-                    self._post(message)
                 if message.failed.kind == "lost" and self._store.is_on_disk(ShardId(message.failed.blame)):
                     self._store.spoil(ShardId(message.failed.blame))
                 if message.failed.kind == "engine" and slot.child is not None:
                     slot.verdict = "its call failed"  # what an engine's failure left behind is not worth trusting
                     slot.child.kill()
                     slot.dismissed_s = now
-                self._fill()
+                self._answer(call, message)
             case _:
                 pass  # about a call that is over
 
@@ -382,10 +372,14 @@ class Supervisor:
                 wrong = f"it sealed what it may not: {error}"
             self._store.made(call.run, made)
             self._untold[call.id] = (call.run, made)
-        if self._end(slot) is not None:
-            failure = Broke(call.id, Failed("engine", wrong, blame=call.task.stage))
-            self._post(failure if wrong else message)
+        failure = Broke(call.id, Failed("engine", wrong, blame=call.task.stage))
+        self._answer(self._end(slot), failure if wrong else message)
+
+    def _answer(self, call: _Call | None, end: Finished | Broke | None) -> None:
+        """A slot is free. What begins in it is told first: who hears of an end then knows what waits no more."""
         self._fill()
+        if call is not None and end is not None:
+            self._post(end)
 
     def _on_exit(self, slot: _Slot, status: int, words: str) -> None:
         reason = slot.verdict or words
@@ -398,11 +392,11 @@ class Supervisor:
             task = str(call.task) if call is not None else ""
             fields = {"slot": slot.index, "reason": reason, "task": task, "doing": doing.words}
             self._report(Report("engine.died", fields, "warning"))
+        end = None
         if call is not None:
-            stage = doing.stage or call.task.stage
-            self._post(Broke(call.id, blamed(doing, reason, slot.is_stalled, is_own, stage)))
+            end = Broke(call.id, blamed(doing, reason, slot.is_stalled, is_own, doing.stage or call.task.stage))
         slot.is_stalled = False
-        self._fill()
+        self._answer(call, end)
 
     # The watch ------------------------------------------------------------------------------------------------------
 

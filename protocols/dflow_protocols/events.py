@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
-from .work import Done, Failed, Work
+from .work import Done, Failed, Origin, Work
 
 T = TypeVar("T")
 
@@ -91,6 +91,13 @@ class ResumeRequested:
     request: int
     run: RunId
     from_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A slot took this call out of its queue. Told again if its engine had to start first, and is ready only now."""
+
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,7 @@ Event: TypeAlias = (
     | Submitted
     | CancelRequested
     | ResumeRequested
+    | Began
     | Finished
     | Broke
     | Reached
@@ -234,14 +242,15 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin a work in the slot. Answered by Finished(call) or Broke(call). Blocks of leaves tell how far they are
-    (Reached), so that the rest can be given away."""
+    """Begin a work in a slot, or behind what runs there. Told of by Began(call), answered by Finished(call) or
+    Broke(call). Blocks of leaves tell how far they are (Reached), so that the rest can be given away."""
 
     call: int
     run: RunId
     task: TaskKey
     work: Work
     fresh: bool = False  # in an engine that did nothing before: the task has failed somewhere
+    origin: Origin = Origin.DEALT  # how the task came to this node
 
 
 @dataclass(frozen=True, slots=True)

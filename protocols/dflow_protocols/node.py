@@ -15,6 +15,7 @@ from .claiming.ability import offers_of
 from .clock import AwakeClock
 from .events import (
     Action,
+    Began,
     Broke,
     CancelRequested,
     Drop,
@@ -130,7 +131,7 @@ class Node:
         if slept_s:
             actions += self.membership.slept(now, slept_s)
         was_apart = self.membership.is_rejoining
-        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced | Reached)
+        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced | Began | Reached)
         self._take(now, event, actions)
         if self.membership.silenced_by is not None:
             last = [action for action in actions if not isinstance(action, Changed)]
@@ -175,8 +176,12 @@ class Node:
                 actions += self._answered(
                     call, Done(()), lambda run: run.slot.broke(now, self._around(now), call, failed)
                 )
+            case Began(call):
+                if (run := self._run_of(call)) is not None:
+                    run.slot.began(call)
             case Reached(call, leaf):
-                self._reached(now, call, leaf)
+                if (run := self._run_of(call)) is not None:
+                    run.slot.reached(now, call, leaf)
             case Fetched() | FetchFailed() | FetchAdvanced():
                 self._fetch_moved(now, event)
             case Shed(name, shard):
@@ -229,7 +234,7 @@ class Node:
             self.membership.suspicion_s(),
             self.membership.incarnation,
             is_gathered=not self._awaited,
-            waiting=frozenset(sorted(call for run in self.runs.values() for call in run.calls)[self.slots :]),
+            waiting=frozenset(call for run in self.runs.values() for call, it in run.calls.items() if it.waits),
             offers=offers,
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
             slots=slots,
@@ -330,10 +335,8 @@ class Node:
         made = {ref.id for each in done.made for _, ref in each.outputs}
         return [Drop(run.id, tuple(sorted(made - here)))] if made - here else []
 
-    def _reached(self, now: float, call: int, leaf: int) -> None:
-        run = self.runs.get(self._started.get(call, RunId("")))
-        if run is not None:
-            run.slot.reached(now, call, leaf)
+    def _run_of(self, call: int) -> Run | None:
+        return self.runs.get(self._started.get(call, RunId("")))
 
     def _note_calls(self, actions: list[Action]) -> None:
         """Remember whose calls are; of those that were given up, and so may never be answered, only the latest."""

@@ -8,6 +8,7 @@ the local store when the work starts, so a work never waits for the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from .names import RunId, ShardRef, VersionId, chunk_count
@@ -24,6 +25,14 @@ Piece: TypeAlias = tuple[ShardRef, int, int]
 
 Groups: TypeAlias = tuple[tuple[int, int], ...]
 """Per group of a partition, in order: (trained tokens, trained samples); (0, 0) for a group that was dropped."""
+
+
+class Origin(StrEnum):
+    """How a task came to the node that runs it."""
+
+    DEALT = "dealt"  # to it, by the step's roster; or to nobody in particular, as making a version is
+    STOLEN = "stolen"  # by it from another one, when it was idle
+    AGAIN = "again"  # from a member that was dealt it and is dead, silent or failed at it
 
 
 @dataclass(frozen=True, slots=True)

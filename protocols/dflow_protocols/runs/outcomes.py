@@ -12,8 +12,9 @@ from ..events import Action, Report, Start, Stop
 from ..names import ShardId, TaskKey, VersionId
 from ..ranges import in_order
 from ..steps.duties import CHAIN, Duty, due_first
+from ..steps.origin import origin_of
 from ..wire.steps import Failure, FailurePut, Header, Record
-from ..work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SumWork, Work
+from ..work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, Origin, SaveWork, SumWork, Work
 
 if TYPE_CHECKING:
     from .run import Run, Surroundings
@@ -36,6 +37,7 @@ class Call:
     started: float
     rank: int
     reached: int  # of a block: the leaf that it is at
+    waits: bool = False  # whether it was put behind what ran in the slots, and none has taken it yet
 
 
 class Slot:
@@ -82,7 +84,7 @@ class Slot:
             ]
             room = slots + QUEUED * own_slots if duty.rank == CHAIN and not around.is_shared else slots
             if room > 0 and all(here):
-                self.begin(now, duty, header, out)
+                self.begin(now, duty, header, out, waits=slots <= 0)
                 if slots <= 0:
                     self._behind.add(max(self.run.calls))
                 slots -= 1
@@ -98,16 +100,28 @@ class Slot:
             self.run.stealing.must_claim = False
             self.run.postbox.put_claims(desk, out)
 
-    def begin(self, now: float, duty: Duty, header: Header | None, out: list[Action]) -> None:
+    def begin(self, now: float, duty: Duty, header: Header | None, out: list[Action], *, waits: bool = False) -> None:
         call = next(self._numbers)
         self.run.stealing.moved_at = now if not self.run.calls else self.run.stealing.moved_at
         parent = header.id if header is not None else None
         at = duty.unit.leaves[0] if duty.unit.leaves else 0
-        self.run.calls[call] = Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at)
+        self.run.calls[call] = Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at, waits)
         self.run.last_started = now
         self._starved.discard(duty.unit)
         fresh = any(task.holds(duty.unit) or duty.unit.holds(task) for task, _, _ in self.run.failures.known)
-        out.append(Start(call, self.run.id, duty.unit, duty.work, fresh))
+        out.append(Start(call, self.run.id, duty.unit, duty.work, fresh, self._origin(duty)))
+
+    def _origin(self, duty: Duty) -> Origin:
+        step, borrowed = self.run.steps.get(duty.unit.step), self.run.stealing.has_borrowed(duty.unit)
+        if step is None or step.roster is None:
+            return Origin.DEALT
+        plan = self.run.plan(duty.unit.step)
+        return origin_of(self.run.id, self.run.me, duty, plan, step.roster, borrowed)
+
+    def began(self, call: int) -> None:
+        """A slot took it."""
+        if call in self.run.calls:
+            self.run.calls[call] = replace(self.run.calls[call], waits=False)
 
     def reached(self, now: float, call: int, leaf: int) -> None:
         """A block's call is at this leaf."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..events import (
     Action,
+    Began,
     Broke,
     CancelRequested,
     Dial,
@@ -396,6 +397,7 @@ class World:
         waiting = [start for call, start in host.calls.items() if call not in host.running]
         for start in waiting[: host.slots - len(host.running)]:
             host.running.add(start.call)
+            self._post(host, Began(start.call))
             seconds = self.engines[start.run].seconds(start.work) / host.speed
             if "broken" in host.handicaps:
                 self._after_alive(host, BREAKS_AFTER_S, partial(self._done, host, start))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.events import Broke, Event, Finished, Report, RoomMade
+from dflow_protocols.events import Began, Broke, Event, Finished, Report, RoomMade
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard
 from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
@@ -29,13 +29,6 @@ from tests.support.toy import toy_pipeline
 
 RUN = RunId("ab" * 16)
 DEADLINE_S = 60.0  # of a hang; an engine starts in a fifth of a second on an idle machine
-
-
-class Unwatched:
-    """Nobody reads this bench's timeline."""
-
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, now_s: float) -> None:
-        pass
 
 
 class Bench:
@@ -74,8 +67,6 @@ class Bench:
             lambda run: brief if run == RUN else None,
             self.events.append,
             self.reports.append,
-            Unwatched(),
-            self.loop.time,
             self.loop.time,
         )
         self._calls = 0
@@ -247,6 +238,18 @@ async def test_a_daemon_that_slept_does_not_blame_its_engines(tmp_path: Path) ->
         time.sleep(4.0)  # noqa: ASYNC251  the loop stands still, as in a stopped process
         assert isinstance(await it.answer(call), Finished)
         assert not [report for report in it.reports if report.name == "engine.died"]
+
+
+async def test_a_slot_says_what_it_took_before_it_says_what_ended(tmp_path: Path) -> None:
+    """A node gives away what still waits in its queue; what has begun it must know of by the time that it looks."""
+    async with bench(tmp_path) as it:
+        params = await it.init()
+        it.events.clear()
+        first, second = it.start(chain(params)), it.start(chain(params))
+        assert it.events == [Began(first)]
+        await it.answer(second)
+        told = [(type(event), event.call) for event in it.events if isinstance(event, Began | Finished)]
+        assert told == [(Began, first), (Began, second), (Finished, first), (Finished, second)]
 
 
 async def test_calls_wait_for_the_slot_in_their_order(tmp_path: Path) -> None:

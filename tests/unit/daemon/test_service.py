@@ -68,7 +68,7 @@ class Desk:
         self.view = View({RunId(run): Known() for run in runs})
         log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
         book = MetricsBook(lambda run: folder)
-        self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time, lambda: None, lambda *_: False)
+        self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time, lambda: None)
         self.service = Service(
             self.loop,
             ME,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dflow_protocols.events import Start
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
 from dflowd.observe.metrics import MetricsBook, merge_abandoned, merge_rows, own_report
@@ -31,7 +32,7 @@ def chain(step: int, partition: int) -> tuple[TaskKey, ChainWork]:
 def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
     """A chain runs in one call, yet users ask how long each stage takes."""
     timeline = Timeline()
-    timeline.start(1, RUN, *chain(3, 7), False, 100.0)
+    timeline.start(Start(1, RUN, *chain(3, 7)), 100.0)
     assert [row["state"] for row in timeline.rows(RUN, None, 10)] == ["running"]
     done = Done((Made("roll", (("rollout", REF),), seconds=2.0), Made("score", (("reward", REF),), seconds=0.5)))
     timeline.finish(1, done, 103.0)
@@ -53,7 +54,7 @@ def test_training_is_told_apart_by_its_parts() -> None:
         ("apply", ApplyWork(0, "learn", (), (), 0, 1, False)),
     ]
     for call, (part, work) in enumerate(works):
-        timeline.start(call, RUN, TaskKey(0, "learn", part), work, False, 10.0)
+        timeline.start(Start(call, RUN, TaskKey(0, "learn", part), work), 10.0)
         timeline.finish(call, Done((Made("learn", ()),)), 11.0)
     assert timeline.costs(RUN, 0)[0].seconds == {"learn": 1.0, "learn.apply": 1.0}
 
@@ -61,9 +62,9 @@ def test_training_is_told_apart_by_its_parts() -> None:
 def test_a_call_that_failed_or_was_given_up_still_cost_its_time() -> None:
     """A node that redoes work is not idle."""
     timeline = Timeline()
-    timeline.start(1, RUN, *chain(0, 0), False, 0.0)
+    timeline.start(Start(1, RUN, *chain(0, 0)), 0.0)
     timeline.fail(1, Failed("user", "reward.py:3: no"), 2.0)
-    timeline.start(2, RUN, *chain(0, 0), False, 2.0)
+    timeline.start(Start(2, RUN, *chain(0, 0)), 2.0)
     timeline.stop(2, 5.0)
     assert timeline.costs(RUN, 0)[0].busy_s == 5.0
     assert [(row["state"], row["error"]) for row in timeline.rows(RUN, None, 9)] == [("failed", "reward.py:3: no")]
@@ -73,7 +74,7 @@ def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, 
     rows, timeline = book(folder / name), Timeline()
     for step in range(first, 3):
         rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 10.0 if step > first else None, 100.0 + 10.0 * step)
-        timeline.start(step, RUN, *chain(step, 0), False, 0.0)
+        timeline.start(Start(step, RUN, *chain(step, 0)), 0.0)
         timeline.finish(step, Done((Made("roll", (), seconds=busy_s),)), busy_s)
     return own_report(rows.rows(RUN, 0), rows.abandoned(RUN, 0), timeline.costs(RUN, 0), 1)
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.claiming.deal import deal, homes
-from dflow_protocols.names import NodeId
+from dflow_protocols.names import NodeId, TaskKey
+from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.rendezvous import ranked
-from tests.unit.steps.books import who
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.steps.duties import Duty, step_order
+from dflow_protocols.steps.origin import origin_of
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.work import BlockWork, ChainWork, Origin, SliceWork
+from tests.unit.steps.books import RUN, who
 
 ROSTERS = st.lists(st.integers(1, 40), min_size=1, max_size=9, unique=True).map(lambda ids: [who(i) for i in ids])
 
@@ -82,3 +89,30 @@ def test_who_goes_changes_nothing_among_the_others(key: str, roster: list[NodeId
     order = ranked(key, tuple(roster))
     gone = order[0]
     assert ranked(key, tuple(node for node in roster if node != gone)) == order[1:]
+
+
+@pytest.mark.parametrize(
+    ("part", "work"),
+    [
+        ("p0", ChainWork(0, ("roll", "score"), 0, ())),
+        ("b0-1", BlockWork(0, "learn", 0, 1, (), (), ())),
+    ],
+)
+def test_a_task_says_how_it_came_to_its_node(part: str, work: ChainWork | BlockWork) -> None:
+    """`dflow tasks` tells what was dealt, stolen or dealt again; only the node that starts it knows which."""
+    nodes = [who(number) for number in (1, 2, 3)]
+    roster, dealt = make_roster(0, 0, nodes, nodes), plan(two_steps(), 0)
+    first, second, _ = step_order(RUN, 0, roster.members)
+    stage = work.stages[0] if isinstance(work, ChainWork) else work.stage
+    duty = Duty(0, TaskKey(0, stage, part), work, (), ())
+    assert origin_of(RUN, first, duty, dealt, roster, is_borrowed=False) is Origin.DEALT
+    assert origin_of(RUN, second, duty, dealt, roster, is_borrowed=False) is Origin.AGAIN
+    assert origin_of(RUN, second, duty, dealt, roster, is_borrowed=True) is Origin.STOLEN
+
+
+def test_what_is_dealt_to_nobody_in_particular_counts_as_dealt() -> None:
+    """Slices, applying and saving follow from what a node is, not from the roster's deal."""
+    nodes = [who(number) for number in (1, 2)]
+    roster, dealt = make_roster(0, 0, nodes, nodes), plan(two_steps(), 0)
+    duty = Duty(0, TaskKey(0, "learn", "s0-1"), SliceWork(0, "learn", 0, 1, 2, (), 1), (), ())
+    assert {origin_of(RUN, node, duty, dealt, roster, is_borrowed=False) for node in nodes} == {Origin.DEALT}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.claiming.loans import Loans
-from dflow_protocols.events import Action, Finished, Received, Send, Start, Stop, Trim
+from dflow_protocols.events import Action, Began, Finished, Received, Send, Start, Stop, Trim
 from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.pipeline.spec import Pipeline
@@ -78,6 +78,17 @@ def test_a_victim_gives_the_later_half_and_takes_it_out_of_its_slot() -> None:
     while told(victim.tell(victim.ask(len(victim.run.stealing.loans.lent) + 10)), StealGrant, victim.thief):
         pass  # until only what runs is left
     assert [call.unit for call in victim.run.calls.values()] == [running]
+
+
+def test_what_a_slot_took_meanwhile_is_no_longer_given_away() -> None:
+    """The slot says what it took: a node that counts its slots would be wrong while one still gives up a call."""
+    victim = Victim(ChainWork)
+    running, queued = sorted(victim.host.calls)
+    victim.node.handle(victim.now, Began(queued))
+    request = 1
+    while told(victim.tell(victim.ask(request)), StealGrant, victim.thief):
+        request += 1
+    assert sorted(victim.run.calls) == [running, queued]
 
 
 def test_a_repeated_request_gets_the_same_grant() -> None:
