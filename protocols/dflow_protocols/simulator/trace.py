@@ -27,12 +27,12 @@ UNTOLD = ("run", "seconds", "metrics", "samples", "detail", "fields", "roster", 
 
 class Trace:
     def __init__(self, digest: bool = False) -> None:
-        self.lines: deque[tuple[float, str, str, Any]] = deque(maxlen=TAIL_LINES)
+        self.lines: deque[tuple[float, str, str, Any, int | None]] = deque(maxlen=TAIL_LINES)
         self._hash = hashlib.blake2b(digest_size=16) if digest else None
 
-    def add(self, now: float, who: str, what: str, thing: Any) -> None:
-        """`what`: an arrow or a verb; `thing`: an event, action or fault."""
-        self.lines.append((now, who, what, thing))
+    def add(self, now: float, who: str, what: str, thing: Any, cause: int | None = None) -> None:
+        """`what`: an arrow or a verb; `thing`: an event, action or fault; `cause`: the number of its turn there."""
+        self.lines.append((now, who, what, thing, cause))
         if self._hash is not None:
             self._hash.update(f"{now!r} {who} {what} {thing!r}\n".encode())
 
@@ -44,8 +44,8 @@ class Trace:
     def story(self, last: int, words: dict[str, str]) -> Iterator[str]:
         """The last lines about runs; membership's talk is left out. `words`: what ids are called."""
         shown = [line for line in self.lines if not _is_gossip(line[3])]
-        for now, who, what, thing in shown[-last:]:
-            yield f"{now:9.4f} {who:>4} {what:<5} {brief(thing, words)}"[:LINE_CHARACTERS]
+        for now, who, what, thing, cause in shown[-last:]:
+            yield f"{now:9.4f} {who:>4} {cause or '':>6} {what:<5} {brief(thing, words)}"[:LINE_CHARACTERS]
 
 
 def _is_gossip(thing: Any) -> bool:

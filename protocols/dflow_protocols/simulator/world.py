@@ -257,18 +257,20 @@ class World:
         self.events += 1
         if isinstance(event, Finished):
             host.shelf.untold -= host.made.pop(event.call)
-        self.trace.add(self.now, host.name, "<-", event)
+        cause, now = host.count_turn(), self.now + host.offset_s
+        self.trace.add(self.now, host.name, "<-", event, cause)
         try:
-            actions = machine.handle(self.now + host.offset_s, event)
+            actions = machine.handle(now, event)
             machine.check()
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
             raise self.violation(f"{host.name} raised {type(error).__name__}: {error} ({place})") from error
+        host.story.take(cause, now, event, actions)
         for action in actions:
             if host.machine is not machine:
                 return  # it died between two actions
-            self.trace.add(self.now, host.name, "->", action)
+            self.trace.add(self.now, host.name, "->", action, cause)
             self._perform(host, action)
             self._look(host, action)
             host.performed += 1

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ...events import Action, Event, Start
 from ...names import NodeId, RunId, ShardId, VersionId
+from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
 from .store import Shelf
@@ -75,6 +76,11 @@ class Host:
     handicaps: set[str] = field(default_factory=set)  # of the machine: they outlast restarts
     break_works: int = 0
     break_kind: str = ""
+    turns: int = 0  # of this life
+    story: Story = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.story = Story(self.id)
 
     @property
     def name(self) -> str:
@@ -84,6 +90,11 @@ class Host:
     def answers(self) -> bool:
         """Whether its sockets are served."""
         return self.machine is not None and not self.paused
+
+    def count_turn(self) -> int:
+        """The number of the turn that begins: the cause of all that comes of it."""
+        self.turns += 1
+        return self.turns
 
     def lose_memory(self) -> None:
         """kill -9: the process, its children and its shared memory."""
@@ -98,4 +109,5 @@ class Host:
         self.dialled.clear()
         self.alarm = None
         self.break_works = 0
+        self.turns, self.story = 0, Story(self.id)
         self.shelf = Shelf(self.shelf.limit_bytes, peak_bytes=self.shelf.peak_bytes)
