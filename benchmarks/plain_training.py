@@ -32,9 +32,10 @@ import torch
 
 from dflowd.data.order import DataSet
 from dflowd.engines.exactness import settle
-from dflowd.engines.torch_engine import OPERATORS, first_seed
+from dflowd.engines.torch_engine import first_seed
 from dflowd.models.policy import Policy
 from dflowd.operators.partition import Columns, Partition
+from dflowd.operators.registry import operate
 from dflowd.training.gather import Inputs, leaf_data, objective_of
 from dflowd.training.leaf import add_gradient
 from dflowd.training.optimizer import AdamW
@@ -95,9 +96,9 @@ class PlainLoop:
                 self.data.__getitem__,
                 lambda: None,
             )
-            output = OPERATORS[stage.op](partition)
-            known[f"{name}.{output.name}"] = output.columns
-            made.append((name, {f"{name}.{output.name}": output.columns}, output.metrics, output.groups))
+            for output in operate(partition):
+                known[f"{name}.{output.name}"] = output.columns
+                made.append((name, {f"{name}.{output.name}": output.columns}, output.metrics, output.groups))
         return made
 
     def _update(self, training: Training, inputs: Inputs, groups: tuple[Groups, ...]) -> None:

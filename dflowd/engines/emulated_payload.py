@@ -98,19 +98,15 @@ class Payload:
         self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.schedule.steps))
 
     def make(self) -> Made:
-        match self._stage.op:
-            case "generate":
-                return self._generate()
-            case "reward":
-                return self._reward()
-            case "advantage":
-                return self._advantage()
-            case "sft":
-                return self._batch()
-            case "evaluate":
-                return self._evaluate()
-            case _:
-                return self._other()
+        """By what the operator writes; what it has no maker for is one number a completion."""
+        makers = {
+            "rollout": self._generate,
+            "reward": self._reward,
+            "advantage": self._advantage,
+            "batch": self._batch,
+            "evaluation": self._evaluate,
+        }
+        return next((makers[name] for name in self._stage.operator.writes if name in makers), self._other)()
 
     def _encode(self, source: bytes = b"", **named: layout.Column) -> bytes:
         return layout.encode(named | {"source": columns.pack(np.frombuffer(source, np.uint8))})

@@ -57,7 +57,7 @@ def specimens(pipeline: Pipeline, known: Mapping[str, Columns], data: Mapping[st
 def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.Array | None:
     """[completions]: what the chain's `advantage` stage adds up, or the only reward that there is."""
     for stage in pipeline.stages:
-        weights = reward_weights(stage) if stage.op == "advantage" else {}
+        weights = reward_weights(stage) if stage.operator.compares else {}
         if weights and all(read.partition(".")[0] in given for read in weights):
             parts = [weight * given[read.partition(".")[0]].astype(np.float64) for read, weight in weights.items()]
             return np.asarray(sum(parts[1:], parts[0]))

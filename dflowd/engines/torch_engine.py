@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,14 +36,8 @@ from dflowd.jobs.counter_random import number
 from dflowd.jobs.job import Job, put
 from dflowd.models.policy import Policy
 from dflowd.models.proof import require_own_numbers
-from dflowd.operators.advantage import advantage
-from dflowd.operators.custom import custom
-from dflowd.operators.evaluate import evaluate
-from dflowd.operators.generate import generate
-from dflowd.operators.logprob import logprob
 from dflowd.operators.partition import Columns, Output, Partition
-from dflowd.operators.reward import reward
-from dflowd.operators.sft import sft
+from dflowd.operators.registry import operate
 from dflowd.operators.user_code import check_files, forget_user_code
 from dflowd.shards import layout
 from dflowd.slots.doing import Doing
@@ -58,15 +51,6 @@ from dflowd.training.update import FLOAT_BYTES, apply_slices, first_state, reduc
 from .exactness import numerics_class, settle
 from .heap import give_back
 from .samples import specimens
-
-OPERATORS: dict[str, Callable[[Partition], Output]] = {
-    "generate": generate,
-    "reward": reward,
-    "logprob": logprob,
-    "advantage": advantage,
-    "sft": sft,
-    "evaluate": evaluate,
-}
 
 
 class TorchEngine:
@@ -102,7 +86,7 @@ class TorchEngine:
             start = time.perf_counter()
             stage = job.pipeline.stage(stage_id)
             job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
-            outputs = list(self._operate(job, work, stage, chain, known))
+            outputs = operate(self._partition(job, work, stage, chain, known))
             known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}
             parts.append((stage_id, outputs, time.perf_counter() - start))
         refs = iter(put(job.shards, [layout.encode(o.columns) for _, outputs, _ in parts for o in outputs]))
@@ -221,17 +205,15 @@ class TorchEngine:
         self._data[name].progress = job.progress
         return self._data[name]
 
-    def _operate(
-        self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]
-    ) -> Iterator[Output]:
+    def _partition(self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]) -> Partition:
         first, end = partition_groups(chain, work.partition)
 
         def policy(name: str) -> Policy:
-            if stage.op == "sft":
-                return self._policy(job, name)  # its tokenizer is all that demonstrations need
+            if stage.operator.model == "tokenizer":
+                return self._policy(job, name)
             return self._loaded(job, name, work.state)
 
-        partition = Partition(
+        return Partition(
             job.pipeline,
             job.base,
             work.step,
@@ -245,10 +227,6 @@ class TorchEngine:
             job.board,
             job.opaque,
         )
-        if stage.op in OPERATORS:
-            yield OPERATORS[stage.op](partition)
-        else:
-            yield from custom(partition)
 
 
 def first_seed(pipeline: Pipeline, model: str) -> int:

@@ -16,9 +16,9 @@ Inputs = Mapping[tuple[int, str], Mapping[str, Column]]
 
 
 def objective_of(pipeline: Pipeline, stage: Stage) -> Objective:
-    """By the stage's operator and settings, at the temperature that its rollout was sampled with."""
+    """By the stage's settings, at the temperature that its rollout was sampled with."""
     budget = int(stage.config["micro_batch_tokens"])
-    if stage.op == "sft":
+    if "loss" not in stage.config:
         return Objective("cross_entropy", budget)
     rollout = pipeline.stage(_read(stage, "rollout").partition(".")[0])
     loss = stage.config["loss"]
@@ -35,14 +35,14 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
     """The leaf's groups in its order."""
     data = LeafData()
     for partition, first, end in leaf.pieces:
-        batch = inputs[partition, f"{stage.id}.batch" if stage.op == "sft" else _read(stage, "rollout")]
+        batch = inputs[partition, _read(stage, "rollout") or f"{stage.id}.batch"]
         prompts, said = columns.rows(batch["prompt"]), columns.rows(batch["tokens"])
         width = len(said) // len(prompts)
         samples = slice(first * width, end * width)
         data.owners += [len(data.prompts) + at // width for at in range((end - first) * width)]
         data.prompts += prompts[first:end]
         data.completions += said[samples]
-        if stage.op == "sft":
+        if "loss" not in stage.config:
             continue
         found = inputs[partition, _read(stage, "advantage")]
         data.advantages += columns.values(found["advantage"])[samples].tolist()

@@ -21,7 +21,7 @@ def kinds(spec: bytes) -> tuple[str, ...]:
         pipeline = Pipeline.from_canonical(spec)
     except SpecError:
         return ()
-    training = [stage.id for stage in pipeline.stages if stage.op in ("train", "sft")]
+    training = [stage.id for stage in pipeline.stages if stage.operator.trains]
     schedule = pipeline.schedule
     return tuple(
         next((name for name in training if schedule.is_active(name, step)), "") for step in range(schedule.steps)

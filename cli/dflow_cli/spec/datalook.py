@@ -110,8 +110,11 @@ def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
         what = f"the share holds out none of {_entries(counts)}"
         yield Problem(f"data.{counts.name}.held_out.share", what, "raise `share`, or leave `held_out` out")
     for place, stage, is_held_out_part in _readers(counts.name, pipeline):
-        key = {"generate": "prompts", "sft": "demos", "evaluate": "count"}[stage.op]
+        begins = stage.operator.begins
+        if begins is None:
+            continue
         there = len(counts.held_out) if is_held_out_part else counts.training
+        key = begins.entries
         wanted = stage.config[key]
         if wanted > there:
             kind = "different ones held out" if is_held_out_part else "entries to train on"
@@ -121,7 +124,7 @@ def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
             if is_held_out_part and wanted == source["held_out"]["count"]:
                 path = f"data.{counts.name}.held_out.count"
             yield Problem(path, what, f"lower `{path.rpartition('.')[2]}`, or add entries")
-        if stage.op == "sft" and counts.unanswered:
+        if stage.operator.trains and counts.unanswered:
             what = f"stage `{stage.id}`: {counts.unanswered} answers of {counts.file} are empty: it is taught silence"
             yield Problem(f"{place}.config.data", what, "take those lines out, or name another key as `answer`")
 

@@ -93,7 +93,8 @@ def _indifferent(
     body = [node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
     is_constant = len(body) == 1 and isinstance(body[0], ast.Return) and isinstance(body[0].value, ast.Constant)
     for index, stage in enumerate(pipeline.stages):
-        if stage.op != "reward" or stage.config["function"] != named.name:
+        operator = stage.operator
+        if not operator.scores or operator.evaluates or stage.config["function"] != named.name:
             continue
         asked = calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())}).names
         if is_constant or not {"completion", "completions"} & set(asked):
@@ -107,7 +108,7 @@ def _misfits(
 ) -> Iterator[Problem]:
     """Whether each stage that scores by the function can call it."""
     for index, stage in enumerate(pipeline.stages):
-        if stage.op not in ("reward", "evaluate") or stage.config.get("function") != named.name:
+        if not stage.operator.scores or stage.config["function"] != named.name:
             continue
         path = f"stages[{index}].config.function"
         if isinstance(function, ast.AsyncFunctionDef):

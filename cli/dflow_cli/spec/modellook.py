@@ -65,7 +65,8 @@ class _Use:
     @property
     def said(self) -> int | None:
         """Tokens said to a prompt at most; None: an answer's."""
-        return None if self.stage.op == "sft" else int(self.stage.config["max_tokens"])
+        most = self.stage.config.get("max_tokens")
+        return None if most is None else int(most)
 
 
 def _look_at_stage(use: _Use, found: Findings) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dflow_protocols.pipeline import Stage
 
-TRAINING = ("train", "sft")  # operators that change their model
-
 
 def draw_text(stages: Sequence[Stage]) -> list[str]:
     """A line a stage, each under the last of those that it waits for."""
@@ -64,8 +62,8 @@ def draw_mermaid(stages: Sequence[Stage]) -> list[str]:
             arrow = f"-->|{', '.join(outputs)}|" if outputs else "-->"
             lines.append(f"  {source} {arrow} {stage.id}")
     for stage in stages:
-        if stage.op in TRAINING:
-            users = [other for other in stages if other.model == stage.model and other.op not in TRAINING]
+        if stage.operator.trains:
+            users = [other for other in stages if other.model == stage.model and not other.operator.trains]
             lines.extend(f"  {stage.id} -.->|{stage.model}| {other.id}" for other in users)
     return lines
 

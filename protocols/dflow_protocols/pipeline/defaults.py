@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .grammar.problem import Problem, suggest
-from .grammar.signatures import DEFAULT_REWARD
-from .graph import Vertex, chains, order
+from .grammar.signatures import DEFAULT_REWARD, Beginning, operator_of
+from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
 DEFAULT_MAX_LEAVES = 64
-EVALUATED_PROMPTS = 128  # a partition of an evaluation, unless the spec says how many partitions
-
-_SIZE = {"generate": "prompts", "sft": "batch", "evaluate": "count"}
 
 
 def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
@@ -22,19 +19,21 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
     problems: list[Problem] = []
     for stage, vertex in stages.values():
         found = list(_check_data(spec, stage, vertex))
-        if stage["op"] == "evaluate" and not found:
+        if vertex.operator.evaluates and not found:
             found.extend(_evaluate(spec, stage, vertex))
-        if stage["op"] in _SIZE and not found:
-            found.extend(_partitions(stage, vertex))
+        if vertex.operator.begins is not None and not found:
+            found.extend(_partitions(stage, vertex, vertex.operator.begins))
         problems.extend(found)
     if problems:
         return problems
-    roots = chain_roots(vertices)
+    roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}
     for stage, vertex in stages.values():
-        if vertex.trains:
-            root = stage if stage["op"] == "sft" else stages[roots[vertex.sources[0]]][0]
-            problems.extend(_leaves(stage, vertex, root))
-        if stage["op"] == "train":
+        if vertex.operator.trains is None:
+            continue
+        root, began = roots[vertex.id if vertex.operator.is_on_partitions else vertex.sources[0]]
+        if began.operator.begins is not None:
+            problems.extend(_leaves(stage, vertex, root["config"], began.operator.begins))
+        if "loss" in stage["config"]:
             models = {name: other["model"] for name, (other, _) in stages.items()}
             problems.extend(_scored(stage, vertex, models))
     return problems
@@ -52,14 +51,6 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
     if stage["config"]["loss"]["kl"] > 0 and not references:
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
         yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
-
-
-def chain_roots(vertices: Sequence[Vertex]) -> dict[str, str]:
-    """The first stage of the chain of each stage that is part of one."""
-    by_id = {vertex.id: vertex for vertex in vertices}
-    sources = {name: by_id[name].sources for name in order(vertices)}
-    outside = [vertex.id for vertex in vertices if vertex.op == "train"]
-    return {stage: group[0] for group in chains(sources, outside) for stage in group}
 
 
 def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
@@ -90,7 +81,9 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
         what = f"stage `{vertex.id}`: `count` is {config['count']}, but {held_out['count']} are held out"
         yield Problem(f"{path}.count", what, f"lower it, or raise `data.{name}.held_out.count`")
     sampled = [
-        other["config"] for other in spec["stages"] if other["op"] == "generate" and other["model"] == stage["model"]
+        other["config"]
+        for other in spec["stages"]
+        if "rollout" in operator_of(other["op"]).writes and other["model"] == stage["model"]
     ]
     if config["max_tokens"] is None:
         if not sampled:
@@ -99,9 +92,10 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
         config["max_tokens"] = max(other["max_tokens"] for other in sampled)
     yield from _stop(config, [other["stop"] for other in sampled], vertex)
     if config["function"] is None:
-        rewards = [other["config"] for other in spec["stages"] if other["op"] == "reward"]
+        scoring = [other for other in spec["stages"] if "reward" in operator_of(other["op"]).writes]
+        rewards = [other["config"] for other in scoring]
         if any(other != rewards[0] for other in rewards):
-            names = " and ".join(f"`{other['id']}`" for other in spec["stages"] if other["op"] == "reward")
+            names = " and ".join(f"`{other['id']}`" for other in scoring)
             what = f"stage `{vertex.id}`: {names} are rewards, and `function` says not which one it measures"
             yield Problem(f"{path}.function", what, f"such as `function: {rewards[0]['function']}`")
             return
@@ -121,28 +115,29 @@ def _stop(config: dict[str, Any], trained: list[list[str]], vertex: Vertex) -> I
         del config["stop"]
 
 
-def _partitions(stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
+def _partitions(stage: dict[str, Any], vertex: Vertex, begins: Beginning) -> Iterator[Problem]:
     config = stage["config"]
-    key = _SIZE[stage["op"]]
+    key, pool = begins.groups, begins.entries
     size = config[key]
     path = f"{vertex.place}.config.partitions"
     if config["partitions"] is None:
-        wanted = -(-size // EVALUATED_PROMPTS) if stage["op"] == "evaluate" else DEFAULT_PARTITIONS
+        wanted = -(-size // begins.groups_each) if begins.groups_each else DEFAULT_PARTITIONS
         config["partitions"] = min(size, wanted)
     if config["partitions"] > size:
         what = f"stage `{vertex.id}`: {config['partitions']} partitions for {size} {key}"
         yield Problem(path, what, f"`partitions` is at most `{key}`")
-    if stage["op"] == "sft" and size > config["demos"]:
-        what = f"stage `{vertex.id}`: a batch of {size} from {config['demos']} demos"
-        yield Problem(f"{vertex.place}.config.batch", what, "`batch` is at most `demos`")
+    if size > config[pool]:
+        what = f"stage `{vertex.id}`: a {key} of {size} from {config[pool]} {pool}"
+        yield Problem(f"{vertex.place}.config.{key}", what, f"`{key}` is at most `{pool}`")
 
 
-def _leaves(stage: dict[str, Any], vertex: Vertex, root: dict[str, Any]) -> Iterator[Problem]:
+def _leaves(stage: dict[str, Any], vertex: Vertex, root: dict[str, Any], begins: Beginning) -> Iterator[Problem]:
+    """`root`: the config of the stage that began what it trains on."""
     config = stage["config"]
     if config["leaves"] is None:
-        most = min(root["config"]["partitions"], DEFAULT_MAX_LEAVES)
+        most = min(root["partitions"], DEFAULT_MAX_LEAVES)
         config["leaves"] = 1 << (most.bit_length() - 1)
-    leaves, groups = config["leaves"], root["config"][_SIZE[root["op"]]]
+    leaves, groups = config["leaves"], root[begins.groups]
     path = f"{vertex.place}.config.leaves"
     if leaves & (leaves - 1):
         near = 1 << (leaves.bit_length() - 1)

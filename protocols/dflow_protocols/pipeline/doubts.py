@@ -20,15 +20,15 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         yield from _timing(pipeline, stage, f"stages[{index}]")
         if "reward" in stage.writes and f"{stage.id}.reward" not in read:
             yield _unread(pipeline, stage, f"stages[{index}]")
-        if stage.op == "generate":
+        if "rollout" in stage.operator.writes:
             yield from _sampling(stage, f"stages[{index}]")
             yield from _groups(pipeline, stage, f"stages[{index}].config")
-        if stage.op == "advantage" and not any((stage.config.get("rewards") or {"": 1.0}).values()):
+        if stage.operator.compares and not any((stage.config.get("rewards") or {"": 1.0}).values()):
             what = f"stage `{stage.id}`: all weights are 0, so nothing is rewarded"
             yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
         if "optimizer" in stage.config:
             yield from _training(stage, f"stages[{index}].config")
-        if stage.op == "evaluate":
+        if stage.operator.evaluates:
             yield from _evaluation(stage, f"stages[{index}]")
             yield from _seen(pipeline, stage, f"stages[{index}].config.data")
 
@@ -37,10 +37,11 @@ def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     """A stage that runs less than it says. Those that read from one that never runs are not told as well."""
     schedule, steps = pipeline.schedule, pipeline.schedule.steps
     runs = schedule.runs(stage.id)
-    if not runs and stage.op != "evaluate" and all(schedule.runs(read.partition(".")[0]) for read in stage.reads):
+    is_run = not stage.operator.evaluates  # which is done on the final version in any case
+    if not runs and is_run and all(schedule.runs(read.partition(".")[0]) for read in stage.reads):
         what = f"stage `{stage.id}` runs at none of the {steps} steps"
         yield Problem(f"{place}.when", what, "mend its `when`, or `steps`, unless it is meant to be passed over")
-    elif stage.every >= steps > 1 and stage.op != "evaluate":
+    elif stage.every >= steps > 1 and is_run:
         what = f"stage `{stage.id}` runs once: `every` is {stage.every}, of {steps} steps"
         yield Problem(f"{place}.every", what, "lower it")
     ramp = stage.config["optimizer"]["adamw"]["ramp_steps"] if "optimizer" in stage.config else 0
@@ -54,7 +55,7 @@ def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
 def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     """Groups whose completions cannot differ in their rewards, where they are compared with each other."""
     rollout = f"{stage.id}.rollout"
-    compared = next((other.id for other in pipeline.stages if other.op == "advantage" and rollout in other.reads), None)
+    compared = next((other.id for other in pipeline.stages if other.operator.compares and rollout in other.reads), None)
     if compared is None:
         return
     if stage.config["group"] == 1:
@@ -87,7 +88,7 @@ def _training(stage: Stage, place: str) -> Iterator[Problem]:
 
 def _seen(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:
     name = stage.config["data"]
-    trained = next((other.id for other in pipeline.stages if other.op != "evaluate" and _data(other) == name), None)
+    trained = next((s.id for s in pipeline.stages if not s.operator.evaluates and _data(s) == name), None)
     if trained is not None:
         what = f"stage `{stage.id}` evaluates `{name}`, which `{trained}` trains on"
         yield Problem(path, what, f"hold a share of it out, and evaluate `{name}.held_out`")
@@ -112,7 +113,7 @@ def _evaluation(stage: Stage, place: str) -> Iterator[Problem]:
 
 
 def _unread(pipeline: Pipeline, stage: Stage, place: str) -> Problem:
-    reader = next((other for other in pipeline.stages if other.op == "advantage"), None)
+    reader = next((other for other in pipeline.stages if other.operator.compares), None)
     names = {other.id: 1.0 for other in pipeline.stages if "reward" in other.writes}
     weights = ", ".join(f"{name}: {weight}" for name, weight in names.items())
     where = f"in the config of `{reader.id}`" if reader is not None else "in the config of an `advantage` stage"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .grammar.problem import Problem, nearest, suggest
-from .grammar.signatures import OPERATORS, Operator
+from .grammar.signatures import OPERATORS, Operator, operator_of
 
 
 @dataclass(slots=True)
@@ -24,12 +24,12 @@ class Vertex:
     reads: list[str] = field(default_factory=list)  # "stage.output", found
 
     @property
-    def operator(self) -> Operator | None:
-        return OPERATORS.get(self.op)
+    def operator(self) -> Operator:
+        return operator_of(self.op)
 
     @property
-    def trains(self) -> bool:
-        return self.operator is not None and self.operator.trains
+    def is_built_in(self) -> bool:
+        return self.op in OPERATORS
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -48,10 +48,11 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
                 vertex.reads.append(found)
         for name in vertex.weighed:
             place = f"{vertex.place}.config.rewards.{name}"
-            found = _named(vertex, f"{name}.reward", place, vertices, index, problems)
+            found = _named(vertex, f"{name}.{vertex.operator.compares}", place, vertices, index, problems)
             if found is not None and found not in vertex.reads:
                 vertex.reads.append(found)
-        given = {read.partition(".")[2] for read in vertex.reads} | ({"reward"} if vertex.weighed else set())
+        given = {read.partition(".")[2] for read in vertex.reads}
+        given |= {vertex.operator.compares} if vertex.weighed else set()
         for output in vertex.needed:
             if output in given or any(text.rpartition(".")[2] == output for text in vertex.asked):
                 continue
@@ -78,19 +79,22 @@ def _order_reads(vertex: Vertex) -> None:
 def _doubles(vertex: Vertex) -> list[Problem]:
     """A built-in operator knows one of each output, and would pass over all others in silence. An `advantage` adds
     rewards up by their weights; `train` tells log-probabilities apart by their models, which is checked there."""
-    if vertex.operator is None:
+    if not vertex.is_built_in:
         return []
+    operator = vertex.operator
     found = []
     for output in vertex.needed:
         reads = [read for read in vertex.reads if read.partition(".")[2] == output]
         unweighed = [read for read in reads if read.partition(".")[0] not in vertex.weighed]
-        if output == "reward" and vertex.weighed and unweighed:
+        is_weighed = output == operator.compares and bool(vertex.weighed)
+        if is_weighed and unweighed:
             what = f"stage `{vertex.id}` reads `{unweighed[0]}`, which `rewards` gives no weight"
             found.append(Problem(f"{vertex.place}.reads", what, "give it one; 0 if it is only to be measured"))
-        elif len(reads) > 1 and output != "logprob" and not (output == "reward" and vertex.weighed):
+        elif len(reads) > 1 and output not in operator.may_read and not is_weighed:
             names = " and ".join(f"`{read}`" for read in reads)
             weights = ", ".join(f"{read.partition('.')[0]}: 1.0" for read in reads)
-            hint = f"weigh them in its config, `rewards: {{{weights}}}`" if output == "reward" else "keep one of them"
+            is_sum = output == operator.compares
+            hint = f"weigh them in its config, `rewards: {{{weights}}}`" if is_sum else "keep one of them"
             what = f"stage `{vertex.id}` reads {names}, and uses one `{output}`"
             found.append(Problem(f"{vertex.place}.reads", what, hint))
     return found
@@ -105,7 +109,7 @@ def _named(
 ) -> str | None:
     """The "stage.output" that one item of `reads` means."""
     stage, dot, output = text.rpartition(".")
-    if vertex.operator is not None and output not in (*vertex.needed, *vertex.operator.may_read):
+    if vertex.is_built_in and output not in (*vertex.needed, *vertex.operator.may_read):
         known = (*vertex.needed, *vertex.operator.may_read)
         what = f"stage `{vertex.id}` reads `{text}`, but `{vertex.op}` has no use for `{output}`"
         problems.append(Problem(place, what, suggest(output, known, "inputs")))
@@ -177,6 +181,13 @@ def order(vertices: Sequence[Vertex]) -> tuple[str, ...]:
             return tuple(done)
         waiting.remove(ready)
         done.append(ready.id)
+
+
+def chains_of(vertices: Sequence[Vertex]) -> tuple[tuple[str, ...], ...]:
+    """The parts that run as one chain, by the ids of their stages."""
+    by_id = {vertex.id: vertex for vertex in vertices}
+    sources = {name: by_id[name].sources for name in order(vertices)}
+    return chains(sources, [vertex.id for vertex in vertices if not vertex.operator.is_on_partitions])
 
 
 def chains(sources: Mapping[str, tuple[str, ...]], training: Collection[str]) -> tuple[tuple[str, ...], ...]:

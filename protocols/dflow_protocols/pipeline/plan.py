@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..names import TaskKey
-from .grammar.signatures import OPERATORS
+from .grammar.signatures import Lesson
 from .graph import chains
 from .spec import Pipeline, Stage
 
@@ -55,10 +55,11 @@ def plan(pipeline: Pipeline, step: int) -> StepPlan:
     if not 0 <= step <= steps:
         raise ValueError(f"step {step} of {steps}")
     active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, step)]
-    trained = next((stage for stage in active if stage.op in ("train", "sft")), None)
     sources = {stage.id: _sources(stage) for stage in _ordered(active)}
-    groups = chains(sources, [stage.id for stage in active if stage.op == "train"])
-    training = None if trained is None else _training(pipeline, trained, step)
+    groups = chains(sources, [stage.id for stage in active if not stage.operator.is_on_partitions])
+    training = next(
+        (_training(pipeline, stage, lesson, step) for stage in active if (lesson := stage.operator.trains)), None
+    )
     return StepPlan(step, tuple(_chain(pipeline, group, training) for group in groups), training)
 
 
@@ -92,7 +93,7 @@ def tasks(step_plan: StepPlan) -> tuple[TaskKey, ...]:
 def _is_due(pipeline: Pipeline, stage: Stage, step: int) -> bool:
     """The final version is always evaluated, and nothing else happens to it."""
     if step == pipeline.schedule.steps:
-        return stage.op == "evaluate"
+        return stage.operator.evaluates
     return pipeline.schedule.is_active(stage.id, step)
 
 
@@ -114,26 +115,22 @@ def _ordered(active: list[Stage]) -> list[Stage]:
 
 def _chain(pipeline: Pipeline, group: tuple[str, ...], training: Training | None) -> Chain:
     stages = [pipeline.stage(name) for name in group]
-    config = stages[0].config
-    count = {"generate": "prompts", "sft": "batch", "evaluate": "count"}[stages[0].op]
-    readers = [str(stage.model) for stage in stages if OPERATORS.get(stage.op) and stage.op != "sft" and stage.model]
+    config, begins = stages[0].config, stages[0].operator.begins
+    assert begins is not None, "a chain begins with what makes its partitions: validation has seen to that"
+    readers = [str(stage.model) for stage in stages if stage.operator.model == "parameters"]
     return Chain(
         stages=group,
         partitions=config["partitions"],
-        groups=config[count],
+        groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in="manifest" if training is not None and training.groups_from in group else "update",
     )
 
 
-def _training(pipeline: Pipeline, stage: Stage, step: int) -> Training:
-    if stage.op == "sft":
-        reads: tuple[str, ...] = (f"{stage.id}.batch",)
-        divisor, groups_from = "tokens", stage.id
-    else:
-        reads = tuple(stage.reads)
-        divisor = "tokens" if stage.config["loss"]["mean"] == "token" else "samples"
-        groups_from = next(read for read in reads if read.endswith(".advantage")).partition(".")[0]
+def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Training:
+    reads = tuple(stage.reads) or tuple(f"{stage.id}.{output}" for output in stage.writes)
+    divisor = "tokens" if stage.config.get("loss", {"mean": "token"})["mean"] == "token" else "samples"
+    groups_from = next(read for read in reads if read.endswith(f".{lesson.groups}")).partition(".")[0]
     schedule = pipeline.schedule
     return Training(
         stage=stage.id,

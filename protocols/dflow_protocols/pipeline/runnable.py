@@ -7,20 +7,19 @@ from typing import Any
 
 from .grammar.expression import parse
 from .grammar.problem import Problem
-from .graph import Vertex, chains, order
+from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
 
 
 def check_chains(vertices: Sequence[Vertex]) -> Iterator[Problem]:
     """Each chain has one stage that makes its partitions; each training reads one chain; something is trained."""
     by_id = {vertex.id: vertex for vertex in vertices}
-    sources = {name: by_id[name].sources for name in order(vertices)}
-    groups = chains(sources, [vertex.id for vertex in vertices if vertex.op == "train"])
+    groups = chains_of(vertices)
     chain_of = {stage: group for group in groups for stage in group}
     for group in groups:
         yield from _check_group([by_id[name] for name in group])
     for vertex in vertices:
-        if vertex.op == "train":
+        if not vertex.operator.is_on_partitions:
             read = list(dict.fromkeys(chain_of[name][0] for name in vertex.sources))
             if len(read) > 1:
                 what = f"stage `{vertex.id}` reads what starts at `{read[0]}` and what starts at `{read[1]}`"
@@ -29,18 +28,18 @@ def check_chains(vertices: Sequence[Vertex]) -> Iterator[Problem]:
             if vertex.id not in chain_of or name not in chain_of or chain_of[name] != chain_of[vertex.id]:
                 what = f"stage `{vertex.id}` comes after `{name}`, but not on the same partitions"
                 yield Problem(f"{vertex.place}.after", what, "`after` orders the stages of one chain only")
-    if not any(vertex.trains for vertex in vertices):
+    if not any(vertex.operator.trains for vertex in vertices):
         yield Problem("stages", "no stage trains", "add a `train` or an `sft` stage")
 
 
 def _check_group(group: Sequence[Vertex]) -> Iterator[Problem]:
-    roots = [vertex for vertex in group if vertex.op in ("generate", "sft", "evaluate")]
+    roots = [vertex for vertex in group if vertex.operator.begins is not None]
     if len(roots) > 1:
         names = " and ".join(f"`{vertex.id}`" for vertex in roots[:2])
         yield Problem(
             roots[1].place, f"stages {names} are joined by a stage that reads both", "split that stage in two"
         )
-    elif len(group) > 1 and roots and roots[0].op != "generate":
+    elif len(group) > 1 and any(not vertex.operator.begins.is_read for vertex in roots if vertex.operator.begins):
         reader = group[1]
         what = f"stage `{reader.id}` reads from `{roots[0].id}`, a `{roots[0].op}` stage"
         yield Problem(reader.place, what, "only what a `generate` stage began can be read by other stages")
@@ -72,7 +71,7 @@ def _overlaps(vertices: Sequence[Vertex], schedule: Schedule) -> Iterator[Proble
     """Several updates in one step are a later version's."""
     trained: dict[int, str] = {}
     for vertex in vertices:
-        if not vertex.trains:
+        if vertex.operator.trains is None:
             continue
         mask = schedule.active[vertex.id]
         clash = next((step for step in trained if mask[step]), None)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ..names import SpecId, content_id
 from .grammar.problem import Problem, SpecError
+from .grammar.signatures import Operator, operator_of
 from .schedule import Schedule
 from .validate import resolve
 
@@ -33,6 +34,10 @@ class Stage:
     requires: Sequence[str] = ()
     effect: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def operator(self) -> Operator:
+        return operator_of(self.op)
 
     def to_dict(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}
@@ -127,7 +132,7 @@ class Pipeline:
     @cached_property
     def trainable(self) -> tuple[str, ...]:
         """Models that some stage trains, sorted: those whose parameters are part of a version."""
-        return tuple(sorted({str(stage.model) for stage in self.stages if stage.op in ("train", "sft")}))
+        return tuple(sorted({str(stage.model) for stage in self.stages if stage.operator.trains}))
 
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""

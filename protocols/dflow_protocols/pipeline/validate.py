@@ -15,7 +15,7 @@ from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.shape import NAME, NAME_FORM, Reader, Table, at
-from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, USER_READS, Operator
+from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of
 from .graph import Vertex, connect
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
@@ -40,7 +40,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _check_ids(reader, stages)
-    if all(v.id and (v.operator is not None or ":" in v.op) for v in vertices):  # else what they write is not known
+    if all(v.id and (v.is_built_in or ":" in v.op) for v in vertices):  # else what they write is not known
         reader.problems.extend(connect(vertices))
     if not reader.problems:
         for stage, vertex in zip(stages, vertices, strict=True):
@@ -99,20 +99,20 @@ def _check_ids(reader: Reader, stages: list[dict[str, Any]]) -> None:
 def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> Vertex:
     """Check one stage by itself and fill its defaults in. What it is connected to comes later."""
     name, op = stage["id"] or "", stage["op"] or ""
-    operator = OPERATORS.get(op)
+    operator = operator_of(op)
     reader.subject = f"stage `{name}`: "
     asked = tuple(text for text in stage["reads"] or () if text)
-    if operator is not None:
+    if op in OPERATORS:
         _built_in(reader, spec, stage, operator, place)
     elif op:
         _users_own(reader, stage, place)
     _not_yet(reader, spec, stage, place)
     reader.subject = ""
-    needed = operator.reads if operator is not None else USER_READS
-    if op == "train" and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
+    needed = operator.reads
+    if op in OPERATORS and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
         needed = (*needed, "logprob")
     after = tuple(text for text in stage["after"] or () if text)
-    weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if op == "advantage" else ()
+    weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if operator.compares else ()
     return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after, weighed)
 
 
@@ -166,10 +166,10 @@ def _check_writes(reader: Reader, writes: list[str], place: str) -> None:
 
 def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
     known = spec["models"] or {}
-    if stage["model"] is None and operator.needs_model:
+    if stage["model"] is None and operator.model:
         what = f"`{stage['op']}` needs a `model`"
         reader.note(f"{place}.model", what, suggest("", known, "models"))
-    elif stage["model"] is not None and not operator.needs_model:
+    elif stage["model"] is not None and not operator.model:
         what = f"`{stage['op']}` uses no model"
         reader.note(f"{place}.model", what, "leave `model` out")
     elif stage["model"] is not None and stage["model"] not in known:

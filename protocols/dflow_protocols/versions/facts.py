@@ -14,7 +14,7 @@ Facts = tuple[tuple[str, float], ...]
 
 def evaluated(pipeline: Pipeline, update: Seal) -> Facts:
     """What a seal's evaluations found, as `STAGE@STEP/NAME`."""
-    stages = {stage.id for stage in pipeline.stages if stage.op == "evaluate"}
+    stages = {stage.id for stage in pipeline.stages if stage.operator.evaluates}
     parts: dict[str, list[Facts]] = {}
     for record in update.entries:
         if record.task.stage in stages:

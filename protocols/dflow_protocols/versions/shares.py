@@ -6,10 +6,9 @@ Rewards are the plain case: `reward_mean` is of what training goes by, `reward_m
 from __future__ import annotations
 
 from ..metrics import Sums
+from ..pipeline.grammar.signatures import operator_of
 from ..pipeline.spec import Pipeline
 from ..pipeline.weighing import reward_stages
-
-APART = ("generate", "advantage", "evaluate")  # operators whose stages see samples of their own: their sums add up
 
 
 def shares(pipeline: Pipeline, stage: str, sums: Sums) -> Sums:
@@ -24,4 +23,5 @@ def shares(pipeline: Pipeline, stage: str, sums: Sums) -> Sums:
         return named
     ops = {other.id: other.op for other in pipeline.stages}
     op = ops.get(stage)
-    return (*sums, *named) if op in APART and list(ops.values()).count(op) > 1 else sums
+    is_one_of_several = op is not None and operator_of(op).counts and list(ops.values()).count(op) > 1
+    return (*sums, *named) if is_one_of_several else sums

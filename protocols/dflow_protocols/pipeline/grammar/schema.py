@@ -36,7 +36,7 @@ def _stage(op: str) -> dict[str, Any]:
     properties = schema["properties"]
     properties["op"] = {"const": op, "description": operator.about}
     properties["config"] = _table(operator.config)
-    if operator.needs_model:
+    if operator.model:
         schema["required"].append("model")
     else:
         properties["model"] = {"type": "null"}

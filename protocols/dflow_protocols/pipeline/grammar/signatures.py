@@ -9,20 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .shape import NAME, NAME_FORM, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
 
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
-USER_READS = ("rollout",)  # what a `module:function` is always given, beside what it says it reads
 MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
 MAX_LEAVES = 1024
+EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a stage makes partitions of its own, with which a chain begins. The fields name keys of its config."""
+
+    groups: str  # how many groups a step has
+    entries: str  # how many different entries of its data it takes
+    groups_each: int | None = (
+        None  # of a partition, where the spec does not say how many partitions; None: see defaults
+    )
+    is_read: bool = False  # whether stages after it may read what it makes
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a stage trains on. The fields name outputs, its own or such as it reads."""
+
+    samples: str  # holds the tokens
+    groups: str  # whose records say which groups are trained on
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A built-in operator as the rest of the pipeline sees it."""
+    """An operator as the rest of the pipeline sees it: whoever treats stages differently asks here, not for names."""
 
     about: str
     reads: tuple[str, ...] = ()
@@ -30,10 +51,20 @@ class Operator:
     writes: tuple[str, ...] = ()
     scope: str = "group"  # what it looks at in one piece
     effect: str = "pure"  # pure: of its inputs; seeded: of its inputs and the spec's seed
-    needs_model: bool = False
+    model: Literal["", "tokenizer", "parameters"] = ""  # what it takes of a model, if it needs one
     config: Mapping[str, Shape] = field(default_factory=dict)
-    trains: bool = False
+    begins: Beginning | None = None
+    trains: Lesson | None = None
+    evaluates: bool = False  # measures a version: also the final one, and no training waits for it
+    scores: bool = False  # its config's `function` is called with completions
+    compares: str = ""  # the output that it compares within a group; its config's `rewards` add several of them up
+    counts: bool = False  # its figures count samples of its own, so those of several stages add up
     runs: bool = True  # whether this version of dflowd can run it, not only validate it
+
+    @property
+    def is_on_partitions(self) -> bool:
+        """Whether its stages are parts of chains; a training that begins none works on what chains made."""
+        return self.trains is None or self.begins is not None
 
 
 def _count(about: str, default: object = "\0required", at_most: float | None = None) -> Number:
@@ -93,7 +124,9 @@ OPERATORS: Mapping[str, Operator] = {
         "samples a group of completions for each prompt",
         writes=("rollout",),
         effect="seeded",
-        needs_model=True,
+        model="parameters",
+        begins=Beginning("prompts", "prompts", is_read=True),
+        counts=True,
         config={
             "data": _DATA,
             "prompts": _count("prompts a step"),
@@ -109,6 +142,7 @@ OPERATORS: Mapping[str, Operator] = {
         scope="sample",
         reads=("rollout",),
         writes=("reward",),
+        scores=True,
         config={"function": _FUNCTION, "args": Free("keyword arguments of the function", {})},
     ),
     "logprob": Operator(
@@ -116,14 +150,14 @@ OPERATORS: Mapping[str, Operator] = {
         scope="sample",
         reads=("rollout",),
         writes=("logprob",),
-        needs_model=True,
+        model="parameters",
     ),
     "value": Operator(
         "estimates the value of each token by a model",
         scope="sample",
         reads=("rollout",),
         writes=("value",),
-        needs_model=True,
+        model="parameters",
         runs=False,
     ),
     "filter": Operator(
@@ -140,6 +174,8 @@ OPERATORS: Mapping[str, Operator] = {
         "compares the completions of a group with each other",
         reads=("rollout", "reward"),
         writes=("advantage",),
+        compares="reward",
+        counts=True,
         config={
             "method": Text(
                 "how a reward is compared with its group's mean (arXiv 2402.03300)", "grpo", choices=("grpo",)
@@ -168,16 +204,18 @@ OPERATORS: Mapping[str, Operator] = {
         reads=("rollout", "advantage"),
         may_read=("logprob",),
         effect="seeded",
-        needs_model=True,
+        model="parameters",
+        trains=Lesson("rollout", "advantage"),
         config={**_TRAINING, "loss": _LOSS},
-        trains=True,
     ),
     "sft": Operator(
         "one optimizer update by cross-entropy on demonstrations",
         scope="step",
         writes=("batch",),
         effect="seeded",
-        needs_model=True,
+        model="tokenizer",
+        begins=Beginning("batch", "demos"),
+        trains=Lesson("batch", "batch"),
         config={
             "data": _DATA,
             "demos": _count("demonstrations in all, seen again and again"),
@@ -185,14 +223,17 @@ OPERATORS: Mapping[str, Operator] = {
             "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
             **_TRAINING,
         },
-        trains=True,
     ),
     "evaluate": Operator(
         "measures accuracy on data that is never trained on",
         scope="sample",
         writes=("evaluation",),
         effect="seeded",
-        needs_model=True,
+        model="parameters",
+        begins=Beginning("count", "count", EVALUATED_GROUPS),
+        evaluates=True,
+        scores=True,
+        counts=True,
         config={
             "data": Text(
                 "a name under `data`, with `.held_out` for its held-out part",
@@ -215,3 +256,10 @@ OPERATORS: Mapping[str, Operator] = {
         },
     ),
 }
+
+USERS_OWN = Operator("a `module:function`; it is always given a rollout", reads=("rollout",), scope="partition")
+
+
+def operator_of(op: str) -> Operator:
+    """By what stands in a stage's `op`: a name, or a `module:function`."""
+    return OPERATORS.get(op, USERS_OWN)

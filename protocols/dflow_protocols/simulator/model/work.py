@@ -12,7 +12,6 @@ from itertools import count
 from random import Random
 
 from ...names import ShardRef, chunk_count
-from ...pipeline.grammar.signatures import OPERATORS
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
 from ...ranges import cut, in_order, shards_of
@@ -65,8 +64,6 @@ class Engines:
         self._noise = noise
         self._rng = rng
         self._salts: Iterator[int] = count(1)
-        self._operator = {stage.id: stage.op for stage in pipeline.stages}
-        self._writes = {stage.id: tuple(stage.writes) for stage in pipeline.stages}
         self._plans: dict[int, StepPlan] = {}
 
     def plan(self, step: int) -> StepPlan:
@@ -120,11 +117,10 @@ class Engines:
 
     def outputs(self, stage: str) -> tuple[str, ...]:
         """Names of what a stage writes."""
-        operator = OPERATORS.get(self._operator[stage])
-        return operator.writes if operator else self._writes[stage]
+        return tuple(self.pipeline.stage(stage).writes)
 
     def _metrics(self, stage: str, work: ChainWork, salt: int) -> tuple[tuple[str, float], ...]:
-        if self._operator[stage] == "evaluate":
+        if self.pipeline.stage(stage).operator.evaluates:
             correct = Random(f"{stage}/{work.step}/{work.partition}/{salt}").randrange(5)
             return (("correct", float(correct)), ("evaluated", 4.0))
         return (("samples", 4.0),)

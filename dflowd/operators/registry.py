@@ -1,0 +1,32 @@
+"""Which function does a stage's work, by its operator: the one table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .advantage import advantage
+from .custom import custom
+from .evaluate import evaluate
+from .generate import generate
+from .logprob import logprob
+from .partition import Output, Partition
+from .reward import reward
+from .sft import sft
+
+OPERATORS: Mapping[str, Callable[[Partition], Output]] = {
+    "generate": generate,
+    "reward": reward,
+    "logprob": logprob,
+    "advantage": advantage,
+    "sft": sft,
+    "evaluate": evaluate,
+}
+
+
+def operate(partition: Partition) -> list[Output]:
+    """What the partition's stage makes of it: an Output for each name that it writes, in its order.
+
+    Raises UserError where the run's own code, data or model cannot be worked with.
+    """
+    function = OPERATORS.get(partition.stage.op)
+    return custom(partition) if function is None else [function(partition)]
