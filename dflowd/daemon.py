@@ -283,7 +283,7 @@ class Daemon:
         status = known.status
         self._state.run_folder(run)
         folder = str(checkpoints.folder_of(self._state.path, run))
-        return RunBrief(status.spec, status.base, folder, known.pipeline.engine)
+        return RunBrief(status.spec, status.base, folder, known.state.pipeline.engine)
 
     def _engines(self) -> dict[str, Any]:
         supervisor = self._hands.supervisor

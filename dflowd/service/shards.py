@@ -36,7 +36,7 @@ class StockAnswers:
         return {"nodes": nodes, "missing": missing}
 
     def _own_shards(self, params: Params) -> dict[str, Any]:
-        known = {run: kinds(view) for run, view in self._runs.items()}
+        known = {run: kinds(view.state) for run, view in self._runs.items()}
         rows: dict[tuple[RunId, int, str], list[int]] = {}
         for shard, nbytes, runs in self._listing():
             for run in runs:

@@ -7,7 +7,7 @@ that owns it; then every run looks at its books again, and all that is due to on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from .events import (
     Began,
     Broke,
     CancelRequested,
-    Drop,
     Event,
     FetchAdvanced,
     Fetched,
@@ -48,17 +47,16 @@ from .membership.table import Changed
 from .membership.timing import Timing
 from .names import NodeId, RunId
 from .run_state import status as runs
-from .runs.inbox import REFRESH
+from .run_state.run_state import MeshView
+from .runs.anti_entropy import REFRESH
 from .runs.registry import Registry
-from .runs.run import Run, Surroundings
+from .runs.run import Run
 from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GOSSIP_MESSAGES, Meta
-from .wire.steps import CheckpointPut, RunAck, RunGet, RunPut, RunStates, Standing
-from .work import Done
+from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
 
-DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
 
@@ -103,7 +101,6 @@ class Node:
         self.has_left = False
         self._clock = AwakeClock()
         self._leaving = False
-        self._stirred = False  # whether the event may have changed a run's books: else nothing new follows from them
         self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
         self._refresh_at = now
         self._reminded_at = now
@@ -131,14 +128,15 @@ class Node:
         if slept_s:
             actions += self.membership.slept(now, slept_s)
         was_apart = self.membership.is_rejoining
-        self._stirred = not isinstance(event, Received | Tick | Lagged | FetchAdvanced | Began | Reached)
+        self._gather(now)
+        revision = self._registry.revision.number
         self._take(now, event, actions)
         if self.membership.silenced_by is not None:
             last = [action for action in actions if not isinstance(action, Changed)]
             return self._framed(now, [*last, *give_up(self.runs.values())])
         settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
-        if self._stirred and not self.has_left and not self.membership.is_rejoining:
-            settled += self._look(now)
+        if self._registry.revision.number != revision and not self.has_left and not self.membership.is_rejoining:
+            settled += self._reconcile(now)
         return self._framed(now, settled)
 
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
@@ -147,7 +145,7 @@ class Node:
             {"run": run.id, "stage": stage, "error": error}
             for run in self.runs.values()
             if run.is_active
-            for stage, error in run.ability.withdrawn_at(member, self.me).items()
+            for stage, error in run.state.ability.withdrawn_at(member, self.me).items()
         ]
 
     def check(self) -> None:
@@ -162,34 +160,40 @@ class Node:
                 self._receive(now, source, message, actions)
             case Tick():
                 self._tick(now, actions)
-            case Lagged() | LaneOpened() | LaneFailed():
+            case Lagged():
+                actions += self.membership.handle(now, event)
+            case LaneOpened() | LaneFailed():  # whether a member can be reached decides what it is dealt
+                self._registry.revision.bump()
                 actions += self.membership.handle(now, event)
             case Submitted():
-                actions += self._registry.submit(now, self._around(now), event)
+                actions += self._registry.submit(now, self._mesh(now), event)
             case CancelRequested():
-                actions += self._registry.cancel(self._around(now), event)
+                actions += self._registry.cancel(self._mesh(now), event)
             case ResumeRequested():
-                actions += self._registry.resume(now, self._around(now), event)
+                actions += self._registry.resume(now, self._mesh(now), event)
             case Finished(call, done):
-                actions += self._answered(call, done, lambda run: run.slot.finished(now, self._around(now), call, done))
+                if (run := self._run_of(call)) is not None:
+                    del self._started[call]
+                    actions += run.finished(now, self._mesh(now), call, done)
             case Broke(call, failed):
-                actions += self._answered(
-                    call, Done(()), lambda run: run.slot.broke(now, self._around(now), call, failed)
-                )
+                if (run := self._run_of(call)) is not None:
+                    del self._started[call]
+                    actions += run.broke(now, self._mesh(now), call, failed)
             case Began(call):
                 if (run := self._run_of(call)) is not None:
-                    run.slot.began(call)
+                    run.calls.began(call)
             case Reached(call, leaf):
                 if (run := self._run_of(call)) is not None:
-                    run.slot.reached(now, call, leaf)
+                    run.calls.reached(now, call, leaf)
             case Fetched() | FetchFailed() | FetchAdvanced():
-                self._fetch_moved(now, event)
+                if event.run in self.runs:
+                    self.runs[event.run].fetch_moved(now, self.membership.suspicion_s(), event)
             case Shed(name, shard):
                 if name in self.runs:
-                    self.runs[name].holdings.shed(now, shard)
+                    self.runs[name].shed(now, shard)
             case RoomMade():
                 for run in self.runs.values():
-                    run.slot.room_made()
+                    run.room_made()
             case NotPersisted(key, is_given_up):
                 actions += self._registry.not_persisted(key, is_given_up)
             case Persisted(key):
@@ -197,25 +201,18 @@ class Node:
             case Leaving():
                 self._leave(now, actions)
 
-    def _fetch_moved(self, now: float, event: Fetched | FetchFailed | FetchAdvanced) -> None:
-        """A fetch went on or ended: the run that asked for it takes note."""
-        run = self.runs.get(event.run)
-        if run is None:
-            return
-        match event:
-            case Fetched(_, shard, first, end):
-                run.holdings.fetched(now, shard, (first, end))
-            case FetchFailed(_, shard, first, end, missing, silent):
-                doubt_until = now + DISTRUST * self.membership.suspicion_s()
-                run.holdings.failed(now, shard, (first, end), missing, silent, doubt_until)
-            case FetchAdvanced(_, shard):
-                run.holdings.advanced(now, shard)
+    # The mesh -------------------------------------------------------------------------------------------------------
 
-    # Surroundings ---------------------------------------------------------------------------------------------------
+    def _living(self) -> frozenset[NodeId]:
+        return frozenset(self.membership.alive()) - self.membership.reach.unreached.keys()
 
-    def _around(self, now: float) -> Surroundings:
-        members = self.membership.members
-        living = frozenset(self.membership.alive()) - self.membership.reach.unreached.keys()
+    def _gather(self, now: float) -> None:
+        """Note whether all are back who were here in the last life, or were waited for long enough."""
+        if self._awaited and (self._awaited <= self._living() or now >= self._await_until):
+            self._awaited = frozenset()
+
+    def _mesh(self, now: float) -> MeshView:
+        members, living = self.membership.members, self._living()
         stable = frozenset(
             node
             for node in living
@@ -226,15 +223,13 @@ class Node:
         offers[self.me] = self._offers
         slots = {node: meta.slots for node in sorted(living) if (meta := members[node].meta) is not None}
         slots[self.me] = self.slots
-        if self._awaited <= living or now >= self._await_until:
-            self._awaited = frozenset()
-        return Surroundings(
+        return MeshView(
             living,
             stable,
             self.membership.suspicion_s(),
             self.membership.incarnation,
             is_gathered=not self._awaited,
-            waiting=frozenset(call for run in self.runs.values() for call, it in run.calls.items() if it.waits),
+            waiting=frozenset(n for run in self.runs.values() for n, call in run.state.calls.items() if call.waits),
             offers=offers,
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
             slots=slots,
@@ -255,9 +250,10 @@ class Node:
                 for run in self.runs.values():
                     run.forget(action.node)
         if changed:
-            self._stirred = True
+            self._gather(now)
+            self._registry.revision.bump()
             for run in self.runs.values():
-                settled += run.postbox.refresh(now, self._around(now), at_once=True)
+                settled += run.refresh(now, self._mesh(now), at_once=True)
         return settled
 
     def _greet(self, now: float, node: NodeId) -> list[Action]:
@@ -272,17 +268,17 @@ class Node:
             run.checkpoints.tell([node], out)
         return out
 
-    def _look(self, now: float) -> list[Action]:
+    def _reconcile(self, now: float) -> list[Action]:
         """Every run, the one that has waited longest for a slot first."""
         out: list[Action] = []
-        around = self._around(now)
-        for run in sorted(self.runs.values(), key=lambda run: (run.last_started, run.id)):
-            busy = sum(len(other.calls) for other in self.runs.values())
-            out += run.look(now, around, self.slots - busy)
-        if sum(len(run.calls) for run in self.runs.values()) < self.slots:
+        mesh = self._mesh(now)
+        for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
+            busy = sum(len(other.state.calls) for other in self.runs.values())
+            out += run.reconcile(now, mesh, self.slots - busy)
+        if sum(len(run.state.calls) for run in self.runs.values()) < self.slots:
             for run in self.runs.values():
-                run.stealing.seek(now, around, out)
-        if self._leaving and not self.has_left and all(run.leaving.is_done(around) for run in self.runs.values()):
+                run.seek(now, mesh, out)
+        if self._leaving and not self.has_left and all(run.leaving.is_done(mesh) for run in self.runs.values()):
             self.has_left = True
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
@@ -298,12 +294,12 @@ class Node:
         if now >= self.membership.deadline:
             actions += self.membership.handle(now, Tick())
         if now >= self._refresh_at:
-            self._stirred = True
-            around = self._around(now)
-            self._refresh_at = now + REFRESH * around.suspicion_s / 2
+            self._registry.revision.bump()
+            mesh = self._mesh(now)
+            self._refresh_at = now + REFRESH * mesh.suspicion_s / 2
             for run in self.runs.values():
-                actions += run.postbox.refresh(now, around)
-            actions += self._registry.put_again(around.living)
+                actions += run.refresh(now, mesh)
+            actions += self._registry.put_again(mesh.living)
             actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now)
@@ -319,23 +315,13 @@ class Node:
                 if action.message is not None:
                     letters[action.to].append(action.message)
         if letters:
-            around = self._around(now)
-            standings = tuple(run.standing(now, around) for run in self.runs.values() if run.is_active)
+            mesh = self._mesh(now)
+            standings = tuple(run.heartbeat(now, mesh) for run in self.runs.values() if run.is_active)
             out += [Send(to, Frame(standings, tuple(messages))) for to, messages in letters.items()]
         return out
 
-    def _answered(self, call: int, done: Done, take: Callable[[Run], list[Action]]) -> list[Action]:
-        """A call's end to its run. What a call made that was given up meanwhile is freed: nobody else knows of it."""
-        run = self.runs.get(self._started.pop(call, RunId("")))
-        if run is None:
-            return []
-        if call in run.calls:
-            return take(run)
-        here = run.holdings.all_here()
-        made = {ref.id for each in done.made for _, ref in each.outputs}
-        return [Drop(run.id, tuple(sorted(made - here)))] if made - here else []
-
     def _run_of(self, call: int) -> Run | None:
+        """Whose call it is, if the run is still known."""
         return self.runs.get(self._started.get(call, RunId("")))
 
     def _note_calls(self, actions: list[Action]) -> None:
@@ -357,29 +343,22 @@ class Node:
         elif source == self.me:
             return
         elif isinstance(message, RunPut):
-            self._stirred = True
-            actions += self._registry.take(now, self._around(now), source, message)
+            actions += self._registry.take(now, self._mesh(now), source, message)
         elif isinstance(message, RunGet):
             actions += self._registry.tell(now, source, message.run)
         elif isinstance(message, RunStates):
             actions += self._registry.compare(source, message)
         elif isinstance(message, RunAck):
-            actions += self._registry.acknowledged(self._around(now).living, source, message)
+            actions += self._registry.acknowledged(self._mesh(now).living, source, message)
         else:
             about: RunId | None = getattr(message, "run", None)
             if about is None:
                 return
             run = self.runs.get(about)
-            if run is not None and run.is_active:
-                self._stirred = True
-                actions += run.postbox.take(now, self._around(now), source, message)
-            elif run is not None and isinstance(message, CheckpointPut):
-                run.checkpoints.hear(source, message.heads)
-                spare: list[Action] = []
-                run.checkpoints.retire(self._around(now), spare)
-                actions += spare
-            elif run is None:
-                actions += self._registry.ask(now, self._around(now), source, about)
+            if run is not None:
+                actions += run.take(now, self._mesh(now), source, message)
+            else:
+                actions += self._registry.ask(now, self._mesh(now), source, about)
 
     def _observe(
         self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]
@@ -390,22 +369,18 @@ class Node:
         for standing in standings:
             run = self.runs.get(standing.run)
             if run is None:
-                actions += self._registry.ask(now, self._around(now), source, standing.run)
+                actions += self._registry.ask(now, self._mesh(now), source, standing.run)
             elif not run.is_active:
-                if self._registry.is_due_again(now, self._around(now), standing.run, source):
+                if self._registry.is_due_again(now, self._mesh(now), standing.run, source):
                     actions += self._registry.tell(now, source, standing.run)
             else:
-                self._stirred |= run.versions.observe(source, standing)
-                self._stirred |= run.stealing.observe(source, standing)
-                self._stirred |= run.ability.hear(source, standing.withdrawn)
-                if standing.best is not None and standing.holder is not None:
-                    run.versions.hear(standing.holder, standing.best, self.membership.alive())
+                run.observe(source, standing, self.membership.alive())
 
     # Leaving --------------------------------------------------------------------------------------------------------
 
     def _leave(self, now: float, actions: list[Action | Changed]) -> None:
         """Start nothing more, give up what runs, and ask another member to keep what only this one has."""
         self._leaving = True
-        around = self._around(now)
+        mesh = self._mesh(now)
         for run in self.runs.values():
-            actions += run.leaving.begin(now, around)
+            actions += run.leave(now, mesh)

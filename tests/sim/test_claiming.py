@@ -93,7 +93,7 @@ def test_a_machine_that_fails_everything_at_once_eats_no_work(nodes: int, noise:
     world, run = mesh(nodes, noise=noise, pipeline=WIDE)
     world.at(world.now, Handicap("broken", nodes - 1))
     world.expect(ENDS_S, ended(world, run), "the others finish the run")
-    failed = [key for key in node(world.hosts[0]).runs[run].failures.known if key[0].stage == "roll"]
+    failed = [key for key in node(world.hosts[0]).runs[run].state.failures.known if key[0].stage == "roll"]
     assert len(failed) <= 2 * 3
     weights = finish(world, run, ENDS_S)
     assert noise or weights == wide_weights()

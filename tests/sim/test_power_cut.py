@@ -196,7 +196,7 @@ def test_a_site_that_is_switched_off_in_order_loses_no_step() -> None:
     """SIGTERM to all: two of them save the version that they hold, though no checkpoint was due."""
     world, run = mesh(3, pipeline=SAVING_AT_THE_END)
     world.run(2.0)
-    step = max(own.step for host in world.live() if (own := node(host).runs[run].versions.own) is not None)
+    step = max(own.step for host in world.live() if (own := node(host).runs[run].state.versions.own) is not None)
     for host in world.hosts:
         world.at(world.now, Leave(host.index, 1.0))
     world.run(2.0)

@@ -29,7 +29,7 @@ def told(world: World, name: str) -> list[Report]:
 
 
 def own_step(world: World, index: int, run: RunId) -> int:
-    own = node(world.hosts[index]).runs[run].versions.own
+    own = node(world.hosts[index]).runs[run].state.versions.own
     return -1 if own is None else own.step
 
 

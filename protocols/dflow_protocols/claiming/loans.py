@@ -72,6 +72,32 @@ class Loans:
         """Who else wants to hear how these units stand: those that they were borrowed from."""
         return {node for unit in units if (loan := self.borrowed.get(unit)) for node in (loan.lender, loan.home)}
 
+    def held(self) -> list[TaskKey]:
+        """Units to be claimed beside those that run: what was borrowed, and what was lent on and not claimed yet."""
+        return [*self.borrowed, *(unit for unit, loan in self.lent.items() if loan.home != self.me)]
+
+    def has_borrowed(self, unit: TaskKey) -> bool:
+        return any(unit.holds(each) for each in self.borrowed)
+
+    def concerned(self) -> list[NodeId]:
+        """Who wants to hear of claims of these, beside the replicas."""
+        homes = {loan.home for loan in self.lent.values()}
+        return sorted((self.owners(self.borrowed) | homes) - {self.me})
+
+    def keep_only(self, due: Collection[TaskKey]) -> None:
+        """Of what was borrowed nothing matters any more but these units, or those that lie in them."""
+        self.borrowed = {unit: loan for unit, loan in self.borrowed.items() if any(each.holds(unit) for each in due)}
+
+    def give_up(self, unit: TaskKey) -> None:
+        """It failed here: it is its home's again."""
+        self.borrowed = {each: loan for each, loan in self.borrowed.items() if not unit.holds(each)}
+
+    def give_back(self) -> list[NodeId]:
+        """All that was taken is its owners' again. Who is to hear so."""
+        owners = self.concerned()
+        self.borrowed.clear()
+        return owners
+
     def believed(self, unit: TaskKey, claimants: Iterable[NodeId]) -> list[NodeId]:
         """Those of `claimants` whose claim keeps this node from a unit: not itself, nor those that gave it away."""
         loan = self.borrowed.get(unit)

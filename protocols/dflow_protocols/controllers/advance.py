@@ -7,13 +7,14 @@ when all of it is here. What a step gave is told with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from .. import metrics
 from ..events import Action, Report
 from ..names import SealId, TaskKey
 from ..ranges import in_order
 from ..run_state import references
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import Call, MeshView, RunState
 from ..steps.duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
 from ..steps.reduction import cover
 from ..versions import facts
@@ -22,31 +23,28 @@ from ..versions.shares import shares
 from ..wire.steps import Header, Seal
 from ..work import ApplyWork, Done, State
 
-if TYPE_CHECKING:
-    from ..runs.outcomes import Call
-    from ..runs.run import Run, Surroundings
-
 UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
 
 
 class Advance:
     """One run's way from version to version at one node."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, state: RunState, outbox: Outbox) -> None:
+        self._state = state
+        self._outbox = outbox
 
-    def apply(self, desk: Desk, around: Surroundings, update: Seal, out: list[Action]) -> list[Duty]:
+    def apply(self, desk: Desk, mesh: MeshView, update: Seal, out: list[Action]) -> list[Duty]:
         """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
         header, training = desk.header, desk.plan.training
-        if header.step - self.run.ending.committed_step >= UNCOMMITTED:
+        if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
         made = [record for record in update.entries if training and record.task.stage == training.stage]
         slices = tuple(record.shards[0] for record in made if record.task.part.startswith("s"))
         if not slices or training is None:
-            self._adopt(desk.now, around, update, header.state, {}, out)
+            self._adopt(desk.now, mesh, update, header.state, {}, out)
             return []
-        ahead = [node for node, head in self.run.versions.heads.items() if head.step > header.step]
-        here = [self.run.holdings.want(desk.now, ref, around.living, out, others=ahead) for ref in slices]
+        ahead = [node for node, head in self._state.versions.heads.items() if head.step > header.step]
+        here = [self._state.holdings.want(desk.now, ref, mesh.living, out, others=ahead) for ref in slices]
         if not all(here):
             return []
         self._free_blocks(desk, training.stage, out)
@@ -69,21 +67,21 @@ class Advance:
         def is_block(task: TaskKey) -> bool:
             return task.step == desk.step.number and task.stage == stage and task.part[0] == "b"
 
-        known = references.all_records(self.run)
+        known = references.all_records(self._state)
         blocks = [ref.id for record in known if is_block(record.task) for ref in record.shards]
-        references.free(self.run, blocks, (record for record in known if not is_block(record.task)), out)
+        references.free(self._state, blocks, (record for record in known if not is_block(record.task)), out)
 
     def _adopt(
         self,
         now: float,
-        around: Surroundings,
+        mesh: MeshView,
         update: Seal,
         state: State,
         made: dict[str, float],
         out: list[Action],
     ) -> None:
         """Hold the version that `update` makes of the own one."""
-        parent = self.run.versions.own
+        parent = self._state.versions.own
         assert parent is not None
         header = Header(
             parent.id,
@@ -93,17 +91,17 @@ class Advance:
             state,
             facts.merge(
                 parent.facts,
-                facts.evaluated(self.run.pipeline, update),
-                facts.left_out(self.run.step(update.step).seals.get(SealId(update.previous))),
+                facts.evaluated(self._state.pipeline, update),
+                facts.left_out(self._state.step(update.step).seals.get(SealId(update.previous))),
             ),
         )
-        self.run.versions.hold(header)
-        self.moved(now, around, parent, made, out, update)
+        self._state.versions.hold(header)
+        self.moved(now, mesh, parent, made, out, update)
 
     def moved(
         self,
         now: float,
-        around: Surroundings,
+        mesh: MeshView,
         before: Header | None,
         made: dict[str, float],
         out: list[Action],
@@ -111,13 +109,12 @@ class Advance:
         lost: LostBranch | None = None,
     ) -> None:
         """The own newest version is another one: tell everybody, what the step gave, and what was given up."""
-        own = self.run.versions.own
+        own = self._state.versions.own
         assert own is not None
-        opened = self.run.step(before.step).opened_at if before is not None else None
-        self.run.advanced_at = now
-        self.run.follower.behind_since = None
+        opened = self._state.step(before.step).opened_at if before is not None else None
+        self._state.advanced(now)
         fields = {
-            "run": self.run.id,
+            "run": self._state.id,
             "step": own.step,
             "version": own.id,
             "samples": own.samples,
@@ -127,24 +124,24 @@ class Advance:
             "seconds": None if opened is None or update is None else now - opened,
             "fork_step": None if lost is None else lost.fork_step,
         }
-        if lost is not None and lost.teller == self.run.me:
+        if lost is not None and lost.teller == self._state.me:
             cost = {"fork_step": lost.fork_step, "steps": lost.steps, "samples": lost.samples}
             versions = {"version": lost.head.version, "kept": own.id}
-            out.append(Report("run.branch_lost", {"run": self.run.id, **versions, **cost}, "warning"))
+            out.append(Report("run.branch_lost", {"run": self._state.id, **versions, **cost}, "warning"))
         out.append(Report("step.advanced", fields))
-        self.run.postbox.tell_all(around, None, out)
+        self._outbox.tell_all(mesh, None, out)
 
     def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:
         """Of the records that the step's seals name, and of blocks that cover the gradient."""
         if update is None:
             return []
-        step = self.run.step(update.step)
-        pipeline = self.run.pipeline
+        step = self._state.step(update.step)
+        pipeline = self._state.pipeline
         parts: list[Iterable[tuple[str, float]]] = [
             shares(pipeline, record.task.stage, record.metrics) for record in update.entries
         ]
         manifest = step.seals.get(SealId(update.previous))
-        training = self.run.plan(update.step).training
+        training = self._state.plan(update.step).training
         if manifest is None or training is None:
             return parts
         parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
@@ -161,17 +158,17 @@ class Advance:
     def prefetch(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""
         for ref, chunks in slice_pieces(desk, batch):
-            self.run.holdings.want(desk.now, ref, desk.living, out, chunks)
-        if self.run.follower.target is None:  # only who applies them needs the slices
+            self._state.holdings.want(desk.now, ref, desk.living, out, chunks)
+        if self._state.catch_up.target is None:  # only who applies them needs the slices
             for record in slice_records(desk, batch):
                 if record is not None:
-                    self.run.holdings.want(desk.now, record.shards[0], desk.living, out)
+                    self._state.holdings.want(desk.now, record.shards[0], desk.living, out)
 
-    def applied(self, now: float, around: Surroundings, running: Call, done: Done, out: list[Action]) -> None:
-        own = self.run.versions.own
-        update = self.run.step(running.unit.step).seals.get(SealId(running.reads[1]))
+    def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
+        own = self._state.versions.own
+        update = self._state.step(running.unit.step).seals.get(SealId(running.reads[1]))
         if own is None or own.id != running.parent or update is None:
             return  # the own head went elsewhere meanwhile; what was made is freed with the step
         state = in_order(entry for made in done.made for entry in made.outputs)
         made = {name: value for each in done.made for name, value in each.metrics}
-        self._adopt(now, around, update, state, made, out)
+        self._adopt(now, mesh, update, state, made, out)

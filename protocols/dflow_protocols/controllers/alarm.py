@@ -8,17 +8,15 @@ more is. Only the step's replicas judge, as they know who claims what.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..events import Action, Report
 from ..names import NodeId, TaskKey
+from ..pipeline.plan import Chain
+from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Desk, leaf_homes, partition_homes, slice_records
 from ..steps.sealing import MANIFEST, UPDATE, chosen, sealed_chains
 from .advance import UNCOMMITTED
-
-if TYPE_CHECKING:
-    from ..runs.run import Run, Surroundings
-    from .stealing import Open
+from .checkpoints import Checkpoints
+from .stealing import Open, Stealing
 
 REPEATED = 4  # times that a unit is done here in one step before that is told; then at twice as many, and so on
 STALLED_AFTER = 30.0  # suspicion times without anything new: longer than all waits that end by themselves
@@ -31,31 +29,46 @@ Waiting = tuple[str, tuple[NodeId, ...]]
 class Alarm:
     """One run's at one node."""
 
-    def __init__(self, run: Run, now: float) -> None:
-        self._run = run
+    def __init__(self, state: RunState, checkpoints: Checkpoints, stealing: Stealing) -> None:
+        self._state = state
+        self._checkpoints = checkpoints
+        self._stealing = stealing
+        self.blocked = ""  # what the open step needs and no living member offers
         self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
         self._marks: tuple[object, ...] = ()
-        self._moved_at = now
+        self._moved_at = state.opened_at
         self._told: Waiting | None = None  # as the report that stands says
 
     def done(self, unit: TaskKey, out: list[Action]) -> None:
         """A unit of the run was done here."""
         times = self._times[unit] = self._times.get(unit, 0) + 1
         if times >= REPEATED and times & (times - 1) == 0:
-            fields = {"run": self._run.id, "unit": str(unit), "times": times}
+            fields = {"run": self._state.id, "unit": str(unit), "times": times}
             out.append(Report("work.repeated", fields, "warning"))
 
-    def forget_steps_before(self, number: int) -> None:
-        self._times = {unit: times for unit, times in self._times.items() if unit.step >= number}
+    def needs(self, desk: Desk, chains: tuple[Chain, ...], out: list[Action]) -> None:
+        """Say what these chains and the training miss as soon as nobody can go on, and when somebody can again."""
+        training = desk.plan.training
+        open_stages = [chain.stages for chain in chains] + ([(training.stage,)] if chains and training else [])
+        missing = {
+            word: stage
+            for stages in open_stages
+            for word, stage in desk.ability.lacking(stages, desk.living, desk.offers).items()
+        }
+        before, self.blocked = self.blocked, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
+        if self.blocked != before:
+            fields = {"run": self._state.id, "step": desk.step.number, "needs": self.blocked or before}
+            out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
 
-    def look(self, now: float, around: Surroundings, slots: int, out: list[Action]) -> None:
+    def reconcile(self, now: float, mesh: MeshView, slots: int, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
-        run, marks = self._run, self._mark()
-        if marks != self._marks or run.blocked or run.rosters.is_paused or self._is_at_new_work(now, around, slots):
+        run, marks = self._state, self._mark()
+        self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
+        if marks != self._marks or self.blocked or run.is_paused or self._is_at_new_work(now, mesh, slots):
             self._marks, self._moved_at = marks, now
         self._moved_at = max(self._moved_at, run.holdings.fresh_at)
-        limit = STALLED_AFTER * around.suspicion_s
-        waiting = self._waiting(now, around) if now - self._moved_at > limit else None
+        limit = STALLED_AFTER * mesh.suspicion_s
+        waiting = self._waiting(now, mesh) if now - self._moved_at > limit else None
         if waiting == self._told:
             return
         step = run.position.step if run.position is not None else 0
@@ -69,20 +82,20 @@ class Alarm:
 
     def _mark(self) -> tuple[object, ...]:
         """What changes whenever something came about that was not there before."""
-        run, position = self._run, self._run.position
-        saved = (len(run.checkpoints.mine), sum(len(heads) for heads in run.checkpoints.others.values()))
+        run, position = self._state, self._state.position
+        saved = (len(self._checkpoints.mine), sum(len(heads) for heads in self._checkpoints.others.values()))
         if position is None:
             return saved
         step = run.step(position.step)
-        return (position.id, len(step.records), len(step.settled), run.ending.committed_step, *saved)
+        return (position.id, len(step.records), len(step.settled), run.committed_step, *saved)
 
-    def _is_at_new_work(self, now: float, around: Surroundings, slots: int) -> bool:
+    def _is_at_new_work(self, now: float, mesh: MeshView, slots: int) -> bool:
         """Whether somebody does something for the first time, or other runs have all slots of this node."""
-        run = self._run
+        run = self._state
         if any(not self._times.get(call.unit) for call in run.calls.values()) or (slots <= 0 and not run.calls):
             return True
         return any(
-            unit not in step.records and any(node != run.me and node in around.living for node in claimants)
+            unit not in step.records and any(node != run.me and node in mesh.living for node in claimants)
             for step in run.steps.values()
             for unit in step.claims
             if (claimants := step.claimants(now, unit))
@@ -90,27 +103,27 @@ class Alarm:
 
     # What a run waits for -------------------------------------------------------------------------------------------
 
-    def _waiting(self, now: float, around: Surroundings) -> Waiting | None:
+    def _waiting(self, now: float, mesh: MeshView) -> Waiting | None:
         """None where this node cannot tell."""
-        run, opened = self._run, self._run.stealing.open
-        if run.follower.target is not None:
-            target = run.follower.target
-            return f"a copy of the version of step {target.step}", run.versions.holders(target.id, around.living)
+        run, opened = self._state, self._stealing.open
+        if run.catch_up.target is not None:
+            target = run.catch_up.target
+            return f"a copy of the version of step {target.step}", run.versions.holders(target.id, mesh.living)
         own = run.versions.own
         if own is None:
-            return "a first version", tuple(node for node in run.status.roster.members if node in around.living)
+            return "a first version", tuple(node for node in run.status.roster.members if node in mesh.living)
         if run.step(own.step).roster is None:
-            return "a roster", tuple(sorted(around.living))
-        desk = run.desk(now, around, own)
+            return "a roster", tuple(sorted(mesh.living))
+        desk = run.desk(now, mesh, own)
         if run.me not in desk.replicas:
             return None
-        if own.step - run.ending.committed_step >= UNCOMMITTED:
-            return "a second holder of its version", tuple(sorted(around.living - {run.me}))
+        if own.step - run.committed_step >= UNCOMMITTED:
+            return "a second holder of its version", tuple(sorted(mesh.living - {run.me}))
         return self._units(desk, opened) or self._seal(desk)
 
     def _units(self, desk: Desk, opened: Open | None) -> Waiting | None:
         """The unfinished units of the open phase, and who claims them or was dealt them."""
-        if opened is None or opened.desk.header.id != desk.header.id:
+        if opened is None or opened.version != desk.header.id:
             return None
         homes: dict[TaskKey, NodeId | None] = {}
         if opened.batch is not None:
@@ -129,7 +142,7 @@ class Alarm:
 
     def _seal(self, desk: Desk) -> Waiting:
         """All units are done: what comes after them, and whose turn it is."""
-        run, sealer = self._run, desk.succession[:1]
+        run, sealer = self._state, desk.succession[:1]
         manifest = None
         if sealed_chains(desk, MANIFEST):
             manifest = chosen(desk, run.versions, MANIFEST, desk.header.id)

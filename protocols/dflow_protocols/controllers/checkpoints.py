@@ -7,19 +7,18 @@ others say is hearsay: it decides who waits for whom, and which own checkpoint i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
 
-from ..events import Action, Discard, Report, Send
+from ..events import Action, Discard, Report
 from ..names import NodeId, TaskKey, VersionId
 from ..rendezvous import ranked
 from ..run_state import status as runs
+from ..run_state.calls import Calls
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import SAVE, Duty
 from ..versions.versions import preference
 from ..wire.steps import CheckpointPut, Head, Header
 from ..work import SaveWork
-
-if TYPE_CHECKING:
-    from ..runs.run import Run, Surroundings
 
 COMMIT_WAIT = 4.0  # suspicion times for a second holder to claim a version; then the own copy on disk counts
 SAVERS = 2  # disks that a checkpoint lies on
@@ -29,10 +28,14 @@ MOST_HEADS = 64  # that one member may say to have
 class Checkpoints:
     """One run's checkpoints as one node knows them."""
 
-    def __init__(self, run: Run, mine: Iterable[Header], unread: Iterable[str] = ()) -> None:
+    def __init__(
+        self, state: RunState, calls: Calls, outbox: Outbox, mine: Iterable[Header], unread: Iterable[str] = ()
+    ) -> None:
         """`mine`: what was found on this node's disk at its start. `unread`: what was found there and cannot be read,
         in words."""
-        self.run = run
+        self._state = state
+        self._calls = calls
+        self._outbox = outbox
         self.mine = {header.id: header for header in mine}
         self.unread = tuple(unread)
         self.refused: dict[VersionId, tuple[Header, str]] = {}  # own ones that could not be brought back, and why
@@ -54,9 +57,9 @@ class Checkpoints:
         """Living nodes that have it on disk, this one included."""
         said = {node: {head.version for head in heads} for node, heads in self.others.items() if node in living}
         found = {node for node, versions in said.items() if version in versions}
-        return found | {self.run.me} if version in self.mine else found
+        return found | {self._state.me} if version in self.mine else found
 
-    def hear(self, source: NodeId, heads: tuple[Head, ...]) -> None:
+    def learn(self, source: NodeId, heads: tuple[Head, ...]) -> None:
         self.others[source] = heads[:MOST_HEADS]
 
     def forget(self, node: NodeId) -> None:
@@ -65,16 +68,15 @@ class Checkpoints:
     def tell(self, nodes: Iterable[NodeId], out: list[Action]) -> None:
         """Say what lies on this disk."""
         heads = sorted((header.head for header in self.mine.values()), key=preference)[:MOST_HEADS]
-        message = CheckpointPut(self.run.id, tuple(heads))
-        out.extend(Send(node, message) for node in sorted(nodes) if node != self.run.me)
+        self._outbox.tell(sorted(nodes), CheckpointPut(self._state.id, tuple(heads)), out)
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    def owed(self, now: float, around: Surroundings, own: Header) -> Header | None:
+    def owed(self, now: float, mesh: MeshView, own: Header) -> Header | None:
         """The oldest version held here that is to be on this node's disk, and is not: the newest one's turn would never
         come where each version is to be saved, as it always is the next one's by then."""
-        for header in self.run.versions.held.values():
-            if header.id not in self.mine and self._is_to_save(now, around, header, own):
+        for header in self._state.versions.held.values():
+            if header.id not in self.mine and self._is_to_save(now, mesh, header, own):
                 return header
         return None
 
@@ -83,57 +85,57 @@ class Checkpoints:
         never come."""
         unit = TaskKey(header.step, "checkpoint", "save")
         needs = tuple((ref, None) for _, ref in header.state)
-        return Duty(SAVE if header is own else 0, unit, SaveWork(self.run.id, header), needs, (header.id,))
+        return Duty(SAVE if header is own else 0, unit, SaveWork(self._state.id, header), needs, (header.id,))
 
-    def _is_to_save(self, now: float, around: Surroundings, header: Header, own: Header) -> bool:
-        run = self.run
+    def _is_to_save(self, now: float, mesh: MeshView, header: Header, own: Header) -> bool:
+        run = self._state
         every = run.pipeline.checkpoint["every"]  # 0: only the last
         is_due = header.step == run.last_step or (every > 0 and header.step > 0 and header.step % every == 0)
-        committed = run.ending.committed_step
-        if is_due and header.step <= committed and run.me in self._savers(now, around, header):
+        committed = run.committed_step
+        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header):
             return True
         lonely = header is own and own.step > committed  # nobody else got as far: the disk is the second copy
-        return lonely and now - run.advanced_at > COMMIT_WAIT * around.suspicion_s
+        return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
-    def _savers(self, now: float, around: Surroundings, header: Header) -> tuple[NodeId, ...]:
+    def _savers(self, now: float, mesh: MeshView, header: Header) -> tuple[NodeId, ...]:
         """The first two living holders in this version's order; one more a wait, past those that cannot write."""
-        late = int((now - self.run.advanced_at) / (COMMIT_WAIT * around.suspicion_s))
-        holders = {*self.run.versions.holders(header.id, around.living), self.run.me}
-        return ranked(f"{self.run.id}/checkpoint/{header.step}", tuple(sorted(holders)))[: SAVERS + late]
+        late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
+        holders = {*self._state.versions.holders(header.id, mesh.living), self._state.me}
+        return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(holders)))[: SAVERS + late]
 
-    def part(self, now: float, around: Surroundings, out: list[Action]) -> bool:
+    def part(self, now: float, mesh: MeshView, out: list[Action]) -> bool:
         """There is no next step here, as this node leaves or the run failed: save the newest version, so that a site
         that is switched off, or a run that is resumed, loses no step. True while that is under way. Tried once."""
-        run, own = self.run, self.run.versions.own
+        run, own = self._state, self._state.versions.own
         if any(isinstance(call.work, SaveWork) for call in run.calls.values()):
             return True
         if own is None or own.step == 0 or own.id in self.mine or self._has_parted:
             return False
-        if run.me not in self._savers(now, around, own):
+        if run.me not in self._savers(now, mesh, own):
             return False
         self._has_parted = True
-        run.slot.begin(now, self.duty(own, own), own, out)
+        self._calls.begin(now, self.duty(own, own), own, out)
         return True
 
-    def saved(self, around: Surroundings, header: Header, folder: str, out: list[Action]) -> None:
+    def saved(self, mesh: MeshView, header: Header, folder: str, out: list[Action]) -> None:
         """The version lies whole on this node's disk."""
         self.mine = {name: other for name, other in self.mine.items() if other.step != header.step}  # it replaced that
         self.mine[header.id] = header
-        fields = {"run": self.run.id, "step": header.step, "version": header.id, "folder": folder}
+        fields = {"run": self._state.id, "step": header.step, "version": header.id, "folder": folder}
         out.append(Report("checkpoint.saved", fields))
-        self.tell(around.living, out)
-        self.retire(around, out)
+        self.tell(mesh.living, out)
+        self.retire(mesh, out)
 
     # Going ----------------------------------------------------------------------------------------------------------
 
-    def retire(self, around: Surroundings, out: list[Action]) -> None:
+    def retire(self, mesh: MeshView, out: list[Action]) -> None:
         """Remove own checkpoints that are older than the newest `keep` which lie on enough disks. Of a run that has
         finished its last version is all that must: whoever was away then comes back with older ones."""
-        enough = min(SAVERS, len(around.living))
-        known = {head for node, said in self.others.items() if node in around.living for head in said}
+        enough = min(SAVERS, len(mesh.living))
+        known = {head for node, said in self.others.items() if node in mesh.living for head in said}
         known |= {header.head for header in self.mine.values()}
-        secure = [head for head in sorted(known) if len(self.holders(head.version, around.living)) >= enough]
-        status = self.run.status
+        secure = [head for head in sorted(known) if len(self.holders(head.version, mesh.living)) >= enough]
+        status = self._state.status
         is_over = status.state == runs.FINISHED and runs.outcome(status).get("version") in {
             head.version for head in secure
         }
@@ -144,14 +146,14 @@ class Checkpoints:
         self._keep_newest([header.head for header in self.mine.values()], out)
 
     def _keep_newest(self, secure: list[Head], out: list[Action]) -> None:
-        keep: int = self.run.pipeline.checkpoint["keep"]
+        keep: int = self._state.pipeline.checkpoint["keep"]
         newest = sorted(secure, key=preference)[:keep]
         if len(newest) < keep:
             return
         spare = [header for header in self.mine.values() if preference(header.head) > preference(newest[-1])]
         for header in spare:
             del self.mine[header.id]
-            out.append(Discard(self.run.id, header.step, header.id))
+            out.append(Discard(self._state.id, header.step, header.id))
 
     @property
     def is_lost(self) -> bool:
@@ -164,11 +166,11 @@ class Checkpoints:
         by_step = sorted(self.refused.values(), key=lambda entry: -entry[0].step)
         return "; ".join([*(f"step {header.step}: {why}" for header, why in by_step), *self.unread])
 
-    def refuse(self, around: Surroundings, header: Header, why: str, out: list[Action]) -> None:
+    def refuse(self, mesh: MeshView, header: Header, why: str, out: list[Action]) -> None:
         """An own checkpoint cannot be brought back: it is passed over, and stays on the disk for people to see until
         the run passes that step again."""
         self.mine.pop(header.id, None)
         self.refused[header.id] = (header, why)
-        fields = {"run": self.run.id, "step": header.step, "version": header.id, "error": why}
+        fields = {"run": self._state.id, "step": header.step, "version": header.id, "error": why}
         out.append(Report("checkpoint.refused", fields, "error"))
-        self.tell(around.living, out)
+        self.tell(mesh.living, out)

@@ -11,22 +11,20 @@ asks at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log2
-from typing import TYPE_CHECKING
 
-from ..claiming.loans import Loans
-from ..events import Action, Rng, Send, Stop, Trim
+from ..events import Action, Rng, Send
 from ..names import NodeId, TaskKey, VersionId
 from ..pipeline.plan import Chain
+from ..run_state.calls import Calls
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import MeshView, RunState
 from ..steps.backlog import known_backlog
 from ..steps.duties import BLOCK, CHAIN, EVALUATE, Batch, Desk, Duty
 from ..steps.reduction import aligned_blocks
 from ..wire.steps import Standing, StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork, Done
-
-if TYPE_CHECKING:
-    from ..runs.run import Run, Surroundings
 
 GRANT_LEASE = 1.0  # suspicion times that a grant waits for the thief's first claim; a fetch of inputs lies between
 REPEAT_AFTER = 0.25  # suspicion times without an answer
@@ -41,7 +39,8 @@ STEALABLE = (BLOCK, CHAIN, EVALUATE)
 class Open:
     """What there is to do from the version that this node works from."""
 
-    desk: Desk
+    step: int
+    version: VersionId
     chains: tuple[Chain, ...]
     batch: Batch | None
 
@@ -57,16 +56,16 @@ class Asked:
 
 
 class Stealing:
-    """One run's at one node. `chooses`: chance decides whom to ask; without it nothing is stolen from here."""
+    """One run's at one node. `rng`: chance decides whom to ask; without it nothing is stolen from here."""
 
-    def __init__(self, run: Run, chooses: Rng | None) -> None:
-        self.run = run
-        self.loans = Loans(run.me)
+    def __init__(self, state: RunState, calls: Calls, outbox: Outbox, rng: Rng | None) -> None:
+        self._state = state
+        self._calls = calls
+        self._outbox = outbox
         self.open: Open | None = None
         self.must_claim = False  # what was borrowed has to be claimed before its lease ends
         self.pace: dict[str, float] = {}  # by stage, seconds that one partition or leaf took here lately
-        self.moved_at = 0.0  # when the slot last began a partition or a leaf
-        self._rng = chooses
+        self._rng = rng
         self._untouched: list[Duty] = []
         self._told: dict[NodeId, int] = {}  # backlogs of others at this version, by their own word
         self._left_alone: dict[NodeId, float] = {}
@@ -80,8 +79,8 @@ class Stealing:
     def enter(self, opened: Open) -> None:
         """The step as this look finds it. Loans of another version are over; with a new phase all are rich again."""
         before, self.open = self.open, opened
-        if before is None or before.desk.header.id != opened.desk.header.id:
-            self.loans.clear()
+        if before is None or before.version != opened.version:
+            self._state.loans.clear()
             self._answers.clear()
             self._asked = None
         if before is None or _phase(before) != _phase(opened):
@@ -90,56 +89,46 @@ class Stealing:
             self._tries = 0
 
     def settle(self, duties: Sequence[Duty]) -> None:
-        """After a look: what is due here and has not begun, and which borrowed units still matter."""
-        running = [call.unit for call in self.run.calls.values()]
+        """After a reconcile: what is due here and has not begun, and which borrowed units still matter."""
+        running = [call.unit for call in self._state.calls.values()]
         self._untouched = [duty for duty in duties if duty.rank in STEALABLE and duty.unit not in running]
-        kept_back = self.open.desk.step.kept_back if self.open is not None else ()
-        due = [*running, *(duty.unit for duty in self._untouched), *kept_back]
-        borrowed = self.loans.borrowed
-        self.loans.borrowed = {unit: loan for unit, loan in borrowed.items() if any(each.holds(unit) for each in due)}
+        kept_back = self._state.step(self.open.step).kept_back if self.open is not None else ()
+        self._state.loans.keep_only([*running, *(duty.unit for duty in self._untouched), *kept_back])
 
-    def held(self) -> list[TaskKey]:
-        """Units to be claimed beside those that run: what was borrowed, and what was lent on and not claimed yet."""
-        lent_on = [unit for unit, loan in self.loans.lent.items() if loan.home != self.run.me]
-        return [*self.loans.borrowed, *lent_on]
+    def claimed(self) -> None:
+        """What was borrowed has been claimed."""
+        self.must_claim = False
 
-    def owners(self) -> list[NodeId]:
-        """Who wants to hear of these claims, beside the replicas."""
-        homes = {loan.home for loan in self.loans.lent.values()}
-        return sorted((self.loans.owners(self.loans.borrowed) | homes) - {self.run.me})
-
-    def backlog(self, around: Surroundings) -> int:
-        return len(self._spare(around))
+    def backlog(self, mesh: MeshView) -> int:
+        return len(self._spare(mesh))
 
     def took(self, now: float, unit: TaskKey, done: Done) -> None:
         """A unit was done here."""
-        self.moved_at = now
+        self._calls.moved(now)
         seconds = sum(made.seconds for made in done.made) / max(1, len(unit.leaves))
         self.pace[unit.stage] = (self.pace.get(unit.stage, seconds) + seconds) / 2
 
     def give_back(self) -> list[NodeId]:
         """This node leaves: it looks for nothing more, and what it took is its owners' again, who are to hear so."""
-        owners = self.owners()
-        self.loans.borrowed.clear()
         self._untouched, self._asked = [], None
-        return owners
+        return self._state.loans.give_back()
 
-    def has_borrowed(self, unit: TaskKey) -> bool:
-        return any(unit.holds(each) for each in self.loans.borrowed)
+    def _desk(self, now: float, mesh: MeshView) -> Desk | None:
+        """The open step as it is now, if this node still works from its version."""
+        position = self._state.position
+        if self.open is None or position is None or position.id != self.open.version:
+            return None
+        return self._state.desk(now, mesh, position)
 
-    def give_up(self, unit: TaskKey) -> None:
-        """It failed here: it is its home's again."""
-        self.loans.borrowed = {each: loan for each, loan in self.loans.borrowed.items() if not unit.holds(each)}
-
-    def _spare(self, around: Surroundings) -> list[tuple[int, TaskKey]]:
+    def _spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
         """(rank, unit) of all partitions and leaves that are due here and that no engine has begun."""
         found = [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles]
-        for number, call in self.run.calls.items():
-            if self.open is None or call.parent != self.open.desk.header.id:
+        for number, call in self._state.calls.items():
+            if self.open is None or call.parent != self.open.version:
                 continue
             if isinstance(call.work, BlockWork):
                 found += [(BLOCK, unit) for unit in call.unit.singles if unit.leaves[0] > call.reached]
-            elif isinstance(call.work, ChainWork) and number in around.waiting:
+            elif isinstance(call.work, ChainWork) and number in mesh.waiting:
                 found.append((call.rank, call.unit))
         return found
 
@@ -147,62 +136,60 @@ class Stealing:
 
     def observe(self, node: NodeId, standing: Standing) -> bool:
         """A member's frame says what waits there. True if this node has been looking for that."""
-        if self.open is None or standing.own is None or standing.own.version != self.open.desk.header.id:
+        if self.open is None or standing.own is None or standing.own.version != self.open.version:
             return False
         before, self._told[node] = self._told.get(node, 0), standing.backlog
         return standing.backlog > before and not self._untouched and self._asked is None
 
-    def seek(self, now: float, around: Surroundings, out: list[Action]) -> None:
+    def seek(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """A slot is free: if nothing is due here, ask for somebody else's."""
-        if self._rng is None or self.open is None or self._untouched or self._is_crowded(around):
+        if self._rng is None or self.open is None or self._untouched or self._is_crowded(mesh):
             return
-        if not self.run.is_active or self.run.leaving.is_begun:
+        if not self._state.is_active or self._state.is_leaving:
             return
         if self._asked is not None:
-            self._ask_again(now, around, out)
+            self._ask_again(now, mesh, out)
             return
         if now >= self._tries_until:
-            self._tries, self._tries_until = 0, now + LEAVE_ALONE * around.suspicion_s
-        if self._tries > log2(len(around.living)):
+            self._tries, self._tries_until = 0, now + LEAVE_ALONE * mesh.suspicion_s
+        if self._tries > log2(len(mesh.living)):
             return
-        rich = self._rich(now)
+        rich = self._rich(now, mesh)
         if rich:
             pair = self._rng.sample(rich, min(2, len(rich)))
             _, victim = max(pair)
             message = StealAsk(
-                self.run.id, self._rng.randrange(1 << 53), self.open.desk.header.id, tuple(sorted(self.pace.items()))
+                self._state.id, self._rng.randrange(1 << 53), self.open.version, tuple(sorted(self.pace.items()))
             )
             self._asked = Asked(victim, message, now)
             self._tries += 1
             out.append(Send(victim, message))
 
-    def _is_crowded(self, around: Surroundings) -> bool:
-        return any(number in around.waiting for number in self.run.calls)
+    def _is_crowded(self, mesh: MeshView) -> bool:
+        return any(number in mesh.waiting for number in self._state.calls)
 
-    def _ask_again(self, now: float, around: Surroundings, out: list[Action]) -> None:
+    def _ask_again(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         asked = self._asked
         assert asked is not None
-        if now - asked.at <= REPEAT_AFTER * around.suspicion_s:
+        if now - asked.at <= REPEAT_AFTER * mesh.suspicion_s:
             return
-        if asked.repeats == REPEATS or asked.victim not in around.living:
-            self._left_alone[asked.victim] = now + LEAVE_ALONE * around.suspicion_s
+        if asked.repeats == REPEATS or asked.victim not in mesh.living:
+            self._left_alone[asked.victim] = now + LEAVE_ALONE * mesh.suspicion_s
             self._asked = None
             return
         asked.at, asked.repeats = now, asked.repeats + 1
         out.append(Send(asked.victim, asked.message))
 
-    def _rich(self, now: float) -> list[tuple[int, NodeId]]:
+    def _rich(self, now: float, mesh: MeshView) -> list[tuple[int, NodeId]]:
         """(backlog, member) of those that may have something: by their own word, else by this node's books."""
         assert self.open is not None
-        by_books = known_backlog(self.open.desk, self.open.chains, self.open.batch)
+        desk = self._desk(now, mesh)
+        by_books = known_backlog(desk, self.open.chains, self.open.batch) if desk is not None else {}
         backlogs = {**by_books, **self._told}
         return sorted(
             (count, node)
             for node, count in backlogs.items()
-            if count > 0
-            and node != self.run.me
-            and node in self.open.desk.living
-            and self._left_alone.get(node, now) <= now
+            if count > 0 and node != self._state.me and node in mesh.living and self._left_alone.get(node, now) <= now
         )
 
     def take_grant(self, source: NodeId, grant: StealGrant, stolen: Iterable[Stolen]) -> None:
@@ -211,65 +198,63 @@ class Stealing:
         if asked is None or (asked.victim, asked.message.request) != (source, grant.request):
             return  # too late: the lease ends by itself
         self._asked = None
-        if self.open is not None and self.open.desk.header.id == grant.version:
-            self.loans.borrow(source, stolen)
+        if self.open is not None and self.open.version == grant.version:
+            self._state.loans.borrow(source, stolen)
             self._tries = 0
             self.must_claim = True
 
-    def take_refusal(self, now: float, around: Surroundings, source: NodeId, refusal: StealRefuse) -> None:
+    def take_refusal(self, now: float, mesh: MeshView, source: NodeId, refusal: StealRefuse) -> None:
         asked = self._asked
         if asked is None or (asked.victim, asked.message.request) != (source, refusal.request):
             return
         self._asked = None
-        wait_s = min(max(refusal.wait_s, 0.0), 4 * around.suspicion_s)
+        wait_s = min(max(refusal.wait_s, 0.0), 4 * mesh.suspicion_s)
         self._left_alone[source] = now + wait_s
         self._told[source] = refusal.backlog
 
     # The victim -----------------------------------------------------------------------------------------------------
 
-    def answer(self, now: float, around: Surroundings, source: NodeId, ask: StealAsk, out: list[Action]) -> None:
+    def answer(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> None:
         last = self._answers.get(source)
         if last is not None and last.request == ask.request:
-            units = self.loans.still_lent(source, last.units)
+            units = self._state.loans.still_lent(source, last.units)
         else:
-            units = self._give(now, around, source, ask, out)
+            units = self._give(now, mesh, source, ask, out)
         if units:
-            self._answers[source] = StealGrant(self.run.id, ask.request, ask.version, units)
+            self._answers[source] = StealGrant(self._state.id, ask.request, ask.version, units)
             out.append(Send(source, self._answers[source]))
         else:
-            wait_s = LEAVE_ALONE * around.suspicion_s
-            out.append(Send(source, StealRefuse(self.run.id, ask.request, ask.version, self.backlog(around), wait_s)))
+            wait_s = LEAVE_ALONE * mesh.suspicion_s
+            out.append(Send(source, StealRefuse(self._state.id, ask.request, ask.version, self.backlog(mesh), wait_s)))
 
-    def _give(
-        self, now: float, around: Surroundings, source: NodeId, ask: StealAsk, out: list[Action]
-    ) -> tuple[Stolen, ...]:
-        if self.open is None or self.open.desk.header.id != ask.version or self.run.leaving.is_begun:
+    def _give(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> tuple[Stolen, ...]:
+        desk, paces = self._desk(now, mesh), dict(ask.pace)
+        if desk is None or desk.header.id != ask.version or self._state.is_leaving:
             return ()
-        desk, paces = self.open.desk, dict(ask.pace)
-        spare = [(rank, unit) for rank, unit in self._spare(around) if self._can(source, unit)]
+        spare = [(rank, unit) for rank, unit in self._spare(mesh) if self._can(desk, source, unit)]
         if not spare:
             return ()
         first = min(spare)[0]
         units = sorted((unit for rank, unit in spare if rank == first), key=_place)
         units = [unit for unit in units if unit.stage == units[0].stage]
         stage = units[0].stage
-        slots = desk.slots, around.slots.get(source, 1)
+        slots = desk.slots, mesh.slots.get(source, 1)
         count = self._share(now, len(units), self.pace.get(stage), paces.get(stage), *slots)
         chosen = _upper(units, count)
         if not chosen:
             return ()
-        stolen = self.loans.lend(chosen, source, now + GRANT_LEASE * around.suspicion_s)
+        stolen = self._state.loans.lend(chosen, source, now + GRANT_LEASE * mesh.suspicion_s)
         self._untouched = [duty for duty in self._untouched if not any(duty.unit.holds(unit) for unit in chosen)]
-        if self._withdraw(set(chosen), out):
-            self.run.postbox.put_claims(replace(desk, now=now), out)
+        if self._calls.withdraw(set(chosen), out):
+            self._outbox.put_claims(desk, out)
         return stolen
 
-    def _can(self, thief: NodeId, unit: TaskKey) -> bool:
+    def _can(self, desk: Desk, thief: NodeId, unit: TaskKey) -> bool:
         """Whether the thief may run it at all, and did not fail at it before."""
         assert self.open is not None
         chains = [chain.stages for chain in self.open.chains if chain.stages[0] == unit.stage]
-        able = self.open.desk.able(chains[0] if chains else (unit.stage,))
-        return thief in able and thief not in self.run.failures.nodes(unit)
+        able = desk.able(chains[0] if chains else (unit.stage,))
+        return thief in able and thief not in self._state.failures.nodes(unit)
 
     def _share(
         self, now: float, count: int, own_s: float | None, thief_s: float | None, own_slots: int, thief_slots: int
@@ -281,29 +266,12 @@ class Stealing:
         own_each = (1.0 if own_s is None or thief_s is None else own_s) / own_slots
         thief_each = (1.0 if own_s is None or thief_s is None else thief_s) / thief_slots
         part = count * own_each / (own_each + thief_each)
-        share = ceil(part) if self.run.calls else int(part)
+        share = ceil(part) if self._state.calls else int(part)
         if own_s is None:
             return share
-        begun_s = max(0.0, own_s - (now - self.moved_at)) if self.run.calls else 0.0
+        begun_s = max(0.0, own_s - (now - self._calls.moved_at)) if self._state.calls else 0.0
         limit_s = WORTH * (begun_s + ceil(count / own_slots) * own_s) - STEAL_COST_S
         return max(0, min(share, int(limit_s / max(thief_s or own_s, 1e-9)) * thief_slots))
-
-    def _withdraw(self, chosen: set[TaskKey], out: list[Action]) -> bool:
-        """Take what was given away out of the slot. True if something there was touched."""
-        touched = False
-        for number, call in list(self.run.calls.items()):
-            given = [unit for unit in call.unit.singles if unit in chosen]
-            if not given:
-                continue
-            touched = True
-            if isinstance(call.work, BlockWork):
-                first, end = call.unit.leaves[0], given[0].leaves[0]
-                self.run.calls[number] = replace(call, unit=replace(call.unit, part=f"b{first}-{end}"))
-                out.append(Trim(number, end))
-            else:
-                del self.run.calls[number]
-                out.append(Stop(number))
-        return touched
 
     def forget(self, node: NodeId) -> None:
         """`node` is dead or lives a new life."""
@@ -315,7 +283,7 @@ class Stealing:
 
 
 def _phase(opened: Open) -> tuple[VersionId, str]:
-    return opened.desk.header.id, opened.batch.manifest.id if opened.batch is not None else ""
+    return opened.version, opened.batch.manifest.id if opened.batch is not None else ""
 
 
 def _place(unit: TaskKey) -> tuple[str, int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..names import ShardId
-from ..runs.run import Run
+from .run_state import RunState
 
 
-def kinds(run: Run) -> dict[ShardId, tuple[int, str]]:
+def kinds(state: RunState) -> dict[ShardId, tuple[int, str]]:
     """(step, kind) of every shard that this node's books name.
 
     Kinds: `params:MODEL` and `optimizer:STAGE` of the version after so many steps; `STAGE.OUTPUT` of a partition;
@@ -14,11 +14,11 @@ def kinds(run: Run) -> dict[ShardId, tuple[int, str]]:
     that a step left as it was): the latest counts.
     """
     found: dict[ShardId, tuple[int, str]] = {}
-    for number, step in sorted(run.steps.items()):
+    for number, step in sorted(state.steps.items()):
         for record in step.all_records():
             for output, ref in record.outputs:
                 found[ref.id] = (number, f"{record.task.stage}.{output}")
-    for header in run.versions.held.values():
+    for header in state.versions.held.values():
         for name, ref in header.state:
             found[ref.id] = (header.step, name)
     return found

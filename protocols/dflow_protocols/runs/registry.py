@@ -27,11 +27,12 @@ from ..names import NodeId, RunId, run_id
 from ..pipeline.grammar.problem import SpecError
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
+from ..run_state.run_state import MeshView, Revision
 from ..steps.admission import is_header
 from ..steps.roster import make_roster
 from ..versions.saved import Saved
 from ..wire.steps import Header, RunAck, RunGet, RunPut, RunStates
-from .run import Run, Surroundings
+from .run import Run
 from .tombstones import TOMBSTONE_S, Tombstones
 
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
@@ -59,12 +60,13 @@ class Registry:
         saved: Sequence[Saved],
         unread: Iterable[tuple[RunId, str]],
         now: float,
-        thief: Rng | None,
+        rng: Rng | None,
     ) -> None:
         """`restored`: the runs' statuses as they were persisted. `saved`: the checkpoints on this node's disk.
-        `unread`: those that cannot be read, by run, in words. `thief`: chance, to choose whom to ask for work."""
+        `unread`: those that cannot be read, by run, in words. `rng`: chance, to choose whom to ask for work."""
         self.me = me
-        self._thief = thief
+        self._rng = rng
+        self.revision = Revision()
         self.runs: dict[RunId, Run] = {}
         self.unreadable: list[Report] = []  # of what was restored
         self._numbers = itertools.count(1)
@@ -92,8 +94,9 @@ class Registry:
             self._crowded_out.append(run.id)
         bare = replace(status, acknowledge=False, age_s=0.0)
         unread = () if runs.begins_anew(status) else self._unread.get(status.run, ())
-        run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, unread, self._thief)
+        run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, unread, self._rng, self.revision)
         self.runs[run.id] = run
+        self.revision.bump()
         return run
 
     def _is_crowded(self) -> bool:
@@ -123,29 +126,30 @@ class Registry:
                 self._unread.setdefault(run, []).append(f"step {each.header.step}: of another spec")
         return headers
 
-    def _reopen(self, now: float, around: Surroundings, status: RunPut) -> list[Action]:
+    def _reopen(self, now: float, mesh: MeshView, status: RunPut) -> list[Action]:
         """A run that failed, noticed here or not, is active again: from the best that is left, what was refused
         included, since its disk may have been mended; or from version 0, and then nothing is left."""
         old = self.runs[status.run]
         out: list[Action] = []
         left = [*old.checkpoints.mine.values(), *(header for header, _ in old.checkpoints.refused.values())]
         from_start = runs.begins_anew(status)
-        run = self._open(now, status, old.pipeline, restored=True, saved=() if from_start else left)
-        run.leaving.is_begun = old.leaving.is_begun
+        run = self._open(now, status, old.state.pipeline, restored=True, saved=() if from_start else left)
+        if old.state.is_leaving:
+            run.state.leave()
         if from_start:
             old.ending.clear(out)
             out += [Discard(run.id, header.step, header.id) for header in left]
-        elif not old.ending.is_cleared:
+        elif not old.state.is_cleared:
             run.inherit(old, out)
-        out += [run.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
-        run.checkpoints.tell(around.living, out)
+        out += [run.state.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
+        run.checkpoints.tell(mesh.living, out)
         return out
 
     def sweep(self, now: float) -> list[Action]:
         """Forget what ended long ago, here and on disk; called now and then."""
         out: list[Action] = []
         for name in self._tombstones.take_old(now, self.runs):
-            if self.runs[name].ending.is_cleared:
+            if self.runs[name].state.is_cleared:
                 del self.runs[name]
                 out.append(Report("run.forgotten", {"run": name}))
                 self._crowded_out.append(name)
@@ -158,7 +162,7 @@ class Registry:
 
     # What clients want ----------------------------------------------------------------------------------------------
 
-    def submit(self, now: float, around: Surroundings, event: Submitted) -> list[Action]:
+    def submit(self, now: float, mesh: MeshView, event: Submitted) -> list[Action]:
         try:
             pipeline = Pipeline.from_canonical(event.spec)
         except SpecError as error:
@@ -168,35 +172,35 @@ class Registry:
         if name not in self.runs:
             if self._is_crowded():
                 return [_refusal(event.request, f"{MAX_ACTIVE} runs are active", "cancel one, or wait for one", exit=1)]
-            roster = make_roster(0, 0, around.living, around.living, around.slots)
+            roster = make_roster(0, 0, mesh.living, mesh.living, mesh.slots)
             fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
-            is_alone = len(around.living) == 1  # nobody else could vouch for it: then it is taken now, or not at all
-            kept = replace(run.persist(), or_never=is_alone)
+            is_alone = len(mesh.living) == 1  # nobody else could vouch for it: then it is taken now, or not at all
+            kept = replace(run.state.persist(), or_never=is_alone)
             out += [kept, Report("run.submitted", {"run": name, "name": pipeline.name})]
-        return out + self._spread(around.living, self.runs[name], event.request, "is not taken")
+        return out + self._spread(mesh.living, self.runs[name], event.request, "is not taken")
 
-    def cancel(self, around: Surroundings, event: CancelRequested) -> list[Action]:
+    def cancel(self, mesh: MeshView, event: CancelRequested) -> list[Action]:
         run = self.runs.get(event.run)
         if run is None:
             return [_unknown(event.request, event.run)]
         out: list[Action] = []
         if run.is_active:
-            run.ending.end(runs.CANCELLED, {}, around, out)
-        return out + self._spread(around.living, run, event.request, "is cancelled all the same, until a restart")
+            run.outbox.end(runs.CANCELLED, {}, mesh, out)
+        return out + self._spread(mesh.living, run, event.request, "is cancelled all the same, until a restart")
 
-    def resume(self, now: float, around: Surroundings, event: ResumeRequested) -> list[Action]:
+    def resume(self, now: float, mesh: MeshView, event: ResumeRequested) -> list[Action]:
         """Let a failed run go on, or one that waits for the larger part of a split."""
         run = self.runs.get(event.run)
         if run is None:
             return [_unknown(event.request, event.run)]
         if run.status.state == runs.FAILED:
-            out = self._reopen(now, around, runs.resumed(run.status, event.from_start))
+            out = self._reopen(now, mesh, runs.resumed(run.status, event.from_start))
             going_on = "goes on all the same, until a restart"
-            return out + self._spread(around.living, self.runs[run.id], event.request, going_on)
-        if run.is_active and run.rosters.is_paused and not event.from_start:
+            return out + self._spread(mesh.living, self.runs[run.id], event.request, going_on)
+        if run.is_active and run.state.is_paused and not event.from_start:
             out = []
-            run.rosters.go_on(now, around, out)
+            run.go_on(now, mesh, out)
             return [*out, Reply(event.request, True, {"run": run.id, "state": run.summary()["state"]})]
         what = f"run {run.id} is {run.summary()['state']}: only one that failed, or is paused, can be resumed"
         if event.from_start:
@@ -237,6 +241,7 @@ class Registry:
     def _take_back(self, name: RunId) -> list[Action]:
         """Forget a run that was just submitted: what it began is stopped, and nothing of it stays."""
         run = self.runs.pop(name)
+        self.revision.bump()
         self._waiting.pop(name, None)
         out: list[Action] = []
         run.ending.clear(out)
@@ -270,13 +275,13 @@ class Registry:
 
     # What members say -----------------------------------------------------------------------------------------------
 
-    def take(self, now: float, around: Surroundings, source: NodeId, status: RunPut) -> list[Action]:
+    def take(self, now: float, mesh: MeshView, source: NodeId, status: RunPut) -> list[Action]:
         """A run's status from a member: kept on disk, then acknowledged."""
         if not runs.is_sound(status):
             return [_refused(source, status, "its state or outcome is none")]
         known = self.runs.get(status.run)
         if known is not None:
-            out = self._merge(now, around, source, known, status)
+            out = self._merge(now, mesh, source, known, status)
         elif status.state != runs.ACTIVE and status.age_s >= TOMBSTONE_S:
             return []  # forgotten here, and soon there
         elif status.state == runs.ACTIVE and self._is_crowded():
@@ -295,7 +300,7 @@ class Registry:
                 self._tombstones.note(now, run.id, status.age_s)
             out = [
                 *refused,
-                replace(run.persist(), age_s=status.age_s),
+                replace(run.state.persist(), age_s=status.age_s),
                 Report("run.heard", {"run": run.id, "name": pipeline.name, "from": source}),
             ]
         if status.acknowledge and status.run not in self._unkept:
@@ -303,19 +308,19 @@ class Registry:
             out.append(Send(source, RunAck(mine.run, mine.state, mine.attempt)))
         return out
 
-    def _merge(self, now: float, around: Surroundings, source: NodeId, run: Run, status: RunPut) -> list[Action]:
+    def _merge(self, now: float, mesh: MeshView, source: NodeId, run: Run, status: RunPut) -> list[Action]:
         """What a member knows of a run that is known here; who is behind is told."""
         attempt = run.status.attempt
-        if run.take_status(status):
+        if run.state.take_status(status):
             if run.is_active and run.status.attempt > attempt:  # its books are of an attempt that failed, heard or not
-                return self._reopen(now, around, run.status)
+                return self._reopen(now, mesh, run.status)
             ended = [] if run.is_active else [Report("run.ended", {"run": run.id, "state": run.status.state})]
             if ended:
                 self._tombstones.note(now, run.id, status.age_s)
-            return [replace(run.persist(), age_s=status.age_s), *ended]
+            return [replace(run.state.persist(), age_s=status.age_s), *ended]
         mine = run.status
         is_behind = runs.height(status.state, status.attempt) < runs.height(mine.state, mine.attempt)
-        if is_behind and not status.acknowledge and self.is_due_again(now, around, run.id, source):
+        if is_behind and not status.acknowledge and self.is_due_again(now, mesh, run.id, source):
             return [Send(source, self._told(now, run))]
         return []
 
@@ -339,13 +344,13 @@ class Registry:
                 waiting.acks.add(source)
         return self._answer(living, run)
 
-    def ask(self, now: float, around: Surroundings, source: NodeId, run: RunId) -> list[Action]:
+    def ask(self, now: float, mesh: MeshView, source: NodeId, run: RunId) -> list[Action]:
         """A member speaks of a run that is unknown here: what is it?"""
-        return [Send(source, RunGet(run))] if self.is_due_again(now, around, run, source) else []
+        return [Send(source, RunGet(run))] if self.is_due_again(now, mesh, run, source) else []
 
-    def is_due_again(self, now: float, around: Surroundings, run: RunId, source: NodeId) -> bool:
+    def is_due_again(self, now: float, mesh: MeshView, run: RunId, source: NodeId) -> bool:
         """Limits what is said to one member about one run, outside of that run, to a few times a suspicion."""
-        period = around.suspicion_s / 4
+        period = mesh.suspicion_s / 4
         if now - self._asked.get((run, source), -period) < period:
             return False
         if len(self._asked) >= MAX_RUNS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..events import Action, CancelRequested, Event, Reply, ResumeRequested, Stop, Submitted
+from ..events import Action, CancelRequested, Event, Reply, ResumeRequested, Submitted
 from .run import Run
 
 WHAT = "this daemon is silent: another one with its key was there first"
@@ -15,8 +15,7 @@ def give_up(runs: Iterable[Run]) -> list[Action]:
     """Stop all that runs here: the other process is this node to everybody."""
     out: list[Action] = []
     for run in runs:
-        out += [Stop(call) for call in run.calls]
-        run.calls.clear()
+        run.calls.stop_all(out)
     return out
 
 

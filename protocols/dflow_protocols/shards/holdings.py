@@ -34,6 +34,10 @@ class Holdings:
     brought: set[ShardId] = field(default_factory=set)  # of which one has
     step: int = 0  # that this node works on, and so fetches for
 
+    def work_on(self, step: int) -> None:
+        """This node works on `step` from now on, and fetches for it."""
+        self.step = step
+
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
         return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
 

@@ -43,6 +43,15 @@ class Step:
     since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
     opened_at: float | None = None
 
+    def open(self, now: float) -> None:
+        """This node begins the step, if it has not yet."""
+        if self.opened_at is None:
+            self.opened_at = now
+
+    def keep_back(self, records: Iterable[Record]) -> None:
+        """Blocks that the node's slots made: nobody hears of them before they are summed."""
+        self.kept_back.update({record.task: record for record in records})
+
     def add(self, record: Record, own: bool = False) -> bool:
         """Union. True if it was new. Where there are too many the oldest of others goes: what is true is said again,
         so a member that floods a task holds it up no longer than it goes on."""

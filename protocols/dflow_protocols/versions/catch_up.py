@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass
-class Follower:
+class CatchUp:
     """Which head is being copied, if any."""
 
     versions: Versions
@@ -42,7 +42,20 @@ class Follower:
     stalls: dict[Head, int] = field(default_factory=dict)
     asked: Asked | None = None
 
-    def look(
+    def restart_patience(self) -> None:
+        """The own head changed: how long a better one has been known is counted anew."""
+        self.behind_since = None
+
+    def stop(self) -> None:
+        """Nothing is copied any more."""
+        self.target = None
+
+    def forget_stalls(self) -> None:
+        """Of heads that nobody claims any more."""
+        claimed = set(self.versions.heads.values())
+        self.stalls = {head: count for head, count in self.stalls.items() if head in claimed}
+
+    def reconcile(
         self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]
     ) -> LostBranch | None:
         """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet.

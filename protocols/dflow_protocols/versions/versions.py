@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ..names import NodeId, VersionId
+from ..names import NodeId, ShardId, VersionId
 from ..wire.steps import Head, Header, Standing
 from .lineage import Lineage, LostBranch
 
@@ -127,6 +127,25 @@ class Versions:
         if self.own is not None and self.descends(self.own.id, header):
             claimed += 1
         return claimed >= min(2, sum(1 for node in trainers if node in living))
+
+    def keep_only(self, versions: Collection[VersionId]) -> None:
+        """Of what is held, all but these versions is given up."""
+        self.held = {version: header for version, header in self.held.items() if version in versions}
+
+    def drop_with(self, shard: ShardId) -> None:
+        """Give up all versions whose state has this shard."""
+        self.keep_only([h.id for h in self.held.values() if all(ref.id != shard for _, ref in h.state)])
+
+    def inherit(self, failed: Versions) -> None:
+        """Go on from what an attempt that failed still holds."""
+        self.lineage = failed.lineage
+        for header in failed.held.values():
+            self.hold(header)
+
+    def forget_set_aside(self) -> None:
+        """Of heads that nobody claims any more."""
+        claimed = set(self.heads.values())
+        self.set_aside = {head: until for head, until in self.set_aside.items() if head in claimed}
 
     def prune(self, before_step: int, needed: Collection[VersionId]) -> None:
         """Drop headers of versions before a step, as their chain is settled for this node; but not those `needed`."""

@@ -51,9 +51,11 @@ class Midway:
 
     def books(self) -> tuple[object, ...]:
         run = self.node.runs[self.run]
-        held = {name: set(holders) for name, holders in run.holdings.holders.items() if holders}
-        steps = {number: (step.digest(), self._claims(step), sorted(step.seals)) for number, step in run.steps.items()}
-        return steps, held, dict(run.versions.headers), dict(run.failures.known), run.status
+        held = {name: set(holders) for name, holders in run.state.holdings.holders.items() if holders}
+        steps = {
+            number: (step.digest(), self._claims(step), sorted(step.seals)) for number, step in run.state.steps.items()
+        }
+        return steps, held, dict(run.state.versions.headers), dict(run.state.failures.known), run.status
 
     def _claims(self, step: Step) -> set[tuple[TaskKey, NodeId]]:
         """Of all but the peer, which may take its own back at any time."""

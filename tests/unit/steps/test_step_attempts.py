@@ -8,8 +8,8 @@ from dflow_protocols.events import Report, Restored
 from dflow_protocols.names import NodeId, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.registry import Registry
-from dflow_protocols.runs.run import Surroundings
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.versions.saved import Place, Saved
@@ -23,7 +23,7 @@ ROSTER = make_roster(0, 0, (ME, PEER), (ME, PEER))
 NAME = run_id(PIPELINE.text_id, PEER, "0")
 ACTIVE = RunPut(NAME, runs.ACTIVE, 0, PIPELINE.canonical(), "/spec", PEER, "0", ROSTER, b"", False)
 LIVING = frozenset((ME, PEER))
-AROUND = Surroundings(living=LIVING, stable=LIVING, suspicion_s=1.0, incarnation=1, is_gathered=True)
+AROUND = MeshView(living=LIVING, stable=LIVING, suspicion_s=1.0, incarnation=1, is_gathered=True)
 ZERO = version("v0")
 ONE = version("v1", ZERO, samples=4)
 
@@ -32,14 +32,14 @@ def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None
     """One failure that it remembers and one of the new attempt would make two, and end the run again."""
     known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
     run = known.runs[NAME]
-    run.versions.hold(ZERO)
+    run.state.versions.hold(ZERO)
     for _, ref in ZERO.state:
-        run.holdings.keep(ref)
-    run.failures.record(TaskKey(0, "roll", "p0"), ME, "user", "no server")
+        run.state.holdings.keep(ref)
+    run.state.failures.record(TaskKey(0, "roll", "p0"), ME, "user", "no server")
     out = known.take(1.0, AROUND, PEER, replace(ACTIVE, attempt=1, acknowledge=True))
     again = known.runs[NAME]
-    assert (again.status.attempt, again.is_active, again.failures.known) == (1, True, {})
-    assert again.versions.own == ZERO
+    assert (again.status.attempt, again.is_active, again.state.failures.known) == (1, True, {})
+    assert again.state.versions.own == ZERO
     assert "run.resumed" in [action.name for action in out if isinstance(action, Report)]
     assert known.take(2.0, AROUND, PEER, replace(ACTIVE, attempt=1)) == []
 
@@ -52,24 +52,24 @@ def test_checkpoints_count_though_the_status_beside_them_cannot_be_read() -> Non
     assert (report.name, report.fields["run"]) == ("run.unreadable", NAME)
     known.take(1.0, AROUND, PEER, ACTIVE)
     assert known.runs[NAME].checkpoints.best == ONE
-    assert known.runs[NAME].restored
+    assert known.runs[NAME].state.restored
 
 
 def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     """`dflow down` right after a failure must not cost what `dflow resume` would go on from."""
     known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
     run = known.runs[NAME]
-    run.versions.hold(ONE)
+    run.state.versions.hold(ONE)
     for _, ref in ONE.state:
-        run.holdings.keep(ref)
-    run.ending.end(runs.FAILED, {"error": "x"}, AROUND, [])
-    run.look(1.0, AROUND, 1)
-    assert [type(call.work) for call in run.calls.values()] == [SaveWork]
+        run.state.holdings.keep(ref)
+    run.outbox.end(runs.FAILED, {"error": "x"}, AROUND, [])
+    run.reconcile(1.0, AROUND, 1)
+    assert [type(call.work) for call in run.state.calls.values()] == [SaveWork]
     run.leaving.begin(1.1, AROUND)
-    run.look(1.1, AROUND, 1)
+    run.reconcile(1.1, AROUND, 1)
     assert not run.leaving.is_done(AROUND)
-    (call,) = run.calls
+    (call,) = run.state.calls
     run.checkpoints.saved(AROUND, ONE, "step-000001", [])
-    del run.calls[call]
-    run.look(1.2, AROUND, 1)
+    del run.state.calls[call]
+    run.reconcile(1.2, AROUND, 1)
     assert run.leaving.is_done(AROUND)

@@ -54,34 +54,34 @@ def test_a_claim_ends_with_the_word_that_it_failed_and_not_with_a_repetition_of_
     run = midway.node.runs[midway.run]
     told = Failure(UNIT, midway.peer, 1, "engine", "aa" * 32, "it died")
     midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
-    assert midway.peer in run.step(0).claimants(midway.now, UNIT)
+    assert midway.peer in run.state.step(0).claimants(midway.now, UNIT)
     midway.tell(FailurePut(midway.run, (told,)))
-    assert midway.peer not in run.step(0).claimants(midway.now, UNIT)
+    assert midway.peer not in run.state.step(0).claimants(midway.now, UNIT)
     midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
     midway.tell(FailurePut(midway.run, (told,)))
-    assert midway.peer in run.step(0).claimants(midway.now, UNIT)
+    assert midway.peer in run.state.step(0).claimants(midway.now, UNIT)
 
 
 def test_who_leaves_gives_back_what_it_borrowed_and_says_so_to_the_lender() -> None:
     """It will not run it, and leaving may take long: it waits for others to keep what it has."""
     midway = Midway()
     run = midway.node.runs[midway.run]
-    run.stealing.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
+    run.state.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
     actions = opened(midway.node.handle(midway.now, AskedToLeave()))
     claims = [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, ClaimPut)]
     assert [a.to for a in actions if isinstance(a, Send) and isinstance(a.message, ClaimPut)].count(midway.peer)
     assert all(not claim.units for claim in claims)
-    assert not run.stealing.held()
+    assert not run.state.loans.held()
 
 
 def test_an_idle_node_that_waits_for_the_inputs_of_what_it_took_claims_it_once() -> None:
     """Said at every look, two such nodes would answer each other's claims as fast as the network carries them."""
     midway = Midway()
     run = midway.node.runs[midway.run]
-    run.calls.clear()
+    run.state.calls.clear()
     units = [TaskKey(0, stage, f"p{p}") for stage in ("roll", "held") for p in range(5)]
-    run.retry_at.update(dict.fromkeys(units, midway.now + 100.0))
-    run.stealing.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
+    run.state.retry_at.update(dict.fromkeys(units, midway.now + 100.0))
+    run.state.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
     run.stealing.must_claim = True
     said = []
     for _ in range(4):
@@ -103,10 +103,10 @@ def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
     midway = Midway()
     run = midway.node.runs[midway.run]
     midway.tell(FailurePut(midway.run, (Failure(UNIT, midway.peer, 1, "user", "aa" * 32, "it died"),)))
-    assert run.failures.known
+    assert run.state.failures.known
     midway.tell(replace(run.status, attempt=1))
     assert midway.node.runs[midway.run].status.attempt == 1
-    assert not midway.node.runs[midway.run].failures.known
+    assert not midway.node.runs[midway.run].state.failures.known
 
 
 def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() -> None:
@@ -117,11 +117,11 @@ def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() ->
     run = node_of(host).runs[name]
 
     def rolling_out() -> list[int]:
-        return sorted(call for call, running in run.calls.items() if isinstance(running.work, ChainWork))
+        return sorted(call for call, running in run.state.calls.items() if isinstance(running.work, ChainWork))
 
     world.expect(30.0, lambda: len(rolling_out()) > 1, "one partition is run and another one waits")
     first, *behind = rolling_out()
-    now, unit = world.now + host.offset_s, run.calls[first].unit
+    now, unit = world.now + host.offset_s, run.state.calls[first].unit
     hangs = Failed("user", "`rewards.py:score` does not return", unit.stage)
     out = opened(node_of(host).handle(now, Broke(first, hangs)))
     assert [action.call for action in out if isinstance(action, Stop)] == behind

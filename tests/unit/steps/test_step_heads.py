@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dflow_protocols.events import Action, Fetch, Send
 from dflow_protocols.names import VersionId
 from dflow_protocols.shards.holdings import Holdings
-from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, Follower
+from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
 from dflow_protocols.wire.steps import Head, Header, HeaderGet
 from tests.unit.steps.books import RUN, SUSPICION_S, ZERO, standing, version, who
@@ -126,17 +126,17 @@ def test_pruned_headers_are_those_of_settled_steps_that_are_not_held() -> None:
 # Following ------------------------------------------------------------------------------------------------------------
 
 
-def follower(*headers: Header, own: Header) -> Follower:
+def follower(*headers: Header, own: Header) -> CatchUp:
     versions = knows(1, *headers, own=own)
     holdings = Holdings(RUN, who(1))
     for _, ref in own.state:
         holdings.keep(ref)
-    return Follower(versions, holdings)
+    return CatchUp(versions, holdings)
 
 
-def look(following: Follower, now: float, busy: bool = False) -> list[Action]:
+def look(following: CatchUp, now: float, busy: bool = False) -> list[Action]:
     out: list[Action] = []
-    following.look(now, ALL, SUSPICION_S, busy, out)
+    following.reconcile(now, ALL, SUSPICION_S, busy, out)
     return out
 
 

@@ -45,7 +45,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
             check_action(action)
         node.check()
     for run in node.runs.values():
-        assert all(len(step.seals) <= MAX_SEALS for step in run.steps.values())
+        assert all(len(step.seals) <= MAX_SEALS for step in run.state.steps.values())
 
 
 def check_action(action: object) -> None:

@@ -22,7 +22,7 @@ def test_a_status_with_another_spec_never_replaces_the_runs_own(midway: Midway) 
     """The spec is what the run's id says. A node that wrote another one to disk could not start any more."""
     run = midway.node.runs[midway.run]
     told = midway.tell(replace(run.status, state=runs.CANCELLED, spec=b"broken", acknowledge=True))
-    assert run.status.spec == run.pipeline.canonical()
+    assert run.status.spec == run.state.pipeline.canonical()
     for action in told:
         if isinstance(action, Persist) and action.key.startswith("runs/"):
             Pipeline.from_canonical(runs.load(action.value).spec)
@@ -62,10 +62,12 @@ def test_an_unknown_state_of_a_known_run_changes_nothing(midway: Midway) -> None
 def test_a_version_has_the_parts_that_its_pipeline_names(midway: Midway, name: str) -> None:
     """Checkpoint files are named after the parts of a version, so no member may choose a name."""
     run = midway.node.runs[midway.run]
-    position = run.position
+    position = run.state.position
     assert position is not None
-    assert is_header(position, run.pipeline)
-    assert not is_header(replace(position, state=tuple(sorted((*position.state, (name, shard("x")))))), run.pipeline)
+    assert is_header(position, run.state.pipeline)
+    assert not is_header(
+        replace(position, state=tuple(sorted((*position.state, (name, shard("x")))))), run.state.pipeline
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,10 @@ def test_the_ranges_of_a_version_are_cut_alike(
 ) -> None:
     """Who computes with them takes the same elements of parameters, moments and gradient."""
     run = midway.node.runs[midway.run]
-    assert run.position is not None
+    assert run.state.position is not None
     roles = (("optimizer:learn", moments), ("params:policy", params))
     state = tuple((role, shard(f"{role}{k}", int(size * MIB))) for role, sizes in roles for k, size in enumerate(sizes))
-    assert is_header(replace(run.position, state=state), run.pipeline) == can_be
+    assert is_header(replace(run.state.position, state=state), run.state.pipeline) == can_be
 
 
 def test_a_gradient_that_is_cut_elsewhere_than_the_parameters_is_not_kept() -> None:
@@ -112,11 +114,11 @@ def test_a_manifest_that_mixes_executions_is_not_kept(midway: Midway) -> None:
     run = midway.node.runs[midway.run]
 
     def manifests() -> list[Seal]:
-        return [seal for step in run.steps.values() for seal in step.seals.values() if seal.kind == "manifest"]
+        return [seal for step in run.state.steps.values() for seal in step.seals.values() if seal.kind == "manifest"]
 
     midway.world.expect(30.0, lambda: bool(manifests()), "a manifest is known")
     good = manifests()[0]
-    plan = run.plan(good.step)
+    plan = run.state.plan(good.step)
     assert is_seal(good, plan)
     other = tuple((name, shard("of another execution")) for name, _ in good.entries[0].outputs)
     assert not is_seal(replace(good, entries=(replace(good.entries[0], outputs=other), *good.entries[1:])), plan)
@@ -142,7 +144,7 @@ MANIFESTS: dict[str, list[Record]] = {
 @pytest.mark.parametrize("named", MANIFESTS.values(), ids=MANIFESTS)
 def test_a_manifest_that_no_plan_gives_breaks_nobody(midway: Midway, named: list[Record]) -> None:
     """Who works from it must not fall over at every look from then on."""
-    position = midway.node.runs[midway.run].position
+    position = midway.node.runs[midway.run].state.position
     assert position is not None
     seal = Seal(SPEC, 0, position.id, position.id, "manifest", 7, 0, tuple(named))
     holders = tuple((ref.id, (midway.peer,)) for each in named for ref in each.shards)

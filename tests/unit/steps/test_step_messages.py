@@ -189,12 +189,12 @@ def test_a_cancelled_run_stops_and_frees_everything_at_once(midway: Midway) -> N
     """Whoever cancels wants the slots back, on every node that hears of it."""
     run = midway.node.runs[midway.run]
     midway.tell(replace(run.status, state=runs.CANCELLED, acknowledge=False))
-    assert (run.calls, run.steps, run.holdings.all_here()) == ({}, {}, set())
+    assert (run.state.calls, run.state.steps, run.state.holdings.all_here()) == ({}, {}, set())
     before = run.status
     midway.tell(RecordPut(midway.run, finished_partition(0)))
     midway.tell(replace(before, state=runs.ACTIVE))
     assert run.status == before
-    assert run.steps == {}
+    assert run.state.steps == {}
 
 
 def test_a_client_that_cancels_what_is_unknown_is_told_so() -> None:
@@ -211,7 +211,7 @@ def test_a_client_that_cancels_what_is_unknown_is_told_so() -> None:
 
 def test_books_that_are_the_same_are_not_sent_again(midway: Midway) -> None:
     """Everybody who waits polls: an answer costs the step's records and seals."""
-    step = midway.node.runs[midway.run].step(0)
+    step = midway.node.runs[midway.run].state.step(0)
     same = midway.tell(BucketGet(midway.run, 0, step.digest()))
     assert not [each for each in same if isinstance(each, Send) and isinstance(each.message, BucketPut)]
     other = midway.tell(BucketGet(midway.run, 0, ""))
@@ -270,14 +270,14 @@ def test_failures_that_a_member_tells_of_itself_end_the_run(midway: Midway) -> N
     run = midway.node.runs[midway.run]
     assert run.summary()["state"] == runs.FAILED
     assert run.summary()["error"] == "0/roll/p0 failed: division by zero"
-    assert run.persist() in actions
+    assert run.state.persist() in actions
 
 
 def test_a_leaving_member_is_told_when_its_shards_are_safe(midway: Midway) -> None:
     """It waits for that before it goes; until then this node fetches."""
     ref = shard("only copy")
     assert Send(midway.peer, Kept(midway.run, (ref.id,))) not in midway.tell(Keep(midway.run, (ref,)))
-    holdings = midway.node.runs[midway.run].holdings
+    holdings = midway.node.runs[midway.run].state.holdings
     assert ref.id in holdings.all_here()
     holdings.fetched(midway.now, ref.id, (0, 1))
     assert Send(midway.peer, Kept(midway.run, (ref.id,))) in midway.tell(Keep(midway.run, (ref,)))
@@ -289,8 +289,8 @@ def test_two_who_leave_with_equal_bytes_are_both_told_that_these_are_safe(midway
     midway.tell(Keep(midway.run, (ref,)))
     other = midway.world.id_of(0)
     midway.node.handle(midway.now, Received(other, Keep(midway.run, (ref,))))
-    run.holdings.fetched(midway.now, ref.id, (0, 1))
-    told = run.postbox.refresh(midway.now, midway.node._around(midway.now), at_once=True)
+    run.state.holdings.fetched(midway.now, ref.id, (0, 1))
+    told = run.refresh(midway.now, midway.node._mesh(midway.now), at_once=True)
     assert all(Send(member, Kept(midway.run, (ref.id,))) in told for member in (other, midway.peer))
 
 
@@ -298,7 +298,7 @@ def test_who_says_that_it_keeps_a_shard_counts_as_a_holder(midway: Midway) -> No
     ref = shard("handed over")
     midway.tell(Kept(midway.run, (ref.id,)))
     living = midway.node.membership.alive()
-    assert midway.node.runs[midway.run].holdings.live_holders(ref.id, living) == (midway.peer,)
+    assert midway.node.runs[midway.run].state.holdings.live_holders(ref.id, living) == (midway.peer,)
 
 
 def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_are(midway: Midway) -> None:
@@ -316,7 +316,7 @@ def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_a
     assert asked(replace(said, records=ids)) == [RecordsAsk(midway.run, 0, (second.id,))]
     assert asked(RecordPut(midway.run, (second,))) == []
     assert asked(said) == []
-    midway.node.runs[midway.run].holdings.failed(0.0, first.shards[0].id, (0, 1), missing=[midway.peer])
+    midway.node.runs[midway.run].state.holdings.failed(0.0, first.shards[0].id, (0, 1), missing=[midway.peer])
     assert asked(said) == [RecordsAsk(midway.run, 0, ())], "it may hold again what it was found to lack"
     assert asked(replace(said, records=ids)) == []
     assert asked(said) == []
@@ -327,15 +327,15 @@ def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_a
 def test_what_a_node_made_is_named_to_who_asks_and_sent_to_who_lacks_it(midway: Midway) -> None:
     """Said again by a digest alone, while a step waits."""
     run = midway.node.runs[midway.run]
-    midway.world.expect(30.0, lambda: bool(run.step(0).mine), "it has made something")
-    again = run.postbox.refresh(midway.now, midway.node._around(midway.now), at_once=True)
+    midway.world.expect(30.0, lambda: bool(run.state.step(0).mine), "it has made something")
+    again = run.refresh(midway.now, midway.node._mesh(midway.now), at_once=True)
     said = [action.message for action in again if isinstance(action, Send) and action.to == midway.peer]
     assert not any(isinstance(message, RecordPut) for message in said)
     (held,) = [message for message in said if isinstance(message, RecordsHeld)]
-    own = tuple(run.step(0).mine)
+    own = tuple(run.state.step(0).mine)
     assert held == RecordsHeld(midway.run, 0, digest_of(own), ())
     assert Send(midway.peer, replace(held, records=own)) in midway.tell(RecordsAsk(midway.run, 0, ()))
-    record = run.step(0).mine[own[0]]
+    record = run.state.step(0).mine[own[0]]
     strange = finished_partition(0)[0].id
     told = midway.tell(RecordsAsk(midway.run, 0, (own[0], strange)))
     assert Send(midway.peer, RecordPut(midway.run, (record,))) in told
@@ -346,13 +346,13 @@ def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) ->
     made = finished_partition(0)[0]
     run = midway.node.runs[midway.run]
     midway.tell(RecordPut(midway.run, (made,)))
-    known = run.step(0).digest()
+    known = run.state.step(0).digest()
     midway.tell(RecordPut(midway.run, (made,)))
     midway.tell(BucketPut(midway.run, 0, (Held(made, (midway.world.id_of(0),)),), ()))
-    assert run.step(0).digest() == known
+    assert run.state.step(0).digest() == known
     living = midway.node.membership.alive()
     expected = sorted([midway.peer, midway.world.id_of(0)])
-    assert list(run.holdings.live_holders(made.shards[0].id, living)) == expected
+    assert list(run.state.holdings.live_holders(made.shards[0].id, living)) == expected
 
 
 def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others(midway: Midway) -> None:
@@ -364,13 +364,13 @@ def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_h
     reborn = midway.node
     assert reborn.runs[midway.run].is_active
     reborn.handle(midway.now, Tick())
-    assert reborn.runs[midway.run].calls == {}
+    assert reborn.runs[midway.run].state.calls == {}
 
 
 def test_what_a_call_made_that_was_given_up_meanwhile_is_freed(midway: Midway) -> None:
     """The slot may have finished before it heard that the run was cancelled; nobody else knows of those shards."""
     run = midway.node.runs[midway.run]
-    call = next(iter(run.calls))
+    call = next(iter(run.state.calls))
     midway.node.handle(midway.now, CancelRequested(1, midway.run))
     late = ShardRef(ShardId("e" * 64), 8)
     actions = midway.node.handle(midway.now, Finished(call, Done((Made("roll", (("rollout", late),)),))))

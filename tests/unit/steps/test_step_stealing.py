@@ -55,7 +55,7 @@ class Victim:
         return opened(actions)
 
     def ask(self, request: int, version: str = "", pace: tuple[tuple[str, float], ...] = ()) -> StealAsk:
-        own = self.run.versions.own
+        own = self.run.state.versions.own
         assert own is not None
         return StealAsk(self.id, request, version or own.id, pace)  # type: ignore[arg-type]
 
@@ -68,16 +68,16 @@ def test_a_victim_gives_the_later_half_and_takes_it_out_of_its_slot() -> None:
     """What runs is never moved; what waits behind it in the slot's queue may be."""
     victim = Victim(ChainWork)
     running = next(iter(victim.host.calls.values())).task
-    before = victim.run.stealing.backlog(victim.node._around(victim.now))
+    before = victim.run.stealing.backlog(victim.node._mesh(victim.now))
     actions = victim.tell(victim.ask(1))
     (grant,) = told(actions, StealGrant, victim.thief)
     assert len(grant.units) == (before + 1) // 2
     assert running not in [each.unit for each in grant.units]
     assert {each.home for each in grant.units} == {victim.host.id}
     assert not [a for a in actions if isinstance(a, Start) and a.task in {each.unit for each in grant.units}]
-    while told(victim.tell(victim.ask(len(victim.run.stealing.loans.lent) + 10)), StealGrant, victim.thief):
+    while told(victim.tell(victim.ask(len(victim.run.state.loans.lent) + 10)), StealGrant, victim.thief):
         pass  # until only what runs is left
-    assert [call.unit for call in victim.run.calls.values()] == [running]
+    assert [call.unit for call in victim.run.state.calls.values()] == [running]
 
 
 def test_what_a_slot_took_meanwhile_is_no_longer_given_away() -> None:
@@ -88,7 +88,7 @@ def test_what_a_slot_took_meanwhile_is_no_longer_given_away() -> None:
     request = 1
     while told(victim.tell(victim.ask(request)), StealGrant, victim.thief):
         request += 1
-    assert sorted(victim.run.calls) == [running, queued]
+    assert sorted(victim.run.state.calls) == [running, queued]
 
 
 def test_a_repeated_request_gets_the_same_grant() -> None:
@@ -102,7 +102,7 @@ def test_a_request_about_another_version_is_refused_with_the_true_backlog() -> N
     """A thief that is a step behind, or ahead, could only waste its time."""
     victim = Victim(ChainWork)
     (refusal,) = told(victim.tell(victim.ask(1, version="ab" * 32)), StealRefuse, victim.thief)
-    assert refusal.backlog == victim.run.stealing.backlog(victim.node._around(victim.now)) > 0
+    assert refusal.backlog == victim.run.stealing.backlog(victim.node._mesh(victim.now)) > 0
     assert refusal.wait_s > 0
 
 

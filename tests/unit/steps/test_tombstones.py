@@ -7,8 +7,8 @@ from dataclasses import replace
 from dflow_protocols.events import Action, Persist, Restored, Send
 from dflow_protocols.names import NodeId, run_id
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.registry import Registry
-from dflow_protocols.runs.run import Surroundings
 from dflow_protocols.runs.tombstones import TOMBSTONE_S
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
@@ -29,15 +29,15 @@ def registry(now: float, *restored: Restored) -> Registry:
     return Registry(ME, restored, (), (), now, None)
 
 
-def around() -> Surroundings:
+def around() -> MeshView:
     living = frozenset((ME, PEER))
-    return Surroundings(living=living, stable=living, suspicion_s=1.0, incarnation=1, is_gathered=True)
+    return MeshView(living=living, stable=living, suspicion_s=1.0, incarnation=1, is_gathered=True)
 
 
 def swept(known: Registry, now: float) -> list[Action]:
     """As a node does it: look at every run, then sweep."""
     for run in known.runs.values():
-        run.look(now, around(), 0)
+        run.reconcile(now, around(), 0)
     return known.sweep(now)
 
 

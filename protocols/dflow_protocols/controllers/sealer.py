@@ -1,0 +1,90 @@
+"""Sealing at one node: what it does towards a step's seals, and for the copies that they need.
+
+Which seal counts and when one is due are rules of the step (steps/sealing.py); here they are acted on.
+"""
+
+from __future__ import annotations
+
+from ..events import Action
+from ..names import SealId
+from ..rendezvous import ranked
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import MeshView, RunState
+from ..steps.blocks import told_now
+from ..steps.duties import Batch, Desk, make_batch
+from ..steps.sealing import MANIFEST, chosen, is_kept, is_turn, next_manifest, next_update
+from ..wire.steps import Seal
+from .rosters import Rosters
+
+
+class Sealer:
+    """One run's at one node."""
+
+    def __init__(self, state: RunState, rosters: Rosters, outbox: Outbox) -> None:
+        self._state = state
+        self._rosters = rosters
+        self._outbox = outbox
+        self._batch_known: Batch | None = None
+
+    def batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
+        """What the manifest gives training: derived once, however often it is asked for."""
+        if manifest is None or desk.plan.training is None:
+            return None
+        if self._batch_known is None or self._batch_known.manifest.id != manifest.id:
+            self._batch_known = make_batch(manifest, desk.plan.training)
+        return self._batch_known
+
+    def settle(self, desk: Desk, mesh: MeshView, kind: str, previous: str | None, out: list[Action]) -> Seal | None:
+        """The settled seal that counts, after doing what this node can do towards one."""
+        step, versions, spec = desk.step, self._state.versions, self._state.spec
+        current = chosen(desk, versions, kind, previous)
+        if previous is None:
+            return current
+        pending = chosen(desk, versions, kind, previous, settled=False)
+        if pending is None or (current is not None and pending.generation <= current.generation):
+            batch = self.batch(desk, current if kind == MANIFEST else step.seals.get(SealId(previous)))
+            pending = (
+                next_manifest(desk, spec, current, batch)
+                if kind == MANIFEST
+                else next_update(desk, versions, spec, previous, current, batch)
+            )
+        if pending is None or pending.id in step.settled:  # made once already: telling all again would never end
+            return current
+        if pending.id not in step.acks and is_turn(desk, f"settle/{pending.id}"):
+            step.keep(pending)
+            step.acks[pending.id] = {self._state.me}
+            self._outbox.put_seal(desk, pending, out)
+        if pending.id in step.acks and is_kept(desk, pending):
+            step.settled.add(pending.id)
+            self._outbox.announce_seal(desk, pending, self._rosters.after(desk, pending, mesh), out)
+            return chosen(desk, versions, kind, previous)
+        return current
+
+    def tell_blocks(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+        """Tell of blocks that this node's slots made, once they are summed as far as they can be here."""
+        records = told_now(desk, batch, self._state.is_leaving)
+        for record in records:
+            desk.step.add(record, own=True)
+        if records:
+            owners = self._state.loans.owners(unit for record in records for unit in record.task.singles)
+            self._outbox.put_records(desk, records, out, owners)
+
+    def back_up(self, desk: Desk, out: list[Action]) -> None:
+        """Be the second holder of records that have only one: the first replica that has not made them is."""
+        due, me = min(2, len(desk.living)), self._state.me
+        late = desk.step.waited(desk.now, "back-up") > desk.suspicion_s
+        for record in desk.step.all_records():
+            if not record.task.part.startswith("p") or record.id in desk.step.mine:
+                continue
+            held = [set(desk.holdings.live_holders(ref.id, desk.living)) - {me} for ref in record.shards]
+            if not held or any(not holders for holders in held) or all(len(holders) >= due for holders in held):
+                continue
+            spare = [node for node in ranked(record.id, desk.replicas) if any(node not in h for h in held)]
+            if not late and spare and spare[0] != me:
+                continue
+            if me not in desk.replicas:
+                continue
+            here = [desk.holdings.want(desk.now, ref, desk.living, out) for ref in record.shards]
+            if all(here):
+                desk.step.add(record, own=True)
+                self._outbox.put_records(desk, [record], out)

@@ -1,0 +1,167 @@
+"""Calls: what a run has in the slots of its node, what is started there, and what is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from ..events import Action, Start, Stop, Trim
+from ..names import TaskKey
+from ..steps.duties import CHAIN, Duty, due_first
+from ..steps.origin import origin_of
+from ..wire.steps import Header
+from ..work import BlockWork, Origin, SaveWork
+from .run_state import Call, MeshView, RunState
+
+QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where
+# runs share the slots, or one in the midst of its rollouts would never let another's blocks in
+PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile, and one more for each further slot
+
+
+class Calls:
+    """One run's at one node; the table itself is the state's. `numbers`: one sequence for all runs of a node."""
+
+    def __init__(self, state: RunState, numbers: Iterator[int]) -> None:
+        self._state = state
+        self._numbers = numbers
+        self._starved: set[TaskKey] = set()  # units that wait to be tried again and found no room
+        self._behind: set[int] = set()  # calls that were started while no slot was free
+        self.moved_at = 0.0  # when a slot last began a partition or a leaf
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether something that is due here waits for room in this node's store."""
+        position = self._state.position
+        step = position.step if position is not None else 0
+        return any(unit.step == step for unit in self._starved)
+
+    # Starting -------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float, mesh: MeshView, duties: list[Duty], slots: int, out: list[Action]) -> bool:
+        """Give free slots what is due first and has its inputs here; bring the inputs of what comes after. True if
+        something began."""
+        state, header, holdings = self._state, self._state.position, self._state.holdings
+        assert header is not None
+        of_version = {ref for _, ref in header.state}
+        version_holders = state.versions.holders(header.id, mesh.living)
+        own_slots = mesh.slots.get(state.me, 1)
+        ahead = PREFETCH + own_slots - 1
+        doubted = state.failures.doubted(state.me)  # their second try comes first, and before it nothing alike
+        doubtful = {unit.stage for unit in doubted if state.retry_at.get(unit, now) > now}
+        due = due_first(duties, {call.unit for call in state.calls.values()})
+        has_started = False
+        for duty in sorted(due, key=lambda duty: duty.unit not in doubted):
+            if state.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
+                continue
+            here = [
+                holdings.want(now, ref, mesh.living, out, chunks, version_holders, is_state=True)
+                if ref in of_version
+                else holdings.want(now, ref, mesh.living, out, chunks)
+                for ref, chunks in duty.needs
+            ]
+            room = slots + QUEUED * own_slots if duty.rank == CHAIN and not mesh.is_shared else slots
+            if room > 0 and all(here):
+                call = self.begin(now, duty, header, out, waits=slots <= 0)
+                has_started = True
+                if slots <= 0:
+                    self._behind.add(call)
+                slots -= 1
+            elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
+                ahead -= 1  # one that nobody can bring must not keep the others from being tried
+            if ahead <= 0:
+                break
+        return has_started
+
+    def begin(self, now: float, duty: Duty, header: Header | None, out: list[Action], *, waits: bool = False) -> int:
+        """Give a slot this duty, whatever else is due; `waits`: behind what runs there. The call's number."""
+        state, number = self._state, next(self._numbers)
+        if not state.calls:
+            self.moved_at = now
+        parent = header.id if header is not None else None
+        at = duty.unit.leaves[0] if duty.unit.leaves else 0
+        state.started(now, number, Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at, waits))
+        self._starved.discard(duty.unit)
+        fresh = any(task.holds(duty.unit) or duty.unit.holds(task) for task, _, _ in state.failures.known)
+        out.append(Start(number, state.id, duty.unit, duty.work, fresh, self._origin(duty)))
+        return number
+
+    def _origin(self, duty: Duty) -> Origin:
+        state, borrowed = self._state, self._state.loans.has_borrowed(duty.unit)
+        step = state.steps.get(duty.unit.step)
+        if step is None or step.roster is None:
+            return Origin.DEALT
+        return origin_of(state.id, state.me, duty, state.plan(duty.unit.step), step.roster, borrowed)
+
+    def began(self, number: int) -> None:
+        """A slot took the call."""
+        running = self._state.calls.get(number)
+        if running is not None:
+            self._state.calls[number] = replace(running, waits=False)
+
+    def reached(self, now: float, number: int, leaf: int) -> None:
+        """A block's call is at this leaf."""
+        self.moved(now)
+        running = self._state.calls.get(number)
+        if running is not None:
+            self._state.calls[number] = replace(running, reached=leaf)
+
+    def moved(self, now: float) -> None:
+        """A slot began, or ended, a partition or a leaf."""
+        self.moved_at = now
+
+    def take(self, number: int) -> Call | None:
+        """The call has ended: it is no longer in the table. None if it was given up before."""
+        return self._state.calls.pop(number, None)
+
+    # Giving up ------------------------------------------------------------------------------------------------------
+
+    def stop(self, number: int, out: list[Action]) -> None:
+        del self._state.calls[number]
+        out.append(Stop(number))
+
+    def stop_stale(self, header: Header, out: list[Action]) -> None:
+        """Give up calls that work from another version than this node does now."""
+        for number, call in list(self._state.calls.items()):
+            if call.parent is not None and call.parent != header.id and not isinstance(call.work, SaveWork):
+                self.stop(number, out)
+
+    def stop_all(self, out: list[Action], but_saves: bool = False) -> None:
+        """Give up all, or all but checkpoints that are being written."""
+        for number, call in list(self._state.calls.items()):
+            if not (but_saves and isinstance(call.work, SaveWork)):
+                self.stop(number, out)
+
+    def stop_queued(self, stage: str, out: list[Action]) -> None:
+        """Give up what waits in a slot's queue of this stage."""
+        self._behind &= self._state.calls.keys()
+        for number in sorted(self._behind):
+            if self._state.calls[number].unit.stage == stage:
+                self.stop(number, out)
+
+    def withdraw(self, chosen: Collection[TaskKey], out: list[Action]) -> bool:
+        """Take single units that were given away out of the slots. True if something there was touched."""
+        touched = False
+        for number, call in list(self._state.calls.items()):
+            given = [unit for unit in call.unit.singles if unit in chosen]
+            if not given:
+                continue
+            touched = True
+            if isinstance(call.work, BlockWork):
+                first, end = call.unit.leaves[0], given[0].leaves[0]
+                self._state.calls[number] = replace(call, unit=replace(call.unit, part=f"b{first}-{end}"))
+                out.append(Trim(number, end))
+            else:
+                self.stop(number, out)
+        return touched
+
+    # Room -----------------------------------------------------------------------------------------------------------
+
+    def found_no_room(self, unit: TaskKey) -> None:
+        """`unit` came to nothing for want of space; it is tried again as soon as there is some."""
+        self._starved = {*self._starved & self._state.retry_at.keys(), unit}
+
+    def room_made(self) -> None:
+        """There is space again: what found none is tried at once."""
+        for unit in self._starved:
+            self._state.retry_at.pop(unit, None)
+        self._starved.clear()

@@ -1,0 +1,79 @@
+"""The outbox: what a run tells the others of its own accord.
+
+Puts are hints that spare waiting; the books of the step's replicas, asked for while a step waits, are what heals any
+loss. Nothing here is a promise that a message arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..events import Action, Report, Send
+from ..names import NodeId, ShardId
+from ..steps.duties import Desk
+from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
+from . import status as runs
+from .run_state import MeshView, RunState
+
+LEASE = 2.0  # suspicion times that a claim lives without renewal
+
+
+class Outbox:
+    """One run's at one node."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    def tell(self, nodes: Iterable[NodeId], message: Any, out: list[Action]) -> None:
+        """To each of these once, in this order, but not to itself."""
+        out.extend(Send(node, message) for node in dict.fromkeys(nodes) if node != self._state.me)
+
+    def tell_all(self, mesh: MeshView, message: Any, out: list[Action]) -> None:
+        """To every living member; `None` is a frame with nothing but the own heartbeat."""
+        self.tell(sorted(mesh.living), message, out)
+
+    def put_records(self, desk: Desk, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+        """To the step's replicas; blocks and slices to the trainers too, who sum and apply them; `owners`: whom the
+        work was stolen from."""
+        for_trainers = tuple(record for record in records if record.task.part[0] in "bs")
+        self.tell([*desk.replicas, *sorted(owners)], RecordPut(self._state.id, tuple(records)), out)
+        if for_trainers:
+            others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]
+            self.tell(others, RecordPut(self._state.id, for_trainers), out)
+
+    def put_claims(self, desk: Desk, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+        """What runs here or was taken from others, to the step's replicas and to those it was taken from. Nobody is
+        told while there is no roster. `owners`: whom something was taken from that is given back."""
+        if desk.step.roster is None:
+            return
+        state = self._state
+        running = [call.unit for call in state.calls.values() if call.parent == desk.header.id]
+        units = tuple(dict.fromkeys([*running, *state.loans.held()]))
+        desk.step.claim(state.me, units, desk.now + LEASE * desk.suspicion_s)
+        others = [*desk.replicas, *state.loans.concerned(), *owners]
+        self.tell(others, ClaimPut(state.id, desk.step.number, units), out)
+
+    def put_seal(self, desk: Desk, seal: Seal, out: list[Action]) -> None:
+        """A seal that is to be settled, to the replicas that have not acknowledged it."""
+        acked = desk.step.acks[seal.id]
+        message = SealPut(self._state.id, seal, False, self.holders(desk.living, seal), None)
+        self.tell([node for node in desk.replicas if node not in acked], message, out)
+
+    def announce_seal(self, desk: Desk, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
+        """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
+        message = SealPut(self._state.id, seal, True, self.holders(desk.living, seal), roster)
+        self.tell(sorted(desk.living), message, out)
+
+    def holders(self, living: frozenset[NodeId], seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
+        """Who is known to hold what a seal names."""
+        shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)
+        return tuple((shard, self._state.holdings.live_holders(shard, living)) for shard in shards)
+
+    def end(self, state: str, outcome: dict[str, Any], mesh: MeshView, out: list[Action]) -> None:
+        """Move the run's status up, and tell everybody."""
+        run = self._state
+        run.end(state, outcome)
+        out.append(Report("run.ended", {"run": run.id, "state": run.status.state, **runs.outcome(run.status)}))
+        out.append(run.persist())
+        self.tell_all(mesh, run.status, out)

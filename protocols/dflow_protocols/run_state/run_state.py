@@ -1,0 +1,270 @@
+"""The state of one run at one node: what is known of it, and nothing of what is to be done about it.
+
+Rooms below own its parts (versions, holdings, steps, loans ...); what belongs to none of them is a scalar here. It is
+changed by its verbs only, so that who wants to know when a scalar changes finds one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..claiming.ability import Ability, Offers
+from ..claiming.failure import Failures
+from ..claiming.loans import Loans
+from ..events import Persist
+from ..names import NodeId, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from ..pipeline.plan import StepPlan
+from ..pipeline.plan import plan as make_plan
+from ..pipeline.spec import Pipeline
+from ..shards.holdings import Holdings
+from ..steps.duties import Desk
+from ..steps.step import Step
+from ..versions.catch_up import CatchUp
+from ..versions.versions import Versions
+from ..wire.steps import Header, RunPut, Skip
+from ..work import Work
+from . import status as runs
+
+PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
+STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
+MAX_KEPT = 4_096  # shards that a node keeps for members that left
+
+
+@dataclass(frozen=True, slots=True)
+class MeshView:
+    """What a node tells its runs at every reconcile."""
+
+    living: frozenset[NodeId]
+    stable: frozenset[NodeId]
+    suspicion_s: float
+    incarnation: int
+    is_gathered: bool  # whether the members of this node's last life are back, or were waited for
+    waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
+    offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
+    is_shared: bool = False  # whether several runs want this node's slots
+    slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one
+
+
+@dataclass
+class Revision:
+    """How often anything changed from which something new may follow: one for all runs of a node."""
+
+    number: int = 0
+
+    def bump(self) -> None:
+        self.number += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A work in a slot."""
+
+    unit: TaskKey
+    work: Work
+    reads: tuple[str, ...]
+    parent: VersionId | None
+    started: float
+    rank: int
+    reached: int  # of a block: the leaf that it is at
+    waits: bool = False  # whether it was put behind what ran in the slots, and none has taken it yet
+
+
+@dataclass
+class RunState:
+    """See the module. `restored`: the run may have got somewhere before this node knew it."""
+
+    me: NodeId
+    status: RunPut
+    pipeline: Pipeline
+    opened_at: float
+    restored: bool = False
+    revision: Revision = field(default_factory=Revision)
+    versions: Versions = field(init=False)
+    holdings: Holdings = field(init=False)
+    catch_up: CatchUp = field(init=False)
+    ability: Ability = field(init=False)
+    loans: Loans = field(init=False)
+    failures: Failures = field(default_factory=Failures)
+    steps: dict[int, Step] = field(default_factory=dict)
+    calls: dict[int, Call] = field(default_factory=dict)
+    retry_at: dict[TaskKey, float] = field(default_factory=dict)  # units that came to nothing here, until when
+    skipped: dict[TaskKey, Skip] = field(default_factory=dict)  # partitions (by their chain's first stage) left out
+    keep_for: set[tuple[ShardRef, NodeId]] = field(default_factory=set)  # shards that leaving members asked to keep
+    committed_step: int = 0
+    freed_before: int = 0  # books of earlier steps are gone
+    is_leaving: bool = False  # the run starts nothing more here
+    is_paused: bool = False  # in the smaller part of a split, where the pipeline asks that this part waits
+    is_cleared: bool = False  # the run is over, and nothing of it is left here but its status
+    advanced_at: float = field(init=False)  # when the own head last changed
+    refreshed_at: float = 0.0  # when all was last said again that others may not have heard
+    last_started: float = 0.0  # for fairness among runs
+    _plans: dict[int, StepPlan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.versions = Versions(self.me)
+        self.holdings = Holdings(self.id, self.me)
+        self.catch_up = CatchUp(self.versions, self.holdings)
+        self.ability = Ability(self.id, self.pipeline)
+        self.loans = Loans(self.me)
+        self.advanced_at = self.opened_at
+        self.step(0).take_roster(self.status.roster)
+
+    # What is asked --------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> RunId:
+        return self.status.run
+
+    @property
+    def spec(self) -> SpecId:
+        return SpecId(self.pipeline.id)
+
+    @property
+    def last_step(self) -> int:
+        return self.pipeline.schedule.steps
+
+    @property
+    def is_active(self) -> bool:
+        return self.status.state == runs.ACTIVE
+
+    @property
+    def position(self) -> Header | None:
+        """The version this node works from: the one it copies, else its own newest."""
+        return self.catch_up.target or self.versions.own
+
+    def step(self, number: int) -> Step:
+        return self.steps.setdefault(number, Step(number))
+
+    def plan(self, number: int) -> StepPlan:
+        if number not in self._plans:
+            self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= PLANS_KEPT}
+            self._plans[number] = make_plan(self.pipeline, number)
+        return self._plans[number]
+
+    def is_near(self, number: int) -> bool:
+        """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
+        best = max((head.step for head in self.versions.heads.values()), default=0)
+        own = self.versions.own
+        newest = max(best, own.step if own is not None else 0)
+        return self.freed_before <= number <= min(newest + STEPS_AHEAD, self.last_step)
+
+    def desk(self, now: float, mesh: MeshView, header: Header) -> Desk:
+        """The step that begins at `header`'s version, as this node sees it now."""
+        running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
+        return Desk(
+            now,
+            self.me,
+            self.id,
+            mesh.living,
+            mesh.suspicion_s,
+            self.step(header.step),
+            self.plan(header.step),
+            header,
+            self.holdings,
+            self.failures,
+            is_idle=not running,
+            loans=self.loans,
+            ability=self.ability,
+            offers=mesh.offers,
+            skipped=self.skipped,
+            running=running,
+            slots=mesh.slots.get(self.me, 1),
+        )
+
+    def persist(self) -> Persist:
+        return Persist(f"runs/{self.id}", runs.dump(self.status))
+
+    # What changes it ------------------------------------------------------------------------------------------------
+
+    def take_status(self, status: RunPut) -> bool:
+        """Merge what another node knows of the run's status. True if it moved on."""
+        mine = self.status  # all else its id has settled
+        told = replace(mine, state=status.state, attempt=status.attempt, outcome=status.outcome)
+        before, self.status = self.status, runs.merge(self.status, told)
+        if self.status == before:
+            return False
+        self.revision.bump()
+        return True
+
+    def end(self, state: str, outcome: dict[str, Any]) -> None:
+        """The run is over for everybody; see status.py for the states."""
+        self.status = runs.ended(self.status, state, outcome)
+        self.revision.bump()
+
+    def lapse(self, now: float, mesh: MeshView) -> None:
+        """Loans that nobody took up in time are over."""
+        self.loans.lapse(now, mesh.living)
+
+    def advanced(self, now: float) -> None:
+        """The own head changed."""
+        self.advanced_at = now
+        self.catch_up.restart_patience()
+
+    def started(self, now: float, number: int, call: Call) -> None:
+        """A work of the run goes to a slot."""
+        self.calls[number] = call
+        self.last_started = now
+
+    def refreshed(self, now: float) -> None:
+        self.refreshed_at = now
+
+    def retry(self, unit: TaskKey, at: float) -> None:
+        """`unit` came to nothing here: it is not tried again before `at`."""
+        self.retry_at[unit] = at
+
+    def commit(self, step: int) -> None:
+        """The version after so many steps has enough holders."""
+        self.committed_step = step
+
+    def free_before(self, number: int) -> None:
+        """The books of the steps before `number` go."""
+        for earlier in [earlier for earlier in self.steps if earlier < number]:
+            del self.steps[earlier]
+        self.failures.forget_steps_before(number)
+        self.skipped = {task: skip for task, skip in self.skipped.items() if task.step >= number}
+        self.retry_at = {unit: at for unit, at in self.retry_at.items() if unit.step >= number}
+        self.freed_before = max(self.freed_before, number)
+
+    def skip(self, skip: Skip) -> None:
+        """The manifest of the task's step will lack this partition: nobody runs it any more."""
+        self.skipped[skip.task] = skip
+
+    def keep(self, shards: Collection[ShardRef], source: NodeId) -> None:
+        """`source` leaves, and asks this node to keep these shards, which nobody else holds."""
+        self.keep_for.update((ref, source) for ref in tuple(shards)[: MAX_KEPT - len(self.keep_for)])
+
+    def kept(self, ref: ShardRef, source: NodeId) -> None:
+        """The promise is kept, or cannot be any more."""
+        self.keep_for.discard((ref, source))
+
+    def lose(self, now: float, shard: ShardId) -> None:
+        """The store has not what it should: claim no version any more that needs it."""
+        self.holdings.lose(shard)
+        self.versions.drop_with(shard)
+        self.advanced(now)
+
+    def leave(self) -> None:
+        """This node is about to leave."""
+        self.is_leaving = True
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def unpause(self) -> None:
+        self.is_paused = False
+
+    def clear(self) -> None:
+        """The run is over, and all that it held here is freed."""
+        self.steps.clear()
+        self.catch_up.stop()
+        self.is_cleared = True
+
+    def forget(self, node: NodeId) -> None:
+        """`node` is dead, has left, or lives a new life: what it held and claimed is gone."""
+        self.versions.forget(node)
+        self.holdings.forget(node)
+        self.ability.forget(node)
+        for step in self.steps.values():
+            step.forget(node)

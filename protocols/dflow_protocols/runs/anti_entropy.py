@@ -1,0 +1,174 @@
+"""Anti-entropy: what is said again while a step waits, what is asked for, and what is answered from the state.
+
+Any message may be lost, doubled or late. Who waits compares what it knows with the books of the step's replicas, and
+says again what others may not have heard: that heals any loss, and the outbox' puts only spare the wait.
+"""
+
+from __future__ import annotations
+
+from ..controllers.checkpoints import Checkpoints
+from ..controllers.leaving import Leaving
+from ..events import Action, Send
+from ..names import NodeId, RecordId, SealId, ShardId
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import MeshView, RunState
+from ..steps.step import Step, digest_of
+from ..wire.steps import (
+    BucketGet,
+    BucketPut,
+    FailurePut,
+    HeaderPut,
+    Held,
+    Kept,
+    Record,
+    RecordPut,
+    RecordsAsk,
+    RecordsHeld,
+    RosterPut,
+    SealPut,
+    TaskClaim,
+)
+
+REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
+RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
+IDS_A_MESSAGE = 8_192
+
+
+class AntiEntropy:
+    """One run's at one node."""
+
+    def __init__(self, state: RunState, outbox: Outbox, checkpoints: Checkpoints, leaving: Leaving) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._checkpoints = checkpoints
+        self._leaving = leaving
+        self._polls = 0
+
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    def refresh(self, now: float, mesh: MeshView, at_once: bool, out: list[Action]) -> bool:
+        """Say again what others may not have heard, and ask for what this node may not have heard. False where it is
+        not yet time for that."""
+        state, header = self._state, self._state.position
+        if not state.is_active or (now - state.refreshed_at < REFRESH * mesh.suspicion_s and not at_once):
+            return False
+        waited = state.advanced_at <= state.refreshed_at
+        state.refreshed(now)
+        if header is None:
+            self._checkpoints.tell(mesh.living, out)
+            return True
+        self.keep_promises(now, mesh, out)
+        if state.is_leaving:
+            self._leaving.hand_over(mesh, out)
+        step = state.step(header.step)
+        if step.roster is None:
+            self._poll(sorted(mesh.living), step.number, "", out)
+            return True
+        desk = state.desk(now, mesh, header)
+        if desk.running or state.loans.held():
+            self._outbox.put_claims(desk, out)
+        if waited or at_once:
+            if self._checkpoints.mine:
+                self._checkpoints.tell(mesh.living, out)
+            failed = state.failures.of_step(state.me, step.number)
+            if failed:
+                self._outbox.tell_all(mesh, FailurePut(state.id, failed[:RECORDS_A_MESSAGE]), out)
+            if step.mine:
+                digest = digest_of(self._own(step))
+                self._outbox.tell(desk.replicas, RecordsHeld(state.id, step.number, digest, ()), out)
+            for seal_id in step.acks:
+                if seal_id not in step.settled:
+                    self._outbox.put_seal(desk, step.seals[seal_id], out)
+            others = [node for node in desk.replicas if node != state.me] or sorted(mesh.living)
+            self._poll(others, step.number, step.digest(), out)
+        return True
+
+    def _poll(self, nodes: list[NodeId], step: int, known: str, out: list[Action]) -> None:
+        others = [node for node in nodes if node != self._state.me]
+        if others:
+            self._polls += 1
+            out.append(Send(others[self._polls % len(others)], BucketGet(self._state.id, step, known)))
+
+    def compare(self, source: NodeId, held: RecordsHeld, out: list[Action]) -> None:
+        """What a member says to have made: ask for what is not known of that."""
+        step, holdings = self._state.step(held.step), self._state.holdings
+        if held.records and digest_of(held.records) == held.digest:
+            step.told.pop(source, None)  # these are all: others that it told of before it has no more
+        for record in step.hear_own(source, held.records):
+            holdings.credit(source, [ref.id for ref in record.shards])
+        known = step.told_by(source, lambda record: holdings.has_said(source, [ref.id for ref in record.shards]))
+        if not held.records and digest_of(known) != held.digest:
+            out.append(Send(source, RecordsAsk(self._state.id, held.step, ())))
+        lacking = tuple(name for name in held.records if name not in known)
+        if lacking:
+            out.append(Send(source, RecordsAsk(self._state.id, held.step, lacking)))
+
+    def keep_promises(self, now: float, mesh: MeshView, out: list[Action]) -> None:
+        """Fetch what leaving members asked this node to keep, and say so once it is here."""
+        kept: dict[NodeId, list[ShardId]] = {}
+        for ref, source in sorted(self._state.keep_for):
+            if self._state.holdings.want(now, ref, mesh.living, out, others=[source], is_state=True):
+                kept.setdefault(source, []).append(ref.id)
+            elif source in mesh.living:
+                continue
+            self._state.kept(ref, source)
+        for source, shards in kept.items():
+            out.append(Send(source, Kept(self._state.id, tuple(shards))))
+
+    # Answering ------------------------------------------------------------------------------------------------------
+
+    def _own(self, step: Step) -> dict[RecordId, Record]:
+        """The records that this node vouches for: it made them, and their outputs lie here."""
+        here = self._state.holdings.local
+        return {name: record for name, record in step.mine.items() if all(ref.id in here for ref in record.shards)}
+
+    def answer_records(self, source: NodeId, step: Step, asked: tuple[RecordId, ...], out: list[Action]) -> None:
+        """The ids of the own records, or those that were asked for."""
+        own = self._own(step)
+        if not asked:
+            ids, digest = tuple(own), digest_of(own)
+            for at in range(0, len(ids), IDS_A_MESSAGE):
+                some = ids[at : at + IDS_A_MESSAGE]
+                out.append(Send(source, RecordsHeld(self._state.id, step.number, digest, some)))
+        wanted = [own[name] for name in dict.fromkeys(asked) if name in own]
+        for at in range(0, len(wanted), RECORDS_A_MESSAGE):
+            out.append(Send(source, RecordPut(self._state.id, tuple(wanted[at : at + RECORDS_A_MESSAGE]))))
+
+    def answer_books(
+        self, now: float, mesh: MeshView, source: NodeId, number: int, known: str, out: list[Action]
+    ) -> None:
+        """What this node's books say of a step, seals first."""
+        state = self._state
+        step = state.steps.get(number)
+        if step is None or step.digest() == known:
+            return
+        following = state.steps.get(number + 1)
+        for seal_id, seal in sorted(step.seals.items()):
+            if seal_id in step.settled:
+                roster = following.roster if following is not None and seal.kind == "update" else None
+                holders = self._outbox.holders(mesh.living, seal)
+                out.append(Send(source, SealPut(state.id, seal, True, holders, roster)))
+        if step.roster is not None:
+            out.append(Send(source, RosterPut(state.id, step.roster)))
+        held = tuple(Held(record, self._holders(mesh, record)) for record in step.all_records() if record.shards)
+        bare = tuple(Held(record, ()) for record in step.all_records() if not record.shards)
+        claims = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now))
+        for at in range(0, max(1, len(held + bare)), RECORDS_A_MESSAGE):
+            some = (held + bare)[at : at + RECORDS_A_MESSAGE]
+            out.append(Send(source, BucketPut(state.id, number, some, claims if at == 0 else ())))
+
+    def _holders(self, mesh: MeshView, record: Record) -> tuple[NodeId, ...]:
+        """Living nodes that are known to hold all that the record names."""
+        each = [set(self._state.holdings.live_holders(ref.id, mesh.living)) for ref in record.shards]
+        return tuple(sorted(set.intersection(*each)))
+
+    def answer_header(self, source: NodeId, version: str, out: list[Action]) -> None:
+        """The header of a version, what led to it, and the roster of the step that begins there."""
+        state = self._state
+        for header in state.versions.headers.values():
+            if header.id == version:
+                made_in = state.steps.get(header.step - 1)
+                seal = made_in.seals.get(SealId(header.seal)) if made_in is not None else None
+                step = state.steps.get(header.step)
+                before = state.versions.lineage.before(header.head)
+                out.append(Send(source, HeaderPut(state.id, header, before, seal, step.roster if step else None)))
