@@ -70,7 +70,7 @@ def _describe(derived: StepPlan) -> list[str]:
             f"  {' -> '.join(chain.stages)}: {chain.partitions} tasks a stage ({derived.step}/{chain.stages[0]}/p0 to "
             f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task"
         )
-    if (training := derived.training) is not None:
+    for training in derived.trainings:
         lines.append(
             f"  {training.stage}: {training.leaves} leaves, summed in blocks ({derived.step}/{training.stage}/b0-1 to "
             f"b{training.leaves - 1}-{training.leaves}); update {training.update + 1} of {training.updates} of "

@@ -26,7 +26,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The step's optimizer update: leaves read what the chains' stages made."""
+    """An optimizer update of the step: leaves read what the chains' stages made."""
 
     stage: str
     model: str
@@ -46,7 +46,12 @@ class StepPlan:
 
     step: int
     chains: tuple[Chain, ...]
-    training: Training | None
+    trainings: tuple[Training, ...]  # in the pipeline's order
+
+    @property
+    def training(self) -> Training | None:
+        """The only one, as long as a step has one at most: validation refuses two."""
+        return next(iter(self.trainings), None)
 
 
 def plan(pipeline: Pipeline, step: int) -> StepPlan:
@@ -57,10 +62,8 @@ def plan(pipeline: Pipeline, step: int) -> StepPlan:
     active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, step)]
     sources = {stage.id: _sources(stage) for stage in _ordered(active)}
     groups = chains(sources, [stage.id for stage in active if not stage.operator.is_on_partitions])
-    training = next(
-        (_training(pipeline, stage, lesson, step) for stage in active if (lesson := stage.operator.trains)), None
-    )
-    return StepPlan(step, tuple(_chain(pipeline, group, training) for group in groups), training)
+    trainings = tuple(_training(pipeline, stage, lesson, step) for stage in active if (lesson := stage.operator.trains))
+    return StepPlan(step, tuple(_chain(pipeline, group, trainings) for group in groups), trainings)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:
@@ -83,8 +86,7 @@ def tasks(step_plan: StepPlan) -> tuple[TaskKey, ...]:
         for partition in range(chain.partitions)
         for stage in chain.stages
     ]
-    training = step_plan.training
-    if training is not None:
+    for training in step_plan.trainings:
         keys += [TaskKey(step, training.stage, f"b{leaf}-{leaf + 1}") for leaf in range(training.leaves)]
         keys.append(TaskKey(step, training.stage, "apply"))
     return tuple(keys)
@@ -113,7 +115,7 @@ def _ordered(active: list[Stage]) -> list[Stage]:
     return done
 
 
-def _chain(pipeline: Pipeline, group: tuple[str, ...], training: Training | None) -> Chain:
+def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training, ...]) -> Chain:
     stages = [pipeline.stage(name) for name in group]
     config, begins = stages[0].config, stages[0].operator.begins
     assert begins is not None, "a chain begins with what makes its partitions: validation has seen to that"
@@ -123,7 +125,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], training: Training | None
         partitions=config["partitions"],
         groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
-        sealed_in="manifest" if training is not None and training.groups_from in group else "update",
+        sealed_in="manifest" if any(training.groups_from in group for training in trainings) else "update",
     )
 
 

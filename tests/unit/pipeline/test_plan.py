@@ -21,7 +21,7 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
     assert plan(Pipeline.from_dict(example()), 49) == StepPlan(
         49,
         (Chain(("warm",), partitions=4, groups=128, models=(), sealed_in="manifest"),),
-        Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 49, 50, keep_optimizer=False),
+        (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 49, 50, keep_optimizer=False),),
     )
 
 
@@ -30,7 +30,7 @@ def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
     assert plan(Pipeline.from_dict(example()), 51) == StepPlan(
         51,
         (ROLLOUT,),
-        Training("learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 1, 180, True),
+        (Training("learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 1, 180, True),),
     )
 
 
@@ -39,7 +39,7 @@ def test_the_last_evaluation_is_of_the_final_version() -> None:
     pipeline = Pipeline.from_dict(example())
     evaluated = [step for step in range(231) if EVALUATION in plan(pipeline, step).chains]
     assert evaluated == [50, 70, 90, 110, 130, 150, 170, 190, 210, 230]
-    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), None)
+    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), ())
 
 
 @pytest.mark.parametrize("step", [-1, 231])
