@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
-from dflowd.algorithms.grpo import flat_groups, group_advantage
+from dflowd.algorithms.losses.grpo import flat_groups, group_advantage
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.algorithms.grpo import grpo_loss
 from dflowd.algorithms.kl import k3
-from dflowd.algorithms.sft import cross_entropy
+from dflowd.algorithms.losses.cross_entropy import cross_entropy
+from dflowd.algorithms.losses.grpo import grpo_loss
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import MicroBatch, assemble, pack
 from dflowd.models.policy import Policy

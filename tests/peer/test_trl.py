@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from dflowd.algorithms.grpo import group_advantage
+from dflowd.algorithms.losses.grpo import group_advantage
 from dflowd.models.policy import Policy
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 from tests.support import zoo

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dflowd.algorithms.sft import cross_entropy
+from dflowd.algorithms.losses.cross_entropy import cross_entropy
 from dflowd.models import likelihood
 from dflowd.models.likelihood import token_likelihood
 

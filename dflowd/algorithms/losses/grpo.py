@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from .kl import k3
-from .ratio import Gain, clipped_gain
+from ..kl import k3
+from ..ratio import Gain, clipped_gain
 
 SPREAD_FLOOR = 1e-6  # times the group's size, added to its deviation: 1e-6 for rewards of 0 and 1, as in most others
 FLAT_SPREAD = 2.0**-22  # times the group's size: two units of float32 up or down, which rounding alone can make

@@ -1,0 +1,1 @@
+"""Losses, a paper's page each: sums over tokens, whose divisor is applied at the tree's root."""
