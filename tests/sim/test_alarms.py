@@ -9,7 +9,6 @@ import pytest
 from dflow_protocols.controllers import alarm
 from dflow_protocols.controllers.alarm import REPEATED
 from dflow_protocols.events import Report
-from dflow_protocols.names import RunId
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.provenance import Slice
 from dflow_protocols.simulator.world import World
@@ -20,15 +19,13 @@ def told(world: World, name: str) -> list[Report]:
     return [report for _, report in world.reports if report.name == name]
 
 
-def losing_slices(world: World, run: RunId, until: Callable[[], bool]) -> Callable[[], bool]:
+def losing_slices(world: World, until: Callable[[], bool]) -> Callable[[], bool]:
     """Every store gives up each slice as soon as it is there: what a step makes is never there when it is needed."""
 
     def holds() -> bool:
         for host in world.hosts:
-            for shard in [shard for shard in host.shelf.sizes if isinstance(world.ledger[shard], Slice)]:
-                host.shelf._remove(shard)
-                host.shelf.shed.add(shard)
-                world._tell_shed(host, run, shard)
+            for shard in [shard for shard in host.store.sizes if isinstance(world.ledger[shard], Slice)]:
+                host.store.give_up(shard)
         return until()
 
     return holds
@@ -41,7 +38,7 @@ def test_work_that_is_repeated_for_ever_is_told_with_what_the_run_waits_for(
     """2,235 times was one unit done in a step that stood, and nobody was told."""
     monkeypatch.setattr(alarm, "STALLED_AFTER", 5.0)
     world, run = mesh(nodes)
-    world.expect(ENDS_S, losing_slices(world, run, lambda: bool(told(world, "run.stalled"))), "the stall is told")
+    world.expect(ENDS_S, losing_slices(world, lambda: bool(told(world, "run.stalled"))), "the stall is told")
     (report, *_) = told(world, "run.stalled")
     assert report.fields["what"] == "the slices of its gradient"
     assert str(report.fields["whom"]).split(", ") == [*dict.fromkeys(str(report.fields["whom"]).split(", "))] != [""]
@@ -56,6 +53,6 @@ def test_a_step_that_takes_long_is_not_called_stalled() -> None:
     """Rollouts of an hour are honest: somebody is at them for the first time."""
     world, run = mesh(3)
     for host in world.hosts:
-        host.speed = 0.001
+        host.health.speed = 0.001
     world.expect(20_000.0, ended(world, run), "the run ends")
     assert told(world, "run.stalled") == told(world, "work.repeated") == []

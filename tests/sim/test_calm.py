@@ -53,7 +53,7 @@ def test_a_node_holds_two_states_and_the_gradient_between_them(nodes: int) -> No
     for steals, bound in ((False, 2 * state + PARAMETER_BYTES), (True, state + (TOY_LEAVES + 1) * PARAMETER_BYTES)):
         world, run = mesh(nodes, pipeline=warm_then_two(), steals=steals)
         finish(world, run, ENDS_S)
-        assert max(host.shelf.peak_bytes for host in world.hosts) <= bound + CHUNK_BYTES
+        assert max(host.store.peak_bytes for host in world.hosts) <= bound + CHUNK_BYTES
 
 
 def test_no_node_comes_to_hold_every_partition() -> None:
@@ -63,7 +63,7 @@ def test_no_node_comes_to_hold_every_partition() -> None:
 
     def look() -> bool:
         for host, seen in zip(world.hosts, ever, strict=True):
-            seen.update(shard for shard in host.shelf.sizes if isinstance(world.ledger[shard], PartitionOutput))
+            seen.update(shard for shard in host.store.sizes if isinstance(world.ledger[shard], PartitionOutput))
         return ended(world, run)()
 
     world.expect(ENDS_S, look, "the run finishes")
@@ -84,8 +84,8 @@ def test_a_step_moves_the_gradients_that_the_tree_needs_and_no_more(
     finish(world, run, ENDS_S)
     moved = [0, 0]
     for host in world.hosts:
-        assert host.bulk is not None
-        for shard, count in host.bulk.fetched_bytes.items():
+        assert host.process is not None
+        for shard, count in host.process.bulk.fetched_bytes.items():
             made = world.ledger[shard]
             if isinstance(made, Block | Slice):
                 moved[made.step] += count

@@ -9,7 +9,7 @@ from dflow_protocols.shards.space import STARVATION_S, AdmissionQueue, Place, la
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
-from dflow_protocols.simulator.model.store import Shelf
+from dflow_protocols.simulator.model.store import Store
 from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.toy import two_steps
 from tests.support.simulated import ENDS_S, mesh
@@ -24,14 +24,14 @@ def test_two_runs_in_the_room_of_little_more_than_one_both_end_though_a_node_lag
     for seed in range(3):
         world, first = mesh(nodes, noise=NOISY, seed=seed)
         for host in world.hosts:
-            host.shelf.limit_bytes = room * PARAMETER_BYTES
+            host.store.limit_bytes = room * PARAMETER_BYTES
         second = world.submit(nodes - 1, two_steps(), nonce="another")
         world.at(world.now + 1.0, Pause(8.0, nodes - 1))
         world.run(10.0)
         finish(world, first, ENDS_S)
         finish(world, second, ENDS_S)
-        assert max(host.shelf.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
-        shed += sum(len(host.shelf.shed) for host in world.hosts)
+        assert max(host.store.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
+        shed += sum(len(host.store.shed) for host in world.hosts)
     assert shed, "room was never short: the test shows nothing"
 
 
@@ -81,15 +81,15 @@ def test_who_is_refused_by_what_comes_before_it_keeps_nobody_waiting() -> None:
 def test_a_pretended_store_sheds_as_the_real_one() -> None:
     """States and what works read stay; of the rest the latest goes."""
     shed: list[tuple[RunId, ShardId]] = []
-    shelf = Shelf(limit_bytes=400, on_shed=lambda run, shard: shed.append((run, shard)))
+    store = Store(limit_bytes=400, on_shed=lambda run, shard: shed.append((run, shard)))
     refs = [ShardRef(ShardId(str(digit) * 64), 100) for digit in range(6)]
-    assert shelf.take(0.0, Place(FIRST, 5), refs[0], True, ())
+    assert store.take(0.0, Place(FIRST, 5), refs[0], True, ())
     for index, step in ((1, 5), (2, 6), (3, 7)):
-        assert shelf.take(0.0, Place(FIRST, step), refs[index], False, ())
-    assert shelf.take(0.0, Place(FIRST, 4), refs[4], False, {refs[3].id})
+        assert store.take(0.0, Place(FIRST, step), refs[index], False, ())
+    assert store.take(0.0, Place(FIRST, 4), refs[4], False, {refs[3].id})
     assert shed == [(FIRST, refs[2].id)]
-    assert shelf.take(0.0, Place(FIRST, 4), refs[5], False, {refs[3].id})
+    assert store.take(0.0, Place(FIRST, 4), refs[5], False, {refs[3].id})
     assert shed[1:] == [(FIRST, refs[1].id)]
-    assert not shelf.take(0.0, Place(FIRST, 4), refs[2], False, {refs[3].id})
-    assert shelf.drop(FIRST, refs[5].id)
-    assert shelf.held_bytes == 300
+    assert not store.take(0.0, Place(FIRST, 4), refs[2], False, {refs[3].id})
+    assert store.drop(FIRST, refs[5].id)
+    assert store.held_bytes == 300

@@ -102,12 +102,12 @@ def test_each_version_that_is_due_comes_to_lie_on_disk(
 def test_a_run_whose_checkpoints_are_all_refused_stops_and_begins_again_only_when_told(nodes: int) -> None:
     """Days of training must not be thrown away in silence; a disk that was mended is tried again."""
     world, run = mesh(nodes, pipeline=SAVING)
-    world.expect(ENDS_S, lambda: any(host.saved for host in world.hosts), "a version is saved")
-    saved = {saved.header.id for host in world.hosts for saved in host.saved.values()}
+    world.expect(ENDS_S, lambda: any(host.disk.saved for host in world.hosts), "a version is saved")
+    saved = {saved.header.id for host in world.hosts for saved in host.disk.saved.values()}
     world.at(world.now, PowerCut(1.0))
     world.run(0.0)
     for host in world.hosts:
-        host.damaged |= saved
+        host.disk.damaged.update(saved)
     failed = ended(world, run, FAILED)
     world.expect(ENDS_S, lambda: len(world.live()) == nodes and failed(), "the run has failed")
     error = outcome(node(world.hosts[0]).runs[run].status)["error"]
@@ -143,7 +143,7 @@ def test_a_failed_run_is_resumed_from_where_it_failed(after_s: float) -> None:
     world, run = mesh(3, pipeline=SAVING_AT_THE_END)
     world.run(after_s)
     fail(world, run)
-    saved = [each.header.step for host in world.hosts for each in host.saved.values()]
+    saved = [each.header.step for host in world.hosts for each in host.disk.saved.values()]
     world.calm()
     world.resume(1, run)
     assert finish(world, run, ENDS_S) == undisturbed(3, SAVING_AT_THE_END)[0]
@@ -175,7 +175,7 @@ def test_who_slept_through_a_failure_does_not_end_the_next_attempt_with_it() -> 
     fail(world, run)
     world.at(world.now, Pause(8.0, 2))
     for host in world.hosts:
-        host.break_works = 0
+        host.health.mend()
     world.resume(0, run)
     world.run(1.0)
     assert finish(world, run, ENDS_S) == undisturbed(4)[0]
@@ -201,7 +201,7 @@ def test_a_site_that_is_switched_off_in_order_loses_no_step() -> None:
         world.at(world.now, Leave(host.index, 1.0))
     world.run(2.0)
     assert step > 0
-    assert sum(saved.header.step >= step for host in world.hosts for saved in host.saved.values()) >= 2
+    assert sum(saved.header.step >= step for host in world.hosts for saved in host.disk.saved.values()) >= 2
     for host in world.hosts:
         world.at(world.now, Join(host.index))
     world.run(1.0)

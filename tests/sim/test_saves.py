@@ -30,7 +30,7 @@ def test_a_save_may_outlive_what_its_version_leads_to() -> None:
 
     def look() -> bool:
         if book[run].is_active and book[run].ending.committed_step > header.step + 2:
-            held.append(all(ref.id in host.shelf.sizes for _, ref in header.state))
+            held.append(all(ref.id in host.store.sizes for _, ref in header.state))
         return not book[run].is_active
 
     world.at(world.now, Pause(6.0, 2))
@@ -46,7 +46,7 @@ def test_who_comes_back_after_the_end_keeps_no_checkpoint_that_newer_ones_replac
     away = world.hosts[2]
 
     def steps() -> set[int]:
-        return {saved.header.step for saved in away.saved.values()}
+        return {saved.header.step for saved in away.disk.saved.values()}
 
     world.expect(ENDS_S, lambda: bool(steps()), "the host has saved something")
     world.kill(away)
@@ -54,5 +54,5 @@ def test_who_comes_back_after_the_end_keeps_no_checkpoint_that_newer_ones_replac
     assert max(steps()) < 6
     world.start(away)
     world.expect(ENDS_S, lambda: not steps(), "what it had saved is gone")
-    kept = [{saved.header.step for saved in host.saved.values()} for host in world.hosts[:2]]
+    kept = [{saved.header.step for saved in host.disk.saved.values()} for host in world.hosts[:2]]
     assert kept == [{6, 7}, {6, 7}]

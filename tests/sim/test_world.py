@@ -24,7 +24,7 @@ from dflow_protocols.events import (
 from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.simulator.faults import Crash, Cut, Pause, action, sends
 from dflow_protocols.simulator.invariants import Violation
-from dflow_protocols.simulator.model.host import Birth
+from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Header, RunGet
@@ -39,9 +39,9 @@ BEAT_S = 0.5
 class Beater:
     """Every half second: counts on disk, then tells every other node. Remembers what it got."""
 
-    def __init__(self, birth: Birth, count: int) -> None:
-        self.me, self.count, self.rng = birth.index, count, birth.rng
-        self.deadline = birth.now + BEAT_S
+    def __init__(self, boot: BootContext, count: int) -> None:
+        self.me, self.count, self.rng = boot.index, count, boot.rng
+        self.deadline = boot.now + BEAT_S
         self.got: list[Event] = []
         self.extra: list[Action] = [Dial(World.id_of(i), World.key_of(i), "c", "b") for i in range(count)]
 
@@ -60,7 +60,7 @@ class Beater:
 
 
 def beating(nodes: int, seed: int = 0, digest: bool = False) -> World:
-    return World(lambda birth: Beater(birth, nodes), nodes=nodes, seed=seed, digest=digest)
+    return World(lambda boot: Beater(boot, nodes), nodes=nodes, seed=seed, digest=digest)
 
 
 def beater(world: World, index: int) -> Beater:
@@ -94,14 +94,14 @@ def test_one_seed_gives_one_story_and_another_seed_another() -> None:
 def test_a_crash_loses_memory_and_keeps_the_disk() -> None:
     """kill -9: what was fsynced is all there is at the next start, under a new incarnation."""
     world = beating(2)
-    world.hosts[1].shelf.put(RUN, SHARD)
+    world.hosts[1].store.put(RUN, SHARD)
     world.at(1.2, Crash(1, restart_after_s=1.0))
     world.run(2.0)
     assert world.hosts[1].machine is None
     world.run(0.4)
     assert world.hosts[1].incarnation == 2
-    assert world.hosts[1].disk == {"count": b"1"}
-    assert not world.hosts[1].shelf.has(SHARD)
+    assert world.hosts[1].disk.values == {"count": b"1"}
+    assert not world.hosts[1].store.has(SHARD)
     assert heard(world, 1, 0) <= 1
 
 
@@ -110,7 +110,7 @@ def test_a_crash_can_fall_between_two_actions_of_one_event() -> None:
     world = beating(2)
     world.when(action(0, 0), Crash(0))
     world.run(3.0)
-    assert world.hosts[0].disk == {"count": b"1"}
+    assert world.hosts[0].disk.values == {"count": b"1"}
     assert heard(world, 1, 0) == 0
 
 
@@ -149,7 +149,7 @@ def test_just_the_named_frame_is_lost() -> None:
     ("harm", "missing", "silent"),
     [
         (lambda world: None, (), ()),
-        (lambda world: world.hosts[1].shelf.drop(RUN, SHARD.id), (1,), ()),
+        (lambda world: world.hosts[1].store.drop(RUN, SHARD.id), (1,), ()),
         (lambda world: world.kill(world.hosts[1]), (), (1,)),
         (lambda world: world.network.cuts.add((world.id_of(1), world.id_of(0))), (), (1,)),
     ],
@@ -160,17 +160,17 @@ def test_a_fetch_asks_one_holder_after_the_other(
     """A holder that says no and one that says nothing are told apart; either way the next one is asked."""
     for other_has in (True, False):
         world = beating(3)
-        world.hosts[1].shelf.put(RUN, SHARD)
+        world.hosts[1].store.put(RUN, SHARD)
         if other_has:
-            world.hosts[2].shelf.put(RUN, SHARD)
+            world.hosts[2].store.put(RUN, SHARD)
         harm(world)
         order(world, 0, Fetch(RUN, SHARD, 1, 3, (world.id_of(1), world.id_of(2))))
         world.run(5.0)
         (answer,) = (e for e in beater(world, 0).got if isinstance(e, Fetched | FetchFailed))
         if other_has or not (missing or silent):
             assert answer == Fetched(RUN, SHARD.id, 1, 3)
-            assert world.hosts[0].shelf.has(SHARD, 1, 3)
-            assert not world.hosts[0].shelf.has(SHARD)
+            assert world.hosts[0].store.has(SHARD, 1, 3)
+            assert not world.hosts[0].store.has(SHARD)
         else:
             assert isinstance(answer, FetchFailed)
             assert set(answer.silent) == {world.id_of(i) for i in silent}
@@ -180,12 +180,12 @@ def test_a_fetch_asks_one_holder_after_the_other(
 def test_a_dropped_shard_is_free_and_its_fetch_is_never_answered() -> None:
     """Freeing is how memory stays bounded; an answer to a fetch given up would revive the shard."""
     world = beating(2)
-    world.hosts[1].shelf.put(RUN, SHARD)
+    world.hosts[1].store.put(RUN, SHARD)
     order(world, 0, Fetch(RUN, SHARD, 0, 3, (world.id_of(1),)), Drop(RUN, (SHARD.id,)))
     order(world, 1, Drop(RUN, (SHARD.id,)))
     world.run(4.0)
     assert not any(isinstance(e, Fetched | FetchFailed) for e in beater(world, 0).got)
-    assert world.hosts[1].shelf.held_bytes == 0
+    assert world.hosts[1].store.held_bytes == 0
 
 
 def test_a_work_whose_inputs_are_not_there_ends_the_world_with_the_way_to_see_it_again() -> None:

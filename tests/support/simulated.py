@@ -9,7 +9,7 @@ from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.work import PURE
-from dflow_protocols.simulator.spawn import bear
+from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 
@@ -33,7 +33,7 @@ def mesh(
     """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
     replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
     known = tuple(index for index in seeds if index < nodes)
-    machine = partial(bear, steals=steals)
+    machine = partial(spawn, steals=steals)
     world = World(machine, nodes=nodes, seed=seed, seeds=known, slots=slots, noise=noise, alike=alike, replay=replay)
     world.run(age_s)
     return world, world.submit(submit_to, pipeline or two_steps())

@@ -1,12 +1,15 @@
-"""Faults and the moments they strike at, as data. `node` is an index; None means whoever set the trigger off."""
+"""Faults and the moments they are injected at, as data. `node` is an index; None means whoever set the trigger off."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from ..events import Action, Send, Start
+from ..events import Action, Event, Send, Start
+from ..names import RunId
+from .model.host import Host
+from .model.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Leave:
 @dataclass(frozen=True, slots=True)
 class Handicap:
     """What calm does not heal, for the rest of the machine's days: `broken` (whatever its engine does fails at once),
-    `slow` (it takes SLOW times as long), `read-only` (its disk takes no checkpoint), `mute` (serves nobody a shard)."""
+    `slow` (it takes five times as long), `read-only` (its disk takes no checkpoint), `mute` (serves nobody a shard)."""
 
     kind: str
     node: int
@@ -114,11 +117,43 @@ class Poison:
 
 
 HANDICAPS = ("broken", "slow", "read-only", "mute")
-SLOW = 5.0
 
 Fault: TypeAlias = (
     Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave | Handicap | Sever | Poison
 )
+
+
+class FaultTarget(Protocol):
+    """What faults are injected into: a world, as far as they know it."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def hosts(self) -> Sequence[Host]: ...
+    @property
+    def network(self) -> Network: ...
+    @property
+    def runs(self) -> Collection[RunId]:
+        """All that were submitted."""
+
+    def note(self, fault: Fault) -> None:
+        """Write it into the story."""
+
+    def after(self, seconds: float, then: Callable[[], None]) -> None:
+        """Have it happen so much later."""
+
+    def start(self, host: Host) -> None: ...
+    def kill(self, host: Host) -> None: ...
+    def wake(self, host: Host) -> None: ...
+    def deliver(self, host: Host, event: Event) -> None: ...
+    def cancel(self, node: int, run: RunId) -> None:
+        """As a client of that node."""
+
+    def poison_work(self, stage: str, partition: int, kind: str) -> None:
+        """Every work on that partition of the chain breaks, anywhere."""
+
 
 Moment: TypeAlias = Callable[[int, int, Action], bool]
 """(node, how many actions that node performed before, the action) -> whether this is it. Asked after each action."""

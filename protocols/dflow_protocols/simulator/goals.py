@@ -44,7 +44,7 @@ def freed(world: World, run: RunId) -> Callable[[], bool]:
     """No node holds a shard of the run or works on it any more."""
 
     def holds() -> bool:
-        held = any(run in owners for host in world.live() for owners in host.shelf.runs.values())
+        held = any(run in owners for host in world.live() for owners in host.store.runs.values())
         return not held and not any(call.run == run for host in world.live() for call in host.calls.values())
 
     return holds

@@ -1,20 +1,19 @@
-"""What each fault does to a world."""
+"""What each fault does to what it is injected into. Knows that target by its Protocol alone."""
 
 from __future__ import annotations
 
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
 
 from ..events import Leaving
 from ..names import NodeId
 from .faults import (
-    SLOW,
     BreakEngine,
     Cancel,
     Crash,
     Cut,
     Fault,
+    FaultTarget,
     Handicap,
     Join,
     Leave,
@@ -26,91 +25,84 @@ from .faults import (
 )
 from .model.host import Host
 
-if TYPE_CHECKING:
-    from .world import World
 
-
-def strike(world: World, fault: Fault, actor: Host | None) -> None:
+def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
     """`actor`: who set it off; stands for the node that a fault does not name."""
-    world.trace.add(world.now, "", "!", fault)
+    target.note(fault)
     match fault:
         case Crash(node, restart_after_s):
-            _crash(world, _target(world, node, actor), restart_after_s)
+            _crash(target, _named(target, node, actor), restart_after_s)
         case PowerCut():
-            _cut_power(world, fault)
+            _cut_power(target, fault)
         case Pause(seconds, node):
-            _pause(world, _target(world, node, actor), seconds)
+            _pause(target, _named(target, node, actor), seconds)
         case Cut(source, to, seconds):
-            _cut(world, {(world.hosts[source].id, world.hosts[to].id)}, seconds)
+            _cut(target, {(target.hosts[source].id, target.hosts[to].id)}, seconds)
         case Split(side, seconds, inbound):
-            _cut(world, _between(world, side, inbound), seconds)
+            _cut(target, _between(target, side, inbound), seconds)
         case BreakEngine(works, kind, node):
-            host = _target(world, node, actor)
-            host.break_works, host.break_kind = works, kind
+            _named(target, node, actor).health.break_next(works, kind)
         case Handicap(kind, node):
-            host = world.hosts[node]
-            host.handicaps.add(kind)
-            host.speed = 1.0 / SLOW if kind == "slow" else host.speed
+            target.hosts[node].health.impair(kind)
         case Sever(one, other):
-            pair = world.hosts[one].id, world.hosts[other].id
-            world.network.severed |= {pair, pair[::-1]}
+            target.network.sever(target.hosts[one].id, target.hosts[other].id)
         case Poison(stage, partition, kind):
-            world.poison[stage, f"p{partition}"] = kind
+            target.poison_work(stage, partition, kind)
         case Join(node):
-            if world.hosts[node].machine is None:
-                world.start(world.hosts[node])
+            if target.hosts[node].process is None:
+                target.start(target.hosts[node])
         case Cancel(node):
-            index = _target(world, node, actor).index
-            for run in world.engines:
-                world.after(0.0, partial(world.cancel, index, run))
+            index = _named(target, node, actor).index
+            for run in target.runs:
+                target.after(0.0, partial(target.cancel, index, run))
         case Leave(node, seconds):
-            world.after(0.0, lambda: world.deliver(world.hosts[node], Leaving()))
-            world.after(seconds, lambda: world.kill(world.hosts[node]))
+            target.after(0.0, lambda: target.deliver(target.hosts[node], Leaving()))
+            target.after(seconds, lambda: target.kill(target.hosts[node]))
 
 
-def _target(world: World, node: int | None, actor: Host | None) -> Host:
+def _named(target: FaultTarget, node: int | None, actor: Host | None) -> Host:
     if node is not None:
-        return world.hosts[node]
+        return target.hosts[node]
     assert actor is not None, "this fault names no node and nobody set it off"
     return actor
 
 
-def _crash(world: World, host: Host, restart_after_s: float | None) -> None:
-    if host.machine is None:
+def _crash(target: FaultTarget, host: Host, restart_after_s: float | None) -> None:
+    if host.process is None:
         return
-    world.kill(host)
+    target.kill(host)
     if restart_after_s is not None:
-        host.comes_back = True
-        world.after(restart_after_s, lambda: world.start(host) if host.machine is None else None)
+        host.expect_back()
+        target.after(restart_after_s, lambda: target.start(host) if host.process is None else None)
 
 
-def _cut_power(world: World, cut: PowerCut) -> None:
-    for host in world.hosts:
-        if host.machine is None:
+def _cut_power(target: FaultTarget, cut: PowerCut) -> None:
+    for host in target.hosts:
+        if host.process is None:
             continue
-        off_s = Random(f"{world.seed}/{host.name}/{world.now}").uniform(0.0, cut.seconds)
-        _crash(world, host, None if host.index in cut.stays_off else off_s)
+        off_s = Random(f"{target.seed}/{host.name}/{target.now}").uniform(0.0, cut.seconds)
+        _crash(target, host, None if host.index in cut.stays_off else off_s)
         if host.index in cut.lost:
-            host.disk.clear()
-            host.saved.clear()
-        elif host.index in cut.torn and host.saved:
-            host.damaged.add(max(host.saved.values(), key=lambda saved: saved.header.step).header.id)
+            host.disk.wipe()
+        elif host.index in cut.torn:
+            host.disk.tear_newest()
 
 
-def _pause(world: World, host: Host, seconds: float) -> None:
+def _pause(target: FaultTarget, host: Host, seconds: float) -> None:
     if not host.answers:
         return
-    host.paused, life = True, host.machine
-    world.after(seconds, lambda: world.wake(host) if host.paused and host.machine is life else None)
+    host.pause()
+    process = host.process
+    target.after(seconds, lambda: target.wake(host) if host.paused and host.process is process else None)
 
 
-def _between(world: World, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:
-    inside = [world.hosts[index].id for index in side]
-    outside = [host.id for host in world.hosts if host.index not in side]
+def _between(target: FaultTarget, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:
+    inside = [target.hosts[index].id for index in side]
+    outside = [host.id for host in target.hosts if host.index not in side]
     pairs = {(there, here) for here in inside for there in outside}
     return pairs if inbound else pairs | {(here, there) for there, here in pairs}
 
 
-def _cut(world: World, pairs: set[tuple[NodeId, NodeId]], seconds: float) -> None:
-    world.network.cuts |= pairs
-    world.after(seconds, lambda: world.network.cuts.difference_update(pairs))
+def _cut(target: FaultTarget, pairs: set[tuple[NodeId, NodeId]], seconds: float) -> None:
+    target.network.cut(pairs)
+    target.after(seconds, lambda: target.network.join(pairs))

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
-from ..names import SealId, ShardId, chunk_count
+from ..names import RunId, SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
 from ..ranges import pieces, shards_of
-from ..wire.steps import Header, Record, Seal
+from ..wire.frame import Frame, decode_frame, encode_frame
+from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
 from ..work import (
     ApplyWork,
     BlockWork,
@@ -333,6 +334,21 @@ class SealCheck:
         sealed = {ref.id for record in manifest.entries for ref in record.shards}
         read = {shard for piece in slices for leaf in piece.sums for _, _, shard in leaf.inputs}
         assert read <= sealed, f"step {seal.step}: the update was computed from {len(read - sealed)} unsealed shards"
+
+
+def check_told(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame) -> None:
+    """What a node tells others of seals and versions is true. Raises AssertionError."""
+    for message in frame.messages:
+        if isinstance(message, SealPut):
+            seals.check(message.seal, engines[message.run])
+        elif isinstance(message, HeaderPut):
+            check_header(engines[message.run], message.header)
+
+
+def check_bytes(frame: Frame) -> None:
+    """A frame is the same after its bytes. Raises AssertionError."""
+    there = decode_frame(encode_frame(frame.standings, frame.messages))
+    assert there == frame, f"a frame is not the same after its bytes: {frame} became {there}"
 
 
 def _check_record(ledger: Ledger, record: Record) -> None:

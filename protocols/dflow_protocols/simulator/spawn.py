@@ -1,4 +1,4 @@
-"""Whole nodes as a world bears them."""
+"""Whole nodes, started as a daemon starts them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from ..membership.bootstrap import Seed, decode_peers
 from ..membership.timing import Timing
 from ..node import Identity, Node
 from ..wire.gossip import Meta
-from .model.host import Birth
+from .model.host import BootContext
 from .world import World
 
 
-def bear(birth: Birth, steals: bool = True) -> Node:
+def spawn(boot: BootContext, steals: bool = True) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
-    key = World.key_of(birth.index)
+    key = World.key_of(boot.index)
     meta = Meta(
         key,
-        _control(birth.index),
-        f"tcp://n{birth.index}:2",
-        f"n{birth.index}",
+        _control(boot.index),
+        f"tcp://n{boot.index}:2",
+        f"n{boot.index}",
         "cpu",
-        birth.slots,
-        ("trainer", *birth.roles),
-        born_ms=birth.incarnation,
+        boot.slots,
+        ("trainer", *boot.roles),
+        born_ms=boot.incarnation,
     )
     return Node(
-        Identity(World.id_of(birth.index), birth.incarnation, meta),
+        Identity(World.id_of(boot.index), boot.incarnation, meta),
         Timing.local(),
-        birth.rng,
-        [Seed(World.key_of(index), _control(index)) for index in birth.seeds if index != birth.index],
-        decode_peers(birth.disk.get("peers", b"")),
-        [Restored(value) for key, value in sorted(birth.disk.items()) if key.startswith("runs/")],
-        birth.now,
+        boot.rng,
+        [Seed(World.key_of(index), _control(index)) for index in boot.seeds if index != boot.index],
+        decode_peers(boot.disk.get("peers", b"")),
+        [Restored(value) for key, value in sorted(boot.disk.items()) if key.startswith("runs/")],
+        boot.now,
         steals,
-        birth.saved,
+        boot.saved,
     )
 
 

@@ -10,11 +10,11 @@ from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, L
 from .goals import begin_again, finish
 from .model.provenance import ALIKE, PARAMETER_BYTES
 from .model.work import NOISY, PURE, WILD
-from .spawn import bear
+from .spawn import spawn
 from .toy import two_steps, warm_then_two
 from .world import World
 
-TROUBLE_S = 5.0  # faults strike within so long after the submit: most of an undisturbed run
+TROUBLE_S = 5.0  # faults fall within so long after the submit: most of an undisturbed run
 CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
 POWER_CUT_SHARE = 0.2  # of worlds
@@ -34,7 +34,7 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     drawn = Random(f"swarm/{seed}/slots")
     slots = [drawn.choice(SLOTS) for _ in range(nodes)]
     world = World(
-        bear,
+        spawn,
         nodes=nodes,
         seed=seed,
         seeds=seeds,
@@ -46,7 +46,7 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     )
     room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
     for host in world.hosts:
-        host.shelf.limit_bytes = None if room is None else int(room * PARAMETER_BYTES)
+        host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
     world.run(rng.uniform(0.5, 3.0))
     submitter = rng.randrange(nodes)
     power = Random(f"swarm/{seed}/power")
@@ -61,7 +61,7 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
         cut = PowerCut(power.choice([0.2, 2.0, 8.0]), torn=torn)
         world.at(start + power.uniform(0.3, TROUBLE_S), cut)
     if rng.random() < 0.4:
-        world.network.loss = rng.choice([0.005, 0.02, 0.1])
+        world.network.lose_share(rng.choice([0.005, 0.02, 0.1]))
     dead: set[int] = set()
     lasting = _draw_lasting(rng, nodes, submitter) if rng.random() < 0.4 else []
     for fault in lasting:

@@ -8,7 +8,7 @@ from dflow_protocols.events import Action, Received, Send
 from dflow_protocols.names import NodeId, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.simulator.goals import node
-from dflow_protocols.simulator.spawn import bear
+from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.steps.step import Step
@@ -17,7 +17,7 @@ from dflow_protocols.work import ChainWork
 
 def formed(nodes: int = 3) -> World:
     """Nodes that know each other."""
-    world = World(bear, nodes=nodes, seed=1, seeds=(0,))
+    world = World(spawn, nodes=nodes, seed=1, seeds=(0,))
     world.run(4.0)
     return world
 

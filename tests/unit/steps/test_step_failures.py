@@ -9,7 +9,7 @@ from dflow_protocols.events import Broke, Send, Start, Stop, Tick
 from dflow_protocols.events import Leaving as AskedToLeave
 from dflow_protocols.names import TaskKey
 from dflow_protocols.simulator.goals import node as node_of
-from dflow_protocols.simulator.spawn import bear
+from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, StealGrant, Stolen
@@ -111,7 +111,7 @@ def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
 
 def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() -> None:
     """Five minutes a try: what waits behind the first one would hang as well, before the second try could tell."""
-    world = World(bear, nodes=1, seed=1, seeds=(0,))
+    world = World(spawn, nodes=1, seed=1, seeds=(0,))
     world.run(4.0)
     name, host = world.submit(0, two_steps()), world.hosts[0]
     run = node_of(host).runs[name]

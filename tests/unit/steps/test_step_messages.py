@@ -357,7 +357,7 @@ def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) ->
 
 def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others(midway: Midway) -> None:
     """Its memory is gone, the mesh's is not: version 0 made anew would be work for nothing."""
-    disk = dict(midway.host.disk)
+    disk = dict(midway.host.disk.values)
     assert f"runs/{midway.run}" in disk
     midway.host.lose_memory()
     midway.world.start(midway.host)

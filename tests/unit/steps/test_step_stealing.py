@@ -138,7 +138,7 @@ def test_a_block_that_was_cut_too_late_is_recorded_as_what_it_is() -> None:
     done = victim.world.engines[victim.id].run(start.work)
     for made in done.made:
         for _, ref in made.outputs:
-            victim.host.shelf.put(victim.id, ref)
+            victim.host.store.put(victim.id, ref)
     actions = opened(victim.node.handle(victim.now, Finished(call, done)))
     records = [r for each in told(actions, RecordPut, victim.thief) for r in each.records]
     assert [record.task.part for record in records] == [f"b{start.work.first}-{start.work.end}"]

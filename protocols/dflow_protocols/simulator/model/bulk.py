@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ...events import Event, Fetch, FetchAdvanced, Fetched, FetchFailed
+from ...events import Fetch, FetchAdvanced, Fetched, FetchFailed
 from ...names import CHUNK_BYTES, NodeId, RunId, ShardId
 from .network import BYTES_PER_S, Network
-from .store import Shelf
+from .schedule import Life
+from .store import Store
 
 SILENCE_S = 1.0  # a holder that serves nothing for so long is given up
 ASK_BYTES = 1000.0  # a request and its envelope, for the time it takes
@@ -25,36 +26,37 @@ class Transfer:
     missing: list[NodeId] = field(default_factory=list)
     silent: list[NodeId] = field(default_factory=list)
 
+    def advance(self) -> None:
+        """The next chunk is here."""
+        self.at += 1
+
 
 class BulkLane:
     """One node's fetches. Asks the holders in the order named; goes on with the next where one fails.
 
-    `after(seconds, then)`: calls `then` unless the node has died meanwhile; `serves(holder)`: the shelf of a holder
-    that can be reached there and back, or None; `tell(event)`: hands an event to the node; `grant(fetch)`: whether
-    there is room for what it brings.
+    `serves(holder)`: the store of a holder that can be reached there and back, or None; `grant(fetch)`: whether there
+    is room for what it brings.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
+        life: Life,
+        store: Store,
         network: Network,
-        after: Callable[[float, Callable[[], None]], None],
-        serves: Callable[[NodeId], Shelf | None],
-        tell: Callable[[Event], None],
+        serves: Callable[[NodeId], Store | None],
         grant: Callable[[Fetch], bool],
     ) -> None:
-        self._shelf = shelf
+        self._life = life
+        self._store = store
         self._network = network
-        self._after = after
         self._serves = serves
-        self._tell = tell
         self._grant = grant
         self._transfers: list[Transfer] = []
         self.fetched_bytes: Counter[ShardId] = Counter()
 
     def fetch(self, asked: Fetch) -> None:
         if not self._grant(asked):
-            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, (), ()))
+            self._life.tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, (), ()))
             return
         transfer = Transfer(asked, asked.first, list(asked.holders))
         self._transfers.append(transfer)
@@ -66,31 +68,31 @@ class BulkLane:
     def _go_on(self, transfer: Transfer) -> None:
         """Ask for the next chunk, or end."""
         asked = transfer.asked
-        while transfer.at < asked.end and self._shelf.has(asked.ref, transfer.at, transfer.at + 1):
-            self._shelf.put(asked.run, asked.ref, transfer.at, transfer.at + 1)  # another run's chunk is this one's too
-            transfer.at += 1
+        while transfer.at < asked.end and self._store.has(asked.ref, transfer.at, transfer.at + 1):
+            self._store.put(asked.run, asked.ref, transfer.at, transfer.at + 1)  # another run's chunk is this one's too
+            transfer.advance()
         if transfer.at >= asked.end or not transfer.left:
-            self._after(0.0, lambda: self._end(transfer))
+            self._life.after(0.0, lambda: self._end(transfer))
         elif self._serves(transfer.left[0]) is None:
-            self._after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+            self._life.after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
         else:
             seconds = 2 * self._network.delay() + (ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes)) / BYTES_PER_S
-            self._after(seconds, lambda: self._arrived(transfer))
+            self._life.after(seconds, lambda: self._arrived(transfer))
 
     def _arrived(self, transfer: Transfer) -> None:
         if not any(transfer is other for other in self._transfers):
             return
         asked, holder = transfer.asked, self._serves(transfer.left[0])
         if holder is None:
-            self._after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+            self._life.after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
         elif not holder.has(asked.ref, transfer.at, transfer.at + 1):
             self._refused(transfer, transfer.missing)
         else:
-            self._shelf.put(asked.run, asked.ref, transfer.at, transfer.at + 1)
+            self._store.put(asked.run, asked.ref, transfer.at, transfer.at + 1)
             self.fetched_bytes[asked.ref.id] += min(CHUNK_BYTES, asked.ref.nbytes - transfer.at * CHUNK_BYTES)
-            transfer.at += 1
+            transfer.advance()
             if transfer.at < asked.end:
-                self._tell(FetchAdvanced(asked.run, asked.ref.id))
+                self._life.tell(FetchAdvanced(asked.run, asked.ref.id))
             self._go_on(transfer)
 
     def _refused(self, transfer: Transfer, answer: list[NodeId]) -> None:
@@ -103,8 +105,8 @@ class BulkLane:
         self._transfers = [other for other in self._transfers if other is not transfer]
         asked = transfer.asked
         if transfer.at >= asked.end:
-            self._shelf.put(asked.run, asked.ref, asked.first, asked.end)
-            self._tell(Fetched(asked.run, asked.ref.id, asked.first, asked.end))
+            self._store.put(asked.run, asked.ref, asked.first, asked.end)
+            self._life.tell(Fetched(asked.run, asked.ref.id, asked.first, asked.end))
         else:
             answers = (tuple(transfer.missing), tuple(transfer.silent))
-            self._tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, *answers))
+            self._life.tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, *answers))

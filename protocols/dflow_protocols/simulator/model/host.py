@@ -1,19 +1,24 @@
-"""One machine of a world: a node that may be up, paused or down, its memory, its disk and its engine."""
+"""One machine of a world: a node that may be up, paused or down, its memory, its disk and its engines."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
 from ...events import Action, Event, Start
-from ...names import NodeId, RunId, ShardId, VersionId
+from ...names import NodeId
 from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
-from .store import Shelf
+from .disk import Disk
+from .health import Health
+from .schedule import Life
+from .slots import Slots
+from .store import Store
+
+STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever
 
 
 class Machine(Protocol):
@@ -26,7 +31,7 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True)
-class Birth:
+class BootContext:
     """What a node starts with."""
 
     index: int
@@ -40,7 +45,39 @@ class Birth:
     slots: int = 1
 
 
-Bear: TypeAlias = Callable[[Birth], Machine]
+Spawn: TypeAlias = Callable[[BootContext], Machine]
+
+
+@dataclass
+class Process:
+    """One life of the node: all of it is gone with kill -9."""
+
+    machine: Machine
+    life: Life
+    slots: Slots
+    bulk: BulkLane
+
+
+@dataclass
+class Alarm:
+    """A process's one alarm, and whether its machine makes it go off without end."""
+
+    due: float | None = None
+    _last_rung: float = -1.0
+    _rung_in_place: int = 0
+
+    def arm(self, due: float) -> bool:
+        """Whether that is news."""
+        is_news = self.due != due
+        self.due = due
+        return is_news
+
+    def ring(self, now: float) -> bool:
+        """It goes off. Whether time has passed at all in the last STUCK_TICKS times."""
+        self.due = None
+        self._rung_in_place = self._rung_in_place + 1 if self._last_rung == now else 0
+        self._last_rung = now
+        return self._rung_in_place <= STUCK_TICKS
 
 
 @dataclass
@@ -49,33 +86,20 @@ class Host:
     id: NodeId
     offset_s: float  # its clock's zero is its own
     seeds: tuple[int, ...]
-    machine: Machine | None = None
+    slot_count: int = 1
+    roles: tuple[str, ...] = ()  # words that stages may require
+    process: Process | None = None
     incarnation: int = 0
     comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
-    disk: dict[str, bytes] = field(default_factory=dict)
-    saved: dict[VersionId, Saved] = field(default_factory=dict)  # checkpoints; they outlive a crash
-    damaged: set[VersionId] = field(default_factory=set)  # of these: what a reader finds out
-    shelf: Shelf = field(default_factory=Shelf)
-    bulk: BulkLane | None = None
-    calls: dict[int, Start] = field(default_factory=dict)  # those that run, and those that wait for a slot
-    running: set[int] = field(default_factory=set)  # of the calls: those in a slot
-    trims: dict[int, int] = field(default_factory=dict)  # call -> leaf before which its block is to end
-    made: dict[int, Counter[tuple[RunId, ShardId]]] = field(default_factory=dict)  # by calls the node is yet to hear of
+    disk: Disk = field(default_factory=Disk)
+    store: Store = field(default_factory=Store)
+    health: Health = field(default_factory=Health)
+    alarm: Alarm = field(default_factory=Alarm)
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
-    inbox_until: float = 0.0  # when the last event that waits in its inbox is due
-    alarm: float | None = None
-    last_tick: float = -1.0
-    ticks_in_place: int = 0
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
-    roles: tuple[str, ...] = ()  # words that stages may require
-    speed: float = 1.0  # of its engines
-    slots: int = 1
-    handicaps: set[str] = field(default_factory=set)  # of the machine: they outlast restarts
-    break_works: int = 0
-    break_kind: str = ""
     turns: int = 0  # of this life
     story: Story = field(init=False)
 
@@ -87,27 +111,75 @@ class Host:
         return f"n{self.index}"
 
     @property
+    def machine(self) -> Machine | None:
+        return None if self.process is None else self.process.machine
+
+    @property
+    def calls(self) -> Mapping[int, Start]:
+        """Works that its slots were given and have not ended."""
+        return {} if self.process is None else self.process.slots.calls
+
+    @property
     def answers(self) -> bool:
         """Whether its sockets are served."""
-        return self.machine is not None and not self.paused
+        return self.process is not None and not self.paused
+
+    def boot(self, seed: int, now: float) -> BootContext:
+        """It is switched on: what its next life starts with."""
+        self.incarnation += 1
+        self.comes_back = False
+        return BootContext(
+            self.index,
+            self.incarnation,
+            Random(f"{seed}/{self.name}/{self.incarnation}"),
+            now + self.offset_s,
+            dict(self.disk.values),
+            tuple(self.disk.saved.values()),
+            self.seeds,
+            self.roles,
+            self.slot_count,
+        )
+
+    def run(self, process: Process) -> None:
+        self.process = process
+
+    def expect_back(self) -> None:
+        """It is down, and somebody will start it again."""
+        self.comes_back = True
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def wake(self) -> list[Event]:
+        """What arrived during the pause, in order."""
+        self.paused = False
+        backlog, self.backlog = self.backlog, []
+        return backlog
+
+    def dial(self, node: NodeId, bulk: str) -> None:
+        self.dialled[node] = bulk
+
+    def answer(self, request: int, ok: bool, value: Mapping[str, Any]) -> None:
+        self.replies[request] = (ok, value)
 
     def count_turn(self) -> int:
         """The number of the turn that begins: the cause of all that comes of it."""
         self.turns += 1
         return self.turns
 
+    def note_performed(self) -> None:
+        """One more action is done."""
+        self.performed += 1
+
     def lose_memory(self) -> None:
         """kill -9: the process, its children and its shared memory."""
-        self.machine = None
-        self.bulk = None
+        if self.process is not None:
+            self.process.life.end()
+        self.process = None
         self.paused = False
         self.backlog.clear()
-        self.calls.clear()
-        self.running.clear()
-        self.trims.clear()
-        self.made.clear()
         self.dialled.clear()
-        self.alarm = None
-        self.break_works = 0
+        self.alarm = Alarm()
+        self.health.mend()
         self.turns, self.story = 0, Story(self.id)
-        self.shelf = Shelf(self.shelf.limit_bytes, peak_bytes=self.shelf.peak_bytes)
+        self.store = Store(self.store.limit_bytes, peak_bytes=self.store.peak_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
 
@@ -44,6 +45,21 @@ class Network:
     def linked(self, one: NodeId, other: NodeId) -> bool:
         """Whether a request and its answer can pass between the two."""
         return not self.is_cut(one, other) and not self.is_cut(other, one)
+
+    def cut(self, pairs: Collection[tuple[NodeId, NodeId]]) -> None:
+        """Nothing passes from the first to the second of each, until it is joined again or all heals."""
+        self.cuts.update(pairs)
+
+    def join(self, pairs: Collection[tuple[NodeId, NodeId]]) -> None:
+        self.cuts.difference_update(pairs)
+
+    def sever(self, one: NodeId, other: NodeId) -> None:
+        """The two never hear each other again."""
+        self.severed |= {(one, other), (other, one)}
+
+    def lose_share(self, loss: float) -> None:
+        """So many of the frames never arrive, whoever sends them."""
+        self.loss = loss
 
     def heal(self) -> None:
         self.cuts.clear()

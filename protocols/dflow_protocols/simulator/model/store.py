@@ -11,7 +11,7 @@ from ...shards.space import AdmissionQueue, Place, latest_after
 
 
 @dataclass
-class Shelf:
+class Store:
     """The shards in one node's memory. One that two runs hold is kept once, until both drop it."""
 
     limit_bytes: int | None = None  # of memory and disk together; None: as much as is asked for
@@ -26,12 +26,31 @@ class Shelf:
     held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
     peak_bytes: int = 0
 
+    def limit(self, limit_bytes: int | None) -> None:
+        self.limit_bytes = limit_bytes
+
+    def watch(self, on_shed: Callable[[RunId, ShardId], None]) -> None:
+        """`on_shed` is told of each shard that gave way, for each run that refers to it."""
+        self.on_shed = on_shed
+
     def put(self, run: RunId, ref: ShardRef, first: int = 0, end: int | None = None) -> None:
         """These chunks are here now."""
         end = chunk_count(ref.nbytes) if end is None else end
         if run not in self.runs.get(ref.id, ()):
             self._enter(Place(run, 0), ref)
         self.chunks[ref.id].update(range(first, end))
+
+    def put_made(self, run: RunId, refs: Collection[ShardRef]) -> Counter[tuple[RunId, ShardId]]:
+        """A call made these. Until the node hears of it they cannot be dropped; then `hand_over` what is given here."""
+        for ref in refs:
+            self.put(run, ref)
+        made = Counter((run, ref.id) for ref in refs)
+        self.untold += made
+        return made
+
+    def hand_over(self, made: Counter[tuple[RunId, ShardId]]) -> None:
+        """The node knows of these now, and may drop them."""
+        self.untold -= made
 
     def has(self, ref: ShardRef, first: int = 0, end: int | None = None) -> bool:
         end = chunk_count(ref.nbytes) if end is None else end
@@ -60,16 +79,33 @@ class Shelf:
                 if given is None:
                     self.admission.refuse(now, place, [self._place(shard) for shard in self.sizes])
                     return False
-                owners = sorted(self.runs[given])
-                self._remove(given)
-                self.shed.add(given)
-                for run in owners:
-                    self.on_shed(run, given)
+                self.give_up(given)
             self.admission.took(place)
         self._enter(place, ref)
         if is_state:
             self.states.add(ref.id)
         return True
+
+    def take_all(
+        self, now: float, place: Place, refs: Collection[ShardRef], is_state: bool, pinned: Collection[ShardId]
+    ) -> bool:
+        """Make room for all of these, or for none. `pinned`: what stays where it is."""
+        new = [ref for ref in refs if ref.id not in self.sizes]
+        spared = {*pinned, *(ref.id for ref in refs)}
+        for ref in refs:
+            if not self.take(now, place, ref, is_state, spared):
+                for taken in new:
+                    self.drop(place.run, taken.id)
+                return False
+        return True
+
+    def give_up(self, shard: ShardId) -> None:
+        """The shard is gone, though runs refer to it: they are told."""
+        owners = sorted(self.runs[shard])
+        self._remove(shard)
+        self.shed.add(shard)
+        for run in owners:
+            self.on_shed(run, shard)
 
     def _enter(self, place: Place, ref: ShardRef) -> None:
         if ref.id not in self.sizes:

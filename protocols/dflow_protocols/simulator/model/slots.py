@@ -1,0 +1,128 @@
+"""The slots of one pretended node: works that run there, works that wait for one, and how each ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from ...events import Began, Broke, Finished, Reached, Start
+from ...names import RunId, ShardId
+from ...shards.space import Place
+from ...versions.saved import Saved
+from ...work import ApplyWork, BlockWork, Done, Failed, InitWork, LoadWork, SaveWork, inputs_of
+from .disk import Disk
+from .health import Health
+from .schedule import Life
+from .store import Store
+from .work import Engines
+
+BREAKS_AFTER_S = 0.005  # how fast a broken engine gives a work back
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all machines of a world share. `poison`: (a chain's first stage, part) -> how every work on it breaks."""
+
+    engines: Mapping[RunId, Engines]
+    poison: Mapping[tuple[str, str], str]
+
+
+class Slots:
+    """One life's calls. Those that wait are taken in the order in which they were begun."""
+
+    def __init__(self, count: int, life: Life, site: Site, store: Store, disk: Disk, health: Health) -> None:
+        self.calls: dict[int, Start] = {}  # those that run, and those that wait
+        self._count = count
+        self._life = life
+        self._site = site
+        self._store = store
+        self._disk = disk
+        self._health = health
+        self._running: set[int] = set()
+        self._trims: dict[int, int] = {}  # call -> leaf before which its block is to end
+        self._made: dict[int, Counter[tuple[RunId, ShardId]]] = {}  # by calls the node is yet to hear of
+
+    def begin(self, start: Start) -> None:
+        """Queue a work. Its inputs are pinned from here on, as a daemon pins what a call maps."""
+        self.calls[start.call] = start
+        self._occupy()
+
+    def stop(self, call: int) -> None:
+        self._forget(call)
+        self._occupy()
+
+    def trim(self, call: int, end: int) -> None:
+        """The call's block is to end before this leaf."""
+        if call in self.calls:
+            self._trims[call] = end
+
+    def heard(self, call: int) -> None:
+        """The node takes the call's end: from now on it answers for what the call made."""
+        self._store.hand_over(self._made.pop(call))
+
+    def pinned(self) -> set[ShardId]:
+        """What calls read: it stays where it is."""
+        return {ref.id for start in self.calls.values() for ref, _, _ in inputs_of(start.work)}
+
+    def _forget(self, call: int) -> None:
+        self.calls.pop(call, None)
+        self._running.discard(call)
+        self._trims.pop(call, None)
+
+    def _occupy(self) -> None:
+        """Let the first of the waiting works run in the slots that are free."""
+        waiting = [start for call, start in self.calls.items() if call not in self._running]
+        for start in waiting[: self._count - len(self._running)]:
+            self._running.add(start.call)
+            self._life.tell(Began(start.call))
+            seconds = self._site.engines[start.run].seconds(start.work) / self._health.speed
+            if self._health.is_broken:
+                self._life.after(BREAKS_AFTER_S, partial(self._done, start))
+            elif isinstance(start.work, BlockWork):
+                each = seconds / (start.work.end - start.work.first)
+                self._leaf(start, start.work.first, start.work.end, each)
+            else:
+                self._life.after(seconds, partial(self._done, start))
+
+    def _leaf(self, start: Start, leaf: int, end: int, seconds: float) -> None:
+        """Begin with a leaf of a block; end the call where the block ends by now."""
+        if self.calls.get(start.call) is not start:
+            return
+        if leaf >= self._trims.get(start.call, end):
+            self._done(start, leaf)
+            return
+        self._life.tell(Reached(start.call, leaf))
+        self._life.after(seconds, lambda: self._leaf(start, leaf + 1, end, seconds))
+
+    def _done(self, start: Start, end: int | None = None) -> None:
+        """A work is over; `end`: of a block, the leaf before which it stopped."""
+        if self.calls.get(start.call) is not start:
+            return  # stopped meanwhile
+        failed = self._health.fail(start, self._disk.damaged) or self._poisoned(start)
+        event = Broke(start.call, failed) if failed else self._finish(start, end)
+        self._forget(start.call)
+        self._occupy()
+        self._life.tell(event)
+
+    def _poisoned(self, start: Start) -> Failed | None:
+        kind = self._site.poison.get((start.task.stage, start.task.part))
+        return None if kind is None else Failed(kind, "poison", start.task.stage)
+
+    def _finish(self, start: Start, end: int | None) -> Finished | Broke:
+        """What a work gives, if there is room for it."""
+        done: Done = self._site.engines[start.run].run(start.work, end)
+        made = [ref for each in done.made for _, ref in each.outputs]
+        is_state = isinstance(start.work, InitWork | ApplyWork | LoadWork)
+        place = Place(start.run, start.task.step)
+        if not self._store.take_all(self._life.now, place, made, is_state, self.pinned()):
+            return Broke(start.call, Failed("full", "no room"))
+        if isinstance(start.work, SaveWork):
+            self._save(start.work)
+        self._made[start.call] = self._store.put_made(start.run, made)
+        return Finished(start.call, done)
+
+    def _save(self, work: SaveWork) -> None:
+        pipeline = self._site.engines[work.run].pipeline
+        self._disk.save(Saved(work.run, pipeline.id, pipeline.plan_version, pipeline.name, work.header, ()))
