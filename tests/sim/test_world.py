@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 
 import pytest
 
@@ -21,7 +20,7 @@ from dflow_protocols.events import (
     Start,
     Tick,
 )
-from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.simulator.faults import Crash, Cut, Pause, action, sends
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.host import BootContext
@@ -219,11 +218,3 @@ def test_a_fault_can_wait_for_a_message() -> None:
     world.run(4.0)
     assert [host.index for host in world.live()] == [0, 1]
     assert heard(world, 0, 2) + heard(world, 1, 2) == 4
-
-
-def test_frames_have_delays_of_their_own() -> None:
-    """Nothing may rely on frames arriving in order."""
-    network = beating(1).network
-    network.rng = Random(1)
-    delays = [network.fate(NodeId("x"), NodeId("y")) for _ in range(200)]
-    assert len(set(delays)) == 200

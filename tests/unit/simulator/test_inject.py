@@ -1,0 +1,184 @@
+"""What each fault does, on a target that is no world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from dflow_protocols.events import Action, Event, Leaving
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.simulator.faults import (
+    BreakEngine,
+    Cancel,
+    Crash,
+    Cut,
+    Fault,
+    FaultTarget,
+    Handicap,
+    Join,
+    Leave,
+    Pause,
+    Poison,
+    PowerCut,
+    Sever,
+    Split,
+)
+from dflow_protocols.simulator.inject import inject
+from dflow_protocols.simulator.model.bulk import BulkLane
+from dflow_protocols.simulator.model.host import Host, Process
+from dflow_protocols.simulator.model.network import Network
+from dflow_protocols.simulator.model.schedule import Life, Schedule
+from dflow_protocols.simulator.model.slots import Site, Slots
+
+RUN = RunId("ab" * 16)
+
+
+class Nothing:
+    """A machine that does nothing."""
+
+    deadline = float("inf")
+
+    def handle(self, now: float, event: Event) -> list[Action]:
+        return []
+
+    def check(self) -> None:
+        pass
+
+
+class Machines:
+    """Machines and a network; what is done to them is written down."""
+
+    def __init__(self, count: int = 3) -> None:
+        self.seed = 1
+        self.network = Network(Random(1))
+        self.hosts = [Host(index, NodeId(f"n{index}"), 0.0, ()) for index in range(count)]
+        self.runs = (RUN,)
+        self.schedule = Schedule()
+        self.done: list[tuple[object, ...]] = []
+        for host in self.hosts:
+            self.start(host)
+        self.done.clear()
+
+    @property
+    def now(self) -> float:
+        return self.schedule.now
+
+    def note(self, fault: Fault) -> None:
+        pass
+
+    def after(self, seconds: float, then: Callable[[], None]) -> None:
+        self.schedule.after(seconds, then)
+
+    def start(self, host: Host) -> None:
+        life = Life(self.schedule, Random(1), lambda event: None)
+        slots = Slots(1, life, Site({}, {}), host.store, host.disk, host.health)
+        bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
+        host.run(Process(Nothing(), life, slots, bulk))
+        self.done.append(("start", host.index))
+
+    def kill(self, host: Host) -> None:
+        host.lose_memory()
+        self.done.append(("kill", host.index))
+
+    def wake(self, host: Host) -> None:
+        host.wake()
+        self.done.append(("wake", host.index))
+
+    def deliver(self, host: Host, event: Event) -> None:
+        self.done.append(("deliver", host.index, event))
+
+    def cancel(self, node: int, run: RunId) -> None:
+        self.done.append(("cancel", node, run))
+
+    def poison_work(self, stage: str, partition: int, kind: str) -> None:
+        self.done.append(("poison", stage, partition, kind))
+
+    def inject(self, fault: Fault, actor: int | None = None) -> None:
+        target: FaultTarget = self
+        inject(target, fault, None if actor is None else self.hosts[actor])
+
+    def cuts(self) -> set[tuple[str, str]]:
+        return {(str(source), str(to)) for source, to in self.network.cuts}
+
+
+@pytest.mark.parametrize(
+    ("fault", "done"),
+    [
+        (Crash(1), [("kill", 1)]),
+        (Crash(1, restart_after_s=2.0), [("kill", 1), ("start", 1)]),
+        (Crash(), [("kill", 0)]),
+        (Pause(1.0, 2), [("wake", 2)]),
+        (Cancel(), [("cancel", 0, RUN)]),
+        (Join(1), []),  # it is there
+        (Leave(1), [("deliver", 1, Leaving()), ("kill", 1)]),
+        (Poison("roll", 3, "user"), [("poison", "roll", 3, "user")]),
+    ],
+)
+def test_a_fault_does_to_the_machine_that_it_names_what_it_says(fault: Fault, done: list[tuple[object, ...]]) -> None:
+    """One that names none strikes who set it off."""
+    machines = Machines()
+    machines.inject(fault, actor=0)
+    machines.schedule.run(10.0)
+    assert machines.done == done
+
+
+def test_a_fault_that_names_no_node_and_was_set_off_by_none_is_a_mistake_of_the_scenario() -> None:
+    """Else it would strike nobody, and the test would show nothing."""
+    with pytest.raises(AssertionError, match="names no node"):
+        Machines().inject(Crash())
+
+
+def test_a_machine_that_died_meanwhile_is_not_woken_in_its_next_life() -> None:
+    """The pause belonged to a process that is gone."""
+    machines = Machines()
+    machines.inject(Pause(2.0, 1))
+    machines.inject(Crash(1, restart_after_s=0.5))
+    machines.schedule.run(1.0)
+    machines.inject(Pause(60.0, 1))
+    machines.schedule.run(5.0)
+    assert ("wake", 1) not in machines.done
+    assert machines.hosts[1].paused
+
+
+@pytest.mark.parametrize(
+    ("fault", "cuts"),
+    [
+        (Cut(0, 1, 5.0), {("n0", "n1")}),
+        (Split((0,), 5.0, inbound=True), {("n1", "n0"), ("n2", "n0")}),
+        (Split((0,), 5.0), {("n1", "n0"), ("n2", "n0"), ("n0", "n1"), ("n0", "n2")}),
+    ],
+)
+def test_a_cut_is_there_for_as_long_as_it_says(fault: Fault, cuts: set[tuple[str, str]]) -> None:
+    """One way, or all between a side and the rest."""
+    machines = Machines()
+    machines.inject(fault)
+    assert machines.cuts() == cuts
+    machines.schedule.run(6.0)
+    assert machines.cuts() == set()
+
+
+def test_a_power_cut_takes_every_node_and_of_disks_what_it_names() -> None:
+    """All but those that stay off come back, each in its own time."""
+    machines = Machines()
+    for host in machines.hosts:
+        host.disk.write("peers", b"1")
+    machines.inject(PowerCut(4.0, stays_off=(0,), lost=(1,)))
+    assert machines.done == [("kill", index) for index in range(3)]
+    assert [host.comes_back for host in machines.hosts] == [False, True, True]
+    assert [host.disk.values for host in machines.hosts] == [{"peers": b"1"}, {}, {"peers": b"1"}]
+    machines.schedule.run(5.0)
+    assert machines.hosts[0].process is None
+    assert machines.hosts[1].process is not None
+
+
+def test_what_is_wrong_with_a_machine_outlasts_its_restart_but_for_works_that_were_to_break() -> None:
+    """A broken GPU is broken tomorrow; an engine that was to be killed died with the daemon."""
+    machines = Machines()
+    for fault in (Handicap("slow", 1), BreakEngine(3, "user", 1), Sever(0, 1), Crash(1, restart_after_s=1.0)):
+        machines.inject(fault)
+    machines.schedule.run(2.0)
+    health = machines.hosts[1].health
+    assert (health.speed < 1.0, health.break_works) == (True, 0)
+    assert not machines.network.linked(NodeId("n0"), NodeId("n1"))
