@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 
-class AwakeClock:
+class NodeClock:
     """Turns the driver's time into the node's own. Both never go back."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .claiming.ability import offers_of
-from .clock import AwakeClock
+from .clock import NodeClock
 from .events import (
     Action,
     Began,
@@ -99,7 +99,7 @@ class Node:
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
         self.has_left = False
-        self._clock = AwakeClock()
+        self._clock = NodeClock()
         self._leaving = False
         self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
         self._refresh_at = now

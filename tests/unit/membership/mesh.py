@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from dflow_protocols.clock import AwakeClock
+from dflow_protocols.clock import NodeClock
 from dflow_protocols.events import Dial, Event, Persist, Received, Report, Send, Tick
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.machine import Membership
@@ -35,7 +35,7 @@ class Host:
         self.disk: dict[str, bytes] = {}
         self.incarnation = 0
         self.life: Membership | None = None
-        self.clock = AwakeClock()
+        self.clock = NodeClock()
         self.asleep_until = 0.0
         self.late_s = 0.0  # how much later than it should its process gets to run
         self.inbox: list[tuple[NodeId, Any]] = []
@@ -76,7 +76,7 @@ class Mesh:
             life = Membership(
                 host.node, host.incarnation, host.meta, self.timing, self.rng, host.seeds, cached, self.now
             )
-            host.life, host.clock = life, AwakeClock()
+            host.life, host.clock = life, NodeClock()
             self._arm(host)
 
     def start_all(self) -> None:

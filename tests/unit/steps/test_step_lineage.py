@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import NodeId, VersionId
 from dflow_protocols.steps.split import is_minority
-from dflow_protocols.versions.lineage import REACH, Lineage, is_chain
+from dflow_protocols.versions.lineage import MAX_ANCESTRY, Lineage, is_chain
 from dflow_protocols.wire.steps import Head
 
 A, B, C, D = (NodeId(letter * 32) for letter in "abcd")
@@ -76,9 +76,9 @@ def test_the_branch_is_as_long_as_the_best_of_those_on_it() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    lineage = grown(A, chain(*"x" * (REACH + 50)))
-    assert len(lineage.chain) == REACH
-    assert is_chain(head("x", REACH + 49), lineage.before(head("x", REACH + 49)))
+    lineage = grown(A, chain(*"x" * (MAX_ANCESTRY + 50)))
+    assert len(lineage.chain) == MAX_ANCESTRY
+    assert is_chain(head("x", MAX_ANCESTRY + 49), lineage.before(head("x", MAX_ANCESTRY + 49)))
 
 
 def test_a_chain_that_skips_a_step_or_gains_samples_backwards_is_none() -> None:
@@ -86,7 +86,9 @@ def test_a_chain_that_skips_a_step_or_gains_samples_backwards_is_none() -> None:
     assert is_chain(head("x", 3), (head("x", 2), head("x", 1)))
     assert not is_chain(head("x", 3), (head("x", 1),))
     assert not is_chain(head("x", 3), (Head(VersionId("y"), 2, 1000),))
-    assert not is_chain(head("x", REACH + 9), tuple(head("x", step) for step in reversed(range(REACH + 9))))
+    assert not is_chain(
+        head("x", MAX_ANCESTRY + 9), tuple(head("x", step) for step in reversed(range(MAX_ANCESTRY + 9)))
+    )
 
 
 @given(st.sets(st.sampled_from("abcdefg"), min_size=1), st.data())
