@@ -17,6 +17,7 @@ from ..names import NodeId, node_id
 from .timing import Timing
 
 MAX_CACHED: Final = 64  # peers kept on disk; the more, the likelier one still lives after a long night
+MAX_STRANGERS: Final = 1_024  # sources remembered so that none is asked who it is more often than once an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,62 @@ def decode_peers(data: bytes) -> tuple[Seed, ...]:
     return seeds[:MAX_CACHED] if whole and all(isinstance(s.bulk, str) for s in seeds) else ()
 
 
+class PeerCache:
+    """Peers to keep on disk for the next life. Written a moment after an address was learnt, where they changed."""
+
+    def __init__(self) -> None:
+        self.due = float("inf")
+        self._kept: bytes | None = None
+
+    def write_by(self, time: float) -> None:
+        """An address was learnt."""
+        self.due = min(self.due, time)
+
+    def take(self, peers: Sequence[Seed]) -> bytes | None:
+        """What to write now of these, the steadiest first; None if that is there already. A lonely node keeps the
+        addresses of better days."""
+        self.due = float("inf")
+        packed = encode_peers(peers[:MAX_CACHED])
+        if not peers or packed == self._kept:
+            return None
+        self._kept = packed
+        return packed
+
+
+class Strangers:
+    """Sources of which too little is known. Each is asked who it is, at most once in a while."""
+
+    def __init__(self) -> None:
+        self._next_at: dict[NodeId, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._next_at)
+
+    def ask(self, now: float, source: NodeId, pause_s: float) -> bool:
+        """Whether to ask this one now; then not again for `pause_s`."""
+        if now < self._next_at.get(source, now):
+            return False
+        if len(self._next_at) >= MAX_STRANGERS:
+            del self._next_at[next(iter(self._next_at))]
+        self._next_at[source] = now + pause_s
+        return True
+
+
 @dataclass(slots=True)
 class _Contact:
     seed: Seed
     due: float
     pause_s: float
+
+    def ask_again(self, now: float, share: float, timing: Timing) -> None:
+        """It was asked, and is again after `share` of a pause that doubles each time."""
+        self.pause_s = min(2 * self.pause_s, timing.retry_max_s)
+        self.due = now + self.pause_s * share
+
+    def rest(self, now: float, share: float, timing: Timing) -> None:
+        """It is among the living: look again much later, and begin with short pauses should it be gone then."""
+        self.pause_s = timing.retry_min_s
+        self.due = now + timing.retry_max_s * share
 
 
 class Bootstrap:
@@ -81,11 +133,10 @@ class Bootstrap:
         for node, contact in self._contacts.items():
             if contact.due > now:
                 continue
+            share = self._rng.uniform(0.5, 1.0)
             if node in known:
-                contact.pause_s = self._timing.retry_min_s
+                contact.rest(now, share, self._timing)
             else:
                 due.append(contact.seed)
-                contact.pause_s = min(2 * contact.pause_s, self._timing.retry_max_s)
-            wait_s = self._timing.retry_max_s if node in known else contact.pause_s
-            contact.due = now + wait_s * self._rng.uniform(0.5, 1.0)
+                contact.ask_again(now, share, self._timing)
         return due

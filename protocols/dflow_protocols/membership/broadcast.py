@@ -26,6 +26,11 @@ class _News:
     told: int
     order: int
 
+    def tell(self) -> int:
+        """How often it was told, this time included."""
+        self.told += 1
+        return self.told
+
 
 class Broadcast:
     """At most one claim a member. Deaths go first, then what was told least, then what is newest."""
@@ -53,8 +58,7 @@ class Broadcast:
         limit = retransmit_limit(members)
         taken = heapq.nsmallest(count, self._news.values(), key=_urgency)
         for news in taken:
-            news.told += 1
-            if news.told >= limit:
+            if news.tell() >= limit:
                 del self._news[news.claim.node]
         return tuple(news.claim for news in taken)
 

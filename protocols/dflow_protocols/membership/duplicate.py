@@ -7,13 +7,13 @@ that has the secret key can answer there. Of the two, the one that started later
 
 from __future__ import annotations
 
-from ..events import Dial, Send
+from ..events import Send
 from ..names import NodeId
 from ..wire.gossip import Meta, MetaGet, MetaId, Update
 from .table import Actions
 
 
-class Double:
+class Duplicate:
     """What is known of another process with this node's key."""
 
     def __init__(self, mine: Meta) -> None:
@@ -22,22 +22,23 @@ class Double:
         self._again_at = float("-inf")
         self.silenced_by: Meta | None = None  # the earlier one, once it has shown itself
 
-    def hear(self, now: float, source: NodeId, claim: Update, pause_s: float, out: Actions) -> None:
+    def ask_about(self, now: float, source: NodeId, claim: Update, pause_s: float, out: Actions) -> None:
         """`source` tells of a life of this node that is not this one: ask what it is, at most once in `pause_s`."""
         if claim.meta != self._mine.id and now >= self._again_at:
             self._again_at = now + pause_s
             self._wanted = claim.meta
             out.append(Send(source, MetaGet((claim.meta,))))
 
-    def learn(self, meta: Meta, out: Actions) -> bool:
-        """What that life is: dial it. True if there is somebody to speak to; at the own address only this node is."""
+    def learn(self, meta: Meta) -> bool:
+        """What that life is. Whether to dial it: at the own address only this node is."""
         if meta.id != self._wanted:
             return False
         self._wanted = None
-        if meta.public_key != self._mine.public_key or meta.control == self._mine.control:
-            return False
-        out.append(Dial(meta.node, meta.public_key, meta.control, ""))
-        return True
+        return meta.public_key == self._mine.public_key and meta.control != self._mine.control
+
+    def silence(self, by: Meta) -> None:
+        """The earlier process has shown itself: this one says nothing more."""
+        self.silenced_by = by
 
     def is_other(self, meta: Meta) -> bool:
         """Whether somebody who spoke under this node's key is another process, and not an echo."""

@@ -11,13 +11,25 @@ from typing import Any, Final
 
 from ..events import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
 from ..names import NodeId
-from ..wire.gossip import Ack, Gossip, Meta, MetaGet, MetaPut, Nack, Ping, PingRequest, Sync, Unreachable, Update
+from ..wire.gossip import (
+    Ack,
+    Gossip,
+    Meta,
+    MetaGet,
+    MetaId,
+    MetaPut,
+    Nack,
+    Ping,
+    PingRequest,
+    Sync,
+    Unreachable,
+    Update,
+)
 from .awareness import Awareness
-from .bootstrap import MAX_CACHED, Bootstrap, Seed, encode_peers
-from .broadcast import MAX_RIDERS
+from .bootstrap import MAX_CACHED, MAX_STRANGERS, Bootstrap, PeerCache, Seed, Strangers
 from .claim import age, is_sane
-from .duplicate import Double
-from .probe import INDIRECT, MAX_RELAYS, NACK_SHARE, Probe, Prober, Relay
+from .duplicate import Duplicate
+from .probe import FailureDetector
 from .reach import Reach
 from .rejoin import Rejoin
 from .table import Actions, Changed, Member, Table
@@ -27,7 +39,6 @@ GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 MAX_FAREWELLS: Final = 64  # members told directly that this node leaves; gossip tells the others
 LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late takes live members for silent ones
-MAX_STRANGERS: Final = 1_024  # sources remembered so that none is asked who it is more often than once an interval
 
 
 class Membership:
@@ -51,17 +62,16 @@ class Membership:
         self.timing = timing
         self._rng = rng
         self._table = Table(me, incarnation, meta, timing, now)
-        self._prober = Prober(rng)
         self._awareness = Awareness(timing.awareness_max)
+        self._detector = FailureDetector(self._table, self._awareness, timing, rng)
         self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
-        self._double = Double(meta)
+        self._duplicate = Duplicate(meta)
         self.reach = Reach()
         self._rejoin: Rejoin | None = None
         self._dialled: set[NodeId] = set()
-        self._strangers: dict[NodeId, float] = {}
-        self._cached: bytes | None = None
-        self._cache_due = float("inf")
-        self._probe_due = now + rng.uniform(0.0, timing.probe_interval_s)
+        self._strangers = Strangers()
+        self._peer_cache = PeerCache()
+        self._detector.begin(now + rng.uniform(0.0, timing.probe_interval_s))
         self._sync_due = now + rng.uniform(0.5, 1.0) * timing.sync_interval_s
         self._ask_dead_due = now + timing.ask_dead_s
         self._gossip_due = now
@@ -92,7 +102,7 @@ class Membership:
     @property
     def silenced_by(self) -> Meta | None:
         """The earlier process that lives under this node's key, if one has shown itself: this one says nothing more."""
-        return self._double.silenced_by
+        return self._duplicate.silenced_by
 
     @property
     def is_unhealthy(self) -> bool:
@@ -112,7 +122,7 @@ class Membership:
         out: Actions = []
         match event:
             case Received(source, message) if source == self._table.me:
-                self._meet_double(now, message, out)
+                self._meet_duplicate(now, message, out)
             case Received(source, message):
                 self._evidence(now, source, None, message, out)
                 self._receive(now, source, message, out)
@@ -136,14 +146,9 @@ class Membership:
             return []
         out: Actions = [Report("membership.stalled", {"seconds": round(seconds, 3)}, "warning")]
         self._awareness.note(1)
-        self._prober.relays.clear()
-        probe = self._prober.current
-        if probe is not None and not probe.is_extended:  # a node that sleeps again and again must come to an end, too
-            probe.is_extended = True
-            # First what lies in the inbox is read.
-            self._probe_due = probe.ends_at = max(probe.ends_at, now + self.timing.probe_timeout_s)
-        if seconds > self.suspicion_s():
-            self._prober.current = None
+        is_dead_to_others = seconds > self.suspicion_s()
+        self._detector.slept(now, is_dead_to_others)
+        if is_dead_to_others:
             for suspicion in self._table.suspicions.values():
                 suspicion.restart(now)
             known = self._table.reachable()
@@ -173,7 +178,7 @@ class Membership:
         """Assert what must hold after every event."""
         self._table.check()
         assert self.timing.awareness_max > self._awareness.score >= 0
-        assert len(self._prober.relays) <= MAX_RELAYS
+        self._detector.check()
         assert len(self._strangers) <= MAX_STRANGERS
         assert self.reach.unreached.keys() <= self.members.keys()
         assert self._left or self.deadline < float("inf"), "a member that lives always has something due"
@@ -181,24 +186,23 @@ class Membership:
     # Messages --------------------------------------------------------------------------------------------------------
 
     def _receive(self, now: float, source: NodeId, message: Any, out: Actions) -> None:
+        refuted = 0
         match message:
             case Ping(sequence, updates):
-                self._hear(now, source, updates, out)
-                out.append(Send(source, Ack(sequence, self._riders(source))))
-            case PingRequest(sequence, target, deadline_s, updates):
-                self._hear(now, source, updates, out)
-                self._relay(now, source, sequence, target, deadline_s, out)
+                refuted = self._merge(now, source, updates, out)
+                out.append(Send(source, Ack(sequence, self._table.riders(source))))
+            case PingRequest(_, _, _, updates):
+                refuted = self._merge(now, source, updates, out)
+                self._detector.relay(now, source, message, out)
             case Ack(sequence, updates):
-                self._hear(now, source, updates, out)
-                self._answered(source, sequence, out)
+                refuted = self._merge(now, source, updates, out)
+                self._detector.answered(source, sequence, out)
             case Nack(sequence):
-                probe = self._prober.current
-                if probe is not None and probe.sequence == sequence and source in probe.relays:
-                    probe.nacks.add(source)
+                self._detector.nacked(source, sequence)
             case Gossip(updates):
-                self._hear(now, source, updates, out)
+                refuted = self._merge(now, source, updates, out)
             case Sync():
-                self._synchronise(now, source, message, out)
+                refuted = self._synchronise(now, source, message, out)
             case MetaGet(metas):
                 wanted = frozenset(metas)
                 known = (member.meta for member in self.members.values())
@@ -207,42 +211,55 @@ class Membership:
                     out.append(Send(source, MetaPut(found[:MAX_METAS])))
             case MetaPut(metas):
                 for meta in metas[:MAX_METAS]:
-                    self._table.learn(meta, meta.node, out)
-                    if self._double.learn(meta, out):
+                    self._learn(now, meta, meta.node, out)
+                    if self._duplicate.learn(meta):
+                        self._dial(now, Seed(meta.public_key, meta.control), out)
                         out.append(Send(self._table.me, self._sync(wants_answer=True)))
             case Unreachable(lane, address):
                 fields = {"peer": source, "lane": lane, "address": address}
-                if source in self.members and self.reach.hear(now, source, lane, address):
+                if source in self.members and self.reach.complain(now, source, lane, address):
                     out.append(Report("membership.unreachable", fields, "error"))
+        self._awareness.note(refuted)
 
-    def _hear(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
-        """Take in claims, then ask who told them for the metas that they announce."""
-        before = self._table.missing_metas(dead=False)
-        self._notice_double(now, source, updates, out)
+    def _merge(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> int:
+        """Take in claims, then ask who told them for the metas that they announce. How many of them were refuted."""
+        before, refuted = self._table.missing_metas(dead=False), 0
+        self._notice_duplicate(now, source, updates, out)
         for claim in updates:
-            self._table.hear(now, claim, out, synced=False)
+            refuted += self._table.merge(now, claim, out, synced=False)
             if claim.node == self._table.me and claim.state != "alive" and self._table.mine.state == "alive":
                 out.append(Send(source, Gossip((self._table.mine,))))  # it missed the denial, or has not heard it yet
-        self._pull_metas(source, before, out)
+        self._pull_metas(source, [m for m in self._table.missing_metas(dead=False) if m not in before], out)
+        return refuted
 
-    def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> None:
-        self._notice_double(now, source, message.updates, out)
-        for claim in message.updates:
-            self._table.hear(now, claim, out, synced=True)
-        self._table.learn(message.meta, source, out)
-        self._pull_metas(source, [], out)
+    def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> int:
+        """A push-pull. How many of its claims were refuted."""
+        self._notice_duplicate(now, source, message.updates, out)
+        refuted = sum(self._table.merge(now, claim, out, synced=True) for claim in message.updates)
+        self._learn(now, message.meta, source, out)
+        self._pull_metas(source, self._table.missing_metas(dead=False), out)
         if message.wants_answer:
             out.append(Send(source, self._sync(wants_answer=False)))
         elif self._rejoin is not None:
             self._end_rejoin(out, answered=True)
+        return refuted
+
+    def _learn(self, now: float, meta: Meta, node: NodeId, out: Actions) -> None:
+        """Somebody tells who a member is: dial it, if that was not known."""
+        if self._table.learn(meta, node, out):
+            self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
+
+    def _dial(self, now: float, seed: Seed, out: Actions) -> None:
+        self._dialled.add(seed.node)
+        self._peer_cache.write_by(now + self.timing.gossip_interval_s)
+        out.append(Dial(seed.node, seed.public_key, seed.control, seed.bulk))
 
     def _sync(self, *, wants_answer: bool) -> Sync:
         meta = self.members[self._table.me].meta
         assert meta is not None
         return Sync(wants_answer, meta, self._table.claims())
 
-    def _pull_metas(self, source: NodeId, before: Sequence[str], out: Actions) -> None:
-        missing = [meta for meta in self._table.missing_metas(dead=False) if meta not in before]
+    def _pull_metas(self, source: NodeId, missing: Sequence[MetaId], out: Actions) -> None:
         if missing:
             out.append(Send(source, MetaGet(tuple(missing[:MAX_METAS]))))
 
@@ -254,41 +271,38 @@ class Membership:
         if member is not None:
             is_newer = incarnation is not None and incarnation > member.incarnation
             if member.state == "alive" and not is_newer:
-                member.heard = now
+                member.hear(now)
                 return
             if member.state == "left" and not is_newer:
                 return
-        if now < self._strangers.get(source, now):
+        if not self._strangers.ask(now, source, self.timing.probe_timeout_s):
             return
-        if len(self._strangers) >= MAX_STRANGERS:
-            del self._strangers[next(iter(self._strangers))]
-        self._strangers[source] = now + self.timing.probe_timeout_s
         if member is not None and member.state == "suspect":
-            member.heard = now
+            member.hear(now)
             out.append(Send(source, Gossip((member.claim,))))  # Lifeguard's buddy notice: so it can refute in time
         else:
             out.append(Send(source, self._sync(wants_answer=True)))
 
-    def _notice_double(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
+    def _notice_duplicate(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> None:
         """Somebody tells of a life of this node that it does not remember: perhaps another process has its key."""
         for claim in updates:
             if claim.node == self._table.me and is_sane(claim) and age(claim) > age(self._table.mine):
-                self._double.hear(now, source, claim, self.suspicion_s(), out)
+                self._duplicate.ask_about(now, source, claim, self.suspicion_s(), out)
 
-    def _meet_double(self, now: float, message: Any, out: Actions) -> None:
+    def _meet_duplicate(self, now: float, message: Any, out: Actions) -> None:
         """A word under this node's own key, which the link has proved: of two processes the later one is silent."""
-        if not isinstance(message, Sync) or not self._double.is_other(message.meta):
+        if not isinstance(message, Sync) or not self._duplicate.is_other(message.meta):
             return
-        if self._double.yields_to(message.meta):
+        if self._duplicate.yields_to(message.meta):
             out.append(Send(self._table.me, self._sync(wants_answer=False)))  # so that the other one can outbid it
             fields = {"control": message.meta.control, "name": message.meta.name}
             out.append(Report("membership.silenced", fields, "error"))
-            self._double.silenced_by = message.meta
+            self._duplicate.silence(message.meta)
             self._left = True
             self.deadline = float("inf")
             return
         mine = [claim for claim in message.updates if claim.node == self._table.me]
-        self._table.outbid_at_once(now, mine, out)
+        self._awareness.note(self._table.outbid_at_once(now, mine, out))
         if message.wants_answer:
             out.append(Send(self._table.me, self._sync(wants_answer=False)))
 
@@ -302,99 +316,25 @@ class Membership:
             out.append(Report("membership.unreached", fields, "warning"))
         out.append(Send(node, Unreachable(lane, address)))
 
-    # Probes ----------------------------------------------------------------------------------------------------------
-
-    def _probe_next(self, now: float, out: Actions) -> None:
-        others = [node for node in self.alive() if node != self._table.me]
-        interval_s = self._awareness.stretch(self.timing.probe_interval_s)
-        self._probe_due = now + interval_s
-        target = self._prober.next_target(others)
-        if target is None:
-            return
-        sequence = self._prober.next_sequence()
-        indirect_at = now + self._awareness.stretch(self.timing.probe_timeout_s)
-        self._prober.current = Probe(target, sequence, indirect_at, self._probe_due)
-        if self.members[target].meta is not None:
-            out.append(Send(target, Ping(sequence, self._riders(target))))
-        missing = self._table.missing_metas(dead=False)
-        reachable = self._table.reachable()
-        if missing and reachable:
-            out.append(Send(self._rng.choice(reachable), MetaGet(tuple(missing[:MAX_METAS]))))
-
-    def _probe_through_others(self, now: float, probe: Probe, out: Actions) -> None:
-        relays = [node for node in self._table.reachable() if node != probe.target]
-        probe.relays = tuple(sorted(self._rng.sample(relays, min(INDIRECT, len(relays)))))
-        probe.indirect_at = float("inf")
-        for relay in probe.relays:
-            request = PingRequest(probe.sequence, probe.target, probe.ends_at - now, self._riders(relay))
-            out.append(Send(relay, request))
-
-    def _end_probe(self, now: float, probe: Probe, out: Actions) -> None:
-        self._prober.current = None
-        if probe.answered or probe.target not in self.members:
-            return
-        # Relays that are themselves silent speak against this node's own link, not against the target.
-        missed = len(probe.relays) - len(probe.nacks)
-        self._awareness.note(missed if probe.relays else 1)
-        self._table.suspect(now, probe.target, out)
-
-    def _answered(self, source: NodeId, sequence: int, out: Actions) -> None:
-        relay = self._prober.relays.get(sequence)
-        if relay is not None and relay.target == source:
-            del self._prober.relays[sequence]
-            out.append(Send(relay.asker, Ack(relay.asked, self._riders(relay.asker))))
-        probe = self._prober.current
-        if probe is None or probe.sequence != sequence or probe.answered:
-            return
-        if source == probe.target or source in probe.relays:
-            probe.answered = True
-            self._awareness.note(-1)
-
-    def _relay(self, now: float, asker: NodeId, asked: int, target: NodeId, deadline_s: float, out: Actions) -> None:
-        member = self.members.get(target)
-        if target == self._table.me:
-            out.append(Send(asker, Ack(asked, self._riders(asker))))
-        elif member is None or member.meta is None or len(self._prober.relays) >= MAX_RELAYS:
-            out.append(Send(asker, Nack(asked)))
-        else:
-            sequence = self._prober.next_sequence()
-            patience_s = min(max(deadline_s, 0.0), self.timing.probe_interval_s * self.timing.awareness_max)
-            self._prober.relays[sequence] = Relay(asker, asked, target, now + NACK_SHARE * patience_s)
-            out.append(Send(target, Ping(sequence, self._riders(target))))
-
-    def _riders(self, to: NodeId) -> tuple[Update, ...]:
-        """News to ride on a message; first of all what is held against the receiver itself."""
-        member = self.members.get(to)
-        count = len(self.alive())
-        if member is None or member.state in ("alive", "left"):
-            return self._table.news.take(count)
-        return (member.claim, *self._table.news.take(count, MAX_RIDERS - 1))
-
     # Time ------------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float, out: Actions) -> None:
-        for _, relay in self._prober.take_silent(now):
-            out.append(Send(relay.asker, Nack(relay.asked)))
-        probe = self._prober.current
-        if probe is not None and not probe.answered and now >= probe.indirect_at and now < probe.ends_at:
-            self._probe_through_others(now, probe, out)
-        if now >= self._probe_due:
-            if probe is not None:
-                self._end_probe(now, probe, out)
-            self._probe_next(now, out)
+        if self._detector.tick(now, out):
+            missing, others = self._table.missing_metas(dead=False), self._table.reachable()
+            if missing and others:
+                self._pull_metas(self._rng.choice(others), missing, out)
         self._table.expire(now, out)
         self.reach.expire(now)
         self._keep_contact(now, out)
         self._ask_way_back(now, out)
-        if now >= self._cache_due:
+        if now >= self._peer_cache.due:
             self._cache_peers(out)
 
     def _keep_contact(self, now: float, out: Actions) -> None:
         """Ask seeds and cached peers that are not among the living, now and then a dead one, a living one for all."""
         for seed in self._bootstrap.take_due(now, self.alive()):
             if seed.node not in self._dialled:
-                self._dialled.add(seed.node)
-                out.append(Dial(seed.node, seed.public_key, seed.control, seed.bulk))
+                self._dial(now, seed, out)
             out.append(Send(seed.node, self._sync(wants_answer=True)))
         if now >= self._ask_dead_due:
             self._ask_dead_due = now + self.timing.ask_dead_s * self._rng.uniform(0.5, 1.0)
@@ -407,9 +347,7 @@ class Membership:
             if reachable:
                 partner = self._rng.choice(reachable)
                 out.append(Send(partner, self._sync(wants_answer=True)))
-                missing = self._table.missing_metas(dead=True)
-                if missing:
-                    out.append(Send(partner, MetaGet(tuple(missing[:MAX_METAS]))))
+                self._pull_metas(partner, self._table.missing_metas(dead=True), out)
 
     def _gossip(self, now: float, out: Actions) -> None:
         if len(self.alive()) == 1:
@@ -422,7 +360,7 @@ class Membership:
             return
         self._gossip_due = now + self.timing.gossip_interval_s
         for node in self._rng.sample(told, min(GOSSIP_FANOUT, len(told))):
-            riders = self._riders(node)
+            riders = self._table.riders(node)
             if riders:
                 out.append(Send(node, Gossip(riders)))
 
@@ -438,27 +376,20 @@ class Membership:
         out.append(Report("membership.rejoined", {"answered": answered}))
 
     def _cache_peers(self, out: Actions) -> None:
-        self._cache_due = float("inf")
         known = [self.members[node] for node in self._table.reachable()]
         oldest = sorted(known, key=lambda member: (member.up_since, member.claim.node))[:MAX_CACHED]
         metas = [member.meta for member in oldest if member.meta is not None]
-        packed = encode_peers([Seed(meta.public_key, meta.control, meta.bulk) for meta in metas])
-        if metas and packed != self._cached:  # a lonely node keeps the addresses of better days
-            self._cached = packed
+        packed = self._peer_cache.take([Seed(meta.public_key, meta.control, meta.bulk) for meta in metas])
+        if packed is not None:
             out.append(Persist("peers", packed))
 
     def _finish(self, now: float, out: Actions) -> Actions:
         for action in tuple(out):
             match action:
                 case Changed(node, old, new, _, _) if new == "alive" and old not in ("alive", "suspect"):
-                    self._prober.add(node)
+                    self._detector.add(node)
                 case Changed(node, _, new, _, restarted) if restarted or new in ("dead", "left"):
                     self.reach.forget(node)
-                case Dial(node):
-                    self._dialled.add(node)
-                    self._cache_due = min(self._cache_due, now + self.timing.gossip_interval_s)
-                case Report("membership.refuting"):
-                    self._awareness.note(1)
         if not self._left:
             self._gossip(now, out)
             self._arm()
@@ -468,11 +399,10 @@ class Membership:
         suspicions = (suspicion.deadline for suspicion in self._table.suspicions.values())
         gossip_due = self._gossip_due if len(self._table.news) and self._table.reachable() else float("inf")
         self.deadline = min(
-            self._probe_due,
-            self._prober.deadline,
+            self._detector.deadline,
             self._sync_due,
             self._ask_dead_due,
-            self._cache_due,
+            self._peer_cache.due,
             self._bootstrap.deadline,
             gossip_due,
             self._rejoin.due if self._rejoin is not None else float("inf"),

@@ -1,6 +1,7 @@
-"""Who is probed next, and what has become of the probe under way (SWIM sections 3.1 and 4.3).
+"""SWIM's failure detector: who is probed next, by whom else, and what follows from silence (sections 3.1 and 4.3).
 
-A round-robin over a shuffled list bounds the time until each member's next probe. Knows nothing of claims.
+A round-robin over a shuffled list bounds the time until each member's next probe. An answer, a nack or silence also
+says something of this node's own health (Lifeguard section IV-A). Knows nothing of what becomes of a suspect.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..events import Rng
+from ..events import Rng, Send
 from ..names import NodeId
+from ..wire.gossip import Ack, Nack, Ping, PingRequest
+from .awareness import Awareness
+from .table import Actions, Table
+from .timing import Timing
 
 INDIRECT: Final = 3  # members asked to probe in our place (SWIM's k)
 MAX_RELAYS: Final = 256  # probes made for others at a time
@@ -34,6 +39,40 @@ class Probe:
     def next_at(self) -> float:
         return self.ends_at if self.answered or self.relays else min(self.indirect_at, self.ends_at)
 
+    def is_due_through_others(self, now: float) -> bool:
+        return not self.answered and self.indirect_at <= now < self.ends_at
+
+    def ask_through(self, relays: tuple[NodeId, ...]) -> None:
+        """The indirect probe is on its way, by these."""
+        self.relays = relays
+        self.indirect_at = float("inf")
+
+    def answer(self, source: NodeId, sequence: int) -> bool:
+        """An ack came. Whether it ends this probe well, as the target's own or a relay's word."""
+        is_new = not self.answered and sequence == self.sequence and (source == self.target or source in self.relays)
+        self.answered |= is_new
+        return is_new
+
+    def nack(self, source: NodeId, sequence: int) -> None:
+        """A relay lives, and found the target silent, too."""
+        if sequence == self.sequence and source in self.relays:
+            self.nacks.add(source)
+
+    def extend(self, until: float) -> bool:
+        """This process slept: what lies in its inbox is read first. Once, so that a node which sleeps again and again
+        comes to an end with it, too. Whether it was extended."""
+        if self.is_extended:
+            return False
+        self.is_extended = True
+        self.ends_at = max(self.ends_at, until)
+        return True
+
+    @property
+    def missed(self) -> int:
+        """What an unanswered probe says of this node's own health. Relays that are themselves silent speak against
+        its own link, not against the target (Lifeguard section IV-A)."""
+        return len(self.relays) - len(self.nacks) if self.relays else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
@@ -55,7 +94,33 @@ class Prober:
         self.current: Probe | None = None
         self.relays: dict[int, Relay] = {}
 
-    def next_sequence(self) -> int:
+    def begin(self, target: NodeId, indirect_at: float, ends_at: float) -> Probe:
+        """The probe of this round's target is the one under way from now on."""
+        self.current = Probe(target, self._next_sequence(), indirect_at, ends_at)
+        return self.current
+
+    def end(self) -> Probe | None:
+        """The probe that was under way; none is any more."""
+        ended, self.current = self.current, None
+        return ended
+
+    def relay(self, asker: NodeId, asked: int, target: NodeId, nack_at: float) -> int | None:
+        """Probe for another member: the sequence to ping the target with; None if there is no room for one more."""
+        if len(self.relays) >= MAX_RELAYS:
+            return None
+        sequence = self._next_sequence()
+        self.relays[sequence] = Relay(asker, asked, target, nack_at)
+        return sequence
+
+    def answered(self, source: NodeId, sequence: int) -> Relay | None:
+        """An ack came. The probe for another member that it answers, if it does."""
+        relay = self.relays.get(sequence)
+        return self.relays.pop(sequence) if relay is not None and relay.target == source else None
+
+    def forget_relays(self) -> None:
+        self.relays.clear()
+
+    def _next_sequence(self) -> int:
         self._sequence += 1
         return self._sequence
 
@@ -85,3 +150,102 @@ class Prober:
     def deadline(self) -> float:
         nacks = min((relay.nack_at for relay in self.relays.values()), default=float("inf"))
         return min(nacks, self.current.next_at) if self.current else nacks
+
+
+class FailureDetector:
+    """One probe a round, direct and then through others; who is silent to all of them becomes a suspect."""
+
+    def __init__(self, table: Table, awareness: Awareness, timing: Timing, rng: Rng) -> None:
+        self._table = table
+        self._awareness = awareness
+        self._timing = timing
+        self._rng = rng
+        self._prober = Prober(rng)
+        self._due = 0.0  # when the next round begins
+
+    @property
+    def deadline(self) -> float:
+        return min(self._due, self._prober.deadline)
+
+    def begin(self, due: float) -> None:
+        """When the first round is due."""
+        self._due = due
+
+    def add(self, node: NodeId) -> None:
+        """It is up: probe it, too."""
+        self._prober.add(node)
+
+    def tick(self, now: float, out: Actions) -> bool:
+        """Whether a new round began."""
+        for _, relay in self._prober.take_silent(now):
+            out.append(Send(relay.asker, Nack(relay.asked)))
+        probe = self._prober.current
+        if probe is not None and probe.is_due_through_others(now):
+            self._probe_through_others(now, probe, out)
+        if now < self._due:
+            return False
+        self._end_round(now, out)
+        self._begin_round(now, out)
+        return True
+
+    def answered(self, source: NodeId, sequence: int, out: Actions) -> None:
+        """An ack came: to a probe for another member, or to the own one."""
+        relay = self._prober.answered(source, sequence)
+        if relay is not None:
+            out.append(Send(relay.asker, Ack(relay.asked, self._table.riders(relay.asker))))
+        if self._prober.current is not None and self._prober.current.answer(source, sequence):
+            self._awareness.note(-1)
+
+    def nacked(self, source: NodeId, sequence: int) -> None:
+        if self._prober.current is not None:
+            self._prober.current.nack(source, sequence)
+
+    def relay(self, now: float, asker: NodeId, request: PingRequest, out: Actions) -> None:
+        """Probe a member in another one's place; say in time that it is silent to this node, too."""
+        member = self._table.members.get(request.target)
+        if request.target == self._table.me:
+            out.append(Send(asker, Ack(request.sequence, self._table.riders(asker))))
+            return
+        sequence = None
+        if member is not None and member.meta is not None:
+            longest_s = self._timing.probe_interval_s * self._timing.awareness_max
+            nack_at = now + NACK_SHARE * min(max(request.deadline_s, 0.0), longest_s)
+            sequence = self._prober.relay(asker, request.sequence, request.target, nack_at)
+        if sequence is None:
+            out.append(Send(asker, Nack(request.sequence)))
+        else:
+            out.append(Send(request.target, Ping(sequence, self._table.riders(request.target))))
+
+    def slept(self, now: float, is_dead_to_others: bool) -> None:
+        """This process was asleep: silence meanwhile proves nothing."""
+        self._prober.forget_relays()
+        probe = self._prober.current
+        if probe is not None and probe.extend(now + self._timing.probe_timeout_s):
+            self._due = probe.ends_at
+        if is_dead_to_others:
+            self._prober.end()
+
+    def check(self) -> None:
+        assert len(self._prober.relays) <= MAX_RELAYS
+
+    def _begin_round(self, now: float, out: Actions) -> None:
+        self._due = now + self._awareness.stretch(self._timing.probe_interval_s)
+        target = self._prober.next_target([node for node in self._table.alive() if node != self._table.me])
+        if target is None:
+            return
+        probe = self._prober.begin(target, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)
+        if self._table.members[target].meta is not None:
+            out.append(Send(target, Ping(probe.sequence, self._table.riders(target))))
+
+    def _probe_through_others(self, now: float, probe: Probe, out: Actions) -> None:
+        relays = [node for node in self._table.reachable() if node != probe.target]
+        probe.ask_through(tuple(sorted(self._rng.sample(relays, min(INDIRECT, len(relays))))))
+        for relay in probe.relays:
+            request = PingRequest(probe.sequence, probe.target, probe.ends_at - now, self._table.riders(relay))
+            out.append(Send(relay, request))
+
+    def _end_round(self, now: float, out: Actions) -> None:
+        probe = self._prober.end()
+        if probe is not None and not probe.answered and probe.target in self._table.members:
+            self._awareness.note(probe.missed)
+            self._table.suspect(now, probe.target, out)

@@ -52,7 +52,7 @@ class Reach:
         self.unreached.pop(node, None)
         self.complaints.pop(node, None)
 
-    def hear(self, now: float, source: NodeId, lane: str, address: str) -> bool:
+    def complain(self, now: float, source: NodeId, lane: str, address: str) -> bool:
         """A member says that it cannot dial this node. Whether that is news."""
         known = self.complaints.get(source)
         if known is None and len(self.complaints) >= MAX_COMPLAINTS:

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from ..events import Action, Dial, Persist, Report
+from ..events import Action, Persist, Report
 from ..names import NodeId
 from ..wire.gossip import MemberState, Meta, MetaId, Update
-from .broadcast import Broadcast
+from .broadcast import MAX_RIDERS, Broadcast
 from .claim import MAX_COUNT, age, is_sane, is_up
 from .suspicion import Suspicion
 from .timing import Timing
@@ -63,6 +63,30 @@ class Member:
     def is_up(self) -> bool:
         return is_up(self.claim.state)
 
+    def become(self, now: float, claim: Update) -> bool:
+        """A newer claim holds. Whether its process lives a later life than the one known before."""
+        old, self.claim = self.claim, claim
+        restarted = claim.incarnation > old.incarnation
+        if restarted or claim.state != old.state:
+            self.since = now
+        if restarted or (is_up(claim.state) and not is_up(old.state)):
+            self.up_since = now
+        if claim.meta != old.meta:
+            self.meta = None
+        return restarted
+
+    def declare(self, claim: Update) -> None:
+        """What this node says of itself from now on."""
+        self.claim = claim
+
+    def learn(self, meta: Meta) -> None:
+        """Who it is, as it announced."""
+        self.meta = meta
+
+    def hear(self, now: float) -> None:
+        """It said something to this node."""
+        self.heard = now
+
 
 class Table:
     """Members by id, this node among them."""
@@ -107,8 +131,8 @@ class Table:
 
     # Claims ----------------------------------------------------------------------------------------------------------
 
-    def hear(self, now: float, claim: Update, out: Actions, *, synced: bool) -> None:
-        """Take in what somebody claims.
+    def merge(self, now: float, claim: Update, out: Actions, *, synced: bool) -> bool:
+        """Take in what somebody claims. Whether it made this node refute that it is suspected or gone.
 
         `synced`: it comes from a push-pull, so it may be old: a death that is news here is taken as a suspicion only,
         and the member gets its time to refute. Else a split that heals would kill both halves for a moment.
@@ -116,7 +140,7 @@ class Table:
         if not is_sane(claim):
             out.append(_report("bad_claim", claim.node, level="warning", incarnation=claim.incarnation))
         elif claim.node == self.me:
-            self._answer(now, claim, out)
+            return self._answer(now, claim, out)
         elif claim.node not in self.members:
             self._admit(now, claim, out)
         else:
@@ -127,12 +151,13 @@ class Table:
                 self._become(now, member, claim, out)
             elif age(claim) == age(member.claim) and claim.state == "suspect" and claim.by is not None:
                 self._confirm(claim.by, claim, out)
+        return False
 
     def suspect(self, now: float, node: NodeId, out: Actions) -> None:
         """This node's own probe of a member failed."""
         member = self.members[node]
         if member.is_up:
-            self.hear(now, replace(member.claim, state="suspect", by=self.me), out, synced=False)
+            self.merge(now, replace(member.claim, state="suspect", by=self.me), out, synced=False)
 
     def expire(self, now: float, out: Actions) -> None:
         """Bury the suspects that did not refute in time."""
@@ -140,9 +165,17 @@ class Table:
             member = self.members[node]
             self._become(now, member, replace(member.claim, state="dead", by=self.me), out)
 
+    def riders(self, to: NodeId) -> tuple[Update, ...]:
+        """News to ride on a message; first of all what is held against the receiver itself, so that it can refute."""
+        member = self.members.get(to)
+        count = len(self.alive())
+        if member is None or member.state in ("alive", "left"):
+            return self.news.take(count)
+        return (member.claim, *self.news.take(count, MAX_RIDERS - 1))
+
     def leave(self) -> Update:
         member = self.members[self.me]
-        member.claim = replace(member.claim, refutation=member.claim.refutation + 1, state="left")
+        member.declare(replace(member.claim, refutation=member.claim.refutation + 1, state="left"))
         self._alive = self._reachable = None
         return member.claim
 
@@ -157,22 +190,15 @@ class Table:
             self._lacking.pop(oldest, None)
             self.news.drop(oldest)
         member = self.members[claim.node] = Member(claim, now, now)
-        self._settle(now, member, None, False, out)
+        self._note_change(now, member, None, False, out)
 
     def _become(self, now: float, member: Member, claim: Update, out: Actions) -> None:
         """The only place where a member's claim is replaced."""
         old = member.claim
-        restarted = claim.incarnation > old.incarnation
-        member.claim = claim
-        if restarted or claim.state != old.state:
-            member.since = now
-        if restarted or (is_up(claim.state) and not is_up(old.state)):
-            member.up_since = now
-        if claim.meta != old.meta:
-            member.meta = None
-        self._settle(now, member, old, restarted, out)
+        restarted = member.become(now, claim)
+        self._note_change(now, member, old, restarted, out)
 
-    def _settle(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
+    def _note_change(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
         claim = member.claim
         self._alive = self._reachable = None
         if member.meta is None:
@@ -194,44 +220,47 @@ class Table:
             self.news.put(claim)
             out.append(_report("confirmed", claim.node, level="debug", by=accuser))
 
-    def _answer(self, now: float, claim: Update, out: Actions) -> None:
-        """A claim about this node itself: deny that it is gone, outbid a life that it does not remember."""
+    def _answer(self, now: float, claim: Update, out: Actions) -> bool:
+        """A claim about this node itself: refute that it is suspected or gone, outbid a life that it does not remember.
+        Whether it was refuted."""
         me = self.members[self.me]
         mine = me.claim
         if age(claim) <= age(mine) or mine.state == "left":
-            return
-        if claim.incarnation == mine.incarnation and claim.state != "alive":
-            me.claim = replace(mine, refutation=max(claim.refutation, mine.refutation) + 1)
+            return False
+        refutes = claim.incarnation == mine.incarnation and claim.state != "alive"
+        if refutes:
+            me.declare(replace(mine, refutation=max(claim.refutation, mine.refutation) + 1))
             out.append(_report("refuting", self.me, level="warning", state=claim.state, by=claim.by))
         elif now >= self._outbid_again and claim.incarnation + 1 < MAX_COUNT:
             # Somebody knows a life of this node that its own disk forgot, or a second process has its key.
             self._outbid_again = now + self.timing.suspicion_s(len(self.alive()))
-            me.claim = replace(mine, incarnation=claim.incarnation + 1, refutation=0)
+            me.declare(replace(mine, incarnation=claim.incarnation + 1, refutation=0))
             out.append(_report("outbid", self.me, level="error", incarnation=me.claim.incarnation))
             out.append(Persist("incarnation", msgpack.packb(me.claim.incarnation)))
         self.news.put(me.claim)
+        return refutes
 
-    def outbid_at_once(self, now: float, claims: Sequence[Update], out: Actions) -> None:
-        """Another process with this node's key has proved itself, and yields: what it claimed no longer holds."""
+    def outbid_at_once(self, now: float, claims: Sequence[Update], out: Actions) -> int:
+        """Another process with this node's key has proved itself, and yields: what it claimed no longer holds. How
+        many of its claims had to be refuted."""
         self._outbid_again = now
-        for claim in claims:
-            if is_sane(claim):
-                self._answer(now, claim, out)
+        return sum(self._answer(now, claim, out) for claim in claims if is_sane(claim))
 
     # Metas -----------------------------------------------------------------------------------------------------------
 
-    def learn(self, meta: Meta, node: NodeId, out: Actions) -> None:
-        """Take a member's meta if it is the one that was announced; from then on the member can be sent to."""
+    def learn(self, meta: Meta, node: NodeId, out: Actions) -> bool:
+        """Take a member's meta if it is the one that was announced. Whether the member can be sent to from now on, once
+        it was dialled."""
         member = self.members.get(node)
         if member is None or member.meta is not None or meta.id != member.claim.meta:
-            return
+            return False
         if len(meta.public_key) != 32 or meta.node != node:
             out.append(_report("bad_meta", node, level="warning"))
-            return
-        member.meta = meta
+            return False
+        member.learn(meta)
         self._lacking.pop(node, None)
         self._reachable = None
-        out.append(Dial(node, meta.public_key, meta.control, meta.bulk))
+        return True
 
     def check(self) -> None:
         suspects = {node for node, member in self.members.items() if member.state == "suspect"}
