@@ -1,1 +1,1 @@
-"""Shards: who holds which, how they are cut, fetched and given space."""
+"""Shards: who holds which (holdings.py), how they are fetched (transfer.py, credit.py) and given space (space.py)."""

@@ -10,17 +10,17 @@ answer proves that older asks still open were lost with their link, and their ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
 
 from ..events import Fetched, FetchFailed, Report, Tick
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count, shard_id
 from ..wire.bulk import Ask
+from .credit import Peer, Transfer, mask
 
 WINDOW_CHUNKS = 16  # asked of one holder and not yet there: 16 MiB hide 13 ms of round trip on a 10 Gbit/s link
 RUN_CHUNKS = 8  # of one ask, so that two asks are under way and other fetches get their turn
-MAX_LOSSES = 3  # lost asks to one holder in one fetch, before it counts as silent
 
 assert RUN_CHUNKS <= WINDOW_CHUNKS // 2
 
@@ -112,62 +112,13 @@ class Distrust:
 TransferAction: TypeAlias = SendAsk | KeepHashes | Distrust | Fetched | FetchFailed | Report
 
 
-@dataclass(slots=True)
-class _Source:
-    """A holder, as one fetch sees it."""
-
-    lacks: int = 0  # bitmap of chunks it said it has not
-    losses: int = 0
-    is_usable: bool = True
-    has_lied: bool = False
-
-
-@dataclass(slots=True)
-class _Transfer:
-    ref: ShardRef
-    hashes: tuple[bytes, ...] | None
-    present: int = 0
-    asked: int = 0
-    wants: list[tuple[RunId, int, int]] = field(default_factory=list)
-    sources: dict[NodeId, _Source] = field(default_factory=dict)
-
-    @property
-    def needed(self) -> int:
-        wanted = 0
-        for _, first, end in self.wants:
-            wanted |= _mask(first, end)
-        return wanted & ~self.present
-
-    def obtainable(self, holder: NodeId) -> int:
-        """Bitmap of the chunks to ask this holder for."""
-        source = self.sources[holder]
-        return self.needed & ~self.asked & ~source.lacks if source.is_usable else 0
-
-
-@dataclass(slots=True)
-class _Ticket:
-    shard: ShardId
-    open: int  # bitmap of the chunks not yet answered
-
-
-@dataclass(slots=True)
-class _Peer:
-    """A holder, over all fetches."""
-
-    next_ticket: int = 0
-    tickets: dict[int, _Ticket] = field(default_factory=dict)  # oldest first
-    open_count: int = 0  # chunks; the credit in use
-    since: float = inf  # when it last answered, or was asked after it had answered all
-    queue: dict[ShardId, None] = field(default_factory=dict)  # fetches that may have something to ask it
-
-
 class Transfers:
     """All fetches of a node. `patience_s`: how long a holder with open asks may say nothing at all."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._transfers: dict[ShardId, _Transfer] = {}
-        self._peers: dict[NodeId, _Peer] = {}
+        self._transfers: dict[ShardId, Transfer] = {}
+        self._peers: dict[NodeId, Peer] = {}
 
     @property
     def deadline(self) -> float:
@@ -187,7 +138,7 @@ class Transfers:
             case ChunkCame():
                 return self._take_chunk(now, event)
             case HolderLacks(holder, ticket, first, end):
-                return self._take_lack(now, holder, ticket, _mask(first, end))
+                return self._take_lack(now, holder, ticket, mask(first, end))
             case HolderGone(holder):
                 return self._give_up_holder(now, holder)
             case LinkRenewed(holder):
@@ -241,15 +192,11 @@ class Transfers:
 
     def _want(self, now: float, event: Wanted) -> list[TransferAction]:
         shard = event.ref.id
-        transfer = self._transfers.setdefault(shard, _Transfer(event.ref, event.hashes))
-        transfer.present = event.present  # less than before, if the shard was dropped and is wanted again
-        again = [KeepHashes(shard, transfer.hashes)] if transfer.hashes and not event.hashes else []
-        transfer.hashes = transfer.hashes or event.hashes
-        if (event.run, event.first, event.end) not in transfer.wants:
-            transfer.wants.append((event.run, event.first, event.end))
-        for holder in event.holders:
-            transfer.sources.setdefault(holder, _Source())
-        return [*again, *self._settle(shard), *self._offer(now, shard)]
+        transfer = self._transfers.setdefault(shard, Transfer(event.ref, event.hashes))
+        again = transfer.renew(event.present, event.hashes)
+        transfer.want(event.run, event.first, event.end, event.holders)
+        kept = [KeepHashes(shard, transfer.hashes)] if again and transfer.hashes else []
+        return [*kept, *self._settle(shard), *self._offer(now, shard)]
 
     def _take_hashes(self, now: float, holder: NodeId, ticket: int, hashes: tuple[bytes, ...]) -> list[TransferAction]:
         known = self._peer(holder).tickets.get(ticket)
@@ -262,7 +209,7 @@ class Transfers:
         ref = transfer.ref
         if len(hashes) != chunk_count(ref.nbytes) or shard_id(ref.nbytes, hashes) != ref.id:
             return [*actions, *self._catch_lie(now, holder, ref.id)]
-        transfer.hashes = hashes
+        transfer.learn_hashes(hashes)
         return [*actions, KeepHashes(ref.id, hashes)]
 
     def _take_chunk(self, now: float, event: ChunkCame) -> list[TransferAction]:
@@ -274,7 +221,7 @@ class Transfers:
         if not event.is_good:
             return [*actions, *self._catch_lie(now, holder, known.shard)]
         self._close(holder, event.ticket, bit)
-        self._transfers[known.shard].present |= bit
+        self._transfers[known.shard].receive(bit)
         return [*actions, *self._settle(known.shard), *self._offer(now, known.shard), *self._pump(now, holder)]
 
     def _take_lack(self, now: float, holder: NodeId, ticket: int, chunks: int) -> list[TransferAction]:
@@ -282,7 +229,7 @@ class Transfers:
         if known is None:
             return []
         actions = self._note_answer(now, holder, ticket)
-        self._transfers[known.shard].sources[holder].lacks |= chunks
+        self._transfers[known.shard].sources[holder].lack(chunks)
         self._close(holder, ticket, known.open & chunks)
         return [*actions, *self._offer(now, known.shard), *self._pump(now, holder)]
 
@@ -292,14 +239,14 @@ class Transfers:
             self._close(holder, number, peer.tickets[number].open)
         touched = [shard for shard, transfer in self._transfers.items() if holder in transfer.sources]
         for shard in touched:
-            self._transfers[shard].sources[holder].is_usable = False
+            self._transfers[shard].sources[holder].give_up()
         return [action for shard in touched for action in self._offer(now, shard)]
 
     def _drop(self, now: float, run: RunId, shard: ShardId) -> list[TransferAction]:
         transfer = self._transfers.get(shard)
         if transfer is None:
             return []
-        transfer.wants = [want for want in transfer.wants if want[0] != run]
+        transfer.unwant(run)
         if transfer.needed:
             return []
         freed = [holder for holder in transfer.sources if self._close_all(holder, shard)]
@@ -307,8 +254,7 @@ class Transfers:
         return [action for holder in freed for action in self._pump(now, holder)]
 
     def _catch_lie(self, now: float, holder: NodeId, shard: ShardId) -> list[TransferAction]:
-        source = self._transfers[shard].sources[holder]
-        source.is_usable, source.has_lied = False, True
+        self._transfers[shard].sources[holder].give_up(has_lied=True)
         self._close_all(holder, shard)
         report = Report("shards.corrupt", {"shard": shard, "holder": holder}, "error")
         return [report, *self._offer(now, shard), *self._pump(now, holder)]
@@ -316,7 +262,7 @@ class Transfers:
     def _note_answer(self, now: float, holder: NodeId, ticket: int) -> list[TransferAction]:
         """It lives; and what it was asked before this ticket and has not answered, it never got."""
         peer = self._peers[holder]
-        peer.since = now
+        peer.answer(now)
         lost = [older for older in peer.tickets if older < ticket]
         return self._lose(now, holder, lost) if lost else []
 
@@ -327,25 +273,17 @@ class Transfers:
             touched[ticket.shard] = None
             self._close(holder, number, ticket.open)
         for shard in touched:
-            source = self._transfers[shard].sources[holder]
-            source.losses += 1
-            source.is_usable &= source.losses < MAX_LOSSES
+            self._transfers[shard].sources[holder].lose()
         return [action for shard in touched for action in self._offer(now, shard)]
 
     # Bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _peer(self, holder: NodeId) -> _Peer:
-        return self._peers.setdefault(holder, _Peer())
+    def _peer(self, holder: NodeId) -> Peer:
+        return self._peers.setdefault(holder, Peer())
 
     def _close(self, holder: NodeId, number: int, chunks: int) -> None:
         """These open chunks of a ticket are answered, or will never be."""
-        peer = self._peers[holder]
-        ticket = peer.tickets[number]
-        ticket.open &= ~chunks
-        peer.open_count -= chunks.bit_count()
-        self._transfers[ticket.shard].asked &= ~chunks
-        if not ticket.open:
-            del peer.tickets[number]
+        self._transfers[self._peers[holder].close(number, chunks)].close(chunks)
 
     def _close_all(self, holder: NodeId, shard: ShardId) -> bool:
         peer = self._peer(holder)
@@ -359,7 +297,7 @@ class Transfers:
         transfer = self._transfers[shard]
         actions: list[TransferAction] = []
         for run, first, end in list(transfer.wants):
-            if not _mask(first, end) & ~transfer.present:
+            if not mask(first, end) & ~transfer.present:
                 transfer.wants.remove((run, first, end))
                 actions.append(Fetched(run, shard, first, end))
         if not transfer.wants:
@@ -378,7 +316,7 @@ class Transfers:
             return [] if transfer.asked else self._fail(shard)
         share = -(-(transfer.needed & ~transfer.asked).bit_count() // len(usable))
         for holder in usable:
-            self._peer(holder).queue[shard] = None
+            self._peer(holder).enqueue(shard)
         usable.sort(key=lambda holder: self._peers[holder].open_count)
         actions: list[TransferAction] = []
         while made := [ask for holder in usable for ask in self._ask_next(now, holder, share)]:
@@ -402,33 +340,23 @@ class Transfers:
         """One ask of at most `share` chunks for the fetch that is first in this holder's queue, if it has credit."""
         peer = self._peer(holder)
         while peer.queue and peer.open_count < WINDOW_CHUNKS:
-            shard = next(iter(peer.queue))
-            del peer.queue[shard]
+            shard = peer.dequeue()
             transfer = self._transfers.get(shard)
             chunks = transfer.obtainable(holder) if transfer and holder in transfer.sources else 0
             if transfer is None or not chunks:
                 continue
             ask = self._ask(now, peer, transfer, chunks, share)
             if transfer.obtainable(holder):
-                peer.queue[shard] = None  # behind the others
+                peer.enqueue(shard)
             return [SendAsk(holder, ask)]
         return []
 
-    def _ask(self, now: float, peer: _Peer, transfer: _Transfer, chunks: int, share: int) -> Ask:
+    def _ask(self, now: float, peer: Peer, transfer: Transfer, chunks: int, share: int) -> Ask:
         first = (chunks & -chunks).bit_length() - 1
         run = (~(chunks >> first) & ((chunks >> first) + 1)).bit_length() - 1
         end = first + min(run, share, RUN_CHUNKS, WINDOW_CHUNKS - peer.open_count)
-        if not peer.tickets:
-            peer.since = now
-        number, peer.next_ticket = peer.next_ticket, peer.next_ticket + 1
-        asked = _mask(first, end)
-        peer.tickets[number] = _Ticket(transfer.ref.id, asked)
-        peer.open_count += end - first
-        transfer.asked |= asked
+        asked = mask(first, end)
+        number = peer.open_ticket(now, transfer.ref.id, asked)
+        transfer.ask(asked)
         with_hashes = transfer.hashes is None and chunk_count(transfer.ref.nbytes) > 1
         return Ask(number, transfer.ref.id, first, end, with_hashes)
-
-
-def _mask(first: int, end: int) -> int:
-    """Bitmap of the chunks [first, end)."""
-    return ((1 << (end - first)) - 1) << first

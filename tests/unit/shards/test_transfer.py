@@ -9,8 +9,8 @@ import pytest
 
 from dflow_protocols.events import Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, shard_id
+from dflow_protocols.shards.credit import MAX_LOSSES
 from dflow_protocols.shards.transfer import (
-    MAX_LOSSES,
     RUN_CHUNKS,
     WINDOW_CHUNKS,
     ChunkCame,
