@@ -189,7 +189,7 @@ def test_killing_the_daemon_frees_its_shared_memory() -> None:
     """Nothing may be left behind that only a reboot or a sweep would free."""
     script = (
         "import sys, time\n"
-        "from dflow_protocols.space import Place\nfrom dflowd.shards.store import Store\n"
+        "from dflow_protocols.shards.space import Place\nfrom dflowd.shards.store import Store\n"
         "store = Store(64 << 20, 'victim')\n"
         "segment = store.grant(Place('a' * 32, 0), 32 << 20)\n"
         "segment.view()[:4] = b'here'\n"
