@@ -13,7 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any, Literal
 
-from dflow_protocols.endpoint import parse_endpoint
+from dflow_protocols.wire.endpoint import parse_endpoint
 
 from ..daemon import find_seeds
 from ..process.lifetime import began_ticks

@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dflow_protocols.endpoint import parse_endpoint
 from dflow_protocols.events import Event, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
+from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Knock
 
 FIRST_S = 0.5  # until a lane is tried again; the pauses double

@@ -10,8 +10,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from dflow_protocols.endpoint import Endpoint, parse_endpoint
 from dflow_protocols.events import Dial, Report
+from dflow_protocols.wire.endpoint import Endpoint, parse_endpoint
 
 from .reach import CONNECT_S, opens
 

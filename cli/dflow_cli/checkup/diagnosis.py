@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dflow_protocols.endpoint import parse_endpoint
+from dflow_protocols.wire.endpoint import parse_endpoint
 
 State = Literal["ok", "warning", "wrong"]
 Facts = Mapping[str, Any]

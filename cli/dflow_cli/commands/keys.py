@@ -111,8 +111,8 @@ def revoke(
 
 def _line(name: str, address: str, role: str) -> Allowed:
     """A line of the allow-list whose key is not known yet. Raises Problem."""
-    from dflow_protocols.endpoint import parse_endpoint
     from dflow_protocols.keys import KEY_BYTES, ROLES, Allowed, is_name
+    from dflow_protocols.wire.endpoint import parse_endpoint
 
     from ..errors import Problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dflow_protocols.endpoint import parse_endpoint
+from dflow_protocols.wire.endpoint import parse_endpoint
 
 
 @pytest.mark.parametrize(
