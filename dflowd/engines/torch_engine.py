@@ -15,7 +15,7 @@ import torch
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.pipeline import Chain, Pipeline, Stage, partition_groups, plan
-from dflow_protocols.ranges import shards_of
+from dflow_protocols.ranges import State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import (
     ApplyWork,
@@ -28,7 +28,6 @@ from dflow_protocols.work import (
     Made,
     SaveWork,
     SliceWork,
-    State,
     SumWork,
 )
 from dflowd.data.order import DataSet

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
-from dflow_protocols.ranges import MAX_RANGES, cut, in_order, shards_of
-from dflow_protocols.work import ApplyWork, InitWork, SliceWork, State, SumWork
+from dflow_protocols.ranges import MAX_RANGES, State, cut, in_order, shards_of
+from dflow_protocols.work import ApplyWork, InitWork, SliceWork, SumWork
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 

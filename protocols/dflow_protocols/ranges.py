@@ -8,13 +8,18 @@ gradients and all later versions are cut at the same elements. So nobody but who
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from .names import CHUNK_BYTES, ShardRef, chunk_count
 from .pipeline.spec import Pipeline
 
-if TYPE_CHECKING:
-    from .work import Piece, State
+State: TypeAlias = tuple[tuple[str, ShardRef], ...]
+"""A version's whole state: roles sorted, each role's shards in order; one that is too long for a shard lies in several,
+so a name may come again. `params:<model>`: float32 little-endian parameters, names sorted, tied ones once; its shards
+are one vector. `optimizer:<stage>`: for each shard of these AdamW's first moments, then its second."""
+
+Piece: TypeAlias = tuple[ShardRef, int, int]
+"""Chunks [first, end) of a shard."""
 
 # A loop decodes a shard's list of hashes and checks it against the id: 2.3 ms for the 8,192 of 8 GiB, 5.7 for twice as
 # many (measured). Nothing above 5 ms may run on a loop.

@@ -12,16 +12,8 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from .names import RunId, ShardRef, VersionId, chunk_count
-from .ranges import RANGE_BYTES
+from .ranges import RANGE_BYTES, Piece, State
 from .wire.steps import Header
-
-State: TypeAlias = tuple[tuple[str, ShardRef], ...]
-"""A version's whole state: roles sorted, each role's shards in order; one that is too long for a shard lies in several,
-so a name may come again. `params:<model>`: float32 little-endian parameters, names sorted, tied ones once; its shards
-are one vector. `optimizer:<stage>`: for each shard of these AdamW's first moments, then its second."""
-
-Piece: TypeAlias = tuple[ShardRef, int, int]
-"""Chunks [first, end) of a shard."""
 
 Groups: TypeAlias = tuple[tuple[int, int], ...]
 """Per group of a partition, in order: (trained tokens, trained samples); (0, 0) for a group that was dropped."""

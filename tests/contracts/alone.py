@@ -9,7 +9,7 @@ from pathlib import Path
 from dflow_protocols.metrics import finish, merge
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
 from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
-from dflow_protocols.ranges import RANGE_BYTES, pieces, shards_of, total_bytes
+from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of, total_bytes
 from dflow_protocols.steps.reduction import cut_leaves, slices
 from dflow_protocols.work import (
     ApplyWork,
@@ -21,7 +21,6 @@ from dflow_protocols.work import (
     LeafGroups,
     Made,
     SliceWork,
-    State,
     SumWork,
     Work,
 )

@@ -17,9 +17,9 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, VersionId
 from dflow_protocols.pipeline import Pipeline, plan
-from dflow_protocols.ranges import RANGE_BYTES, shards_of, total_bytes
+from dflow_protocols.ranges import RANGE_BYTES, State, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
-from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, State, Work
+from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
 from dflowd.engines.contract import Engine
 from dflowd.jobs.failures import GivenUp
 from tests.contracts.alone import Alone, MemoryShards

@@ -9,14 +9,14 @@ from random import Random
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, SpecId, TaskKey, VersionId, chunk_count
-from dflow_protocols.ranges import RANGE_BYTES, pieces, shards_of
+from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
 from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.wire.steps import Header, Record, Seal
-from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork, State
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork
 
 STAGES = ("roll", "score", "adv")
 Sum = tuple[int, int, tuple[ShardRef, ...]]  # a block of leaves, and its gradient's shards

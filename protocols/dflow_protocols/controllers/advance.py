@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from .. import metrics
 from ..events import Action, Report
 from ..names import SealId, TaskKey
-from ..ranges import in_order
+from ..ranges import State, in_order
 from ..run_state import references
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
@@ -21,7 +21,7 @@ from ..versions import facts
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
 from ..wire.steps import Header, Seal
-from ..work import ApplyWork, Done, State
+from ..work import ApplyWork, Done
 
 UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
 

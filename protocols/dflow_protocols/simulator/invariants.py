@@ -11,22 +11,10 @@ from math import inf
 
 from ..names import RunId, SealId, ShardId, chunk_count
 from ..pipeline.plan import Training
-from ..ranges import pieces, shards_of
+from ..ranges import Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
-from ..work import (
-    ApplyWork,
-    BlockWork,
-    ChainWork,
-    InitWork,
-    LoadWork,
-    Piece,
-    SaveWork,
-    SliceWork,
-    State,
-    SumWork,
-    Work,
-)
+from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
 from .model import provenance
 from .model.provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
 from .model.work import Engines

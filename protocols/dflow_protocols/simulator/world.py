@@ -38,9 +38,10 @@ from ..events import (
 )
 from ..names import NodeId, RunId, ShardId, node_id, run_id
 from ..pipeline.spec import Pipeline
+from ..ranges import State
 from ..shards.space import Place
 from ..wire.frame import Frame
-from ..work import Failed, SaveWork, State, inputs_of
+from ..work import Failed, SaveWork, inputs_of
 from .faults import Fault, Moment
 from .inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_told, check_work

@@ -14,9 +14,8 @@ from ..claiming.failure import Failures
 from ..names import TaskKey
 from ..pipeline.plan import Chain, StepPlan, partition_groups
 from ..pipeline.spec import Pipeline
-from ..ranges import MAX_RANGES, is_cut, shards_of, total_bytes
+from ..ranges import MAX_RANGES, State, is_cut, shards_of, total_bytes
 from ..wire.steps import Failure, Header, Record, Seal, Skip
-from ..work import State
 from .reduction import slices
 from .sealing import MANIFEST, UPDATE
 

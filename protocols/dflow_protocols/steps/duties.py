@@ -16,11 +16,11 @@ from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import NodeId, ShardRef, TaskKey
 from ..pipeline.plan import Chain, StepPlan, Training
-from ..ranges import pieces, shards_of, total_bytes
+from ..ranges import State, pieces, shards_of, total_bytes
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings, Range
 from ..wire.steps import Header, Record, Seal, Skip
-from ..work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, State, Work
+from ..work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, Work
 from .reduction import Block, cover, cut_leaves, slices
 from .step import Step
 

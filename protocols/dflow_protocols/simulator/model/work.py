@@ -14,7 +14,7 @@ from random import Random
 from ...names import ShardRef, chunk_count
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
-from ...ranges import cut, in_order, shards_of
+from ...ranges import State, cut, in_order, shards_of
 from ...steps.reduction import aligned_blocks
 from ...work import (
     ApplyWork,
@@ -27,7 +27,6 @@ from ...work import (
     Made,
     SaveWork,
     SliceWork,
-    State,
     SumWork,
     Work,
 )
