@@ -1,10 +1,10 @@
-"""Own health: a node whose probes fail at many suspects itself first, and waits longer (Lifeguard section IV-A)."""
+"""Local health multiplier: a node whose probes fail at many suspects itself first (Lifeguard section IV-A)."""
 
 from __future__ import annotations
 
 
 class Awareness:
-    """A score from 0 (healthy) to `steps - 1`. It only stretches this node's own probing."""
+    """The health score, from 0 (healthy) to `steps - 1`. It stretches only this node's own probe times."""
 
     def __init__(self, steps: int) -> None:
         assert steps >= 1

@@ -1,4 +1,4 @@
-"""How a mesh is found, and found again: seeds and cached peers are asked for ever, with back-off and jitter.
+"""Bootstrap: how a mesh is found, and found again. Seeds and cached peers are asked for ever, with back-off and jitter.
 
 No failure here is fatal and no success final: a seed that is not among the living is asked again, so meshes that
 formed apart merge once one node of each meets. Knows addresses; knows nothing of claims.

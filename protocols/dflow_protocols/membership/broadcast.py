@@ -1,4 +1,4 @@
-"""News that rides on other messages until it was told often enough (SWIM section 4.1)."""
+"""Infection-style dissemination: updates are piggybacked on other messages, a bounded number of times (SWIM 4.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _News:
 
 
 class Broadcast:
-    """At most one claim a member. Deaths go first, then what was told least, then what is newest."""
+    """Updates to piggyback, at most one a member. Deaths go first, then what was told least, then the newest."""
 
     def __init__(self) -> None:
         self._news: dict[NodeId, _News] = {}

@@ -1,4 +1,4 @@
-"""Two live processes under one key: who proves it, and which of the two yields.
+"""Duplicate identity: two live processes under one key. Who proves it, and which of the two yields.
 
 A copied state directory or key file makes them. What others tell is no proof: a member that lies could silence another
 by it. So who hears of a life of its own that it does not remember dials that life under its own key; only a process

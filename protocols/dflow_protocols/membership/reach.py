@@ -1,4 +1,4 @@
-"""Who can be dialled: members that speak to this node but cannot be reached by it, and those that say so of this node.
+"""Reachability one way: members that speak to this node but cannot be dialled by it, and those that say so of it.
 
 A member whose announced address is wrong, or closed by a firewall, can join by dialling the others; but nobody could
 fetch from it. It is given no work until it was reached. Knows what lanes found out, and nothing of why.

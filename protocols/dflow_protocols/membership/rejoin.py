@@ -1,4 +1,4 @@
-"""Coming back after a long sleep: hear from one member what happened before acting on what was true then.
+"""Rejoin after a long sleep: push-pull with one member before acting on what was true then.
 
 Others held this node dead and did its work again. So it asks members for all they know, a few at first, then more and
 more, and acts again once one has answered; if nobody does, it is alone and goes on. Knows nothing of claims or runs.

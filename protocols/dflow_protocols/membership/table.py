@@ -1,6 +1,7 @@
-"""What is believed of each member, and what a new claim changes.
+"""The membership list: what is believed of each member, and what a newer claim changes (SWIM section 4.2).
 
-Owns members, suspicions and the queue of news. Knows nothing of probes or of time passing by itself.
+Owns members, suspicions and the queue of updates to piggyback. A suspect refutes by a higher number of its own; a death
+is overridden only by a later incarnation or refutation. Knows nothing of probes or of time passing by itself.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Member:
 
 
 class Table:
-    """Members by id, this node among them."""
+    """The membership list by id, this node among them."""
 
     def __init__(self, me: NodeId, incarnation: int, meta: Meta, timing: Timing, now: float) -> None:
         self.me = me

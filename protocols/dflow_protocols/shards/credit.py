@@ -1,4 +1,4 @@
-"""The books of fetching: what each fetch still needs, and what is open at which holder, against its credit.
+"""The books of fetching: what each fetch still needs, and what is in flight at which holder, against its credit.
 
 Sets of chunks are bitmaps, chunk i being bit i. Decides nothing: transfer.py does.
 """

@@ -1,4 +1,4 @@
-"""Space in a node's store: who may take it, and what gives way. Owns the order, knows no bytes.
+"""Admission to a node's store: who may take space, and what is evicted for it. Owns the order, knows no bytes.
 
 Space is for a place: a step of a run. Earlier places come first, and the order is the same on every node, so that two
 nodes do not each make room for what the other has put off. What can be made again gives way to an earlier place, the

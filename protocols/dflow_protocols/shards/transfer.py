@@ -1,4 +1,4 @@
-"""Fetching: which chunk is asked of which holder, and when a holder is given up.
+"""Fetching under credit-based flow control: which chunk is asked of which holder, and when a holder is given up.
 
 Owns every fetch of one node: credit, ranges, several holders at once, verification against the shard's id. Knows
 nothing of sockets, sealing or memory: who drives it stores a chunk, hashes it, and asks `verifies`.

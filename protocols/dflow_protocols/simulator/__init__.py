@@ -1,4 +1,4 @@
-"""Whole nodes in virtual time, one seed a world: `python -m dflow_protocols.simulator SEED`.
+"""Deterministic simulation: whole nodes in virtual time, one seed a world: `python -m dflow_protocols.simulator SEED`.
 
 Read world.py first (what drives a node), then faults.py and inject.py (what can break, and how) and goals.py (what must
 hold in the end). invariants.py checks what is made from what, swarm.py draws worlds from seeds. What a node stands on

@@ -1,4 +1,4 @@
-"""What each fault does to what it is injected into. Knows that target by its Protocol alone."""
+"""Fault injection: what each fault does to its target. Knows that target by its Protocol alone."""
 
 from __future__ import annotations
 

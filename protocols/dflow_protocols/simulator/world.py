@@ -1,4 +1,4 @@
-"""A world in one seed: nodes, virtual time, a network, engines and faults.
+"""A world in one seed, as a discrete-event simulation: nodes, virtual time, a network, engines and faults.
 
 Drives whole nodes exactly as a daemon does (one event at a time, actions performed in order) and knows what no node
 can: every shard's provenance. Anything that a node must never do ends the world with a `Violation`.
