@@ -23,13 +23,13 @@ def retransmit_limit(members: int) -> int:
 @dataclass(slots=True)
 class _News:
     claim: Update
-    told: int
+    transmits: int
     order: int
 
-    def tell(self) -> int:
-        """How often it was told, this time included."""
-        self.told += 1
-        return self.told
+    def transmit(self) -> int:
+        """How often it was sent, this time included."""
+        self.transmits += 1
+        return self.transmits
 
 
 class Broadcast:
@@ -58,10 +58,10 @@ class Broadcast:
         limit = retransmit_limit(members)
         taken = heapq.nsmallest(count, self._news.values(), key=_urgency)
         for news in taken:
-            if news.tell() >= limit:
+            if news.transmit() >= limit:
                 del self._news[news.claim.node]
         return tuple(news.claim for news in taken)
 
 
 def _urgency(news: _News) -> tuple[bool, int, int]:
-    return is_up(news.claim.state), news.told, -news.order
+    return is_up(news.claim.state), news.transmits, -news.order

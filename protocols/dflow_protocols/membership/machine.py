@@ -122,7 +122,7 @@ class Membership:
         out: Actions = []
         match event:
             case Received(source, message) if source == self._table.me:
-                self._meet_duplicate(now, message, out)
+                self._on_own_key(now, message, out)
             case Received(source, message):
                 self._evidence(now, source, None, message, out)
                 self._receive(now, source, message, out)
@@ -169,10 +169,10 @@ class Membership:
         """Say goodbye; from then on this machine is silent."""
         farewell = self._table.leave()
         reachable = self._table.reachable()
-        told = self._rng.sample(reachable, min(MAX_FAREWELLS, len(reachable)))
+        recipients = self._rng.sample(reachable, min(MAX_FAREWELLS, len(reachable)))
         self._left = True
         self.deadline = float("inf")
-        return [Send(node, Gossip((farewell,))) for node in told]
+        return [Send(node, Gossip((farewell,))) for node in recipients]
 
     def check(self) -> None:
         """Assert what must hold after every event."""
@@ -271,14 +271,14 @@ class Membership:
         if member is not None:
             is_newer = incarnation is not None and incarnation > member.incarnation
             if member.state == "alive" and not is_newer:
-                member.hear(now)
+                member.note_contact(now)
                 return
             if member.state == "left" and not is_newer:
                 return
         if not self._strangers.ask(now, source, self.timing.probe_timeout_s):
             return
         if member is not None and member.state == "suspect":
-            member.hear(now)
+            member.note_contact(now)
             out.append(Send(source, Gossip((member.claim,))))  # Lifeguard's buddy notice: so it can refute in time
         else:
             out.append(Send(source, self._sync(wants_answer=True)))
@@ -289,7 +289,7 @@ class Membership:
             if claim.node == self._table.me and is_sane(claim) and age(claim) > age(self._table.mine):
                 self._duplicate.ask_about(now, source, claim, self.suspicion_s(), out)
 
-    def _meet_duplicate(self, now: float, message: Any, out: Actions) -> None:
+    def _on_own_key(self, now: float, message: Any, out: Actions) -> None:
         """A word under this node's own key, which the link has proved: of two processes the later one is silent."""
         if not isinstance(message, Sync) or not self._duplicate.is_other(message.meta):
             return
@@ -355,11 +355,11 @@ class Membership:
             self._table.news.clear()
         if not len(self._table.news) or now < self._gossip_due:
             return
-        told = self._table.reachable()
-        if not told:
+        reachable = self._table.reachable()
+        if not reachable:
             return
         self._gossip_due = now + self.timing.gossip_interval_s
-        for node in self._rng.sample(told, min(GOSSIP_FANOUT, len(told))):
+        for node in self._rng.sample(reachable, min(GOSSIP_FANOUT, len(reachable))):
             riders = self._table.riders(node)
             if riders:
                 out.append(Send(node, Gossip(riders)))

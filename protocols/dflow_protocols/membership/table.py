@@ -84,7 +84,7 @@ class Member:
         """Who it is, as it announced."""
         self.meta = meta
 
-    def hear(self, now: float) -> None:
+    def note_contact(self, now: float) -> None:
         """It said something to this node."""
         self.heard = now
 
@@ -283,5 +283,5 @@ def _happened(claim: Update, old: Update | None, restarted: bool) -> str:
 
 
 def _report(happened: str, node: NodeId, *, level: str = "info", **fields: Any) -> Report:
-    told = {key: value for key, value in fields.items() if value is not None}
-    return Report(f"membership.{happened}", {"node": node, **told}, level)
+    given = {key: value for key, value in fields.items() if value is not None}
+    return Report(f"membership.{happened}", {"node": node, **given}, level)

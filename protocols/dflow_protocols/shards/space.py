@@ -57,8 +57,8 @@ class AdmissionQueue:
 
     def freed(self) -> bool:
         """Something was freed. Whether somebody who found no room before is to be told."""
-        told, self._was_refused = self._was_refused, False
-        return told
+        was_refused, self._was_refused = self._was_refused, False
+        return was_refused
 
 
 def latest_after(place: Place, found: Iterable[tuple[Place, T]]) -> T | None:

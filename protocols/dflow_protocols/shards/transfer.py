@@ -134,11 +134,11 @@ class Transfers:
             case Wanted():
                 return self._want(now, event)
             case HashesCame(holder, ticket, hashes):
-                return self._take_hashes(now, holder, ticket, hashes)
+                return self._on_hashes(now, holder, ticket, hashes)
             case ChunkCame():
-                return self._take_chunk(now, event)
+                return self._on_chunk(now, event)
             case HolderLacks(holder, ticket, first, end):
-                return self._take_lack(now, holder, ticket, mask(first, end))
+                return self._on_lack(now, holder, ticket, mask(first, end))
             case HolderGone(holder):
                 return self._give_up_holder(now, holder)
             case LinkRenewed(holder):
@@ -196,9 +196,9 @@ class Transfers:
         again = transfer.renew(event.present, event.hashes)
         transfer.want(event.run, event.first, event.end, event.holders)
         kept = [KeepHashes(shard, transfer.hashes)] if again and transfer.hashes else []
-        return [*kept, *self._settle(shard), *self._offer(now, shard)]
+        return [*kept, *self._complete(shard), *self._offer(now, shard)]
 
-    def _take_hashes(self, now: float, holder: NodeId, ticket: int, hashes: tuple[bytes, ...]) -> list[TransferAction]:
+    def _on_hashes(self, now: float, holder: NodeId, ticket: int, hashes: tuple[bytes, ...]) -> list[TransferAction]:
         known = self._peer(holder).tickets.get(ticket)
         if known is None:
             return []
@@ -212,7 +212,7 @@ class Transfers:
         transfer.learn_hashes(hashes)
         return [*actions, KeepHashes(ref.id, hashes)]
 
-    def _take_chunk(self, now: float, event: ChunkCame) -> list[TransferAction]:
+    def _on_chunk(self, now: float, event: ChunkCame) -> list[TransferAction]:
         holder, bit = event.holder, 1 << event.index
         known = self._peer(holder).tickets.get(event.ticket)
         if known is None or not known.open & bit:
@@ -222,9 +222,9 @@ class Transfers:
             return [*actions, *self._catch_lie(now, holder, known.shard)]
         self._close(holder, event.ticket, bit)
         self._transfers[known.shard].receive(bit)
-        return [*actions, *self._settle(known.shard), *self._offer(now, known.shard), *self._pump(now, holder)]
+        return [*actions, *self._complete(known.shard), *self._offer(now, known.shard), *self._pump(now, holder)]
 
-    def _take_lack(self, now: float, holder: NodeId, ticket: int, chunks: int) -> list[TransferAction]:
+    def _on_lack(self, now: float, holder: NodeId, ticket: int, chunks: int) -> list[TransferAction]:
         known = self._peer(holder).tickets.get(ticket)
         if known is None:
             return []
@@ -292,7 +292,7 @@ class Transfers:
             self._close(holder, number, peer.tickets[number].open)
         return bool(mine)
 
-    def _settle(self, shard: ShardId) -> list[TransferAction]:
+    def _complete(self, shard: ShardId) -> list[TransferAction]:
         """Announce the ranges that are complete; the fetch ends with its last one."""
         transfer = self._transfers[shard]
         actions: list[TransferAction] = []
