@@ -41,8 +41,8 @@ def derived_bytes(nodes: int, leaves: int, gradient_bytes: int) -> int:
     }
     all_slices = slices(gradient_bytes)
     total = 0
-    for (first, end), owner in deal(all_slices, trainers).items():
-        nbytes = min(end * CHUNK_BYTES, gradient_bytes) - first * CHUNK_BYTES
+    for chunks, owner in deal(all_slices, trainers).items():
+        nbytes = min(chunks.end * CHUNK_BYTES, gradient_bytes) - chunks.first * CHUNK_BYTES
         total += nbytes * (sum(blocks.values()) - blocks[owner])
         total += nbytes * (nodes - 1)
     return total

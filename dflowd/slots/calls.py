@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import msgpack
 
 from dflow_protocols.events import Broke, Finished, Reached
-from dflow_protocols.names import ShardId, ShardRef, TaskKey
+from dflow_protocols.names import Block, ShardId, ShardRef
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import (
     ApplyWork,
@@ -164,7 +164,7 @@ FromChild: TypeAlias = Ready | Beat | Reached | Grant | Sealed | Finished | Brok
 # A class's place in this table is its number in the frame. Both ends come from one installation.
 _CLASSES: tuple[type, ...] = (
     ShardRef,
-    TaskKey,
+    Block,
     ChainWork,
     LeafGroups,
     BlockWork,

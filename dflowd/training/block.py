@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from dflow_protocols.metrics import merge
+from dflow_protocols.names import Block
 from dflow_protocols.work import BlockWork, Done, LeafGroups, Made
 from dflowd.jobs.job import Job
 
@@ -47,8 +48,8 @@ def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sum
     for first, end, _ in blocks:
         outputs = tuple(("gradient", next(refs)) for _ in rooms)
         metrics = merge(tuple(sums[leaf].items()) for leaf in range(first, end) if leaf in sums)
-        part = "" if (first, end) == (work.first, work.end) else f"b{first}-{end}"
-        made.append(Made(work.stage, outputs, metrics, seconds=seconds, part=part))
+        block = None if (first, end) == (work.first, work.end) else Block(first, end)
+        made.append(Made(work.stage, outputs, metrics, seconds=seconds, block=block))
     return Done(tuple(made))
 
 

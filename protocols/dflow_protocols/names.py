@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any, NewType, TypeAlias
 
 import msgpack
 from blake3 import blake3
@@ -87,30 +87,101 @@ class ShardRef:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TaskKey:
-    """A task of a run: what `plan()` derives on every node alike.
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of a stage's prompts; in texts `p7`."""
 
-    `part` says which share of the stage: `p7` partition 7, `b2-4` the block of leaves [2, 4), `s0-3` the slice of
-    chunks [0, 3), `apply`, `init`, `save`.
-    """
+    index: int
 
-    step: int
-    stage: str
-    part: str
+    def __str__(self) -> str:
+        return f"p{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The leaves [first, end), whose gradients are summed; in texts `b2-4`."""
+
+    first: int
+    end: int
+
+    @staticmethod
+    def of_leaf(leaf: int) -> Block:
+        return Block(leaf, leaf + 1)
 
     @property
     def leaves(self) -> range:
-        """Of a block its leaves, of anything else none. Only for parts that are well made (door.py)."""
-        if self.part[:1] != "b":
-            return range(0)
-        first, _, end = self.part[1:].partition("-")
-        return range(int(first), int(end))
+        return range(self.first, self.end)
+
+    def is_inside(self, other: Block) -> bool:
+        """Whether this is a part of `other`, and not all of it."""
+        return self != other and other.first <= self.first and self.end <= other.end
+
+    def __str__(self) -> str:
+        return f"b{self.first}-{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The chunks [first, end) of a gradient, over all leaves; in texts `s0-3`."""
+
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"s{self.first}-{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What is no share but the whole: a node does it for itself. In texts its word: `apply`, `init`, `load`, `save`."""
+
+    word: str
+
+    def __str__(self) -> str:
+        return self.word
+
+
+Part: TypeAlias = Partition | Block | Slice | Once
+"""Which share of a stage a task is. Everywhere a text is wanted (wire, ids, reports) it is `str(part)`."""
+
+_NUMBER = r"(0|[1-9]\d{0,8})"
+_SHARE = re.compile(rf"p{_NUMBER}|([bs]){_NUMBER}-{_NUMBER}", re.ASCII)
+
+
+def part_of(text: str) -> Part:
+    """The part whose text this is. What names no share is a word, whether or not any task is called so, so that
+    `str(part_of(text)) == text` holds for every text."""
+    found = _SHARE.fullmatch(text)
+    if found is None:
+        return Once(text)
+    if found[2] is None:
+        return Partition(int(found[1]))
+    first, end = int(found[3]), int(found[4])
+    if first >= end:
+        return Once(text)
+    return Block(first, end) if found[2] == "b" else Slice(first, end)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKey:
+    """A task of a run: what `plan()` derives on every node alike. Keys sort as their texts do, p10 before p2."""
+
+    step: int
+    stage: str
+    part: Part
+
+    def __lt__(self, other: TaskKey) -> bool:
+        return (self.step, self.stage, str(self.part)) < (other.step, other.stage, str(other.part))
+
+    @property
+    def leaves(self) -> range:
+        """Of a block its leaves, of anything else none."""
+        return self.part.leaves if isinstance(self.part, Block) else range(0)
 
     @property
     def singles(self) -> list[TaskKey]:
         """A block's leaves as tasks of their own; anything else as it is."""
-        return [TaskKey(self.step, self.stage, f"b{leaf}-{leaf + 1}") for leaf in self.leaves] or [self]
+        return [TaskKey(self.step, self.stage, Block.of_leaf(leaf)) for leaf in self.leaves] or [self]
 
     def holds(self, single: TaskKey) -> bool:
         """Whether `single` is this task, or one leaf of this block."""

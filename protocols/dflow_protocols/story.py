@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from .claiming.deal import deal
 from .events import Action, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
-from .names import NodeId, RecordId, RunId, ShardId, ShardRef, TaskKey
+from .names import NodeId, Partition, RecordId, RunId, ShardId, ShardRef, TaskKey
 from .pipeline.plan import StepPlan
 from .steps.duties import step_order
 from .wire.frame import Frame
@@ -186,7 +186,7 @@ class Story:
             case Finished(call, done) if call in self._calls:
                 began, run, task = self._calls.pop(call)
                 for made in done.made:
-                    self._name(made.outputs, TaskKey(task.step, made.stage, made.part or task.part))
+                    self._name(made.outputs, TaskKey(task.step, made.stage, made.block or task.part))
                 self._own.add(Entry(cause, now, What.FINISHED, run, (task,), began=began))
             case Broke(call, failed) if call in self._calls:
                 began, run, task = self._calls.pop(call)
@@ -327,10 +327,10 @@ def home_of(run: RunId, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId
         order = step_order(run, task.step, roster.trainers)
         return deal(range(plan.training.leaves), order, roster.capacity).get(task.leaves[0])
     chains = [chain for chain in plan.chains if task.stage in chain.stages]
-    if not chains or not task.part.startswith("p"):
+    if not chains or not isinstance(task.part, Partition):
         return None
     order = step_order(run, task.step, roster.members)
-    return deal(range(chains[0].partitions), order, roster.capacity).get(int(task.part[1:]))
+    return deal(range(chains[0].partitions), order, roster.capacity).get(task.part.index)
 
 
 def in_order(told: Mapping[NodeId, Sequence[Entry]]) -> list[tuple[NodeId, Entry]]:

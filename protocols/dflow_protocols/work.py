@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from .names import RunId, ShardRef, VersionId, chunk_count
+from .names import Block, RunId, ShardRef, VersionId, chunk_count
 from .ranges import RANGE_BYTES, Piece, State
 from .wire.steps import Header
 
@@ -52,7 +52,7 @@ class BlockWork:
 
     Result: one Made with outputs `gradient`: float32 [parameters], not yet divided, in shards as long as those of the
     parameters. An empty leaf adds nothing. A block that was trimmed gives one Made for each aligned block of what it
-    did, with that block as its `part`.
+    did, with that block as its `block`.
     """
 
     step: int
@@ -185,7 +185,7 @@ class Made:
     metrics: tuple[tuple[str, float], ...] = ()
     groups: Groups = ()
     seconds: float = 0.0  # how long it took; beside the record, never in it
-    part: str = ""  # of a trimmed block: what part of the stage this is
+    block: Block | None = None  # of a trimmed block: which of its blocks this is
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,10 @@ class Alone:
             SliceWork(
                 step,
                 training.stage,
-                *chunks,
+                chunks.first,
+                chunks.end,
                 training.leaves,
-                tuple((*block, pieces(refs, *chunks)) for block, refs in gradients.items()),
+                tuple((*block, pieces(refs, chunks.first, chunks.end)) for block, refs in gradients.items()),
                 divisor,
             )
             for chunks in slices(total_bytes(shards_of(state, f"params:{training.model}")))

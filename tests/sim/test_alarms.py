@@ -10,7 +10,7 @@ from dflow_protocols.controllers import alarm
 from dflow_protocols.controllers.alarm import REPEATED
 from dflow_protocols.events import Report
 from dflow_protocols.simulator.goals import ended, finish
-from dflow_protocols.simulator.model.provenance import Slice
+from dflow_protocols.simulator.model.provenance import SliceSum
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh
 
@@ -24,7 +24,7 @@ def losing_slices(world: World, until: Callable[[], bool]) -> Callable[[], bool]
 
     def holds() -> bool:
         for host in world.hosts:
-            for shard in [shard for shard in host.store.sizes if isinstance(world.ledger[shard], Slice)]:
+            for shard in [shard for shard in host.store.sizes if isinstance(world.ledger[shard], SliceSum)]:
                 host.store.give_up(shard)
         return until()
 

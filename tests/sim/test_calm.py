@@ -11,7 +11,7 @@ import pytest
 from dflow_protocols.names import CHUNK_BYTES
 from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.model import provenance
-from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Block, PartitionOutput, Slice
+from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum, PartitionOutput, SliceSum
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
@@ -87,7 +87,7 @@ def test_a_step_moves_the_gradients_that_the_tree_needs_and_no_more(
         assert host.process is not None
         for shard, count in host.process.bulk.fetched_bytes.items():
             made = world.ledger[shard]
-            if isinstance(made, Block | Slice):
+            if isinstance(made, BlockSum | SliceSum):
                 moved[made.step] += count
     assert max(moved) <= 1.1 * gradients * provenance.PARAMETER_BYTES
 

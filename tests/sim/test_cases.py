@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dflow_protocols.names import Block, Part, Partition, Slice
 from dflow_protocols.simulator.faults import (
     BreakEngine,
     Cancel,
@@ -33,9 +34,9 @@ def seals(kind: str, nth: int = 0) -> Moment:
     return sends(SealPut, nth, where=lambda message: message.seal.kind == kind)
 
 
-def publishes(part: str, nth: int = 0) -> Moment:
+def publishes(part: type[Part], nth: int = 0) -> Moment:
     def has(message: Any) -> bool:
-        return any(record.task.part.startswith(part) for record in message.records)
+        return any(isinstance(record.task.part, part) for record in message.records)
 
     return sends(RecordPut, nth, where=has)
 
@@ -50,12 +51,12 @@ CASES: dict[str, Case] = {
     "the_update_is_sealed_on_two_replicas_by_who_dies": lambda: (seals("update", 1), Crash(), 0.0),
     "the_update_is_sealed_on_one_replica_by_who_stalls": lambda: (seals("update"), Pause(4.0), 0.0),
     "a_slice_owner_dies_before_it_publishes": lambda: (starts(SliceWork), Crash(), 0.005),
-    "a_slice_owner_dies_as_it_publishes": lambda: (publishes("s"), Crash(), 0.0),
-    "a_slice_owner_dies_after_it_published": lambda: (publishes("s", 1), Crash(), 0.02),
+    "a_slice_owner_dies_as_it_publishes": lambda: (publishes(Slice), Crash(), 0.0),
+    "a_slice_owner_dies_after_it_published": lambda: (publishes(Slice, 1), Crash(), 0.02),
     "a_slice_owner_stalls_and_another_publishes_too": lambda: (starts(SliceWork), Pause(4.0), 0.005),
     "a_leaf_dies_half_done": lambda: (starts(BlockWork, nth=1), Crash(), 0.05),
-    "a_block_is_published_by_who_dies": lambda: (publishes("b"), Crash(), 0.0),
-    "a_rollout_is_published_by_who_dies": lambda: (publishes("p"), Crash(), 0.0),
+    "a_block_is_published_by_who_dies": lambda: (publishes(Block), Crash(), 0.0),
+    "a_rollout_is_published_by_who_dies": lambda: (publishes(Partition), Crash(), 0.0),
     "a_node_dies_inside_apply": lambda: (starts(ApplyWork), Crash(), 0.02),
     "a_node_comes_back_from_a_death_inside_apply": lambda: (starts(ApplyWork), Crash(None, 0.5), 0.02),
     "the_last_apply_of_a_step_dies": lambda: (starts(ApplyWork, nth=2), Crash(), 0.02),

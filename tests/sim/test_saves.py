@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Once, TaskKey
 from dflow_protocols.runs.outcomes import Call
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import ended, finish, node
@@ -25,7 +25,7 @@ def test_a_save_may_outlive_what_its_version_leads_to() -> None:
     header = book[run].versions.own
     assert header is not None
     save = SaveWork(run, header)
-    book[run].calls[HANGING] = Call(TaskKey(1, "checkpoint", "save"), save, (), header.id, 0.0, 0, 0)
+    book[run].calls[HANGING] = Call(TaskKey(1, "checkpoint", Once("save")), save, (), header.id, 0.0, 0, 0)
     held = []
 
     def look() -> bool:

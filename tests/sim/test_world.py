@@ -20,7 +20,7 @@ from dflow_protocols.events import (
     Start,
     Tick,
 )
-from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.names import CHUNK_BYTES, Once, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.simulator.faults import Crash, Cut, Pause, action, sends
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.host import BootContext
@@ -193,7 +193,7 @@ def test_a_work_whose_inputs_are_not_there_ends_the_world_with_the_way_to_see_it
     order(
         world,
         0,
-        Start(1, RUN, TaskKey(0, "", "save"), SaveWork(RUN, Header(None, 0, 0, "", (("params:policy", SHARD),)))),
+        Start(1, RUN, TaskKey(0, "", Once("save")), SaveWork(RUN, Header(None, 0, 0, "", (("params:policy", SHARD),)))),
     )
     with pytest.raises(Violation, match=r"n0 starts 0//save without having bbbbbbbb(.|\n)*replay: seed 7"):
         world.run(2.0)

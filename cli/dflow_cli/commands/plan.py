@@ -56,7 +56,7 @@ def plan(
 def _task_rows(derived: StepPlan) -> list[dict[str, Any]]:
     from dflow_protocols.pipeline import tasks
 
-    return [{"id": str(key), "step": key.step, "stage": key.stage, "part": key.part} for key in tasks(derived)]
+    return [{"id": str(key), "step": key.step, "stage": key.stage, "part": str(key.part)} for key in tasks(derived)]
 
 
 def _describe(derived: StepPlan) -> list[str]:

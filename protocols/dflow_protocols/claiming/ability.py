@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..events import Report
-from ..names import NodeId, RunId, TaskKey
+from ..names import NodeId, Once, RunId, TaskKey
 from ..pipeline.spec import Pipeline
 from ..wire.gossip import Meta
 
@@ -106,7 +106,7 @@ class Ability:
         if is_host:
             gone = {stage for stage, _ in self.withdrawn}
             return [self._withdraw(now, suspicion_s, stage, error) for stage in self._stages if stage not in gone]
-        if unit.part[0] not in "pbs":
+        if isinstance(unit.part, Once):
             return []  # what every node does for itself: there is nobody to leave it to
         trouble = self._troubles.setdefault(unit.stage, Trouble())
         if unit not in trouble.failed:
@@ -118,7 +118,7 @@ class Ability:
     def succeeded(self, unit: TaskKey) -> list[Report]:
         """A task was done here: whatever was wrong with tasks of its kind is over. A slice says nothing of blocks."""
         trouble = self._troubles.get(unit.stage)
-        if trouble is None or any(task.part[0] != unit.part[0] for task in trouble.failed):
+        if trouble is None or any(type(task.part) is not type(unit.part) for task in trouble.failed):
             return []
         del self._troubles[unit.stage]
         return [self._back(unit.stage)] if trouble.until else []

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from .. import metrics
 from ..events import Action, Report
-from ..names import SealId, TaskKey
+from ..names import Block, Once, SealId, Slice, TaskKey
 from ..ranges import State, in_order
 from ..run_state import references
 from ..run_state.outbox import Outbox
@@ -39,7 +39,7 @@ class Advance:
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
         made = [record for record in update.entries if training and record.task.stage == training.stage]
-        slices = tuple(record.shards[0] for record in made if record.task.part.startswith("s"))
+        slices = tuple(record.shards[0] for record in made if isinstance(record.task.part, Slice))
         if not slices or training is None:
             self._adopt(desk.now, mesh, update, header.state, {}, out)
             return []
@@ -57,7 +57,7 @@ class Advance:
             training.updates,
             training.keep_optimizer,
         )
-        unit = TaskKey(header.step, training.stage, "apply")
+        unit = TaskKey(header.step, training.stage, Once("apply"))
         return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
 
     def _free_blocks(self, desk: Desk, stage: str, out: list[Action]) -> None:
@@ -65,7 +65,7 @@ class Advance:
         the new state."""
 
         def is_block(task: TaskKey) -> bool:
-            return task.step == desk.step.number and task.stage == stage and task.part[0] == "b"
+            return task.step == desk.step.number and task.stage == stage and isinstance(task.part, Block)
 
         known = references.all_records(self._state)
         blocks = [ref.id for record in known if is_block(record.task) for ref in record.shards]
@@ -148,10 +148,9 @@ class Advance:
         batch = make_batch(manifest, training)
         inputs = (update.parent, manifest.id)
         found = cover(
-            0,
-            training.leaves,
+            Block(0, training.leaves),
             batch.needed,
-            lambda block: step.block(training.stage, block, inputs, lambda record: True),
+            lambda block: step.gradient(training.stage, block, inputs, lambda record: True),
         )
         return parts + [record.metrics for _, record in found or ()]
 

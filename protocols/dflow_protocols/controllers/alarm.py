@@ -9,7 +9,7 @@ more is. Only the step's replicas judge, as they know who claims what.
 from __future__ import annotations
 
 from ..events import Action, Report
-from ..names import NodeId, TaskKey
+from ..names import Block, NodeId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Desk, leaf_homes, partition_homes, slice_records
@@ -128,7 +128,7 @@ class Alarm:
         homes: dict[TaskKey, NodeId | None] = {}
         if opened.batch is not None:
             for leaf, home in leaf_homes(desk, opened.batch).items():
-                homes[TaskKey(desk.step.number, opened.batch.training.stage, f"b{leaf}-{leaf + 1}")] = home
+                homes[TaskKey(desk.step.number, opened.batch.training.stage, Block.of_leaf(leaf))] = home
             if not homes and None in slice_records(desk, opened.batch):
                 return "the slices of its gradient", tuple(node for node in desk.trainers if node in desk.living)
         for chain in opened.chains:

@@ -9,7 +9,7 @@ can be brought back, the run fails and says so.
 from __future__ import annotations
 
 from ..events import Action, Report
-from ..names import TaskKey, VersionId
+from ..names import Once, TaskKey, VersionId
 from ..ranges import in_order, range_bytes
 from ..run_state import references
 from ..run_state import status as runs
@@ -23,7 +23,7 @@ from ..work import Done, Failed, InitWork, LoadWork
 from .advance import Advance
 from .checkpoints import Checkpoints
 
-INIT = TaskKey(0, "init", "init")
+INIT = TaskKey(0, "init", Once("init"))
 SAY_WAIT = 3.0  # suspicion times for the others to say what they hold, and what lies on their disks
 LOAD_WAIT = 10.0  # suspicion times for another's better checkpoint to be loaded and claimed; then a worse one will do
 MOST_RIVALS = 8  # that are waited for, one after another
@@ -31,7 +31,7 @@ MOST_TRIES = 3  # loads of one checkpoint that break for another reason than tha
 
 
 def load_unit(header: Header) -> TaskKey:
-    return TaskKey(header.step, "checkpoint", "load")
+    return TaskKey(header.step, "checkpoint", Once("load"))
 
 
 class Beginning:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from ..events import Action, Discard, Report
-from ..names import NodeId, TaskKey, VersionId
+from ..names import NodeId, Once, TaskKey, VersionId
 from ..rendezvous import ranked
 from ..run_state import status as runs
 from ..run_state.calls import Calls
@@ -83,7 +83,7 @@ class Checkpoints:
     def duty(self, header: Header, own: Header) -> Duty:
         """To save a version. Nobody waits for it, until the next step is on its way: then it comes first, or it would
         never come."""
-        unit = TaskKey(header.step, "checkpoint", "save")
+        unit = TaskKey(header.step, "checkpoint", Once("save"))
         needs = tuple((ref, None) for _, ref in header.state)
         return Duty(SAVE if header is own else 0, unit, SaveWork(self._state.id, header), needs, (header.id,))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..claiming.failure import Verdict
 from ..events import Action, Report
-from ..names import NodeId, TaskKey
+from ..names import NodeId, Partition, TaskKey
 from ..run_state import status as runs
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
@@ -49,10 +49,10 @@ class Quarantine:
         """Whether a partition of the open step has its records."""
         position = self._state.position
         chains = [chain for chain in self._state.plan(task.step).chains if chain.stages[0] == task.stage]
-        if position is None or position.step != task.step or task.part[0] != "p" or not chains:
+        if position is None or position.step != task.step or not isinstance(task.part, Partition) or not chains:
             return False
         desk = self._state.desk(now, mesh, position)
-        done = desk.step.chain(chains[0], int(task.part[1:]), position.id, desk.counts)
+        done = desk.step.chain(chains[0], task.part.index, position.id, desk.counts)
         return len(done) == len(chains[0].stages)
 
     def _is_doubtful(self, now: float, verdict: Verdict, mesh: MeshView) -> bool:
@@ -82,7 +82,7 @@ class Quarantine:
         """Only rollouts and demonstrations may be left out; where weights are a function of the spec, only for an
         error that any host would have found."""
         run, task = self._state, verdict.task
-        if run.pipeline.on_poison != "skip" or task.part[0] != "p":
+        if run.pipeline.on_poison != "skip" or not isinstance(task.part, Partition):
             return False
         if run.pipeline.reproducibility == "exact" and not verdict.same_error:
             return False

@@ -6,7 +6,7 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import SealId
+from ..names import Partition, SealId
 from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
@@ -74,7 +74,7 @@ class Sealer:
         due, me = min(2, len(desk.living)), self._state.me
         late = desk.step.waited(desk.now, "back-up") > desk.suspicion_s
         for record in desk.step.all_records():
-            if not record.task.part.startswith("p") or record.id in desk.step.mine:
+            if not isinstance(record.task.part, Partition) or record.id in desk.step.mine:
                 continue
             held = [set(desk.holdings.live_holders(ref.id, desk.living)) - {me} for ref in record.shards]
             if not held or any(not holders for holders in held) or all(len(holders) >= due for holders in held):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import ceil, log2
 
 from ..events import Action, Rng, Send
-from ..names import NodeId, TaskKey, VersionId
+from ..names import Block, NodeId, Partition, TaskKey, VersionId
 from ..pipeline.plan import Chain
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
@@ -287,7 +287,8 @@ def _phase(opened: Open) -> tuple[VersionId, str]:
 
 
 def _place(unit: TaskKey) -> tuple[str, int]:
-    return unit.stage, unit.leaves[0] if unit.leaves else int(unit.part[1:])
+    assert isinstance(unit.part, Partition | Block), "slices and what is done once are not given away"
+    return unit.stage, unit.part.first if isinstance(unit.part, Block) else unit.part.index
 
 
 def _upper(units: Sequence[TaskKey], count: int) -> list[TaskKey]:
@@ -296,13 +297,13 @@ def _upper(units: Sequence[TaskKey], count: int) -> list[TaskKey]:
         return list(units[len(units) - count :])
     leaves = [unit.leaves[0] for unit in units]
     taken = 0
-    for first, end in reversed(list(aligned_blocks(leaves))):
-        size = end - first
+    for block in reversed(list(aligned_blocks(leaves))):
+        size = len(block.leaves)
         if taken and taken + size > count:
             break
         while size > max(1, count):
             size //= 2
         taken += size
-        if size < end - first:
+        if size < len(block.leaves):
             break
     return list(units[len(units) - taken :])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..names import TaskKey
+from ..names import Block, Once, Partition, TaskKey
 from .grammar.signatures import Lesson
 from .graph import chains
 from .spec import Pipeline, Stage
@@ -81,14 +81,14 @@ def tasks(step_plan: StepPlan) -> tuple[TaskKey, ...]:
     """
     step = step_plan.step
     keys = [
-        TaskKey(step, stage, f"p{partition}")
+        TaskKey(step, stage, Partition(partition))
         for chain in step_plan.chains
         for partition in range(chain.partitions)
         for stage in chain.stages
     ]
     for training in step_plan.trainings:
-        keys += [TaskKey(step, training.stage, f"b{leaf}-{leaf + 1}") for leaf in range(training.leaves)]
-        keys.append(TaskKey(step, training.stage, "apply"))
+        keys += [TaskKey(step, training.stage, Block.of_leaf(leaf)) for leaf in range(training.leaves)]
+        keys.append(TaskKey(step, training.stage, Once("apply")))
     return tuple(keys)
 
 

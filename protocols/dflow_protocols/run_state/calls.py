@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from ..events import Action, Start, Stop, Trim
-from ..names import TaskKey
+from ..names import Block, TaskKey
 from ..steps.duties import CHAIN, Duty, due_first
 from ..steps.origin import origin_of
 from ..wire.steps import Header
@@ -148,7 +148,7 @@ class Calls:
             touched = True
             if isinstance(call.work, BlockWork):
                 first, end = call.unit.leaves[0], given[0].leaves[0]
-                self._state.calls[number] = replace(call, unit=replace(call.unit, part=f"b{first}-{end}"))
+                self._state.calls[number] = replace(call, unit=replace(call.unit, part=Block(first, end)))
                 out.append(Trim(number, end))
             else:
                 self.stop(number, out)

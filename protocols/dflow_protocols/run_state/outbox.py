@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..events import Action, Report, Send
-from ..names import NodeId, ShardId
+from ..names import Block, NodeId, ShardId, Slice
 from ..steps.duties import Desk
 from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
 from . import status as runs
@@ -36,7 +36,7 @@ class Outbox:
     def put_records(self, desk: Desk, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """To the step's replicas; blocks and slices to the trainers too, who sum and apply them; `owners`: whom the
         work was stolen from."""
-        for_trainers = tuple(record for record in records if record.task.part[0] in "bs")
+        for_trainers = tuple(record for record in records if isinstance(record.task.part, Block | Slice))
         self.tell([*desk.replicas, *sorted(owners)], RecordPut(self._state.id, tuple(records)), out)
         if for_trainers:
             others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]

@@ -12,7 +12,7 @@ from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Report
-from ..names import ShardId, TaskKey
+from ..names import Block, ShardId, TaskKey
 from ..ranges import in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
@@ -81,10 +81,10 @@ class Outcomes:
         """One record a stage; each reads what its work read and all that the stages before it made."""
         work, part, reads = call.work, call.unit.part, call.reads
         if isinstance(work, BlockWork):  # which is trimmed too late if the engine is past it
-            part = f"b{work.first}-{work.end}"
+            part = Block(work.first, work.end)
         records = []
         for made in done.made:
-            task = TaskKey(call.unit.step, made.stage, made.part or part)
+            task = TaskKey(call.unit.step, made.stage, made.block or part)
             records.append(Record(task, reads, made.outputs, made.groups, tuple(sorted(made.metrics))))
             if isinstance(work, ChainWork):
                 reads += tuple(ref.id for _, ref in made.outputs)

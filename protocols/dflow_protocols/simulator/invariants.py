@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
-from ..names import RunId, SealId, ShardId, chunk_count
+from ..names import Partition, RunId, SealId, ShardId, Slice, chunk_count
 from ..pipeline.plan import Training
 from ..ranges import Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
 from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
 from .model import provenance
-from .model.provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
+from .model.provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
 from .model.work import Engines
 
 Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
@@ -169,7 +169,7 @@ def _block_of(
     leaves: tuple[int, int],
     parts: tuple[Piece, ...],
     chunks: tuple[int, int],
-) -> Block:
+) -> BlockSum:
     """The block of these leaves, of which just these chunks are read."""
     found, at = [], chunks[0]
     for ref, low, high in parts:
@@ -185,16 +185,16 @@ def _block_of(
     return found[0]
 
 
-def _same_reading(one: Slice, other: Slice) -> bool:
+def _same_reading(one: SliceSum, other: SliceSum) -> bool:
     """Whether two slices were summed over the same sealed inputs, whichever executions of the leaves they took."""
     return _reading(one) == _reading(other) and one.divisor == other.divisor
 
 
-def _reading(of: Slice) -> list[tuple[object, ...]]:
+def _reading(of: SliceSum) -> list[tuple[object, ...]]:
     return [(leaf.leaf, leaf.pieces, leaf.inputs, leaf.params) for leaf in of.sums]
 
 
-def _check_whole(slices: list[Slice], step: int) -> None:
+def _check_whole(slices: list[SliceSum], step: int) -> None:
     """Together they are one gradient over one manifest, in order; or there is none, as every group was dropped."""
     at = 0
     for piece in slices:
@@ -207,7 +207,7 @@ def _check_whole(slices: list[Slice], step: int) -> None:
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:
     _check_parameters(engines, work.state, work.step)
-    slices: list[Slice] = []
+    slices: list[SliceSum] = []
     for ref in work.slices:
         slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
     _check_whole(slices, work.step)
@@ -283,16 +283,17 @@ class SealCheck:
 
     def _check_manifest(self, seal: Seal, engines: Engines) -> None:
         chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == "manifest"]
-        due = {(stage, f"p{p}") for chain in chains for stage in chain.stages for p in range(chain.partitions)}
+        due = {(stage, Partition(p)) for chain in chains for stage in chain.stages for p in range(chain.partitions)}
         without = {(skip.task.stage, skip.task.part) for skip in seal.skipped}
         due -= {(s, part) for chain in chains for first, part in without if first in chain.stages for s in chain.stages}
         listed = [(record.task.stage, record.task.part) for record in seal.entries]
-        assert sorted(listed) == sorted(due), f"the manifest of step {seal.step} lists {len(listed)} of {len(due)}"
+        is_whole = len(listed) == len(due) and set(listed) == due
+        assert is_whole, f"the manifest of step {seal.step} lists {len(listed)} of {len(due)}"
         for chain in chains:
             for partition in range(chain.partitions):
-                if (chain.stages[0], f"p{partition}") in without:
+                if (chain.stages[0], Partition(partition)) in without:
                     continue
-                mine = [r for r in seal.entries if r.task.part == f"p{partition}" and r.task.stage in chain.stages]
+                mine = [r for r in seal.entries if r.task.part == Partition(partition) and r.task.stage in chain.stages]
                 made = [ref.id for record in mine for ref in record.shards]
                 outputs = {shard: engines.ledger.partition_output(shard, partition) for shard in made}
                 for record in mine:
@@ -307,10 +308,10 @@ class SealCheck:
         if training is None:
             return
         records = [record for record in seal.entries if record.task.stage == training.stage]
-        slices: list[Slice] = []
+        slices: list[SliceSum] = []
         for record in records:
-            first = int(record.task.part[1:].partition("-")[0])
-            slices.append(engines.ledger.slice(record.shards[0].id, seal.step, first))
+            assert isinstance(record.task.part, Slice), f"{record.task} lies in an update seal"
+            slices.append(engines.ledger.slice(record.shards[0].id, seal.step, record.task.part.first))
         _check_whole(sorted(slices, key=lambda piece: piece.first), seal.step)
         manifest = self._seen.get(SealId(seal.previous))
         if manifest is None:
@@ -341,9 +342,10 @@ def check_bytes(frame: Frame) -> None:
 
 def _check_record(ledger: Ledger, record: Record) -> None:
     """It names what its outputs were really made from, and counts what is really in them."""
+    assert isinstance(record.task.part, Partition), f"{record.task} lies in a manifest"
     for ref in record.shards:
-        made = ledger.partition_output(ref.id, int(record.task.part[1:]))
-        truth = (made.step, made.stage, f"p{made.partition}")
+        made = ledger.partition_output(ref.id, record.task.part.index)
+        truth = (made.step, made.stage, Partition(made.partition))
         assert truth == (record.task.step, record.task.stage, record.task.part), (
             f"{record.task} names shards of {truth}"
         )

@@ -36,7 +36,7 @@ from ..events import (
     Tick,
     Trim,
 )
-from ..names import NodeId, RunId, ShardId, node_id, run_id
+from ..names import NodeId, Part, Partition, RunId, ShardId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Place
@@ -90,7 +90,7 @@ class World:
         self._noise = noise
         self._replay = replay
         self._schedule = Schedule()
-        self._poison: dict[tuple[str, str], str] = {}
+        self._poison: dict[tuple[str, Part], str] = {}
         self._site = Site(self.engines, self._poison)
         self._moments: list[tuple[Moment, Fault, float]] = []
         self._seals = SealCheck()
@@ -182,7 +182,7 @@ class World:
         self.trace.add(self.now, "", "!", fault)
 
     def poison_work(self, stage: str, partition: int, kind: str) -> None:
-        self._poison[stage, f"p{partition}"] = kind
+        self._poison[stage, Partition(partition)] = kind
 
     # Lives -----------------------------------------------------------------------------------------------------------
 

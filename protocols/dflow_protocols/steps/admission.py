@@ -7,11 +7,10 @@ is also true is for content ids, evidence and fork choice to settle.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..claiming.failure import Failures
-from ..names import TaskKey
+from ..names import Block, Once, Part, Partition, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import MAX_RANGES, State, is_cut, shards_of, total_bytes
@@ -24,37 +23,27 @@ MAX_IDS = 512  # that a record names as read or made; the longest are the shards
 MAX_METRICS = 256  # of a record
 MAX_NAME = 200  # characters of a metric's or an output's name
 
-_NUMBER = r"(0|[1-9]\d{0,8})"
-_PART = re.compile(rf"(p){_NUMBER}|([bs]){_NUMBER}-{_NUMBER}")
-
-
-def part_of(text: str) -> tuple[str, int, int] | None:
-    """(kind, first, end) of a task's part; `p` has end = first + 1. None if it is no such part."""
-    found = _PART.fullmatch(text)
-    if found is None:
-        return None
-    if found[1]:
-        return "p", int(found[2]), int(found[2]) + 1
-    first, end = int(found[4]), int(found[5])
-    return (found[3], first, end) if first < end else None
-
 
 def is_unit(task: TaskKey, plan: StepPlan) -> bool:
     """Whether a task is one of the step's."""
-    part = part_of(task.part)
-    if part is None or task.step != plan.step:
+    chain, training = _chain_of(task.stage, plan), plan.training
+    is_trained = training is not None and task.stage == training.stage
+    if task.step != plan.step:
         return False
-    kind, _, end = part
-    if kind == "p":
-        chain = _chain_of(task.stage, plan)
-        return chain is not None and end <= chain.partitions
-    training = plan.training
-    return training is not None and task.stage == training.stage and (kind == "s" or end <= training.leaves)
+    match task.part:
+        case Partition(index):
+            return chain is not None and index < chain.partitions
+        case Block(end=end):
+            return training is not None and is_trained and end <= training.leaves
+        case Slice():
+            return is_trained
+        case Once():
+            return False
 
 
 def is_single(task: TaskKey, plan: StepPlan) -> bool:
     """Whether a task is one partition, named by its chain's first stage, or one leaf: what may change hands."""
-    if not is_unit(task, plan) or task.part[0] == "s":
+    if not is_unit(task, plan) or isinstance(task.part, Slice):
         return False
     return len(task.leaves) == 1 or any(task.stage == chain.stages[0] for chain in plan.chains)
 
@@ -62,7 +51,7 @@ def is_single(task: TaskKey, plan: StepPlan) -> bool:
 def is_failure(failure: Failure, plan: StepPlan) -> bool:
     """Whether a failure can be: of a task of the step, or of what all nodes do for themselves; not too often."""
     task, training = failure.task, plan.training
-    is_own = (task.stage, task.part) in {("init", "init"), (training.stage if training else "", "apply")}
+    is_own = (task.stage, task.part) in {("init", Once("init")), (training.stage if training else "", Once("apply"))}
     return 1 <= failure.attempt <= Failures.ANY_ERROR and (is_own or is_unit(task, plan))
 
 
@@ -70,15 +59,15 @@ def is_record(record: Record, plan: StepPlan) -> bool:
     """Whether a record has the form of one of the step's tasks: its outputs and groups are those that are read."""
     if not is_unit(record.task, plan) or not _is_short(record):
         return False
-    if record.task.part[0] != "p":
-        return len(record.outputs) == 1 or (len(record.outputs) > 1 and bool(record.task.leaves))
+    if not isinstance(record.task.part, Partition):
+        return len(record.outputs) == 1 or (len(record.outputs) > 1 and isinstance(record.task.part, Block))
     training, chain = plan.training, _chain_of(record.task.stage, plan)
     if training is None or chain is None or chain.sealed_in != MANIFEST:
         return chain is None or len(record.groups) <= chain.groups
     made = {f"{record.task.stage}.{name}" for name, _ in record.outputs}
     if not made.issuperset(read for read in training.reads if read.partition(".")[0] == record.task.stage):
         return False
-    first, end = partition_groups(chain, int(record.task.part[1:]))
+    first, end = partition_groups(chain, record.task.part.index)
     if record.task.stage != training.groups_from:
         return len(record.groups) <= end - first
     return len(record.groups) == end - first
@@ -87,12 +76,12 @@ def is_record(record: Record, plan: StepPlan) -> bool:
 def is_of_gradient(record: Record, state: State, model: str) -> bool:
     """Whether the record of a block or a slice is of a gradient of this model: a block's shards are as long as those of
     the parameters, a slice is one of those into which so many bytes are cut."""
-    part, params = part_of(record.task.part), shards_of(state, f"params:{model}")
-    if part is None or not params:
+    part, params = record.task.part, shards_of(state, f"params:{model}")
+    if not params:
         return False
-    if part[0] == "b":
+    if isinstance(part, Block):
         return [ref.nbytes for ref in record.shards] == [ref.nbytes for ref in params]
-    return part[0] == "s" and part[1:] in slices(total_bytes(params))
+    return isinstance(part, Slice) and part in slices(total_bytes(params))
 
 
 def is_seal(seal: Seal, plan: StepPlan) -> bool:
@@ -141,14 +130,14 @@ def _are_skips(skipped: Sequence[Skip], plan: StepPlan) -> bool:
     return tasks == sorted(set(tasks)) and all(is_unit(task, plan) and task.stage in firsts for task in tasks)
 
 
-def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tuple[str, str]]:
+def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tuple[str, Part]]:
     without = {(skip.task.stage, skip.task.part) for skip in skipped}
     return [
-        (stage, f"p{partition}")
+        (stage, Partition(partition))
         for chain in plan.chains
         if chain.sealed_in == kind
         for partition in range(chain.partitions)
-        if (chain.stages[0], f"p{partition}") not in without
+        if (chain.stages[0], Partition(partition)) not in without
         for stage in chain.stages
     ]
 
@@ -159,10 +148,10 @@ def _are_slices(records: Sequence[Record]) -> bool:
     if len(records) > MAX_RANGES:
         return False
     for record in records:
-        part = part_of(record.task.part)
-        if part is None or part[0] != "s" or part[1] != at:
+        part = record.task.part
+        if not isinstance(part, Slice) or part.first != at:
             return False
-        at = part[2]
+        at = part.end
     return True
 
 
@@ -181,7 +170,7 @@ def _is_linked(seal: Seal, plan: StepPlan) -> bool:
     slice the parent and the manifest."""
     read: tuple[str, ...] = ()
     for record in seal.entries:
-        chain = _chain_of(record.task.stage, plan) if record.task.part[0] == "p" else None
+        chain = _chain_of(record.task.stage, plan) if isinstance(record.task.part, Partition) else None
         if chain is None:
             read = (seal.parent, seal.previous)
         elif record.task.stage == chain.stages[0]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .. import metrics
-from ..names import NodeId, TaskKey
+from ..names import Block, NodeId, TaskKey
 from ..wire.steps import Record
 from ..work import SumWork
 from .duties import BLOCK, ORPHAN, SUM, Batch, Desk, Duty, block_duty, is_orphan, leaf_homes
-from .reduction import Block, aligned_blocks, cover
+from .reduction import aligned_blocks, cover
 
 
 def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
@@ -27,11 +27,11 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
     mine = _own_leaves(desk, batch, home)
     made = _made(desk, batch)
     running = {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
-    begun = running | {leaf for block in made for leaf in range(*block)}
+    begun = running | {leaf for block in made for leaf in block.leaves}
     duties = []
     for block in aligned_blocks(mine):
-        parts = cover(*block, mine, made.get)
-        if parts is not None and len(parts) > 1 and running.isdisjoint(range(*block)):
+        parts = cover(block, mine, made.get)
+        if parts is not None and len(parts) > 1 and running.isdisjoint(block.leaves):
             duties.append(_sum_duty(desk, batch, block, parts))
     for leaves in _cut([leaf for leaf in mine if leaf not in begun], desk.slots):
         duties += [block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
@@ -39,7 +39,7 @@ def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
     taken = desk.claimed_leaves(stage) | begun
     for leaf, node in home.items():
         if leaf not in taken and leaf not in mine and is_orphan(desk, _single(desk, stage, leaf), node, able):
-            duties.append(block_duty(desk, batch, BLOCK + ORPHAN, (leaf, leaf + 1)))
+            duties.append(block_duty(desk, batch, BLOCK + ORPHAN, Block.of_leaf(leaf)))
     return duties
 
 
@@ -52,14 +52,14 @@ def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:
         return []
     home = leaf_homes(desk, batch)
     others = [node for node in desk.trainers if node in desk.living and node != desk.me]
-    told = {block: record for block, record in made.items() if not home.keys().isdisjoint(range(*block))}
+    told = {block: record for block, record in made.items() if not home.keys().isdisjoint(block.leaves)}
     if others and not all_of_it:
         whole = list(aligned_blocks(_own_leaves(desk, batch, home)))
-        told = {block: record for block, record in told.items() if not any(_is_inside(block, each) for each in whole)}
-    elif any(_is_inside(block, other) for block in told for other in told):
-        told = {block: record for block, record in told.items() if not any(_is_inside(block, each) for each in told)}
+        told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in whole)}
+    elif any(block.is_inside(other) for block in told for other in told):
+        told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in told)}
     for block, record in made.items():
-        if block in told or home.keys().isdisjoint(range(*block)) or any(_is_inside(block, each) for each in told):
+        if block in told or home.keys().isdisjoint(block.leaves) or any(block.is_inside(each) for each in told):
             del desk.step.kept_back[record.task]
     return list(told.values())
 
@@ -79,9 +79,9 @@ def _made(desk: Desk, batch: Batch) -> dict[Block, Record]:
     """The blocks that are kept back here and can still be used, by their leaves."""
     reads = (desk.header.id, batch.manifest.id)
     return {
-        (record.task.leaves[0], record.task.leaves[-1] + 1): record
+        record.task.part: record
         for record in desk.step.kept_back.values()
-        if record.inputs == reads and desk.counts(record)
+        if isinstance(record.task.part, Block) and record.inputs == reads and desk.counts(record)
     }
 
 
@@ -99,18 +99,13 @@ def _cut(leaves: Sequence[int], slots: int) -> Iterator[Sequence[int]]:
 
 def _sum_duty(desk: Desk, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
     stage = batch.training.stage
-    blocks = tuple((first, end, record.shards) for (first, end), record in parts)
+    blocks = tuple((part.first, part.end, record.shards) for part, record in parts)
     sums = metrics.merge(record.metrics for _, record in parts)
-    work = SumWork(desk.step.number, stage, *block, blocks, sums)
-    unit = TaskKey(desk.step.number, stage, f"b{block[0]}-{block[1]}")
+    work = SumWork(desk.step.number, stage, block.first, block.end, blocks, sums)
+    unit = TaskKey(desk.step.number, stage, block)
     needs = tuple((ref, None) for _, record in parts for ref in record.shards)
     return Duty(SUM, unit, work, needs, (desk.header.id, batch.manifest.id))
 
 
 def _single(desk: Desk, stage: str, leaf: int) -> TaskKey:
-    return TaskKey(desk.step.number, stage, f"b{leaf}-{leaf + 1}")
-
-
-def _is_inside(block: Block, other: Block) -> bool:
-    """Whether `block` is a part of `other`, and not all of it."""
-    return block != other and other[0] <= block[0] and block[1] <= other[1]
+    return TaskKey(desk.step.number, stage, Block.of_leaf(leaf))

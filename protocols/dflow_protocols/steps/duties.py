@@ -14,14 +14,14 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import NodeId, ShardRef, TaskKey
+from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State, pieces, shards_of, total_bytes
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings, Range
 from ..wire.steps import Header, Record, Seal, Skip
 from ..work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, Work
-from .reduction import Block, cover, cut_leaves, slices
+from .reduction import cover, cut_leaves, slices
 from .step import Step
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
@@ -128,7 +128,7 @@ class Desk:
             if unit.stage == stage and unit.leaves:
                 claimants = self.step.claimants(self.now, unit)
                 for leaf in unit.leaves:
-                    single = TaskKey(unit.step, stage, f"b{leaf}-{leaf + 1}")
+                    single = TaskKey(unit.step, stage, Block.of_leaf(leaf))
                     if any(n in self.living for n in self.loans.believed(single, claimants)):
                         taken.add(leaf)
         return taken
@@ -181,10 +181,10 @@ def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
         p
         for p in range(chain.partitions)
         if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
-        and TaskKey(desk.step.number, chain.stages[0], f"p{p}") not in desk.skipped
+        and TaskKey(desk.step.number, chain.stages[0], Partition(p)) not in desk.skipped
     ]
     dealt = homes(range(chain.partitions), members, able, unfinished, desk.capacity) if unfinished else {}
-    return {TaskKey(desk.step.number, chain.stages[0], f"p{p}"): dealt.get(p) for p in unfinished}
+    return {TaskKey(desk.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}
 
 
 def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
@@ -196,7 +196,8 @@ def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
         due = due_rank(desk, rank, unit, home, able)
         if due is None:
             continue
-        p = int(unit.part[1:])
+        assert isinstance(unit.part, Partition)
+        p = unit.part.index
         before = desk.step.chain(chain, p, desk.header.id, desk.counts)
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (desk.header.id, *(ref.id for record in before for ref in record.shards))
@@ -227,7 +228,8 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
     groups: dict[int, Groups] = {}
     data: dict[int, list[tuple[int, str, ShardRef]]] = {}
     for record in manifest.entries:
-        partition = int(record.task.part[1:])
+        assert isinstance(record.task.part, Partition), "a manifest lists partitions (admission.py)"
+        partition = record.task.part.index
         if record.task.stage == training.groups_from:
             groups[partition] = record.groups
         for name, ref in record.outputs:
@@ -251,10 +253,9 @@ def gradient_cover(desk: Desk, batch: Batch) -> tuple[tuple[Block, Record], ...]
     """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
     inputs = (desk.header.id, batch.manifest.id)
     return cover(
-        0,
-        batch.training.leaves,
+        Block(0, batch.training.leaves),
         batch.needed,
-        lambda block: desk.step.block(batch.training.stage, block, inputs, desk.counts),
+        lambda block: desk.step.gradient(batch.training.stage, block, inputs, desk.counts),
     )
 
 
@@ -266,7 +267,7 @@ def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
         size = 1
         while size <= training.leaves:
             first = leaf - leaf % size
-            if desk.step.block(training.stage, (first, first + size), inputs, desk.counts):
+            if desk.step.gradient(training.stage, Block(first, first + size), inputs, desk.counts):
                 return True
             size *= 2
         return False
@@ -275,25 +276,25 @@ def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
     able = desk.able((training.stage,))
     members = desk.dealt_to(desk.trainers, able)
     dealt = homes(range(training.leaves), members, able, missing, desk.capacity) if missing else {}
-    units = {leaf: TaskKey(desk.step.number, training.stage, f"b{leaf}-{leaf + 1}") for leaf in missing}
+    units = {leaf: TaskKey(desk.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}
     return {leaf: able_home(unit, dealt.get(leaf), desk.failures.nodes(unit), able) for leaf, unit in units.items()}
 
 
 def block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
     """An aligned block of leaves, to be summed by one slot."""
-    leaves = tuple(leaf for leaf in batch.leaves if block[0] <= leaf.leaf < block[1])
+    leaves = tuple(leaf for leaf in batch.leaves if leaf.leaf in block.leaves)
     partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
     stage = batch.training.stage
     params = desk.params([batch.training.model])
-    work = BlockWork(desk.step.number, stage, *block, leaves, inputs, params)
+    work = BlockWork(desk.step.number, stage, block.first, block.end, leaves, inputs, params)
     needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
     needs += [(ref, None) for _, _, ref in inputs]
-    unit = TaskKey(desk.step.number, stage, f"b{block[0]}-{block[1]}")
+    unit = TaskKey(desk.step.number, stage, block)
     return Duty(rank, unit, work, tuple(needs), (desk.header.id, batch.manifest.id))
 
 
-def gradient_slices(desk: Desk, batch: Batch) -> tuple[Block, ...]:
+def gradient_slices(desk: Desk, batch: Batch) -> tuple[Slice, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
     params = shards_of(desk.header.state, f"params:{batch.training.model}")
     return slices(total_bytes(params)) if batch.leaves else ()
@@ -303,7 +304,7 @@ def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
     """Per slice, in order, the acceptable record that counts."""
     inputs = (desk.header.id, batch.manifest.id)
     return tuple(
-        desk.step.slice(batch.training.stage, chunks, inputs, desk.counts) for chunks in gradient_slices(desk, batch)
+        desk.step.gradient(batch.training.stage, chunks, inputs, desk.counts) for chunks in gradient_slices(desk, batch)
     )
 
 
@@ -320,12 +321,15 @@ def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
     dealt = homes(all_slices, desk.dealt_to(desk.trainers, able), able, missing)
     duties = []
     for chunks in missing:
-        unit = TaskKey(desk.step.number, stage, f"s{chunks[0]}-{chunks[1]}")
+        unit = TaskKey(desk.step.number, stage, chunks)
         due = due_rank(desk, SLICE, unit, dealt.get(chunks), able)
         if due is None:
             continue
-        blocks = tuple((first, end, pieces(record.shards, *chunks)) for (first, end), record in found)
-        work = SliceWork(desk.step.number, stage, *chunks, batch.training.leaves, blocks, batch.divisor)
+        blocks = tuple(
+            (block.first, block.end, pieces(record.shards, chunks.first, chunks.end)) for block, record in found
+        )
+        leaves = batch.training.leaves
+        work = SliceWork(desk.step.number, stage, chunks.first, chunks.end, leaves, blocks, batch.divisor)
         needs = tuple((ref, (low, high)) for _, _, parts in blocks for ref, low, high in parts)
         reads = (desk.header.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
         duties.append(Duty(due, unit, work, needs, reads))
@@ -343,7 +347,10 @@ def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:
     inputs = (desk.header.id, batch.manifest.id)
     blocks = desk.step.blocks(batch.training.stage, inputs, desk.counts)
     return [
-        (ref, (low, high)) for record in blocks for chunks in mine for ref, low, high in pieces(record.shards, *chunks)
+        (ref, (low, high))
+        for record in blocks
+        for chunks in mine
+        for ref, low, high in pieces(record.shards, chunks.first, chunks.end)
     ]
 
 
@@ -354,4 +361,8 @@ def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty
 
 def _order(duty: Duty) -> tuple[str, int]:
     """Parts in numerical order: p2 before p10."""
-    return duty.unit.stage, int(duty.unit.part[1:].partition("-")[0] or 0) if duty.unit.part[1:2].isdigit() else 0
+    match duty.unit.part:
+        case Partition(index=first) | Block(first=first) | Slice(first=first):
+            return duty.unit.stage, first
+        case Once():
+            return duty.unit.stage, 0

@@ -10,13 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from ..names import chunk_count
+from ..names import Block, Slice, chunk_count
 from ..ranges import RANGE_BYTES, cut
 from ..work import Groups, LeafGroups
 
 SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal
 
-Block = tuple[int, int]
 B = TypeVar("B")
 
 
@@ -53,34 +52,34 @@ def aligned_blocks(leaves: Sequence[int]) -> Iterator[Block]:
             and leaves[at + 2 * size - 1] == first + 2 * size - 1
         ):
             size *= 2
-        yield first, first + size
+        yield Block(first, first + size)
         at += size
 
 
 def cover(
-    first: int, end: int, needed: Collection[int], find: Callable[[Block], B | None]
+    whole: Block, needed: Collection[int], find: Callable[[Block], B | None]
 ) -> tuple[tuple[Block, B], ...] | None:
-    """Disjoint aligned blocks in leaf order that hold every needed leaf of [first, end), largest first; None if some
-    leaf is missing. `find` gives what is known of a block."""
-    if not any(first <= leaf < end for leaf in needed):
+    """Disjoint aligned blocks in leaf order that hold every needed leaf of `whole`, largest first; None if some leaf is
+    missing. `find` gives what is known of a block."""
+    if not any(whole.first <= leaf < whole.end for leaf in needed):
         return ()
-    found = find((first, end))
+    found = find(whole)
     if found is not None:
-        return (((first, end), found),)
-    if end - first == 1:
+        return ((whole, found),)
+    if whole.end - whole.first == 1:
         return None
-    middle = (first + end) // 2
-    left = cover(first, middle, needed, find)
+    middle = (whole.first + whole.end) // 2
+    left = cover(Block(whole.first, middle), needed, find)
     if left is None:
         return None
-    right = cover(middle, end, needed, find)
+    right = cover(Block(middle, whole.end), needed, find)
     return None if right is None else left + right
 
 
 @lru_cache(maxsize=64)
-def slices(nbytes: int) -> tuple[Block, ...]:
-    """Chunk ranges [first, end) that cut a gradient of `nbytes`: whole chunks, none longer than a range of parameters,
+def slices(nbytes: int) -> tuple[Slice, ...]:
+    """The slices that cut a gradient of `nbytes`: whole chunks, none longer than a range of parameters,
     borders from the length alone."""
     chunks = chunk_count(nbytes)
     count = min(chunks, max(SLICES, len(cut(nbytes, RANGE_BYTES))))
-    return tuple((i * chunks // count, (i + 1) * chunks // count) for i in range(count))
+    return tuple(Slice(i * chunks // count, (i + 1) * chunks // count) for i in range(count))

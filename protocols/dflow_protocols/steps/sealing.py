@@ -8,7 +8,7 @@ after a suspicion time, at once when the first is dead.
 
 from __future__ import annotations
 
-from ..names import SpecId, TaskKey
+from ..names import Partition, SpecId, TaskKey
 from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
@@ -64,7 +64,7 @@ def entries_of(desk: Desk, chains: tuple[Chain, ...]) -> tuple[Record, ...] | No
         for partition in range(chain.partitions):
             records = desk.step.chain(chain, partition, desk.header.id, desk.counts)
             if len(records) < len(chain.stages):
-                if TaskKey(desk.step.number, chain.stages[0], f"p{partition}") in desk.skipped:
+                if TaskKey(desk.step.number, chain.stages[0], Partition(partition)) in desk.skipped:
                     continue
                 return None
             entries += records

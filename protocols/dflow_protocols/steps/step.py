@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..names import NodeId, RecordId, SealId, TaskKey, VersionId, content_id
+from ..names import Block, NodeId, Part, Partition, RecordId, SealId, Slice, TaskKey, VersionId, content_id
 from ..pipeline.plan import Chain
 from ..wire.steps import Record, Roster, Seal
-from .reduction import Block
 from .roster import newer
 
 MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
@@ -39,7 +38,9 @@ class Step:
     seals: dict[SealId, Seal] = field(default_factory=dict)
     settled: set[SealId] = field(default_factory=set)
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
-    chains: dict[str, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(default_factory=dict)  # whole ones found
+    chains: dict[Part, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(
+        default_factory=dict
+    )  # whole ones found
     since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
     opened_at: float | None = None
 
@@ -109,7 +110,7 @@ class Step:
         def grow(read: tuple[str, ...], depth: int) -> tuple[Record, ...]:
             if depth == len(chain.stages):
                 return ()
-            task = TaskKey(self.number, chain.stages[depth], f"p{partition}")
+            task = TaskKey(self.number, chain.stages[depth], Partition(partition))
             best: tuple[Record, ...] = ()
             for record in sorted(self.records.get(task, {}).values(), key=lambda record: record.id):
                 if record.inputs != read or not counts(record):
@@ -121,7 +122,7 @@ class Step:
                     break
             return best
 
-        found = self.chains.setdefault(f"p{partition}", {})
+        found = self.chains.setdefault(Partition(partition), {})
         key = (chain.stages[0], parent)
         if key not in found or not all(counts(record) for record in found[key]):
             found[key] = grow((parent,), 0)
@@ -130,16 +131,14 @@ class Step:
             del found[key]
         return run
 
-    def block(self, stage: str, block: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
-        return self.find(TaskKey(self.number, stage, f"b{block[0]}-{block[1]}"), inputs, counts)
+    def gradient(self, stage: str, part: Block | Slice, inputs: tuple[str, ...], counts: Counts) -> Record | None:
+        """The acceptable record of a block or a slice."""
+        return self.find(TaskKey(self.number, stage, part), inputs, counts)
 
     def blocks(self, stage: str, inputs: tuple[str, ...], counts: Counts) -> list[Record]:
         """The acceptable record of every block that has one."""
-        tasks = sorted(task for task in self.records if task.stage == stage and task.part[0] == "b")
+        tasks = sorted(task for task in self.records if task.stage == stage and isinstance(task.part, Block))
         return [record for task in tasks if (record := self.find(task, inputs, counts)) is not None]
-
-    def slice(self, stage: str, chunks: Block, inputs: tuple[str, ...], counts: Counts) -> Record | None:
-        return self.find(TaskKey(self.number, stage, f"s{chunks[0]}-{chunks[1]}"), inputs, counts)
 
     def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """`node` says that it works on exactly these units of the step now."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgpack
 
+from ..names import Part
 from .bulk import BULK_MESSAGES
 from .client import CLIENT_MESSAGES
 from .fields import MAX_BYTES, MAX_ITEMS, WireError, decode_fields, field_decoders
@@ -70,7 +71,7 @@ def decode(data: bytes) -> Any:
 
 def pack(value: Any) -> bytes:
     """msgpack of tuples, plain values and the dataclasses among them."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True, default=_values)
+    packed: bytes = msgpack.packb(value, use_bin_type=True, default=_plain)
     return packed
 
 
@@ -90,6 +91,11 @@ def unpack(data: bytes | memoryview) -> Any:
         )
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"not msgpack: {error or type(error).__name__}") from None
+
+
+def _plain(thing: Any) -> Any:
+    """What msgpack writes for what it doesn't know: a part's text, any other dataclass's fields."""
+    return str(thing) if isinstance(thing, Part) else _values(thing)
 
 
 def _values(thing: Any) -> tuple[Any, ...]:

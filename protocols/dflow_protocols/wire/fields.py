@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
-from ..names import is_what, is_who
+from ..names import Part, is_what, is_who, part_of
 
 MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors and paths
 MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
@@ -51,11 +51,13 @@ class WireError(Exception):
 def decoder(hint: Any, bound: int | None = None) -> Decoder:
     """Compile the decoder of a type.
 
-    hint: int, float, str, bytes, bool, None, a NewType of str, a Literal of strings, `X | None`, tuple[X, ...],
-    tuple[X, Y], or a dataclass of such. bound: replaces the longest `str` or `bytes`, or the largest int. Raises
-    TypeError for any other hint. The decoder takes what msgpack gave (arrays as tuples) and raises WireError, nothing
-    else.
+    hint: int, float, str, bytes, bool, None, a NewType of str, a Literal of strings, `Part` (it travels as its text),
+    `X | None`, tuple[X, ...], tuple[X, Y], or a dataclass of such. bound: replaces the longest `str` or `bytes`, or the
+    largest int. Raises TypeError for any other hint. The decoder takes what msgpack gave (arrays as tuples) and raises
+    WireError, nothing else.
     """
+    if hint == Part:
+        return _part_decoder()
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _dataclass_decoder(hint)
     if isinstance(hint, typing.NewType):
@@ -189,6 +191,11 @@ def _sized_decoder(kind: type[str] | type[bytes], bound: int) -> Decoder:
         return value
 
     return decode
+
+
+def _part_decoder() -> Decoder:
+    text = _sized_decoder(str, MAX_TEXT)
+    return lambda value: part_of(text(value))
 
 
 def _decode_int(value: Any) -> int:

@@ -49,7 +49,7 @@ class Record:
             content_id(
                 "record",
                 [
-                    [self.task.step, self.task.stage, self.task.part],
+                    [self.task.step, self.task.stage, str(self.task.part)],
                     self.inputs,
                     [[name, ref.id, ref.nbytes] for name, ref in self.outputs],
                     self.groups,
@@ -91,7 +91,7 @@ class Seal:
     @cached_property
     def id(self) -> SealId:
         fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation, self.samples]
-        skipped = [[skip.task.stage, skip.task.part, skip.kind, skip.digest] for skip in self.skipped]
+        skipped = [[skip.task.stage, str(skip.task.part), skip.kind, skip.digest] for skip in self.skipped]
         return SealId(content_id("seal", [*fields, [record.id for record in self.entries], skipped]))
 
 

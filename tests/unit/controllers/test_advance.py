@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dflow_protocols.controllers.advance import UNCOMMITTED, Advance
 from dflow_protocols.events import Action, Fetch, Send
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Once, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.sealing import UPDATE
@@ -44,7 +44,7 @@ def test_slices_are_brought_before_they_are_applied() -> None:
     assert [(action.ref, action.holders) for action in run.out if isinstance(action, Fetch)] == [(SLICE, (who(2),))]
     run.state.holdings.keep(SLICE)
     (duty,) = advance.apply(run.desk(), ALL, TRAINED, [])
-    assert duty.unit == TaskKey(0, "learn", "apply")
+    assert duty.unit == TaskKey(0, "learn", Once("apply"))
     assert isinstance(duty.work, ApplyWork)
     assert (duty.work.state, duty.work.slices, duty.reads) == (ZERO.state, (SLICE,), (ZERO.id, TRAINED.id))
 

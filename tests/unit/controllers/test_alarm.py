@@ -8,14 +8,14 @@ from dflow_protocols.controllers.alarm import REPEATED, STALLED_AFTER, Alarm
 from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Report
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
 from tests.unit.controllers.a_run import ALL, ARun
 from tests.unit.steps.books import SUSPICION_S, ZERO, finished_partition, learn, standing, version, who
 
-UNIT = TaskKey(0, "roll", "p0")
+UNIT = TaskKey(0, "roll", Partition(0))
 LONG = (STALLED_AFTER + 1.0) * SUSPICION_S
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, Checkpoints
 from dflow_protocols.controllers.ending import Ending
 from dflow_protocols.events import Drop, Start, Stop
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.duties import SAVE, Duty
 from dflow_protocols.wire.steps import Header
@@ -88,7 +88,7 @@ def test_a_failed_run_saves_its_newest_version_then_frees_everything() -> None:
     """It may be resumed where it was; until then it costs nobody memory."""
     ends = Ends(ONE)
     ends.run.state.end(runs.FAILED, {"error": "x"})
-    begun = ends.run.calls.begin(0.0, Duty(1, TaskKey(1, "roll", "p0"), SaveWork(RUN, ONE), (), ()), None, [])
+    begun = ends.run.calls.begin(0.0, Duty(1, TaskKey(1, "roll", Partition(0)), SaveWork(RUN, ONE), (), ()), None, [])
     ends.run.calls.take(begun)
     for now in (1.0, 2.0):
         ends.ending.wind_up(now, mesh(1), ends.run.out)
@@ -106,7 +106,9 @@ def test_what_still_runs_of_a_cancelled_run_is_stopped_once() -> None:
     """The slot is somebody else's at once."""
     ends = Ends(ONE)
     ends.run.state.end(runs.CANCELLED, {})
-    call = ends.run.calls.begin(0.0, Duty(1, TaskKey(1, "checkpoint", "save"), SaveWork(RUN, ONE), (), ()), ONE, [])
+    call = ends.run.calls.begin(
+        0.0, Duty(1, TaskKey(1, "checkpoint", Once("save")), SaveWork(RUN, ONE), (), ()), ONE, []
+    )
     for now in (1.0, 2.0):
         ends.ending.wind_up(now, ALL, ends.run.out)
     assert [action for action in ends.run.out if isinstance(action, Stop)] == [Stop(call)]

@@ -6,7 +6,7 @@ from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.controllers.leaving import Leaving
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Send, Start, Stop
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.steps.duties import CHAIN, Duty
 from dflow_protocols.wire.steps import ClaimPut, Keep
 from dflow_protocols.work import ChainWork, SaveWork
@@ -23,7 +23,7 @@ def leaving(run: ARun) -> Leaving:
 
 
 def begin_partition(run: ARun) -> int:
-    unit = TaskKey(0, "roll", "p0")
+    unit = TaskKey(0, "roll", Partition(0))
     return run.calls.begin(0.0, Duty(CHAIN, unit, ChainWork(0, ("roll",), 0, ()), (), (ZERO.id,)), ZERO, [])
 
 
@@ -41,7 +41,7 @@ def test_what_runs_is_stopped_and_no_longer_claimed() -> None:
 def test_a_checkpoint_that_is_being_written_is_finished() -> None:
     """It may be the only copy that is left when all leave."""
     run = ARun(own=ONE)
-    save = run.calls.begin(0.0, Duty(0, TaskKey(1, "checkpoint", "save"), SaveWork(RUN, ONE), (), ()), ONE, [])
+    save = run.calls.begin(0.0, Duty(0, TaskKey(1, "checkpoint", Once("save")), SaveWork(RUN, ONE), (), ()), ONE, [])
     assert not any(isinstance(action, Stop) for action in leaving(run).begin(1.0, ALL))
     assert list(run.state.calls) == [save]
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.controllers.quarantine import ALONE_WAIT, Quarantine
 from dflow_protocols.events import Report
-from dflow_protocols.names import TaskKey, content_id
+from dflow_protocols.names import Partition, TaskKey, content_id
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.wire.steps import Failure, Skip
 from tests.unit.controllers.a_run import ALL, ARun, mesh
 from tests.unit.steps.books import RUN, finished_partition, learn, who
 
-TASK = TaskKey(0, "roll", "p0")
+TASK = TaskKey(0, "roll", Partition(0))
 
 
 def failed(run: ARun, *nodes: int, kind: str = "user", error: str = "division by zero") -> None:
@@ -88,7 +88,7 @@ def test_a_partition_left_out_of_an_old_step_is_forgotten_with_its_books() -> No
     run = ARun()
     old = Skip(TASK, "user", "digest", "error", (who(1),))
     run.state.skip(old)
-    run.state.skip(replace(old, task=TaskKey(1, "roll", "p0")))
+    run.state.skip(replace(old, task=TaskKey(1, "roll", Partition(0))))
     run.state.free_before(1)
     assert [task.step for task in run.state.skipped] == [1]
     assert run.state.id == RUN

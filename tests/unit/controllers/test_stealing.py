@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dflow_protocols.controllers.stealing import REPEAT_AFTER, REPEATS, Open, Stealing
 from dflow_protocols.events import Action, Send
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.duties import Duty, chain_duties
 from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
@@ -75,7 +75,7 @@ def test_a_grant_is_borrowed_and_has_to_be_claimed() -> None:
     party = Party(busy=False)
     party.hear(2, 5)
     (message,) = party.seek(0.0)
-    unit = TaskKey(0, "roll", "p0")
+    unit = TaskKey(0, "roll", Partition(0))
     grant = StealGrant(RUN, message.request, ZERO.id, (Stolen(unit, who(2)),))
     party.stealing.take_grant(who(3), grant, grant.units)
     assert not party.stealing.must_claim, "somebody else answers"

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from dflow_protocols.events import Began, Broke, Event, Finished, Report, RoomMade
-from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard
+from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard, part_of
 from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
 from dflowd.shards.room import Room
@@ -73,7 +73,7 @@ class Bench:
 
     def start(self, work: Work, part: str = "p0") -> int:
         self._calls += 1
-        self.supervisor.start(self._calls, RUN, TaskKey(0, "roll", part), work)
+        self.supervisor.start(self._calls, RUN, TaskKey(0, "roll", part_of(part)), work)
         return self._calls
 
     async def answer(self, call: int) -> Event:

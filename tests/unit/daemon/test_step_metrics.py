@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.events import Start
-from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.names import Block, Once, Part, Partition, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
 from dflowd.observe.metrics import MetricsBook, merge_abandoned, merge_rows, own_report
 from dflowd.observe.timeline import Timeline
@@ -26,7 +26,7 @@ def book(folder: Path) -> MetricsBook:
 
 
 def chain(step: int, partition: int) -> tuple[TaskKey, ChainWork]:
-    return TaskKey(step, "roll", f"p{partition}"), ChainWork(step, ("roll", "score"), partition, ())
+    return TaskKey(step, "roll", Partition(partition)), ChainWork(step, ("roll", "score"), partition, ())
 
 
 def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
@@ -49,9 +49,9 @@ def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
 def test_training_is_told_apart_by_its_parts() -> None:
     """Gradient, sum and update have different remedies when they are slow."""
     timeline = Timeline()
-    works: list[tuple[str, Work]] = [
-        ("b0-2", BlockWork(0, "learn", 0, 2, (), (), ())),
-        ("apply", ApplyWork(0, "learn", (), (), 0, 1, False)),
+    works: list[tuple[Part, Work]] = [
+        (Block(0, 2), BlockWork(0, "learn", 0, 2, (), (), ())),
+        (Once("apply"), ApplyWork(0, "learn", (), (), 0, 1, False)),
     ]
     for call, (part, work) in enumerate(works):
         timeline.start(Start(call, RUN, TaskKey(0, "learn", part), work), 10.0)

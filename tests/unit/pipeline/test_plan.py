@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.pipeline import Chain, Pipeline, StepPlan, Training, partition_groups, plan, tasks
 from tests.unit.pipeline.written_specs import example, stage
 
@@ -127,8 +127,8 @@ def test_partitions_share_all_groups_evenly(groups: int, partitions: int) -> Non
 def test_the_tasks_of_a_step_name_every_stage_of_every_partition() -> None:
     keys = tasks(plan(Pipeline.from_dict(example()), 50))
     assert len(keys) == 12 * 3 + 8 + 8 + 1
-    assert keys[0] == TaskKey(50, "roll", "p0")
-    assert keys[-1] == TaskKey(50, "learn", "apply")
+    assert keys[0] == TaskKey(50, "roll", Partition(0))
+    assert keys[-1] == TaskKey(50, "learn", Once("apply"))
     assert len(set(keys)) == len(keys)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dflow_protocols.events import Fetch, Start, Stop, Trim
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Block, Once, Partition, TaskKey
 from dflow_protocols.steps.duties import BLOCK, CHAIN, Duty
 from dflow_protocols.work import BlockWork, ChainWork, SaveWork
 from tests.unit.controllers.a_run import ALL, ARun
@@ -13,7 +13,7 @@ ONE = version("one", ZERO, samples=4)
 
 
 def rollout(partition: int, *needs: str) -> Duty:
-    unit = TaskKey(0, "roll", f"p{partition}")
+    unit = TaskKey(0, "roll", Partition(partition))
     work = ChainWork(0, ("roll",), partition, ())
     return Duty(CHAIN, unit, work, tuple((shard(name), None) for name in needs), (ZERO.id,))
 
@@ -74,7 +74,7 @@ def test_what_works_from_another_version_is_stopped_but_saves_are_not() -> None:
     """Its result would be of weights that nobody trains from any more; a checkpoint is worth having all the same."""
     run = ARun()
     stale = run.calls.begin(0.0, rollout(0), ZERO, [])
-    save = run.calls.begin(0.0, Duty(0, TaskKey(0, "checkpoint", "save"), SaveWork(RUN, ZERO), (), ()), ZERO, [])
+    save = run.calls.begin(0.0, Duty(0, TaskKey(0, "checkpoint", Once("save")), SaveWork(RUN, ZERO), (), ()), ZERO, [])
     run.calls.stop_stale(ONE, run.out)
     assert run.out == [Stop(stale)]
     assert list(run.state.calls) == [save]
@@ -87,9 +87,9 @@ def test_what_works_from_another_version_is_stopped_but_saves_are_not() -> None:
 def test_leaves_that_were_given_away_are_cut_off_a_running_block() -> None:
     """The engine goes on with those before them."""
     run = ARun()
-    unit = TaskKey(0, "learn", "b0-4")
+    unit = TaskKey(0, "learn", Block(0, 4))
     call = run.calls.begin(0.0, Duty(BLOCK, unit, BlockWork(0, "learn", 0, 4, (), (), ()), (), ()), ZERO, [])
-    assert run.calls.withdraw({TaskKey(0, "learn", "b2-3"), TaskKey(0, "learn", "b3-4")}, run.out)
+    assert run.calls.withdraw({TaskKey(0, "learn", Block(2, 3)), TaskKey(0, "learn", Block(3, 4))}, run.out)
     assert run.out == [Trim(call, 2)]
     assert str(run.state.calls[call].unit) == "0/learn/b0-2"
-    assert not run.calls.withdraw({TaskKey(0, "learn", "b9-10")}, run.out)
+    assert not run.calls.withdraw({TaskKey(0, "learn", Block(9, 10))}, run.out)

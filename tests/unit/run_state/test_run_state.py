@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.run_state import references
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.run_state import MAX_KEPT, STEPS_AHEAD
@@ -48,7 +48,7 @@ def test_books_are_kept_of_steps_that_somebody_can_be_at() -> None:
 
 def test_what_goes_with_the_books_of_a_step() -> None:
     """Its records, failures, partitions left out and second tries."""
-    run, task = ARun(), TaskKey(0, "roll", "p0")
+    run, task = ARun(), TaskKey(0, "roll", Partition(0))
     learn(run.desk(), *finished_partition(0))
     run.state.failures.record(task, who(1), "user", "x")
     run.state.retry(task, 9.0)

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from dflow_protocols.names import CHUNK_BYTES, ShardRef, SpecId, TaskKey, VersionId, chunk_count
+from dflow_protocols.names import CHUNK_BYTES, Partition, ShardRef, SpecId, TaskKey, VersionId, chunk_count
 from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
 from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
@@ -37,7 +37,7 @@ class OneStep:
             check_work(self.engines, work)
             read: tuple[str, ...] = ("v",)
             for made in self.engines.run(work).made:
-                task = TaskKey(step, made.stage, f"p{partition}")
+                task = TaskKey(step, made.stage, Partition(partition))
                 records[made.stage, partition] = Record(task, read, made.outputs, made.groups, made.metrics)
                 read += tuple(ref.id for _, ref in made.outputs)
         return records

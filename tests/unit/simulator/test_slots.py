@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from dflow_protocols.events import Began, Broke, Event, Finished, Reached, Start
-from dflow_protocols.names import RunId, ShardId, ShardRef, SpecId, TaskKey
+from dflow_protocols.names import Block, Part, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, part_of
 from dflow_protocols.simulator.model.disk import Disk
 from dflow_protocols.simulator.model.health import SLOW, Health
 from dflow_protocols.simulator.model.provenance import Ledger
@@ -39,7 +39,7 @@ class Node:
         self.schedule, self.got = Schedule(), list[Event]()
         self.life = Life(self.schedule, Random(1), self._hear)
         self.store, self.disk, self.health = Store(limit_bytes), Disk(), Health()
-        self.poison: dict[tuple[str, str], str] = {}
+        self.poison: dict[tuple[str, Part], str] = {}
         engines = Engines(Ledger(), two_steps(), PURE, Random(1))
         site = Site({RUN: engines}, self.poison)
         self.slots = Slots(count, self.life, site, self.store, self.disk, self.health)
@@ -52,7 +52,7 @@ class Node:
 
     def begin(self, work: Work, stage: str = "", part: str = "x") -> Start:
         self._calls += 1
-        start = Start(self._calls, RUN, TaskKey(0, stage, part), work)
+        start = Start(self._calls, RUN, TaskKey(0, stage, part_of(part)), work)
         self.slots.begin(start)
         return start
 
@@ -113,7 +113,7 @@ def test_a_block_that_is_trimmed_ends_before_the_leaf_and_says_how_far_it_is() -
     assert began == Began(start.call)
     assert reached == [Reached(start.call, leaf) for leaf in range(3)]
     assert isinstance(done, Finished)
-    assert [made.part for made in done.done.made] == ["b0-2", "b2-3"]
+    assert [made.block for made in done.done.made] == [Block(0, 2), Block(2, 3)]
 
 
 def test_what_a_call_reads_is_pinned_until_it_ends() -> None:
@@ -173,7 +173,7 @@ def test_so_many_works_break_as_were_to_and_calm_mends_the_rest() -> None:
 def test_a_poisoned_partition_breaks_whoever_works_on_it() -> None:
     """Its neighbours go on."""
     node = Node()
-    node.poison["roll", "p1"] = "user"
+    node.poison["roll", Partition(1)] = "user"
     assert [node.how(chain(part), "roll", f"p{part}") for part in range(3)] == ["done", "user", "done"]
 
 

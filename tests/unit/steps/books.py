@@ -8,7 +8,18 @@ from dataclasses import replace
 from dflow_protocols.claiming.ability import Ability
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.claiming.loans import Loans
-from dflow_protocols.names import NodeId, RunId, SealId, ShardRef, SpecId, TaskKey, VersionId, content_id
+from dflow_protocols.names import (
+    NodeId,
+    Partition,
+    RunId,
+    SealId,
+    ShardRef,
+    SpecId,
+    TaskKey,
+    VersionId,
+    content_id,
+    part_of,
+)
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.simulator.toy import two_steps
@@ -40,7 +51,7 @@ def record(
     metrics: tuple[tuple[str, float], ...] = (),
 ) -> Record:
     named = tuple((f"out{place}", ref) for place, ref in enumerate(outputs))
-    return Record(TaskKey(step, stage, part), tuple(reads), named, (), metrics)
+    return Record(TaskKey(step, stage, part_of(part)), tuple(reads), named, (), metrics)
 
 
 def version(name: str, parent: Header | None = None, *, samples: int = 0, seal: Seal | None = None) -> Header:
@@ -114,6 +125,6 @@ def finished_partition(partition: int, parent: VersionId = ZERO.id, take: str = 
     for stage, output in (("roll", "rollout"), ("score", "reward"), ("adv", "advantage")):
         ref = shard(f"{stage}/{partition}/{take}")
         groups = ((30, 4), (20, 4), (0, 0)) if stage == "adv" else ()
-        made.append(Record(TaskKey(0, stage, f"p{partition}"), tuple(reads), ((output, ref),), groups, ()))
+        made.append(Record(TaskKey(0, stage, Partition(partition)), tuple(reads), ((output, ref),), groups, ()))
         reads.append(ref.id)
     return tuple(made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.events import Report, Restored
-from dflow_protocols.names import NodeId, TaskKey, run_id
+from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.run_state import MeshView
@@ -35,7 +35,7 @@ def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None
     run.state.versions.hold(ZERO)
     for _, ref in ZERO.state:
         run.state.holdings.keep(ref)
-    run.state.failures.record(TaskKey(0, "roll", "p0"), ME, "user", "no server")
+    run.state.failures.record(TaskKey(0, "roll", Partition(0)), ME, "user", "no server")
     out = known.take(1.0, AROUND, PEER, replace(ACTIVE, attempt=1, acknowledge=True))
     again = known.runs[NAME]
     assert (again.status.attempt, again.is_active, again.state.failures.known) == (1, True, {})

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Block, TaskKey
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.blocks import block_duties, told_now
@@ -51,7 +51,7 @@ def blocks_of(at: Desk, made: Batch) -> list[tuple[int, int]]:
 def make(at: Desk, made: Batch, first: int, end: int, loss: float = 1.0) -> Record:
     """A slot of this node has summed a block."""
     ref = shard(f"block {first}-{end}")
-    task = TaskKey(0, made.training.stage, f"b{first}-{end}")
+    task = TaskKey(0, made.training.stage, Block(first, end))
     reads = (ZERO.id, made.manifest.id)
     record = Record(task, reads, (("gradient", ref),), (), (("loss_sum", loss),))
     at.holdings.keep(ref)
@@ -73,7 +73,7 @@ def test_what_remains_is_cut_again_for_all_slots() -> None:
     """Slots of unequal speed end together: the first that is free does not take all that is left."""
     at = trainer(2)
     made = batch(at)
-    at = replace(at, running=(TaskKey(0, made.training.stage, "b0-1"),))
+    at = replace(at, running=(TaskKey(0, made.training.stage, Block(0, 1)),))
     assert blocks_of(at, made) == [(1, 2), (2, 3), (3, 4)]
     make(at, made, 1, 2)
     assert blocks_of(at, made) == [(2, 3), (3, 4)]
@@ -122,7 +122,7 @@ def test_what_can_no_longer_be_summed_here_is_told_as_it_is() -> None:
     made = batch(at)
     first = blocks_of(at, made)[0][0]
     record = make(at, made, first, first + 1)
-    rest = [TaskKey(0, made.training.stage, f"b{leaf}-{leaf + 1}") for leaf in range(LEAVES) if leaf != first]
+    rest = [TaskKey(0, made.training.stage, Block.of_leaf(leaf)) for leaf in range(LEAVES) if leaf != first]
     at.step.claim(who(OTHER), rest, at.now + 9.0)
     assert told_now(at, made) == [record]
 
@@ -144,7 +144,7 @@ def test_what_another_has_done_already_is_not_told_again() -> None:
     made = batch(at)
     first = blocks_of(at, made)[0][0]
     record = make(at, made, first, first + 1)
-    theirs = replace(record, task=TaskKey(0, record.task.stage, f"b0-{LEAVES}"), outputs=(("gradient", shard("t")),))
+    theirs = replace(record, task=TaskKey(0, record.task.stage, Block(0, LEAVES)), outputs=(("gradient", shard("t")),))
     learn(at, theirs, holders=[OTHER])
     assert told_now(at, made) == []
     assert at.step.kept_back == {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.claiming.failure import Failures
-from dflow_protocols.names import NodeId, TaskKey
+from dflow_protocols.names import Block, NodeId, Partition, TaskKey
 from dflow_protocols.pipeline.plan import Chain, plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.step import Step
@@ -17,7 +17,7 @@ from dflow_protocols.wire.steps import Record
 from tests.unit.steps.books import ZERO, finished_partition, record, shard, version, who
 
 CHAIN = next(chain for chain in plan(two_steps(), 0).chains if len(chain.stages) > 1)
-UNIT = TaskKey(0, "roll", "p0")
+UNIT = TaskKey(0, "roll", Partition(0))
 
 
 def everything(_: Record) -> bool:
@@ -89,9 +89,9 @@ def test_a_block_is_found_by_what_it_read() -> None:
     """A gradient of an older manifest's groups must not be summed into this one's."""
     block = record("learn", "b0-2", [ZERO.id, "m" * 64], shard("g"))
     step = step_with(block)
-    assert step.block("learn", (0, 2), (ZERO.id, "m" * 64), everything) == block
-    assert step.block("learn", (0, 2), (ZERO.id, "n" * 64), everything) is None
-    assert step.block("learn", (0, 1), (ZERO.id, "m" * 64), everything) is None
+    assert step.gradient("learn", Block(0, 2), (ZERO.id, "m" * 64), everything) == block
+    assert step.gradient("learn", Block(0, 2), (ZERO.id, "n" * 64), everything) is None
+    assert step.gradient("learn", Block(0, 1), (ZERO.id, "m" * 64), everything) is None
 
 
 @given(st.permutations(finished_partition(0) + finished_partition(1)))
@@ -106,7 +106,7 @@ def test_the_digest_of_the_books_tells_what_is_in_them_not_how_it_came(order: li
 
 def test_a_claim_lives_for_its_lease_and_names_all_that_its_node_runs() -> None:
     """A node says what it runs now; what it no longer names, others may take."""
-    step, other = Step(0), TaskKey(0, "roll", "p1")
+    step, other = Step(0), TaskKey(0, "roll", Partition(1))
     step.claim(who(2), [UNIT], until=5.0)
     step.claim(who(3), [UNIT], until=4.0)
     assert step.claimants(3.0, UNIT) == (who(2), who(3))
@@ -172,6 +172,6 @@ def test_a_failure_told_twice_is_one_failure() -> None:
 
 def test_failures_of_different_tasks_do_not_add_up() -> None:
     failures = Failures()
-    for part in ("p0", "p1", "p2", "p3"):
-        failures.record(TaskKey(0, "roll", part), who(1), "engine", "killed")
+    for partition in range(4):
+        failures.record(TaskKey(0, "roll", Partition(partition)), who(1), "engine", "killed")
     assert not failures.verdicts(everybody)

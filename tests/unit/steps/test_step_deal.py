@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.claiming.deal import deal, homes
-from dflow_protocols.names import NodeId, TaskKey
+from dflow_protocols.names import NodeId, Slice, TaskKey, part_of
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.rendezvous import ranked
 from dflow_protocols.simulator.toy import two_steps
@@ -104,7 +104,7 @@ def test_a_task_says_how_it_came_to_its_node(part: str, work: ChainWork | BlockW
     roster, dealt = make_roster(0, 0, nodes, nodes), plan(two_steps(), 0)
     first, second, _ = step_order(RUN, 0, roster.members)
     stage = work.stages[0] if isinstance(work, ChainWork) else work.stage
-    duty = Duty(0, TaskKey(0, stage, part), work, (), ())
+    duty = Duty(0, TaskKey(0, stage, part_of(part)), work, (), ())
     assert origin_of(RUN, first, duty, dealt, roster, is_borrowed=False) is Origin.DEALT
     assert origin_of(RUN, second, duty, dealt, roster, is_borrowed=False) is Origin.AGAIN
     assert origin_of(RUN, second, duty, dealt, roster, is_borrowed=True) is Origin.STOLEN
@@ -114,5 +114,5 @@ def test_what_is_dealt_to_nobody_in_particular_counts_as_dealt() -> None:
     """Slices, applying and saving follow from what a node is, not from the roster's deal."""
     nodes = [who(number) for number in (1, 2)]
     roster, dealt = make_roster(0, 0, nodes, nodes), plan(two_steps(), 0)
-    duty = Duty(0, TaskKey(0, "learn", "s0-1"), SliceWork(0, "learn", 0, 1, 2, (), 1), (), ())
+    duty = Duty(0, TaskKey(0, "learn", Slice(0, 1)), SliceWork(0, "learn", 0, 1, 2, (), 1), (), ())
     assert {origin_of(RUN, node, duty, dealt, roster, is_borrowed=False) for node in nodes} == {Origin.DEALT}

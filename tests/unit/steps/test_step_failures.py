@@ -7,7 +7,7 @@ from dataclasses import replace
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.events import Broke, Send, Start, Stop, Tick
 from dflow_protocols.events import Leaving as AskedToLeave
-from dflow_protocols.names import TaskKey
+from dflow_protocols.names import Block, Partition, TaskKey
 from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
@@ -17,23 +17,23 @@ from dflow_protocols.work import ChainWork, Failed
 from tests.unit.steps.books import who
 from tests.unit.steps.midway import Midway, opened
 
-UNIT = TaskKey(0, "roll", "p3")
+UNIT = TaskKey(0, "roll", Partition(3))
 ALL = frozenset(who(number) for number in (1, 2, 3))
 
 
-def failure(node: int, part: str, kind: str = "engine") -> Failure:
+def failure(node: int, part: Block, kind: str = "engine") -> Failure:
     return Failure(TaskKey(0, "learn", part), who(node), 1, kind, "aa" * 32, "it died")
 
 
 def test_a_leaf_that_kills_engines_is_at_fault_in_whatever_blocks_it_was_tried() -> None:
     """Each host sums other blocks; counted block by block no leaf would ever be at fault, and the run never end."""
     failures = Failures()
-    for node, part in ((1, "b0-8"), (2, "b2-4")):
+    for node, part in ((1, Block(0, 8)), (2, Block(2, 4))):
         failures.add(failure(node, part))
     assert not failures.verdicts(lambda task: ALL)
-    failures.add(failure(3, "b6-8"))
+    failures.add(failure(3, Block(6, 8)))
     assert not failures.verdicts(lambda task: ALL)
-    failures.add(failure(3, "b3-4"))
+    failures.add(failure(3, Block(3, 4)))
     (verdict, *_) = failures.verdicts(lambda task: ALL)
     assert {each.node for each in verdict.evidence} == ALL
     assert not verdict.same_error
@@ -79,7 +79,7 @@ def test_an_idle_node_that_waits_for_the_inputs_of_what_it_took_claims_it_once()
     midway = Midway()
     run = midway.node.runs[midway.run]
     run.state.calls.clear()
-    units = [TaskKey(0, stage, f"p{p}") for stage in ("roll", "held") for p in range(5)]
+    units = [TaskKey(0, stage, Partition(p)) for stage in ("roll", "held") for p in range(5)]
     run.state.retry_at.update(dict.fromkeys(units, midway.now + 100.0))
     run.state.loans.borrow(midway.peer, [Stolen(UNIT, midway.peer)])
     run.stealing.must_claim = True
@@ -94,7 +94,7 @@ def test_an_idle_node_that_waits_for_the_inputs_of_what_it_took_claims_it_once()
 def test_a_grant_of_a_step_that_does_not_exist_is_passed_over() -> None:
     """No member's word may make the node stumble."""
     midway = Midway()
-    far = Stolen(TaskKey(1 << 40, "roll", "p0"), midway.peer)
+    far = Stolen(TaskKey(1 << 40, "roll", Partition(0)), midway.peer)
     midway.tell(StealGrant(midway.run, 1, "ab" * 32, (far,)))  # type: ignore[arg-type]
 
 

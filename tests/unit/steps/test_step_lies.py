@@ -8,6 +8,7 @@ import msgpack
 import pytest
 
 from dflow_protocols.events import CancelRequested, Persist, Tick
+from dflow_protocols.names import Partition
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.ranges import MAX_RANGES
 from dflow_protocols.run_state import status as runs
@@ -134,7 +135,7 @@ MANIFESTS: dict[str, list[Record]] = {
     "a part of another kind": [*entries(), record("adv", "b0-1", ["x"], shard("y"))],
     "a partition too many": [
         *entries(),
-        *(replace(each, task=replace(each.task, part="p77")) for each in entries()[:3]),
+        *(replace(each, task=replace(each.task, part=Partition(77))) for each in entries()[:3]),
     ],
     "a partition missing": entries()[3:],
     "a stage missing": [each for each in entries() if each.task.stage != "roll"],

@@ -26,7 +26,19 @@ from dflow_protocols.events import (
     Submitted,
     Tick,
 )
-from dflow_protocols.names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, run_id
+from dflow_protocols.names import (
+    NodeId,
+    Partition,
+    RecordId,
+    RunId,
+    SealId,
+    ShardId,
+    ShardRef,
+    SpecId,
+    TaskKey,
+    part_of,
+    run_id,
+)
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
@@ -73,7 +85,7 @@ STRANGE = RunId("f" * 32)
     "message",
     [
         RecordPut(STRANGE, finished_partition(0)),
-        ClaimPut(STRANGE, 0, (TaskKey(0, "roll", "p0"),)),
+        ClaimPut(STRANGE, 0, (TaskKey(0, "roll", Partition(0)),)),
         BucketGet(STRANGE, 0, ""),
         Frame((Standing(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
     ],
@@ -220,7 +232,7 @@ def test_books_that_are_the_same_are_not_sent_again(midway: Midway) -> None:
 
 
 def parts(part: str) -> TaskKey:
-    return TaskKey(0, "roll", part)
+    return TaskKey(0, "roll", part_of(part))
 
 
 LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
@@ -231,7 +243,7 @@ LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
     "record of a huge part": lambda run, me: RecordPut(run, (record("roll", "p9999999", ["x"]),)),
     "books of no part": lambda run, me: BucketPut(run, 0, (Held(record("roll", "", ["x"]), (me,)),), ()),
     "claims of no part": lambda run, me: ClaimPut(run, 0, (parts("apply/../x"), parts("b1"), parts("s1-"))),
-    "claims of another step": lambda run, me: ClaimPut(run, 0, (TaskKey(1, "roll", "p0"),)),
+    "claims of another step": lambda run, me: ClaimPut(run, 0, (TaskKey(1, "roll", Partition(0)),)),
     "claims in this node's name": lambda run, me: BucketPut(run, 0, (), (TaskClaim(parts("p3"), me),)),
     "seal of another spec": lambda run, me: SealPut(run, replace(seal(), spec=SpecId(SPEC[::-1])), True, (), None),
     "seal of another stage": lambda run, me: SealPut(run, seal(record("no", "p0", ["x"])), True, (), None),

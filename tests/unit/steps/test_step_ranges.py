@@ -72,7 +72,7 @@ def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
     learn(at, *blocks)
     seen: dict[ShardRef, list[int]] = {}
     for chunks in gradient_slices(at, batch):
-        for ref, low, high in pieces(blocks[0].shards, *chunks):
+        for ref, low, high in pieces(blocks[0].shards, chunks.first, chunks.end):
             seen.setdefault(ref, []).extend(range(low, high))
     assert seen == {ref: list(range(chunk_count(ref.nbytes))) for ref in blocks[0].shards}
     duties = slice_duties(at, batch)

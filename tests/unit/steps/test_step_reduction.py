@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.names import CHUNK_BYTES, chunk_count
+from dflow_protocols.names import CHUNK_BYTES, Block, chunk_count
 from dflow_protocols.ranges import MAX_RANGES, RANGE_BYTES
-from dflow_protocols.steps.reduction import SLICES, Block, aligned_blocks, cover, cut_leaves, slices
+from dflow_protocols.steps.reduction import SLICES, aligned_blocks, cover, cut_leaves, slices
 from dflow_protocols.work import Groups
 
 GROUPS = st.one_of(st.just((0, 0)), st.tuples(st.integers(1, 60), st.integers(1, 8)))
@@ -46,19 +46,21 @@ def test_leaves_are_balanced_by_tokens(partitions: tuple[Groups, ...], leaves: i
 def test_blocks_are_aligned_disjoint_and_hold_just_these_leaves(leaves: set[int]) -> None:
     """Only aligned blocks are nodes of the fixed tree: any other sum would have other bits."""
     blocks = list(aligned_blocks(sorted(leaves)))
-    assert [leaf for first, end in blocks for leaf in range(first, end)] == sorted(leaves)
-    for first, end in blocks:
-        size = end - first
+    assert [leaf for block in blocks for leaf in block.leaves] == sorted(leaves)
+    for block in blocks:
+        size = len(block.leaves)
         assert size & (size - 1) == 0
-        assert first % size == 0
-    for (a, b), (c, d) in pairwise(blocks):
-        assert not (b == c and b - a == d - c and a % (2 * (b - a)) == 0), "two halves of one block"
+        assert block.first % size == 0
+    for left, right in pairwise(blocks):
+        size = len(left.leaves)
+        are_halves = left.end == right.first and size == len(right.leaves) and left.first % (2 * size) == 0
+        assert not are_halves, "two halves of one block"
 
 
 def random_blocks(draw: st.DrawFn, first: int, end: int) -> list[Block]:
     """A disjoint cover of [first, end) by aligned blocks."""
     if end - first == 1 or draw(st.booleans()):
-        return [(first, end)]
+        return [Block(first, end)]
     middle = (first + end) // 2
     return random_blocks(draw, first, middle) + random_blocks(draw, middle, end)
 
@@ -70,10 +72,10 @@ covers = st.composite(lambda draw, leaves: random_blocks(draw, 0, leaves))
 def test_any_blocks_that_hold_all_leaves_give_a_disjoint_cover_in_order(leaves: int, data: st.DataObject) -> None:
     """Two nodes may have summed the same leaves in blocks of different sizes: each leaf is counted once."""
     known = {*data.draw(covers(leaves)), *data.draw(covers(leaves))}
-    found = cover(0, leaves, range(leaves), lambda block: block if block in known else None)
+    found = cover(Block(0, leaves), range(leaves), lambda block: block if block in known else None)
     assert found is not None
     assert all(block in known for block, _ in found)
-    assert [leaf for block, _ in found for leaf in range(*block)] == list(range(leaves))
+    assert [leaf for block, _ in found for leaf in block.leaves] == list(range(leaves))
 
 
 @given(POWERS, st.data())
@@ -82,11 +84,11 @@ def test_there_is_no_cover_exactly_if_a_needed_leaf_is_missing(leaves: int, data
     blocks = data.draw(covers(leaves))
     known = set(data.draw(st.lists(st.sampled_from(blocks), unique=True)))
     needed = data.draw(st.sets(st.integers(0, leaves - 1)))
-    found = cover(0, leaves, needed, lambda block: block if block in known else None)
-    there = {leaf for block in known for leaf in range(*block)}
+    found = cover(Block(0, leaves), needed, lambda block: block if block in known else None)
+    there = {leaf for block in known for leaf in block.leaves}
     assert (found is None) == (not needed <= there)
     if found is not None:
-        held = [leaf for block, _ in found for leaf in range(*block)]
+        held = [leaf for block, _ in found for leaf in block.leaves]
         assert held == sorted(set(held))
         assert needed <= set(held)
 
@@ -95,9 +97,9 @@ def test_there_is_no_cover_exactly_if_a_needed_leaf_is_missing(leaves: int, data
 def test_slices_are_whole_chunks_and_together_the_gradient(nbytes: int) -> None:
     """Their borders follow from the length alone, whoever owns them."""
     cut = slices(nbytes)
-    assert [chunk for first, end in cut for chunk in range(first, end)] == list(range(chunk_count(nbytes)))
+    assert [chunk for piece in cut for chunk in range(piece.first, piece.end)] == list(range(chunk_count(nbytes)))
     assert len(cut) <= SLICES
-    lengths = [end - first for first, end in cut]
+    lengths = [piece.end - piece.first for piece in cut]
     assert 0 < min(lengths) <= max(lengths) <= min(lengths) + 1
 
 
@@ -105,4 +107,4 @@ def test_no_slice_of_a_huge_model_is_longer_than_a_range_of_its_parameters() -> 
     """A slice is a shard, too; the largest model that can be has as many slices as ranges."""
     cut = slices(MAX_RANGES * RANGE_BYTES)
     assert len(cut) == MAX_RANGES
-    assert {end - first for first, end in cut} == {RANGE_BYTES // CHUNK_BYTES}
+    assert {piece.end - piece.first for piece in cut} == {RANGE_BYTES // CHUNK_BYTES}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.names import NodeId
+from dflow_protocols.names import NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.duties import Batch, Desk, chain_duties, make_batch
 from dflow_protocols.steps.sealing import (
@@ -272,7 +272,7 @@ def test_a_partition_begun_elsewhere_goes_on_where_it_stands(partition: int) -> 
     chain = sealed_chains(alone, MANIFEST)[0]
     learn(alone, *finished_partition(partition)[:2], holders=(number(FIRST),))
     (duty,) = chain_duties(alone, chain)
-    assert duty.unit.part == f"p{partition}"
+    assert duty.unit.part == Partition(partition)
     assert duty.work.stages == ("adv",)  # type: ignore[union-attr]
     assert duty.reads == finished_partition(partition)[2].inputs
 
@@ -285,7 +285,7 @@ def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
     assert 0 < len(mine) < TOY_PARTITIONS
     assert {duty.unit.part for duty in chain_duties(later(at, 0.9 * SUSPICION_S), chain)} == mine
     assert {duty.unit.part for duty in chain_duties(later(at, 2.1 * SUSPICION_S), chain)} == {
-        f"p{partition}" for partition in range(TOY_PARTITIONS)
+        Partition(partition) for partition in range(TOY_PARTITIONS)
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dflow_protocols.claiming.loans import Loans
 from dflow_protocols.events import Action, Began, Finished, Received, Send, Start, Stop, Trim
-from dflow_protocols.names import NodeId, TaskKey
+from dflow_protocols.names import Block, NodeId, Partition, TaskKey
 from dflow_protocols.node import Node
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.runs.run import Run
@@ -22,7 +22,7 @@ from tests.unit.steps.books import who
 from tests.unit.steps.midway import opened
 
 WIDE = two_steps(partitions=12, leaves=8)
-UNIT = TaskKey(0, "roll", "p3")
+UNIT = TaskKey(0, "roll", Partition(3))
 
 
 class Victim:
@@ -141,7 +141,7 @@ def test_a_block_that_was_cut_too_late_is_recorded_as_what_it_is() -> None:
             victim.host.store.put(victim.id, ref)
     actions = opened(victim.node.handle(victim.now, Finished(call, done)))
     records = [r for each in told(actions, RecordPut, victim.thief) for r in each.records]
-    assert [record.task.part for record in records] == [f"b{start.work.first}-{start.work.end}"]
+    assert [record.task.part for record in records] == [Block(start.work.first, start.work.end)]
 
 
 def test_what_was_lent_and_never_claimed_comes_back() -> None:
@@ -176,7 +176,7 @@ def test_only_strangers_claims_keep_a_thief_from_what_it_borrowed(claimant: int,
 def test_a_claim_of_a_block_takes_up_all_leaves_that_were_lent() -> None:
     """From then on the thief's claims stand for them, for as long as it renews them."""
     loans = Loans(who(1))
-    leaves = [TaskKey(0, "learn", f"b{leaf}-{leaf + 1}") for leaf in (2, 3)]
+    leaves = [TaskKey(0, "learn", Block.of_leaf(leaf)) for leaf in (2, 3)]
     loans.lend(leaves, who(2), until=5.0)
-    loans.hear_claims(who(2), [TaskKey(0, "learn", "b2-4")])
+    loans.hear_claims(who(2), [TaskKey(0, "learn", Block(2, 4))])
     assert not loans.lent

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.events import Action, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Tick, Trim
-from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from dflow_protocols.names import Block, NodeId, Once, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.story import Entry, Story, What, home_of, in_order
@@ -31,7 +31,7 @@ from dflow_protocols.work import ChainWork, Done, Failed, Made
 
 RUN = RunId("r" * 32)
 ME, PEER, THIRD = (NodeId(letter * 32) for letter in "abc")
-UNIT = TaskKey(0, "roll", "p3")
+UNIT = TaskKey(0, "roll", Partition(3))
 SHARD = ShardRef(ShardId("5" * 64), 8)
 RECORD = Record(UNIT, (), (("tokens", SHARD),), (), ())
 SEAL = Seal(SpecId("s"), 0, VersionId("v"), "v", "manifest", 0, 4, (RECORD,))
@@ -69,7 +69,7 @@ def test_what_ends_a_call_names_the_turn_that_began_it() -> None:
 
 def test_a_block_that_is_cut_short_tells_before_which_leaf() -> None:
     """The rest of it goes on elsewhere: whoever asks for one of its later leaves sees where that was given away."""
-    block = TaskKey(0, "learn", "b0-4")
+    block = TaskKey(0, "learn", Block(0, 4))
     start = replace(START, task=block)
     started = Entry(1, 1.0, What.STARTED, RUN, (block,))
     trimmed = Entry(2, 2.0, What.TRIMMED, RUN, (block,), began=1, detail="before leaf 2")
@@ -91,9 +91,9 @@ def test_a_theft_is_told_on_both_sides_by_its_request() -> None:
 def test_a_claim_that_is_renewed_is_told_once() -> None:
     """Claims are renewed twice a lease for as long as a call runs; a ring full of them would tell nothing else."""
     claim = ClaimPut(RUN, 0, (UNIT,))
-    more = ClaimPut(RUN, 0, (UNIT, TaskKey(0, "roll", "p4")))
+    more = ClaimPut(RUN, 0, (UNIT, TaskKey(0, "roll", Partition(4))))
     claimed = Entry(1, 1.0, What.CLAIMED, RUN, (UNIT,), (PEER, THIRD))
-    rest = Entry(3, 3.0, What.CLAIMED, RUN, (TaskKey(0, "roll", "p4"),), (PEER,))
+    rest = Entry(3, 3.0, What.CLAIMED, RUN, (TaskKey(0, "roll", Partition(4)),), (PEER,))
     turns: list[tuple[Event, list[Action]]] = [(Tick(), send(claim, PEER, THIRD)), (Tick(), send(claim, PEER))]
     assert told(*turns, (Tick(), send(more, PEER))) == [claimed, rest]
     assert told((heard(claim), []), (heard(claim), [])) == [Entry(1, 1.0, What.CLAIM_HEARD, RUN, (UNIT,), (PEER,))]
@@ -132,19 +132,21 @@ def test_what_is_dropped_or_shed_is_told_of_its_task() -> None:
     ]
 
 
-@pytest.mark.parametrize(("part", "asked"), [("b0-4", "b2-3"), ("b2-3", "b0-4"), ("b0-4", "b2-6")])
-def test_a_leaf_finds_its_block_and_a_block_its_leaves(part: str, asked: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "asked"), [(Block(0, 4), Block(2, 3)), (Block(2, 3), Block(0, 4)), (Block(0, 4), Block(2, 6))]
+)
+def test_a_leaf_finds_its_block_and_a_block_its_leaves(part: Block, asked: Block) -> None:
     """Leaves change hands alone and are computed together."""
     story = Story(ME)
     story.take(1, 1.0, Tick(), [replace(START, task=TaskKey(0, "learn", part))])
     assert story.of(RUN, [TaskKey(0, "learn", asked)]) == story.of(RUN)
-    assert story.of(RUN, [TaskKey(0, "learn", "b6-8")]) == []
+    assert story.of(RUN, [TaskKey(0, "learn", Block(6, 8))]) == []
     assert story.of(RUN, [TaskKey(1, "learn", asked)]) == []
 
 
 def test_of_a_seal_only_what_was_asked_for_is_told() -> None:
     """A manifest names hundreds of tasks."""
-    other = replace(RECORD, task=TaskKey(0, "roll", "p4"))
+    other = replace(RECORD, task=TaskKey(0, "roll", Partition(4)))
     story = Story(ME)
     seal = replace(SEAL, entries=(other, RECORD))
     story.take(1, 1.0, heard(SealPut(RUN, seal, True, (), None)), [])
@@ -159,7 +161,7 @@ def test_a_full_ring_forgets_the_oldest_and_says_until_when() -> None:
         story.take(number, float(number), Tick(), [replace(START, call=number)])
     assert [entry.cause for entry in story.of(RUN)] == [3, 4]
     assert story.forgotten == 2.0
-    story.take(5, 5.0, heard(ClaimPut(RUN, 0, tuple(TaskKey(0, "roll", f"p{n}") for n in range(9)))), [])
+    story.take(5, 5.0, heard(ClaimPut(RUN, 0, tuple(TaskKey(0, "roll", Partition(n)) for n in range(9)))), [])
     assert [entry.cause for entry in story.of(RUN)] == [3, 4, 5]
 
 
@@ -169,12 +171,12 @@ def test_a_deal_follows_from_the_roster_that_passed() -> None:
     roster = Roster(0, 0, (ME, PEER), (ME, PEER), (1, 1))
     story = Story(ME)
     story.take(1, 1.0, heard(RosterPut(RUN, roster)), [])
-    homes = {home_of(RUN, TaskKey(0, "score", f"p{index}"), steps, roster) for index in range(5)}
+    homes = {home_of(RUN, TaskKey(0, "score", Partition(index)), steps, roster) for index in range(5)}
     assert homes == {ME, PEER}
     home = home_of(RUN, UNIT, steps, roster)
     assert home is not None
     assert story.dealt(RUN, UNIT, steps) == [Entry(1, 1.0, What.DEALT, RUN, (UNIT,), (home,), roster.id)]
-    assert home_of(RUN, TaskKey(0, "learn", "apply"), steps, roster) is None
+    assert home_of(RUN, TaskKey(0, "learn", Once("apply")), steps, roster) is None
 
 
 def entry(cause: int, at: float, what: What, *peers: NodeId, join: str = "", **more: Any) -> Entry:

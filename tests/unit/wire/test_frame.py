@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.names import NodeId, RunId, TaskKey
+from dflow_protocols.names import NodeId, Once, RunId, TaskKey
 from dflow_protocols.wire.codec import MAX_FRAME_BYTES, MESSAGES, decode, encode
 from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
@@ -156,7 +156,7 @@ def test_a_field_without_a_wire_form_is_refused_when_the_codec_is_built() -> Non
 def test_what_is_no_message_is_not_sent() -> None:
     """A part of a message on its own would be refused by every peer."""
     with pytest.raises(TypeError):
-        encode_frame((), [TaskKey(1, "a", "b")])
+        encode_frame((), [TaskKey(1, "a", Once("b"))])
 
 
 def test_messages_of_a_frame_keep_their_order() -> None:

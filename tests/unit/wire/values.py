@@ -9,13 +9,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dflow_protocols.names import ShardRef
+from dflow_protocols.names import Part, ShardRef, part_of
 from dflow_protocols.wire.fields import MAX_INT, MAX_SHARD_BYTES
 from tests.unit.wire.vectors import example
 
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """All that a field of this type may hold."""
+    if hint == Part:
+        return (st.text(max_size=9) | st.from_regex(r"[pbs]\d{1,3}(-\d{1,3})?", fullmatch=True)).map(part_of)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
         if hint is ShardRef:

@@ -13,6 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from dflow_protocols.names import Part, part_of
 from dflow_protocols.wire.codec import MESSAGES, encode
 from dflow_protocols.wire.frame import WIRE_VERSION
 
@@ -22,6 +23,8 @@ _WHO = ("NodeId", "RunId")
 
 def example(hint: Any, name: str = "") -> Any:
     """A value of a type, the same on every call. `name`: of the field, which texts and numbers follow from."""
+    if hint == Part:
+        return part_of(name)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
         return hint(**{f.name: example(hints[f.name], f.name) for f in dataclasses.fields(hint)})
@@ -41,6 +44,8 @@ def example(hint: Any, name: str = "") -> Any:
 
 def readable(value: Any) -> Any:
     """A message as JSON: dataclasses as objects, bytes as hexadecimal text after `0x`."""
+    if isinstance(value, Part):
+        return str(value)
     if dataclasses.is_dataclass(value):
         return {f.name: readable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):

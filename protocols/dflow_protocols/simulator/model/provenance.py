@@ -58,7 +58,9 @@ class LeafSum:
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockSum:
+    """One shard of the gradient of a block of leaves."""
+
     spec: str
     step: int
     stage: str
@@ -75,7 +77,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceSum:
+    """A slice of the gradient over all leaves, divided."""
+
     spec: str
     step: int
     stage: str
@@ -118,7 +122,7 @@ class Weights:
         return ShardRef(ShardId(content_id("weights", [self.entry, self.part, self.update])), self.nbytes)
 
 
-Provenance: TypeAlias = PartitionOutput | Block | Slice | Weights
+Provenance: TypeAlias = PartitionOutput | BlockSum | SliceSum | Weights
 
 PARTITIONS, GRADIENTS, WEIGHTS = "partitions", "gradients", "weights"
 ALIKE = frozenset({PARTITIONS, GRADIENTS, WEIGHTS})
@@ -159,17 +163,17 @@ class Ledger:
         assert made, f"{shard[:8]} is no partition's output but {self[shard]}"
         return next((entry for entry in made if entry.partition == partition), made[-1])
 
-    def block(self, shard: ShardId, step: int, first: int, end: int, at: int) -> Block:
+    def block(self, shard: ShardId, step: int, first: int, end: int, at: int) -> BlockSum:
         """The block of those leaves in that step, from chunk `at` of the gradient on, if there is one under this id,
         else another."""
-        made = [entry for entry in self.entries[shard] if isinstance(entry, Block)]
+        made = [entry for entry in self.entries[shard] if isinstance(entry, BlockSum)]
         assert made, f"{shard[:8]} is no block but {self[shard]}"
         wanted = (step, first, end, at)
         return next((e for e in made if (e.step, e.first, e.end, e.at) == wanted), made[-1])
 
-    def slice(self, shard: ShardId, step: int, first: int) -> Slice:
+    def slice(self, shard: ShardId, step: int, first: int) -> SliceSum:
         """The slice from that chunk on in that step, if there is one under this id, else another."""
-        made = [entry for entry in self.entries[shard] if isinstance(entry, Slice)]
+        made = [entry for entry in self.entries[shard] if isinstance(entry, SliceSum)]
         assert made, f"{shard[:8]} is no slice but {self[shard]}"
         return next((entry for entry in made if (entry.step, entry.first) == (step, first)), made[-1])
 

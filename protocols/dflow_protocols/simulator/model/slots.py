@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...events import Began, Broke, Finished, Reached, Start
-from ...names import RunId, ShardId
+from ...names import Part, RunId, ShardId
 from ...shards.space import Place
 from ...versions.saved import Saved
 from ...work import ApplyWork, BlockWork, Done, Failed, InitWork, LoadWork, SaveWork, inputs_of
@@ -26,7 +26,7 @@ class Site:
     """What all machines of a world share. `poison`: (a chain's first stage, part) -> how every work on it breaks."""
 
     engines: Mapping[RunId, Engines]
-    poison: Mapping[tuple[str, str], str]
+    poison: Mapping[tuple[str, Part], str]
 
 
 class Slots:

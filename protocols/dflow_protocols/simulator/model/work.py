@@ -31,7 +31,7 @@ from ...work import (
     Work,
 )
 from . import provenance
-from .provenance import Block, LeafSum, Ledger, PartitionOutput, Slice, Weights
+from .provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
 
 PURE: frozenset[type] = frozenset()
 NOISY: frozenset[type] = frozenset({ChainWork, BlockWork, SliceWork})  # sampling and summing differ, the update not
@@ -150,7 +150,7 @@ class Engines:
         """A block's outputs, cut like these shards."""
         outputs, at = [], 0
         for ref in like:
-            block = Block(self._spec, work.step, work.stage, work.first, work.end, sums, at, ref.nbytes)
+            block = BlockSum(self._spec, work.step, work.stage, work.first, work.end, sums, at, ref.nbytes)
             outputs.append(("gradient", self.ledger.enter(block)))
             at += chunk_count(ref.nbytes)
         return tuple(outputs)
@@ -158,10 +158,10 @@ class Engines:
     def _trimmed(self, work: BlockWork, end: int, salt: int) -> Done:
         """The aligned blocks of [first, end), one Made each."""
         made = []
-        for first, stop in aligned_blocks(range(work.first, end)):
-            leaves = tuple(leaf for leaf in work.leaves if first <= leaf.leaf < stop)
-            (one,) = self._block(replace(work, first=first, end=stop, leaves=leaves), salt).made
-            made.append(replace(one, part=f"b{first}-{stop}"))
+        for block in aligned_blocks(range(work.first, end)):
+            leaves = tuple(leaf for leaf in work.leaves if leaf.leaf in block.leaves)
+            (one,) = self._block(replace(work, first=block.first, end=block.end, leaves=leaves), salt).made
+            made.append(replace(one, block=block))
         return Done(tuple(made))
 
     def _sum(self, work: SumWork, salt: int) -> Done:
@@ -176,7 +176,7 @@ class Engines:
             for first, end, parts in work.cover
         ]
         sums = tuple(leaf for block in blocks for leaf in block.sums)
-        made = Slice(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
+        made = SliceSum(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
         return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
 
     def _apply(self, work: ApplyWork, salt: int) -> Done:
