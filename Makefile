@@ -3,13 +3,32 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test peer smollm2 lint types check clean
+.PHONY: demo test unit sim mesh e2e slow peer smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
 
+# Two processes, each with whole files: a file's daemons are not beside each other.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+SHORT := -m "not slow and not peer"
+
 test: $(VENV)/.ready  ## everything but the tests marked slow
-	$(BIN)/pytest -m "not slow and not peer" --durations=15
+	$(PYTEST) $(SHORT)
+
+unit: $(VENV)/.ready  ## one module each, and what is read as text: no daemon, no simulated mesh
+	$(PYTEST) $(SHORT) tests/unit tests/tidy tests/contracts
+
+sim: $(VENV)/.ready  ## whole meshes in virtual time
+	$(PYTEST) $(SHORT) tests/sim
+
+mesh: $(VENV)/.ready  ## real daemons, real kills, emulated engines
+	$(PYTEST) $(SHORT) tests/mesh
+
+e2e: $(VENV)/.ready  ## the user's promises, by commands, with real models
+	$(PYTEST) $(SHORT) tests/e2e
+
+slow: $(VENV)/.ready  ## what is broad: more seeds, more nodes, every frame; ten times as many drawn inputs
+	DFLOW_TESTS_DRAW=10 $(PYTEST) -m "(slow or draws) and not peer"
 
 peer: .venv-peer/.ready  ## our gradient of GRPO against TRL's, in an environment of its own
 	.venv-peer/bin/pytest -m peer -s -W ignore tests/peer
