@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.dflow import answer, dflow
 from tests.support.until import until
 
 DEADLINE_S = 60.0
 
 
-def dflow(*arguments: str, code: int = 0) -> str:
-    """What the command prints. Fails with both outputs if it ends otherwise than by `code`."""
-    done = subprocess.run([sys.executable, "-m", "dflow_cli.app", *arguments], capture_output=True, text=True)
-    assert done.returncode == code, (
-        f"dflow {' '.join(arguments)} ended by {done.returncode}:\n{done.stdout}{done.stderr}"
-    )
-    return done.stdout if code == 0 else done.stderr
-
-
 def states(folder: Path) -> dict[str, str]:
     """Name -> state, as the daemon that answers sees it."""
-    answer = json.loads(dflow("nodes", "--dir", str(folder), "--json"))
-    return {node["name"]: node["state"] for node in answer["nodes"]}
+    return {node["name"]: node["state"] for node in answer("nodes", "--dir", folder)["nodes"]}
 
 
 def is_gone(pid: int) -> bool:
@@ -44,8 +32,8 @@ def is_gone(pid: int) -> bool:
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     """Two daemons in tmp_path; whatever is up there at the end is stopped."""
-    yield json.loads(dflow("up", "--nodes", "2", "--dir", str(tmp_path), "--json"))["nodes"]
-    dflow("down", "--dir", str(tmp_path))
+    yield answer("up", "--nodes", "2", "--dir", tmp_path)["nodes"]
+    dflow("down", "--dir", tmp_path)
 
 
 def test_a_mesh_comes_grows_and_goes_whole(up: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -57,14 +45,14 @@ def test_a_mesh_comes_grows_and_goes_whole(up: list[dict[str, Any]], tmp_path: P
         assert len(node["id"]) == 32
         assert Path(node["config"]).is_file()
         assert not is_gone(node["pid"])
-    (added,) = json.loads(dflow("up", "--add", "1", "--dir", str(tmp_path), "--json"))["nodes"]
+    (added,) = answer("up", "--add", "1", "--dir", tmp_path)["nodes"]
     until(lambda: states(tmp_path) == {"n0": "alive", "n1": "alive", "n2": "alive"}, DEADLINE_S)
-    told = dflow("up", "--dir", str(tmp_path), code=2).splitlines()
+    told = dflow("up", "--dir", tmp_path, code=2).splitlines()
     assert told[0] == f"error: {tmp_path}: a mesh is up here already"
     assert told[1].startswith("hint: ")
-    dflow("down", "--dir", str(tmp_path))
+    dflow("down", "--dir", tmp_path)
     assert all(is_gone(node["pid"]) for node in [*up, added])
-    dflow("nodes", "--dir", str(tmp_path), code=3)
+    dflow("nodes", "--dir", tmp_path, code=3)
 
 
 def test_commands_go_on_when_the_daemon_they_asked_first_is_killed(up: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -73,16 +61,16 @@ def test_commands_go_on_when_the_daemon_they_asked_first_is_killed(up: list[dict
     until(lambda: states(tmp_path) == {"n0": "dead", "n1": "alive"}, DEADLINE_S)
     first, second = up
     door = f"{first['key']}@{first['control'].removeprefix('tcp://')}"
-    answer = json.loads(dflow("nodes", "--to", door, "--dir", str(tmp_path), "--json"))
-    assert {node["id"] for node in answer["nodes"]} == {first["id"], second["id"]}
+    seen = answer("nodes", "--to", door, "--dir", tmp_path)
+    assert {node["id"] for node in seen["nodes"]} == {first["id"], second["id"]}
 
 
 def test_a_mesh_that_was_stopped_comes_back_as_itself(tmp_path: Path) -> None:
     """`up` after `down` has the same daemons: keys and state stay in DIR."""
-    before = json.loads(dflow("up", "--nodes", "1", "--dir", str(tmp_path), "--json"))["nodes"]
-    dflow("down", "--dir", str(tmp_path))
-    after = json.loads(dflow("up", "--nodes", "1", "--dir", str(tmp_path), "--json"))["nodes"]
-    dflow("down", "--dir", str(tmp_path))
+    before = answer("up", "--nodes", "1", "--dir", tmp_path)["nodes"]
+    dflow("down", "--dir", tmp_path)
+    after = answer("up", "--nodes", "1", "--dir", tmp_path)["nodes"]
+    dflow("down", "--dir", tmp_path)
     assert [node["id"] for node in before] == [node["id"] for node in after]
 
 

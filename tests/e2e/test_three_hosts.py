@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_submitter_leaves import SPEC
-from tests.support.dflow import ROOT, written
+from tests.support.dflow import written
 from tests.support.hosts import Hosts
+from tests.support.repository import ROOT
 from tests.support.sites import can_cut
 from tests.support.until import until
 

@@ -8,8 +8,7 @@ import pytest
 
 from dflow_cli.app import main
 from dflow_cli.spec.specfile import load
-
-ROOT = Path(__file__).parents[3]
+from tests.support.repository import ROOT
 
 
 def files(folder: Path) -> dict[str, bytes]:

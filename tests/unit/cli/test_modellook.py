@@ -16,9 +16,9 @@ import pytest
 from dflow_cli.spec import modelfiles
 from dflow_cli.spec.modellook import look_at_models
 from dflow_protocols.pipeline import Pipeline, Problem
+from tests.support.repository import EXAMPLES
 from tests.unit.pipeline.written_specs import example, stage
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 CONFIG = json.loads((EXAMPLES / "spell_llama.json").read_text())  # 64 positions, a vocabulary of 30
 Change = Callable[[Path], Any]
 

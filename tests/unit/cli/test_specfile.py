@@ -12,8 +12,7 @@ import pytest
 from dflow_cli.app import main
 from dflow_cli.spec.specfile import Loaded, SpecFileError, load
 from dflow_protocols.names import is_what
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
+from tests.support.repository import EXAMPLES
 
 SPEC = """\
 name: arithmetic

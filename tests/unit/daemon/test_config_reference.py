@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+from tests.support.repository import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def test_the_reference_of_the_configuration_is_up_to_date() -> None:

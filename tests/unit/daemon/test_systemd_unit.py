@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from dflowd.boot.config import MeshSection
+from tests.support.repository import ROOT
 
-SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
+SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "dflowd.service"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from transformers import AutoTokenizer
 
 from dflowd.data.prompts import Wording, prompt_text, prompt_tokens, settle_template
 from dflowd.jobs.failures import UserError
+from tests.support.repository import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 ENTRY = {"question": "1 + {n}", "answer": "2"}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "examples" / "smollm2_weights.py"
+from tests.support.repository import EXAMPLES
+
+SCRIPT = EXAMPLES / "smollm2_weights.py"
 
 
 def test_without_the_wheel_the_script_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

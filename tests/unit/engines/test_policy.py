@@ -13,8 +13,7 @@ import torch
 
 from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy, Vector
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
+from tests.support.repository import EXAMPLES
 
 
 @pytest.fixture

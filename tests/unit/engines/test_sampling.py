@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 
 from dflowd.models.policy import Policy
 from dflowd.models.sampling import Completions, Sampler, sample
+from tests.support.repository import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 PROMPTS = [[2, 5, 6, 3], [2, 9, 8, 7, 6, 3], [2, 4, 3]]
 
 

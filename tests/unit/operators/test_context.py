@@ -17,9 +17,9 @@ from dflowd.operators.evaluate import evaluate
 from dflowd.operators.generate import generate
 from dflowd.operators.partition import Partition
 from dflowd.operators.sft import sft
+from tests.support.repository import EXAMPLES
 from tests.unit.pipeline.written_specs import example, stage
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 LONG = {"prompt": "ab" * 30, "answer": "ba" * 3}
 
 

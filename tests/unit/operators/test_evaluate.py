@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from dflow_protocols.pipeline import Pipeline
@@ -12,9 +10,8 @@ from dflowd.models.policy import Policy
 from dflowd.operators.evaluate import evaluate
 from dflowd.operators.partition import Partition
 from dflowd.shards.layout import read_texts
+from tests.support.repository import EXAMPLES
 from tests.unit.pipeline.written_specs import example, stage
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def test_a_stop_text_ends_what_is_evaluated() -> None:

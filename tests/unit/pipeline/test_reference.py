@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 
 from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
 from dflow_protocols.pipeline.grammar.schema import make_schema
 from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Named, Shape, Table, Variants
 from dflow_protocols.pipeline.grammar.signatures import OPERATORS
+from tests.support.repository import ROOT
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 GUIDE = DOCS / "pipelines.md"
 SCHEMA = DOCS / "pipeline.schema.json"
 HEADING = "## Every key\n"

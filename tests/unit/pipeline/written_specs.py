@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "spell_backward.yaml"
+from tests.support.repository import EXAMPLES
+
+EXAMPLE = EXAMPLES / "spell_backward.yaml"
 
 
 def example() -> dict[str, Any]:

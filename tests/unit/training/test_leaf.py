@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 
 from dflowd.models.policy import Policy
 from dflowd.training.leaf import LeafData, Objective, add_gradient
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
+from tests.support.repository import EXAMPLES
 
 
 @pytest.fixture(scope="module")

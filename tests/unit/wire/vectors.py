@@ -10,14 +10,14 @@ import json
 import sys
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
 from dflow_protocols.names import Part, part_of
 from dflow_protocols.wire.codec import MESSAGES, encode
 from dflow_protocols.wire.frame import WIRE_VERSION
+from tests.support.repository import ROOT
 
-FOLDER = Path(__file__).parents[3] / "protocols" / "vectors"
+FOLDER = ROOT / "protocols" / "vectors"
 _WHO = ("NodeId", "RunId")
 
 
