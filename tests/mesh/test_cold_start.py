@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, ended
 
@@ -37,27 +39,37 @@ def told(mesh: Mesh, report: str) -> list[str]:
     return [line for node in mesh.nodes.values() for line in node.log_lines() if f" {report} " in line]
 
 
-def test_a_site_that_loses_power_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    """What a daemon alone makes of the pipeline, and what it says of each checkpoint that it saved."""
+    with Mesh(tmp_path_factory.mktemp("alone"), 1) as mesh:
+        run = mesh.submit(mesh.nodes["n0"], spec())
+        return ended(mesh, run), [line for line in told(mesh, "checkpoint.saved") if run in line]
+
+
+def test_a_site_that_loses_power_goes_on_from_its_checkpoints(
+    tmp_path: Path, undisturbed: tuple[dict[str, Any], list[str]]
+) -> None:
     """It begins where the best checkpoint is, ends in the same weights, and counts no step twice."""
     with Mesh(tmp_path, 3) as mesh:
-        undisturbed = ended(mesh, mesh.submit(mesh.nodes["n0"], spec(), nonce="0"))
         run = interrupted(mesh, "1")
         for node in mesh.nodes.values():
             mesh.launch(node)
         mesh.await_all()
         whole = ended(mesh, run)
-        assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
-        assert whole["evals"] == undisturbed["evals"]
+        assert (whole["state"], whole["weights"]) == ("done", undisturbed[0]["weights"])
+        assert whole["evals"] == undisturbed[0]["evals"]
         assert told(mesh, "checkpoint.loaded")
         rows = mesh.ask(mesh.nodes["n1"], "metrics", run=run)["rows"]
         assert [row["step"] for row in rows] == list(range(STEPS + 1))
         assert all("reward_mean" in row for row in rows[2:])
 
 
-def test_a_lost_disk_and_damaged_checkpoints_cost_steps_and_nothing_else(tmp_path: Path) -> None:
+def test_a_lost_disk_and_damaged_checkpoints_cost_steps_and_nothing_else(
+    tmp_path: Path, undisturbed: tuple[dict[str, Any], list[str]]
+) -> None:
     """The best that is whole on any disk is taken, on fewer machines too; what is damaged is named."""
     with Mesh(tmp_path, 3) as mesh:
-        undisturbed = ended(mesh, mesh.submit(mesh.nodes["n0"], spec(), nonce="0"))
         run = interrupted(mesh, "1")
         lost, *damaged = sorted(mesh.nodes.values(), key=lambda node: len(folders(node, run)))
         shutil.rmtree(lost.folder / "state")
@@ -69,15 +81,13 @@ def test_a_lost_disk_and_damaged_checkpoints_cost_steps_and_nothing_else(tmp_pat
             mesh.launch(node)
         mesh.await_all()
         whole = ended(mesh, run)
-        assert (whole["state"], whole["weights"]) == ("done", undisturbed["weights"])
+        assert (whole["state"], whole["weights"]) == ("done", undisturbed[0]["weights"])
         assert len(told(mesh, "checkpoint.refused")) == len(torn)
         assert any("params-policy.f32" in line for line in told(mesh, "checkpoint.refused"))
 
 
-def test_a_daemon_alone_saves_every_version_that_is_due(tmp_path: Path) -> None:
+def test_a_daemon_alone_saves_every_version_that_is_due(undisturbed: tuple[dict[str, Any], list[str]]) -> None:
     """It has one slot, and the next step wants it as soon as a version is made."""
-    with Mesh(tmp_path, 1) as mesh:
-        run = mesh.submit(mesh.nodes["n0"], spec(), nonce="0")
-        assert ended(mesh, run)["state"] == "done"
-        saved = [line for line in told(mesh, "checkpoint.saved") if run in line]
-        assert len(saved) == STEPS, saved
+    summary, saved = undisturbed
+    assert summary["state"] == "done"
+    assert len(saved) == STEPS, saved

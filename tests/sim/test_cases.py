@@ -22,10 +22,10 @@ from dflow_protocols.simulator.faults import (
     starts,
 )
 from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, state_at
-from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
-from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, NOISES, mesh, undisturbed_weights
 
 Case = Callable[[], tuple[Moment, Fault, float]]
 
@@ -71,7 +71,7 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("nodes", [2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
@@ -86,7 +86,7 @@ def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
     assert noise or weights == undisturbed_weights()
 
 
-@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("nodes", [2, 4, 5])
 def test_two_halves_go_on_and_one_chain_is_left(nodes: int, noise: frozenset[type]) -> None:
     """A split in the middle, long enough for both sides to think the other dead and to finish steps of their own."""

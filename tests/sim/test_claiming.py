@@ -17,7 +17,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk, StealGrant, StealRefuse
-from tests.support.simulated import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, NOISES, mesh
 
 WIDE = two_steps(partitions=12, leaves=8)
 Case = Callable[[], tuple[Moment, Fault, float]]
@@ -47,7 +47,7 @@ def wide_weights() -> tuple[ShardId, ...]:
     return finish(world, run, ENDS_S)
 
 
-@pytest.mark.parametrize("noise", [PURE, NOISY, WILD], ids=["pure", "noisy", "wild"])
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("case", THEFTS)
 def test_a_theft_that_breaks_off_costs_time_only(case: str, noise: frozenset[type]) -> None:
     """Leases protect nothing: what two nodes run is done twice, what nobody runs is due at its home again."""

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 from functools import cache, partial
 
+import pytest
+
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
-from dflow_protocols.simulator.model.work import PURE
+from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 
 FORMED_S = 4.0  # after so long all know each other and count as stable
+NOISES = (
+    pytest.param(PURE, id="pure"),
+    pytest.param(NOISY, id="noisy", marks=pytest.mark.slow),
+    pytest.param(WILD, id="wild"),
+)
+"""Engines that agree, that make other gradients each time, and that make another update too: the last hold most."""
 ENDS_S = 120.0  # virtual seconds of calm in which every run of the toy pipeline must end
 
 

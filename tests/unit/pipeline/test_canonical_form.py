@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dflow_protocols.names import is_what
 from dflow_protocols.pipeline import Pipeline, SpecError, Stage
 from dflow_protocols.pipeline.grammar.shape import Number, Reader, Table
+from tests.support.draws import draws
 from tests.unit.pipeline.written_specs import example, stage
 
 
@@ -97,7 +98,7 @@ def test_bytes_that_are_not_canonical_are_refused(change: bytes) -> None:
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-@settings(max_examples=200, deadline=None)
+@draws(100)
 def test_bytes_from_a_stranger_raise_nothing_but_a_spec_error(junk: bytes) -> None:
     """A daemon reads specs from the wire."""
     with pytest.raises(SpecError):

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError
+from tests.support.draws import draws
 from tests.unit.pipeline.written_specs import example, stage
 
 Change = Callable[[dict[str, Any]], Any]
@@ -344,7 +345,7 @@ junk: st.SearchStrategy[Any] = plain | st.just([]) | st.just({"x": [1]})
 
 
 @given(data=st.data(), value=junk)
-@settings(max_examples=150, deadline=None)
+@draws(40)
 def test_no_value_anywhere_breaks_validation(data: st.DataObject, value: Any) -> None:
     """Whatever stands where: a pipeline comes out that reads back as itself, or problems that name their place."""
     spec = example()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Fetch, Received, Send, Tick
@@ -13,13 +13,14 @@ from dflow_protocols.steps.step import MAX_SEALS
 from dflow_protocols.wire.fields import MAX_SHARD_BYTES, WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.steps import FailurePut, RunPut
+from tests.support.draws import draws
 from tests.support.invention import Inventor
 from tests.unit.steps.midway import Midway
 
 FRAMES = 60
 
 
-@settings(max_examples=25, deadline=None)
+@draws(8)
 @given(seed=st.integers(0, 2**32), into_s=st.floats(0.0, 2.5), ends=st.booleans())
 def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, ends: bool) -> None:
     """Lies near to the truth, in the middle of a step; with `ends` also such as end runs, which a member may."""
