@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -58,24 +58,45 @@ def modules() -> dict[str, Path]:
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Modules that a file imports anywhere in it, as absolute names, with the line."""
-    for node in ast.walk(tree(path)):
+    return imported(tree(path), module_name(path), path.name == "__init__.py", modules())
+
+
+def imported(module: ast.Module, name: str, is_package: bool, known: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The same of a parsed text that is called `name`: in functions and for types too. `known`: all modules."""
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
         elif isinstance(node, ast.ImportFrom):
-            origin = _absolute(path, node)
+            origin = _absolute(node, name, is_package)
             for alias in node.names:
                 inner = f"{origin}.{alias.name}"
-                yield (inner if inner in modules() else origin), node.lineno
+                yield (inner if inner in known else origin), node.lineno
 
 
-def _absolute(path: Path, node: ast.ImportFrom) -> str:
+def _absolute(node: ast.ImportFrom, name: str, is_package: bool) -> str:
     if not node.level:
         return node.module or ""
-    here = module_name(path).split(".")
-    up = node.level - (path.name == "__init__.py")
+    here = name.split(".")
+    up = node.level - is_package
     base = here[: len(here) - up]
     return ".".join([*base, node.module] if node.module else base)
+
+
+def folder_of(module: str) -> str:
+    """The folder that a module lies in, or that it is; a file at the top of its tree stands for itself."""
+    path = modules()[module]
+    is_alone = path.name == "__init__.py" or module.count(".") == 1
+    return module if is_alone else module.rpartition(".")[0]
+
+
+@cache
+def arrows() -> dict[str, frozenset[str]]:
+    """Module -> the project's modules that it imports."""
+    return {
+        name: frozenset(module for module, _ in imports(path) if module in modules() and module != name)
+        for name, path in modules().items()
+    }
 
 
 def is_within(module: str, *packages: str) -> bool:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.tidy.known import DISK, hold
 from tests.tidy.sources import imports, is_within, module_name, package_files, shown, tree
 
 IMPURE = (
@@ -21,6 +22,7 @@ IMPURE = (
     "os",
     "subprocess",
 )
+OF_DISKS = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput", "mmap", "sqlite3", "dbm"}
 ORDER_FREE = {"any", "all", "sum", "min", "max", "len", "set", "frozenset", "sorted", "ranked"}
 
 
@@ -38,6 +40,34 @@ def test_no_protocol_reads_a_clock_draws_at_random_or_touches_the_world() -> Non
         if is_within(module, *IMPURE)
     ]
     assert found == []
+
+
+def disk_use(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """What a text would need a disk for, with the line. Names of paths (PurePath) need none."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names if alias.name.partition(".")[0] in OF_DISKS)
+            case ast.ImportFrom(module=str(origin), level=0, names=names) if origin.partition(".")[0] in OF_DISKS:
+                yield from ((node.lineno, alias.name) for alias in names if not alias.name.startswith("Pure"))
+            case ast.Call(func=ast.Name(id="open")):
+                yield node.lineno, "open"
+
+
+def test_no_protocol_reads_a_disk() -> None:
+    """What lies in a folder is handed in, so that a test, a simulator or another program may hand in anything."""
+    found: dict[str, list[str]] = {}
+    for path in package_files("dflow_protocols"):
+        if module_name(path) != "dflow_protocols.simulator.__main__":
+            faults = [f"{line} {name}" for line, name in disk_use(tree(path))]
+            found |= {shown(path): faults} if faults else {}
+    hold(found, DISK)
+
+
+def test_the_search_for_disks_finds_one() -> None:
+    """Each way that the standard library has to one."""
+    text = "import os.path\nfrom pathlib import Path, PurePath\nimport io\nopen('x')\nimport json\nself.open('x')"
+    assert [line for line, _ in disk_use(ast.parse(text))] == [1, 2, 3, 4]
 
 
 def test_no_protocol_walks_a_set_where_order_could_matter() -> None:

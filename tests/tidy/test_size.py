@@ -6,11 +6,14 @@ import ast
 import re
 from pathlib import Path
 
-from tests.tidy.sources import ROOT, all_package_files, imports, module_name, own_files, shown, tree
+from tests.tidy.known import FULL_FOLDERS, hold
+from tests.tidy.sources import PACKAGES, ROOT, all_package_files, imports, module_name, own_files, shown, tree
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_P90_LINES = 40
+MAX_FILES = 13
+LISTS = {PACKAGES["dflow_cli"] / "commands"}  # a file a command: read by name, not as a whole
 NOT_A_CONCEPT = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "core", "base", "types"}
 ENTRY_POINTS = {"dflowd.__main__", "dflow_cli.app", "dflow_protocols.simulator.__main__"}
 WRITTEN_OUT = {
@@ -44,6 +47,30 @@ def test_no_function_is_longer_than_sixty_lines_and_few_than_forty() -> None:
     lengths = sorted(functions())
     assert [found for found in lengths if found[0] > MAX_FUNCTION_LINES] == []
     assert lengths[len(lengths) * 9 // 10][0] <= MAX_P90_LINES
+
+
+def full(folders: dict[Path, list[str]]) -> dict[str, list[str]]:
+    """Folders with too many files -> the files beyond."""
+    return {
+        shown(folder): sorted(names)[MAX_FILES:]
+        for folder, names in folders.items()
+        if len(names) > MAX_FILES and folder not in LISTS
+    }
+
+
+def test_no_folder_holds_more_files_than_can_be_taken_in() -> None:
+    """A listing is the first page that a reader sees of a room."""
+    folders: dict[Path, list[str]] = {}
+    for path in all_package_files():
+        if path.name != "__init__.py":
+            folders.setdefault(path.parent, []).append(path.name)
+    hold(full(folders), FULL_FOLDERS)
+
+
+def test_the_count_of_files_finds_a_full_folder() -> None:
+    """Thirteen are in order, two more are two too many."""
+    names = [f"{letter}.py" for letter in "abcdefghijklmno"]
+    assert full({ROOT / "some": names[:MAX_FILES], ROOT / "other": names}) == {"other": ["n.py", "o.py"]}
 
 
 def test_every_file_is_named_for_a_concept() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dflow_protocols.concerns import CONCERNS, ELSEWHERE
 from dflow_protocols.reports import REPORTS
+from tests.tidy.known import RETIRED, hold
 from tests.tidy.sources import ROOT, all_package_files, own_files, shown, tree
 
 LEVELS = {"error", "warning", "info", "debug"}
@@ -148,3 +149,40 @@ def test_every_document_that_a_text_names_is_there() -> None:
         if not (ROOT / name).exists()
     ]
     assert found == []
+
+
+def retired(page: str) -> set[str]:
+    """Identifiers that the glossary's last table says are used no more: what its first column has in code."""
+    _, _, section = page.partition("\n## Retired\n")
+    rows = re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE)
+    return {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+
+
+def given_names(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Names that a text gives to something, with the line; a leading underscore is no part of the word."""
+    for node in ast.walk(module):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name.strip("_")
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name.strip("_")
+
+
+def test_no_source_uses_a_word_that_the_glossary_retired() -> None:
+    """One word, one meaning: who finds the old name in an old text finds the new one beside it, and nothing else."""
+    words = retired((ROOT / "docs" / "glossary.md").read_text())
+    found: dict[str, list[str]] = {}
+    for path in all_package_files():
+        given = [*given_names(tree(path)), (1, path.stem), (1, path.parent.name)]
+        for line, name in given:
+            if name in words:
+                found.setdefault(name, []).append(f"{shown(path)}:{line}")
+    hold({name: [", ".join(places)] for name, places in found.items()}, RETIRED)
+
+
+def test_the_search_for_retired_words_finds_them() -> None:
+    """In each place where a name is given; none where one is only used."""
+    page = "| `look` | no row |\n\n## Retired\n\n| once | now |\n|---|---|\n| `hear`, `told` | claimed_by |\n"
+    text = "def hear(told): ...\nclass A:\n _told: int\n def f(self):\n  self.told = other.told\nx.hear()"
+    assert retired(page) == {"hear", "told"}
+    assert sorted(line for line, name in given_names(ast.parse(text)) if name in retired(page)) == [1, 1, 3, 5]
