@@ -15,6 +15,7 @@ from dflow_protocols.work import (
     ChainWork,
     Done,
     Failed,
+    FailureKind,
     InitWork,
     LoadWork,
     SaveWork,
@@ -79,7 +80,7 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("host", str(error))
     except Exception as error:
         is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind = "disk" if is_disk and isinstance(work, SaveWork) else "engine"
+        kind: FailureKind = "disk" if is_disk and isinstance(work, SaveWork) else "engine"
         return Failed(kind, one_line(error), job.board.read().stage)
     finally:
         engine.release()

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dflow_protocols.events import Event, LaneFailed, LaneOpened
+from dflow_protocols.events import Event, Lane, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Knock
@@ -68,7 +68,7 @@ class DialBack:
             task.cancel()
 
     def _begin(
-        self, node: NodeId, lane: str, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+        self, node: NodeId, lane: Lane, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
     ) -> None:
         before = self._tasks.get((node, lane))
         if before is not None:
@@ -76,7 +76,7 @@ class DialBack:
         self._tasks[node, lane] = self._loop.create_task(self._try(node, lane, address, attempt))
 
     async def _try(
-        self, node: NodeId, lane: str, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+        self, node: NodeId, lane: Lane, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
     ) -> None:
         pause_s, tell_at = FIRST_S, self._loop.time() + PATIENCE_S
         while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
 from .work import Done, Failed, Origin, Work
@@ -49,12 +49,15 @@ class Lagged:
     seconds: float
 
 
+Lane: TypeAlias = Literal["control", "bulk"]
+
+
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
     """A member did not answer at the address that it announces for a lane; told again at each try."""
 
     node: NodeId
-    lane: str  # control, bulk
+    lane: Lane
     address: str
 
 
@@ -63,7 +66,7 @@ class LaneOpened:
     """A member answered at the address that it announces for a lane."""
 
     node: NodeId
-    lane: str
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)

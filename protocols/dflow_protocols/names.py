@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NewType, TypeAlias
+from typing import Any, Final, Literal, NewType, TypeAlias
 
 import msgpack
 from blake3 import blake3
@@ -21,6 +21,10 @@ ShardId = NewType("ShardId", str)  # root over the hashes of a shard's chunks
 RecordId = NewType("RecordId", str)
 SealId = NewType("SealId", str)
 VersionId = NewType("VersionId", str)
+
+SealKind: TypeAlias = Literal["manifest", "update"]
+MANIFEST: Final = "manifest"  # fixes the records that training reads
+UPDATE: Final = "update"  # fixes the reduced slices, and ends the step
 
 CHUNK_BYTES = 1 << 20  # unit of transfer and of verification; slices of a gradient are whole chunks
 

@@ -54,8 +54,8 @@ from .runs.run import Run
 from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
-from .wire.gossip import GOSSIP_MESSAGES, Meta
-from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing
+from .wire.gossip import GossipMessage, Meta
+from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing, StepMessage
 
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
@@ -338,7 +338,7 @@ class Node:
                 self._observe(now, source, message.standings, actions)
             for each in message.messages:
                 self._receive(now, source, each, actions)
-        elif isinstance(message, GOSSIP_MESSAGES):
+        elif isinstance(message, GossipMessage):
             actions += self.membership.handle(now, Received(source, message))
         elif source == self.me:
             return
@@ -350,15 +350,12 @@ class Node:
             actions += self._registry.compare(source, message)
         elif isinstance(message, RunAck):
             actions += self._registry.acknowledged(self._mesh(now).living, source, message)
-        else:
-            about: RunId | None = getattr(message, "run", None)
-            if about is None:
-                return
-            run = self.runs.get(about)
+        elif isinstance(message, StepMessage):
+            run = self.runs.get(message.run)
             if run is not None:
                 actions += run.take(now, self._mesh(now), source, message)
             else:
-                actions += self._registry.ask(now, self._mesh(now), source, about)
+                actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
     def _observe(
         self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]

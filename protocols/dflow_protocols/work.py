@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .names import Block, RunId, ShardRef, VersionId, chunk_count
 from .ranges import RANGE_BYTES, Piece, State
@@ -197,6 +197,11 @@ class Done:
     detail: str = ""
 
 
+FailureKind: TypeAlias = Literal[
+    "engine", "user", "host", "lost", "full", "large", "damaged", "disk", "stopped"
+]  # what each means: `Failed`
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A work that gave nothing.
@@ -207,6 +212,6 @@ class Failed:
     says), `disk` (a checkpoint found no room on disk), `stopped` (it was given up: nobody is told).
     """
 
-    kind: str
+    kind: FailureKind
     error: str
     blame: str = ""  # the stage at fault, or the lost shard's id

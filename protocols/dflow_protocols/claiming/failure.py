@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..names import NodeId, TaskKey, content_id
 from ..wire.steps import Failure
+from ..work import FailureKind
 
 ERROR_CHARACTERS = 2_000
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")  # that `repr` shows of an object: another one in each process
@@ -37,7 +38,7 @@ class Failures:
     ANY_ERROR = 3
     MAX_OF_A_NODE = 256  # its oldest are forgotten first: one host that fails fast must not hide what others found
 
-    def record(self, task: TaskKey, node: NodeId, kind: str, error: str) -> Failure:
+    def record(self, task: TaskKey, node: NodeId, kind: FailureKind, error: str) -> Failure:
         """A failure on this node."""
         attempt = self.own_attempts.get(task, 0) + 1
         self.own_attempts[task] = attempt

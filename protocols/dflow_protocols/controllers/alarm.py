@@ -9,11 +9,11 @@ more is. Only the step's replicas judge, as they know who claims what.
 from __future__ import annotations
 
 from ..events import Action, Report
-from ..names import Block, NodeId, TaskKey
+from ..names import MANIFEST, UPDATE, Block, NodeId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Desk, leaf_homes, partition_homes, slice_records
-from ..steps.sealing import MANIFEST, UPDATE, chosen, sealed_chains
+from ..steps.sealing import chosen, sealed_chains
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints
 from .stealing import Open, Stealing

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ..events import Action
+from ..names import UPDATE
 from ..run_state import references
 from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Duty
-from ..steps.sealing import UPDATE, chosen, is_turn, sealed_chains
+from ..steps.sealing import chosen, is_turn, sealed_chains
 from ..versions import facts
 from ..wire.steps import Header, Record
 from .checkpoints import COMMIT_WAIT, SAVERS, Checkpoints

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ..claiming.failure import Verdict
 from ..events import Action, Report
-from ..names import NodeId, Partition, TaskKey
+from ..names import MANIFEST, NodeId, Partition, TaskKey
 from ..run_state import status as runs
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.sealing import MANIFEST, sealed_chains_of
+from ..steps.sealing import sealed_chains_of
 from ..wire.steps import Skip
 
 ALONE_WAIT = 16.0  # suspicion times without most of the roster, before dying engines count against a task

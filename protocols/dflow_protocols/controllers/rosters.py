@@ -7,11 +7,11 @@ left to train.
 from __future__ import annotations
 
 from ..events import Action, Report
+from ..names import UPDATE
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Desk, step_order
 from ..steps.roster import make_roster
-from ..steps.sealing import UPDATE
 from ..steps.split import is_minority
 from ..steps.step import Step
 from ..wire.steps import Roster, RosterPut, Seal

@@ -6,13 +6,13 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import Partition, SealId
+from ..names import MANIFEST, Partition, SealId, SealKind
 from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.blocks import told_now
 from ..steps.duties import Batch, Desk, make_batch
-from ..steps.sealing import MANIFEST, chosen, is_kept, is_turn, next_manifest, next_update
+from ..steps.sealing import chosen, is_kept, is_turn, next_manifest, next_update
 from ..wire.steps import Seal
 from .rosters import Rosters
 
@@ -34,7 +34,9 @@ class Sealer:
             self._batch_known = make_batch(manifest, desk.plan.training)
         return self._batch_known
 
-    def settle(self, desk: Desk, mesh: MeshView, kind: str, previous: str | None, out: list[Action]) -> Seal | None:
+    def settle(
+        self, desk: Desk, mesh: MeshView, kind: SealKind, previous: str | None, out: list[Action]
+    ) -> Seal | None:
         """The settled seal that counts, after doing what this node can do towards one."""
         step, versions, spec = desk.step, self._state.versions, self._state.spec
         current = chosen(desk, versions, kind, previous)

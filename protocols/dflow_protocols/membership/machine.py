@@ -7,13 +7,14 @@ alive and where each can be dialled; knows nothing of runs, tasks or sockets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from ..events import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
 from ..names import NodeId
 from ..wire.gossip import (
     Ack,
     Gossip,
+    GossipMessage,
     Meta,
     MetaGet,
     MetaId,
@@ -185,7 +186,7 @@ class Membership:
 
     # Messages --------------------------------------------------------------------------------------------------------
 
-    def _receive(self, now: float, source: NodeId, message: Any, out: Actions) -> None:
+    def _receive(self, now: float, source: NodeId, message: GossipMessage, out: Actions) -> None:
         refuted = 0
         match message:
             case Ping(sequence, updates):
@@ -219,6 +220,8 @@ class Membership:
                 fields = {"peer": source, "lane": lane, "address": address}
                 if source in self.members and self.reach.complain(now, source, lane, address):
                     out.append(Report("membership.unreachable", fields, "error"))
+            case _:
+                assert_never(message)
         self._awareness.note(refuted)
 
     def _merge(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..names import Block, Once, Partition, TaskKey
+from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
 from .grammar.signatures import Lesson
 from .graph import chains
 from .spec import Pipeline, Stage
@@ -21,7 +21,7 @@ class Chain:
     partitions: int
     groups: int  # prompts of the whole step, dealt to partitions in contiguous runs
     models: tuple[str, ...]  # models whose parameters some stage reads
-    sealed_in: str  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
+    sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
         partitions=config["partitions"],
         groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
-        sealed_in="manifest" if any(training.groups_from in group for training in trainings) else "update",
+        sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
     )
 
 

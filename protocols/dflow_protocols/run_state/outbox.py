@@ -70,7 +70,7 @@ class Outbox:
         shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)
         return tuple((shard, self._state.holdings.live_holders(shard, living)) for shard in shards)
 
-    def end(self, state: str, outcome: dict[str, Any], mesh: MeshView, out: list[Action]) -> None:
+    def end(self, state: runs.Lifecycle, outcome: dict[str, Any], mesh: MeshView, out: list[Action]) -> None:
         """Move the run's status up, and tell everybody."""
         run = self._state
         run.end(state, outcome)

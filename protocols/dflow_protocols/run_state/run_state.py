@@ -188,7 +188,7 @@ class RunState:
         self.revision.bump()
         return True
 
-    def end(self, state: str, outcome: dict[str, Any]) -> None:
+    def end(self, state: runs.Lifecycle, outcome: dict[str, Any]) -> None:
         """The run is over for everybody; see status.py for the states."""
         self.status = runs.ended(self.status, state, outcome)
         self.revision.bump()

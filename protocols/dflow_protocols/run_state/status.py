@@ -6,8 +6,9 @@ finished or was cancelled has ended at every attempt.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 import msgpack
 
@@ -15,8 +16,12 @@ from ..names import NodeId, RunId, content_id
 from ..versions.facts import evals
 from ..wire.steps import Roster, RunPut
 
-ACTIVE, FAILED, FINISHED, CANCELLED = "active", "failed", "finished", "cancelled"
-RANK = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
+Lifecycle: TypeAlias = Literal["active", "failed", "finished", "cancelled"]
+ACTIVE: Final = "active"
+FAILED: Final = "failed"
+FINISHED: Final = "finished"
+CANCELLED: Final = "cancelled"
+RANK: Mapping[str, int] = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 MAX_ATTEMPT = 1 << 20
 FIELDS = 9  # of the form on disk
 FROM_START = "from_start"
@@ -62,7 +67,7 @@ def outcome_id(status: RunPut) -> str:
     return content_id("outcome", status.outcome)
 
 
-def ended(status: RunPut, state: str, outcome: dict[str, Any]) -> RunPut:
+def ended(status: RunPut, state: Lifecycle, outcome: dict[str, Any]) -> RunPut:
     """`status` moved up to `state`, with what came of it."""
     return merge(status, replace(status, state=state, outcome=msgpack.packb(outcome)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import assert_never
 
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
@@ -19,6 +19,7 @@ from ..wire.steps import (
     BucketPut,
     CheckpointPut,
     ClaimPut,
+    Failure,
     FailurePut,
     HeaderGet,
     HeaderPut,
@@ -35,6 +36,7 @@ from ..wire.steps import (
     StealAsk,
     StealGrant,
     StealRefuse,
+    StepMessage,
     TaskClaim,
 )
 from .anti_entropy import AntiEntropy
@@ -57,7 +59,7 @@ class Inbox:
         self._quarantine = quarantine
         self._stealing = stealing
 
-    def take(self, now: float, mesh: MeshView, source: NodeId, message: Any, out: list[Action]) -> None:
+    def take(self, now: float, mesh: MeshView, source: NodeId, message: StepMessage, out: list[Action]) -> None:
         """A member's message about this run. What it says that cannot be is left out; nothing is believed twice."""
         run = self._state
         match message:
@@ -83,11 +85,7 @@ class Inbox:
             case StealRefuse():
                 self._stealing.take_refusal(now, mesh, source, message)
             case FailurePut(failures=failures):
-                for failure in failures:
-                    number = failure.task.step
-                    is_told = failure.node == source and self._state.is_near(number)
-                    if is_told and is_failure(failure, run.plan(number)) and run.failures.add(failure):
-                        run.step(number).hear_failed(source, failure.task)
+                self._learn_failures(source, failures)
                 self._quarantine.judge(now, mesh, out)
             case BucketGet(step=number, known=known):
                 self._anti_entropy.answer_books(now, mesh, source, number, known, out)
@@ -114,6 +112,10 @@ class Inbox:
                 self._anti_entropy.keep_promises(now, mesh, out)
             case Kept(shards=shards):
                 run.holdings.credit(source, shards)
+            case RecordsHeld() | RecordsAsk() | ClaimPut() | BucketPut() | SealAck() | RosterPut():
+                pass  # of a step that this node keeps no books of
+            case _:
+                assert_never(message)
 
     def _learn(self, record: Record, holders: Iterable[NodeId], may_hold: Collection[NodeId]) -> None:
         """Take a record that can be one of the run's, and who of those that may hold its outputs is said to."""
@@ -130,6 +132,15 @@ class Inbox:
         if isinstance(record.task.part, Partition) or plan.training is None:
             return True
         return position is not None and is_of_gradient(record, position.state, plan.training.model)
+
+    def _learn_failures(self, source: NodeId, failures: tuple[Failure, ...]) -> None:
+        """Each tells its own; who failed at a task is not at work on it."""
+        state = self._state
+        for failure in failures:
+            number = failure.task.step
+            is_told = failure.node == source and state.is_near(number)
+            if is_told and is_failure(failure, state.plan(number)) and state.failures.add(failure):
+                state.step(number).hear_failed(source, failure.task)
 
     def _learn_claims(self, now: float, mesh: MeshView, number: int, claims: tuple[TaskClaim, ...]) -> None:
         by_node: dict[NodeId, list[TaskKey]] = {}

@@ -21,7 +21,7 @@ from ..controllers.rosters import Rosters
 from ..controllers.sealer import Sealer
 from ..controllers.stealing import Open, Stealing
 from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, Rng
-from ..names import NodeId, RunId, ShardId
+from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
 from ..pipeline.plan import Chain
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
@@ -30,7 +30,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.blocks import block_duties
 from ..steps.duties import Batch, Duty, chain_duties, gradient_cover, slice_duties
-from ..steps.sealing import MANIFEST, UPDATE, sealed_chains
+from ..steps.sealing import sealed_chains
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, RunPut, Standing
 from ..work import ApplyWork, Done, Failed, inputs_of

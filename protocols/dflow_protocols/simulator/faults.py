@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..events import Action, Event, Send, Start
 from ..names import RunId
+from ..work import FailureKind
 from .model.host import Host
 from .model.network import Network
 
@@ -63,7 +64,7 @@ class BreakEngine:
     a partition)."""
 
     works: int
-    kind: str = "engine"
+    kind: FailureKind = "engine"
     node: int | None = None
 
 
@@ -113,7 +114,7 @@ class Poison:
 
     stage: str
     partition: int
-    kind: str
+    kind: FailureKind
 
 
 HANDICAPS = ("broken", "slow", "read-only", "mute")
@@ -151,7 +152,7 @@ class FaultTarget(Protocol):
     def cancel(self, node: int, run: RunId) -> None:
         """As a client of that node."""
 
-    def poison_work(self, stage: str, partition: int, kind: str) -> None:
+    def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         """Every work on that partition of the chain breaks, anywhere."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
-from ..names import Partition, RunId, SealId, ShardId, Slice, chunk_count
+from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
 from ..pipeline.plan import Training
 from ..ranges import Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
@@ -276,13 +276,13 @@ class SealCheck:
         self._seen[seal.id] = seal
         for record in seal.entries:
             assert record.task.step == seal.step, f"{record.task} lies in a seal of step {seal.step}"
-        if seal.kind == "manifest":
+        if seal.kind == MANIFEST:
             self._check_manifest(seal, engines)
         else:
             self._check_update(seal, engines)
 
     def _check_manifest(self, seal: Seal, engines: Engines) -> None:
-        chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == "manifest"]
+        chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == MANIFEST]
         due = {(stage, Partition(p)) for chain in chains for stage in chain.stages for p in range(chain.partitions)}
         without = {(skip.task.stage, skip.task.part) for skip in seal.skipped}
         due -= {(s, part) for chain in chains for first, part in without if first in chain.stages for s in chain.stages}

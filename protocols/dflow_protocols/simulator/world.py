@@ -41,7 +41,7 @@ from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Place
 from ..wire.frame import Frame
-from ..work import Failed, SaveWork, inputs_of
+from ..work import Failed, FailureKind, SaveWork, inputs_of
 from .faults import Fault, Moment
 from .inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_told, check_work
@@ -90,7 +90,7 @@ class World:
         self._noise = noise
         self._replay = replay
         self._schedule = Schedule()
-        self._poison: dict[tuple[str, Part], str] = {}
+        self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
         self._moments: list[tuple[Moment, Fault, float]] = []
         self._seals = SealCheck()
@@ -181,7 +181,7 @@ class World:
     def note(self, fault: Fault) -> None:
         self.trace.add(self.now, "", "!", fault)
 
-    def poison_work(self, stage: str, partition: int, kind: str) -> None:
+    def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         self._poison[stage, Partition(partition)] = kind
 
     # Lives -----------------------------------------------------------------------------------------------------------

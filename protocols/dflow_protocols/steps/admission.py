@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..claiming.failure import Failures
-from ..names import Block, Once, Part, Partition, Slice, TaskKey
+from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, SealKind, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import MAX_RANGES, State, is_cut, shards_of, total_bytes
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .reduction import slices
-from .sealing import MANIFEST, UPDATE
 
 MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
 MAX_IDS = 512  # that a record names as read or made; the longest are the shards of a large model's gradient
@@ -130,7 +129,7 @@ def _are_skips(skipped: Sequence[Skip], plan: StepPlan) -> bool:
     return tasks == sorted(set(tasks)) and all(is_unit(task, plan) and task.stage in firsts for task in tasks)
 
 
-def _tasks(plan: StepPlan, kind: str, skipped: Sequence[Skip] = ()) -> list[tuple[str, Part]]:
+def _tasks(plan: StepPlan, kind: SealKind, skipped: Sequence[Skip] = ()) -> list[tuple[str, Part]]:
     without = {(skip.task.stage, skip.task.part) for skip in skipped}
     return [
         (stage, Partition(partition))

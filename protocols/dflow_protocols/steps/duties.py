@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
+from ..names import MANIFEST, Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State, pieces, shards_of, total_bytes
 from ..rendezvous import ranked
@@ -189,7 +189,7 @@ def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
 
 def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
     """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
-    rank = CHAIN if chain.sealed_in == "manifest" else EVALUATE
+    rank = CHAIN if chain.sealed_in == MANIFEST else EVALUATE
     duties = []
     able = desk.able(chain.stages)
     for unit, home in partition_homes(desk, chain).items():

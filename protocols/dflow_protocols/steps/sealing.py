@@ -8,18 +8,17 @@ after a suspicion time, at once when the first is dead.
 
 from __future__ import annotations
 
-from ..names import Partition, SpecId, TaskKey
+from ..names import MANIFEST, UPDATE, Partition, SealKind, SpecId, TaskKey
 from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
 from .duties import Batch, Desk, gradient_cover, slice_records
 
-MANIFEST, UPDATE = "manifest", "update"
 MAX_DOUBLINGS = 6  # of the time until a seal is void
 SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing
 
 
-def chosen(desk: Desk, versions: Versions, kind: str, previous: str | None, settled: bool = True) -> Seal | None:
+def chosen(desk: Desk, versions: Versions, kind: SealKind, previous: str | None, settled: bool = True) -> Seal | None:
     """The seal of this kind that counts among those known; with settled=False, among those that are not yet settled.
 
     `previous`: the seal or version that it must follow; None if that is not known here. A seal on whose chain a living
@@ -71,11 +70,11 @@ def entries_of(desk: Desk, chains: tuple[Chain, ...]) -> tuple[Record, ...] | No
     return tuple(entries)
 
 
-def sealed_chains_of(plan: StepPlan, kind: str) -> tuple[Chain, ...]:
+def sealed_chains_of(plan: StepPlan, kind: SealKind) -> tuple[Chain, ...]:
     return tuple(chain for chain in plan.chains if chain.sealed_in == kind)
 
 
-def sealed_chains(desk: Desk, kind: str) -> tuple[Chain, ...]:
+def sealed_chains(desk: Desk, kind: SealKind) -> tuple[Chain, ...]:
     return sealed_chains_of(desk.plan, kind)
 
 

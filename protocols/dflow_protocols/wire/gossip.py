@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NewType, TypeAlias
+from typing import Literal, NewType, TypeAlias, get_args
 
 from ..names import NodeId, content_id, node_id
 
@@ -137,5 +137,6 @@ class Knocked:
     token: bytes
 
 
-GOSSIP_MESSAGES = (Ping, PingRequest, Ack, Nack, Gossip, Sync, MetaGet, MetaPut, Unreachable)
+GossipMessage: TypeAlias = Ping | PingRequest | Ack | Nack | Gossip | Sync | MetaGet | MetaPut | Unreachable
+GOSSIP_MESSAGES: tuple[type, ...] = get_args(GossipMessage)
 REACH_MESSAGES = (Knock, Knocked)  # between lanes; no machine sees them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias, get_args
 
 from ..names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId, content_id
 from ..names import version_id as make_version_id
@@ -381,27 +382,25 @@ class Kept:
     shards: tuple[ShardId, ...]
 
 
-STEP_MESSAGES = (
-    RunPut,
-    RunAck,
-    RunGet,
-    RunStates,
-    RecordPut,
-    RecordsHeld,
-    RecordsAsk,
-    ClaimPut,
-    StealAsk,
-    StealGrant,
-    StealRefuse,
-    FailurePut,
-    BucketGet,
-    BucketPut,
-    SealPut,
-    SealAck,
-    HeaderGet,
-    HeaderPut,
-    RosterPut,
-    CheckpointPut,
-    Keep,
-    Kept,
+RunMessage: TypeAlias = RunPut | RunAck | RunGet | RunStates
+StepMessage: TypeAlias = (
+    RecordPut
+    | RecordsHeld
+    | RecordsAsk
+    | ClaimPut
+    | StealAsk
+    | StealGrant
+    | StealRefuse
+    | FailurePut
+    | BucketGet
+    | BucketPut
+    | SealPut
+    | SealAck
+    | HeaderGet
+    | HeaderPut
+    | RosterPut
+    | CheckpointPut
+    | Keep
+    | Kept
 )
+STEP_MESSAGES: tuple[type, ...] = (*get_args(RunMessage), *get_args(StepMessage))

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.names import NodeId, Partition
+from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.duties import Batch, Desk, chain_duties, make_batch
 from dflow_protocols.steps.sealing import (
-    MANIFEST,
     SOLE_COPY_AFTER,
-    UPDATE,
     chosen,
     entries_of,
     is_turn,

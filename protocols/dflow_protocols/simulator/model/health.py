@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...events import Start
 from ...names import VersionId
-from ...work import ChainWork, Failed, LoadWork, SaveWork
+from ...work import ChainWork, Failed, FailureKind, LoadWork, SaveWork
 
 SLOW = 5.0
 
@@ -19,7 +19,7 @@ class Health:
     handicaps: set[str] = field(default_factory=set)
     speed: float = 1.0  # of its engines
     break_works: int = 0
-    break_kind: str = ""
+    break_kind: FailureKind = "engine"
 
     @property
     def is_broken(self) -> bool:
@@ -34,7 +34,7 @@ class Health:
         if handicap == "slow":
             self.speed = 1.0 / SLOW
 
-    def break_next(self, works: int, kind: str) -> None:
+    def break_next(self, works: int, kind: FailureKind) -> None:
         """So many of the next works break: `engine`, or `user`, which only a chain can."""
         self.break_works, self.break_kind = works, kind
 

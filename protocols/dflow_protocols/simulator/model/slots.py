@@ -11,7 +11,7 @@ from ...events import Began, Broke, Finished, Reached, Start
 from ...names import Part, RunId, ShardId
 from ...shards.space import Place
 from ...versions.saved import Saved
-from ...work import ApplyWork, BlockWork, Done, Failed, InitWork, LoadWork, SaveWork, inputs_of
+from ...work import ApplyWork, BlockWork, Done, Failed, FailureKind, InitWork, LoadWork, SaveWork, inputs_of
 from .disk import Disk
 from .health import Health
 from .schedule import Life
@@ -26,7 +26,7 @@ class Site:
     """What all machines of a world share. `poison`: (a chain's first stage, part) -> how every work on it breaks."""
 
     engines: Mapping[RunId, Engines]
-    poison: Mapping[tuple[str, Part], str]
+    poison: Mapping[tuple[str, Part], FailureKind]
 
 
 class Slots:
