@@ -10,6 +10,7 @@ from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Duty
+from ..steps.patience import Wait
 from ..steps.sealing import chosen, is_turn, sealed_chains
 from ..versions import facts
 from ..wire.steps import Header, Record
@@ -118,6 +119,7 @@ class Ending:
         tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * mesh.suspicion_s
         if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
             return
+        desk.step.patience.start(desk.now, Wait.TURN, "finish")
         if not is_turn(desk, "finish"):
             return
         if run.is_paused:

@@ -12,6 +12,7 @@ from ..names import MANIFEST, NodeId, Partition, TaskKey
 from ..run_state import status as runs
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
+from ..steps.patience import Wait
 from ..steps.sealing import sealed_chains_of
 from ..wire.steps import Skip
 
@@ -42,8 +43,10 @@ class Quarantine:
                 return
             if verdict.task.step < done_before or self._is_done(now, verdict.task, mesh):
                 continue  # somebody did it after all
-            if verdict.task not in self._state.skipped and not self._is_doubtful(now, verdict, mesh):
-                self._decide(verdict, mesh, out)
+            if verdict.task not in self._state.skipped:
+                self._watch_company(now, verdict, mesh)
+                if not self._is_doubtful(now, verdict, mesh):
+                    self._decide(verdict, mesh, out)
 
     def _is_done(self, now: float, task: TaskKey, mesh: MeshView) -> bool:
         """Whether a partition of the open step has its records."""
@@ -55,15 +58,17 @@ class Quarantine:
         done = desk.step.chain(chains[0], task.part.index, position.id, desk.counts)
         return len(done) == len(chains[0].stages)
 
-    def _is_doubtful(self, now: float, verdict: Verdict, mesh: MeshView) -> bool:
+    def _watch_company(self, now: float, verdict: Verdict, mesh: MeshView) -> None:
         step = self._state.step(verdict.task.step)
-        if verdict.same_error or step.roster is None:
-            return False
-        here = sum(1 for node in step.roster.members if node in mesh.living)
-        if 2 * here > len(step.roster.members):
-            step.since.pop("alone", None)
-            return False
-        return step.waited(now, "alone") <= ALONE_WAIT * mesh.suspicion_s
+        if not verdict.same_error and step.roster is not None:
+            here = sum(1 for node in step.roster.members if node in mesh.living)
+            step.patience.follow(now, 2 * here <= len(step.roster.members), Wait.COMPANY)
+
+    def _is_doubtful(self, now: float, verdict: Verdict, mesh: MeshView) -> bool:
+        """Whether most of the roster may come back and say that the task is good."""
+        patience = self._state.step(verdict.task.step).patience
+        is_alone = not verdict.same_error and patience.is_waiting(Wait.COMPANY)
+        return is_alone and patience.lasts(now, Wait.COMPANY) <= ALONE_WAIT * mesh.suspicion_s
 
     def _decide(self, verdict: Verdict, mesh: MeshView, out: list[Action]) -> None:
         run, task, first = self._state, verdict.task, verdict.evidence[0]

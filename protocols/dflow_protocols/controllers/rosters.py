@@ -11,6 +11,7 @@ from ..names import UPDATE
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duties import Desk, step_order
+from ..steps.patience import Wait
 from ..steps.roster import make_roster
 from ..steps.split import is_minority
 from ..steps.step import Step
@@ -50,9 +51,10 @@ class Rosters:
         """See to it that the step has a roster with somebody alive to train."""
         step = desk.step
         if step.roster is not None and any(node in mesh.living for node in step.roster.trainers):
-            step.since.pop("roster", None)
+            step.patience.end(Wait.TRAINER)
             return True
-        if step.waited(desk.now, "roster") <= mesh.suspicion_s:
+        step.patience.start(desk.now, Wait.TRAINER)
+        if step.patience.lasts(desk.now, Wait.TRAINER) <= mesh.suspicion_s:
             return step.roster is not None
         self._issue(step, mesh, out)
         return True
@@ -62,7 +64,7 @@ class Rosters:
         generation = 0 if step.roster is None else step.roster.generation + 1
         roster = self._next(step.number, generation, mesh)
         step.take_roster(roster)
-        step.since.pop("roster", None)
+        step.patience.end(Wait.TRAINER)
         self._outbox.tell_all(mesh, RosterPut(self._state.id, roster), out)
 
     def after(self, desk: Desk, seal: Seal, mesh: MeshView) -> Roster | None:

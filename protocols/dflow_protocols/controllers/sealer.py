@@ -12,7 +12,8 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.blocks import told_now
 from ..steps.duties import Batch, Desk, make_batch
-from ..steps.sealing import chosen, is_kept, is_turn, next_manifest, next_update
+from ..steps.patience import Wait
+from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
 from ..wire.steps import Seal
 from .rosters import Rosters
 
@@ -46,15 +47,13 @@ class Sealer:
         if pending is None or (current is not None and pending.generation <= current.generation):
             batch = self.batch(desk, current if kind == MANIFEST else step.seals.get(SealId(previous)))
             pending = (
-                next_manifest(desk, spec, current, batch)
+                propose_manifest(desk, spec, current, batch)
                 if kind == MANIFEST
-                else next_update(desk, versions, spec, previous, current, batch)
+                else propose_update(desk, versions, spec, previous, current, batch)
             )
         if pending is None or pending.id in step.settled:  # made once already: telling all again would never end
             return current
-        if pending.id not in step.acks and is_turn(desk, f"settle/{pending.id}"):
-            step.keep(pending)
-            step.acks[pending.id] = {self._state.me}
+        if begin_to_settle(desk, pending):
             self._outbox.put_seal(desk, pending, out)
         if pending.id in step.acks and is_kept(desk, pending):
             step.settled.add(pending.id)
@@ -74,7 +73,8 @@ class Sealer:
     def back_up(self, desk: Desk, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""
         due, me = min(2, len(desk.living)), self._state.me
-        late = desk.step.waited(desk.now, "back-up") > desk.suspicion_s
+        desk.step.patience.start(desk.now, Wait.BACK_UP)
+        late = desk.step.patience.lasts(desk.now, Wait.BACK_UP) > desk.suspicion_s
         for record in desk.step.all_records():
             if not isinstance(record.task.part, Partition) or record.id in desk.step.mine:
                 continue

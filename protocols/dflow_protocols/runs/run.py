@@ -28,8 +28,8 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
-from ..steps.blocks import block_duties
-from ..steps.duties import Batch, Duty, chain_duties, gradient_cover, slice_duties
+from ..steps.blocks import open_duties
+from ..steps.duties import Batch, Duty, gradient_cover, watch_homes
 from ..steps.sealing import sealed_chains
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, RunPut, Standing
@@ -319,12 +319,12 @@ class Run:
             duties = self.advance.apply(desk, mesh, update, out)
         if is_done:
             return duties
-        duties += [duty for chain in open_chains for duty in chain_duties(desk, chain)]
+        due = open_duties(desk, open_chains, batch)
+        watch_homes(desk, due)
         if batch is not None:
-            duties += block_duties(desk, batch) + slice_duties(desk, batch)
             self.advance.prefetch(desk, batch, out)
         self.sealer.back_up(desk, out)
-        return duties
+        return duties + due.here
 
     def _start(self, now: float, mesh: MeshView, duties: list[Duty], slots: int, out: list[Action]) -> None:
         """Begin what is due, and claim what runs here."""

@@ -12,35 +12,49 @@ from collections.abc import Iterator, Sequence
 
 from .. import metrics
 from ..names import Block, NodeId, TaskKey
+from ..pipeline.plan import Chain
 from ..wire.steps import Record
 from ..work import SumWork
-from .duties import BLOCK, ORPHAN, SUM, Batch, Desk, Duty, block_duty, is_orphan, leaf_homes
+from .duties import BLOCK, SUM, Batch, Desk, Due, Duty, block_duty, chain_duties, leaf_homes, slice_duties
 from .reduction import aligned_blocks, cover
 
 
-def block_duties(desk: Desk, batch: Batch) -> list[Duty]:
+def block_duties(desk: Desk, batch: Batch) -> Due:
     """The blocks of leaves that are due here: sums of what slots made, then as many blocks as keep every slot busy."""
-    stage = batch.training.stage
+    stage, found = batch.training.stage, Due()
     home = leaf_homes(desk, batch)
     if not home:
-        return []
+        return found
     mine = _own_leaves(desk, batch, home)
     made = _made(desk, batch)
     running = {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
     begun = running | {leaf for block in made for leaf in block.leaves}
-    duties = []
     for block in aligned_blocks(mine):
         parts = cover(block, mine, made.get)
         if parts is not None and len(parts) > 1 and running.isdisjoint(block.leaves):
-            duties.append(_sum_duty(desk, batch, block, parts))
+            found.here.append(_sum_duty(desk, batch, block, parts))
     for leaves in _cut([leaf for leaf in mine if leaf not in begun], desk.slots):
-        duties += [block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
+        found.here += [block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
     able = desk.able((stage,))
     taken = desk.claimed_leaves(stage) | begun
     for leaf, node in home.items():
-        if leaf not in taken and leaf not in mine and is_orphan(desk, _single(desk, stage, leaf), node, able):
-            duties.append(block_duty(desk, batch, BLOCK + ORPHAN, Block.of_leaf(leaf)))
-    return duties
+        if leaf in taken or leaf in mine:
+            continue
+        due = found.orphan_rank(desk, BLOCK, _single(desk, stage, leaf), node, able)
+        if due is not None:
+            found.here.append(block_duty(desk, batch, due, Block.of_leaf(leaf)))
+    return found
+
+
+def open_duties(desk: Desk, chains: Sequence[Chain], batch: Batch | None) -> Due:
+    """What is due of these chains and, once there is a manifest, of training."""
+    found = Due()
+    for chain in chains:
+        found.add(chain_duties(desk, chain))
+    if batch is not None:
+        found.add(block_duties(desk, batch))
+        found.add(slice_duties(desk, batch))
+    return found
 
 
 def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:

@@ -21,6 +21,7 @@ from ..rendezvous import ranked
 from ..shards.holdings import Holdings, Range
 from ..wire.steps import Header, Record, Seal, Skip
 from ..work import BlockWork, ChainWork, Groups, LeafGroups, SliceWork, Work
+from .patience import Wait
 from .reduction import cover, cut_leaves, slices
 from .step import Step
 
@@ -142,15 +143,11 @@ class Desk:
 def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
     """Whether a unit of a living but silent home may be run by anyone able: after a delay that differs from node to
     node."""
-    step, key = desk.step, ("orphan", unit)
-    if home in desk.at_work:  # and will come to it
-        step.since.pop(key, None)
-        return False
-    if not desk.is_idle or desk.me not in able:
+    if home in desk.at_work or not desk.is_idle or desk.me not in able:  # who is at work will come to it
         return False
     order = ranked(str(unit), tuple(sorted(able)))
     delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
-    return step.waited(desk.now, key) > delay
+    return desk.step.patience.lasts(desk.now, Wait.HOME, unit) > delay
 
 
 def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:
@@ -160,16 +157,45 @@ def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], abl
     return next((node for node in ranked(str(unit), tuple(sorted(able))) if node not in failed), home)
 
 
-def due_rank(desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> int | None:
-    """The unit's rank if it is due here, else None."""
-    if desk.is_taken(unit):
-        return None
-    if unit in desk.loans.borrowed:
-        return rank
-    home = able_home(unit, home, desk.failures.nodes(unit), able)
-    if home == desk.me:
-        return rank
-    return rank + ORPHAN if is_orphan(desk, unit, home, able) else None
+@dataclass(slots=True)
+class Due:
+    """What is due here of some units, and of those of others whose homes show no claim, or do."""
+
+    here: list[Duty] = field(default_factory=list)
+    silent: list[TaskKey] = field(default_factory=list)
+    busy: list[TaskKey] = field(default_factory=list)
+
+    def rank(self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> int | None:
+        """The unit's rank if it is due here, else None; noted where somebody else is to come to it."""
+        if desk.is_taken(unit):
+            return None
+        if unit in desk.loans.borrowed:
+            return rank
+        home = able_home(unit, home, desk.failures.nodes(unit), able)
+        return rank if home == desk.me else self.orphan_rank(desk, rank, unit, home, able)
+
+    def orphan_rank(
+        self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]
+    ) -> int | None:
+        """The same of a unit that has another home and is not taken."""
+        if home in desk.at_work:
+            self.busy.append(unit)
+        elif desk.is_idle and desk.me in able:
+            self.silent.append(unit)
+        return rank + ORPHAN if is_orphan(desk, unit, home, able) else None
+
+    def add(self, other: Due) -> None:
+        self.here += other.here
+        self.silent += other.silent
+        self.busy += other.busy
+
+
+def watch_homes(desk: Desk, due: Due) -> None:
+    """Start the patience with homes that are silent, and end it where they are at work."""
+    for unit in due.silent:
+        desk.step.patience.start(desk.now, Wait.HOME, unit)
+    for unit in due.busy:
+        desk.step.patience.end(Wait.HOME, unit)
 
 
 def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
@@ -187,13 +213,13 @@ def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
     return {TaskKey(desk.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}
 
 
-def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
+def chain_duties(desk: Desk, chain: Chain) -> Due:
     """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
     rank = CHAIN if chain.sealed_in == MANIFEST else EVALUATE
-    duties = []
+    found = Due()
     able = desk.able(chain.stages)
     for unit, home in partition_homes(desk, chain).items():
-        due = due_rank(desk, rank, unit, home, able)
+        due = found.rank(desk, rank, unit, home, able)
         if due is None:
             continue
         assert isinstance(unit.part, Partition)
@@ -204,8 +230,8 @@ def chain_duties(desk: Desk, chain: Chain) -> list[Duty]:
         params = desk.params(chain.models)
         work = ChainWork(desk.step.number, chain.stages[len(before) :], p, params, inputs)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
-        duties.append(Duty(due, unit, work, needs, reads))
-    return duties
+        found.here.append(Duty(due, unit, work, needs, reads))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,32 +334,31 @@ def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
     )
 
 
-def slice_duties(desk: Desk, batch: Batch) -> list[Duty]:
+def slice_duties(desk: Desk, batch: Batch) -> Due:
     """The slices that are due here, once a cover is known. They are dealt evenly, whatever slots a member has: what a
     slice takes is the network, and of that each host has one share."""
     stage, all_slices = batch.training.stage, gradient_slices(desk, batch)
     done = slice_records(desk, batch)
     missing = [chunks for chunks, record in zip(all_slices, done, strict=True) if record is None]
-    found = gradient_cover(desk, batch) if missing else None
-    if found is None:
-        return []
+    cover_of_all, found = gradient_cover(desk, batch) if missing else None, Due()
+    if cover_of_all is None:
+        return found
     able = desk.able((stage,))
     dealt = homes(all_slices, desk.dealt_to(desk.trainers, able), able, missing)
-    duties = []
     for chunks in missing:
         unit = TaskKey(desk.step.number, stage, chunks)
-        due = due_rank(desk, SLICE, unit, dealt.get(chunks), able)
+        due = found.rank(desk, SLICE, unit, dealt.get(chunks), able)
         if due is None:
             continue
         blocks = tuple(
-            (block.first, block.end, pieces(record.shards, chunks.first, chunks.end)) for block, record in found
+            (block.first, block.end, pieces(record.shards, chunks.first, chunks.end)) for block, record in cover_of_all
         )
         leaves = batch.training.leaves
         work = SliceWork(desk.step.number, stage, chunks.first, chunks.end, leaves, blocks, batch.divisor)
         needs = tuple((ref, (low, high)) for _, _, parts in blocks for ref, low, high in parts)
         reads = (desk.header.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
-        duties.append(Duty(due, unit, work, needs, reads))
-    return duties
+        found.here.append(Duty(due, unit, work, needs, reads))
+    return found
 
 
 def slice_pieces(desk: Desk, batch: Batch) -> list[tuple[ShardRef, Range]]:

@@ -13,6 +13,7 @@ from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
 from .duties import Batch, Desk, gradient_cover, slice_records
+from .patience import Wait
 
 MAX_DOUBLINGS = 6  # of the time until a seal is void
 SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing
@@ -43,15 +44,15 @@ def is_carried(desk: Desk, versions: Versions, seal: Seal) -> bool:
 
 
 def is_turn(desk: Desk, what: str) -> bool:
-    """Whether this node may make (or finish) a seal that has been due since it first asked: one suspicion a rank."""
+    """Whether this node may do what has been due for so long (`Wait.TURN`): one suspicion a rank."""
     rank = desk.succession.index(desk.me)
-    return desk.step.waited(desk.now, ("turn", what)) >= rank * desk.suspicion_s
+    return desk.step.patience.lasts(desk.now, Wait.TURN, what) >= rank * desk.suspicion_s
 
 
 def is_kept(desk: Desk, seal: Seal) -> bool:
     """Whether a seal lies on all living replicas of the step; on two, when waiting for the others did not help."""
     acked = desk.step.acks[seal.id]
-    late = desk.step.waited(desk.now, ("kept", seal.id)) > SOLE_COPY_AFTER * desk.suspicion_s
+    late = desk.step.patience.lasts(desk.now, Wait.ACKS, seal.id) > SOLE_COPY_AFTER * desk.suspicion_s
     return acked.issuperset(desk.replicas) or (late and len(acked & desk.living) >= min(2, len(desk.living)))
 
 
@@ -86,45 +87,67 @@ def skips_of(desk: Desk, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
 
 
 def has_copies(desk: Desk, entries: tuple[Record, ...]) -> bool:
-    """Whether every output has two living holders (or all there are); one is enough when waiting did not help."""
+    """Whether every output has two living holders (or all there are)."""
     due = min(2, len(desk.living))
-    if all(len(desk.holdings.live_holders(ref.id, desk.living)) >= due for entry in entries for ref in entry.shards):
-        return True
-    return desk.step.waited(desk.now, "copies") > SOLE_COPY_AFTER * desk.suspicion_s
+    return all(len(desk.holdings.live_holders(ref.id, desk.living)) >= due for each in entries for ref in each.shards)
 
 
-def next_manifest(desk: Desk, spec: SpecId, current: Seal | None, batch: Batch | None) -> Seal | None:
+def is_void(desk: Desk, seal: Seal) -> bool:
+    """Whether what a seal names is gone and missed (`Wait.RETURN`), for a suspicion time, doubled by each
+    generation."""
+    bound = desk.suspicion_s * 2.0 ** min(seal.generation, MAX_DOUBLINGS)
+    return desk.step.patience.lasts(desk.now, Wait.RETURN, seal.id) > bound
+
+
+def is_missed(desk: Desk, manifest: Seal, batch: Batch | None) -> bool:
+    """Whether a record of the manifest has no living holder, and training still reads them."""
+    lost = any(not desk.counts(record) for record in manifest.entries)
+    return lost and (batch is None or gradient_cover(desk, batch) is None)
+
+
+def is_update_missed(desk: Desk, versions: Versions, update: Seal) -> bool:
+    """Whether a slice has no living holder, and no living node got as far as the version."""
+    lost = any(not desk.counts(record) for record in update.entries)
+    return lost and not is_carried(desk, versions, update)
+
+
+# Making seals: here the patience with what they wait for starts and ends ---------------------------------------------
+
+
+def propose_manifest(desk: Desk, spec: SpecId, current: Seal | None, batch: Batch | None) -> Seal | None:
     """The manifest that this node should make now, if any: the first, or one more generation of a void one."""
-    if current is not None and not is_manifest_void(desk, current, batch):
-        return None
+    patience = desk.step.patience
+    if current is not None:
+        patience.follow(desk.now, is_missed(desk, current, batch), Wait.RETURN, current.id)
+        if not is_void(desk, current):
+            return None
     entries = entries_of(desk, sealed_chains(desk, MANIFEST))
-    if entries is None or not has_copies(desk, entries):
+    if entries is None:
         return None
+    if not has_copies(desk, entries):
+        patience.start(desk.now, Wait.COPIES)
+        if patience.lasts(desk.now, Wait.COPIES) <= SOLE_COPY_AFTER * desk.suspicion_s:
+            return None  # one holder is enough when waiting did not help
     generation = 0 if current is None else current.generation + 1
     if current is not None and entries == current.entries:
         return None
-    if not is_turn(desk, f"manifest/{generation}"):
+    turn = f"{MANIFEST}/{generation}"
+    patience.start(desk.now, Wait.TURN, turn)
+    if not is_turn(desk, turn):
         return None
     skipped = skips_of(desk, entries)
     return Seal(spec, desk.step.number, desk.header.id, desk.header.id, MANIFEST, generation, 0, entries, skipped)
 
 
-def is_manifest_void(desk: Desk, manifest: Seal, batch: Batch | None) -> bool:
-    """Whether what the manifest names is gone, for a suspicion time (doubled by each generation), and still needed."""
-    key = ("void", manifest.id)
-    lost = any(not desk.counts(record) for record in manifest.entries)
-    if not lost or (batch is not None and gradient_cover(desk, batch) is not None):
-        desk.step.since.pop(key, None)
-        return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0 ** min(manifest.generation, MAX_DOUBLINGS)
-
-
-def next_update(
+def propose_update(
     desk: Desk, versions: Versions, spec: SpecId, previous: str, current: Seal | None, batch: Batch | None
 ) -> Seal | None:
     """The update seal that this node should make now, if any."""
-    if current is not None and not is_update_void(desk, versions, current):
-        return None
+    patience = desk.step.patience
+    if current is not None:
+        patience.follow(desk.now, is_update_missed(desk, versions, current), Wait.RETURN, current.id)
+        if not is_void(desk, current):
+            return None
     slices = slice_records(desk, batch) if batch is not None else ()
     if any(record is None for record in slices):
         return None
@@ -135,17 +158,23 @@ def next_update(
     generation = 0 if current is None else current.generation + 1
     if current is not None and entries == current.entries:
         return None
-    if not is_turn(desk, f"update/{previous}/{generation}"):
+    turn = f"{UPDATE}/{previous}/{generation}"
+    patience.start(desk.now, Wait.TURN, turn)
+    if not is_turn(desk, turn):
         return None
     samples = batch.samples if batch is not None else 0
     return Seal(spec, desk.step.number, desk.header.id, previous, UPDATE, generation, samples, entries)
 
 
-def is_update_void(desk: Desk, versions: Versions, update: Seal) -> bool:
-    """Whether a slice is gone, for a suspicion time, and no living node got as far as the version."""
-    key = ("void", update.id)
-    lost = any(not desk.counts(record) for record in update.entries)
-    if not lost or is_carried(desk, versions, update):
-        desk.step.since.pop(key, None)
+def begin_to_settle(desk: Desk, seal: Seal) -> bool:
+    """Take it upon this node to have a seal kept by the replicas, if it is its turn. True if it took it now."""
+    if seal.id in desk.step.acks:
         return False
-    return desk.step.waited(desk.now, key) > desk.suspicion_s * 2.0 ** min(update.generation, MAX_DOUBLINGS)
+    turn = f"settle/{seal.id}"
+    desk.step.patience.start(desk.now, Wait.TURN, turn)
+    if not is_turn(desk, turn):
+        return False
+    desk.step.keep(seal)
+    desk.step.acks[seal.id] = {desk.me}
+    desk.step.patience.start(desk.now, Wait.ACKS, seal.id)
+    return True

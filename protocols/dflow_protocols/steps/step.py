@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ..names import Block, NodeId, Part, Partition, RecordId, SealId, Slice, TaskKey, VersionId, content_id
 from ..pipeline.plan import Chain
 from ..wire.steps import Record, Roster, Seal
+from .patience import Patience
 from .roster import newer
 
 MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
@@ -41,7 +42,7 @@ class Step:
     chains: dict[Part, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(
         default_factory=dict
     )  # whole ones found
-    since: dict[object, float] = field(default_factory=dict)  # when this node first saw a thing wait
+    patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
 
     def open(self, now: float) -> None:
@@ -189,10 +190,6 @@ class Step:
             return False
         before, self.roster = self.roster, newer(self.roster, roster)
         return self.roster != before
-
-    def waited(self, now: float, thing: object) -> float:
-        """Seconds since this node first saw `thing` wait."""
-        return now - self.since.setdefault(thing, now)
 
     def digest(self) -> str:
         """Of what the books hold: who has the same needs no answer."""

@@ -24,7 +24,7 @@ class Party:
         self.stealing = Stealing(self.run.state, self.run.calls, self.run.outbox, random.Random(1))
         desk = self.run.desk()
         chains = sealed_chains(desk, MANIFEST)
-        self.duties: list[Duty] = [duty for chain in chains for duty in chain_duties(desk, chain)] if busy else []
+        self.duties: list[Duty] = [duty for chain in chains for duty in chain_duties(desk, chain).here] if busy else []
         self.stealing.enter(Open(0, ZERO.id, chains, None))
         self.stealing.settle(self.duties)
 

@@ -43,7 +43,7 @@ def trainer(slots: int, members: Collection[int] = (ME,), others: int | None = N
 
 
 def blocks_of(at: Desk, made: Batch) -> list[tuple[int, int]]:
-    works = [duty.work for duty in block_duties(at, made) if isinstance(duty.work, BlockWork)]
+    works = [duty.work for duty in block_duties(at, made).here if isinstance(duty.work, BlockWork)]
     return [(work.first, work.end) for work in works]
 
 
@@ -86,7 +86,7 @@ def test_blocks_of_slots_are_summed_before_others_hear_of_them() -> None:
     for place, leaf in enumerate(mine):
         assert told_now(at, made) == []
         make(at, made, leaf, leaf + 1, loss=0.5 + place)
-    (duty,) = block_duties(at, made)
+    (duty,) = block_duties(at, made).here
     work = duty.work
     assert isinstance(work, SumWork)
     assert duty.rank == SUM
@@ -103,7 +103,7 @@ def test_who_trains_alone_tells_its_blocks_at_once() -> None:
     made = batch(at)
     record = make(at, made, 2, 3)
     assert told_now(at, made) == [record]
-    assert block_duties(at, made) != []
+    assert block_duties(at, made).here != []
 
 
 def test_a_host_that_leaves_hands_over_what_its_slots_made() -> None:

@@ -75,7 +75,7 @@ def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
         for ref, low, high in pieces(blocks[0].shards, chunks.first, chunks.end):
             seen.setdefault(ref, []).extend(range(low, high))
     assert seen == {ref: list(range(chunk_count(ref.nbytes))) for ref in blocks[0].shards}
-    duties = slice_duties(at, batch)
+    duties = slice_duties(at, batch).here
     assert duties
     crossing = 0
     for duty in duties:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.steps.duties import Batch, Desk, chain_duties, make_batch
+from dflow_protocols.steps.duties import Batch, Desk, chain_duties, is_orphan, make_batch, partition_homes, watch_homes
 from dflow_protocols.steps.sealing import (
     SOLE_COPY_AFTER,
     chosen,
     entries_of,
+    has_copies,
+    is_kept,
+    is_missed,
     is_turn,
-    next_manifest,
-    next_update,
+    is_update_missed,
+    is_void,
+    propose_manifest,
+    propose_update,
     sealed_chains,
 )
 from dflow_protocols.versions.versions import Versions
@@ -68,22 +75,22 @@ def sealed(at: Desk, generation: int = 0, take: str = "", settled: bool = True) 
 def test_the_first_of_the_succession_seals_once_all_partitions_are_done() -> None:
     """The manifest lists every stage of every partition, so that training reads one chain of each."""
     at = done()
-    manifest = next_manifest(at, SPEC, None, None)
+    manifest = propose_manifest(at, SPEC, None, None)
     assert manifest is not None
     assert (manifest.kind, manifest.previous, manifest.generation) == (MANIFEST, ZERO.id, 0)
     expected = [each for partition in range(TOY_PARTITIONS) for each in finished_partition(partition)]
     assert list(manifest.entries) == expected
-    assert next_manifest(done(without=3), SPEC, None, None) is None
+    assert propose_manifest(done(without=3), SPEC, None, None) is None
 
 
 def test_the_next_in_line_seals_after_a_suspicion_time_and_at_once_when_the_first_is_dead() -> None:
     """A silent sealer costs a suspicion time a rank, a dead one nothing more than its detection."""
     at = done(me=SECOND)
-    assert next_manifest(at, SPEC, None, None) is None
-    assert next_manifest(later(at, 0.9 * SUSPICION_S), SPEC, None, None) is None
-    assert next_manifest(later(at, 1.0 * SUSPICION_S), SPEC, None, None) is not None
+    assert propose_manifest(at, SPEC, None, None) is None
+    assert propose_manifest(later(at, 0.9 * SUSPICION_S), SPEC, None, None) is None
+    assert propose_manifest(later(at, 1.0 * SUSPICION_S), SPEC, None, None) is not None
     dead = done(me=SECOND)
-    assert next_manifest(later(dead, 0.0, living=[number(SECOND), number(THIRD)]), SPEC, None, None) is not None
+    assert propose_manifest(later(dead, 0.0, living=[number(SECOND), number(THIRD)]), SPEC, None, None) is not None
 
 
 def test_succession_goes_on_past_the_roster_over_all_who_live() -> None:
@@ -96,14 +103,14 @@ def test_succession_goes_on_past_the_roster_over_all_who_live() -> None:
 def test_what_has_one_holder_is_sealed_only_when_waiting_did_not_help() -> None:
     """Sealed data that dies with its only holder costs the step's work again."""
     at = done(holders=(number(FIRST),))
-    assert next_manifest(at, SPEC, None, None) is None
+    assert propose_manifest(at, SPEC, None, None) is None
     waited = later(at, (SOLE_COPY_AFTER + 0.1) * SUSPICION_S)
-    assert next_manifest(waited, SPEC, None, None) is not None
+    assert propose_manifest(waited, SPEC, None, None) is not None
 
 
 def test_the_only_node_alive_waits_for_no_second_holder() -> None:
     at = later(done(holders=(number(FIRST),)), 0.0, living=[number(FIRST)])
-    assert next_manifest(at, SPEC, None, None) is not None
+    assert propose_manifest(at, SPEC, None, None) is not None
 
 
 # Choosing -------------------------------------------------------------------------------------------------------------
@@ -173,8 +180,8 @@ def test_a_manifest_is_void_a_suspicion_time_after_its_data_went_and_was_remade(
     seal = sealed(at)
     lost(at, seal, 0)
     learn(at, *finished_partition(0, take="again"), holders=(1, 2, 3))
-    assert next_manifest(at, SPEC, seal, None) is None
-    remade = next_manifest(later(at, 1.1 * SUSPICION_S), SPEC, seal, None)
+    assert propose_manifest(at, SPEC, seal, None) is None
+    remade = propose_manifest(later(at, 1.1 * SUSPICION_S), SPEC, seal, None)
     assert remade is not None
     assert remade.generation == 1
     assert remade.entries[:3] == finished_partition(0, take="again")
@@ -186,12 +193,12 @@ def test_data_that_comes_back_in_time_voids_nothing() -> None:
     at = done()
     seal = sealed(at)
     gone = lost(at, seal, 0)
-    assert next_manifest(later(at, 0.0), SPEC, seal, None) is None
+    assert propose_manifest(later(at, 0.0), SPEC, seal, None) is None
     learn(at, gone, holders=(2,))
-    assert next_manifest(later(at, 0.5 * SUSPICION_S), SPEC, seal, None) is None
+    assert propose_manifest(later(at, 0.5 * SUSPICION_S), SPEC, seal, None) is None
     lost(at, seal, 0)
     learn(at, *finished_partition(0, take="again"), holders=(1, 2, 3))
-    assert next_manifest(later(at, 1.2 * SUSPICION_S), SPEC, seal, None) is None, "the wait begins anew"
+    assert propose_manifest(later(at, 1.2 * SUSPICION_S), SPEC, seal, None) is None, "the wait begins anew"
 
 
 def test_a_manifest_whose_remake_gave_the_same_bytes_stays() -> None:
@@ -199,9 +206,9 @@ def test_a_manifest_whose_remake_gave_the_same_bytes_stays() -> None:
     at = done()
     seal = sealed(at)
     gone = lost(at, seal, 0)
-    next_manifest(at, SPEC, seal, None)
+    propose_manifest(at, SPEC, seal, None)
     learn(at, gone, holders=(1, 2, 3))
-    assert next_manifest(later(at, 5 * SUSPICION_S), SPEC, seal, None) is None
+    assert propose_manifest(later(at, 5 * SUSPICION_S), SPEC, seal, None) is None
 
 
 # The update -----------------------------------------------------------------------------------------------------------
@@ -238,9 +245,9 @@ def test_an_update_lists_all_slices_in_order_then_what_was_evaluated() -> None:
     """Who applies it needs nothing else, and the samples are those that the manifest kept."""
     at = done()
     manifest, batch, slices = trained(at)
-    assert next_update(at, Versions(FIRST), SPEC, manifest.id, None, batch) is None, "evaluation is missing"
+    assert propose_update(at, Versions(FIRST), SPEC, manifest.id, None, batch) is None, "evaluation is missing"
     held_out = evaluated(at)
-    update = next_update(at, Versions(FIRST), SPEC, manifest.id, None, batch)
+    update = propose_update(at, Versions(FIRST), SPEC, manifest.id, None, batch)
     assert update is not None
     assert list(update.entries) == slices + held_out
     assert (update.previous, update.samples) == (manifest.id, 8 * TOY_PARTITIONS)
@@ -251,7 +258,7 @@ def test_no_update_is_sealed_while_a_slice_has_no_living_holder() -> None:
     manifest, batch, slices = trained(at)
     evaluated(at)
     at.holdings.drop([slices[1].shards[0].id], [])
-    assert next_update(at, Versions(FIRST), SPEC, manifest.id, None, batch) is None
+    assert propose_update(at, Versions(FIRST), SPEC, manifest.id, None, batch) is None
 
 
 def test_a_batch_divides_by_what_the_manifest_kept() -> None:
@@ -269,7 +276,7 @@ def test_a_partition_begun_elsewhere_goes_on_where_it_stands(partition: int) -> 
     alone = later(done(without=partition), 0.0, living=[number(FIRST)])
     chain = sealed_chains(alone, MANIFEST)[0]
     learn(alone, *finished_partition(partition)[:2], holders=(number(FIRST),))
-    (duty,) = chain_duties(alone, chain)
+    (duty,) = chain_duties(alone, chain).here
     assert duty.unit.part == Partition(partition)
     assert duty.work.stages == ("adv",)  # type: ignore[union-attr]
     assert duty.reads == finished_partition(partition)[2].inputs
@@ -279,14 +286,55 @@ def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
     """Its claims show that it is at work; without any, somebody else takes the unit, not all at once."""
     at = desk(me=number(FIRST))
     chain = sealed_chains(at, MANIFEST)[0]
-    mine = {duty.unit.part for duty in chain_duties(at, chain)}
+    due = chain_duties(at, chain)
+    mine = {duty.unit.part for duty in due.here}
     assert 0 < len(mine) < TOY_PARTITIONS
-    assert {duty.unit.part for duty in chain_duties(later(at, 0.9 * SUSPICION_S), chain)} == mine
-    assert {duty.unit.part for duty in chain_duties(later(at, 2.1 * SUSPICION_S), chain)} == {
+    watch_homes(at, due)
+    assert {duty.unit.part for duty in chain_duties(later(at, 0.9 * SUSPICION_S), chain).here} == mine
+    assert {duty.unit.part for duty in chain_duties(later(at, 2.1 * SUSPICION_S), chain).here} == {
         Partition(partition) for partition in range(TOY_PARTITIONS)
     }
+
+
+def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
+    """It was slow and not away: what it was dealt stays its own."""
+    at = desk(me=number(FIRST))
+    chain = sealed_chains(at, MANIFEST)[0]
+    watch_homes(at, chain_duties(at, chain))
+    homes = partition_homes(at, chain)
+    first, other = next(pair for pair in pairwise(homes) if homes[pair[0]] == homes[pair[1]] != at.me)
+    at.step.claim(homes[first] or at.me, [first], 1.5 * SUSPICION_S)
+    at_work = later(at, 1.0 * SUSPICION_S)
+    watch_homes(at_work, chain_duties(at_work, chain))
+    silent = later(at, 2.1 * SUSPICION_S)
+    assert other not in {duty.unit for duty in chain_duties(silent, chain).here}
 
 
 def test_entries_are_none_while_one_partition_is_unfinished() -> None:
     at = done(without=2)
     assert entries_of(at, sealed_chains(at, MANIFEST)) is None
+
+
+def books_of(at: Desk) -> dict[str, object]:
+    """All that the step knows; which chains were found whole is remembered, and follows from it."""
+    return {name: value for name, value in vars(at.step).items() if name != "chains"}
+
+
+def test_what_a_rule_asks_changes_nothing() -> None:
+    """Else the order in which two rules are asked would decide when a node seals, or whose work it does."""
+    at = done(holders=(number(FIRST),))
+    seal = sealed(at)
+    chain = sealed_chains(at, MANIFEST)[0]
+    unit, home = next(iter(partition_homes(desk(me=number(FIRST)), chain).items()))
+    at.step.acks[seal.id] = {at.me}
+    before = deepcopy(books_of(at))
+    for _ in range(2):
+        is_turn(at, "manifest/0")
+        is_kept(at, seal)
+        has_copies(at, seal.entries)
+        is_void(at, seal)
+        is_missed(at, seal, None)
+        is_update_missed(at, Versions(FIRST), seal)
+        is_orphan(at, unit, home, frozenset({at.me}))
+        chain_duties(at, chain)
+        assert books_of(at) == before

@@ -1,0 +1,54 @@
+"""Patience: since when this node sees a thing wait, so that rules can ask how long that lasts.
+
+What waits too long is done by somebody else, or without what is missing. Rules only ask (`lasts`); a wait starts and
+ends where a reconcile sees its cause, each subject in one place. So no rule's answer depends on who asked before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..names import TaskKey
+
+
+class Wait(StrEnum):
+    """What a node waits for in a step."""
+
+    TURN = "turn"  # for those before it in the succession to do what is due
+    ACKS = "acks"  # for all replicas to keep a seal
+    COPIES = "copies"  # for second holders of what a manifest is to name
+    RETURN = "return"  # for what a seal names, and nobody alive holds, to come back
+    HOME = "home"  # for the silent home of a unit to claim it
+    BACK_UP = "back-up"  # for the first replica to hold a second copy
+    TRAINER = "trainer"  # for somebody of the roster who trains to live
+    COMPANY = "company"  # for most of the roster to live
+
+
+@dataclass(slots=True)
+class Patience:
+    """One node's with one step. `of`: which of a subject's things, where there are several."""
+
+    since: dict[tuple[Wait, str | TaskKey], float] = field(default_factory=dict)
+
+    def start(self, now: float, what: Wait, of: str | TaskKey = "") -> None:
+        """The thing waits; if it did already, nothing changes."""
+        self.since.setdefault((what, of), now)
+
+    def is_waiting(self, what: Wait, of: str | TaskKey = "") -> bool:
+        return (what, of) in self.since
+
+    def lasts(self, now: float, what: Wait, of: str | TaskKey = "") -> float:
+        """Seconds since it started; 0 while nothing waits."""
+        return now - self.since.get((what, of), now)
+
+    def end(self, what: Wait, of: str | TaskKey = "") -> None:
+        """It waits no longer: the next time it does, its patience is whole again."""
+        self.since.pop((what, of), None)
+
+    def follow(self, now: float, is_waiting: bool, what: Wait, of: str | TaskKey = "") -> None:
+        """Start or end, by what a reconcile sees."""
+        if is_waiting:
+            self.start(now, what, of)
+        else:
+            self.end(what, of)
