@@ -20,7 +20,7 @@ from .claiming.deal import deal
 from .events import Action, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
 from .names import NodeId, Partition, RecordId, RunId, ShardId, ShardRef, TaskKey
 from .pipeline.plan import StepPlan
-from .steps.duties import step_order
+from .steps.desk import step_order
 from .wire.frame import Frame
 from .wire.steps import (
     BucketPut,

@@ -15,7 +15,10 @@ from ..ranges import State, in_order
 from ..run_state import references
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
-from ..steps.duties import Batch, Desk, Duty, make_batch, slice_pieces, slice_records
+from ..steps.batch import Batch, make_batch, slice_records
+from ..steps.desk import Desk
+from ..steps.duties import slice_pieces
+from ..steps.duty import Duty
 from ..steps.reduction import cover
 from ..versions import facts
 from ..versions.lineage import LostBranch

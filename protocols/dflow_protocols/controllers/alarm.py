@@ -12,7 +12,8 @@ from ..events import Action, Report
 from ..names import MANIFEST, UPDATE, Block, NodeId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import MeshView, RunState
-from ..steps.duties import Desk, leaf_homes, partition_homes, slice_records
+from ..steps.batch import leaf_homes, slice_records
+from ..steps.desk import Desk, partition_homes
 from ..steps.sealing import chosen, sealed_chains
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints

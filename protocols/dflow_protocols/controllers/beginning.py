@@ -16,7 +16,7 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.duties import Duty
+from ..steps.duty import Duty
 from ..versions.versions import preference
 from ..wire.steps import Failure, Head, Header
 from ..work import Done, Failed, InitWork, LoadWork

@@ -15,7 +15,7 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.duties import SAVE, Duty
+from ..steps.duty import SAVE, Duty
 from ..versions.versions import preference
 from ..wire.steps import CheckpointPut, Head, Header
 from ..work import SaveWork

@@ -9,7 +9,7 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.duties import Duty
+from ..steps.duty import Duty
 from ..steps.patience import Wait
 from ..steps.sealing import chosen, is_turn, sealed_chains
 from ..versions import facts

@@ -10,10 +10,9 @@ from ..events import Action, Report
 from ..names import UPDATE
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.duties import Desk, step_order
+from ..steps.desk import Desk, step_order
 from ..steps.patience import Wait
-from ..steps.roster import make_roster
-from ..steps.split import is_minority
+from ..steps.roster import is_minority, make_roster
 from ..steps.step import Step
 from ..wire.steps import Roster, RosterPut, Seal
 

@@ -10,8 +10,9 @@ from ..names import MANIFEST, Partition, SealId, SealKind
 from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
+from ..steps.batch import Batch, make_batch
 from ..steps.blocks import told_now
-from ..steps.duties import Batch, Desk, make_batch
+from ..steps.desk import Desk
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
 from ..wire.steps import Seal

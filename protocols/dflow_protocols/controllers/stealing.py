@@ -21,7 +21,9 @@ from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.backlog import known_backlog
-from ..steps.duties import BLOCK, CHAIN, EVALUATE, Batch, Desk, Duty
+from ..steps.batch import Batch
+from ..steps.desk import Desk
+from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty
 from ..steps.reduction import aligned_blocks
 from ..wire.steps import Standing, StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork, Done

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
-from ..steps.duties import CHAIN, Duty, due_first
+from ..steps.duty import CHAIN, Duty, due_first
 from ..steps.origin import origin_of
 from ..wire.steps import Header
 from ..work import BlockWork, Origin, SaveWork

@@ -19,7 +19,7 @@ from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
 from ..shards.holdings import Holdings
-from ..steps.duties import Desk
+from ..steps.desk import Desk
 from ..steps.step import Step
 from ..versions.catch_up import CatchUp
 from ..versions.versions import Versions

@@ -28,8 +28,9 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
-from ..steps.blocks import open_duties
-from ..steps.duties import Batch, Duty, gradient_cover, watch_homes
+from ..steps.batch import Batch, gradient_cover
+from ..steps.duties import open_duties
+from ..steps.duty import Duty, watch_homes
 from ..steps.sealing import sealed_chains
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, RunPut, Standing

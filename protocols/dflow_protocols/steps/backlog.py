@@ -6,7 +6,8 @@ from collections import Counter
 
 from ..names import NodeId
 from ..pipeline.plan import Chain
-from .duties import Batch, Desk, leaf_homes, partition_homes
+from .batch import Batch, leaf_homes
+from .desk import Desk, partition_homes
 
 
 def known_backlog(desk: Desk, chains: tuple[Chain, ...], batch: Batch | None) -> Counter[NodeId]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .. import metrics
-from ..names import Block, NodeId, TaskKey
-from ..pipeline.plan import Chain
+from ..names import Block, NodeId, ShardRef, TaskKey
+from ..shards.holdings import Range
 from ..wire.steps import Record
-from ..work import SumWork
-from .duties import BLOCK, SUM, Batch, Desk, Due, Duty, block_duty, chain_duties, leaf_homes, slice_duties
+from ..work import BlockWork, SumWork
+from .batch import Batch, leaf_homes
+from .desk import Desk
+from .duty import BLOCK, SUM, Due, Duty
 from .reduction import aligned_blocks, cover
 
 
@@ -34,7 +36,7 @@ def block_duties(desk: Desk, batch: Batch) -> Due:
         if parts is not None and len(parts) > 1 and running.isdisjoint(block.leaves):
             found.here.append(_sum_duty(desk, batch, block, parts))
     for leaves in _cut([leaf for leaf in mine if leaf not in begun], desk.slots):
-        found.here += [block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
+        found.here += [_block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
     able = desk.able((stage,))
     taken = desk.claimed_leaves(stage) | begun
     for leaf, node in home.items():
@@ -42,18 +44,7 @@ def block_duties(desk: Desk, batch: Batch) -> Due:
             continue
         due = found.orphan_rank(desk, BLOCK, _single(desk, stage, leaf), node, able)
         if due is not None:
-            found.here.append(block_duty(desk, batch, due, Block.of_leaf(leaf)))
-    return found
-
-
-def open_duties(desk: Desk, chains: Sequence[Chain], batch: Batch | None) -> Due:
-    """What is due of these chains and, once there is a manifest, of training."""
-    found = Due()
-    for chain in chains:
-        found.add(chain_duties(desk, chain))
-    if batch is not None:
-        found.add(block_duties(desk, batch))
-        found.add(slice_duties(desk, batch))
+            found.here.append(_block_duty(desk, batch, due, Block.of_leaf(leaf)))
     return found
 
 
@@ -109,6 +100,20 @@ def _cut(leaves: Sequence[int], slots: int) -> Iterator[Sequence[int]]:
         if end > at:
             yield leaves[at:end]
         at = end
+
+
+def _block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
+    """An aligned block of leaves, to be summed by one slot."""
+    leaves = tuple(leaf for leaf in batch.leaves if leaf.leaf in block.leaves)
+    partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
+    inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
+    stage = batch.training.stage
+    params = desk.params([batch.training.model])
+    work = BlockWork(desk.step.number, stage, block.first, block.end, leaves, inputs, params)
+    needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
+    needs += [(ref, None) for _, _, ref in inputs]
+    unit = TaskKey(desk.step.number, stage, block)
+    return Duty(rank, unit, work, tuple(needs), (desk.header.id, batch.manifest.id))
 
 
 def _sum_duty(desk: Desk, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:

@@ -7,7 +7,8 @@ from ..names import NodeId
 from ..pipeline.plan import StepPlan
 from ..wire.steps import Roster
 from ..work import BlockWork, ChainWork, Origin
-from .duties import Duty, step_order
+from .desk import step_order
+from .duty import Duty
 
 
 def origin_of(run: str, me: NodeId, duty: Duty, plan: StepPlan, roster: Roster, is_borrowed: bool) -> Origin:

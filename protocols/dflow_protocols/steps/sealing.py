@@ -12,7 +12,8 @@ from ..names import MANIFEST, UPDATE, Partition, SealKind, SpecId, TaskKey
 from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
-from .duties import Batch, Desk, gradient_cover, slice_records
+from .batch import Batch, gradient_cover, slice_records
+from .desk import Desk
 from .patience import Wait
 
 MAX_DOUBLINGS = 6  # of the time until a seal is void

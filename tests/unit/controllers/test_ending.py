@@ -7,7 +7,7 @@ from dflow_protocols.controllers.ending import Ending
 from dflow_protocols.events import Drop, Start, Stop
 from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.run_state import status as runs
-from dflow_protocols.steps.duties import SAVE, Duty
+from dflow_protocols.steps.duty import SAVE, Duty
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import SaveWork
 from tests.unit.controllers.a_run import ALL, ARun, mesh

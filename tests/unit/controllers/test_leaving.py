@@ -7,7 +7,7 @@ from dflow_protocols.controllers.leaving import Leaving
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Send, Start, Stop
 from dflow_protocols.names import Once, Partition, TaskKey
-from dflow_protocols.steps.duties import CHAIN, Duty
+from dflow_protocols.steps.duty import CHAIN, Duty
 from dflow_protocols.wire.steps import ClaimPut, Keep
 from dflow_protocols.work import ChainWork, SaveWork
 from tests.unit.controllers.a_run import ALL, ARun, mesh

@@ -9,7 +9,8 @@ from dflow_protocols.controllers.stealing import REPEAT_AFTER, REPEATS, Open, St
 from dflow_protocols.events import Action, Send
 from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.duties import Duty, chain_duties
+from dflow_protocols.steps.duties import chain_duties
+from dflow_protocols.steps.duty import Duty
 from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
 from dflow_protocols.wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from tests.unit.controllers.a_run import ALL, ARun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dflow_protocols.events import Fetch, Start, Stop, Trim
 from dflow_protocols.names import Block, Once, Partition, TaskKey
-from dflow_protocols.steps.duties import BLOCK, CHAIN, Duty
+from dflow_protocols.steps.duty import BLOCK, CHAIN, Duty
 from dflow_protocols.work import BlockWork, ChainWork, SaveWork
 from tests.unit.controllers.a_run import ALL, ARun
 from tests.unit.steps.books import RUN, ZERO, shard, version, who

@@ -10,8 +10,10 @@ import pytest
 from dflow_protocols.names import MANIFEST, Block, TaskKey
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.blocks import block_duties, told_now
-from dflow_protocols.steps.duties import SUM, Batch, Desk, make_batch
+from dflow_protocols.steps.desk import Desk
+from dflow_protocols.steps.duty import SUM
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.wire.steps import Record, Seal
 from dflow_protocols.work import BlockWork, SumWork

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import NodeId, VersionId
-from dflow_protocols.steps.split import is_minority
+from dflow_protocols.steps.roster import is_minority
 from dflow_protocols.versions.lineage import MAX_ANCESTRY, Lineage, is_chain
 from dflow_protocols.wire.steps import Head
 

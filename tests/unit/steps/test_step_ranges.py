@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_count
 from dflow_protocols.ranges import RANGE_BYTES, SHARD_BYTES, cut, in_order, is_cut, pieces, range_bytes, shards_of
 from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
-from dflow_protocols.steps.duties import gradient_slices, make_batch, slice_duties
+from dflow_protocols.steps.batch import gradient_slices, make_batch
+from dflow_protocols.steps.duties import slice_duties
 from dflow_protocols.wire.bulk import MAX_CHUNKS
 from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import SliceWork

@@ -10,7 +10,10 @@ import pytest
 
 from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.steps.duties import Batch, Desk, chain_duties, is_orphan, make_batch, partition_homes, watch_homes
+from dflow_protocols.steps.batch import Batch, make_batch
+from dflow_protocols.steps.desk import Desk, partition_homes
+from dflow_protocols.steps.duties import chain_duties
+from dflow_protocols.steps.duty import is_orphan, watch_homes
 from dflow_protocols.steps.sealing import (
     SOLE_COPY_AFTER,
     chosen,

@@ -1,0 +1,100 @@
+"""The batch: what a manifest gives training, and how far its gradient is: leaves, the blocks over them, slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..claiming.deal import homes
+from ..names import Block, NodeId, Partition, ShardRef, Slice, TaskKey
+from ..pipeline.plan import Training
+from ..ranges import shards_of, total_bytes
+from ..wire.steps import Record, Seal
+from ..work import Groups, LeafGroups
+from .desk import Desk, able_home
+from .reduction import cover, cut_leaves, slices
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a manifest gives training: who trains on what, and by what the sum is divided."""
+
+    manifest: Seal
+    training: Training
+    leaves: tuple[LeafGroups, ...]
+    data: dict[int, tuple[tuple[int, str, ShardRef], ...]]  # partition -> (partition, "stage.output", shard)
+    divisor: int
+    samples: int
+
+    @property
+    def needed(self) -> frozenset[int]:
+        return frozenset(leaf.leaf for leaf in self.leaves)
+
+
+def make_batch(manifest: Seal, training: Training) -> Batch:
+    groups: dict[int, Groups] = {}
+    data: dict[int, list[tuple[int, str, ShardRef]]] = {}
+    for record in manifest.entries:
+        assert isinstance(record.task.part, Partition), "a manifest lists partitions (admission.py)"
+        partition = record.task.part.index
+        if record.task.stage == training.groups_from:
+            groups[partition] = record.groups
+        for name, ref in record.outputs:
+            read = f"{record.task.stage}.{name}"
+            if read in training.reads:
+                data.setdefault(partition, []).append((partition, read, ref))
+    ordered = tuple(groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1))
+    tokens = sum(tokens for partition in ordered for tokens, _ in partition)
+    samples = sum(samples for partition in ordered for _, samples in partition)
+    return Batch(
+        manifest,
+        training,
+        cut_leaves(ordered, training.leaves) if tokens else (),
+        {partition: tuple(read) for partition, read in data.items()},
+        tokens if training.divisor == "tokens" else samples,
+        samples,
+    )
+
+
+def gradient_cover(desk: Desk, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
+    """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
+    inputs = (desk.header.id, batch.manifest.id)
+    return cover(
+        Block(0, batch.training.leaves),
+        batch.needed,
+        lambda block: desk.step.gradient(batch.training.stage, block, inputs, desk.counts),
+    )
+
+
+def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
+    """The leaves of which no block counts, and where each is to be done."""
+    training, inputs = batch.training, (desk.header.id, batch.manifest.id)
+
+    def is_covered(leaf: int) -> bool:
+        size = 1
+        while size <= training.leaves:
+            first = leaf - leaf % size
+            if desk.step.gradient(training.stage, Block(first, first + size), inputs, desk.counts):
+                return True
+            size *= 2
+        return False
+
+    missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
+    able = desk.able((training.stage,))
+    members = desk.dealt_to(desk.trainers, able)
+    dealt = homes(range(training.leaves), members, able, missing, desk.capacity) if missing else {}
+    units = {leaf: TaskKey(desk.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}
+    return {leaf: able_home(unit, dealt.get(leaf), desk.failures.nodes(unit), able) for leaf, unit in units.items()}
+
+
+def gradient_slices(desk: Desk, batch: Batch) -> tuple[Slice, ...]:
+    """The slices of the step's gradient; none if every group was dropped."""
+    params = shards_of(desk.header.state, f"params:{batch.training.model}")
+    return slices(total_bytes(params)) if batch.leaves else ()
+
+
+def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
+    """Per slice, in order, the acceptable record that counts."""
+    inputs = (desk.header.id, batch.manifest.id)
+    return tuple(
+        desk.step.gradient(batch.training.stage, chunks, inputs, desk.counts) for chunks in gradient_slices(desk, batch)
+    )

@@ -1,0 +1,142 @@
+"""The desk: all that a node looks at when it derives a step's duties and seals, at one moment, and what that shows.
+
+The books and the plan of the step, the version it starts from, who lives and what they can run. Queries only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from ..claiming.ability import Ability, Offers
+from ..claiming.deal import homes
+from ..claiming.failure import Failures
+from ..claiming.loans import Loans
+from ..names import Block, NodeId, Partition, TaskKey
+from ..pipeline.plan import Chain, StepPlan
+from ..ranges import State
+from ..rendezvous import ranked
+from ..shards.holdings import Holdings
+from ..wire.steps import Header, Record, Skip
+from .step import Step
+
+
+def step_order(run: str, step: int, nodes: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+    """The order in which a step is dealt and its seals are made: another one each step, the same for everybody."""
+    return ranked(f"{run}/{step}", nodes)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What duties are derived from: the step's books and plan, the version it starts from, and who lives."""
+
+    now: float
+    me: NodeId
+    run: str
+    living: frozenset[NodeId]
+    suspicion_s: float
+    step: Step
+    plan: StepPlan
+    header: Header
+    holdings: Holdings
+    failures: Failures
+    is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
+    loans: Loans
+    ability: Ability
+    offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
+    skipped: Mapping[TaskKey, Skip] = field(default_factory=dict)  # partitions in quarantine: nobody runs them
+    running: tuple[TaskKey, ...] = ()  # what runs here for this step
+    slots: int = 1  # how many works this node runs at once
+    at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
+
+    def __post_init__(self) -> None:
+        self.at_work = self.step.at_work(self.now)
+
+    def counts(self, record: Record) -> bool:
+        """A record counts while each of its outputs has a live holder."""
+        return all(self.holdings.is_live(ref.id, self.living) for ref in record.shards)
+
+    @property
+    def roster(self) -> tuple[NodeId, ...]:
+        """The step's members in its order, the dead included."""
+        assert self.step.roster is not None
+        return step_order(self.run, self.step.number, self.step.roster.members)
+
+    @property
+    def trainers(self) -> tuple[NodeId, ...]:
+        assert self.step.roster is not None
+        return step_order(self.run, self.step.number, self.step.roster.trainers)
+
+    @property
+    def capacity(self) -> Mapping[NodeId, int]:
+        """How many works the roster's members run at once."""
+        assert self.step.roster is not None
+        return self.step.roster.capacity
+
+    @property
+    def succession(self) -> tuple[NodeId, ...]:
+        """Who seals, first to last: the roster's living, then all others that live."""
+        rest = tuple(node for node in self.living if node not in self.roster)
+        order = (*self.roster, *step_order(self.run, self.step.number, rest))
+        return tuple(node for node in order if node in self.living)
+
+    @property
+    def replicas(self) -> tuple[NodeId, ...]:
+        """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
+        return self.succession[:3]
+
+    def able(self, stages: Collection[str]) -> frozenset[NodeId]:
+        """Living members that can run these stages."""
+        return self.ability.able(stages, self.me, self.living, self.offers)
+
+    def dealt_to(self, members: tuple[NodeId, ...], able: frozenset[NodeId]) -> tuple[NodeId, ...]:
+        """`members`, or if none of them is able whoever is: a joiner may be the only one that has what is needed."""
+        if any(node in able for node in members):
+            return members
+        return step_order(self.run, self.step.number, tuple(sorted(able)))
+
+    def is_taken(self, unit: TaskKey) -> bool:
+        """Whether another living node has a partition: it claims it, or was just given it."""
+        if unit in self.loans.lent:
+            return True
+        claimants = self.step.claimants(self.now, unit)
+        return bool(claimants) and any(n in self.living for n in self.loans.believed(unit, claimants))
+
+    def claimed_leaves(self, stage: str) -> set[int]:
+        """Leaves that other living nodes have: they claim a block with them, or were just given them."""
+        taken = {unit.leaves[0] for unit in self.loans.lent if unit.stage == stage and unit.leaves}
+        for unit in self.step.claims:
+            if unit.stage == stage and unit.leaves:
+                claimants = self.step.claimants(self.now, unit)
+                for leaf in unit.leaves:
+                    single = TaskKey(unit.step, stage, Block.of_leaf(leaf))
+                    if any(n in self.living for n in self.loans.believed(single, claimants)):
+                        taken.add(leaf)
+        return taken
+
+    def params(self, models: Collection[str]) -> State:
+        """The version's parameters of these models."""
+        names = {f"params:{model}" for model in models}
+        return tuple((name, ref) for name, ref in self.header.state if name in names)
+
+
+def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:
+    """`home`, or if the unit failed there the next able node in the unit's order where it did not."""
+    if home not in failed:
+        return home
+    return next((node for node in ranked(str(unit), tuple(sorted(able))) if node not in failed), home)
+
+
+def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
+    """The unfinished partitions of a chain, by its first stage, and where each is to be done. Those in quarantine are
+    finished."""
+    able = desk.able(chain.stages)
+    members = desk.dealt_to(desk.roster, able)
+    unfinished = [
+        p
+        for p in range(chain.partitions)
+        if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
+        and TaskKey(desk.step.number, chain.stages[0], Partition(p)) not in desk.skipped
+    ]
+    dealt = homes(range(chain.partitions), members, able, unfinished, desk.capacity) if unfinished else {}
+    return {TaskKey(desk.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}

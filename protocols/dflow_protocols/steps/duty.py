@@ -1,0 +1,98 @@
+"""A duty: one unit of work that is due here, its place in the queue for a slot, and whose it is if not this node's.
+
+A unit is due here if it is unfinished and either dealt to this node (again, after a death), or an orphan: its home
+lives but shows no claim in this step for a while. Deriving it twice, or on two nodes, wastes work and mixes nothing:
+results are joined by content id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
+from ..rendezvous import ranked
+from ..shards.holdings import Range
+from ..work import Work
+from .desk import Desk, able_home
+from .patience import Wait
+
+# Order in a slot: what other nodes wait for first, what nobody waits for last.
+SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)
+ORPHAN = 10  # added to the rank of another node's unit
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A unit of work that is due here, and the shards it needs; `reads` are the record's inputs so far."""
+
+    rank: int
+    unit: TaskKey
+    work: Work
+    needs: tuple[tuple[ShardRef, Range | None], ...]
+    reads: tuple[str, ...]
+
+
+def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
+    """Whether a unit of a living but silent home may be run by anyone able: after a delay that differs from node to
+    node."""
+    if home in desk.at_work or not desk.is_idle or desk.me not in able:  # who is at work will come to it
+        return False
+    order = ranked(str(unit), tuple(sorted(able)))
+    delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
+    return desk.step.patience.lasts(desk.now, Wait.HOME, unit) > delay
+
+
+@dataclass(slots=True)
+class Due:
+    """What is due here of some units, and of those of others whose homes show no claim, or do."""
+
+    here: list[Duty] = field(default_factory=list)
+    silent: list[TaskKey] = field(default_factory=list)
+    busy: list[TaskKey] = field(default_factory=list)
+
+    def rank(self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> int | None:
+        """The unit's rank if it is due here, else None; noted where somebody else is to come to it."""
+        if desk.is_taken(unit):
+            return None
+        if unit in desk.loans.borrowed:
+            return rank
+        home = able_home(unit, home, desk.failures.nodes(unit), able)
+        return rank if home == desk.me else self.orphan_rank(desk, rank, unit, home, able)
+
+    def orphan_rank(
+        self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]
+    ) -> int | None:
+        """The same of a unit that has another home and is not taken."""
+        if home in desk.at_work:
+            self.busy.append(unit)
+        elif desk.is_idle and desk.me in able:
+            self.silent.append(unit)
+        return rank + ORPHAN if is_orphan(desk, unit, home, able) else None
+
+    def add(self, other: Due) -> None:
+        self.here += other.here
+        self.silent += other.silent
+        self.busy += other.busy
+
+
+def watch_homes(desk: Desk, due: Due) -> None:
+    """Start the patience with homes that are silent, and end it where they are at work."""
+    for unit in due.silent:
+        desk.step.patience.start(desk.now, Wait.HOME, unit)
+    for unit in due.busy:
+        desk.step.patience.end(Wait.HOME, unit)
+
+
+def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:
+    """In the order in which slots should take them, without what runs already."""
+    return sorted((duty for duty in duties if duty.unit not in running), key=lambda duty: (duty.rank, _order(duty)))
+
+
+def _order(duty: Duty) -> tuple[str, int]:
+    """Parts in numerical order: p2 before p10."""
+    match duty.unit.part:
+        case Partition(index=first) | Block(first=first) | Slice(first=first):
+            return duty.unit.stage, first
+        case Once():
+            return duty.unit.stage, 0
