@@ -56,6 +56,10 @@ class Asked:
     at: float
     repeats: int = 0
 
+    def again(self, now: float) -> None:
+        """It is sent once more."""
+        self.at, self.repeats = now, self.repeats + 1
+
 
 class Stealing:
     """One run's at one node. `rng`: chance decides whom to ask; without it nothing is stolen from here."""
@@ -179,7 +183,7 @@ class Stealing:
             self._left_alone[asked.victim] = now + LEAVE_ALONE * mesh.suspicion_s
             self._asked = None
             return
-        asked.at, asked.repeats = now, asked.repeats + 1
+        asked.again(now)
         out.append(Send(asked.victim, asked.message))
 
     def _rich(self, now: float, mesh: MeshView) -> list[tuple[int, NodeId]]:

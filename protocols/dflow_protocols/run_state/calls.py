@@ -94,16 +94,12 @@ class Calls:
 
     def began(self, number: int) -> None:
         """A slot took the call."""
-        running = self._state.calls.get(number)
-        if running is not None:
-            self._state.calls[number] = replace(running, waits=False)
+        self._state.change_call(number, waits=False)
 
     def reached(self, now: float, number: int, leaf: int) -> None:
         """A block's call is at this leaf."""
         self.moved(now)
-        running = self._state.calls.get(number)
-        if running is not None:
-            self._state.calls[number] = replace(running, reached=leaf)
+        self._state.change_call(number, reached=leaf)
 
     def moved(self, now: float) -> None:
         """A slot began, or ended, a partition or a leaf."""
@@ -111,12 +107,12 @@ class Calls:
 
     def take(self, number: int) -> Call | None:
         """The call has ended: it is no longer in the table. None if it was given up before."""
-        return self._state.calls.pop(number, None)
+        return self._state.end_call(number)
 
     # Giving up ------------------------------------------------------------------------------------------------------
 
     def stop(self, number: int, out: list[Action]) -> None:
-        del self._state.calls[number]
+        self._state.end_call(number)
         out.append(Stop(number))
 
     def stop_stale(self, header: Header, out: list[Action]) -> None:
@@ -148,7 +144,7 @@ class Calls:
             touched = True
             if isinstance(call.work, BlockWork):
                 first, end = call.unit.leaves[0], given[0].leaves[0]
-                self._state.calls[number] = replace(call, unit=replace(call.unit, part=Block(first, end)))
+                self._state.change_call(number, unit=replace(call.unit, part=Block(first, end)))
                 out.append(Trim(number, end))
             else:
                 self.stop(number, out)

@@ -207,6 +207,15 @@ class RunState:
         self.calls[number] = call
         self.last_started = now
 
+    def change_call(self, number: int, **fields: Any) -> None:
+        """What is told of a call that runs: fields of it, as they are now."""
+        if number in self.calls:
+            self.calls[number] = replace(self.calls[number], **fields)
+
+    def end_call(self, number: int) -> Call | None:
+        """The call has ended, or is given up. None if it was given up before."""
+        return self.calls.pop(number, None)
+
     def refreshed(self, now: float) -> None:
         self.refreshed_at = now
 
