@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from benchmarks.figure import Figure, Goal, Tell
-from dflow_protocols.keys import key_text
 from dflow_protocols.names import RunId
+from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import KeyPair, new_key_pair
 from tests.support import attack
 from tests.support.attack import Liar, Outcome

@@ -21,13 +21,13 @@ from typing import Any
 import zmq
 
 from dflow_protocols.events import Event, Leaving, Report, Restored
-from dflow_protocols.keys import KEY_CHARACTERS, parse_key
 from dflow_protocols.membership.bootstrap import Seed, decode_peers
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Meta
+from dflow_protocols.wire.keys import KEY_CHARACTERS, parse_key
 
 from .boot.config import Config, ConfigError, LogSection
 from .boot.facts import host_facts, versions

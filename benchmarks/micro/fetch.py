@@ -21,10 +21,10 @@ import uvloop
 
 from benchmarks.figure import Figure, Tell
 from dflow_protocols.events import Event, Fetch, Fetched
-from dflow_protocols.keys import parse_key
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.shards.space import Place
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
+from dflow_protocols.wire.keys import parse_key
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
 from dflowd.shards.store import Store

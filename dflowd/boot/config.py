@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from dflow_protocols.keys import KEY_CHARACTERS
 from dflow_protocols.wire.endpoint import SCHEME, parse_endpoint
+from dflow_protocols.wire.keys import KEY_CHARACTERS
 
 ENVIRONMENT_PREFIX = "DFLOWD_"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.keys import key_text
 from dflow_protocols.names import NodeId
+from dflow_protocols.wire.keys import key_text
 
 from .dispatch import Myself, Service
 from .request import Params

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 import zmq
 
 from dflow_protocols.events import Report
-from dflow_protocols.keys import Allowed, key_text
 from dflow_protocols.names import NodeId, node_id
+from dflow_protocols.wire.keys import Allowed, key_text
 
 from .gate import CHECK_S, Cut, Gate
 from .keys import AllowList, KeyPair

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import zmq
 
-from dflow_protocols.keys import Allowed, AllowListError, key_file_text, key_text, parse_key, parse_key_file
-from dflow_protocols.keys import parse_allow_list as parse_lines
 from dflow_protocols.names import NodeId, node_id
+from dflow_protocols.wire.keys import Allowed, AllowListError, key_file_text, key_text, parse_key, parse_key_file
+from dflow_protocols.wire.keys import parse_allow_list as parse_lines
 
 
 class KeyFileError(Exception):

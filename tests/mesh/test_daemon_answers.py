@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.keys import key_text
+from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import new_key_pair
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dflow_protocols.keys import key_text
 from dflow_protocols.names import RunId
+from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import new_key_pair
 from tests.support import attack
 from tests.support.mesh import Daemon, Mesh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.keys import key_text
+from dflow_protocols.wire.keys import key_text
 from tests.support.dflow import answer, dflow
 from tests.support.mesh import Mesh
 from tests.support.strike import ended

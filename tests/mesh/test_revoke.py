@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_cli.app import main
-from dflow_protocols.keys import key_text
+from dflow_protocols.wire.keys import key_text
 from tests.support.mesh import Mesh
 from tests.support.toy import toy_pipeline
 from tests.support.until import until

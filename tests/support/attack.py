@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import msgpack
 import zmq
 
-from dflow_protocols.keys import key_text
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.wire.bulk import Ask, SessionOffer, SessionReady, pack_asks
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.codec import MESSAGES
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, Frame, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import Meta, Sync, Update
+from dflow_protocols.wire.keys import key_text
 from dflow_protocols.wire.steps import BucketGet, FailurePut, RunGet, RunPut, RunStates
 from dflowd.transport.aead import Seal
 from dflowd.transport.keys import KeyPair, new_key_pair

@@ -18,10 +18,10 @@ from typing import Any, Self, TypeVar
 import msgpack
 import zmq
 
-from dflow_protocols.keys import key_text
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
+from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import KeyPair, new_key_pair, write_key_pair
 from tests.support.until import until
 

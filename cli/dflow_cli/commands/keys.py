@@ -12,7 +12,7 @@ from ..folder import DEFAULT_FOLDER
 from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
-    from dflow_protocols.keys import Allowed
+    from dflow_protocols.wire.keys import Allowed
 
 ANY_KEY = {"ignore_unknown_options": True}  # a key may begin with a dash
 keys = typer.Typer(
@@ -111,8 +111,8 @@ def revoke(
 
 def _line(name: str, address: str, role: str) -> Allowed:
     """A line of the allow-list whose key is not known yet. Raises Problem."""
-    from dflow_protocols.keys import KEY_BYTES, ROLES, Allowed, is_name
     from dflow_protocols.wire.endpoint import parse_endpoint
+    from dflow_protocols.wire.keys import KEY_BYTES, ROLES, Allowed, is_name
 
     from ..errors import Problem
 
@@ -135,7 +135,7 @@ def _fill(key: str, line: Allowed) -> Allowed:
     """The line with its key. Raises Problem."""
     from dataclasses import replace
 
-    from dflow_protocols.keys import parse_key
+    from dflow_protocols.wire.keys import parse_key
 
     from ..errors import Problem
 
@@ -147,7 +147,7 @@ def _fill(key: str, line: Allowed) -> Allowed:
 
 
 def _read_lines() -> list[Allowed]:
-    from dflow_protocols.keys import AllowListError, parse_allow_list
+    from dflow_protocols.wire.keys import AllowListError, parse_allow_list
 
     from ..errors import Problem
     from ..mesh.keyfiles import LINE_HINT

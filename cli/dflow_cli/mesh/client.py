@@ -18,12 +18,12 @@ import msgpack
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from dflow_protocols.keys import KEY_CHARACTERS, parse_key
 from dflow_protocols.names import NodeId, node_id
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.endpoint import Endpoint, parse_endpoint
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
+from dflow_protocols.wire.keys import KEY_CHARACTERS, parse_key
 
 from ..errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
 

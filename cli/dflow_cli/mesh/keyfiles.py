@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 
-from dflow_protocols.keys import (
+from dflow_protocols.wire.keys import (
     KEY_CHARACTERS,
     Allowed,
     AllowListError,

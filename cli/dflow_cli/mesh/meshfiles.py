@@ -14,8 +14,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dflow_protocols.keys import Allowed, parse_key
 from dflow_protocols.names import node_id
+from dflow_protocols.wire.keys import Allowed, parse_key
 
 from ..errors import Problem
 from .client import Door, KeyPair

@@ -14,7 +14,7 @@ from zmq.utils import z85
 from dflow_cli.app import main
 from dflow_cli.mesh.keyfiles import key_pair
 from dflow_cli.mesh.meshfiles import LocalNode, id_of, write_allow_list
-from dflow_protocols.keys import key_text, parse_allow_list, parse_key
+from dflow_protocols.wire.keys import key_text, parse_allow_list, parse_key
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:

@@ -9,7 +9,7 @@ import socket
 import pytest
 import zmq
 
-from dflow_protocols.keys import key_text
+from dflow_protocols.wire.keys import key_text
 from dflowd.transport.control import BindError
 from dflowd.transport.keys import new_key_pair
 from tests.unit.transport.lanes import Party, Site, until

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.keys import key_text, parse_key
 from dflow_protocols.names import node_id
+from dflow_protocols.wire.keys import key_text, parse_key
 from dflowd.transport.keys import (
     AllowList,
     KeyFileError,

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .names import NodeId, node_id
-from .wire.endpoint import Endpoint, parse_endpoint
+from ..names import NodeId, node_id
+from .endpoint import Endpoint, parse_endpoint
 
 KEY_BYTES: Final = 32
 KEY_CHARACTERS: Final = 40  # Z85 of 32 bytes; its alphabet holds `@` and `:` too
