@@ -39,10 +39,7 @@ FOREIGN: dict[str, int] = {
     "dflowd/shards/room.py": 2,
     "dflowd/shards/store.py": 1,
     "dflowd/transport/bulk.py": 1,
-    "protocols/dflow_protocols/steps/sealing.py": 1,
     "protocols/dflow_protocols/pipeline/validate.py": 2,
-    "protocols/dflow_protocols/steps/blocks.py": 1,
-    "protocols/dflow_protocols/versions/catch_up.py": 1,
 }
 
 DISK: dict[str, int] = {
@@ -64,5 +61,4 @@ RETIRED: dict[str, int] = {
     "mind_stuck": 1,
     "specimens": 1,
     "told": 1,
-    "told_by": 1,
 }

@@ -51,7 +51,7 @@ class Ability:
 
     # Everybody's ----------------------------------------------------------------------------------------------------
 
-    def hear(self, node: NodeId, withdrawn: Iterable[tuple[str, str]]) -> bool:
+    def learn(self, node: NodeId, withdrawn: Iterable[tuple[str, str]]) -> bool:
         """A member's frame says what it leaves to others. True if that is news."""
         told = dict(withdrawn)
         before = self._told.get(node, {})

@@ -58,7 +58,7 @@ class Loans:
             self.lent.pop(each.unit, None)
             self.borrowed[each.unit] = Borrowed(lender, each.home)
 
-    def hear_claims(self, node: NodeId, claimed: Collection[TaskKey]) -> None:
+    def learn_claims(self, node: NodeId, claimed: Collection[TaskKey]) -> None:
         """`node` claims these, so its claims stand for them now."""
         for unit in [unit for unit, loan in self.lent.items() if loan.thief == node]:
             if any(each.holds(unit) for each in claimed):

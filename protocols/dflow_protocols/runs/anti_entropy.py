@@ -93,10 +93,10 @@ class AntiEntropy:
         """What a member says to have made: ask for what is not known of that."""
         step, holdings = self._state.step(held.step), self._state.holdings
         if held.records and digest_of(held.records) == held.digest:
-            step.told.pop(source, None)  # these are all: others that it told of before it has no more
-        for record in step.hear_own(source, held.records):
+            step.forget_own(source)  # these are all: others that it told of before it has no more
+        for record in step.learn_own(source, held.records):
             holdings.credit(source, [ref.id for ref in record.shards])
-        known = step.told_by(source, lambda record: holdings.has_said(source, [ref.id for ref in record.shards]))
+        known = step.own_of(source, lambda record: holdings.has_said(source, [ref.id for ref in record.shards]))
         if not held.records and digest_of(known) != held.digest:
             out.append(Send(source, RecordsAsk(self._state.id, held.step, ())))
         lacking = tuple(name for name in held.records if name not in known)

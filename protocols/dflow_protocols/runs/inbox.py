@@ -67,7 +67,7 @@ class Inbox:
                 for record in records:
                     self._learn(record, (source,), frozenset((source,)))
                 for number in sorted({record.task.step for record in records} & run.steps.keys()):
-                    run.steps[number].hear_own(source, [record.id for record in records])
+                    run.steps[number].learn_own(source, [record.id for record in records])
             case RecordsHeld() if self._state.is_near(message.step):
                 self._anti_entropy.compare(source, message, out)
             case RecordsAsk(step=number, records=asked) if number in run.steps:
@@ -75,7 +75,7 @@ class Inbox:
             case ClaimPut(step=number, units=units) if self._state.is_near(number):
                 fits = [unit for unit in units if is_unit(unit, run.plan(number))]
                 run.step(number).claim(source, fits, now + LEASE * mesh.suspicion_s)
-                run.loans.hear_claims(source, fits)
+                run.loans.learn_claims(source, fits)
             case StealAsk():
                 self._stealing.answer(now, mesh, source, message, out)
             case StealGrant(units=stolen):
@@ -140,7 +140,7 @@ class Inbox:
             number = failure.task.step
             is_told = failure.node == source and state.is_near(number)
             if is_told and is_failure(failure, state.plan(number)) and state.failures.add(failure):
-                state.step(number).hear_failed(source, failure.task)
+                state.step(number).learn_failed(source, failure.task)
 
     def _learn_claims(self, now: float, mesh: MeshView, number: int, claims: tuple[TaskClaim, ...]) -> None:
         by_node: dict[NodeId, list[TaskKey]] = {}
@@ -149,7 +149,7 @@ class Inbox:
             if is_member and is_unit(claim.unit, self._state.plan(number)):
                 by_node.setdefault(claim.node, []).append(claim.unit)
         for node, units in by_node.items():
-            self._state.step(number).hear_claim(now, node, units, now + LEASE * mesh.suspicion_s)
+            self._state.step(number).learn_claim(now, node, units, now + LEASE * mesh.suspicion_s)
 
     def _may_keep(self, seal: Seal) -> bool:
         """Whether a seal can be one of the run's, and not so far ahead of those known that none could follow it."""

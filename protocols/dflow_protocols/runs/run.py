@@ -151,9 +151,9 @@ class Run:
         """Where a member says that it stands."""
         moved = self.state.versions.observe(source, heartbeat)
         moved |= self.stealing.observe(source, heartbeat)
-        moved |= self.state.ability.hear(source, heartbeat.withdrawn)
+        moved |= self.state.ability.learn(source, heartbeat.withdrawn)
         if heartbeat.best is not None and heartbeat.holder is not None:
-            self.state.versions.hear(heartbeat.holder, heartbeat.best, living)
+            self.state.versions.learn_head(heartbeat.holder, heartbeat.best, living)
         if moved:
             self.state.revision.bump()
 

@@ -63,9 +63,11 @@ def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in whole)}
     elif any(block.is_inside(other) for block in told for other in told):
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in told)}
-    for block, record in made.items():
-        if block in told or home.keys().isdisjoint(block.leaves) or any(block.is_inside(each) for each in told):
-            del desk.step.kept_back[record.task]
+    desk.step.let_go(
+        record.task
+        for block, record in made.items()
+        if block in told or home.keys().isdisjoint(block.leaves) or any(block.is_inside(each) for each in told)
+    )
     return list(told.values())
 
 

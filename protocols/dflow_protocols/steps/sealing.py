@@ -175,7 +175,6 @@ def begin_to_settle(desk: Desk, seal: Seal) -> bool:
     desk.step.patience.start(desk.now, Wait.TURN, turn)
     if not is_turn(desk, turn):
         return False
-    desk.step.keep(seal)
-    desk.step.acks[seal.id] = {desk.me}
+    desk.step.begin_to_settle(seal, desk.me)
     desk.step.patience.start(desk.now, Wait.ACKS, seal.id)
     return True

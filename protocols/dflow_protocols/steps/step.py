@@ -33,7 +33,7 @@ class Step:
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
-    told: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
+    said_own: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
@@ -79,18 +79,32 @@ class Step:
         for record in seal.entries:
             self.add(record)
 
-    def hear_own(self, node: NodeId, ids: Iterable[RecordId]) -> list[Record]:
+    def begin_to_settle(self, seal: Seal, me: NodeId) -> None:
+        """This node has the replicas keep a seal from now on, and is the first to keep it."""
+        self.keep(seal)
+        self.acks[seal.id] = {me}
+
+    def let_go(self, tasks: Iterable[TaskKey]) -> None:
+        """Blocks of slots that need not be kept back any longer."""
+        for task in tasks:
+            del self.kept_back[task]
+
+    def forget_own(self, node: NodeId) -> None:
+        """What a node said to have made holds no longer."""
+        self.said_own.pop(node, None)
+
+    def learn_own(self, node: NodeId, ids: Iterable[RecordId]) -> list[Record]:
         """`node` says that it made these and holds their outputs. Gives those of them that are in the books."""
         wanted = set(ids)
         found = [record for record in self.all_records() if record.id in wanted]
         if found:
-            self.told.setdefault(node, set()).update(record.id for record in found)
+            self.said_own.setdefault(node, set()).update(record.id for record in found)
         return found
 
-    def told_by(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
+    def own_of(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
         """The records that a node says to have made, of those of which it is believed to hold the outputs."""
-        told = self.told.get(node, ())
-        return {record.id for record in self.all_records() if record.id in told and holds(record)} if told else set()
+        said = self.said_own.get(node, ())
+        return {record.id for record in self.all_records() if record.id in said and holds(record)} if said else set()
 
     def all_records(self) -> list[Record]:
         return [record for known in self.records.values() for record in known.values()]
@@ -148,7 +162,7 @@ class Step:
         for unit in units:
             self.claims.setdefault(unit, {})[node] = until
 
-    def hear_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+    def learn_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""
         if self.first_hand.get(node, 0.0) <= now:
             self._unclaim(node)
@@ -167,7 +181,7 @@ class Step:
         """What a node claims now."""
         return {unit for unit, holders in self.claims.items() if holders.get(node, now) > now}
 
-    def hear_failed(self, node: NodeId, task: TaskKey) -> None:
+    def learn_failed(self, node: NodeId, task: TaskKey) -> None:
         """`node` failed at a task, so it is not at work on it: its claim must not keep others waiting."""
         self._unclaim(node, lambda unit: task.holds(unit) or unit.holds(task))
 
@@ -199,6 +213,6 @@ class Step:
     def forget(self, node: NodeId) -> None:
         self._unclaim(node)
         self.first_hand.pop(node, None)
-        self.told.pop(node, None)
+        self.said_own.pop(node, None)
         for acks in self.acks.values():
             acks.discard(node)

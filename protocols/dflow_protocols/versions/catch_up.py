@@ -83,7 +83,8 @@ class CatchUp:
         """Not the version, only what was claimed of it: others may claim the same version and tell the truth."""
         stalls = self.stalls.get(head, 0)
         self.stalls[head] = stalls + 1
-        self.versions.set_aside[head] = now + SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+        seconds = SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
+        self.versions.set_aside_until(head, now + seconds)
 
     def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         found, own = self.versions.best(now, living), self.versions.own

@@ -70,7 +70,7 @@ class Versions:
         """What others claim to hold, by node in order of id; who claims nothing is not in it."""
         return {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
 
-    def hear(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
+    def learn_head(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
         """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
         it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
         if holder in living and holder != self.me and holder not in self.claims:
@@ -141,6 +141,10 @@ class Versions:
         self.lineage = failed.lineage
         for header in failed.held.values():
             self.hold(header)
+
+    def set_aside_until(self, head: Head, until: float) -> None:
+        """What is claimed of this head counts for nothing meanwhile."""
+        self.set_aside[head] = until
 
     def forget_set_aside(self) -> None:
         """Of heads that nobody claims any more."""

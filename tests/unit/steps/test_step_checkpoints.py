@@ -122,7 +122,7 @@ def test_a_version_that_is_claimed_is_copied_unless_the_own_checkpoint_is_better
     """Who was away for a while follows the others; who comes late with more brings them forward."""
     for mine, begun in ((V[1], []), (V[4], [LoadWork(RUN, V[4])])):
         run = restored([mine])
-        run.state.versions.hear(OTHER, V[3].head, [OTHER])
+        run.state.versions.learn_head(OTHER, V[3].head, [OTHER])
         assert works(run.reconcile(1.0, around(1, 2, gathered=False), 1)) == begun
 
 
@@ -192,7 +192,7 @@ def test_a_node_that_cannot_load_its_checkpoint_copies_what_others_go_on_with() 
     """A worse version that is alive is better than a better one that nobody can bring back."""
     run = restored([V[4]])
     break_three_times(run, 1.0, around(1))
-    run.state.versions.hear(OTHER, V[3].head, [OTHER])
+    run.state.versions.learn_head(OTHER, V[3].head, [OTHER])
     assert works(run.reconcile(60.0, around(1, 2), 1)) == []
 
 

@@ -65,9 +65,9 @@ def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
     one = version("one", ZERO)
     versions = knows(1)
     versions.observe(who(2), standing(ZERO))
-    versions.hear(who(2), one.head, ALL)
-    versions.hear(who(3), one.head, ALL)
-    versions.hear(who(1), one.head, ALL)
+    versions.learn_head(who(2), one.head, ALL)
+    versions.learn_head(who(3), one.head, ALL)
+    versions.learn_head(who(1), one.head, ALL)
     assert versions.claims == {who(2): (1, ZERO.head), who(3): (-1, one.head)}
 
 

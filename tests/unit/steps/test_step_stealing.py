@@ -178,5 +178,5 @@ def test_a_claim_of_a_block_takes_up_all_leaves_that_were_lent() -> None:
     loans = Loans(who(1))
     leaves = [TaskKey(0, "learn", Block.of_leaf(leaf)) for leaf in (2, 3)]
     loans.lend(leaves, who(2), until=5.0)
-    loans.hear_claims(who(2), [TaskKey(0, "learn", Block(2, 4))])
+    loans.learn_claims(who(2), [TaskKey(0, "learn", Block(2, 4))])
     assert not loans.lent
