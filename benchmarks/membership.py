@@ -1,7 +1,7 @@
 """What does it cost a member to know who lives, and how fast and how wrongly does it learn of deaths, as meshes grow?
 
-Real membership machines in virtual time (tests/unit/membership/mesh.py), every message through its bytes; so the
-figures are the protocol's, whatever else this machine does. A row a size:
+Real membership machines in virtual time (tests/unit/protocols/membership/mesh.py), every message through its bytes; so
+the figures are the protocol's, whatever else this machine does. A row a size:
 
     calm        messages that a member sends a second, mean, when nothing happens
     killed      seconds from a kill until the first member holds the victim dead, and until all do; mean and worst of
@@ -20,7 +20,7 @@ from dflow_protocols.events import Received
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.gossip import MetaPut, Sync
-from tests.unit.membership.mesh import Mesh
+from tests.unit.protocols.membership.mesh import Mesh
 
 TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
 KILLS = 5

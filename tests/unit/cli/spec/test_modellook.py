@@ -1,0 +1,233 @@
+"""What a model's files show to be impossible is told before anything starts: the model, the file and the remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dflow_cli.spec import modelfiles
+from dflow_cli.spec.modellook import look_at_models
+from dflow_protocols.pipeline import Pipeline, Problem
+from tests.support.repository import EXAMPLES
+from tests.unit.protocols.written_specs import example, stage
+
+CONFIG = json.loads((EXAMPLES / "spell_llama.json").read_text())  # 64 positions, a vocabulary of 30
+Change = Callable[[Path], Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder, with weights of no parameters."""
+    shutil.copytree(EXAMPLES / "spell_tokenizer", tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "model" / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    (tmp_path / "words.jsonl").write_text('{"prompt": "abc", "answer": "cba"}\n')
+    return tmp_path / "model"
+
+
+def pipeline(**data: Any) -> Pipeline:
+    spec = example()
+    spec["models"]["policy"] = {"path": "model/"}
+    spec["data"]["words"] = {"jsonl": "words.jsonl", "held_out": {"share": 0.1, "count": 5}, **data}
+    return Pipeline.from_dict(spec)
+
+
+def told(folder: Path, made: Pipeline | None = None) -> list[Problem]:
+    return look_at_models(made or pipeline(), folder.parent).problems
+
+
+def write(name: str, **facts: Any) -> Change:
+    """Keys of a JSON file, laid over those that are there."""
+
+    def change(folder: Path) -> None:
+        file = folder / name
+        before = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(before | facts))
+
+    return change
+
+
+def cut(name: str) -> Change:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+
+
+def template(text: str) -> Change:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text)
+
+
+def weights(**tensors: Any) -> Change:
+    head = json.dumps({name: {"data_offsets": ends} for name, ends in tensors.items()}).encode()
+    return lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"1234")
+
+
+def test_a_model_that_fits_is_not_spoken_of(folder: Path) -> None:
+    template("{% for m in messages %}{{ m['content'] }}{% endfor %}")(folder)
+    found = look_at_models(pipeline(), folder.parent)
+    assert (found.problems, found.warnings) == ([], [])
+
+
+MISTAKES: dict[str, tuple[Change, str]] = {
+    "no JSON": (cut("config.json"), "model/config.json is not JSON"),
+    "a list": (lambda f: (f / "config.json").write_text("[]"), "model/config.json is not a JSON object"),
+    "no text": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), "model/tokenizer.json is no text in UTF-8"),
+    "no type": (write("config.json", model_type=None), "names no `model_type`"),
+    "an unknown type": (write("config.json", model_type="lama"), "has no language model of type `lama`"),
+    "no config": (lambda f: (f / "config.json").unlink(), "there is no `model/config.json`"),
+    "soft caps": (write("config.json", final_logit_softcapping=30.0), "`final_logit_softcapping` is 30.0"),
+    "linear attention": (write("config.json", layer_types=["linear_attention"]), "`linear_attention`"),
+    "rules of sampling": (write("generation_config.json", suppress_tokens=[3]), "`suppress_tokens` is not supported"),
+    "an end beyond": (write("generation_config.json", eos_token_id=[1, 30]), "end token 30 is beyond the vocabulary"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+    "weights cut off": (weights(a=[0, 8]), "bytes long where its head speaks of"),
+    "a pointer": (lambda f: (f / "model.safetensors").write_bytes(b"version https://git-lfs"), "pointer of Git LFS"),
+    "a head cut off": (cut("model.safetensors"), "is cut off, or no safetensors file"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "model holds no tokenizer"),
+    "no tokenizer in it": (lambda f: (f / "tokenizer.json").write_text('{"a": 1}'), "it has no `model`"),
+    "no end": (write("tokenizer_config.json", eos_token=None), "the tokenizer has no eos token"),
+    "an end of another": (write("tokenizer_config.json", eos_token="<eo>"), "`<eo>` is not in the tokenizer's vocab"),
+    "a small vocabulary": (write("config.json", vocab_size=20), "tokens up to 29, and model/config.json a vocabulary"),
+    "a system's message": (template("{{ raise_exception('system first') }}"), "jinja: it raises an error on a prompt"),
+    "no template": (template("{% for %}"), "the chat template in model/chat_template.jinja: line 1"),
+    "chance": (template("{{ messages | random }}"), "draws at random"),
+    "a lost message": (template("{{ messages[0]['contents'] }}"), "leaves a user's message out of the prompt"),
+    "heads that do not share": (
+        write("config.json", num_key_value_heads=3),
+        "(`num_attention_heads`) cannot share 3 keys",
+    ),
+    "heads that do not fit": (write("config.json", num_attention_heads=7), "cannot be dealt to 7 heads"),
+    "no heads": (write("config.json", num_attention_heads=0), "`num_attention_heads` is 0"),
+    "a size in quotes": (write("config.json", vocab_size="30"), "`vocab_size` is the text `30`"),
+    "layers below none": (write("config.json", num_hidden_layers=-1), "`num_hidden_layers` is -1"),
+    "a token's text": (write("config.json", eos_token_id="<eos>"), "`eos_token_id` is the text `<eos>`"),
+    "padding beyond": (write("config.json", pad_token_id=30), "`pad_token_id` 30 is beyond the vocabulary of 30"),
+    "a fraction in quotes": (write("config.json", rms_norm_eps="1e-6"), "`rms_norm_eps` is the text `1e-6`"),
+    "no such dtype": (write("config.json", dtype="float77"), "`dtype` is the text `float77`"),
+    "no such activation": (write("config.json", hidden_act="sillu"), "has no `hidden_act` called `sillu`"),
+    "an empty tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "it has no `model`"),
+    "a tokenizer of no kind": (write("tokenizer.json", model={"type": "Foo"}), "tokenizer.json is no tokenizer"),
+    "few positions": (write("config.json", max_position_embeddings=6), "`max_tokens` 6 leaves no room for a prompt"),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_what_a_models_files_show_is_told_with_its_name_and_a_remedy(folder: Path, kind: str) -> None:
+    """It took three starts of an engine, and came as a library's line."""
+    change, words = MISTAKES[kind]
+    change(folder)
+    found = told(folder)
+    assert any(words in problem.what for problem in found), found
+    assert all("`policy`" in problem.what and problem.hint for problem in found)
+    assert {problem.path.partition(".")[0] for problem in found} <= {"models", "stages[1]", "stages[5]", "data"}
+
+
+def test_weights_in_pieces_are_there_to_the_last(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    write("model.safetensors.index.json", weight_map=names)(folder)
+    (problem,) = told(folder)
+    assert "names model-00002-of-00002.safetensors, which is not there" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "words"),
+    [
+        (
+            "ab" * 30,
+            "c",
+            "`roll`: words.jsonl:2: a prompt of 61 tokens and `max_tokens` 6 are longer than the context of",
+        ),
+        (
+            "ab" * 30,
+            "abcd",
+            "`warm`: words.jsonl:2: a prompt of 61 tokens and an answer of 5 are longer than the context",
+        ),
+    ],
+)
+def test_a_line_longer_than_the_positions_is_named(folder: Path, prompt: str, answer: str, words: str) -> None:
+    """Rotary models would go on without a word where they were never trained."""
+    pytest.importorskip("tokenizers")
+    lines = [{"prompt": "abc", "answer": "cba"}, {"prompt": prompt, "answer": answer}]
+    (folder.parent / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = [problem for problem in told(folder) if words in problem.what]
+    assert [problem.path for problem in found] == ["data.words.jsonl"]
+
+
+def test_a_line_of_megabytes_is_told_in_no_time(folder: Path) -> None:
+    """A tokenizer takes minutes for one word of ten million letters; its first thousands are too long already."""
+    pytest.importorskip("tokenizers")
+    (folder.parent / "words.jsonl").write_text(json.dumps({"prompt": "a" * 10_000_000, "answer": "cba"}) + "\n")
+    assert any("words.jsonl:1: a prompt of" in problem.what for problem in told(folder))
+
+
+def test_lines_that_cannot_be_counted_here_are_warned_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client without the package still says that it may be so."""
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    monkeypatch.setattr("dflow_cli.spec.modellook._tokenizer", lambda files, found: None)
+    (folder.parent / "words.jsonl").write_text(json.dumps({"prompt": "ab" * 60, "answer": "c"}) + "\n")
+    found = look_at_models(pipeline(), folder.parent)
+    assert found.problems == []
+    assert any("may be longer than the 64 positions" in warning.what for warning in found.warnings)
+
+
+def test_a_template_that_asks_for_the_date_is_warned_of_once(folder: Path) -> None:
+    """Its prompts are a function of the spec all the same, and not those of another program."""
+    template("{{ strftime_now('%d %b %Y') }}{{ messages[0]['content'] }}")(folder)
+    found = look_at_models(pipeline(), folder.parent)
+    assert found.problems == []
+    (warning,) = found.warnings
+    assert "asks for the date: it is told 2024-07-26 always" in warning.what
+
+
+def test_data_without_chat_does_not_need_the_template(folder: Path) -> None:
+    template("{{ raise_exception('system first') }}")(folder)
+    assert told(folder, pipeline(chat=False)) == []
+
+
+def test_a_chat_without_a_template_is_told_with_the_datas_line(folder: Path) -> None:
+    (problem,) = told(folder, pipeline(chat=True))
+    assert problem.path == "data.words.chat"
+    assert "has no chat template" in problem.what
+
+
+def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
+    """A model that no stage trains is opened by engines like any other."""
+    spec = pipeline().to_dict()
+    spec["models"]["reference"] = {"init": {"config": "ref.json", "tokenizer": "model"}}
+    (folder.parent / "ref.json").write_text(json.dumps(CONFIG | {"model_type": "bloom"}))
+    (problem,) = told(folder, Pipeline.from_dict(spec))
+    assert problem.path == "models.reference.init.config"
+    assert "model `reference`: ref.json: a model of type `bloom` takes no positions" in problem.what
+
+
+def test_model_types_are_read_from_the_installed_library_without_loading_it() -> None:
+    """Importing it would load PyTorch, seconds before the first word."""
+    ask = "import sys; from dflow_cli.spec.modelfiles import causal_models as m; print(len(m()), 'llama' in m(), {})"
+    ask = ask.format("'torch' in sys.modules")
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    count, has_llama, has_torch = done.stdout.split()
+    assert int(count) > 100
+    assert (has_llama, has_torch) == ("True", "False")
+
+
+def test_an_installation_without_the_library_says_nothing_of_types(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's machine need not have what engines have."""
+    monkeypatch.setattr(modelfiles, "causal_models", frozenset)
+    write("config.json", model_type="newer")(folder)
+    assert told(folder) == []
+
+
+def test_an_emulated_run_needs_no_model(folder: Path) -> None:
+    shutil.rmtree(folder)
+    spec = pipeline().to_dict() | {"engine": "emulated"}
+    assert stage(spec, "roll")["model"] == "policy"
+    assert told(folder, Pipeline.from_dict(spec)) == []

@@ -1,0 +1,109 @@
+"""Checkpoints: who writes which, what the others are told, and when an old one may go."""
+
+from __future__ import annotations
+
+from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, MOST_HEADS, Checkpoints
+from dflow_protocols.events import Discard, Report, Start
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.wire.steps import CheckpointPut, Header
+from dflow_protocols.work import SaveWork
+from tests.unit.protocols.books import RUN, ZERO, standing, version, who
+from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
+
+CHAIN = [ZERO]
+for number in range(1, 5):
+    CHAIN.append(version(f"v{number}", CHAIN[-1], samples=4))
+_, ONE, TWO, THREE, FOUR = CHAIN
+
+
+def kept(*mine: Header, every: int = 1, own: Header | None = ONE) -> tuple[ARun, Checkpoints]:
+    run = ARun(warm_then_two(every=every), own=own)
+    return run, Checkpoints(run.state, run.calls, run.outbox, mine)
+
+
+def test_what_lies_on_the_disk_is_told_best_first() -> None:
+    """Who hears only the first of many still hears the best."""
+    run, checkpoints = kept(ONE, TWO)
+    checkpoints.tell([who(3), who(2), who(1)], run.out)
+    told = CheckpointPut(RUN, (TWO.head, ONE.head))
+    assert run.told(CheckpointPut) == [(who(2), told), (who(3), told)]
+
+
+def test_a_committed_version_is_owed_by_its_first_two_holders_only() -> None:
+    """Two disks are enough, and a save costs the slot."""
+    owed = []
+    for me_holds in (2, 3):
+        run, checkpoints = kept()
+        run.state.versions.observe(who(me_holds), standing(ONE))
+        run.state.commit(1)
+        owed.append(checkpoints.owed(0.0, ALL, ONE))
+    assert owed == [ONE, ONE]
+    run, checkpoints = kept(ONE)
+    run.state.commit(1)
+    assert checkpoints.owed(0.0, ALL, ONE) is None
+
+
+def test_nothing_is_owed_before_it_is_committed_unless_nobody_else_comes() -> None:
+    """The disk is the second copy of a version that only this node has."""
+    _, checkpoints = kept()
+    assert checkpoints.owed(0.0, ALL, ONE) is None
+    assert checkpoints.owed(COMMIT_WAIT + 0.1, mesh(1), ONE) == ONE
+
+
+def test_a_save_is_told_and_replaces_another_branch_of_its_step() -> None:
+    """One folder a step, and what is said of it must be what is in it."""
+    run, checkpoints = kept(version("branch", ZERO))
+    checkpoints.saved(ALL, ONE, "step-000001", run.out)
+    assert list(checkpoints.mine) == [ONE.id]
+    assert {to for to, _ in run.told(CheckpointPut)} == {who(2), who(3)}
+    fields = {"run": RUN, "step": 1, "version": ONE.id, "folder": "step-000001"}
+    assert Report("checkpoint.saved", fields) in run.out
+
+
+def test_old_ones_go_once_enough_newer_ones_lie_on_enough_disks() -> None:
+    """`keep` of them, each on two disks, are what a run comes back from."""
+    run, checkpoints = kept(ONE, TWO, THREE)
+    checkpoints.retire(ALL, run.out)
+    assert run.out == []
+    checkpoints.learn(who(2), (TWO.head, THREE.head))
+    checkpoints.retire(ALL, run.out)
+    assert run.out == [Discard(RUN, 1, ONE.id)]
+
+
+def test_a_finished_run_keeps_its_newest_whatever_the_others_have() -> None:
+    """Its end says that the last version lies on enough disks."""
+    run, checkpoints = kept(ONE, TWO, THREE, FOUR)
+    run.state.end(runs.FINISHED, {"version": FOUR.id})
+    checkpoints.retire_finished(run.out)
+    assert sorted(header.step for header in checkpoints.mine.values()) == [3, 4]
+
+
+def test_a_member_that_says_too_much_is_believed_in_part() -> None:
+    """Nobody fills another's memory by talking."""
+    _, checkpoints = kept()
+    checkpoints.learn(who(2), (ONE.head,) * (2 * MOST_HEADS))
+    assert len(checkpoints.others[who(2)]) == MOST_HEADS
+    checkpoints.forget(who(2))
+    assert checkpoints.best_elsewhere(ALL.living) is None
+
+
+def test_the_newest_version_is_saved_once_when_there_is_no_next_step_here() -> None:
+    """Whether the save succeeds or not, a node that leaves does not try for ever."""
+    run, checkpoints = kept()
+    assert checkpoints.part(0.0, mesh(1), run.out)
+    assert checkpoints.part(0.1, mesh(1), run.out)
+    (start,) = (action for action in run.out if isinstance(action, Start))
+    assert start.work == SaveWork(RUN, ONE)
+    run.calls.take(start.call)
+    assert not checkpoints.part(0.2, mesh(1), run.out)
+
+
+def test_a_checkpoint_that_cannot_be_brought_back_is_passed_over_and_its_story_told() -> None:
+    """It stays on the disk for people to see; nobody waits for it any more."""
+    run, checkpoints = kept(ONE)
+    checkpoints.refuse(ALL, ONE, "torn", run.out)
+    assert checkpoints.best is None
+    assert checkpoints.is_lost
+    assert checkpoints.story == "step 1: torn"
+    assert run.told(CheckpointPut) == [(who(node), CheckpointPut(RUN, ())) for node in (2, 3)]

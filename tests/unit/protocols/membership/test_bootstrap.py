@@ -1,0 +1,77 @@
+"""How a mesh is found again: what is kept of peers, and how often who is asked."""
+
+from __future__ import annotations
+
+from random import Random
+
+from dflow_protocols.membership.bootstrap import (
+    MAX_CACHED,
+    MAX_STRANGERS,
+    Bootstrap,
+    PeerCache,
+    Seed,
+    Strangers,
+    decode_peers,
+)
+from dflow_protocols.membership.timing import Timing
+from dflow_protocols.names import NodeId
+from tests.unit.protocols.membership.mesh import meta_of
+
+TIMING = Timing.lan()
+
+
+def seed_of(index: int) -> Seed:
+    meta = meta_of(index)
+    return Seed(meta.public_key, meta.control, meta.bulk)
+
+
+def test_a_seed_that_is_silent_is_asked_for_ever_in_pauses_that_double_up_to_a_bound() -> None:
+    """No failure is fatal: it may be there tomorrow."""
+    bootstrap = Bootstrap(meta_of(0).node, [seed_of(1)], [], TIMING, Random(1), 0.0)
+    pauses, now = [], 0.0
+    for _ in range(12):
+        assert bootstrap.take_due(now, ()) == [seed_of(1)]
+        pauses.append(bootstrap.deadline - now)
+        now = bootstrap.deadline
+    assert pauses[0] <= 2 * TIMING.retry_min_s
+    assert max(pauses) <= TIMING.retry_max_s
+    assert min(pauses[-3:]) >= TIMING.retry_max_s / 2
+
+
+def test_a_seed_that_lives_is_left_alone_and_asked_quickly_once_it_is_gone() -> None:
+    """Meshes that formed apart merge over it; a living one needs no asking."""
+    bootstrap = Bootstrap(meta_of(0).node, [seed_of(1)], [], TIMING, Random(1), 0.0)
+    for _ in range(8):
+        bootstrap.take_due(bootstrap.deadline, ())
+    assert bootstrap.take_due(bootstrap.deadline, (meta_of(1).node,)) == []
+    gone_at = bootstrap.deadline
+    assert bootstrap.take_due(gone_at, ()) == [seed_of(1)]
+    assert bootstrap.deadline - gone_at <= 2 * TIMING.retry_min_s
+
+
+def test_peers_are_written_once_a_change_and_a_lonely_node_keeps_those_of_better_days() -> None:
+    """A write costs an fsync; an empty cache would cost the way back."""
+    cache = PeerCache()
+    cache.write_by(2.0)
+    cache.write_by(3.0)
+    assert cache.due == 2.0
+    peers = [seed_of(index) for index in range(MAX_CACHED + 5)]
+    written = cache.take(peers)
+    assert written is not None
+    assert decode_peers(written) == tuple(peers[:MAX_CACHED])
+    assert cache.due == float("inf")
+    assert cache.take(peers) is None
+    assert cache.take([]) is None
+    assert cache.take(peers[1:]) is not None
+
+
+def test_a_stranger_is_asked_at_most_once_in_a_while_and_few_are_remembered() -> None:
+    """Whoever sends much must not make this node send much."""
+    strangers = Strangers()
+    one = NodeId("0a" * 16)
+    assert strangers.ask(0.0, one, 1.0)
+    assert not strangers.ask(0.9, one, 1.0)
+    assert strangers.ask(1.0, one, 1.0)
+    for index in range(2 * MAX_STRANGERS):
+        strangers.ask(1.0, NodeId(f"{index:032x}"), 1.0)
+    assert len(strangers) == MAX_STRANGERS

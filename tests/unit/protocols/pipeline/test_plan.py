@@ -1,0 +1,141 @@
+"""plan(): every node derives the same step from the same spec, and nothing of a run is lost or done twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dflow_protocols.names import Once, Partition, TaskKey
+from dflow_protocols.pipeline import Chain, Pipeline, StepPlan, Training, partition_groups, plan, tasks
+from tests.unit.protocols.written_specs import example, stage
+
+ROLLOUT = Chain(("roll", "score", "adv"), partitions=12, groups=96, models=("policy",), sealed_in="manifest")
+EVALUATION = Chain(("heldout",), partitions=8, groups=1000, models=("policy",), sealed_in="update")
+
+
+def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
+    """Supervised stages need no parameters to make a batch, so partitions may start before the version is here."""
+    assert plan(Pipeline.from_dict(example()), 49) == StepPlan(
+        49,
+        (Chain(("warm",), partitions=4, groups=128, models=(), sealed_in="manifest"),),
+        (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 49, 50, keep_optimizer=False),),
+    )
+
+
+def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
+    """Rollout, reward and advantage of a partition stay together; leaves read what they need of them."""
+    assert plan(Pipeline.from_dict(example()), 51) == StepPlan(
+        51,
+        (ROLLOUT,),
+        (Training("learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 1, 180, True),),
+    )
+
+
+def test_the_last_evaluation_is_of_the_final_version() -> None:
+    """What the user gets is what was measured, whatever `every` says."""
+    pipeline = Pipeline.from_dict(example())
+    evaluated = [step for step in range(231) if EVALUATION in plan(pipeline, step).chains]
+    assert evaluated == [50, 70, 90, 110, 130, 150, 170, 190, 210, 230]
+    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), ())
+
+
+@pytest.mark.parametrize("step", [-1, 231])
+def test_a_step_outside_the_run_has_no_plan(step: int) -> None:
+    with pytest.raises(ValueError, match="of 230"):
+        plan(Pipeline.from_dict(example()), step)
+
+
+def test_a_reference_model_is_scored_in_the_chain_and_read_by_the_leaves() -> None:
+    """With a KL term the frozen model's log-probabilities are made where the rollout lies. It is not part of a
+    version, so no chain asks a version for it."""
+    spec = example()
+    spec["models"]["reference"] = {"path": "start"}
+    spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "reference"})
+    stage(spec, "learn")["config"]["loss"]["kl"] = 0.01
+    planned = plan(Pipeline.from_dict(spec), 60)
+    assert planned.chains == (Chain(("roll", "ref", "score", "adv"), 12, 96, ("policy",), "manifest"),)
+    assert planned.training is not None
+    assert planned.training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
+
+
+def test_a_sequence_mean_divides_by_samples() -> None:
+    spec = example()
+    stage(spec, "learn")["config"]["loss"]["mean"] = "sequence"
+    training = plan(Pipeline.from_dict(spec), 60).training
+    assert training is not None
+    assert training.divisor == "samples"
+
+
+def test_a_users_own_stage_joins_the_chain_in_order() -> None:
+    """Outputs are known by their name, whoever writes them; `after` orders stages that do not read each other."""
+    spec = example()
+    spec["stages"].insert(
+        0, {"id": "log", "op": "mine:log", "reads": ["roll.rollout"], "writes": ["logged"], "after": ["adv"]}
+    )
+    stage(spec, "score").update(op="mine:score", reads=["rollout"], writes=["reward"], config={"depth": 3})
+    chain = plan(Pipeline.from_dict(spec), 60).chains[0]
+    assert chain.stages == ("roll", "score", "adv", "log")
+
+
+def test_rollouts_that_nobody_trains_on_do_not_hold_training_up() -> None:
+    spec = example()
+    extra = {
+        "id": "probe",
+        "op": "generate",
+        "model": "policy",
+        "every": 7,
+        "config": {"data": "words", "prompts": 4, "max_tokens": 4},
+    }
+    spec["stages"].append(extra)
+    chains = plan(Pipeline.from_dict(spec), 63).chains
+    assert [(chain.stages[0], chain.sealed_in) for chain in chains] == [("roll", "manifest"), ("probe", "update")]
+
+
+@given(steps=st.integers(1, 60), warmup=st.integers(0, 60), every=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_updates_of_a_stage_are_numbered_without_gaps(steps: int, warmup: int, every: int) -> None:
+    """Learning rates and optimizer state follow these numbers; a gap or a repeat would be a wrong schedule."""
+    spec = example()
+    spec.update(params={"warmup": warmup}, steps=steps)
+    stage(spec, "roll")["every"] = every
+    pipeline = Pipeline.from_dict(spec)
+    seen: dict[str, list[Training]] = {}
+    for step in range(steps):
+        training = plan(pipeline, step).training
+        if training is not None:
+            seen.setdefault(training.stage, []).append(training)
+    for updates in seen.values():
+        assert [training.update for training in updates] == list(range(len(updates)))
+        assert {training.updates for training in updates} == {len(updates)}
+        assert [training.keep_optimizer for training in updates] == [True] * (len(updates) - 1) + [False]
+
+
+@given(groups=st.integers(1, 500), partitions=st.integers(1, 64))
+def test_partitions_share_all_groups_evenly(groups: int, partitions: int) -> None:
+    """Each prompt of a step is in one partition, once, in order."""
+    chain = Chain(("roll",), partitions, max(groups, partitions), (), "manifest")
+    runs = [partition_groups(chain, p) for p in range(partitions)]
+    assert [first for first, _ in runs] == [0, *(end for _, end in runs[:-1])]
+    assert runs[-1][1] == chain.groups
+    sizes = {end - first for first, end in runs}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_tasks_of_a_step_name_every_stage_of_every_partition() -> None:
+    keys = tasks(plan(Pipeline.from_dict(example()), 50))
+    assert len(keys) == 12 * 3 + 8 + 8 + 1
+    assert keys[0] == TaskKey(50, "roll", Partition(0))
+    assert keys[-1] == TaskKey(50, "learn", Once("apply"))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_long_run_is_planned_as_a_short_one() -> None:
+    """Schedules are worked out once, not anew at every look."""
+    spec: dict[str, Any] = example()
+    spec["params"]["grpo"] = 100_000
+    training = plan(Pipeline.from_dict(spec), 100_049).training
+    assert training is not None
+    assert (training.update, training.updates, training.keep_optimizer) == (99_999, 100_000, False)

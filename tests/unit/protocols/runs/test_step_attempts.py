@@ -1,0 +1,75 @@
+"""What a node's registry makes of attempts, of runs that it hears of, and of what its disk holds of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dflow_protocols.events import Report, Restored
+from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.run_state import MeshView
+from dflow_protocols.runs.registry import Registry
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.versions.saved import Place, Saved
+from dflow_protocols.wire.steps import RunPut
+from dflow_protocols.work import SaveWork
+from tests.unit.protocols.books import version
+
+ME, PEER = NodeId("aa" * 16), NodeId("bb" * 16)
+PIPELINE = Pipeline.from_dict(warm_then_two(every=1).to_dict())
+ROSTER = make_roster(0, 0, (ME, PEER), (ME, PEER))
+NAME = run_id(PIPELINE.text_id, PEER, "0")
+ACTIVE = RunPut(NAME, runs.ACTIVE, 0, PIPELINE.canonical(), "/spec", PEER, "0", ROSTER, b"", False)
+LIVING = frozenset((ME, PEER))
+AROUND = MeshView(living=LIVING, stable=LIVING, suspicion_s=1.0, incarnation=1, is_gathered=True)
+ZERO = version("v0")
+ONE = version("v1", ZERO, samples=4)
+
+
+def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None:
+    """One failure that it remembers and one of the new attempt would make two, and end the run again."""
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    run = known.runs[NAME]
+    run.state.versions.hold(ZERO)
+    for _, ref in ZERO.state:
+        run.state.holdings.keep(ref)
+    run.state.failures.record(TaskKey(0, "roll", Partition(0)), ME, "user", "no server")
+    out = known.take(1.0, AROUND, PEER, replace(ACTIVE, attempt=1, acknowledge=True))
+    again = known.runs[NAME]
+    assert (again.status.attempt, again.is_active, again.state.failures.known) == (1, True, {})
+    assert again.state.versions.own == ZERO
+    assert "run.resumed" in [action.name for action in out if isinstance(action, Report)]
+    assert known.take(2.0, AROUND, PEER, replace(ACTIVE, attempt=1)) == []
+
+
+def test_checkpoints_count_though_the_status_beside_them_cannot_be_read() -> None:
+    """A member that can read its own tells of the run; what lies on this disk may be the best there is."""
+    saved = Saved(NAME, PIPELINE.id, 1, "toy", ONE, {name: Place("x", 0) for name, _ in ONE.state})
+    known = Registry(ME, [Restored(b"\x90", 0.0, NAME)], [saved], (), 0.0, None)
+    (report,) = known.unreadable
+    assert (report.name, report.fields["run"]) == ("run.unreadable", NAME)
+    known.take(1.0, AROUND, PEER, ACTIVE)
+    assert known.runs[NAME].checkpoints.best == ONE
+    assert known.runs[NAME].state.restored
+
+
+def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
+    """`dflow down` right after a failure must not cost what `dflow resume` would go on from."""
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    run = known.runs[NAME]
+    run.state.versions.hold(ONE)
+    for _, ref in ONE.state:
+        run.state.holdings.keep(ref)
+    run.outbox.end(runs.FAILED, {"error": "x"}, AROUND, [])
+    run.reconcile(1.0, AROUND, 1)
+    assert [type(call.work) for call in run.state.calls.values()] == [SaveWork]
+    run.leaving.begin(1.1, AROUND)
+    run.reconcile(1.1, AROUND, 1)
+    assert not run.leaving.is_done(AROUND)
+    (call,) = run.state.calls
+    run.checkpoints.saved(AROUND, ONE, "step-000001", [])
+    del run.state.calls[call]
+    run.reconcile(1.2, AROUND, 1)
+    assert run.leaving.is_done(AROUND)

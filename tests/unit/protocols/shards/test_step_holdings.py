@@ -1,0 +1,131 @@
+"""Holdings: what is here, who else has what, and that a shard is fetched once, again after a failure, and let go."""
+
+from __future__ import annotations
+
+from dflow_protocols.events import Action, Drop, Fetch
+from dflow_protocols.shards.holdings import RETRY_S, Holdings
+from tests.unit.protocols.books import MIB, RUN, shard, who
+
+REF = shard("rollout", 3 * MIB)
+ALL = frozenset(who(number) for number in range(1, 6))
+
+
+def credited(*numbers: int) -> Holdings:
+    holdings = Holdings(RUN, who(1))
+    for number in numbers:
+        holdings.credit(who(number), [REF.id])
+    return holdings
+
+
+def want(holdings: Holdings, now: float = 0.0, chunks: tuple[int, int] | None = None) -> tuple[bool, list[Action]]:
+    out: list[Action] = []
+    return holdings.want(now, REF, ALL, out, chunks), out
+
+
+def test_a_shard_that_is_wanted_again_is_fetched_once() -> None:
+    """Every look wants all that it needs; only the first begins a transfer."""
+    holdings = credited(2)
+    assert want(holdings) == (False, [Fetch(RUN, REF, 0, 3, (who(2),))])
+    assert want(holdings) == (False, [])
+    assert holdings.fetched(1.0, REF.id, (0, 3))
+    assert want(holdings) == (True, [])
+    assert holdings.live_holders(REF.id, ALL) == (who(2), who(1))
+
+
+def test_a_range_waits_for_the_whole_that_is_on_its_way() -> None:
+    holdings = credited(2)
+    want(holdings)
+    assert want(holdings, chunks=(1, 2)) == (False, [])
+
+
+def test_a_range_is_had_without_the_whole_and_by_itself_makes_no_holder() -> None:
+    """A slice's owner has some chunks of every block; others must not ask it for the rest."""
+    holdings = credited(2)
+    assert want(holdings, chunks=(1, 2)) == (False, [Fetch(RUN, REF, 1, 2, (who(2),))])
+    holdings.fetched(0.0, REF.id, (1, 2))
+    assert want(holdings, chunks=(1, 2)) == (True, [])
+    assert not holdings.has(REF)
+    assert holdings.live_holders(REF.id, ALL) == (who(2),)
+
+
+def test_nobody_is_asked_for_what_no_living_node_holds() -> None:
+    holdings = credited(2)
+    out: list[Action] = []
+    assert not holdings.want(0.0, REF, ALL - {who(2)}, out)
+    assert out == []
+    assert holdings.live_holders(REF.id, ALL - {who(2)}) == ()
+
+
+def test_a_failed_fetch_forgets_who_lacks_the_shard_and_is_tried_again_later() -> None:
+    """Who is silent may be slow and stays a holder; who said no is none. No retry in a tight loop."""
+    holdings = credited(2, 3)
+    want(holdings)
+    holdings.failed(1.0, REF.id, (0, 3), missing=[who(2)])
+    assert want(holdings, 1.0 + RETRY_S / 2) == (False, [])
+    assert want(holdings, 1.0 + RETRY_S) == (False, [Fetch(RUN, REF, 0, 3, (who(3),))])
+
+
+def test_a_dead_node_holds_nothing_any_more() -> None:
+    """Shared memory dies with its process; a later life of it starts empty."""
+    holdings = credited(2, 3)
+    holdings.forget(who(2))
+    assert holdings.live_holders(REF.id, ALL) == (who(3),)
+
+
+def test_a_node_does_not_believe_others_about_itself() -> None:
+    holdings = credited(1)
+    assert holdings.live_holders(REF.id, ALL) == ()
+
+
+def test_what_is_dropped_is_gone_and_its_late_arrival_is_nothing() -> None:
+    """A fetch that was given up may still answer: the shard must not come back to life."""
+    holdings = credited(2)
+    want(holdings)
+    out: list[Action] = []
+    holdings.drop([REF.id], out)
+    assert out == [Drop(RUN, (REF.id,))]
+    assert not holdings.fetched(1.0, REF.id, (0, 3))
+    assert not holdings.has(REF)
+    assert holdings.all_here() == set()
+    out.clear()
+    holdings.drop([], out)
+    assert out == []
+
+
+def test_all_that_takes_memory_is_listed() -> None:
+    """Freeing goes by this list: what is missing from it would stay for ever."""
+    holdings = credited(2)
+    holdings.keep(shard("own"))
+    want(holdings, chunks=(0, 1))
+    holdings.fetched(0.0, REF.id, (0, 1))
+    other = shard("other")
+    holdings.credit(who(3), [other.id])
+    holdings.want(0.0, other, ALL, [])
+    assert holdings.all_here() == {shard("own").id, REF.id, other.id}
+    holdings.failed(0.0, other.id, (0, 1), missing=[])
+    assert other.id in holdings.all_here(), "what came of it still takes room"
+
+
+def test_only_a_shard_under_way_advances_the_copy() -> None:
+    """Following rests on it: chunks of something else are no progress of this run's copies."""
+    holdings = credited(2)
+    holdings.advanced(3.0, REF.id)
+    assert holdings.advanced_at == 0.0
+    want(holdings)
+    holdings.advanced(4.0, REF.id)
+    assert holdings.advanced_at == 4.0
+
+
+def test_what_lies_here_for_another_end_is_asked_for_once_more_as_part_of_a_version() -> None:
+    """A block may have the bytes of a version's moments: the store must learn that they may not give way any more."""
+    holdings = credited()
+    holdings.keep(REF)
+    assert want(holdings) == (True, [])
+    out: list[Action] = []
+    assert not holdings.want(0.0, REF, ALL, out, is_state=True)
+    assert out == [Fetch(RUN, REF, 0, 3, (), is_state=True)]
+    holdings.fetched(0.0, REF.id, (0, 3))
+    assert holdings.want(0.0, REF, ALL, [], is_state=True)
+    holdings.shed(0.0, REF.id)
+    holdings.keep(REF)
+    assert not holdings.want(1.0, REF, ALL, [], is_state=True), "it was made again, and not as state"

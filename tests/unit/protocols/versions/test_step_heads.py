@@ -1,0 +1,199 @@
+"""Versions: which head counts, what descends from what, when one is committed, and when one is copied."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dflow_protocols.events import Action, Fetch, Send
+from dflow_protocols.names import VersionId
+from dflow_protocols.shards.holdings import Holdings
+from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, CatchUp
+from dflow_protocols.versions.versions import Versions, preference
+from dflow_protocols.wire.steps import Head, Header, HeaderGet
+from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, standing, version, who
+
+HEADS = st.builds(
+    Head, st.sampled_from(["a" * 64, "b" * 64, "c" * 64]).map(VersionId), st.integers(0, 2), st.integers(0, 2)
+)
+ALL = frozenset(who(number) for number in range(1, 6))
+
+
+def knows(me: int, *headers: Header, own: Header | None = None) -> Versions:
+    known = Versions(who(me))
+    for header in headers:
+        known.learn(header)
+    if own is not None:
+        known.hold(own)
+    return known
+
+
+@given(HEADS, HEADS, HEADS)
+def test_fork_choice_is_a_total_order(a: Head, b: Head, c: Head) -> None:
+    """Two nodes that compare the same heads must never prefer different ones."""
+    assert (preference(a) == preference(b)) == (a == b)
+    if preference(a) <= preference(b) <= preference(c):
+        assert preference(a) <= preference(c)
+
+
+def test_the_head_that_trained_on_more_wins_then_more_steps_then_the_smaller_id() -> None:
+    """After a split the half that did more work is followed, however the other's id looks."""
+    heads = [Head(VersionId(i * 64), step, n) for i, step, n in (("a", 3, 0), ("b", 2, 1), ("c", 2, 1), ("d", 1, 2))]
+    assert [head.version[0] for head in sorted(heads, key=preference)] == ["d", "b", "c", "a"]
+
+
+def test_a_head_counts_only_while_its_holder_lives() -> None:
+    """A version that nobody alive holds cannot be copied: waiting for it would be for ever."""
+    one = version("one", ZERO, samples=8)
+    versions = knows(1, own=ZERO)
+    versions.observe(who(2), standing(one))
+    assert versions.best(0.0, ALL) == (one.head, who(2))
+    assert versions.best(0.0, ALL - {who(2)}) == (ZERO.head, who(1))
+
+
+def test_a_stale_claim_of_a_restarted_node_is_ignored() -> None:
+    """What its earlier life held in memory is gone; an old frame may arrive late."""
+    one = version("one", ZERO)
+    versions = knows(1, one)
+    versions.observe(who(2), standing(ZERO, incarnation=4))
+    assert not versions.observe(who(2), standing(one, incarnation=3))
+    assert versions.claims[who(2)] == (4, ZERO.head)
+
+
+def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
+    """Third parties may be behind; the node's own word is newer than theirs about it."""
+    one = version("one", ZERO)
+    versions = knows(1)
+    versions.observe(who(2), standing(ZERO))
+    versions.learn_head(who(2), one.head, ALL)
+    versions.learn_head(who(3), one.head, ALL)
+    versions.learn_head(who(1), one.head, ALL)
+    assert versions.claims == {who(2): (1, ZERO.head), who(3): (-1, one.head)}
+
+
+def test_descent_is_known_or_unknown_never_guessed() -> None:
+    """Following and freeing rest on it: a missing header must not read as another branch."""
+    one, other = version("one", ZERO), version("other", ZERO)
+    two = version("two", one)
+    versions = knows(1, ZERO, one, other, two)
+    assert versions.descends(two.id, ZERO)
+    assert versions.descends(two.id, one)
+    assert versions.descends(two.id, other) is False
+    assert versions.descends(one.id, two) is False
+    assert knows(1, two).descends(two.id, ZERO) is None
+
+
+def test_a_version_is_committed_by_two_holders_or_all_trainers_there_are() -> None:
+    """Freeing the step's inputs rests on it; descendants are evidence too, the dead are none."""
+    one = version("one", ZERO)
+    two = version("two", one)
+    versions = knows(1, ZERO, one, two, own=one)
+    trainers = [who(1), who(2), who(3)]
+    assert not versions.is_committed(one, trainers, ALL)
+    assert versions.is_committed(one, trainers, {who(1), who(4)})
+    versions.observe(who(2), standing(two))
+    assert versions.is_committed(one, trainers, ALL)
+    assert not versions.is_committed(two, trainers, ALL)
+    assert not versions.is_committed(one, trainers, ALL - {who(2)})
+
+
+def test_a_claim_of_the_other_branch_commits_nothing() -> None:
+    """Two holders of different weights are not two copies."""
+    one, other = version("one", ZERO), version("other", ZERO)
+    versions = knows(1, ZERO, one, other, own=one)
+    versions.observe(who(2), standing(other))
+    assert not versions.is_committed(one, [who(1), who(2)], ALL)
+
+
+def test_a_holder_of_the_child_counts_as_one_of_the_parent() -> None:
+    """It keeps the parent a while, which is where a late node copies it from."""
+    one = version("one", ZERO)
+    versions = knows(1, one)
+    versions.observe(who(2), standing(one))
+    versions.observe(who(3), standing(ZERO))
+    assert versions.holders(ZERO.id, ALL) == (who(2), who(3))
+    assert versions.holders(one.id, ALL) == (who(2),)
+
+
+def test_pruned_headers_are_those_of_settled_steps_that_are_not_held() -> None:
+    one = version("one", ZERO)
+    two = version("two", one)
+    versions = knows(1, ZERO, one, two, own=ZERO)
+    versions.prune(2, ())
+    assert set(versions.headers) == {ZERO.id, two.id}
+
+
+# Following ------------------------------------------------------------------------------------------------------------
+
+
+def follower(*headers: Header, own: Header) -> CatchUp:
+    versions = knows(1, *headers, own=own)
+    holdings = Holdings(RUN, who(1))
+    for _, ref in own.state:
+        holdings.keep(ref)
+    return CatchUp(versions, holdings)
+
+
+def look(following: CatchUp, now: float, busy: bool = False) -> list[Action]:
+    out: list[Action] = []
+    following.reconcile(now, ALL, SUSPICION_S, busy, out)
+    return out
+
+
+def test_a_head_two_steps_ahead_is_asked_for_then_copied_and_held_once_whole() -> None:
+    """Who was away catches up by copying; from the first chunk to the last it claims only what it holds."""
+    two = version("two", version("one", ZERO), samples=8)
+    following = follower(own=ZERO)
+    following.versions.observe(who(2), standing(two))
+    assert look(following, 0.0) == [Send(who(2), HeaderGet(RUN, two.id))]
+    following.versions.learn(two)
+    fetches = look(following, 0.1)
+    assert [(each.ref, each.holders) for each in fetches if isinstance(each, Fetch)] == [
+        (ref, (who(2),)) for _, ref in two.state
+    ]
+    for each in fetches:
+        assert isinstance(each, Fetch)
+        assert following.versions.own == ZERO
+        following.holdings.fetched(0.2, each.ref.id, (each.first, each.end))
+        look(following, 0.2)
+    assert following.versions.own == two
+    assert following.target is None
+
+
+def test_the_own_next_version_is_made_not_copied_unless_it_does_not_come() -> None:
+    """Copying weights that the node is about to make itself would double the step's traffic."""
+    one = version("one", ZERO, samples=8)
+    following = follower(one, own=ZERO)
+    following.versions.observe(who(2), standing(one))
+    assert look(following, 10.0) == []
+    assert look(following, 10.0 + SUSPICION_S) == []
+    assert look(following, 10.1 + SUSPICION_S, busy=True) == []
+    assert look(following, 10.2 + SUSPICION_S) == []
+    assert [type(each) for each in look(following, 10.2 + 2.1 * SUSPICION_S)] == [Fetch, Fetch]
+
+
+def test_a_copy_that_stalls_is_set_aside_and_tried_again_later() -> None:
+    """A better head that nobody can fetch must not stop a node for ever, nor be forgotten."""
+    two = version("two", version("one", ZERO), samples=8)
+    following = follower(two, own=ZERO)
+    following.versions.observe(who(2), standing(two))
+    look(following, 0.0)
+    assert following.target == two
+    look(following, 0.5 * SUSPICION_S)
+    assert following.target == two
+    look(following, 1.5 * SUSPICION_S)
+    assert following.target is None
+    look(following, (1.6 + SET_ASIDE_FOR) * SUSPICION_S)
+    assert following.target == two
+
+
+def test_a_copy_that_flows_is_never_given_up() -> None:
+    """Large weights over a slow link take many suspicion times."""
+    two = version("two", version("one", ZERO), samples=8)
+    following = follower(two, own=ZERO)
+    following.versions.observe(who(2), standing(two))
+    look(following, 0.0)
+    for tenth in range(1, 100):
+        following.holdings.advanced(tenth / 10, two.state[0][1].id)
+        look(following, tenth / 10)
+        assert following.target == two
