@@ -16,8 +16,8 @@ def test_two_runs_at_once_both_end_in_the_weights_that_they_reach_alone(tmp_path
     specs = {"ann": written({**SPEC, "seed": 1}, tmp_path / "s1"), "bob": written({**SPEC, "seed": 2}, tmp_path / "s2")}
     up = answer("up", "--nodes", "2", "--dir", mesh)["nodes"]
     try:
-        ids = {}
-        for (user, spec), node in zip(specs.items(), up, strict=True):
+        doors = {}
+        for user, node in zip(specs, up, strict=True):
             line = dflow("keys", "show", "--dir", tmp_path / user, "--name", user)
             subprocess.run(
                 [sys.executable, "-m", "dflow_cli.app", "keys", "authorize", str(mesh / "allow"), "-"],
@@ -25,9 +25,12 @@ def test_two_runs_at_once_both_end_in_the_weights_that_they_reach_alone(tmp_path
                 text=True,
                 check=True,
             )
-            door = f"{node['key']}@{node['control'].removeprefix('tcp://')}"
-            ids[user] = answer("submit", spec, "--dir", tmp_path / user, "--to", door)["run"]
-            dflow("nodes", "--dir", tmp_path / user, "--to", door)
+            doors[user] = f"{node['key']}@{node['control'].removeprefix('tcp://')}"
+            dflow("nodes", "--dir", tmp_path / user, "--to", doors[user])
+        ids = {
+            user: answer("submit", spec, "--dir", tmp_path / user, "--to", doors[user])["run"]
+            for user, spec in specs.items()
+        }
         ended = {user: answer("wait", run, "--timeout", "180", "--dir", tmp_path / user) for user, run in ids.items()}
         assert {user: outcome["state"] for user, outcome in ended.items()} == {"ann": "done", "bob": "done"}
         spans = {}
