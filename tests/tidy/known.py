@@ -60,5 +60,4 @@ RETIRED: dict[str, int] = {
     "mind_split": 1,
     "mind_stuck": 1,
     "specimens": 1,
-    "told": 1,
 }
