@@ -1,4 +1,4 @@
-"""The door between the pure node and the world: events in, actions performed, in order, one event at a time.
+"""Between the pure node and the world: events in, actions performed, in order, one event at a time.
 
 It alone reads the clock, arms one alarm for the node's deadline, and decides nothing. All that is due to a peer in
 one turn of the loop leaves in one frame. What a peer's or a user's input makes go wrong is a report, never the end.
@@ -7,7 +7,6 @@ one turn of the loop leaves in one frame. What a peer's or a user's input makes 
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable
@@ -50,7 +49,7 @@ class Machine(Protocol):
     def handle(self, now: float, event: Event) -> list[Action]: ...
 
 
-class Hands(Protocol):
+class Performer(Protocol):
     """The rooms of the daemon, as the driver uses them. None of these waits, but `persist`."""
 
     def send(self, to: NodeId, frames: list[Frame]) -> None: ...
@@ -84,10 +83,6 @@ class Driver:
         """Seconds since some start; never goes back."""
         return self._loop.time()
 
-    def wall_clock(self) -> float:
-        """Seconds since 1970, for people."""
-        return time.time()
-
     def post(self, event: Event) -> None:
         """Something happened; it is handled after all that was posted before."""
         self._inbox.append((self.clock(), event))
@@ -97,88 +92,88 @@ class Driver:
         """Wait until all that the machine wanted to persist so far has been written: only then may others be told."""
         await self._written.wait()
 
-    async def run(self, machine: Machine, hands: Hands) -> None:
+    async def run(self, machine: Machine, performer: Performer) -> None:
         """Drive `machine` until cancelled."""
         self._woken.set()  # its deadline is due or to be armed
         self._lag.start()
         try:
-            await self._drive(machine, hands)
+            await self._drive(machine, performer)
         finally:
             self._lag.stop()
 
-    async def _drive(self, machine: Machine, hands: Hands) -> None:
+    async def _drive(self, machine: Machine, performer: Performer) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
             late_s = self._lag.take(self.clock())
             if late_s:
-                await self._take(machine, hands, Lagged(late_s))
+                await self._take(machine, performer, Lagged(late_s))
             for _ in range(min(EVENTS_A_TURN, len(self._inbox))):
                 posted, event = self._inbox.popleft()
                 self._lag.note(self.clock() - posted)
-                await self._take(machine, hands, event)
+                await self._take(machine, performer, event)
             if self.clock() >= machine.deadline:
-                await self._take(machine, hands, Tick())
-            self._flush(hands)
+                await self._take(machine, performer, Tick())
+            self._flush(performer)
             if self._inbox:
                 self._woken.set()
                 await asyncio.sleep(0)
             self._arm(machine.deadline)
 
-    async def _take(self, machine: Machine, hands: Hands, event: Event) -> None:
+    async def _take(self, machine: Machine, performer: Performer, event: Event) -> None:
         """Handle one event and perform what follows. Whatever it raises is told, and the next event taken."""
         try:
-            hands.observe(event)
+            performer.observe(event)
             actions = machine.handle(self.clock(), event)
         except Exception as error:
-            hands.report(_mishap("driver.handle_failed", event, error))
+            performer.report(_mishap("driver.handle_failed", event, error))
             return
         is_kept = True
         for action in actions:
             try:
                 if isinstance(action, Persist):
-                    self._flush(hands)  # what was due before need not wait for the disk
+                    self._flush(performer)  # what was due before need not wait for the disk
                     self._written.clear()
-                    await hands.persist(action)
+                    await performer.persist(action)
                 elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
-                    self._perform(hands, action)
+                    self._perform(performer, action)
                 elif isinstance(action, Reply):
-                    hands.reply(Reply(action.request, False, action.otherwise or NOT_ON_DISK))
+                    performer.reply(Reply(action.request, False, action.otherwise or NOT_ON_DISK))
             except Exception as error:
                 is_kept = is_kept and not isinstance(action, Persist)
-                hands.report(_mishap("driver.perform_failed", action, error))
+                performer.report(_mishap("driver.perform_failed", action, error))
         self._written.set()
 
-    def _perform(self, hands: Hands, action: Action) -> None:
+    def _perform(self, performer: Performer, action: Action) -> None:
         match action:
             case Send():
                 self._outbox.setdefault(action.to, []).append(action.message)
             case Start():
-                hands.start(action)
+                performer.start(action)
             case Stop():
-                hands.stop(action)
+                performer.stop(action)
             case Trim():
-                hands.trim(action)
+                performer.trim(action)
             case Fetch():
-                hands.fetch(action)
+                performer.fetch(action)
             case Drop():
-                hands.drop(action)
+                performer.drop(action)
             case Discard():
-                hands.discard(action)
+                performer.discard(action)
             case Dial():
-                hands.dial(action)
+                performer.dial(action)
             case Reply():
-                hands.reply(action)
+                performer.reply(action)
             case Report():
-                hands.report(action)
+                performer.report(action)
 
-    def _flush(self, hands: Hands) -> None:
+    def _flush(self, performer: Performer) -> None:
         outbox, self._outbox = self._outbox, {}
         for to, frames in outbox.items():
             try:
-                hands.send(to, frames)
+                performer.send(to, frames)
             except Exception as error:
-                hands.report(_mishap("driver.perform_failed", frames, error))
+                performer.report(_mishap("driver.perform_failed", frames, error))
 
     def _arm(self, deadline: float) -> None:
         if self._alarm is not None:

@@ -25,6 +25,7 @@ from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_sha
 from dflow_protocols.shards.space import Place
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflow_protocols.wire.keys import parse_key
+from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
 from dflowd.shards.store import Store
@@ -39,19 +40,21 @@ QUICK = {"seconds": 1.0}
 KINDS: dict[str, type[SessionMessage]] = {kind.__name__: kind for kind in (SessionOffer, SessionReady, SessionGone)}
 
 
-class Host:
+class Peer:
     """A node's lanes and store, without the node."""
 
     def __init__(self, keys: KeyPair, allow_list: Path, fabric: str) -> None:
         loop = asyncio.get_running_loop()
         self.keys = keys
         self.store = Store(1 << 30, "bench")
-        self.control = ControlLane(loop, keys, AllowList(allow_list), self._on_frame, print)
+        host = Host(loop, self._on_event, print)
+        self.control = ControlLane(host, keys, AllowList(allow_list))
         self.control_address = self.control.bind("tcp://127.0.0.1:0")
         lane = BulkLane(keys.id, fabric)
         self.bulk_address = lane.bind("tcp://127.0.0.1:0")
-        self.room = Room(self.store, loop, self._on_event)
-        self.exchange = Exchange(self.store, self.room, lane, loop, self._on_event, print, self._tell)
+        self.room = Room(host, self.store, print)
+        self.exchange = Exchange(host, self.store, self.room, lane, self._tell)
+        self.control.start(self)
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     async def fetch(self, ref: ShardRef, holder: NodeId) -> None:
@@ -79,14 +82,17 @@ class Host:
         fields = [getattr(message, name).hex() for name in message.__dataclass_fields__]
         self.control.send(peer, json.dumps([type(message).__name__, *fields]).encode())
 
-    def _on_frame(self, source: NodeId, role: str, frame: bytes, link: Link) -> None:
-        kind, *fields = json.loads(frame)
+    def on_revoked(self, peer: NodeId) -> None:
+        """Nobody is, here."""
+
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+        kind, *fields = json.loads(data)
         self.exchange.on_message(source, KINDS[kind](*map(bytes.fromhex, fields)))
 
 
 async def hold(folder: Path, fabric: str) -> None:
     """The holder's process: say what is here, then serve until stdin closes."""
-    host = Host(read_key_pair(folder / "holder"), folder / "allow", fabric)
+    host = Peer(read_key_pair(folder / "holder"), folder / "allow", fabric)
     large = [host.put(os.urandom(LARGE_BYTES)) for _ in range(LARGE_COUNT)]
     small = [host.put(os.urandom(SMALL_BYTES)) for _ in range(SMALL_COUNT)]
     shards = [[ref.id, ref.nbytes] for ref in large + small]
@@ -96,7 +102,7 @@ async def hold(folder: Path, fabric: str) -> None:
 
 
 async def fetch_all(folder: Path, fabric: str, seconds: float, said: list[str]) -> dict[str, float]:
-    host = Host(read_key_pair(folder / "fetcher"), folder / "allow", fabric)
+    host = Peer(read_key_pair(folder / "fetcher"), folder / "allow", fabric)
     key, control, bulk, shards = said[0], said[1], said[2], [ShardRef(*pair) for pair in said[3]]
     public = parse_key(key)
     holder = KeyPair(public, b"").id
@@ -117,7 +123,7 @@ async def fetch_all(folder: Path, fabric: str, seconds: float, said: list[str]) 
     return figures
 
 
-async def throughput(host: Host, shards: list[ShardRef], holder: NodeId, seconds: float) -> float:
+async def throughput(host: Peer, shards: list[ShardRef], holder: NodeId, seconds: float) -> float:
     fetched, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         for first, second in zip(shards[::2], shards[1::2], strict=True):
@@ -127,7 +133,7 @@ async def throughput(host: Host, shards: list[ShardRef], holder: NodeId, seconds
     return fetched / 1e6 / (time.perf_counter() - started)
 
 
-async def latencies(host: Host, shards: list[ShardRef], holder: NodeId) -> list[float]:
+async def latencies(host: Peer, shards: list[ShardRef], holder: NodeId) -> list[float]:
     times = []
     for ref in shards:
         started = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Annotated
 from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.names import RunId
 from dflow_protocols.shards.space import Place
+from dflowd.process.host import Host
 from dflowd.shards.room import Granted, Room
 from dflowd.shards.store import Store
 
@@ -24,7 +25,7 @@ async def longest_turn(nbytes: int, is_on_loop: bool) -> tuple[float, float]:
     """Milliseconds: the longest turn of the loop, and until the room was there."""
     loop = asyncio.get_running_loop()
     store = Store(2 * nbytes, "bench")
-    room = Room(store, loop, lambda event: None)
+    room = Room(Host(loop, lambda event: None, print), store, print)
     done: asyncio.Future[Granted] = loop.create_future()
     turns: list[float] = []
 

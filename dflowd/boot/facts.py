@@ -50,6 +50,13 @@ def memory_of_host() -> dict[str, int]:
     }
 
 
+def memory_of_process() -> dict[str, int]:
+    """Memory of this process that is in RAM: its own, and that of shards it has mapped itself."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    own, file, shared = (int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem"))
+    return {"resident_bytes": own + file, "mapped_bytes": shared}
+
+
 def cgroup_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = CGROUPS) -> int | None:
     """The least memory limit of the control groups (version 2) that this process is in; None where there is none."""
     limits = []

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from dflow_protocols.wire.endpoint import parse_endpoint
 
-from ..daemon import find_seeds
 from ..process.lifetime import began_ticks
 from ..slots.devices import find_devices
 from ..state.directory import StateError
 from ..transport.keys import AllowList, read_key_pair
 from .config import Config
 from .facts import host_facts
+from .identity import find_seeds
 
 PortState = Literal["free", "ours", "taken", "foreign", "any"]
 

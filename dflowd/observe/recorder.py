@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,12 +12,15 @@ from dflow_protocols.work import SaveWork
 
 from .log import ReportLog
 from .metrics import MetricsBook
+from .news import News
 from .problems import Problems
 from .timeline import Timeline
 
+SHORTAGE_S = 60.0  # that a run is said to lack room after it was refused some
+
 
 class Recorder:
-    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `notice` is told of runs that moved."""
+    """Feeds the rooms that people read. `wall_clock`: seconds since 1970. `news` is published when a run moved."""
 
     def __init__(
         self,
@@ -24,11 +28,10 @@ class Recorder:
         timeline: Timeline,
         metrics: MetricsBook,
         problems: Problems,
-        wall_clock: Callable[[], float],
-        notice: Callable[[], None],
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.log, self.timeline, self.metrics, self.problems = log, timeline, metrics, problems
-        self._wall_clock, self._notice = wall_clock, notice
+        self._wall_clock, self.news = wall_clock, News()
         self._started: dict[int, Start] = {}  # calls that were not answered yet
         self._at: dict[RunId, int] = {}  # steps of the versions held last
         self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
@@ -53,7 +56,15 @@ class Recorder:
         self.problems.hear(report)
         self.log.write(report, now_s)
         if report.name.startswith(("run.", "step.", "task.")):
-            self._notice()
+            self.news.publish()
+
+    def note_shortage(self, run: RunId, why: str) -> None:
+        """A run was refused room for its shards; it asks more often than SHORTAGE_S while it waits."""
+        hint = (
+            "raise shards.memory_limit or the limit that is named, free some disk, or cancel a run; see `dflow shards`"
+        )
+        what = f"run {run} waits for room for its shards: {why}"
+        self.problems.note(f"shards.full/{run}", what, hint, SHORTAGE_S, run)
 
     def start(self, asked: Start) -> None:
         """A call was asked for; Began tells when it begins."""

@@ -58,6 +58,12 @@ class StepCost:
     seconds: dict[str, float] = field(default_factory=dict)
     busy_s: float = 0.0
 
+    def add_busy(self, seconds: float) -> None:
+        self.busy_s += seconds
+
+    def add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
 
 @dataclass(slots=True)
 class _RunHistory:
@@ -90,15 +96,14 @@ class Timeline:
             return
         history = self._history(running.asked.run)
         cost = _cost(history, running)
-        cost.busy_s += now_s - running.row.started
+        cost.add_busy(now_s - running.row.started)
         if isinstance(running.asked.work, ChainWork):
             self._finish_chain(history, cost, running, done, now_s)
             return
         row = running.row
         row.state, row.ended, row.seconds = "done", now_s, now_s - row.started
         history.finished.append(row)
-        name = _cost_name(running.asked.work, running.asked.task)
-        cost.seconds[name] = cost.seconds.get(name, 0.0) + row.seconds
+        cost.add(_cost_name(running.asked.work, running.asked.task), row.seconds)
 
     def _finish_chain(self, history: _RunHistory, cost: StepCost, running: _Running, done: Done, now_s: float) -> None:
         """One row a stage: their own seconds, laid end to end so that the last one ends now."""
@@ -109,7 +114,7 @@ class Timeline:
             begin += made.seconds
             row.ended, row.seconds = begin, made.seconds
             history.finished.append(row)
-            cost.seconds[made.stage] = cost.seconds.get(made.stage, 0.0) + made.seconds
+            cost.add(made.stage, made.seconds)
 
     def fail(self, call: int, failed: Failed, now_s: float) -> None:
         running = self._running.pop(call, None)
@@ -119,13 +124,13 @@ class Timeline:
         row.state, row.ended, row.seconds, row.error = "failed", now_s, now_s - row.started, failed.error
         history = self._history(running.asked.run)
         history.finished.append(row)
-        _cost(history, running).busy_s += row.seconds
+        _cost(history, running).add_busy(row.seconds)
 
     def stop(self, call: int, now_s: float) -> None:
         """The call was given up; what it cost stays counted."""
         running = self._running.pop(call, None)
         if running is not None:
-            _cost(self._history(running.asked.run), running).busy_s += now_s - running.row.started
+            _cost(self._history(running.asked.run), running).add_busy(now_s - running.row.started)
 
     def rows(self, run: RunId, step: int | None, limit: int) -> list[dict[str, Any]]:
         """The latest tasks of a run, running ones last, as plain maps."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from dflow_protocols.events import Report
 
-from ..transport.limits import Tally
+from .host import Host
+from .tally import Tally
 
 EXIT_FAULT = 1
 
@@ -25,10 +26,8 @@ EXIT_FAULT = 1
 class Faults:
     """`on_end` is called on the loop after a fault that the daemon cannot live with."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, report: Callable[[Report], None], on_end: Callable[[], None]
-    ) -> None:
-        self._loop, self._report, self._on_end = loop, report, on_end
+    def __init__(self, host: Host, on_end: Callable[[], None]) -> None:
+        self._loop, self._report, self._on_end = host.loop, host.report, on_end
         self._tally = Tally()
         self.is_fatal = False
 
@@ -38,7 +37,7 @@ class Faults:
         threading.excepthook = self._of_thread
         sys.unraisablehook = self._of_object
 
-    def tell(self, where: str, error: BaseException, is_fatal: bool = False) -> None:
+    def note(self, where: str, error: BaseException, is_fatal: bool = False) -> None:
         """For the loop's thread."""
         frames = traceback.extract_tb(error.__traceback__)
         at = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else where
@@ -52,7 +51,7 @@ class Faults:
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         what = str(context.get("message", ""))
-        self.tell(what, context.get("exception") or RuntimeError(what))
+        self.note(what, context.get("exception") or RuntimeError(what))
 
     def _of_thread(self, given: threading.ExceptHookArgs) -> None:
         name = given.thread.name if given.thread is not None else "a thread"
@@ -64,4 +63,4 @@ class Faults:
 
     def _from_anywhere(self, where: str, error: BaseException, is_fatal: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before
-            self._loop.call_soon_threadsafe(self.tell, where, error, is_fatal)
+            self._loop.call_soon_threadsafe(self.note, where, error, is_fatal)

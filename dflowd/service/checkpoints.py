@@ -5,7 +5,6 @@ Only files of a checkpoint folder that this node wrote are served, and only by t
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable
 from pathlib import Path
@@ -25,18 +24,20 @@ READ_BYTES = 2 << 20  # of one answer; half a frame
 class CheckpointAnswers:
     """`checkpoints`, `checkpoint.files`, `checkpoint.read`: each names the node whose disk is meant."""
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
-        self._service, self._loop = service, loop
-        service.methods |= {
-            "checkpoints": self._gather_checkpoints,
-            "checkpoint.files": self._files,
-            "checkpoint.read": self._read,
-        }
-        service.own_shares |= {
-            "share.checkpoints": self._own_checkpoints,
-            "share.checkpoint_files": self._own_files,
-            "share.checkpoint_read": self._own_read,
-        }
+    def __init__(self, service: Service) -> None:
+        self._service, self._loop = service, service.host.loop
+        service.serve(
+            {
+                "checkpoints": self._gather_checkpoints,
+                "checkpoint.files": self._files,
+                "checkpoint.read": self._read,
+            },
+            {
+                "share.checkpoints": self._own_checkpoints,
+                "share.checkpoint_files": self._own_files,
+                "share.checkpoint_read": self._own_read,
+            },
+        )
 
     async def _gather_checkpoints(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         shares, missing = await self._service.gather(

@@ -1,7 +1,7 @@
-"""The service's door: requests of clients, and of daemons that gather for one, to who answers them.
+"""Requests of clients, and of daemons that gather for one, to who answers them.
 
 Any node may be asked. What only other members know is gathered from those alive, by a deadline, and the answer names
-who is missing. A client may call `methods`, a node only `own_shares`: its parts of what other nodes gather.
+who is missing. A client may call methods, a node only shares: its parts of what other nodes gather.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgpack
 
@@ -19,11 +19,16 @@ from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.client import Request, Response
 
 from ..observe.recorder import Recorder
+from ..process.host import Host
 from .request import EXIT_FAILED, Answer, Params, Refusal, fitting, typed, unpack
 
 GATHER_S = 1.5  # for members' shares; a loaded one answers in tens of milliseconds
 MAX_OPEN = 64  # requests of one key that wait for their answers
 SHORTEST_PREFIX = 4  # hex digits of a run's id
+
+Method: TypeAlias = Callable[[NodeId, Params, float], Awaitable[dict[str, Any]]]
+"""Of a client's request: who asks, what it holds, and seconds within which to answer."""
+Share: TypeAlias = Callable[[Params], dict[str, Any] | Awaitable[dict[str, Any]]]
 
 
 class RunView(Protocol):
@@ -54,26 +59,24 @@ class Myself:
 
 
 class Service:
-    """Takes requests to the answers that were put into `methods`; every method is for the loop's thread."""
+    """Takes requests to whoever serves them; every method is for the loop's thread."""
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        host: Host,
         me: NodeId,
         node: NodeView,
         recorder: Recorder,
-        post: Callable[[Event], None],
         ask: Callable[[NodeId, Request], bool],
         written: Callable[[], Awaitable[None]],
         key_name: Callable[[NodeId], str],
     ) -> None:
         """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk.
         `key_name`: of a key, on the allow-list."""
-        self.node, self.recorder = node, recorder
-        self.methods: dict[str, Callable[[NodeId, Params, float], Awaitable[dict[str, Any]]]] = {}
-        self.own_shares: dict[str, Callable[[Params], dict[str, Any] | Awaitable[dict[str, Any]]]] = {}
-        self.me = me
-        self._loop, self._post, self._ask, self._written = loop, post, ask, written
+        self.host, self.me, self.node, self.recorder = host, me, node, recorder
+        self._methods: dict[str, Method] = {}
+        self._own_shares: dict[str, Share] = {}
+        self._loop, self._ask, self._written = host.loop, ask, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._shares: dict[tuple[NodeId, int], asyncio.Future[dict[str, Any]]] = {}
@@ -81,7 +84,12 @@ class Service:
         self._open: dict[NodeId, int] = {}
         self._key_name = key_name
 
-    # Doors ----------------------------------------------------------------------------------------------------------
+    def serve(self, methods: Mapping[str, Method], own_shares: Mapping[str, Share]) -> None:
+        """Answer these from now on: methods to clients, this node's shares to those who gather."""
+        self._methods |= methods
+        self._own_shares |= own_shares
+
+    # Messages -------------------------------------------------------------------------------------------------------
 
     def on_request(self, source: NodeId, role: str, request: Request, answer: Answer) -> None:
         """Answer one request, now or later."""
@@ -144,11 +152,11 @@ class Service:
         answer(Response(request.id, ok, fitting(value)))
 
     async def _call(self, source: NodeId, role: str, method: str, params: Params, deadline_s: float) -> dict[str, Any]:
-        if role == "node" and method in self.own_shares:
+        if role == "node" and method in self._own_shares:
             return await self._own_share(method, params)
-        serve = self.methods.get(method)
+        serve = self._methods.get(method)
         if role != "client" or serve is None:
-            raise Refusal(f"no method `{method[:40]}` for a {role}", f"known: {', '.join(self.methods)}")
+            raise Refusal(f"no method `{method[:40]}` for a {role}", f"known: {', '.join(self._methods)}")
         return await serve(source, params, deadline_s)
 
     # For those who answer --------------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ class Service:
         """Put a client's wish about a run to the node and wait for its Reply."""
         waiting: asyncio.Future[Reply] = self._loop.create_future()
         self._replies[request] = waiting
-        self._post(event)
+        self.host.post(event)
         try:
             reply = await asyncio.wait_for(waiting, deadline_s)
         except TimeoutError:
@@ -230,7 +238,7 @@ class Service:
         raise Refusal(f"{self.name_of(node)} does not answer", "ask again, or take another node", EXIT_FAILED)
 
     async def _own_share(self, method: str, params: Params) -> dict[str, Any]:
-        share = self.own_shares[method](params)
+        share = self._own_shares[method](params)
         return share if isinstance(share, dict) else await share
 
     def name_of(self, node: NodeId) -> str:

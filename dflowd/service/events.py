@@ -21,8 +21,7 @@ class EventAnswers:
     def __init__(self, service: Service, life: float) -> None:
         """`life`: when this process began, in seconds since 1970."""
         self._service, self._life = service, life
-        service.methods["events"] = self._gather_events
-        service.own_shares["share.events"] = self._own_events
+        service.serve({"events": self._gather_events}, {"share.events": self._own_events})
 
     async def _gather_events(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         level = params.get("level", "debug")

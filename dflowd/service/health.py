@@ -17,11 +17,11 @@ Told = Callable[[], dict[str, Any]]
 class HealthAnswers:
     """`doctor`, and this node's share of it."""
 
-    def __init__(self, service: Service, facts: Told, engines: Told, wall_clock: Callable[[], float]) -> None:
-        self._service, self._facts, self._engines, self._wall_clock = service, facts, engines, wall_clock
+    def __init__(self, service: Service, facts: Told, engines: Told) -> None:
+        self._service, self._facts, self._engines = service, facts, engines
+        self._wall_clock = service.host.wall_clock
         self._standing = Standing(service)
-        service.methods["doctor"] = self._doctor
-        service.own_shares["share.health"] = self._own
+        service.serve({"doctor": self._doctor}, {"share.health": self._own})
 
     async def _doctor(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         """`members`: a map a member that answered, this node's first. `clock_off_s`: by how much its clock is surely

@@ -21,7 +21,7 @@ class MeshAnswers:
     def __init__(self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told) -> None:
         self._me, self._node, self._standing = me, service.node, Standing(service)
         self._engines, self._memory, self._traffic = engines, memory, traffic
-        service.methods |= {"status": self._status, "nodes": self._nodes}
+        service.serve({"status": self._status, "nodes": self._nodes}, {})
 
     async def _status(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         me = self._me

@@ -1,4 +1,4 @@
-"""What a request may hold, and what an answer may be: checks at the service's door."""
+"""What a request may hold, and what an answer may be: checked before anything is done."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dflow_protocols.events import CancelRequested, ResumeRequested, Submitted
@@ -21,24 +20,20 @@ FINAL_STATES = ("done", "failed", "cancelled")
 class RunAnswers:
     """`submit`, `cancel`, `resume`, `runs`, `run`, `wait`."""
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, wall_clock: Callable[[], float]) -> None:
-        self._service, self._loop, self._wall_clock = service, loop, wall_clock
-        self._moved = loop.create_future()
+    def __init__(self, service: Service) -> None:
+        self._service, self._host = service, service.host
         self._standing = Standing(service)
-        service.methods |= {
-            "submit": self._submit,
-            "cancel": self._cancel,
-            "resume": self._resume,
-            "runs": self._runs,
-            "run": self._run,
-            "wait": self._wait,
-        }
-        service.own_shares |= {"share.end": self._own_end, "share.runs": self._own_runs}
-
-    def notice(self) -> None:
-        """Some run moved: whoever waits looks again."""
-        if not self._moved.done():
-            self._moved.set_result(None)
+        service.serve(
+            {
+                "submit": self._submit,
+                "cancel": self._cancel,
+                "resume": self._resume,
+                "runs": self._runs,
+                "run": self._run,
+                "wait": self._wait,
+            },
+            {"share.end": self._own_end, "share.runs": self._own_runs},
+        )
 
     async def _submit(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         spec, base, nonce = typed(params, "spec", bytes), typed(params, "base", str), typed(params, "nonce", str)
@@ -81,7 +76,7 @@ class RunAnswers:
         shares, missing = await self._service.gather("share.end", {"run": run}, deadline_s)
         began = [share["began_s"] for share in shares.values() if share["began_s"] is not None]
         ended = [share["ended_s"] for share in shares.values() if share["ended_s"] is not None]
-        until_s = min(ended) if ended and summary["state"] in FINAL_STATES else self._wall_clock()
+        until_s = min(ended) if ended and summary["state"] in FINAL_STATES else self._host.wall_clock()
         newest = max((share["step"] for share in shares.values() if share["folder"]), default=0)
         summary["nodes"] = len(self._service.node.membership.alive())
         summary["submitted_s"] = min(began, default=None)
@@ -98,15 +93,13 @@ class RunAnswers:
         """Answers when the run ended or went past `known_step`, else after `timeout_s` with how it stands."""
         run = self._service.find(params)
         known_step = int(number_of(params, "known_step", -1))
-        until = self._loop.time() + min(number_of(params, "timeout_s", WAIT_CAP_S), WAIT_CAP_S)
+        until = self._host.clock() + min(number_of(params, "timeout_s", WAIT_CAP_S), WAIT_CAP_S)
         while True:
             summary = self._service.node.runs[run].summary()
-            left_s = until - self._loop.time()
+            left_s = until - self._host.clock()
             if summary["state"] in FINAL_STATES or summary["step"] > known_step or left_s <= 0:
                 return await self._run(source, {"run": run}, deadline_s)
-            if self._moved.done():
-                self._moved = self._loop.create_future()
-            await asyncio.wait([self._moved], timeout=min(left_s, 1.0))
+            await self._service.recorder.news.wait(min(left_s, 1.0))
 
     def _own_end(self, params: Params) -> dict[str, Any]:
         """The newest checkpoint here, and this node's view of when the run was."""

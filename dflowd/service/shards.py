@@ -16,7 +16,7 @@ Listing = Callable[[], list[tuple[ShardId, int, list[RunId]]]]
 UNKNOWN = (-1, "other")  # such as what is being fetched for a step that this node has no records of yet
 
 
-class StockAnswers:
+class ShardAnswers:
     """`shards`, and this node's share of them."""
 
     def __init__(
@@ -24,8 +24,7 @@ class StockAnswers:
     ) -> None:
         """`listing`: each shard here, its bytes in memory and the runs that refer to it."""
         self._service, self._runs, self._listing, self._usage = service, runs, listing, usage
-        service.methods["shards"] = self._gather_shards
-        service.own_shares["share.shards"] = self._own_shards
+        service.serve({"shards": self._gather_shards}, {"share.shards": self._own_shards})
 
     async def _gather_shards(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params) if params.get("run") else None

@@ -16,16 +16,18 @@ class WorkAnswers:
 
     def __init__(self, service: Service, slots: int) -> None:
         self._service, self._slots = service, slots
-        service.methods |= {
-            "tasks": self._gather_tasks,
-            "metrics": self._gather_metrics,
-            "samples": self._gather_samples,
-        }
-        service.own_shares |= {
-            "share.tasks": self._own_tasks,
-            "share.metrics": self._own_metrics,
-            "share.samples": self._own_samples,
-        }
+        service.serve(
+            {
+                "tasks": self._gather_tasks,
+                "metrics": self._gather_metrics,
+                "samples": self._gather_samples,
+            },
+            {
+                "share.tasks": self._own_tasks,
+                "share.metrics": self._own_metrics,
+                "share.samples": self._own_samples,
+            },
+        )
 
     async def _gather_tasks(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         asked = {"run": self._service.find(params), "step": params.get("step"), "limit": limit_of(params, MOST_ROWS)}

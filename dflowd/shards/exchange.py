@@ -6,7 +6,6 @@ begins with `on_`, except `on_message`, is called in the lane's.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 import time
@@ -49,8 +48,9 @@ from dflow_protocols.wire.bulk import (
     unpack_answers,
 )
 from dflow_protocols.wire.fields import WireError
+from dflowd.process.host import Host
+from dflowd.process.tally import Tally
 from dflowd.transport.bulk import BulkLane
-from dflowd.transport.limits import Tally
 from dflowd.transport.traffic import Traffic
 
 from .room import Room
@@ -78,24 +78,50 @@ class _Holder:
     offer_again_at: float = inf
     waiting: list[Ask] = field(default_factory=list)  # at most the credit
 
+    def offer_session(self, now: float) -> SessionOffer:
+        """The offer to make now: the one that was not answered yet, or a new one."""
+        if self.offer is None:
+            self.offer = SessionOffer(secrets.token_bytes(TOKEN_BYTES), secrets.token_bytes(KEY_BYTES))
+        self.offer_again_at = now + OFFER_INTERVAL_S
+        return self.offer
+
+    def accepts(self, token: bytes) -> bool:
+        """Whether this is the session that was offered."""
+        return self.offer is not None and self.offer.token == token
+
+    def ready(self) -> None:
+        self.is_ready = True
+
+    def move(self, address: str) -> None:
+        self.address = address
+
+    def dial(self, lane: BulkLane, peer: NodeId) -> bool:
+        """Open its link, if it is time for that. False: its address is none."""
+        if self.offer is None or not self.is_ready or not self.address:
+            return True
+        self.is_dialled = lane.dial(peer, self.address, self.offer.token, self.offer.key)
+        return self.is_dialled
+
+    def forget_session(self) -> None:
+        """The next ask makes a new one; asks that were not sent are void with those that were."""
+        self.offer, self.is_ready, self.is_dialled, self.offer_again_at = None, False, False, inf
+        self.waiting.clear()
+
 
 class Exchange:
     """All fetches of this node, and its answers to those of others."""
 
     def __init__(
         self,
+        host: Host,
         store: Store,
         room: Room,
         lane: BulkLane,
-        loop: asyncio.AbstractEventLoop,
-        on_event: Callable[[ExchangeEvent], None],
-        on_report: Callable[[Report], None],
         tell: Callable[[NodeId, SessionMessage], object],
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """`tell` sends a message over the control lane; it and the callbacks run on the loop. Starts the lane."""
-        self._store, self._room, self._lane, self._loop = store, room, lane, loop
-        self._on_event, self._on_report, self._tell = on_event, on_report, tell
+        """`tell` sends a message over the control lane, on the loop. Starts the bulk lane."""
+        self._host, self._store, self._room, self._lane, self._tell = host, store, room, lane, tell
         self._transfers = Transfers(patience_s)
         self._serving = Serving(store, lane)
         self._holders: dict[NodeId, _Holder] = {}
@@ -124,12 +150,12 @@ class Exchange:
         if isinstance(present, Full):
             if self._full.add(time.monotonic(), run):
                 fields = {"run": run, "why": str(present)}
-                self._loop.call_soon(self._on_report, Report("shards.full", fields, "warning"))
-            self._loop.call_soon(self._on_event, FetchFailed(run, shard, first, end, (), ()))
+                self._host.loop.call_soon(self._host.report, Report("shards.full", fields, "warning"))
+            self._host.loop.call_soon(self._host.post, FetchFailed(run, shard, first, end, (), ()))
             return
         wanted = chunk_mask(first, end)
         if present & wanted == wanted:
-            self._loop.call_soon(self._on_event, Fetched(run, shard, first, end))
+            self._host.loop.call_soon(self._host.post, Fetched(run, shard, first, end))
             return
         event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard))
         self._lane.call(partial(self._handle, event))
@@ -137,14 +163,14 @@ class Exchange:
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
         """Free these for `run`, and give up fetching them unless it asks again in this turn of the loop."""
         self._room.drop(run, shards)
-        self._loop.call_soon(self._cancel_unwanted, run, tuple(shards))
+        self._host.loop.call_soon(self._cancel_unwanted, run, tuple(shards))
 
     def on_message(self, source: NodeId, message: SessionMessage) -> None:
         """A session message of a member came over the control lane."""
         match message:
             case SessionOffer(token, key):
                 if len(token) != TOKEN_BYTES or len(key) != KEY_BYTES:
-                    self._on_report(Report("wire.refused", {"peer": source, "error": "not a session"}, "warning"))
+                    self._host.report(Report("wire.refused", {"peer": source, "error": "not a session"}, "warning"))
                 else:
                     self._lane.call(partial(self._admit, source, token, key))
             case SessionReady(token):
@@ -171,11 +197,11 @@ class Exchange:
     def _deliver(self, news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]]) -> None:
         for item in news:
             if isinstance(item, Report):
-                self._on_report(item)
+                self._host.report(item)
             elif isinstance(item, tuple):
                 self._tell(*item)
             else:
-                self._on_event(item)
+                self._host.post(item)
 
     # What the lane hears ------------------------------------------------------------------------------------------
 
@@ -279,7 +305,7 @@ class Exchange:
                 holder.waiting.clear()
             elif not holder.is_ready:
                 if holder.offer is None or now >= holder.offer_again_at:
-                    self._offer(peer, holder, now)
+                    self._news.append((peer, holder.offer_session(now)))
                 due = min(due, holder.offer_again_at)
         return due
 
@@ -288,20 +314,14 @@ class Exchange:
     def _holder(self, peer: NodeId) -> _Holder:
         return self._holders.setdefault(peer, _Holder())
 
-    def _offer(self, peer: NodeId, holder: _Holder, now: float) -> None:
-        if holder.offer is None:
-            holder.offer = SessionOffer(secrets.token_bytes(TOKEN_BYTES), secrets.token_bytes(KEY_BYTES))
-        holder.offer_again_at = now + OFFER_INTERVAL_S
-        self._news.append((peer, holder.offer))
-
     def _admit(self, peer: NodeId, token: bytes, key: bytes) -> None:
         self._lane.admit(peer, token, key)
         self._news.append((peer, SessionReady(token)))
 
     def _make_ready(self, peer: NodeId, token: bytes) -> None:
         holder = self._holder(peer)
-        if holder.offer is not None and holder.offer.token == token and not holder.is_ready:
-            holder.is_ready = True
+        if holder.accepts(token) and not holder.is_ready:
+            holder.ready()
             self._dial(peer, holder)
 
     def _set_address(self, peer: NodeId, address: str) -> None:
@@ -309,7 +329,7 @@ class Exchange:
         if holder.address == address:
             return
         was_dialled = holder.is_dialled
-        holder.address = address
+        holder.move(address)
         if was_dialled:  # it moved, so it restarted, and does not know the session any more
             self._forget_session(peer)
             self._handle(LinkRenewed(peer))
@@ -317,25 +337,18 @@ class Exchange:
             self._dial(peer, holder)
 
     def _dial(self, peer: NodeId, holder: _Holder) -> None:
-        if holder.offer is None or not holder.is_ready or not holder.address:
-            return
-        holder.is_dialled = self._lane.dial(peer, holder.address, holder.offer.token, holder.offer.key)
-        if not holder.is_dialled:
+        if not holder.dial(self._lane, peer):
             why = f"its bulk address {holder.address!r} is none"
             self._report(peer, Report("transport.refused", {"peer": peer, "why": why}, "warning"))
 
     def _lose_session(self, peer: NodeId, token: bytes) -> None:
         holder = self._holder(peer)
-        if holder.offer is not None and holder.offer.token == token and holder.is_dialled:
+        if holder.accepts(token) and holder.is_dialled:
             self._forget_session(peer)
             self._handle(LinkRenewed(peer))
 
     def _forget_session(self, peer: NodeId) -> None:
-        """The next ask makes a new one; asks that were not sent are void with those that were."""
-        holder = self._holder(peer)
-        holder.offer, holder.is_ready, holder.is_dialled = None, False, False
-        holder.offer_again_at = inf
-        holder.waiting.clear()
+        self._holder(peer).forget_session()
         self._lane.hang_up(peer)
 
     def _expel(self, peer: NodeId) -> None:
@@ -355,7 +368,7 @@ class Exchange:
         if self._news:
             news, self._news = self._news, []
             with contextlib.suppress(RuntimeError):  # the loop has ended before the lane
-                self._loop.call_soon_threadsafe(self._deliver, news)
+                self._host.loop.call_soon_threadsafe(self._deliver, news)
 
 
 def _write(data: bytes | None, open_payload: OpenPayload | None, place: memoryview) -> bool:

@@ -7,7 +7,6 @@ methods are for the loop's thread, and so are all callbacks.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import heapq
 import itertools
@@ -17,10 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from dflow_protocols.events import Event, RoomMade, Shed
+from dflow_protocols.events import RoomMade, Shed
 from dflow_protocols.names import RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.shards.space import Place
 
+from ..process.host import Host
 from .segment import Full, Segment
 from .store import Store
 
@@ -42,17 +42,19 @@ class _Request:
 
 
 class Room:
-    """The queue before one store. `post` takes what the node must know: that room was made, or a shard given up."""
+    """The queue before one store. The node is told that room was made, or a shard given up."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, post: Callable[[Event], None]) -> None:
-        self._store, self._loop, self._post = store, loop, post
+    def __init__(self, host: Host, store: Store, on_refused: Callable[[RunId, Full], None]) -> None:
+        """`on_refused` hears of each run that found no room, and why."""
+        self._store, self._loop, self._on_refused = store, host.loop, on_refused
         self._waiting: list[tuple[Place, int, _Request]] = []  # bounded by slots and by the fetches of open steps
         self._numbers = itertools.count()
         self._current: _Request | None = None  # what the worker is at
         self._worker = ThreadPoolExecutor(1, "room")
-        self.on_refused: Callable[[RunId, Full], None] = lambda run, why: None
-        store.on_room = lambda: self._call(lambda: post(RoomMade()))
-        store.on_shed = lambda run, shard: self._call(lambda: post(Shed(run, shard)))
+        store.watch(
+            on_room=lambda: self._call(lambda: host.post(RoomMade())),
+            on_shed=lambda run, shard: self._call(lambda: host.post(Shed(run, shard))),
+        )
 
     def grant(self, place: Place, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]) -> None:
         """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
@@ -97,7 +99,7 @@ class Room:
         self._worker.shutdown(wait=True)
 
     def _refuse(self, run: RunId, why: Full, then: Callable[[Full], None]) -> None:
-        self.on_refused(run, why)
+        self._on_refused(run, why)
         then(why)
 
     def _ask(self, request: _Request) -> None:

@@ -84,6 +84,24 @@ class Segment:
             written = os.pwrite(self.fd, data, at)
             at, data = at + written, data[written:]
 
+    def resize(self, nbytes: int) -> None:
+        """It is asked for, or filled, to so many bytes."""
+        self.nbytes = nbytes
+
+    def count(self, chunks: int) -> None:
+        """These get memory or disk behind them."""
+        self.resident |= chunks
+        self.pending |= chunks
+
+    def uncount(self) -> None:
+        """Those that still wait for it get none."""
+        self.resident &= ~self.pending
+        self.pending = 0
+
+    def settle(self) -> None:
+        """None waits for it any more."""
+        self.pending = 0
+
     def close(self) -> None:
         self._map = None  # unmapped when the last view of it goes
         os.close(self.fd)
@@ -127,7 +145,7 @@ class SegmentPool:
         capacity = capacity_for(nbytes)
         wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
         segment = self._recycled(capacity, wanted) or self._make(capacity)
-        segment.nbytes = nbytes
+        segment.resize(nbytes)
         self.taken_bytes += segment.resident_bytes
         try:
             self.extend(segment, wanted)
@@ -170,8 +188,7 @@ class SegmentPool:
             while self.taken_bytes + self.free_bytes + cost > self.limit_bytes:
                 self._close_oldest()
             self.taken_bytes += cost
-        segment.resident |= missing
-        segment.pending |= missing
+        segment.count(missing)
 
     def back(self, segment: Segment) -> None:
         """Put memory or disk behind what was counted. May take long, so the store's lock is not held. Raises Full:
@@ -187,7 +204,7 @@ class SegmentPool:
                 raise self._full(nbytes, error.why) from None
             except OSError as error:
                 raise self._full(nbytes, f"no memory: {error.strerror}") from None
-        segment.pending = 0
+        segment.settle()
 
     def uncount(self, segment: Segment) -> None:
         """Take back what was counted and never backed."""
@@ -196,8 +213,7 @@ class SegmentPool:
             self.spill.release(nbytes)
         else:
             self.taken_bytes -= nbytes
-        segment.resident &= ~segment.pending
-        segment.pending = 0
+        segment.uncount()
 
     def give(self, segment: Segment) -> None:
         """Take a segment back that nobody uses any more."""

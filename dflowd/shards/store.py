@@ -50,6 +50,20 @@ class _Shard:
         """The first of those that it is for."""
         return min(Place(run, step) for run, step in self.runs.items())
 
+    def become(self, segment: Segment, hashes: tuple[bytes, ...], present: int) -> None:
+        """It lies in another segment from now on; who uses the one before may finish there."""
+        self.outdated += (self.segment,)
+        self.segment, self.hashes, self.present = segment, hashes, present
+
+    def move(self, segment: Segment) -> Segment:
+        """The same bytes lie in another segment now; returns the one before."""
+        before, self.segment = self.segment, segment
+        return before
+
+    def take_outdated(self) -> tuple[Segment, ...]:
+        outdated, self.outdated = self.outdated, ()
+        return outdated
+
     def refer(self, place: Place, is_state: bool) -> None:
         self.runs[place.run] = min(place.step, self.runs.get(place.run, place.step))
         self.is_state |= is_state
@@ -85,8 +99,13 @@ class Store:
         self._shards: dict[ShardId, _Shard] = {}
         self._grants: dict[int, tuple[Place, bool, Segment]] = {}
         self._admission = AdmissionQueue()
-        self.on_room: Callable[[], None] = lambda: None  # space was freed after somebody found none; any thread
-        self.on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None  # gone, though `run` refers to it
+        self._on_room: Callable[[], None] = lambda: None
+        self._on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None
+
+    def watch(self, on_room: Callable[[], None], on_shed: Callable[[RunId, ShardId], None]) -> None:
+        """Be told, in any thread, that space was freed after somebody found none, and of what is gone though a run
+        refers to it."""
+        self._on_room, self._on_shed = on_room, on_shed
 
     # What engines make --------------------------------------------------------------------------------------------
 
@@ -137,7 +156,7 @@ class Store:
             raise ValueError(f"a shard of {nbytes} bytes in a grant of {segment.nbytes}")
         with self._lock:
             place, is_state, _ = self._grants.pop(segment.number)
-            segment.nbytes = nbytes
+            segment.resize(nbytes)
             whole = chunk_mask(0, chunk_count(nbytes))
             known = self._shards.get(shard)
             if known is None:
@@ -146,8 +165,7 @@ class Store:
             elif known.is_whole:
                 self._give(segment)
             else:  # a fetch is under way; who reads or writes the part may finish there
-                known.outdated += (known.segment,)
-                known.segment, known.hashes, known.present = segment, tuple(chunk_hashes), whole
+                known.become(segment, tuple(chunk_hashes), whole)
                 self._sweep(known)
             known.refer(place, is_state)
             return known.ref
@@ -223,7 +241,8 @@ class Store:
     def pin(self, shard: ShardId) -> None:
         """Keep its memory until as many `unpin`, whatever is dropped meanwhile."""
         with self._lock:
-            self._shards[shard].pins += 1
+            known = self._shards[shard]
+            known.pins += 1
 
     def unpin(self, shard: ShardId) -> None:
         with self._lock:
@@ -394,7 +413,7 @@ class Store:
         if given is None:
             return False
         for run in sorted(given.runs):
-            self.on_shed(run, given.ref.id)
+            self._on_shed(run, given.ref.id)
         given.runs.clear()
         self._sweep(given)
         return True
@@ -413,15 +432,13 @@ class Store:
                 except OSError as error:
                     self._pool.give(moved)
                     raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, str(error)) from None
-            self._pool.give(known.segment)
-            known.segment = moved
+            self._pool.give(known.move(moved))
 
     def _sweep(self, known: _Shard) -> None:
         if known.pins:
             return
-        for segment in known.outdated:
+        for segment in known.take_outdated():
             self._give(segment)
-        known.outdated = ()
         if not known.runs:
             del self._shards[known.ref.id]
             self._give(known.segment)
@@ -429,4 +446,4 @@ class Store:
     def _give(self, segment: Segment) -> None:
         self._pool.give(segment)
         if self._admission.freed():
-            self.on_room()
+            self._on_room()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Began, Broke, Event, Finished, Reached, Report
+from dflow_protocols.events import Began, Broke, Finished, Reached, Report, Start
 from dflow_protocols.names import RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, Work, inputs_of
 
+from ..process.host import Host
 from ..shards.room import Room
 from ..shards.segment import Full, Segment
 from ..shards.spill import size_text
@@ -51,6 +52,19 @@ class RunBrief:
     base: str
     folder: str
     engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSettings:
+    """What does not change while the daemon runs. `silence_s`, `stall_s`: as in the section [engine] of its
+    configuration. `folder`: where children's sockets and last words lie; `environment`: what they are started with."""
+
+    slots: int
+    devices: Devices
+    folder: Path
+    environment: Mapping[str, str]
+    silence_s: float
+    stall_s: float
 
 
 @dataclass(slots=True)
@@ -91,48 +105,41 @@ class _Slot:
 
 
 class Supervisor:
-    """Runs the slots. `clock` is the driver's: seconds since any start."""
+    """Runs the slots. All methods are for the loop's thread."""
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        host: Host,
+        settings: SupervisorSettings,
         context: zmq.Context[zmq.Socket[bytes]],
         store: Store,
         room: Room,
-        devices: Devices,
-        slots: int,
-        silence_s: float,
-        stall_s: float,
-        folder: Path,
-        environment: dict[str, str],
         brief: Callable[[RunId], RunBrief | None],
-        post: Callable[[Event], None],
-        report: Callable[[Report], None],
-        clock: Callable[[], float],
     ) -> None:
-        self._loop, self._context, self._store, self._room, self._devices = loop, context, store, room, devices
-        self._silence_s, self._stall_s, self._folder, self._environment = silence_s, stall_s, folder, environment
-        self._brief, self._post, self._report, self._clock = brief, post, report, clock
-        self._slots = [_Slot(index) for index in range(slots)]
+        """`brief`: what a child must know of a run; None of one that is unknown here."""
+        self._host, self._settings, self._context, self._store, self._room = host, settings, context, store, room
+        self._brief, self._post, self._clock = brief, host.post, host.clock
+        self._slots = [_Slot(index) for index in range(settings.slots)]
         self._queue: deque[_Call] = deque()
         self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
         self._births = 0
         self._check_handle: asyncio.TimerHandle | None = None
         self._check_due_s = 0.0
+        folder = settings.folder
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in [*folder.glob("*.sock"), *folder.glob("*.err")]:  # of a daemon that was killed
             leftover.unlink(missing_ok=True)
 
     # What the driver asks -------------------------------------------------------------------------------------------
 
-    def start(self, call: int, run: RunId, task: TaskKey, work: Work, fresh: bool = False) -> None:
-        """Do a work when a slot is free; `fresh`: in a child that did nothing before. Began tells when a slot takes it,
-        and again when a child that had to start for it is ready; it is answered by Finished or Broke."""
-        brief = self._brief(run)
+    def start(self, asked: Start) -> None:
+        """Do a work when a slot is free. Began tells when a slot takes it, and again when a child that had to start for
+        it is ready; it is answered by Finished or Broke."""
+        brief = self._brief(asked.run)
         if brief is None:
-            self._post(Broke(call, Failed("lost", "the run is unknown here", blame=task.stage)))
+            self._post(Broke(asked.call, Failed("lost", "the run is unknown here", blame=asked.task.stage)))
             return
-        self._queue.append(_Call(call, run, task, work, brief, fresh))
+        self._queue.append(_Call(asked.call, asked.run, asked.task, asked.work, brief, asked.fresh))
         self._fill()
 
     def stop(self, call: int) -> None:
@@ -169,9 +176,10 @@ class Supervisor:
                 self._free(slot.call)
             slot.child, slot.call = None, None
 
-    def describe(self) -> list[dict[str, Any]]:
-        """One map a slot: what it runs, in which process, with which numerics."""
-        return [
+    def standing(self) -> dict[str, Any]:
+        """`slots`: one map a slot, what it runs, in which process, with which numerics; `waiting`: calls in the
+        queue."""
+        slots = [
             {
                 "slot": slot.index,
                 "engine": slot.engine,
@@ -183,12 +191,9 @@ class Supervisor:
             }
             for slot in self._slots
         ]
+        return {"slots": slots, "waiting": len(self._queue)}
 
-    @property
-    def waiting_count(self) -> int:
-        return len(self._queue)
-
-    def told(self, call: int) -> None:
+    def acknowledge(self, call: int) -> None:
         """The node hears now how this call ended."""
         if call in self._untold:
             self._store.told(*self._untold.pop(call))
@@ -255,13 +260,13 @@ class Supervisor:
         slot.heard_s = self._clock()
         command = ChildCommand(
             ("-P", "-m", ENGINE_MODULE, "--engine", slot.engine),  # no module of the folder we happen to be in
-            engine_environment(self._devices, slot.index, self._environment),
-            self._folder,
+            engine_environment(self._settings.devices, slot.index, self._settings.environment),
+            self._settings.folder,
             f"slot{slot.index}-{self._births}",
         )
         try:
             slot.child = EngineChild(
-                self._loop,
+                self._host.loop,
                 self._context,
                 command,
                 lambda message: self._on_message(slot, message),
@@ -271,7 +276,7 @@ class Supervisor:
             self._free(call)
             self._post(Broke(call.id, Failed("engine", f"cannot start an engine: {error}", blame=call.task.stage)))
             return False
-        self._report(Report("engine.started", {"slot": slot.index, "engine": slot.engine, "pid": slot.child.pid}))
+        self._host.report(Report("engine.started", {"slot": slot.index, "engine": slot.engine, "pid": slot.child.pid}))
         return True
 
     def _end(self, slot: _Slot) -> _Call | None:
@@ -300,7 +305,7 @@ class Supervisor:
                 slot.ready, slot.moved_s = message, now
                 if slot.call is not None:  # what the start took is no cost of the call
                     self._tell_begin(slot.call)
-                self._report(Report("engine.ready", {"slot": slot.index, "numerics": message.numerics}, "debug"))
+                self._host.report(Report("engine.ready", {"slot": slot.index, "numerics": message.numerics}, "debug"))
             case calls.Beat():
                 if message.progress != slot.progress:
                     slot.progress, slot.moved_s = message.progress, now
@@ -391,7 +396,7 @@ class Supervisor:
         if not dismissed:
             task = str(call.task) if call is not None else ""
             fields = {"slot": slot.index, "reason": reason, "task": task, "doing": doing.words}
-            self._report(Report("engine.died", fields, "warning"))
+            self._host.report(Report("engine.died", fields, "warning"))
         end = None
         if call is not None:
             end = Broke(call.id, blamed(doing, reason, slot.is_stalled, is_own, doing.stage or call.task.stage))
@@ -403,7 +408,7 @@ class Supervisor:
     def _watch(self) -> None:
         if self._check_handle is None:
             self._check_due_s = self._clock() + CHECK_INTERVAL_S
-            self._check_handle = self._loop.call_later(CHECK_INTERVAL_S, self._check)
+            self._check_handle = self._host.loop.call_later(CHECK_INTERVAL_S, self._check)
 
     def _check(self) -> None:
         self._check_handle = None
@@ -431,22 +436,24 @@ class Supervisor:
             return "it did not exit when asked" if now - slot.dismissed_s > QUIT_LIMIT_S else ""
         assert slot.child is not None
         held_up = slot.call is not None and slot.child.doing.is_user  # user code may keep the interpreter to itself
-        if silent_s > self._silence_s and (not held_up or slot.child.is_stopped):
+        if silent_s > self._settings.silence_s and (not held_up or slot.child.is_stopped):
             return f"silent for {silent_s:.0f} s"
         if slot.call is None:
             return ""
         if slot.call.given_up_s is not None and now - slot.call.given_up_s > GIVE_UP_LIMIT_S:
             return "it did not give its call up"
-        if _still_s(slot, now) > self._stall_s:
+        if _still_s(slot, now) > self._settings.stall_s:
             slot.is_stalled = True
-            return f"no progress for {self._stall_s:g} s (engine.stall_s)"  # like each time: errors are compared
+            return (
+                f"no progress for {self._settings.stall_s:g} s (engine.stall_s)"  # like each time: errors are compared
+            )
         return ""
 
     def _mind_stuck(self, slot: _Slot, now: float) -> None:
         """Tell of a call that makes no progress long before it is given up, and when it moves again."""
         call, still_s = slot.call, _still_s(slot, now)
         if call is not None and slot.ready is not None and slot.child is not None:
-            is_stuck = still_s > self._stall_s * STUCK_SHARE
+            is_stuck = still_s > self._settings.stall_s * STUCK_SHARE
             if is_stuck and not slot.is_stuck:
                 doing = slot.child.doing
                 fields = {
@@ -455,13 +462,13 @@ class Supervisor:
                     "task": str(call.task),
                     "doing": doing.words or "it worked",
                 }
-                times = {"seconds": round(still_s), "limit_s": self._stall_s}
+                times = {"seconds": round(still_s), "limit_s": self._settings.stall_s}
                 stage = doing.stage or call.task.stage
-                self._report(Report("engine.stuck", {**fields, "stage": stage, **times}, "warning"))
+                self._host.report(Report("engine.stuck", {**fields, "stage": stage, **times}, "warning"))
             slot.is_stuck = slot.is_stuck or is_stuck
-        if slot.is_stuck and (call is None or still_s <= self._stall_s * STUCK_SHARE):
+        if slot.is_stuck and (call is None or still_s <= self._settings.stall_s * STUCK_SHARE):
             slot.is_stuck = False
-            self._report(Report("engine.unstuck", {"slot": slot.index}))
+            self._host.report(Report("engine.unstuck", {"slot": slot.index}))
 
 
 def _still_s(slot: _Slot, now: float) -> float:

@@ -7,13 +7,13 @@ do. All methods are for the loop's thread.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
-from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
+from dflow_protocols.events import NotPersisted, Persist, Persisted, Report
 
 from ..observe.problems import Problems
+from ..process.host import Host
 from ..shards.spill import size_text
 from .directory import StateDirectory
 
@@ -23,22 +23,15 @@ KEY, HINT = "disk", "free some of this disk, or give node.state_dir a larger one
 
 
 class Disk:
-    """Writes in order, off the loop. `post` tells the node what is kept and what is not."""
+    """Writes in order, off the loop. Tells the node what is kept and what is not."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        state: StateDirectory,
-        problems: Problems,
-        post: Callable[[Event], None],
-        report: Callable[[Report], None],
-    ) -> None:
-        self._loop, self._state, self._problems = loop, state, problems
-        self._post, self._report = post, report
+    def __init__(self, host: Host, state: StateDirectory, problems: Problems) -> None:
+        self._loop, self._state, self._problems = host.loop, state, problems
+        self._post, self._report = host.post, host.report
         self.worker = ThreadPoolExecutor(1, "disk")
         self._unkept: dict[str, Persist] = {}  # the newest write of each key, where it failed
         self._is_full = False
-        self._next = loop.call_later(LOOK_INTERVAL_S, self._look)
+        self._next = host.loop.call_later(LOOK_INTERVAL_S, self._look)
 
     async def write(self, asked: Persist) -> None:
         """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on, if it may be."""

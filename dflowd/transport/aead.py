@@ -20,7 +20,7 @@ TAG_BYTES = 16  # of AES-GCM; the keyed tag is cut to the same
 _HEAD, _PAYLOAD = 0, 1
 
 
-class Seal:
+class AeadSession:
     """One end of a session. Not safe for threads."""
 
     def __init__(self, key: bytes, is_fetcher: bool, is_trusted: bool) -> None:
@@ -31,10 +31,10 @@ class Seal:
 
     @property
     def sends_payloads_as_they_lie(self) -> bool:
-        """Whether `close_payload` gives its argument back, not a copy."""
+        """Whether `seal_payload` gives its argument back, not a copy."""
         return self._is_trusted
 
-    def close_head(self, head: bytes) -> bytes:
+    def seal_head(self, head: bytes) -> bytes:
         """The head of the next message, sealed."""
         self._sent += 1
         counter = self._sent.to_bytes(COUNTER_BYTES, "little")
@@ -42,7 +42,7 @@ class Seal:
             return b"".join((counter, head, self._tag(self._mine, counter, head)))
         return counter + self._cipher.encrypt(_nonce(self._mine, _HEAD, counter), head, None)
 
-    def close_payload(self, chunk: memoryview) -> bytes | memoryview:
+    def seal_payload(self, chunk: memoryview) -> bytes | memoryview:
         """The payload that follows the head which was closed last."""
         if self._is_trusted:
             return chunk

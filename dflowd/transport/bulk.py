@@ -26,9 +26,9 @@ import zmq
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
-from .aead import Seal
-from .control import BindError, LinkTiming, is_ipv6
+from .aead import AeadSession
 from .gate import CHECK_S, Cut, Gate
+from .router import LinkTiming, allow_ipv6, listen, open_router
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
 
@@ -66,9 +66,14 @@ class Guest(Protocol):
 @dataclass(slots=True)
 class _Session:
     token: bytes
-    seal: Seal
+    aead: AeadSession
     alias: bytes = b""  # of the link that was dialled for it; empty on the holder's side
     address: str = ""
+
+    def renew_alias(self) -> bytes:
+        """Fresh random bytes for the link that is about to be dialled."""
+        self.alias = b"b" + secrets.token_bytes(15)
+        return self.alias
 
 
 class BulkLane:
@@ -85,8 +90,14 @@ class BulkLane:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._zap = ZapHandler(self._context, self._admit)
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._set_options(timing or LinkTiming())
+        self._socket = open_router(
+            self._context,
+            b"bulk",
+            timing or LinkTiming(),
+            longest_bytes=MAX_MESSAGE_BYTES,
+            queue_length=QUEUE_MESSAGES,
+            linger_ms=0,
+        )
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_MESSAGE_BYTES)
         self._check_at = inf
         self._is_stopping = False
@@ -94,13 +105,7 @@ class BulkLane:
 
     def bind(self, address: str) -> str:
         """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
-        self._socket.plain_server = True
-        self._socket.ipv6 = is_ipv6(address)
-        try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
-            raise BindError(address, error) from None
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        return listen(self._socket, address, zmq.PLAIN_SERVER)
 
     def start(self, guest: Guest) -> None:
         self._guest = guest
@@ -129,7 +134,7 @@ class BulkLane:
         """Let `peer` fetch under this session. The same token again changes nothing, so that no nonce comes twice."""
         known = self._serving.get(peer)
         if known is None or known.token != token:
-            self._serving[peer] = _Session(token, Seal(key, is_fetcher=False, is_trusted=self._is_trusted))
+            self._serving[peer] = _Session(token, AeadSession(key, is_fetcher=False, is_trusted=self._is_trusted))
 
     def expel(self, peer: NodeId) -> None:
         """Serve `peer` no more until it is admitted again, and fetch nothing from it."""
@@ -139,7 +144,7 @@ class BulkLane:
     def dial(self, peer: NodeId, address: str, token: bytes, key: bytes) -> bool:
         """Open a link to fetch from `peer`, which has admitted this session. False: not an address."""
         self.hang_up(peer)
-        session = _Session(token, Seal(key, is_fetcher=True, is_trusted=self._is_trusted), address=address)
+        session = _Session(token, AeadSession(key, is_fetcher=True, is_trusted=self._is_trusted), address=address)
         if not self._connect(session):
             return False
         self._fetching[peer] = session
@@ -161,11 +166,10 @@ class BulkLane:
                 self._aliases[sharing.alias] = other
 
     def _connect(self, session: _Session) -> bool:
-        session.alias = b"b" + secrets.token_bytes(15)
-        self._socket.plain_username = self._me.encode()
-        self._socket.plain_password = session.token.hex().encode()
-        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.alias)
-        self._socket.ipv6 = is_ipv6(session.address)
+        self._socket.setsockopt(zmq.PLAIN_USERNAME, self._me.encode())
+        self._socket.setsockopt(zmq.PLAIN_PASSWORD, session.token.hex().encode())
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.renew_alias())
+        allow_ipv6(self._socket, session.address)
         try:
             self._socket.connect(session.address)
         except zmq.ZMQError:
@@ -189,7 +193,7 @@ class BulkLane:
         session = self._fetching.get(peer)
         if session is None:
             return False
-        return self._send(peer, session.alias, [session.seal.close_head(head)])
+        return self._send(peer, session.alias, [session.aead.seal_head(head)])
 
     def answer(self, peer: NodeId, link: bytes, head: bytes, chunk: memoryview | None) -> zmq.MessageTracker | None:
         """Answer over the link that an ask came by; every answer may be lost.
@@ -199,12 +203,12 @@ class BulkLane:
         session = self._serving.get(peer)
         if session is None:
             return None
-        parts: list[bytes | memoryview] = [session.seal.close_head(head)]
+        parts: list[bytes | memoryview] = [session.aead.seal_head(head)]
         if chunk is None:
             self._send(peer, link, parts)
             return None
-        parts.append(session.seal.close_payload(chunk))
-        if not session.seal.sends_payloads_as_they_lie:
+        parts.append(session.aead.seal_payload(chunk))
+        if not session.aead.sends_payloads_as_they_lie:
             self._send(peer, link, parts)
             return None
         return self._send_tracked(peer, link, parts)
@@ -279,7 +283,7 @@ class BulkLane:
         if dialled is None:
             self._tell_cuts(self._gate.prove(int(parts[0].get(zmq.SRCFD)), peer))
         self.traffic.received(peer, sum(map(len, parts)))
-        head = session.seal.open_head(parts[0].buffer)
+        head = session.aead.open_head(parts[0].buffer)
         if head is None:  # of a session before this one, or not the peer's
             return
         if not dialled:
@@ -288,13 +292,12 @@ class BulkLane:
             self._guest.on_answer(peer, head, None)
         else:
             payload = parts[1].buffer
-            self._guest.on_answer(peer, head, lambda place: session.seal.open_payload(payload, place))
+            self._guest.on_answer(peer, head, lambda place: session.aead.open_payload(payload, place))
 
     def _take_losses(self) -> None:
         """After the messages, so that what came before the break still counts."""
         self._tell_cuts(self._gate.watch())
-        lost, self._gate.lost = self._gate.lost, []
-        for address in lost:
+        for address in self._gate.take_lost():
             for peer in [peer for peer, session in self._fetching.items() if session.address == address]:
                 self._guest.on_lost_link(peer)
 
@@ -308,22 +311,6 @@ class BulkLane:
     def _tell_cuts(self, cuts: list[Cut]) -> None:
         for each in cuts:
             self._guest.on_stranger(each.peer, "transport.cut", each.why)
-
-    def _set_options(self, timing: LinkTiming) -> None:
-        socket = self._socket
-        socket.zap_domain = b"bulk"
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        socket.router_mandatory = True
-        socket.maxmsgsize = MAX_MESSAGE_BYTES
-        socket.sndhwm = socket.rcvhwm = QUEUE_MESSAGES
-        socket.linger = 0  # before anything is hung up
-        socket.connect_timeout = timing.connect_ms
-        socket.handshake_ivl = timing.silence_ms
-        socket.heartbeat_ivl = timing.heartbeat_ms
-        socket.heartbeat_timeout = socket.heartbeat_ttl = timing.silence_ms
-        socket.tcp_maxrt = timing.silence_ms
-        socket.reconnect_ivl = timing.redial_ms
-        socket.reconnect_ivl_max = timing.redial_max_ms
 
 
 def _claim_of(shake: Handshake) -> tuple[NodeId, bytes] | None:

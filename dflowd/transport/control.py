@@ -18,13 +18,12 @@ ZeroMQ facts that this file rests on (libzmq 4.3.5):
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import zmq
 
@@ -32,9 +31,12 @@ from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId, node_id
 from dflow_protocols.wire.keys import Allowed, key_text
 
+from ..process.host import Host
+from ..process.tally import Tally
 from .gate import CHECK_S, Cut, Gate
 from .keys import AllowList, KeyPair
-from .limits import CLIENT_RATE, NODE_RATE, Buckets, Tally
+from .limits import CLIENT_RATE, NODE_RATE, Buckets
+from .router import LinkTiming, allow_ipv6, listen, open_router
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
 
@@ -49,35 +51,6 @@ WATCH_S = 1.0  # how soon a change of the allow-list counts for links that are o
 KNOCK_S = 1.0  # before a peer that refused this node is dialled again: it may not have the newest allow-list
 LINGER_MS = 300  # for the last words of a node that leaves
 
-OnFrame = Callable[[NodeId, str, bytes, "Link"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTiming:
-    """When a link counts as lost, milliseconds. Near the probe timeout, but above what a starved host needs."""
-
-    connect_ms: int = 2_000
-    heartbeat_ms: int = 1_000
-    silence_ms: int = 5_000
-    redial_ms: int = 100
-    redial_max_ms: int = 2_000
-
-
-class BindError(Exception):
-    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words; `is_taken`: others do."""
-
-    def __init__(self, address: str, error: zmq.ZMQError) -> None:
-        self.is_taken = error.errno == zmq.EADDRINUSE
-        is_foreign = error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
-        what = "is no address of this host" if is_foreign else (error.strerror or "is no address")
-        self.address, self.what = address, "the address is in use" if self.is_taken else what
-        super().__init__(f"{address}: {self.what}")
-
-
-def is_ipv6(address: str) -> bool:
-    """Whether libzmq has to be told so before it binds or connects."""
-    return "[" in address
-
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -85,6 +58,16 @@ class Link:
 
     peer: NodeId
     routing_id: bytes
+
+
+class Guest(Protocol):
+    """Who uses the lane. All of this is called on the loop."""
+
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+        """A frame of a listed key. `role`: `node` or `client`."""
+
+    def on_revoked(self, peer: NodeId) -> None:
+        """A key is no longer listed as what it was."""
 
 
 @dataclass(slots=True)
@@ -109,18 +92,14 @@ class ControlLane:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        host: Host,
         keys: KeyPair,
         allow_list: AllowList,
-        on_frame: OnFrame,
-        on_report: Callable[[Report], None],
         timing: LinkTiming | None = None,
-        on_revoked: Callable[[NodeId], None] = lambda peer: None,
     ) -> None:
-        """`on_frame(source, role, frame, link)` gets each frame of a listed key; role is `node` or `client`.
-        `on_revoked(peer)` is told who is no longer listed as what it was."""
-        self._loop, self._keys, self._allow_list = loop, keys, allow_list
-        self._on_frame, self._on_report, self._on_revoked = on_frame, on_report, on_revoked
+        self._loop, self._report = host.loop, host.report
+        self._keys, self._allow_list = keys, allow_list
+        self._guest: Guest | None = None
         self._peers: dict[NodeId, _Peer] = {}
         self._aliases: dict[bytes, _Dialled] = {}
         self._lines: Mapping[bytes, Allowed] = {}  # the list that roles and links were last made to fit
@@ -129,31 +108,39 @@ class ControlLane:
         self.traffic = TrafficTable()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._zap = ZapHandler(self._context, self._admit)
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._set_options(timing or LinkTiming())
+        self._socket = open_router(
+            self._context,
+            b"control",
+            timing or LinkTiming(),
+            longest_bytes=MAX_FRAME_BYTES,
+            queue_length=QUEUE_FRAMES,
+            linger_ms=LINGER_MS,
+        )
+        self._socket.setsockopt(zmq.CURVE_PUBLICKEY, key_text(keys.public).encode())
+        self._socket.setsockopt(zmq.CURVE_SECRETKEY, key_text(keys.secret).encode())
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_FRAME_BYTES)
         self._unread: dict[NodeId, list[tuple[zmq.MessageTracker, int]]] = {}
         self._drain_due = False
         self._look_at_list()
-        loop.add_reader(self._zap.socket.fileno(), self._zap.drain)
-        loop.add_reader(self._socket.fileno(), self._drain)
-        loop.add_reader(self._gate.monitor.fileno(), self._watch_gate)
+        self._loop.add_reader(self._zap.socket.fileno(), self._zap.drain)
+        self._loop.add_reader(self._socket.fileno(), self._drain)
+        self._loop.add_reader(self._gate.monitor.fileno(), self._watch_gate)
         self._watch_gate()  # a socket that was never read signals nothing
-        self._check = loop.call_later(CHECK_S, self._check_gate)
-        self._watch = loop.call_later(WATCH_S, self._watch_list)
+        self._check = self._loop.call_later(CHECK_S, self._check_gate)
+        self._watch = self._loop.call_later(WATCH_S, self._watch_list)
 
     def bind(self, address: str) -> str:
         """Listen on `tcp://HOST:PORT` (port 0 or *: a free one). Returns the actual address; raises BindError."""
-        self._socket.curve_server = True
-        self._socket.ipv6 = is_ipv6(address)
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
-            raise BindError(address, error) from None
+            return listen(self._socket, address, zmq.CURVE_SERVER)
         finally:
-            self._socket.curve_server = False
+            self._socket.setsockopt(zmq.CURVE_SERVER, 0)  # an option of the next bind, not of what is dialled
+            self._look_again()
+
+    def start(self, guest: Guest) -> None:
+        """From now on frames are taken; those that came before are not lost."""
+        self._guest = guest
         self._look_again()
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def dial(self, peer: NodeId, public_key: bytes, address: str) -> bool:
         """Keep a link to `peer` at `tcp://HOST:PORT`, from now on and over losses; a new address replaces the old.
@@ -215,28 +202,10 @@ class ControlLane:
 
     # Links --------------------------------------------------------------------------------------------------------
 
-    def _set_options(self, timing: LinkTiming) -> None:
-        socket = self._socket
-        socket.zap_domain = b"control"
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        socket.curve_publickey = key_text(self._keys.public).encode()
-        socket.curve_secretkey = key_text(self._keys.secret).encode()
-        socket.router_mandatory = True
-        socket.maxmsgsize = MAX_FRAME_BYTES
-        socket.sndhwm = socket.rcvhwm = QUEUE_FRAMES
-        socket.linger = LINGER_MS  # before anything is hung up
-        socket.connect_timeout = timing.connect_ms
-        socket.handshake_ivl = timing.silence_ms
-        socket.heartbeat_ivl = timing.heartbeat_ms
-        socket.heartbeat_timeout = socket.heartbeat_ttl = timing.silence_ms
-        socket.tcp_maxrt = timing.silence_ms
-        socket.reconnect_ivl = timing.redial_ms
-        socket.reconnect_ivl_max = timing.redial_max_ms
-
     def _connect(self, dialled: _Dialled) -> bool:
-        self._socket.curve_serverkey = key_text(dialled.public_key).encode()
+        self._socket.setsockopt(zmq.CURVE_SERVERKEY, key_text(dialled.public_key).encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, dialled.alias)
-        self._socket.ipv6 = is_ipv6(dialled.address)
+        allow_ipv6(self._socket, dialled.address)
         try:
             self._socket.connect(dialled.address)
         except zmq.ZMQError:
@@ -312,7 +281,7 @@ class ControlLane:
 
     def _drain(self) -> None:
         self._drain_due = False
-        if self._socket.closed:
+        if self._socket.closed or self._guest is None:
             return
         for _ in range(FRAMES_A_TURN):
             try:
@@ -320,13 +289,13 @@ class ControlLane:
             except zmq.Again:
                 return
             try:
-                self._take(routing_id)
+                self._take(routing_id, self._guest)
             except BaseException:
                 self._look_again()  # the rest must not wait for a signal that has come already
                 raise
         self._look_again()
 
-    def _take(self, routing_id: bytes) -> None:
+    def _take(self, routing_id: bytes, guest: Guest) -> None:
         if not self._socket.rcvmore:
             return
         frame = self._socket.recv(zmq.DONTWAIT, copy=False)
@@ -353,7 +322,7 @@ class ControlLane:
             return
         if role == "node":
             self._note_life(source, routing_id)
-        self._on_frame(source, role, frame.bytes, Link(source, routing_id))
+        guest.on_frame(source, role, frame.bytes, Link(source, routing_id))
 
     def _expel(self, frame: zmq.Frame) -> None:
         with contextlib.suppress(zmq.ZMQError):
@@ -384,14 +353,14 @@ class ControlLane:
         if self._socket.closed:
             return
         self._tell_cuts(self._gate.watch())
-        self._gate.lost.clear()  # libzmq redials by itself
+        self._gate.take_lost()  # libzmq redials by itself
         if int(self._gate.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self._watch_gate)
 
     def _check_gate(self) -> None:
         self._check = self._loop.call_later(CHECK_S, self._check_gate)
         self._tell_cuts(self._gate.check())
-        self._gate.lost.clear()
+        self._gate.take_lost()
 
     def _tell_cuts(self, cuts: list[Cut]) -> None:
         for each in cuts:
@@ -414,11 +383,12 @@ class ControlLane:
             self._hang_up(dialled)
         for line in before.values():
             if self._roles.get(line.id) != line.role:
-                self._on_report(Report("transport.revoked", {"peer": line.id, "name": line.name, "role": line.role}))
-                self._on_revoked(line.id)
+                self._report(Report("transport.revoked", {"peer": line.id, "name": line.name, "role": line.role}))
+                if self._guest is not None:
+                    self._guest.on_revoked(line.id)
 
     def _refuse(self, name: str, peer: str, why: str) -> bool:
         count = self._tally.add(self._loop.time(), (name, peer))
         if count:
-            self._on_report(Report(name, {"peer": peer, "why": why, "count": count}, "warning"))
+            self._report(Report(name, {"peer": peer, "why": why, "count": count}, "warning"))
         return False

@@ -81,7 +81,7 @@ class Gate:
         self._by_source: dict[str, int] = {}
         self._proved: dict[int, _Proved] = {}
         self._by_key: dict[NodeId, OrderedDict[int, None]] = {}
-        self.lost: list[str] = []  # endpoints of links that ended, for who dialled them; taken by the lane
+        self._lost: list[str] = []  # endpoints of links that ended
 
     @property
     def has_links(self) -> bool:
@@ -100,8 +100,13 @@ class Gate:
                 cuts += self._accepted(int(event["value"]), endpoint)
             else:
                 self._ended(int(event["value"]))
-                self.lost.append(endpoint)
+                self._lost.append(endpoint)
         return cuts
+
+    def take_lost(self) -> list[str]:
+        """Endpoints of links that ended since the last time, for who dialled them."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def prove(self, descriptor: int, peer: NodeId) -> list[Cut]:
         """A message under a listed key came by this descriptor, which was then an accepted link's. Where it is another

@@ -1,6 +1,6 @@
 """Who a node is and whom it lets in: CURVE key files and the allow-list, as files of this host.
 
-Owns reading and writing them; what they say is specified in dflow_protocols.keys. Knows nothing of sockets.
+Owns reading and writing them; what they say is specified in dflow_protocols.wire.keys. Knows nothing of sockets.
 """
 
 from __future__ import annotations

@@ -13,10 +13,12 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dflow_protocols.events import Event, Lane, LaneFailed, LaneOpened
+from dflow_protocols.events import Lane, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Knock
+
+from ..process.host import Host
 
 FIRST_S = 0.5  # until a lane is tried again; the pauses double
 MOST_S = 60.0
@@ -28,15 +30,9 @@ TOKEN_BYTES = 16
 class DialBack:
     """Tries members' lanes on the running loop; all methods are for its thread."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        me: NodeId,
-        knock: Callable[[NodeId, Knock], object],
-        post: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, host: Host, me: NodeId, knock: Callable[[NodeId, Knock], object]) -> None:
         """`knock` sends a message over the link that was dialled to a member."""
-        self._loop, self._me, self._knock, self._post = loop, me, knock, post
+        self._loop, self._post, self._me, self._knock = host.loop, host.post, me, knock
         self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
         self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dflow_protocols.events import Dial, Report
 from dflow_protocols.wire.endpoint import Endpoint, parse_endpoint
 
+from ..process.host import Host
 from .reach import CONNECT_S, opens
 
 LOOK_UP_S = 30.0  # then a name is looked up again: a host may come back at another address
@@ -27,17 +28,12 @@ def is_numeric(address: str) -> bool:
         return False
 
 
-class NamedPeers:
+class Resolver:
     """Looks up the names of peers that are to be dialled, for as long as it is not closed."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        dial: Callable[[Dial, str], None],
-        report: Callable[[Report], None],
-    ) -> None:
+    def __init__(self, host: Host, dial: Callable[[Dial, str], None]) -> None:
         """`dial(action, address)` is called with each new `tcp://NUMBER:PORT` of the action's `control`."""
-        self._loop, self._dial, self._report = loop, dial, report
+        self._loop, self._report, self._dial = host.loop, host.report, dial
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def add(self, action: Dial) -> None:

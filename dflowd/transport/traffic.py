@@ -22,10 +22,12 @@ class TrafficTable:
         self._by_peer: dict[NodeId, Traffic] = {}
 
     def sent(self, peer: NodeId, nbytes: int) -> None:
-        self._of(peer).sent += nbytes
+        known = self._of(peer)
+        known.sent += nbytes
 
     def received(self, peer: NodeId, nbytes: int) -> None:
-        self._of(peer).received += nbytes
+        known = self._of(peer)
+        known.received += nbytes
 
     def snapshot(self) -> dict[NodeId, Traffic]:
         return {peer: Traffic(it.sent, it.received) for peer, it in list(self._by_peer.items())}

@@ -35,7 +35,7 @@ class ZapHandler:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admit: Callable[[Handshake], NodeId | None]) -> None:
         self._admit = admit
         self.socket = context.socket(zmq.REP)
-        self.socket.linger = 0
+        self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ENDPOINT)
 
     def drain(self) -> None:

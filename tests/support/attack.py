@@ -21,7 +21,7 @@ from dflow_protocols.wire.frame import MARK, WIRE_VERSION, Frame, decode_frame, 
 from dflow_protocols.wire.gossip import Meta, Sync, Update
 from dflow_protocols.wire.keys import key_text
 from dflow_protocols.wire.steps import BucketGet, FailurePut, RunGet, RunPut, RunStates
-from dflowd.transport.aead import Seal
+from dflowd.transport.aead import AeadSession
 from dflowd.transport.keys import KeyPair, new_key_pair
 from tests.support.invention import Inventor
 from tests.support.mesh import Daemon
@@ -253,18 +253,18 @@ class Liar:
         link.linger = 0
         link.plain_username, link.plain_password = str(self.keys.id).encode(), token.hex().encode()
         link.connect(self.node.bulk)
-        seal, out, last = Seal(key, is_fetcher=True, is_trusted=False), Outcome(), b""
+        seal, out, last = AeadSession(key, is_fetcher=True, is_trusted=False), Outcome(), b""
         rng = random.Random(4)
         for number in range(count):
             kind = number % 5
             if kind == 0:
-                last = seal.close_head(pack_asks([Ask(number, ShardId(rng.randbytes(32).hex()), 0, 1 << 16, True)]))
+                last = seal.seal_head(pack_asks([Ask(number, ShardId(rng.randbytes(32).hex()), 0, 1 << 16, True)]))
             elif kind == 1:
                 asks = [Ask(at, rng.choice(shards or [ShardId("0" * 64)]), 0, 8, True) for at in range(4096)]
-                last = seal.close_head(pack_asks(asks))
+                last = seal.seal_head(pack_asks(asks))
             elif kind == 2:
                 out.answered += drained(link, 500)
-                last = seal.close_head(rng.randbytes(rng.randrange(2_000)))
+                last = seal.seal_head(rng.randbytes(rng.randrange(2_000)))
             link.send(last if kind < 4 else rng.randbytes(500))  # kind 3: the same once more
             out.tried += 1
             came = drained(link, 50)

@@ -46,7 +46,7 @@ class Script:
 
 
 class Diary:
-    """Hands that only write down what they did; the disk takes a moment."""
+    """A performer that only writes down what it did; the disk takes a moment."""
 
     def __init__(self, disk_is_full: bool = False) -> None:
         self.done: list[Any] = []
@@ -78,7 +78,7 @@ class Diary:
 async def drive(
     script: Script, *events: Event, until: Callable[[Diary], bool], disk_is_full: bool = False
 ) -> list[Any]:
-    """What the hands did until a condition on them held."""
+    """What the performer did until a condition on them held."""
     driver, diary = Driver(asyncio.get_running_loop()), Diary(disk_is_full)
     task = asyncio.create_task(driver.run(script, diary))
     for event in events:

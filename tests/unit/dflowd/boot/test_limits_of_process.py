@@ -13,6 +13,7 @@ import pytest
 from dflow_protocols.events import Report
 from dflowd.boot.preflight import tasks_left
 from dflowd.process.faults import Faults
+from dflowd.process.host import Host
 from tests.support.mesh import Mesh
 from tests.unit.dflowd.transport.lanes import until
 
@@ -51,7 +52,7 @@ async def test_what_nobody_catches_is_told_and_a_lost_thread_ends_the_daemon(mon
     told: list[Report] = []
     ends: list[bool] = []
     loop = asyncio.get_running_loop()
-    faults = Faults(loop, told.append, lambda: ends.append(True))
+    faults = Faults(Host(loop, print, told.append), lambda: ends.append(True))
     faults.install()
 
     def break_down() -> None:

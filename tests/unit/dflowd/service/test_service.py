@@ -22,6 +22,7 @@ from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.problems import Problems
 from dflowd.observe.recorder import Recorder
 from dflowd.observe.timeline import Timeline
+from dflowd.process.host import Host
 from dflowd.service.dispatch import Service
 from dflowd.service.runs import RunAnswers
 from dflowd.service.work import WorkAnswers
@@ -68,18 +69,17 @@ class Desk:
         self.view = View({RunId(run): Known() for run in runs})
         log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
         book = MetricsBook(lambda run: folder)
-        self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time, lambda: None)
+        self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time)
         self.service = Service(
-            self.loop,
+            Host(self.loop, print, self.recorder.report, self.loop.time),
             ME,
             self.view,
             self.recorder,
-            print,
             lambda *_: False,
             Driver(self.loop).written,
             lambda key: "anna",
         )
-        RunAnswers(self.service, self.loop, self.loop.time)
+        RunAnswers(self.service)
         WorkAnswers(self.service, slots=1)
 
     async def ask(self, method: str, role: str = "client", **params: Any) -> Response:

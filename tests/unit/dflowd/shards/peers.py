@@ -10,11 +10,12 @@ from typing import TypeAlias
 from dflow_protocols.events import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.shards.space import Place
+from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
 from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
-from dflowd.transport.control import LinkTiming
+from dflowd.transport.router import LinkTiming
 from tests.unit.dflowd.transport.lanes import until
 
 RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
@@ -91,14 +92,15 @@ class Neighbours:
         address = lane.bind(old.address if old else "tcp://127.0.0.1:0")
         store = Store(limit_bytes, f"test-{me[-2:]}")
         events: list[Event] = []
-        room = Room(store, loop, events.append)
         reports: list[Report] = []
+        host = Host(loop, events.append, reports.append)
+        room = Room(host, store, lambda run, why: None)
 
         def tell(target: NodeId, message: SessionMessage) -> None:
             if target in self.peers and not self.loses(me, target, message):
                 loop.call_soon(self.peers[target].exchange.on_message, me, message)
 
-        exchange = Exchange(store, room, lane, loop, events.append, reports.append, tell, patience_s)
+        exchange = Exchange(host, store, room, lane, tell, patience_s)
         peer = Peer(me, store, room, exchange, address, events, reports)
         for other in self.peers.values():
             other.exchange.add_peer(me, address)

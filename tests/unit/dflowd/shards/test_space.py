@@ -11,6 +11,7 @@ import pytest
 from dflow_protocols.events import Event, RoomMade, Shed
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
 from dflow_protocols.shards.space import Place
+from dflowd.process.host import Host
 from dflowd.shards.room import Room
 from dflowd.shards.segment import Full, Segment
 from dflowd.shards.spill import SpillFolder
@@ -33,7 +34,7 @@ def full_store(*places: Place, is_state: bool = False) -> tuple[Store, list[Shar
     """A store of one MiB a place, all taken, without a disk; the shards, and the list of those that will be shed."""
     store = Store(len(places) * MIB, "n0")
     shed: list[ShardId] = []
-    store.on_shed = lambda run, shard: shed.append(shard)
+    store.watch(on_room=lambda: None, on_shed=lambda run, shard: shed.append(shard))
     return store, [put(store, place, is_state=is_state) for place in places], shed
 
 
@@ -159,7 +160,7 @@ def test_what_is_freed_goes_to_the_oldest_that_waits_and_it_is_told() -> None:
     """While what it needs is in use by a later one, even that one's next request has to stand back."""
     store = Store(2 * MIB, "n0")
     told: list[int] = []
-    store.on_room = lambda: told.append(1)
+    store.watch(on_room=lambda: told.append(1), on_shed=lambda run, shard: None)
     later = [store.grant(Place(SECOND, 0), MIB) for _ in range(2)]
     with pytest.raises(Full):
         store.grant(Place(FIRST, 3), 2 * MIB)
@@ -176,7 +177,7 @@ def test_what_is_freed_goes_to_the_oldest_that_waits_and_it_is_told() -> None:
 async def test_requests_that_wait_are_granted_oldest_first_and_small_ones_at_once() -> None:
     """Memory is put behind large segments in a thread, one after the other; the loop never waits for it."""
     store = Store(256 * MIB, "n0")
-    room = Room(store, asyncio.get_running_loop(), lambda event: None)
+    room = Room(Host(asyncio.get_running_loop(), print, print), store, print)
     order: list[str] = []
 
     def ask(name: str, place: Place, nbytes: int) -> None:
@@ -198,7 +199,7 @@ async def test_requests_that_wait_are_granted_oldest_first_and_small_ones_at_onc
 async def test_a_request_that_is_dropped_while_it_waits_takes_nothing() -> None:
     """A cancelled run must not get memory that nobody will ever give back."""
     store = Store(256 * MIB, "n0")
-    room = Room(store, asyncio.get_running_loop(), lambda event: None)
+    room = Room(Host(asyncio.get_running_loop(), print, print), store, print)
     told: list[int | Full] = []
     shards = [ShardId(str(digit) * 64) for digit in range(3)]
     for shard in shards:
@@ -217,11 +218,11 @@ async def test_the_node_hears_of_what_was_shed_and_of_room() -> None:
     """It has to forget what is gone, and need not poll for space."""
     store = Store(MIB, "n0")
     events: list[Event] = []
-    room = Room(store, asyncio.get_running_loop(), events.append)
+    refused: list[RunId] = []
+    host = Host(asyncio.get_running_loop(), events.append, print)
+    room = Room(host, store, lambda run, why: refused.append(run))
     ref = put(store, Place(SECOND, 1))
     granted: list[list[Segment] | Full] = []
-    refused: list[RunId] = []
-    room.on_refused = lambda run, why: refused.append(run)
     room.grant(Place(FIRST, 0), [MIB], False, granted.append)
     await until(lambda: Shed(SECOND, ref.id) in events)
     await until(lambda: bool(granted))

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.events import Began, Broke, Event, Finished, Report, RoomMade
+from dflow_protocols.events import Began, Broke, Event, Finished, Report, RoomMade, Start
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard, part_of
 from dflow_protocols.shards.space import Place
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
+from dflowd.process.host import Host
 from dflowd.shards.room import Room
 from dflowd.shards.spill import SpillFolder
 from dflowd.shards.store import Store
 from dflowd.slots.devices import Devices
-from dflowd.slots.supervisor import RunBrief, Supervisor
+from dflowd.slots.supervisor import RunBrief, Supervisor, SupervisorSettings
 from tests.support.toy import toy_pipeline
 
 RUN = RunId("ab" * 16)
@@ -48,32 +49,28 @@ class Bench:
         self.loop = asyncio.get_running_loop()
         self.store = Store(limit_bytes, "bench", SpillFolder(folder / "spill", None if is_spilling else 0))
         self.events: list[Event] = []
-        self.room = Room(self.store, self.loop, self.events.append)
         self.reports: list[Report] = []
+        host = Host(self.loop, self.events.append, self.reports.append)
+        self.room = Room(host, self.store, lambda run, why: None)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         spec = toy_pipeline(generate_s=generate_s, parameters=parameters).canonical()
         brief = RunBrief(spec, str(folder), str(folder / "checkpoints"), "emulated")
+        settings = SupervisorSettings(
+            slots=1,
+            devices=Devices((), 1),
+            folder=folder / "engines",
+            environment={**os.environ, **environment},
+            silence_s=silence_s,
+            stall_s=stall_s,
+        )
         self.supervisor = Supervisor(
-            self.loop,
-            self.context,
-            self.store,
-            self.room,
-            Devices((), 1),
-            1,
-            silence_s,
-            stall_s,
-            folder / "engines",
-            {**os.environ, **environment},
-            lambda run: brief if run == RUN else None,
-            self.events.append,
-            self.reports.append,
-            self.loop.time,
+            host, settings, self.context, self.store, self.room, lambda run: brief if run == RUN else None
         )
         self._calls = 0
 
     def start(self, work: Work, part: str = "p0") -> int:
         self._calls += 1
-        self.supervisor.start(self._calls, RUN, TaskKey(0, "roll", part_of(part)), work)
+        self.supervisor.start(Start(self._calls, RUN, TaskKey(0, "roll", part_of(part)), work))
         return self._calls
 
     async def answer(self, call: int) -> Event:
@@ -99,11 +96,11 @@ class Bench:
 
     @property
     def child(self) -> int:
-        return int(self.supervisor.describe()[0]["pid"])
+        return int(self.supervisor.standing()["slots"][0]["pid"])
 
     def is_at_work(self) -> bool:
         """Whether the engine is up and inside its call."""
-        slot = self.supervisor.describe()[0]
+        slot = self.supervisor.standing()["slots"][0]
         return bool(slot["task"] and slot["numerics"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Report
 from dflowd.observe.problems import Problems
+from dflowd.process.host import Host
 from dflowd.state.directory import StateDirectory
 from dflowd.state.disk import Disk
 
@@ -30,7 +31,7 @@ class Failing(StateDirectory):
 async def test_a_value_that_could_not_be_kept_never_comes_back_over_a_newer_one(tmp_path: Path) -> None:
     """A run that ended must not be found active after the next start."""
     state, events, reports = Failing(tmp_path), list[Event](), list[Report]()
-    disk = Disk(asyncio.get_running_loop(), state, Problems(), events.append, reports.append)
+    disk = Disk(Host(asyncio.get_running_loop(), events.append, reports.append), state, Problems())
     for key in ("first", "second"):
         with contextlib.suppress(OSError):
             await disk.write(Persist(key, b"old"))
@@ -51,7 +52,7 @@ async def test_a_value_that_could_not_be_kept_never_comes_back_over_a_newer_one(
 async def test_what_is_kept_at_once_or_never_is_not_tried_again(tmp_path: Path) -> None:
     """Its client was told no: it must not be found there after the next start."""
     state, events = Failing(tmp_path), list[Event]()
-    disk = Disk(asyncio.get_running_loop(), state, Problems(), events.append, lambda report: None)
+    disk = Disk(Host(asyncio.get_running_loop(), events.append, print), state, Problems())
     with contextlib.suppress(OSError):
         await disk.write(Persist("runs/r", b"new", or_never=True))
     assert events == [NotPersisted("runs/r", True)]

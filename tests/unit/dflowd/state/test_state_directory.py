@@ -27,7 +27,7 @@ def test_each_start_has_a_higher_incarnation(tmp_path: Path) -> None:
 def test_a_kept_value_is_the_old_or_the_new_one_whenever_the_process_dies(tmp_path: Path) -> None:
     """A torn run record would lose the run."""
     script = (
-        "import sys, pathlib; from dflowd.state import StateDirectory\n"
+        "import sys, pathlib; from dflowd.state.directory import StateDirectory\n"
         "d = StateDirectory(pathlib.Path(sys.argv[1])); n = 0\n"
         "while True:\n"
         "    d.write('runs/r', bytes([n % 256]) * 300_000); n += 1; print(n, flush=True)\n"

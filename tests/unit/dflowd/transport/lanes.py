@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dflow_protocols.events import Report
+from dflow_protocols.events import Event, Report
 from dflow_protocols.names import NodeId
-from dflowd.transport.control import BindError, ControlLane, Link, LinkTiming
+from dflowd.process.host import Host
+from dflowd.transport.control import ControlLane, Link
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair
+from dflowd.transport.router import BindError, LinkTiming
 
 DEADLINE_S = 20.0
 
@@ -40,8 +42,19 @@ class Party:
     def bodies(self) -> list[bytes]:
         return [frame for _, _, frame in self.frames]
 
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+        self.frames.append((source, role, data))
+        self.links.append(link)
+
+    def on_revoked(self, peer: NodeId) -> None:
+        self.revoked.append(peer)
+
     def heard(self, name: str) -> bool:
         return any(report.name == name for report in self.reports)
+
+
+def ignore(event: Event) -> None:
+    """Lanes tell the node nothing themselves."""
 
 
 class Site:
@@ -66,25 +79,17 @@ class Site:
         if keys is None:
             keys = new_key_pair()
             self.allow(keys, role)
-        frames: list[tuple[NodeId, str, bytes]] = []
-        links: list[Link] = []
         reports: list[Report] = []
-        revoked: list[NodeId] = []
-
-        def take(source: NodeId, role: str, frame: bytes, link: Link) -> None:
-            frames.append((source, role, frame))
-            links.append(link)
-
+        host = Host(asyncio.get_running_loop(), ignore, reports.append)
         timing = LinkTiming(redial_ms=20, redial_max_ms=200)
-        lane = ControlLane(
-            asyncio.get_running_loop(), keys, AllowList(self.list_file), take, reports.append, timing, revoked.append
-        )
+        lane = ControlLane(host, keys, AllowList(self.list_file), timing)
         try:
             bound = lane.bind(address)
         except BindError:
             lane.close()
             raise
-        party = Party(keys, lane, bound, frames, links, reports, revoked)
+        party = Party(keys, lane, bound, reports=reports)
+        lane.start(party)
         self.parties.append(party)
         return party
 

@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 from dflow_protocols.wire.keys import key_text
-from dflowd.transport.control import BindError
 from dflowd.transport.keys import new_key_pair
+from dflowd.transport.router import BindError
 from tests.unit.dflowd.transport.lanes import Party, Site, until
 
 

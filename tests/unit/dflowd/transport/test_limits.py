@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dflowd.transport.limits import MAX_SOURCES, REPORT_INTERVAL_S, Buckets, Rate, Tally
+from dflowd.process.tally import REPORT_INTERVAL_S, Tally
+from dflowd.transport.limits import MAX_SOURCES, Buckets, Rate
 
 RATE = Rate(frames=10, bytes=1000, burst_s=2.0)
 

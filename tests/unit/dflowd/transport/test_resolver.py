@@ -10,6 +10,7 @@ import pytest
 
 from dflow_protocols.events import Dial, Report
 from dflow_protocols.names import NodeId
+from dflowd.process.host import Host
 from dflowd.transport import resolver
 from tests.unit.dflowd.transport.lanes import Site, until
 
@@ -46,7 +47,7 @@ async def test_a_name_that_comes_to_be_known_or_moves_is_dialled_where_it_is(mon
     monkeypatch.setattr(resolver, "LOOK_UP_S", 0.01)
     monkeypatch.setattr(resolver, "RETRY_S", 0.01)
     monkeypatch.setattr(loop, "getaddrinfo", look_up, raising=False)
-    peers = resolver.NamedPeers(loop, lambda action, address: dialled.append(address), reports.append)
+    peers = resolver.Resolver(Host(loop, print, reports.append), lambda action, address: dialled.append(address))
     peers.add(PEER)
     await until(lambda: reports)
     found.append("10.0.0.7")
@@ -70,7 +71,7 @@ async def test_of_the_addresses_that_a_name_stands_for_the_open_one_is_dialled(m
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in hosts]
 
         monkeypatch.setattr(loop, "getaddrinfo", look_up, raising=False)
-        peers = resolver.NamedPeers(loop, lambda action, address: dialled.append(address), lambda report: None)
+        peers = resolver.Resolver(Host(loop, print, print), lambda action, address: dialled.append(address))
         peers.add(Dial(PEER.node, PEER.public_key, f"tcp://a1.site:{port}", ""))
         await until(lambda: dialled)
         peers.close()

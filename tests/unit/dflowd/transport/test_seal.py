@@ -6,13 +6,15 @@ import os
 
 import pytest
 
-from dflowd.transport.aead import Seal
+from dflowd.transport.aead import AeadSession
 
 KEY = bytes(range(32))
 
 
-def pair(is_trusted: bool) -> tuple[Seal, Seal]:
-    return Seal(KEY, is_fetcher=True, is_trusted=is_trusted), Seal(KEY, is_fetcher=False, is_trusted=is_trusted)
+def pair(is_trusted: bool) -> tuple[AeadSession, AeadSession]:
+    return AeadSession(KEY, is_fetcher=True, is_trusted=is_trusted), AeadSession(
+        KEY, is_fetcher=False, is_trusted=is_trusted
+    )
 
 
 @pytest.mark.parametrize("is_trusted", [False, True])
@@ -20,9 +22,9 @@ def test_heads_and_payloads_arrive_as_they_were_sent(is_trusted: bool) -> None:
     """Both ways, over one key."""
     fetcher, holder = pair(is_trusted)
     for number in range(3):
-        assert holder.open_head(fetcher.close_head(b"ask %d" % number)) == b"ask %d" % number
+        assert holder.open_head(fetcher.seal_head(b"ask %d" % number)) == b"ask %d" % number
         chunk = os.urandom(5000)
-        head, payload = holder.close_head(b"answer"), holder.close_payload(memoryview(chunk))
+        head, payload = holder.seal_head(b"answer"), holder.seal_payload(memoryview(chunk))
         place = bytearray(5000)
         assert fetcher.open_head(head) == b"answer"
         assert fetcher.open_payload(memoryview(payload), memoryview(place))
@@ -33,7 +35,7 @@ def test_heads_and_payloads_arrive_as_they_were_sent(is_trusted: bool) -> None:
 def test_what_was_recorded_cannot_be_played_again_or_back(is_trusted: bool) -> None:
     """An eavesdropper's only tools are old bytes."""
     fetcher, holder = pair(is_trusted)
-    first, second = fetcher.close_head(b"one"), fetcher.close_head(b"two")
+    first, second = fetcher.seal_head(b"one"), fetcher.seal_head(b"two")
     assert fetcher.open_head(first) is None
     assert holder.open_head(second) == b"two"
     assert holder.open_head(second) is None
@@ -45,7 +47,7 @@ def test_what_was_recorded_cannot_be_played_again_or_back(is_trusted: bool) -> N
 def test_a_changed_head_is_nobodys(is_trusted: bool, at: int) -> None:
     """Counter, content and tag are all covered; and what is refused does not use the counter up."""
     fetcher, holder = pair(is_trusted)
-    sealed = fetcher.close_head(b"please send")
+    sealed = fetcher.seal_head(b"please send")
     changed = bytearray(sealed)
     changed[at] ^= 1
     assert holder.open_head(bytes(changed)) is None
@@ -59,8 +61,8 @@ def test_a_sealed_payload_shows_nothing_and_cannot_be_changed_or_moved() -> None
     chunk = bytes(1000)
     heads, payloads = [], []
     for _ in range(2):
-        heads.append(holder.close_head(b"answer"))
-        payloads.append(bytes(holder.close_payload(memoryview(chunk))))
+        heads.append(holder.seal_head(b"answer"))
+        payloads.append(bytes(holder.seal_payload(memoryview(chunk))))
     assert payloads[0] != payloads[1]
     assert bytes(100) not in payloads[0]
     place = memoryview(bytearray(1000))

@@ -1,0 +1,91 @@
+"""What the control lane hears: each message of a frame to the room, or the node, that it is for."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from dflow_protocols.events import Received, Report
+from dflow_protocols.names import NodeId
+from dflow_protocols.wire.bulk import BULK_MESSAGES
+from dflow_protocols.wire.client import Request, Response
+from dflow_protocols.wire.fields import WireError
+from dflow_protocols.wire.frame import Frame, decode_frame
+from dflow_protocols.wire.gossip import Knock, Knocked
+
+from .process.host import Host
+from .rooms import Rooms
+from .transport.control import Link
+from .transport.reach import TOKEN_BYTES
+
+MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
+MAX_WAITING_BYTES = 16 << 20
+MAX_REQUESTS = 16  # of one frame; a client sends one
+
+
+class Incoming:
+    """The control lane's guest. Decides nothing beyond where a message goes, and how much of one member may wait."""
+
+    def __init__(self, host: Host, rooms: Rooms) -> None:
+        self._host, self._rooms = host, rooms
+        self._waiting: dict[NodeId, deque[int]] = {}  # bytes of each member's frames that were not handled yet
+
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+        """Whatever its bytes, nothing is raised."""
+        try:
+            frame = decode_frame(data)
+        except WireError as error:
+            self._refuse(source, str(error))
+            return
+        if sum(isinstance(message, Request) for message in frame.messages) > MAX_REQUESTS:
+            self._refuse(source, "too many requests in one frame")
+            return
+        rest: list[Any] = []
+        for message in frame.messages:
+            if isinstance(message, Request):
+                self._rooms.service.on_request(
+                    source, role, message, lambda response: self._rooms.outgoing.answer(link, response)
+                )
+            elif role != "node":
+                self._refuse(source, "a client may only ask")
+            elif not self._is_taken_by_room(source, message):
+                rest.append(message)
+        if role == "node" and (rest or frame.standings or not frame.messages):
+            self._post(source, Frame(frame.standings, tuple(rest)), len(data))
+
+    def on_revoked(self, peer: NodeId) -> None:
+        self._rooms.exchange.remove_peer(peer)
+
+    def handled(self, source: NodeId) -> None:
+        """The node takes the member's oldest frame now."""
+        waiting = self._waiting.get(source)
+        if waiting:
+            waiting.popleft()
+
+    def _is_taken_by_room(self, source: NodeId, message: Any) -> bool:
+        """False for what the node handles."""
+        if isinstance(message, Response):
+            self._rooms.service.on_response(source, message)
+        elif isinstance(message, BULK_MESSAGES):
+            self._rooms.exchange.on_message(source, message)
+        elif isinstance(message, Knock):
+            self._rooms.outgoing.tell(source, Knocked(message.token[:TOKEN_BYTES]))
+        elif isinstance(message, Knocked):
+            self._rooms.dial_back.knocked(source, message.token)
+        else:
+            return False
+        return True
+
+    def _post(self, source: NodeId, frame: Frame, nbytes: int) -> None:
+        """To the node, unless more of this member waits already than its share: any message may be lost, and one that
+        says more than can be heard must not push out the others."""
+        waiting = self._waiting.setdefault(source, deque())
+        if len(waiting) >= MAX_WAITING or sum(waiting) > MAX_WAITING_BYTES:
+            why = f"{len(waiting)} frames of it wait to be handled"
+            self._host.report(Report("transport.flooded", {"peer": source, "why": why}, "warning"))
+            return
+        waiting.append(nbytes)
+        self._host.post(Received(source, frame))
+
+    def _refuse(self, source: NodeId, error: str) -> None:
+        self._host.report(Report("wire.refused", {"peer": source, "error": error}, "warning"))

@@ -1,0 +1,269 @@
+"""What a daemon opens, in which order, and what each room is given.
+
+Nothing listens before the state directory is locked and the incarnation is on disk; nobody is dialled before both
+lanes listen. What was opened is closed in the opposite order.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from dflow_protocols.events import Restored
+from dflow_protocols.membership.bootstrap import decode_peers
+from dflow_protocols.membership.timing import Timing
+from dflow_protocols.names import RunId
+from dflow_protocols.node import Identity, Node
+from dflow_protocols.wire.gossip import Meta
+
+from .boot.config import Config, ConfigError, LogSection
+from .boot.facts import host_facts, memory_of_process, versions
+from .boot.identity import find_seeds, open_keys
+from .boot.preflight import check_machine
+from .driver import Driver
+from .effects import Effects
+from .incoming import Incoming
+from .observe.log import ReportLog, Stream
+from .observe.logfile import LogFile
+from .observe.metrics import MetricsBook
+from .observe.problems import Problems
+from .observe.recorder import Recorder
+from .observe.timeline import Timeline
+from .process.host import Host
+from .process.lifetime import began_ticks
+from .rooms import Rooms
+from .service.checkpoints import CheckpointAnswers
+from .service.dispatch import Myself, Service
+from .service.events import EventAnswers
+from .service.health import HealthAnswers
+from .service.mesh import MeshAnswers
+from .service.runs import RunAnswers
+from .service.shards import ShardAnswers
+from .service.work import WorkAnswers
+from .shards.exchange import Exchange
+from .shards.room import Room
+from .shards.spill import SpillFolder
+from .shards.store import Store
+from .slots.devices import Devices, find_devices
+from .slots.numerics import advertised_class
+from .slots.supervisor import RunBrief, Supervisor, SupervisorSettings
+from .state import checkpoints
+from .state.directory import StateDirectory
+from .state.disk import Disk
+from .transport.bulk import BulkLane
+from .transport.control import ControlLane
+from .transport.keys import AllowList, KeyPair
+from .transport.outgoing import Outgoing
+from .transport.reach import DialBack
+from .transport.router import BindError
+
+TIMINGS = {"lan": Timing.lan, "wan": Timing.wan, "local": Timing.local}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A daemon that listens. `effects` perform what `node` asks for."""
+
+    host: Host
+    node: Node
+    rooms: Rooms
+    effects: Effects
+    meta: Meta
+
+
+class Opening:
+    """Opens one daemon. `path`: the configuration's file, for messages. What is opened is closed by `closing`."""
+
+    def __init__(self, config: Config, path: Path, driver: Driver, started_s: float, closing: ExitStack) -> None:
+        self._config, self._path, self._driver, self._started_s = config, path, driver, started_s
+        self._closing = closing
+
+    def open(self, host_of: Callable[[Recorder], Host]) -> Opened:
+        """`host_of` makes the host, once there is who records what it reports. Raises ConfigError, KeyFileError or
+        StateError."""
+        config, closing = self._config, self._closing
+        log = ReportLog(_open_log(config.log, closing), config.log.level)
+        state = StateDirectory(config.node.state_dir)
+        closing.callback(state.close)
+        check_machine(config, self._path, state)
+        state.bind_to_machine()
+        allow_list = AllowList(config.mesh.allow_list)
+        keys = open_keys(config, state.path)
+        incarnation = state.next_incarnation()
+        recorder = Recorder(log, Timeline(), MetricsBook(state.run_folder), Problems())
+        host = host_of(recorder)
+        disk = Disk(host, state, recorder.problems)
+        closing.callback(disk.close)
+        store, room = self._open_store(host, state, recorder)
+        control = ControlLane(host, keys, allow_list)
+        closing.callback(control.close)
+        control_address = self._bind(control.bind, config.listen.control, "listen.control")
+        outgoing = Outgoing(control, host.report)
+        dial_back = DialBack(host, keys.id, outgoing.knock)
+        closing.callback(dial_back.close)
+        bulk, bulk_address = self._open_bulk(keys)
+        exchange = Exchange(host, store, room, bulk, outgoing.tell)
+        closing.callback(exchange.close)
+        devices = find_devices()
+        meta = self._meta(keys, devices, control_address, bulk_address)
+        node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list)
+        supervisor = self._make_supervisor(host, store, room, devices, meta.slots, partial(_brief, node, state))
+        service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
+        rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service)
+        self._answer(rooms, node, store, devices, meta)
+        incoming = Incoming(host, rooms)
+        effects = Effects(host, rooms, incoming)
+        closing.callback(effects.close)
+        control.start(incoming)
+        self._write_address(state, keys, meta)
+        return Opened(host, node, rooms, effects, meta)
+
+    def _open_store(self, host: Host, state: StateDirectory, recorder: Recorder) -> tuple[Store, Room]:
+        shards = self._config.shards
+        store = Store(shards.memory_limit, self._config.node.name, SpillFolder(state.path / "spill", shards.disk_limit))
+        self._closing.callback(store.close)
+        room = Room(host, store, lambda run, why: recorder.note_shortage(run, str(why)))
+        self._closing.callback(room.close)
+        return store, room
+
+    def _open_bulk(self, keys: KeyPair) -> tuple[BulkLane, str]:
+        bulk = BulkLane(keys.id, self._config.trust.fabric)
+        try:
+            return bulk, self._bind(bulk.bind, self._config.listen.bulk, "listen.bulk")
+        except ConfigError:
+            bulk.close()
+            raise
+
+    def _bind(self, bind: Callable[[str], str], address: str, key: str) -> str:
+        try:
+            return bind(address)
+        except BindError as error:
+            hint = f"give {key} the address by which the other nodes reach this host; `ip address` lists its own"
+            if error.is_taken:
+                hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
+            raise ConfigError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
+
+    def _meta(self, keys: KeyPair, devices: Devices, control: str, bulk: str) -> Meta:
+        return Meta(
+            public_key=keys.public,
+            control=control,
+            bulk=bulk,
+            name=self._config.node.name,
+            device=devices.text,
+            slots=self._config.engine.slots or devices.slots,
+            roles=("trainer", *self._config.node.roles),
+            facts=(("numerics", advertised_class(devices)), *versions().items()),
+            born_ms=int(self._started_s * 1000),
+        )
+
+    def _make_node(self, host: Host, state: StateDirectory, identity: Identity, allow_list: AllowList) -> Node:
+        peers = state.read("peers")
+        saved, refused = checkpoints.find(state.path)
+        for report in refused:
+            host.report(report)
+        return Node(
+            identity,
+            TIMINGS[self._config.mesh.timing](),
+            random.Random(os.urandom(16)),
+            find_seeds(self._config, self._path, allow_list),
+            decode_peers(peers) if peers else (),
+            [Restored(value, age_s, name) for name, value, age_s in state.read_aged("runs")],
+            host.clock(),
+            steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
+            saved=saved,
+            unread=[(RunId(r.fields["run"]), f"{r.fields['folder']}: {r.fields['error']}") for r in refused],
+        )
+
+    def _make_supervisor(
+        self,
+        host: Host,
+        store: Store,
+        room: Room,
+        devices: Devices,
+        slots: int,
+        brief: Callable[[RunId], RunBrief | None],
+    ) -> Supervisor:
+        engine = self._config.engine
+        settings = SupervisorSettings(
+            slots=slots,
+            devices=devices,
+            folder=self._config.node.state_dir / "engines",
+            environment=dict(os.environ),
+            silence_s=engine.silence_s,
+            stall_s=engine.stall_s,
+        )
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._closing.callback(context.term)
+        supervisor = Supervisor(host, settings, context, store, room, brief)
+        self._closing.callback(supervisor.close)
+        return supervisor
+
+    def _answer(self, rooms: Rooms, node: Node, store: Store, devices: Devices, meta: Meta) -> None:
+        """Have all that clients may ask answered."""
+        release, pid = installed_version("dflowd"), os.getpid()
+        me = Myself(meta.node, meta.name, release, meta.control, meta.bulk, pid, self._started_s)
+        service, engines = rooms.service, rooms.supervisor.standing
+
+        def memory() -> dict[str, Any]:
+            return {**memory_of_process(), "shards": asdict(store.usage())}
+
+        def traffic() -> dict[str, Any]:
+            """Bytes sent and received since the start, by lane and peer."""
+            lanes = {"control": rooms.control.traffic.snapshot(), "bulk": rooms.exchange.traffic()}
+            return {lane: {peer: asdict(count) for peer, count in peers.items()} for lane, peers in lanes.items()}
+
+        MeshAnswers(service, me, engines, memory, traffic)
+        HealthAnswers(service, partial(host_facts, self._config, devices), engines)
+        RunAnswers(service)
+        WorkAnswers(service, meta.slots)
+        EventAnswers(service, self._started_s)
+        ShardAnswers(service, node.runs, store.listing, lambda: asdict(store.usage()))
+        CheckpointAnswers(service)
+
+    def _write_address(self, state: StateDirectory, keys: KeyPair, meta: Meta) -> None:
+        state.write_address(
+            {
+                "id": keys.id,
+                "name": meta.name,
+                "pid": os.getpid(),
+                "began": began_ticks(os.getpid()),
+                "control": meta.control,
+                "bulk": meta.bulk,
+                "key": keys.public_text,
+            }
+        )
+        self._closing.callback(state.remove_address)
+
+
+def _brief(node: Node, state: StateDirectory, run: RunId) -> RunBrief | None:
+    """What an engine must know of a run, whose folder is made with it. Raises OSError."""
+    known = node.runs.get(run)
+    if known is None:
+        return None
+    state.run_folder(run)
+    folder = str(checkpoints.folder_of(state.path, run))
+    return RunBrief(known.status.spec, known.status.base, folder, known.state.pipeline.engine)
+
+
+def _open_log(section: LogSection, closing: ExitStack) -> Stream:
+    """Raises ConfigError if the file cannot be written."""
+    if section.file is None:
+        return sys.stderr
+    try:
+        file = LogFile(section.file, section.max_bytes, section.keep)
+        closing.callback(file.close)
+        return file
+    except OSError as error:
+        raise ConfigError(
+            "log.file", f"`{section.file}` cannot be written: {error.strerror}", "name a file in an existing folder"
+        ) from None

@@ -1,0 +1,31 @@
+"""The daemon's rooms, each made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .observe.recorder import Recorder
+from .service.dispatch import Service
+from .shards.exchange import Exchange
+from .slots.supervisor import Supervisor
+from .state.directory import StateDirectory
+from .state.disk import Disk
+from .transport.control import ControlLane
+from .transport.outgoing import Outgoing
+from .transport.reach import DialBack
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """All that a node's actions and its peers' frames go to. Nothing is put in later: a room that needs another one is
+    given it when it is made."""
+
+    state: StateDirectory
+    disk: Disk
+    recorder: Recorder
+    control: ControlLane
+    outgoing: Outgoing
+    dial_back: DialBack
+    exchange: Exchange
+    supervisor: Supervisor
+    service: Service

@@ -1,0 +1,47 @@
+"""Messages as frames of the control lane: a turn's messages to a member in one, an answer over the link it came by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dflow_protocols.events import Report
+from dflow_protocols.names import NodeId
+from dflow_protocols.wire.client import Response
+from dflow_protocols.wire.frame import Frame, encode_frame
+from dflow_protocols.wire.gossip import Knock
+
+from .control import ControlLane, Link
+
+
+class Outgoing:
+    """Any message may be lost; none of these waits. What no frame takes is a report."""
+
+    def __init__(self, lane: ControlLane, report: Callable[[Report], None]) -> None:
+        self._lane, self._report = lane, report
+
+    def send(self, to: NodeId, frames: list[Frame]) -> None:
+        """All that is due to a member in this turn: the newest standings, and every message in order."""
+        messages = [message for frame in frames for message in frame.messages]
+        try:
+            self._lane.send(to, encode_frame(frames[-1].standings, messages))
+        except ValueError:  # more than one frame takes
+            for message in messages:
+                self._send_alone(to, message)
+
+    def tell(self, to: NodeId, message: Any) -> bool:
+        """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""
+        return self._lane.send(to, encode_frame((), (message,)))
+
+    def knock(self, peer: NodeId, message: Knock) -> bool:
+        """Over the link that was dialled to `peer`, or none."""
+        return self._lane.knock(peer, encode_frame((), (message,)))
+
+    def answer(self, link: Link, response: Response) -> None:
+        self._lane.reply(link, encode_frame((), (response,)))
+
+    def _send_alone(self, to: NodeId, message: Any) -> None:
+        try:
+            self.tell(to, message)
+        except ValueError as error:
+            self._report(Report("wire.too_long", {"message": type(message).__name__, "error": str(error)}, "error"))
