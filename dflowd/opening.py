@@ -56,7 +56,8 @@ from .shards.spill import SpillFolder
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
 from .slots.numerics import advertised_class
-from .slots.supervisor import RunBrief, Supervisor, SupervisorSettings
+from .slots.settings import RunBrief, SupervisorSettings
+from .slots.supervisor import Supervisor
 from .state import checkpoints
 from .state.directory import StateDirectory
 from .state.disk import Disk

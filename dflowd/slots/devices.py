@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ class Devices:
             return f"cpu x{self.cores}"
         kinds = sorted(set(self.gpus))
         return ", ".join(f"{kind} x{self.gpus.count(kind)}" for kind in kinds)
+
+    def of_slot(self, index: int) -> tuple[int, ...]:
+        """The GPUs that a slot owns, by their place; one, or none where there is none."""
+        return (index % len(self.gpus),) if self.gpus else ()
 
     @property
     def slots(self) -> int:
@@ -44,16 +48,14 @@ def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
     return Devices(tuple(gpus), len(os.sched_getaffinity(0)))
 
 
-def engine_environment(devices: Devices, slot: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the engine child of one slot: this process's, what Python reads of it when it starts, and
-    which GPU is its own.
+def engine_environment(gpus: Sequence[int], environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a slot's engine child: this process's, what Python reads of it when it starts, and which GPUs
+    are its own.
 
     What its libraries must find there for equal bits an engine sets itself, before it loads them.
     """
     settled = {**environment, **ALIKE_EVERYWHERE}
-    if not devices.gpus:
-        return settled
-    return {**settled, "CUDA_VISIBLE_DEVICES": str(slot % len(devices.gpus))}
+    return {**settled, "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else settled
 
 
 def _model(file: Path) -> str:

@@ -25,7 +25,8 @@ from dflowd.shards.room import Room
 from dflowd.shards.spill import SpillFolder
 from dflowd.shards.store import Store
 from dflowd.slots.devices import Devices
-from dflowd.slots.supervisor import RunBrief, Supervisor, SupervisorSettings
+from dflowd.slots.settings import RunBrief, SupervisorSettings
+from dflowd.slots.supervisor import Supervisor
 from tests.support.toy import toy_pipeline
 
 RUN = RunId("ab" * 16)

@@ -1,0 +1,135 @@
+"""One call from its Start to its end: what it reads and was granted in the store, and whether it makes progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dflow_protocols.events import Start
+from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.shards.space import Place
+from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, inputs_of
+
+from ..shards.segment import Segment
+from ..shards.store import Store
+from . import calls
+from .settings import Kind, RunBrief, kind_of
+
+STATE_SHARE = (
+    4  # a trained model's parameters, both moments and a gradient: 16 bytes a parameter, in sizes of the first
+)
+
+
+@dataclass(slots=True, eq=False)
+class OpenCall:
+    """Waits in the queue, then belongs to a slot. Knows nothing of the child that works on it."""
+
+    asked: Start
+    brief: RunBrief
+    end: int | None = None  # of a block that was trimmed
+    given_up_s: float | None = None
+    is_owed_room: bool = False  # what it asked for was not answered yet: the daemon is late, not the child
+    _moved_s: float = 0.0  # when its progress last grew
+    _progress: int = -1
+    _pinned: tuple[ShardId, ...] = ()
+    _granted: dict[int, Segment] = field(default_factory=dict)  # not yet in the store
+    _sealed: list[calls.SealedShard] = field(default_factory=list)
+
+    @property
+    def id(self) -> int:
+        return self.asked.call
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.asked.work)
+
+    @property
+    def is_given_up(self) -> bool:
+        return self.given_up_s is not None
+
+    @property
+    def place(self) -> Place:
+        """Whose room it asks for, and how old that is."""
+        return Place(self.asked.run, self.asked.task.step)
+
+    @property
+    def is_of_state(self) -> bool:
+        """Whether what it makes is part of a version."""
+        return isinstance(self.asked.work, InitWork | ApplyWork | LoadWork)
+
+    def least_room(self, sizes: Sequence[int]) -> int:
+        """Bytes without which outputs of these lengths are not worth making."""
+        return sum(sizes) * (STATE_SHARE if isinstance(self.asked.work, InitWork) else 1)
+
+    def give_up(self, now: float) -> None:
+        self.given_up_s = now
+
+    def trim(self, end: int) -> None:
+        self.end = end
+
+    # Progress -------------------------------------------------------------------------------------------------------
+
+    def moved(self, now: float) -> None:
+        self._moved_s = now
+
+    def beat(self, progress: int, now: float) -> None:
+        if progress != self._progress:
+            self._progress, self._moved_s = progress, now
+
+    def excuse(self, seconds: float) -> None:
+        """While this process was stopped nothing could be heard of it."""
+        self._moved_s += seconds
+
+    def still_s(self, now: float) -> float:
+        """For how long it makes no progress; while the daemon looks for room, that is not the call's."""
+        return 0.0 if self.is_owed_room else now - self._moved_s
+
+    def owe_room(self) -> None:
+        self.is_owed_room = True
+
+    def room_answered(self, now: float) -> None:
+        self.is_owed_room, self._moved_s = False, now
+
+    # What it has in the store ---------------------------------------------------------------------------------------
+
+    def pin(self, store: Store) -> tuple[calls.Input, ...] | Failed:
+        """The paths of what it reads, pinned while it runs; a failure where something is gone."""
+        ranges = inputs_of(self.asked.work)
+        for ref, first, end in ranges:
+            if not store.has_range(ref.id, first, end):
+                return Failed("lost", f"chunks {first} to {end} are not here", blame=ref.id)
+        self._pinned = tuple(ref.id for ref, _, _ in ranges)
+        for shard in self._pinned:
+            store.pin(shard)
+        return tuple(_input(store, *each) for each in ranges)
+
+    def take(self, granted: Sequence[Segment]) -> None:
+        self._granted.update({segment.number: segment for segment in granted})
+
+    def seal(self, shards: Sequence[calls.SealedShard]) -> None:
+        """The child says what lies finished in its segments; it counts with the end of the call."""
+        self._sealed.extend(shards)
+
+    def keep(self, store: Store) -> list[ShardId]:
+        """Put what was sealed into the store. Raises KeyError for a segment that it was not granted, ValueError for
+        bytes of another name."""
+        made: list[ShardId] = []
+        for shard in self._sealed:
+            store.seal(self._granted[shard.segment], shard.id, shard.nbytes, shard.hashes)
+            del self._granted[shard.segment]
+            made.append(shard.id)
+        return made
+
+    def free(self, store: Store) -> None:
+        """It is over: unpin, and give back what was granted and not kept."""
+        for shard in self._pinned:
+            store.unpin(shard)
+        for segment in self._granted.values():
+            store.release(segment)
+        self._pinned = ()
+        self._granted.clear()
+
+
+def _input(store: Store, ref: ShardRef, first: int, end: int) -> calls.Input:
+    hashes = (store.hashes(ref.id) or ()) if store.is_on_disk(ref.id) else ()
+    return calls.Input(ref.id, ref.nbytes, store.path(ref.id), first, end, hashes)
