@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dflow_protocols.events import (
     Action,
+    Advanced,
     Dial,
     Discard,
     Drop,
@@ -62,6 +63,7 @@ class Performer(Protocol):
     def discard(self, action: Discard) -> None: ...
     def dial(self, action: Dial) -> None: ...
     def reply(self, action: Reply) -> None: ...
+    def advance(self, action: Advanced) -> None: ...
     def report(self, report: Report) -> None: ...
     def observe(self, event: Event) -> None: ...
 
@@ -164,6 +166,8 @@ class Driver:
                 performer.dial(action)
             case Reply():
                 performer.reply(action)
+            case Advanced():
+                performer.advance(action)
             case Report():
                 performer.report(action)
 

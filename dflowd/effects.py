@@ -6,6 +6,7 @@ Each method is one action of the node, and decides nothing beyond where it goes.
 from __future__ import annotations
 
 from dflow_protocols.events import (
+    Advanced,
     Broke,
     Dial,
     Discard,
@@ -91,6 +92,9 @@ class Effects:
 
     def reply(self, action: Reply) -> None:
         self._rooms.service.on_reply(action)
+
+    def advance(self, action: Advanced) -> None:
+        self._rooms.recorder.advance(action)
 
     def report(self, report: Report) -> None:
         self._rooms.recorder.report(report)

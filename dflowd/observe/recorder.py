@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from dflow_protocols.events import Began, Broke, Event, Finished, Report, Start
+from dflow_protocols.events import Advanced, Began, Broke, Event, Finished, Report, Start
 from dflow_protocols.names import RunId
 from dflow_protocols.work import SaveWork
 
@@ -39,9 +38,6 @@ class Recorder:
     def report(self, report: Report) -> None:
         now_s = self._wall_clock()
         match report.name:
-            case "step.advanced":
-                self._advance(report.fields, now_s)
-                return
             case "run.submitted" | "run.heard":
                 self.metrics.begin(report.fields["run"], now_s)
             case "run.resumed":
@@ -51,6 +47,16 @@ class Recorder:
                 self._at.pop(report.fields["run"], None)
                 self._to_regain.pop(report.fields["run"], None)
         self._tell(report, now_s)
+
+    def advance(self, action: Advanced) -> None:
+        """A run is at another version here."""
+        now_s, run, head = self._wall_clock(), action.run, action.head
+        if action.fork_step is not None:
+            self.metrics.abandon(run, action.fork_step)
+        self._compare(run, head.step, now_s)
+        self.metrics.advance(run, head.step, head.version, head.samples, action.metrics, action.seconds, now_s)
+        fields = {"run": run, "step": head.step, "version": head.version, "copied": action.is_copied}
+        self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s)
 
     def _tell(self, report: Report, now_s: float) -> None:
         self.problems.hear(report)
@@ -94,15 +100,6 @@ class Recorder:
             self.metrics.add_samples(asked.run, asked.task.step, event.done.samples)
         if isinstance(asked.work, SaveWork) and event.done.detail:
             self.metrics.add_checkpoint(asked.run, asked.work.step, event.done.detail)
-
-    def _advance(self, fields: Mapping[str, Any], now_s: float) -> None:
-        run, step, version = fields["run"], fields["step"], fields["version"]
-        if fields["fork_step"] is not None:
-            self.metrics.abandon(run, fields["fork_step"])
-        self._compare(run, step, now_s)
-        self.metrics.advance(run, step, version, fields["samples"], fields["metrics"], fields["seconds"], now_s)
-        told = ("run", "step", "version", "copied", "seconds")
-        self._tell(Report("step.advanced", {key: fields[key] for key in told}), now_s)
 
     def _compare(self, run: RunId, step: int, now_s: float) -> None:
         """Tell where a run goes on from less than this node had of it, in this life or an earlier one."""

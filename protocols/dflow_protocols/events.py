@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
+from .wire.steps import Head
 from .work import Done, Failed, Origin, Work
 
 T = TypeVar("T")
@@ -326,6 +327,18 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class Advanced:
+    """This node's newest version of a run is another one: keep what its step gave, for people."""
+
+    run: RunId
+    head: Head
+    is_copied: bool  # from others; else it was made here
+    metrics: Mapping[str, float]  # of the step; none of a version that was copied
+    seconds: float | None = None  # since the step opened; None of a version that was copied
+    fork_step: int | None = None  # what this node held of the steps after it no longer counts
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something worth a log line: a name of reports.py, then fields."""
 
@@ -334,4 +347,4 @@ class Report:
     level: str = "info"
 
 
-Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Discard | Reply | Dial | Report
+Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Discard | Reply | Dial | Advanced | Report

@@ -106,7 +106,7 @@ RUNS: Final[dict[str, ReportKind]] = {
     "step.advanced": ReportKind(
         "info",
         "this node holds a newer version whole; `copied` from others, or made here in `seconds` since the step opened",
-        ("run", "step", "version", "samples", "copied", "metrics", "facts", "seconds", "fork_step"),
+        ("run", "step", "version", "copied", "seconds"),
     ),
     "run.set_back": ReportKind(
         "warning",

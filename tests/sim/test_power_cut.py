@@ -163,7 +163,7 @@ def test_a_run_that_is_resumed_at_once_goes_on_with_what_is_in_memory(after_s: f
     world.calm()
     world.resume(1, run)
     assert finish(world, run, ENDS_S) == undisturbed(3, SAVING_AT_THE_END)[0]
-    begun = [index for index, report in world.reports if report.name == "step.advanced" and report.fields["step"] == 1]
+    begun = [index for index, version in world.advanced if version.head.step == 1]
     assert sorted(begun) == [0, 1, 2]
 
 

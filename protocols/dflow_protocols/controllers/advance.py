@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .. import metrics
-from ..events import Action, Report
+from ..events import Action, Advanced, Report
 from ..names import Block, Once, SealId, Slice, TaskKey
 from ..ranges import State, in_order
 from ..run_state import references
@@ -116,22 +116,20 @@ class Advance:
         assert own is not None
         opened = self._state.step(before.step).opened_at if before is not None else None
         self._state.advanced(now)
-        fields = {
-            "run": self._state.id,
-            "step": own.step,
-            "version": own.id,
-            "samples": own.samples,
-            "copied": update is None and own.parent is not None,
-            "metrics": dict(metrics.merge([made.items(), *self._step_metrics(update)])),
-            "facts": dict(own.facts),
-            "seconds": None if opened is None or update is None else now - opened,
-            "fork_step": None if lost is None else lost.fork_step,
-        }
         if lost is not None and lost.teller == self._state.me:
             cost = {"fork_step": lost.fork_step, "steps": lost.steps, "samples": lost.samples}
             versions = {"version": lost.head.version, "kept": own.id}
             out.append(Report("run.branch_lost", {"run": self._state.id, **versions, **cost}, "warning"))
-        out.append(Report("step.advanced", fields))
+        out.append(
+            Advanced(
+                self._state.id,
+                own.head,
+                is_copied=update is None and own.parent is not None,
+                metrics=dict(metrics.merge([made.items(), *self._step_metrics(update)])),
+                seconds=None if opened is None or update is None else now - opened,
+                fork_step=None if lost is None else lost.fork_step,
+            )
+        )
         self._outbox.tell_all(mesh, None, out)
 
     def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:

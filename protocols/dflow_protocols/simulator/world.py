@@ -14,6 +14,7 @@ from typing import Any
 
 from ..events import (
     Action,
+    Advanced,
     Broke,
     CancelRequested,
     Dial,
@@ -85,6 +86,7 @@ class World:
         self.events = 0
         self.engines: dict[RunId, Engines] = {}
         self.reports: list[tuple[int, Report]] = []  # node, what it told people
+        self.advanced: list[tuple[int, Advanced]] = []  # node, the versions that it came to hold
         self.saved: dict[str, State] = {}  # versions of which a checkpoint was begun
         self._spawn = spawn
         self._noise = noise
@@ -303,6 +305,8 @@ class World:
                 host.answer(request, ok, value)
             case Dial(node, _, _, bulk):
                 host.dial(node, bulk)
+            case Advanced():
+                self.advanced.append((host.index, action))
             case Report():
                 self.reports.append((host.index, action))
 

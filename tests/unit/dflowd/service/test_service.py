@@ -12,10 +12,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from dflow_protocols.events import Report
-from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.events import Advanced
+from dflow_protocols.names import NodeId, RunId, VersionId
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
+from dflow_protocols.wire.steps import Head
 from dflowd.driver import Driver
 from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import MetricsBook
@@ -137,25 +138,24 @@ async def test_a_node_may_not_do_what_clients_may(tmp_path: Path) -> None:
     assert (await desk.ask("share.end", role="node", run="ab" * 16)).ok
 
 
-def advanced(step: int) -> Report:
-    fields = {"run": RUN, "step": step, "version": f"v{step}", "samples": 0, "copied": False, "metrics": {"x": 1.0}}
-    return Report("step.advanced", fields | {"facts": {}, "seconds": None, "fork_step": None})
+def advanced(step: int) -> Advanced:
+    return Advanced(RunId(RUN), Head(VersionId(f"v{step}"), step, 0), is_copied=False, metrics={"x": 1.0})
 
 
 async def test_a_run_that_begins_again_after_a_kill_says_how_many_steps_are_lost(tmp_path: Path) -> None:
     """`ps`, `watch` and the log tell it, until the run is as far again: a silent restart looks like progress."""
     before = Desk(tmp_path, RUN)
     for step in range(4):
-        before.recorder.report(advanced(step))
+        before.recorder.advance(advanced(step))
     desk = Desk(tmp_path, RUN)  # the daemon's next life, with the same disk
     row = msgpack.unpackb((await desk.ask("runs")).value)["runs"][0]
     assert (row["reached"], row["saved"], row["held"]) == (3, None, None)
-    desk.recorder.report(advanced(0))
+    desk.recorder.advance(advanced(0))
     (problem,) = msgpack.unpackb((await desk.ask("run", run=RUN)).value)["problems"]
     assert problem["key"] == f"run.set_back/{RUN}"
     assert problem["what"] == "set back to step 0: 3 steps are lost, this daemon had reached 3"
     for step in range(1, 4):
-        desk.recorder.report(advanced(step))
+        desk.recorder.advance(advanced(step))
     assert msgpack.unpackb((await desk.ask("run", run=RUN)).value)["problems"] == []
 
 
@@ -164,5 +164,5 @@ async def test_a_run_that_goes_on_where_it_was_says_nothing(tmp_path: Path) -> N
     for first, end in ((0, 3), (2, 5)):  # the second life begins with the version that the first one ended with
         desk = Desk(tmp_path, RUN)
         for step in range(first, end):
-            desk.recorder.report(advanced(step))
+            desk.recorder.advance(advanced(step))
         assert desk.recorder.problems.rows() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.events import Start
-from dflow_protocols.names import RunId, TaskKey
+from dflow_protocols.names import RunId, TaskKey, part_of
 from dflow_protocols.work import BlockWork, ChainWork, SliceWork, Work
 from dflowd.slots.devices import Devices
 from dflowd.slots.open_call import OpenCall
@@ -22,7 +22,7 @@ CHAIN, BLOCK, SLICE = (
 
 
 def call(number: int, work: Work, engine: str = "torch", fresh: bool = False) -> OpenCall:
-    asked = Start(number, RunId("ab" * 16), TaskKey(0, "roll", "p0"), work, fresh)
+    asked = Start(number, RunId("ab" * 16), TaskKey(0, "roll", part_of("p0")), work, fresh)
     return OpenCall(asked, RunBrief(b"", "", "", engine))
 
 
