@@ -129,7 +129,8 @@ class MetricsBook:
     def add_checkpoint(self, run: RunId, step: int, folder: str) -> None:
         """A checkpoint of the version after `step` steps lies in `folder` on this node."""
         self._append(run, "checkpoints.jsonl", {"step": step, "folder": folder})
-        self._book(run).checkpoint = (step, folder)
+        book = self._book(run)
+        book.checkpoint = (step, folder)
 
     def checkpoint(self, run: RunId) -> tuple[int, str]:
         """Step and folder of the newest checkpoint here; the folder is empty where there is none."""

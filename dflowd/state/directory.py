@@ -25,6 +25,8 @@ from typing import Any
 
 import msgpack
 
+from ..process.durable import replace_file, sync_folder
+
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
@@ -70,7 +72,7 @@ class StateDirectory:
             return
         file = self.path / "machine"
         if not file.exists():
-            _replace(file, here.encode())
+            replace_file(file, here.encode())
         elif file.read_text().strip() != here:
             raise StateError(
                 f"`{self.path}` was made on another machine, and two daemons of one identity deafen each other",
@@ -107,14 +109,14 @@ class StateDirectory:
         file = self._file(key)
         if value:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(file, value)
+            replace_file(file, value)
             if age_s:
                 then_s = time.time() - age_s
                 os.utime(file, (then_s, then_s))
             return
         file.unlink(missing_ok=True)
         if file.parent.is_dir():
-            _sync_folder(file.parent)
+            sync_folder(file.parent)
         folder, _, run = key.partition("/")
         if folder == "runs" and run:
             self._clear_books(self.path / "runs" / run)
@@ -137,7 +139,7 @@ class StateDirectory:
         return folder
 
     def write_address(self, fields: Mapping[str, Any]) -> None:
-        _replace(self.path / "address.json", json.dumps(fields, indent=1).encode() + b"\n")
+        replace_file(self.path / "address.json", json.dumps(fields, indent=1).encode() + b"\n")
 
     def remove_address(self) -> None:
         (self.path / "address.json").unlink(missing_ok=True)
@@ -157,28 +159,3 @@ def _machine_id() -> str | None:
         if text and text != "uninitialized":
             return text
     return None
-
-
-def _replace(file: Path, value: bytes) -> None:
-    new = file.with_name(file.name + ".new")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        written = 0
-        while written < len(value):
-            written += os.write(handle, value[written:])
-        os.fsync(handle)
-    except OSError:
-        new.unlink(missing_ok=True)  # of a full disk even this is worth having back
-        raise
-    finally:
-        os.close(handle)
-    os.replace(new, file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,8 +5,6 @@ Owns reading and writing them; what they say is specified in dflow_protocols.wir
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,8 @@ import zmq
 from dflow_protocols.names import NodeId, node_id
 from dflow_protocols.wire.keys import Allowed, AllowListError, key_file_text, key_text, parse_key, parse_key_file
 from dflow_protocols.wire.keys import parse_allow_list as parse_lines
+
+from ..process.durable import create_file
 
 
 class KeyFileError(Exception):
@@ -50,15 +50,7 @@ def new_key_pair() -> KeyPair:
 def write_key_pair(path: Path, pair: KeyPair) -> None:
     """Write a new key file with mode 0600, whole or not at all. Raises FileExistsError: a key is an identity and is
     never overwritten."""
-    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key_file_text(pair.public, pair.secret))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(new, path)
-    finally:
-        os.unlink(new)
+    create_file(path, key_file_text(pair.public, pair.secret).encode())
 
 
 def read_key_pair(path: Path) -> KeyPair:
