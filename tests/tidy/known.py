@@ -18,27 +18,13 @@ def hold(found: Mapping[str, list[str]], known: Mapping[str, int]) -> None:
 
 FILES_IN_CIRCLES: dict[str, int] = {}
 
-FOLDERS_IN_CIRCLES: dict[str, int] = {
-    "dflowd.boot": 1,
-    "dflowd.daemon": 1,
-}
+FOLDERS_IN_CIRCLES: dict[str, int] = {}
 
 UPWARD: dict[str, int] = {}
 
 FULL_FOLDERS: dict[str, int] = {}
 
 FOREIGN: dict[str, int] = {
-    "dflowd/daemon.py": 5,
-    "dflowd/service/checkpoints.py": 2,
-    "dflowd/service/events.py": 2,
-    "dflowd/service/health.py": 2,
-    "dflowd/service/mesh.py": 1,
-    "dflowd/service/runs.py": 2,
-    "dflowd/service/shards.py": 2,
-    "dflowd/service/work.py": 2,
-    "dflowd/shards/room.py": 2,
-    "dflowd/shards/store.py": 1,
-    "dflowd/transport/bulk.py": 1,
     "protocols/dflow_protocols/pipeline/validate.py": 2,
 }
 

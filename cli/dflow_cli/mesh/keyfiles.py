@@ -1,6 +1,6 @@
 """Key files and allow-lists as a client writes them: one line at a time, whole or not at all.
 
-What stands in them is specified in dflow_protocols.wire.keys. A secret is written, and handed to libzmq; it is never shown.
+What stands in them is specified in dflow_protocols.keys. A secret is written, and handed to libzmq; it is never shown.
 """
 
 from __future__ import annotations
