@@ -32,7 +32,7 @@ import torch
 
 from dflowd.data.order import DataSet
 from dflowd.engines.exactness import settle
-from dflowd.engines.torch_engine import first_seed
+from dflowd.engines.opened import first_seed
 from dflowd.models.policy import Policy
 from dflowd.operators.partition import Columns, Partition
 from dflowd.operators.registry import operate

@@ -1,4 +1,4 @@
-"""An engine's process: `python -m dflowd.child.process --socket ipc://PATH --engine torch|emulated --parent PID`.
+"""An engine's process: `python -m dflowd.child.process --socket ipc://PATH --engine NAME --parent PID`.
 
 Dies with the daemon that started it, and all that it started with it; gives way to it (nice 5), works on one call at a
 time and answers every one.
@@ -20,6 +20,7 @@ from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import Done, Failed
 from dflowd.engines.contract import Engine, perform
+from dflowd.engines.registry import ENGINES, open_engine
 from dflowd.jobs.failures import one_line
 from dflowd.jobs.job import Job
 from dflowd.slots.calls import Call, Quit, Ready
@@ -49,7 +50,7 @@ PR_SET_PDEATHSIG = 1
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dflowd.child.process")
     parser.add_argument("--socket", required=True)
-    parser.add_argument("--engine", choices=("torch", "emulated"), required=True)
+    parser.add_argument("--engine", choices=tuple(ENGINES), required=True)
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
     parser.add_argument("--lifeline", type=int, default=-1, help="descriptor that closes when the daemon is gone")
     parser.add_argument("--board", type=int, default=-1, help="descriptor of the memory to say in what is being done")
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     board = Board(options.board)
     if options.board >= 0:
         os.close(options.board)
-    engine = _load(options.engine)
+    engine = open_engine(options.engine)
     link = Link(options.socket)
     link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))
     while isinstance(message := link.next(), Call):
@@ -100,16 +101,6 @@ def _pipeline(spec: bytes) -> Pipeline:
             _parsed.clear()
         _parsed[spec] = Pipeline.from_canonical(spec)
     return _parsed[spec]
-
-
-def _load(name: str) -> Engine:
-    if name == "emulated":
-        from dflowd.engines.emulated_engine import EmulatedEngine
-
-        return EmulatedEngine()
-    from dflowd.engines.torch_engine import TorchEngine
-
-    return TorchEngine()
 
 
 def _die_with(parent: int) -> None:

@@ -7,8 +7,11 @@ and must be right without it.
 from __future__ import annotations
 
 import errno
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+from dflow_protocols.pipeline.grammar.engines import GRADIENTS, ROLLOUTS, STATES
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -27,24 +30,50 @@ from dflowd.jobs.failures import Damaged, Full, GivenUp, HostError, Lost, TooLar
 from dflowd.jobs.job import Job
 from dflowd.slots.doing import NOTHING, Doing
 
+Role = TypeVar("Role")
 
-class Engine(Protocol):
-    """Whatever computes. Each method's result is described with its work; `seconds` is always set."""
 
-    capabilities: tuple[str, ...]
-    numerics: str  # engines with the same text make the same bytes of the same work
+class Rollouts(Protocol):
+    """Samples and scores: stages of one partition, by the parameters that come with the work."""
+
+    def chain(self, job: Job, work: ChainWork) -> Done: ...
+
+
+class Gradients(Protocol):
+    """Forward and backward passes: the summed gradient of a block of leaves, not divided yet."""
+
+    def block(self, job: Job, work: BlockWork) -> Done: ...
+
+
+class States(Protocol):
+    """Keeps versions: reduces gradients, steps the optimizer, writes and reads checkpoints. Functions of shards."""
 
     def init(self, job: Job, work: InitWork) -> Done: ...
-    def chain(self, job: Job, work: ChainWork) -> Done: ...
-    def block(self, job: Job, work: BlockWork) -> Done: ...
     def sum_(self, job: Job, work: SumWork) -> Done: ...
     def slice_(self, job: Job, work: SliceWork) -> Done: ...
     def apply(self, job: Job, work: ApplyWork) -> Done: ...
     def save(self, job: Job, work: SaveWork) -> Done: ...
     def load(self, job: Job, work: LoadWork) -> Done: ...
 
-    def release(self) -> None:
-        """The call is over: let go of its shards, whose memory the daemon will use again."""
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Whatever computes, by what it does; None: it does not. Each result is described with its work; `seconds` is
+    always set."""
+
+    capabilities: tuple[str, ...]
+    numerics: str  # engines with the same text make the same bytes of the same work
+    rollouts: Rollouts | None = None
+    gradients: Gradients | None = None
+    states: States | None = None
+    release: Callable[[], None] = lambda: None
+    """The call is over: let go of its shards, whose memory the daemon will use again."""
+
+    @property
+    def does(self) -> frozenset[str]:
+        """In the words of the format's table of engines (pipeline/grammar/engines.py)."""
+        roles = {ROLLOUTS: self.rollouts, GRADIENTS: self.gradients, STATES: self.states}
+        return frozenset(name for name, role in roles.items() if role is not None)
 
 
 DOES: dict[type[Work], str] = {
@@ -89,19 +118,27 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
 
 def _perform(engine: Engine, job: Job, work: Work) -> Done:
     match work:
-        case InitWork():
-            return engine.init(job, work)
         case ChainWork():
-            return engine.chain(job, work)
+            return _role(engine.rollouts, work).chain(job, work)
         case BlockWork():
-            return engine.block(job, work)
+            return _role(engine.gradients, work).block(job, work)
+    states = _role(engine.states, work)
+    match work:
+        case InitWork():
+            return states.init(job, work)
         case SumWork():
-            return engine.sum_(job, work)
+            return states.sum_(job, work)
         case SliceWork():
-            return engine.slice_(job, work)
+            return states.slice_(job, work)
         case ApplyWork():
-            return engine.apply(job, work)
+            return states.apply(job, work)
         case SaveWork():
-            return engine.save(job, work)
+            return states.save(job, work)
         case LoadWork():
-            return engine.load(job, work)
+            return states.load(job, work)
+
+
+def _role(role: Role | None, work: Work) -> Role:
+    if role is None:
+        raise NotImplementedError(f"this engine does no {type(work).__name__}")
+    return role

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from dflowd.shards.layout import read_texts
 
 COUNT = 4  # groups, one completion of each
 
-Specimen = dict[str, Any]
+Sample = dict[str, Any]
 
 
-def specimens(pipeline: Pipeline, known: Mapping[str, Columns], data: Mapping[str, DataSet]) -> tuple[Specimen, ...]:
+def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], DataSet]) -> tuple[Sample, ...]:
     """{prompt, completion, reward} of the first groups of a rollout or an evaluation; none of other chains.
 
     Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and
@@ -35,15 +35,15 @@ def specimens(pipeline: Pipeline, known: Mapping[str, Columns], data: Mapping[st
             rows = zip(
                 read_texts(found["question"]), read_texts(found["text"]), columns.values(found["score"]), strict=True
             )
-            return tuple(_specimen(*row) for _, row in zip(range(COUNT), rows, strict=False))
+            return tuple(_sample(*row) for _, row in zip(range(COUNT), rows, strict=False))
         if name.endswith(".rollout"):
             config = pipeline.stage(name.partition(".")[0]).config
             said, width = read_texts(found["text"]), int(config["group"])
             trained = _trained(pipeline, given)
             positions = columns.values(found["position"])[:COUNT].tolist()
-            source = data[config["data"]]
+            source = data(config["data"])
             return tuple(
-                _specimen(
+                _sample(
                     source.training(position)["question"],
                     said[group * width],
                     None if trained is None else trained[group * width],
@@ -64,6 +64,6 @@ def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.
     return next(iter(given.values())) if len(given) == 1 else None
 
 
-def _specimen(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float] | None = None) -> Specimen:
+def _sample(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float] | None = None) -> Sample:
     made = {"prompt": prompt, "completion": completion, "reward": None if reward is None else float(reward)}
     return made | ({"rewards": dict(rewards)} if rewards and len(rewards) > 1 else {})

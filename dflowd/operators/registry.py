@@ -13,7 +13,9 @@ from .partition import Output, Partition
 from .reward import reward
 from .sft import sft
 
-OPERATORS: Mapping[str, Callable[[Partition], Output]] = {
+Operator = Callable[[Partition], Output]
+
+OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
     "reward": reward,
     "logprob": logprob,
@@ -23,10 +25,11 @@ OPERATORS: Mapping[str, Callable[[Partition], Output]] = {
 }
 
 
-def operate(partition: Partition) -> list[Output]:
+def operate(partition: Partition, operators: Mapping[str, Operator] = OPERATORS) -> list[Output]:
     """What the partition's stage makes of it: an Output for each name that it writes, in its order.
+    `operators`: an engine that samples by itself has its own.
 
     Raises UserError where the run's own code, data or model cannot be worked with.
     """
-    function = OPERATORS.get(partition.stage.op)
+    function = operators.get(partition.stage.op)
     return custom(partition) if function is None else [function(partition)]

@@ -17,15 +17,17 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, VersionId
 from dflow_protocols.pipeline import Pipeline, plan
+from dflow_protocols.pipeline.grammar.engines import ENGINES as ENGINE_KINDS
 from dflow_protocols.ranges import RANGE_BYTES, State, shards_of, total_bytes
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, Work
 from dflowd.engines.contract import Engine
+from dflowd.engines.registry import open_engine
 from dflowd.jobs.failures import GivenUp
 from tests.contracts.alone import Alone, MemoryShards
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("emulated", "torch")
+NAMES = tuple(sorted(ENGINE_KINDS))
 CHECKPOINTED = RunId("a" * 32)
 TINY = {
     "architectures": ["LlamaForCausalLM"],
@@ -102,17 +104,7 @@ def write_base(folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=NAMES)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return load(request.param)
-
-
-def load(name: str) -> Engine:
-    if name == "emulated":
-        from dflowd.engines.emulated_engine import EmulatedEngine
-
-        return EmulatedEngine()
-    from dflowd.engines.torch_engine import TorchEngine
-
-    return TorchEngine()
+    return open_engine(request.param)
 
 
 def alone(engine: Engine, base: Path, **more: Any) -> Alone:
@@ -144,14 +136,22 @@ def facts(done: Done) -> list[Any]:
     return [(made.stage, made.outputs, made.metrics, made.groups) for made in done.made]
 
 
-def test_a_chain_goes_on_from_what_was_done_before(engine: Engine, base: Path) -> None:
-    """Stages of a dead node whose first outputs survived are not run again, and end in the same records."""
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_chain_goes_on_from_what_was_done_before(engine: Engine, base: Path, done: int) -> None:
+    """Stages of a dead node whose first outputs survived are not run again, and end in the same records, in an engine
+    that has nothing open."""
     runner = alone(engine, base)
     state = runner.init()
     whole = runner.done(chain_work(runner, 1, "roll", 0, state))
-    outputs = {f"{made.stage}.{name}": ref for made in whole.made for name, ref in made.outputs}
-    rest = ChainWork(1, ("score", "adv"), 0, state, (("roll.rollout", outputs["roll.rollout"]),))
-    assert facts(runner.done(rest)) == facts(whole)[1:]
+    known = tuple((f"{made.stage}.{name}", ref) for made in whole.made[:done] for name, ref in made.outputs)
+    fresh = replace(runner, engine=open_engine(engine.capabilities[0]))
+    rest = ChainWork(1, ("roll", "score", "adv")[done:], 0, state, known)
+    assert facts(fresh.done(rest)) == facts(whole)[done:]
+
+
+def test_engines_do_what_the_format_says_of_them(engine: Engine) -> None:
+    """A spec that gives a stage to an engine that cannot do it is refused before it is submitted."""
+    assert engine.does == ENGINE_KINDS[engine.capabilities[0]].does
 
 
 @pytest.mark.parametrize(("blocks", "sums"), [(2, False), (4, False), (1, True), (2, True)])
@@ -173,13 +173,14 @@ from pathlib import Path
 from dflowd.child.process import ENVIRONMENT
 import os
 os.environ.update(ENVIRONMENT)
-from tests.contracts.test_engine import alone, load, whole_run
-print(whole_run(alone(load({name!r}), Path(sys.argv[1]))))
+from dflowd.engines.registry import open_engine
+from tests.contracts.test_engine import alone, whole_run
+print(whole_run(alone(open_engine({name!r}), Path(sys.argv[1]))))
 """
     command = [sys.executable, "-c", code, str(base)]
     theirs = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     assert "params:policy" in theirs
-    assert theirs == str(whole_run(alone(load(name), base)))
+    assert theirs == str(whole_run(alone(open_engine(name), base)))
 
 
 def test_a_step_changes_the_weights_and_its_optimizer_lasts_as_long_as_its_stage(engine: Engine, base: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_saved_model_opens_with_the_weights_of_its_version(base: Path) -> None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    runner = alone(load("torch"), base)
+    runner = alone(open_engine("torch"), base)
     state = runner.run(runner.init(), range(1))
     folder, _ = saved(runner, state, 1)
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -358,7 +359,7 @@ def test_a_model_whose_file_is_not_its_parameters_is_saved_resumed_and_opened(
     if model == "several files":
         spread = partialmethod(PreTrainedModel.save_pretrained, max_shard_size="20KB")
         monkeypatch.setattr(PreTrainedModel, "save_pretrained", spread)
-    runner = alone(load("torch"), base)
+    runner = alone(open_engine("torch"), base)
     state = runner.run(runner.init(), range(2))
     folder, header = saved(runner, state, 2)
     assert (folder / "params-policy.f32").exists()
@@ -392,7 +393,7 @@ def test_a_users_operator_and_a_reference_model_take_part(base: Path) -> None:
     spec["stages"].insert(4, {"id": "ref", "op": "logprob", "model": "start"})
     spec["stages"][5]["config"]["loss"] = {"kl": 0.1, "mean": "sequence"}
     seen: dict[int, dict[str, float]] = {}
-    runner = Alone(load("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
+    runner = Alone(open_engine("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
     runner.log = lambda step, metrics: seen.update({step: metrics})
     runner.run(runner.init(), range(2))
     assert seen[1]["kl"] > 0
@@ -468,7 +469,7 @@ def test_what_the_user_broke_is_the_users(base: Path, change: Callable[[dict[str
     """Such a failure would repeat on every node, so it must not be retried as an engine's."""
     spec = tiny_spec("torch")
     change(spec)
-    runner = Alone(load("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
+    runner = Alone(open_engine("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
     state = () if words == "models.policy" else first_state(runner, base)
     failed = runner.perform(chain_work(runner, 1, "roll", 0, state))
     assert isinstance(failed, Failed)

@@ -11,13 +11,14 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import digest, named_files
 from dflow_protocols.work import Failed, InitWork
 from dflowd.engines.contract import Engine
+from dflowd.engines.registry import open_engine
 from tests.contracts.alone import Alone
-from tests.contracts.test_engine import load, tiny_spec, write_base
+from tests.contracts.test_engine import tiny_spec, write_base
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return load("torch")
+    return open_engine("torch")
 
 
 def submitted(engine: Engine, base: Path) -> Alone:

@@ -310,9 +310,9 @@ def saved(engine: Engine, folder: Path, prompt: Any) -> tuple[bool, bool]:
 
 
 def table() -> None:
-    from dflowd.engines.torch_engine import TorchEngine
+    from dflowd.engines.registry import open_engine
 
-    engine = TorchEngine()
+    engine = open_engine("torch")
     print("| model | sampled = fresh | trained = fresh | gradient | checkpoint | export |\n|---|---|---|---|---|---|")
     forms = {f"Llama, {name}": kind for name, kind in ON_DISK.items()}
     for name, kind in {**ARCHITECTURES, **forms}.items():

@@ -45,5 +45,4 @@ RETIRED: dict[str, int] = {
     "look": 1,
     "mind_split": 1,
     "mind_stuck": 1,
-    "specimens": 1,
 }

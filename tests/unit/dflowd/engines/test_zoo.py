@@ -22,9 +22,9 @@ KINDS = {**zoo.ARCHITECTURES, **zoo.ON_DISK}
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    from dflowd.engines.torch_engine import TorchEngine
+    from dflowd.engines.registry import open_engine
 
-    return TorchEngine()
+    return open_engine("torch")
 
 
 @pytest.mark.parametrize("name", KINDS)

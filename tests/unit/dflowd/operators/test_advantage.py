@@ -11,7 +11,7 @@ import pytest
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data import columns
 from dflowd.data.order import DataSet
-from dflowd.engines.samples import specimens
+from dflowd.engines.samples import samples_of
 from dflowd.jobs.failures import UserError
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
@@ -134,7 +134,6 @@ def test_a_row_has_the_short_name_where_there_is_one_such_output_and_a_list_of_w
 def test_samples_show_each_reward_and_what_is_trained_on(tmp_path: Path) -> None:
     """Whoever reads them asks first which of the two went wrong."""
     spec = pipeline(rewards={"right": 1.0, "short": 0.5})
-    data = {"words": partition(tmp_path, spec, "adv", {}).data("words")}
-    first, second = specimens(spec, known(), data)
+    first, second = samples_of(spec, known(), partition(tmp_path, spec, "adv", {}).data)
     assert (first["reward"], first["rewards"]) == (1.0, {"right": 1.0, "short": 0.0})
     assert (second["reward"], second["rewards"]) == (1.5, {"right": 1.0, "short": 1.0})

@@ -1,0 +1,77 @@
+"""Rollouts by the built-in operators and the user's own: each stage of a partition, from its columns to new ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from dflow_protocols.metrics import merge
+from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
+from dflow_protocols.work import ChainWork, Done, Made
+from dflowd.jobs.job import Job, put
+from dflowd.models.policy import Policy
+from dflowd.operators.partition import Columns, Output, Partition
+from dflowd.operators.registry import OPERATORS, Operator, operate
+from dflowd.shards import layout
+from dflowd.slots.doing import Doing
+
+from .opened import Opened
+from .samples import samples_of
+
+
+class OperatorRollouts:
+    """Rollouts (contract.py) with what is opened. `operators`: an engine that samples by itself has its own."""
+
+    def __init__(self, opened: Opened, operators: Mapping[str, Operator] = OPERATORS) -> None:
+        self._opened = opened
+        self._operators = operators
+
+    def chain(self, job: Job, work: ChainWork) -> Done:
+        self._opened.enter(job)
+        (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
+        known: dict[str, Columns] = {name: layout.decode(job.shards.read(ref)) for name, ref in work.inputs}
+        parts: list[tuple[str, list[Output], float]] = []
+        for stage_id in work.stages:
+            start = time.perf_counter()
+            stage = job.pipeline.stage(stage_id)
+            job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
+            outputs = operate(self._partition(job, work, stage, chain, known), self._operators)
+            known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}
+            parts.append((stage_id, outputs, time.perf_counter() - start))
+        refs = iter(put(job.shards, [layout.encode(o.columns) for _, outputs, _ in parts for o in outputs]))
+        made = tuple(
+            Made(
+                stage_id,
+                tuple((output.name, next(refs)) for output in outputs),
+                merge(tuple(output.metrics.items()) for output in outputs),
+                next((output.groups for output in outputs if output.groups), ()),
+                seconds,
+            )
+            for stage_id, outputs, seconds in parts
+        )
+        data = partial(self._opened.dataset, job)
+        return Done(made, samples_of(job.pipeline, known, data) if work.partition == 0 else ())
+
+    def _partition(self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]) -> Partition:
+        first, end = partition_groups(chain, work.partition)
+
+        def policy(name: str) -> Policy:
+            if stage.operator.model == "tokenizer":
+                return self._opened.policy(job, name)
+            return self._opened.loaded(job, name, work.state)
+
+        return Partition(
+            job.pipeline,
+            job.base,
+            work.step,
+            stage,
+            first,
+            end,
+            known,
+            policy,
+            partial(self._opened.dataset, job),
+            job.progress,
+            job.board,
+            job.opaque,
+        )
