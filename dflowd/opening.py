@@ -25,6 +25,7 @@ from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId
 from dflow_protocols.node import Identity, Node
 from dflow_protocols.wire.gossip import Meta
+from dflow_protocols.work import Work, engine_of
 
 from .boot.config import Config, ConfigError, LogSection
 from .boot.facts import host_facts, memory_of_process, versions
@@ -192,7 +193,7 @@ class Opening:
         room: Room,
         devices: Devices,
         slots: int,
-        brief: Callable[[RunId], RunBrief | None],
+        brief: Callable[[RunId, Work], RunBrief | None],
     ) -> Supervisor:
         engine = self._config.engine
         settings = SupervisorSettings(
@@ -246,14 +247,14 @@ class Opening:
         self._closing.callback(state.remove_address)
 
 
-def _brief(node: Node, state: StateDirectory, run: RunId) -> RunBrief | None:
+def _brief(node: Node, state: StateDirectory, run: RunId, work: Work) -> RunBrief | None:
     """What an engine must know of a run, whose folder is made with it. Raises OSError."""
     known = node.runs.get(run)
     if known is None:
         return None
     state.run_folder(run)
     folder = str(checkpoints.folder_of(state.path, run))
-    return RunBrief(known.status.spec, known.status.base, folder, known.state.pipeline.engine)
+    return RunBrief(known.status.spec, known.status.base, folder, engine_of(known.state.pipeline, work))
 
 
 def _open_log(section: LogSection, closing: ExitStack) -> Stream:

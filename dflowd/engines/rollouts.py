@@ -51,7 +51,8 @@ class OperatorRollouts:
             for stage_id, outputs, seconds in parts
         )
         data = partial(self._opened.dataset, job)
-        return Done(made, samples_of(job.pipeline, known, data) if work.partition == 0 else ())
+        is_shown = work.partition == 0 and work.stages[-1] == chain.stages[-1]
+        return Done(made, samples_of(job.pipeline, known, data) if is_shown else ())
 
     def _partition(self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]) -> Partition:
         first, end = partition_groups(chain, work.partition)

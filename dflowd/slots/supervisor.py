@@ -18,7 +18,7 @@ import zmq
 
 from dflow_protocols.events import Began, Broke, Finished, Reached, Report, Start
 from dflow_protocols.names import RunId, ShardId
-from dflow_protocols.work import Failed
+from dflow_protocols.work import Failed, Work
 
 from ..process.host import Host
 from ..shards.room import Room
@@ -47,9 +47,9 @@ class Supervisor:
         context: zmq.Context[zmq.Socket[bytes]],
         store: Store,
         room: Room,
-        brief: Callable[[RunId], RunBrief | None],
+        brief: Callable[[RunId, Work], RunBrief | None],
     ) -> None:
-        """`brief`: what a child must know of a run; None of one that is unknown here."""
+        """`brief`: what a child must know of a run for a work; None of one that is unknown here."""
         self._host, self._settings, self._context, self._store, self._room = host, settings, context, store, room
         self._brief, self._post, self._clock = brief, host.post, host.clock
         self._slots = [Slot(index, settings) for index in range(settings.slots)]
@@ -68,7 +68,7 @@ class Supervisor:
     def start(self, asked: Start) -> None:
         """Do a work when a slot takes it. Began tells when that is, and again when a child that had to start for it is
         ready; it is answered by Finished or Broke."""
-        brief = self._brief(asked.run)
+        brief = self._brief(asked.run, asked.work)
         if brief is None:
             self._post(Broke(asked.call, Failed("lost", "the run is unknown here", blame=asked.task.stage)))
             return

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from .names import Block, RunId, ShardRef, VersionId, chunk_count
+from .pipeline.spec import Pipeline
 from .ranges import RANGE_BYTES, Piece, State
 from .wire.steps import Header
 
@@ -29,7 +30,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChainWork:
-    """Run the stages of one partition one after the other, on one engine. Result: one Made a stage."""
+    """Run stages of one partition one after the other, on one engine. Result: one Made a stage."""
 
     step: int
     stages: tuple[str, ...]
@@ -154,6 +155,17 @@ class LoadWork:
 
 
 Work: TypeAlias = ChainWork | BlockWork | SumWork | SliceWork | ApplyWork | InitWork | SaveWork | LoadWork
+
+
+def engine_of(pipeline: Pipeline, work: Work) -> str:
+    """The engine that does a work: a stage's own for rollouts and gradients. A version's state is the pipeline's."""
+    match work:
+        case ChainWork():
+            return pipeline.engine_of(work.stages[0])
+        case BlockWork():
+            return pipeline.engine_of(work.stage)
+        case _:
+            return pipeline.engine
 
 
 def inputs_of(work: Work) -> tuple[Piece, ...]:

@@ -30,7 +30,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
     """What is wrong with models, and with what stages want of them. The emulated engine opens none."""
     found = Findings()
-    if pipeline.engine == "emulated":
+    if not pipeline.opens_files:
         return found
     for name, source in sorted(pipeline.models.items()):
         files = ModelFiles(name, source, base)

@@ -27,8 +27,8 @@ class Named:
 
 
 def named_files(pipeline: Pipeline) -> Iterator[Named]:
-    """What models, data and stages name. The emulated engine reads no files."""
-    if pipeline.engine == "emulated":
+    """What models, data and stages name; nothing where no engine opens files."""
+    if not pipeline.opens_files:
         return
     for name, model in sorted(pipeline.models.items()):
         if "path" in model:

@@ -6,6 +6,7 @@ Pure, and the only place where a pipeline becomes tasks. Nothing here knows who 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
 from .grammar.signatures import Lesson
@@ -15,13 +16,18 @@ from .spec import Pipeline, Stage
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Stages that run one after the other on each partition, in one engine call where nothing was done before."""
+    """Stages that run one after the other on each partition, in one call of each engine that follows another."""
 
     stages: tuple[str, ...]  # stage ids, in order; the first one names the chain
     partitions: int
     groups: int  # prompts of the whole step, dealt to partitions in contiguous runs
     models: tuple[str, ...]  # models whose parameters some stage reads
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
+    cuts: tuple[int, ...] = ()  # places of stages that have another engine than the one before
+
+    def call(self, done: int) -> tuple[str, ...]:
+        """The stages that are one engine's call, where the first `done` are done: as far as the engine stays."""
+        return self.stages[done : next((cut for cut in self.cuts if cut > done), None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +126,14 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
     config, begins = stages[0].config, stages[0].operator.begins
     assert begins is not None, "a chain begins with what makes its partitions: validation has seen to that"
     readers = [str(stage.model) for stage in stages if stage.operator.model == "parameters"]
+    engines = [pipeline.engine_of(name) for name in group]
     return Chain(
         stages=group,
         partitions=config["partitions"],
         groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
+        cuts=tuple(at for at, pair in enumerate(pairwise(engines), 1) if pair[0] != pair[1]),
     )
 
 

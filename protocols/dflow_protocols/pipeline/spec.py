@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import Any, Self
 
 from ..names import SpecId, content_id
+from .grammar.engines import ENGINES
+from .grammar.layout import STAGE
 from .grammar.problem import Problem, SpecError
+from .grammar.shape import is_left_out
 from .grammar.signatures import Operator, operator_of
 from .schedule import Schedule
 from .validate import resolve
@@ -34,13 +37,15 @@ class Stage:
     requires: Sequence[str] = ()
     effect: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    engine: str | None = None  # None: the pipeline's
 
     @property
     def operator(self) -> Operator:
         return operator_of(self.op)
 
     def to_dict(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        whole = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in whole.items() if not is_left_out(STAGE[name], value)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +142,17 @@ class Pipeline:
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""
         return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)
+
+    def engine_of(self, stage_id: str) -> str:
+        """What computes a stage. Raises KeyError."""
+        return self.stage(stage_id).engine or self.engine
+
+    @property
+    def opens_files(self) -> bool:
+        """Whether some engine of it opens the files that it names."""
+        return any(
+            ENGINES[name].opens_files for name in (self.engine, *(stage.engine for stage in self.stages)) if name
+        )
 
     def with_digests(self, digests: Mapping[str, str]) -> Self:
         """The same pipeline, bound to the contents of the files that it names."""

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .defaults import fill
+from .grammar.engines import ENGINES, GRADIENTS, ROLLOUTS, STATES
 from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
@@ -81,8 +82,10 @@ def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
         reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`")
     if spec["lag"]:
         reader.note("lag", f"`lag` is {spec['lag']}, but this version of dflowd only runs lag 0", "leave `lag` out")
-    if spec["emulated"] and spec["engine"] == "torch":
+    engines = {spec["engine"], *(stage.get("engine") for stage in spec["stages"] or () if stage)}
+    if spec["emulated"] and spec["engine"] is not None and "emulated" not in engines:
         reader.note("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`")
+    _check_engine(reader, spec["engine"], {STATES}, "engine", "a pipeline's engine updates and saves its versions")
     for name, digest in (spec["digests"] or {}).items():
         if not isinstance(digest, str) or not re.fullmatch(_DIGEST, digest):
             reader.note(at("digests", name), f"`{name}` is no digest", "leave `digests` out: submit fills it in")
@@ -107,6 +110,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     elif op:
         _users_own(reader, stage, place)
     _not_yet(reader, spec, stage, place)
+    _stage_engine(reader, spec, stage, operator, place)
     reader.subject = ""
     needed = operator.reads
     if op in OPERATORS and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
@@ -175,6 +179,24 @@ def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], op
     elif stage["model"] is not None and stage["model"] not in known:
         what = f"there is no model `{stage['model']}`"
         reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
+
+
+def _stage_engine(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
+    """Whether the stage's engine can do what its operator asks. The pipeline's own engine is not written again."""
+    if stage.get("engine") == spec["engine"]:
+        stage.pop("engine", None)
+    asked = {
+        role for role, is_asked in ((ROLLOUTS, operator.is_on_partitions), (GRADIENTS, operator.trains)) if is_asked
+    }
+    _check_engine(reader, stage.get("engine") or spec["engine"], asked, f"{place}.engine", f"`{stage['op']}` needs it")
+
+
+def _check_engine(reader: Reader, name: str | None, asked: Collection[str], place: str, why: str) -> None:
+    missing = sorted(set(asked) - ENGINES[name].does) if name is not None else []
+    if missing:
+        able = [other for other, kind in ENGINES.items() if kind.does >= set(asked)]
+        what = f"the engine `{name}` does no {' and no '.join(missing)}, and {why}"
+        reader.note(place, what, f"such as `engine: {able[0]}`" if able else "no engine does")
 
 
 def _not_yet(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> None:

@@ -42,7 +42,7 @@ def chain_duties(desk: Desk, chain: Chain) -> Due:
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (desk.header.id, *(ref.id for record in before for ref in record.shards))
         params = desk.params(chain.models)
-        work = ChainWork(desk.step.number, chain.stages[len(before) :], p, params, inputs)
+        work = ChainWork(desk.step.number, chain.call(len(before)), p, params, inputs)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
         found.here.append(Duty(due, unit, work, needs, reads))
     return found

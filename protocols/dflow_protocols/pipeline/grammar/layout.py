@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .engines import ENGINES
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
 
 PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
-ENGINES = ("torch", "emulated")
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
@@ -107,6 +107,9 @@ STAGE: Mapping[str, Shape] = {
     "rounds": _ROUNDS,
     "requires": Items("what a node must offer for it: roles, `cpu` or `gpu`", Text("a word"), ()),
     "effect": Text("what running it twice does", None, choices=("pure", "seeded", "stochastic", "effectful")),
+    "engine": Text(
+        "what computes this stage; absent: as the pipeline says", None, choices=tuple(ENGINES), unwritten=True
+    ),
     "config": Free("the operator's settings", {}),
 }
 
@@ -120,7 +123,7 @@ TOP: Mapping[str, Shape] = {
     "steps": Number("steps of the run", integer=True, at_least=1, at_most=MAX_STEPS),
     "reproducibility": Text("what the weights are a function of", "exact", choices=("exact", "replay", "fast")),
     "lag": Number("versions that rollouts may be behind", 0, integer=True, at_least=0),
-    "engine": Text("what computes", "torch", choices=ENGINES),
+    "engine": Text("what computes", "torch", choices=tuple(ENGINES)),
     "emulated": Named("the emulated engine's profile", Number("seconds, counts or shares", at_least=0), {}),
     "models": Named("weights by name", _MODEL),
     "data": Named("sources of prompts by name", _DATASET, {}),

@@ -65,7 +65,7 @@ class Bench:
             stall_s=stall_s,
         )
         self.supervisor = Supervisor(
-            host, settings, self.context, self.store, self.room, lambda run: brief if run == RUN else None
+            host, settings, self.context, self.store, self.room, lambda run, work: brief if run == RUN else None
         )
         self._calls = 0
 

@@ -61,6 +61,19 @@ def test_a_reference_model_is_scored_in_the_chain_and_read_by_the_leaves() -> No
     assert planned.training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
 
 
+def test_a_chain_is_one_call_until_a_stage_has_another_engine() -> None:
+    """It is dealt and sealed as one chain all the same; what is done of it already is not asked for again."""
+    spec = example()
+    stage(spec, "score")["engine"] = "emulated"
+    (chain,) = plan(Pipeline.from_dict(spec), 60).chains
+    assert chain.stages == ROLLOUT.stages
+    assert [chain.call(done) for done in range(3)] == [("roll",), ("score",), ("adv",)]
+    assert [ROLLOUT.call(done) for done in range(3)] == [("roll", "score", "adv"), ("score", "adv"), ("adv",)]
+    stage(spec, "adv")["engine"] = "emulated"
+    (chain,) = plan(Pipeline.from_dict(spec), 60).chains
+    assert [chain.call(done) for done in range(3)] == [("roll",), ("score", "adv"), ("adv",)]
+
+
 def test_a_sequence_mean_divides_by_samples() -> None:
     spec = example()
     stage(spec, "learn")["config"]["loss"]["mean"] = "sequence"

@@ -1,0 +1,98 @@
+"""Which engine computes what: a stage may name its own, and must name one that can do its work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dflow_protocols.names import RunId, VersionId
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.grammar.engines import ENGINES, GRADIENTS, ROLLOUTS, STATES, EngineKind
+from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
+from dflow_protocols.pipeline.grammar.problem import SpecError
+from dflow_protocols.wire.steps import Header
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, Work, engine_of
+from tests.unit.protocols.written_specs import example, stage
+
+HEADER = Header(VersionId("c" * 64), 1, 0, "d" * 64, ())
+STATE_WORKS: tuple[Work, ...] = (
+    InitWork(),
+    ApplyWork(0, "learn", (), (), 0, 1, False),
+    SaveWork(RunId("a" * 32), HEADER),
+)
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that only samples."""
+    monkeypatch.setitem(ENGINES, "echo", EngineKind(frozenset({ROLLOUTS})))  # type: ignore[arg-type]
+    for keys in (STAGE, TOP):
+        monkeypatch.setitem(keys, "engine", replace(keys["engine"], choices=tuple(ENGINES)))  # type: ignore[arg-type, call-arg]
+
+
+def test_an_engine_that_is_the_pipelines_own_is_not_written() -> None:
+    """A pipeline that names no engine for its stages keeps its id, and with it all of its random numbers."""
+    plain = Pipeline.from_dict(example())
+    assert all("engine" not in each.to_dict() for each in plain.stages)
+    spec = example()
+    stage(spec, "score")["engine"] = "torch"
+    assert Pipeline.from_dict(spec).canonical() == plain.canonical()
+
+
+def test_a_stage_keeps_its_engine_through_the_canonical_form() -> None:
+    spec = example()
+    stage(spec, "score")["engine"] = "emulated"
+    pipeline = Pipeline.from_canonical(Pipeline.from_dict(spec).canonical())
+    assert [pipeline.engine_of(name) for name in ("roll", "score", "learn")] == ["torch", "emulated", "torch"]
+    assert pipeline.id != Pipeline.from_dict(example()).id
+
+
+def test_rollouts_and_gradients_go_to_their_stages_engine_and_states_to_the_pipelines() -> None:
+    """What needs no model needs no engine of its own: it is done where version 0 and checkpoints are."""
+    spec = example() | {"emulated": {"generate_s": 0.1}}
+    for name in ("roll", "learn"):
+        stage(spec, name)["engine"] = "emulated"
+    pipeline = Pipeline.from_dict(spec)
+    assert engine_of(pipeline, ChainWork(60, ("roll",), 0, ())) == "emulated"
+    assert engine_of(pipeline, ChainWork(60, ("score", "adv"), 0, ())) == "torch"
+    assert engine_of(pipeline, BlockWork(60, "learn", 0, 1, (), (), ())) == "emulated"
+    assert [engine_of(pipeline, work) for work in STATE_WORKS] == ["torch"] * len(STATE_WORKS)
+
+
+def test_files_are_bound_if_any_engine_opens_them() -> None:
+    """A run of emulated stages needs no model on its hosts, and one stage that opens a file needs them all alike."""
+    spec = example() | {"engine": "emulated"}
+    assert not Pipeline.from_dict(spec).opens_files
+    stage(spec, "heldout")["engine"] = "torch"
+    assert Pipeline.from_dict(spec).opens_files
+
+
+@pytest.mark.usefixtures("echo")
+def test_an_engine_is_given_only_what_it_can_do() -> None:
+    """Told with the key and an engine that can, before anything is submitted."""
+    spec = example()
+    stage(spec, "roll")["engine"] = "echo"
+    assert Pipeline.from_dict(spec).engine_of("roll") == "echo"
+    stage(spec, "learn")["engine"] = "echo"
+    stage(spec, "warm")["engine"] = "echo"
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    assert [(problem.path, problem.what, problem.hint) for problem in caught.value.problems] == [
+        (
+            f"stages[{place}].engine",
+            f"stage `{name}`: the engine `echo` does no gradients, and `{op}` needs it",
+            "such as `engine: torch`",
+        )
+        for place, name, op in ((0, "warm", "sft"), (4, "learn", "train"))
+    ]
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_pipelines_engine_keeps_its_versions() -> None:
+    with pytest.raises(SpecError, match="the engine `echo` does no states"):
+        Pipeline.from_dict(example() | {"engine": "echo"})
+
+
+def test_engines_of_the_format_say_what_they_do() -> None:
+    assert all(kind.does <= {ROLLOUTS, GRADIENTS, STATES} for kind in ENGINES.values())
