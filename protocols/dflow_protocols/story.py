@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from .claiming.deal import deal
-from .events import Action, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
-from .names import NodeId, Partition, RecordId, RunId, ShardId, ShardRef, TaskKey
+from .events import Action, Began, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
+from .names import NodeId, RecordId, RunId, ShardId, ShardRef, TaskKey
 from .pipeline.plan import StepPlan
-from .steps.desk import step_order
+from .steps.origin import home_of
 from .wire.frame import Frame
 from .wire.steps import (
     BucketPut,
@@ -42,7 +41,7 @@ V = TypeVar("V")
 
 OWN_ROOM = 16_384  # tasks that entries about what this node did name together; with the rest about 10 MB when full
 HEARD_ROOM = 8_192  # and those about what others told it
-MAX_TOLD = 8_192  # records, seals and grants that are known to have been told of
+MAX_TOLD = 8_192  # records, seals, grants and calls that are known to have been told of
 MAX_SHARDS = 8_192  # whose task is known, so that it can be told what a drop frees
 MAX_CLAIMANTS = 4_096  # nodes, by run, whose last claim is known, so that its renewals are not told again
 MAX_ROSTERS = 256
@@ -58,7 +57,8 @@ class What(StrEnum):
     STOLEN = "stolen"  # from `peers`, who had been asked
     CLAIMED = "claimed"  # `peers` were told that it runs here, or soon will
     CLAIM_HEARD = "claim heard"
-    STARTED = "started"
+    STARTED = "started"  # given to a slot: dealt to this node, stolen, or again
+    BEGAN = "began"  # a slot took it
     TRIMMED = "trimmed"  # the later leaves of a running block are somebody else's now
     STOPPED = "stopped"  # given up
     FINISHED = "finished"
@@ -148,7 +148,7 @@ class Story:
         self._calls: dict[int, tuple[int, RunId, TaskKey]] = {}  # not over: the turn that began each, and what it is
         self._asked: dict[RunId, Entry] = {}  # the latest request, as long as nothing came of it
         self._claims: dict[tuple[RunId, NodeId], frozenset[TaskKey]] = {}
-        self._told: dict[tuple[What, str], None] = {}  # of records, seals and grants, which are put again and again
+        self._said: dict[tuple[What, str], None] = {}  # of records, seals and grants, which are put again and again
         self._rosters: dict[tuple[RunId, int, str], tuple[int, float, Roster]] = {}
         self._shards: dict[ShardId, TaskKey] = {}
 
@@ -182,7 +182,10 @@ class Story:
         match event:
             case Received(source, Frame(_, messages)):
                 for message in messages:
-                    self._hear(cause, now, source, message)
+                    self._learn(cause, now, source, message)
+            case Began(call) if call in self._calls and self._is_new(What.BEGAN, str(call)):
+                began, run, task = self._calls[call]
+                self._own.add(Entry(cause, now, What.BEGAN, run, (task,), began=began))
             case Finished(call, done) if call in self._calls:
                 began, run, task = self._calls.pop(call)
                 for made in done.made:
@@ -214,7 +217,8 @@ class Story:
         match action:
             case Start(call, run, task):
                 self._calls[call] = (cause, run, task)
-                self._own.add(Entry(cause, now, What.STARTED, run, (task,)))
+                how = f"{action.origin}, in a fresh engine" if action.fresh else str(action.origin)
+                self._own.add(Entry(cause, now, What.STARTED, run, (task,), detail=how))
             case Stop(call) if call in self._calls:
                 began, run, task = self._calls.pop(call)
                 self._own.add(Entry(cause, now, What.STOPPED, run, (task,), began=began))
@@ -237,7 +241,7 @@ class Story:
                     tasks = tuple(each.unit for each in lent)
                     self._own.add(Entry(cause, now, What.LENT, run, tasks, peers, str(request)))
             case SealPut():
-                is_mine = (What.SEAL_HEARD, message.seal.id) not in self._told  # else it answers who asked for it
+                is_mine = (What.SEAL_HEARD, message.seal.id) not in self._said  # else it answers who asked for it
                 if is_mine:
                     what = What.SEALED if message.settled else What.PROPOSED
                     self._seal(self._own, Entry(cause, now, what, message.run, (), peers), message.seal)
@@ -245,7 +249,7 @@ class Story:
             case RosterPut() | RunPut():
                 self._deal(cause, now, message.run, message.roster)
 
-    def _hear(self, cause: int, now: float, source: NodeId, message: Any) -> None:
+    def _learn(self, cause: int, now: float, source: NodeId, message: Any) -> None:
         """A member's message: what is new of it."""
         peers = (source,)
         match message:
@@ -254,7 +258,7 @@ class Story:
             case RecordPut(run, records):
                 self._record(self._heard, Entry(cause, now, What.RECORD_HEARD, run, (), peers), records)
             case BucketPut(run, records=held):
-                records = tuple(each.record for each in held)
+                records = tuple(each.record for each in held if (What.RECORDED, each.record.id) not in self._said)
                 self._record(self._heard, Entry(cause, now, What.RECORD_HEARD, run, (), peers), records)
             case StealGrant(run, request, units=stolen):
                 asked = self._asked.get(run)
@@ -292,7 +296,8 @@ class Story:
             ring.add(replace(entry, tasks=tasks, records=names))
 
     def _seal(self, ring: _Ring, entry: Entry, seal: Seal) -> None:
-        if self._is_new(entry.what, seal.id):
+        is_back = entry.what is What.SEAL_HEARD and (What.SEALED, seal.id) in self._said  # from who was told of it here
+        if not is_back and self._is_new(entry.what, seal.id):
             tasks, names = tuple(record.task for record in seal.entries), tuple(record.id for record in seal.entries)
             detail = f"{seal.kind}, generation {seal.generation}"
             ring.add(replace(entry, tasks=tasks, join=seal.id, records=names, detail=detail))
@@ -302,9 +307,9 @@ class Story:
             _remember(self._rosters, (run, roster.step, roster.id), (cause, now, roster), MAX_ROSTERS)
 
     def _is_new(self, what: What, name: str) -> bool:
-        if (what, name) in self._told:
+        if (what, name) in self._said:
             return False
-        _remember(self._told, (what, name), None, MAX_TOLD)
+        _remember(self._said, (what, name), None, MAX_TOLD)
         return True
 
     def _name(self, outputs: Iterable[tuple[str, ShardRef]], task: TaskKey) -> None:
@@ -321,23 +326,11 @@ def _remember(known: dict[K, V], key: K, value: V, room: int) -> None:
 # What several nodes tell ------------------------------------------------------------------------------------------
 
 
-def home_of(run: RunId, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId | None:
-    """Whom the roster deals a partition, a leaf or a block (by its first leaf) to; None for what is dealt otherwise."""
-    if task.leaves and plan.training is not None:
-        order = step_order(run, task.step, roster.trainers)
-        return deal(range(plan.training.leaves), order, roster.capacity).get(task.leaves[0])
-    chains = [chain for chain in plan.chains if task.stage in chain.stages]
-    if not chains or not isinstance(task.part, Partition):
-        return None
-    order = step_order(run, task.step, roster.members)
-    return deal(range(chains[0].partitions), order, roster.capacity).get(task.part.index)
-
-
-def in_order(told: Mapping[NodeId, Sequence[Entry]]) -> list[tuple[NodeId, Entry]]:
+def in_order(stories: Mapping[NodeId, Sequence[Entry]]) -> list[tuple[NodeId, Entry]]:
     """The entries of several nodes, each node's in the order of its turns, such that none comes before one that it
     follows from; what that leaves open is decided by `at`, which is to be of one clock. What nodes derived alike
     (`dealt`) is told once."""
-    lines = [(node, entry) for node, entries in sorted(told.items()) for entry in entries]
+    lines = [(node, entry) for node, entries in sorted(stories.items()) for entry in entries]
     waits, followers = _happened_before(lines)
     ready = [(entry.at, index) for index, (_, entry) in enumerate(lines) if not waits[index]]
     heapq.heapify(ready)
@@ -351,10 +344,10 @@ def in_order(told: Mapping[NodeId, Sequence[Entry]]) -> list[tuple[NodeId, Entry
             continue
         left.remove(index)
         out.append(lines[index])
-        for follower in followers[index]:
-            waits[follower] -= 1
-            if not waits[follower]:
-                heapq.heappush(ready, (lines[follower][1].at, follower))
+        for after in followers[index]:
+            waits[after] -= 1
+            if not waits[after]:
+                heapq.heappush(ready, (lines[after][1].at, after))
     return _once(out)
 
 
@@ -368,8 +361,8 @@ def _happened_before(lines: Sequence[tuple[NodeId, Entry]]) -> tuple[list[int], 
     for index, (node, entry) in enumerate(lines):
         before = {index - 1} if index and lines[index - 1][0] == node else set[int]()
         for source in entry.peers:
-            told = [(source, what, entry.run, mark) for what in CAUSES.get(entry.what, ()) for mark in entry.marks]
-            found = [first[each] for each in told if each in first]
+            causes = [(source, what, entry.run, mark) for what in CAUSES.get(entry.what, ()) for mark in entry.marks]
+            found = [first[each] for each in causes if each in first]
             before |= {min(found)} if found else set()
         waits[index] = len(before)
         for each in before:

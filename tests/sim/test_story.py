@@ -94,5 +94,7 @@ def test_each_node_numbers_its_turns_and_an_entry_names_one_of_them() -> None:
         assert causes == sorted(causes)
         assert 0 < causes[0] <= causes[-1] <= host.turns
         for entry in entries:
-            assert (entry.what in (What.FINISHED, What.BROKE, What.STOPPED, What.TRIMMED)) == (entry.began is not None)
+            assert (entry.what in (What.BEGAN, What.FINISHED, What.BROKE, What.STOPPED, What.TRIMMED)) == (
+                entry.began is not None
+            )
             assert entry.began is None or entry.began <= entry.cause

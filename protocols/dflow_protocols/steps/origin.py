@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..claiming.deal import deal
-from ..names import NodeId
+from ..names import NodeId, Partition, TaskKey
 from ..pipeline.plan import StepPlan
 from ..wire.steps import Roster
 from ..work import BlockWork, ChainWork, Origin
@@ -15,20 +15,18 @@ def origin_of(run: str, me: NodeId, duty: Duty, plan: StepPlan, roster: Roster, 
     """`is_borrowed`: whether this node asked another one for some of it."""
     if is_borrowed:
         return Origin.STOLEN
-    return Origin.DEALT if _home(run, duty, plan, roster) in (None, me) else Origin.AGAIN
+    if not isinstance(duty.work, ChainWork | BlockWork):  # what is dealt to nobody in particular
+        return Origin.DEALT
+    return Origin.DEALT if home_of(run, duty.unit, plan, roster) in (None, me) else Origin.AGAIN
 
 
-def _home(run: str, duty: Duty, plan: StepPlan, roster: Roster) -> NodeId | None:
-    """Whom the roster deals a chain or a block of leaves to; None for what is dealt to nobody in particular."""
-    match duty.work:
-        case ChainWork(partition=partition):
-            counts = [chain.partitions for chain in plan.chains if duty.unit.stage in chain.stages]
-            order = step_order(run, duty.unit.step, roster.members)
-            return deal(range(counts[0]), order, roster.capacity).get(partition) if counts else None
-        case BlockWork(first=first):
-            if plan.training is None:
-                return None
-            order = step_order(run, duty.unit.step, roster.trainers)
-            return deal(range(plan.training.leaves), order, roster.capacity).get(first)
-        case _:
-            return None
+def home_of(run: str, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId | None:
+    """Whom the roster deals a partition, a leaf or a block (by its first leaf) to; None for what is dealt otherwise."""
+    if task.leaves and plan.training is not None:
+        order = step_order(run, task.step, roster.trainers)
+        return deal(range(plan.training.leaves), order, roster.capacity).get(task.leaves[0])
+    counts = [chain.partitions for chain in plan.chains if task.stage in chain.stages]
+    if not counts or not isinstance(task.part, Partition):
+        return None
+    order = step_order(run, task.step, roster.members)
+    return deal(range(counts[0]), order, roster.capacity).get(task.part.index)

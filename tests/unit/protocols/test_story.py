@@ -7,11 +7,26 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.events import Action, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Tick, Trim
+from dflow_protocols.events import (
+    Action,
+    Began,
+    Broke,
+    Drop,
+    Event,
+    Finished,
+    Received,
+    Send,
+    Shed,
+    Start,
+    Stop,
+    Tick,
+    Trim,
+)
 from dflow_protocols.names import Block, NodeId, Once, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.story import Entry, Story, What, home_of, in_order
+from dflow_protocols.steps.origin import home_of
+from dflow_protocols.story import Entry, Story, What, in_order
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (
     BucketPut,
@@ -27,7 +42,7 @@ from dflow_protocols.wire.steps import (
     StealGrant,
     Stolen,
 )
-from dflow_protocols.work import ChainWork, Done, Failed, Made
+from dflow_protocols.work import ChainWork, Done, Failed, Made, Origin
 
 RUN = RunId("r" * 32)
 ME, PEER, THIRD = (NodeId(letter * 32) for letter in "abc")
@@ -36,7 +51,7 @@ SHARD = ShardRef(ShardId("5" * 64), 8)
 RECORD = Record(UNIT, (), (("tokens", SHARD),), (), ())
 SEAL = Seal(SpecId("s"), 0, VersionId("v"), "v", "manifest", 0, 4, (RECORD,))
 WORK = ChainWork(0, ("roll",), 3, ())
-START = Start(7, RUN, UNIT, WORK)
+START = Start(7, RUN, UNIT, WORK, origin=Origin.STOLEN)
 
 
 def send(message: Any, *to: NodeId) -> list[Action]:
@@ -57,10 +72,13 @@ def told(*turns: tuple[Event, list[Action]]) -> list[Entry]:
 
 def test_what_ends_a_call_names_the_turn_that_began_it() -> None:
     """An answer that comes an hour later is joined with the decision that asked for it."""
-    started = Entry(1, 1.0, What.STARTED, RUN, (UNIT,))
+    started = Entry(1, 1.0, What.STARTED, RUN, (UNIT,), detail="stolen")
     done = Done((Made("roll", (("tokens", SHARD),)),))
     finished = Entry(3, 3.0, What.FINISHED, RUN, (UNIT,), began=1)
     assert told((Tick(), [START]), (Tick(), []), (Finished(7, done), [])) == [started, finished]
+    began = Entry(2, 2.0, What.BEGAN, RUN, (UNIT,), began=1)
+    assert told((Tick(), [START]), (Began(7), []), (Finished(7, done), [])) == [started, began, finished]
+    assert told((Tick(), [START]), (Began(7), []), (Began(7), [])) == [started, began]
     broke = Entry(2, 2.0, What.BROKE, RUN, (UNIT,), began=1, detail="user: no such word")
     assert told((Tick(), [START]), (Broke(7, Failed("user", "no such word")), [])) == [started, broke]
     stopped = Entry(2, 2.0, What.STOPPED, RUN, (UNIT,), began=1)
@@ -71,7 +89,7 @@ def test_a_block_that_is_cut_short_tells_before_which_leaf() -> None:
     """The rest of it goes on elsewhere: whoever asks for one of its later leaves sees where that was given away."""
     block = TaskKey(0, "learn", Block(0, 4))
     start = replace(START, task=block)
-    started = Entry(1, 1.0, What.STARTED, RUN, (block,))
+    started = Entry(1, 1.0, What.STARTED, RUN, (block,), detail="stolen")
     trimmed = Entry(2, 2.0, What.TRIMMED, RUN, (block,), began=1, detail="before leaf 2")
     assert told((Tick(), [start]), (Tick(), [Trim(7, 2)])) == [started, trimmed]
 
@@ -220,3 +238,11 @@ def test_an_answer_to_who_asked_for_a_seal_makes_nobody_its_maker() -> None:
     settled = SealPut(RUN, SEAL, True, (), None)
     whats = [each.what for each in told((heard(settled), []), (Tick(), send(settled, THIRD)))]
     assert whats == [What.SEAL_HEARD]
+
+
+def test_what_a_node_made_is_no_news_to_it() -> None:
+    """Books that are asked for name the asker's own records and seals, too."""
+    settled, bucket = SealPut(RUN, SEAL, True, (), None), BucketPut(RUN, 0, (Held(RECORD, (ME,)),), ())
+    made = (Tick(), [*send(RecordPut(RUN, (RECORD,)), PEER), *send(settled, PEER)])
+    whats = [each.what for each in told(made, (heard(bucket), []), (heard(settled), []))]
+    assert whats == [What.RECORDED, What.SEALED]
