@@ -63,9 +63,10 @@ class Performer(Protocol):
     def discard(self, action: Discard) -> None: ...
     def dial(self, action: Dial) -> None: ...
     def reply(self, action: Reply) -> None: ...
-    def advance(self, action: Advanced) -> None: ...
-    def report(self, report: Report) -> None: ...
+    def advance(self, action: Advanced, cause: int | None = None) -> None: ...
+    def report(self, report: Report, cause: int | None = None) -> None: ...
     def observe(self, event: Event) -> None: ...
+    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None: ...
 
 
 class Driver:
@@ -80,6 +81,7 @@ class Driver:
         self._alarm: asyncio.TimerHandle | None = None
         self._written = asyncio.Event()  # cleared while the disk is at work
         self._written.set()
+        self._turns = 0  # events taken so far; the number of each is the cause of all that comes of it
 
     def clock(self) -> float:
         """Seconds since some start; never goes back."""
@@ -124,12 +126,22 @@ class Driver:
 
     async def _take(self, machine: Machine, performer: Performer, event: Event) -> None:
         """Handle one event and perform what follows. Whatever it raises is told, and the next event taken."""
+        self._turns += 1
+        cause, now = self._turns, self.clock()
         try:
             performer.observe(event)
-            actions = machine.handle(self.clock(), event)
+            actions = machine.handle(now, event)
         except Exception as error:
-            performer.report(_mishap("driver.handle_failed", event, error))
+            performer.report(_mishap("driver.handle_failed", event, error), cause)
             return
+        await self._perform_all(performer, cause, actions)
+        try:
+            performer.note(cause, now, event, actions)
+        except Exception as error:
+            performer.report(_mishap("driver.perform_failed", event, error), cause)
+
+    async def _perform_all(self, performer: Performer, cause: int, actions: list[Action]) -> None:
+        """In their order; what relies on the disk is left out where that failed."""
         is_kept = True
         for action in actions:
             try:
@@ -138,15 +150,15 @@ class Driver:
                     self._written.clear()
                     await performer.persist(action)
                 elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
-                    self._perform(performer, action)
+                    self._perform(performer, cause, action)
                 elif isinstance(action, Reply):
                     performer.reply(Reply(action.request, False, action.otherwise or NOT_ON_DISK))
             except Exception as error:
                 is_kept = is_kept and not isinstance(action, Persist)
-                performer.report(_mishap("driver.perform_failed", action, error))
+                performer.report(_mishap("driver.perform_failed", action, error), cause)
         self._written.set()
 
-    def _perform(self, performer: Performer, action: Action) -> None:
+    def _perform(self, performer: Performer, cause: int, action: Action) -> None:
         match action:
             case Send():
                 self._outbox.setdefault(action.to, []).append(action.message)
@@ -167,9 +179,9 @@ class Driver:
             case Reply():
                 performer.reply(action)
             case Advanced():
-                performer.advance(action)
+                performer.advance(action, cause)
             case Report():
-                performer.report(action)
+                performer.report(action, cause)
 
     def _flush(self, performer: Performer) -> None:
         outbox, self._outbox = self._outbox, {}
@@ -187,14 +199,14 @@ class Driver:
             self._alarm = self._loop.call_at(deadline, self._woken.set)
 
 
-def _mishap(name: str, cause: object, error: Exception) -> Report:
-    """A fault of this program or of its input: what was being done, and where it broke."""
+def _mishap(name: str, doing: object, error: Exception) -> Report:
+    """A fault of this program or of its input: the event or action that was at hand, and where it broke."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     fields: dict[str, object] = {
-        "cause": type(cause).__name__,
+        "doing": type(doing).__name__,
         "error": f"{type(error).__name__}: {error}"[:500],
         "at": f"{frame.filename.rpartition('/')[2]}:{frame.lineno}",
     }
-    if isinstance(cause, Received):
-        fields |= {"cause": type(cause.message).__name__, "peer": cause.source}
+    if isinstance(doing, Received):
+        fields |= {"doing": type(doing.message).__name__, "peer": doing.source}
     return Report(name, fields, "error")

@@ -6,6 +6,7 @@ Each method is one action of the node, and decides nothing beyond where it goes.
 from __future__ import annotations
 
 from dflow_protocols.events import (
+    Action,
     Advanced,
     Broke,
     Dial,
@@ -93,11 +94,15 @@ class Effects:
     def reply(self, action: Reply) -> None:
         self._rooms.service.on_reply(action)
 
-    def advance(self, action: Advanced) -> None:
-        self._rooms.recorder.advance(action)
+    def advance(self, action: Advanced, cause: int | None = None) -> None:
+        self._rooms.recorder.advance(action, cause)
 
-    def report(self, report: Report) -> None:
-        self._rooms.recorder.report(report)
+    def report(self, report: Report, cause: int | None = None) -> None:
+        self._rooms.recorder.report(report, cause)
+
+    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None:
+        """A turn is over."""
+        self._rooms.story.take(cause, now, event, actions)
 
     def close(self) -> None:
         self._resolver.close()

@@ -24,6 +24,7 @@ from dflow_protocols.membership.bootstrap import decode_peers
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId
 from dflow_protocols.node import Identity, Node
+from dflow_protocols.story import Story
 from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work, engine_of
 
@@ -50,6 +51,7 @@ from .service.health import HealthAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
 from .service.shards import ShardAnswers
+from .service.stories import StoryAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
 from .shards.room import Room
@@ -121,7 +123,8 @@ class Opening:
         node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list)
         supervisor = self._make_supervisor(host, store, room, devices, meta.slots, partial(_brief, node, state))
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
-        rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service)
+        story = Story(keys.id)
+        rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
         self._answer(rooms, node, store, devices, meta)
         incoming = Incoming(host, rooms)
         effects = Effects(host, rooms, incoming)
@@ -227,6 +230,7 @@ class Opening:
         MeshAnswers(service, me, engines, memory, traffic)
         HealthAnswers(service, partial(host_facts, self._config, devices), engines)
         RunAnswers(service)
+        StoryAnswers(service, rooms.story, self._started_s)
         WorkAnswers(service, meta.slots)
         EventAnswers(service, self._started_s)
         ShardAnswers(service, node.runs, store.listing, lambda: asdict(store.usage()))

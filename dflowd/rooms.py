@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dflow_protocols.story import Story
+
 from .observe.recorder import Recorder
 from .service.dispatch import Service
 from .shards.exchange import Exchange
@@ -29,3 +31,4 @@ class Rooms:
     exchange: Exchange
     supervisor: Supervisor
     service: Service
+    story: Story

@@ -41,8 +41,9 @@ class ReportLog:
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT_REPORTS)
         self.count = 0  # of all that passed, those forgotten since included
 
-    def write(self, report: Report, now_s: float) -> None:
-        """`now_s`: seconds since 1970, when it happened."""
+    def write(self, report: Report, now_s: float, cause: int | None = None) -> None:
+        """`now_s`: seconds since 1970, when it happened. `cause`: the number of the node's event that it came of, where
+        it came of one: what else came of it, `dflow story` tells."""
         if LEVELS.get(report.level, 0) < self._threshold:
             return
         fields = dict(report.fields)
@@ -50,6 +51,8 @@ class ReportLog:
         if peer and not self._is_within_budget(report.name, str(peer), now_s, fields):
             return
         shown = {key: _brief(value) for key, value in fields.items()}
+        if cause is not None:
+            shown["cause"] = cause
         self.count += 1
         entry = {"time_s": now_s, "level": report.level, "name": report.name, "fields": shown, "number": self.count}
         self._recent.append(entry)

@@ -35,7 +35,8 @@ class Recorder:
         self._at: dict[RunId, int] = {}  # steps of the versions held last
         self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Report, cause: int | None = None) -> None:
+        """`cause`: the number of the node's event that it came of, where it came of one."""
         now_s = self._wall_clock()
         match report.name:
             case "run.submitted" | "run.heard":
@@ -46,21 +47,21 @@ class Recorder:
                 self.metrics.end(report.fields["run"], now_s)
                 self._at.pop(report.fields["run"], None)
                 self._to_regain.pop(report.fields["run"], None)
-        self._tell(report, now_s)
+        self._tell(report, now_s, cause)
 
-    def advance(self, action: Advanced) -> None:
-        """A run is at another version here."""
+    def advance(self, action: Advanced, cause: int | None = None) -> None:
+        """A run is at another version here. `cause`: as in `report`."""
         now_s, run, head = self._wall_clock(), action.run, action.head
         if action.fork_step is not None:
             self.metrics.abandon(run, action.fork_step)
-        self._compare(run, head.step, now_s)
+        self._compare(run, head.step, now_s, cause)
         self.metrics.advance(run, head.step, head.version, head.samples, action.metrics, action.seconds, now_s)
         fields = {"run": run, "step": head.step, "version": head.version, "copied": action.is_copied}
-        self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s)
+        self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s, cause)
 
-    def _tell(self, report: Report, now_s: float) -> None:
+    def _tell(self, report: Report, now_s: float, cause: int | None) -> None:
         self.problems.hear(report)
-        self.log.write(report, now_s)
+        self.log.write(report, now_s, cause)
         if report.name.startswith(("run.", "step.", "task.")):
             self.news.publish()
 
@@ -101,14 +102,14 @@ class Recorder:
         if isinstance(asked.work, SaveWork) and event.done.detail:
             self.metrics.add_checkpoint(asked.run, asked.work.step, event.done.detail)
 
-    def _compare(self, run: RunId, step: int, now_s: float) -> None:
+    def _compare(self, run: RunId, step: int, now_s: float, cause: int | None) -> None:
         """Tell where a run goes on from less than this node had of it, in this life or an earlier one."""
         before, self._at[run] = self._at.get(run), step
         reached = self.metrics.reached(run)
         if step < reached and (before is None or step < before):
             self._to_regain[run] = reached
             fields = {"run": run, "step": step, "reached": reached, "lost": reached - step}
-            self._tell(Report("run.set_back", fields, "warning"), now_s)
+            self._tell(Report("run.set_back", fields, "warning"), now_s, cause)
         elif step >= self._to_regain.get(run, step + 1):
             del self._to_regain[run]
-            self._tell(Report("run.regained", {"run": run, "step": step}), now_s)
+            self._tell(Report("run.regained", {"run": run, "step": step}), now_s, cause)

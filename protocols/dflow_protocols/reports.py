@@ -12,7 +12,8 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class ReportKind:
     """`level`: error | warning | info | debug. `fields`: those that may follow the name; what a peer can cause may
-    also say how many like it went untold (`count`, `repeated`)."""
+    also say how many like it went untold (`count`, `repeated`), and what came of a node's event the number of that
+    (`cause`)."""
 
     level: str
     meaning: str
@@ -226,12 +227,12 @@ DAEMON: Final[dict[str, ReportKind]] = {
         "error", "the time to leave is over and the daemon ends, though something held it up `at` this line", ("at",)
     ),
     "driver.handle_failed": ReportKind(
-        "error", "a fault of this program: an event was not taken", ("cause", "error", "at", "peer")
+        "error", "a fault of this program: an event was not taken", ("doing", "error", "at", "peer")
     ),
     "driver.perform_failed": ReportKind(
         "error",
         "a fault of this program, or of its disk: an action was not performed",
-        ("cause", "error", "at", "peer"),
+        ("doing", "error", "at", "peer"),
     ),
     "service.failed": ReportKind("error", "a client's request could not be answered", ("peer", "method", "error")),
 }

@@ -50,6 +50,8 @@ class Diary:
 
     def __init__(self, disk_is_full: bool = False) -> None:
         self.done: list[Any] = []
+        self.causes: list[int | None] = []  # of the reports
+        self.turns: list[tuple[int, Event, list[Action]]] = []
         self._disk_is_full = disk_is_full
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
@@ -68,11 +70,15 @@ class Diary:
 
     start = stop = fetch = drop = dial = reply = _note
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Report, cause: int | None = None) -> None:
         self.done.append(report)
+        self.causes.append(cause)
 
     def observe(self, event: Event) -> None:
         pass
+
+    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None:
+        self.turns.append((cause, event, actions))
 
 
 async def drive(
@@ -208,3 +214,19 @@ async def test_a_wish_that_the_disk_did_not_take_is_answered_as_the_machine_says
     script = Script(lambda event: actions if isinstance(event, Leaving) else [])
     done = await drive(script, Leaving(), until=lambda diary: len(diary.done) == 3, disk_is_full=True)
     assert Reply(1, False, otherwise) in done
+
+
+async def test_all_that_comes_of_an_event_carries_its_number() -> None:
+    """A report in the log is joined by it with what `dflow story` tells of the same turn."""
+    driver, diary = Driver(asyncio.get_running_loop()), Diary()
+    said = [Report("run.resumed", {}), Stop(1)]
+    task = asyncio.create_task(driver.run(Script(lambda event: list(said)), diary))
+    driver.post(Leaving())
+    driver.post(Received(A, "frame"))
+    end = driver.clock() + 30.0
+    while len(diary.turns) < 2:
+        assert driver.clock() < end, diary.turns
+        await asyncio.sleep(0)
+    task.cancel()
+    assert diary.causes == [1, 2]
+    assert diary.turns == [(1, Leaving(), said), (2, Received(A, "frame"), said)]
