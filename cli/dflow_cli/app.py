@@ -28,6 +28,7 @@ from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
 from .commands.shards import shards
+from .commands.story import story
 from .commands.submit import submit
 from .commands.tasks import tasks
 from .commands.up import up
@@ -54,6 +55,7 @@ for _command in (
     ps,
     nodes,
     tasks,
+    story,
     shards,
     logs,
     watch,
