@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,25 @@ class Picture:
         start = f"{name}/"
         return {key.removeprefix(start): float(value) for key, value in self.newest.items() if key.startswith(start)}
 
+    def add_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Figures of steps, in place of what was known of these."""
+        self.rows |= {int(row["step"]): dict(row) for row in rows}
+        self.rows = dict(sorted(self.rows.items()))
+
+    def set_tasks(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """What runs now, of the latest tasks."""
+        self.doing = {}
+        for task in tasks:
+            if task.get("state") == "running":
+                stages = self.doing.setdefault(str(task["node"]), [])
+                if task["stage"] not in stages:
+                    stages.append(str(task["stage"]))
+
+    def update(self, outcome: Outcome, samples: list[dict[str, Any]], members: list[dict[str, Any]]) -> None:
+        """What is known now; what did not answer, and is empty, is left as it was."""
+        self.outcome = outcome
+        self.samples, self.members = samples or self.samples, members or self.members
+
     def left_s(self) -> float | None:
         """Seconds to the end, as far as its pace is known."""
         return left_s(self.rows, self.kinds, self.outcome.step)
@@ -68,8 +87,7 @@ def follow(client: Client, folder: Path, run: str, viewer: Viewer) -> Picture:
         outcome = await_end(client, run, viewer.look_s if picture is not None else 0.0)
         if picture is None:
             picture = Picture(outcome, kinds=kinds(outcome.spec))
-        picture.outcome = outcome
-        gather(client, folder, picture)
+        gather(client, folder, picture, outcome)
         viewer.show(picture)
         if outcome.is_final:
             return picture
@@ -112,25 +130,17 @@ def acquaint(client: Client, folder: Path) -> None:
     meet(client, folder, client.call("nodes")["nodes"])
 
 
-def gather(client: Client, folder: Path, picture: Picture) -> None:
-    """Bring the picture up to date; what does not answer now is left as it was."""
-    run = picture.outcome.run
+def gather(client: Client, folder: Path, picture: Picture, outcome: Outcome) -> None:
+    """Bring the picture up to date."""
+    run = outcome.run
     since = max(picture.rows, default=0) - LATE_ROWS
-    if rows := _ask(client, "metrics", {"run": run, "since_step": max(since, 0)}).get("rows"):
-        picture.rows |= {int(row["step"]): row for row in rows}
-        picture.rows = dict(sorted(picture.rows.items()))
-    if samples := _ask(client, "samples", {"run": run, "limit": SAMPLES}).get("samples"):
-        picture.samples = samples
-    if members := _ask(client, "nodes", {}).get("nodes"):
-        picture.members = members
+    picture.add_rows(_ask(client, "metrics", {"run": run, "since_step": max(since, 0)}).get("rows") or ())
+    samples = _ask(client, "samples", {"run": run, "limit": SAMPLES}).get("samples", [])
+    members = _ask(client, "nodes", {}).get("nodes", [])
+    if members:
         meet(client, folder, members)
-    tasks = _ask(client, "tasks", {"run": run, "limit": 50}).get("tasks", [])
-    picture.doing = {}
-    for task in tasks:
-        if task.get("state") == "running":
-            stages = picture.doing.setdefault(str(task["node"]), [])
-            if task["stage"] not in stages:
-                stages.append(str(task["stage"]))
+    picture.update(outcome, samples, members)
+    picture.set_tasks(_ask(client, "tasks", {"run": run, "limit": 50}).get("tasks", []))
 
 
 def _ask(client: Client, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -28,6 +28,19 @@ class _Counts:
     unanswered: int = 0
     more: bool = False  # than LINES_READ lines: then the counts are of the first ones
 
+    def add(self, question: str, *, is_held_out: bool, is_answered: bool) -> None:
+        """One more entry."""
+        self.entries += 1
+        self.unanswered += not is_answered
+        if is_held_out:
+            self.held_out.add(question)
+        else:
+            self.training += 1
+
+    def cut(self) -> None:
+        """There are more lines than are read."""
+        self.more = True
+
 
 def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
     """What is wrong with a data file, and what is doubtful about it beside the stages that read it."""
@@ -54,7 +67,7 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
     for number, line in itertools.islice(numbered_lines(base / named.name), LINES_READ + 1):
         read += 1
         if read > LINES_READ:
-            counts.more = True
+            counts.cut()
             break
         try:
             entry = read_entry(line, source["prompt"], source["answer"])
@@ -63,13 +76,9 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
             if total <= MISTAKES_TOLD:
                 mistakes.append(Problem(named.path, f"{named.name}:{number}: {error.what}", error.hint))
             continue
-        counts.entries += 1
         question = hashed_text(entry["question"], held_out["by"])
-        if is_held_out(question, held_out["share"]):
-            counts.held_out.add(question)
-        else:
-            counts.training += 1
-        counts.unanswered += not entry["answer"].strip()
+        is_answered = bool(entry["answer"].strip())
+        counts.add(question, is_held_out=is_held_out(question, held_out["share"]), is_answered=is_answered)
     if total > MISTAKES_TOLD:
         where = f" in its first {LINES_READ} lines" if counts.more else ""
         what = f"{named.name}: {total - MISTAKES_TOLD} more lines are no entries, {total} of {read}{where}"

@@ -32,9 +32,7 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
             found.problems.append(_missing(named, base))
             continue
         elif named.path.startswith("data."):
-            look = look_at_data(named, pipeline, base)
-            found.problems += look.problems
-            found.warnings += look.warnings
+            found.include(look_at_data(named, pipeline, base))
         known = digest(named, base)
         if known is not None:
             digests[named.path] = known

@@ -53,9 +53,7 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
     except SpecError as error:
         raise SpecFileError(_located(error.problems, known)) from None
     digests, found = digest_files(pipeline, base)
-    models = look_at_models(pipeline, base)
-    found.problems += models.problems
-    found.warnings += models.warnings
+    found.include(look_at_models(pipeline, base))
     if found.problems:
         raise SpecFileError(_located(found.problems, known))
     warnings = [*doubts(pipeline), *found.warnings]

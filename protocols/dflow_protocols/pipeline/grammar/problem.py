@@ -23,6 +23,11 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
+    def include(self, others: Findings) -> None:
+        """What another look found, too."""
+        self.problems += others.problems
+        self.warnings += others.warnings
+
 
 class SpecError(ValueError):
     """A pipeline that cannot run. `problems`: every mistake found, in the order of the format."""
