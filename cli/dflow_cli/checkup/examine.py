@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
-from ..mesh.client import Client, Door
+from ..mesh.client import Client, KeyedEndpoint
 from ..mesh.keyfiles import key_pair
 from ..mesh.meshfiles import read_mesh
 from ..mesh.reach import reach, remembered
@@ -56,27 +56,27 @@ def _inspect(path: Path) -> dict[str, Any] | Check:
 
 def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]:
     """The mesh behind `to`, else of the daemons that run here, else the one that was met last from DIR."""
-    doors = [Door(it["key"]["public"], it["running"]["control"]) for it in found if it["running"]]
-    if not to and not doors:
+    endpoints = [KeyedEndpoint(it["key"]["public"], it["running"]["control"]) for it in found if it["running"]]
+    if not to and not endpoints:
         place = found[0]["facts"]["name"] if found else "here"
         mend = "start it, then ask again, to hear of the mesh; or name a daemon with --to KEY@HOST:PORT"
         met = remembered(folder)
-        told = "none is running on this host" if met else "none is running: only this host was looked at"
-        yield Check("daemon", str(place), "ok", told, mend)
+        what = "none is running on this host" if met else "none is running: only this host was looked at"
+        yield Check("daemon", str(place), "ok", what, mend)
         if not met:
             return
-        doors = met
+        endpoints = met
     folder.mkdir(parents=True, exist_ok=True)
     client_key = key_pair(folder / "client.key")
     try:
-        with reach(folder, to) if to else Client(doors, client_key) as client:
+        with reach(folder, to) if to else Client(endpoints, client_key) as client:
             answer = client.call("doctor", deadline_s=DOCTOR_S)
             members = client.call("nodes")["nodes"]
     except Problem as problem:
         is_refused = "refuses" in problem.what
         mend = f"dflow keys show --dir {folder} | dflow keys authorize ALLOW_LIST -" if is_refused else problem.hint
         is_look = is_refused and not to and bool(found)  # at a host, whose daemon runs and does not know this client
-        place = to.rpartition("@")[2] or doors[0].address
+        place = to.rpartition("@")[2] or endpoints[0].address
         yield Check("mesh", place, "warning" if is_look else "wrong", problem.what, mend)
         return
     near = {it["facts"]["name"] for it in found}

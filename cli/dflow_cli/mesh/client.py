@@ -1,7 +1,7 @@
 """One wire connection to a mesh: requests to any daemon's control lane, and to another one when that is gone.
 
-A door is a daemon as a client can reach it. The socket's own monitor tells at once when a daemon dies or refuses the
-key, so no request waits for an answer that cannot come.
+A daemon is named by where it listens and by the key that it proves there. The socket's own monitor tells at once when
+a daemon dies or refuses the client's key, so no request waits for an answer that cannot come.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class KeyPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A daemon's public key (z85) and the address of its control lane."""
+class KeyedEndpoint:
+    """Where a daemon's control lane listens, and the public key (z85) that whoever answers there must prove."""
 
     key: str
     address: str  # tcp://HOST:PORT
@@ -56,7 +56,7 @@ class Door:
         return f"{self.key}@{self.address.removeprefix('tcp://')}"
 
 
-def parse_door(text: str) -> Door:
+def parse_keyed_endpoint(text: str) -> KeyedEndpoint:
     """The daemon meant by `KEY@HOST:PORT`. Raises Problem."""
     key, at, place = text[:KEY_CHARACTERS], text[KEY_CHARACTERS : KEY_CHARACTERS + 1], text[KEY_CHARACTERS + 1 :]
     hint = (
@@ -66,7 +66,7 @@ def parse_door(text: str) -> Door:
     if at != "@":
         raise Problem(f"`{text}` is not KEY@HOST:PORT", where="--to", hint=hint)
     try:
-        return Door(key, parse_endpoint(place).url)
+        return KeyedEndpoint(key, parse_endpoint(place).url)
     except ValueError as error:
         what = f"`{text}` is not KEY@HOST:PORT" if "HOST:PORT" in str(error) else f"`{place}` {error}"
         raise Problem(what, where="--to", hint=hint) from None
@@ -76,8 +76,8 @@ SILENT = "it took the connection and said nothing: busy, stopped, or of another 
 
 
 class LinkLost(Exception):
-    """The daemon at a door is gone, or was never there. `refused`: it answers, but not to this key. `why`: where more
-    is known than silence."""
+    """The daemon at an endpoint is gone, or was never there. `refused`: it answers, but not to this key. `why`: where
+    more is known than silence."""
 
     def __init__(self, refused: bool = False, why: str = "") -> None:
         super().__init__()
@@ -87,8 +87,8 @@ class LinkLost(Exception):
 class Client:
     """Asks the first daemon that answers, and stays with it until it is gone. Use as a context manager."""
 
-    def __init__(self, doors: Sequence[Door], keys: KeyPair) -> None:
-        self._doors = list(doors)
+    def __init__(self, endpoints: Sequence[KeyedEndpoint], keys: KeyPair) -> None:
+        self._endpoints = list(endpoints)
         self._keys = keys
         self._context = zmq.Context()
         self._link: _Link | None = None
@@ -107,49 +107,49 @@ class Client:
         return node_id(parse_key(self._keys.public))
 
     @property
-    def doors(self) -> tuple[Door, ...]:
+    def endpoints(self) -> tuple[KeyedEndpoint, ...]:
         """Every daemon known, the one that is asked first at the front."""
-        return tuple(self._doors)
+        return tuple(self._endpoints)
 
-    def learn(self, doors: Iterable[Door]) -> None:
+    def learn(self, endpoints: Iterable[KeyedEndpoint]) -> None:
         """Other daemons of the same mesh, to be asked when those known before are gone."""
-        known = {door.key for door in self._doors}
-        self._doors += [door for door in doors if door.key not in known]
+        known = {endpoint.key for endpoint in self._endpoints}
+        self._endpoints += [endpoint for endpoint in endpoints if endpoint.key not in known]
 
     def call(self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0) -> dict[str, Any]:
         """The answer's map. A request may reach two daemons, so methods must bear repetition (they do: ids follow
         from content, a submit carries a nonce). A daemon that has just joined may not know what others do, and says
         so: then these are asked. Raises Problem: of exit code 3 when no daemon answered, else as the daemon says."""
         packed = msgpack.packb(dict(params or {}))
-        refused, asked, why = False, set[Door](), ""
+        refused, asked, why = False, set[KeyedEndpoint](), ""
         unknown: list[Problem] = []
-        while len(unknown) < ASKED_ON and (door := next((it for it in self._doors if it not in asked), None)):
-            asked.add(door)
+        while len(unknown) < ASKED_ON and (endpoint := next((it for it in self._endpoints if it not in asked), None)):
+            asked.add(endpoint)
             try:
-                response = self._ask(door, method, packed, deadline_s)
+                response = self._ask(endpoint, method, packed, deadline_s)
                 value: dict[str, Any] = msgpack.unpackb(response.value, strict_map_key=False)
                 if response.ok:
                     return value
                 if not value.get("elsewhere"):
                     raise _problem(value)
                 unknown.append(_problem(value))
-                if asked.issuperset(self._doors):
-                    self._learn_from(door)
+                if asked.issuperset(self._endpoints):
+                    self._learn_from(endpoint)
             except LinkLost as lost:
                 refused, why = refused or lost.refused, why or lost.why
                 self._unlink()
-            self._doors.append(self._doors.pop(self._doors.index(door)))  # ask it last from now on
+            self._endpoints.append(self._endpoints.pop(self._endpoints.index(endpoint)))  # ask it last from now on
         raise unknown[0] if unknown else self._nobody(refused, why)
 
-    def _learn_from(self, door: Door) -> None:
-        response = self._ask(door, "nodes", msgpack.packb({}), LINK_S)
+    def _learn_from(self, endpoint: KeyedEndpoint) -> None:
+        response = self._ask(endpoint, "nodes", msgpack.packb({}), LINK_S)
         members = msgpack.unpackb(response.value).get("nodes", []) if response.ok else []
-        self.learn(Door(it["key"], it["control"]) for it in members if it["state"] == "alive" and it["key"])
+        self.learn(KeyedEndpoint(it["key"], it["control"]) for it in members if it["state"] == "alive" and it["key"])
 
-    def _ask(self, door: Door, method: str, params: bytes, deadline_s: float) -> Response:
-        if self._link is None or self._link.door != door:
+    def _ask(self, endpoint: KeyedEndpoint, method: str, params: bytes, deadline_s: float) -> Response:
+        if self._link is None or self._link.endpoint != endpoint:
             self._unlink()
-            self._link = _Link(self._context, door, self._keys)
+            self._link = _Link(self._context, endpoint, self._keys)
         self._next_id += 1
         request = Request(self._next_id, method, params, deadline_s)
         return self._link.ask(request, deadline_s + GRACE_S)
@@ -166,7 +166,7 @@ class Client:
                 hint=f"put the line `{self._keys.public} NAME client` into the allow-list of the mesh",
                 exit_code=EXIT_NO_DAEMON,
             )
-        places = ", ".join(door.address for door in self._doors)
+        places = ", ".join(endpoint.address for endpoint in self._endpoints)
         return Problem(
             f"no daemon answered (asked: {places}{f'; {why}' if why else ''})",
             hint="start a mesh with `dflow up --nodes 3`, or name a living daemon with --to KEY@HOST:PORT",
@@ -177,8 +177,8 @@ class Client:
 class _Link:
     """A DEALER to one daemon, and the monitor of its connection."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], door: Door, keys: KeyPair) -> None:
-        self.door = door
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: KeyedEndpoint, keys: KeyPair) -> None:
+        self.endpoint = endpoint
         self._up = False
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -187,10 +187,10 @@ class _Link:
         self._socket.setsockopt(zmq.CONNECT_TIMEOUT, int(LINK_S * 1000))
         self._monitor = self._socket.get_monitor_socket()
         try:
-            self._socket.curve_serverkey = door.key.encode()
+            self._socket.curve_serverkey = endpoint.key.encode()
             self._socket.curve_publickey = keys.public.encode()
             self._socket.curve_secretkey = keys.secret.encode()
-            address = _numeric(door)
+            address = _numeric(endpoint)
             self._socket.ipv6 = "[" in address
             self._socket.connect(address)
         except LinkLost:
@@ -198,14 +198,14 @@ class _Link:
             raise
         except (zmq.ZMQError, ValueError) as error:
             self.close()
-            raise Problem(f"`{door}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
+            raise Problem(f"`{endpoint}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
     def ask(self, request: Request, patience_s: float) -> Response:
         """Raises LinkLost when the daemon is gone, or silent for longer than `patience_s` seconds."""
-        self._settle(time.monotonic() + LINK_S)
+        self._connect(time.monotonic() + LINK_S)
         self._socket.send(encode_frame((), (request,)))
         until = time.monotonic() + patience_s
         while True:
@@ -215,7 +215,7 @@ class _Link:
                     if isinstance(message, Response) and message.id == request.id:
                         return message
 
-    def _settle(self, until: float) -> None:
+    def _connect(self, until: float) -> None:
         while not self._up:
             self._wait(until)
 
@@ -239,12 +239,12 @@ class _Link:
         self._socket.close(0)
 
 
-def _numeric(door: Door) -> str:
+def _numeric(endpoint: KeyedEndpoint) -> str:
     """Where to dial. A name may stand for several addresses, of IPv4 and IPv6, and the daemon listen on one: it is the
     first that takes a connection. Raises LinkLost where none does."""
-    place = parse_endpoint(door.address)
+    place = parse_endpoint(endpoint.address)
     if place.is_numeric:
-        return door.address
+        return endpoint.address
     try:
         with socket.create_connection((place.host, place.port), LINK_S) as probe:
             host, port = probe.getpeername()[:2]

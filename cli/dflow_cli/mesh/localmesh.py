@@ -146,7 +146,7 @@ def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: 
     client = key_pair(folder / "client.key")
     everyone = [*mesh.nodes, *fresh]
     write_allow_list(folder, fresh, client)
-    seeds = [node.door for node in everyone]
+    seeds = [node.endpoint for node in everyone]
     children: list[subprocess.Popen[bytes]] = []
     try:
         for index, node in enumerate(fresh):
@@ -194,7 +194,7 @@ def _await_all(fresh: list[LocalNode], children: list[subprocess.Popen[bytes]], 
     wanted = {node.id for node in fresh}
     until = time.monotonic() + START_S
     for node, child in zip(fresh, children, strict=True):
-        with Client([node.door], client) as link:
+        with Client([node.endpoint], client) as link:
             while not wanted <= _seen(link):
                 if child.poll() is not None:
                     raise _did_not_start(node, child.returncode)

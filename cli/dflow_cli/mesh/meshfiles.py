@@ -18,7 +18,7 @@ from dflow_protocols.names import node_id
 from dflow_protocols.wire.keys import Allowed, parse_key
 
 from ..errors import Problem
-from .client import Door, KeyPair
+from .client import KeyedEndpoint, KeyPair
 from .keyfiles import enter, key_pair
 
 MEMORY_LIMIT = "2 GiB"  # of shards, a daemon
@@ -40,8 +40,8 @@ class LocalNode:
     began: int = 0
 
     @property
-    def door(self) -> Door:
-        return Door(self.key, self.control)
+    def endpoint(self) -> KeyedEndpoint:
+        return KeyedEndpoint(self.key, self.control)
 
     @property
     def folder(self) -> Path:
@@ -115,7 +115,7 @@ def prepare_node(folder: Path, name: str, ports: tuple[int, int]) -> LocalNode:
     return LocalNode(name, id_of(key), key, 0, control, bulk, str(place / "config.toml"))
 
 
-def write_config(folder: Path, node: LocalNode, seeds: list[Door]) -> None:
+def write_config(folder: Path, node: LocalNode, seeds: list[KeyedEndpoint]) -> None:
     """The daemon's config file. Every other daemon of the mesh is a seed."""
     lines = [
         "[node]",

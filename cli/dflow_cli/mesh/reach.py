@@ -1,4 +1,4 @@
-"""How a command finds a daemon: the mesh in DIR, or the door it is given; and who else to ask when that is gone."""
+"""How a command finds a daemon: the mesh in DIR, or the endpoint given; and who else to ask when that is gone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EXIT_NO_DAEMON, Problem
-from .client import Client, Door, parse_door
+from .client import Client, KeyedEndpoint, parse_keyed_endpoint
 from .keyfiles import key_pair
 from .meshfiles import read_mesh, replace_text
 
@@ -22,47 +22,47 @@ def reach(folder: Path, to: str = "") -> Client:
     """
     mesh = read_mesh(folder)
     nodes = mesh.nodes if mesh is not None else ()
-    named = {node.name: node.door for node in nodes}
+    named = {node.name: node.endpoint for node in nodes}
     if to:
-        first = named[to] if to in named else parse_door(to)
+        first = named[to] if to in named else parse_keyed_endpoint(to)
         met = remembered(folder)  # another mesh's are of no use
-        others = [node.door for node in nodes] if first in named.values() else met if first in met else []
-        doors = [first, *(door for door in others if door != first)]
+        others = [node.endpoint for node in nodes] if first in named.values() else met if first in met else []
+        endpoints = [first, *(endpoint for endpoint in others if endpoint != first)]
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        doors = list(named.values()) or remembered(folder)
-    if not doors:
+        endpoints = list(named.values()) or remembered(folder)
+    if not endpoints:
         raise Problem(
             "no mesh was started here",
             where=str(folder),
             hint="start one with `dflow up --nodes 3`, or name a daemon with --to KEY@HOST:PORT",
             exit_code=EXIT_NO_DAEMON,
         )
-    return Client(doors, key_pair(folder / "client.key"))
+    return Client(endpoints, key_pair(folder / "client.key"))
 
 
 def meet(client: Client, folder: Path, members: Iterable[Mapping[str, Any]]) -> None:
     """Take up the daemons that an answer of `nodes` lists, for this client and, in DIR, for later ones."""
-    asked = client.doors[0]
-    client.learn(Door(member["key"], member["control"]) for member in members if _is_door(member))
+    asked = client.endpoints[0]
+    client.learn(KeyedEndpoint(member["key"], member["control"]) for member in members if _is_dialled(member))
     mesh = read_mesh(folder)
-    if mesh is None or asked not in [node.door for node in mesh.nodes]:
-        _remember(folder, client.doors)
+    if mesh is None or asked not in [node.endpoint for node in mesh.nodes]:
+        _remember(folder, client.endpoints)
 
 
-def _is_door(member: Mapping[str, Any]) -> bool:
+def _is_dialled(member: Mapping[str, Any]) -> bool:
     return member.get("state") != "left" and bool(member.get("key")) and bool(member.get("control"))
 
 
-def _remember(folder: Path, doors: tuple[Door, ...]) -> None:
+def _remember(folder: Path, endpoints: tuple[KeyedEndpoint, ...]) -> None:
     """Convenience only: a folder that cannot be written costs the fallback, not the command."""
     with contextlib.suppress(OSError):
-        replace_text(folder / "known.json", json.dumps([str(door) for door in doors]) + "\n")
+        replace_text(folder / "known.json", json.dumps([str(endpoint) for endpoint in endpoints]) + "\n")
 
 
-def remembered(folder: Path) -> list[Door]:
+def remembered(folder: Path) -> list[KeyedEndpoint]:
     """The daemons of the mesh that was met last by way of --to."""
     try:
-        return [parse_door(text) for text in json.loads((folder / "known.json").read_text())]
+        return [parse_keyed_endpoint(text) for text in json.loads((folder / "known.json").read_text())]
     except (OSError, ValueError, TypeError, Problem):
         return []

@@ -36,7 +36,7 @@ def daemon() -> Iterator[FakeDaemon]:
 @pytest.fixture
 def mesh(tmp_path: Path, daemon: FakeDaemon) -> Path:
     """DIR of that mesh."""
-    key = daemon.door.key
-    node = LocalNode("n0", id_of(key), key, 0, daemon.door.address, "", str(tmp_path / "n0" / "config.toml"))
+    key = daemon.endpoint.key
+    node = LocalNode("n0", id_of(key), key, 0, daemon.endpoint.address, "", str(tmp_path / "n0" / "config.toml"))
     write_mesh(tmp_path, MeshFile(True, (node,)))
     return tmp_path

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgpack
 import zmq
 
-from dflow_cli.mesh.client import Door, KeyPair
+from dflow_cli.mesh.client import KeyedEndpoint, KeyPair
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 
@@ -92,7 +92,7 @@ class FakeDaemon:
         self._socket.curve_secretkey = self._keys.secret.encode()
         self._socket.ipv6 = "[" in host
         port = self._socket.bind_to_random_port(f"tcp://{host}")
-        self.door = Door(self._keys.public, f"tcp://{host}:{port}")
+        self.endpoint = KeyedEndpoint(self._keys.public, f"tcp://{host}:{port}")
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -114,8 +114,8 @@ class FakeDaemon:
             "id": "0" * 32,
             "name": name,
             "state": state,
-            "key": self.door.key,
-            "control": self.door.address,
+            "key": self.endpoint.key,
+            "control": self.endpoint.address,
             "bulk": "",
         }
 

@@ -20,7 +20,7 @@ def test_doctor_looks_at_the_mesh_that_a_client_knows(
     tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most clients run no daemon of their own, and `nothing is wrong` of a mesh that was not asked misleads."""
-    (tmp_path / "known.json").write_text(f'["{daemon.door}"]')
+    (tmp_path / "known.json").write_text(f'["{daemon.endpoint}"]')
     looked(monkeypatch, tmp_path)
     assert "doctor" in [method for method, _ in daemon.asked]
 

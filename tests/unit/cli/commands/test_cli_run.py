@@ -69,7 +69,7 @@ def test_run_ends_with_one_object_and_the_exit_code_of_the_run(
     mesh: Path, run_daemon: FakeDaemon, spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """stdout is for scripts, progress goes to stderr."""
-    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.door), "--json"]) == 0
+    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.endpoint), "--json"]) == 0
     told = capsys.readouterr()
     (text,) = told.out.splitlines()
     value = json.loads(text)
@@ -81,7 +81,7 @@ def test_run_ends_with_one_object_and_the_exit_code_of_the_run(
 def test_a_failed_run_is_exit_code_1(mesh: Path, run_daemon: FakeDaemon, spec: Path) -> None:
     """With or without --json."""
     run_daemon.answers["wait"] = lambda _: told_run(state="failed", error="score.py: it raised")
-    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.door)]) == 1
+    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.endpoint)]) == 1
 
 
 def test_ctrl_c_leaves_a_run_of_somebody_elses_mesh_alone(
@@ -96,7 +96,7 @@ def test_ctrl_c_leaves_a_run_of_somebody_elses_mesh_alone(
     run_daemon.answers["wait"] = interrupt
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background is deaf to it
     try:
-        assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.door)]) == 130
+        assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.endpoint)]) == 130
     finally:
         signal.signal(signal.SIGINT, heard)
     assert "cancel" not in [method for method, _ in run_daemon.asked]
@@ -108,7 +108,7 @@ def test_a_wrong_spec_starts_nothing(
 ) -> None:
     """File and line, the nearest name as the remedy, and no request to the mesh."""
     spec.write_text(SPEC.replace("op: advantage", "op: advantages"))
-    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.door)]) == 2
+    assert main(["run", str(spec), "--dir", str(mesh), "--to", str(run_daemon.endpoint)]) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith(f"error: {spec}:11: ")
     assert told[1].startswith("hint: did you mean `advantage`?")
@@ -123,7 +123,7 @@ def test_what_a_run_leaves_answers_after_its_mesh_has_gone(
     saved.mkdir(parents=True)
     (saved / "model.safetensors").write_bytes(b"weights")
     outcome = read_outcome(told_run(checkpoint={"n0": str(saved)}))
-    with Client([daemon.door], key_pair(mesh / "client.key")) as client:
+    with Client([daemon.endpoint], key_pair(mesh / "client.key")) as client:
         kept = keep(client, mesh, outcome)
     daemon.die()
     (saved / "model.safetensors").unlink()

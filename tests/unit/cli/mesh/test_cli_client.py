@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
-from dflow_cli.mesh.client import Client, Door, parse_door
+from dflow_cli.mesh.client import Client, KeyedEndpoint, parse_keyed_endpoint
 from dflow_cli.mesh.keyfiles import key_pair
 from dflow_cli.mesh.reach import meet, reach
 from tests.unit.cli.fakedaemon import FakeDaemon, Refusal, new_keys
@@ -16,7 +16,7 @@ from tests.unit.cli.fakedaemon import FakeDaemon, Refusal, new_keys
 
 def test_an_answer_comes_back_whole() -> None:
     """Params and values are maps of anything msgpack can say, bytes included."""
-    with FakeDaemon({"echo": lambda params: params}) as daemon, Client([daemon.door], new_keys()) as client:
+    with FakeDaemon({"echo": lambda params: params}) as daemon, Client([daemon.endpoint], new_keys()) as client:
         assert client.call("echo", {"spec": b"\0\1", "n": 3, "f": 0.5}) == {"spec": b"\0\1", "n": 3, "f": 0.5}
 
 
@@ -26,9 +26,9 @@ def test_a_dead_daemon_is_passed_over() -> None:
         first = FakeDaemon({})
         with first:
             pass
-        with Client([first.door, second.door], new_keys()) as client:
+        with Client([first.endpoint, second.endpoint], new_keys()) as client:
             assert client.call("status") == {"name": "second"}
-            assert client.doors[0] == second.door
+            assert client.endpoints[0] == second.endpoint
 
 
 def test_a_daemon_that_dies_while_it_is_asked_is_passed_over_at_once() -> None:
@@ -36,7 +36,7 @@ def test_a_daemon_that_dies_while_it_is_asked_is_passed_over_at_once() -> None:
     with (
         FakeDaemon({"wait": lambda _: {"state": "finished"}}) as second,
         FakeDaemon({}) as first,
-        Client([first.door, second.door], new_keys()) as client,
+        Client([first.endpoint, second.endpoint], new_keys()) as client,
     ):
         first.dies_when_asked = True
         assert client.call("wait", deadline_s=3600.0) == {"state": "finished"}
@@ -48,7 +48,7 @@ def test_a_silent_daemon_is_passed_over_after_its_deadline() -> None:
     with (
         FakeDaemon({}) as silent,
         FakeDaemon({"status": lambda _: {"name": "other"}}) as other,
-        Client([silent.door, other.door], new_keys()) as client,
+        Client([silent.endpoint, other.endpoint], new_keys()) as client,
     ):
         assert client.call("status", deadline_s=0.1) == {"name": "other"}
 
@@ -56,25 +56,25 @@ def test_a_silent_daemon_is_passed_over_after_its_deadline() -> None:
 def test_no_daemon_at_all_is_exit_code_3_and_names_whom_it_asked() -> None:
     """The contract for scripts: 3 means that no daemon answered."""
     with FakeDaemon({}) as daemon:
-        door = daemon.door
-    with Client([door], new_keys()) as client, pytest.raises(Problem) as caught:
+        endpoint = daemon.endpoint
+    with Client([endpoint], new_keys()) as client, pytest.raises(Problem) as caught:
         client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
-    assert door.address in explain(caught.value)
+    assert endpoint.address in explain(caught.value)
 
 
 def test_a_daemon_that_is_there_and_silent_is_told_from_one_that_is_gone() -> None:
     """After an upgrade of the client the daemons of before refuse its words, and only their log says so."""
-    with FakeDaemon({}) as silent, Client([silent.door], new_keys()) as client, pytest.raises(Problem) as caught:
+    with FakeDaemon({}) as silent, Client([silent.endpoint], new_keys()) as client, pytest.raises(Problem) as caught:
         client.call("status", deadline_s=0.1)
     assert "said nothing" in caught.value.what
     assert "another wire version" in caught.value.what
 
 
 def test_another_server_key_gets_no_answer() -> None:
-    """A door names the daemon's key: whoever else listens at that address is nobody."""
+    """An endpoint names the daemon's key: whoever else listens at that address is nobody."""
     with FakeDaemon({"status": lambda _: {}}) as daemon:
-        stranger = Door(new_keys().public, daemon.door.address)
+        stranger = KeyedEndpoint(new_keys().public, daemon.endpoint.address)
         with Client([stranger], new_keys()) as client, pytest.raises(Problem) as caught:
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
@@ -88,7 +88,7 @@ def test_a_daemons_refusal_arrives_as_its_own_words() -> None:
 
     with (
         FakeDaemon({"run": refuse}) as daemon,
-        Client([daemon.door], new_keys()) as client,
+        Client([daemon.endpoint], new_keys()) as client,
         pytest.raises(Problem) as caught,
     ):
         client.call("run", {"run": "abcd"})
@@ -103,14 +103,17 @@ def test_a_daemon_that_knows_less_than_others_is_not_the_last_word() -> None:
         raise Refusal("no run `abcd` is known here", "list runs with `dflow ps`", 2, elsewhere=True)
 
     with FakeDaemon({"run": unknown}) as fresh, FakeDaemon({"run": lambda _: {"state": "done"}}) as old:
-        with Client([fresh.door, old.door], new_keys()) as client:
+        with Client([fresh.endpoint, old.endpoint], new_keys()) as client:
             assert client.call("run", {"run": "abcd"}) == {"state": "done"}
-            assert client.doors[0] == old.door
+            assert client.endpoints[0] == old.endpoint
         fresh.answers["nodes"] = lambda _: {"nodes": [fresh.member("fresh"), old.member("old")]}
-        with Client([fresh.door], new_keys()) as client:
+        with Client([fresh.endpoint], new_keys()) as client:
             assert client.call("run", {"run": "abcd"}) == {"state": "done"}
         old.answers |= {"run": unknown, "nodes": lambda _: {"nodes": [old.member("old")]}}
-        with Client([fresh.door, old.door], new_keys()) as client, pytest.raises(Problem, match="no run `abcd`"):
+        with (
+            Client([fresh.endpoint, old.endpoint], new_keys()) as client,
+            pytest.raises(Problem, match="no run `abcd`"),
+        ):
             client.call("run", {"run": "abcd"})
 
 
@@ -119,35 +122,35 @@ def test_daemons_met_once_are_asked_when_the_one_named_by_to_is_gone(tmp_path: P
     with FakeDaemon({"status": lambda _: {"name": "b"}}) as second:
         with FakeDaemon({}) as first:
             first.answers["nodes"] = lambda _: {"nodes": [first.member("a"), second.member("b")]}
-            with reach(tmp_path, str(first.door)) as client:
+            with reach(tmp_path, str(first.endpoint)) as client:
                 meet(client, tmp_path, client.call("nodes")["nodes"])
-        with reach(tmp_path, str(first.door)) as client:
+        with reach(tmp_path, str(first.endpoint)) as client:
             assert client.call("status") == {"name": "b"}
 
 
 def test_daemons_of_another_mesh_are_never_asked_instead(tmp_path: Path) -> None:
     """An answer of the wrong mesh would be worse than none."""
     with FakeDaemon({"nodes": lambda _: {"nodes": []}, "status": lambda _: {}}) as other:
-        with reach(tmp_path, str(other.door)) as client:
+        with reach(tmp_path, str(other.endpoint)) as client:
             meet(client, tmp_path, [other.member("other")])
-        gone = Door(new_keys().public, "tcp://127.0.0.1:1")
+        gone = KeyedEndpoint(new_keys().public, "tcp://127.0.0.1:1")
         with reach(tmp_path, str(gone)) as client, pytest.raises(Problem) as caught:
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
 
 
-def test_a_door_is_read_though_its_key_holds_the_separators() -> None:
+def test_an_endpoint_is_read_though_its_key_holds_the_separators() -> None:
     """Z85 has `@` and `:` among its digits."""
     key = "a@b:c" * 8
-    assert parse_door(f"{key}@10.0.0.7:7300") == Door(key, "tcp://10.0.0.7:7300")
+    assert parse_keyed_endpoint(f"{key}@10.0.0.7:7300") == KeyedEndpoint(key, "tcp://10.0.0.7:7300")
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
     """Without them nobody can tell where it ends and the port begins."""
     key = "k" * 40
-    assert parse_door(f"{key}@[0:0::1]:7300") == Door(key, "tcp://[::1]:7300")
+    assert parse_keyed_endpoint(f"{key}@[0:0::1]:7300") == KeyedEndpoint(key, "tcp://[::1]:7300")
     with pytest.raises(Problem, match="without brackets"):
-        parse_door(f"{key}@::1:7300")
+        parse_keyed_endpoint(f"{key}@::1:7300")
 
 
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
@@ -158,8 +161,8 @@ def test_a_daemon_is_reached_over_ipv6_and_by_a_name_that_has_more_addresses(hos
     except zmq.ZMQError:
         pytest.skip("no IPv6 here")
     with daemon:
-        port = daemon.door.address.rpartition(":")[2]
-        with Client([Door(daemon.door.key, f"tcp://{host}:{port}")], new_keys()) as client:
+        port = daemon.endpoint.address.rpartition(":")[2]
+        with Client([KeyedEndpoint(daemon.endpoint.key, f"tcp://{host}:{port}")], new_keys()) as client:
             assert client.call("status") == {"name": "six"}
 
 
@@ -167,10 +170,10 @@ def test_a_daemon_is_reached_over_ipv6_and_by_a_name_that_has_more_addresses(hos
     "text",
     ["", "10.0.0.7:7300", "k" * 40, "k" * 40 + "@host", "k" * 40 + "@:1", "k" * 39 + "@h:1"],
 )
-def test_what_is_no_door_is_refused_with_a_remedy(text: str) -> None:
+def test_what_is_no_endpoint_is_refused_with_a_remedy(text: str) -> None:
     """Wrong input is exit code 2, two lines."""
     with pytest.raises(Problem) as caught:
-        parse_door(text)
+        parse_keyed_endpoint(text)
     assert caught.value.exit_code == EXIT_WRONG_INPUT
     assert "KEY@HOST:PORT" in explain(caught.value)
 
