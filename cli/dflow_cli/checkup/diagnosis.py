@@ -119,16 +119,16 @@ def judge_host(facts: Facts, is_running: bool) -> Iterator[Check]:
 
 def _shards(place: str, memory: Facts, is_running: bool) -> Check:
     limit, group = memory["shards_limit"], memory["cgroup_limit"]
-    told = f"shards.memory_limit is {_size(limit)}"
+    limits = f"shards.memory_limit is {_size(limit)}"
     if limit >= memory["total"]:
-        return Check("memory", place, "wrong", f"{told}, the host has {_size(memory['total'])}", "lower the limit")
+        return Check("memory", place, "wrong", f"{limits}, the host has {_size(memory['total'])}", "lower the limit")
     if group is not None and limit >= group:
         mend = "lower the limit, or raise the group's (`MemoryMax=` in a systemd unit): shards count in it"
-        return Check("memory", place, "wrong", f"{told}, its control group may have {_size(group)}", mend)
+        return Check("memory", place, "wrong", f"{limits}, its control group may have {_size(group)}", mend)
     if not is_running and limit > memory["available"]:
         mend = "lower the limit, or stop what else takes memory; engines need theirs besides"
-        return Check("memory", place, "warning", f"{told}, {_size(memory['available'])} are available", mend)
-    return Check("memory", place, "ok", f"{told}, {_size(memory['available'])} of {_size(memory['total'])} available")
+        return Check("memory", place, "warning", f"{limits}, {_size(memory['available'])} are available", mend)
+    return Check("memory", place, "ok", f"{limits}, {_size(memory['available'])} of {_size(memory['total'])} available")
 
 
 def judge_mesh(answer: Facts, members: Sequence[Facts]) -> Iterator[Check]:
@@ -166,9 +166,9 @@ def _clocks(asked: str, members: Sequence[Facts], took_s: float) -> Check:
     far = {name: value for name, value in off.items() if abs(value) > CLOCK_OFF_S}
     if far:
         words = {name: f"{'ahead' if value > 0 else 'behind'} by {abs(value):.0f} s" for name, value in far.items()}
-        told = ", ".join(f"{name} {word}" for name, word in words.items())
+        clocks = ", ".join(f"{name} {word}" for name, word in words.items())
         mend = "run a time service there (`timedatectl set-ntp true`); only logs and times in tables suffer, no result"
-        return Check("clocks", asked, "warning", f"against this one: {told}", mend)
+        return Check("clocks", asked, "warning", f"against this one: {clocks}", mend)
     return Check("clocks", asked, "ok", f"within {max(took_s, *map(abs, off.values())):.2f} s of each other")
 
 
@@ -181,16 +181,16 @@ def _versions(members: Sequence[Facts]) -> Iterator[Check]:
         groups = _groups(members, lambda member, part=part: str(member["versions"][part]))
         if len(groups) > 1:
             level: State = "wrong" if state == "wrong" else "warning"
-            yield Check("versions", part, level, f"{_told(groups)}: {meaning}", "install one release on all hosts")
+            yield Check("versions", part, level, f"{_grouped(groups)}: {meaning}", "install one release on all hosts")
     if members:
-        told = " ".join(f"{part} {number}" for part, number in members[0]["versions"].items())
-        yield Check("versions", str(members[0]["name"]), "ok", told)
+        numbers = " ".join(f"{part} {number}" for part, number in members[0]["versions"].items())
+        yield Check("versions", str(members[0]["name"]), "ok", numbers)
 
 
 def _agreement(key: str, members: Sequence[Facts], name: str, why: str) -> Iterator[Check]:
     groups = _groups(members, lambda member: str(member[key]))
     if len(groups) > 1:
-        yield Check("configuration", name, "wrong", f"{_told(groups)}: {why}", f"give {name} one value on all hosts")
+        yield Check("configuration", name, "wrong", f"{_grouped(groups)}: {why}", f"give {name} one value on all hosts")
 
 
 def _numerics(members: Sequence[Facts]) -> Iterator[Check]:
@@ -198,16 +198,16 @@ def _numerics(members: Sequence[Facts]) -> Iterator[Check]:
     mend = "same PyTorch, same kind of device on all hosts; else weights depend on who computed what (runs still end)"
     sure = [member for member in members if member["engines"]]
     found = False
-    for told, groups in (
+    for source, groups in (
         ("advertised", _groups(members, lambda member: str(member["numerics"]))),
         ("tested", _groups(sure, lambda member: " / ".join(sorted(set(member["engines"]))))),
     ):
         if len(groups) > 1:
             found = True
-            yield Check("numerics", told, "warning", f"{len(groups)} classes: {_told(groups)}", mend)
+            yield Check("numerics", source, "warning", f"{len(groups)} classes: {_grouped(groups)}", mend)
     if not found and members:
-        told = f"one class: {members[0]['numerics']}"
-        yield Check("numerics", "mesh", "ok", told + (f", self-tested by {len(sure)} engines' hosts" if sure else ""))
+        what = f"one class: {members[0]['numerics']}"
+        yield Check("numerics", "mesh", "ok", what + (f", self-tested by {len(sure)} engines' hosts" if sure else ""))
 
 
 def _groups(members: Iterable[Facts], value: Any) -> dict[str, list[str]]:
@@ -217,7 +217,7 @@ def _groups(members: Iterable[Facts], value: Any) -> dict[str, list[str]]:
     return found
 
 
-def _told(groups: Mapping[str, Sequence[str]]) -> str:
+def _grouped(groups: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{value} on {', '.join(sorted(names))}" for value, names in sorted(groups.items()))
 
 

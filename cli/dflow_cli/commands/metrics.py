@@ -42,30 +42,30 @@ def metrics(
 
     check_form(form, as_json, follow)
     with look_back(Path(folder).absolute(), to, run) as source, ExitStack() as closing:
-        told = read_outcome(source.call("run", {"run": run}))
+        outcome = read_outcome(source.call("run", {"run": run}))
         sink: Form
         if tensorboard is not None:
-            sink = closing.enter_context(TensorBoardForm(tensorboard / told.run[:8]))
+            sink = closing.enter_context(TensorBoardForm(tensorboard / outcome.run[:8]))
         else:
             sink = CsvForm() if form == "csv" else JsonForm()
         while True:
             is_over = not follow or read_outcome(source.call("run", {"run": run})).is_final
             answer = source.call("metrics", {"run": run, "since_step": since})
-            rows = _told(answer, is_over, tensorboard is None)
+            rows = _rows(answer, is_over, tensorboard is None)
             sink.write(rows)
             since = max((int(row["step"]) + 1 for row in rows), default=since)
             if is_over:
                 break
             time.sleep(LOOK_S)
         if tensorboard is not None:
-            print(tensorboard / told.run[:8])
+            print(tensorboard / outcome.run[:8])
             note(f"see it with: tensorboard --logdir {tensorboard}")
         elif text := mesh_time(source.call("metrics", {"run": run})["rows"] if follow else answer["rows"]):
             note(text)
         note_missing(answer)
 
 
-def _told(answer: Mapping[str, Any], is_over: bool, with_abandoned: bool) -> Sequence[Mapping[str, Any]]:
+def _rows(answer: Mapping[str, Any], is_over: bool, with_abandoned: bool) -> Sequence[Mapping[str, Any]]:
     """The rows to write now: while the run goes on those that no node will add times to, all but the newest."""
     if not is_over:
         return list(answer["rows"][:-1])

@@ -35,8 +35,8 @@ def up(
     started = localmesh.add(place, add) if add else localmesh.start(place, nodes, for_one_run=False)
     if as_json:
         runs = [] if add else _going_on(place)
-        told = [{"run": run["run"], "name": run["name"], "told": goes_on(run)} for run in runs]
-        print_json({"nodes": [_row(node) for node in started], "runs": told})
+        going = [{"run": run["run"], "name": run["name"], "told": goes_on(run)} for run in runs]
+        print_json({"nodes": [_row(node) for node in started], "runs": going})
         return
     print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
     for run in () if add else _going_on(place):

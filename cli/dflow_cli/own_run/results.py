@@ -128,11 +128,11 @@ def results_folder(folder: Path, run: str) -> Path:
 
 def draw(source: Source, run: str, path: Path) -> int:
     """Write the run's plot; returns how many steps it shows. Raises Problem."""
-    told = source.call("run", {"run": run})
+    about = source.call("run", {"run": run})
     rows = source.call("metrics", {"run": run})["rows"]
     if not rows:
         raise Problem(f"run {run} has no figures yet", hint="wait for its first step")
-    write_png(rows, told.get("evals") or [], path, f"{told.get('name', '')}  {str(told['run'])[:8]}")
+    write_png(rows, about.get("evals") or [], path, f"{about.get('name', '')}  {str(about['run'])[:8]}")
     return len(rows)
 
 

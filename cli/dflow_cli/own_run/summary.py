@@ -25,10 +25,10 @@ def print_summary(outcome: Outcome) -> None:
         print(f"  skipped     {parts} that failed everywhere; `dflow logs` says why (task.skipped)")
     for stage, rows in outcome.evals_by_stage.items():
         first, last = rows[0], rows[-1]
-        told = f"{float(first['accuracy']):.3f} before (step {first['step']})"
+        accuracy = f"{float(first['accuracy']):.3f} before (step {first['step']})"
         if last is not first:
-            told += f", {float(last['accuracy']):.3f} after (step {last['step']})"
-        print(f"  accuracy    {told}  ({stage or 'held out'})")
+            accuracy += f", {float(last['accuracy']):.3f} after (step {last['step']})"
+        print(f"  accuracy    {accuracy}  ({stage or 'held out'})")
     if outcome.weights:
         print(f"  weights     {outcome.weights}")
     for name, path in sorted(outcome.checkpoint.items()):

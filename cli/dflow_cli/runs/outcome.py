@@ -9,7 +9,15 @@ from typing import Any
 from ..errors import EXIT_DONE, EXIT_FAILED
 
 _FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
-_TOLD = ("error", "blocked", "paused", "starved", "skipped", "problems", "evidence")  # where there is something to tell
+_WHERE_ANY = (
+    "error",
+    "blocked",
+    "paused",
+    "starved",
+    "skipped",
+    "problems",
+    "evidence",
+)  # said where set
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +86,16 @@ class Outcome:
             "checkpoint": dict(self.checkpoint),
             "wall_s": round(self.wall_s, 3),
         }
-        told = {name: getattr(self, name) for name in _TOLD}
-        return value | {name: list(item) if isinstance(item, tuple) else item for name, item in told.items() if item}
+        more = {name: getattr(self, name) for name in _WHERE_ANY}
+        return value | {name: list(item) if isinstance(item, tuple) else item for name, item in more.items() if item}
 
 
 def remark(run: Mapping[str, Any]) -> str:
     """Why a run of a daemon's answer ended as it did, or what it waits for; empty where there is nothing to say."""
     if run.get("error"):
         return str(run["error"])
-    if read_state(run["state"]) == "active" and (told := _hindrance(run)):
-        return told
+    if read_state(run["state"]) == "active" and (hindrance := _hindrance(run)):
+        return hindrance
     skipped = int(run.get("skipped") or 0)
     return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
 

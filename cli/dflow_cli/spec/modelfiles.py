@@ -162,12 +162,12 @@ class ModelFiles:
 def look_at_model(files: ModelFiles) -> Iterator[Problem]:
     """What is wrong with a model's own files, and with its tokenizer's, each for itself."""
     for check in (_config, _generation, _weights):
-        yield from _told(check, files, files.config_path)
+        yield from _problems_of(check, files, files.config_path)
     for check in (_tokenizer, _end, _vocabulary):
-        yield from _told(check, files, files.tokenizer_path)
+        yield from _problems_of(check, files, files.tokenizer_path)
 
 
-def _told(check: Any, files: ModelFiles, path: str) -> Iterator[Problem]:
+def _problems_of(check: Any, files: ModelFiles, path: str) -> Iterator[Problem]:
     while True:
         try:
             found = list(check(files))

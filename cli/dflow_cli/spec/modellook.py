@@ -127,7 +127,7 @@ def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings
     """Whether the prompts of a data file fit, by counting the tokens of its longest ones."""
     tokenizer = use.tokenizer
     wording = use.source["template"] or ("{prompt}" if chat else "{prompt}\n")
-    told = 0
+    long = 0
     worst: tuple[int, int, int] = (0, 0, 0)  # tokens in all, of the prompt, line
     for number, entry in _longest(use, context):
         text = wording.replace("{prompt}", entry["question"][: CHARACTERS_A_TOKEN * context])
@@ -146,12 +146,12 @@ def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings
                 more = len(tokenizer.encode(answer, add_special_tokens=False).ids) + 1
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
-        told += prompt + more > context
+        long += prompt + more > context
         worst = max(worst, (prompt + more, prompt, number))
-    if told:
+    if long:
         all_, prompt, number = worst
         beside = f"`max_tokens` {use.said}" if use.said is not None else f"an answer of {all_ - prompt}"
-        others = f" ({told} such lines at least)" if told > 1 else ""
+        others = f" ({long} such lines at least)" if long > 1 else ""
         what = (
             f"stage `{use.stage.id}`: {use.source['jsonl']}:{number}: a prompt of {prompt} tokens and {beside} are "
             f"longer than the context of {context} of model `{use.files.name}`{others}"

@@ -45,8 +45,8 @@ def _about(stage: Stage) -> str:
 
 
 def _timing(stage: Stage) -> list[str]:
-    told = [f"when {stage.when}"] if stage.when is not None else []
-    return [*told, f"every {stage.every} steps"] if stage.every > 1 else told
+    when = [f"when {stage.when}"] if stage.when is not None else []
+    return [*when, f"every {stage.every} steps"] if stage.every > 1 else when
 
 
 def draw_mermaid(stages: Sequence[Stage]) -> list[str]:

@@ -41,7 +41,7 @@ class PlainView:
     look_s = LINE_S
 
     def __init__(self) -> None:
-        self._told = (-1, "")
+        self._shown = (-1, "")
         self._evals = 0
 
     def __enter__(self) -> Self:
@@ -55,8 +55,8 @@ class PlainView:
         for row in outcome.evals[self._evals :]:
             note(f"step {row['step']}: accuracy {float(row['accuracy']):.3f} ({row.get('stage') or 'held out'})")
         self._evals = len(outcome.evals)
-        if (outcome.step, outcome.remark) != self._told:
-            self._told = (outcome.step, outcome.remark)
+        if (outcome.step, outcome.remark) != self._shown:
+            self._shown = (outcome.step, outcome.remark)
             note(line(picture))
 
 
@@ -122,9 +122,9 @@ def render(picture: Picture, width: int) -> RenderableType:
     if each := picture.by_stage("reward_mean"):
         parts.append(Text("   ".join(f"reward/{stage} {value:.3f}" for stage, value in each.items()), "bold"))
     for stage, evals in outcome.evals_by_stage.items():
-        told = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-4:])
+        rates = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-4:])
         parts.append(
-            Text(f"accuracy  {told}  ({stage or 'held out'})", "bold green", no_wrap=True, overflow="ellipsis")
+            Text(f"accuracy  {rates}  ({stage or 'held out'})", "bold green", no_wrap=True, overflow="ellipsis")
         )
     if picture.samples:
         parts.append(_samples(picture, inner))
