@@ -35,12 +35,10 @@ DISK: dict[str, int] = {
 
 RETIRED: dict[str, int] = {
     "Desk": 1,
-    "Door": 1,
     "Hands": 1,
     "RoomHands": 1,
     "Standing": 1,
     "StockAnswers": 1,
-    "follower": 1,
     "hear": 1,
     "look": 1,
     "mind_split": 1,
