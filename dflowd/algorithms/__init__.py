@@ -1,4 +1,4 @@
-"""Algorithms, one paper's page each: losses and advantages as sums, whose divisor is applied at the tree's root.
+"""Algorithms, one paper's page each: losses and advantages, known by name in registry.py.
 
-Start with the index in README.md; models/likelihood.py gives every loss its log-probabilities.
+Start with the index in README.md; tokens.py says what a loss is given.
 """

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, exp
 
+from .tokens import Sums
+
 
 def k3(logp: Tensor, logp_ref: Tensor) -> Tensor:
     """KL(policy, reference) per token, [tokens] float32: unbiased for samples of the policy, never negative."""
     return exp(logp_ref - logp) - (logp_ref - logp) - 1
+
+
+def kl_sums(logp: Tensor, logp_ref: Tensor) -> Sums:
+    """Figures of the divergence; arguments as in `k3`."""
+    return {"kl_sum": float(k3(logp.detach(), logp_ref).double().sum())}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, exp, minimum
 
+from .tokens import Sums
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
@@ -23,3 +25,16 @@ def clipped_gain(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: tuple[
     ratio = exp(logp - logp_old)
     gain = minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
     return Gain(gain, ratio, (ratio < low) & (advantage < 0), (ratio > high) & (advantage > 0))
+
+
+def gain_sums(gain: Gain) -> Sums:
+    """Figures of the ratio, and of how often its gain was cut."""
+    ratio = gain.ratio.detach()
+    return {
+        "ratio_sum": float(ratio.double().sum()),
+        "ratio_count": len(ratio),
+        "ratio_max": float(ratio.max()),
+        "ratio_min": float(ratio.min()),
+        "clipped_low": float(gain.cut_low.sum()),
+        "clipped_high": float(gain.cut_high.sum()),
+    }

@@ -14,9 +14,9 @@ from dflowd.jobs.job import Job
 from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
-from dflowd.training.block import sum_block
+from dflowd.training.block import Sums, sum_block
 from dflowd.training.gather import leaf_data, objective_of
-from dflowd.training.leaf import Sums, add_gradient
+from dflowd.training.leaf import add_gradient
 from dflowd.training.update import FLOAT_BYTES
 
 from .contract import Engine

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
-from dflowd.algorithms.losses.grpo import flat_groups, group_advantage
+from dflowd.algorithms.advantages.flat import flat_groups
+from dflowd.algorithms.registry import ADVANTAGES
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 
@@ -29,7 +30,7 @@ def advantage(partition: Partition) -> Output:
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     tokens = np.where(kept, lengths.sum(1), 0).tolist()
     groups = tuple((many, rewards.shape[1] if many else 0) for many in tokens)
-    values = group_advantage(rewards, config["scale"], int(config.get("ddof", 0)), sizes)
+    values = ADVANTAGES[config["method"]](rewards, sizes, config)
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)

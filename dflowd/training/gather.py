@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.grammar.algorithms import LOSSES
+from dflow_protocols.pipeline.grammar.columns import COLUMNS
+from dflow_protocols.pipeline.grammar.signatures import Lesson, loss_of
 from dflow_protocols.work import LeafGroups
 from dflowd.data import columns
 from dflowd.shards.layout import Column
@@ -16,45 +20,60 @@ Inputs = Mapping[tuple[int, str], Mapping[str, Column]]
 
 
 def objective_of(pipeline: Pipeline, stage: Stage) -> Objective:
-    """By the stage's settings, at the temperature that its rollout was sampled with."""
-    budget = int(stage.config["micro_batch_tokens"])
-    if "loss" not in stage.config:
-        return Objective("cross_entropy", budget)
-    rollout = pipeline.stage(_read(stage, "rollout").partition(".")[0])
-    loss = stage.config["loss"]
-    low, high = loss["clip"]
-    return Objective("rl", budget, float(rollout.config["temperature"]), (low, high), loss["mean"], loss["kl"])
+    """By the stage's settings, at the temperature that its samples were drawn with."""
+    lesson = _lesson(stage)
+    kind, settings = loss_of(lesson, stage.config)
+    made = pipeline.stage(_source(stage, lesson.samples).partition(".")[0]).config
+    return Objective(
+        kind,
+        settings,
+        LOSSES[kind].divisor(settings),
+        int(stage.config["micro_batch_tokens"]),
+        float(made.get("temperature", 1.0)),
+        int(made.get("max_tokens", 1)),
+    )
 
 
-def _read(stage: Stage, output: str) -> str:
-    """The "stage.output" that a stage reads, or an empty text."""
-    return next((name for name in stage.reads if name.endswith(f".{output}")), "")
+def _lesson(stage: Stage) -> Lesson:
+    lesson = stage.operator.trains
+    assert lesson is not None, f"stage `{stage.id}` trains nothing"
+    return lesson
+
+
+def _source(stage: Stage, output: str) -> str:
+    """The "stage.output" that a stage reads, or that it makes itself."""
+    return next((name for name in stage.reads if name.endswith(f".{output}")), f"{stage.id}.{output}")
 
 
 def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs) -> LeafData:
-    """The leaf's groups in its order."""
+    """The leaf's groups in its order, with each column that the stage's inputs have."""
     data = LeafData()
+    samples_from = _source(stage, _lesson(stage).samples)
     for partition, first, end in leaf.pieces:
-        batch = inputs[partition, _read(stage, "rollout") or f"{stage.id}.batch"]
+        batch = inputs[partition, samples_from]
         prompts, said = columns.rows(batch["prompt"]), columns.rows(batch["tokens"])
         width = len(said) // len(prompts)
         samples = slice(first * width, end * width)
         data.owners += [len(data.prompts) + at // width for at in range((end - first) * width)]
         data.prompts += prompts[first:end]
         data.completions += said[samples]
-        if "loss" not in stage.config:
-            continue
-        found = inputs[partition, _read(stage, "advantage")]
-        data.advantages += columns.values(found["advantage"])[samples].tolist()
-        sampled = columns.rows(batch["logprobs"])[samples]
+        if "logprobs" in batch:
+            data.give("sampled_logprob", columns.rows(batch["logprobs"])[samples])
         for read in stage.reads:
-            source, _, output = read.partition(".")
-            if output != "logprob":
-                continue
-            rescored = columns.rows(inputs[partition, read]["logprob"])[samples]
-            if pipeline.stage(source).model == stage.model:
-                sampled = rescored  # the trainer's own view of the policy that sampled
-            else:
-                data.references += rescored
-        data.logprobs += sampled
+            name = _column(pipeline, stage, read)
+            if name in COLUMNS:
+                data.give(name, _rows(inputs[partition, read][read.partition(".")[2]])[samples])
     return data
+
+
+def _column(pipeline: Pipeline, stage: Stage, read: str) -> str:
+    """The column that an output is to a training. Log-probabilities of the trained model itself are its own view of
+    the policy that sampled; those of another one are the reference's."""
+    source, _, output = read.partition(".")
+    is_own = output == "logprob" and pipeline.stage(source).model == stage.model
+    return "old_logprob" if is_own else output
+
+
+def _rows(column: Column) -> Any:
+    """Of each completion its numbers, or its one number."""
+    return columns.values(column) if column.lengths is None else columns.rows(column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.algorithms.kl import k3
-from dflowd.algorithms.losses.cross_entropy import cross_entropy
-from dflowd.algorithms.losses.grpo import grpo_loss
+from dflowd.algorithms.registry import LOSSES
+from dflowd.algorithms.tokens import Sums, Tokens
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import MicroBatch, assemble, pack
 from dflowd.models.policy import Policy
@@ -25,24 +24,22 @@ class LeafData:
     prompts: list[Any] = field(default_factory=list)  # int32 arrays
     owners: list[int] = field(default_factory=list)  # each sample's prompt
     completions: list[Any] = field(default_factory=list)  # int32 arrays
-    logprobs: list[Any] = field(default_factory=list)  # float32 arrays; empty for cross-entropy
-    references: list[Any] = field(default_factory=list)  # float32 arrays; empty without a reference
-    advantages: list[float] = field(default_factory=list)  # a sample's; empty for cross-entropy
+    columns: dict[str, list[Any]] = field(default_factory=dict)  # of each sample a float32 array as long as it, or one
+
+    def give(self, column: str, rows: Iterable[Any]) -> None:
+        self.columns.setdefault(column, []).extend(rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised. `kind`: `rl` or `cross_entropy`, which reads nothing but `micro_batch_tokens`."""
+    """What is minimised: a loss of LOSSES with its settings."""
 
-    kind: str
+    loss: str
+    settings: Mapping[str, Any]
+    divisor: str  # what the step's sum is divided by
     micro_batch_tokens: int
     temperature: float = 1.0
-    clip: tuple[float, float] = (0.2, 0.28)
-    mean: str = "token"
-    beta: float = 0.0
-
-
-Sums = dict[str, float]
+    most_tokens: int = 1  # of a completion
 
 
 def add_gradient(policy: Policy, data: LeafData, objective: Objective, progress: Callable[[], None]) -> Sums:
@@ -64,64 +61,26 @@ def add_gradient(policy: Policy, data: LeafData, objective: Objective, progress:
 
 def _add_batch(policy: Policy, data: LeafData, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
     logp, entropy = likelihood(policy, batch, objective.temperature)
-    _count(sums, {"trained_tokens": len(logp), "entropy_sum": _sum(entropy)})
-    if objective.kind == "cross_entropy":
-        loss = cross_entropy(logp)
-        _count(sums, {"loss_sum": float(loss.detach()), "loss_count": len(logp)})
-    else:
-        loss = _policy_loss(policy, data, objective, batch, logp, sums)
+    loss, told = LOSSES[objective.loss](_tokens(logp, data, batch), objective.settings)
+    ended = int((batch.offsets == 0).sum())  # every completion starts once
+    counts = {"tokens": len(logp), "samples": ended, "constant": ended * objective.most_tokens}
+    _count(sums, {"trained_tokens": len(logp), "entropy_sum": float(entropy.double().sum())})
+    _count(sums, {"loss_sum": float(loss.detach()), "loss_count": counts[objective.divisor]} | told)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _policy_loss(
-    policy: Policy, data: LeafData, objective: Objective, batch: MicroBatch, logp: Tensor, sums: Sums
-) -> Tensor:
-    device = policy.device
+def _tokens(logp: Tensor, data: LeafData, batch: MicroBatch) -> Tokens:
+    """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""
+    lengths = np.array([len(said) for said in data.completions], np.int64)
+    places = (np.cumsum(lengths) - lengths)[batch.samples] + batch.offsets  # in all completions one behind the other
 
-    def tokenwise(rows: list[Any]) -> Tensor:
-        return torch.tensor(
-            [rows[sample][offset] for sample, offset in zip(batch.samples, batch.offsets, strict=True)],
-            dtype=torch.float32,
-            device=device,
-        )
+    def column(rows: list[Any]) -> Tensor:
+        is_each = np.ndim(rows[0]) == 0  # one number a completion
+        values = np.array(rows, np.float32)[batch.samples] if is_each else np.concatenate(rows)[places]
+        return torch.from_numpy(values.astype(np.float32, copy=False)).to(logp.device)
 
-    lengths = np.array([len(said) for said in data.completions], np.float32)
-    advantages = np.array(data.advantages, np.float32)
-    weight = np.ones(len(batch.samples), np.float32)
-    if objective.mean == "sequence":
-        weight /= lengths[batch.samples]
-    reference = tokenwise(data.references) if data.references else None
-    loss, gain = grpo_loss(
-        logp,
-        tokenwise(data.logprobs),
-        reference,
-        torch.from_numpy(advantages[batch.samples]).to(device),
-        torch.from_numpy(weight).to(device),
-        clip=objective.clip,
-        beta=objective.beta,
-    )
-    ratio = gain.ratio.detach()
-    ended = int((batch.offsets == 0).sum())  # every completion starts once
-    _count(
-        sums,
-        {
-            "loss_sum": float(loss.detach()),
-            "loss_count": len(logp) if objective.mean == "token" else ended,
-            "ratio_sum": _sum(ratio),
-            "ratio_count": len(ratio),
-            "ratio_max": float(ratio.max()),
-            "ratio_min": float(ratio.min()),
-            "clipped_low": float(gain.cut_low.sum()),
-            "clipped_high": float(gain.cut_high.sum()),
-        },
-    )
-    if reference is not None:
-        _count(sums, {"kl_sum": _sum(k3(logp.detach(), reference))})
-    return loss
-
-
-def _sum(values: Tensor) -> float:
-    return float(values.double().sum())
+    given = {name: column(rows) for name, rows in data.columns.items()}
+    return Tokens(logp, torch.from_numpy(lengths[batch.samples].astype(np.float32)).to(logp.device), given)
 
 
 def _count(sums: Sums, more: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from dflowd.algorithms.losses.grpo import group_advantage
+from dflowd.algorithms.advantages.grpo import group_advantage
 from dflowd.models.policy import Policy
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 from tests.support import zoo
@@ -32,7 +32,11 @@ MODELS = {
     "Gemma 3, windows": zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"],
 }
 AGREE = 1.5e-6  # float32 sums in two orders: 7e-7 to 1.2e-6 were seen, five of 18 cases above 1e-6
-LOSSES = {"grpo": "sequence", "bnpo": "token", "dapo": "token"}  # TRL's name: our mean
+LOSSES = {  # TRL's name: ours, its mean, and what its sum is divided by
+    "grpo": ("grpo", {"mean": "sequence"}, "samples"),
+    "bnpo": ("grpo", {"mean": "token"}, "tokens"),
+    "dapo": ("grpo", {"mean": "token"}, "tokens"),
+}
 
 
 @dataclass
@@ -50,9 +54,8 @@ class Batch:
             prompts=self.prompts,
             owners=[sample // SAMPLES for sample in range(len(self.said))],
             completions=self.said,
-            logprobs=self.old,
-            references=self.reference if beta else [],
-            advantages=self.advantages.tolist(),
+            columns={"advantage": self.advantages.tolist(), "old_logprob": self.old}
+            | ({"logprob": self.reference} if beta else {}),
         )
 
     def padded(self) -> dict[str, Any]:
@@ -96,14 +99,15 @@ def frozen_batch(folder: Path) -> Batch:
     return Batch(prompts, said, group_advantage(rewards, "std").reshape(-1), old, reference)
 
 
-def our_gradient(folder: Path, batch: Batch, mean: str, beta: float) -> tuple[Any, dict[str, float]]:
+def our_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
+    kind, settings, divisor = LOSSES[loss_type]
     policy = Policy("policy", {"path": folder.name}, folder.parent, 0, torch.device("cpu"))
     total = np.zeros(policy.size, np.float32)
     policy.begin_gradient(total)
-    objective = Objective("rl", 8192, TEMPERATURE, CLIP, mean, beta)
+    objective = Objective(kind, {"clip": CLIP, "kl": beta, **settings}, divisor, 8192, TEMPERATURE, LONGEST)
     sums = add_gradient(policy, batch.leaf(beta), objective, lambda: None)
     policy.end_gradient(total)
-    return total / np.float32(sums["trained_tokens"] if mean == "token" else len(batch.said)), sums
+    return total / np.float32(sums["loss_count"]), sums
 
 
 def their_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
@@ -145,14 +149,14 @@ def test_the_gradient_is_the_one_that_trl_computes(name: str, loss_type: str, be
     """Clipped tokens, a temperature, a mean over tokens or sequences and a KL, each of which could be off by itself."""
     folder = zoo.write(MODELS[name], tmp_path / "model")
     batch = frozen_batch(folder)
-    ours, sums = our_gradient(folder, batch, LOSSES[loss_type], beta)
+    ours, sums = our_gradient(folder, batch, loss_type, beta)
     theirs, metrics = their_gradient(folder, batch, loss_type, beta)
     tokens = sums["trained_tokens"]
     gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     print(f"{name}, {loss_type}, KL {beta}: {gap:.1e} of the largest element")
     assert gap < AGREE
     assert (sums["clipped_low"] + sums["clipped_high"]) / tokens > 0.1
-    if LOSSES[loss_type] == "token":  # TRL's share of clipped tokens is over tokens too
+    if LOSSES[loss_type][2] == "tokens":  # TRL's share of clipped tokens is over tokens too
         assert sums["clipped_low"] / tokens == pytest.approx(metrics["clip_ratio/low_mean"], abs=1e-6)
         assert sums["clipped_high"] / tokens == pytest.approx(metrics["clip_ratio/high_mean"], abs=1e-6)
     if beta:

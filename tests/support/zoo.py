@@ -247,7 +247,7 @@ def examine(engine: Engine, folder: Path) -> Findings:
     data = LeafData(prompts=prompts, owners=owners, completions=said)
     gradient = np.zeros(policy.size, np.float32)
     policy.begin_gradient(gradient)
-    add_gradient(policy, data, Objective("cross_entropy", 8192, TEMPERATURE), lambda: None)
+    add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192, TEMPERATURE), lambda: None)
     policy.end_gradient(gradient)
     (-torch.stack([logp.sum() for logp in fresh]).sum()).backward()  # type: ignore[no-untyped-call]
     own = flat(model, gradient_of)

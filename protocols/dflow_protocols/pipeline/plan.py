@@ -5,11 +5,13 @@ Pure, and the only place where a pipeline becomes tasks. Nothing here knows who 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
-from .grammar.signatures import Lesson
+from .grammar.algorithms import DIVISORS, LOSSES
+from .grammar.signatures import Lesson, loss_of
 from .graph import chains
 from .spec import Pipeline, Stage
 
@@ -39,10 +41,15 @@ class Training:
     leaves: int  # V, a power of two
     reads: tuple[str, ...]  # "stage.output" of each partition that a leaf needs
     groups_from: str  # the stage whose records' `groups` say what is trained on
-    divisor: str  # `tokens` or `samples`
+    divisor: str  # what the summed gradient is divided by: one of DIVISORS
+    most_tokens: int  # of the step's completions, if each is as long as it may be
     update: int  # how many updates this stage made before this step
     updates: int  # how many it makes in the whole run
     keep_optimizer: bool  # whether the stage is active in a later step
+
+    def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
+        """What the step's summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
+        return DIVISORS[self.divisor](groups, self.most_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +146,11 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
 
 def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Training:
     reads = tuple(stage.reads) or tuple(f"{stage.id}.{output}" for output in stage.writes)
-    divisor = "tokens" if stage.config.get("loss", {"mean": "token"})["mean"] == "token" else "samples"
-    groups_from = next(read for read in reads if read.endswith(f".{lesson.groups}")).partition(".")[0]
+    samples_from, groups_from = (
+        next(read for read in reads if read.endswith(f".{output}")).partition(".")[0]
+        for output in (lesson.samples, lesson.groups)
+    )
+    kind, settings = loss_of(lesson, stage.config)
     schedule = pipeline.schedule
     return Training(
         stage=stage.id,
@@ -148,8 +158,16 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Tr
         leaves=stage.config["leaves"],
         reads=reads,
         groups_from=groups_from,
-        divisor=divisor,
+        divisor=LOSSES[kind].divisor(settings),
+        most_tokens=_most_tokens(pipeline.stage(samples_from)),
         update=schedule.runs_before(stage.id, step),
         updates=schedule.runs(stage.id),
         keep_optimizer=schedule.runs_after(stage.id, step),
     )
+
+
+def _most_tokens(maker: Stage) -> int:
+    """Of all completions of a step; of demonstrations, whose lengths no spec bounds, their number."""
+    config, begins = maker.config, maker.operator.begins
+    groups = int(config[begins.groups]) if begins is not None else 0
+    return groups * int(config.get("group", 1)) * int(config.get("max_tokens", 1))

@@ -15,8 +15,8 @@ from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
 from .grammar.rows import RAGGED, ROW
-from .grammar.shape import NAME, NAME_FORM, Reader, Table, at
-from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of
+from .grammar.shape import NAME, NAME_FORM, Reader, at
+from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of, outputs_for
 from .graph import Vertex, connect
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
@@ -112,17 +112,15 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     _not_yet(reader, spec, stage, place)
     _stage_engine(reader, spec, stage, operator, place)
     reader.subject = ""
-    needed = operator.reads
-    if op in OPERATORS and (((stage["config"] or {}).get("loss") or {}).get("kl") or 0) > 0:
-        needed = (*needed, "logprob")
+    asked_by_loss = outputs_for(operator.trains, stage["config"] or {}) if operator.trains else ()
+    needed = tuple(dict.fromkeys((*operator.reads, *asked_by_loss)))
     after = tuple(text for text in stage["after"] or () if text)
     weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if operator.compares else ()
     return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after, weighed)
 
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
-    config = Table(f"settings of `{stage['op']}`", operator.config)
-    stage["config"] = reader.read(config, stage["config"] or {}, f"{place}.config")
+    stage["config"] = reader.read(operator.config, stage["config"] or {}, f"{place}.config")
     _check_model(reader, spec, stage, operator, place)
     for key, fixed in (("scope", operator.scope), ("effect", operator.effect), ("writes", list(operator.writes))):
         if stage[key] and stage[key] != fixed:

@@ -14,7 +14,7 @@ from ..pipeline.plan import Training
 from ..ranges import Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
-from ..work import ApplyWork, BlockWork, ChainWork, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
+from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
 from .model import provenance
 from .model.provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
 from .model.work import Engines
@@ -119,25 +119,23 @@ def _check_sums(engines: Engines, step: int, sums: tuple[LeafSum, ...], divisor:
             assert seen == shard, f"leaf {leaf.leaf} reads another {name} of p{partition} than a leaf before it"
         for partition, first, end in leaf.pieces:
             counted.setdefault(partition, []).extend(range(first, end))
-    total = 0
+    trained: list[tuple[int, int]] = []
     for partition, groups in sorted(counted.items()):
-        kept, weight = _kept(engines, training, partition, read)
+        sealed = _groups(engines, training, partition, read)
+        kept = {index for index, (_, samples) in enumerate(sealed) if samples}
         # a group that was dropped may lie inside a leaf's run: it adds nothing
         assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
         assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
-        total += weight
+        trained += sealed
+    total = training.divide_by(trained)
     assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
 
 
-def _kept(
-    engines: Engines, training: Training, partition: int, read: dict[tuple[int, str], ShardId]
-) -> tuple[set[int], int]:
-    """Groups of a partition that are trained on, and what they add to the divisor."""
+def _groups(engines: Engines, training: Training, partition: int, read: dict[tuple[int, str], ShardId]) -> Groups:
+    """What the record that says which groups of a partition are trained on has of each."""
     for (of, name), shard in read.items():
         if of == partition and name.split(".")[0] == training.groups_from:
-            groups = engines.ledger.partition_output(shard, partition).groups
-            weight = sum(tokens if training.divisor == "tokens" else samples for tokens, samples in groups)
-            return {index for index, (_, samples) in enumerate(groups) if samples}, weight
+            return engines.ledger.partition_output(shard, partition).groups
     raise AssertionError(f"no leaf reads what says which groups of p{partition} are kept")
 
 
@@ -317,7 +315,7 @@ class SealCheck:
         if manifest is None:
             return
         groups = [group for r in manifest.entries if r.task.stage == training.groups_from for group in r.groups]
-        total = sum(tokens if training.divisor == "tokens" else samples for tokens, samples in groups)
+        total = training.divide_by(groups) if any(tokens for tokens, _ in groups) else 0
         divisor = slices[0].divisor if slices else 0
         assert divisor == total, f"step {seal.step}: the divisor is {divisor}, sealed are {total}"
         sealed = {ref.id for record in manifest.entries for ref in record.shards}

@@ -43,15 +43,14 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
             if read in training.reads:
                 data.setdefault(partition, []).append((partition, read, ref))
     ordered = tuple(groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1))
-    tokens = sum(tokens for partition in ordered for tokens, _ in partition)
-    samples = sum(samples for partition in ordered for _, samples in partition)
+    kept = [group for partition in ordered for group in partition]
     return Batch(
         manifest,
         training,
-        cut_leaves(ordered, training.leaves) if tokens else (),
+        cut_leaves(ordered, training.leaves) if any(tokens for tokens, _ in kept) else (),
         {partition: tuple(read) for partition, read in data.items()},
-        tokens if training.divisor == "tokens" else samples,
-        samples,
+        training.divide_by(kept),
+        sum(samples for _, samples in kept),
     )
 
 

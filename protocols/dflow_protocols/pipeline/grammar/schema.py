@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .layout import STAGE, TOP
-from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
+from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Shape, Table, Text, Variants
 from .signatures import FUNCTION_PATTERN, OPERATORS
 
 _EXPRESSION = {"type": "string", "minLength": 1, "maxLength": 400}
@@ -35,12 +35,12 @@ def _stage(op: str) -> dict[str, Any]:
     schema = _table(STAGE)
     properties = schema["properties"]
     properties["op"] = {"const": op, "description": operator.about}
-    properties["config"] = _table(operator.config)
+    properties["config"] = _describe(operator.config)
     if operator.model:
         schema["required"].append("model")
     else:
         properties["model"] = {"type": "null"}
-    if properties["config"]["required"]:
+    if isinstance(operator.config, Table) and properties["config"]["required"]:
         schema["required"].append("config")
     return schema
 
@@ -93,10 +93,22 @@ def _describe(shape: Shape) -> dict[str, Any]:
             return {"type": "object", **names, "additionalProperties": _describe(shape.item)}
         case Variants():
             return {"anyOf": [_table(table.keys) for table in shape.kinds.values()]}
+        case Kinds():
+            return {"anyOf": [_kind(shape, kind) for kind in shape.kinds]}
         case Free():
             return {"type": "object"}
         case Condition():
             return {"anyOf": [{"type": "boolean"}, _EXPRESSION]}
+
+
+def _kind(shape: Kinds, kind: str) -> dict[str, Any]:
+    """One of several kinds; the tag may be absent where it is the default."""
+    schema = _table(shape.keys_of(kind))
+    is_default = kind == shape.choice.default
+    about = {"description": shape.choice.about}
+    schema["properties"][shape.tag] = about | ({"enum": [kind, None]} if is_default else {"const": kind})
+    schema["required"] += [] if is_default else [shape.tag]
+    return schema
 
 
 def _number(shape: Number) -> dict[str, Any]:

@@ -91,6 +91,21 @@ class Variants(Key):
 
 
 @dataclass(frozen=True, slots=True)
+class Kinds(Key):
+    """A mapping whose key `tag` says which of several kinds it is, and so which keys it may have beside the shared."""
+
+    about: str
+    tag: str
+    choice: Text  # of the kind, one of `kinds`
+    kinds: Mapping[str, Mapping[str, Shape]]
+    shared: Mapping[str, Shape] = field(default_factory=dict)
+    default: Any = REQUIRED
+
+    def keys_of(self, kind: str) -> Mapping[str, Shape]:
+        return {self.tag: self.choice, **self.kinds[kind], **self.shared}
+
+
+@dataclass(frozen=True, slots=True)
 class Free(Key):
     """Any mapping that JSON can say; read by user code or by an engine."""
 
@@ -106,7 +121,7 @@ class Condition(Key):
     default: Any = REQUIRED
 
 
-Shape: TypeAlias = Number | Text | Flag | Items | Table | Named | Variants | Free | Condition
+Shape: TypeAlias = Number | Text | Flag | Items | Table | Named | Variants | Kinds | Free | Condition
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 NAME_FORM = "a letter, then letters, digits and _ (64 at most)"
@@ -152,6 +167,8 @@ class Reader:
                 return self._named(shape, value, path)
             case Variants():
                 return self._variants(shape, value, path)
+            case Kinds():
+                return self._kinds(shape, value, path)
             case Free():
                 return self._free(shape, value, path)
             case Condition():
@@ -247,6 +264,21 @@ class Reader:
         what = f"has {both}" if present else f"has none of {', '.join(f'`{kind}`' for kind in shape.kinds)}"
         self.note(path, f"`{_last(path)}` {what}", "it has to have exactly one of them")
         return None
+
+    def _kinds(self, shape: Kinds, value: Any, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            return self._wrong(shape, value, path)
+        kind = self.read(shape.choice, value.get(shape.tag), at(path, shape.tag))
+        if kind is None:
+            return None
+        known = shape.keys_of(kind)
+        others = {key: name for name in shape.kinds for key in shape.keys_of(name) if key not in known}
+        for key in value:
+            if key in others:
+                what = f"`{key}` is no setting of `{kind}`"
+                self.note(at(path, key), what, f"leave it out, or write `{shape.tag}: {others[key]}`")
+        own = {key: inner for key, inner in value.items() if key not in others}
+        return self._table(Table(shape.about, known), own, path)
 
     def _free(self, shape: Free, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):

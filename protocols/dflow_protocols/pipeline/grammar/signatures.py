@@ -8,10 +8,12 @@ made from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from .shape import NAME, NAME_FORM, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
+from .algorithms import ADVANTAGES, LOSSES
+from .columns import COLUMNS
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Shape, Table, Text, Variants
 
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
@@ -19,6 +21,9 @@ DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
 MAX_LEAVES = 1024
 EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
+
+
+_NONE = Table("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,11 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a stage trains on. The fields name outputs, its own or such as it reads."""
+    """What a stage trains on. `samples` and `groups` name outputs, its own or such as it reads."""
 
     samples: str  # holds the tokens
     groups: str  # whose records say which groups are trained on
+    loss: str  # of LOSSES, where the stage's config names no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Operator:
     scope: str = "group"  # what it looks at in one piece
     effect: str = "pure"  # pure: of its inputs; seeded: of its inputs and the spec's seed
     model: Literal["", "tokenizer", "parameters"] = ""  # what it takes of a model, if it needs one
-    config: Mapping[str, Shape] = field(default_factory=dict)
+    config: Table | Kinds = _NONE
     begins: Beginning | None = None
     trains: Lesson | None = None
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
@@ -99,19 +105,24 @@ _TRAINING: Mapping[str, Shape] = {
     "optimizer": Variants("how gradients change weights", {"adamw": Table("", {"adamw": _ADAMW})}),
 }
 
-_LOSS = Table(
-    "the clipped policy-gradient loss",
-    {
-        "clip": Items(
-            "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
-            Number("a distance from 1", at_least=0),
-            (0.2, 0.28),
-            count=2,
-        ),
-        "mean": Text("what counts alike: every token, or every sequence", "token", choices=("token", "sequence")),
-        "kl": Number("weight of the KL divergence from a `logprob` stage's model", 0.0, at_least=0),
-    },
-    {},
+_POLICY_LOSSES = {name: loss for name, loss in LOSSES.items() if loss.reads}
+_LOSS = Kinds(
+    "what is minimised",
+    "kind",
+    Text(
+        "; ".join(f"{name}: {loss.about}" for name, loss in _POLICY_LOSSES.items()),
+        "grpo",
+        choices=tuple(_POLICY_LOSSES),
+        unwritten=True,
+    ),
+    {name: loss.config for name, loss in _POLICY_LOSSES.items()},
+    default={},
+)
+
+_METHOD = Text(
+    "; ".join(f"{name}: {advantage.about}" for name, advantage in ADVANTAGES.items()),
+    "grpo",
+    choices=tuple(ADVANTAGES),
 )
 
 _SAMPLING: Mapping[str, Shape] = {
@@ -127,15 +138,18 @@ OPERATORS: Mapping[str, Operator] = {
         model="parameters",
         begins=Beginning("prompts", "prompts", is_read=True),
         counts=True,
-        config={
-            "data": _DATA,
-            "prompts": _count("prompts a step"),
-            "group": _count("completions a prompt", 8),
-            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
-            **_SAMPLING,
-            "max_tokens": _count("a completion that is longer is cut off"),
-            "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
-        },
+        config=Table(
+            "",
+            {
+                "data": _DATA,
+                "prompts": _count("prompts a step"),
+                "group": _count("completions a prompt", 8),
+                "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+                **_SAMPLING,
+                "max_tokens": _count("a completion that is longer is cut off"),
+                "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
+            },
+        ),
     ),
     "reward": Operator(
         "scores each completion by a function",
@@ -143,7 +157,7 @@ OPERATORS: Mapping[str, Operator] = {
         reads=("rollout",),
         writes=("reward",),
         scores=True,
-        config={"function": _FUNCTION, "args": Free("keyword arguments of the function", {})},
+        config=Table("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {})}),
     ),
     "logprob": Operator(
         "scores the sampled tokens by a model, such as a frozen reference",
@@ -164,10 +178,13 @@ OPERATORS: Mapping[str, Operator] = {
         "drops groups by a condition, and may have them refilled",
         reads=("rollout", "reward"),
         writes=("kept",),
-        config={
-            "function": Text("says whether a group is kept", pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
-            "args": Free("keyword arguments of the function", {}),
-        },
+        config=Table(
+            "",
+            {
+                "function": Text("says whether a group is kept", pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
+                "args": Free("keyword arguments of the function", {}),
+            },
+        ),
         runs=False,
     ),
     "advantage": Operator(
@@ -176,27 +193,21 @@ OPERATORS: Mapping[str, Operator] = {
         writes=("advantage",),
         compares="reward",
         counts=True,
-        config={
-            "method": Text(
-                "how a reward is compared with its group's mean (arXiv 2402.03300)", "grpo", choices=("grpo",)
-            ),
-            "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
-            "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
-            "ddof": Number(
-                "0: the deviation is the group's own; 1: Bessel's correction, as TRL and verl have it",
-                0,
-                integer=True,
-                at_least=0,
-                at_most=1,
-                unwritten=True,
-            ),
-            "rewards": Named(
-                "weights of rewards that are added up, by the stages that write them; absent: the one that it reads",
-                Number("a weight; 0: only measured"),
-                None,
-                unwritten=True,
-            ),
-        },
+        config=Kinds(
+            "",
+            "method",
+            _METHOD,
+            {name: advantage.config for name, advantage in ADVANTAGES.items()},
+            {
+                "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
+                "rewards": Named(
+                    "weights of rewards that are added up, by the stages that write them; absent: the one it reads",
+                    Number("a weight; 0: only measured"),
+                    None,
+                    unwritten=True,
+                ),
+            },
+        ),
     ),
     "train": Operator(
         "one optimizer update by a policy-gradient loss",
@@ -205,8 +216,8 @@ OPERATORS: Mapping[str, Operator] = {
         may_read=("logprob",),
         effect="seeded",
         model="parameters",
-        trains=Lesson("rollout", "advantage"),
-        config={**_TRAINING, "loss": _LOSS},
+        trains=Lesson("rollout", "advantage", "grpo"),
+        config=Table("", {**_TRAINING, "loss": _LOSS}),
     ),
     "sft": Operator(
         "one optimizer update by cross-entropy on demonstrations",
@@ -215,14 +226,17 @@ OPERATORS: Mapping[str, Operator] = {
         effect="seeded",
         model="tokenizer",
         begins=Beginning("batch", "demos"),
-        trains=Lesson("batch", "batch"),
-        config={
-            "data": _DATA,
-            "demos": _count("demonstrations in all, seen again and again"),
-            "batch": _count("demonstrations a step"),
-            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
-            **_TRAINING,
-        },
+        trains=Lesson("batch", "batch", "cross_entropy"),
+        config=Table(
+            "",
+            {
+                "data": _DATA,
+                "demos": _count("demonstrations in all, seen again and again"),
+                "batch": _count("demonstrations a step"),
+                "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+                **_TRAINING,
+            },
+        ),
     ),
     "evaluate": Operator(
         "measures accuracy on data that is never trained on",
@@ -234,30 +248,46 @@ OPERATORS: Mapping[str, Operator] = {
         evaluates=True,
         scores=True,
         counts=True,
-        config={
-            "data": Text(
-                "a name under `data`, with `.held_out` for its held-out part",
-                pattern=rf"{NAME}(\.held_out)?",
-                form="a data set's name, or `NAME.held_out`",
-            ),
-            "count": _count("prompts; absent: all that are held out", None),
-            "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
-            "greedy": Flag("always take the likeliest token", True),
-            **_SAMPLING,
-            "max_tokens": _count("absent: as the `generate` stage of this model", None),
-            "stop": Items(
-                "texts that end a completion; absent: as the `generate` stage of this model",
-                Text("a text"),
-                None,
-                unwritten=True,
-            ),
-            "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
-            "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
-        },
+        config=Table(
+            "",
+            {
+                "data": Text(
+                    "a name under `data`, with `.held_out` for its held-out part",
+                    pattern=rf"{NAME}(\.held_out)?",
+                    form="a data set's name, or `NAME.held_out`",
+                ),
+                "count": _count("prompts; absent: all that are held out", None),
+                "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+                "greedy": Flag("always take the likeliest token", True),
+                **_SAMPLING,
+                "max_tokens": _count("absent: as the `generate` stage of this model", None),
+                "stop": Items(
+                    "texts that end a completion; absent: as the `generate` stage of this model",
+                    Text("a text"),
+                    None,
+                    unwritten=True,
+                ),
+                "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
+                "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
+            },
+        ),
     ),
 }
 
 USERS_OWN = Operator("a `module:function`; it is always given a rollout", reads=("rollout",), scope="partition")
+
+
+def loss_of(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The kind and the settings of a training stage's loss. `config`: the stage's, checked or as written."""
+    settings = config.get("loss") or {}
+    return str(settings.get("kind") or lesson.loss), settings
+
+
+def outputs_for(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Outputs that a stage's loss asks of stages before it: its columns that have no default."""
+    kind, settings = loss_of(lesson, config)
+    columns = LOSSES[kind].columns(settings) if kind in LOSSES else ()
+    return tuple(name for name in columns if COLUMNS[name].default is None)
 
 
 def operator_of(op: str) -> Operator:

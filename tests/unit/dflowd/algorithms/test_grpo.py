@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dflowd.algorithms.advantages.flat import flat_groups
+from dflowd.algorithms.advantages.grpo import group_advantage
 from dflowd.algorithms.kl import k3
-from dflowd.algorithms.losses.grpo import flat_groups, group_advantage, grpo_loss
+from dflowd.algorithms.losses.grpo import grpo_loss
 from dflowd.algorithms.ratio import clipped_gain
 
 CLIP = (0.2, 0.28)

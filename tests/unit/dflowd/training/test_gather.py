@@ -51,5 +51,8 @@ def test_each_log_probability_goes_where_its_model_says(reads: list[str]) -> Non
     }
     data = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs)
     expected = OWN if "own" in reads else SAMPLED
-    assert np.concatenate(data.logprobs).tolist() == [expected] * 4
-    assert [row.tolist() for row in data.references] == ([[REFERENCE] * 2] * 2 if "ref" in reads else [])
+    old = data.columns.get("old_logprob", data.columns["sampled_logprob"])
+    assert np.concatenate(old).tolist() == [expected] * 4
+    references = data.columns.get("logprob", [])
+    assert [row.tolist() for row in references] == ([[REFERENCE] * 2] * 2 if "ref" in reads else [])
+    assert list(data.columns["advantage"]) == [1, -1]

@@ -28,23 +28,29 @@ def leaf_data(policy: Policy) -> LeafData:
             length = int(rng.integers(1, 7))
             data.owners.append(group)
             data.completions.append(rng.integers(1, 30, length).astype(np.int32))
-            data.logprobs.append((-3 * rng.random(length)).astype(np.float32))
-            data.references.append((-3 * rng.random(length)).astype(np.float32))
-            data.advantages.append(float(rng.normal()))
+            data.give("sampled_logprob", [(-3 * rng.random(length)).astype(np.float32)])
+            data.give("logprob", [(-3 * rng.random(length)).astype(np.float32)])
+            data.give("advantage", [float(rng.normal())])
     return data
+
+
+def grpo(mean: str = "token", kl: float = 0.0, budget: int = 8192, temperature: float = 1.0) -> Objective:
+    settings = {"clip": (0.2, 0.28), "mean": mean, "kl": kl}
+    return Objective("grpo", settings, "samples" if mean == "sequence" else "tokens", budget, temperature)
 
 
 def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperature: float) -> torch.Tensor:
     """One sequence at a time, by the model's own forward, as the paper writes it."""
     total = torch.zeros(())
+    olds, references, advantages = (data.columns[name] for name in ("sampled_logprob", "logprob", "advantage"))
     for sample, said in enumerate(data.completions):
         prompt = data.prompts[data.owners[sample]]
         tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None]
         logits = policy.model(tokens).logits[0, len(prompt) - 1 : -1] / temperature
         logp = torch.log_softmax(logits, -1).gather(-1, tokens[0, len(prompt) :, None])[:, 0]
-        ratio = torch.exp(logp - torch.from_numpy(data.logprobs[sample]))
-        gain = torch.minimum(ratio * data.advantages[sample], ratio.clamp(0.8, 1.28) * data.advantages[sample])
-        gap = torch.from_numpy(data.references[sample]) - logp
+        ratio = torch.exp(logp - torch.from_numpy(olds[sample]))
+        gain = torch.minimum(ratio * advantages[sample], ratio.clamp(0.8, 1.28) * advantages[sample])
+        gap = torch.from_numpy(references[sample]) - logp
         each = gain - beta * (torch.exp(gap) - gap - 1)
         total = total - (each.mean() if mean == "sequence" else each.sum())
     return total
@@ -58,7 +64,7 @@ def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Polic
     policy.begin_gradient(expected)
     plain_loss(policy, data, mean, 0.1, 0.7).backward()  # type: ignore[no-untyped-call]
     policy.begin_gradient(found)
-    sums = add_gradient(policy, data, Objective("rl", budget, 0.7, (0.2, 0.28), mean, 0.1), lambda: None)
+    sums = add_gradient(policy, data, grpo(mean, 0.1, budget, 0.7), lambda: None)
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     assert sums["trained_samples"] == 20
     assert sums["trained_tokens"] == sum(map(len, data.completions)) == sums["ratio_count"]
@@ -71,7 +77,7 @@ def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:
     for _ in range(2):
         gradient = np.zeros(policy.size, np.float32)
         policy.begin_gradient(gradient)
-        add_gradient(policy, leaf_data(policy), Objective("rl", 8192), lambda: None)
+        add_gradient(policy, leaf_data(policy), grpo(), lambda: None)
         gradients.append(gradient.tobytes())
     assert gradients[0] == gradients[1]
 
@@ -80,6 +86,6 @@ def test_cross_entropy_counts_the_answers_tokens_only(policy: Policy) -> None:
     """A demonstration's prompt is given, not learned."""
     data = leaf_data(policy)
     policy.begin_gradient(np.zeros(policy.size, np.float32))
-    sums = add_gradient(policy, data, Objective("cross_entropy", 8192), lambda: None)
+    sums = add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192), lambda: None)
     assert sums["loss_count"] == sums["trained_tokens"] == sum(map(len, data.completions))
     assert "ratio_sum" not in sums

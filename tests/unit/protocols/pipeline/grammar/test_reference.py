@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
 from dflow_protocols.pipeline.grammar.schema import make_schema
-from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Named, Shape, Table, Variants
+from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Kinds, Named, Shape, Table, Variants
 from dflow_protocols.pipeline.grammar.signatures import OPERATORS
 from tests.support.repository import ROOT
 
@@ -28,7 +29,9 @@ def rows(keys: Mapping[str, Shape], prefix: str = "", kinds: Collection[str] = (
         else:
             default = "" if shape.default is None else f"`{json.dumps(shape.default)}`"
         choices = getattr(shape, "choices", ())
-        about = shape.about + (f": {', '.join(choices)}" if choices else "")
+        about = shape.about + (
+            f": {', '.join(choices)}" if choices and not shape.about.startswith(f"{choices[0]}: ") else ""
+        )
         yield f"| `{prefix}{key}` | {default} | {about} |"
         yield from inner_rows(shape, f"{prefix}{key}.")
 
@@ -45,10 +48,25 @@ def inner_rows(shape: Shape, prefix: str) -> Iterator[str]:
         for table in shape.kinds.values():
             seen |= table.keys
         yield from rows(seen, prefix, shape.kinds)
+    elif isinstance(shape, Kinds):
+        yield from rows(every_key(shape), prefix)
     elif isinstance(shape, Named):
         yield from inner_rows(shape.item, f"{prefix}NAME.")
     elif isinstance(shape, Items) and isinstance(shape.item, Table) and shape.item.keys is not STAGE:
         yield from inner_rows(shape.item, prefix)
+
+
+def every_key(shape: Kinds) -> Mapping[str, Shape]:
+    """Those of any kind; of one that not all have it is said which have it."""
+    of = {kind: shape.keys_of(kind) for kind in shape.kinds}
+    found = {key: inner for keys in of.values() for key, inner in keys.items()}
+    only = {key: [kind for kind, keys in of.items() if key in keys] for key in found}
+    return {
+        key: inner
+        if len(only[key]) == len(of)
+        else replace(inner, about=f"{inner.about}; only with `{shape.tag}: {' or '.join(only[key])}`")
+        for key, inner in found.items()
+    }
 
 
 def table(keys: Mapping[str, Shape]) -> list[str]:
@@ -61,8 +79,9 @@ def reference() -> str:
         reads = ", ".join(f"`{output}`" for output in operator.reads) or "nothing"
         writes = ", ".join(f"`{output}`" for output in operator.writes) or "nothing"
         lines += [f"### `{name}`", f"{operator.about}. Reads {reads}; writes {writes}.", ""]
-        if operator.config:
-            lines += table(operator.config)
+        config = every_key(operator.config) if isinstance(operator.config, Kinds) else operator.config.keys
+        if config:
+            lines += table(config)
     return "\n".join(lines)
 
 

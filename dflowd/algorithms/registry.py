@@ -1,0 +1,27 @@
+"""The functions of the algorithms that a spec may name; what they read and may be told is in the grammar's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from .advantages.flat import Rewards, Sizes
+from .advantages.grpo import group_advantage
+from .losses.cross_entropy import cross_entropy
+from .losses.grpo import grpo
+from .tokens import Sums, Tokens
+
+ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
+    "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),
+}
+"""(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples]"""
+
+LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]] = {
+    "grpo": grpo,
+    "cross_entropy": cross_entropy,
+}
+"""(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

@@ -1,0 +1,44 @@
+"""What a loss is given, and what it gives: the trained tokens of a micro-batch with their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dflow_protocols.pipeline.grammar.columns import COLUMNS
+
+Sums = dict[str, float]
+"""Figures by the names of dflow_protocols.metrics: sums, or extremes where a name ends in `_max` or `_min`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Completions only, packed. All tensors are [tokens] float32, on one device."""
+
+    logp: Tensor  # log-probability by the model that is trained: what the gradient goes through
+    lengths: Tensor  # tokens of the completion that each one belongs to
+    given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
+
+    @property
+    def weight(self) -> Tensor:
+        """What each token's share of a loss is multiplied by: 0 where it is not trained on."""
+        return self["mask"] * self["weight"]
+
+    def find(self, column: str) -> Tensor | None:
+        """The column as it was given, else its default; None where it has none."""
+        if column in self.given:
+            return self.given[column]
+        default = COLUMNS[column].default
+        if isinstance(default, str):
+            return self.find(default)
+        return None if default is None else torch.full_like(self.lengths, default)
+
+    def __getitem__(self, column: str) -> Tensor:
+        """Raises KeyError for a column that nobody gave and that has no default."""
+        found = self.find(column)
+        if found is None:
+            raise KeyError(f"no column `{column}`")
+        return found

@@ -1,0 +1,90 @@
+"""Algorithms that a spec may name: what each reads, its settings, and what its sum is divided by.
+
+Tables only. Their functions are `ADVANTAGES` and `LOSSES` of dflowd/algorithms/registry.py; a test holds both alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .shape import Items, Number, Shape, Text
+
+Counts: TypeAlias = Iterable[tuple[int, int]]
+"""(trained tokens, trained completions) of each group of a step"""
+
+DIVISORS: Mapping[str, Callable[[Counts, int], int]] = {
+    "tokens": lambda groups, most: sum(tokens for tokens, _ in groups),
+    "samples": lambda groups, most: sum(samples for _, samples in groups),
+    "constant": lambda groups, most: most,
+}
+"""What a step's summed loss is divided by: a function of its groups and of the tokens that it has `most`: as if every
+completion that the spec asks for were as long as it may be, whatever was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """How completions of one prompt are compared."""
+
+    about: str
+    config: Mapping[str, Shape] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A sum over tokens. Settings above 0 may ask for more columns than it `reads` in any case: `asks`."""
+
+    about: str
+    divisor: Callable[[Mapping[str, Any]], str]  # by its settings
+    reads: tuple[str, ...] = ()
+    asks: Mapping[str, str] = field(default_factory=dict)  # setting -> column
+    config: Mapping[str, Shape] = field(default_factory=dict)
+
+    def columns(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it cannot do without. `settings`: as written, not yet checked."""
+        asked = (column for key, column in self.asks.items() if (settings.get(key) or 0) > 0)
+        return (*self.reads, *asked)
+
+
+ADVANTAGES: Mapping[str, Advantage] = {
+    "grpo": Advantage(
+        "the group's mean is taken off (arXiv 2402.03300)",
+        {
+            "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
+            "ddof": Number(
+                "0: the deviation is the group's own; 1: Bessel's correction, as TRL and verl have it",
+                0,
+                integer=True,
+                at_least=0,
+                at_most=1,
+                unwritten=True,
+            ),
+        },
+    ),
+}
+
+_CLIPPED: Mapping[str, Shape] = {
+    "clip": Items(
+        "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
+        Number("a distance from 1", at_least=0),
+        (0.2, 0.28),
+        count=2,
+    ),
+    "kl": Number("weight of the KL divergence from a `logprob` stage's model", 0.0, at_least=0),
+}
+
+LOSSES: Mapping[str, Loss] = {
+    "grpo": Loss(
+        "clipped gains over the step's tokens, or over its sequences (arXiv 2402.03300, 2503.14476)",
+        divisor=lambda settings: "tokens" if settings["mean"] == "token" else "samples",
+        reads=("advantage",),
+        asks={"kl": "logprob"},
+        config={
+            "clip": _CLIPPED["clip"],
+            "mean": Text("what counts alike: every token, or every sequence", "token", choices=("token", "sequence")),
+            "kl": _CLIPPED["kl"],
+        },
+    ),
+    "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
+}

@@ -1,0 +1,82 @@
+"""Losses and advantages by name: each has its own settings, and a step's sum its own divisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dflow_protocols.pipeline import Pipeline, Problem, SpecError, Training, plan
+from dflow_protocols.pipeline.grammar.schema import make_schema
+from tests.unit.protocols.pipeline.grammar.schema_check import fits
+from tests.unit.protocols.written_specs import example, stage
+
+
+def spec_with(method: dict[str, Any] | None = None, loss: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The newcomer's pipeline, with another advantage or another loss."""
+    spec = example()
+    if method is not None:
+        stage(spec, "adv")["config"] = method
+    if loss is not None:
+        stage(spec, "learn")["config"]["loss"] = loss
+    return spec
+
+
+def training_of(spec: dict[str, Any]) -> Training:
+    (training,) = plan(Pipeline.from_dict(spec), 60).trainings
+    return training
+
+
+def test_a_pipeline_that_names_no_loss_is_the_one_of_before_there_were_several() -> None:
+    """Its id seeds everything: `kind` may only be written where it says something new."""
+    pipeline = Pipeline.from_dict(example())
+    assert dict(pipeline.stage("learn").config["loss"]).keys() == {"clip", "mean", "kl"}
+    assert Pipeline.from_dict(spec_with(loss={"kind": "grpo"})).id == Pipeline.from_dict(spec_with(loss={})).id
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (
+            spec_with(loss={"kind": "gpro"}),
+            Problem("stages[4].config.loss.kind", "stage `learn`: `kind` is `gpro`", "did you mean `grpo`?"),
+        ),
+        (
+            spec_with(loss={"kind": "cross_entropy"}),
+            Problem(
+                "stages[4].config.loss.kind",
+                "stage `learn`: `kind` is `cross_entropy`",
+                "known values: grpo",
+            ),
+        ),
+        (
+            spec_with(loss={"kind": "grpo", "kl": 0.1}),
+            Problem(
+                "stages[4]",
+                "stage `learn` reads `logprob`, which no stage before it writes",
+                "add a `logprob` stage before it",
+            ),
+        ),
+    ],
+)
+def test_a_setting_that_the_algorithm_has_not_is_told_with_the_one_that_has_it(
+    spec: dict[str, Any], problem: Problem
+) -> None:
+    """A key that is silently passed over is a night of training with another loss than was meant."""
+    with pytest.raises(SpecError) as told:
+        Pipeline.from_dict(spec)
+    assert told.value.problems == (problem,)
+    assert fits(make_schema(), spec) == problem.path.endswith("[4]")
+
+
+def test_what_a_step_is_divided_by_follows_from_the_loss() -> None:
+    """The step's tokens, or its sequences."""
+    groups = [(50, 8), (0, 0), (30, 8)]
+    assert training_of(spec_with(loss={})).divide_by(groups) == 80
+    assert training_of(spec_with(loss={"mean": "sequence"})).divide_by(groups) == 16
+
+
+def test_demonstrations_are_divided_by_their_tokens() -> None:
+    """An `sft` stage has one loss, and no key for it."""
+    (training,) = plan(Pipeline.from_dict(example()), 0).trainings
+    assert training.divide_by([(5, 1), (7, 1)]) == 12
