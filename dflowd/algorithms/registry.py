@@ -11,12 +11,14 @@ from torch import Tensor
 
 from .advantages.flat import Rewards, Sizes
 from .advantages.grpo import group_advantage
+from .advantages.rloo import leave_one_out
 from .losses.cross_entropy import cross_entropy
 from .losses.grpo import grpo
 from .tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
     "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),
+    "rloo": lambda rewards, sizes, config: leave_one_out(rewards, sizes),
 }
 """(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples]"""
 

@@ -62,6 +62,7 @@ ADVANTAGES: Mapping[str, Advantage] = {
             ),
         },
     ),
+    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)"),
 }
 
 _CLIPPED: Mapping[str, Shape] = {

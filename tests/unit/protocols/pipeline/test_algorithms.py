@@ -34,9 +34,32 @@ def test_a_pipeline_that_names_no_loss_is_the_one_of_before_there_were_several()
     assert Pipeline.from_dict(spec_with(loss={"kind": "grpo"})).id == Pipeline.from_dict(spec_with(loss={})).id
 
 
+@pytest.mark.parametrize(("method", "loss"), [({"method": "rloo"}, None)])
+def test_another_algorithm_is_another_pipeline_and_reads_back(
+    method: dict[str, Any] | None, loss: dict[str, Any] | None
+) -> None:
+    """What it travels as says it, and says nothing of settings that it has not."""
+    spec = spec_with(method, loss)
+    pipeline = Pipeline.from_dict(spec)
+    assert fits(make_schema(), spec)
+    assert fits(make_schema(), pipeline.to_dict())
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    assert pipeline.id != Pipeline.from_dict(example()).id
+    assert "scale" not in pipeline.stage("adv").config or method is None
+    assert "mean" not in pipeline.stage("learn").config["loss"] or loss is None
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
+        (
+            spec_with(method={"method": "rloo", "scale": "std"}),
+            Problem(
+                "stages[3].config.scale",
+                "stage `adv`: `scale` is no setting of `rloo`",
+                "leave it out, or write `method: grpo`",
+            ),
+        ),
         (
             spec_with(loss={"kind": "gpro"}),
             Problem("stages[4].config.loss.kind", "stage `learn`: `kind` is `gpro`", "did you mean `grpo`?"),
