@@ -13,6 +13,7 @@ from .advantages.flat import Rewards, Sizes
 from .advantages.grpo import group_advantage
 from .advantages.rloo import leave_one_out
 from .losses.cross_entropy import cross_entropy
+from .losses.dr_grpo import dr_grpo
 from .losses.grpo import grpo
 from .tokens import Sums, Tokens
 
@@ -24,6 +25,7 @@ ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArr
 
 LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]] = {
     "grpo": grpo,
+    "dr_grpo": dr_grpo,
     "cross_entropy": cross_entropy,
 }
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

@@ -36,6 +36,7 @@ LOSSES = {  # TRL's name: ours, its mean, and what its sum is divided by
     "grpo": ("grpo", {"mean": "sequence"}, "samples"),
     "bnpo": ("grpo", {"mean": "token"}, "tokens"),
     "dapo": ("grpo", {"mean": "token"}, "tokens"),
+    "dr_grpo": ("dr_grpo", {}, "constant"),
 }
 
 

@@ -87,5 +87,12 @@ LOSSES: Mapping[str, Loss] = {
             "kl": _CLIPPED["kl"],
         },
     ),
+    "dr_grpo": Loss(
+        "clipped gains over the most tokens that a step may have (arXiv 2503.20783)",
+        divisor=lambda settings: "constant",
+        reads=("advantage",),
+        asks={"kl": "logprob"},
+        config=_CLIPPED,
+    ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }

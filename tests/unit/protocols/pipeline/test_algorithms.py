@@ -34,7 +34,9 @@ def test_a_pipeline_that_names_no_loss_is_the_one_of_before_there_were_several()
     assert Pipeline.from_dict(spec_with(loss={"kind": "grpo"})).id == Pipeline.from_dict(spec_with(loss={})).id
 
 
-@pytest.mark.parametrize(("method", "loss"), [({"method": "rloo"}, None)])
+@pytest.mark.parametrize(
+    ("method", "loss"), [({"method": "rloo"}, None), (None, {"kind": "dr_grpo"}), (None, {"kind": "dr_grpo", "kl": 0})]
+)
 def test_another_algorithm_is_another_pipeline_and_reads_back(
     method: dict[str, Any] | None, loss: dict[str, Any] | None
 ) -> None:
@@ -61,19 +63,27 @@ def test_another_algorithm_is_another_pipeline_and_reads_back(
             ),
         ),
         (
-            spec_with(loss={"kind": "gpro"}),
-            Problem("stages[4].config.loss.kind", "stage `learn`: `kind` is `gpro`", "did you mean `grpo`?"),
+            spec_with(loss={"kind": "dr_grpo", "mean": "token"}),
+            Problem(
+                "stages[4].config.loss.mean",
+                "stage `learn`: `mean` is no setting of `dr_grpo`",
+                "leave it out, or write `kind: grpo`",
+            ),
+        ),
+        (
+            spec_with(loss={"kind": "dr_grpoo"}),
+            Problem("stages[4].config.loss.kind", "stage `learn`: `kind` is `dr_grpoo`", "did you mean `dr_grpo`?"),
         ),
         (
             spec_with(loss={"kind": "cross_entropy"}),
             Problem(
                 "stages[4].config.loss.kind",
                 "stage `learn`: `kind` is `cross_entropy`",
-                "known values: grpo",
+                "known values: dr_grpo, grpo",
             ),
         ),
         (
-            spec_with(loss={"kind": "grpo", "kl": 0.1}),
+            spec_with(loss={"kind": "dr_grpo", "kl": 0.1}),
             Problem(
                 "stages[4]",
                 "stage `learn` reads `logprob`, which no stage before it writes",
@@ -93,10 +103,14 @@ def test_a_setting_that_the_algorithm_has_not_is_told_with_the_one_that_has_it(
 
 
 def test_what_a_step_is_divided_by_follows_from_the_loss() -> None:
-    """The step's tokens, or its sequences."""
+    """Tokens, sequences, or what the rollout may have at most: whatever is dropped, Dr. GRPO's divisor stays."""
+    spec = spec_with(loss={"kind": "dr_grpo"})
+    roll = stage(spec, "roll")["config"]
+    most = roll["prompts"] * roll["group"] * roll["max_tokens"]
     groups = [(50, 8), (0, 0), (30, 8)]
     assert training_of(spec_with(loss={})).divide_by(groups) == 80
     assert training_of(spec_with(loss={"mean": "sequence"})).divide_by(groups) == 16
+    assert training_of(spec).divide_by(groups) == training_of(spec).divide_by([]) == most
 
 
 def test_demonstrations_are_divided_by_their_tokens() -> None:
