@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import ENCODING, ERRORS, EntryError, numbered_lines, read_entry
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import UserError, one_line
 
@@ -70,7 +70,8 @@ class Jsonl:
     def __init__(self, name: str, path: Path, prompt: str, answer: str) -> None:
         self._name = path.name
         try:
-            numbered = [(n, self._read(line, n, prompt, answer)) for n, line in numbered_lines(path)]
+            with path.open(encoding=ENCODING, errors=ERRORS) as file:
+                numbered = [(n, self._read(line, n, prompt, answer)) for n, line in numbered_lines(file)]
         except OSError as error:
             raise UserError(f"data.{name}: {path}: {one_line(error)}") from error
         self._numbers = [number for number, _ in numbered]

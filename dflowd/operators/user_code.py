@@ -24,6 +24,7 @@ from typing import Any, TextIO
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import beside as file_beside
 from dflow_protocols.pipeline.files import changed
+from dflowd.data.folder import DiskFolder
 from dflowd.jobs.failures import HostError, UserError
 from dflowd.slots.doing import Board, Doing
 
@@ -56,7 +57,7 @@ def check_files(pipeline: Pipeline, base: Path, which: str = "") -> None:
     """Raises HostError where a file that the spec names is not the one that the run was submitted with: two hosts of
     other code or data would make other results of one task. `which`: those under a key, or one function; else all.
     """
-    for named, what in changed(pipeline, base, which):
+    for named, what in changed(pipeline, DiskFolder(base), which):
         where = f"host {socket.gethostname()}: {named.path}: `{named.name}`"
         raise HostError(f"{where} in {base} {what}; copy the submitted one there, or submit the run again")
 
@@ -162,11 +163,12 @@ def _behind_pythons_own() -> int:
 def _import(module: str, base: Path) -> ModuleType:
     """The module of `file.py` or `package.module`: beside the spec if it is there, else as installed."""
     importlib.invalidate_caches()
-    file = file_beside(module, base)
-    if file is None:
+    name = file_beside(module, DiskFolder(base))
+    if name is None:
         if module.endswith(".py"):
             raise FileNotFoundError(f"no file {base / module}")
         return importlib.import_module(module)
+    file = base / name
     if file.is_relative_to(base) and ".." not in file.relative_to(base).parts:
         parts = file.relative_to(base).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -10,6 +10,7 @@ import pytest
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import digest, named_files
 from dflow_protocols.work import Failed, InitWork
+from dflowd.data.folder import DiskFolder
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
 from tests.contracts.alone import Alone
@@ -23,7 +24,7 @@ def engine() -> Engine:
 
 def submitted(engine: Engine, base: Path) -> Alone:
     pipeline = Pipeline.from_dict(tiny_spec("torch"))
-    digests = {named.path: digest(named, base) for named in named_files(pipeline)}
+    digests = {named.path: digest(named, DiskFolder(base)) for named in named_files(pipeline)}
     bound = pipeline.with_digests({path: text for path, text in digests.items() if text is not None})
     return Alone(engine, bound, base, base / "checkpoints")
 

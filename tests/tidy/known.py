@@ -28,10 +28,7 @@ FOREIGN: dict[str, int] = {
     "protocols/dflow_protocols/pipeline/validate.py": 2,
 }
 
-DISK: dict[str, int] = {
-    "protocols/dflow_protocols/pipeline/files.py": 1,
-    "protocols/dflow_protocols/pipeline/grammar/entries.py": 1,
-}
+DISK: dict[str, int] = {}
 
 RETIRED: dict[str, int] = {
     "Desk": 1,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dflow_protocols.pipeline.files import beside
 
+from .diskfolder import DiskFolder
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 KINDS: dict[type[ast.expr], str] = {
     ast.List: "a list",
@@ -71,7 +73,7 @@ def not_here(tree: ast.Module, base: Path) -> Iterator[tuple[int, str]]:
             case _:
                 continue
         for package in dict.fromkeys(name.partition(".")[0] for name in names):
-            is_known = beside(package, base) is not None or (base / package).is_dir()
+            is_known = beside(package, DiskFolder(base)) is not None or (base / package).is_dir()
             if not is_known and importlib.util.find_spec(package) is None:
                 yield node.lineno, f"it imports `{package}`, which is not installed here"
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from dflow_protocols.pipeline.files import Named
-from dflow_protocols.pipeline.grammar.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import (
+    ENCODING,
+    ERRORS,
+    EntryError,
+    hashed_text,
+    is_held_out,
+    numbered_lines,
+    read_entry,
+)
 from dflow_protocols.pipeline.grammar.problem import Findings
 
 LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
@@ -64,7 +72,7 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
     held_out = source["held_out"] or {"by": "", "share": 0.0}
     mistakes: list[Problem] = []
     total = read = 0
-    for number, line in itertools.islice(numbered_lines(base / named.name), LINES_READ + 1):
+    for number, line in lines_of(base / named.name, LINES_READ + 1):
         read += 1
         if read > LINES_READ:
             counts.cut()
@@ -86,6 +94,12 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
     if not read:
         mistakes.append(Problem(named.path, f"{named.name} has no entries", "write one JSON object a line"))
     return mistakes
+
+
+def lines_of(path: Path, most: int) -> Iterator[tuple[int, str]]:
+    """The first lines of a data file that say something, with their numbers. Raises OSError."""
+    with path.open(encoding=ENCODING, errors=ERRORS) as file:
+        yield from itertools.islice(numbered_lines(file), most)
 
 
 def _readers(name: str, pipeline: Pipeline) -> Iterator[tuple[str, Stage, bool]]:

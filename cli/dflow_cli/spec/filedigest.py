@@ -14,6 +14,7 @@ from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling,
 
 from .codelook import fault_of_answer, kind_of_value, not_here
 from .datalook import look_at_data
+from .diskfolder import DiskFolder
 
 INSTALL = "install it where the daemons run, into the environment of `dflowd`"
 
@@ -33,7 +34,7 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
             continue
         elif named.path.startswith("data."):
             found.include(look_at_data(named, pipeline, base))
-        known = digest(named, base)
+        known = digest(named, DiskFolder(base))
         if known is not None:
             digests[named.path] = known
     return digests, found
@@ -127,7 +128,7 @@ def _misfits(
 def find_module(module: str, base: Path) -> Path | None:
     """The file of `file.py` or `package.module`: in `base` first, then where Python looks. Nothing is imported."""
     roots = [base] if module.endswith(".py") else [base, *map(Path, sys.path)]
-    return next((file for root in roots if (file := beside(module, root)) is not None), None)
+    return next((root / name for root in roots if (name := beside(module, DiskFolder(root))) is not None), None)
 
 
 def _defined(tree: ast.Module) -> set[str]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
-from dflow_protocols.pipeline.grammar.entries import EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import EntryError, read_entry
 from dflow_protocols.pipeline.grammar.problem import Findings
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
-from .datalook import LINES_READ
+from .datalook import LINES_READ, lines_of
 from .modelfiles import ANEW, ModelFiles, look_at_model
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def _longest(use: _Use, context: int) -> list[tuple[int, dict[str, Any]]]:
     budget = context - (use.said or 0) - 2 * len(use.source["template"] or "") - 64
     lines: list[tuple[int, int, dict[str, Any]]] = []
     try:
-        for count, (number, line) in enumerate(numbered_lines(use.files.base / use.source["jsonl"])):
-            if count == LINES_READ:
-                break
+        for number, line in lines_of(use.files.base / use.source["jsonl"], LINES_READ):
             if len(line) * 4 <= budget:
                 continue
             entry = read_entry(line, use.source["prompt"], use.source["answer"])

@@ -1,15 +1,17 @@
 """The files that a spec names, and their digests: a run is bound to their contents, on every host that works for it.
 
 A function's digest covers its own file and those beside the spec that it imports, at any depth; what is installed is
-the hosts' matter. Read by clients when a run is submitted, and by engines before they work for it.
+the hosts' matter. Asked by clients when a run is submitted, and by engines before they work for it; both lend their
+disk as a `Folder`.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -24,6 +26,16 @@ class Named:
     path: str
     name: str
     kind: str
+
+
+class Folder(Protocol):
+    """A spec's folder. Names are as in the spec: from the folder, or absolute; with `/` between their parts."""
+
+    def names(self, name: str) -> Sequence[str] | None:
+        """All files in a folder of it, at any depth, by their names from there; None where there is no such folder."""
+
+    def read(self, name: str) -> bytes | memoryview | None:
+        """What a file holds; None where there is no such file. Raises OSError for one that cannot be read."""
 
 
 def named_files(pipeline: Pipeline) -> Iterator[Named]:
@@ -49,28 +61,25 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
         yield Named(path, function, "function")
 
 
-def digest(named: Named, base: Path) -> str | None:
-    """What the file holds now; None where there is none in `base`. Raises OSError for what cannot be read."""
+def digest(named: Named, folder: Folder) -> str | None:
+    """What the file holds now; None where there is none. Raises OSError for what cannot be read."""
     if named.kind == "function":
-        file = beside(named.name.partition(":")[0], base)
-        return _digest_code(file, base) if file is not None else None
-    found = base / named.name
-    if named.kind == "folder":
-        return _digest_folder(found) if found.is_dir() else None
-    return _digest_file(found) if found.is_file() else None
+        file = beside(named.name.partition(":")[0], folder)
+        return _digest_code(file, folder) if file is not None else None
+    return _digest_folder(named.name, folder) if named.kind == "folder" else _digest_file(named.name, folder)
 
 
-def beside(module: str, base: Path) -> Path | None:
+def beside(module: str, folder: Folder) -> str | None:
     """The file of `file.py` or `package.module` in the spec's folder."""
     if module.endswith(".py"):
-        candidates = [base / module]
+        candidates = [str(PurePosixPath(module))]
     else:
-        parts = base.joinpath(*module.split("."))
-        candidates = [parts.with_name(parts.name + ".py"), parts / "__init__.py"]
-    return next((file for file in candidates if file.is_file()), None)
+        path = module.replace(".", "/")
+        candidates = [f"{path}.py", f"{path}/__init__.py"]
+    return next((file for file in candidates if folder.read(file) is not None), None)
 
 
-def changed(pipeline: Pipeline, base: Path, which: str = "") -> Iterator[tuple[Named, str]]:
+def changed(pipeline: Pipeline, folder: Folder, which: str = "") -> Iterator[tuple[Named, str]]:
     """What here is not what the run was submitted with, and what it is instead, in words. `which`: only what is named
     by keys that begin so, or by this name."""
     for named in named_files(pipeline):
@@ -78,7 +87,7 @@ def changed(pipeline: Pipeline, base: Path, which: str = "") -> Iterator[tuple[N
         if meant is None or not (named.path.startswith(which) or named.name == which):
             continue
         try:
-            found = digest(named, base)
+            found = digest(named, folder)
         except OSError as error:
             yield named, f"cannot be read: {error.strerror}"
             continue
@@ -88,38 +97,39 @@ def changed(pipeline: Pipeline, base: Path, which: str = "") -> Iterator[tuple[N
             yield named, f"differs from what the run was submitted with (digest {found[:8]}, not {meant[:8]})"
 
 
-def _digest_file(path: Path) -> str:
-    hasher = blake3(max_threads=blake3.AUTO)
-    hasher.update_mmap(path)
-    return hasher.hexdigest()
+def _digest_file(name: str, folder: Folder) -> str | None:
+    data = folder.read(name)
+    return None if data is None else blake3(data, max_threads=blake3.AUTO).hexdigest()
 
 
-def _digest_folder(path: Path) -> str:
+def _digest_folder(name: str, folder: Folder) -> str | None:
     """Of the names and contents of all files in a folder, at any depth; hidden ones aside."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    names = [(file, file.relative_to(path)) for file in files]
-    seen = [[str(name), _digest_file(file)] for file, name in names if not any(p.startswith(".") for p in name.parts)]
-    return content_id("folder", seen)
+    names = folder.names(name)
+    if names is None:
+        return None
+    files = sorted((file.split("/"), file) for file in names)
+    shown = [file for parts, file in files if not any(part.startswith(".") for part in parts)]
+    return content_id("folder", [[file, _digest_file(f"{name}/{file}", folder)] for file in shown])
 
 
-def _digest_code(file: Path, base: Path) -> str:
-    seen: dict[Path, str] = {}
+def _digest_code(file: str, folder: Folder) -> str:
+    seen: dict[str, str | None] = {}
     waiting = [file]
     while waiting:
-        path = waiting.pop()
-        if path not in seen:
-            seen[path] = _digest_file(path)
-            waiting += _imported(path, base)
-    return content_id("code", [[str(path.relative_to(base)), seen[path]] for path in sorted(seen)])
+        name = waiting.pop()
+        if name not in seen:
+            seen[name] = _digest_file(name, folder)
+            waiting += _imported(name, folder)
+    return content_id("code", [[name, seen[name]] for _, name in sorted((name.split("/"), name) for name in seen)])
 
 
-def _imported(file: Path, base: Path) -> list[Path]:
-    """The files in `base` that a module imports, also in its functions."""
+def _imported(file: str, folder: Folder) -> list[str]:
+    """The files beside the spec that a module imports, also in its functions."""
     try:
-        module = ast.parse(file.read_bytes())
+        module = ast.parse(bytes(folder.read(file) or b""))
     except (SyntaxError, ValueError):
         return []
-    package = file.parent.relative_to(base).parts
+    package = PurePosixPath(file).parent.parts
     names: list[tuple[str, ...]] = []
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
@@ -129,5 +139,5 @@ def _imported(file: Path, base: Path) -> list[Path]:
             source = (*start, *(node.module.split(".") if node.module else ()))
             names += [source, *((*source, alias.name) for alias in node.names if alias.name != "*")]
     modules = [".".join(name[:depth]) for name in names for depth in range(1, len(name) + 1)]
-    found = [beside(module, base) for module in dict.fromkeys(modules)]
-    return [path for path in found if path is not None]
+    found = [beside(module, folder) for module in dict.fromkeys(modules)]
+    return [name for name in found if name is not None]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -16,6 +15,8 @@ from .text import half_character, is_text
 ONE_OBJECT = 'write one JSON object a line, such as {"prompt": "1 + 1", "answer": "2"}'
 FROM_LIST = "write one JSON object a line; a file that is one JSON list becomes that by: jq -c '.[]' OLD > NEW"
 KEYS_TOLD = 8
+ENCODING, ERRORS = "utf-8-sig", "surrogateescape"
+"""How a data file is opened: what is no UTF-8 comes as half surrogates, which `read_entry` refuses with its line."""
 
 
 class EntryError(ValueError):
@@ -26,15 +27,11 @@ class EntryError(ValueError):
         self.what, self.hint = what, hint
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a file that say something, with their numbers as editors count them.
-
-    Bytes that are no UTF-8 come as half surrogates, which `read_entry` refuses: so the line is known. Raises OSError.
-    """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line
+def numbered_lines(file: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Lines of a file that say something, with their numbers as editors count them. `file`: opened as ENCODING."""
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield number, line
 
 
 def read_entry(line: str, prompt_key: str, answer_key: str) -> dict[str, Any]:

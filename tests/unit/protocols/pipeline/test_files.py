@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import dflow_cli.spec.diskfolder
+import dflowd.data.folder
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.pipeline.files import changed, digest, named_files
+from dflow_protocols.pipeline.files import Folder, changed, digest, named_files
 
 FILES = {
     "config.json": "{}",
@@ -20,15 +22,24 @@ FILES = {
 }
 
 
+class Written(dict[str, str]):
+    """A folder that lies nowhere but here: its files' texts by name."""
+
+    def names(self, name: str) -> list[str] | None:
+        inside = f"{name.rstrip('/')}/"
+        return [file.removeprefix(inside) for file in self if file.startswith(inside)] or None
+
+    def read(self, name: str) -> bytes | None:
+        text = self.get(name.replace("//", "/"))
+        return None if text is None else text.encode()
+
+
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
+def folder() -> Written:
+    return Written(FILES)
 
 
-def submitted(base: Path) -> Pipeline:
+def submitted(folder: Folder) -> Pipeline:
     pipeline = Pipeline(
         name="mine",
         steps=2,
@@ -41,36 +52,50 @@ def submitted(base: Path) -> Pipeline:
             Stage("learn", "train", "policy", config={"optimizer": {"adamw": {"lr": 1e-3}}}),
         ],
     )
-    found = {named.path: digest(named, base) for named in named_files(pipeline)}
+    found = {named.path: digest(named, folder) for named in named_files(pipeline)}
     return pipeline.with_digests({path: text for path, text in found.items() if text is not None})
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "unused.py"])
-def test_any_byte_that_could_change_a_result_is_noticed(base: Path, name: str) -> None:
+def test_any_byte_that_could_change_a_result_is_noticed(folder: Written, name: str) -> None:
     """Two hosts with other bytes would give other results for one task, and both would count."""
-    pipeline = submitted(base)
-    assert list(changed(pipeline, base)) == []
-    with (base / name).open("a") as file:
-        file.write("\n")
-    ((named, what),) = changed(pipeline, base)
+    pipeline = submitted(folder)
+    assert list(changed(pipeline, folder)) == []
+    folder[name] += "\n"
+    ((named, what),) = changed(pipeline, folder)
     assert "differs from what the run was submitted with" in what
-    assert list(changed(pipeline, base, named.path)) != []
-    assert list(changed(pipeline, base, named.name)) != []
-    assert list(changed(pipeline, base, "models.other.")) == []
+    assert list(changed(pipeline, folder, named.path)) != []
+    assert list(changed(pipeline, folder, named.name)) != []
+    assert list(changed(pipeline, folder, "models.other.")) == []
 
 
-def test_a_file_that_nothing_imports_may_change(base: Path) -> None:
+def test_a_file_that_nothing_imports_may_change(folder: Written) -> None:
     """A folder of specs is shared by several people."""
-    pipeline = submitted(base)
-    (base / "unused.py").write_text("x = 2\n")
-    assert list(changed(pipeline, base)) == []
+    pipeline = submitted(folder)
+    folder["unused.py"] = "x = 2\n"
+    assert list(changed(pipeline, folder)) == []
 
 
-@pytest.mark.parametrize("name", ["words.jsonl", "judge.py", "config.json"])
-def test_a_file_that_is_not_there_is_named(base: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["words.jsonl", "judge.py", "config.json", "tokenizer/tokenizer.json"])
+def test_a_file_that_is_not_there_is_named(folder: Written, name: str) -> None:
     """Such as on a host that was forgotten when the folder was copied."""
-    pipeline = submitted(base)
-    (base / name).unlink()
-    ((named, what),) = changed(pipeline, base)
-    assert named.name.startswith(name)
+    pipeline = submitted(folder)
+    del folder[name]
+    ((named, what),) = changed(pipeline, folder)
+    assert name.startswith(named.name.partition(":")[0])
     assert what == "is not there"
+
+
+@pytest.mark.parametrize("kind", [dflow_cli.spec.diskfolder.DiskFolder, dflowd.data.folder.DiskFolder])
+def test_client_and_engine_read_their_disks_alike(kind: type[Folder], folder: Written, tmp_path: Path) -> None:
+    """Each has a reader of its own; a digest that one makes and the other checks has to be one of the same bytes."""
+    written = folder | {"tokenizer/deep/vocab.txt": "a", "tokenizer/deep.txt": "", "tokenizer/.hidden": "x"}
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
+    disk = kind(tmp_path)
+    assert submitted(disk).digests == submitted(Written(written)).digests
+    assert disk.names("tokenizer/deep") == ["vocab.txt"]
+    assert disk.names("nowhere") is disk.names("judge.py") is None
+    assert disk.read("nowhere") is disk.read("tokenizer") is disk.read("judge.py/x") is None
+    assert bytes(disk.read(str(tmp_path / "unused.py")) or b"") == b"x = 1\n"

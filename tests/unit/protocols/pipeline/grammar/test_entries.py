@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dflow_protocols.pipeline.grammar.entries import EntryError, hashed_text, is_held_out, numbered_lines, read_entry
+from dflow_protocols.pipeline.grammar.entries import (
+    ENCODING,
+    ERRORS,
+    EntryError,
+    hashed_text,
+    is_held_out,
+    numbered_lines,
+    read_entry,
+)
 
 
 def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
@@ -57,7 +65,8 @@ def test_lines_are_counted_as_editors_do(tmp_path: Path) -> None:
     """Empty ones count and are passed over; so do the line ends of all systems, and a mark at the start."""
     file = tmp_path / "data.jsonl"
     file.write_bytes(b"\xef\xbb\xbfa\r\n\n \nb\nc\xff")
-    assert list(numbered_lines(file)) == [(1, "a\n"), (4, "b\n"), (5, "c\udcff")]
+    with file.open(encoding=ENCODING, errors=ERRORS) as opened:
+        assert list(numbered_lines(opened)) == [(1, "a\n"), (4, "b\n"), (5, "c\udcff")]
 
 
 def test_which_questions_are_held_out_is_fixed_for_ever() -> None:

@@ -1,0 +1,26 @@
+"""A spec's folder as it lies on this host's disk."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+
+class DiskFolder:
+    """A `dflow_protocols.pipeline.files.Folder`. Clients have their own: they share no code with engines."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def names(self, name: str) -> list[str] | None:
+        folder = self._base / name
+        if not folder.is_dir():
+            return None
+        return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+
+    def read(self, name: str) -> memoryview | None:
+        path = self._base / name
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:  # mapped, since models are as large as they are
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")
