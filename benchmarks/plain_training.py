@@ -103,9 +103,10 @@ class PlainLoop:
 
     def _update(self, training: Training, inputs: Inputs, groups: tuple[Groups, ...]) -> None:
         stage = self.pipeline.stage(training.stage)
-        total = sum(counts[training.divisor == "samples"] for part in groups for counts in part)
-        if not total:
+        kept = [counts for part in groups for counts in part]
+        if not any(tokens for tokens, _ in kept):
             return
+        total = training.divide_by(kept)
         self.gradient.fill(0)
         for leaf in cut_leaves(groups, training.leaves):
             add_gradient(

@@ -140,7 +140,7 @@ class Alone:
             for first in range(0, training.leaves, self.blocks)
             if any(first <= leaf.leaf < first + self.blocks for leaf in leaves)
         }
-        divisor = sum(count[training.divisor == "samples"] for groups in counts for count in groups)
+        divisor = training.divide_by(count for groups in counts for count in groups)
         gradients = {block: shards_of(made.outputs, "gradient") for block, made in blocks.items()}
         if self.sums:
             sums = merge(made.metrics for made in blocks.values())
