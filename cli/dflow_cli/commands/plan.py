@@ -71,9 +71,10 @@ def _describe(derived: StepPlan) -> list[str]:
             f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task"
         )
     for training in derived.trainings:
+        by = f"{training.most_tokens} (a constant)" if training.divisor == "constant" else training.divisor
         lines.append(
             f"  {training.stage}: {training.leaves} leaves, summed in blocks ({derived.step}/{training.stage}/b0-1 to "
             f"b{training.leaves - 1}-{training.leaves}); update {training.update + 1} of {training.updates} of "
-            f"`{training.model}`, divided by {training.divisor}"
+            f"`{training.model}`, divided by {by}"
         )
     return lines

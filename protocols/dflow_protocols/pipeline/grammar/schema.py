@@ -107,6 +107,7 @@ def _kind(shape: Kinds, kind: str) -> dict[str, Any]:
     is_default = kind == shape.choice.default
     about = {"description": shape.choice.about}
     schema["properties"][shape.tag] = about | ({"enum": [kind, None]} if is_default else {"const": kind})
+    schema["properties"] |= {key: {"type": "null"} for key in shape.others_of(kind)}
     schema["required"] += [] if is_default else [shape.tag]
     return schema
 

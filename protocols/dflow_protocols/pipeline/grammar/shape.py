@@ -104,6 +104,11 @@ class Kinds(Key):
     def keys_of(self, kind: str) -> Mapping[str, Shape]:
         return {self.tag: self.choice, **self.kinds[kind], **self.shared}
 
+    def others_of(self, kind: str) -> Mapping[str, str]:
+        """Keys that this kind has not, with one that has them."""
+        own = self.keys_of(kind)
+        return {key: name for name, keys in self.kinds.items() for key in keys if key not in own}
+
 
 @dataclass(frozen=True, slots=True)
 class Free(Key):
@@ -271,14 +276,13 @@ class Reader:
         kind = self.read(shape.choice, value.get(shape.tag), at(path, shape.tag))
         if kind is None:
             return None
-        known = shape.keys_of(kind)
-        others = {key: name for name in shape.kinds for key in shape.keys_of(name) if key not in known}
+        others = shape.others_of(kind)
         for key in value:
-            if key in others:
+            if key in others and value[key] is not None:  # an overlay takes a key away by null
                 what = f"`{key}` is no setting of `{kind}`"
                 self.note(at(path, key), what, f"leave it out, or write `{shape.tag}: {others[key]}`")
         own = {key: inner for key, inner in value.items() if key not in others}
-        return self._table(Table(shape.about, known), own, path)
+        return self._table(Table(shape.about, shape.keys_of(kind)), own, path)
 
     def _free(self, shape: Free, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):

@@ -102,6 +102,13 @@ def test_a_setting_that_the_algorithm_has_not_is_told_with_the_one_that_has_it(
     assert fits(make_schema(), spec) == problem.path.endswith("[4]")
 
 
+def test_an_overlay_takes_a_setting_away_that_another_kind_has_not() -> None:
+    """A spec that says `mean` is laid over by one that names another loss."""
+    spec = spec_with(loss={"kind": "dr_grpo", "mean": None})
+    assert Pipeline.from_dict(spec) == Pipeline.from_dict(spec_with(loss={"kind": "dr_grpo"}))
+    assert fits(make_schema(), spec)
+
+
 def test_what_a_step_is_divided_by_follows_from_the_loss() -> None:
     """Tokens, sequences, or what the rollout may have at most: whatever is dropped, Dr. GRPO's divisor stays."""
     spec = spec_with(loss={"kind": "dr_grpo"})
