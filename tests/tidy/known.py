@@ -24,9 +24,7 @@ UPWARD: dict[str, int] = {}
 
 FULL_FOLDERS: dict[str, int] = {}
 
-FOREIGN: dict[str, int] = {
-    "protocols/dflow_protocols/pipeline/validate.py": 2,
-}
+FOREIGN: dict[str, int] = {}
 
 DISK: dict[str, int] = {}
 

@@ -33,7 +33,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     if not isinstance(raw, Mapping):
         raise SpecError([Problem("", "a pipeline is a mapping", "start with `name: my_pipeline`")])
     reader = Reader({})
-    reader.constants = _params(reader, raw.get("params"))
+    reader.define(_params(reader, raw.get("params")))
     reader.unknown_keys(raw, TOP, "")
     spec = {key: reader.read(shape, raw.get(key), key) for key, shape in TOP.items()}
     spec["params"] = {}
@@ -103,7 +103,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     """Check one stage by itself and fill its defaults in. What it is connected to comes later."""
     name, op = stage["id"] or "", stage["op"] or ""
     operator = operator_of(op)
-    reader.subject = f"stage `{name}`: "
+    reader.turn_to(f"stage `{name}`: ")
     asked = tuple(text for text in stage["reads"] or () if text)
     if op in OPERATORS:
         _built_in(reader, spec, stage, operator, place)
@@ -111,7 +111,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
         _users_own(reader, stage, place)
     _not_yet(reader, spec, stage, place)
     _stage_engine(reader, spec, stage, operator, place)
-    reader.subject = ""
+    reader.turn_to("")
     asked_by_loss = outputs_for(operator.trains, stage["config"] or {}) if operator.trains else ()
     needed = tuple(dict.fromkeys((*operator.reads, *asked_by_loss)))
     after = tuple(text for text in stage["after"] or () if text)

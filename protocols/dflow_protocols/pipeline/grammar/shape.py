@@ -145,6 +145,13 @@ class Reader:
     problems: list[Problem] = field(default_factory=list)
     subject: str = ""  # what is being read, for people who do not read paths; before each problem
 
+    def define(self, constants: Mapping[str, Value]) -> None:
+        """What expressions may use from here on."""
+        self.constants = constants
+
+    def turn_to(self, subject: str) -> None:
+        self.subject = subject
+
     def note(self, path: str, what: str, hint: str) -> None:
         self.problems.append(Problem(path, self.subject + what, hint))
 
