@@ -15,7 +15,7 @@ from .advantages.rloo import leave_one_out
 from .losses.cross_entropy import cross_entropy
 from .losses.dr_grpo import dr_grpo
 from .losses.grpo import grpo
-from .tokens import Sums, Tokens
+from .losses.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
     "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dflowd.algorithms.losses.tokens import Sums, Tokens
 from dflowd.algorithms.registry import LOSSES
-from dflowd.algorithms.tokens import Sums, Tokens
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import MicroBatch, assemble, pack
 from dflowd.models.policy import Policy

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.tokens import Sums, Tokens
+from dflowd.algorithms.losses.tokens import Sums, Tokens
 
 from .grpo import clipped
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.kl import k3, kl_sums
-from dflowd.algorithms.ratio import Gain, clipped_gain, gain_sums
-from dflowd.algorithms.tokens import Sums, Tokens
+from dflowd.algorithms.losses.kl import k3, kl_sums
+from dflowd.algorithms.losses.ratio import Gain, clipped_gain, gain_sums
+from dflowd.algorithms.losses.tokens import Sums, Tokens
 
 
 def grpo_loss(

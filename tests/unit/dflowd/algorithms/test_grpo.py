@@ -8,9 +8,9 @@ import torch
 
 from dflowd.algorithms.advantages.flat import flat_groups
 from dflowd.algorithms.advantages.grpo import group_advantage
-from dflowd.algorithms.kl import k3
 from dflowd.algorithms.losses.grpo import grpo_loss
-from dflowd.algorithms.ratio import clipped_gain
+from dflowd.algorithms.losses.kl import k3
+from dflowd.algorithms.losses.ratio import clipped_gain
 
 CLIP = (0.2, 0.28)
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dflowd.algorithms.losses.cross_entropy import cross_entropy
-from dflowd.algorithms.tokens import Tokens
+from dflowd.algorithms.losses.tokens import Tokens
 from dflowd.models import likelihood
 from dflowd.models.likelihood import token_likelihood
 
