@@ -16,10 +16,10 @@ from ..run_state import references
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
 from ..steps.batch import Batch, make_batch, slice_records
-from ..steps.desk import Desk
 from ..steps.duties import slice_pieces
 from ..steps.duty import Duty
 from ..steps.reduction import cover
+from ..steps.view import Desk
 from ..versions import facts
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares

@@ -13,8 +13,8 @@ from ..names import MANIFEST, UPDATE, Block, NodeId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import leaf_homes, slice_records
-from ..steps.desk import Desk, partition_homes
 from ..steps.sealing import chosen, sealed_chains
+from ..steps.view import Desk, partition_homes
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints
 from .stealing import Open, Stealing

@@ -10,10 +10,10 @@ from ..events import Action, Report
 from ..names import UPDATE
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.desk import Desk, step_order
 from ..steps.patience import Wait
 from ..steps.roster import is_minority, make_roster
 from ..steps.step import Step
+from ..steps.view import Desk, step_order
 from ..wire.steps import Roster, RosterPut, Seal
 
 

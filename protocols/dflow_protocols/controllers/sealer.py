@@ -12,9 +12,9 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch, make_batch
 from ..steps.blocks import told_now
-from ..steps.desk import Desk
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
+from ..steps.view import Desk
 from ..wire.steps import Seal
 from .rosters import Rosters
 

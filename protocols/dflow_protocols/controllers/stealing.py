@@ -22,9 +22,9 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.backlog import known_backlog
 from ..steps.batch import Batch
-from ..steps.desk import Desk
 from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty
 from ..steps.reduction import aligned_blocks
+from ..steps.view import Desk
 from ..wire.steps import Standing, StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork, Done
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..events import Action, Report, Send
 from ..names import Block, NodeId, ShardId, Slice
-from ..steps.desk import Desk
+from ..steps.view import Desk
 from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
 from . import status as runs
 from .run_state import MeshView, RunState

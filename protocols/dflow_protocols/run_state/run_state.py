@@ -19,8 +19,8 @@ from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
 from ..shards.holdings import Holdings
-from ..steps.desk import Desk
 from ..steps.step import Step
+from ..steps.view import Desk
 from ..versions.catch_up import CatchUp
 from ..versions.versions import Versions
 from ..wire.steps import Header, RunPut, Skip

@@ -7,7 +7,7 @@ from collections import Counter
 from ..names import NodeId
 from ..pipeline.plan import Chain
 from .batch import Batch, leaf_homes
-from .desk import Desk, partition_homes
+from .view import Desk, partition_homes
 
 
 def known_backlog(desk: Desk, chains: tuple[Chain, ...], batch: Batch | None) -> Counter[NodeId]:

@@ -10,8 +10,8 @@ from ..pipeline.plan import Training
 from ..ranges import shards_of, total_bytes
 from ..wire.steps import Record, Seal
 from ..work import Groups, LeafGroups
-from .desk import Desk, able_home
 from .reduction import cover, cut_leaves, slices
+from .view import Desk, able_home
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from ..shards.holdings import Range
 from ..wire.steps import Record
 from ..work import BlockWork, SumWork
 from .batch import Batch, leaf_homes
-from .desk import Desk
 from .duty import BLOCK, SUM, Due, Duty
 from .reduction import aligned_blocks, cover
+from .view import Desk
 
 
 def block_duties(desk: Desk, batch: Batch) -> Due:

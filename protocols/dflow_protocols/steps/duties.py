@@ -12,8 +12,8 @@ from ..shards.holdings import Range
 from ..work import ChainWork, SliceWork
 from .batch import Batch, gradient_cover, gradient_slices, slice_records
 from .blocks import block_duties
-from .desk import Desk, partition_homes
 from .duty import CHAIN, EVALUATE, SLICE, Due, Duty
+from .view import Desk, partition_homes
 
 
 def open_duties(desk: Desk, chains: Sequence[Chain], batch: Batch | None) -> Due:

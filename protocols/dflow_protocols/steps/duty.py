@@ -14,8 +14,8 @@ from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
 from ..rendezvous import ranked
 from ..shards.holdings import Range
 from ..work import Work
-from .desk import Desk, able_home
 from .patience import Wait
+from .view import Desk, able_home
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
 SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)

@@ -7,8 +7,8 @@ from ..names import NodeId, Partition, TaskKey
 from ..pipeline.plan import StepPlan
 from ..wire.steps import Roster
 from ..work import BlockWork, ChainWork, Origin
-from .desk import step_order
 from .duty import Duty
+from .view import step_order
 
 
 def origin_of(run: str, me: NodeId, duty: Duty, plan: StepPlan, roster: Roster, is_borrowed: bool) -> Origin:

@@ -13,8 +13,8 @@ from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
 from .batch import Batch, gradient_cover, slice_records
-from .desk import Desk
 from .patience import Wait
+from .view import Desk
 
 MAX_DOUBLINGS = 6  # of the time until a seal is void
 SOLE_COPY_AFTER = 3.0  # suspicion times that a sealer waits for second holders, or for replicas that answer nothing

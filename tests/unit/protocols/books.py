@@ -23,9 +23,9 @@ from dflow_protocols.names import (
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.desk import Desk
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.step import Step
+from dflow_protocols.steps.view import Desk
 from dflow_protocols.wire.steps import Header, Record, Seal, Standing
 
 RUN = RunId("a" * 32)

@@ -13,8 +13,8 @@ from dflow_protocols.run_state.calls import Calls
 from dflow_protocols.run_state.outbox import Outbox
 from dflow_protocols.run_state.run_state import MeshView, RunState
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.desk import Desk
 from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.steps.view import Desk
 from dflow_protocols.wire.steps import Header, RunPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, who
 

@@ -12,9 +12,9 @@ from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.blocks import block_duties, told_now
-from dflow_protocols.steps.desk import Desk
 from dflow_protocols.steps.duty import SUM
 from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.steps.view import Desk
 from dflow_protocols.wire.steps import Record, Seal
 from dflow_protocols.work import BlockWork, SumWork
 from tests.unit.protocols.books import SPEC, ZERO, desk, finished_partition, learn, shard, who

@@ -11,7 +11,6 @@ import pytest
 from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.batch import Batch, make_batch
-from dflow_protocols.steps.desk import Desk, partition_homes
 from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import is_orphan, watch_homes
 from dflow_protocols.steps.sealing import (
@@ -28,6 +27,7 @@ from dflow_protocols.steps.sealing import (
     propose_update,
     sealed_chains,
 )
+from dflow_protocols.steps.view import Desk, partition_homes
 from dflow_protocols.versions.versions import Versions
 from dflow_protocols.wire.steps import Record, Seal
 from tests.unit.protocols.books import (
