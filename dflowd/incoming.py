@@ -50,8 +50,8 @@ class Incoming:
                 self._refuse(source, "a client may only ask")
             elif not self._is_taken_by_room(source, message):
                 rest.append(message)
-        if role == "node" and (rest or frame.standings or not frame.messages):
-            self._post(source, Frame(frame.standings, tuple(rest)), len(data))
+        if role == "node" and (rest or frame.heartbeats or not frame.messages):
+            self._post(source, Frame(frame.heartbeats, tuple(rest)), len(data))
 
     def on_revoked(self, peer: NodeId) -> None:
         self._rooms.exchange.remove_peer(peer)

@@ -44,7 +44,7 @@ class Problems:
     def clear(self, key: str) -> None:
         self._standing.pop(key, None)
 
-    def hear(self, report: Report) -> None:
+    def learn(self, report: Report) -> None:
         """A report may be a concern, or the end of one."""
         for key, problem in list(self._standing.items()):
             concern = CONCERNS.get(problem.kind)

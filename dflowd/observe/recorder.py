@@ -60,7 +60,7 @@ class Recorder:
         self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s, cause)
 
     def _tell(self, report: Report, now_s: float, cause: int | None) -> None:
-        self.problems.hear(report)
+        self.problems.learn(report)
         self.log.write(report, now_s, cause)
         if report.name.startswith(("run.", "step.", "task.")):
             self.news.publish()

@@ -9,7 +9,7 @@ from dflow_protocols.names import NodeId
 
 from .dispatch import Service
 from .request import Params
-from .standing import Standing
+from .standing import StandingProblems
 
 Told = Callable[[], dict[str, Any]]
 
@@ -20,7 +20,7 @@ class HealthAnswers:
     def __init__(self, service: Service, facts: Told, engines: Told) -> None:
         self._service, self._facts, self._engines = service, facts, engines
         self._wall_clock = service.host.wall_clock
-        self._standing = Standing(service)
+        self._standing = StandingProblems(service)
         service.serve({"doctor": self._doctor}, {"share.health": self._own})
 
     async def _doctor(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

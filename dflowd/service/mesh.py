@@ -10,7 +10,7 @@ from dflow_protocols.wire.keys import key_text
 
 from .dispatch import Myself, Service
 from .request import Params
-from .standing import Standing
+from .standing import StandingProblems
 
 Told = Callable[[], dict[str, Any]]
 
@@ -19,7 +19,7 @@ class MeshAnswers:
     """`status`, `nodes`."""
 
     def __init__(self, service: Service, me: Myself, engines: Told, memory: Told, traffic: Told) -> None:
-        self._me, self._node, self._standing = me, service.node, Standing(service)
+        self._me, self._node, self._standing = me, service.node, StandingProblems(service)
         self._engines, self._memory, self._traffic = engines, memory, traffic
         service.serve({"status": self._status, "nodes": self._nodes}, {})
 

@@ -11,7 +11,7 @@ from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .dispatch import Service
 from .request import Params, Refusal, number_of, typed
-from .standing import Standing
+from .standing import StandingProblems
 
 WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -22,7 +22,7 @@ class RunAnswers:
 
     def __init__(self, service: Service) -> None:
         self._service, self._host = service, service.host
-        self._standing = Standing(service)
+        self._standing = StandingProblems(service)
         service.serve(
             {
                 "submit": self._submit,

@@ -15,7 +15,7 @@ from .troubles import troubles
 _ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
-class Standing:
+class StandingProblems:
     """Reads the problems that the recorder hears of. Tells nodes by their names."""
 
     def __init__(self, service: Service) -> None:

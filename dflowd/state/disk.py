@@ -31,7 +31,7 @@ class Disk:
         self.worker = ThreadPoolExecutor(1, "disk")
         self._unkept: dict[str, Persist] = {}  # the newest write of each key, where it failed
         self._is_full = False
-        self._next = host.loop.call_later(LOOK_INTERVAL_S, self._look)
+        self._next = host.loop.call_later(LOOK_INTERVAL_S, self._check)
 
     async def write(self, asked: Persist) -> None:
         """Keep a value; on disk when this returns. Raises OSError: then it is tried again, later on, if it may be."""
@@ -61,11 +61,11 @@ class Disk:
     def _write(self, asked: Persist) -> Awaitable[None]:
         return self._loop.run_in_executor(self.worker, self._state.write, asked.key, asked.value, asked.age_s)
 
-    def _look(self) -> None:
-        self._task = self._loop.create_task(self._look_again())
-        self._next = self._loop.call_later(LOOK_INTERVAL_S, self._look)
+    def _check(self) -> None:
+        self._task = self._loop.create_task(self._check_again())
+        self._next = self._loop.call_later(LOOK_INTERVAL_S, self._check)
 
-    async def _look_again(self) -> None:
+    async def _check_again(self) -> None:
         """Try what failed once more, and see how much is free."""
         for key, asked in list(self._unkept.items()):
             if self._unkept.get(key) is not asked:  # a newer value was written meanwhile

@@ -24,7 +24,7 @@ class Outgoing:
         """All that is due to a member in this turn: the newest standings, and every message in order."""
         messages = [message for frame in frames for message in frame.messages]
         try:
-            self._lane.send(to, encode_frame(frames[-1].standings, messages))
+            self._lane.send(to, encode_frame(frames[-1].heartbeats, messages))
         except ValueError:  # more than one frame takes
             for message in messages:
                 self._send_alone(to, message)

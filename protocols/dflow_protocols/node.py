@@ -1,7 +1,7 @@
 """The node: membership and runs wired as one machine, pure as they are.
 
 The daemon drives it over sockets, the simulator over pretended ones; both drive this wiring. What happens to a
-message: the sender's standings first (they may name runs or versions unknown here), then the message, to the machine
+message: the sender's heartbeats first (they may name runs or versions unknown here), then the message, to the machine
 that owns it; then every run looks at its books again, and all that is due to one peer leaves in one frame.
 """
 
@@ -55,7 +55,7 @@ from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GossipMessage, Meta
-from .wire.steps import RunAck, RunGet, RunPut, RunStates, Standing, StepMessage
+from .wire.steps import Heartbeat, RunAck, RunGet, RunPut, RunStates, StepMessage
 
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
@@ -316,8 +316,8 @@ class Node:
                     letters[action.to].append(action.message)
         if letters:
             mesh = self._mesh(now)
-            standings = tuple(run.heartbeat(now, mesh) for run in self.runs.values() if run.is_active)
-            out += [Send(to, Frame(standings, tuple(messages))) for to, messages in letters.items()]
+            heartbeats = tuple(run.heartbeat(now, mesh) for run in self.runs.values() if run.is_active)
+            out += [Send(to, Frame(heartbeats, tuple(messages))) for to, messages in letters.items()]
         return out
 
     def _run_of(self, call: int) -> Run | None:
@@ -335,7 +335,7 @@ class Node:
     def _receive(self, now: float, source: NodeId, message: Any, actions: list[Action | Changed]) -> None:
         if isinstance(message, Frame):
             if source != self.me:  # else it is another process with this node's key, as membership will find
-                self._observe(now, source, message.standings, actions)
+                self._observe(now, source, message.heartbeats, actions)
             for each in message.messages:
                 self._receive(now, source, each, actions)
         elif isinstance(message, GossipMessage):
@@ -358,20 +358,20 @@ class Node:
                 actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
     def _observe(
-        self, now: float, source: NodeId, standings: tuple[Standing, ...], actions: list[Action | Changed]
+        self, now: float, source: NodeId, heartbeats: tuple[Heartbeat, ...], actions: list[Action | Changed]
     ) -> None:
         """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here."""
-        incarnation = standings[0].incarnation if standings else None
+        incarnation = heartbeats[0].incarnation if heartbeats else None
         actions += self.membership.observe(now, source, incarnation)
-        for standing in standings:
-            run = self.runs.get(standing.run)
+        for heartbeat in heartbeats:
+            run = self.runs.get(heartbeat.run)
             if run is None:
-                actions += self._registry.ask(now, self._mesh(now), source, standing.run)
+                actions += self._registry.ask(now, self._mesh(now), source, heartbeat.run)
             elif not run.is_active:
-                if self._registry.is_due_again(now, self._mesh(now), standing.run, source):
-                    actions += self._registry.tell(now, source, standing.run)
+                if self._registry.is_due_again(now, self._mesh(now), heartbeat.run, source):
+                    actions += self._registry.tell(now, source, heartbeat.run)
             else:
-                run.observe(source, standing, self.membership.alive())
+                run.observe(source, heartbeat, self.membership.alive())
 
     # Leaving --------------------------------------------------------------------------------------------------------
 

@@ -225,14 +225,14 @@ class Liar:
                 frame = self.inventor.frame()
                 said = tuple(each for each in frame.messages if not isinstance(each, RunPut | FailurePut | RunStates))
                 with contextlib.suppress(ValueError, OverflowError):
-                    link.send(encode_frame(frame.standings, said))
+                    link.send(encode_frame(frame.heartbeats, said))
                 out.tried += 1
                 if number % 40 == 39:
                     if rng.random() < 0.3:
                         link.send(encode_frame((), asks))
                     for told in heard(link, 20):
                         out.answered += len(told.messages)
-                        for each in (*told.messages, *told.standings):
+                        for each in (*told.messages, *told.heartbeats):
                             self.inventor.hear(each)
         return out
 

@@ -18,7 +18,7 @@ from dflow_protocols.wire.codec import MESSAGES
 from dflow_protocols.wire.fields import MAX_INT
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.gossip import GOSSIP_MESSAGES
-from dflow_protocols.wire.steps import STEP_MESSAGES, Standing
+from dflow_protocols.wire.steps import STEP_MESSAGES, Heartbeat
 
 MAX_HEARD = 400  # values remembered of each type
 MAX_CHANGES = 3  # fields of a true message that one lie changes
@@ -39,7 +39,7 @@ class Inventor:
         self._messages: list[Any] = []
 
     def hear(self, message: Any) -> None:
-        """Remember a true message (or standing), and what is in it."""
+        """Remember a true message (or heartbeat), and what is in it."""
         if type(message) in MESSAGES.values():
             self._keep(self._messages, message)
         for hint, value in _parts(type(message), message):
@@ -49,8 +49,8 @@ class Inventor:
     def frame(self) -> Frame:
         """A frame of a few lies."""
         messages = tuple(self.message() for _ in range(1 + self._rng.randrange(3)))
-        standings = tuple(self._value(Standing) for _ in range(self._rng.randrange(3)))
-        return Frame(standings, messages)
+        heartbeats = tuple(self._value(Heartbeat) for _ in range(self._rng.randrange(3)))
+        return Frame(heartbeats, messages)
 
     def message(self) -> Any:
         """A lie about membership, or about a run."""

@@ -28,14 +28,4 @@ FOREIGN: dict[str, int] = {}
 
 DISK: dict[str, int] = {}
 
-RETIRED: dict[str, int] = {
-    "Desk": 1,
-    "Hands": 1,
-    "RoomHands": 1,
-    "Standing": 1,
-    "StockAnswers": 1,
-    "hear": 1,
-    "look": 1,
-    "mind_split": 1,
-    "mind_stuck": 1,
-}
+RETIRED: dict[str, int] = {}

@@ -19,7 +19,7 @@ from ..steps.batch import Batch, make_batch, slice_records
 from ..steps.duties import slice_pieces
 from ..steps.duty import Duty
 from ..steps.reduction import cover
-from ..steps.view import Desk
+from ..steps.view import StepView
 from ..versions import facts
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
@@ -36,21 +36,21 @@ class Advance:
         self._state = state
         self._outbox = outbox
 
-    def apply(self, desk: Desk, mesh: MeshView, update: Seal, out: list[Action]) -> list[Duty]:
+    def apply(self, view: StepView, mesh: MeshView, update: Seal, out: list[Action]) -> list[Duty]:
         """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
-        header, training = desk.header, desk.plan.training
+        header, training = view.header, view.plan.training
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
         made = [record for record in update.entries if training and record.task.stage == training.stage]
         slices = tuple(record.shards[0] for record in made if isinstance(record.task.part, Slice))
         if not slices or training is None:
-            self._adopt(desk.now, mesh, update, header.state, {}, out)
+            self._adopt(view.now, mesh, update, header.state, {}, out)
             return []
         ahead = [node for node, head in self._state.versions.heads.items() if head.step > header.step]
-        here = [self._state.holdings.want(desk.now, ref, mesh.living, out, others=ahead) for ref in slices]
+        here = [self._state.holdings.want(view.now, ref, mesh.living, out, others=ahead) for ref in slices]
         if not all(here):
             return []
-        self._free_blocks(desk, training.stage, out)
+        self._free_blocks(view, training.stage, out)
         work = ApplyWork(
             header.step,
             training.stage,
@@ -63,12 +63,12 @@ class Advance:
         unit = TaskKey(header.step, training.stage, Once("apply"))
         return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
 
-    def _free_blocks(self, desk: Desk, stage: str, out: list[Action]) -> None:
+    def _free_blocks(self, view: StepView, stage: str, out: list[Action]) -> None:
         """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
         the new state."""
 
         def is_block(task: TaskKey) -> bool:
-            return task.step == desk.step.number and task.stage == stage and isinstance(task.part, Block)
+            return task.step == view.step.number and task.stage == stage and isinstance(task.part, Block)
 
         known = references.all_records(self._state)
         blocks = [ref.id for record in known if is_block(record.task) for ref in record.shards]
@@ -155,14 +155,14 @@ class Advance:
         )
         return parts + [record.metrics for _, record in found or ()]
 
-    def prefetch(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+    def prefetch(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""
-        for ref, chunks in slice_pieces(desk, batch):
-            self._state.holdings.want(desk.now, ref, desk.living, out, chunks)
+        for ref, chunks in slice_pieces(view, batch):
+            self._state.holdings.want(view.now, ref, view.living, out, chunks)
         if self._state.catch_up.target is None:  # only who applies them needs the slices
-            for record in slice_records(desk, batch):
+            for record in slice_records(view, batch):
                 if record is not None:
-                    self._state.holdings.want(desk.now, record.shards[0], desk.living, out)
+                    self._state.holdings.want(view.now, record.shards[0], view.living, out)
 
     def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
         own = self._state.versions.own

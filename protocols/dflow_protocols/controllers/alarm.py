@@ -14,7 +14,7 @@ from ..pipeline.plan import Chain
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import leaf_homes, slice_records
 from ..steps.sealing import chosen, sealed_chains
-from ..steps.view import Desk, partition_homes
+from ..steps.view import StepView, partition_homes
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints
 from .stealing import Open, Stealing
@@ -47,18 +47,18 @@ class Alarm:
             fields = {"run": self._state.id, "unit": str(unit), "times": times}
             out.append(Report("work.repeated", fields, "warning"))
 
-    def needs(self, desk: Desk, chains: tuple[Chain, ...], out: list[Action]) -> None:
+    def needs(self, view: StepView, chains: tuple[Chain, ...], out: list[Action]) -> None:
         """Say what these chains and the training miss as soon as nobody can go on, and when somebody can again."""
-        training = desk.plan.training
+        training = view.plan.training
         open_stages = [chain.stages for chain in chains] + ([(training.stage,)] if chains and training else [])
         missing = {
             word: stage
             for stages in open_stages
-            for word, stage in desk.ability.lacking(stages, desk.living, desk.offers).items()
+            for word, stage in view.ability.lacking(stages, view.living, view.offers).items()
         }
         before, self.blocked = self.blocked, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
         if self.blocked != before:
-            fields = {"run": self._state.id, "step": desk.step.number, "needs": self.blocked or before}
+            fields = {"run": self._state.id, "step": view.step.number, "needs": self.blocked or before}
             out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
 
     def reconcile(self, now: float, mesh: MeshView, slots: int, out: list[Action]) -> None:
@@ -115,43 +115,43 @@ class Alarm:
             return "a first version", tuple(node for node in run.status.roster.members if node in mesh.living)
         if run.step(own.step).roster is None:
             return "a roster", tuple(sorted(mesh.living))
-        desk = run.desk(now, mesh, own)
-        if run.me not in desk.replicas:
+        view = run.view(now, mesh, own)
+        if run.me not in view.replicas:
             return None
         if own.step - run.committed_step >= UNCOMMITTED:
             return "a second holder of its version", tuple(sorted(mesh.living - {run.me}))
-        return self._units(desk, opened) or self._seal(desk)
+        return self._units(view, opened) or self._seal(view)
 
-    def _units(self, desk: Desk, opened: Open | None) -> Waiting | None:
+    def _units(self, view: StepView, opened: Open | None) -> Waiting | None:
         """The unfinished units of the open phase, and who claims them or was dealt them."""
-        if opened is None or opened.version != desk.header.id:
+        if opened is None or opened.version != view.header.id:
             return None
         homes: dict[TaskKey, NodeId | None] = {}
         if opened.batch is not None:
-            for leaf, home in leaf_homes(desk, opened.batch).items():
-                homes[TaskKey(desk.step.number, opened.batch.training.stage, Block.of_leaf(leaf))] = home
-            if not homes and None in slice_records(desk, opened.batch):
-                return "the slices of its gradient", tuple(node for node in desk.trainers if node in desk.living)
+            for leaf, home in leaf_homes(view, opened.batch).items():
+                homes[TaskKey(view.step.number, opened.batch.training.stage, Block.of_leaf(leaf))] = home
+            if not homes and None in slice_records(view, opened.batch):
+                return "the slices of its gradient", tuple(node for node in view.trainers if node in view.living)
         for chain in opened.chains:
-            homes |= partition_homes(desk, chain)
+            homes |= partition_homes(view, chain)
         if not homes:
             return None
-        whom = {node for unit, home in homes.items() for node in desk.step.claimants(desk.now, unit) or (home,) if node}
+        whom = {node for unit, home in homes.items() for node in view.step.claimants(view.now, unit) or (home,) if node}
         named = ", ".join(str(unit) for unit in list(homes)[:UNITS_NAMED])
         more = f" and {len(homes) - UNITS_NAMED} more" if len(homes) > UNITS_NAMED else ""
         return f"{named}{more}", tuple(sorted(whom))
 
-    def _seal(self, desk: Desk) -> Waiting:
+    def _seal(self, view: StepView) -> Waiting:
         """All units are done: what comes after them, and whose turn it is."""
-        run, sealer = self._state, desk.succession[:1]
+        run, sealer = self._state, view.succession[:1]
         manifest = None
-        if sealed_chains(desk, MANIFEST):
-            manifest = chosen(desk, run.versions, MANIFEST, desk.header.id)
+        if sealed_chains(view, MANIFEST):
+            manifest = chosen(view, run.versions, MANIFEST, view.header.id)
             if manifest is None:
                 return "the manifest, or second copies of what it names", sealer
-        update = chosen(desk, run.versions, UPDATE, manifest.id if manifest is not None else desk.header.id)
-        if update is None and (desk.header.step < run.last_step or sealed_chains(desk, UPDATE)):
+        update = chosen(view, run.versions, UPDATE, manifest.id if manifest is not None else view.header.id)
+        if update is None and (view.header.step < run.last_step or sealed_chains(view, UPDATE)):
             return "the update seal, or second copies of what it names", sealer
-        if desk.header.step < run.last_step:
-            return "the slices that its update seal names", tuple(sorted(desk.living))
-        return "its last version on enough disks", tuple(sorted(desk.living))
+        if view.header.step < run.last_step:
+            return "the slices that its update seal names", tuple(sorted(view.living))
+        return "its last version on enough disks", tuple(sorted(view.living))

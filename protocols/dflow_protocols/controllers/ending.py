@@ -110,17 +110,17 @@ class Ending:
     def _finish(self, now: float, mesh: MeshView, own: Header, out: list[Action]) -> None:
         """Finished: all steps done, the last evaluation sealed, the version committed and on enough disks."""
         run = self._state
-        desk = run.desk(now, mesh, own)
-        final = chosen(desk, run.versions, UPDATE, own.id) if sealed_chains(desk, UPDATE) else None
-        if sealed_chains(desk, UPDATE) and final is None:
+        view = run.view(now, mesh, own)
+        final = chosen(view, run.versions, UPDATE, own.id) if sealed_chains(view, UPDATE) else None
+        if sealed_chains(view, UPDATE) and final is None:
             return
         saved = self._checkpoints.holders(own.id, mesh.living)
         holders = {*run.versions.holders(own.id, mesh.living), run.me}
         tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * mesh.suspicion_s
         if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
             return
-        desk.step.patience.start(desk.now, Wait.TURN, "finish")
-        if not is_turn(desk, "finish"):
+        view.step.patience.start(view.now, Wait.TURN, "finish")
+        if not is_turn(view, "finish"):
             return
         if run.is_paused:
             return

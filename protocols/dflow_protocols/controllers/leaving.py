@@ -34,7 +34,7 @@ class Leaving:
         state.leave()
         position = state.position
         if position is not None and state.is_active:
-            self._outbox.put_claims(state.desk(now, mesh, position), out, self._stealing.give_back())
+            self._outbox.put_claims(state.view(now, mesh, position), out, self._stealing.give_back())
             self.hand_over(mesh, out)
         return out
 

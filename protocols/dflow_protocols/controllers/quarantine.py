@@ -54,8 +54,8 @@ class Quarantine:
         chains = [chain for chain in self._state.plan(task.step).chains if chain.stages[0] == task.stage]
         if position is None or position.step != task.step or not isinstance(task.part, Partition) or not chains:
             return False
-        desk = self._state.desk(now, mesh, position)
-        done = desk.step.chain(chains[0], task.part.index, position.id, desk.counts)
+        view = self._state.view(now, mesh, position)
+        done = view.step.chain(chains[0], task.part.index, position.id, view.counts)
         return len(done) == len(chains[0].stages)
 
     def _watch_company(self, now: float, verdict: Verdict, mesh: MeshView) -> None:

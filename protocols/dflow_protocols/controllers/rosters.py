@@ -13,7 +13,7 @@ from ..run_state.run_state import MeshView, RunState
 from ..steps.patience import Wait
 from ..steps.roster import is_minority, make_roster
 from ..steps.step import Step
-from ..steps.view import Desk, step_order
+from ..steps.view import StepView, step_order
 from ..wire.steps import Roster, RosterPut, Seal
 
 
@@ -24,18 +24,18 @@ class Rosters:
         self._state = state
         self._outbox = outbox
 
-    def mind_split(self, desk: Desk, out: list[Action]) -> None:
+    def check_split(self, view: StepView, out: list[Action]) -> None:
         """Note whether this node has to wait for the larger part of the step's roster."""
-        members = (desk.step.roster or self._state.status.roster).members
-        order = step_order(self._state.id, desk.step.number, members)
-        paused = self._state.pipeline.on_split == "pause_minority" and is_minority(order, desk.living)
+        members = (view.step.roster or self._state.status.roster).members
+        order = step_order(self._state.id, view.step.number, members)
+        paused = self._state.pipeline.on_split == "pause_minority" and is_minority(order, view.living)
         if paused != self._state.is_paused:
             if paused:
                 self._state.pause()
             else:
                 self._state.unpause()
-            here = sum(1 for node in members if node in desk.living)
-            fields = {"run": self._state.id, "step": desk.step.number, "here": here, "roster": len(members)}
+            here = sum(1 for node in members if node in view.living)
+            fields = {"run": self._state.id, "step": view.step.number, "here": here, "roster": len(members)}
             out.append(Report("run.paused", fields, "warning") if paused else Report("run.unpaused", fields))
 
     def go_on(self, now: float, mesh: MeshView, out: list[Action]) -> None:
@@ -44,16 +44,16 @@ class Rosters:
         if position is not None and self._state.is_paused:
             step = self._state.step(position.step)
             self._issue(step, mesh, out)
-            self.mind_split(self._state.desk(now, mesh, position), out)
+            self.check_split(self._state.view(now, mesh, position), out)
 
-    def ensure(self, desk: Desk, mesh: MeshView, out: list[Action]) -> bool:
+    def ensure(self, view: StepView, mesh: MeshView, out: list[Action]) -> bool:
         """See to it that the step has a roster with somebody alive to train."""
-        step = desk.step
+        step = view.step
         if step.roster is not None and any(node in mesh.living for node in step.roster.trainers):
             step.patience.end(Wait.TRAINER)
             return True
-        step.patience.start(desk.now, Wait.TRAINER)
-        if step.patience.lasts(desk.now, Wait.TRAINER) <= mesh.suspicion_s:
+        step.patience.start(view.now, Wait.TRAINER)
+        if step.patience.lasts(view.now, Wait.TRAINER) <= mesh.suspicion_s:
             return step.roster is not None
         self._issue(step, mesh, out)
         return True
@@ -66,11 +66,11 @@ class Rosters:
         step.patience.end(Wait.TRAINER)
         self._outbox.tell_all(mesh, RosterPut(self._state.id, roster), out)
 
-    def after(self, desk: Desk, seal: Seal, mesh: MeshView) -> Roster | None:
+    def after(self, view: StepView, seal: Seal, mesh: MeshView) -> Roster | None:
         """The next step's roster, which lies beside an update seal: the one known, else one made now."""
-        if seal.kind != UPDATE or desk.step.number >= self._state.last_step:
+        if seal.kind != UPDATE or view.step.number >= self._state.last_step:
             return None
-        following = self._state.step(desk.step.number + 1)
+        following = self._state.step(view.step.number + 1)
         if following.roster is None:
             following.take_roster(self._next(following.number, 0, mesh))
         return following.roster

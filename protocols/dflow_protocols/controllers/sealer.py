@@ -14,7 +14,7 @@ from ..steps.batch import Batch, make_batch
 from ..steps.blocks import told_now
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
-from ..steps.view import Desk
+from ..steps.view import StepView
 from ..wire.steps import Seal
 from .rosters import Rosters
 
@@ -28,66 +28,66 @@ class Sealer:
         self._outbox = outbox
         self._batch_known: Batch | None = None
 
-    def batch(self, desk: Desk, manifest: Seal | None) -> Batch | None:
+    def batch(self, view: StepView, manifest: Seal | None) -> Batch | None:
         """What the manifest gives training: derived once, however often it is asked for."""
-        if manifest is None or desk.plan.training is None:
+        if manifest is None or view.plan.training is None:
             return None
         if self._batch_known is None or self._batch_known.manifest.id != manifest.id:
-            self._batch_known = make_batch(manifest, desk.plan.training)
+            self._batch_known = make_batch(manifest, view.plan.training)
         return self._batch_known
 
     def settle(
-        self, desk: Desk, mesh: MeshView, kind: SealKind, previous: str | None, out: list[Action]
+        self, view: StepView, mesh: MeshView, kind: SealKind, previous: str | None, out: list[Action]
     ) -> Seal | None:
         """The settled seal that counts, after doing what this node can do towards one."""
-        step, versions, spec = desk.step, self._state.versions, self._state.spec
-        current = chosen(desk, versions, kind, previous)
+        step, versions, spec = view.step, self._state.versions, self._state.spec
+        current = chosen(view, versions, kind, previous)
         if previous is None:
             return current
-        pending = chosen(desk, versions, kind, previous, settled=False)
+        pending = chosen(view, versions, kind, previous, settled=False)
         if pending is None or (current is not None and pending.generation <= current.generation):
-            batch = self.batch(desk, current if kind == MANIFEST else step.seals.get(SealId(previous)))
+            batch = self.batch(view, current if kind == MANIFEST else step.seals.get(SealId(previous)))
             pending = (
-                propose_manifest(desk, spec, current, batch)
+                propose_manifest(view, spec, current, batch)
                 if kind == MANIFEST
-                else propose_update(desk, versions, spec, previous, current, batch)
+                else propose_update(view, versions, spec, previous, current, batch)
             )
         if pending is None or pending.id in step.settled:  # made once already: telling all again would never end
             return current
-        if begin_to_settle(desk, pending):
-            self._outbox.put_seal(desk, pending, out)
-        if pending.id in step.acks and is_kept(desk, pending):
+        if begin_to_settle(view, pending):
+            self._outbox.put_seal(view, pending, out)
+        if pending.id in step.acks and is_kept(view, pending):
             step.settled.add(pending.id)
-            self._outbox.announce_seal(desk, pending, self._rosters.after(desk, pending, mesh), out)
-            return chosen(desk, versions, kind, previous)
+            self._outbox.announce_seal(view, pending, self._rosters.after(view, pending, mesh), out)
+            return chosen(view, versions, kind, previous)
         return current
 
-    def tell_blocks(self, desk: Desk, batch: Batch, out: list[Action]) -> None:
+    def tell_blocks(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Tell of blocks that this node's slots made, once they are summed as far as they can be here."""
-        records = told_now(desk, batch, self._state.is_leaving)
+        records = told_now(view, batch, self._state.is_leaving)
         for record in records:
-            desk.step.add(record, own=True)
+            view.step.add(record, own=True)
         if records:
             owners = self._state.loans.owners(unit for record in records for unit in record.task.singles)
-            self._outbox.put_records(desk, records, out, owners)
+            self._outbox.put_records(view, records, out, owners)
 
-    def back_up(self, desk: Desk, out: list[Action]) -> None:
+    def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""
-        due, me = min(2, len(desk.living)), self._state.me
-        desk.step.patience.start(desk.now, Wait.BACK_UP)
-        late = desk.step.patience.lasts(desk.now, Wait.BACK_UP) > desk.suspicion_s
-        for record in desk.step.all_records():
-            if not isinstance(record.task.part, Partition) or record.id in desk.step.mine:
+        due, me = min(2, len(view.living)), self._state.me
+        view.step.patience.start(view.now, Wait.BACK_UP)
+        late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
+        for record in view.step.all_records():
+            if not isinstance(record.task.part, Partition) or record.id in view.step.mine:
                 continue
-            held = [set(desk.holdings.live_holders(ref.id, desk.living)) - {me} for ref in record.shards]
+            held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
             if not held or any(not holders for holders in held) or all(len(holders) >= due for holders in held):
                 continue
-            spare = [node for node in ranked(record.id, desk.replicas) if any(node not in h for h in held)]
+            spare = [node for node in ranked(record.id, view.replicas) if any(node not in h for h in held)]
             if not late and spare and spare[0] != me:
                 continue
-            if me not in desk.replicas:
+            if me not in view.replicas:
                 continue
-            here = [desk.holdings.want(desk.now, ref, desk.living, out) for ref in record.shards]
+            here = [view.holdings.want(view.now, ref, view.living, out) for ref in record.shards]
             if all(here):
-                desk.step.add(record, own=True)
-                self._outbox.put_records(desk, [record], out)
+                view.step.add(record, own=True)
+                self._outbox.put_records(view, [record], out)

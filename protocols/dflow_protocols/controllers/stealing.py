@@ -24,8 +24,8 @@ from ..steps.backlog import known_backlog
 from ..steps.batch import Batch
 from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty
 from ..steps.reduction import aligned_blocks
-from ..steps.view import Desk
-from ..wire.steps import Standing, StealAsk, StealGrant, StealRefuse, Stolen
+from ..steps.view import StepView
+from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork, Done
 
 GRANT_LEASE = 1.0  # suspicion times that a grant waits for the thief's first claim; a fetch of inputs lies between
@@ -119,12 +119,12 @@ class Stealing:
         self._untouched, self._asked = [], None
         return self._state.loans.give_back()
 
-    def _desk(self, now: float, mesh: MeshView) -> Desk | None:
+    def _view(self, now: float, mesh: MeshView) -> StepView | None:
         """The open step as it is now, if this node still works from its version."""
         position = self._state.position
         if self.open is None or position is None or position.id != self.open.version:
             return None
-        return self._state.desk(now, mesh, position)
+        return self._state.view(now, mesh, position)
 
     def _spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
         """(rank, unit) of all partitions and leaves that are due here and that no engine has begun."""
@@ -140,12 +140,12 @@ class Stealing:
 
     # The thief ------------------------------------------------------------------------------------------------------
 
-    def observe(self, node: NodeId, standing: Standing) -> bool:
+    def observe(self, node: NodeId, heartbeat: Heartbeat) -> bool:
         """A member's frame says what waits there. True if this node has been looking for that."""
-        if self.open is None or standing.own is None or standing.own.version != self.open.version:
+        if self.open is None or heartbeat.own is None or heartbeat.own.version != self.open.version:
             return False
-        before, self._told[node] = self._told.get(node, 0), standing.backlog
-        return standing.backlog > before and not self._untouched and self._asked is None
+        before, self._told[node] = self._told.get(node, 0), heartbeat.backlog
+        return heartbeat.backlog > before and not self._untouched and self._asked is None
 
     def seek(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """A slot is free: if nothing is due here, ask for somebody else's."""
@@ -189,8 +189,8 @@ class Stealing:
     def _rich(self, now: float, mesh: MeshView) -> list[tuple[int, NodeId]]:
         """(backlog, member) of those that may have something: by their own word, else by this node's books."""
         assert self.open is not None
-        desk = self._desk(now, mesh)
-        by_books = known_backlog(desk, self.open.chains, self.open.batch) if desk is not None else {}
+        view = self._view(now, mesh)
+        by_books = known_backlog(view, self.open.chains, self.open.batch) if view is not None else {}
         backlogs = {**by_books, **self._told}
         return sorted(
             (count, node)
@@ -234,17 +234,17 @@ class Stealing:
             out.append(Send(source, StealRefuse(self._state.id, ask.request, ask.version, self.backlog(mesh), wait_s)))
 
     def _give(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> tuple[Stolen, ...]:
-        desk, paces = self._desk(now, mesh), dict(ask.pace)
-        if desk is None or desk.header.id != ask.version or self._state.is_leaving:
+        view, paces = self._view(now, mesh), dict(ask.pace)
+        if view is None or view.header.id != ask.version or self._state.is_leaving:
             return ()
-        spare = [(rank, unit) for rank, unit in self._spare(mesh) if self._can(desk, source, unit)]
+        spare = [(rank, unit) for rank, unit in self._spare(mesh) if self._can(view, source, unit)]
         if not spare:
             return ()
         first = min(spare)[0]
         units = sorted((unit for rank, unit in spare if rank == first), key=_place)
         units = [unit for unit in units if unit.stage == units[0].stage]
         stage = units[0].stage
-        slots = desk.slots, mesh.slots.get(source, 1)
+        slots = view.slots, mesh.slots.get(source, 1)
         count = self._share(now, len(units), self.pace.get(stage), paces.get(stage), *slots)
         chosen = _upper(units, count)
         if not chosen:
@@ -252,14 +252,14 @@ class Stealing:
         stolen = self._state.loans.lend(chosen, source, now + GRANT_LEASE * mesh.suspicion_s)
         self._untouched = [duty for duty in self._untouched if not any(duty.unit.holds(unit) for unit in chosen)]
         if self._calls.withdraw(set(chosen), out):
-            self._outbox.put_claims(desk, out)
+            self._outbox.put_claims(view, out)
         return stolen
 
-    def _can(self, desk: Desk, thief: NodeId, unit: TaskKey) -> bool:
+    def _can(self, view: StepView, thief: NodeId, unit: TaskKey) -> bool:
         """Whether the thief may run it at all, and did not fail at it before."""
         assert self.open is not None
         chains = [chain.stages for chain in self.open.chains if chain.stages[0] == unit.stage]
-        able = desk.able(chains[0] if chains else (unit.stage,))
+        able = view.able(chains[0] if chains else (unit.stage,))
         return thief in able and thief not in self._state.failures.nodes(unit)
 
     def _share(

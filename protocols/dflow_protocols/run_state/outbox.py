@@ -11,7 +11,7 @@ from typing import Any
 
 from ..events import Action, Report, Send
 from ..names import Block, NodeId, ShardId, Slice
-from ..steps.view import Desk
+from ..steps.view import StepView
 from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
 from . import status as runs
 from .run_state import MeshView, RunState
@@ -33,37 +33,39 @@ class Outbox:
         """To every living member; `None` is a frame with nothing but the own heartbeat."""
         self.tell(sorted(mesh.living), message, out)
 
-    def put_records(self, desk: Desk, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+    def put_records(
+        self, view: StepView, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()
+    ) -> None:
         """To the step's replicas; blocks and slices to the trainers too, who sum and apply them; `owners`: whom the
         work was stolen from."""
         for_trainers = tuple(record for record in records if isinstance(record.task.part, Block | Slice))
-        self.tell([*desk.replicas, *sorted(owners)], RecordPut(self._state.id, tuple(records)), out)
+        self.tell([*view.replicas, *sorted(owners)], RecordPut(self._state.id, tuple(records)), out)
         if for_trainers:
-            others = [node for node in desk.trainers if node in desk.living and node not in desk.replicas]
+            others = [node for node in view.trainers if node in view.living and node not in view.replicas]
             self.tell(others, RecordPut(self._state.id, for_trainers), out)
 
-    def put_claims(self, desk: Desk, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+    def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What runs here or was taken from others, to the step's replicas and to those it was taken from. Nobody is
         told while there is no roster. `owners`: whom something was taken from that is given back."""
-        if desk.step.roster is None:
+        if view.step.roster is None:
             return
         state = self._state
-        running = [call.unit for call in state.calls.values() if call.parent == desk.header.id]
+        running = [call.unit for call in state.calls.values() if call.parent == view.header.id]
         units = tuple(dict.fromkeys([*running, *state.loans.held()]))
-        desk.step.claim(state.me, units, desk.now + LEASE * desk.suspicion_s)
-        others = [*desk.replicas, *state.loans.concerned(), *owners]
-        self.tell(others, ClaimPut(state.id, desk.step.number, units), out)
+        view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)
+        others = [*view.replicas, *state.loans.concerned(), *owners]
+        self.tell(others, ClaimPut(state.id, view.step.number, units), out)
 
-    def put_seal(self, desk: Desk, seal: Seal, out: list[Action]) -> None:
+    def put_seal(self, view: StepView, seal: Seal, out: list[Action]) -> None:
         """A seal that is to be settled, to the replicas that have not acknowledged it."""
-        acked = desk.step.acks[seal.id]
-        message = SealPut(self._state.id, seal, False, self.holders(desk.living, seal), None)
-        self.tell([node for node in desk.replicas if node not in acked], message, out)
+        acked = view.step.acks[seal.id]
+        message = SealPut(self._state.id, seal, False, self.holders(view.living, seal), None)
+        self.tell([node for node in view.replicas if node not in acked], message, out)
 
-    def announce_seal(self, desk: Desk, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
+    def announce_seal(self, view: StepView, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
         """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
-        message = SealPut(self._state.id, seal, True, self.holders(desk.living, seal), roster)
-        self.tell(sorted(desk.living), message, out)
+        message = SealPut(self._state.id, seal, True, self.holders(view.living, seal), roster)
+        self.tell(sorted(view.living), message, out)
 
     def holders(self, living: frozenset[NodeId], seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
         """Who is known to hold what a seal names."""

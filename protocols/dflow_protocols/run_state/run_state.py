@@ -20,7 +20,7 @@ from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
 from ..shards.holdings import Holdings
 from ..steps.step import Step
-from ..steps.view import Desk
+from ..steps.view import StepView
 from ..versions.catch_up import CatchUp
 from ..versions.versions import Versions
 from ..wire.steps import Header, RunPut, Skip
@@ -150,10 +150,10 @@ class RunState:
         newest = max(best, own.step if own is not None else 0)
         return self.freed_before <= number <= min(newest + STEPS_AHEAD, self.last_step)
 
-    def desk(self, now: float, mesh: MeshView, header: Header) -> Desk:
+    def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
         """The step that begins at `header`'s version, as this node sees it now."""
         running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
-        return Desk(
+        return StepView(
             now,
             self.me,
             self.id,

@@ -64,9 +64,9 @@ class AntiEntropy:
         if step.roster is None:
             self._poll(sorted(mesh.living), step.number, "", out)
             return True
-        desk = state.desk(now, mesh, header)
-        if desk.running or state.loans.held():
-            self._outbox.put_claims(desk, out)
+        view = state.view(now, mesh, header)
+        if view.running or state.loans.held():
+            self._outbox.put_claims(view, out)
         if waited or at_once:
             if self._checkpoints.mine:
                 self._checkpoints.tell(mesh.living, out)
@@ -75,11 +75,11 @@ class AntiEntropy:
                 self._outbox.tell_all(mesh, FailurePut(state.id, failed[:RECORDS_A_MESSAGE]), out)
             if step.mine:
                 digest = digest_of(self._own(step))
-                self._outbox.tell(desk.replicas, RecordsHeld(state.id, step.number, digest, ()), out)
+                self._outbox.tell(view.replicas, RecordsHeld(state.id, step.number, digest, ()), out)
             for seal_id in step.acks:
                 if seal_id not in step.settled:
-                    self._outbox.put_seal(desk, step.seals[seal_id], out)
-            others = [node for node in desk.replicas if node != state.me] or sorted(mesh.living)
+                    self._outbox.put_seal(view, step.seals[seal_id], out)
+            others = [node for node in view.replicas if node != state.me] or sorted(mesh.living)
             self._poll(others, step.number, step.digest(), out)
         return True
 

@@ -95,13 +95,13 @@ class Outcomes:
         position = state.position
         if position is None or position.id != call.parent:
             return
-        desk = state.desk(now, mesh, position)
+        view = state.view(now, mesh, position)
         if isinstance(work, BlockWork | SumWork):  # the reconcile that follows says which of them others hear of
-            desk.step.keep_back(records)
+            view.step.keep_back(records)
             return
         for record in records:
-            desk.step.add(record, own=True)
-        self._outbox.put_records(desk, records, out, state.loans.owners([call.unit]))
+            view.step.add(record, own=True)
+        self._outbox.put_records(view, records, out, state.loans.owners([call.unit]))
 
     def broke(self, now: float, mesh: MeshView, number: int, failed: Failed, out: list[Action]) -> None:
         """A work of this run gave nothing."""
@@ -144,7 +144,7 @@ class Outcomes:
             self._outbox.tell_all(mesh, FailurePut(self._state.id, (failure,)), out)
         position = self._state.position
         if position is not None:
-            self._outbox.put_claims(self._state.desk(now, mesh, position), out)  # another node may try at once
+            self._outbox.put_claims(self._state.view(now, mesh, position), out)  # another node may try at once
         self._quarantine.judge(now, mesh, out)
 
 

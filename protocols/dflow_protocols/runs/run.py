@@ -33,7 +33,7 @@ from ..steps.duties import open_duties
 from ..steps.duty import Duty, watch_homes
 from ..steps.sealing import sealed_chains
 from ..versions import facts
-from ..wire.steps import CheckpointPut, Header, RunPut, Standing
+from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut
 from ..work import ApplyWork, Done, Failed, inputs_of
 from .anti_entropy import AntiEntropy
 from .inbox import Inbox
@@ -100,13 +100,13 @@ class Run:
     def is_active(self) -> bool:
         return self.state.is_active
 
-    def heartbeat(self, now: float, mesh: MeshView) -> Standing:
+    def heartbeat(self, now: float, mesh: MeshView) -> Heartbeat:
         """Where this node stands in the run: rides on every frame."""
         state, own = self.state, self.state.versions.own
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
         backlog = self.stealing.backlog(mesh)
-        return Standing(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn)
+        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn)
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""
@@ -147,7 +147,7 @@ class Run:
             self.checkpoints.retire(mesh, out)
         return out
 
-    def observe(self, source: NodeId, heartbeat: Standing, living: Collection[NodeId]) -> None:
+    def observe(self, source: NodeId, heartbeat: Heartbeat, living: Collection[NodeId]) -> None:
         """Where a member says that it stands."""
         moved = self.state.versions.observe(source, heartbeat)
         moved |= self.stealing.observe(source, heartbeat)
@@ -293,38 +293,38 @@ class Run:
 
     def _work_from(self, now: float, mesh: MeshView, header: Header, out: list[Action]) -> list[Duty]:
         """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""
-        state, desk = self.state, self.state.desk(now, mesh, header)
-        self.rosters.mind_split(desk, out)
-        if state.is_paused or not self.rosters.ensure(desk, mesh, out):
+        state, view = self.state, self.state.view(now, mesh, header)
+        self.rosters.check_split(view, out)
+        if state.is_paused or not self.rosters.ensure(view, mesh, out):
             return []
-        desk.step.open(now)
+        view.step.open(now)
         batch: Batch | None = None
         previous: str | None = header.id
         open_chains: list[Chain] = []
-        if sealed_chains(desk, MANIFEST):
-            manifest = self.sealer.settle(desk, mesh, MANIFEST, header.id, out)
-            batch = self.sealer.batch(desk, manifest)
+        if sealed_chains(view, MANIFEST):
+            manifest = self.sealer.settle(view, mesh, MANIFEST, header.id, out)
+            batch = self.sealer.batch(view, manifest)
             if batch is not None:
-                self.sealer.tell_blocks(desk, batch, out)
+                self.sealer.tell_blocks(view, batch, out)
             previous = manifest.id if manifest else None
-        update = self.sealer.settle(desk, mesh, UPDATE, previous, out)
+        update = self.sealer.settle(view, mesh, UPDATE, previous, out)
         duties: list[Duty] = []
-        is_done = update is not None and all(desk.counts(record) for record in update.entries)
-        if not is_done and (previous is None or (batch is not None and gradient_cover(desk, batch) is None)):
-            open_chains += sealed_chains(desk, MANIFEST)
-        open_chains += sealed_chains(desk, UPDATE)
+        is_done = update is not None and all(view.counts(record) for record in update.entries)
+        if not is_done and (previous is None or (batch is not None and gradient_cover(view, batch) is None)):
+            open_chains += sealed_chains(view, MANIFEST)
+        open_chains += sealed_chains(view, UPDATE)
         chains = () if is_done else tuple(open_chains)
-        self.alarm.needs(desk, chains, out)
+        self.alarm.needs(view, chains, out)
         self.stealing.enter(Open(header.step, header.id, chains, None if is_done else batch))
         if update is not None and state.catch_up.target is None and header.step < state.last_step:
-            duties = self.advance.apply(desk, mesh, update, out)
+            duties = self.advance.apply(view, mesh, update, out)
         if is_done:
             return duties
-        due = open_duties(desk, open_chains, batch)
-        watch_homes(desk, due)
+        due = open_duties(view, open_chains, batch)
+        watch_homes(view, due)
         if batch is not None:
-            self.advance.prefetch(desk, batch, out)
-        self.sealer.back_up(desk, out)
+            self.advance.prefetch(view, batch, out)
+        self.sealer.back_up(view, out)
         return duties + due.here
 
     def _start(self, now: float, mesh: MeshView, duties: list[Duty], slots: int, out: list[Action]) -> None:
@@ -332,12 +332,12 @@ class Run:
         state, header = self.state, self.state.position
         assert header is not None
         has_started = self.calls.start(now, mesh, duties, slots, out)
-        desk = state.desk(now, mesh, header)
+        view = state.view(now, mesh, header)
         self.stealing.settle(duties)
-        is_over = desk.is_idle and desk.step.claimed_by(now, state.me) - set(state.loans.held())
+        is_over = view.is_idle and view.step.claimed_by(now, state.me) - set(state.loans.held())
         if has_started or self.stealing.must_claim or is_over:
             self.stealing.claimed()
-            self.outbox.put_claims(desk, out)
+            self.outbox.put_claims(view, out)
 
     def check(self) -> None:
         """Assert what must hold after every event."""

@@ -334,7 +334,7 @@ def check_told(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame)
 
 def check_bytes(frame: Frame) -> None:
     """A frame is the same after its bytes. Raises AssertionError."""
-    there = decode_frame(encode_frame(frame.standings, frame.messages))
+    there = decode_frame(encode_frame(frame.heartbeats, frame.messages))
     assert there == frame, f"a frame is not the same after its bytes: {frame} became {there}"
 
 

@@ -52,8 +52,8 @@ def _is_gossip(thing: Any) -> bool:
     match thing:
         case Tick():
             return True
-        case Received(_, Frame(standings, messages)) if not messages:
-            return not standings
+        case Received(_, Frame(heartbeats, messages)) if not messages:
+            return not heartbeats
         case Received(_, Frame(_, messages)) | Send(_, Frame(_, messages)):
             return bool(messages) and all(isinstance(message, GOSSIP_MESSAGES) for message in messages)
     return False

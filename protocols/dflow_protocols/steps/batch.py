@@ -11,7 +11,7 @@ from ..ranges import shards_of, total_bytes
 from ..wire.steps import Record, Seal
 from ..work import Groups, LeafGroups
 from .reduction import cover, cut_leaves, slices
-from .view import Desk, able_home
+from .view import StepView, able_home
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +54,46 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
     )
 
 
-def gradient_cover(desk: Desk, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
+def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
     """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
-    inputs = (desk.header.id, batch.manifest.id)
+    inputs = (view.header.id, batch.manifest.id)
     return cover(
         Block(0, batch.training.leaves),
         batch.needed,
-        lambda block: desk.step.gradient(batch.training.stage, block, inputs, desk.counts),
+        lambda block: view.step.gradient(batch.training.stage, block, inputs, view.counts),
     )
 
 
-def leaf_homes(desk: Desk, batch: Batch) -> dict[int, NodeId | None]:
+def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     """The leaves of which no block counts, and where each is to be done."""
-    training, inputs = batch.training, (desk.header.id, batch.manifest.id)
+    training, inputs = batch.training, (view.header.id, batch.manifest.id)
 
     def is_covered(leaf: int) -> bool:
         size = 1
         while size <= training.leaves:
             first = leaf - leaf % size
-            if desk.step.gradient(training.stage, Block(first, first + size), inputs, desk.counts):
+            if view.step.gradient(training.stage, Block(first, first + size), inputs, view.counts):
                 return True
             size *= 2
         return False
 
     missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
-    able = desk.able((training.stage,))
-    members = desk.dealt_to(desk.trainers, able)
-    dealt = homes(range(training.leaves), members, able, missing, desk.capacity) if missing else {}
-    units = {leaf: TaskKey(desk.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}
-    return {leaf: able_home(unit, dealt.get(leaf), desk.failures.nodes(unit), able) for leaf, unit in units.items()}
+    able = view.able((training.stage,))
+    members = view.dealt_to(view.trainers, able)
+    dealt = homes(range(training.leaves), members, able, missing, view.capacity) if missing else {}
+    units = {leaf: TaskKey(view.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}
+    return {leaf: able_home(unit, dealt.get(leaf), view.failures.nodes(unit), able) for leaf, unit in units.items()}
 
 
-def gradient_slices(desk: Desk, batch: Batch) -> tuple[Slice, ...]:
+def gradient_slices(view: StepView, batch: Batch) -> tuple[Slice, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
-    params = shards_of(desk.header.state, f"params:{batch.training.model}")
+    params = shards_of(view.header.state, f"params:{batch.training.model}")
     return slices(total_bytes(params)) if batch.leaves else ()
 
 
-def slice_records(desk: Desk, batch: Batch) -> tuple[Record | None, ...]:
+def slice_records(view: StepView, batch: Batch) -> tuple[Record | None, ...]:
     """Per slice, in order, the acceptable record that counts."""
-    inputs = (desk.header.id, batch.manifest.id)
+    inputs = (view.header.id, batch.manifest.id)
     return tuple(
-        desk.step.gradient(batch.training.stage, chunks, inputs, desk.counts) for chunks in gradient_slices(desk, batch)
+        view.step.gradient(batch.training.stage, chunks, inputs, view.counts) for chunks in gradient_slices(view, batch)
     )

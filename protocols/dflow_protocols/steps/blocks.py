@@ -18,52 +18,52 @@ from ..work import BlockWork, SumWork
 from .batch import Batch, leaf_homes
 from .duty import BLOCK, SUM, Due, Duty
 from .reduction import aligned_blocks, cover
-from .view import Desk
+from .view import StepView
 
 
-def block_duties(desk: Desk, batch: Batch) -> Due:
+def block_duties(view: StepView, batch: Batch) -> Due:
     """The blocks of leaves that are due here: sums of what slots made, then as many blocks as keep every slot busy."""
     stage, found = batch.training.stage, Due()
-    home = leaf_homes(desk, batch)
+    home = leaf_homes(view, batch)
     if not home:
         return found
-    mine = _own_leaves(desk, batch, home)
-    made = _made(desk, batch)
-    running = {leaf for unit in desk.running if unit.stage == stage for leaf in unit.leaves}
+    mine = _own_leaves(view, batch, home)
+    made = _made(view, batch)
+    running = {leaf for unit in view.running if unit.stage == stage for leaf in unit.leaves}
     begun = running | {leaf for block in made for leaf in block.leaves}
     for block in aligned_blocks(mine):
         parts = cover(block, mine, made.get)
         if parts is not None and len(parts) > 1 and running.isdisjoint(block.leaves):
-            found.here.append(_sum_duty(desk, batch, block, parts))
-    for leaves in _cut([leaf for leaf in mine if leaf not in begun], desk.slots):
-        found.here += [_block_duty(desk, batch, BLOCK, block) for block in aligned_blocks(leaves)]
-    able = desk.able((stage,))
-    taken = desk.claimed_leaves(stage) | begun
+            found.here.append(_sum_duty(view, batch, block, parts))
+    for leaves in _cut([leaf for leaf in mine if leaf not in begun], view.slots):
+        found.here += [_block_duty(view, batch, BLOCK, block) for block in aligned_blocks(leaves)]
+    able = view.able((stage,))
+    taken = view.claimed_leaves(stage) | begun
     for leaf, node in home.items():
         if leaf in taken or leaf in mine:
             continue
-        due = found.orphan_rank(desk, BLOCK, _single(desk, stage, leaf), node, able)
+        due = found.orphan_rank(view, BLOCK, _single(view, stage, leaf), node, able)
         if due is not None:
-            found.here.append(_block_duty(desk, batch, due, Block.of_leaf(leaf)))
+            found.here.append(_block_duty(view, batch, due, Block.of_leaf(leaf)))
     return found
 
 
-def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:
+def told_now(view: StepView, batch: Batch, all_of_it: bool = False) -> list[Record]:
     """Take out of what is kept back the blocks that others are to hear of: those that are summed as far as the leaves
     of this node allow, and those that can no longer be. With `all_of_it`, or where nobody else trains: all of them.
     What somebody else's block has made useless goes, too, and is told to nobody."""
-    made = _made(desk, batch)
+    made = _made(view, batch)
     if not made:
         return []
-    home = leaf_homes(desk, batch)
-    others = [node for node in desk.trainers if node in desk.living and node != desk.me]
+    home = leaf_homes(view, batch)
+    others = [node for node in view.trainers if node in view.living and node != view.me]
     told = {block: record for block, record in made.items() if not home.keys().isdisjoint(block.leaves)}
     if others and not all_of_it:
-        whole = list(aligned_blocks(_own_leaves(desk, batch, home)))
+        whole = list(aligned_blocks(_own_leaves(view, batch, home)))
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in whole)}
     elif any(block.is_inside(other) for block in told for other in told):
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in told)}
-    desk.step.let_go(
+    view.step.let_go(
         record.task
         for block, record in made.items()
         if block in told or home.keys().isdisjoint(block.leaves) or any(block.is_inside(each) for each in told)
@@ -71,24 +71,24 @@ def told_now(desk: Desk, batch: Batch, all_of_it: bool = False) -> list[Record]:
     return list(told.values())
 
 
-def _own_leaves(desk: Desk, batch: Batch, home: dict[int, NodeId | None]) -> list[int]:
+def _own_leaves(view: StepView, batch: Batch, home: dict[int, NodeId | None]) -> list[int]:
     """The unfinished leaves that are this node's to sum: dealt to it or taken from others, and nobody else's now."""
     stage = batch.training.stage
-    taken = desk.claimed_leaves(stage)
+    taken = view.claimed_leaves(stage)
     return [
         leaf
         for leaf, node in home.items()
-        if leaf not in taken and (node == desk.me or _single(desk, stage, leaf) in desk.loans.borrowed)
+        if leaf not in taken and (node == view.me or _single(view, stage, leaf) in view.loans.borrowed)
     ]
 
 
-def _made(desk: Desk, batch: Batch) -> dict[Block, Record]:
+def _made(view: StepView, batch: Batch) -> dict[Block, Record]:
     """The blocks that are kept back here and can still be used, by their leaves."""
-    reads = (desk.header.id, batch.manifest.id)
+    reads = (view.header.id, batch.manifest.id)
     return {
         record.task.part: record
-        for record in desk.step.kept_back.values()
-        if isinstance(record.task.part, Block) and record.inputs == reads and desk.counts(record)
+        for record in view.step.kept_back.values()
+        if isinstance(record.task.part, Block) and record.inputs == reads and view.counts(record)
     }
 
 
@@ -104,29 +104,29 @@ def _cut(leaves: Sequence[int], slots: int) -> Iterator[Sequence[int]]:
         at = end
 
 
-def _block_duty(desk: Desk, batch: Batch, rank: int, block: Block) -> Duty:
+def _block_duty(view: StepView, batch: Batch, rank: int, block: Block) -> Duty:
     """An aligned block of leaves, to be summed by one slot."""
     leaves = tuple(leaf for leaf in batch.leaves if leaf.leaf in block.leaves)
     partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
     stage = batch.training.stage
-    params = desk.params([batch.training.model])
-    work = BlockWork(desk.step.number, stage, block.first, block.end, leaves, inputs, params)
+    params = view.params([batch.training.model])
+    work = BlockWork(view.step.number, stage, block.first, block.end, leaves, inputs, params)
     needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
     needs += [(ref, None) for _, _, ref in inputs]
-    unit = TaskKey(desk.step.number, stage, block)
-    return Duty(rank, unit, work, tuple(needs), (desk.header.id, batch.manifest.id))
+    unit = TaskKey(view.step.number, stage, block)
+    return Duty(rank, unit, work, tuple(needs), (view.header.id, batch.manifest.id))
 
 
-def _sum_duty(desk: Desk, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
+def _sum_duty(view: StepView, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
     stage = batch.training.stage
     blocks = tuple((part.first, part.end, record.shards) for part, record in parts)
     sums = metrics.merge(record.metrics for _, record in parts)
-    work = SumWork(desk.step.number, stage, block.first, block.end, blocks, sums)
-    unit = TaskKey(desk.step.number, stage, block)
+    work = SumWork(view.step.number, stage, block.first, block.end, blocks, sums)
+    unit = TaskKey(view.step.number, stage, block)
     needs = tuple((ref, None) for _, record in parts for ref in record.shards)
-    return Duty(SUM, unit, work, needs, (desk.header.id, batch.manifest.id))
+    return Duty(SUM, unit, work, needs, (view.header.id, batch.manifest.id))
 
 
-def _single(desk: Desk, stage: str, leaf: int) -> TaskKey:
-    return TaskKey(desk.step.number, stage, Block.of_leaf(leaf))
+def _single(view: StepView, stage: str, leaf: int) -> TaskKey:
+    return TaskKey(view.step.number, stage, Block.of_leaf(leaf))

@@ -15,7 +15,7 @@ from ..rendezvous import ranked
 from ..shards.holdings import Range
 from ..work import Work
 from .patience import Wait
-from .view import Desk, able_home
+from .view import StepView, able_home
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last.
 SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)
@@ -33,14 +33,14 @@ class Duty:
     reads: tuple[str, ...]
 
 
-def is_orphan(desk: Desk, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
+def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
     """Whether a unit of a living but silent home may be run by anyone able: after a delay that differs from node to
     node."""
-    if home in desk.at_work or not desk.is_idle or desk.me not in able:  # who is at work will come to it
+    if home in view.at_work or not view.is_idle or view.me not in able:  # who is at work will come to it
         return False
     order = ranked(str(unit), tuple(sorted(able)))
-    delay = desk.suspicion_s * (1 + order.index(desk.me) / len(order))
-    return desk.step.patience.lasts(desk.now, Wait.HOME, unit) > delay
+    delay = view.suspicion_s * (1 + order.index(view.me) / len(order))
+    return view.step.patience.lasts(view.now, Wait.HOME, unit) > delay
 
 
 @dataclass(slots=True)
@@ -51,24 +51,26 @@ class Due:
     silent: list[TaskKey] = field(default_factory=list)
     busy: list[TaskKey] = field(default_factory=list)
 
-    def rank(self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> int | None:
+    def rank(
+        self, view: StepView, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]
+    ) -> int | None:
         """The unit's rank if it is due here, else None; noted where somebody else is to come to it."""
-        if desk.is_taken(unit):
+        if view.is_taken(unit):
             return None
-        if unit in desk.loans.borrowed:
+        if unit in view.loans.borrowed:
             return rank
-        home = able_home(unit, home, desk.failures.nodes(unit), able)
-        return rank if home == desk.me else self.orphan_rank(desk, rank, unit, home, able)
+        home = able_home(unit, home, view.failures.nodes(unit), able)
+        return rank if home == view.me else self.orphan_rank(view, rank, unit, home, able)
 
     def orphan_rank(
-        self, desk: Desk, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]
+        self, view: StepView, rank: int, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]
     ) -> int | None:
         """The same of a unit that has another home and is not taken."""
-        if home in desk.at_work:
+        if home in view.at_work:
             self.busy.append(unit)
-        elif desk.is_idle and desk.me in able:
+        elif view.is_idle and view.me in able:
             self.silent.append(unit)
-        return rank + ORPHAN if is_orphan(desk, unit, home, able) else None
+        return rank + ORPHAN if is_orphan(view, unit, home, able) else None
 
     def add(self, other: Due) -> None:
         self.here += other.here
@@ -76,12 +78,12 @@ class Due:
         self.busy += other.busy
 
 
-def watch_homes(desk: Desk, due: Due) -> None:
+def watch_homes(view: StepView, due: Due) -> None:
     """Start the patience with homes that are silent, and end it where they are at work."""
     for unit in due.silent:
-        desk.step.patience.start(desk.now, Wait.HOME, unit)
+        view.step.patience.start(view.now, Wait.HOME, unit)
     for unit in due.busy:
-        desk.step.patience.end(Wait.HOME, unit)
+        view.step.patience.end(Wait.HOME, unit)
 
 
 def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:

@@ -1,4 +1,4 @@
-"""The desk: all that a node looks at when it derives a step's duties and seals, at one moment, and what that shows.
+"""The view: all that a node looks at when it derives a step's duties and seals, at one moment, and what that shows.
 
 The books and the plan of the step, the version it starts from, who lives and what they can run. Queries only.
 """
@@ -27,7 +27,7 @@ def step_order(run: str, step: int, nodes: tuple[NodeId, ...]) -> tuple[NodeId, 
 
 
 @dataclass(slots=True)
-class Desk:
+class StepView:
     """What duties are derived from: the step's books and plan, the version it starts from, and who lives."""
 
     now: float
@@ -127,16 +127,16 @@ def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], abl
     return next((node for node in ranked(str(unit), tuple(sorted(able))) if node not in failed), home)
 
 
-def partition_homes(desk: Desk, chain: Chain) -> dict[TaskKey, NodeId | None]:
+def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None]:
     """The unfinished partitions of a chain, by its first stage, and where each is to be done. Those in quarantine are
     finished."""
-    able = desk.able(chain.stages)
-    members = desk.dealt_to(desk.roster, able)
+    able = view.able(chain.stages)
+    members = view.dealt_to(view.roster, able)
     unfinished = [
         p
         for p in range(chain.partitions)
-        if len(desk.step.chain(chain, p, desk.header.id, desk.counts)) < len(chain.stages)
-        and TaskKey(desk.step.number, chain.stages[0], Partition(p)) not in desk.skipped
+        if len(view.step.chain(chain, p, view.header.id, view.counts)) < len(chain.stages)
+        and TaskKey(view.step.number, chain.stages[0], Partition(p)) not in view.skipped
     ]
-    dealt = homes(range(chain.partitions), members, able, unfinished, desk.capacity) if unfinished else {}
-    return {TaskKey(desk.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}
+    dealt = homes(range(chain.partitions), members, able, unfinished, view.capacity) if unfinished else {}
+    return {TaskKey(view.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..names import NodeId, ShardId, VersionId
-from ..wire.steps import Head, Header, Standing
+from ..wire.steps import Head, Header, Heartbeat
 from .lineage import Lineage, LostBranch
 
 
@@ -55,15 +55,15 @@ class Versions:
         self.held[header.id] = header
         return lost
 
-    def observe(self, source: NodeId, standing: Standing) -> bool:
+    def observe(self, source: NodeId, heartbeat: Heartbeat) -> bool:
         """Take a sender's claims. True if its own changed."""
         known = self.claims.get(source)
-        if known is not None and known[0] > standing.incarnation:
+        if known is not None and known[0] > heartbeat.incarnation:
             return False
-        self.claims[source] = (standing.incarnation, standing.own)
-        if standing.own is not None:
-            self.lineage.see(source, standing.own)
-        return known is None or known[1] != standing.own
+        self.claims[source] = (heartbeat.incarnation, heartbeat.own)
+        if heartbeat.own is not None:
+            self.lineage.see(source, heartbeat.own)
+        return known is None or known[1] != heartbeat.own
 
     @property
     def heads(self) -> dict[NodeId, Head]:

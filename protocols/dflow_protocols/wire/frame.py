@@ -1,6 +1,6 @@
 """The envelope of the control lane: all that is due to one peer in one turn, in one frame.
 
-Two plain bytes (a mark, the wire version), then msgpack of [standings, messages]. The version stands outside of what
+Two plain bytes (a mark, the wire version), then msgpack of [heartbeats, messages]. The version stands outside of what
 it governs, so that a later one may change everything behind it.
 """
 
@@ -12,26 +12,26 @@ from typing import Any, Final
 
 from .codec import MAX_FRAME_BYTES, from_wire, pack, to_wire, unpack
 from .fields import MAX_ITEMS, WireError, decoder
-from .steps import Standing
+from .steps import Heartbeat
 
 WIRE_VERSION: Final = 2
 MARK: Final = 0xDF  # first byte of every frame; tells a stray protocol from a broken frame
 
-_decode_standings: Final = decoder(tuple[Standing, ...])
+_decode_heartbeats: Final = decoder(tuple[Heartbeat, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`standings`: where the sender is in each run it takes part in. `messages`: handled in order."""
+    """`heartbeats`: where the sender is in each run it takes part in. `messages`: handled in order."""
 
-    standings: tuple[Standing, ...]
+    heartbeats: tuple[Heartbeat, ...]
     messages: tuple[Any, ...]
     wire_version: int = WIRE_VERSION
 
 
-def encode_frame(standings: Sequence[Standing], messages: Sequence[Any]) -> bytes:
+def encode_frame(heartbeats: Sequence[Heartbeat], messages: Sequence[Any]) -> bytes:
     """Raises TypeError for what is no message, ValueError for a frame that no peer would take."""
-    body = pack((tuple(standings), tuple(to_wire(message) for message in messages)))
+    body = pack((tuple(heartbeats), tuple(to_wire(message) for message in messages)))
     if len(body) + 2 > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {len(body)} bytes, more than {MAX_FRAME_BYTES}: send its messages apart")
     return bytes((MARK, WIRE_VERSION)) + body
@@ -45,9 +45,9 @@ def decode_frame(data: bytes) -> Frame:
         raise WireError(f"wire version {data[1]}; this node speaks {WIRE_VERSION}", "wire_version")
     body = unpack(memoryview(data)[2:])
     if type(body) is not tuple or len(body) != 2 or type(body[1]) is not tuple or len(body[1]) > MAX_ITEMS:
-        raise WireError("not a list of standings and messages")
+        raise WireError("not a list of heartbeats and messages")
     try:
-        standings = _decode_standings(body[0])
+        heartbeats = _decode_heartbeats(body[0])
     except WireError as error:
-        raise error.within("standings") from None
-    return Frame(standings, tuple(from_wire(message) for message in body[1]))
+        raise error.within("heartbeats") from None
+    return Frame(heartbeats, tuple(from_wire(message) for message in body[1]))

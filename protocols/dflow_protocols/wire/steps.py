@@ -22,7 +22,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Heartbeat:
     """Where a node is in a run; rides on every frame, so that news of versions spreads by itself."""
 
     run: RunId

@@ -1,4 +1,4 @@
-"""What the tests of the step protocol are written in: nodes by number, shards and records by name, a step's desk."""
+"""What the tests of the step protocol are written in: nodes by number, shards and records by name, a step's view."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.step import Step
-from dflow_protocols.steps.view import Desk
-from dflow_protocols.wire.steps import Header, Record, Seal, Standing
+from dflow_protocols.steps.view import StepView
+from dflow_protocols.wire.steps import Header, Heartbeat, Record, Seal
 
 RUN = RunId("a" * 32)
 SPEC = SpecId(two_steps().id)
@@ -63,28 +63,28 @@ def version(name: str, parent: Header | None = None, *, samples: int = 0, seal: 
     return Header(parent.id if parent is not None else None, step, trained, made_by, state)
 
 
-def standing(own: Header | None, incarnation: int = 1) -> Standing:
-    return Standing(RUN, incarnation, own.head if own is not None else None, None, None)
+def heartbeat(own: Header | None, incarnation: int = 1) -> Heartbeat:
+    return Heartbeat(RUN, incarnation, own.head if own is not None else None, None, None)
 
 
 ZERO = version("zero")
 
 
-def desk(
+def view(
     *,
     me: int = 1,
     members: Collection[int] = (1, 2, 3),
     living: Collection[int] | None = None,
     now: float = 0.0,
     header: Header = ZERO,
-) -> Desk:
+) -> StepView:
     """The first step of the toy pipeline, all of `members` in its roster; nobody holds anything yet."""
     nodes = [who(number) for number in members]
     step = Step(header.step)
     step.take_roster(make_roster(header.step, 0, nodes, nodes))
     up = frozenset(nodes if living is None else (who(number) for number in living))
     books = Holdings(RUN, who(me))
-    return Desk(
+    return StepView(
         now,
         who(me),
         RUN,
@@ -101,13 +101,13 @@ def desk(
     )
 
 
-def later(at: Desk, now: float, living: Collection[int] | None = None) -> Desk:
+def later(at: StepView, now: float, living: Collection[int] | None = None) -> StepView:
     """The same books at another time, or with others alive."""
     up = at.living if living is None else frozenset(who(number) for number in living)
     return replace(at, now=now, living=up)
 
 
-def learn(at: Desk, *records: Record, holders: Collection[int] = (1, 2)) -> None:
+def learn(at: StepView, *records: Record, holders: Collection[int] = (1, 2)) -> None:
     """These records are in the books, and who holds what they made is known."""
     for each in records:
         at.step.add(each)

@@ -29,8 +29,8 @@ def test_a_problem_of_a_run_goes_when_that_run_moves_and_no_other_one() -> None:
     """A warning that stays after it healed is not looked at the next time."""
     problems = Problems()
     for run in ("aa", "bb"):
-        problems.hear(failed(run))
-    problems.hear(Report("step.advanced", {"run": "aa", "step": 4}))
+        problems.learn(failed(run))
+    problems.learn(Report("step.advanced", {"run": "aa", "step": 4}))
     (row,) = problems.rows()
     assert (row["run"], row["key"], row["level"]) == ("bb", "task.failed/bb", "warning")
     assert row["what"] == "3/roll/p0 failed and is tried again: no luck"
@@ -42,7 +42,7 @@ def test_errors_come_first_and_the_newest_of_a_kind_stay() -> None:
     problems = Problems()
     problems.note("disk", "it is full", "free some")
     for run in range(3 * MOST_OF_A_KIND):
-        problems.hear(failed(f"{run:02d}"))
+        problems.learn(failed(f"{run:02d}"))
     rows = problems.rows()
     assert rows[0]["what"] == "it is full"
     assert len(rows) == 1 + MOST_OF_A_KIND

@@ -14,7 +14,7 @@ from dflow_protocols.run_state.outbox import Outbox
 from dflow_protocols.run_state.run_state import MeshView, RunState
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
-from dflow_protocols.steps.view import Desk
+from dflow_protocols.steps.view import StepView
 from dflow_protocols.wire.steps import Header, RunPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, who
 
@@ -52,10 +52,10 @@ class ARun:
             self.state.holdings.keep(ref, is_state=True)
         self.state.versions.hold(header)
 
-    def desk(self, now: float = 0.0, view: MeshView = ALL) -> Desk:
+    def view(self, now: float = 0.0, members: MeshView = ALL) -> StepView:
         position = self.state.position
         assert position is not None
-        return self.state.desk(now, view, position)
+        return self.state.view(now, members, position)
 
     def told(self, kind: type) -> list[tuple[NodeId, object]]:
         """The messages of a kind that were sent, and to whom."""

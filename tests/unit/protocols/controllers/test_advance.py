@@ -28,7 +28,7 @@ def test_a_step_that_trained_on_nothing_hands_its_state_on() -> None:
     run = ARun()
     run.state.step(0).keep(update())
     advance = Advance(run.state, run.outbox)
-    assert advance.apply(run.desk(), ALL, update(), run.out) == []
+    assert advance.apply(run.view(), ALL, update(), run.out) == []
     own = run.state.versions.own
     assert own is not None
     assert (own.step, own.parent, own.state, own.samples) == (1, ZERO.id, ZERO.state, 20)
@@ -40,10 +40,10 @@ def test_slices_are_brought_before_they_are_applied() -> None:
     run = ARun()
     run.state.holdings.credit(who(2), [SLICE.id])
     advance = Advance(run.state, run.outbox)
-    assert advance.apply(run.desk(), ALL, TRAINED, run.out) == []
+    assert advance.apply(run.view(), ALL, TRAINED, run.out) == []
     assert [(action.ref, action.holders) for action in run.out if isinstance(action, Fetch)] == [(SLICE, (who(2),))]
     run.state.holdings.keep(SLICE)
-    (duty,) = advance.apply(run.desk(), ALL, TRAINED, [])
+    (duty,) = advance.apply(run.view(), ALL, TRAINED, [])
     assert duty.unit == TaskKey(0, "learn", Once("apply"))
     assert isinstance(duty.work, ApplyWork)
     assert (duty.work.state, duty.work.slices, duty.reads) == (ZERO.state, (SLICE,), (ZERO.id, TRAINED.id))
@@ -58,9 +58,9 @@ def test_a_node_does_not_run_far_ahead_of_what_others_hold() -> None:
     run.state.holdings.keep(SLICE)
     ahead = update(record("learn", "s0-1", (), SLICE, step=own.step), parent=own)
     advance = Advance(run.state, run.outbox)
-    assert advance.apply(run.desk(), ALL, ahead, run.out) == []
+    assert advance.apply(run.view(), ALL, ahead, run.out) == []
     run.state.commit(1)
-    assert advance.apply(run.desk(), ALL, ahead, run.out) != []
+    assert advance.apply(run.view(), ALL, ahead, run.out) != []
 
 
 def test_what_was_applied_is_held_and_told_with_what_the_step_gave() -> None:
@@ -71,7 +71,7 @@ def test_what_was_applied_is_held_and_told_with_what_the_step_gave() -> None:
     step.open(1.0)
     step.keep(TRAINED)
     advance, out = Advance(run.state, run.outbox), list[Action]()
-    (duty,) = advance.apply(run.desk(), ALL, TRAINED, [])
+    (duty,) = advance.apply(run.view(), ALL, TRAINED, [])
     call = run.calls.take(run.calls.begin(2.0, duty, ZERO, []))
     assert call is not None
     made = Made("learn", version("next").state, (("grad_norm", 0.5),))
@@ -90,7 +90,7 @@ def test_what_was_applied_to_a_version_that_was_left_meanwhile_is_dropped() -> N
     run.state.holdings.keep(SLICE)
     run.state.step(0).keep(TRAINED)
     advance = Advance(run.state, run.outbox)
-    (duty,) = advance.apply(run.desk(), ALL, TRAINED, [])
+    (duty,) = advance.apply(run.view(), ALL, TRAINED, [])
     call = run.calls.take(run.calls.begin(0.0, duty, ZERO, []))
     other = version("other", ZERO, samples=40)
     run.hold(other)

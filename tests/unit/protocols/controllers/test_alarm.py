@@ -12,7 +12,7 @@ from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
-from tests.unit.protocols.books import SUSPICION_S, ZERO, finished_partition, learn, standing, version, who
+from tests.unit.protocols.books import SUSPICION_S, ZERO, finished_partition, heartbeat, learn, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
 UNIT = TaskKey(0, "roll", Partition(0))
@@ -68,9 +68,9 @@ def test_what_is_new_puts_the_alarm_off() -> None:
     at_node.reconcile(0.0, ALL, 1, run.out)
     run.hold(ZERO)
     at_node.reconcile(LONG / 2, ALL, 1, run.out)
-    learn(run.desk(), *finished_partition(0))
+    learn(run.view(), *finished_partition(0))
     at_node.reconcile(LONG, ALL, 1, run.out)
-    run.state.versions.observe(who(2), standing(version("one", ZERO)))
+    run.state.versions.observe(who(2), heartbeat(version("one", ZERO)))
     at_node.reconcile(LONG + 1.0, ALL, 1, run.out)
     assert names(run) == []
 
@@ -80,11 +80,11 @@ def test_what_no_living_member_offers_is_told_when_it_is_missed_and_when_it_is_t
     raw = two_steps().to_dict()
     raw["stages"][1]["requires"] = ["roomy"]
     run = ARun(Pipeline.from_dict(raw))
-    at_node, chains = alarm(run), sealed_chains(run.desk(), MANIFEST)
+    at_node, chains = alarm(run), sealed_chains(run.view(), MANIFEST)
     for _ in range(2):
-        at_node.needs(run.desk(), chains, run.out)
+        at_node.needs(run.view(), chains, run.out)
     assert at_node.blocked == "`roomy` (stage score)"
     assert names(run) == ["run.blocked"]
     roomy = replace(ALL, offers={who(2): frozenset({"roomy"})})
-    at_node.needs(run.desk(1.0, roomy), chains, run.out)
+    at_node.needs(run.view(1.0, roomy), chains, run.out)
     assert names(run) == ["run.blocked", "run.unblocked"]

@@ -11,7 +11,7 @@ from dflow_protocols.events import Action, Drop, Report, Start
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import Done, Failed, InitWork, LoadWork, Made, Work
-from tests.unit.protocols.books import RUN, ZERO, standing, version, who
+from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 ONE = version("one", ZERO, samples=4)
@@ -66,7 +66,7 @@ def test_after_a_restart_version_zero_waits_until_all_have_spoken() -> None:
 def test_what_another_holds_is_copied_instead() -> None:
     """True of a version that somebody trained: a copy costs less than anything else."""
     begun = Begun()
-    begun.run.state.versions.observe(who(2), standing(ONE))
+    begun.run.state.versions.observe(who(2), heartbeat(ONE))
     out: list[Action] = []
     assert not begun.beginning.reconcile(0.0, ALL, 1, out)
     assert out == []

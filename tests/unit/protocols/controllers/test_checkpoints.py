@@ -8,7 +8,7 @@ from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.wire.steps import CheckpointPut, Header
 from dflow_protocols.work import SaveWork
-from tests.unit.protocols.books import RUN, ZERO, standing, version, who
+from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 CHAIN = [ZERO]
@@ -35,7 +35,7 @@ def test_a_committed_version_is_owed_by_its_first_two_holders_only() -> None:
     owed = []
     for me_holds in (2, 3):
         run, checkpoints = kept()
-        run.state.versions.observe(who(me_holds), standing(ONE))
+        run.state.versions.observe(who(me_holds), heartbeat(ONE))
         run.state.commit(1)
         owed.append(checkpoints.owed(0.0, ALL, ONE))
     assert owed == [ONE, ONE]

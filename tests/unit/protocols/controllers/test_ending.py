@@ -10,7 +10,7 @@ from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.duty import SAVE, Duty
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import SaveWork
-from tests.unit.protocols.books import RUN, ZERO, finished_partition, learn, standing, version, who
+from tests.unit.protocols.books import RUN, ZERO, finished_partition, heartbeat, learn, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 ONE = version("one", ZERO, samples=4)
@@ -36,7 +36,7 @@ def test_a_version_is_committed_when_two_living_nodes_hold_it() -> None:
     ends = Ends(ZERO, ONE)
     ends.reconcile()
     assert ends.run.state.committed_step == 0
-    ends.run.state.versions.observe(who(2), standing(ONE))
+    ends.run.state.versions.observe(who(2), heartbeat(ONE))
     ends.reconcile()
     assert ends.run.state.committed_step == 1
 
@@ -54,12 +54,12 @@ def test_what_a_committed_version_was_made_of_is_freed_when_none_is_late() -> No
     """Rollouts of past steps would fill every store."""
     ends = Ends(ZERO, ONE)
     state = ends.run.state
-    learn(state.desk(0.0, ALL, ZERO), *finished_partition(0), holders=(1,))
+    learn(state.view(0.0, ALL, ZERO), *finished_partition(0), holders=(1,))
     rollouts = {ref.id for record in state.step(0).all_records() for ref in record.shards}
     ends.reconcile()
     assert rollouts <= state.holdings.all_here()
     for node in (2, 3):
-        state.versions.observe(who(node), standing(ONE))
+        state.versions.observe(who(node), heartbeat(ONE))
     ends.reconcile()
     assert not rollouts & state.holdings.all_here()
     assert list(state.versions.held) == [ONE.id]
@@ -68,8 +68,8 @@ def test_what_a_committed_version_was_made_of_is_freed_when_none_is_late() -> No
 def test_a_node_that_is_late_still_finds_the_version_before() -> None:
     """It makes the next one from it, as everybody did."""
     ends = Ends(ZERO, ONE)
-    ends.run.state.versions.observe(who(2), standing(ONE))
-    ends.run.state.versions.observe(who(3), standing(ZERO))
+    ends.run.state.versions.observe(who(2), heartbeat(ONE))
+    ends.run.state.versions.observe(who(3), heartbeat(ZERO))
     ends.reconcile()
     assert list(ends.run.state.versions.held) == [ZERO.id, ONE.id]
 
@@ -78,7 +78,7 @@ def test_the_last_version_is_saved_before_the_run_is_finished() -> None:
     """A run that is over has its result on disk."""
     ends = Ends(ONE, LAST)
     for node in (2, 3):
-        ends.run.state.versions.observe(who(node), standing(LAST))
+        ends.run.state.versions.observe(who(node), heartbeat(LAST))
     duties = [duty for now in (0.0, 0.1) for duty in ends.reconcile(now)]
     assert all(isinstance(duty.work, SaveWork) and duty.rank == SAVE for duty in duties)
     assert ends.run.state.is_active

@@ -10,7 +10,7 @@ from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.steps.duty import CHAIN, Duty
 from dflow_protocols.wire.steps import ClaimPut, Keep
 from dflow_protocols.work import ChainWork, SaveWork
-from tests.unit.protocols.books import RUN, ZERO, standing, version, who
+from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 ONE = version("one", ZERO, samples=4)
@@ -30,7 +30,7 @@ def begin_partition(run: ARun) -> int:
 def test_what_runs_is_stopped_and_no_longer_claimed() -> None:
     """Others take it up at once, instead of waiting for a claim to end."""
     run = ARun()
-    run.state.versions.observe(who(2), standing(ZERO))
+    run.state.versions.observe(who(2), heartbeat(ZERO))
     call = begin_partition(run)
     run.out += leaving(run).begin(1.0, ALL)
     assert Stop(call) in run.out

@@ -66,7 +66,7 @@ def test_what_somebody_did_after_all_counts_against_nobody() -> None:
     """Its records are there: two hosts were broken, not the task."""
     run = ARun()
     failed(run, 1, 2)
-    learn(run.desk(), *finished_partition(0), holders=(1, 2))
+    learn(run.view(), *finished_partition(0), holders=(1, 2))
     Quarantine(run.state, run.outbox).judge(0.0, ALL, run.out)
     assert run.state.is_active
 

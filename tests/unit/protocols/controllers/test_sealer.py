@@ -18,7 +18,7 @@ def sealer(run: ARun) -> Sealer:
 
 def finish_all(run: ARun, holders: tuple[int, ...] = (1, 2)) -> None:
     for partition in range(TOY_PARTITIONS):
-        learn(run.desk(), *finished_partition(partition), holders=holders)
+        learn(run.view(), *finished_partition(partition), holders=holders)
 
 
 def when_due(run: ARun) -> float:
@@ -32,14 +32,14 @@ def test_a_manifest_is_put_to_the_replicas_and_announced_when_they_keep_it() -> 
     finish_all(run)
     at_node = sealer(run)
     for now in (0.0, when_due(run), 2 * when_due(run)):
-        at_node.settle(run.desk(now), ALL, MANIFEST, ZERO.id, run.out)
+        at_node.settle(run.view(now), ALL, MANIFEST, ZERO.id, run.out)
     (seal,) = run.state.step(0).seals.values()
     put = [message for _, message in run.told(SealPut) if isinstance(message, SealPut)]
     assert put
     assert all(message.seal == seal and not message.settled for message in put)
     run.out.clear()
-    run.state.step(0).acks[seal.id].update(run.desk().replicas)
-    assert at_node.settle(run.desk(2 * when_due(run)), ALL, MANIFEST, ZERO.id, run.out) == seal
+    run.state.step(0).acks[seal.id].update(run.view().replicas)
+    assert at_node.settle(run.view(2 * when_due(run)), ALL, MANIFEST, ZERO.id, run.out) == seal
     assert [message.settled for _, message in run.told(SealPut) if isinstance(message, SealPut)] == [True, True]
 
 
@@ -47,8 +47,8 @@ def test_nothing_is_sealed_while_a_partition_is_missing() -> None:
     """Weights are a function of all of them."""
     run = ARun()
     for partition in range(TOY_PARTITIONS - 1):
-        learn(run.desk(), *finished_partition(partition))
-    assert sealer(run).settle(run.desk(when_due(run)), ALL, MANIFEST, ZERO.id, run.out) is None
+        learn(run.view(), *finished_partition(partition))
+    assert sealer(run).settle(run.view(when_due(run)), ALL, MANIFEST, ZERO.id, run.out) is None
     assert run.out == []
 
 
@@ -56,7 +56,7 @@ def test_an_update_is_not_looked_for_before_there_is_a_manifest() -> None:
     """It reads what the manifest fixes."""
     run = ARun()
     finish_all(run)
-    assert sealer(run).settle(run.desk(when_due(run)), ALL, UPDATE, None, run.out) is None
+    assert sealer(run).settle(run.view(when_due(run)), ALL, UPDATE, None, run.out) is None
     assert run.out == []
 
 
@@ -65,16 +65,16 @@ def test_a_replica_becomes_the_second_holder_of_what_has_one() -> None:
     run = ARun()
     first, *_ = finished_partition(0)
     run.state.step(0).add(first)
-    maker = next(node for node in run.desk().replicas if node != run.state.me)
+    maker = next(node for node in run.view().replicas if node != run.state.me)
     run.state.holdings.credit(maker, [ref.id for ref in first.shards])
     at_node = sealer(run)
     for now in (0.0, 2 * SUSPICION_S):
-        at_node.back_up(run.desk(now), run.out)
+        at_node.back_up(run.view(now), run.out)
     assert [action.ref for action in run.out if isinstance(action, Fetch)] == list(first.shards)
     for ref in first.shards:
         run.state.holdings.keep(ref)
     run.out.clear()
-    at_node.back_up(run.desk(3 * SUSPICION_S), run.out)
+    at_node.back_up(run.view(3 * SUSPICION_S), run.out)
     assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, (first,))}
 
 
@@ -82,6 +82,6 @@ def test_where_nobody_else_lives_there_is_nothing_to_copy() -> None:
     """One holder is all there can be."""
     run = ARun()
     first, *_ = finished_partition(0)
-    learn(run.desk(), first, holders=(1,))
-    sealer(run).back_up(run.desk(9.0, mesh(1)), run.out)
+    learn(run.view(), first, holders=(1,))
+    sealer(run).back_up(run.view(9.0, mesh(1)), run.out)
     assert run.out == []

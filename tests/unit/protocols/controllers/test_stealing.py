@@ -13,7 +13,7 @@ from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import Duty
 from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
 from dflow_protocols.wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
-from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, standing, who
+from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
 
@@ -23,9 +23,9 @@ class Party:
     def __init__(self, busy: bool) -> None:
         self.run = ARun(two_steps(partitions=12))
         self.stealing = Stealing(self.run.state, self.run.calls, self.run.outbox, random.Random(1))
-        desk = self.run.desk()
-        chains = sealed_chains(desk, MANIFEST)
-        self.duties: list[Duty] = [duty for chain in chains for duty in chain_duties(desk, chain).here] if busy else []
+        view = self.run.view()
+        chains = sealed_chains(view, MANIFEST)
+        self.duties: list[Duty] = [duty for chain in chains for duty in chain_duties(view, chain).here] if busy else []
         self.stealing.enter(Open(0, ZERO.id, chains, None))
         self.stealing.settle(self.duties)
 
@@ -35,7 +35,7 @@ class Party:
         return [a.message for a in out if isinstance(a, Send) and isinstance(a.message, StealAsk)]
 
     def hear(self, node: int, backlog: int) -> bool:
-        return self.stealing.observe(who(node), replace(standing(ZERO), backlog=backlog))
+        return self.stealing.observe(who(node), replace(heartbeat(ZERO), backlog=backlog))
 
     def answer(self, ask: StealAsk, now: float = 0.0) -> list[object]:
         out: list[Action] = []

@@ -8,7 +8,7 @@ from dflow_protocols.names import Partition, TaskKey
 from dflow_protocols.run_state import references
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.run_state import MAX_KEPT, STEPS_AHEAD
-from tests.unit.protocols.books import RUN, ZERO, finished_partition, learn, shard, standing, version, who
+from tests.unit.protocols.books import RUN, ZERO, finished_partition, heartbeat, learn, shard, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 ONE = version("one", ZERO, samples=4)
@@ -17,9 +17,9 @@ ONE = version("one", ZERO, samples=4)
 def test_what_is_asked_changes_nothing() -> None:
     """A question whose answer depends on who asked before cannot be reasoned about."""
     run = ARun()
-    run.desk()
+    run.view()
     before = deepcopy(run.state)
-    run.desk(1.0, mesh(1, 2))
+    run.view(1.0, mesh(1, 2))
     _ = run.state.position, run.state.is_active, run.state.is_near(1), run.state.plan(0), run.state.persist()
     references.needed(run.state, ())
     assert repr(run.state.steps) == repr(before.steps)
@@ -42,14 +42,14 @@ def test_books_are_kept_of_steps_that_somebody_can_be_at() -> None:
     assert [number for number in range(-1, 9) if run.state.is_near(number)] == list(range(STEPS_AHEAD + 1))
     run.state.free_before(1)
     assert not run.state.is_near(0)
-    run.state.versions.observe(who(2), standing(ONE))
+    run.state.versions.observe(who(2), heartbeat(ONE))
     assert run.state.is_near(run.state.last_step)
 
 
 def test_what_goes_with_the_books_of_a_step() -> None:
     """Its records, failures, partitions left out and second tries."""
     run, task = ARun(), TaskKey(0, "roll", Partition(0))
-    learn(run.desk(), *finished_partition(0))
+    learn(run.view(), *finished_partition(0))
     run.state.failures.record(task, who(1), "user", "x")
     run.state.retry(task, 9.0)
     run.state.free_before(1)
@@ -88,7 +88,7 @@ def test_what_a_dead_node_held_is_gone() -> None:
     """A copy that nobody can bring is no copy."""
     run = ARun()
     run.state.holdings.credit(who(2), [ZERO.state[0][1].id])
-    run.state.versions.observe(who(2), standing(ONE))
+    run.state.versions.observe(who(2), heartbeat(ONE))
     run.state.forget(who(2))
     assert run.state.holdings.live_holders(ZERO.state[0][1].id, ALL.living) == (who(1),)
     assert run.state.versions.heads == {}

@@ -14,16 +14,16 @@ from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.blocks import block_duties, told_now
 from dflow_protocols.steps.duty import SUM
 from dflow_protocols.steps.roster import make_roster
-from dflow_protocols.steps.view import Desk
+from dflow_protocols.steps.view import StepView
 from dflow_protocols.wire.steps import Record, Seal
 from dflow_protocols.work import BlockWork, SumWork
-from tests.unit.protocols.books import SPEC, ZERO, desk, finished_partition, learn, shard, who
+from tests.unit.protocols.books import SPEC, ZERO, finished_partition, learn, shard, view, who
 
 ME, OTHER = 1, 2
 LEAVES = 4  # of the toy pipeline
 
 
-def batch(at: Desk) -> Batch:
+def batch(at: StepView) -> Batch:
     """What training reads; every leaf has groups."""
     entries = [record for part in range(4) for record in finished_partition(part)]
     learn(at, *entries)
@@ -35,21 +35,21 @@ def batch(at: Desk) -> Batch:
     return made
 
 
-def trainer(slots: int, members: Collection[int] = (ME,), others: int | None = None) -> Desk:
-    """A desk of node 1 with so many slots; the others have as many, or `others`."""
-    at = desk(me=ME, members=members)
+def trainer(slots: int, members: Collection[int] = (ME,), others: int | None = None) -> StepView:
+    """A view of node 1 with so many slots; the others have as many, or `others`."""
+    at = view(me=ME, members=members)
     nodes = [who(number) for number in members]
     by_node = {node: slots if node == who(ME) or others is None else others for node in nodes}
     at.step.roster = make_roster(0, 0, nodes, nodes, by_node)
     return replace(at, slots=slots)
 
 
-def blocks_of(at: Desk, made: Batch) -> list[tuple[int, int]]:
+def blocks_of(at: StepView, made: Batch) -> list[tuple[int, int]]:
     works = [duty.work for duty in block_duties(at, made).here if isinstance(duty.work, BlockWork)]
     return [(work.first, work.end) for work in works]
 
 
-def make(at: Desk, made: Batch, first: int, end: int, loss: float = 1.0) -> Record:
+def make(at: StepView, made: Batch, first: int, end: int, loss: float = 1.0) -> Record:
     """A slot of this node has summed a block."""
     ref = shard(f"block {first}-{end}")
     task = TaskKey(0, made.training.stage, Block(first, end))

@@ -30,7 +30,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
         assert other.machine is not None
         for action in other.machine.handle(midway.world.now + other.offset_s, Tick()):
             if isinstance(action, Send):
-                for said in (*action.message.messages, *action.message.standings):
+                for said in (*action.message.messages, *action.message.heartbeats):
                     inventor.hear(said)
     midway.world.run(into_s)
     node, now = midway.node, midway.now
@@ -38,7 +38,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
         frame = inventor.frame()
         said = tuple(each for each in frame.messages if ends or not isinstance(each, RunPut | FailurePut))
         try:
-            frame = decode_frame(encode_frame(frame.standings, said))
+            frame = decode_frame(encode_frame(frame.heartbeats, said))
         except (WireError, OverflowError):
             continue
         now += rng.choice([0.0, 0.01, 0.3])
@@ -53,7 +53,7 @@ def check_action(action: object) -> None:
     """What is sent can travel, what is fetched can exist."""
     if isinstance(action, Send):
         assert isinstance(action.message, Frame)
-        encode_frame(action.message.standings, action.message.messages)
+        encode_frame(action.message.heartbeats, action.message.messages)
     if isinstance(action, Fetch):
         assert action.ref.nbytes <= MAX_SHARD_BYTES
         assert 0 <= action.first <= action.end <= chunk_count(action.ref.nbytes)

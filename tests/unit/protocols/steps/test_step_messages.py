@@ -53,6 +53,7 @@ from dflow_protocols.wire.steps import (
     Head,
     Header,
     HeaderPut,
+    Heartbeat,
     Held,
     Keep,
     Kept,
@@ -67,7 +68,6 @@ from dflow_protocols.wire.steps import (
     Seal,
     SealAck,
     SealPut,
-    Standing,
     TaskClaim,
 )
 from dflow_protocols.wire.steps import Failure as TaskFailure
@@ -87,7 +87,7 @@ STRANGE = RunId("f" * 32)
         RecordPut(STRANGE, finished_partition(0)),
         ClaimPut(STRANGE, 0, (TaskKey(0, "roll", Partition(0)),)),
         BucketGet(STRANGE, 0, ""),
-        Frame((Standing(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
+        Frame((Heartbeat(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
     ],
     ids=lambda message: type(message).__name__,
 )

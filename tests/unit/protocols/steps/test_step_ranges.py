@@ -15,7 +15,7 @@ from dflow_protocols.steps.duties import slice_duties
 from dflow_protocols.wire.bulk import MAX_CHUNKS
 from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import SliceWork
-from tests.unit.protocols.books import SPEC, ZERO, desk, finished_partition, learn, record, shard
+from tests.unit.protocols.books import SPEC, ZERO, finished_partition, learn, record, shard, view
 
 SIZES = st.integers(1, 40 * CHUNK_BYTES)
 BOUNDS = st.integers(1, 9).map(lambda chunks: chunks * CHUNK_BYTES)
@@ -62,7 +62,7 @@ def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
     parts = [3 * CHUNK_BYTES] * 33 + [CHUNK_BYTES - 4]  # a hundred chunks in 64 slices, of one and of two
     state = tuple(("params:policy", shard(f"p{k}", size)) for k, size in enumerate(parts))
     header = Header(None, 0, 0, SPEC, state)
-    at = desk(header=header)
+    at = view(header=header)
     chains = [finished_partition(partition, header.id) for partition in range(TOY_PARTITIONS)]
     entries = tuple(each for chain in chains for each in chain)
     learn(at, *entries)

@@ -27,7 +27,7 @@ from dflow_protocols.steps.sealing import (
     propose_update,
     sealed_chains,
 )
-from dflow_protocols.steps.view import Desk, partition_homes
+from dflow_protocols.steps.view import StepView, partition_homes
 from dflow_protocols.versions.versions import Versions
 from dflow_protocols.wire.steps import Record, Seal
 from tests.unit.protocols.books import (
@@ -35,34 +35,34 @@ from tests.unit.protocols.books import (
     SPEC,
     SUSPICION_S,
     ZERO,
-    desk,
     finished_partition,
+    heartbeat,
     later,
     learn,
     record,
     shard,
-    standing,
     version,
+    view,
     who,
 )
 
-FIRST, SECOND, THIRD = desk().succession  # of the step, by hash
+FIRST, SECOND, THIRD = view().succession  # of the step, by hash
 
 
 def number(node: NodeId) -> int:
     return int(node, 16)
 
 
-def done(*, me: NodeId = FIRST, without: int | None = None, holders: tuple[int, ...] = (1, 2, 3)) -> Desk:
-    """A desk at which all partitions (or all but one) of the toy chain are finished."""
-    at = desk(me=number(me))
+def done(*, me: NodeId = FIRST, without: int | None = None, holders: tuple[int, ...] = (1, 2, 3)) -> StepView:
+    """A view at which all partitions (or all but one) of the toy chain are finished."""
+    at = view(me=number(me))
     for partition in range(TOY_PARTITIONS):
         if partition != without:
             learn(at, *finished_partition(partition), holders=holders)
     return at
 
 
-def sealed(at: Desk, generation: int = 0, take: str = "", settled: bool = True) -> Seal:
+def sealed(at: StepView, generation: int = 0, take: str = "", settled: bool = True) -> Seal:
     """A manifest of one execution, in the books."""
     entries = [each for partition in range(TOY_PARTITIONS) for each in finished_partition(partition, take=take)]
     seal = Seal(SPEC, 0, at.header.id, at.header.id, MANIFEST, generation, 0, tuple(entries))
@@ -98,7 +98,7 @@ def test_the_next_in_line_seals_after_a_suspicion_time_and_at_once_when_the_firs
 
 def test_succession_goes_on_past_the_roster_over_all_who_live() -> None:
     """A step whose whole roster died is sealed by a joiner."""
-    at = desk(me=9, members=(1, 2), living=(9,))
+    at = view(me=9, members=(1, 2), living=(9,))
     assert at.succession == (who(9),)
     assert is_turn(at, "manifest/0")
 
@@ -138,7 +138,7 @@ def test_a_seal_on_whose_chain_a_living_node_holds_a_version_wins_over_all() -> 
     made = version("one", ZERO, seal=update)
     versions = Versions(FIRST)
     versions.learn(made)
-    versions.observe(SECOND, standing(made))
+    versions.observe(SECOND, heartbeat(made))
     assert chosen(at, versions, MANIFEST, ZERO.id) == older
     versions.forget(SECOND)
     assert chosen(at, versions, MANIFEST, ZERO.id) != older
@@ -168,7 +168,7 @@ def test_a_seal_of_another_version_or_after_another_seal_does_not_count() -> Non
 # Giving up ------------------------------------------------------------------------------------------------------------
 
 
-def lost(at: Desk, seal: Seal, entry: int) -> Record:
+def lost(at: StepView, seal: Seal, entry: int) -> Record:
     """Nobody alive holds what this entry made any more."""
     gone = seal.entries[entry]
     for ref in gone.shards:
@@ -217,7 +217,7 @@ def test_a_manifest_whose_remake_gave_the_same_bytes_stays() -> None:
 # The update -----------------------------------------------------------------------------------------------------------
 
 
-def trained(at: Desk) -> tuple[Seal, Batch, list[Record]]:
+def trained(at: StepView) -> tuple[Seal, Batch, list[Record]]:
     """A sealed manifest, its batch, and the records of one block of all leaves and of every slice."""
     manifest = sealed(at)
     assert at.plan.training is not None
@@ -232,7 +232,7 @@ def trained(at: Desk) -> tuple[Seal, Batch, list[Record]]:
     return manifest, batch, slices
 
 
-def evaluated(at: Desk) -> list[Record]:
+def evaluated(at: StepView) -> list[Record]:
     """Records of what the step evaluates."""
     made = [
         record(stage, f"p{partition}", [at.header.id], metrics=(("correct", 1.0), ("evaluated", 2.0)))
@@ -287,7 +287,7 @@ def test_a_partition_begun_elsewhere_goes_on_where_it_stands(partition: int) -> 
 
 def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
     """Its claims show that it is at work; without any, somebody else takes the unit, not all at once."""
-    at = desk(me=number(FIRST))
+    at = view(me=number(FIRST))
     chain = sealed_chains(at, MANIFEST)[0]
     due = chain_duties(at, chain)
     mine = {duty.unit.part for duty in due.here}
@@ -301,7 +301,7 @@ def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
 
 def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     """It was slow and not away: what it was dealt stays its own."""
-    at = desk(me=number(FIRST))
+    at = view(me=number(FIRST))
     chain = sealed_chains(at, MANIFEST)[0]
     watch_homes(at, chain_duties(at, chain))
     homes = partition_homes(at, chain)
@@ -318,7 +318,7 @@ def test_entries_are_none_while_one_partition_is_unfinished() -> None:
     assert entries_of(at, sealed_chains(at, MANIFEST)) is None
 
 
-def books_of(at: Desk) -> dict[str, object]:
+def books_of(at: StepView) -> dict[str, object]:
     """All that the step knows; which chains were found whole is remembered, and follows from it."""
     return {name: value for name, value in vars(at.step).items() if name != "chains"}
 
@@ -328,7 +328,7 @@ def test_what_a_rule_asks_changes_nothing() -> None:
     at = done(holders=(number(FIRST),))
     seal = sealed(at)
     chain = sealed_chains(at, MANIFEST)[0]
-    unit, home = next(iter(partition_homes(desk(me=number(FIRST)), chain).items()))
+    unit, home = next(iter(partition_homes(view(me=number(FIRST)), chain).items()))
     at.step.acks[seal.id] = {at.me}
     before = deepcopy(books_of(at))
     for _ in range(2):

@@ -11,7 +11,7 @@ from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
 from dflow_protocols.wire.steps import Head, Header, HeaderGet
-from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, standing, version, who
+from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, version, who
 
 HEADS = st.builds(
     Head, st.sampled_from(["a" * 64, "b" * 64, "c" * 64]).map(VersionId), st.integers(0, 2), st.integers(0, 2)
@@ -46,7 +46,7 @@ def test_a_head_counts_only_while_its_holder_lives() -> None:
     """A version that nobody alive holds cannot be copied: waiting for it would be for ever."""
     one = version("one", ZERO, samples=8)
     versions = knows(1, own=ZERO)
-    versions.observe(who(2), standing(one))
+    versions.observe(who(2), heartbeat(one))
     assert versions.best(0.0, ALL) == (one.head, who(2))
     assert versions.best(0.0, ALL - {who(2)}) == (ZERO.head, who(1))
 
@@ -55,8 +55,8 @@ def test_a_stale_claim_of_a_restarted_node_is_ignored() -> None:
     """What its earlier life held in memory is gone; an old frame may arrive late."""
     one = version("one", ZERO)
     versions = knows(1, one)
-    versions.observe(who(2), standing(ZERO, incarnation=4))
-    assert not versions.observe(who(2), standing(one, incarnation=3))
+    versions.observe(who(2), heartbeat(ZERO, incarnation=4))
+    assert not versions.observe(who(2), heartbeat(one, incarnation=3))
     assert versions.claims[who(2)] == (4, ZERO.head)
 
 
@@ -64,7 +64,7 @@ def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
     """Third parties may be behind; the node's own word is newer than theirs about it."""
     one = version("one", ZERO)
     versions = knows(1)
-    versions.observe(who(2), standing(ZERO))
+    versions.observe(who(2), heartbeat(ZERO))
     versions.learn_head(who(2), one.head, ALL)
     versions.learn_head(who(3), one.head, ALL)
     versions.learn_head(who(1), one.head, ALL)
@@ -91,7 +91,7 @@ def test_a_version_is_committed_by_two_holders_or_all_trainers_there_are() -> No
     trainers = [who(1), who(2), who(3)]
     assert not versions.is_committed(one, trainers, ALL)
     assert versions.is_committed(one, trainers, {who(1), who(4)})
-    versions.observe(who(2), standing(two))
+    versions.observe(who(2), heartbeat(two))
     assert versions.is_committed(one, trainers, ALL)
     assert not versions.is_committed(two, trainers, ALL)
     assert not versions.is_committed(one, trainers, ALL - {who(2)})
@@ -101,7 +101,7 @@ def test_a_claim_of_the_other_branch_commits_nothing() -> None:
     """Two holders of different weights are not two copies."""
     one, other = version("one", ZERO), version("other", ZERO)
     versions = knows(1, ZERO, one, other, own=one)
-    versions.observe(who(2), standing(other))
+    versions.observe(who(2), heartbeat(other))
     assert not versions.is_committed(one, [who(1), who(2)], ALL)
 
 
@@ -109,8 +109,8 @@ def test_a_holder_of_the_child_counts_as_one_of_the_parent() -> None:
     """It keeps the parent a while, which is where a late node copies it from."""
     one = version("one", ZERO)
     versions = knows(1, one)
-    versions.observe(who(2), standing(one))
-    versions.observe(who(3), standing(ZERO))
+    versions.observe(who(2), heartbeat(one))
+    versions.observe(who(3), heartbeat(ZERO))
     assert versions.holders(ZERO.id, ALL) == (who(2), who(3))
     assert versions.holders(one.id, ALL) == (who(2),)
 
@@ -144,7 +144,7 @@ def test_a_head_two_steps_ahead_is_asked_for_then_copied_and_held_once_whole() -
     """Who was away catches up by copying; from the first chunk to the last it claims only what it holds."""
     two = version("two", version("one", ZERO), samples=8)
     following = follower(own=ZERO)
-    following.versions.observe(who(2), standing(two))
+    following.versions.observe(who(2), heartbeat(two))
     assert look(following, 0.0) == [Send(who(2), HeaderGet(RUN, two.id))]
     following.versions.learn(two)
     fetches = look(following, 0.1)
@@ -164,7 +164,7 @@ def test_the_own_next_version_is_made_not_copied_unless_it_does_not_come() -> No
     """Copying weights that the node is about to make itself would double the step's traffic."""
     one = version("one", ZERO, samples=8)
     following = follower(one, own=ZERO)
-    following.versions.observe(who(2), standing(one))
+    following.versions.observe(who(2), heartbeat(one))
     assert look(following, 10.0) == []
     assert look(following, 10.0 + SUSPICION_S) == []
     assert look(following, 10.1 + SUSPICION_S, busy=True) == []
@@ -176,7 +176,7 @@ def test_a_copy_that_stalls_is_set_aside_and_tried_again_later() -> None:
     """A better head that nobody can fetch must not stop a node for ever, nor be forgotten."""
     two = version("two", version("one", ZERO), samples=8)
     following = follower(two, own=ZERO)
-    following.versions.observe(who(2), standing(two))
+    following.versions.observe(who(2), heartbeat(two))
     look(following, 0.0)
     assert following.target == two
     look(following, 0.5 * SUSPICION_S)
@@ -191,7 +191,7 @@ def test_a_copy_that_flows_is_never_given_up() -> None:
     """Large weights over a slow link take many suspicion times."""
     two = version("two", version("one", ZERO), samples=8)
     following = follower(two, own=ZERO)
-    following.versions.observe(who(2), standing(two))
+    following.versions.observe(who(2), heartbeat(two))
     look(following, 0.0)
     for tenth in range(1, 100):
         following.holdings.advanced(tenth / 10, two.state[0][1].id)

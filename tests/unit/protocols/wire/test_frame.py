@@ -14,7 +14,7 @@ from dflow_protocols.wire.codec import MAX_FRAME_BYTES, MESSAGES, decode, encode
 from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import MetaId, Ping, Update
-from dflow_protocols.wire.steps import ClaimPut, Head, RunPut, Standing
+from dflow_protocols.wire.steps import ClaimPut, Head, Heartbeat, RunPut
 from tests.support.draws import draws
 from tests.unit.protocols.wire.values import values_of
 from tests.unit.protocols.wire.vectors import example
@@ -22,7 +22,7 @@ from tests.unit.protocols.wire.vectors import example
 NODE = NodeId("0a" * 16)
 RUN = RunId("0b" * 16)
 UPDATE = Update(NODE, 3, 0, "alive", MetaId("0c" * 32), None)
-STANDING = Standing(RUN, 1, example(Head), None, None)
+STANDING = Heartbeat(RUN, 1, example(Head), None, None)
 GOOD = encode_frame([STANDING], [Ping(7, (UPDATE,)), *(example(cls) for cls in MESSAGES.values())])
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text()
@@ -164,4 +164,4 @@ def test_messages_of_a_frame_keep_their_order() -> None:
     """A seal's news must not overtake the records that it names."""
     messages = (Ping(1, ()), ClaimPut(RUN, 1, ()), Ping(2, ()))
     frame = decode_frame(encode_frame((STANDING,), messages))
-    assert (frame.standings, frame.messages) == ((STANDING,), messages)
+    assert (frame.heartbeats, frame.messages) == ((STANDING,), messages)
