@@ -37,7 +37,7 @@ async def test_a_value_that_could_not_be_kept_never_comes_back_over_a_newer_one(
             await disk.write(Persist(key, b"old"))
     assert events == [NotPersisted("first"), NotPersisted("second")]
     state.is_full = False
-    looking = asyncio.create_task(disk._look_again())
+    looking = asyncio.create_task(disk._check_again())
     await asyncio.sleep(0)  # it waits for the first to be written
     writing = asyncio.create_task(disk.write(Persist("second", b"new")))
     await asyncio.sleep(0)
@@ -58,7 +58,7 @@ async def test_what_is_kept_at_once_or_never_is_not_tried_again(tmp_path: Path) 
     assert events == [NotPersisted("runs/r", True)]
     state.is_full = False
     state.goes_on.set()
-    await disk._look_again()
+    await disk._check_again()
     assert state.read("runs/r") is None
     disk.close()
     state.close()
