@@ -48,7 +48,7 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
         if len(names) > 1:
             what = f"stage `{vertex.id}` reads `{names[0]}.logprob` and `{names[1]}.logprob`, both of {kind}"
             yield Problem(f"{vertex.place}.reads", what, "keep one of them")
-    if stage["config"]["loss"]["kl"] > 0 and not references:
+    if stage["config"]["loss"].get("kl", 0.0) > 0 and not references:
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
         yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
 

@@ -76,7 +76,7 @@ def _training(stage: Stage, place: str) -> Iterator[Problem]:
             f"stage `{stage.id}`: `lr` times `weight_decay` is {shrunk:g}: one update takes all weights to zero or past"
         )
         yield Problem(f"{place}.optimizer.adamw.weight_decay", what, "lower it: 0.01 to 0.1 is usual")
-    below, above = stage.config["loss"]["clip"] if "loss" in stage.config else (0.2, 0.28)
+    below, above = stage.config.get("loss", {}).get("clip", (0.2, 0.28))
     usual = "leave it out: 0.2 and 0.28 are usual"
     if not below or not above:
         what = f"stage `{stage.id}`: a `clip` of 0 cuts the gain of every token whose probability moved that way"

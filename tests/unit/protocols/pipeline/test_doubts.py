@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,3 +68,16 @@ def test_what_is_probably_not_meant_is_told_with_its_key(
     ((where, what),) = told(change)
     assert where == path
     assert words in what
+
+
+def test_a_loss_that_has_fewer_settings_is_looked_at_all_the_same() -> None:
+    """A loss is a row of a table: one without clipping must not end the validation in a traceback."""
+    pipeline = Pipeline.from_dict(example())
+    plain = [
+        replace(stage, config={**stage.config, "loss": {"kind": "plain"}}) if "loss" in stage.config else stage
+        for stage in pipeline.stages
+    ]
+    assert any("loss" in stage.config for stage in plain)
+    with_it = copy(pipeline)
+    object.__setattr__(with_it, "stages", plain)  # as it is once the table has that row
+    assert [doubt for doubt in doubts(with_it) if "clip" in doubt.path] == []
