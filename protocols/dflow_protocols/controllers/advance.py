@@ -38,7 +38,7 @@ class Advance:
 
     def apply(self, view: StepView, mesh: MeshView, update: Seal, out: list[Action]) -> list[Duty]:
         """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
-        header, training = view.header, view.plan.training
+        header, training = view.trains, view.plan.training
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
         made = [record for record in update.entries if training and record.task.stage == training.stage]

@@ -124,7 +124,7 @@ class Alarm:
 
     def _units(self, view: StepView, opened: Open | None) -> Waiting | None:
         """The unfinished units of the open phase, and who claims them or was dealt them."""
-        if opened is None or opened.version != view.header.id:
+        if opened is None or opened.version != view.trains.id:
             return None
         homes: dict[TaskKey, NodeId | None] = {}
         if opened.batch is not None:
@@ -146,12 +146,12 @@ class Alarm:
         run, sealer = self._state, view.succession[:1]
         manifest = None
         if sealed_chains(view, MANIFEST):
-            manifest = chosen(view, run.versions, MANIFEST, view.header.id)
+            manifest = chosen(view, run.versions, MANIFEST, view.trains.id)
             if manifest is None:
                 return "the manifest, or second copies of what it names", sealer
-        update = chosen(view, run.versions, UPDATE, manifest.id if manifest is not None else view.header.id)
-        if update is None and (view.header.step < run.last_step or sealed_chains(view, UPDATE)):
+        update = chosen(view, run.versions, UPDATE, manifest.id if manifest is not None else view.trains.id)
+        if update is None and (view.trains.step < run.last_step or sealed_chains(view, UPDATE)):
             return "the update seal, or second copies of what it names", sealer
-        if view.header.step < run.last_step:
+        if view.trains.step < run.last_step:
             return "the slices that its update seal names", tuple(sorted(view.living))
         return "its last version on enough disks", tuple(sorted(view.living))

@@ -235,7 +235,7 @@ class Stealing:
 
     def _give(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> tuple[Stolen, ...]:
         view, paces = self._view(now, mesh), dict(ask.pace)
-        if view is None or view.header.id != ask.version or self._state.is_leaving:
+        if view is None or view.trains.id != ask.version or self._state.is_leaving:
             return ()
         spare = [(rank, unit) for rank, unit in self._spare(mesh) if self._can(view, source, unit)]
         if not spare:

@@ -50,7 +50,7 @@ class Outbox:
         if view.step.roster is None:
             return
         state = self._state
-        running = [call.unit for call in state.calls.values() if call.parent == view.header.id]
+        running = [call.unit for call in state.calls.values() if call.parent == view.trains.id]
         units = tuple(dict.fromkeys([*running, *state.loans.held()]))
         view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)
         others = [*view.replicas, *state.loans.concerned(), *owners]

@@ -151,7 +151,7 @@ class RunState:
         return self.freed_before <= number <= min(newest + STEPS_AHEAD, self.last_step)
 
     def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
-        """The step that begins at `header`'s version, as this node sees it now."""
+        """The step that begins at `header`'s version, as this node sees it now: it reads what it trains."""
         running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
         return StepView(
             now,
@@ -161,6 +161,7 @@ class RunState:
             mesh.suspicion_s,
             self.step(header.step),
             self.plan(header.step),
+            header,
             header,
             self.holdings,
             self.failures,

@@ -56,7 +56,7 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
 
 def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
     """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
-    inputs = (view.header.id, batch.manifest.id)
+    inputs = (view.trains.id, batch.manifest.id)
     return cover(
         Block(0, batch.training.leaves),
         batch.needed,
@@ -66,7 +66,7 @@ def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], 
 
 def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     """The leaves of which no block counts, and where each is to be done."""
-    training, inputs = batch.training, (view.header.id, batch.manifest.id)
+    training, inputs = batch.training, (view.trains.id, batch.manifest.id)
 
     def is_covered(leaf: int) -> bool:
         size = 1
@@ -87,13 +87,13 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
 
 def gradient_slices(view: StepView, batch: Batch) -> tuple[Slice, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
-    params = shards_of(view.header.state, f"params:{batch.training.model}")
+    params = shards_of(view.trains.state, f"params:{batch.training.model}")
     return slices(total_bytes(params)) if batch.leaves else ()
 
 
 def slice_records(view: StepView, batch: Batch) -> tuple[Record | None, ...]:
     """Per slice, in order, the acceptable record that counts."""
-    inputs = (view.header.id, batch.manifest.id)
+    inputs = (view.trains.id, batch.manifest.id)
     return tuple(
         view.step.gradient(batch.training.stage, chunks, inputs, view.counts) for chunks in gradient_slices(view, batch)
     )

@@ -84,7 +84,7 @@ def _own_leaves(view: StepView, batch: Batch, home: dict[int, NodeId | None]) ->
 
 def _made(view: StepView, batch: Batch) -> dict[Block, Record]:
     """The blocks that are kept back here and can still be used, by their leaves."""
-    reads = (view.header.id, batch.manifest.id)
+    reads = (view.trains.id, batch.manifest.id)
     return {
         record.task.part: record
         for record in view.step.kept_back.values()
@@ -110,12 +110,12 @@ def _block_duty(view: StepView, batch: Batch, rank: int, block: Block) -> Duty:
     partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
     stage = batch.training.stage
-    params = view.params([batch.training.model])
+    params = view.params(view.trains, [batch.training.model])
     work = BlockWork(view.step.number, stage, block.first, block.end, leaves, inputs, params)
     needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
     needs += [(ref, None) for _, _, ref in inputs]
     unit = TaskKey(view.step.number, stage, block)
-    return Duty(rank, unit, work, tuple(needs), (view.header.id, batch.manifest.id))
+    return Duty(rank, unit, work, tuple(needs), (view.trains.id, batch.manifest.id))
 
 
 def _sum_duty(view: StepView, batch: Batch, block: Block, parts: Sequence[tuple[Block, Record]]) -> Duty:
@@ -125,7 +125,7 @@ def _sum_duty(view: StepView, batch: Batch, block: Block, parts: Sequence[tuple[
     work = SumWork(view.step.number, stage, block.first, block.end, blocks, sums)
     unit = TaskKey(view.step.number, stage, block)
     needs = tuple((ref, None) for _, record in parts for ref in record.shards)
-    return Duty(SUM, unit, work, needs, (view.header.id, batch.manifest.id))
+    return Duty(SUM, unit, work, needs, (view.trains.id, batch.manifest.id))
 
 
 def _single(view: StepView, stage: str, leaf: int) -> TaskKey:

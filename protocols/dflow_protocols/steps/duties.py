@@ -38,10 +38,10 @@ def chain_duties(view: StepView, chain: Chain) -> Due:
             continue
         assert isinstance(unit.part, Partition)
         p = unit.part.index
-        before = view.step.chain(chain, p, view.header.id, view.counts)
+        before = view.step.chain(chain, p, view.source(chain).id, view.counts)
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
-        reads = (view.header.id, *(ref.id for record in before for ref in record.shards))
-        params = view.params(chain.models)
+        reads = (view.source(chain).id, *(ref.id for record in before for ref in record.shards))
+        params = view.params(view.source(chain), chain.models)
         work = ChainWork(view.step.number, chain.call(len(before)), p, params, inputs)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
         found.here.append(Duty(due, unit, work, needs, reads))
@@ -70,7 +70,7 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
         leaves = batch.training.leaves
         work = SliceWork(view.step.number, stage, chunks.first, chunks.end, leaves, blocks, batch.divisor)
         needs = tuple((ref, (low, high)) for _, _, parts in blocks for ref, low, high in parts)
-        reads = (view.header.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
+        reads = (view.trains.id, batch.manifest.id)  # not the blocks: which there are depends on who took part
         found.here.append(Duty(due, unit, work, needs, reads))
     return found
 
@@ -83,7 +83,7 @@ def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
     dealt = deal(borders, [node for node in view.dealt_to(view.trainers, able) if node in able])
     done = zip(borders, slice_records(view, batch), strict=True)
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == view.me]
-    inputs = (view.header.id, batch.manifest.id)
+    inputs = (view.trains.id, batch.manifest.id)
     blocks = view.step.blocks(batch.training.stage, inputs, view.counts)
     return [
         (ref, (low, high))

@@ -31,7 +31,7 @@ def chosen(
     fits = [
         (not is_carried(view, versions, seal), -seal.generation, seal.id, seal)
         for seal in view.step.seals.values()
-        if (seal.kind, seal.parent) == (kind, view.header.id) and (seal.id in view.step.settled) == settled
+        if (seal.kind, seal.parent) == (kind, view.trains.id) and (seal.id in view.step.settled) == settled
     ]
     fits = [fit for fit in fits if not fit[0] or previous is None or fit[3].previous == previous]
     return min(fits, key=lambda fit: fit[:3])[3] if fits else None
@@ -41,7 +41,7 @@ def is_carried(view: StepView, versions: Versions, seal: Seal) -> bool:
     """Whether a living node holds a version on the seal's chain, one that can be had from it: a head that gave nothing
     for a suspicion time is set aside, and holds nobody up until it is tried again."""
     updates = {seal.id} if seal.kind == UPDATE else {s.id for s in view.step.seals.values() if s.previous == seal.id}
-    made = [header for header in versions.headers.values() if header.seal in updates and header.step > view.header.step]
+    made = [header for header in versions.headers.values() if header.seal in updates and header.step > view.trains.step]
     heads = [head.version for head, _ in versions.claimed(view.now, view.living)]
     return any(versions.descends(head, header) for header in made for head in heads)
 
@@ -65,7 +65,7 @@ def entries_of(view: StepView, chains: tuple[Chain, ...]) -> tuple[Record, ...] 
     entries: list[Record] = []
     for chain in chains:
         for partition in range(chain.partitions):
-            records = view.step.chain(chain, partition, view.header.id, view.counts)
+            records = view.step.chain(chain, partition, view.source(chain).id, view.counts)
             if len(records) < len(chain.stages):
                 if TaskKey(view.step.number, chain.stages[0], Partition(partition)) in view.skipped:
                     continue
@@ -139,7 +139,7 @@ def propose_manifest(view: StepView, spec: SpecId, current: Seal | None, batch: 
     if not is_turn(view, turn):
         return None
     skipped = skips_of(view, entries)
-    return Seal(spec, view.step.number, view.header.id, view.header.id, MANIFEST, generation, 0, entries, skipped)
+    return Seal(spec, view.step.number, view.trains.id, view.trains.id, MANIFEST, generation, 0, entries, skipped)
 
 
 def propose_update(
@@ -166,7 +166,7 @@ def propose_update(
     if not is_turn(view, turn):
         return None
     samples = batch.samples if batch is not None else 0
-    return Seal(spec, view.step.number, view.header.id, previous, UPDATE, generation, samples, entries)
+    return Seal(spec, view.step.number, view.trains.id, previous, UPDATE, generation, samples, entries)
 
 
 def begin_to_settle(view: StepView, seal: Seal) -> bool:

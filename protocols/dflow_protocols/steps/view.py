@@ -12,7 +12,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import Block, NodeId, Partition, TaskKey
+from ..names import MANIFEST, Block, NodeId, Partition, TaskKey
 from ..pipeline.plan import Chain, StepPlan
 from ..ranges import State
 from ..rendezvous import ranked
@@ -28,7 +28,7 @@ def step_order(run: str, step: int, nodes: tuple[NodeId, ...]) -> tuple[NodeId, 
 
 @dataclass(slots=True)
 class StepView:
-    """What duties are derived from: the step's books and plan, the version it starts from, and who lives."""
+    """What duties are derived from: the step's books and plan, the versions it reads and trains, and who lives."""
 
     now: float
     me: NodeId
@@ -37,7 +37,8 @@ class StepView:
     suspicion_s: float
     step: Step
     plan: StepPlan
-    header: Header
+    reads: Header  # the version that rollouts are sampled from
+    trains: Header  # the version that is updated, and evaluated; today it is the same one
     holdings: Holdings
     failures: Failures
     is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
@@ -114,10 +115,14 @@ class StepView:
                         taken.add(leaf)
         return taken
 
-    def params(self, models: Collection[str]) -> State:
-        """The version's parameters of these models."""
+    def source(self, chain: Chain) -> Header:
+        """The version whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
+        return self.reads if chain.sealed_in == MANIFEST else self.trains
+
+    def params(self, version: Header, models: Collection[str]) -> State:
+        """A version's parameters of these models."""
         names = {f"params:{model}" for model in models}
-        return tuple((name, ref) for name, ref in self.header.state if name in names)
+        return tuple((name, ref) for name, ref in version.state if name in names)
 
 
 def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:
@@ -135,7 +140,7 @@ def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None
     unfinished = [
         p
         for p in range(chain.partitions)
-        if len(view.step.chain(chain, p, view.header.id, view.counts)) < len(chain.stages)
+        if len(view.step.chain(chain, p, view.source(chain).id, view.counts)) < len(chain.stages)
         and TaskKey(view.step.number, chain.stages[0], Partition(p)) not in view.skipped
     ]
     dealt = homes(range(chain.partitions), members, able, unfinished, view.capacity) if unfinished else {}

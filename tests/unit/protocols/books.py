@@ -93,6 +93,7 @@ def view(
         step,
         plan(two_steps(), header.step),
         header,
+        header,
         books,
         Failures(),
         is_idle=True,

@@ -62,7 +62,7 @@ class View:
         return []
 
 
-class StepView:
+class Daemon:
     """A service of one node, and a client in front of it."""
 
     def __init__(self, folder: Path, *runs: str) -> None:
@@ -91,30 +91,30 @@ class StepView:
 
 async def test_digits_that_two_runs_share_name_neither(tmp_path: Path) -> None:
     """Cancelling the wrong run cannot be undone."""
-    view = StepView(tmp_path, "abcd1" + "0" * 27, "abcd2" + "0" * 27)
-    response = await view.ask("cancel", run="abcd")
+    daemon = Daemon(tmp_path, "abcd1" + "0" * 27, "abcd2" + "0" * 27)
+    response = await daemon.ask("cancel", run="abcd")
     assert not response.ok
     assert msgpack.unpackb(response.value) == {
         "what": "`abcd` may be 2 runs",
         "hint": f"give more digits: abcd1{'0' * 27}, abcd2{'0' * 27}",
         "exit": 2,
     }
-    assert (await view.ask("run", run="abcd1")).ok
+    assert (await daemon.ask("run", run="abcd1")).ok
 
 
 async def test_a_list_of_runs_does_not_carry_their_specs(tmp_path: Path) -> None:
     """A spec may be a megabyte, and there are many runs."""
-    response = await StepView(tmp_path, "ab" * 16).ask("runs")
+    response = await Daemon(tmp_path, "ab" * 16).ask("runs")
     assert "spec" not in msgpack.unpackb(response.value)["runs"][0]
 
 
 async def test_an_answer_that_is_too_long_keeps_its_latest_part(tmp_path: Path) -> None:
     """A frame has a limit, and of a long run the newest tasks are what people look for."""
-    view = StepView(tmp_path, "ab" * 16)
+    daemon = Daemon(tmp_path, "ab" * 16)
     for number in range(400):
         sample = {"prompt": "x" * 20_000, "completion": str(number), "reward": 1.0}
-        view.recorder.metrics.add_samples(RunId("ab" * 16), number, [sample])
-    response = await view.ask("samples", run="ab" * 16, limit=2000)
+        daemon.recorder.metrics.add_samples(RunId("ab" * 16), number, [sample])
+    response = await daemon.ask("samples", run="ab" * 16, limit=2000)
     assert decode_frame(encode_frame((), (response,))).messages == (response,)
     value = msgpack.unpackb(response.value)
     assert value["cut"]
@@ -125,17 +125,17 @@ async def test_an_answer_that_is_too_long_keeps_its_latest_part(tmp_path: Path) 
 @pytest.mark.parametrize("params", [b"\x01", b"\xc1", b"\xff" * 40])
 async def test_parameters_that_are_no_map_are_refused(tmp_path: Path, params: bytes) -> None:
     """Whatever a client sends, it gets an answer."""
-    view = StepView(tmp_path)
-    answer: asyncio.Future[Response] = view.loop.create_future()
-    view.service.on_request(CLIENT, "client", Request(1, "runs", params, 5.0), answer.set_result)
+    daemon = Daemon(tmp_path)
+    answer: asyncio.Future[Response] = daemon.loop.create_future()
+    daemon.service.on_request(CLIENT, "client", Request(1, "runs", params, 5.0), answer.set_result)
     assert not (await answer).ok
 
 
 async def test_a_node_may_not_do_what_clients_may(tmp_path: Path) -> None:
     """A key that only serves a member must not be able to cancel runs."""
-    view = StepView(tmp_path, "ab" * 16)
-    assert not (await view.ask("cancel", role="node", run="ab" * 16)).ok
-    assert (await view.ask("share.end", role="node", run="ab" * 16)).ok
+    daemon = Daemon(tmp_path, "ab" * 16)
+    assert not (await daemon.ask("cancel", role="node", run="ab" * 16)).ok
+    assert (await daemon.ask("share.end", role="node", run="ab" * 16)).ok
 
 
 def advanced(step: int) -> Advanced:
@@ -144,25 +144,25 @@ def advanced(step: int) -> Advanced:
 
 async def test_a_run_that_begins_again_after_a_kill_says_how_many_steps_are_lost(tmp_path: Path) -> None:
     """`ps`, `watch` and the log tell it, until the run is as far again: a silent restart looks like progress."""
-    before = StepView(tmp_path, RUN)
+    before = Daemon(tmp_path, RUN)
     for step in range(4):
         before.recorder.advance(advanced(step))
-    view = StepView(tmp_path, RUN)  # the daemon's next life, with the same disk
-    row = msgpack.unpackb((await view.ask("runs")).value)["runs"][0]
+    daemon = Daemon(tmp_path, RUN)  # the daemon's next life, with the same disk
+    row = msgpack.unpackb((await daemon.ask("runs")).value)["runs"][0]
     assert (row["reached"], row["saved"], row["held"]) == (3, None, None)
-    view.recorder.advance(advanced(0))
-    (problem,) = msgpack.unpackb((await view.ask("run", run=RUN)).value)["problems"]
+    daemon.recorder.advance(advanced(0))
+    (problem,) = msgpack.unpackb((await daemon.ask("run", run=RUN)).value)["problems"]
     assert problem["key"] == f"run.set_back/{RUN}"
     assert problem["what"] == "set back to step 0: 3 steps are lost, this daemon had reached 3"
     for step in range(1, 4):
-        view.recorder.advance(advanced(step))
-    assert msgpack.unpackb((await view.ask("run", run=RUN)).value)["problems"] == []
+        daemon.recorder.advance(advanced(step))
+    assert msgpack.unpackb((await daemon.ask("run", run=RUN)).value)["problems"] == []
 
 
 async def test_a_run_that_goes_on_where_it_was_says_nothing(tmp_path: Path) -> None:
     """A warning at each restart would be no warning."""
     for first, end in ((0, 3), (2, 5)):  # the second life begins with the version that the first one ended with
-        view = StepView(tmp_path, RUN)
+        daemon = Daemon(tmp_path, RUN)
         for step in range(first, end):
-            view.recorder.advance(advanced(step))
-        assert view.recorder.problems.rows() == []
+            daemon.recorder.advance(advanced(step))
+        assert daemon.recorder.problems.rows() == []

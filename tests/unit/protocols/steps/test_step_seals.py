@@ -65,7 +65,7 @@ def done(*, me: NodeId = FIRST, without: int | None = None, holders: tuple[int, 
 def sealed(at: StepView, generation: int = 0, take: str = "", settled: bool = True) -> Seal:
     """A manifest of one execution, in the books."""
     entries = [each for partition in range(TOY_PARTITIONS) for each in finished_partition(partition, take=take)]
-    seal = Seal(SPEC, 0, at.header.id, at.header.id, MANIFEST, generation, 0, tuple(entries))
+    seal = Seal(SPEC, 0, at.trains.id, at.trains.id, MANIFEST, generation, 0, tuple(entries))
     at.step.keep(seal)
     if settled:
         at.step.settled.add(seal.id)
@@ -235,7 +235,7 @@ def trained(at: StepView) -> tuple[Seal, Batch, list[Record]]:
 def evaluated(at: StepView) -> list[Record]:
     """Records of what the step evaluates."""
     made = [
-        record(stage, f"p{partition}", [at.header.id], metrics=(("correct", 1.0), ("evaluated", 2.0)))
+        record(stage, f"p{partition}", [at.trains.id], metrics=(("correct", 1.0), ("evaluated", 2.0)))
         for chain in sealed_chains(at, UPDATE)
         for partition in range(chain.partitions)
         for stage in chain.stages
@@ -341,3 +341,14 @@ def test_what_a_rule_asks_changes_nothing() -> None:
         is_orphan(at, unit, home, frozenset({at.me}))
         chain_duties(at, chain)
         assert books_of(at) == before
+
+
+def test_rollouts_are_of_the_version_that_is_read_and_evaluations_of_the_one_that_is_trained() -> None:
+    """With several updates under way the two are not the same; a seal still names what it updates."""
+    at = replace(done(), reads=version("older"))
+    rolls, held = sealed_chains(at, MANIFEST)[0], sealed_chains(at, UPDATE)[0]
+    assert (at.source(rolls), at.source(held)) == (version("older"), ZERO)
+    assert entries_of(at, (rolls,)) is None, "what was sampled from the trained version does not count"
+    read = [each for n in range(TOY_PARTITIONS) for each in finished_partition(n, version("older").id)]
+    learn(at, *read, holders=(1, 2, 3))
+    assert entries_of(at, (rolls,)) == tuple(read)
