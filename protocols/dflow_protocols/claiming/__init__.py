@@ -1,1 +1,1 @@
-"""Who runs what. Read roster.py (who a step is dealt to), deal.py (which unit is whose), then orphan.py."""
+"""Who runs what: whom a unit is dealt to (deal), who can run it (ability), what was stolen (loans), what failed."""

@@ -1,7 +1,7 @@
-"""The door: what a member may say about a step at all, before any of it reaches the books.
+"""Admission control: which records, seals and claims of a member are well-formed for this run, before any is kept.
 
-A record or seal in the books is looked at again and again, so what would make a look fail must not get in, nor what
-would make it long. A seal must also join only what belongs together: that can be read off its ids. That what is said
+What is kept is looked at again and again, so what would make a reconcile fail must not get in, nor what would make it
+long. A seal must also join only what belongs together: that can be read off its ids. That what is said
 is also true is for content ids, evidence and fork choice to settle.
 """
 

@@ -1,4 +1,4 @@
-"""Duties: what this node should run now for its open step, derived from the books at every look."""
+"""Duties: what this node should run now for its open step, derived from the books at every reconcile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seals: which one counts, when one is made, and when one is given up.
+"""Seals, the certificates that a step's replicas keep: which one counts, when one is made, and when given up.
 
 A step has two: the manifest fixes the records that training reads, the update seal the reduced slices (and what was
 evaluated on the step's version). Of two with one predecessor, the one on whose chain a living node holds a version

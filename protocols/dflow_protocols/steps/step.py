@@ -1,7 +1,7 @@
-"""One step's books: records, claims, seals, roster. Owns what is known of the step; decides nothing.
+"""One step's books, a replicated state that only grows: records, claims, seals, roster. Decides nothing.
 
 Records merge by set union, claims by freshness, seals and rosters by their rules; any message about them may be lost,
-doubled or late. What follows from the books is derived at every look (duties.py, sealing.py) and stored nowhere.
+doubled or late. What follows from the books is derived at every reconcile (duties.py, sealing.py) and stored nowhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Following: from which version this node works, and when it copies one instead of making it.
+"""Catching up by state transfer: from which version this node works, and when it copies one instead of making it.
 
 A head is followed while it flows: who hears of a better one that it cannot reach by its own next update stops
 extending its own only while the copy advances; a copy that stalls is set aside, and tried again with back-off.
