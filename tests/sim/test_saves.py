@@ -20,16 +20,16 @@ def test_a_save_may_outlive_what_its_version_leads_to() -> None:
     world, run = mesh(3, pipeline=replace(warm_then_two(every=1), steps=9))
     host = world.hosts[2]
     book = node(host).runs
-    world.expect(ENDS_S, lambda: run in book and book[run].versions.own is not None, "version 0 is here")
-    world.expect(ENDS_S, lambda: book[run].versions.own.step == 1, "version 1 is here")  # type: ignore[union-attr]
-    header = book[run].versions.own
+    world.expect(ENDS_S, lambda: run in book and book[run].state.versions.own is not None, "version 0 is here")
+    world.expect(ENDS_S, lambda: book[run].state.versions.own.step == 1, "version 1 is here")  # type: ignore[union-attr]
+    header = book[run].state.versions.own
     assert header is not None
     save = SaveWork(run, header)
-    book[run].calls[HANGING] = Call(TaskKey(1, "checkpoint", Once("save")), save, (), header.id, 0.0, 0, 0)
+    book[run].state.calls[HANGING] = Call(TaskKey(1, "checkpoint", Once("save")), save, (), header.id, 0.0, 0, 0)
     held = []
 
     def look() -> bool:
-        if book[run].is_active and book[run].ending.committed_step > header.step + 2:
+        if book[run].is_active and book[run].state.committed_step > header.step + 2:
             held.append(all(ref.id in host.store.sizes for _, ref in header.state))
         return not book[run].is_active
 

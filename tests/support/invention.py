@@ -93,7 +93,8 @@ class Inventor:
             return "".join(self._rng.choice(_DIGITS) for _ in range(_LENGTHS.get(hint.__name__, 64)))
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin in (types.UnionType, typing.Union):
-            return None if self._rng.random() < 0.3 else self._value(args[0])
+            given = [arg for arg in args if arg is not type(None)]
+            return None if type(None) in args and self._rng.random() < 0.3 else self._value(self._rng.choice(given))
         if origin is typing.Literal:
             return self._rng.choice(args)
         if origin is tuple:
@@ -116,7 +117,7 @@ def _parts(hint: Any, value: Any) -> Iterator[tuple[Any, Any]]:
         return
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        yield from _parts(args[0], value)
+        yield from _parts(next((arg for arg in args if arg is type(value)), args[0]), value)
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
         yield hint, value
         for name, inner in _fields(hint):

@@ -97,11 +97,11 @@ class Bench:
 
     @property
     def child(self) -> int:
-        return int(self.supervisor.heartbeat()["slots"][0]["pid"])
+        return int(self.supervisor.standing()["slots"][0]["pid"])
 
     def is_at_work(self) -> bool:
         """Whether the engine is up and inside its call."""
-        slot = self.supervisor.heartbeat()["slots"][0]
+        slot = self.supervisor.standing()["slots"][0]
         return bool(slot["task"] and slot["numerics"])
 
 
