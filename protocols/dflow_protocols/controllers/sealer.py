@@ -11,7 +11,7 @@ from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch, make_batch
-from ..steps.blocks import told_now
+from ..steps.blocks import kept_back
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
 from ..steps.view import StepView
@@ -64,12 +64,13 @@ class Sealer:
 
     def tell_blocks(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Tell of blocks that this node's slots made, once they are summed as far as they can be here."""
-        records = told_now(view, batch, self._state.is_leaving)
-        for record in records:
+        now = kept_back(view, batch, self._state.is_leaving)
+        view.step.let_go(now.let_go)
+        for record in now.tell:
             view.step.add(record, own=True)
-        if records:
-            owners = self._state.loans.owners(unit for record in records for unit in record.task.singles)
-            self._outbox.put_records(view, records, out, owners)
+        if now.tell:
+            owners = self._state.loans.owners(unit for record in now.tell for unit in record.task.singles)
+            self._outbox.put_records(view, now.tell, out, owners)
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""

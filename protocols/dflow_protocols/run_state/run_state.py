@@ -208,6 +208,10 @@ class RunState:
         self.calls[number] = call
         self.last_started = now
 
+    def inherit_calls(self, calls: Mapping[int, Call]) -> None:
+        """Calls of an attempt that failed go on in this one."""
+        self.calls.update(calls)
+
     def change_call(self, number: int, **fields: Any) -> None:
         """What is told of a call that runs: fields of it, as they are now."""
         if number in self.calls:

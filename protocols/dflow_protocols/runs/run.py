@@ -226,7 +226,7 @@ class Run:
         """Take over what this node still has in memory of the attempt before: its versions, and one being saved."""
         state, before = self.state, failed.state
         failed.calls.stop_all(out, but_saves=True)
-        state.calls.update(before.calls)
+        state.inherit_calls(before.calls)
         saving = {ref.id: ref for call in state.calls.values() for ref, _, _ in inputs_of(call.work)}
         held = {ref.id: ref for header in before.versions.held.values() for _, ref in header.state}
         kept = {**saving, **held}

@@ -9,6 +9,7 @@ once: nobody fetches any. Losing what was kept back costs time only: for all oth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from .. import metrics
 from ..names import Block, NodeId, ShardRef, TaskKey
@@ -48,13 +49,21 @@ def block_duties(view: StepView, batch: Batch) -> Due:
     return found
 
 
-def told_now(view: StepView, batch: Batch, all_of_it: bool = False) -> list[Record]:
-    """Take out of what is kept back the blocks that others are to hear of: those that are summed as far as the leaves
-    of this node allow, and those that can no longer be. With `all_of_it`, or where nobody else trains: all of them.
-    What somebody else's block has made useless goes, too, and is told to nobody."""
+@dataclass(frozen=True, slots=True)
+class KeptBack:
+    """What is to become of blocks that are kept back on their node."""
+
+    tell: list[Record]  # others are to hear of these now
+    let_go: list[TaskKey]  # these need not be kept back any more: they are told, or useless
+
+
+def kept_back(view: StepView, batch: Batch, all_of_it: bool = False) -> KeptBack:
+    """Others are to hear of the blocks that are summed as far as the leaves of this node allow, and of those that can
+    no longer be. With `all_of_it`, or where nobody else trains: of all. What somebody else's block has made useless
+    goes, too, and is told to nobody."""
     made = _made(view, batch)
     if not made:
-        return []
+        return KeptBack([], [])
     home = leaf_homes(view, batch)
     others = [node for node in view.trainers if node in view.living and node != view.me]
     told = {block: record for block, record in made.items() if not home.keys().isdisjoint(block.leaves)}
@@ -63,12 +72,12 @@ def told_now(view: StepView, batch: Batch, all_of_it: bool = False) -> list[Reco
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in whole)}
     elif any(block.is_inside(other) for block in told for other in told):
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in told)}
-    view.step.let_go(
+    over = [
         record.task
         for block, record in made.items()
         if block in told or home.keys().isdisjoint(block.leaves) or any(block.is_inside(each) for each in told)
-    )
-    return list(told.values())
+    ]
+    return KeptBack(list(told.values()), over)
 
 
 def _own_leaves(view: StepView, batch: Batch, home: dict[int, NodeId | None]) -> list[int]:

@@ -11,7 +11,7 @@ from dflow_protocols.names import MANIFEST, Block, TaskKey
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.batch import Batch, make_batch
-from dflow_protocols.steps.blocks import block_duties, told_now
+from dflow_protocols.steps.blocks import block_duties, kept_back
 from dflow_protocols.steps.duty import SUM
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.view import StepView
@@ -86,7 +86,7 @@ def test_blocks_of_slots_are_summed_before_others_hear_of_them() -> None:
     made = batch(at)
     mine = [leaf for first, end in blocks_of(at, made) for leaf in range(first, end)]
     for place, leaf in enumerate(mine):
-        assert told_now(at, made) == []
+        assert kept_back(at, made).tell == []
         make(at, made, leaf, leaf + 1, loss=0.5 + place)
     (duty,) = block_duties(at, made).here
     work = duty.work
@@ -95,8 +95,9 @@ def test_blocks_of_slots_are_summed_before_others_hear_of_them() -> None:
     assert [(first, end) for first, end, _ in work.cover] == [(leaf, leaf + 1) for leaf in mine]
     assert dict(work.metrics) == {"loss_sum": sum(0.5 + place for place in range(len(mine)))}
     whole = make(at, made, work.first, work.end)
-    assert told_now(at, made) == [whole]
-    assert at.step.kept_back == {}
+    now = kept_back(at, made)
+    assert now.tell == [whole]
+    assert sorted(now.let_go) == sorted(at.step.kept_back)
 
 
 def test_who_trains_alone_tells_its_blocks_at_once() -> None:
@@ -104,7 +105,7 @@ def test_who_trains_alone_tells_its_blocks_at_once() -> None:
     at = trainer(4)
     made = batch(at)
     record = make(at, made, 2, 3)
-    assert told_now(at, made) == [record]
+    assert kept_back(at, made).tell == [record]
     assert block_duties(at, made).here != []
 
 
@@ -114,7 +115,7 @@ def test_a_host_that_leaves_hands_over_what_its_slots_made() -> None:
     made = batch(at)
     first = blocks_of(at, made)[0][0]
     record = make(at, made, first, first + 1)
-    assert told_now(at, made, all_of_it=True) == [record]
+    assert kept_back(at, made, all_of_it=True).tell == [record]
 
 
 def test_what_can_no_longer_be_summed_here_is_told_as_it_is() -> None:
@@ -125,7 +126,7 @@ def test_what_can_no_longer_be_summed_here_is_told_as_it_is() -> None:
     record = make(at, made, first, first + 1)
     rest = [TaskKey(0, made.training.stage, Block.of_leaf(leaf)) for leaf in range(LEAVES) if leaf != first]
     at.step.claim(who(OTHER), rest, at.now + 9.0)
-    assert told_now(at, made) == [record]
+    assert kept_back(at, made).tell == [record]
 
 
 def test_a_sum_whose_parts_are_gone_is_made_of_leaves_again() -> None:
@@ -147,8 +148,9 @@ def test_what_another_has_done_already_is_not_told_again() -> None:
     record = make(at, made, first, first + 1)
     theirs = replace(record, task=TaskKey(0, record.task.stage, Block(0, LEAVES)), outputs=(("gradient", shard("t")),))
     learn(at, theirs, holders=[OTHER])
-    assert told_now(at, made) == []
-    assert at.step.kept_back == {}
+    now = kept_back(at, made)
+    assert (now.tell, now.let_go) == ([], [record.task])
+    assert list(at.step.kept_back) == [record.task], "who asks changes nothing"
 
 
 def test_leaves_are_dealt_by_slots() -> None:
