@@ -40,6 +40,7 @@ def test_work_that_is_repeated_for_ever_is_told_with_what_the_run_waits_for(
     world, run = mesh(nodes)
     world.expect(ENDS_S, losing_slices(world, lambda: bool(told(world, "run.stalled"))), "the stall is told")
     (report, *_) = told(world, "run.stalled")
+    # which of the two depends on when the alarm goes off: before the update is sealed, or between its seal and its end
     assert report.fields["what"] in ("the slices of its gradient", "the slices that its update seal names")
     assert str(report.fields["whom"]).split(", ") == [*dict.fromkeys(str(report.fields["whom"]).split(", "))] != [""]
     repeated = told(world, "work.repeated")
