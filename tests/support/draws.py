@@ -17,7 +17,8 @@ def draws(count: int) -> Callable[[Test], Test]:
     """Marks a test of hypothesis, which tries `count` inputs in the short suite."""
 
     def marked(test: Test) -> Test:
-        many: Test = settings(max_examples=count * int(os.environ.get(MORE, "1")))(test)
+        # no deadline: a loaded machine is no fault of what is drawn
+        many: Test = settings(max_examples=count * int(os.environ.get(MORE, "1")), deadline=None)(test)
         return pytest.mark.draws(many)
 
     return marked
