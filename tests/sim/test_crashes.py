@@ -11,7 +11,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 
-STRIDE = 53  # of the actions of a node; the slow form takes every single one
+STRIDE = 31  # of the actions of a node; the slow form takes every single one
 
 
 def survive(world: World, run: RunId, same: bool = True) -> None:

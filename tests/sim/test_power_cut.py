@@ -17,7 +17,7 @@ from dflow_protocols.simulator.world import World
 from dflow_protocols.work import SaveWork
 from tests.support.simulated import ENDS_S, mesh
 
-STRIDE = 67  # of a node's actions; the slow form takes every single one
+STRIDE = 41  # of a node's actions; the slow form takes every single one
 SAVING = warm_then_two(every=1)
 SAVING_AT_THE_END = warm_then_two()
 

@@ -36,7 +36,7 @@ SOURCES = st.sampled_from([meta.node for meta in METAS])
 EVENTS = st.lists(st.tuples(st.floats(0.0, 3.0), SOURCES, st.none() | MESSAGES), max_size=30)
 
 
-@draws(60)
+@draws(150)
 @given(EVENTS)
 def test_nothing_that_a_peer_says_breaks_a_member(events: Iterable[tuple[float, Any, Any]]) -> None:
     """A member with the right key may lie about everything: all invariants hold, and all that is sent can travel."""

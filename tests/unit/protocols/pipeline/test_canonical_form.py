@@ -98,7 +98,7 @@ def test_bytes_that_are_not_canonical_are_refused(change: bytes) -> None:
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-@draws(100)
+@draws(200)
 def test_bytes_from_a_stranger_raise_nothing_but_a_spec_error(junk: bytes) -> None:
     """A daemon reads specs from the wire."""
     with pytest.raises(SpecError):

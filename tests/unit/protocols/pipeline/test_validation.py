@@ -345,7 +345,7 @@ junk: st.SearchStrategy[Any] = plain | st.just([]) | st.just({"x": [1]})
 
 
 @given(data=st.data(), value=junk)
-@draws(40)
+@draws(150)
 def test_no_value_anywhere_breaks_validation(data: st.DataObject, value: Any) -> None:
     """Whatever stands where: a pipeline comes out that reads back as itself, or problems that name their place."""
     spec = example()

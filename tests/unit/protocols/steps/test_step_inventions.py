@@ -20,7 +20,7 @@ from tests.unit.protocols.midway import Midway
 FRAMES = 60
 
 
-@draws(8)
+@draws(25)
 @given(seed=st.integers(0, 2**32), into_s=st.floats(0.0, 2.5), ends=st.booleans())
 def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, ends: bool) -> None:
     """Lies near to the truth, in the middle of a step; with `ends` also such as end runs, which a member may."""

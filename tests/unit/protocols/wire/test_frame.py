@@ -55,7 +55,7 @@ def test_every_message_survives_the_wire(name: str) -> None:
     holds()
 
 
-@draws(100)
+@draws(300)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_frame_or_one_wire_error(data: bytes) -> None:
     """A peer cannot make anything else happen than a refusal."""
@@ -63,14 +63,14 @@ def test_any_bytes_are_a_frame_or_one_wire_error(data: bytes) -> None:
     refused(bytes((MARK, WIRE_VERSION)) + data)
 
 
-@draws(100)
+@draws(300)
 @given(st.sampled_from(sorted(MESSAGES)), st.lists(VALUES, max_size=6))
 def test_any_fields_are_a_message_or_one_wire_error(name: str, fields: list[Any]) -> None:
     """Well-formed msgpack with the wrong things in it is refused by the field, never by an accident further in."""
     refused(framed([name, *fields]))
 
 
-@draws(100)
+@draws(300)
 @given(st.integers(0, len(GOOD) - 1), st.binary(max_size=3), st.integers(0, 3))
 def test_a_damaged_frame_is_a_frame_or_one_wire_error(at: int, instead: bytes, gone: int) -> None:
     """Bits flip, and attackers begin with what is nearly right."""
