@@ -172,12 +172,10 @@ class Node:
             case ResumeRequested():
                 actions += self._registry.resume(now, self._mesh(now), event)
             case Finished(call, done):
-                if (run := self._run_of(call)) is not None:
-                    del self._started[call]
+                if (run := self._end_call(call)) is not None:
                     actions += run.finished(now, self._mesh(now), call, done)
             case Broke(call, failed):
-                if (run := self._run_of(call)) is not None:
-                    del self._started[call]
+                if (run := self._end_call(call)) is not None:
                     actions += run.broke(now, self._mesh(now), call, failed)
             case Began(call):
                 if (run := self._run_of(call)) is not None:
@@ -323,6 +321,10 @@ class Node:
     def _run_of(self, call: int) -> Run | None:
         """Whose call it is, if the run is still known."""
         return self.runs.get(self._started.get(call, RunId("")))
+
+    def _end_call(self, call: int) -> Run | None:
+        """Forget a call, of which nothing more will be said. Whose it was, if the run is still known."""
+        return self.runs.get(self._started.pop(call, RunId("")))
 
     def _note_calls(self, actions: list[Action]) -> None:
         """Remember whose calls are; of those that were given up, and so may never be answered, only the latest."""
