@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.dflow import dflow
+from tests.support.strike import is_alive
 from tests.support.until import until
 
 
@@ -38,6 +39,7 @@ def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(up: list[dict
     assert wanted | {"members", "engine"} <= subjects
     assert {place for subject, place in checks if subject == "bulk port"} == {"n0", "n1"}
     os.kill(up[1]["pid"], signal.SIGKILL)
+    until(lambda: not is_alive(up[1]["pid"]), 60.0)  # its memory has to be given back first
 
     def is_missed() -> bool:
         checks = examined("--dir", tmp_path, code=1)  # this machine's own daemon ended without being asked
