@@ -125,8 +125,7 @@ def _parts(plan: StepPlan) -> dict[str, tuple[str, ...]]:
     known: dict[str, tuple[str, ...]] = {
         stage: (f"p0 to p{chain.partitions - 1}",) for chain in plan.chains for stage in chain.stages
     }
-    training = plan.training
-    if training is not None:
+    for training in plan.trainings:
         blocks = f"b0-1 to b0-{training.leaves} (leaves, and blocks of them)"
         known[training.stage] = (blocks, "s0-1 and the like (slices: chunks of the gradient)", "apply")
     return known

@@ -7,6 +7,7 @@ when all of it is here. What a step gave is told with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from .. import metrics
 from ..events import Action, Advanced, Report
@@ -38,14 +39,15 @@ class Advance:
 
     def apply(self, view: StepView, mesh: MeshView, update: Seal, out: list[Action]) -> list[Duty]:
         """Fetch all slices and apply them, or hand the state on unchanged if the step trained on nothing."""
-        header, training = view.trains, view.plan.training
+        header = view.trains
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
-        made = [record for record in update.entries if training and record.task.stage == training.stage]
-        slices = tuple(record.shards[0] for record in made if isinstance(record.task.part, Slice))
-        if not slices or training is None:
+        made = [record for record in update.entries if isinstance(record.task.part, Slice)]
+        training = view.plan.training_of(made[0].task.stage) if made else None
+        if training is None:
             self._adopt(view.now, mesh, update, header.state, {}, out)
             return []
+        slices = tuple(record.shards[0] for record in made)
         ahead = [node for node, head in self._state.versions.heads.items() if head.step > header.step]
         here = [self._state.holdings.want(view.now, ref, mesh.living, out, others=ahead) for ref in slices]
         if not all(here):
@@ -142,18 +144,15 @@ class Advance:
             shares(pipeline, record.task.stage, record.metrics) for record in update.entries
         ]
         manifest = step.seals.get(SealId(update.previous))
-        training = self._state.plan(update.step).training
-        if manifest is None or training is None:
+        if manifest is None:
             return parts
         parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
-        batch = make_batch(manifest, training)
         inputs = (update.parent, manifest.id)
-        found = cover(
-            Block(0, training.leaves),
-            batch.needed,
-            lambda block: step.gradient(training.stage, block, inputs, lambda record: True),
-        )
-        return parts + [record.metrics for _, record in found or ()]
+        for training in self._state.plan(update.step).trainings:
+            gradient = partial(step.gradient, training.stage, inputs=inputs, counts=lambda record: True)
+            found = cover(Block(0, training.leaves), make_batch(manifest, training).needed, gradient)
+            parts += [record.metrics for _, record in found or ()]
+        return parts
 
     def prefetch(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""

@@ -49,8 +49,8 @@ class Alarm:
 
     def needs(self, view: StepView, chains: tuple[Chain, ...], out: list[Action]) -> None:
         """Say what these chains and the training miss as soon as nobody can go on, and when somebody can again."""
-        training = view.plan.training
-        open_stages = [chain.stages for chain in chains] + ([(training.stage,)] if chains and training else [])
+        trained = [(training.stage,) for training in view.plan.trainings] if chains else []
+        open_stages = [*(chain.stages for chain in chains), *trained]
         missing = {
             word: stage
             for stages in open_stages

@@ -30,11 +30,12 @@ class Sealer:
 
     def batch(self, view: StepView, manifest: Seal | None) -> Batch | None:
         """What the manifest gives training: derived once, however often it is asked for."""
-        if manifest is None or view.plan.training is None:
+        training, known = view.training, self._batch_known
+        if manifest is None or training is None:
             return None
-        if self._batch_known is None or self._batch_known.manifest.id != manifest.id:
-            self._batch_known = make_batch(manifest, view.plan.training)
-        return self._batch_known
+        if known is None or (known.manifest.id, known.training) != (manifest.id, training):
+            known = self._batch_known = make_batch(manifest, training)
+        return known
 
     def settle(
         self, view: StepView, mesh: MeshView, kind: SealKind, previous: str | None, out: list[Action]

@@ -61,10 +61,9 @@ class StepPlan:
     chains: tuple[Chain, ...]
     trainings: tuple[Training, ...]  # in the pipeline's order
 
-    @property
-    def training(self) -> Training | None:
-        """The only one, as long as a step has one at most: validation refuses two."""
-        return next(iter(self.trainings), None)
+    def training_of(self, stage: str) -> Training | None:
+        """What this stage trains in the step; None if it trains nothing."""
+        return next((training for training in self.trainings if training.stage == stage), None)
 
 
 def plan(pipeline: Pipeline, step: int) -> StepPlan:

@@ -9,7 +9,7 @@ from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Send
-from ..names import NodeId, Partition, TaskKey
+from ..names import NodeId, TaskKey
 from ..run_state.outbox import LEASE
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
@@ -129,9 +129,10 @@ class Inbox:
         plan, position = self._state.plan(record.task.step), self._state.position
         if not is_record(record, plan):
             return False
-        if isinstance(record.task.part, Partition) or plan.training is None:
+        training = plan.training_of(record.task.stage)
+        if training is None:
             return True
-        return position is not None and is_of_gradient(record, position.state, plan.training.model)
+        return position is not None and is_of_gradient(record, position.state, training.model)
 
     def _learn_failures(self, source: NodeId, failures: tuple[Failure, ...]) -> None:
         """Each tells its own; who failed at a task is not at work on it."""

@@ -56,7 +56,7 @@ def _parameters(state: State) -> tuple[ShardId, ...]:
 def _check_parameters(engines: Engines, state: State, step: int) -> list[list[Weights]]:
     """The parameters are those before `step`: every training step of the model before it was applied, in order, and
     no other. Gives these updates, for each shard of a model."""
-    trained = [(s, training.model) for s in range(step) if (training := engines.plan(s).training) is not None]
+    trained = [(s, training.model) for s in range(step) for training in engines.plan(s).trainings]
     found = []
     for name in sorted({name for name, _ in state if name.startswith("params:")}):
         for part, ref in enumerate(shards_of(state, name)):
@@ -83,9 +83,9 @@ def _check_linked(
         assert not strangers, f"{longest.stage} of p{partition} was not made from the {len(strangers)} read beside it"
 
 
-def _training(engines: Engines, step: int) -> Training:
-    training = engines.plan(step).training
-    assert training is not None, f"step {step} trains nothing"
+def _training(engines: Engines, step: int, stage: str) -> Training:
+    training = engines.plan(step).training_of(stage)
+    assert training is not None, f"step {step} does not train {stage}"
     return training
 
 
@@ -105,9 +105,8 @@ def _check_block(engines: Engines, work: BlockWork) -> None:
             assert partition in by_partition, f"leaf {leaf.leaf} reads partition {partition}, which is not given"
 
 
-def _check_sums(engines: Engines, step: int, sums: tuple[LeafSum, ...], divisor: int) -> None:
+def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[LeafSum, ...], divisor: int) -> None:
     """The leaves of one sum read one chain a partition, each kept group once, and the divisor counts just these."""
-    training = _training(engines, step)
     numbers = [leaf.leaf for leaf in sums]
     assert numbers == sorted(set(numbers)), f"leaves {numbers} of step {step} are not each summed once, in order"
     assert len({leaf.params for leaf in sums}) <= 1, f"leaves of step {step} were computed under several versions"
@@ -156,9 +155,10 @@ def _check_cover(
 
 
 def _check_slice(engines: Engines, work: SliceWork) -> None:
-    assert work.leaves == _training(engines, work.step).leaves, f"{work.leaves} leaves are summed"
+    training = _training(engines, work.step, work.stage)
+    assert work.leaves == training.leaves, f"{work.leaves} leaves are summed"
     sums = _check_cover(engines, work, work.cover, (work.first, work.end), 0, work.leaves)
-    _check_sums(engines, work.step, tuple(sums), work.divisor)
+    _check_sums(engines, training, work.step, tuple(sums), work.divisor)
 
 
 def _block_of(
@@ -209,7 +209,7 @@ def _check_apply(engines: Engines, work: ApplyWork) -> None:
     for ref in work.slices:
         slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
     _check_whole(slices, work.step)
-    names = (f"params:{_training(engines, work.step).model}", f"optimizer:{work.stage}")
+    names = (f"params:{_training(engines, work.step, work.stage).model}", f"optimizer:{work.stage}")
     params, moments = (shards_of(work.state, name) for name in names)
     computed = {leaf.params for piece in slices for leaf in piece.sums}
     trained = tuple(ref.id for ref in params)
@@ -240,7 +240,7 @@ def _trained_samples(engines: Engines, update: Weights) -> int:
     """How many samples the gradient of an update was summed over."""
     if not update.slices:
         return 0  # every group was dropped
-    training, total = _training(engines, update.step), 0
+    training, total = _training(engines, update.step, update.stage), 0
     for leaf in engines.ledger.slice(update.slices[0], update.step, 0).sums:
         said = {p: shard for p, name, shard in leaf.inputs if name.split(".")[0] == training.groups_from}
         for partition, first, end in leaf.pieces:
@@ -302,9 +302,10 @@ class SealCheck:
         assert len(versions) <= 1, f"the manifest of step {seal.step} mixes {len(versions)} versions"
 
     def _check_update(self, seal: Seal, engines: Engines) -> None:
-        training = engines.plan(seal.step).training
-        if training is None:
-            return
+        for training in engines.plan(seal.step).trainings:
+            self._check_gradient(seal, training, engines)
+
+    def _check_gradient(self, seal: Seal, training: Training, engines: Engines) -> None:
         records = [record for record in seal.entries if record.task.stage == training.stage]
         slices: list[SliceSum] = []
         for record in records:

@@ -25,17 +25,16 @@ MAX_NAME = 200  # characters of a metric's or an output's name
 
 def is_unit(task: TaskKey, plan: StepPlan) -> bool:
     """Whether a task is one of the step's."""
-    chain, training = _chain_of(task.stage, plan), plan.training
-    is_trained = training is not None and task.stage == training.stage
+    chain, training = _chain_of(task.stage, plan), plan.training_of(task.stage)
     if task.step != plan.step:
         return False
     match task.part:
         case Partition(index):
             return chain is not None and index < chain.partitions
         case Block(end=end):
-            return training is not None and is_trained and end <= training.leaves
+            return training is not None and end <= training.leaves
         case Slice():
-            return is_trained
+            return training is not None
         case Once():
             return False
 
@@ -49,8 +48,8 @@ def is_single(task: TaskKey, plan: StepPlan) -> bool:
 
 def is_failure(failure: Failure, plan: StepPlan) -> bool:
     """Whether a failure can be: of a task of the step, or of what all nodes do for themselves; not too often."""
-    task, training = failure.task, plan.training
-    is_own = (task.stage, task.part) in {("init", Once("init")), (training.stage if training else "", Once("apply"))}
+    task, applied = failure.task, [(training.stage, Once("apply")) for training in plan.trainings]
+    is_own = (task.stage, task.part) in (("init", Once("init")), *applied)
     return 1 <= failure.attempt <= Failures.ANY_ERROR and (is_own or is_unit(task, plan))
 
 
@@ -60,16 +59,15 @@ def is_record(record: Record, plan: StepPlan) -> bool:
         return False
     if not isinstance(record.task.part, Partition):
         return len(record.outputs) == 1 or (len(record.outputs) > 1 and isinstance(record.task.part, Block))
-    training, chain = plan.training, _chain_of(record.task.stage, plan)
-    if training is None or chain is None or chain.sealed_in != MANIFEST:
+    stage, chain = record.task.stage, _chain_of(record.task.stage, plan)
+    if chain is None or chain.sealed_in != MANIFEST:
         return chain is None or len(record.groups) <= chain.groups
-    made = {f"{record.task.stage}.{name}" for name, _ in record.outputs}
-    if not made.issuperset(read for read in training.reads if read.partition(".")[0] == record.task.stage):
-        return False
+    made = {f"{stage}.{name}" for name, _ in record.outputs}
+    read = {read for training in plan.trainings for read in training.reads if read.partition(".")[0] == stage}
     first, end = partition_groups(chain, record.task.part.index)
-    if record.task.stage != training.groups_from:
-        return len(record.groups) <= end - first
-    return len(record.groups) == end - first
+    if any(training.groups_from == stage for training in plan.trainings):
+        return made >= read and len(record.groups) == end - first
+    return made >= read and len(record.groups) <= end - first
 
 
 def is_of_gradient(record: Record, state: State, model: str) -> bool:
@@ -142,9 +140,9 @@ def _tasks(plan: StepPlan, kind: SealKind, skipped: Sequence[Skip] = ()) -> list
 
 
 def _are_slices(records: Sequence[Record]) -> bool:
-    """Whether these are slices that follow each other from the first chunk on."""
+    """Whether these are slices of one training that follow each other from the first chunk on."""
     at = 0
-    if len(records) > MAX_RANGES:
+    if len(records) > MAX_RANGES or len({record.task.stage for record in records}) > 1:
         return False
     for record in records:
         part = record.task.part

@@ -22,9 +22,10 @@ def origin_of(run: str, me: NodeId, duty: Duty, plan: StepPlan, roster: Roster, 
 
 def home_of(run: str, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId | None:
     """Whom the roster deals a partition, a leaf or a block (by its first leaf) to; None for what is dealt otherwise."""
-    if task.leaves and plan.training is not None:
+    training = plan.training_of(task.stage)
+    if task.leaves and training is not None:
         order = step_order(run, task.step, roster.trainers)
-        return deal(range(plan.training.leaves), order, roster.capacity).get(task.leaves[0])
+        return deal(range(training.leaves), order, roster.capacity).get(task.leaves[0])
     counts = [chain.partitions for chain in plan.chains if task.stage in chain.stages]
     if not counts or not isinstance(task.part, Partition):
         return None

@@ -13,7 +13,7 @@ from ..claiming.deal import homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import MANIFEST, Block, NodeId, Partition, TaskKey
-from ..pipeline.plan import Chain, StepPlan
+from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings
@@ -56,6 +56,11 @@ class StepView:
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
         return all(self.holdings.is_live(ref.id, self.living) for ref in record.shards)
+
+    @property
+    def training(self) -> Training | None:
+        """The training whose update is open: the first, as long as validation refuses a step with two."""
+        return next(iter(self.plan.trainings), None)
 
     @property
     def roster(self) -> tuple[NodeId, ...]:

@@ -126,8 +126,7 @@ class Engines:
 
     def _groups(self, work: ChainWork, stage: str, salt: int) -> Groups:
         """Which groups training may read, where this stage decides that."""
-        training = self.plan(work.step).training
-        if training is None or training.groups_from != stage:
+        if all(training.groups_from != stage for training in self.plan(work.step).trainings):
             return ()
         chain = next(c for c in self.plan(work.step).chains if stage in c.stages)
         first, end = partition_groups(chain, work.partition)
@@ -180,8 +179,8 @@ class Engines:
         return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
 
     def _apply(self, work: ApplyWork, salt: int) -> Done:
-        training = self.plan(work.step).training
-        assert training is not None, f"step {work.step} has no training, yet is applied"
+        training = self.plan(work.step).training_of(work.stage)
+        assert training is not None, f"step {work.step} does not train {work.stage}, yet is applied"
         parent = tuple((name, ref.id) for name, ref in work.state)
         slices = tuple(ref.id for ref in work.slices)
         detail = (work.update, work.updates, int(work.keep_optimizer))

@@ -57,8 +57,8 @@ def test_a_reference_model_is_scored_in_the_chain_and_read_by_the_leaves() -> No
     stage(spec, "learn")["config"]["loss"]["kl"] = 0.01
     planned = plan(Pipeline.from_dict(spec), 60)
     assert planned.chains == (Chain(("roll", "ref", "score", "adv"), 12, 96, ("policy",), "manifest"),)
-    assert planned.training is not None
-    assert planned.training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
+    (training,) = planned.trainings
+    assert training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
 
 
 def test_a_chain_is_one_call_until_a_stage_has_another_engine() -> None:
@@ -77,8 +77,7 @@ def test_a_chain_is_one_call_until_a_stage_has_another_engine() -> None:
 def test_a_sequence_mean_divides_by_samples() -> None:
     spec = example()
     stage(spec, "learn")["config"]["loss"]["mean"] = "sequence"
-    training = plan(Pipeline.from_dict(spec), 60).training
-    assert training is not None
+    (training,) = plan(Pipeline.from_dict(spec), 60).trainings
     assert training.divisor == "samples"
 
 
@@ -117,8 +116,7 @@ def test_updates_of_a_stage_are_numbered_without_gaps(steps: int, warmup: int, e
     pipeline = Pipeline.from_dict(spec)
     seen: dict[str, list[Training]] = {}
     for step in range(steps):
-        training = plan(pipeline, step).training
-        if training is not None:
+        for training in plan(pipeline, step).trainings:
             seen.setdefault(training.stage, []).append(training)
     for updates in seen.values():
         assert [training.update for training in updates] == list(range(len(updates)))
@@ -149,6 +147,5 @@ def test_a_long_run_is_planned_as_a_short_one() -> None:
     """Schedules are worked out once, not anew at every look."""
     spec: dict[str, Any] = example()
     spec["params"]["grpo"] = 100_000
-    training = plan(Pipeline.from_dict(spec), 100_049).training
-    assert training is not None
+    (training,) = plan(Pipeline.from_dict(spec), 100_049).trainings
     assert (training.update, training.updates, training.keep_optimizer) == (99_999, 100_000, False)

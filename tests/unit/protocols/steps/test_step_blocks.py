@@ -28,8 +28,7 @@ def batch(at: StepView) -> Batch:
     entries = [record for part in range(4) for record in finished_partition(part)]
     learn(at, *entries)
     manifest = Seal(SPEC, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, tuple(entries))
-    training = plan(two_steps(partitions=4, leaves=LEAVES), 0).training
-    assert training is not None
+    (training,) = plan(two_steps(partitions=4, leaves=LEAVES), 0).trainings
     made = make_batch(manifest, training)
     assert len(made.needed) == LEAVES
     return made

@@ -67,8 +67,8 @@ def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
     entries = tuple(each for chain in chains for each in chain)
     learn(at, *entries)
     seal = Seal(SPEC, 0, header.id, header.id, "manifest", 0, 0, entries)
-    assert at.plan.training is not None
-    batch = make_batch(seal, at.plan.training)
+    assert at.training is not None
+    batch = make_batch(seal, at.training)
     blocks = [_gradient(f"b{first}-{first + 2}", parts, header, seal) for first in (0, 2)]
     learn(at, *blocks)
     seen: dict[ShardRef, list[int]] = {}

@@ -220,8 +220,8 @@ def test_a_manifest_whose_remake_gave_the_same_bytes_stays() -> None:
 def trained(at: StepView) -> tuple[Seal, Batch, list[Record]]:
     """A sealed manifest, its batch, and the records of one block of all leaves and of every slice."""
     manifest = sealed(at)
-    assert at.plan.training is not None
-    batch = make_batch(manifest, at.plan.training)
+    assert at.training is not None
+    batch = make_batch(manifest, at.training)
     gradient = shard("gradient", 2 * MIB)
     block = record("learn", f"b0-{batch.training.leaves}", [ZERO.id, manifest.id], gradient)
     slices = [
