@@ -63,17 +63,16 @@ class PlainLoop:
         """Roll out, score, and update once; returns sums of metrics."""
         step_plan = plan(self.pipeline, number)
         inputs: dict[tuple[int, str], Columns] = {}
-        groups: dict[int, Groups] = {}
+        groups: dict[str, dict[int, Groups]] = {}
         sums: dict[str, float] = {}
         for chain in step_plan.chains:
             for part in range(chain.partitions):
                 for stage, known, metrics, kept in self._chain(number, chain, part):
                     inputs |= {(part, name): columns for name, columns in known.items()}
                     sums |= {name: sums.get(name, 0.0) + value for name, value in metrics.items()}
-                    if step_plan.training is not None and stage == step_plan.training.groups_from:
-                        groups[part] = kept
-        if step_plan.training is not None:
-            self._update(step_plan.training, inputs, tuple(groups[part] for part in sorted(groups)))
+                    groups.setdefault(stage, {})[part] = kept
+        for training in step_plan.trainings:
+            self._update(training, inputs, tuple(kept for _, kept in sorted(groups[training.groups_from].items())))
         return sums
 
     def _chain(

@@ -108,8 +108,8 @@ class Alone:
         self.shards.shards = {name: blob for name, blob in self.shards.shards.items() if name in kept}
         step_plan = plan(self.pipeline, step)
         made = [made for chain in step_plan.chains for part in self.chain(step, chain, state) for made in part.made]
-        if step_plan.training is not None:
-            updated = self.update(step, step_plan.training, state, self.records(step, made))
+        for training in step_plan.trainings:
+            updated = self.update(step, training, state, self.records(training, made))
             state = updated[-1].outputs if updated else state
             made += updated
         self.log(step, finish(dict(merge(item.metrics for item in made))))
@@ -119,13 +119,11 @@ class Alone:
         params = tuple(entry for entry in state if entry[0].removeprefix("params:") in chain.models)
         return [self.done(ChainWork(step, chain.stages, part, params)) for part in range(chain.partitions)]
 
-    def records(self, step: int, made: list[Made]) -> list[dict[str, Made]]:
-        """Of each partition of the chains that training reads: stage -> Made."""
+    def records(self, training: Training, made: list[Made]) -> list[dict[str, Made]]:
+        """Of each partition of the chains that this training reads: stage -> Made."""
         by_stage: dict[str, list[Made]] = {}
         for item in made:
             by_stage.setdefault(item.stage, []).append(item)
-        training = plan(self.pipeline, step).training
-        assert training is not None
         count = len(by_stage[training.groups_from])
         return [{s: items[part] for s, items in by_stage.items() if len(items) == count} for part in range(count)]
 
