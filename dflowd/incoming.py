@@ -15,7 +15,7 @@ from dflow_protocols.wire.gossip import Knock, Knocked
 
 from .process.host import Host
 from .rooms import Rooms
-from .transport.control import Link
+from .transport.control import ReplyTo
 from .transport.reach import TOKEN_BYTES
 
 MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
@@ -30,7 +30,7 @@ class Incoming:
         self._host, self._rooms = host, rooms
         self._waiting: dict[NodeId, deque[int]] = {}  # bytes of each member's frames that were not handled yet
 
-    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: ReplyTo) -> None:
         """Whatever its bytes, nothing is raised."""
         try:
             frame = decode_frame(data)

@@ -22,7 +22,7 @@ import uvloop
 from benchmarks.figure import Figure, Tell
 from dflow_protocols.events import Event, Fetch, Fetched
 from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_shard
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflow_protocols.wire.keys import parse_key
 from dflowd.process.host import Host
@@ -30,7 +30,7 @@ from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
 from dflowd.shards.store import Store
 from dflowd.transport.bulk import BulkLane
-from dflowd.transport.control import ControlLane, Link
+from dflowd.transport.control import ControlLane, ReplyTo
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair, read_key_pair, write_key_pair
 
 RUN = RunId("a" * 32)
@@ -63,7 +63,7 @@ class Peer:
         await done
 
     def put(self, data: bytes) -> ShardRef:
-        segment = self.store.grant(Place(RUN, 0), len(data))
+        segment = self.store.grant(Priority(RUN, 0), len(data))
         segment.view()[:] = data
         shard, hashes = hash_shard(data)
         return self.store.seal(segment, shard, len(data), hashes)
@@ -85,7 +85,7 @@ class Peer:
     def on_revoked(self, peer: NodeId) -> None:
         """Nobody is, here."""
 
-    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: ReplyTo) -> None:
         kind, *fields = json.loads(data)
         self.exchange.on_message(source, KINDS[kind](*map(bytes.fromhex, fields)))
 

@@ -11,13 +11,13 @@ from typing import Annotated
 
 from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.names import RunId
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflowd.process.host import Host
 from dflowd.shards.room import Granted, Room
 from dflowd.shards.store import Store
 
 QUICK = {"megabytes": 200}
-PLACE = Place(RunId("a" * 32), 0)
+PLACE = Priority(RunId("a" * 32), 0)
 LOOK_S = 0.0005
 
 

@@ -36,7 +36,7 @@ from .commands.validate import validate
 from .commands.version import version
 from .commands.wait import wait
 from .commands.watch import watch
-from .errors import EXIT_INTERRUPTED, Problem, explain
+from .errors import EXIT_INTERRUPTED, CliError, explain
 
 app = typer.Typer(
     name="dflow",
@@ -91,14 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_output:
             streams.drop(sys.stdout)
             hint = "what was to be printed, or written, found no room; the command itself may have done its work"
-        return _fail(Problem(error.strerror or str(error), where=str(error.filename or "dflow"), hint=hint))
+        return _fail(CliError(error.strerror or str(error), where=str(error.filename or "dflow"), hint=hint))
     return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="dflow", standalone_mode=False)
-    except Problem as problem:
+    except CliError as problem:
         return _fail(problem)
     except _UsageError as error:
         return _fail(_usage(error))
@@ -110,13 +110,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: BaseException) -> Problem:
+def _usage(error: BaseException) -> CliError:
     message = getattr(error, "format_message", error.__str__)()
     command = getattr(getattr(error, "ctx", None), "command_path", "dflow")
-    return Problem(message.rstrip("."), where=command, hint=f"`{command} --help` lists what it takes")
+    return CliError(message.rstrip("."), where=command, hint=f"`{command} --help` lists what it takes")
 
 
-def _fail(problem: Problem) -> int:
+def _fail(problem: CliError) -> int:
     streams.say(explain(problem))
     return problem.exit_code
 

@@ -10,7 +10,7 @@ EXIT_TIMEOUT = 4  # only of `wait`
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-class Problem(Exception):
+class CliError(Exception):
     """Ends the command with two lines and an exit code, without a traceback."""
 
     def __init__(self, what: str, *, where: str = "", hint: str = "", exit_code: int = EXIT_WRONG_INPUT) -> None:
@@ -21,7 +21,7 @@ class Problem(Exception):
         self.exit_code = exit_code
 
 
-def explain(problem: Problem, level: str = "error") -> str:
+def explain(problem: CliError, level: str = "error") -> str:
     """One line `LEVEL: WHERE: WHAT`, then one line `hint: REMEDY` where there is one."""
     place = f"{problem.where}: " if problem.where else ""
     lines = [f"{level}: {place}{_one_line(problem.what)}"]

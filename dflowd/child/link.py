@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from dflow_protocols.events import Broke, Finished, Reached
-from dflowd.jobs.failures import Full, GivenUp, TooLarge
+from dflowd.jobs.failures import GivenUp, NoRoom, TooLarge
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,
@@ -20,9 +20,9 @@ from dflowd.slots.calls import (
     GiveUp,
     Grant,
     Granted,
+    GrantedSegment,
     Quit,
     Refused,
-    Segment,
     Trim,
     decode,
     encode,
@@ -85,13 +85,13 @@ class Link:
         self.send(Reached(self._call, leaf))
         return True
 
-    def grant(self, sizes: tuple[int, ...]) -> tuple[Segment, ...]:
+    def grant(self, sizes: tuple[int, ...]) -> tuple[GrantedSegment, ...]:
         """Ask the daemon for room, and wait. Raises Full, or TooLarge."""
         self.send(Grant(self._call, sizes))
         while (answer := self._grants.get()).call != self._call:
             continue  # of a call given up meanwhile
         if isinstance(answer, Refused):
-            raise TooLarge(answer.error) if answer.is_final else Full(answer.error)
+            raise TooLarge(answer.error) if answer.is_final else NoRoom(answer.error)
         return answer.segments
 
     def close(self) -> None:

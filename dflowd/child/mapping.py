@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, chunk_hash, shard_id
 from dflowd.jobs.failures import Lost
-from dflowd.slots.calls import Call, Input, Sealed, SealedShard, Segment
+from dflowd.slots.calls import Call, GrantedSegment, Input, Sealed, SealedShard
 
 from .joined import map_joined
 from .link import Link
@@ -24,7 +24,7 @@ class MappedShards:
         for given in call.inputs:
             self._inputs.setdefault(given.id, []).append(given)
         self._views: dict[str, memoryview] = {}
-        self._segments: dict[int, Segment] = {}  # id() of a room -> its segment
+        self._segments: dict[int, GrantedSegment] = {}  # id() of a room -> its segment
 
     def read(self, *refs: ShardRef) -> memoryview:
         views = [self._chunks(ref, 0, chunk_count(ref.nbytes)) for ref in refs]

@@ -26,7 +26,7 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.jobs.failures import Damaged, Full, GivenUp, HostError, Lost, TooLarge, UserError, one_line
+from dflowd.jobs.failures import Damaged, GivenUp, HostError, Lost, NoRoom, TooLarge, UserError, one_line
 from dflowd.jobs.job import Job
 from dflowd.slots.doing import NOTHING, Doing
 
@@ -97,7 +97,7 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
         return Failed("user", str(error), error.stage or job.board.read().stage)
     except Lost as error:
         return Failed("lost", str(error), error.shard)
-    except Full as error:
+    except NoRoom as error:
         return Failed("full", str(error))
     except TooLarge as error:
         return Failed("large", str(error))

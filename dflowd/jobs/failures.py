@@ -28,7 +28,7 @@ class Lost(Exception):
         self.shard = shard
 
 
-class Full(Exception):
+class NoRoom(Exception):
     """The store has no room for an output."""
 
 

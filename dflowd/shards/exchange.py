@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
     ChunkCame,
     Distrust,
@@ -142,8 +142,8 @@ class Exchange:
         Asked again, it goes on, with the new holders too. The memory stays granted to the run until it is dropped.
         """
         assert 0 <= asked.first <= asked.end <= chunk_count(asked.ref.nbytes), "chunks outside of the shard"
-        place = Place(asked.run, asked.step)
-        self._room.fetch(place, asked.ref, asked.first, asked.end, asked.is_state, partial(self._begin, asked))
+        priority = Priority(asked.run, asked.step)
+        self._room.fetch(priority, asked.ref, asked.first, asked.end, asked.is_state, partial(self._begin, asked))
 
     def _begin(self, asked: Fetch, present: int | Full) -> None:
         run, shard, first, end = asked.run, asked.ref.id, asked.first, asked.end

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from dflow_protocols.events import RoomMade, Shed
 from dflow_protocols.names import RunId, ShardId, ShardRef, chunk_count
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 
 from ..process.host import Host
 from .segment import Full, Segment
@@ -33,7 +33,7 @@ Granted: TypeAlias = list[Segment] | Full
 class _Request:
     """`run`: what takes the space, in whichever thread; then `tell`, on the loop."""
 
-    place: Place
+    priority: Priority
     sizes: tuple[tuple[int, int, int], ...]  # (bytes, first chunk, end chunk) of each segment
     shard: ShardId | None
     run: Callable[[], Callable[[], None]]
@@ -47,7 +47,7 @@ class Room:
     def __init__(self, host: Host, store: Store, on_refused: Callable[[RunId, Full], None]) -> None:
         """`on_refused` hears of each run that found no room, and why."""
         self._store, self._loop, self._on_refused = store, host.loop, on_refused
-        self._waiting: list[tuple[Place, int, _Request]] = []  # bounded by slots and by the fetches of open steps
+        self._waiting: list[tuple[Priority, int, _Request]] = []  # bounded by slots and by the fetches of open steps
         self._numbers = itertools.count()
         self._current: _Request | None = None  # what the worker is at
         self._worker = ThreadPoolExecutor(1, "room")
@@ -56,14 +56,14 @@ class Room:
             on_shed=lambda run, shard: self._call(lambda: host.post(Shed(run, shard))),
         )
 
-    def grant(self, place: Place, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]) -> None:
+    def grant(self, priority: Priority, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]) -> None:
         """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
 
         def take() -> Callable[[], None]:
             segments: list[Segment] = []
             try:
                 for nbytes in sizes:
-                    segments.append(self._store.grant(place, nbytes, is_state))
+                    segments.append(self._store.grant(priority, nbytes, is_state))
             except BaseException:
                 for segment in segments:
                     self._store.release(segment)
@@ -71,26 +71,32 @@ class Room:
             return lambda: then(segments)
 
         spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
-        self._ask(_Request(place, spans, None, take, lambda why: self._refuse(place.run, why, then)))
+        self._ask(_Request(priority, spans, None, take, lambda why: self._refuse(priority.run, why, then)))
 
     def fetch(
-        self, place: Place, ref: ShardRef, first: int, end: int, is_state: bool, then: Callable[[int | Full], None]
+        self,
+        priority: Priority,
+        ref: ShardRef,
+        first: int,
+        end: int,
+        is_state: bool,
+        then: Callable[[int | Full], None],
     ) -> None:
         """Room for chunks of a shard to be fetched. `then` gets the bitmap of those that are here already. Nothing is
         told if the run drops the shard meanwhile."""
 
         def take() -> Callable[[], None]:
-            present = self._store.partial(place, ref, first, end, is_state)
+            present = self._store.partial(priority, ref, first, end, is_state)
             return lambda: then(present)
 
         span = (ref.nbytes, first, end)
-        self._ask(_Request(place, (span,), ref.id, take, lambda why: self._refuse(place.run, why, then)))
+        self._ask(_Request(priority, (span,), ref.id, take, lambda why: self._refuse(priority.run, why, then)))
 
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
         """The run no longer refers to these, nor waits for room for them."""
         gone = set(shards)
         for request in (self._current, *(request for _, _, request in self._waiting)):
-            if request is not None and request.place.run == run and request.shard in gone:
+            if request is not None and request.priority.run == run and request.shard in gone:
                 request.is_dropped = True
         self._store.drop(run, shards)
 
@@ -103,7 +109,7 @@ class Room:
         then(why)
 
     def _ask(self, request: _Request) -> None:
-        heapq.heappush(self._waiting, (request.place, next(self._numbers), request))
+        heapq.heappush(self._waiting, (request.priority, next(self._numbers), request))
         self._go_on()
 
     def _go_on(self) -> None:
@@ -139,7 +145,7 @@ class Room:
         self._current = None
         try:
             if request.is_dropped and request.shard is not None:
-                self._store.drop(request.place.run, [request.shard])
+                self._store.drop(request.priority.run, [request.shard])
             else:
                 tell()
         finally:

@@ -6,7 +6,7 @@ brings shards in and hands them out. Safe for threads: the loop, the bulk lane a
 every method but `grant`, `partial` and `landed` is short.
 
 A shard's memory is free again once no run refers to it and nothing has it pinned. When there is neither memory nor
-disk left, what can be made again is shed for what an older place needs, the newest first.
+disk left, what can be made again is shed for what an earlier step needs, the newest first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, chunk_count, shard_id
-from dflow_protocols.shards.space import AdmissionQueue, Place, latest_after
+from dflow_protocols.shards.space import AdmissionQueue, Priority, latest_after
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
 from .spill import SpillFolder, size_text
@@ -46,9 +46,9 @@ class _Shard:
         return self.present == chunk_mask(0, chunk_count(self.ref.nbytes))
 
     @property
-    def place(self) -> Place:
+    def priority(self) -> Priority:
         """The first of those that it is for."""
-        return min(Place(run, step) for run, step in self.runs.items())
+        return min(Priority(run, step) for run, step in self.runs.items())
 
     def become(self, segment: Segment, hashes: tuple[bytes, ...], present: int) -> None:
         """It lies in another segment from now on; who uses the one before may finish there."""
@@ -64,8 +64,8 @@ class _Shard:
         outdated, self.outdated = self.outdated, ()
         return outdated
 
-    def refer(self, place: Place, is_state: bool) -> None:
-        self.runs[place.run] = min(place.step, self.runs.get(place.run, place.step))
+    def refer(self, priority: Priority, is_state: bool) -> None:
+        self.runs[priority.run] = min(priority.step, self.runs.get(priority.run, priority.step))
         self.is_state |= is_state
 
 
@@ -97,7 +97,7 @@ class Store:
         self._lock = threading.RLock()
         self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
-        self._grants: dict[int, tuple[Place, bool, Segment]] = {}
+        self._grants: dict[int, tuple[Priority, bool, Segment]] = {}
         self._admission = AdmissionQueue()
         self._on_room: Callable[[], None] = lambda: None
         self._on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None
@@ -109,11 +109,11 @@ class Store:
 
     # What engines make --------------------------------------------------------------------------------------------
 
-    def grant(self, place: Place, nbytes: int, is_state: bool = False) -> Segment:
+    def grant(self, priority: Priority, nbytes: int, is_state: bool = False) -> Segment:
         """Room for an output, to be sealed or released. May take long where memory is fresh. Raises Full."""
         with self._lock:
-            segment = self._make_room(place, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
-            self._grants[segment.number] = (place, is_state, segment)
+            segment = self._make_room(priority, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
+            self._grants[segment.number] = (priority, is_state, segment)
         try:
             self._pool.back(segment)
         except Full:
@@ -155,7 +155,7 @@ class Store:
         if nbytes > segment.nbytes:
             raise ValueError(f"a shard of {nbytes} bytes in a grant of {segment.nbytes}")
         with self._lock:
-            place, is_state, _ = self._grants.pop(segment.number)
+            priority, is_state, _ = self._grants.pop(segment.number)
             segment.resize(nbytes)
             whole = chunk_mask(0, chunk_count(nbytes))
             known = self._shards.get(shard)
@@ -167,7 +167,7 @@ class Store:
             else:  # a fetch is under way; who reads or writes the part may finish there
                 known.become(segment, tuple(chunk_hashes), whole)
                 self._sweep(known)
-            known.refer(place, is_state)
+            known.refer(priority, is_state)
             return known.ref
 
     def release(self, segment: Segment) -> None:
@@ -281,8 +281,8 @@ class Store:
             for known in self._shards.values():
                 for run in sorted(known.runs):
                     by_run[run] = by_run.get(run, 0) + known.segment.resident_bytes
-            for place, _, segment in self._grants.values():
-                by_run[place.run] = by_run.get(place.run, 0) + segment.resident_bytes
+            for priority, _, segment in self._grants.values():
+                by_run[priority.run] = by_run.get(priority.run, 0) + segment.resident_bytes
             return Usage(
                 limit_bytes=self._pool.limit_bytes,
                 used_bytes=self._pool.taken_bytes,
@@ -313,7 +313,7 @@ class Store:
 
     # What comes from peers ----------------------------------------------------------------------------------------
 
-    def partial(self, place: Place, ref: ShardRef, first: int, end: int, is_state: bool = False) -> int:
+    def partial(self, priority: Priority, ref: ShardRef, first: int, end: int, is_state: bool = False) -> int:
         """Make room for chunks [first, end) of a shard to be fetched. Returns the bitmap of those that are here.
 
         May take long where memory is fresh. Raises Full, and then nothing has changed.
@@ -321,13 +321,13 @@ class Store:
         with self._lock:
             known = self._shards.get(ref.id)
             if known is None:
-                segment = self._make_room(place, lambda: self._pool.take(ref.nbytes, first, end))
+                segment = self._make_room(priority, lambda: self._pool.take(ref.nbytes, first, end))
                 known = _Shard(ref, segment, None, 0, {})
                 self._shards[ref.id] = known
             else:
-                self._make_room(place, lambda: self._widen(known, chunk_mask(first, end)), known)
-            was_referred = place.run in known.runs
-            known.refer(place, is_state)
+                self._make_room(priority, lambda: self._widen(known, chunk_mask(first, end)), known)
+            was_referred = priority.run in known.runs
+            known.refer(priority, is_state)
             known.pins += 1
             segment = known.segment
         try:
@@ -337,7 +337,7 @@ class Store:
                 self._pool.uncount(segment)
                 known.present &= segment.resident
                 if not was_referred:
-                    known.runs.pop(place.run, None)
+                    known.runs.pop(priority.run, None)
             raise
         finally:
             self.unpin(ref.id)
@@ -383,29 +383,29 @@ class Store:
 
     # What gives way -----------------------------------------------------------------------------------------------
 
-    def _make_room(self, place: Place, take: Callable[[], T], spared: _Shard | None = None) -> T:
+    def _make_room(self, priority: Priority, take: Callable[[], T], spared: _Shard | None = None) -> T:
         """What `take` gives, after shedding for it if need be. Raises Full."""
         now = time.monotonic()
-        if not self._admission.enter(now, place):
+        if not self._admission.enter(now, priority):
             raise Full(0, self._pool.taken_bytes, self._pool.limit_bytes, "an older step waits for room")
         while True:
             try:
                 taken = take()
-                self._admission.took(place)
+                self._admission.took(priority)
                 return taken
             except Full:
-                if not self._shed(place, spared):
+                if not self._shed(priority, spared):
                     granted = [other for other, _, _ in self._grants.values()]
-                    held = [known.place for known in self._shards.values() if known.runs]
-                    self._admission.refuse(now, place, granted + held)
+                    held = [known.priority for known in self._shards.values() if known.runs]
+                    self._admission.refuse(now, priority, granted + held)
                     raise
 
-    def _shed(self, place: Place, spared: _Shard | None) -> bool:
-        """Give up what has to give way to this place. False: there is nothing."""
+    def _shed(self, priority: Priority, spared: _Shard | None) -> bool:
+        """Give up what has to give way to this priority. False: there is nothing."""
         given = latest_after(
-            place,
+            priority,
             (
-                (known.place, known)
+                (known.priority, known)
                 for known in self._shards.values()
                 if known.runs and not known.pins and not known.is_state and known is not spared
             ),

@@ -69,7 +69,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class GrantedSegment:
     """Room for one output: the first `nbytes` of the file at `path`, writable."""
 
     id: int
@@ -82,7 +82,7 @@ class Granted:
     """Answer to Grant: one segment a size asked for, in order."""
 
     call: int
-    segments: tuple[Segment, ...]
+    segments: tuple[GrantedSegment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ _CLASSES: tuple[type, ...] = (
     Failed,
     Input,
     Call,
-    Segment,
+    GrantedSegment,
     Granted,
     Refused,
     GiveUp,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dflow_protocols.events import Start
 from dflow_protocols.names import ShardId, ShardRef
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, inputs_of
 
 from ..shards.segment import Segment
@@ -48,9 +48,9 @@ class OpenCall:
         return self.given_up_s is not None
 
     @property
-    def place(self) -> Place:
+    def priority(self) -> Priority:
         """Whose room it asks for, and how old that is."""
-        return Place(self.asked.run, self.asked.task.step)
+        return Priority(self.asked.run, self.asked.task.step)
 
     @property
     def is_of_state(self) -> bool:

@@ -210,7 +210,7 @@ class Supervisor:
             self._answer_grant(slot, call, calls.Refused(message.call, why, True))
             return
         call.owe_room()
-        self._room.grant(call.place, message.sizes, call.is_of_state, partial(self._granted, slot, call))
+        self._room.grant(call.priority, message.sizes, call.is_of_state, partial(self._granted, slot, call))
 
     def _granted(self, slot: Slot, call: OpenCall, granted: list[Segment] | Full) -> None:
         """Space was found for what a call asked for, or was not; the call may be over by now."""
@@ -221,7 +221,7 @@ class Supervisor:
             self._answer_grant(slot, call, calls.Refused(call.id, str(granted)))
         else:
             call.take(granted)
-            segments = tuple(calls.Segment(segment.number, segment.nbytes, segment.path) for segment in granted)
+            segments = tuple(calls.GrantedSegment(segment.number, segment.nbytes, segment.path) for segment in granted)
             self._answer_grant(slot, call, calls.Granted(call.id, segments))
 
     def _answer_grant(self, slot: Slot, call: OpenCall, answer: calls.Granted | calls.Refused) -> None:

@@ -53,7 +53,7 @@ LINGER_MS = 300  # for the last words of a node that leaves
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ReplyTo:
     """A way back to who sent a frame: hand it to `reply`. Worthless once that peer has gone."""
 
     peer: NodeId
@@ -63,7 +63,7 @@ class Link:
 class Guest(Protocol):
     """Who uses the lane. All of this is called on the loop."""
 
-    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: ReplyTo) -> None:
         """A frame of a listed key. `role`: `node` or `client`."""
 
     def on_revoked(self, peer: NodeId) -> None:
@@ -180,7 +180,7 @@ class ControlLane:
         known = self._peers.get(peer)
         return known is not None and known.dialled is not None and self._put(peer, known.dialled.alias, frame)
 
-    def reply(self, link: Link, frame: bytes) -> bool:
+    def reply(self, link: ReplyTo, frame: bytes) -> bool:
         """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
         return link.peer in self._roles and self._put(link.peer, link.routing_id, frame)
 
@@ -322,7 +322,7 @@ class ControlLane:
             return
         if role == "node":
             self._note_life(source, routing_id)
-        guest.on_frame(source, role, frame.bytes, Link(source, routing_id))
+        guest.on_frame(source, role, frame.bytes, ReplyTo(source, routing_id))
 
     def _expel(self, frame: zmq.Frame) -> None:
         with contextlib.suppress(zmq.ZMQError):

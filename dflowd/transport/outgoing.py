@@ -11,7 +11,7 @@ from dflow_protocols.wire.client import Response
 from dflow_protocols.wire.frame import Frame, encode_frame
 from dflow_protocols.wire.gossip import Knock
 
-from .control import ControlLane, Link
+from .control import ControlLane, ReplyTo
 
 
 class Outgoing:
@@ -37,7 +37,7 @@ class Outgoing:
         """Over the link that was dialled to `peer`, or none."""
         return self._lane.knock(peer, encode_frame((), (message,)))
 
-    def answer(self, link: Link, response: Response) -> None:
+    def answer(self, link: ReplyTo, response: Response) -> None:
         self._lane.reply(link, encode_frame((), (response,)))
 
     def _send_alone(self, to: NodeId, message: Any) -> None:

@@ -25,7 +25,7 @@ from dflow_protocols.work import (
     Work,
 )
 from dflowd.engines.contract import Engine, perform
-from dflowd.jobs.failures import Full, Lost
+from dflowd.jobs.failures import Lost, NoRoom
 from dflowd.jobs.job import Job
 
 
@@ -49,7 +49,7 @@ class MemoryShards:
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
         if sum(sizes) + sum(map(len, self.shards.values())) > self.limit_bytes:
-            raise Full(f"no room for {sum(sizes)} bytes")
+            raise NoRoom(f"no room for {sum(sizes)} bytes")
         whole, at, rooms = memoryview(bytearray(sum(sizes))), 0, []
         for size in sizes:
             rooms.append(whole[at : at + size])

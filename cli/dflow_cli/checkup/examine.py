@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem
+from ..errors import CliError
 from ..mesh.client import Client, KeyedEndpoint
 from ..mesh.keyfiles import key_pair
 from ..mesh.meshfiles import read_mesh
@@ -72,7 +72,7 @@ def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]
         with reach(folder, to) if to else Client(endpoints, client_key) as client:
             answer = client.call("doctor", deadline_s=DOCTOR_S)
             members = client.call("nodes")["nodes"]
-    except Problem as problem:
+    except CliError as problem:
         is_refused = "refuses" in problem.what
         mend = f"dflow keys show --dir {folder} | dflow keys authorize ALLOW_LIST -" if is_refused else problem.hint
         is_look = is_refused and not to and bool(found)  # at a host, whose daemon runs and does not know this client

@@ -36,14 +36,14 @@ def _copy(place: Path) -> list[str]:
     """The names of the files copied. Raises Problem where one is there already, and then copies none."""
     import shutil
 
-    from ..errors import Problem
+    from ..errors import CliError
 
     files = (file.relative_to(TEMPLATE) for file in TEMPLATE.rglob("*") if file.is_file())
     names = sorted(str(name) for name in files if "__pycache__" not in name.parts)
     taken = [name for name in names if (place / name).exists()]
     if taken:
         hint = "nothing is replaced: name another folder, or move that file away"
-        raise Problem("is there already", where=str(place / taken[0]), hint=hint)
+        raise CliError("is there already", where=str(place / taken[0]), hint=hint)
     for name in names:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(TEMPLATE / name, place / name)

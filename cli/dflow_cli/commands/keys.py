@@ -114,20 +114,20 @@ def _line(name: str, address: str, role: str) -> Allowed:
     from dflow_protocols.wire.endpoint import parse_endpoint
     from dflow_protocols.wire.keys import KEY_BYTES, ROLES, Allowed, is_name
 
-    from ..errors import Problem
+    from ..errors import CliError
 
     if role not in ROLES:
-        raise Problem(f"`{role}` is no role", where="--role", hint=f"one of: {', '.join(ROLES)}")
+        raise CliError(f"`{role}` is no role", where="--role", hint=f"one of: {', '.join(ROLES)}")
     if not is_name(name):
         what = f"`{name}` is not a name" if name else "a line needs a name"
-        raise Problem(what, where="NAME", hint="use 1 to 63 letters, digits, dots and dashes")
+        raise CliError(what, where="NAME", hint="use 1 to 63 letters, digits, dots and dashes")
     try:
         address = str(parse_endpoint(address)) if address else ""
     except ValueError as error:
         hint = "such as 10.0.0.7:7300, or [2001:db8::7]:7300"
-        raise Problem(f"`{address}` {error}", where="--address", hint=hint) from None
+        raise CliError(f"`{address}` {error}", where="--address", hint=hint) from None
     if address and role == "client":
-        raise Problem("a client is never dialled", where="--address", hint="leave it out, or say --role node")
+        raise CliError("a client is never dialled", where="--address", hint="leave it out, or say --role node")
     return Allowed(bytes(KEY_BYTES), name, address, role)
 
 
@@ -137,27 +137,27 @@ def _fill(key: str, line: Allowed) -> Allowed:
 
     from dflow_protocols.wire.keys import parse_key
 
-    from ..errors import Problem
+    from ..errors import CliError
 
     try:
         return replace(line, public=parse_key(key))
     except ValueError as error:
         hint = "copy the 40 characters of the public half, in single quotes for the shell; `dflow keys show` prints it"
-        raise Problem(str(error), where="KEY", hint=hint) from None
+        raise CliError(str(error), where="KEY", hint=hint) from None
 
 
 def _read_lines() -> list[Allowed]:
     from dflow_protocols.wire.keys import AllowListError, parse_allow_list
 
-    from ..errors import Problem
+    from ..errors import CliError
     from ..mesh.keyfiles import LINE_HINT
 
     try:
         lines = list(parse_allow_list(sys.stdin.read()).values())
     except AllowListError as error:
-        raise Problem(error.what, where=f"standard input:{error.line}", hint=LINE_HINT) from None
+        raise CliError(error.what, where=f"standard input:{error.line}", hint=LINE_HINT) from None
     if not lines:
-        raise Problem("no line came", where="standard input", hint="pipe what `dflow keys show` prints into it")
+        raise CliError("no line came", where="standard input", hint="pipe what `dflow keys show` prints into it")
     return lines
 
 

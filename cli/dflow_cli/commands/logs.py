@@ -37,7 +37,7 @@ def logs(
 
     Example: dflow logs 3f9c --level warning --since 10m
     """
-    from ..errors import Problem
+    from ..errors import CliError
     from ..mesh.reach import reach
     from ..output import note_missing
     from ..views.reports import ago_s, print_report
@@ -50,7 +50,7 @@ def logs(
         while True:
             answer = client.call("events", params)
             if node and node not in answer["names"].values():
-                raise Problem(f"no daemon `{node}` is known here", where="--node", hint="`dflow nodes` lists them")
+                raise CliError(f"no daemon `{node}` is known here", where="--node", hint="`dflow nodes` lists them")
             events = [event for event in answer["events"] if node in ("", event["node"])]
             for event in events[-limit:]:
                 print_report(event, answer["names"], as_json)

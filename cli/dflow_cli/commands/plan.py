@@ -27,7 +27,7 @@ def plan(
     """
     from dflow_protocols.pipeline import plan as plan_step
 
-    from ..errors import Problem
+    from ..errors import CliError
     from ..output import print_json
     from ..spec.submission import read_spec
     from ..views.dag import draw_mermaid, draw_text
@@ -42,7 +42,7 @@ def plan(
     steps = pipeline.schedule.steps
     if step is not None and step > steps:
         hint = f"steps are 0 to {steps - 1}; {steps} evaluates the final version"
-        raise Problem(f"{spec} has no step {step}", where="--step", hint=hint)
+        raise CliError(f"{spec} has no step {step}", where="--step", hint=hint)
     derived = plan_step(pipeline, step or 0)
     if as_json:
         print_json({"spec": pipeline.id, "steps": steps, "step": derived.step, "tasks": _task_rows(derived)})

@@ -47,14 +47,14 @@ def up(
 
 def _going_on(place: Path) -> list[dict[str, Any]]:
     """Runs that were active when the daemons stopped. The mesh is up, whatever becomes of this question."""
-    from ..errors import Problem
+    from ..errors import CliError
     from ..mesh.reach import reach
     from ..output import note
 
     try:
         with reach(place, "") as client:
             return [run for run in client.call("runs")["runs"] if run["state"] == "active"]
-    except Problem as problem:
+    except CliError as problem:
         note(f"which runs go on is not known: {problem.what}")
         return []
 

@@ -17,7 +17,7 @@ def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: 
 
     Example: dflow validate examples/spell_backward.yaml
     """
-    from ..errors import EXIT_WRONG_INPUT, Problem, explain
+    from ..errors import EXIT_WRONG_INPUT, CliError, explain
     from ..output import print_json
     from ..spec.specfile import SpecFileError, load
     from ..spec.submission import tell_warnings
@@ -26,7 +26,7 @@ def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: 
         loaded = load(spec, overlays or [], sets or [])
     except SpecFileError as error:
         for problem in error.problems:
-            print(explain(Problem(problem.what, where=problem.where, hint=problem.hint)), file=sys.stderr)
+            print(explain(CliError(problem.what, where=problem.where, hint=problem.hint)), file=sys.stderr)
         raise typer.Exit(EXIT_WRONG_INPUT) from None
     pipeline, warnings = loaded.pipeline, [asdict(warning) for warning in loaded.warnings]
     tell_warnings(loaded)

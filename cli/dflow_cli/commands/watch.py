@@ -20,7 +20,7 @@ def watch(
 
     Example: dflow watch 3f9c
     """
-    from ..errors import Problem
+    from ..errors import CliError
     from ..mesh.reach import reach
     from ..own_run.summary import print_summary
     from ..runs.follow import acquaint, follow
@@ -32,7 +32,7 @@ def watch(
         if not run:
             known = client.call("runs")["runs"]
             if not known:
-                raise Problem("the mesh knows no run", hint="submit one with `dflow submit SPEC`")
+                raise CliError("the mesh knows no run", hint="submit one with `dflow submit SPEC`")
             run = str(max(known, key=lambda row: float(row.get("submitted_s") or 0.0))["run"])
         with progress() as view:
             outcome = follow(client, place, run, view).outcome

@@ -25,7 +25,7 @@ from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.keys import KEY_CHARACTERS, parse_key
 
-from ..errors import EXIT_FAILED, EXIT_NO_DAEMON, Problem
+from ..errors import EXIT_FAILED, EXIT_NO_DAEMON, CliError
 
 LINK_S = 3.0  # for connecting and the CURVE handshake; a living daemon needs milliseconds, a loaded one some hundred
 GRACE_S = 2.0  # beyond a request's own deadline, for the way there and back
@@ -64,12 +64,12 @@ def parse_keyed_endpoint(text: str) -> KeyedEndpoint:
         "`dflow up --json` prints it"
     )
     if at != "@":
-        raise Problem(f"`{text}` is not KEY@HOST:PORT", where="--to", hint=hint)
+        raise CliError(f"`{text}` is not KEY@HOST:PORT", where="--to", hint=hint)
     try:
         return KeyedEndpoint(key, parse_endpoint(place).url)
     except ValueError as error:
         what = f"`{text}` is not KEY@HOST:PORT" if "HOST:PORT" in str(error) else f"`{place}` {error}"
-        raise Problem(what, where="--to", hint=hint) from None
+        raise CliError(what, where="--to", hint=hint) from None
 
 
 SILENT = "it took the connection and said nothing: busy, stopped, or of another wire version, as its log would tell"
@@ -122,7 +122,7 @@ class Client:
         so: then these are asked. Raises Problem: of exit code 3 when no daemon answered, else as the daemon says."""
         packed = msgpack.packb(dict(params or {}))
         refused, asked, why = False, set[KeyedEndpoint](), ""
-        unknown: list[Problem] = []
+        unknown: list[CliError] = []
         while len(unknown) < ASKED_ON and (endpoint := next((it for it in self._endpoints if it not in asked), None)):
             asked.add(endpoint)
             try:
@@ -159,15 +159,15 @@ class Client:
             self._link.close()
             self._link = None
 
-    def _nobody(self, refused: bool, why: str) -> Problem:
+    def _nobody(self, refused: bool, why: str) -> CliError:
         if refused:
-            return Problem(
+            return CliError(
                 "the daemon refuses this client's key",
                 hint=f"put the line `{self._keys.public} NAME client` into the allow-list of the mesh",
                 exit_code=EXIT_NO_DAEMON,
             )
         places = ", ".join(endpoint.address for endpoint in self._endpoints)
-        return Problem(
+        return CliError(
             f"no daemon answered (asked: {places}{f'; {why}' if why else ''})",
             hint="start a mesh with `dflow up --nodes 3`, or name a living daemon with --to KEY@HOST:PORT",
             exit_code=EXIT_NO_DAEMON,
@@ -198,7 +198,7 @@ class _Link:
             raise
         except (zmq.ZMQError, ValueError) as error:
             self.close()
-            raise Problem(f"`{endpoint}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
+            raise CliError(f"`{endpoint}`: {error}", where="--to", hint="give KEY@HOST:PORT") from error
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -257,15 +257,15 @@ def _messages(payload: bytes) -> tuple[Any, ...]:
     try:
         return decode_frame(payload).messages
     except WireError as error:
-        raise Problem(
+        raise CliError(
             f"a daemon answered in a way this client cannot read: {error}",
             hint="`dflow version` and the daemon's version must match",
             exit_code=EXIT_FAILED,
         ) from error
 
 
-def _problem(value: Mapping[str, Any]) -> Problem:
-    return Problem(
+def _problem(value: Mapping[str, Any]) -> CliError:
+    return CliError(
         str(value.get("what", "the daemon refused")),
         hint=str(value.get("hint", "")),
         exit_code=int(value.get("exit", EXIT_FAILED)),

@@ -28,7 +28,7 @@ from dflow_protocols.wire.keys import (
     parse_key_file,
 )
 
-from ..errors import Problem
+from ..errors import CliError
 from .client import KeyPair
 
 LINE_HINT = "a line is `KEY name [host:port] [node|client]`; a comment begins with `#`"
@@ -55,7 +55,7 @@ def new_key_pair(path: Path, role: str) -> KeyPair:
         os.link(new, path)
     except FileExistsError:
         hint = f"`dflow keys show {path}` prints its public half; a lost key is replaced, never overwritten"
-        raise Problem("a file is here already", where=str(path), hint=hint) from None
+        raise CliError("a file is here already", where=str(path), hint=hint) from None
     finally:
         os.unlink(new)
     return KeyPair(public.decode(), secret.decode())
@@ -67,15 +67,15 @@ def read_key_pair(path: Path) -> KeyPair:
         mode = path.stat().st_mode
         public, secret = parse_key_file(path.read_text())
     except FileNotFoundError:
-        raise Problem("no such key file", where=str(path), hint=f"make one with `dflow keys new {path}`") from None
+        raise CliError("no such key file", where=str(path), hint=f"make one with `dflow keys new {path}`") from None
     except (ValueError, UnicodeDecodeError) as error:
         hint = "restore it, or delete it to get a new key"
-        raise Problem(str(error), where=str(path), hint=hint) from error
+        raise CliError(str(error), where=str(path), hint=hint) from error
     if mode & 0o077:
-        raise Problem("other users may read this secret key", where=str(path), hint=f"chmod 600 {path}")
+        raise CliError("other users may read this secret key", where=str(path), hint=f"chmod 600 {path}")
     pair = KeyPair(key_text(public), key_text(secret))
     if zmq.curve_public(pair.secret.encode()).decode() != pair.public:
-        raise Problem("the two keys are not a pair", where=str(path), hint="restore the file, or make a new key")
+        raise CliError("the two keys are not a pair", where=str(path), hint="restore the file, or make a new key")
     return pair
 
 
@@ -90,11 +90,11 @@ def read_allow_list(path: Path) -> Mapping[bytes, Allowed]:
         return parse_allow_list(path.read_text())
     except FileNotFoundError:
         hint = "name the allow-list of the mesh (`mesh.allow_list` of the daemons' configuration)"
-        raise Problem("no such allow-list", where=str(path), hint=hint) from None
+        raise CliError("no such allow-list", where=str(path), hint=hint) from None
     except AllowListError as error:
-        raise Problem(error.what, where=f"{path}:{error.line}", hint=LINE_HINT) from None
+        raise CliError(error.what, where=f"{path}:{error.line}", hint=LINE_HINT) from None
     except UnicodeDecodeError:
-        raise Problem("is no text file", where=str(path), hint=LINE_HINT) from None
+        raise CliError("is no text file", where=str(path), hint=LINE_HINT) from None
 
 
 def authorize(path: Path, lines: Sequence[Allowed]) -> list[bool]:
@@ -126,7 +126,7 @@ def _refuse_other(path: Path, line: Allowed, known: Iterable[Allowed]) -> None:
             if is_same:
                 hint = f"take that line away first: dflow keys revoke {path} {other.name}"
                 stands = f"this {what} has a line already: {other.name} {other.address} {other.role}"
-                raise Problem(stands, where=str(path), hint=hint)
+                raise CliError(stands, where=str(path), hint=hint)
 
 
 def revoke(path: Path, who: str) -> Allowed:
@@ -137,7 +137,7 @@ def revoke(path: Path, who: str) -> Allowed:
         known = read_allow_list(path)
         gone = next((line for line in known.values() if who in (line.name, key_text(line.public))), None)
         if gone is None:
-            raise Problem(f"no line with `{who}`", where=str(path), hint=_nearest(who, known))
+            raise CliError(f"no line with `{who}`", where=str(path), hint=_nearest(who, known))
         lines = path.read_text().splitlines(keepends=True)
         _replace(path, "".join(line for line in lines if parse_allowed(line) != gone))
     return gone

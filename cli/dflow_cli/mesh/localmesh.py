@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import EXIT_FAILED, Problem
+from ..errors import EXIT_FAILED, CliError
 from .client import Client, KeyPair
 from .keyfiles import key_pair
 from .meshfiles import (
@@ -81,7 +81,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
     with _locked(folder):
         if running(folder) is not None:
             hint = "add daemons with `dflow up --add 1`; `dflow down`, then `dflow up`, starts those again that ended"
-            raise Problem("a mesh is up here already", where=str(folder), hint=hint)
+            raise CliError("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
         if for_one_run and before is not None and not before.keeps_state:
             _refuse_to_forget_checkpoints(folder, before.nodes)
@@ -99,7 +99,7 @@ def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
     with _locked(folder):
         if running(folder) is None:
             hint = "start one with `dflow up --nodes 3`"
-            raise Problem("no mesh is up here that a daemon could be added to", where=str(folder), hint=hint)
+            raise CliError("no mesh is up here that a daemon could be added to", where=str(folder), hint=hint)
         mesh = read_mesh(folder)
         assert mesh is not None
         ports = free_ports(2 * count)
@@ -139,7 +139,7 @@ def _refuse_to_forget_checkpoints(folder: Path, nodes: tuple[LocalNode, ...]) ->
             f"`dflow up --nodes {len(nodes)} --dir {folder}` goes on with it; else delete {folder}/n*/state, or give "
             "this run another --dir"
         )
-        raise Problem(what, where=str(folder), hint=hint)
+        raise CliError(what, where=str(folder), hint=hint)
 
 
 def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: bool) -> tuple[LocalNode, ...]:
@@ -201,26 +201,26 @@ def _await_all(fresh: list[LocalNode], children: list[subprocess.Popen[bytes]], 
                 if time.monotonic() > until:
                     hint = f"read {node.folder / 'log'}"
                     what = f"daemon {node.name} did not find the others within {START_S:.0f} s"
-                    raise Problem(what, hint=hint, exit_code=EXIT_FAILED)
+                    raise CliError(what, hint=hint, exit_code=EXIT_FAILED)
                 time.sleep(POLL_S)
 
 
 def _seen(link: Client) -> set[str]:
     try:
         answer = link.call("nodes", deadline_s=2.0)
-    except Problem:  # not listening yet
+    except CliError:  # not listening yet
         return set()
     return {member["id"] for member in answer["nodes"] if member["state"] == "alive"}
 
 
-def _did_not_start(node: LocalNode, code: int) -> Problem:
+def _did_not_start(node: LocalNode, code: int) -> CliError:
     """The daemon's own two lines, where it wrote them."""
     lines = (node.folder / "output").read_text(errors="replace").splitlines()
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
     what = errors[-1] if errors else (lines[-1] if lines else f"it ended with code {code}")
     hint = hints[-1] if hints else f"read {node.folder / 'output'} and {node.folder / 'log'}"
-    return Problem(f"daemon {node.name} did not start: {what}", hint=hint, exit_code=2 if code == 2 else EXIT_FAILED)
+    return CliError(f"daemon {node.name} did not start: {what}", hint=hint, exit_code=2 if code == 2 else EXIT_FAILED)
 
 
 def _end(nodes: tuple[LocalNode, ...], patience_s: float) -> None:

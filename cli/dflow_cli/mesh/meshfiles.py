@@ -17,7 +17,7 @@ from pathlib import Path
 from dflow_protocols.names import node_id
 from dflow_protocols.wire.keys import Allowed, parse_key
 
-from ..errors import Problem
+from ..errors import CliError
 from .client import KeyedEndpoint, KeyPair
 from .keyfiles import enter, key_pair
 
@@ -66,7 +66,7 @@ def read_mesh(folder: Path) -> MeshFile | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"cannot be read ({error})", where=str(path), hint="stop its daemons and delete it") from error
+        raise CliError(f"cannot be read ({error})", where=str(path), hint="stop its daemons and delete it") from error
 
 
 def write_mesh(folder: Path, mesh: MeshFile) -> None:
@@ -103,7 +103,7 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise Problem("no free port on 127.0.0.1", hint="stop what listens there")
+    raise CliError("no free port on 127.0.0.1", hint="stop what listens there")
 
 
 def prepare_node(folder: Path, name: str, ports: tuple[int, int]) -> LocalNode:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import EXIT_NO_DAEMON, Problem
+from ..errors import EXIT_NO_DAEMON, CliError
 from .client import Client, KeyedEndpoint, parse_keyed_endpoint
 from .keyfiles import key_pair
 from .meshfiles import read_mesh, replace_text
@@ -32,7 +32,7 @@ def reach(folder: Path, to: str = "") -> Client:
     else:
         endpoints = list(named.values()) or remembered(folder)
     if not endpoints:
-        raise Problem(
+        raise CliError(
             "no mesh was started here",
             where=str(folder),
             hint="start one with `dflow up --nodes 3`, or name a daemon with --to KEY@HOST:PORT",
@@ -64,5 +64,5 @@ def remembered(folder: Path) -> list[KeyedEndpoint]:
     """The daemons of the mesh that was met last by way of --to."""
     try:
         return [parse_keyed_endpoint(text) for text in json.loads((folder / "known.json").read_text())]
-    except (OSError, ValueError, TypeError, Problem):
+    except (OSError, ValueError, TypeError, CliError):
         return []

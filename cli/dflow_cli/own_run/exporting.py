@@ -18,7 +18,7 @@ from blake3 import blake3
 from dflow_protocols.names import CHUNK_BYTES, ShardId, chunk_hash, shard_id
 from dflow_protocols.versions.saved import FILE, read_saved
 
-from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, Problem
+from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError
 from .results import Source
 
 OPTIMIZER = "optimizer-"  # files of its state, named after the entry
@@ -28,19 +28,19 @@ LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 def export_checkpoint(source: Source, run: str, step: int | None, place: Path) -> dict[str, Any]:
     """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises Problem and leaves nothing then."""
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise Problem("is there already", where=str(place), hint="name a folder that is not there yet")
+        raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
     answer = source.call("checkpoints", {"run": run})
     holders = _wanted(answer["checkpoints"], run, step)
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")
-    problems: list[Problem] = []
+    problems: list[CliError] = []
     for holder in holders:
         try:
             draft.mkdir()
             listed = _bring(source, run, holder, draft)
             _sync(draft)
             draft.rename(place)
-        except Problem as problem:
+        except CliError as problem:
             problems.append(problem)
             continue
         finally:
@@ -61,10 +61,10 @@ def _wanted(checkpoints: Sequence[Mapping[str, Any]], run: str, step: int | None
     steps = sorted({int(row["step"]) for row in checkpoints})
     if not steps:
         hint = "one is written at the end, and every so many steps with `checkpoint: {every: N}`"
-        raise Problem(f"run {run} has no checkpoint yet", hint=hint, exit_code=EXIT_FAILED)
+        raise CliError(f"run {run} has no checkpoint yet", hint=hint, exit_code=EXIT_FAILED)
     if step is not None and step not in steps:
         hint = f"there are those of steps {', '.join(map(str, steps))}; `checkpoint.keep` says how many stay"
-        raise Problem(f"run {run} has no checkpoint of step {step}", hint=hint, exit_code=EXIT_WRONG_INPUT)
+        raise CliError(f"run {run} has no checkpoint of step {step}", hint=hint, exit_code=EXIT_WRONG_INPUT)
     return [row for row in checkpoints if row["step"] == (steps[-1] if step is None else step)]
 
 
@@ -77,7 +77,7 @@ def _bring(source: Source, run: str, holder: Mapping[str, Any], draft: Path) -> 
         name = str(file["name"])
         target = draft / name
         if not target.resolve().is_relative_to(draft.resolve()):  # a name that leads out of the folder
-            raise Problem(f"`{name}` is no name of a checkpoint's file", where=str(holder["node"]))
+            raise CliError(f"`{name}` is no name of a checkpoint's file", where=str(holder["node"]))
         target.parent.mkdir(parents=True, exist_ok=True)
         if _bring_file(source, {**asked, "name": name}, int(file["bytes"]), target) != file["digest"]:
             raise _other_bytes(name, holder)
@@ -109,7 +109,7 @@ def _check_weights(draft: Path, holder: Mapping[str, Any]) -> None:
                 raise _other_bytes(place.file, holder)
     except (OSError, ValueError) as error:
         what = f"what {holder['node']} has is no whole checkpoint: {error}"
-        raise Problem(what, hint="take another one with --step", exit_code=EXIT_FAILED) from error
+        raise CliError(what, hint="take another one with --step", exit_code=EXIT_FAILED) from error
 
 
 def _shard_in(path: Path, offset: int, nbytes: int) -> ShardId:
@@ -120,9 +120,9 @@ def _shard_in(path: Path, offset: int, nbytes: int) -> ShardId:
         )
 
 
-def _other_bytes(name: str, holder: Mapping[str, Any]) -> Problem:
+def _other_bytes(name: str, holder: Mapping[str, Any]) -> CliError:
     what = f"`{name}` of {holder['node']} has other bytes than were saved"
-    return Problem(what, hint="export again; its disk may be failing", exit_code=EXIT_FAILED)
+    return CliError(what, hint="export again; its disk may be failing", exit_code=EXIT_FAILED)
 
 
 def _sync(folder: Path) -> None:

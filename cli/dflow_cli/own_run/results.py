@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from dflow_protocols.versions.saved import FILE
 
-from ..errors import Problem
+from ..errors import CliError
 from ..mesh.client import Client
 from ..mesh.localmesh import running
 from ..mesh.reach import reach
@@ -131,7 +131,7 @@ def draw(source: Source, run: str, path: Path) -> int:
     about = source.call("run", {"run": run})
     rows = source.call("metrics", {"run": run})["rows"]
     if not rows:
-        raise Problem(f"run {run} has no figures yet", hint="wait for its first step")
+        raise CliError(f"run {run} has no figures yet", hint="wait for its first step")
     write_png(rows, about.get("evals") or [], path, f"{about.get('name', '')}  {str(about['run'])[:8]}")
     return len(rows)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ..errors import EXIT_INTERRUPTED, Problem
+from ..errors import EXIT_INTERRUPTED, CliError
 from ..mesh import localmesh
 from ..mesh.client import Client
 from ..mesh.reach import reach
@@ -69,7 +69,7 @@ def _bring_home(client: Client, folder: Path, outcome: Outcome) -> tuple[Outcome
     try:
         outcome = keep(client, folder, outcome)
         draw(client, outcome.run, path)
-    except Problem as problem:
+    except CliError as problem:
         note(f"no plot: {problem.what}; {problem.hint}")
     except OSError as error:
         note(f"{error.filename}: {error.strerror}; the run's figures were not kept")

@@ -19,21 +19,21 @@ SHORTEST_PREFIX = 4  # digits of a run's id that daemons take for it
 
 def complete_run(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """(id, what it is) of each run whose id begins so. `ctx`: the shell's half-typed command."""
-    from ..errors import Problem
+    from ..errors import CliError
 
     folder = _folder(ctx)
     names: dict[str, str] = {place.parent.name: "ended" for place in folder.glob("runs/*/outcome.json")}
-    with contextlib.suppress(Problem, OSError):
+    with contextlib.suppress(CliError, OSError):
         names |= {row["run"]: _about(row) for row in _known(folder, ctx)}
     yield from sorted((run, about) for run, about in names.items() if run.startswith(incomplete))
 
 
 def complete_task(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """Runs, and (task, where it ran) of the run before a slash, else of the only active run or of the newest."""
-    from ..errors import Problem
+    from ..errors import CliError
 
     found: list[tuple[str, str]] = []
-    with contextlib.suppress(Problem, OSError):
+    with contextlib.suppress(CliError, OSError):
         folder = _folder(ctx)
         rows = _known(folder, ctx)
         found += [(row["run"], _about(row)) for row in rows]

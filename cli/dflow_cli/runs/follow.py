@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, Problem
+from ..errors import EXIT_NO_DAEMON, EXIT_TIMEOUT, CliError
 from ..mesh.client import Client
 from ..mesh.reach import meet
 from ..output import seconds
@@ -102,7 +102,7 @@ def await_end(client: Client, run: str, patience_s: float) -> Outcome:
         params = {"run": run, "timeout_s": poll_s, "known_step": NEVER}
         try:
             outcome = read_outcome(client.call("wait", params, deadline_s=poll_s + 5.0))
-        except Problem as problem:
+        except CliError as problem:
             if problem.exit_code != EXIT_NO_DAEMON or time.monotonic() > heard + SILENCE_S:
                 raise
             time.sleep(RETRY_S)
@@ -116,7 +116,7 @@ def wait(client: Client, run: str, timeout_s: float | None) -> Outcome:
     """The run's outcome once it has ended. Raises Problem, of exit code 4 after `timeout_s` seconds."""
     outcome = await_end(client, run, float("inf") if timeout_s is None else timeout_s)
     if not outcome.is_final:
-        raise Problem(
+        raise CliError(
             f"run {outcome.run} is still active after {seconds(timeout_s or 0.0)}, at step {outcome.step} of "
             f"{outcome.steps}" + (f"; {outcome.remark}" if outcome.remark else ""),
             hint=f"it goes on; wait again, or look with `dflow watch {outcome.run[:8]}`",
@@ -146,5 +146,5 @@ def gather(client: Client, folder: Path, picture: Picture, outcome: Outcome) -> 
 def _ask(client: Client, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return client.call(method, params, deadline_s=2.0)
-    except Problem:
+    except CliError:
         return {}

@@ -10,7 +10,7 @@ from dflow_protocols import story
 from dflow_protocols.names import NodeId, RecordId, RunId, TaskKey, part_of
 from dflow_protocols.story import Entry, What
 
-from ..errors import EXIT_NO_DAEMON, Problem
+from ..errors import EXIT_NO_DAEMON, CliError
 from ..folder import dir_option
 from ..mesh.localmesh import running
 from ..mesh.reach import reach
@@ -20,7 +20,7 @@ def ask(folder: Path, to: str, about: str, params: Mapping[str, Any]) -> dict[st
     """A mesh's answer about TASK or RUN, or RUN/TASK. Raises Problem."""
     run, task = parse(about)
     if not to and running(folder) is None and run and list(folder.glob(f"runs/{run}*/outcome.json")):
-        raise Problem(
+        raise CliError(
             f"run {run} is over, and so are the daemons that knew its story",
             where=str(folder),
             hint=f"what they left: `dflow tasks {run}{dir_option(folder)}`; for a story, submit to a mesh that stays "

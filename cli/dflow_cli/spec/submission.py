@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dflow_protocols.names import run_id
 
-from ..errors import EXIT_NO_DAEMON, Problem, explain
+from ..errors import EXIT_NO_DAEMON, CliError, explain
 from ..mesh.client import Client
 from ..output import note
 from .specfile import Loaded, SpecFileError, load
@@ -20,7 +20,7 @@ def read_spec(path: Path, overlays: list[Path] | None, sets: list[str] | None) -
     except SpecFileError as error:
         first, *others = error.problems
         more = f"; {len(others)} more, told by `dflow validate {path}`" if others else ""
-        raise Problem(first.what, where=first.where, hint=first.hint + more) from error
+        raise CliError(first.what, where=first.where, hint=first.hint + more) from error
     tell_warnings(loaded)
     return loaded
 
@@ -28,7 +28,7 @@ def read_spec(path: Path, overlays: list[Path] | None, sets: list[str] | None) -
 def tell_warnings(loaded: Loaded) -> None:
     """On stderr: what scripts read on stdout is the same with and without them."""
     for warning in loaded.warnings:
-        note(explain(Problem(warning.what, where=warning.where, hint=warning.hint), "warning"))
+        note(explain(CliError(warning.what, where=warning.where, hint=warning.hint), "warning"))
 
 
 def submit(client: Client, loaded: Loaded) -> str:
@@ -46,9 +46,9 @@ def submit(client: Client, loaded: Loaded) -> str:
     }
     try:
         return str(client.call("submit", params, deadline_s=20.0)["run"])
-    except Problem as problem:
+    except CliError as problem:
         if problem.exit_code != EXIT_NO_DAEMON:
             raise
         run = run_id(loaded.pipeline.text_id, client.id, nonce)
         hint = f"one may have taken it all the same, as run {run}: see `dflow ps`; `dflow cancel {run[:8]}` ends it"
-        raise Problem(problem.what, hint=f"{problem.hint}; {hint}", exit_code=problem.exit_code) from problem
+        raise CliError(problem.what, hint=f"{problem.hint}; {hint}", exit_code=problem.exit_code) from problem

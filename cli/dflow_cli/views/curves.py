@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import EXIT_FAILED, Problem
+from ..errors import EXIT_FAILED, CliError
 
 _SIZE_INCHES = (11.0, 7.0)
 _DPI = 110
@@ -24,7 +24,7 @@ def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise Problem("drawing needs matplotlib", hint="pip install 'dflowd[plot]'", exit_code=EXIT_FAILED) from error
+        raise CliError("drawing needs matplotlib", hint="pip install 'dflowd[plot]'", exit_code=EXIT_FAILED) from error
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
     figure.suptitle(title)
     (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)
@@ -40,7 +40,7 @@ def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
     try:
         FigureCanvasAgg(figure).print_figure(str(path), dpi=_DPI)
     except (OSError, ValueError) as error:
-        raise Problem(str(error), where=str(path), hint="name a .png file in a folder that can be written") from error
+        raise CliError(str(error), where=str(path), hint="name a .png file in a folder that can be written") from error
 
 
 def _column(rows: Rows, name: str) -> tuple[list[int], list[float]]:

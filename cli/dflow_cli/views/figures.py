@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from ..errors import Problem
+from ..errors import CliError
 from ..output import plain, print_json
 
 FORMS = ("jsonl", "csv")
@@ -23,12 +23,12 @@ class Form(Protocol):
 def check_form(form: str, as_json: bool, follow: bool) -> None:
     """Raises Problem for a form that is not known, or that cannot be had in pieces."""
     if form not in FORMS:
-        raise Problem(f"no form `{form}`", where="--format", hint=f"forms are {', '.join(FORMS)}")
+        raise CliError(f"no form `{form}`", where="--format", hint=f"forms are {', '.join(FORMS)}")
     if form == "csv" and as_json:
-        raise Problem("--json and --format csv are two forms", where="--format", hint="leave one of them out")
+        raise CliError("--json and --format csv are two forms", where="--format", hint="leave one of them out")
     if form == "csv" and follow:
         hint = "take `--format jsonl`, or leave --follow out"
-        raise Problem("the columns of a table are known at the end only", where="--follow", hint=hint)
+        raise CliError("the columns of a table are known at the end only", where="--follow", hint=hint)
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class TensorBoardForm:
             from tensorboardX import SummaryWriter
         except ImportError:
             hint = "pip install 'dflowd[tensorboard]'; it needs no torch"
-            raise Problem("tensorboardX is not installed", where="--tensorboard", hint=hint) from None
+            raise CliError("tensorboardX is not installed", where="--tensorboard", hint=hint) from None
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         self._writer = SummaryWriter(str(folder))

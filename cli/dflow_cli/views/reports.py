@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Problem
+from ..errors import CliError
 from ..output import print_json
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -20,7 +20,7 @@ def ago_s(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None:
         hint = "a number and s, m, h or d: `--since 10m` for the last ten minutes"
-        raise Problem(f"`{text}` is no span of time", where="--since", hint=hint)
+        raise CliError(f"`{text}` is no span of time", where="--since", hint=hint)
     return float(found[1]) * UNITS_S[found[2]]
 
 

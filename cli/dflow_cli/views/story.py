@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import EXIT_FAILED, Problem
+from ..errors import EXIT_FAILED, CliError
 from ..output import note, note_missing, print_table
 
 HEARD = ("stolen", "claim heard", "record heard", "seal kept", "seal heard")  # from the peers of the line
@@ -59,7 +59,7 @@ def note_gaps(answer: Mapping[str, Any]) -> None:
         note(f"what came before is not known any more on {_since(late.items())}")
 
 
-def refuse_nothing(answer: Mapping[str, Any], step: int | None) -> Problem:
+def refuse_nothing(answer: Mapping[str, Any], step: int | None) -> CliError:
     """Why nothing is told."""
     about = answer["task"] or f"run {answer['run'][:SHORT]}" + (f" in step {step}" if step is not None else "")
     asked = int(answer["task"].partition("/")[0]) if answer["task"] else step
@@ -67,7 +67,7 @@ def refuse_nothing(answer: Mapping[str, Any], step: int | None) -> Problem:
         hint = f"step {asked} has not begun: the run is at step {answer['step']}"
     else:
         hint = f"daemons remember their own life and the latest of it: {_since(answer['since'].items())}"
-    return Problem(f"nobody tells anything of {about}", hint=hint, exit_code=EXIT_FAILED)
+    return CliError(f"nobody tells anything of {about}", hint=hint, exit_code=EXIT_FAILED)
 
 
 def _since(known: Iterable[tuple[str, float]]) -> str:

@@ -40,7 +40,7 @@ from ..events import (
 from ..names import NodeId, Part, Partition, RunId, ShardId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State
-from ..shards.space import Place
+from ..shards.space import Priority
 from ..wire.frame import Frame
 from ..work import Failed, FailureKind, SaveWork, inputs_of
 from .faults import Fault, Moment
@@ -324,11 +324,14 @@ class World:
 
     def _grant(self, host: Host, asked: Fetch) -> bool:
         """Whether there is room for what a fetch brings."""
-        place, pinned = Place(asked.run, asked.step), host.process.slots.pinned() if host.process else set[ShardId]()
-        return host.store.take_all(self.now, place, [asked.ref], asked.is_state, pinned)
+        priority, pinned = (
+            Priority(asked.run, asked.step),
+            host.process.slots.pinned() if host.process else set[ShardId](),
+        )
+        return host.store.take_all(self.now, priority, [asked.ref], asked.is_state, pinned)
 
     def _shed(self, host: Host, run: RunId, shard: ShardId) -> None:
-        """A shard gave way to an earlier place."""
+        """A shard gave way to an earlier priority."""
         if host.process is not None:
             host.process.bulk.give_up(run, shard)
             host.process.life.tell(Shed(run, shard))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .engines import ENGINES
-from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Shape, Table, Text, Variants
+from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 
 PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
@@ -14,7 +14,7 @@ STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
 _PATH = Text("a path, from the spec's folder")
 
-_HELD_OUT = Table(
+_HELD_OUT = Section(
     "questions that are never trained on",
     {
         "by": Text("what is hashed to choose them", "question_lower", choices=("question", "question_lower")),
@@ -37,10 +37,10 @@ _PROMPTS: Mapping[str, Shape] = {
 _MODEL = Variants(
     "a model's weights at the start",
     {
-        "init": Table(
+        "init": Section(
             "drawn from the seed",
             {
-                "init": Table(
+                "init": Section(
                     "how to make them",
                     {
                         "config": Text("a transformers config file (JSON)"),
@@ -50,7 +50,7 @@ _MODEL = Variants(
                 "dtype": Text("of computation", "float32", choices=("float32",)),
             },
         ),
-        "path": Table(
+        "path": Section(
             "read from a folder",
             {
                 "path": Text("a Hugging Face model folder"),
@@ -63,7 +63,7 @@ _MODEL = Variants(
 _DATASET = Variants(
     "a source of prompts",
     {
-        "reasoning_gym": Table(
+        "reasoning_gym": Section(
             "made by reasoning-gym",
             {
                 "reasoning_gym": Text("a task's name in reasoning-gym"),
@@ -72,7 +72,7 @@ _DATASET = Variants(
                 "held_out": _HELD_OUT,
             },
         ),
-        "jsonl": Table(
+        "jsonl": Section(
             "one JSON object a line",
             {
                 "jsonl": _PATH,
@@ -85,7 +85,7 @@ _DATASET = Variants(
     },
 )
 
-_ROUNDS = Table(
+_ROUNDS = Section(
     "refill rounds within a step",
     {
         "until": Condition("when to stop"),
@@ -127,8 +127,8 @@ TOP: Mapping[str, Shape] = {
     "emulated": Named("the emulated engine's profile", Number("seconds, counts or shares", at_least=0), {}),
     "models": Named("weights by name", _MODEL),
     "data": Named("sources of prompts by name", _DATASET, {}),
-    "stages": Items("the vertices of the graph", Table("a stage", STAGE), at_least=1),
-    "checkpoint": Table(
+    "stages": Items("the vertices of the graph", Section("a stage", STAGE), at_least=1),
+    "checkpoint": Section(
         "when weights go to disk, beside the end",
         {
             "every": Number("steps between two; 0: only at the end", 0, integer=True, at_least=0),
@@ -146,6 +146,6 @@ TOP: Mapping[str, Shape] = {
         "fail",
         choices=("fail", "skip"),
     ),
-    "limits": Table("bounds of the run; this version knows none", {}, {}),
+    "limits": Section("bounds of the run; this version knows none", {}, {}),
     "digests": Free("digests of the files that the spec names; filled in at submit", {}),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .layout import STAGE, TOP
-from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Shape, Table, Text, Variants
+from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
 from .signatures import FUNCTION_PATTERN, OPERATORS
 
 _EXPRESSION = {"type": "string", "minLength": 1, "maxLength": 400}
@@ -40,7 +40,7 @@ def _stage(op: str) -> dict[str, Any]:
         schema["required"].append("model")
     else:
         properties["model"] = {"type": "null"}
-    if isinstance(operator.config, Table) and properties["config"]["required"]:
+    if isinstance(operator.config, Section) and properties["config"]["required"]:
         schema["required"].append("config")
     return schema
 
@@ -86,7 +86,7 @@ def _describe(shape: Shape) -> dict[str, Any]:
             least, most = (shape.at_least, None) if shape.count is None else (shape.count, shape.count)
             bounds = {"minItems": least, "maxItems": most}
             return {"type": "array", "items": _describe(shape.item)} | {k: v for k, v in bounds.items() if v}
-        case Table():
+        case Section():
             return _table(shape.keys)
         case Named():
             names = {"propertyNames": {"pattern": f"^{NAME}$"}}

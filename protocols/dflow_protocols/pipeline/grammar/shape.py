@@ -64,7 +64,7 @@ class Items(Key):
 
 
 @dataclass(frozen=True, slots=True)
-class Table(Key):
+class Section(Key):
     """A mapping of known keys."""
 
     about: str
@@ -86,7 +86,7 @@ class Variants(Key):
     """A mapping of one of several kinds; exactly one of `kinds`' keys is in it and says which."""
 
     about: str
-    kinds: Mapping[str, Table]
+    kinds: Mapping[str, Section]
     default: Any = REQUIRED
 
 
@@ -126,7 +126,7 @@ class Condition(Key):
     default: Any = REQUIRED
 
 
-Shape: TypeAlias = Number | Text | Flag | Items | Table | Named | Variants | Kinds | Free | Condition
+Shape: TypeAlias = Number | Text | Flag | Items | Section | Named | Variants | Kinds | Free | Condition
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 NAME_FORM = "a letter, then letters, digits and _ (64 at most)"
@@ -173,7 +173,7 @@ class Reader:
                 return value if isinstance(value, bool) else self._wrong(shape, value, path)
             case Items():
                 return self._items(shape, value, path)
-            case Table():
+            case Section():
                 return self._table(shape, value, path)
             case Named():
                 return self._named(shape, value, path)
@@ -241,7 +241,7 @@ class Reader:
             return None
         return [self.read(shape.item, item, f"{path}[{index}]") for index, item in enumerate(value)]
 
-    def _table(self, shape: Table, value: Any, path: str) -> Any:
+    def _table(self, shape: Section, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             return self._wrong(shape, value, path)
         self.unknown_keys(value, shape.keys, path)
@@ -289,7 +289,7 @@ class Reader:
                 what = f"`{key}` is no setting of `{kind}`"
                 self.note(at(path, key), what, f"leave it out, or write `{shape.tag}: {others[key]}`")
         own = {key: inner for key, inner in value.items() if key not in others}
-        return self._table(Table(shape.about, shape.keys_of(kind)), own, path)
+        return self._table(Section(shape.about, shape.keys_of(kind)), own, path)
 
     def _free(self, shape: Free, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):

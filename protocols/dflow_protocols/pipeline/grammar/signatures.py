@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .algorithms import ADVANTAGES, LOSSES
 from .columns import COLUMNS
-from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Shape, Table, Text, Variants
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
 
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
@@ -23,7 +23,7 @@ MAX_LEAVES = 1024
 EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
 
 
-_NONE = Table("", {})
+_NONE = Section("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Operator:
     scope: str = "group"  # what it looks at in one piece
     effect: str = "pure"  # pure: of its inputs; seeded: of its inputs and the spec's seed
     model: Literal["", "tokenizer", "parameters"] = ""  # what it takes of a model, if it needs one
-    config: Table | Kinds = _NONE
+    config: Section | Kinds = _NONE
     begins: Beginning | None = None
     trains: Lesson | None = None
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
@@ -81,7 +81,7 @@ _DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
 _PARTITIONS = "tasks that the step's prompts are dealt in, as contiguous runs; absent: 8, or one for each 128 evaluated"
 _FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
 
-_ADAMW = Table(
+_ADAMW = Section(
     "AdamW (arXiv 1711.05101)",
     {
         "lr": Number("learning rate after the ramp", above=0, at_most=1),
@@ -102,7 +102,7 @@ _TRAINING: Mapping[str, Shape] = {
     ),
     "clip_norm": Number("gradients of a larger global norm are scaled down to it; absent: never", None, above=0),
     "micro_batch_tokens": _count("tokens of one forward and backward pass", 8192),
-    "optimizer": Variants("how gradients change weights", {"adamw": Table("", {"adamw": _ADAMW})}),
+    "optimizer": Variants("how gradients change weights", {"adamw": Section("", {"adamw": _ADAMW})}),
 }
 
 _POLICY_LOSSES = {name: loss for name, loss in LOSSES.items() if loss.reads}
@@ -138,7 +138,7 @@ OPERATORS: Mapping[str, Operator] = {
         model="parameters",
         begins=Beginning("prompts", "prompts", is_read=True),
         counts=True,
-        config=Table(
+        config=Section(
             "",
             {
                 "data": _DATA,
@@ -157,7 +157,7 @@ OPERATORS: Mapping[str, Operator] = {
         reads=("rollout",),
         writes=("reward",),
         scores=True,
-        config=Table("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {})}),
+        config=Section("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {})}),
     ),
     "logprob": Operator(
         "scores the sampled tokens by a model, such as a frozen reference",
@@ -178,7 +178,7 @@ OPERATORS: Mapping[str, Operator] = {
         "drops groups by a condition, and may have them refilled",
         reads=("rollout", "reward"),
         writes=("kept",),
-        config=Table(
+        config=Section(
             "",
             {
                 "function": Text("says whether a group is kept", pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
@@ -217,7 +217,7 @@ OPERATORS: Mapping[str, Operator] = {
         effect="seeded",
         model="parameters",
         trains=Lesson("rollout", "advantage", "grpo"),
-        config=Table("", {**_TRAINING, "loss": _LOSS}),
+        config=Section("", {**_TRAINING, "loss": _LOSS}),
     ),
     "sft": Operator(
         "one optimizer update by cross-entropy on demonstrations",
@@ -227,7 +227,7 @@ OPERATORS: Mapping[str, Operator] = {
         model="tokenizer",
         begins=Beginning("batch", "demos"),
         trains=Lesson("batch", "batch", "cross_entropy"),
-        config=Table(
+        config=Section(
             "",
             {
                 "data": _DATA,
@@ -248,7 +248,7 @@ OPERATORS: Mapping[str, Operator] = {
         evaluates=True,
         scores=True,
         counts=True,
-        config=Table(
+        config=Section(
             "",
             {
                 "data": Text(

@@ -9,7 +9,7 @@ from functools import partial
 
 from ...events import Began, Broke, Finished, Reached, Start
 from ...names import Part, RunId, ShardId
-from ...shards.space import Place
+from ...shards.space import Priority
 from ...versions.saved import Saved
 from ...work import ApplyWork, BlockWork, Done, Failed, FailureKind, InitWork, LoadWork, SaveWork, inputs_of
 from .disk import Disk
@@ -115,8 +115,8 @@ class Slots:
         done: Done = self._site.engines[start.run].run(start.work, end)
         made = [ref for each in done.made for _, ref in each.outputs]
         is_state = isinstance(start.work, InitWork | ApplyWork | LoadWork)
-        place = Place(start.run, start.task.step)
-        if not self._store.take_all(self._life.now, place, made, is_state, self.pinned()):
+        priority = Priority(start.run, start.task.step)
+        if not self._store.take_all(self._life.now, priority, made, is_state, self.pinned()):
             return Broke(start.call, Failed("full", "no room"))
         if isinstance(start.work, SaveWork):
             self._save(start.work)

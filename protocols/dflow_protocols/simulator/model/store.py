@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ...names import RunId, ShardId, ShardRef, chunk_count
-from ...shards.space import AdmissionQueue, Place, latest_after
+from ...shards.space import AdmissionQueue, Priority, latest_after
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Store:
     runs: dict[ShardId, dict[RunId, int]] = field(default_factory=dict)  # who refers to it, and since which step
     untold: Counter[tuple[RunId, ShardId]] = field(default_factory=Counter)  # made by works the node has yet to hear of
     states: set[ShardId] = field(default_factory=set)  # parts of versions: they never give way
-    shed: set[ShardId] = field(default_factory=set)  # given up for an earlier place at some time
+    shed: set[ShardId] = field(default_factory=set)  # given up for an earlier priority at some time
     admission: AdmissionQueue = field(default_factory=AdmissionQueue)
     on_shed: Callable[[RunId, ShardId], None] = field(default=lambda run, shard: None)
     held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
@@ -37,7 +37,7 @@ class Store:
         """These chunks are here now."""
         end = chunk_count(ref.nbytes) if end is None else end
         if run not in self.runs.get(ref.id, ()):
-            self._enter(Place(run, 0), ref)
+            self._enter(Priority(run, 0), ref)
         self.chunks[ref.id].update(range(first, end))
 
     def put_made(self, run: RunId, refs: Collection[ShardRef]) -> Counter[tuple[RunId, ShardId]]:
@@ -68,34 +68,34 @@ class Store:
         self._remove(shard)
         return self.admission.freed()
 
-    def take(self, now: float, place: Place, ref: ShardRef, is_state: bool, pinned: Collection[ShardId]) -> bool:
+    def take(self, now: float, priority: Priority, ref: ShardRef, is_state: bool, pinned: Collection[ShardId]) -> bool:
         """Make room for a shard, after shedding for it if need be. False: there is none."""
         if ref.id not in self.sizes and self.limit_bytes is not None:
-            if not self.admission.enter(now, place):
+            if not self.admission.enter(now, priority):
                 return False
             while self.held_bytes + ref.nbytes > self.limit_bytes:
                 free = set(self.sizes) - self.states - set(pinned)
-                given = latest_after(place, ((self._place(shard), shard) for shard in sorted(free)))
+                given = latest_after(priority, ((self._priority(shard), shard) for shard in sorted(free)))
                 if given is None:
-                    self.admission.refuse(now, place, [self._place(shard) for shard in self.sizes])
+                    self.admission.refuse(now, priority, [self._priority(shard) for shard in self.sizes])
                     return False
                 self.give_up(given)
-            self.admission.took(place)
-        self._enter(place, ref)
+            self.admission.took(priority)
+        self._enter(priority, ref)
         if is_state:
             self.states.add(ref.id)
         return True
 
     def take_all(
-        self, now: float, place: Place, refs: Collection[ShardRef], is_state: bool, pinned: Collection[ShardId]
+        self, now: float, priority: Priority, refs: Collection[ShardRef], is_state: bool, pinned: Collection[ShardId]
     ) -> bool:
         """Make room for all of these, or for none. `pinned`: what stays where it is."""
         new = [ref for ref in refs if ref.id not in self.sizes]
         spared = {*pinned, *(ref.id for ref in refs)}
         for ref in refs:
-            if not self.take(now, place, ref, is_state, spared):
+            if not self.take(now, priority, ref, is_state, spared):
                 for taken in new:
-                    self.drop(place.run, taken.id)
+                    self.drop(priority.run, taken.id)
                 return False
         return True
 
@@ -107,18 +107,18 @@ class Store:
         for run in owners:
             self.on_shed(run, shard)
 
-    def _enter(self, place: Place, ref: ShardRef) -> None:
+    def _enter(self, priority: Priority, ref: ShardRef) -> None:
         if ref.id not in self.sizes:
             self.held_bytes += ref.nbytes
             self.peak_bytes = max(self.peak_bytes, self.held_bytes)
             self.sizes[ref.id], self.chunks[ref.id], self.runs[ref.id] = ref.nbytes, set(), {}
         owners = self.runs[ref.id]
-        owners[place.run] = min(place.step, owners.get(place.run, place.step))
+        owners[priority.run] = min(priority.step, owners.get(priority.run, priority.step))
 
     def _remove(self, shard: ShardId) -> None:
         self.held_bytes -= self.sizes[shard]
         del self.chunks[shard], self.sizes[shard], self.runs[shard]
         self.states.discard(shard)
 
-    def _place(self, shard: ShardId) -> Place:
-        return min(Place(run, step) for run, step in self.runs[shard].items())
+    def _priority(self, shard: ShardId) -> Priority:
+        return min(Priority(run, step) for run, step in self.runs[shard].items())

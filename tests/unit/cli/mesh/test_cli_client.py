@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, Problem, explain
+from dflow_cli.errors import EXIT_NO_DAEMON, EXIT_WRONG_INPUT, CliError, explain
 from dflow_cli.mesh.client import Client, KeyedEndpoint, parse_keyed_endpoint
 from dflow_cli.mesh.keyfiles import key_pair
 from dflow_cli.mesh.reach import meet, reach
@@ -57,7 +57,7 @@ def test_no_daemon_at_all_is_exit_code_3_and_names_whom_it_asked() -> None:
     """The contract for scripts: 3 means that no daemon answered."""
     with FakeDaemon({}) as daemon:
         endpoint = daemon.endpoint
-    with Client([endpoint], new_keys()) as client, pytest.raises(Problem) as caught:
+    with Client([endpoint], new_keys()) as client, pytest.raises(CliError) as caught:
         client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
     assert endpoint.address in explain(caught.value)
@@ -65,7 +65,11 @@ def test_no_daemon_at_all_is_exit_code_3_and_names_whom_it_asked() -> None:
 
 def test_a_daemon_that_is_there_and_silent_is_told_from_one_that_is_gone() -> None:
     """After an upgrade of the client the daemons of before refuse its words, and only their log says so."""
-    with FakeDaemon({}) as silent, Client([silent.endpoint], new_keys()) as client, pytest.raises(Problem) as caught:
+    with (
+        FakeDaemon({}) as silent,
+        Client([silent.endpoint], new_keys()) as client,
+        pytest.raises(CliError) as caught,
+    ):
         client.call("status", deadline_s=0.1)
     assert "said nothing" in caught.value.what
     assert "another wire version" in caught.value.what
@@ -75,7 +79,7 @@ def test_another_server_key_gets_no_answer() -> None:
     """An endpoint names the daemon's key: whoever else listens at that address is nobody."""
     with FakeDaemon({"status": lambda _: {}}) as daemon:
         stranger = KeyedEndpoint(new_keys().public, daemon.endpoint.address)
-        with Client([stranger], new_keys()) as client, pytest.raises(Problem) as caught:
+        with Client([stranger], new_keys()) as client, pytest.raises(CliError) as caught:
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
 
@@ -89,7 +93,7 @@ def test_a_daemons_refusal_arrives_as_its_own_words() -> None:
     with (
         FakeDaemon({"run": refuse}) as daemon,
         Client([daemon.endpoint], new_keys()) as client,
-        pytest.raises(Problem) as caught,
+        pytest.raises(CliError) as caught,
     ):
         client.call("run", {"run": "abcd"})
     assert explain(caught.value) == "error: no run begins with `abcd`\nhint: `dflow ps` lists them"
@@ -112,7 +116,7 @@ def test_a_daemon_that_knows_less_than_others_is_not_the_last_word() -> None:
         old.answers |= {"run": unknown, "nodes": lambda _: {"nodes": [old.member("old")]}}
         with (
             Client([fresh.endpoint, old.endpoint], new_keys()) as client,
-            pytest.raises(Problem, match="no run `abcd`"),
+            pytest.raises(CliError, match="no run `abcd`"),
         ):
             client.call("run", {"run": "abcd"})
 
@@ -134,7 +138,7 @@ def test_daemons_of_another_mesh_are_never_asked_instead(tmp_path: Path) -> None
         with reach(tmp_path, str(other.endpoint)) as client:
             meet(client, tmp_path, [other.member("other")])
         gone = KeyedEndpoint(new_keys().public, "tcp://127.0.0.1:1")
-        with reach(tmp_path, str(gone)) as client, pytest.raises(Problem) as caught:
+        with reach(tmp_path, str(gone)) as client, pytest.raises(CliError) as caught:
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
 
@@ -149,7 +153,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     """Without them nobody can tell where it ends and the port begins."""
     key = "k" * 40
     assert parse_keyed_endpoint(f"{key}@[0:0::1]:7300") == KeyedEndpoint(key, "tcp://[::1]:7300")
-    with pytest.raises(Problem, match="without brackets"):
+    with pytest.raises(CliError, match="without brackets"):
         parse_keyed_endpoint(f"{key}@::1:7300")
 
 
@@ -172,7 +176,7 @@ def test_a_daemon_is_reached_over_ipv6_and_by_a_name_that_has_more_addresses(hos
 )
 def test_what_is_no_endpoint_is_refused_with_a_remedy(text: str) -> None:
     """Wrong input is exit code 2, two lines."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(CliError) as caught:
         parse_keyed_endpoint(text)
     assert caught.value.exit_code == EXIT_WRONG_INPUT
     assert "KEY@HOST:PORT" in explain(caught.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dflow_cli.errors import Problem
+from dflow_cli.errors import CliError
 from dflow_cli.mesh import localmesh
 from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
 
@@ -19,7 +19,7 @@ def test_checkpoints_that_a_killed_run_left_are_named_and_kept(tmp_path: Path) -
     write_mesh(tmp_path, MeshFile(False, (node,)))
     folder = node.folder / "state/runs" / RUN / "checkpoints/step-000050"
     folder.mkdir(parents=True)
-    with pytest.raises(Problem, match="left checkpoints of run 3f9c3f9c here") as caught:
+    with pytest.raises(CliError, match="left checkpoints of run 3f9c3f9c here") as caught:
         localmesh.start(tmp_path, 1, for_one_run=True)
     assert f"dflow up --nodes 1 --dir {tmp_path}" in caught.value.hint
     assert folder.is_dir()

@@ -8,7 +8,7 @@ import torch
 
 from dflow_protocols.pipeline.grammar import algorithms
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
-from dflow_protocols.pipeline.grammar.shape import Reader, Table
+from dflow_protocols.pipeline.grammar.shape import Reader, Section
 from dflowd.algorithms.losses.tokens import Tokens
 from dflowd.algorithms.registry import ADVANTAGES, LOSSES
 
@@ -23,7 +23,7 @@ def test_every_algorithm_that_a_spec_may_name_has_a_function_and_no_other_has() 
 def test_a_loss_runs_by_its_defaults_on_the_columns_that_it_reads_and_no_others(kind: str) -> None:
     """Its row says all that it needs: whoever validates a spec by the row has promised the function that much."""
     row, length = algorithms.LOSSES[kind], 3
-    settings = Reader({}).read(Table("", row.config), {}, "")
+    settings = Reader({}).read(Section("", row.config), {}, "")
     given = {name: torch.rand(length) for name in {*row.columns(settings), "sampled_logprob"}}
     logp = torch.rand(length, requires_grad=True)
     loss, _ = LOSSES[kind](Tokens(logp, torch.full((length,), 3.0), given), settings)
@@ -36,7 +36,7 @@ def test_a_loss_runs_by_its_defaults_on_the_columns_that_it_reads_and_no_others(
 @pytest.mark.parametrize("method", ADVANTAGES)
 def test_an_advantage_runs_by_its_defaults(method: str) -> None:
     """From rewards [groups, samples] to as many numbers, none of them for a flat group."""
-    settings = Reader({}).read(Table("", algorithms.ADVANTAGES[method].config), {}, "")
+    settings = Reader({}).read(Section("", algorithms.ADVANTAGES[method].config), {}, "")
     found = ADVANTAGES[method](np.array([[1, 0.0], [2, 2]]), np.array([1.0, 2.0]), settings)
     assert found.shape == (2, 2)
     assert found[0, 0] > 0 > found[0, 1]
@@ -71,7 +71,7 @@ def test_a_token_that_is_masked_out_gives_no_gradient() -> None:
     for kind, function in LOSSES.items():
         logp = torch.tensor([-1.0, -2.0], requires_grad=True)
         given = {"advantage": torch.ones(2), "sampled_logprob": torch.tensor([-1.0, -2.0])}
-        settings = Reader({}).read(Table("", algorithms.LOSSES[kind].config), {}, "")
+        settings = Reader({}).read(Section("", algorithms.LOSSES[kind].config), {}, "")
         loss, _ = function(Tokens(logp, torch.full((2,), 2.0), given | {"mask": torch.tensor([1.0, 0])}), settings)
         (slope,) = torch.autograd.grad(loss, logp)
         assert (slope != 0).tolist() == [True, False]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from dflow_protocols.events import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
@@ -33,7 +33,7 @@ class Peer:
     reports: list[Report] = field(default_factory=list)
 
     def put(self, data: bytes) -> ShardRef:
-        segment = self.store.grant(Place(RUN, 0), len(data))
+        segment = self.store.grant(Priority(RUN, 0), len(data))
         segment.view()[:] = data
         shard, hashes = hash_shard(data)
         return self.store.seal(segment, shard, len(data), hashes)

@@ -10,7 +10,7 @@ import pytest
 
 from dflow_protocols.events import Event, RoomMade, Shed
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflowd.process.host import Host
 from dflowd.shards.room import Room
 from dflowd.shards.segment import Full, Segment
@@ -22,26 +22,26 @@ MIB = 1 << 20
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
 
-def put(store: Store, place: Place, nbytes: int = MIB, is_state: bool = False) -> ShardRef:
+def put(store: Store, priority: Priority, nbytes: int = MIB, is_state: bool = False) -> ShardRef:
     data = os.urandom(nbytes)
-    segment = store.grant(place, nbytes, is_state)
+    segment = store.grant(priority, nbytes, is_state)
     segment.write(0, memoryview(data))
     shard, hashes = hash_shard(data)
     return store.seal(segment, shard, nbytes, hashes)
 
 
-def full_store(*places: Place, is_state: bool = False) -> tuple[Store, list[ShardRef], list[ShardId]]:
-    """A store of one MiB a place, all taken, without a disk; the shards, and the list of those that will be shed."""
-    store = Store(len(places) * MIB, "n0")
+def full_store(*priorities: Priority, is_state: bool = False) -> tuple[Store, list[ShardRef], list[ShardId]]:
+    """A store of one MiB a priority, all taken, without a disk; the shards, and the list of those that will be shed."""
+    store = Store(len(priorities) * MIB, "n0")
     shed: list[ShardId] = []
     store.watch(on_room=lambda: None, on_shed=lambda run, shard: shed.append(shard))
-    return store, [put(store, place, is_state=is_state) for place in places], shed
+    return store, [put(store, priority, is_state=is_state) for priority in priorities], shed
 
 
 def test_what_memory_has_no_room_for_goes_to_disk_and_is_read_as_if_it_had(tmp_path: Path) -> None:
     """A run whose state is larger than the limit is slower, not impossible; and nothing of it is left behind."""
     store = Store(2 * MIB, "n0", SpillFolder(tmp_path / "spill", None))
-    refs = [put(store, Place(FIRST, 0), 1 + index * MIB // 2) for index in range(6)]
+    refs = [put(store, Priority(FIRST, 0), 1 + index * MIB // 2) for index in range(6)]
     assert store.usage().used_bytes <= 2 * MIB
     assert store.usage().disk_bytes >= 3 * MIB
     for ref in refs:
@@ -64,7 +64,7 @@ def test_a_fetch_lands_on_disk_as_in_memory_and_a_part_moves_there_when_it_grows
     ref = ShardRef(shard, len(data))
 
     def land(first: int, end: int) -> None:
-        store.partial(Place(FIRST, 0), ref, first, end)
+        store.partial(Priority(FIRST, 0), ref, first, end)
         for index in range(first, end):
             place = store.landing(shard, index)
             assert place is not None
@@ -90,25 +90,25 @@ def test_disk_has_a_limit_and_files_of_a_killed_daemon_are_swept(tmp_path: Path)
     store = Store(MIB, "n0", SpillFolder(folder, 2 * MIB))
     assert not (folder / "shard-left").exists()
     for _ in range(3):
-        put(store, Place(FIRST, 0))
+        put(store, Priority(FIRST, 0))
     with pytest.raises(Full, match="disk_limit"):
-        put(store, Place(FIRST, 0))
+        put(store, Priority(FIRST, 0))
     assert store.can_hold(3 * MIB)
     assert not store.can_hold(3 * MIB + 1)
     store.close()
     store = Store(MIB, "n0", SpillFolder(folder, None, spare_bytes=1 << 60))
     assert not store.can_hold(MIB + 1)
     with pytest.raises(Full, match="would leave less"):
-        put(store, Place(FIRST, 0), 2 * MIB)
+        put(store, Priority(FIRST, 0), 2 * MIB)
     store.close()
 
 
 def test_the_newest_that_can_be_made_again_is_shed_for_an_older_step() -> None:
     """The oldest step must always be able to go on; what a later one made is remade when its time comes."""
-    store, refs, shed = full_store(Place(FIRST, 5), Place(FIRST, 7), Place(FIRST, 6), Place(FIRST, 4))
-    put(store, Place(FIRST, 5))
+    store, refs, shed = full_store(Priority(FIRST, 5), Priority(FIRST, 7), Priority(FIRST, 6), Priority(FIRST, 4))
+    put(store, Priority(FIRST, 5))
     assert shed == [refs[1].id]
-    put(store, Place(FIRST, 4), 2 * MIB)
+    put(store, Priority(FIRST, 4), 2 * MIB)
     assert shed[1] == refs[2].id
     assert len(shed) == 3  # the third is that of step 5 made last, or first: both are newer than 4
     assert store.has(refs[3].id)
@@ -117,10 +117,10 @@ def test_the_newest_that_can_be_made_again_is_shed_for_an_older_step() -> None:
 
 def test_nothing_gives_way_to_a_later_step_nor_to_its_own() -> None:
     """Two requests that could each push the other's bytes out would do so for ever."""
-    store, refs, shed = full_store(Place(FIRST, 5), Place(FIRST, 6))
-    for place in (Place(FIRST, 6), Place(FIRST, 7), Place(SECOND, 0)):
+    store, refs, shed = full_store(Priority(FIRST, 5), Priority(FIRST, 6))
+    for priority in (Priority(FIRST, 6), Priority(FIRST, 7), Priority(SECOND, 0)):
         with pytest.raises(Full):
-            store.grant(place, MIB)
+            store.grant(priority, MIB)
     assert shed == []
     assert all(store.has(ref.id) for ref in refs)
     store.close()
@@ -128,30 +128,30 @@ def test_nothing_gives_way_to_a_later_step_nor_to_its_own() -> None:
 
 def test_states_and_what_is_being_read_never_give_way() -> None:
     """A version may be the only copy; and an engine maps what is pinned."""
-    store, _, shed = full_store(Place(SECOND, 9), is_state=True)
+    store, _, shed = full_store(Priority(SECOND, 9), is_state=True)
     with pytest.raises(Full):
-        store.grant(Place(FIRST, 0), MIB)
+        store.grant(Priority(FIRST, 0), MIB)
     store.close()
-    store, (ref,), shed = full_store(Place(SECOND, 9))
+    store, (ref,), shed = full_store(Priority(SECOND, 9))
     store.pin(ref.id)
     with pytest.raises(Full):
-        store.grant(Place(FIRST, 0), MIB)
+        store.grant(Priority(FIRST, 0), MIB)
     store.unpin(ref.id)
-    assert store.grant(Place(FIRST, 0), MIB)
+    assert store.grant(Priority(FIRST, 0), MIB)
     assert shed == [ref.id]
     store.close()
 
 
 def test_a_shard_of_two_runs_stays_for_the_one_that_is_first() -> None:
-    """Equal content is one shard; it counts for the older of its places."""
+    """Equal content is one shard; it counts for the older of its priorities."""
     store = Store(MIB, "n0")
     data = b"same" * (MIB // 4)
     shard, hashes = hash_shard(data)
-    segment = store.grant(Place(FIRST, 1), MIB)
+    segment = store.grant(Priority(FIRST, 1), MIB)
     store.seal(segment, shard, MIB, hashes)
-    store.partial(Place(SECOND, 0), ShardRef(shard, MIB), 0, 1)
+    store.partial(Priority(SECOND, 0), ShardRef(shard, MIB), 0, 1)
     with pytest.raises(Full):
-        store.grant(Place(FIRST, 2), MIB)
+        store.grant(Priority(FIRST, 2), MIB)
     assert store.has(shard)
     store.close()
 
@@ -161,16 +161,16 @@ def test_what_is_freed_goes_to_the_oldest_that_waits_and_it_is_told() -> None:
     store = Store(2 * MIB, "n0")
     told: list[int] = []
     store.watch(on_room=lambda: told.append(1), on_shed=lambda run, shard: None)
-    later = [store.grant(Place(SECOND, 0), MIB) for _ in range(2)]
+    later = [store.grant(Priority(SECOND, 0), MIB) for _ in range(2)]
     with pytest.raises(Full):
-        store.grant(Place(FIRST, 3), 2 * MIB)
+        store.grant(Priority(FIRST, 3), 2 * MIB)
     store.release(later[0])
     assert told == [1]
     with pytest.raises(Full, match="an older step waits"):
-        store.grant(Place(SECOND, 0), MIB)
+        store.grant(Priority(SECOND, 0), MIB)
     store.release(later[1])
     assert told == [1, 1]
-    assert store.grant(Place(FIRST, 3), 2 * MIB)
+    assert store.grant(Priority(FIRST, 3), 2 * MIB)
     store.close()
 
 
@@ -180,15 +180,15 @@ async def test_requests_that_wait_are_granted_oldest_first_and_small_ones_at_onc
     room = Room(Host(asyncio.get_running_loop(), print, print), store, print)
     order: list[str] = []
 
-    def ask(name: str, place: Place, nbytes: int) -> None:
-        room.grant(place, [nbytes], False, lambda granted: order.append(name))
+    def ask(name: str, priority: Priority, nbytes: int) -> None:
+        room.grant(priority, [nbytes], False, lambda granted: order.append(name))
 
-    ask("small", Place(SECOND, 9), 1000)
+    ask("small", Priority(SECOND, 9), 1000)
     assert order == ["small"]
-    ask("begun", Place(SECOND, 9), 30 * MIB)
-    ask("late", Place(SECOND, 1), 2 * MIB)
-    ask("older", Place(FIRST, 7), 2 * MIB)
-    ask("oldest", Place(FIRST, 2), 2 * MIB)
+    ask("begun", Priority(SECOND, 9), 30 * MIB)
+    ask("late", Priority(SECOND, 1), 2 * MIB)
+    ask("older", Priority(FIRST, 7), 2 * MIB)
+    ask("oldest", Priority(FIRST, 2), 2 * MIB)
     assert order == ["small"]
     await until(lambda: len(order) == 5)
     assert order == ["small", "begun", "oldest", "older", "late"]
@@ -203,10 +203,10 @@ async def test_a_request_that_is_dropped_while_it_waits_takes_nothing() -> None:
     told: list[int | Full] = []
     shards = [ShardId(str(digit) * 64) for digit in range(3)]
     for shard in shards:
-        room.fetch(Place(FIRST, 0), ShardRef(shard, 20 * MIB), 0, 20, False, told.append)
+        room.fetch(Priority(FIRST, 0), ShardRef(shard, 20 * MIB), 0, 20, False, told.append)
     room.drop(FIRST, shards)
     done: list[list[Segment] | Full] = []
-    room.grant(Place(FIRST, 9), [2 * MIB], False, done.append)
+    room.grant(Priority(FIRST, 9), [2 * MIB], False, done.append)
     await until(lambda: bool(done))
     assert told == []
     assert store.usage().used_bytes == 2 * MIB
@@ -221,13 +221,13 @@ async def test_the_node_hears_of_what_was_shed_and_of_room() -> None:
     refused: list[RunId] = []
     host = Host(asyncio.get_running_loop(), events.append, print)
     room = Room(host, store, lambda run, why: refused.append(run))
-    ref = put(store, Place(SECOND, 1))
+    ref = put(store, Priority(SECOND, 1))
     granted: list[list[Segment] | Full] = []
-    room.grant(Place(FIRST, 0), [MIB], False, granted.append)
+    room.grant(Priority(FIRST, 0), [MIB], False, granted.append)
     await until(lambda: Shed(SECOND, ref.id) in events)
     await until(lambda: bool(granted))
     assert isinstance(granted[0], list)
-    room.grant(Place(FIRST, 1), [MIB], False, granted.append)
+    room.grant(Priority(FIRST, 1), [MIB], False, granted.append)
     await until(lambda: len(granted) == 2)
     assert isinstance(granted[1], Full)
     assert refused == [FIRST]

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflowd.shards.segment import Full, capacity_for, chunk_mask, runs_of
 from dflowd.shards.store import Store
 
 MIB = 1 << 20
 RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
-PLACE = Place(RUN, 0)
+PLACE = Priority(RUN, 0)
 
 
 def put(store: Store, data: bytes, run: RunId = RUN) -> ShardRef:
     """Store a shard as an engine does: room, bytes, hashes."""
-    segment = store.grant(Place(run, 0), len(data))
+    segment = store.grant(Priority(run, 0), len(data))
     segment.view()[:] = data
     shard, hashes = hash_shard(data)
     return store.seal(segment, shard, len(data), hashes)
@@ -160,7 +160,7 @@ def test_a_shard_made_here_ends_its_own_fetch() -> None:
     store = Store(8 * MIB, "n0")
     data = b"z" * 3000
     shard, _ = hash_shard(data)
-    store.partial(Place(OTHER, 0), ShardRef(shard, 3000), 0, 1)
+    store.partial(Priority(OTHER, 0), ShardRef(shard, 3000), 0, 1)
     place = store.landing(shard, 0)
     assert place is not None
     put(store, data)
@@ -189,9 +189,9 @@ def test_killing_the_daemon_frees_its_shared_memory() -> None:
     """Nothing may be left behind that only a reboot or a sweep would free."""
     script = (
         "import sys, time\n"
-        "from dflow_protocols.shards.space import Place\nfrom dflowd.shards.store import Store\n"
+        "from dflow_protocols.shards.space import Priority\nfrom dflowd.shards.store import Store\n"
         "store = Store(64 << 20, 'victim')\n"
-        "segment = store.grant(Place('a' * 32, 0), 32 << 20)\n"
+        "segment = store.grant(Priority('a' * 32, 0), 32 << 20)\n"
         "segment.view()[:4] = b'here'\n"
         "print(segment.path, flush=True)\n"
         "time.sleep(600)\n"

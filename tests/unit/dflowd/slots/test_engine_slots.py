@@ -18,7 +18,7 @@ import zmq
 
 from dflow_protocols.events import Began, Broke, Event, Finished, Report, RoomMade, Start
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, TaskKey, hash_shard, part_of
-from dflow_protocols.shards.space import Place
+from dflow_protocols.shards.space import Priority
 from dflow_protocols.work import ApplyWork, ChainWork, InitWork, Work
 from dflowd.process.host import Host
 from dflowd.shards.room import Room
@@ -203,7 +203,7 @@ def apply_of(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> ApplyWork:
     data = Path(it.store.path(whole.id)).read_bytes()[: whole.nbytes]
     for first in range(0, whole.nbytes, CHUNK_BYTES):
         piece = data[first : first + CHUNK_BYTES]
-        segment = it.store.grant(Place(RUN, 0), len(piece))
+        segment = it.store.grant(Priority(RUN, 0), len(piece))
         segment.view()[:] = piece
         shard, hashes = hash_shard(piece)
         slices.append(it.store.seal(segment, shard, len(piece), hashes))
@@ -287,7 +287,7 @@ async def test_a_work_whose_input_vanished_names_it(tmp_path: Path) -> None:
 async def test_no_room_for_an_output_is_said_so(tmp_path: Path) -> None:
     """It is no fault of the engine, which lives on; and it is another thing whether there could ever be room."""
     async with bench(tmp_path, limit_bytes=8 << 20) as it:
-        held = it.store.grant(Place(RUN, 0), 7 << 20)
+        held = it.store.grant(Priority(RUN, 0), 7 << 20)
         broke = await it.answer(it.start(InitWork(), "init"))
         assert isinstance(broke, Broke)
         assert broke.failed.kind == "full"

@@ -11,7 +11,7 @@ from pathlib import Path
 from dflow_protocols.events import Event, Report
 from dflow_protocols.names import NodeId
 from dflowd.process.host import Host
-from dflowd.transport.control import ControlLane, Link
+from dflowd.transport.control import ControlLane, ReplyTo
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair
 from dflowd.transport.router import BindError, LinkTiming
 
@@ -34,7 +34,7 @@ class Party:
     lane: ControlLane
     address: str
     frames: list[tuple[NodeId, str, bytes]] = field(default_factory=list)
-    links: list[Link] = field(default_factory=list)
+    links: list[ReplyTo] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     revoked: list[NodeId] = field(default_factory=list)
 
@@ -42,7 +42,7 @@ class Party:
     def bodies(self) -> list[bytes]:
         return [frame for _, _, frame in self.frames]
 
-    def on_frame(self, source: NodeId, role: str, data: bytes, link: Link) -> None:
+    def on_frame(self, source: NodeId, role: str, data: bytes, link: ReplyTo) -> None:
         self.frames.append((source, role, data))
         self.links.append(link)
 

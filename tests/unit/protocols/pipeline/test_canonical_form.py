@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import is_what
 from dflow_protocols.pipeline import Pipeline, SpecError, Stage
-from dflow_protocols.pipeline.grammar.shape import Number, Reader, Table
+from dflow_protocols.pipeline.grammar.shape import Number, Reader, Section
 from tests.support.draws import draws
 from tests.unit.protocols.written_specs import example, stage
 
@@ -60,7 +60,7 @@ def test_a_pipeline_that_computes_something_else_has_another_id(name: str, key: 
 
 def test_a_key_that_came_later_is_written_only_where_it_says_something() -> None:
     """Whoever does not use it keeps the id, and so the seeds and weights, of before."""
-    table = Table("", {"old": Number("", 1), "new": Number("", 0, unwritten=True)})
+    table = Section("", {"old": Number("", 1), "new": Number("", 0, unwritten=True)})
     assert Reader({}).read(table, {}, "") == Reader({}).read(table, {"new": 0}, "") == {"old": 1}
     assert Reader({}).read(table, {"new": 2}, "") == {"old": 1, "new": 2}
 

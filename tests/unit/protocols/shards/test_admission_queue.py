@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from dflow_protocols.names import RunId
-from dflow_protocols.shards.space import STARVATION_S, AdmissionQueue, Place, latest_after
+from dflow_protocols.shards.space import STARVATION_S, AdmissionQueue, Priority, latest_after
 
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
 
 def test_the_order_of_places_is_that_of_runs_and_then_of_steps() -> None:
     """The same on every node: else each would make room for the run that the other one has put off."""
-    places = [Place(SECOND, 0), Place(FIRST, 7), Place(FIRST, 2)]
-    assert sorted(places) == [Place(FIRST, 2), Place(FIRST, 7), Place(SECOND, 0)]
+    places = [Priority(SECOND, 0), Priority(FIRST, 7), Priority(FIRST, 2)]
+    assert sorted(places) == [Priority(FIRST, 2), Priority(FIRST, 7), Priority(SECOND, 0)]
     found = [(place, index) for index, place in enumerate(places)]
-    assert latest_after(Place(FIRST, 2), found) == 0
-    assert latest_after(Place(FIRST, 7), found) == 0
-    assert latest_after(Place(SECOND, 0), found) is None
+    assert latest_after(Priority(FIRST, 2), found) == 0
+    assert latest_after(Priority(FIRST, 7), found) == 0
+    assert latest_after(Priority(SECOND, 0), found) is None
 
 
 def test_who_comes_first_is_waited_for_but_not_for_ever() -> None:
     """It may be dead or cancelled by the time that there is room."""
     admission = AdmissionQueue()
-    admission.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 9)])
-    assert not admission.enter(1.0, Place(FIRST, 4))
-    assert admission.enter(1.0, Place(FIRST, 3))
-    admission.took(Place(FIRST, 3))
-    assert admission.enter(1.0, Place(FIRST, 4))  # the first one had its turn
-    admission.refuse(2.0, Place(FIRST, 3), [Place(SECOND, 0)])
-    assert not admission.enter(2.0 + STARVATION_S / 2, Place(SECOND, 0))
-    assert admission.enter(2.0 + STARVATION_S, Place(SECOND, 0))
+    admission.refuse(0.0, Priority(FIRST, 3), [Priority(FIRST, 9)])
+    assert not admission.enter(1.0, Priority(FIRST, 4))
+    assert admission.enter(1.0, Priority(FIRST, 3))
+    admission.took(Priority(FIRST, 3))
+    assert admission.enter(1.0, Priority(FIRST, 4))  # the first one had its turn
+    admission.refuse(2.0, Priority(FIRST, 3), [Priority(SECOND, 0)])
+    assert not admission.enter(2.0 + STARVATION_S / 2, Priority(SECOND, 0))
+    assert admission.enter(2.0 + STARVATION_S, Priority(SECOND, 0))
 
 
 def test_who_asks_again_and_again_does_not_hold_up_those_for_whose_end_it_waits() -> None:
@@ -36,16 +36,16 @@ def test_who_asks_again_and_again_does_not_hold_up_those_for_whose_end_it_waits(
     admission, served = AdmissionQueue(), 0
     for tick in range(200):
         now = tick / 4
-        assert admission.enter(now, Place(FIRST, 3))
-        admission.refuse(now, Place(FIRST, 3), [Place(SECOND, 0)])
-        served += admission.enter(now, Place(SECOND, 0))
+        assert admission.enter(now, Priority(FIRST, 3))
+        admission.refuse(now, Priority(FIRST, 3), [Priority(SECOND, 0)])
+        served += admission.enter(now, Priority(SECOND, 0))
     assert 50 <= served <= 150
 
 
 def test_who_is_refused_by_what_comes_before_it_keeps_nobody_waiting() -> None:
     """A run that cannot go on must not hold up the others."""
     admission = AdmissionQueue()
-    admission.refuse(0.0, Place(FIRST, 3), [Place(FIRST, 3), Place(FIRST, 1)])
-    assert admission.enter(0.0, Place(SECOND, 0))
+    admission.refuse(0.0, Priority(FIRST, 3), [Priority(FIRST, 3), Priority(FIRST, 1)])
+    assert admission.enter(0.0, Priority(SECOND, 0))
     assert admission.freed()
     assert not admission.freed()

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
 from dflow_protocols.pipeline.grammar.schema import make_schema
-from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Kinds, Named, Shape, Table, Variants
+from dflow_protocols.pipeline.grammar.shape import REQUIRED, Items, Kinds, Named, Section, Shape, Variants
 from dflow_protocols.pipeline.grammar.signatures import OPERATORS
 from tests.support.repository import ROOT
 
@@ -41,7 +41,7 @@ def other(key: str, kinds: Collection[str]) -> str:
 
 
 def inner_rows(shape: Shape, prefix: str) -> Iterator[str]:
-    if isinstance(shape, Table):
+    if isinstance(shape, Section):
         yield from rows(shape.keys, prefix)
     elif isinstance(shape, Variants):
         seen: dict[str, Shape] = {}
@@ -52,7 +52,7 @@ def inner_rows(shape: Shape, prefix: str) -> Iterator[str]:
         yield from rows(every_key(shape), prefix)
     elif isinstance(shape, Named):
         yield from inner_rows(shape.item, f"{prefix}NAME.")
-    elif isinstance(shape, Items) and isinstance(shape.item, Table) and shape.item.keys is not STAGE:
+    elif isinstance(shape, Items) and isinstance(shape.item, Section) and shape.item.keys is not STAGE:
         yield from inner_rows(shape.item, prefix)
 
 
