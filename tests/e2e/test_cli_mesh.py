@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.dflow import answer, dflow
+from tests.support.strike import is_alive
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -19,14 +20,6 @@ DEADLINE_S = 60.0
 def states(folder: Path) -> dict[str, str]:
     """Name -> state, as the daemon that answers sees it."""
     return {node["name"]: node["state"] for node in answer("nodes", "--dir", folder)["nodes"]}
-
-
-def is_gone(pid: int) -> bool:
-    """A daemon whose starter is still there stays a zombie until it is waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 @pytest.fixture
@@ -44,14 +37,14 @@ def test_a_mesh_comes_grows_and_goes_whole(up: list[dict[str, Any]], tmp_path: P
         assert node["bulk"].startswith("tcp://127.0.0.1:")
         assert len(node["id"]) == 32
         assert Path(node["config"]).is_file()
-        assert not is_gone(node["pid"])
+        assert is_alive(node["pid"])
     (added,) = answer("up", "--add", "1", "--dir", tmp_path)["nodes"]
     until(lambda: states(tmp_path) == {"n0": "alive", "n1": "alive", "n2": "alive"}, DEADLINE_S)
     told = dflow("up", "--dir", tmp_path, code=2).splitlines()
     assert told[0] == f"error: {tmp_path}: a mesh is up here already"
     assert told[1].startswith("hint: ")
     dflow("down", "--dir", tmp_path)
-    assert all(is_gone(node["pid"]) for node in [*up, added])
+    assert not any(is_alive(node["pid"]) for node in [*up, added])
     dflow("nodes", "--dir", tmp_path, code=3)
 
 

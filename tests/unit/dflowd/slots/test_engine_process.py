@@ -16,6 +16,7 @@ import zmq
 from dflowd.slots.blame import blamed
 from dflowd.slots.doing import Doing
 from dflowd.slots.process import ChildCommand, EngineChild
+from tests.support.strike import is_alive
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -43,13 +44,6 @@ asyncio.run(live())
 """
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def sleeper(folder: Path) -> int:
     """The process that the engine started."""
     file = folder / "engine.err"
@@ -62,7 +56,7 @@ def engine(tmp_path: Path) -> Iterator[str]:
     """What an engine runs here; nothing of it is left behind."""
     yield ENGINE.format(end=str(tmp_path / "end"))
     file = tmp_path / "engine.err"
-    if file.exists() and (pid := file.read_text().split()) and is_running(int(pid[0])):
+    if file.exists() and (pid := file.read_text().split()) and is_alive(int(pid[0])):
         os.kill(int(pid[0]), signal.SIGKILL)
 
 
@@ -74,7 +68,7 @@ async def test_what_an_engine_started_ends_with_it(tmp_path: Path, engine: str, 
     with zmq.Context() as context:
         child = EngineChild(asyncio.get_running_loop(), context, command, print, lambda status, words: ended.set())
         pid = await asyncio.to_thread(sleeper, tmp_path)
-        assert is_running(pid)
+        assert is_alive(pid)
         if way == "killed":
             child.kill()
         elif way == "exits":
@@ -83,7 +77,7 @@ async def test_what_an_engine_started_ends_with_it(tmp_path: Path, engine: str, 
             child.close()
         if way != "closed":
             await asyncio.wait_for(ended.wait(), DEADLINE_S)
-        until(lambda: not is_running(pid), DEADLINE_S)
+        until(lambda: not is_alive(pid), DEADLINE_S)
         child.close()
 
 
@@ -92,11 +86,11 @@ def test_what_an_engine_started_ends_when_its_daemon_is_killed(tmp_path: Path, e
     daemon = subprocess.Popen([sys.executable, "-c", DAEMON, engine, str(tmp_path)])
     try:
         pid = sleeper(tmp_path)
-        assert is_running(pid)
+        assert is_alive(pid)
     finally:
         daemon.kill()
         daemon.wait()
-    until(lambda: not is_running(pid), DEADLINE_S)
+    until(lambda: not is_alive(pid), DEADLINE_S)
 
 
 SAYS = """
