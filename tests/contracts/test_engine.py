@@ -287,7 +287,7 @@ def weights_file(folder: Path) -> Path:
     return next(path for path in sorted(folder.iterdir()) if path.name in ("params-policy.f32", "model.safetensors"))
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "a byte of the weights": lambda folder: flip(weights_file(folder), -9),
     "a byte of the optimizer": lambda folder: flip(next(folder.glob("optimizer-*")), 100),
     "a truncated file": lambda folder: os.truncate(next(folder.glob("optimizer-*")), 5000),
@@ -343,7 +343,7 @@ MIXTURE = {
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 32,
 }
-SAVED_OTHERWISE = {
+SAVED_OTHERWISE: dict[str, dict[str, object]] = {
     "mixtral": {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], **MIXTURE},
     "qwen3_moe": {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "head_dim": 16, **MIXTURE},
     "gpt_neox": {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]},  # other names in its file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ def spec(tmp_path: Path) -> Path:
     return example_folder(tmp_path / "specs")
 
 
+def has_reached(folder: Path, step: int) -> bool:
+    return bool(answer("ps", "--dir", folder)["runs"][0]["step"] >= step)
+
+
 def kill_all(nodes: list[dict[str, Any]]) -> None:
     for node in nodes:
         os.kill(node["pid"], signal.SIGKILL)
@@ -45,7 +50,7 @@ def test_a_site_is_killed_and_started_again_on_another_number_of_daemons(spec: P
     try:
         run = answer("submit", spec, early, "--set", "checkpoint.every=1", "--dir", folder)["run"]
         for daemons, step in ((2, 2), (4, 4)):
-            until(lambda least=step: answer("ps", "--dir", folder)["runs"][0]["step"] >= least, SEES_S)
+            until(partial(has_reached, folder, step), SEES_S)
             kill_all(nodes)
             nodes = answer("up", "--nodes", str(daemons), "--dir", folder)["nodes"]
         whole = answer("wait", run, "--dir", folder, "--timeout", "200")

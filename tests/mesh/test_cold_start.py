@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dflow_protocols.pipeline import Pipeline
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, ended
 
@@ -17,8 +18,8 @@ STEPS_SAVED = {"step-000002", "step-000003"}
 SEES_S = 60.0
 
 
-def spec(**times: float) -> Any:
-    return all_stages(steps=STEPS, parameters=200_000, **times)
+def spec() -> Pipeline:
+    return all_stages(steps=STEPS, parameters=200_000)
 
 
 def folders(node: Daemon, run: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.names import Once, TaskKey
-from dflow_protocols.runs.outcomes import Call
+from dflow_protocols.run_state.run_state import Call
 from dflow_protocols.simulator.faults import Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.toy import warm_then_two

@@ -163,7 +163,7 @@ def broken_frames(node: Daemon, keys: KeyPair, count: int) -> Outcome:
 def wrong_requests(node: Daemon, keys: KeyPair, count: int) -> Outcome:
     """Methods that are not for clients, parameters of wrong types, nested and long ones. `answered`: not refused."""
     rng, out = random.Random(2), Outcome()
-    values = [
+    values: list[object] = [
         None,
         True,
         -1,

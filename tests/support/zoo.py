@@ -176,7 +176,7 @@ def tokenizer_of(
     if begins:
         made.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     marks = {"eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>", "pad_token": pad}
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=special[4:], **marks)
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=special[4:], **marks)  # type: ignore[no-untyped-call]
     fast.chat_template = chat
     return fast
 
@@ -190,7 +190,7 @@ def write(kind: Kind, folder: Path) -> Path:
     torch.manual_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = AutoModelForCausalLM.from_config(config_of(kind), dtype=kind.dtype)
+        model = AutoModelForCausalLM.from_config(config_of(kind), dtype=kind.dtype)  # type: ignore[no-untyped-call]
         if kind.ends:
             model.generation_config.eos_token_id = list(kind.ends)
         model.save_pretrained(folder, **kind.save)

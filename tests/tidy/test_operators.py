@@ -11,6 +11,7 @@ from tests.tidy.sources import all_package_files, shown, tree
 
 def asked_by_name(module: ast.Module) -> Iterator[int]:
     """Lines that compare a stage's `op` with an operator's name, or look it up in a table that lists such names."""
+    parts: list[ast.AST]
     for node in ast.walk(module):
         match node:
             case ast.Compare(left=left, comparators=others):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from tests.tidy.sources import imports, is_within, module_name, package_files, shown, tree
 
@@ -23,6 +24,7 @@ IMPURE = (
 )
 OF_DISKS = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput", "mmap", "sqlite3", "dbm"}
 ORDER_FREE = {"any", "all", "sum", "min", "max", "len", "set", "frozenset", "sorted", "ranked"}
+FROZEN_IN_ORDER = {"list", "tuple"}
 
 
 def pure_files() -> list[Path]:
@@ -86,20 +88,18 @@ def bare_set_loops(module: ast.Module) -> Iterator[int]:
                     yield node.lineno
                 elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp) and node not in excused:
                     yield from (node.lineno for part in node.generators if _is_set(part.iter, sets))
-                elif _is_frozen_in_order(node) and node not in excused:
-                    assert isinstance(node, ast.Call)
+                elif _is_call_of(node, FROZEN_IN_ORDER) and node not in excused:
                     yield from (node.lineno for part in node.args if _is_set(part, sets))
 
 
-def _is_frozen_in_order(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("list", "tuple")
+def _is_call_of(node: ast.AST, names: set[str]) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
 
 
 def _order_free(scope: ast.FunctionDef) -> set[ast.AST]:
     """What is handed straight to a function that forgets or makes the order."""
-    calls = [node for node in ast.walk(scope) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    free = {arg for call in calls if call.func.id in ORDER_FREE for arg in call.args}  # type: ignore[attr-defined]
-    return free | {inner for node in free if _is_frozen_in_order(node) for inner in node.args}  # type: ignore[attr-defined]
+    free = {arg for node in ast.walk(scope) if _is_call_of(node, ORDER_FREE) for arg in node.args}
+    return free | {inner for node in free if _is_call_of(node, FROZEN_IN_ORDER) for inner in node.args}
 
 
 def _names_of_sets(scope: ast.FunctionDef) -> set[str]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from dflow_protocols.events import (
     Action,
+    Advanced,
     Dial,
+    Discard,
     Drop,
     Event,
     Fetch,
@@ -23,6 +25,7 @@ from dflow_protocols.events import (
     Start,
     Stop,
     Tick,
+    Trim,
 )
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.frame import Frame
@@ -65,10 +68,13 @@ class Diary:
         await asyncio.sleep(0)
         self.done.append(("persisted", action.key))
 
-    def _note(self, action: Start | Stop | Fetch | Drop | Dial | Reply) -> None:
+    def _note(self, action: Start | Stop | Trim | Fetch | Drop | Discard | Dial | Reply) -> None:
         self.done.append(action)
 
-    start = stop = fetch = drop = dial = reply = _note
+    start = stop = trim = fetch = drop = discard = dial = reply = _note
+
+    def advance(self, action: Advanced, cause: int | None = None) -> None:
+        self.done.append(action)
 
     def report(self, report: Report, cause: int | None = None) -> None:
         self.done.append(report)
@@ -219,7 +225,7 @@ async def test_a_wish_that_the_disk_did_not_take_is_answered_as_the_machine_says
 async def test_all_that_comes_of_an_event_carries_its_number() -> None:
     """A report in the log is joined by it with what `dflow story` tells of the same turn."""
     driver, diary = Driver(asyncio.get_running_loop()), Diary()
-    said = [Report("run.resumed", {}), Stop(1)]
+    said: list[Action] = [Report("run.resumed", {}), Stop(1)]
     task = asyncio.create_task(driver.run(Script(lambda event: list(said)), diary))
     driver.post(Leaving())
     driver.post(Received(A, "frame"))

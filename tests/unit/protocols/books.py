@@ -13,6 +13,7 @@ from dflow_protocols.names import (
     Partition,
     RunId,
     SealId,
+    ShardId,
     ShardRef,
     SpecId,
     TaskKey,
@@ -39,7 +40,7 @@ def who(number: int) -> NodeId:
 
 
 def shard(name: str, nbytes: int = 100) -> ShardRef:
-    return ShardRef(content_id("shard", name), nbytes)  # type: ignore[arg-type]
+    return ShardRef(ShardId(content_id("shard", name)), nbytes)
 
 
 def record(

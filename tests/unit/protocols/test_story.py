@@ -129,14 +129,14 @@ def test_records_and_seals_are_told_by_their_ids_once() -> None:
     bucket = BucketPut(RUN, 0, (Held(RECORD, (PEER,)),), ())
     assert told((heard(put), []), (heard(bucket), []), (heard(put), [])) == [was_heard]
     proposal, settled = SealPut(RUN, SEAL, False, (), None), SealPut(RUN, SEAL, True, (), None)
-    common = {"join": SEAL.id, "records": (RECORD.id,), "detail": "manifest, generation 0"}
+    common: dict[str, Any] = {"join": SEAL.id, "records": (RECORD.id,), "detail": "manifest, generation 0"}
     assert told((Tick(), send(proposal, PEER)), (Tick(), send(settled, PEER))) == [
-        Entry(1, 1.0, What.PROPOSED, RUN, (UNIT,), (PEER,), **common),  # type: ignore[arg-type]
-        Entry(2, 2.0, What.SEALED, RUN, (UNIT,), (PEER,), **common),  # type: ignore[arg-type]
+        Entry(1, 1.0, What.PROPOSED, RUN, (UNIT,), (PEER,), **common),
+        Entry(2, 2.0, What.SEALED, RUN, (UNIT,), (PEER,), **common),
     ]
     assert told((heard(proposal), []), (heard(settled), []), (Tick(), send(settled, THIRD))) == [
-        Entry(1, 1.0, What.KEPT, RUN, (UNIT,), (PEER,), **common),  # type: ignore[arg-type]
-        Entry(2, 2.0, What.SEAL_HEARD, RUN, (UNIT,), (PEER,), **common),  # type: ignore[arg-type]
+        Entry(1, 1.0, What.KEPT, RUN, (UNIT,), (PEER,), **common),
+        Entry(2, 2.0, What.SEAL_HEARD, RUN, (UNIT,), (PEER,), **common),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,10 +80,10 @@ def test_a_part_of_the_data_that_has_no_entry_is_a_mistake(
     ],
 )
 def test_fewer_entries_than_a_stage_wants_is_told(
-    tmp_path: Path, lines: list[str], settings: dict[str, float], path: str, told: str
+    tmp_path: Path, lines: list[str], settings: dict[str, Any], path: str, told: str
 ) -> None:
     """It runs: some entries come twice, or fewer are evaluated than the spec says."""
-    found = look(tmp_path, lines, **settings)  # type: ignore[arg-type]
+    found = look(tmp_path, lines, **settings)
     assert found.problems == []
     (warning,) = found.warnings
     assert warning.path == path

@@ -33,7 +33,7 @@ def test_parameters_are_the_shards_own_memory_for_as_long_as_a_call_lasts(policy
     wanted = 2 * values_of(policy)
     with mmap.mmap(-1, wanted.nbytes) as room:
         room.write(wanted.tobytes())
-        policy.load("a", memoryview(room).toreadonly())
+        policy.load(("a",), memoryview(room).toreadonly())
         assert np.array_equal(values_of(policy), wanted)
         inside = np.frombuffer(room, np.float32)
         assert all(np.shares_memory(each.detach().numpy(), inside) for each in policy.model.parameters())
@@ -48,8 +48,8 @@ def test_memory_that_is_not_aligned_is_copied(policy: Policy) -> None:
     buffer = np.zeros(wanted.nbytes + 64, np.uint8)
     start = 4 + -(buffer.ctypes.data) % 64
     buffer[start : start + wanted.nbytes] = wanted.view(np.uint8)
-    view = memoryview(buffer)[start : start + wanted.nbytes]
-    policy.load("b", view)
+    view = buffer.data[start : start + wanted.nbytes]
+    policy.load(("b",), view)
     assert np.array_equal(values_of(policy), wanted)
     assert not any(np.shares_memory(each.detach().numpy(), buffer) for each in policy.model.parameters())
 
@@ -57,7 +57,7 @@ def test_memory_that_is_not_aligned_is_copied(policy: Policy) -> None:
 def test_a_shard_of_another_model_is_refused(policy: Policy) -> None:
     """Its numbers would be taken for weights."""
     with pytest.raises(ValueError, match="values for the"):
-        policy.load("c", memoryview(bytes(16)))
+        policy.load(("c",), memoryview(bytes(16)))
 
 
 @pytest.fixture

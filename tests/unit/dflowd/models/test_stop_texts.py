@@ -59,7 +59,7 @@ def words() -> Tokenizer:
 def tokenizer_of(kind: str, cleans: bool) -> Any:
     made = {"byte level": byte_level, "byte fallback": byte_fallback, "word piece": word_piece, "words": words}[kind]()
     made.add_special_tokens([AddedToken("<eos>", special=True), AddedToken("<pad>", special=True)])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made, eos_token="<eos>", pad_token="<pad>", clean_up_tokenization_spaces=cleans
     )
 

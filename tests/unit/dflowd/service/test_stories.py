@@ -66,10 +66,10 @@ class Clocks(Host):
 class Asked:
     """A daemon with a story, and a client in front of it."""
 
-    def __init__(self, own_room: int = 100, **runs: str) -> None:
+    def __init__(self, runs: dict[RunId, str], own_room: int = 100) -> None:
         self.loop = asyncio.get_running_loop()
         self.story = Story(ME, own_room)
-        view = View({RunId(run): Toy(state) for run, state in runs.items()})
+        view = View({run: Toy(state) for run, state in runs.items()})
         host = Clocks(self.loop, print, print, lambda: WALL_S)
         recorder: Any = None  # is asked for the newest run only
         self.service = Service(host, ME, view, recorder, lambda *_: False, self._written, lambda key: "anna")
@@ -93,7 +93,7 @@ class Asked:
 
 async def test_a_task_is_told_by_any_of_its_chains_stages_in_peoples_time() -> None:
     """One call does all stages of a partition; whoever asks for the reward's task means that call."""
-    asked = Asked(**{RUN: "active"})
+    asked = Asked({RUN: "active"})
     asked.live()
     for task in ("0/roll/p3", "0/adv/p3"):
         answer = await asked.ask(task=task)
@@ -109,11 +109,11 @@ async def test_a_task_is_told_by_any_of_its_chains_stages_in_peoples_time() -> N
 
 async def test_who_is_gone_and_since_when_each_knows_everything_is_told() -> None:
     """A story with a hole must not look whole."""
-    asked = Asked(**{RUN: "active"})
+    asked = Asked({RUN: "active"})
     answer = await asked.ask(run=RUN)
     assert answer["gone"] == {DEAD[:8]: "dead"}
     assert answer["since"] == {ME[:8]: BEGAN_S}
-    full = Asked(own_room=1, **{RUN: "active"})
+    full = Asked({RUN: "active"}, own_room=1)
     full.live()
     assert (await full.ask(run=RUN))["since"] == {ME[:8]: 1010.0}
 
@@ -152,8 +152,8 @@ def test_every_kind_of_task_can_be_asked_for(text: str) -> None:
 
 async def test_a_task_named_alone_is_of_the_only_active_run() -> None:
     """Most of the time there is one; where there are several, guessing would tell another task's life."""
-    assert (await Asked(**{RUN: "active", OTHER: "done"}).ask(task="0/roll/p3"))["run"] == RUN
-    both = await Asked(**{RUN: "active", OTHER: "active"}).ask(task="0/roll/p3")
+    assert (await Asked({RUN: "active", OTHER: "done"}).ask(task="0/roll/p3"))["run"] == RUN
+    both = await Asked({RUN: "active", OTHER: "active"}).ask(task="0/roll/p3")
     assert both["what"] == "`0/roll/p3` may be of 2 runs"
     assert both["hint"] == f"name the run before it: {RUN[:8]}/0/roll/p3, {OTHER[:8]}/0/roll/p3"
-    assert (await Asked().ask(task="0/roll/p3"))["what"] == "no run is known here"
+    assert (await Asked({}).ask(task="0/roll/p3"))["what"] == "no run is known here"

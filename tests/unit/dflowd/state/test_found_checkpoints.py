@@ -27,7 +27,7 @@ def saved(state: Path, step: int, run: RunId = RUN) -> Saved:
     return made
 
 
-def change(old: str, new: str) -> Callable[[Path], None]:
+def change(old: str, new: str) -> Callable[[Path], object]:
     return lambda folder: (folder / FILE).write_text((folder / FILE).read_text().replace(old, new))
 
 

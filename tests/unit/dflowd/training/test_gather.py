@@ -8,7 +8,7 @@ import pytest
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.work import LeafGroups
 from dflowd.data import columns
-from dflowd.shards.layout import ragged
+from dflowd.shards.layout import Column, ragged
 from dflowd.training.gather import leaf_data
 
 SAMPLED, OWN, REFERENCE = -1.0, -2.0, -3.0
@@ -39,7 +39,7 @@ def test_each_log_probability_goes_where_its_model_says(reads: list[str]) -> Non
         ],
     )
 
-    def each(value: float) -> columns.Column:
+    def each(value: float) -> Column:
         return columns.pack(np.full(4, value, np.float32), np.full(2, 2))
 
     tokens = columns.pack(np.arange(4, dtype=np.int32), np.full(2, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import groupby
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -77,10 +78,10 @@ def test_units_without_members_have_no_home() -> None:
 
 
 @given(st.text(max_size=8), ROSTERS, st.randoms())
-def test_a_ranking_depends_on_the_set_of_members_only(key: str, roster: list[NodeId], chance: object) -> None:
+def test_a_ranking_depends_on_the_set_of_members_only(key: str, roster: list[NodeId], chance: Random) -> None:
     """Nodes learn of members in different orders."""
     shuffled = list(roster)
-    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    chance.shuffle(shuffled)
     assert ranked(key, tuple(shuffled)) == ranked(key, tuple(roster))
 
 

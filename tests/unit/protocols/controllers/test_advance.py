@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dflow_protocols.controllers.advance import UNCOMMITTED, Advance
 from dflow_protocols.events import Action, Fetch, Send
-from dflow_protocols.names import Once, TaskKey
+from dflow_protocols.names import UPDATE, Once, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.sealing import UPDATE
 from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import ApplyWork, Done, Made
 from tests.unit.protocols.books import SPEC, ZERO, record, shard, version, who

@@ -8,10 +8,10 @@ from dflow_protocols.controllers.alarm import REPEATED, STALLED_AFTER, Alarm
 from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Report
-from dflow_protocols.names import Partition, TaskKey
+from dflow_protocols.names import MANIFEST, Partition, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
+from dflow_protocols.steps.sealing import sealed_chains
 from tests.unit.protocols.books import SUSPICION_S, ZERO, finished_partition, heartbeat, learn, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 

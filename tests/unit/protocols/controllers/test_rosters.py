@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.events import Report, Send
-from dflow_protocols.names import SealId
+from dflow_protocols.names import UPDATE, SealId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
-from dflow_protocols.steps.sealing import UPDATE
 from dflow_protocols.wire.steps import RosterPut, Seal
 from tests.unit.protocols.books import RUN, SPEC, ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
+from dflow_protocols.names import MANIFEST, UPDATE
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.steps.sealing import MANIFEST, UPDATE
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from dflow_protocols.controllers.stealing import REPEAT_AFTER, REPEATS, Open, Stealing
 from dflow_protocols.events import Action, Send
-from dflow_protocols.names import Partition, TaskKey
+from dflow_protocols.names import MANIFEST, Partition, TaskKey, VersionId
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import Duty
-from dflow_protocols.steps.sealing import MANIFEST, sealed_chains
+from dflow_protocols.steps.sealing import sealed_chains
 from dflow_protocols.wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
@@ -43,8 +43,8 @@ class Party:
         return [action.message for action in out if isinstance(action, Send) and action.to == who(2)]
 
 
-def ask(number: int, version: str = ZERO.id) -> StealAsk:
-    return StealAsk(RUN, number, version, ())  # type: ignore[arg-type]
+def ask(number: int, version: VersionId = ZERO.id) -> StealAsk:
+    return StealAsk(RUN, number, version, ())
 
 
 def test_a_node_that_has_work_of_its_own_asks_nobody() -> None:
@@ -102,7 +102,7 @@ def test_half_of_what_waits_is_lent_and_a_repeat_lends_no_more() -> None:
 def test_who_works_from_another_version_is_refused() -> None:
     """Its rollouts would be of other weights."""
     party = Party(busy=True)
-    (refusal,) = party.answer(ask(1, "f" * 64))
+    (refusal,) = party.answer(ask(1, VersionId("f" * 64)))
     assert isinstance(refusal, StealRefuse)
     assert party.run.state.loans.lent == {}
 

@@ -8,7 +8,7 @@ import pytest
 
 from dflow_protocols.claiming.loans import Loans
 from dflow_protocols.events import Action, Began, Finished, Received, Send, Start, Stop, Trim
-from dflow_protocols.names import Block, NodeId, Partition, TaskKey
+from dflow_protocols.names import Block, NodeId, Partition, TaskKey, VersionId
 from dflow_protocols.node import Node
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.runs.run import Run
@@ -54,10 +54,10 @@ class Victim:
         self.node.check()
         return opened(actions)
 
-    def ask(self, request: int, version: str = "", pace: tuple[tuple[str, float], ...] = ()) -> StealAsk:
+    def ask(self, request: int, version: VersionId | None = None, pace: tuple[tuple[str, float], ...] = ()) -> StealAsk:
         own = self.run.state.versions.own
         assert own is not None
-        return StealAsk(self.id, request, version or own.id, pace)  # type: ignore[arg-type]
+        return StealAsk(self.id, request, version or own.id, pace)
 
 
 def told(actions: list[Action], kind: type, to: NodeId) -> list[Any]:
@@ -101,7 +101,7 @@ def test_a_repeated_request_gets_the_same_grant() -> None:
 def test_a_request_about_another_version_is_refused_with_the_true_backlog() -> None:
     """A thief that is a step behind, or ahead, could only waste its time."""
     victim = Victim(ChainWork)
-    (refusal,) = told(victim.tell(victim.ask(1, version="ab" * 32)), StealRefuse, victim.thief)
+    (refusal,) = told(victim.tell(victim.ask(1, version=VersionId("ab" * 32))), StealRefuse, victim.thief)
     assert refusal.backlog == victim.run.stealing.backlog(victim.node._mesh(victim.now)) > 0
     assert refusal.wait_s > 0
 

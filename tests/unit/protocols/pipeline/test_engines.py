@@ -26,9 +26,9 @@ STATE_WORKS: tuple[Work, ...] = (
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that only samples."""
-    monkeypatch.setitem(ENGINES, "echo", EngineKind(frozenset({ROLLOUTS})))  # type: ignore[arg-type]
+    monkeypatch.setitem(ENGINES, "echo", EngineKind(frozenset({ROLLOUTS})))
     for keys in (STAGE, TOP):
-        monkeypatch.setitem(keys, "engine", replace(keys["engine"], choices=tuple(ENGINES)))  # type: ignore[arg-type, call-arg]
+        monkeypatch.setitem(keys, "engine", replace(keys["engine"], choices=tuple(ENGINES)))  # type: ignore[arg-type]
 
 
 def test_an_engine_that_is_the_pipelines_own_is_not_written() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,9 @@ def test_a_file_that_is_not_there_is_named(folder: Written, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [dflow_cli.spec.diskfolder.DiskFolder, dflowd.data.folder.DiskFolder])
-def test_client_and_engine_read_their_disks_alike(kind: type[Folder], folder: Written, tmp_path: Path) -> None:
+def test_client_and_engine_read_their_disks_alike(
+    kind: Callable[[Path], Folder], folder: Written, tmp_path: Path
+) -> None:
     """Each has a reader of its own; a digest that one makes and the other checks has to be one of the same bytes."""
     written = folder | {"tokenizer/deep/vocab.txt": "a", "tokenizer/deep.txt": "", "tokenizer/.hidden": "x"}
     for name, text in written.items():

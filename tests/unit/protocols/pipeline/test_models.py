@@ -115,7 +115,13 @@ def test_all_end_tokens_count_wherever_they_are_named() -> None:
 
 def test_rules_of_sampling_that_no_key_of_a_spec_stands_for_are_told() -> None:
     """What is sampled by other rules than it is trained by is another policy. The usual keys are no such rules."""
-    published = {"temperature": 0.6, "top_p": 0.9, "do_sample": True, "suppress_tokens": None, "bad_words_ids": []}
+    published: dict[str, object] = {
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "do_sample": True,
+        "suppress_tokens": None,
+        "bad_words_ids": [],
+    }
     assert list(rules_of_sampling(published)) == []
     (unfit,) = rules_of_sampling(published | {"suppress_tokens": [5]})
     assert "suppress_tokens" in unfit.what

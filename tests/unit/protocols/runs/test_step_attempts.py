@@ -46,7 +46,7 @@ def test_who_missed_a_failure_enters_the_next_attempt_with_empty_books() -> None
 
 def test_checkpoints_count_though_the_status_beside_them_cannot_be_read() -> None:
     """A member that can read its own tells of the run; what lies on this disk may be the best there is."""
-    saved = Saved(NAME, PIPELINE.id, 1, "toy", ONE, {name: Place("x", 0) for name, _ in ONE.state})
+    saved = Saved(NAME, PIPELINE.id, 1, "toy", ONE, tuple(Place("x", 0) for _ in ONE.state))
     known = Registry(ME, [Restored(b"\x90", 0.0, NAME)], [saved], (), 0.0, None)
     (report,) = known.unreadable
     assert (report.name, report.fields["run"]) == ("run.unreadable", NAME)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.claiming.failure import Failures
-from dflow_protocols.names import Block, NodeId, Partition, TaskKey
+from dflow_protocols.names import Block, NodeId, Partition, SealId, TaskKey
 from dflow_protocols.pipeline.plan import Chain, plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.step import Step
 from dflow_protocols.wire.steps import Record
+from dflow_protocols.work import FailureKind
 from tests.unit.protocols.books import ZERO, finished_partition, record, shard, version, who
 
 CHAIN = next(chain for chain in plan(two_steps(), 0).chains if len(chain.stages) > 1)
@@ -120,7 +121,7 @@ def test_a_claim_lives_for_its_lease_and_names_all_that_its_node_runs() -> None:
 def test_a_forgotten_node_acknowledged_nothing() -> None:
     """A replica's later life does not keep the bytes that its earlier one acknowledged."""
     step = Step(0)
-    step.acks["s" * 64] = {who(1), who(2)}  # type: ignore[index]
+    step.acks[SealId("s" * 64)] = {who(1), who(2)}
     step.forget(who(2))
     assert list(step.acks.values()) == [{who(1)}]
 
@@ -143,7 +144,9 @@ def everybody(task: TaskKey) -> Collection[NodeId]:
         ([(1, "engine", "killed"), (2, "engine", "hung"), (3, "user", "odd")], True),
     ],
 )
-def test_a_run_fails_by_one_error_twice_or_any_three(failed: list[tuple[int, str, str]], is_fatal: bool) -> None:
+def test_a_run_fails_by_one_error_twice_or_any_three(
+    failed: list[tuple[int, FailureKind, str]], is_fatal: bool
+) -> None:
     """User code that raises the same twice will always; engines die for reasons that pass, but not three times."""
     nodes: dict[int, Failures] = {}
     everywhere = Failures()

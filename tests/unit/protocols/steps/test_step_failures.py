@@ -7,7 +7,7 @@ from dataclasses import replace
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.events import Broke, Send, Start, Stop, Tick
 from dflow_protocols.events import Leaving as AskedToLeave
-from dflow_protocols.names import Block, Partition, TaskKey
+from dflow_protocols.names import Block, Partition, TaskKey, VersionId
 from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
@@ -95,7 +95,7 @@ def test_a_grant_of_a_step_that_does_not_exist_is_passed_over() -> None:
     """No member's word may make the node stumble."""
     midway = Midway()
     far = Stolen(TaskKey(1 << 40, "roll", Partition(0)), midway.peer)
-    midway.tell(StealGrant(midway.run, 1, "ab" * 32, (far,)))  # type: ignore[arg-type]
+    midway.tell(StealGrant(midway.run, 1, VersionId("ab" * 32), (far,)))
 
 
 def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:

@@ -15,7 +15,7 @@ from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.steps import Record, Seal, SealPut
-from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard
+from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard, version
 from tests.unit.protocols.midway import Midway
 
 
@@ -123,7 +123,7 @@ def test_a_manifest_that_mixes_executions_is_not_kept(midway: Midway) -> None:
     assert is_seal(good, plan)
     other = tuple((name, shard("of another execution")) for name, _ in good.entries[0].outputs)
     assert not is_seal(replace(good, entries=(replace(good.entries[0], outputs=other), *good.entries[1:])), plan)
-    assert not is_seal(replace(good, parent=shard("another version").id), plan)  # type: ignore[arg-type]
+    assert not is_seal(replace(good, parent=version("another").id), plan)
 
 
 def entries() -> list[Record]:

@@ -81,10 +81,10 @@ def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
     crossing = 0
     for duty in duties:
         assert isinstance(duty.work, SliceWork)
-        (_, _, low), (_, _, high) = duty.work.cover
-        assert [piece[1:] for piece in low] == [piece[1:] for piece in high]
-        assert duty.needs == tuple((ref, (first, end)) for ref, first, end in (*low, *high))
-        crossing += len(low) > 1
+        (_, _, one), (_, _, other) = duty.work.cover
+        assert [piece[1:] for piece in one] == [piece[1:] for piece in other]
+        assert duty.needs == tuple((ref, (first, end)) for ref, first, end in (*one, *other))
+        crossing += len(one) > 1
     assert crossing
 
 

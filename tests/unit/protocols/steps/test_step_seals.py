@@ -30,6 +30,7 @@ from dflow_protocols.steps.sealing import (
 from dflow_protocols.steps.view import StepView, partition_homes
 from dflow_protocols.versions.versions import Versions
 from dflow_protocols.wire.steps import Record, Seal
+from dflow_protocols.work import ChainWork
 from tests.unit.protocols.books import (
     MIB,
     SPEC,
@@ -281,7 +282,8 @@ def test_a_partition_begun_elsewhere_goes_on_where_it_stands(partition: int) -> 
     learn(alone, *finished_partition(partition)[:2], holders=(number(FIRST),))
     (duty,) = chain_duties(alone, chain).here
     assert duty.unit.part == Partition(partition)
-    assert duty.work.stages == ("adv",)  # type: ignore[union-attr]
+    assert isinstance(duty.work, ChainWork)
+    assert duty.work.stages == ("adv",)
     assert duty.reads == finished_partition(partition)[2].inputs
 
 

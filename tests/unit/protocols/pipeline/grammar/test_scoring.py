@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,9 @@ def parameters(text: str) -> list[Parameter]:
     source = f"def reward({text}): pass"
     (function,) = ast.parse(source).body
     assert isinstance(function, ast.FunctionDef)
-    space: dict[str, object] = {}
+    space: dict[str, Any] = {}
     exec(source, space)
-    made = inspect.signature(space["reward"]).parameters.values()  # type: ignore[arg-type]
+    made = inspect.signature(space["reward"]).parameters.values()
     read = parameters_in(function)
     assert [(p.name, p.kind) for p in read] == [(p.name, KINDS[p.kind]) for p in made if p.kind in KINDS]
     assert [p.required for p in read if p.kind != "rest"] == [p.default is p.empty for p in made if p.kind in NAMED]

@@ -19,7 +19,7 @@ from dflow_protocols.simulator.model.work import PURE, Engines
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.versions.saved import Saved
 from dflow_protocols.wire.steps import Header
-from dflow_protocols.work import BlockWork, ChainWork, InitWork, LoadWork, SaveWork, Work
+from dflow_protocols.work import BlockWork, ChainWork, FailureKind, InitWork, LoadWork, SaveWork, Work
 
 RUN = RunId("ab" * 16)
 PARAMS = ShardRef(ShardId("c" * 64), 100)
@@ -39,7 +39,7 @@ class Node:
         self.schedule, self.got = Schedule(), list[Event]()
         self.life = Life(self.schedule, Random(1), self._hear)
         self.store, self.disk, self.health = Store(limit_bytes), Disk(), Health()
-        self.poison: dict[tuple[str, Part], str] = {}
+        self.poison: dict[tuple[str, Part], FailureKind] = {}
         engines = Engines(Ledger(), two_steps(), PURE, Random(1))
         site = Site({RUN: engines}, self.poison)
         self.slots = Slots(count, self.life, site, self.store, self.disk, self.health)
