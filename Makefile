@@ -56,7 +56,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.ready
-	$(BIN)/mypy -p dflow_protocols -p dflowd -p dflow_cli
+	$(BIN)/mypy -p dflow_protocols -p dflowd -p dflow_cli -p benchmarks -p tests
 
 check: lint types test
 
