@@ -86,7 +86,7 @@ class Link:
         return True
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[GrantedSegment, ...]:
-        """Ask the daemon for room, and wait. Raises Full, or TooLarge."""
+        """Ask the daemon for room, and wait. Raises NoRoom, or TooLarge."""
         self.send(Grant(self._call, sizes))
         while (answer := self._grants.get()).call != self._call:
             continue  # of a call given up meanwhile

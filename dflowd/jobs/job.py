@@ -23,7 +23,7 @@ class Shards(Protocol):
         """Chunks [first, end) of an input that may lack others. Raises Lost."""
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
-        """Room for outputs of these lengths in bytes, holding anything. Raises Full, or TooLarge."""
+        """Room for outputs of these lengths in bytes, holding anything. Raises NoRoom, or TooLarge."""
 
     def joined(self, rooms: Sequence[memoryview]) -> memoryview:
         """The same memory as one view, one room behind the other. All but the last must be whole chunks."""
@@ -33,7 +33,7 @@ class Shards(Protocol):
 
 
 def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
-    """Store small outputs. Raises Full."""
+    """Store small outputs. Raises NoRoom."""
     rooms = shards.allocate([len(blob) for blob in blobs])
     for room, blob in zip(rooms, blobs, strict=True):
         room[:] = blob

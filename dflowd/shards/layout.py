@@ -95,24 +95,11 @@ def read_texts(source: Column) -> list[str]:
 def encode(columns: Mapping[str, Column]) -> bytes:
     """The shard of these columns. Raises LayoutError where lengths do not add up to the data."""
     header, parts = _plan(columns)
-    shard = bytearray(_total(header, parts))
-    _write(header, parts, memoryview(shard))
+    shard = bytearray(MAGIC + len(header).to_bytes(4, "little") + header)
+    for part in parts:
+        shard += bytes(_align(len(shard)) - len(shard))
+        shard += _flat_bytes(part)
     return bytes(shard)
-
-
-def encoded_bytes(columns: Mapping[str, Column]) -> int:
-    """How long `encode(columns)` is: what to ask the store for before `encode_into`."""
-    return _total(*_plan(columns))
-
-
-def encode_into(columns: Mapping[str, Column], target: memoryview) -> int:
-    """Write the shard to the start of `target` (writable bytes) and return its length, without a second copy."""
-    header, parts = _plan(columns)
-    total = _total(header, parts)
-    if target.nbytes < total:
-        raise LayoutError(f"{total} bytes do not fit into {target.nbytes}")
-    _write(header, parts, target.cast("B")[:total])
-    return total
 
 
 def decode(shard: bytes | memoryview) -> dict[str, Column]:
@@ -181,24 +168,6 @@ def _plan(columns: Mapping[str, Column]) -> tuple[bytes, list[memoryview]]:
     if len(entries) > MAX_COLUMNS:
         raise LayoutError(f"{len(entries)} columns; at most {MAX_COLUMNS}")
     return msgpack.packb(entries), parts
-
-
-def _total(header: bytes, parts: list[memoryview]) -> int:
-    at = 8 + len(header)
-    for part in parts:
-        at = _align(at) + part.nbytes
-    return at
-
-
-def _write(header: bytes, parts: list[memoryview], target: memoryview) -> None:
-    target[:8] = MAGIC + len(header).to_bytes(4, "little")
-    at = 8 + len(header)
-    target[8:at] = header
-    for part in parts:
-        start = _align(at)
-        target[at:start] = bytes(start - at)  # a recycled segment is not zero
-        at = start + part.nbytes
-        target[start:at] = _flat_bytes(part)
 
 
 def _take(view: memoryview, at: int, dtype: str, count: int) -> tuple[int, memoryview]:

@@ -21,7 +21,7 @@ Sums = Mapping[str, float]
 def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sums]) -> Done:
     """Sum the work's leaves by the fixed tree, as far as they are not given away meanwhile.
 
-    `add`: adds a leaf's gradient to a vector [parameters] of zeros, and gives its metrics. Raises Full and GivenUp.
+    `add`: adds a leaf's gradient to a vector [parameters] of zeros, and gives its metrics. Raises NoRoom and GivenUp.
     """
     start = time.perf_counter()
     groups = {leaf.leaf: leaf for leaf in work.leaves}

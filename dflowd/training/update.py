@@ -36,7 +36,7 @@ def first_state(
     fill: Callable[[str, Vector], None],
 ) -> State:
     """The `params:` entries of version 0, cut as the work says. `sizes`: bytes by model. `fill(model, vector)` writes a
-    model's parameters, all of them one behind the other. Raises UserError for one that is too large, and Full."""
+    model's parameters, all of them one behind the other. Raises UserError for one that is too large, and NoRoom."""
     cuts = [cut(nbytes, work.range_bytes) for nbytes in sizes]
     for model, each in zip(models, cuts, strict=True):
         if len(each) > MAX_RANGES:

@@ -14,8 +14,6 @@ from dflowd.shards.layout import (
     column,
     decode,
     encode,
-    encode_into,
-    encoded_bytes,
     ragged,
     read_texts,
     rows,
@@ -44,10 +42,6 @@ def test_columns_come_back_as_they_went_in() -> None:
 def test_equal_columns_give_equal_bytes_whatever_their_order() -> None:
     """A shard is named by its bytes; an order of insertion must not show in its name."""
     assert encode(TOKENS) == encode(dict(reversed(TOKENS.items())))
-    dirty = memoryview(bytearray(b"\xff" * 4096))
-    length = encode_into(TOKENS, dirty)
-    assert length == encoded_bytes(TOKENS)
-    assert dirty[:length] == encode(TOKENS)
 
 
 def test_lengths_that_do_not_add_up_are_refused() -> None:
@@ -56,8 +50,6 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
         encode({"a": Column("i32", array("i", [1, 2]), array("i", [1]))})
     with pytest.raises(LayoutError, match="dtype"):
         encode({"a": Column("f16", b"")})
-    with pytest.raises(LayoutError, match="do not fit"):
-        encode_into(TOKENS, memoryview(bytearray(10)))
 
 
 @given(st.integers(0, 300), st.integers(0, 255))
