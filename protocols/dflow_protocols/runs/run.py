@@ -2,7 +2,8 @@
 
 `reconcile()` is the whole of it: from the state alone it derives what is due (steps/duties.py), what to seal
 (steps/sealing.py), what to copy (versions/catch_up.py) and what to free, and emits the difference to what is under
-way. Every input only changes the state. So any message may be lost, and any node may stop, without a case of its own.
+way. Every input changes the state, and at most answers or tells. So any message may be lost, and any node may stop,
+without a case of its own.
 """
 
 from __future__ import annotations
