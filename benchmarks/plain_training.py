@@ -54,8 +54,8 @@ class PlainLoop:
         }
         (trained,) = pipeline.trainable
         self.policy = self.policies[trained]
-        self.gradient = np.zeros(self.policy.size, np.float32)
-        self.policy.begin_gradient(self.gradient)
+        self.gradient = np.zeros(self.policy.parameters.size, np.float32)
+        self.policy.parameters.begin_gradient(self.gradient)
         self.data = {name: DataSet(name, config, base, pipeline.seed) for name, config in pipeline.data.items()}
         self.optimizers: dict[str, torch.optim.AdamW] = {}
 

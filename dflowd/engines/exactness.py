@@ -1,12 +1,13 @@
 """What makes two processes compute the same bits on one device, and how that is told from outside.
 
 Settings of threads and code paths (the environment of child/process.py holds those that are read at import), and a test
-at the start: a small forward and backward pass, done twice, must give one digest. The digest is part of the numerics
-class, so engines whose kernels differ never count as alike.
+at the start: a small forward and backward pass in each dtype, done twice, must give one digest. The digest is part of
+the numerics class, so engines whose kernels differ never count as alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 import torch
@@ -28,7 +29,8 @@ def numerics_class(device: torch.device) -> str:
     if first != second:
         raise RuntimeError(f"two equal passes on {device} gave {first} and {second}: its results cannot be reproduced")
     kind = torch.cuda.get_device_name(device).replace(" ", "-") if device.type == "cuda" else _cpu()
-    return f"torch-{torch.__version__} transformers-{transformers.__version__} {kind} float32 sdpa {first}"
+    builds = f"torch-{torch.__version__} transformers-{transformers.__version__}"
+    return f"{builds} {kind} float32+bfloat16 sdpa {first}"
 
 
 def _cpu() -> str:
@@ -36,18 +38,26 @@ def _cpu() -> str:
 
 
 def _digest(device: torch.device) -> str:
+    hasher = blake2b(digest_size=6)
+    for dtype in (torch.float32, torch.bfloat16):
+        for tensor in _pass(device, dtype):
+            hasher.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def _pass(device: torch.device, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+    """A loss and its gradients, through attention, a wide layer and a head."""
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(device).requires_grad_()
+        return torch.randn(*shape, generator=generator).to(device, dtype).requires_grad_()
 
     states, weights, head = draw(3, 4, 37, 32), draw(128, 128), draw(128, 101)
     mixed = torch.nn.functional.scaled_dot_product_attention(states, states, states, is_causal=True)
     wide = torch.nn.functional.silu(mixed.transpose(1, 2).reshape(3, 37, 128) @ weights)
-    loss = torch.log_softmax(wide @ head, -1).square().sum()
+    loss = torch.log_softmax((wide @ head).float(), -1).square().sum()
     loss.backward()  # type: ignore[no-untyped-call]
-    hasher = blake2b(digest_size=6)
-    for tensor in (loss.detach(), states.grad, weights.grad, head.grad):
+    yield loss.detach()
+    for tensor in (states.grad, weights.grad, head.grad):
         assert tensor is not None
-        hasher.update(tensor.cpu().contiguous().numpy().tobytes())
-    return hasher.hexdigest()
+        yield tensor

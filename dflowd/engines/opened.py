@@ -16,8 +16,9 @@ from dflow_protocols.ranges import State, shards_of
 from dflowd.data.order import DataSet
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.job import Job
+from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
-from dflowd.models.proof import require_own_numbers
+from dflowd.models.proof import require_finite, require_own_numbers
 from dflowd.operators.user_code import check_files, forget_user_code
 
 
@@ -27,7 +28,7 @@ class Opened:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._run: tuple[str, Path] | None = None
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[tuple[str, torch.dtype], Policy] = {}
         self._data: dict[str, DataSet] = {}
 
     def enter(self, job: Job) -> None:
@@ -46,23 +47,29 @@ class Opened:
         """What is opened next has its first weights."""
         self._policies.clear()
 
-    def policy(self, job: Job, name: str) -> Policy:
-        """A model with whatever parameters it has now. Raises UserError, and HostError."""
-        if name not in self._policies:
+    def policy(self, job: Job, name: str, dtype: torch.dtype = torch.float32) -> Policy:
+        """A model that computes in `dtype`, with whatever parameters it has now. Raises UserError, and HostError."""
+        if (name, dtype) not in self._policies:
             config = job.pipeline.models[name]
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
                 policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
                 check_files(job.pipeline, job.base, f"models.{name}.")
             require_own_numbers(policy, job.progress)
-            self._policies[name] = policy
-        return self._policies[name]
+            if dtype != torch.float32:
+                policy.parameters.compute_in(dtype)
+                require_finite(policy, dtype)
+            self._policies[name, dtype] = policy
+        return self._policies[name, dtype]
 
-    def loaded(self, job: Job, name: str, state: State) -> Policy:
-        """A model with the parameters of `state`; one that is not trained has those it started with."""
-        policy = self.policy(job, name)
-        refs = shards_of(state, f"params:{name}")
+    def scorer(self, job: Job, name: str) -> Policy:
+        """The model that samples and scores: in the `dtype` that the spec gives it. Raises as `policy`."""
+        return self.policy(job, name, DTYPES[job.pipeline.models[name]["dtype"]])
+
+    def loaded(self, job: Job, policy: Policy, state: State) -> Policy:
+        """The model with the parameters of `state`; one that is not trained has those it started with."""
+        refs = shards_of(state, f"params:{policy.name}")
         if refs:
-            policy.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
+            policy.parameters.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
         return policy
 
     def dataset(self, job: Job, name: str) -> DataSet:
@@ -78,10 +85,11 @@ class Opened:
     def unload(self) -> None:
         """The call is over: no parameter is a view into its shards any more."""
         for policy in self._policies.values():
-            policy.unload()
+            policy.parameters.unload()
 
 
 def first_seed(pipeline: Pipeline, model: str) -> int:
-    """What a model's first weights are drawn from. Models described alike start alike, so that a reference is where
-    its policy came from."""
-    return number("init", str(pipeline.id), json.dumps(pipeline.models[model], sort_keys=True)) >> 1
+    """What a model's first weights are drawn from. Models described alike start alike, whatever they compute in, so
+    that a reference is where its policy came from."""
+    described = {**pipeline.models[model], "dtype": "float32"}
+    return number("init", str(pipeline.id), json.dumps(described, sort_keys=True)) >> 1

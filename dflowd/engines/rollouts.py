@@ -58,9 +58,8 @@ class OperatorRollouts:
         first, end = partition_groups(chain, work.partition)
 
         def policy(name: str) -> Policy:
-            if stage.operator.model == "tokenizer":
-                return self._opened.policy(job, name)
-            return self._opened.loaded(job, name, work.state)
+            model = self._opened.scorer(job, name)
+            return model if stage.operator.model == "tokenizer" else self._opened.loaded(job, model, work.state)
 
         return Partition(
             job.pipeline,

@@ -11,6 +11,7 @@ from dflow_protocols.ranges import State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
 from dflowd.jobs.job import Job
+from dflowd.models.parameters import DTYPES
 from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
@@ -50,18 +51,19 @@ class TorchGradients:
     def block(self, job: Job, work: BlockWork) -> Done:
         self._opened.enter(job)
         stage = job.pipeline.stage(work.stage)
-        policy = self._opened.loaded(job, str(stage.model), work.state)
+        model = self._opened.policy(job, str(stage.model), DTYPES[stage.config.get("compute", "float32")])
+        policy = self._opened.loaded(job, model, work.state)
         objective = objective_of(job.pipeline, stage)
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
 
         def add(leaf: LeafGroups, gradient: Vector) -> Sums:
-            policy.begin_gradient(gradient)
+            policy.parameters.begin_gradient(gradient)
             sums = add_gradient(policy, leaf_data(job.pipeline, stage, leaf, inputs), objective, job.progress)
-            policy.end_gradient(gradient)
+            policy.parameters.end_gradient(gradient)
             return sums
 
         done = sum_block(job, work, add)
-        give_back(policy.size)
+        give_back(policy.parameters.size)
         return done
 
 
@@ -74,10 +76,10 @@ class TorchWeights:
     def sizes(self, job: Job) -> Mapping[str, int]:
         self._opened.enter(job)
         self._opened.forget_models()
-        return {name: FLOAT_BYTES * self._opened.policy(job, name).size for name in job.pipeline.trainable}
+        return {name: FLOAT_BYTES * self._opened.policy(job, name).parameters.size for name in job.pipeline.trainable}
 
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
-        self._opened.policy(job, model).write(parameters, job.progress)
+        self._opened.policy(job, model).parameters.write(parameters, job.progress)
 
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
         """The first trainable model fills the folder; others have folders of their names in it."""
@@ -86,7 +88,7 @@ class TorchWeights:
         for index, name in enumerate(job.pipeline.trainable):
             place = folder / name if index else folder
             place.mkdir(exist_ok=True)
-            policy = self._opened.loaded(job, name, state)
+            policy = self._opened.loaded(job, self._opened.policy(job, name), state)
             with job.opaque():
                 policy.save(place)
             refs = shards_of(state, f"params:{name}")

@@ -1,19 +1,13 @@
-"""A model in an engine: its parameters by shard, and its tokenizer.
-
-A shard's layout is flat: float32, names sorted, tied parameters once. On the CPU every parameter is a view into the
-mapped shard, and every gradient a view into the vector that is summed, so neither loading nor summing copies anything.
-"""
+"""A model in an engine: its parameters, its passes, and its tokenizer."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +24,7 @@ from dflowd.data.prompts import settle_template
 from dflowd.jobs.failures import HostError, UserError, one_line
 
 from .attention import Sight, looking
-
-_ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
-
-Vector = np.ndarray[Any, np.dtype[np.float32]]
+from .parameters import Parameters
 
 
 class Policy:
@@ -58,11 +49,7 @@ class Policy:
         self.vocabulary = int(self._head.weight.shape[0])
         self._scale = scale_of_logits(self.model.config.to_dict())
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
-        named = sorted(self.model.named_parameters(), key=lambda item: item[0])
-        self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
-        self.size = sum(shape.numel() for _, shape in self._parameters)
-        self._loaded: tuple[str, ...] = ()  # ids of the shards that the parameters came from
-        self._gradient: Tensor | None = None
+        self.parameters = Parameters(name, self.model, device)
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -75,53 +62,6 @@ class Policy:
         """The padding token, unless completions end with it."""
         pad = self.tokenizer.pad_token_id
         return None if pad is None or pad in self.stops else int(pad)
-
-    def load(self, shards: tuple[str, ...], vector: memoryview) -> None:
-        """Take the parameters that lie in these shards. On the CPU they are views into `vector` until `unload`."""
-        if self._loaded == shards:
-            return
-        values = np.frombuffer(vector, np.float32)
-        if len(values) != self.size:
-            raise ValueError(f"{len(values)} values for the {self.size} parameters of {self.name}")
-        if self.device.type != "cpu" or values.ctypes.data % _ALIGNMENT:
-            flat = torch.empty(self.size, dtype=torch.float32, device=self.device).copy_(_tensor(values))
-        else:
-            flat = _tensor(values)
-        for parameter, piece in zip(self._parameters, self._pieces(flat), strict=True):
-            parameter[0].data = piece
-        self._loaded = shards
-
-    def unload(self) -> None:
-        """Let go of a mapped shard, whose memory is its store's to use again. Load before any further use."""
-        if self._loaded and self.device.type == "cpu":
-            nothing = torch.empty(0)
-            for parameter, _ in self._parameters:
-                parameter.data = nothing
-            self._loaded = ()
-
-    def write(self, vector: Vector, progress: Callable[[], None] = lambda: None) -> None:
-        """Write the parameters into `vector`, [P]; `progress` is called after each."""
-        for (parameter, _), piece in zip(self._parameters, self._pieces(torch.from_numpy(vector)), strict=True):
-            piece.copy_(parameter.detach())
-            progress()
-
-    def begin_gradient(self, total: Vector) -> None:
-        """Backward passes add to `total`, [P], which holds zeros, until `end_gradient`."""
-        on_cpu = self.device.type == "cpu"
-        self._gradient = torch.from_numpy(total) if on_cpu else torch.zeros(self.size, device=self.device)
-        for (parameter, _), piece in zip(self._parameters, self._pieces(self._gradient), strict=True):
-            parameter.requires_grad_(True)
-            parameter.grad = piece
-
-    def end_gradient(self, total: Vector) -> None:
-        """`total`, that of `begin_gradient`, is complete."""
-        assert self._gradient is not None
-        if self.device.type != "cpu":
-            np.copyto(total, self._gradient.cpu().numpy())
-        self._gradient = None
-        for parameter, _ in self._parameters:
-            parameter.grad = None
-            parameter.requires_grad_(False)
 
     def hidden(self, tokens: Tensor, sight: Sight, cache: Any = None) -> Tensor:
         """Last hidden states [rows, length, width] of `tokens` [rows, length], the last ones of those that `sight`
@@ -226,15 +166,3 @@ class Policy:
             if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
                 raise HostError(told) from error
             raise UserError(f"{told}; look at the file, or take the model's folder anew") from error
-
-    def _pieces(self, flat: Tensor) -> list[Tensor]:
-        """Views of a flat vector [P] in the parameters' shapes and order."""
-        parts = torch.split(flat, [shape.numel() for _, shape in self._parameters])
-        return [part.view(shape) for part, (_, shape) in zip(parts, self._parameters, strict=True)]
-
-
-def _tensor(values: Vector) -> Tensor:
-    """A view of memory that may be read-only; nothing ever writes to a parameter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(values)

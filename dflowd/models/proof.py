@@ -58,6 +58,26 @@ def require_own_numbers(policy: Policy, progress: Callable[[], None] = lambda: N
 
 
 @torch.inference_mode()
+def require_finite(policy: Policy, dtype: torch.dtype) -> None:
+    """Raises UserError for a model that cannot compute in `dtype`, to which it was brought after it was proved."""
+    drawn = (np.abs(stream(digest("proof"), sum(PROMPTS))) * policy.vocabulary).astype(np.int32)
+    prompts = np.split(drawn, PROMPTS[:1])
+    rows = pack(PROMPTS, (0, 1), (COMPLETION, COMPLETION), sum(PROMPTS) + 2 * COMPLETION)
+    try:
+        for each in rows:
+            logp, _ = likelihood(policy, assemble(each, prompts, [drawn[:COMPLETION]] * 2), 1.0)
+            if not logp.isfinite().all():
+                raise FloatingPointError("log-probabilities are not finite")
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        kind, word = policy.model.config.model_type, str(dtype).removeprefix("torch.")
+        raise UserError(
+            f"models.{policy.name}: a model of type `{kind}` cannot compute in {word}: {one_line(error)}; use float32"
+        ) from error
+
+
+@torch.inference_mode()
 def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
     """The largest difference of a token's log-probability, over the standard deviation of the logits."""
     key = digest("proof", attempt)

@@ -56,6 +56,16 @@ def test_the_short_form_of_the_example_is_the_same_on_one_to_four_nodes(spec: Pa
 
 
 @pytest.mark.slow
+def test_weights_trained_in_bfloat16_are_the_same_on_one_and_four_nodes(spec: Path) -> None:
+    """Masters and sums are float32, so the tree above a leaf is the one of float32 passes."""
+    half = ("--set", "stages.warm.config.compute=bfloat16", "--set", "stages.learn.config.compute=bfloat16")
+    short = ("--set", "params.warmup=2", "--set", "params.grpo=2")
+    runs = [answer("run", spec, "--nodes", str(n), *short, *half, "--dir", spec.parent / f"h{n}") for n in (1, 4)]
+    assert [run["state"] for run in runs] == ["done"] * 2
+    assert runs[0]["weights"] == runs[1]["weights"]
+
+
+@pytest.mark.slow
 def test_a_daemon_killed_under_a_real_model_changes_no_bit(spec: Path, alone: dict[str, Any]) -> None:
     """kill -9 in the middle of GRPO, with the model in the engine and gradients half summed."""
     folder = spec.parent / "killed"

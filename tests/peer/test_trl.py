@@ -103,11 +103,11 @@ def frozen_batch(folder: Path) -> Batch:
 def our_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
     kind, settings, divisor = LOSSES[loss_type]
     policy = Policy("policy", {"path": folder.name}, folder.parent, 0, torch.device("cpu"))
-    total = np.zeros(policy.size, np.float32)
-    policy.begin_gradient(total)
+    total = np.zeros(policy.parameters.size, np.float32)
+    policy.parameters.begin_gradient(total)
     objective = Objective(kind, {"clip": CLIP, "kl": beta, **settings}, divisor, 8192, TEMPERATURE, LONGEST)
     sums = add_gradient(policy, batch.leaf(beta), objective, lambda: None)
-    policy.end_gradient(total)
+    policy.parameters.end_gradient(total)
     return total / np.float32(sums["loss_count"]), sums
 
 

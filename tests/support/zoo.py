@@ -245,10 +245,10 @@ def examine(engine: Engine, folder: Path) -> Findings:
             known = [expected[row][at] for row, at in zip(batch.samples, batch.offsets, strict=True)]
             trained = max(trained, float(np.abs(logp.numpy() - np.array(known)).max()))
     data = LeafData(prompts=prompts, owners=owners, completions=said)
-    gradient = np.zeros(policy.size, np.float32)
-    policy.begin_gradient(gradient)
+    gradient = np.zeros(policy.parameters.size, np.float32)
+    policy.parameters.begin_gradient(gradient)
     add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192, TEMPERATURE), lambda: None)
-    policy.end_gradient(gradient)
+    policy.parameters.end_gradient(gradient)
     (-torch.stack([logp.sum() for logp in fresh]).sum()).backward()  # type: ignore[no-untyped-call]
     own = flat(model, gradient_of)
     gap = float(np.abs(gradient - own).max() / np.abs(own).max())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from .engines import ENGINES
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
+from .signatures import DTYPES
 
 PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
@@ -34,6 +35,8 @@ _PROMPTS: Mapping[str, Shape] = {
     "chat": Flag("put it into the tokenizer's chat template; absent: where the tokenizer has one", None),
 }
 
+_DTYPE = Text("of sampling and scoring; what a model is trained in is its stage's `compute`", "float32", choices=DTYPES)
+
 _MODEL = Variants(
     "a model's weights at the start",
     {
@@ -47,14 +50,14 @@ _MODEL = Variants(
                         "tokenizer": Text("a tokenizer's folder"),
                     },
                 ),
-                "dtype": Text("of computation", "float32", choices=("float32",)),
+                "dtype": _DTYPE,
             },
         ),
         "path": Section(
             "read from a folder",
             {
                 "path": Text("a Hugging Face model folder"),
-                "dtype": Text("of computation", "float32", choices=("float32",)),
+                "dtype": _DTYPE,
             },
         ),
     },

@@ -20,6 +20,7 @@ FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
 MAX_LEAVES = 1024
+DTYPES = ("float32", "bfloat16")
 EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
 
 
@@ -102,6 +103,12 @@ _TRAINING: Mapping[str, Shape] = {
     ),
     "clip_norm": Number("gradients of a larger global norm are scaled down to it; absent: never", None, above=0),
     "micro_batch_tokens": _count("tokens of one forward and backward pass", 8192),
+    "compute": Text(
+        "of the forward and backward pass; parameters, moments and sums of gradients are float32 in any case",
+        "float32",
+        choices=DTYPES,
+        unwritten=True,
+    ),
     "optimizer": Variants("how gradients change weights", {"adamw": Section("", {"adamw": _ADAMW})}),
 }
 

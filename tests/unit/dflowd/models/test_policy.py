@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from dflowd.jobs.failures import UserError
-from dflowd.models.policy import Policy, Vector
+from dflowd.models.parameters import Vector
+from dflowd.models.policy import Policy
 from tests.support.repository import EXAMPLES
 
 
@@ -23,8 +24,8 @@ def policy() -> Policy:
 
 
 def values_of(policy: Policy) -> Vector:
-    vector = np.empty(policy.size, np.float32)
-    policy.write(vector)
+    vector = np.empty(policy.parameters.size, np.float32)
+    policy.parameters.write(vector)
     return vector
 
 
@@ -33,11 +34,11 @@ def test_parameters_are_the_shards_own_memory_for_as_long_as_a_call_lasts(policy
     wanted = 2 * values_of(policy)
     with mmap.mmap(-1, wanted.nbytes) as room:
         room.write(wanted.tobytes())
-        policy.load(("a",), memoryview(room).toreadonly())
+        policy.parameters.load(("a",), memoryview(room).toreadonly())
         assert np.array_equal(values_of(policy), wanted)
         inside = np.frombuffer(room, np.float32)
         assert all(np.shares_memory(each.detach().numpy(), inside) for each in policy.model.parameters())
-        policy.unload()
+        policy.parameters.unload()
         del inside
     # leaving the block closes the map, which fails while anything still looks into it
 
@@ -49,15 +50,43 @@ def test_memory_that_is_not_aligned_is_copied(policy: Policy) -> None:
     start = 4 + -(buffer.ctypes.data) % 64
     buffer[start : start + wanted.nbytes] = wanted.view(np.uint8)
     view = buffer.data[start : start + wanted.nbytes]
-    policy.load(("b",), view)
+    policy.parameters.load(("b",), view)
     assert np.array_equal(values_of(policy), wanted)
     assert not any(np.shares_memory(each.detach().numpy(), buffer) for each in policy.model.parameters())
+
+
+def test_bfloat16_is_a_rounded_copy_in_one_place(policy: Policy) -> None:
+    """The master stays float32 in its shard; each version is rounded into the memory of the one before."""
+    wanted = values_of(policy)
+    policy.parameters.compute_in(torch.bfloat16)
+    policy.parameters.load(("a",), wanted.data.cast("B"))
+    places = [each.data_ptr() for each in policy.model.parameters()]
+    policy.parameters.unload()
+    policy.parameters.load(("b",), (3 * wanted).data.cast("B"))
+    assert [each.data_ptr() for each in policy.model.parameters()] == places
+    rounded = torch.from_numpy(3 * wanted).bfloat16().float().numpy()
+    assert np.array_equal(values_of(policy), rounded)
+
+
+def test_gradients_of_bfloat16_passes_add_up_in_float32(policy: Policy) -> None:
+    """A sum in bfloat16 stops growing after 256 equal passes."""
+    policy.parameters.compute_in(torch.bfloat16)
+    total = np.zeros(policy.parameters.size, np.float32)
+    policy.parameters.begin_gradient(total)
+    head = policy.model.get_output_embeddings().weight
+    for _ in range(1000):
+        head.sum().backward()
+    policy.parameters.end_gradient(total)
+    assert set(np.unique(total)) == {0.0, 1000.0}
+    head.requires_grad_(True)
+    head.sum().backward()
+    assert set(np.unique(total)) == {0.0, 1000.0}  # passes after the end are nobody's
 
 
 def test_a_shard_of_another_model_is_refused(policy: Policy) -> None:
     """Its numbers would be taken for weights."""
     with pytest.raises(ValueError, match="values for the"):
-        policy.load(("c",), memoryview(bytes(16)))
+        policy.parameters.load(("c",), memoryview(bytes(16)))
 
 
 @pytest.fixture

@@ -60,10 +60,10 @@ def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperatu
 def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Policy, mean: str, budget: int) -> None:
     """Completions of one prompt share its states: masks and positions must keep them apart as separate rows would."""
     data = leaf_data(policy)
-    expected, found = np.zeros((2, policy.size), np.float32)
-    policy.begin_gradient(expected)
+    expected, found = np.zeros((2, policy.parameters.size), np.float32)
+    policy.parameters.begin_gradient(expected)
     plain_loss(policy, data, mean, 0.1, 0.7).backward()  # type: ignore[no-untyped-call]
-    policy.begin_gradient(found)
+    policy.parameters.begin_gradient(found)
     sums = add_gradient(policy, data, grpo(mean, 0.1, budget, 0.7), lambda: None)
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     assert sums["trained_samples"] == 20
@@ -75,8 +75,8 @@ def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:
     """Weights are a function of the spec only if a leaf's gradient is one of its data."""
     gradients: list[Any] = []
     for _ in range(2):
-        gradient = np.zeros(policy.size, np.float32)
-        policy.begin_gradient(gradient)
+        gradient = np.zeros(policy.parameters.size, np.float32)
+        policy.parameters.begin_gradient(gradient)
         add_gradient(policy, leaf_data(policy), grpo(), lambda: None)
         gradients.append(gradient.tobytes())
     assert gradients[0] == gradients[1]
@@ -85,7 +85,7 @@ def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:
 def test_cross_entropy_counts_the_answers_tokens_only(policy: Policy) -> None:
     """A demonstration's prompt is given, not learned."""
     data = leaf_data(policy)
-    policy.begin_gradient(np.zeros(policy.size, np.float32))
+    policy.parameters.begin_gradient(np.zeros(policy.parameters.size, np.float32))
     sums = add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192), lambda: None)
     assert sums["loss_count"] == sums["trained_tokens"] == sum(map(len, data.completions))
     assert "ratio_sum" not in sums

@@ -65,6 +65,18 @@ def test_a_key_that_came_later_is_written_only_where_it_says_something() -> None
     assert Reader({}).read(table, {"new": 2}, "") == {"old": 1, "new": 2}
 
 
+@pytest.mark.parametrize(("key", "default", "other"), [("compute", "float32", "bfloat16")])
+def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default: str, other: str) -> None:
+    """Nor does it matter whether the default is written."""
+    ids = []
+    for value in (None, default, other):
+        spec = example()
+        stage(spec, "learn")["config"] |= {} if value is None else {key: value}
+        ids.append(Pipeline.from_dict(spec).id)
+    assert ids[0] == ids[1] != ids[2]
+    assert key.encode() not in Pipeline.from_dict(example()).canonical()
+
+
 def test_the_canonical_form_reads_back_as_the_same_pipeline() -> None:
     """It is what travels: every node has to see the pipeline that was submitted."""
     pipeline = Pipeline.from_dict(example())

@@ -50,6 +50,18 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "write the whole character",
         ),
     ),
+    "unknown precision of a stage": (
+        lambda s: config(s, "learn").update(compute="float16"),
+        (
+            "stages[4].config.compute",
+            "stage `learn`: `compute` is `float16`",
+            "did you mean `bfloat16`?",
+        ),
+    ),
+    "unknown precision of a model": (
+        lambda s: s["models"]["policy"].update(dtype="int8"),
+        ("models.policy.dtype", "`dtype` is `int8`", "known values: bfloat16, float32"),
+    ),
     "unknown stage key": (
         lambda s: stage(s, "roll").update(modle="policy"),
         ("stages[1].modle", "`modle` is no key of `stages[1]`", "did you mean `model`?"),

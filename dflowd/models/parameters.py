@@ -1,0 +1,137 @@
+"""A model's parameters as one flat vector: what a shard of them means, and where their gradients are summed.
+
+A shard's layout is float32, names sorted, tied parameters once. A model that computes in float32 on the CPU has every
+parameter as a view into the mapped shard, and every gradient as a view into the vector that is summed, so neither
+loading nor summing copies anything. In bfloat16, and on a GPU, it has a copy of its own to compute with, made anew in
+the same memory at each load; what is summed stays float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""By the words of a spec."""
+
+
+class Parameters:
+    """The parameters of an opened model, which are float32 until `compute_in` says otherwise."""
+
+    def __init__(self, name: str, model: nn.Module, device: torch.device) -> None:
+        self._name = name
+        self._device = device
+        self._dtype = torch.float32
+        named = sorted(model.named_parameters(), key=lambda item: item[0])
+        self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
+        self.size = sum(shape.numel() for _, shape in self._parameters)
+        self._loaded: tuple[str, ...] = ()  # ids of the shards that they came from
+        self._own: Tensor | None = None  # [P], what they are views of where the shard's memory does not do
+        self._gradient: Tensor | None = None
+        self._hooks: list[Any] = []
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Have all parameters in `dtype` from now on, rounded to nearest. Buffers, such as the frequencies of rotary
+        positions, stay as the model made them."""
+        if dtype == self._dtype:
+            return
+        self._dtype, self._loaded = dtype, ()
+        for parameter, _ in self._parameters:
+            parameter.data = parameter.data.to(dtype)
+
+    def load(self, shards: tuple[str, ...], vector: memoryview) -> None:
+        """Take the values that lie in these shards. Where they can be views into `vector`, they are until `unload`.
+
+        Raises ValueError where they are not as many as the model has.
+        """
+        if self._loaded == shards:
+            return
+        values = np.frombuffer(vector, np.float32)
+        if len(values) != self.size:
+            raise ValueError(f"{len(values)} values for the {self.size} parameters of {self._name}")
+        flat = _tensor(values)
+        if self._is_copied or values.ctypes.data % _ALIGNMENT:
+            if self._own is None:
+                self._own = torch.empty(self.size, dtype=self._dtype, device=self._device)
+            flat = self._own.copy_(flat)
+        for parameter, piece in zip(self._parameters, self._pieces(flat), strict=True):
+            parameter[0].data = piece
+        self._loaded = shards
+
+    def unload(self) -> None:
+        """Let go of a mapped shard, whose memory is its store's to use again. Load before any further use."""
+        if self._loaded and not self._is_copied:
+            nothing = torch.empty(0)
+            for parameter, _ in self._parameters:
+                parameter.data = nothing
+            self._loaded, self._own = (), None
+
+    def write(self, vector: Vector, progress: Callable[[], None] = lambda: None) -> None:
+        """Write the values into `vector`, [P]; `progress` is called after each."""
+        for (parameter, _), piece in zip(self._parameters, self._pieces(torch.from_numpy(vector)), strict=True):
+            piece.copy_(parameter.detach())
+            progress()
+
+    def begin_gradient(self, total: Vector) -> None:
+        """Backward passes add to `total`, [P], which holds zeros, until `end_gradient`.
+
+        A pass in bfloat16 gives each parameter's gradient rounded to it; passes are added up in float32.
+        """
+        on_cpu = self._device.type == "cpu"
+        self._gradient = torch.from_numpy(total) if on_cpu else torch.zeros(self.size, device=self._device)
+        for (parameter, _), piece in zip(self._parameters, self._pieces(self._gradient), strict=True):
+            parameter.requires_grad_(True)
+            if self._dtype == torch.float32:
+                parameter.grad = piece
+            else:
+                adding: Any = parameter.register_post_accumulate_grad_hook  # without types in torch 2.13
+                self._hooks.append(adding(_adding_to(piece)))
+
+    def end_gradient(self, total: Vector) -> None:
+        """`total`, that of `begin_gradient`, is complete."""
+        assert self._gradient is not None
+        if self._device.type != "cpu":
+            np.copyto(total, self._gradient.cpu().numpy())
+        self._gradient = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        for parameter, _ in self._parameters:
+            parameter.grad = None
+            parameter.requires_grad_(False)
+
+    @property
+    def _is_copied(self) -> bool:
+        return self._device.type != "cpu" or self._dtype != torch.float32
+
+    def _pieces(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat vector [P] in the parameters' shapes and order."""
+        parts = torch.split(flat, [shape.numel() for _, shape in self._parameters])
+        return [part.view(shape) for part, (_, shape) in zip(parts, self._parameters, strict=True)]
+
+
+def _adding_to(piece: Tensor) -> Callable[[Tensor], None]:
+    """Takes a parameter's gradient of one pass away from it and adds it to `piece`."""
+
+    def take(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        piece.add_(parameter.grad)
+        parameter.grad = None
+
+    return take
+
+
+def _tensor(values: Vector) -> Tensor:
+    """A view of memory that may be read-only; nothing ever writes to a parameter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(values)

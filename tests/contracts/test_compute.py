@@ -1,0 +1,89 @@
+"""What a training stage computes in: float32 weights and sums around passes in bfloat16, on any number of nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.ranges import State
+from dflowd.engines.contract import Engine
+from dflowd.engines.registry import open_engine
+from tests.contracts.alone import Alone
+from tests.contracts.test_engine import tiny_spec, whole_run, write_base
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return open_engine("torch")
+
+
+def runner(engine: Engine, base: Path, compute: str) -> Alone:
+    spec = tiny_spec("torch")
+    for at in (0, 4):
+        spec["stages"][at]["config"] |= {"compute": compute}
+    return Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path)
+
+
+def parameters(run: Alone, state: State) -> Any:
+    return np.frombuffer(run.shards.read(dict(state)["params:policy"]), np.float32)
+
+
+def test_bfloat16_gives_the_same_weights_however_leaves_are_gathered(engine: Engine, base: Path) -> None:
+    """A leaf's gradient is a function of its data in any precision; the tree above it is float32."""
+    single = runner(engine, base, "bfloat16")
+    state = whole_run(single)
+    for blocks, sums in ((2, False), (4, False), (2, True)):
+        gathered = runner(open_engine("torch"), base, "bfloat16")
+        gathered.blocks, gathered.sums = blocks, sums
+        assert whole_run(gathered) == state
+    first = parameters(single, single.init())
+    trained = parameters(single, state)
+    assert first.size == trained.size
+    assert not np.array_equal(first, trained)
+    assert (trained.view(np.uint32) & 0xFFFF).any()  # no bfloat16 has these bits
+
+
+def test_a_pass_in_bfloat16_points_where_one_in_float32_does(engine: Engine, base: Path) -> None:
+    """Half the bytes must not mean another direction: one update of the same weights on the same data."""
+    moved = []
+    for compute in ("float32", "bfloat16"):
+        run = runner(engine, base, compute)
+        state = seeded(run)
+        before = parameters(run, state).copy()
+        moved.append(parameters(run, run.step(0, state)) - before)
+    assert not np.array_equal(*moved)
+    exact, rough = moved
+    assert exact @ rough > 0.95 * np.linalg.norm(exact) * np.linalg.norm(rough)
+
+
+def seeded(run: Alone) -> State:
+    """The same weights for any spec."""
+    ((name, ref),) = run.init()
+    values = np.random.default_rng(1).normal(0, 0.05, ref.nbytes // 4).astype(np.float32)
+    return ((name, run.shards.add(values.tobytes())),)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-9), ("bfloat16", 1e-3)])
+def test_a_reference_starts_where_its_policy_does_whatever_it_computes_in(
+    engine: Engine, base: Path, dtype: str, most: float
+) -> None:
+    """Half the memory for what nobody trains; the KL from it is still one from the policy's first weights."""
+    spec = tiny_spec("torch")
+    spec["models"]["start"] = spec["models"]["policy"] | {"dtype": dtype}
+    spec["stages"].insert(4, {"id": "ref", "op": "logprob", "model": "start"})
+    spec["stages"][5]["config"]["loss"] = {"kl": 0.1}
+    seen: dict[int, dict[str, float]] = {}
+    run = Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
+    run.log = lambda step, metrics: seen.update({step: metrics})
+    run.step(1, run.init())
+    assert 0 <= seen[1]["kl"] < most
+    assert (seen[1]["kl"] > 1e-9) == (dtype == "bfloat16")
