@@ -139,6 +139,13 @@ class Pipeline:
         """Models that some stage trains, sorted: those whose parameters are part of a version."""
         return tuple(sorted({str(stage.model) for stage in self.stages if stage.operator.trains}))
 
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """Trained models of which a version holds adapters alone, sorted. Their own weights are opened, or drawn, by
+        every engine for itself, and held against the hash that version 0 names."""
+        has_weights = ENGINES[self.engine].opens_files
+        return tuple(name for name in self.trainable if has_weights and self.models[name].get("lora") is not None)
+
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""
         return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)

@@ -41,6 +41,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _check_ids(reader, stages)
+    _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})
     if all(v.id and (v.is_built_in or ":" in v.op) for v in vertices):  # else what they write is not known
         reader.problems.extend(connect(vertices))
     if not reader.problems:
@@ -97,6 +98,20 @@ def _check_ids(reader: Reader, stages: list[dict[str, Any]]) -> None:
         earlier = first.setdefault(stage["id"] or f"[{index}]", index)
         if earlier != index:
             reader.note(f"stages[{index}].id", f"there are two stages `{stage['id']}`", "rename one of them")
+
+
+def _check_lora(reader: Reader, spec: dict[str, Any], trained: Collection[str | None]) -> None:
+    """`trained`: the models that some stage trains."""
+    for name, model in (spec["models"] or {}).items():
+        lora, place = (model or {}).get("lora"), at(at("models", name), "lora")
+        if lora is None:
+            continue
+        if name not in trained:
+            what = f"model `{name}` has adapters, and no stage trains it"
+            reader.note(place, what, "leave `lora` out: without adapters it is the same model")
+        if lora["dropout"]:
+            what = f"`dropout` is {lora['dropout']:g}, and a gradient here is a function of its leaf"
+            reader.note(at(place, "dropout"), what, "leave `dropout` out: it is 0")
 
 
 def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> Vertex:

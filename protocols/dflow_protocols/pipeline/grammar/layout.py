@@ -37,6 +37,23 @@ _PROMPTS: Mapping[str, Shape] = {
 
 _DTYPE = Text("of sampling and scoring; what a model is trained in is its stage's `compute`", "float32", choices=DTYPES)
 
+_LORA = Section(
+    "low-rank adapters are trained, and the model's own weights stay as they are (LoRA, arXiv 2106.09685)",
+    {
+        "rank": Number("of what an adapter adds to its layer", integer=True, at_least=1, at_most=4096),
+        "alpha": Number("an adapter's part is multiplied by alpha / rank", above=0, at_most=1e6),
+        "targets": Items(
+            "layers with adapters, by the ends of their names, such as `q_proj`; absent: all linear ones but the head",
+            Text("a layer's name, or its end after a dot"),
+            None,
+            at_least=1,
+        ),
+        "dropout": Number("0: a gradient is a function of its leaf", 0.0, at_least=0, below=1),
+    },
+    None,
+    unwritten=True,
+)
+
 _MODEL = Variants(
     "a model's weights at the start",
     {
@@ -51,6 +68,7 @@ _MODEL = Variants(
                     },
                 ),
                 "dtype": _DTYPE,
+                "lora": _LORA,
             },
         ),
         "path": Section(
@@ -58,6 +76,7 @@ _MODEL = Variants(
             {
                 "path": Text("a Hugging Face model folder"),
                 "dtype": _DTYPE,
+                "lora": _LORA,
             },
         ),
     },

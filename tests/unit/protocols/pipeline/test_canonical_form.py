@@ -77,6 +77,18 @@ def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default
     assert key.encode() not in Pipeline.from_dict(example()).canonical()
 
 
+def test_adapters_are_of_a_pipeline_that_asks_for_them_alone() -> None:
+    """Specs from before there were any keep their ids; and what versions hold follows from the spec."""
+    plain, adapted = Pipeline.from_dict(example()), example()
+    assert b"lora" not in plain.canonical()
+    adapted["models"]["policy"]["lora"] = {"rank": "4 * 2", "alpha": 16}
+    found = Pipeline.from_dict(adapted)
+    assert found.models["policy"]["lora"] == {"rank": 8, "alpha": 16.0, "targets": None, "dropout": 0.0}
+    assert Pipeline.from_canonical(found.canonical()) == found
+    assert (plain.bases, found.bases) == ((), ("policy",))
+    assert found.id != plain.id
+
+
 def test_the_canonical_form_reads_back_as_the_same_pipeline() -> None:
     """It is what travels: every node has to see the pipeline that was submitted."""
     pipeline = Pipeline.from_dict(example())

@@ -98,6 +98,34 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: stage(s, "learn").pop("model"),
         ("stages[4].model", "stage `learn`: `train` needs a `model`", "known models: policy"),
     ),
+    "adapters of no rank": (
+        lambda s: s["models"]["policy"].update(lora={"rank": 0, "alpha": 16}),
+        ("models.policy.lora.rank", "`rank` is 0", "it has to be a whole number at least 1 and at most 4096"),
+    ),
+    "adapters without alpha": (
+        lambda s: s["models"]["policy"].update(lora={"rank": 8}),
+        (
+            "models.policy.lora.alpha",
+            "`alpha` is missing",
+            "it is a number above 0 and at most 1e+06: an adapter's part is multiplied by alpha / rank",
+        ),
+    ),
+    "adapters with dropout": (
+        lambda s: s["models"]["policy"].update(lora={"rank": 8, "alpha": 16, "dropout": 0.1}),
+        (
+            "models.policy.lora.dropout",
+            "`dropout` is 0.1, and a gradient here is a function of its leaf",
+            "leave `dropout` out: it is 0",
+        ),
+    ),
+    "adapters of a model that is not trained": (
+        lambda s: s["models"].update(reference=s["models"]["policy"] | {"lora": {"rank": 8, "alpha": 16}}),
+        (
+            "models.reference.lora",
+            "model `reference` has adapters, and no stage trains it",
+            "leave `lora` out: without adapters it is the same model",
+        ),
+    ),
     "unknown data": (
         lambda s: config(s, "roll").update(data="word"),
         ("stages[1].config.data", "stage `roll`: there is no data `word`", "did you mean `words`?"),
