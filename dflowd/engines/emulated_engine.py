@@ -120,6 +120,9 @@ class EmulatedWeights:
         parameters[:] = counter_random.stream(_key(job, 0, "init", model), len(parameters))
         job.progress()
 
+    def base(self, job: Job, model: str) -> bytes:
+        raise NotImplementedError("a model without weights has no adapters")
+
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
         return {}
 

@@ -6,8 +6,10 @@ Parameters are loaded by shard before they are used, so what is kept here saves 
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +17,7 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.ranges import State, shards_of
 from dflowd.data.order import DataSet
 from dflowd.jobs.counter_random import number
+from dflowd.jobs.failures import HostError
 from dflowd.jobs.job import Job
 from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
@@ -49,6 +52,8 @@ class Opened:
 
     def policy(self, job: Job, name: str, dtype: torch.dtype = torch.float32) -> Policy:
         """A model that computes in `dtype`, with whatever parameters it has now. Raises UserError, and HostError."""
+        if (name, dtype) not in self._policies and (adapted := _adapted(job.pipeline, name)) is not None:
+            self._policies[name, dtype] = self.policy(job, adapted, dtype).without_adapters(name)
         if (name, dtype) not in self._policies:
             config = job.pipeline.models[name]
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
@@ -56,7 +61,7 @@ class Opened:
                 check_files(job.pipeline, job.base, f"models.{name}.")
             require_own_numbers(policy, job.progress)
             if dtype != torch.float32:
-                policy.parameters.compute_in(dtype)
+                policy.compute_in(dtype)
                 require_finite(policy, dtype)
             self._policies[name, dtype] = policy
         return self._policies[name, dtype]
@@ -67,6 +72,8 @@ class Opened:
 
     def loaded(self, job: Job, policy: Policy, state: State) -> Policy:
         """The model with the parameters of `state`; one that is not trained has those it started with."""
+        for ref in shards_of(state, f"base:{policy.name}"):
+            _require_base(policy, bytes(job.shards.read(ref)))
         refs = shards_of(state, f"params:{policy.name}")
         if refs:
             policy.parameters.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
@@ -90,6 +97,30 @@ class Opened:
 
 def first_seed(pipeline: Pipeline, model: str) -> int:
     """What a model's first weights are drawn from. Models described alike start alike, whatever they compute in, so
-    that a reference is where its policy came from."""
+    that a reference is where its policy came from, also where the policy has adapters."""
+    return number("init", str(pipeline.id), json.dumps(_own_weights(pipeline, model), sort_keys=True)) >> 1
+
+
+def _own_weights(pipeline: Pipeline, model: str) -> dict[str, Any]:
+    """A model's description, but for what it computes in and its adapters."""
     described = {**pipeline.models[model], "dtype": "float32"}
-    return number("init", str(pipeline.id), json.dumps(described, sort_keys=True)) >> 1
+    return {key: value for key, value in described.items() if key != "lora"}
+
+
+def _adapted(pipeline: Pipeline, name: str) -> str | None:
+    """The model with adapters whose base this one is: its passes without adapters are this one's, in memory that is
+    there already. None: it has weights of its own, or is trained itself."""
+    if name in pipeline.trainable:
+        return None
+    own = _own_weights(pipeline, name)
+    return next((other for other in pipeline.bases if _own_weights(pipeline, other) == own), None)
+
+
+def _require_base(policy: Policy, meant: bytes) -> None:
+    """Raises HostError where the adapters of a version belong to other weights than this host has."""
+    if policy.base_id != meant:
+        raise HostError(
+            f"host {socket.gethostname()}: models.{policy.name}: its base (hash {policy.base_id.hex()[:8]}) is not the "
+            f"one that the run began with ({meant.hex()[:8]}), so the adapters do not belong to it; install the torch "
+            "and transformers that the other hosts have"
+        )

@@ -13,7 +13,7 @@ from typing import Protocol
 from dflow_protocols.ranges import State
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import ApplyWork, Done, InitWork, LoadWork, Made, SaveWork, SliceWork, SumWork, Work
-from dflowd.jobs.job import Job
+from dflowd.jobs.job import Job, put
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.update import apply_slices, first_state, reduce_slice, sum_blocks
@@ -27,6 +27,9 @@ class Weights(Protocol):
 
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
         """Write a model's first parameters, [P]. Raises GivenUp."""
+
+    def base(self, job: Job, model: str) -> bytes:
+        """The hash of the weights that a model's parameters are adapters of: asked of the pipeline's `bases` alone."""
 
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
         """Write the models as their makers' tools open them; returns where roles of the state lie whole in that."""
@@ -48,6 +51,9 @@ class ShardStates:
             self._weights.fill(job, model, parameters)
 
         outputs = first_state(job, work, tuple(sizes), tuple(sizes.values()), fill)
+        if bases := job.pipeline.bases:
+            refs = put(job.shards, [self._weights.base(job, model) for model in bases])
+            outputs += tuple((f"base:{model}", ref) for model, ref in zip(bases, refs, strict=True))
         return Done((Made("init", outputs, seconds=time.perf_counter() - start),))
 
     def sum_(self, job: Job, work: SumWork) -> Done:

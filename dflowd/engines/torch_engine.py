@@ -81,6 +81,9 @@ class TorchWeights:
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
         self._opened.policy(job, model).parameters.write(parameters, job.progress)
 
+    def base(self, job: Job, model: str) -> bytes:
+        return self._opened.policy(job, model).base_id
+
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
         """The first trainable model fills the folder; others have folders of their names in it."""
         self._opened.enter(job)

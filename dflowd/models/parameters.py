@@ -3,13 +3,14 @@
 A shard's layout is float32, names sorted, tied parameters once. A model that computes in float32 on the CPU has every
 parameter as a view into the mapped shard, and every gradient as a view into the vector that is summed, so neither
 loading nor summing copies anything. In bfloat16, and on a GPU, it has a copy of its own to compute with, made anew in
-the same memory at each load; what is summed stays float32.
+the same memory at each load; what is summed stays float32. Of a model with adapters these are the parameters, and the
+model's own weights, its base, never change.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,14 @@ DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch
 
 
 class Parameters:
-    """The parameters of an opened model, which are float32 until `compute_in` says otherwise."""
+    """What is trained of an opened model, float32 until `compute_in` says otherwise."""
 
-    def __init__(self, name: str, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, name: str, named: Iterable[tuple[str, nn.Parameter]], device: torch.device) -> None:
         self._name = name
         self._device = device
         self._dtype = torch.float32
-        named = sorted(model.named_parameters(), key=lambda item: item[0])
-        self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in named]
+        ordered = sorted(named, key=lambda item: item[0])
+        self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in ordered]
         self.size = sum(shape.numel() for _, shape in self._parameters)
         self._loaded: tuple[str, ...] = ()  # ids of the shards that they came from
         self._own: Tensor | None = None  # [P], what they are views of where the shard's memory does not do

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from dflow_protocols.pipeline.models import (
@@ -23,8 +25,11 @@ from dflow_protocols.pipeline.models import (
 from dflowd.data.prompts import settle_template
 from dflowd.jobs.failures import HostError, UserError, one_line
 
+from .adapters import Adapters
 from .attention import Sight, looking
 from .parameters import Parameters
+
+BASE = "base"  # folder of a drawn base, in that of its adapters
 
 
 class Policy:
@@ -40,6 +45,10 @@ class Policy:
         self.tokenizer: Any = self._open_tokenizer()
         self.context = context_of(self.model.config.to_dict())
         """Tokens that a prompt and its completion may have together; None: no bound is known."""
+        self._adapters = self._adapt(seed)
+        self._is_base = False
+        self.base_id = b"" if self._adapters is None else _hash_of(self.model)
+        """Of the weights that adapters belong to, which no version holds; empty without adapters."""
         self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
@@ -49,7 +58,8 @@ class Policy:
         self.vocabulary = int(self._head.weight.shape[0])
         self._scale = scale_of_logits(self.model.config.to_dict())
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
-        self.parameters = Parameters(name, self.model, device)
+        trained = self.model.named_parameters() if self._adapters is None else self._adapters.on(device)
+        self.parameters = Parameters(name, trained, device)
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -63,12 +73,29 @@ class Policy:
         pad = self.tokenizer.pad_token_id
         return None if pad is None or pad in self.stops else int(pad)
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Pass in `dtype` from now on, rounded to nearest. Adapters stay float32: they are small, and what a step
+        changes of them smaller."""
+        if self._adapters is None:
+            self.parameters.compute_in(dtype)
+            return
+        for each in self.model.parameters():
+            each.data = each.data.to(dtype)
+
+    def without_adapters(self, name: str) -> Policy:
+        """The base as a model of its own, in the same memory. It is never loaded: its weights are those it has."""
+        assert self._adapters is not None
+        base = copy.copy(self)
+        base.name, base._is_base, base.parameters = name, True, Parameters(name, (), self.device)
+        return base
+
     def hidden(self, tokens: Tensor, sight: Sight, cache: Any = None) -> Tensor:
         """Last hidden states [rows, length, width] of `tokens` [rows, length], the last ones of those that `sight`
         tells of. `cache` holds the tokens before them and grows by them."""
         rows, length = tokens.shape
         keys = sight.positions.shape[1]
-        with looking(sight):
+        off = self._adapters.off() if self._adapters is not None and self._is_base else contextlib.nullcontext()
+        with looking(sight), off:
             out = self.body(
                 input_ids=tokens,
                 position_ids=sight.positions[:, keys - length :],
@@ -91,8 +118,40 @@ class Policy:
                 "of this model changes what shorter rows of a batch compute: shorten prompts or max_tokens"
             )
 
+    def require_adapters_reached(self) -> None:
+        """After a few passes: raises UserError for an adapter that no pass has come by."""
+        for layer in self._adapters.untouched if self._adapters is not None else ():
+            raise UserError(
+                f"models.{self.name}.lora: this model computes past its layer `{layer}`, so an adapter there would do "
+                "nothing: name others in `targets`"
+            )
+
     def save(self, folder: Path) -> None:
-        """Write the folder that `from_pretrained` opens."""
+        """Write the folder that `from_pretrained` opens; of adapters the one that `PeftModel.from_pretrained` does,
+        with a base that was drawn in the folder BASE, as it lies nowhere else."""
+        if self._adapters is None:
+            self._save_whole(folder)
+            return
+        self._adapters.save(folder, str(self._base / self._source["path"]) if "path" in self._source else BASE)
+        self.tokenizer.save_pretrained(folder)
+        if "path" not in self._source:
+            self._save_whole(folder / BASE)
+
+    def merge(self) -> None:
+        """Make the adapters part of the model's own weights: `save` writes a whole model then. For good."""
+        assert self._adapters is not None
+        own = dict(self.model.named_parameters())
+        for name, whole in self._adapters.merged():
+            own[name].data = whole
+        self._adapters.remove()
+        self._adapters = None
+
+    def _adapt(self, seed: int) -> Adapters | None:
+        """The model's adapters, where the spec asks for some."""
+        settings = self._source.get("lora")
+        return None if settings is None else Adapters(self.model, settings, seed, f"models.{self.name}.lora")
+
+    def _save_whole(self, folder: Path) -> None:
         generation = self.model.generation_config
         if generation is not None and not generation.do_sample:
             try:  # a temperature without `do_sample` can be opened everywhere, and not be saved by every release
@@ -166,3 +225,12 @@ class Policy:
             if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
                 raise HostError(told) from error
             raise UserError(f"{told}; look at the file, or take the model's folder anew") from error
+
+
+def _hash_of(model: Any) -> bytes:
+    """BLAKE3 of all parameters: names, shapes, dtypes, bytes."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    for name, each in sorted(model.named_parameters(), key=lambda item: item[0]):
+        hasher.update(f"{name} {each.dtype} {tuple(each.shape)}\n".encode())
+        hasher.update(each.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hasher.digest()

@@ -43,6 +43,7 @@ def require_own_numbers(policy: Policy, progress: Callable[[], None] = lambda: N
             for attempt in range(TRIES):
                 gaps.append(_gap(policy, attempt, progress))
                 if gaps[-1] <= TOLERANCE:
+                    policy.require_adapters_reached()
                     return
     except (UserError, GivenUp, MemoryError, torch.OutOfMemoryError):
         raise

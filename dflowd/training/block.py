@@ -25,7 +25,7 @@ def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sum
     """
     start = time.perf_counter()
     groups = {leaf.leaf: leaf for leaf in work.leaves}
-    sizes = [ref.nbytes for _, ref in work.state]
+    sizes = [ref.nbytes for name, ref in work.state if name.startswith("params:")]
     size = sum(sizes) // FLOAT_BYTES
     rooms = job.shards.allocate(sizes)
     stack = BlockStack(work.first, work.end, job.progress)

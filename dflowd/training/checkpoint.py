@@ -23,7 +23,7 @@ from dflowd.jobs.failures import Damaged
 from dflowd.jobs.job import Job
 
 PIPELINE = "pipeline.json"
-SAFETENSORS = "model.safetensors"
+SAFETENSORS = ("model.safetensors", "adapter_model.safetensors")
 READ_BYTES = 16 << 20  # at a time, so that progress shows
 WRITE_BYTES = 64 << 20
 SYNC_FILE_RANGE_WHOLE = 7  # wait for what is under way, write the rest, wait for that
@@ -83,7 +83,8 @@ def _one_behind_the_other(first: Place, refs: Sequence[ShardRef]) -> Iterator[Pl
 def _file_of(role: str, part: int, count: int) -> str:
     """Such as `optimizer-learn.f32`, or `optimizer-learn-00002-of-00005.f32` where the role has several shards."""
     suffix = f"-{part + 1:05d}-of-{count:05d}" if count > 1 else ""
-    return f"{role.replace(':', '-')}{suffix}.f32"
+    form = "blake3" if role.startswith("base:") else "f32"
+    return f"{role.replace(':', '-')}{suffix}.{form}"
 
 
 def _left_behind(folder: Path) -> list[Path]:
@@ -118,8 +119,8 @@ def parameters_in(folder: Path, refs: Sequence[ShardRef], progress: Callable[[],
     They are wherever the model is saved tensor by tensor as it is in memory, in one file. Some architectures are not:
     transformers fuses the experts of a mixture, and writes each for itself. So the bytes are hashed, not guessed at.
     """
-    path = folder / SAFETENSORS
-    if not path.is_file():
+    path = next((folder / name for name in SAFETENSORS if (folder / name).is_file()), None)
+    if path is None:
         return None  # in several files
     with path.open("rb") as source:
         start = 8 + int.from_bytes(source.read(8), "little")
@@ -133,7 +134,7 @@ def parameters_in(folder: Path, refs: Sequence[ShardRef], progress: Callable[[],
                 progress()
             if shard_id(ref.nbytes, hashes) != ref.id:
                 return None
-    return Place(SAFETENSORS, start)
+    return Place(path.name, start)
 
 
 def _read_into(room: memoryview, folder: Path, place: Place, progress: Callable[[], None]) -> None:

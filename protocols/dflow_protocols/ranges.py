@@ -16,7 +16,8 @@ from .pipeline.spec import Pipeline
 State: TypeAlias = tuple[tuple[str, ShardRef], ...]
 """A version's whole state: roles sorted, each role's shards in order; one that is too long for a shard lies in several,
 so a name may come again. `params:<model>`: float32 little-endian parameters, names sorted, tied ones once; its shards
-are one vector. `optimizer:<stage>`: for each shard of these AdamW's first moments, then its second."""
+are one vector. `optimizer:<stage>`: for each shard of these AdamW's first moments, then its second. `base:<model>`:
+where a model's adapters alone are its parameters, the hash of the weights that they belong to, BASE_BYTES."""
 
 Piece: TypeAlias = tuple[ShardRef, int, int]
 """Chunks [first, end) of a shard."""
@@ -25,6 +26,7 @@ Piece: TypeAlias = tuple[ShardRef, int, int]
 # many (measured). Nothing above 5 ms may run on a loop.
 SHARD_BYTES = 8 << 30  # of the longest shard of a state
 RANGE_BYTES = SHARD_BYTES // 2  # of parameters in one shard: the moments of as many are twice as long
+BASE_BYTES = 32  # BLAKE3
 MAX_RANGES = 512  # of a role, so that a record may name a gradient's: 2 TiB, 5.5e11 parameters
 
 assert RANGE_BYTES % CHUNK_BYTES == 0

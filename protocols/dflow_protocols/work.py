@@ -35,7 +35,7 @@ class ChainWork:
     step: int
     stages: tuple[str, ...]
     partition: int
-    state: State  # the `params:` entries that the stages read; optimizer state is not among them
+    state: State  # the `base:` and `params:` entries that the stages read; optimizer state is not among them
     inputs: tuple[tuple[str, ShardRef], ...] = ()  # "stage.output" -> shard, of stages of this partition done before
 
 
@@ -62,7 +62,7 @@ class BlockWork:
     end: int
     leaves: tuple[LeafGroups, ...]  # those of [first, end) that have groups
     inputs: tuple[tuple[int, str, ShardRef], ...]  # (partition, "stage.output", shard) of every partition named
-    state: State  # the `params:` entries of the stage's model
+    state: State  # the `base:` and `params:` entries of the stage's model
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class ApplyWork:
 @dataclass(frozen=True, slots=True)
 class InitWork:
     """Version 0: a function of config and seed. Outputs: the `params:` entries of all trainable models, cut after each
-    `range_bytes`, which are whole chunks."""
+    `range_bytes`, which are whole chunks, and the `base:` entries of those that have adapters."""
 
     range_bytes: int = RANGE_BYTES
 

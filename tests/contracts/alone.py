@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,12 @@ from dflow_protocols.work import (
 from dflowd.engines.contract import Engine, perform
 from dflowd.jobs.failures import Lost, NoRoom
 from dflowd.jobs.job import Job
+
+
+def params_of(state: State, models: Iterable[str]) -> State:
+    """What a work that uses these models is given of a version's state."""
+    names = {f"{role}:{model}" for role in ("base", "params") for model in models}
+    return tuple(entry for entry in state if entry[0] in names)
 
 
 @dataclass
@@ -116,7 +122,7 @@ class Alone:
         return state
 
     def chain(self, step: int, chain: Chain, state: State) -> list[Done]:
-        params = tuple(entry for entry in state if entry[0].removeprefix("params:") in chain.models)
+        params = params_of(state, chain.models)
         return [self.done(ChainWork(step, chain.stages, part, params)) for part in range(chain.partitions)]
 
     def records(self, training: Training, made: list[Made]) -> list[dict[str, Made]]:
@@ -180,5 +186,5 @@ class Alone:
             for part in sorted({part for leaf in own for part, _, _ in leaf.pieces})
             for name in training.reads
         )
-        params = tuple(entry for entry in state if entry[0] == f"params:{training.model}")
+        params = params_of(state, [training.model])
         return self.done(BlockWork(step, training.stage, first, end, own, inputs, params)).made[0]

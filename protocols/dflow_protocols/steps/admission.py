@@ -13,7 +13,7 @@ from ..claiming.failure import Failures
 from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, SealKind, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, partition_groups
 from ..pipeline.spec import Pipeline
-from ..ranges import MAX_RANGES, State, is_cut, shards_of, total_bytes
+from ..ranges import BASE_BYTES, MAX_RANGES, State, is_cut, shards_of, total_bytes
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .reduction import slices
 
@@ -100,6 +100,7 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
     """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
     names = [name for name, _ in header.state]
     wanted = {f"params:{model}" for model in pipeline.trainable}
+    bases = {f"base:{model}" for model in pipeline.bases}
     known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
     sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
     return (
@@ -107,8 +108,9 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
         and (header.parent is None) == (header.step == 0)
         and header.parent != header.id
         and names == sorted(names)
-        and wanted == sizes.keys() - known.keys()
+        and wanted | bases == sizes.keys() - known.keys()
         and all(is_cut(sizes[role]) for role in wanted)
+        and all(sizes[role] == [BASE_BYTES] for role in bases)
         and all(
             [*sizes[role]] == [2 * size for size in sizes.get(f"params:{known[role]}", ())]
             for role in sizes.keys() & known.keys()

@@ -125,8 +125,8 @@ class StepView:
         return self.reads if chain.sealed_in == MANIFEST else self.trains
 
     def params(self, version: Header, models: Collection[str]) -> State:
-        """A version's parameters of these models."""
-        names = {f"params:{model}" for model in models}
+        """A version's parameters of these models, and what it says of their bases."""
+        names = {f"{role}:{model}" for role in ("base", "params") for model in models}
         return tuple((name, ref) for name, ref in version.state if name in names)
 
 

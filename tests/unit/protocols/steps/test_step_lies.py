@@ -17,6 +17,7 @@ from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.steps import Record, Seal, SealPut
 from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard, version
 from tests.unit.protocols.midway import Midway
+from tests.unit.protocols.written_specs import example
 
 
 def test_a_status_with_another_spec_never_replaces_the_runs_own(midway: Midway) -> None:
@@ -94,6 +95,20 @@ def test_the_ranges_of_a_version_are_cut_alike(
     roles = (("optimizer:learn", moments), ("params:policy", params))
     state = tuple((role, shard(f"{role}{k}", int(size * MIB))) for role, sizes in roles for k, size in enumerate(sizes))
     assert is_header(replace(run.state.position, state=state), run.state.pipeline) == can_be
+
+
+@pytest.mark.parametrize(("base", "can_be"), [(32, True), (31, False), (None, False)])
+def test_a_version_of_adapters_names_its_base(midway: Midway, base: int | None, can_be: bool) -> None:
+    """One that did not would let a node with other weights beneath them take part."""
+    raw = example()
+    raw["models"]["policy"]["lora"] = {"rank": 8, "alpha": 16}
+    run = midway.node.runs[midway.run].state
+    position = run.position
+    assert position is not None
+    named = () if base is None else (("base:policy", shard("b", base)),)
+    state = (*named, ("params:policy", shard("p", MIB)))
+    assert is_header(replace(position, state=state), Pipeline.from_dict(raw)) == can_be
+    assert not is_header(replace(position, state=(("base:policy", shard("b", 32)), *state[-1:])), run.pipeline)
 
 
 def test_a_gradient_that_is_cut_elsewhere_than_the_parameters_is_not_kept() -> None:
