@@ -165,6 +165,7 @@ def look_at_model(files: ModelFiles) -> Iterator[Problem]:
         yield from _problems_of(check, files, files.config_path)
     for check in (_tokenizer, _end, _vocabulary):
         yield from _problems_of(check, files, files.tokenizer_path)
+    yield from _problems_of(_targets, files, f"models.{files.name}.lora.targets")
 
 
 def _problems_of(check: Any, files: ModelFiles, path: str) -> Iterator[Problem]:
@@ -306,6 +307,28 @@ def _vocabulary(files: ModelFiles) -> Told:
             yield f"end token {token} is beyond the vocabulary of {rows} (`vocab_size` in {files.config_file})", hint
 
 
+def _targets(files: ModelFiles) -> Told:
+    """Layers that are to have adapters, by the model's code; what it does not show the engine tells."""
+    asked = (files.source.get("lora") or {}).get("targets") or ()
+    parts = parts_of(str(files.config.get("model_type"))) if asked else frozenset()
+    for target in asked if parts else ():
+        if target.rpartition(".")[2] not in parts:
+            near = nearest(target.rpartition(".")[2], parts)
+            mend = f"did you mean `{near}`?" if near else "leave `targets` out: all linear layers but the head"
+            yield f"a model of type `{files.config['model_type']}` has no layer `{target}`", mend
+
+
+@cache
+def parts_of(kind: str) -> frozenset[str]:
+    """What layers of a model type are called, and other parts of it, in the transformers installed here; none where it
+    is not installed, or the type's code lies elsewhere."""
+    name = kind.removesuffix("_text")
+    nodes = list(ast.walk(_source(f"models/{name}/modeling_{name}.py")))
+    bound = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    bound += [node.target for node in nodes if isinstance(node, ast.AnnAssign)]
+    return frozenset(target.attr for target in bound if isinstance(target, ast.Attribute))
+
+
 @cache
 def causal_models() -> frozenset[str]:
     """Model types that the transformers installed here has a language model for; none where it is not installed."""
@@ -323,20 +346,20 @@ def activations() -> frozenset[str]:
 
 
 def _assigned(file: str, name: str) -> ast.expr:
-    """What a module of transformers binds a name to; None as an expression where that is not to be found.
+    """What a module of transformers binds a name to; None as an expression where that is not to be found."""
+    bound = [node for node in _source(file).body if isinstance(node, ast.Assign) and _is_named(node.targets[0], name)]
+    return bound[0].value if bound else ast.Constant(None)
 
-    Read from its source: importing it would load PyTorch.
-    """
+
+def _source(file: str) -> ast.Module:
+    """A module of transformers, empty where it is not to be found. It is read: importing it would load PyTorch."""
     found = importlib.util.find_spec("transformers")
     for place in (found.submodule_search_locations or ()) if found is not None else ():
         try:
-            tree = ast.parse((Path(place) / file).read_bytes())
+            return ast.parse((Path(place) / file).read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and _is_named(node.targets[0], name):
-                return node.value
-    return ast.Constant(None)
+    return ast.Module([], [])
 
 
 def _is_named(node: ast.expr, name: str) -> bool:

@@ -128,6 +128,25 @@ def test_what_a_models_files_show_is_told_with_its_name_and_a_remedy(folder: Pat
     assert {problem.path.partition(".")[0] for problem in found} <= {"models", "stages[1]", "stages[5]", "data"}
 
 
+def test_adapters_of_layers_that_no_such_model_has_are_told(folder: Path) -> None:
+    """With the name that was meant, by the code of the library that is installed: it is read, not loaded."""
+
+    def of(*targets: str) -> list[Problem]:
+        spec = example()
+        spec["models"]["policy"] = {"path": "model/", "lora": {"rank": 8, "alpha": 16, "targets": [*targets]}}
+        spec["data"] = pipeline().to_dict()["data"]
+        return told(folder, Pipeline.from_dict(spec))
+
+    assert of("q_proj", "mlp.down_proj") == []
+    assert of("q_pro") == [
+        Problem(
+            "models.policy.lora.targets",
+            "model `policy`: a model of type `llama` has no layer `q_pro`",
+            "did you mean `q_proj`?",
+        )
+    ]
+
+
 def test_weights_in_pieces_are_there_to_the_last(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
