@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from dflow_protocols.work import Done, Failed, InitWork, LoadWork
 from dflowd.engines.contract import Engine
 from dflowd.engines.opened import first_seed
 from dflowd.engines.registry import open_engine
+from dflowd.jobs.failures import UserError
+from dflowd.models.merging import merge
 from dflowd.models.policy import Policy
 from dflowd.shards import layout
 from tests.contracts.alone import Alone
@@ -27,14 +30,14 @@ def engine() -> Engine:
     return open_engine("torch")
 
 
-def adapted(engine: Engine, folder: Path, **more: Any) -> Alone:
-    """The tiny pipeline with adapters, and a learning rate at which a step moves them far."""
+def adapted(engine: Engine, folder: Path, dtype: str = "float32", **more: Any) -> Alone:
+    """The tiny pipeline with adapters, and a learning rate at which a step moves them far. `dtype`: of all passes."""
     base = folder if (folder / "words.jsonl").exists() else write_base(folder)
     spec = tiny_spec("torch", **more)
-    spec["models"]["policy"]["lora"] = {"rank": 4, "alpha": 16}
+    spec["models"]["policy"] |= {"lora": {"rank": 4, "alpha": 16}, "dtype": dtype}
     for stage in spec["stages"]:
         if "optimizer" in stage.get("config", {}):
-            stage["config"]["optimizer"] = {"adamw": {"lr": 0.05}}
+            stage["config"] |= {"optimizer": {"adamw": {"lr": 0.05}}, "compute": dtype}
     return Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
 
 
@@ -89,13 +92,17 @@ def test_a_version_holds_adapters_and_names_their_base(engine: Engine, tmp_path:
     assert dict(last)["params:policy"].nbytes < 4 * plain.parameters.size
 
 
-@pytest.mark.parametrize(("blocks", "sums"), [(2, False), (4, False), (1, True)])
+@pytest.mark.parametrize(
+    ("blocks", "sums", "dtype"),
+    [(2, False, "float32"), (4, False, "float32"), (1, True, "float32"), (2, False, "bfloat16")],
+)
 def test_adapters_do_not_depend_on_how_leaves_are_gathered(
-    engine: Engine, tmp_path: Path, blocks: int, sums: bool
+    engine: Engine, tmp_path: Path, blocks: int, sums: bool, dtype: str
 ) -> None:
-    """The same weights on any number of nodes and slots, and of an engine that has nothing open: as after a kill."""
-    single = whole_run(adapted(engine, tmp_path))
-    gathered = adapted(open_engine("torch"), tmp_path)
+    """The same weights on any number of nodes and slots, and of an engine that has nothing open: as after a kill. So it
+    is with float32 adapters beside a base that passes in bfloat16."""
+    single = whole_run(adapted(engine, tmp_path, dtype))
+    gathered = adapted(open_engine("torch"), tmp_path, dtype)
     gathered.blocks, gathered.sums = blocks, sums
     assert whole_run(gathered) == single
 
@@ -170,3 +177,28 @@ def test_targets_that_the_model_has_not_are_the_users_mistake(engine: Engine, tm
     assert isinstance(failed, Failed)
     assert failed.kind == "user"
     assert "no linear layer `query`" in failed.error
+
+
+def test_a_checkpoint_merges_into_a_whole_model_with_the_versions_logits(engine: Engine, tmp_path: Path) -> None:
+    """For who serves models and knows of no adapters. On another base it would be another model, so that is refused."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    runner = adapted(engine, tmp_path)
+    state = runner.run(runner.init(), range(2))
+    folder, _ = saved(runner, state, 2)
+    shutil.copytree(folder, tmp_path / "copy")
+    merge(folder)
+    assert not (folder / "base").exists()
+    assert not [*folder.glob("adapter*"), *folder.glob("base-*"), *folder.glob("dflow.json")]
+    whole = AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.tensor([[4, 5, 6, 7]])
+    with torch.inference_mode():
+        assert torch.allclose(whole(tokens).logits, loaded(runner, state).model(tokens).logits, rtol=0, atol=1e-5)
+        assert not torch.allclose(whole(tokens).logits, opened(runner).model(tokens).logits, rtol=0, atol=0.1)
+    assert AutoTokenizer.from_pretrained(folder).decode([4, 5]) == "ab"
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "copy/base")
+    next(other.parameters()).data[0, 0] += 1
+    other.save_pretrained(tmp_path / "copy/base")
+    with pytest.raises(UserError, match="holds other weights than those that model `policy` was trained beside"):
+        merge(tmp_path / "copy")

@@ -15,11 +15,16 @@ def export(
     run: Run,
     place: Annotated[Path, typer.Argument(metavar="OUT", help="Made whole or not at all; must not be there yet.")],
     step: Annotated[int | None, typer.Option("--step", min=0, help="After this step; without it, the newest.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Adapters come merged with their base: a whole model.")
+    ] = False,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
     """Bring a run's checkpoint here, as a folder that transformers opens, from whichever daemon has it.
+
+    Adapters (`models.NAME.lora`) come as a folder that peft opens, or with --merge as the whole model.
 
     Example: dflow export 3f9c my_model
     """
@@ -28,12 +33,14 @@ def export(
     from ..own_run.results import look_back
 
     with look_back(Path(folder).absolute(), to, run) as source:
-        brought = export_checkpoint(source, run, step, place)
+        brought = export_checkpoint(source, run, step, place, merge=merge)
     if as_json:
         print_json({"path": str(place), **brought})
         return
     print(place)
     note(f"step {brought['step']}, {len(brought['files'])} files, {amount(brought['bytes'])}, from {brought['node']}")
-    if (place / "config.json").exists():  # pretended weights have none
+    if (place / "adapter_config.json").exists():
+        note(f"in Python: peft.PeftModel.from_pretrained(BASE, {str(place)!r}), BASE being the model that was adapted")
+    elif (place / "config.json").exists():  # pretended weights have none
         note(f"in Python: transformers.AutoModelForCausalLM.from_pretrained({str(place)!r})")
     note_missing(brought)

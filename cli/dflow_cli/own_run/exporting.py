@@ -7,8 +7,11 @@ when all of it is on the disk; a command that is killed leaves at most a hidden 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,13 @@ OPTIMIZER = "optimizer-"  # files of its state, named after the entry
 LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 
 
-def export_checkpoint(source: Source, run: str, step: int | None, place: Path) -> dict[str, Any]:
-    """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises Problem and leaves nothing then."""
+def export_checkpoint(
+    source: Source, run: str, step: int | None, place: Path, *, merge: bool = False
+) -> dict[str, Any]:
+    """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises CliError and leaves nothing then.
+
+    `merge`: adapters come as a whole model, for which their base has to lie here.
+    """
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
     answer = source.call("checkpoints", {"run": run})
@@ -37,7 +45,9 @@ def export_checkpoint(source: Source, run: str, step: int | None, place: Path) -
     for holder in holders:
         try:
             draft.mkdir()
-            listed = _bring(source, run, holder, draft)
+            version = _bring(source, run, holder, draft)["version"]
+            if merge:
+                _merge(draft)
             _sync(draft)
             draft.rename(place)
         except CliError as problem:
@@ -45,19 +55,20 @@ def export_checkpoint(source: Source, run: str, step: int | None, place: Path) -
             continue
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        files = sorted(file for file in place.rglob("*") if file.is_file())
         return {
             "step": holder["step"],
-            "version": listed["version"],
+            "version": version,
             "node": holder["node"],
-            "bytes": sum(file["bytes"] for file in listed["files"]),
-            "files": [file["name"] for file in listed["files"]],
+            "bytes": sum(file.stat().st_size for file in files),
+            "files": [str(file.relative_to(place)) for file in files],
             "missing": answer["missing"],
         }
     raise problems[-1]
 
 
 def _wanted(checkpoints: Sequence[Mapping[str, Any]], run: str, step: int | None) -> list[Mapping[str, Any]]:
-    """Who has the checkpoint of `step`, or the newest one. Raises Problem."""
+    """Who has the checkpoint of `step`, or the newest one. Raises CliError."""
     steps = sorted({int(row["step"]) for row in checkpoints})
     if not steps:
         hint = "one is written at the end, and every so many steps with `checkpoint: {every: N}`"
@@ -98,6 +109,21 @@ def _bring_file(source: Source, asked: Mapping[str, Any], nbytes: int, target: P
         out.flush()
         os.fsync(out.fileno())
     return hasher.hexdigest()
+
+
+def _merge(draft: Path) -> None:
+    """By a process that loads PyTorch, which this one does not. Raises CliError."""
+    if next(draft.rglob("adapter_config.json"), None) is None:
+        raise CliError("the checkpoint holds no adapters", hint="leave `--merge` out: what it holds is whole")
+    if importlib.util.find_spec("torch") is None:
+        raise CliError("merging needs PyTorch, which is not here", hint="pip install 'dflowd[engine]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "dflowd.models.merging", str(draft)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        what = (done.stderr.strip().splitlines() or ["the process that merges died"])[-1]
+        hint = "without `--merge` the adapters come as they are, for `peft`"
+        raise CliError(f"cannot merge: {what}", hint=hint, exit_code=EXIT_FAILED)
 
 
 def _check_weights(draft: Path, holder: Mapping[str, Any]) -> None:

@@ -164,3 +164,13 @@ def test_reports_are_lines_with_names_of_nodes(
     assert main(["logs", "--node", "n9", "--dir", str(mesh)]) == 2
     assert "no daemon `n9` is known here" in capsys.readouterr().err
     assert main(["logs", "--since", "soon", "--dir", str(mesh)]) == 2
+
+
+def test_merging_what_is_whole_already_is_told(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is left behind that looks merged."""
+    serve(daemon)
+    assert main(["export", RUN, str(mesh / "out"), "--merge", "--dir", str(mesh)]) == 2
+    assert "the checkpoint holds no adapters" in capsys.readouterr().err
+    assert not (mesh / "out").exists()
