@@ -206,6 +206,7 @@ class Opening:
             environment=dict(os.environ),
             silence_s=engine.silence_s,
             stall_s=engine.stall_s,
+            host_threads=engine.host_threads or devices.host_threads,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._closing.callback(context.term)

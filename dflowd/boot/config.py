@@ -197,6 +197,11 @@ class EngineSection(Section):
     """Engine children on this machine; without it one for each GPU, or one where there is none. Two children on one
     device only wait for each other."""
 
+    host_threads: int | None = Field(default=None, ge=1, le=256)
+    """Threads that sums of gradients and optimizer updates are shared between; without it one for each core that this
+    daemon may use, at most 8, which is where memory is the bound. Any number makes the same bytes; fewer leave cores
+    to others."""
+
     silence_s: float = Field(default=15.0, ge=1.0, le=3600.0)
     """Seconds without a heartbeat after which an engine is held to be dead, killed and started again. Heartbeats come
     from a thread of their own, so a long computation is no silence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,9 @@ from .evidence import Evidence
 class Link:
     """One DEALER socket in a thread. Everything else is called from the engine's thread."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, on_beat: Callable[[], None] = lambda: None) -> None:
+        """`on_beat` is called in the thread, about as often as it tells that the process lives."""
+        self._on_beat = on_beat
         self._context = zmq.Context()
         self._calls: queue.SimpleQueue[Call | Quit] = queue.SimpleQueue()
         self._grants: queue.SimpleQueue[Granted | Refused] = queue.SimpleQueue()
@@ -124,6 +126,7 @@ class Link:
                 if evidence.has_grown() and self._is_opaque:
                     self._progress += 1
                 line.send(encode(Beat(self._call, self._progress)))
+                self._on_beat()
         outbox.close()
         line.close()
 

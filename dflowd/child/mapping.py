@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, chunk_count, chunk_hash, shard_id
 from dflowd.jobs.failures import Lost
+from dflowd.jobs.job import Hashes
 from dflowd.slots.calls import Call, GrantedSegment, Input, Sealed, SealedShard
 
 from .joined import map_joined
-from .link import Link
+from .mappings import Mappings
+
+
+class Line(Protocol):
+    """What a call says to its daemon (link.py)."""
+
+    def send(self, message: Sealed) -> None: ...
+    def grant(self, sizes: tuple[int, ...]) -> tuple[GrantedSegment, ...]: ...
+    def progress(self) -> None: ...
 
 
 class MappedShards:
     """The Shards of one call. Mappings live as long as an array into them does."""
 
-    def __init__(self, call: Call, link: Link) -> None:
+    def __init__(self, call: Call, line: Line, mappings: Mappings) -> None:
         self._call = call.id
-        self._link = link
+        self._link = line
+        self._map = mappings.map
         self._inputs: dict[ShardId, list[Input]] = {}  # of equal shards, each may be read in other chunks
         for given in call.inputs:
             self._inputs.setdefault(given.id, []).append(given)
@@ -38,7 +48,7 @@ class MappedShards:
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
         segments = self._link.grant(tuple(sizes))
-        rooms = [_map(segment.path, segment.nbytes, mmap.PROT_READ | mmap.PROT_WRITE) for segment in segments]
+        rooms = [self._map(segment.path, segment.nbytes, mmap.PROT_READ | mmap.PROT_WRITE) for segment in segments]
         for room, segment in zip(rooms, segments, strict=True):
             self._segments[id(room)] = segment
         return rooms
@@ -49,12 +59,12 @@ class MappedShards:
         files = [(self._segments[id(room)].path, len(room)) for room in rooms]
         return map_joined(files, mmap.PROT_READ | mmap.PROT_WRITE)
 
-    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
+    def seal(self, rooms: Sequence[memoryview], hashes: Hashes | None = None) -> tuple[ShardRef, ...]:
         sealed = []
-        for room in rooms:
-            hashes = tuple(self._hashes(room))
-            shard = shard_id(len(room), hashes)
-            sealed.append(SealedShard(self._segments.pop(id(room)).id, shard, len(room), hashes))
+        for place, room in enumerate(rooms):
+            own = tuple(self._hashes(room) if hashes is None else hashes[place])
+            shard = shard_id(len(room), own)
+            sealed.append(SealedShard(self._segments.pop(id(room)).id, shard, len(room), own))
         self._link.send(Sealed(self._call, tuple(sealed)))
         return tuple(ShardRef(shard.id, shard.nbytes) for shard in sealed)
 
@@ -70,7 +80,7 @@ class MappedShards:
         given = fits[0]
         if ref.id not in self._views:
             try:
-                self._views[ref.id] = _map(given.path, given.nbytes, mmap.PROT_READ)
+                self._views[ref.id] = self._map(given.path, given.nbytes, mmap.PROT_READ)
             except OSError as error:
                 raise Lost(ref.id) from error
             if not self._is_as_named(given, self._views[ref.id]):
@@ -84,15 +94,3 @@ class MappedShards:
                 return False
             self._link.progress()
         return True
-
-
-def _map(path: str, nbytes: int, protection: int) -> memoryview:
-    if not nbytes:
-        return memoryview(b"" if protection == mmap.PROT_READ else bytearray())
-    handle = os.open(path, os.O_RDWR if protection & mmap.PROT_WRITE else os.O_RDONLY)
-    try:
-        if os.fstat(handle).st_size < nbytes:
-            raise OSError(f"{path} is shorter than {nbytes} bytes")
-        return memoryview(mmap.mmap(handle, nbytes, mmap.MAP_SHARED, protection))
-    finally:
-        os.close(handle)

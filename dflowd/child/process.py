@@ -23,11 +23,13 @@ from dflowd.engines.contract import Engine, perform
 from dflowd.engines.registry import ENGINES, open_engine
 from dflowd.jobs.failures import one_line
 from dflowd.jobs.job import Job
+from dflowd.jobs.threads import Threads
 from dflowd.slots.calls import Call, Quit, Ready
 from dflowd.slots.doing import Board
 
 from .link import Link
 from .mapping import MappedShards
+from .mappings import Mappings
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -54,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
     parser.add_argument("--lifeline", type=int, default=-1, help="descriptor that closes when the daemon is gone")
     parser.add_argument("--board", type=int, default=-1, help="descriptor of the memory to say in what is being done")
+    parser.add_argument("--threads", type=int, default=1, help="that work on shards is shared between")
     options = parser.parse_args(arguments)
     if options.parent:
         _die_with(options.parent)
@@ -68,10 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.board >= 0:
         os.close(options.board)
     engine = open_engine(options.engine)
-    link = Link(options.socket)
+    mappings, threads = Mappings(), Threads(options.threads)
+    link = Link(options.socket, mappings.sweep)
     link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))
     while isinstance(message := link.next(), Call):
-        match _answer(engine, link, board, message):
+        match _answer(engine, message, link, mappings, board, threads):
             case Done() as done:
                 link.send(Finished(message.id, done))
             case Failed() as failed:
@@ -81,13 +85,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answer(engine: Engine, link: Link, board: Board, call: Call) -> Done | Failed:
+def _answer(
+    engine: Engine, call: Call, link: Link, mappings: Mappings, board: Board, threads: Threads
+) -> Done | Failed:
     try:
         pipeline = _pipeline(call.spec)
     except Exception as error:
         return Failed("user", one_line(error))
-    shards = MappedShards(call, link)
-    job = Job(pipeline, Path(call.base), Path(call.folder), shards, link.progress, link.leaf, board, link.opaque)
+    shards = MappedShards(call, link, mappings)
+    base, folder = Path(call.base), Path(call.folder)
+    job = Job(pipeline, base, folder, shards, link.progress, link.leaf, board, link.opaque, threads)
     return perform(engine, job, call.work)
 
 

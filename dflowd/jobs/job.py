@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dflow_protocols.names import ShardRef
 from dflow_protocols.pipeline import Pipeline
 from dflowd.slots.doing import Board
+
+from .threads import Threads
+
+Hashes: TypeAlias = Sequence[Sequence[bytes]]
+"""Of each of several shards, the hashes of its chunks."""
 
 
 class Shards(Protocol):
@@ -28,8 +33,11 @@ class Shards(Protocol):
     def joined(self, rooms: Sequence[memoryview]) -> memoryview:
         """The same memory as one view, one room behind the other. All but the last must be whole chunks."""
 
-    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
-        """The rooms are written, and become shards. Raises GivenUp."""
+    def seal(
+        self, rooms: Sequence[memoryview], hashes: Sequence[Sequence[bytes]] | None = None
+    ) -> tuple[ShardRef, ...]:
+        """The rooms are written, and become shards. `hashes`: of each room's chunks, by whoever wrote them; else they
+        are hashed now. Raises GivenUp."""
 
 
 def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
@@ -52,3 +60,4 @@ class Job:
     leaf: Callable[[int], bool] = lambda leaf: True  # to be called before each leaf of a block; False: end before it
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
     opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
+    threads: Threads = field(default_factory=Threads)  # for what is cut into pieces

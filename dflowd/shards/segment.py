@@ -5,7 +5,7 @@ process that has it open, so a daemon that is killed leaves nothing behind. Not 
 holds its lock around all but `back`, which may take long.
 
 A fresh 7 MiB segment of memory costs about 6 ms of page faults and zeroing, so freed ones are kept by size and used
-again.
+again: a share of the limit, and whatever the next version of the states that lie here will need.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class SegmentPool:
         self.limit_bytes, self._label, self.spill = limit_bytes, label, spill
         self.taken_bytes = 0  # memory behind segments in use
         self.free_bytes = 0  # memory behind recycled ones
+        self._needed_soon = 0  # bytes
         self._free: OrderedDict[int, Segment] = OrderedDict()  # by number, longest free first
         self._made = 0
 
@@ -227,7 +228,16 @@ class SegmentPool:
             return
         self._free[segment.number] = segment
         self.free_bytes += segment.resident_bytes
-        while self.free_bytes > self.limit_bytes // FREE_SHARE or len(self._free) > FREE_SEGMENTS:
+        self._trim()
+
+    def expect(self, nbytes: int) -> None:
+        """So many bytes will be wanted soon, in sizes that were there before: to be kept when they are given back."""
+        self._needed_soon = nbytes
+        self._trim()
+
+    def _trim(self) -> None:
+        most = max(self.limit_bytes // FREE_SHARE, self._needed_soon)
+        while self.free_bytes > most or len(self._free) > FREE_SEGMENTS:
             self._close_oldest()
 
     def close(self) -> None:

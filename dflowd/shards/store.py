@@ -27,6 +27,8 @@ from .spill import SpillFolder, size_text
 
 T = TypeVar("T")
 
+STATE_FOLLOWS = 2  # sizes of a state that are wanted soon where one lies: its next version, and gradients on the way
+
 
 @dataclass(slots=True)
 class _Shard:
@@ -98,6 +100,7 @@ class Store:
         self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
         self._grants: dict[int, tuple[Priority, bool, Segment]] = {}
+        self._state_bytes = 0
         self._admission = AdmissionQueue()
         self._on_room: Callable[[], None] = lambda: None
         self._on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None
@@ -167,7 +170,7 @@ class Store:
             else:  # a fetch is under way; who reads or writes the part may finish there
                 known.become(segment, tuple(chunk_hashes), whole)
                 self._sweep(known)
-            known.refer(priority, is_state)
+            self._refer(known, priority, is_state)
             return known.ref
 
     def release(self, segment: Segment) -> None:
@@ -327,7 +330,7 @@ class Store:
             else:
                 self._make_room(priority, lambda: self._widen(known, chunk_mask(first, end)), known)
             was_referred = priority.run in known.runs
-            known.refer(priority, is_state)
+            self._refer(known, priority, is_state)
             known.pins += 1
             segment = known.segment
         try:
@@ -441,7 +444,18 @@ class Store:
             self._give(segment)
         if not known.runs:
             del self._shards[known.ref.id]
+            if known.is_state:
+                self._count_state(-known.ref.nbytes)
             self._give(known.segment)
+
+    def _refer(self, known: _Shard, priority: Priority, is_state: bool) -> None:
+        if is_state and not known.is_state:
+            self._count_state(known.ref.nbytes)
+        known.refer(priority, is_state)
+
+    def _count_state(self, nbytes: int) -> None:
+        self._state_bytes += nbytes
+        self._pool.expect(STATE_FOLLOWS * self._state_bytes)
 
     def _give(self, segment: Segment) -> None:
         self._pool.give(segment)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+MOST_HOST_THREADS = 8
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/gpus")  # one folder a GPU; there is none without a driver
 
 
@@ -32,6 +33,11 @@ class Devices:
     def slots(self) -> int:
         """One engine a GPU; one in all without any, since engines only share the same cores."""
         return max(1, len(self.gpus))
+
+    @property
+    def host_threads(self) -> int:
+        """Of what is done on shards alone: beyond a few, memory is the bound."""
+        return min(self.cores, MOST_HOST_THREADS)
 
 
 ALIKE_EVERYWHERE = {

@@ -58,7 +58,8 @@ class RunBrief:
 @dataclass(frozen=True, slots=True)
 class SupervisorSettings:
     """`silence_s`, `stall_s`: as in the section [engine] of the configuration. `folder`: where children's sockets and
-    last words lie; `environment`: what they are started with. `capacity`: of each slot."""
+    last words lie; `environment`: what they are started with. `capacity`: of each slot. `host_threads`: of each child,
+    for work on shards."""
 
     slots: int
     devices: Devices
@@ -67,3 +68,4 @@ class SupervisorSettings:
     silence_s: float
     stall_s: float
     capacity: Capacity = field(default_factory=Capacity)
+    host_threads: int = 1

@@ -149,8 +149,8 @@ class Supervisor:
     def _spawn(self, slot: Slot, call: OpenCall) -> bool:
         self._births += 1
         settings, engine = self._settings, call.brief.engine
-        command = ChildCommand(
-            ("-P", "-m", ENGINE_MODULE, "--engine", engine),  # no module of the folder we happen to be in
+        command = ChildCommand(  # -P: no module of the folder we happen to be in
+            ("-P", "-m", ENGINE_MODULE, "--engine", engine, "--threads", str(settings.host_threads)),
             engine_environment(settings.devices.of_slot(slot.index), settings.environment),
             settings.folder,
             f"slot{slot.index}-{self._births}",
