@@ -16,7 +16,8 @@ from dflow_protocols.work import ApplyWork, Done, InitWork, LoadWork, Made, Save
 from dflowd.jobs.job import Job, put
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
-from dflowd.training.update import apply_slices, first_state, reduce_slice, sum_blocks
+from dflowd.training.apply import apply_slices
+from dflowd.training.update import first_state, reduce_slice, sum_blocks
 
 
 class Weights(Protocol):

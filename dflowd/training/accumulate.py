@@ -9,7 +9,7 @@ zero and in nothing else, so both ends of a cover take the sign away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,17 @@ Vector = npt.NDArray[np.float32]
 ELEMENTS = 1 << 22  # worked on at a time where vectors are as long as a model: progress shows within a second
 
 
-def spans(size: int) -> Iterator[slice]:
-    """[0, size) in runs of at most ELEMENTS."""
-    return (slice(at, min(at + ELEMENTS, size)) for at in range(0, size, ELEMENTS))
+def spans(size: int, longest: int = ELEMENTS) -> Iterator[slice]:
+    """[0, size) in runs of at most so many."""
+    return (slice(at, min(at + longest, size)) for at in range(0, size, longest))
+
+
+def within(vectors: Sequence[Vector], size: int) -> Iterator[Vector]:
+    """Elements of vectors that lie one behind the other, `size` at a time. All vectors but the last have a multiple of
+    that many: views."""
+    for each in vectors:
+        for at in range(0, len(each), size):
+            yield each[at : at + size]
 
 
 class BlockStack:

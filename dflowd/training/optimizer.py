@@ -7,15 +7,31 @@ so does any machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .accumulate import Vector
 
-BLOCK = 1 << 16  # elements worked on at once, so that a block's five vectors stay in the cache
+BLOCK = 1 << 16  # elements worked on at once, so that a block's vectors stay in the cache
+
+
+class Parts(NamedTuple):
+    """What the optimizer keeps of the same elements: parameters, first and second moments, each [n] float32."""
+
+    params: Vector
+    first: Vector
+    second: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory for what one thread computes on the way."""
+
+    first: Vector = field(default_factory=lambda: np.empty(BLOCK, np.float32))
+    second: Vector = field(default_factory=lambda: np.empty(BLOCK, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +67,37 @@ class AdamW:
         return self.lr + (self.end - self.lr) * share
 
     def step(
-        self,
-        params: Vector,
-        moments: Vector,
-        gradient: Vector,
-        *,
-        at: int,
-        scale: float,
-        update: int,
-        lr: float,
-        progress: Callable[[], None] = lambda: None,
+        self, old: Parts, gradient: Vector, new: Parts, *, scale: float, update: int, lr: float, scratch: Scratch
     ) -> None:
-        """Change `params` [P] and `moments` [2P: first, then second] in place for the elements that `gradient` covers.
-
-        `gradient`: [n], the elements from `at` on. `scale` multiplies it (clipping). `update` counts from 0.
-        `progress` is called after each BLOCK of them.
-        """
+        """Write into `new` what the update number `update` (from 0) makes of `old`; all are of the same [n] elements,
+        and `old` stays as it is unless it lies where `new` does. `scale` multiplies `gradient` (clipping)."""
         for start in range(0, len(gradient), BLOCK):
-            piece = gradient[start : start + BLOCK]
-            first = slice(at + start, at + start + len(piece))
-            second = slice(first.start + len(params), first.stop + len(params))
-            self._step(params[first], moments[first], moments[second], piece, scale, update + 1, lr)
-            progress()
+            span = slice(start, start + BLOCK)
+            self._step(Parts(*(each[span] for each in old)), gradient[span], new, span, scale, update + 1, lr, scratch)
 
-    def _step(self, p: Vector, m: Vector, v: Vector, g: Vector, scale: float, count: int, lr: float) -> None:
+    def _step(
+        self, old: Parts, g: Vector, new: Parts, span: slice, scale: float, count: int, lr: float, scratch: Scratch
+    ) -> None:
+        """Each line one operation an element, rounded once; which lines there are decides the bits of all weights."""
         f32 = np.float32
         beta1, beta2 = self.betas
-        g = g * f32(scale)
-        m *= f32(beta1)
-        m += g * f32(1 - beta1)
-        v *= f32(beta2)
-        np.multiply(g, g, out=g)
-        g *= f32(1 - beta2)
-        v += g
+        p, m, v = new.params[span], new.first[span], new.second[span]
+        scaled, part = scratch.first[: len(g)], scratch.second[: len(g)]
+        np.multiply(g, f32(scale), out=scaled)
+        np.multiply(scaled, f32(1 - beta1), out=part)
+        np.multiply(old.first, f32(beta1), out=m)
+        m += part
+        np.multiply(scaled, scaled, out=scaled)
+        scaled *= f32(1 - beta2)
+        np.multiply(old.second, f32(beta2), out=v)
+        v += scaled
+        np.sqrt(v, out=part)
+        part *= f32(1 / math.sqrt(1 - beta2**count))
+        part += f32(self.eps)
+        np.divide(m, part, out=part)
+        part *= f32(lr / (1 - beta1**count))
         if self.weight_decay:
-            p *= f32(1 - lr * self.weight_decay)
-        np.sqrt(v, out=g)
-        g *= f32(1 / math.sqrt(1 - beta2**count))
-        g += f32(self.eps)
-        np.divide(m, g, out=g)
-        g *= f32(lr / (1 - beta1**count))
-        p -= g
+            np.multiply(old.params, f32(1 - lr * self.weight_decay), out=p)
+            p -= part
+        else:
+            np.subtract(old.params, part, out=p)

@@ -26,7 +26,7 @@ from dflow_protocols.work import (
 )
 from dflowd.engines.contract import Engine, perform
 from dflowd.jobs.failures import Lost, NoRoom
-from dflowd.jobs.job import Job
+from dflowd.jobs.job import Hashes, Job
 
 
 def params_of(state: State, models: Iterable[str]) -> State:
@@ -67,7 +67,8 @@ class MemoryShards:
         whole, at = self.places[id(rooms[0])]
         return whole[at : at + sum(map(len, rooms))]
 
-    def seal(self, rooms: Sequence[memoryview]) -> tuple[ShardRef, ...]:
+    def seal(self, rooms: Sequence[memoryview], hashes: Hashes | None = None) -> tuple[ShardRef, ...]:
+        assert hashes is None or [tuple(each) for each in hashes] == [hash_shard(room)[1] for room in rooms]
         return tuple(self.add(bytes(room)) for room in rooms)
 
     def add(self, blob: bytes) -> ShardRef:
