@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,11 @@ from ..folder import DEFAULT_FOLDER
 from ..options import AsJson, Folder, Run, To
 
 
+class Dtype(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 def export(
     run: Run,
     place: Annotated[Path, typer.Argument(metavar="OUT", help="Made whole or not at all; must not be there yet.")],
@@ -18,6 +24,9 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Adapters come merged with their base: a whole model.")
     ] = False,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the weights: as they were trained, or rounded.")] = (
+        Dtype.FLOAT32
+    ),
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,
@@ -26,14 +35,14 @@ def export(
 
     Adapters (`models.NAME.lora`) come as a folder that peft opens, or with --merge as the whole model.
 
-    Example: dflow export 3f9c my_model
+    Example: dflow export 3f9c my_model --dtype bfloat16
     """
     from ..output import amount, note, note_missing, print_json
     from ..own_run.exporting import export_checkpoint
     from ..own_run.results import look_back
 
     with look_back(Path(folder).absolute(), to, run) as source:
-        brought = export_checkpoint(source, run, step, place, merge=merge)
+        brought = export_checkpoint(source, run, step, place, merge=merge, dtype=dtype.value)
     if as_json:
         print_json({"path": str(place), **brought})
         return

@@ -23,17 +23,18 @@ from dflow_protocols.versions.saved import FILE, read_saved
 
 from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError
 from .results import Source
+from .rounding import round_folder
 
 OPTIMIZER = "optimizer-"  # files of its state, named after the entry
 LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 
 
 def export_checkpoint(
-    source: Source, run: str, step: int | None, place: Path, *, merge: bool = False
+    source: Source, run: str, step: int | None, place: Path, *, merge: bool = False, dtype: str = "float32"
 ) -> dict[str, Any]:
     """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises CliError and leaves nothing then.
 
-    `merge`: adapters come as a whole model, for which their base has to lie here.
+    `merge`: adapters come as a whole model, for which their base has to lie here. `dtype`: of the weights.
     """
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
@@ -48,6 +49,8 @@ def export_checkpoint(
             version = _bring(source, run, holder, draft)["version"]
             if merge:
                 _merge(draft)
+            if dtype != "float32":
+                round_folder(draft)
             _sync(draft)
             draft.rename(place)
         except CliError as problem:

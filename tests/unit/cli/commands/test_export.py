@@ -135,6 +135,17 @@ def test_what_there_is_is_told(
     assert "\nhint: " in told
 
 
+def test_what_has_no_model_is_not_rounded(mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left of it; a dtype that is none is refused before any daemon is asked."""
+    serve(daemon)
+    assert main(["export", RUN, str(mesh / "out"), "--dtype", "bfloat16", "--dir", str(mesh)]) == 1
+    assert "is no safetensors file" in capsys.readouterr().err
+    assert not (mesh / "out").exists()
+    daemon.asked.clear()
+    assert main(["export", RUN, str(mesh / "out"), "--dtype", "int8", "--dir", str(mesh)]) == 2
+    assert not daemon.asked
+
+
 def test_a_folder_that_is_there_is_not_touched(mesh: Path, daemon: FakeDaemon) -> None:
     """An empty one may be filled."""
     serve(daemon)
