@@ -21,7 +21,7 @@ from dflowd.jobs.failures import HostError
 from dflowd.jobs.job import Job
 from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
-from dflowd.models.proof import require_finite, require_own_numbers
+from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
 from dflowd.operators.user_code import check_files, forget_user_code
 
 
@@ -60,6 +60,8 @@ class Opened:
                 policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
                 check_files(job.pipeline, job.base, f"models.{name}.")
             require_own_numbers(policy, job.progress)
+            if dtype != torch.float32 or self._device.type != "cpu":
+                policy.lay_out(in_line=can_read_in_line(policy, job.progress))
             if dtype != torch.float32:
                 policy.compute_in(dtype)
                 require_finite(policy, dtype)

@@ -8,12 +8,13 @@ or scaled. Where everything fits into one chunk nothing is computed twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Sight
+from .attention import Line, Sight
 from .packing import MicroBatch
 from .policy import Policy
 
@@ -25,16 +26,21 @@ Logits = Callable[[Tensor], Tensor]
 def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of a micro-batch's trained tokens, both [tokens] float32."""
     device = policy.device
-    segments = torch.from_numpy(batch.segments).to(device)
-    length = segments.shape[1]
-    before = torch.ones((length, length), dtype=torch.bool, device=device).tril()
-    seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
     policy.require_length(int(batch.positions.max(initial=0)) + 1)
     positions = torch.from_numpy(batch.positions).to(device)
-    hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), Sight(positions, seen & before))
+    sight = Line(positions, batch.bounds) if batch.bounds else Sight(positions, _seen(batch.segments, device))
+    hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), sight)
     states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
     targets = torch.from_numpy(batch.targets).to(device)
     return token_likelihood(states, policy.logits, policy.vocabulary, targets, temperature)
+
+
+def _seen(segments: Any, device: torch.device) -> Tensor:
+    """[rows, queries, keys] bool, of segments [rows, length]: what is before in the prompt or the same completion."""
+    each = torch.from_numpy(segments).to(device)
+    length = each.shape[1]
+    before = torch.ones((length, length), dtype=torch.bool, device=device).tril()
+    return ((each[:, None, :] == 0) | (each[:, None, :] == each[:, :, None])) & before
 
 
 def token_likelihood(

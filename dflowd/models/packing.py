@@ -1,13 +1,15 @@
 """Micro-batches of a leaf, as a function of lengths alone: rows that share a prompt, then rows of like length.
 
 Completions of one prompt lie behind it in one row, each looking at the prompt and itself: the prompt is computed once
-for all of them. The last token of a completion predicts nothing, so it is left out.
+for all of them. Where a kernel takes texts of any lengths one behind the other, each completion has its prompt for
+itself, and nothing is padded. The last token of a completion predicts nothing, so it is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Tensors of one forward pass, padded on the right.
+    """Tensors of one forward pass.
 
-    tokens, positions, segments: [rows, length] int64; segments are 0 in a prompt, k in its k-th completion of the row,
-    -1 in padding. For the trained tokens, in row order: `places` [tokens] int64 (where in rows * length the state lies
-    that predicts it), `targets` [tokens] int64, `samples` [tokens] int64 (which completion it belongs to), `offsets`
-    [tokens] int64 (which of its tokens it is).
+    tokens, positions, segments: [rows, length] int64, padded on the right; segments are 0 in a prompt, k in its k-th
+    completion of the row, -1 in padding. If `bounds` is there, it is one row of texts one behind the other, and says
+    where each begins and the last one ends; segments are None then. For the trained tokens, in row order: `places`
+    [tokens] int64 (where in rows * length the state lies that predicts it), `targets` [tokens] int64, `samples`
+    [tokens] int64 (which completion it belongs to), `offsets` [tokens] int64 (which of its tokens it is).
     """
 
     tokens: Any
@@ -41,6 +44,18 @@ class MicroBatch:
     targets: Any
     samples: Any
     offsets: Any
+    bounds: tuple[int, ...] | None = None
+
+
+def micro_batches(
+    prompts: Sequence[Any], owners: Sequence[int], completions: Sequence[Any], budget: int, in_line: bool
+) -> Iterator[MicroBatch]:
+    """What is to be computed, in its order. `prompts`, `completions`: token arrays, not empty if a prompt; `owners`:
+    each completion's prompt, ascending; `budget`: tokens of a micro-batch, padding included, unless it has one row;
+    `in_line`: texts lie one behind the other, or in rows that share prompts."""
+    layout, assembled = (pack_in_line, assemble_line) if in_line else (pack, assemble)
+    for rows in layout([len(prompt) for prompt in prompts], owners, [len(said) for said in completions], budget):
+        yield assembled(rows, prompts, completions)
 
 
 def pack(prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[Row]]:
@@ -61,6 +76,38 @@ def pack(prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence
         else:
             batches.append([row])
     return batches
+
+
+def pack_in_line(
+    prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int
+) -> list[list[Row]]:
+    """Texts by micro-batch, in the samples' order; arguments as of `pack`. One text may have more than the budget."""
+    batches: list[list[Row]] = []
+    filled = budget
+    for sample, (prompt, length) in enumerate(zip(owners, lengths, strict=True)):
+        row = Row(prompt, (sample,), prompt_lengths[prompt] + max(0, length - 1))
+        if filled + row.length > budget:
+            batches.append([])
+            filled = 0
+        batches[-1].append(row)
+        filled += row.length
+    return batches
+
+
+def assemble_line(rows: Sequence[Row], prompts: Sequence[Any], completions: Sequence[Any]) -> MicroBatch:
+    """Texts one behind the other; arguments as of `assemble`."""
+    each = [assemble([row], prompts, completions) for row in rows]
+    bounds = (0, *accumulate(row.length for row in rows))
+    return MicroBatch(
+        np.concatenate([batch.tokens for batch in each], 1),
+        np.concatenate([batch.positions for batch in each], 1),
+        None,
+        np.concatenate([batch.places + first for batch, first in zip(each, bounds, strict=False)]),
+        np.concatenate([batch.targets for batch in each]),
+        np.concatenate([batch.samples for batch in each]),
+        np.concatenate([batch.offsets for batch in each]),
+        bounds,
+    )
 
 
 def assemble(rows: Sequence[Row], prompts: Sequence[Any], completions: Sequence[Any]) -> MicroBatch:
@@ -86,5 +133,5 @@ def assemble(rows: Sequence[Row], prompts: Sequence[Any], completions: Sequence[
                 samples.append(np.full(len(said), sample))
                 offsets.append(np.arange(len(said)))
             at = end
-    joined = (np.concatenate(part or [np.zeros(0)]).astype(np.int64) for part in (places, targets, samples, offsets))
-    return MicroBatch(tokens, positions, segments, *joined)
+    joined = [np.concatenate(part or [np.zeros(0)]).astype(np.int64) for part in (places, targets, samples, offsets)]
+    return MicroBatch(tokens, positions, segments, joined[0], joined[1], joined[2], joined[3])

@@ -26,7 +26,7 @@ from dflowd.data.prompts import settle_template
 from dflowd.jobs.failures import HostError, UserError, one_line
 
 from .adapters import Adapters
-from .attention import Sight, looking
+from .attention import Line, Sight, looking
 from .parameters import Parameters
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
@@ -49,6 +49,8 @@ class Policy:
         self._is_base = False
         self.base_id = b"" if self._adapters is None else _hash_of(self.model)
         """Of the weights that adapters belong to, which no version holds; empty without adapters."""
+        self.in_line = False
+        """Whether texts that are scored and trained on lie one behind the other, or in rows that share prompts."""
         self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
@@ -60,6 +62,10 @@ class Policy:
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
         trained = self.model.named_parameters() if self._adapters is None else self._adapters.on(device)
         self.parameters = Parameters(name, trained, device)
+
+    def lay_out(self, in_line: bool) -> None:
+        """Set `in_line`."""
+        self.in_line = in_line
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -89,7 +95,7 @@ class Policy:
         base.name, base._is_base, base.parameters = name, True, Parameters(name, (), self.device)
         return base
 
-    def hidden(self, tokens: Tensor, sight: Sight, cache: Any = None) -> Tensor:
+    def hidden(self, tokens: Tensor, sight: Sight | Line, cache: Any = None) -> Tensor:
         """Last hidden states [rows, length, width] of `tokens` [rows, length], the last ones of those that `sight`
         tells of. `cache` holds the tokens before them and grows by them."""
         rows, length = tokens.shape

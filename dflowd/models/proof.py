@@ -18,16 +18,17 @@ from torch import Tensor
 from dflowd.jobs.counter_random import digest, stream
 from dflowd.jobs.failures import GivenUp, UserError, one_line
 
+from .attention import WINDOWS
 from .likelihood import likelihood
-from .packing import assemble, pack
+from .packing import micro_batches
 from .policy import Policy
 from .sampling import Sampler, sample
 
 TOLERANCE = 2e-4  # of the spread of a model's logits: rounding stays below 2e-5 of it, a wrong mask above 1e-2
-WINDOWS = ("sliding_window", "attention_chunk_size")
 WINDOW = 4  # tokens of a window or a chunk meanwhile, so that short texts outgrow it
 PROMPTS = (7, 3)  # tokens
 COMPLETION = 5  # tokens
+BATCH = sum(PROMPTS) + 3 * COMPLETION
 TRIES = 3  # with other tokens: two experts of nearly equal weight may change places by rounding, which is no fault
 
 
@@ -58,15 +59,28 @@ def require_own_numbers(policy: Policy, progress: Callable[[], None] = lambda: N
     )
 
 
+def can_read_in_line(policy: Policy, progress: Callable[[], None] = lambda: None) -> bool:
+    """Whether texts one behind the other, as `Policy.in_line` has them, get the model's own numbers. Architectures with
+    an attention of their own, that does not ask transformers for one, need rows with masks."""
+    before = policy.in_line
+    policy.lay_out(in_line=True)
+    try:
+        require_own_numbers(policy, progress)
+    except UserError:
+        return False
+    finally:
+        policy.lay_out(before)
+    return True
+
+
 @torch.inference_mode()
 def require_finite(policy: Policy, dtype: torch.dtype) -> None:
     """Raises UserError for a model that cannot compute in `dtype`, to which it was brought after it was proved."""
     drawn = (np.abs(stream(digest("proof"), sum(PROMPTS))) * policy.vocabulary).astype(np.int32)
     prompts = np.split(drawn, PROMPTS[:1])
-    rows = pack(PROMPTS, (0, 1), (COMPLETION, COMPLETION), sum(PROMPTS) + 2 * COMPLETION)
     try:
-        for each in rows:
-            logp, _ = likelihood(policy, assemble(each, prompts, [drawn[:COMPLETION]] * 2), 1.0)
+        for batch in micro_batches(prompts, (0, 1), [drawn[:COMPLETION]] * 2, BATCH, policy.in_line):
+            logp, _ = likelihood(policy, batch, 1.0)
             if not logp.isfinite().all():
                 raise FloatingPointError("log-probabilities are not finite")
     except (UserError, MemoryError, torch.OutOfMemoryError):
@@ -89,8 +103,7 @@ def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
     said = [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
     owners, texts = [0, 0, 1], [said[0], other, said[1]]
     packed = [np.zeros(len(text), np.float32) for text in texts]
-    for rows in pack(PROMPTS, owners, [len(text) for text in texts], sum(PROMPTS) + 3 * COMPLETION):
-        batch = assemble(rows, prompts, texts)
+    for batch in micro_batches(prompts, owners, texts, BATCH, policy.in_line):
         logp, _ = likelihood(policy, batch, 1.0)
         progress()
         for value, text, at in zip(logp.tolist(), batch.samples, batch.offsets, strict=True):

@@ -10,7 +10,7 @@ import torch
 
 from dflowd.data import columns
 from dflowd.models.likelihood import likelihood
-from dflowd.models.packing import assemble, pack
+from dflowd.models.packing import micro_batches
 
 from .partition import Output, Partition
 
@@ -26,8 +26,7 @@ def logprob(partition: Partition) -> Output:
     owners = [sample // int(maker.config["group"]) for sample in range(len(said))]
     starts = np.cumsum(lengths) - lengths
     scores = np.zeros(int(lengths.sum()), np.float32)
-    for rows in pack([len(prompt) for prompt in prompts], owners, lengths.tolist(), BATCH_TOKENS):
-        batch = assemble(rows, prompts, said)
+    for batch in micro_batches(prompts, owners, said, BATCH_TOKENS, policy.in_line):
         with torch.inference_mode():
             found, _ = likelihood(policy, batch, float(maker.config["temperature"]))
         scores[starts[batch.samples] + batch.offsets] = found.cpu().numpy()

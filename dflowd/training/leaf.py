@@ -13,7 +13,7 @@ from torch import Tensor
 from dflowd.algorithms.losses.tokens import Sums, Tokens
 from dflowd.algorithms.registry import LOSSES
 from dflowd.models.likelihood import likelihood
-from dflowd.models.packing import MicroBatch, assemble, pack
+from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
 
 
@@ -45,14 +45,8 @@ class Objective:
 def add_gradient(policy: Policy, data: LeafData, objective: Objective, progress: Callable[[], None]) -> Sums:
     """Add the leaf's gradient of the summed loss to the policy's; returns the metrics' sums."""
     sums: Sums = {"trained_samples": float(len(data.completions))}
-    batches = pack(
-        [len(prompt) for prompt in data.prompts],
-        data.owners,
-        [len(said) for said in data.completions],
-        objective.micro_batch_tokens,
-    )
-    for rows in batches:
-        batch = assemble(rows, data.prompts, data.completions)
+    prompts, owners, said = data.prompts, data.owners, data.completions
+    for batch in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
         if len(batch.targets):
             _add_batch(policy, data, objective, batch, sums)
         progress()

@@ -58,9 +58,10 @@ def test_the_short_form_of_the_example_is_the_same_on_one_to_four_nodes(spec: Pa
 @pytest.mark.slow
 def test_weights_trained_in_bfloat16_are_the_same_on_one_and_four_nodes(spec: Path) -> None:
     """Masters and sums are float32, so the tree above a leaf is the one of float32 passes."""
-    half = ("--set", "stages.warm.config.compute=bfloat16", "--set", "stages.learn.config.compute=bfloat16")
-    short = ("--set", "params.warmup=2", "--set", "params.grpo=2")
-    runs = [answer("run", spec, "--nodes", str(n), *short, *half, "--dir", spec.parent / f"h{n}") for n in (1, 4)]
+    both = [f"stages.{stage}.config.compute=bfloat16" for stage in ("warm", "learn")]
+    few = ["params.warmup=1", "params.grpo=2", "stages.warm.config.batch=16", "stages.roll.config.prompts=16"]
+    words = [word for key in (*both, *few) for word in ("--set", key)]
+    runs = [answer("run", spec, "--nodes", str(n), *words, "--dir", spec.parent / f"h{n}") for n in (1, 4)]
     assert [run["state"] for run in runs] == ["done"] * 2
     assert runs[0]["weights"] == runs[1]["weights"]
 

@@ -27,7 +27,7 @@ from dflowd.data.prompts import prompt_tokens
 from dflowd.engines.contract import Engine
 from dflowd.jobs.failures import UserError
 from dflowd.models.likelihood import likelihood
-from dflowd.models.packing import assemble, pack
+from dflowd.models.packing import micro_batches
 from dflowd.models.policy import Policy
 from dflowd.models.sampling import Sampler, sample
 from dflowd.training.leaf import LeafData, Objective, add_gradient
@@ -239,8 +239,7 @@ def examine(engine: Engine, folder: Path) -> Findings:
     sampled = max(np.abs(made.logprobs[row, : len(logp)] - logp).max() for row, logp in enumerate(expected))
     trained = 0.0
     with torch.no_grad():
-        for rows in pack([len(prompt) for prompt in prompts], owners, [len(tokens) for tokens in said], 8192):
-            batch = assemble(rows, prompts, said)
+        for batch in micro_batches(prompts, owners, said, 8192, policy.in_line):
             logp, _ = likelihood(policy, batch, TEMPERATURE)
             known = [expected[row][at] for row, at in zip(batch.samples, batch.offsets, strict=True)]
             trained = max(trained, float(np.abs(logp.numpy() - np.array(known)).max()))

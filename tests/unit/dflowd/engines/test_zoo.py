@@ -86,7 +86,7 @@ def test_a_window_that_no_mask_heeds_is_refused(tmp_path: Path, monkeypatch: pyt
 
     def one_for_all(kv_length: int, kv_offset: int = 0, **rest: object) -> torch.Tensor:
         sight = attention._SIGHT.get()
-        assert sight is not None
+        assert isinstance(sight, attention.Sight)
         return sight.seen[:, None, :, kv_offset : kv_offset + kv_length]
 
     monkeypatch.setitem(AttentionMaskInterface._global_mapping, "sdpa", one_for_all)
