@@ -12,8 +12,8 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.ranges import State
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
-from tests.contracts.alone import Alone
 from tests.contracts.test_engine import tiny_spec, whole_run, write_base
+from tests.support.alone import Alone
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from dflow_protocols.work import BlockWork, ChainWork, Done, Failed, InitWork, L
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
 from dflowd.jobs.failures import GivenUp
-from tests.contracts.alone import Alone, MemoryShards
+from tests.support.alone import Alone, MemoryShards
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(sorted(name for name, kind in ENGINE_KINDS.items() if kind.does == EVERYTHING))

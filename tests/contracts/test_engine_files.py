@@ -13,8 +13,8 @@ from dflow_protocols.work import Failed, InitWork
 from dflowd.data.folder import DiskFolder
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
-from tests.contracts.alone import Alone
 from tests.contracts.test_engine import tiny_spec, write_base
+from tests.support.alone import Alone
 
 
 @pytest.fixture(scope="module")

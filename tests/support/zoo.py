@@ -31,7 +31,7 @@ from dflowd.models.packing import micro_batches
 from dflowd.models.policy import Policy
 from dflowd.models.sampling import Sampler, sample
 from dflowd.training.leaf import LeafData, Objective, add_gradient
-from tests.contracts.alone import Alone
+from tests.support.alone import Alone
 
 TEMPERATURE = 0.7
 SAMPLES = 3
