@@ -21,8 +21,8 @@ from dflowd.jobs.failures import UserError
 from dflowd.models.merging import merge
 from dflowd.models.policy import Policy
 from dflowd.shards import layout
-from tests.contracts.alone import Alone
 from tests.contracts.test_engine import CHECKPOINTED, chain_work, saved, tiny_spec, whole_run, write_base
+from tests.support.alone import Alone
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dflow_cli.checkup import examine
 from tests.support.dflow import dflow
 from tests.support.strike import is_alive
 from tests.support.until import until
@@ -21,6 +22,12 @@ from tests.support.until import until
 def up(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     yield json.loads(dflow("up", "--nodes", "2", "--dir", tmp_path, "--json"))["nodes"]
     dflow("down", "--dir", tmp_path)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PyTorch out, which takes seconds to load: another test looks whether it does."""
+    monkeypatch.setattr(examine, "TRY_ENGINE", "print('none', False)")
 
 
 def examined(*arguments: str | Path, code: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -49,6 +56,7 @@ def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(up: list[dict
     until(is_missed, 120.0)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_stranger_is_told_how_to_be_let_in(up: list[dict[str, Any]], tmp_path: Path) -> None:
     """The commonest failure of a first day with several hosts."""
     door = f"{up[0]['key']}@{up[0]['control'].removeprefix('tcp://')}"
@@ -58,6 +66,7 @@ def test_a_stranger_is_told_how_to_be_let_in(up: list[dict[str, Any]], tmp_path:
     assert "dflow keys authorize" in mesh["mend"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_keeps_a_daemon_from_starting_is_found_before_it_starts(tmp_path: Path) -> None:
     """A port that is taken, and a key that nobody lets in."""
     line = dflow("keys", "new", tmp_path / "key", "--name", "a1")

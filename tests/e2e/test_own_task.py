@@ -17,7 +17,7 @@ def test_what_init_writes_runs_as_it_is_and_its_model_can_be_taken_along(tmp_pat
 
     task, mesh = tmp_path / "task", tmp_path / "mesh"
     dflow("init", task)
-    short = ("--set", "params.warmup=2", "--set", "params.grpo=2", "--nodes", "2", "--dir", mesh)
+    short = ("--set", "params.warmup=2", "--set", "params.grpo=2", "--nodes", "1", "--dir", mesh)
     told = answer("run", task / "pipeline.yaml", *short)
     assert told["state"] == "done"
     brought = answer("export", told["run"], tmp_path / "model", "--dir", mesh)

@@ -33,14 +33,14 @@ SPEC: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "mesh"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mesh")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nodes(folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """Three daemons that stay, as `dflow up` tells of them."""
+    """Three daemons that stay, as `dflow up` tells of them, and who is added; the last test kills them all."""
     yield answer("up", "--nodes", "3", "--dir", folder)["nodes"]
     dflow("down", "--dir", folder)
 
@@ -55,6 +55,34 @@ def kill(node: dict[str, Any]) -> None:
     until(lambda: not is_alive(node["pid"]), SEES_S)
 
 
+def test_a_daemon_added_by_up_takes_part(nodes: list[dict[str, Any]], folder: Path, spec: Path) -> None:
+    """`dflow up --add 1` under a run: the new one runs tasks within seconds."""
+    run = answer("submit", spec, "--set", "params.rounds=500", "--dir", folder)["run"]
+    (added,) = answer("up", "--add", "1", "--dir", folder)["nodes"]
+    nodes.append(added)
+
+    def takes_part() -> bool:
+        return any(task["node"] == added["name"] for task in answer("tasks", run, "--dir", folder)["tasks"])
+
+    until(takes_part, SEES_S)
+    assert answer("cancel", run, "--dir", folder)["state"] == "cancelled"
+
+
+@pytest.mark.usefixtures("nodes")
+def test_waiting_gives_up_by_code_4_and_tells_a_cancelled_run_by_code_1(folder: Path, spec: Path) -> None:
+    """Scripts tell by exit codes what happened."""
+    run = answer("submit", spec, "--set", "params.rounds=500", "--dir", folder)["run"]
+    dflow("wait", run, "--dir", folder, "--timeout", "0.5", code=4)
+    dflow("cancel", run, "--dir", folder)
+    dflow("wait", run, "--dir", folder, code=1)
+
+
+def key_of(node: dict[str, Any]) -> str:
+    """A daemon's public key, as the allow-list beside its folder has it."""
+    allow = Path(node["config"]).parent.parent / "allow"
+    return next(line.split()[0] for line in allow.read_text().splitlines() if line.split()[1] == node["name"])
+
+
 def test_a_run_ends_without_its_submitter_and_its_daemon(nodes: list[dict[str, Any]], folder: Path, spec: Path) -> None:
     """The command that submitted has long returned, the daemon that it spoke to is killed: `wait` asks the others."""
     undisturbed = answer("run", spec, "--dir", folder)
@@ -67,34 +95,6 @@ def test_a_run_ends_without_its_submitter_and_its_daemon(nodes: list[dict[str, A
     assert {"run": run, "state": "done"}.items() <= next(
         row for row in answer("ps", "--dir", folder)["runs"] if row["run"] == run
     ).items()
-
-
-def key_of(node: dict[str, Any]) -> str:
-    """A daemon's public key, as the allow-list beside its folder has it."""
-    allow = Path(node["config"]).parent.parent / "allow"
-    return next(line.split()[0] for line in allow.read_text().splitlines() if line.split()[1] == node["name"])
-
-
-def test_a_daemon_added_by_up_takes_part(nodes: list[dict[str, Any]], folder: Path, spec: Path) -> None:
-    """`dflow up --add 1` under a run: the new one runs tasks within seconds."""
-    run = answer("submit", spec, "--set", "params.rounds=500", "--dir", folder)["run"]
-    (added,) = answer("up", "--add", "1", "--dir", folder)["nodes"]
-
-    def takes_part() -> bool:
-        return any(task["node"] == added["name"] for task in answer("tasks", run, "--dir", folder)["tasks"])
-
-    until(takes_part, SEES_S)
-    assert answer("cancel", run, "--dir", folder)["state"] == "cancelled"
-
-
-def test_waiting_gives_up_by_code_4_and_tells_a_cancelled_run_by_code_1(
-    nodes: list[dict[str, Any]], folder: Path, spec: Path
-) -> None:
-    """Scripts tell by exit codes what happened."""
-    run = answer("submit", spec, "--set", "params.rounds=500", "--dir", folder)["run"]
-    dflow("wait", run, "--dir", folder, "--timeout", "0.5", code=4)
-    dflow("cancel", run, "--dir", folder)
-    dflow("wait", run, "--dir", folder, code=1)
-    for node in nodes:
+    for node in nodes[1:]:
         kill(node)
     dflow("nodes", "--dir", folder, code=3)

@@ -5,16 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dflow_protocols.pipeline import Pipeline
+from tests.support.alone import weights_of
 from tests.support.mesh import Mesh
 from tests.support.strike import await_stable, ended, is_alive
 from tests.support.toy import toy_pipeline
-
-
-def alone(folder: Path, pipeline: Pipeline) -> str:
-    """The weights that one daemon makes of a pipeline."""
-    with Mesh(folder / "alone", 1) as mesh:
-        return str(ended(mesh, mesh.submit(mesh.nodes["n0"], pipeline))["weights"])
 
 
 def with_host(folder: Path, count: int, speed: str) -> Mesh:
@@ -40,7 +34,7 @@ def test_what_waits_at_a_slow_host_is_stolen_and_the_weights_stay_the_same(tmp_p
     with with_host(tmp_path, 3, "0.1") as mesh:
         await_stable(mesh)
         run = mesh.submit(mesh.nodes["n0"], pipeline)
-        assert ended(mesh, run)["weights"] == alone(tmp_path, pipeline)
+        assert ended(mesh, run)["weights"] == weights_of(pipeline)
         stolen = [task for task in tasks(mesh, run) if task["stolen"]]
         assert {task["stage"] for task in stolen} >= {"roll", "learn"}
         assert all(task["origin"] == "stolen" for task in stolen)
@@ -55,7 +49,7 @@ def test_a_broken_host_leaves_its_share_to_others_and_the_weights_stay_the_same(
         run = mesh.submit(mesh.nodes["n0"], pipeline)
         summary = ended(mesh, run)
         assert summary["state"] == "done", summary["error"]
-        assert summary["weights"] == alone(tmp_path, pipeline)
+        assert summary["weights"] == weights_of(pipeline)
         withdrawn = reports(mesh, "operator.withdrawn")
         assert withdrawn["n2"]
         assert not withdrawn["n0"] + withdrawn["n1"]
@@ -87,4 +81,5 @@ def test_a_partition_that_user_code_cannot_take_is_left_out_where_the_pipeline_s
         summary = ended(mesh, mesh.submit(mesh.nodes["n0"], pipeline))
         assert (summary["state"], summary["skipped"]) == ("done", 2)
         assert any(reports(mesh, "task.skipped").values())
-    assert summary["weights"] == alone(tmp_path, pipeline)
+    with Mesh(tmp_path / "alone", 1) as mesh:
+        assert ended(mesh, mesh.submit(mesh.nodes["n0"], pipeline))["weights"] == summary["weights"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, ended, running_step, running_tasks
 from tests.support.toy import toy_pipeline
@@ -33,7 +34,7 @@ def test_a_daemon_that_slept_through_a_part_of_a_run_comes_back_and_gets_work(tm
     pipeline = all_stages(steps=8 + int(2.5 * seconds))
     with Mesh(tmp_path, 3) as mesh:
         asked, sleeper, _ = mesh.running()
-        run = mesh.submit(asked, pipeline, nonce="1")
+        run = mesh.submit(asked, pipeline)
         running_step(mesh, run)
         os.kill(sleeper.pid, signal.SIGSTOP)
         try:
@@ -50,8 +51,7 @@ def test_a_daemon_that_slept_through_a_part_of_a_run_comes_back_and_gets_work(tm
         mesh.until(works_again, NOTICES_S)
         assert has_told(sleeper, "membership.rejoined answered=True")
         answer = ended(mesh, run)
-        undisturbed = ended(mesh, mesh.submit(asked, pipeline, nonce="2"))
-        assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"])
+        assert (answer["state"], answer["weights"]) == ("done", weights_of(pipeline))
 
 
 def test_a_daemon_that_slept_while_the_others_finished_learns_the_end(tmp_path: Path) -> None:
@@ -74,28 +74,26 @@ def test_the_only_daemon_sleeps_and_goes_on(tmp_path: Path) -> None:
     pipeline = toy_pipeline(steps=3, generate_s=0.2, gradient_s=0.2)
     with Mesh(tmp_path, 1) as mesh:
         (node,) = mesh.running()
-        undisturbed = ended(mesh, mesh.submit(node, pipeline, nonce="1"))
-        run = mesh.submit(node, pipeline, nonce="2")
+        run = mesh.submit(node, pipeline)
         mesh.until(lambda: mesh.ask(node, "run", run=run)["step"] >= 1, NOTICES_S)
         os.kill(node.pid, signal.SIGSTOP)
         passes(mesh, 4.0)
         os.kill(node.pid, signal.SIGCONT)
         answer = ended(mesh, run)
-        assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"])
+        assert (answer["state"], answer["weights"]) == ("done", weights_of(pipeline))
 
 
 def test_a_stop_shorter_than_the_suspicion_kills_nobody(tmp_path: Path) -> None:
     """A machine that swaps for a second is slow, not dead: its work stays its own."""
     with Mesh(tmp_path, 3) as mesh:
         asked, paused, other = mesh.running()
-        undisturbed = ended(mesh, mesh.submit(asked, all_stages(), nonce="1"))
-        run = mesh.submit(asked, all_stages(), nonce="2")
+        run = mesh.submit(asked, all_stages())
         running_step(mesh, run)
         os.kill(paused.pid, signal.SIGSTOP)
         passes(mesh, 0.8)
         os.kill(paused.pid, signal.SIGCONT)
         answer = ended(mesh, run)
-        assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"])
+        assert (answer["state"], answer["weights"]) == ("done", weights_of(all_stages()))
         assert not any(f"membership.died node={paused.id}" in line for n in (asked, other) for line in n.log_lines())
         assert not has_told(paused, "membership.rejoined")
 
@@ -104,8 +102,7 @@ def test_a_hung_engine_is_started_again_and_changes_nothing(tmp_path: Path) -> N
     """A driver that does not return keeps the engine's process alive and its heart still; the daemon ends it."""
     with Mesh(tmp_path, 2, QUICK_HANG) as mesh:
         asked, victim = mesh.running()
-        undisturbed = ended(mesh, mesh.submit(asked, all_stages(), nonce="1"))
-        run = mesh.submit(asked, all_stages(), nonce="2")
+        run = mesh.submit(asked, all_stages())
 
         def at_work() -> bool:
             return any(row["node"] == victim.name for row in running_tasks(mesh, run, "learn", "b"))
@@ -114,6 +111,6 @@ def test_a_hung_engine_is_started_again_and_changes_nothing(tmp_path: Path) -> N
         (hung,) = victim.children()
         os.kill(hung, signal.SIGSTOP)
         answer = ended(mesh, run)
-        assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"])
+        assert (answer["state"], answer["weights"]) == ("done", weights_of(all_stages()))
         mesh.until(lambda: has_told(victim, "engine.died"), NOTICES_S)
         mesh.until(lambda: hung not in victim.children(), NOTICES_S)

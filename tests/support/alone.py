@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from dflow_protocols.metrics import finish, merge
-from dflow_protocols.names import CHUNK_BYTES, ShardRef, hash_shard
+from dflow_protocols.names import CHUNK_BYTES, SealId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
-from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of, total_bytes
+from dflow_protocols.ranges import RANGE_BYTES, State, pieces, range_bytes, shards_of, total_bytes
 from dflow_protocols.steps.reduction import cut_leaves, slices
+from dflow_protocols.versions import facts
+from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import (
     ApplyWork,
     BlockWork,
@@ -24,7 +31,9 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
+from dflowd.engines import emulated_payload
 from dflowd.engines.contract import Engine, perform
+from dflowd.engines.registry import open_engine
 from dflowd.jobs.failures import Lost, NoRoom
 from dflowd.jobs.job import Hashes, Job
 
@@ -189,3 +198,19 @@ class Alone:
         )
         params = params_of(state, [training.model])
         return self.done(BlockWork(step, training.stage, first, end, own, inputs, params)).made[0]
+
+
+def weights_of(pipeline: Pipeline) -> str:
+    """The weights in which a run of this pipeline ends, with emulated engines: computed in this process, without their
+    pretended times and without a mesh, so that it can be what disturbed meshes are held against."""
+    return _weights_of(pipeline.canonical())
+
+
+@functools.cache
+def _weights_of(spec: bytes) -> str:
+    pipeline, engine = Pipeline.from_canonical(spec), open_engine("emulated")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulated_payload, "SPEED", math.inf)
+        alone = Alone(engine, pipeline, Path(folder), Path(folder), range_bytes=range_bytes(pipeline))
+        state = alone.run(alone.init(), range(pipeline.schedule.steps))
+    return str(facts.named(Header(None, 0, 0, SealId(""), state))["weights"])

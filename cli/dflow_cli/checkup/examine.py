@@ -23,7 +23,7 @@ TRY_ENGINE = "import numpy, safetensors, torch, transformers; print(torch.__vers
 
 
 def examine(config: Path | None, folder: Path, to: str) -> Iterator[Check]:
-    """All findings, the nearest first. Raises Problem for wrong input only."""
+    """All findings, the nearest first. Raises CliError for wrong input only."""
     configs = [config] if config is not None else _local_configs(folder)
     found: list[dict[str, Any]] = []
     for path in configs:

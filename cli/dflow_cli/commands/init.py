@@ -33,7 +33,7 @@ def init(
 
 
 def _copy(place: Path) -> list[str]:
-    """The names of the files copied. Raises Problem where one is there already, and then copies none."""
+    """The names of the files copied. Raises CliError where one is there already, and then copies none."""
     import shutil
 
     from ..errors import CliError

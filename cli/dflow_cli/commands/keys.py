@@ -110,7 +110,7 @@ def revoke(
 
 
 def _line(name: str, address: str, role: str) -> Allowed:
-    """A line of the allow-list whose key is not known yet. Raises Problem."""
+    """A line of the allow-list whose key is not known yet. Raises CliError."""
     from dflow_protocols.wire.endpoint import parse_endpoint
     from dflow_protocols.wire.keys import KEY_BYTES, ROLES, Allowed, is_name
 
@@ -132,7 +132,7 @@ def _line(name: str, address: str, role: str) -> Allowed:
 
 
 def _fill(key: str, line: Allowed) -> Allowed:
-    """The line with its key. Raises Problem."""
+    """The line with its key. Raises CliError."""
     from dataclasses import replace
 
     from dflow_protocols.wire.keys import parse_key

@@ -57,7 +57,7 @@ class KeyedEndpoint:
 
 
 def parse_keyed_endpoint(text: str) -> KeyedEndpoint:
-    """The daemon meant by `KEY@HOST:PORT`. Raises Problem."""
+    """The daemon meant by `KEY@HOST:PORT`. Raises CliError."""
     key, at, place = text[:KEY_CHARACTERS], text[KEY_CHARACTERS : KEY_CHARACTERS + 1], text[KEY_CHARACTERS + 1 :]
     hint = (
         f"KEY is the daemon's public key of {KEY_CHARACTERS} characters, in single quotes for the shell; "
@@ -119,7 +119,7 @@ class Client:
     def call(self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0) -> dict[str, Any]:
         """The answer's map. A request may reach two daemons, so methods must bear repetition (they do: ids follow
         from content, a submit carries a nonce). A daemon that has just joined may not know what others do, and says
-        so: then these are asked. Raises Problem: of exit code 3 when no daemon answered, else as the daemon says."""
+        so: then these are asked. Raises CliError: of exit code 3 when no daemon answered, else as the daemon says."""
         packed = msgpack.packb(dict(params or {}))
         refused, asked, why = False, set[KeyedEndpoint](), ""
         unknown: list[CliError] = []

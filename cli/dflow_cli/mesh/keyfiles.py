@@ -35,14 +35,14 @@ LINE_HINT = "a line is `KEY name [host:port] [node|client]`; a comment begins wi
 
 
 def key_pair(path: Path, role: str = "client") -> KeyPair:
-    """The key pair in `path`, made if there is none. Raises Problem as read_key_pair()."""
+    """The key pair in `path`, made if there is none. Raises CliError as read_key_pair()."""
     if not path.exists():
         return new_key_pair(path, role)
     return read_key_pair(path)
 
 
 def new_key_pair(path: Path, role: str) -> KeyPair:
-    """Make a key pair and its file (mode 0600, whole or not at all). Raises Problem where a file is: a key is an
+    """Make a key pair and its file (mode 0600, whole or not at all). Raises CliError where a file is: a key is an
     identity."""
     public, secret = zmq.curve_keypair()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def new_key_pair(path: Path, role: str) -> KeyPair:
 
 
 def read_key_pair(path: Path) -> KeyPair:
-    """Raises Problem when the file is missing, open to others or damaged, or its halves are no pair."""
+    """Raises CliError when the file is missing, open to others or damaged, or its halves are no pair."""
     try:
         mode = path.stat().st_mode
         public, secret = parse_key_file(path.read_text())
@@ -85,7 +85,7 @@ def role_of(path: Path) -> str:
 
 
 def read_allow_list(path: Path) -> Mapping[bytes, Allowed]:
-    """Public key -> its line. Raises Problem naming the file, and the line where one is bad."""
+    """Public key -> its line. Raises CliError naming the file, and the line where one is bad."""
     try:
         return parse_allow_list(path.read_text())
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def authorize(path: Path, lines: Sequence[Allowed]) -> list[bool]:
     """Add lines to the allow-list, made if there is none: all of them or, where one cannot be, none. For each whether
     it is new: False where the same line stood there already.
 
-    Raises Problem when a key or a name stands there otherwise.
+    Raises CliError when a key or a name stands there otherwise.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _refuse_other(path: Path, line: Allowed, known: Iterable[Allowed]) -> None:
 
 
 def revoke(path: Path, who: str) -> Allowed:
-    """Take the line of a name, or of a key, out of the allow-list; returns it. Raises Problem if there is none."""
+    """Take the line of a name, or of a key, out of the allow-list; returns it. Raises CliError if there is none."""
     path = Path(os.path.realpath(path))
     read_allow_list(path)  # a folder that is not there cannot be locked
     with _locked(path):

@@ -74,7 +74,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
 
     Daemons go on from the state that they left in DIR, and so do the runs that were active. A mesh for one run ends
     when this process does, leaves no state where there was none, and begins without that of another such mesh, which
-    only a kill can have left. Raises Problem when that state holds checkpoints, when a mesh is up already, or when a
+    only a kill can have left. Raises CliError when that state holds checkpoints, when a mesh is up already, or when a
     daemon does not start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
 
 
 def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
-    """Start `count` more daemons of the mesh that is up in DIR, and return just these. Raises Problem as start()."""
+    """Start `count` more daemons of the mesh that is up in DIR, and return just these. Raises CliError as start()."""
     with _locked(folder):
         if running(folder) is None:
             hint = "start one with `dflow up --nodes 3`"

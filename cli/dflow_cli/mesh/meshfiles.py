@@ -58,7 +58,7 @@ class MeshFile:
 
 
 def read_mesh(folder: Path) -> MeshFile | None:
-    """The mesh that DIR speaks of, up or not; None where there is no such file. Raises Problem when it is damaged."""
+    """The mesh that DIR speaks of, up or not; None where there is no such file. Raises CliError when it is damaged."""
     path = folder / "mesh.json"
     try:
         value = json.loads(path.read_text())

@@ -18,7 +18,7 @@ def reach(folder: Path, to: str = "") -> Client:
     """A client of the daemon `to` (KEY@HOST:PORT, or the name of a daemon in DIR), else of the mesh in DIR, else of
     the mesh that was met last from there.
 
-    Its key is DIR/client.key. Raises Problem; nothing is sent yet.
+    Its key is DIR/client.key. Raises CliError; nothing is sent yet.
     """
     mesh = read_mesh(folder)
     nodes = mesh.nodes if mesh is not None else ()

@@ -95,7 +95,7 @@ class Archive:
 
 
 def look_back(folder: Path, to: str, run: str) -> Source:
-    """Who to ask about a run that may be over: a mesh that is up, else what the run left in DIR. Raises Problem."""
+    """Who to ask about a run that may be over: a mesh that is up, else what the run left in DIR. Raises CliError."""
     if not to and running(folder) is None:
         left = sorted(place.parent for place in folder.glob(f"runs/{run}*/outcome.json"))
         if len(left) == 1 and len(run) >= 4:
@@ -127,7 +127,7 @@ def results_folder(folder: Path, run: str) -> Path:
 
 
 def draw(source: Source, run: str, path: Path) -> int:
-    """Write the run's plot; returns how many steps it shows. Raises Problem."""
+    """Write the run's plot; returns how many steps it shows. Raises CliError."""
     about = source.call("run", {"run": run})
     rows = source.call("metrics", {"run": run})["rows"]
     if not rows:

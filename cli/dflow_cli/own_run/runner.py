@@ -26,7 +26,7 @@ CANCEL_S = 10.0  # for the daemons to stop the tasks of a cancelled run
 
 
 def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json: bool) -> int:
-    """Returns the exit code. Raises Problem."""
+    """Returns the exit code. Raises CliError."""
     with _interruptible(), _mesh(folder, to, nodes) as is_own, reach(folder, to) as client:
         acquaint(client, folder)
         if is_own:

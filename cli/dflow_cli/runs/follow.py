@@ -81,7 +81,7 @@ class Viewer(Protocol):
 
 
 def follow(client: Client, folder: Path, run: str, viewer: Viewer) -> Picture:
-    """Show the run until it ends; the end is told at once. Raises Problem when the mesh falls silent."""
+    """Show the run until it ends; the end is told at once. Raises CliError when the mesh falls silent."""
     picture: Picture | None = None
     while True:
         outcome = await_end(client, run, viewer.look_s if picture is not None else 0.0)
@@ -94,7 +94,7 @@ def follow(client: Client, folder: Path, run: str, viewer: Viewer) -> Picture:
 
 
 def await_end(client: Client, run: str, patience_s: float) -> Outcome:
-    """How the run stands when it ends, or `patience_s` seconds from now. Raises Problem."""
+    """How the run stands when it ends, or `patience_s` seconds from now. Raises CliError."""
     until = time.monotonic() + patience_s
     heard = time.monotonic()
     while True:
@@ -113,7 +113,7 @@ def await_end(client: Client, run: str, patience_s: float) -> Outcome:
 
 
 def wait(client: Client, run: str, timeout_s: float | None) -> Outcome:
-    """The run's outcome once it has ended. Raises Problem, of exit code 4 after `timeout_s` seconds."""
+    """The run's outcome once it has ended. Raises CliError, of exit code 4 after `timeout_s` seconds."""
     outcome = await_end(client, run, float("inf") if timeout_s is None else timeout_s)
     if not outcome.is_final:
         raise CliError(

@@ -17,7 +17,7 @@ from ..mesh.reach import reach
 
 
 def ask(folder: Path, to: str, about: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """A mesh's answer about TASK or RUN, or RUN/TASK. Raises Problem."""
+    """A mesh's answer about TASK or RUN, or RUN/TASK. Raises CliError."""
     run, task = parse(about)
     if not to and running(folder) is None and run and list(folder.glob(f"runs/{run}*/outcome.json")):
         raise CliError(

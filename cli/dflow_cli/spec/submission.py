@@ -14,7 +14,7 @@ from .specfile import Loaded, SpecFileError, load
 
 
 def read_spec(path: Path, overlays: list[Path] | None, sets: list[str] | None) -> Loaded:
-    """The checked pipeline, its warnings told. Raises Problem for the first mistake, with the count of the others."""
+    """The checked pipeline, its warnings told. Raises CliError for the first mistake, with the count of the others."""
     try:
         loaded = load(path, overlays or [], sets or [])
     except SpecFileError as error:

@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
     """Draw `rows` (one a step, in step order, as `metrics` answers them) and `evals` ({step, accuracy}).
 
-    Raises Problem without matplotlib, or when the file cannot be written.
+    Raises CliError without matplotlib, or when the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

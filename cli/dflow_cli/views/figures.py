@@ -21,7 +21,7 @@ class Form(Protocol):
 
 
 def check_form(form: str, as_json: bool, follow: bool) -> None:
-    """Raises Problem for a form that is not known, or that cannot be had in pieces."""
+    """Raises CliError for a form that is not known, or that cannot be had in pieces."""
     if form not in FORMS:
         raise CliError(f"no form `{form}`", where="--format", hint=f"forms are {', '.join(FORMS)}")
     if form == "csv" and as_json:
@@ -68,7 +68,7 @@ class TensorBoardForm:
     """Scalars by their names, in `folder`: what was written there before is replaced. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises Problem where tensorboardX is not installed."""
+        """Raises CliError where tensorboardX is not installed."""
         try:
             from tensorboardX import SummaryWriter
         except ImportError:

@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[^\s\"=]+")
 
 
 def ago_s(text: str) -> float:
-    """Seconds of `30s`, `10m`, `2h` or `1d`. Raises Problem."""
+    """Seconds of `30s`, `10m`, `2h` or `1d`. Raises CliError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None:
         hint = "a number and s, m, h or d: `--since 10m` for the last ten minutes"

@@ -21,7 +21,7 @@ from dflowd.jobs.threads import Threads
 from dflowd.training.accumulate import finish
 from dflowd.training.apply import NORM_BLOCK, apply_slices, global_norm
 from dflowd.training.update import CHUNK, FLOAT_BYTES, reduce_slice, sum_blocks
-from tests.contracts.alone import MemoryShards
+from tests.support.alone import MemoryShards
 from tests.support.toy import toy_pipeline
 
 Array = npt.NDArray[Any]
