@@ -120,7 +120,7 @@ class Opening:
         closing.callback(exchange.close)
         devices = find_devices()
         meta = self._meta(keys, devices, control_address, bulk_address)
-        node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list)
+        node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list, devices)
         supervisor = self._make_supervisor(host, store, room, devices, meta.slots, partial(_brief, node, state))
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
         story = Story(keys.id)
@@ -171,7 +171,13 @@ class Opening:
             born_ms=int(self._started_s * 1000),
         )
 
-    def _make_node(self, host: Host, state: StateDirectory, identity: Identity, allow_list: AllowList) -> Node:
+    def _host_slots(self, devices: Devices) -> int:
+        asked = self._config.engine.host_slots
+        return devices.host_slots if asked is None else asked
+
+    def _make_node(
+        self, host: Host, state: StateDirectory, identity: Identity, allow_list: AllowList, devices: Devices
+    ) -> Node:
         peers = state.read("peers")
         saved, refused = checkpoints.find(state.path)
         for report in refused:
@@ -186,6 +192,7 @@ class Opening:
             host.clock(),
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
             saved=saved,
+            host_slots=self._host_slots(devices),
             unread=[(RunId(r.fields["run"]), f"{r.fields['folder']}: {r.fields['error']}") for r in refused],
         )
 
@@ -206,6 +213,7 @@ class Opening:
             environment=dict(os.environ),
             silence_s=engine.silence_s,
             stall_s=engine.stall_s,
+            host_slots=self._host_slots(devices),
             host_threads=engine.host_threads or devices.host_threads,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)

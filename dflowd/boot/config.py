@@ -197,6 +197,11 @@ class EngineSection(Section):
     """Engine children on this machine; without it one for each GPU, or one where there is none. Two children on one
     device only wait for each other."""
 
+    host_slots: int | None = Field(default=None, ge=0, le=8)
+    """Children for work on shards alone (sums of gradients, updates, reading checkpoints), which then never holds a
+    GPU's slot. They load no model. Without it one where there is a GPU and none where there is none: there slots and
+    updates would share the same cores. Others are told of `slots` alone."""
+
     host_threads: int | None = Field(default=None, ge=1, le=256)
     """Threads that sums of gradients and optimizer updates are shared between; without it one for each core that this
     daemon may use, at most 8, which is where memory is the bound. Any number makes the same bytes; fewer leave cores

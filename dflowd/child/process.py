@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; 0: live on without it")
     parser.add_argument("--lifeline", type=int, default=-1, help="descriptor that closes when the daemon is gone")
     parser.add_argument("--board", type=int, default=-1, help="descriptor of the memory to say in what is being done")
+    parser.add_argument("--host", action="store_true", help="work on shards alone, without models and device")
     parser.add_argument("--threads", type=int, default=1, help="that work on shards is shared between")
     options = parser.parse_args(arguments)
     if options.parent:
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     board = Board(options.board)
     if options.board >= 0:
         os.close(options.board)
-    engine = open_engine(options.engine)
+    engine = open_engine(options.engine, options.host)
     mappings, threads = Mappings(), Threads(options.threads)
     link = Link(options.socket, mappings.sweep)
     link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))

@@ -13,8 +13,13 @@ ENGINES: Mapping[str, str] = {
     "emulated": "dflowd.engines.emulated_engine",
 }
 
+HOST_ENGINES: Mapping[str, str] = dict.fromkeys(ENGINES, "dflowd.engines.host_engine") | {
+    "emulated": ENGINES["emulated"],  # it pretends how long an update takes, too
+}
+"""What does an engine's work on shards in a slot without a device."""
 
-def open_engine(name: str) -> Engine:
+
+def open_engine(name: str, is_host: bool = False) -> Engine:
     """Raises ImportError where its libraries are not installed, RuntimeError where the device contradicts itself."""
-    engine: Engine = import_module(ENGINES[name]).make_engine()
+    engine: Engine = import_module((HOST_ENGINES if is_host else ENGINES)[name]).make_engine()
     return engine

@@ -35,6 +35,11 @@ class Devices:
         return max(1, len(self.gpus))
 
     @property
+    def host_slots(self) -> int:
+        """Where engines use the cores themselves, an update beside them gains nothing."""
+        return 1 if self.gpus else 0
+
+    @property
     def host_threads(self) -> int:
         """Of what is done on shards alone: beyond a few, memory is the bound."""
         return min(self.cores, MOST_HOST_THREADS)
@@ -54,14 +59,14 @@ def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
     return Devices(tuple(gpus), len(os.sched_getaffinity(0)))
 
 
-def engine_environment(gpus: Sequence[int], environment: Mapping[str, str]) -> dict[str, str]:
+def engine_environment(gpus: Sequence[int] | None, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a slot's engine child: this process's, what Python reads of it when it starts, and which GPUs
-    are its own.
+    are its own; with None not one may be.
 
     What its libraries must find there for equal bits an engine sets itself, before it loads them.
     """
     settled = {**environment, **ALIKE_EVERYWHERE}
-    return {**settled, "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else settled
+    return {**settled, "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus or ()))} if gpus or gpus is None else settled
 
 
 def _model(file: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from dflow_protocols.work import BlockWork, ChainWork, Work
+from dflow_protocols.work import BlockWork, ChainWork, InitWork, SaveWork, Work, is_host_work
 
 from .devices import Devices
 
@@ -17,7 +17,8 @@ class Kind(Enum):
 
     CHAIN = "chain"  # a model that samples
     BLOCK = "block"  # a model and its gradient
-    HOST = "host"  # shards alone: slices, sums, applying, saving
+    MODEL = "model"  # a model alone: its first weights, its files
+    HOST = "host"  # shards alone: slices, sums, updates, reading checkpoints
 
 
 def kind_of(work: Work) -> Kind:
@@ -26,8 +27,10 @@ def kind_of(work: Work) -> Kind:
             return Kind.CHAIN
         case BlockWork():
             return Kind.BLOCK
-        case _:
-            return Kind.HOST
+        case InitWork() | SaveWork():
+            return Kind.MODEL
+    assert is_host_work(work)
+    return Kind.HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,10 @@ class Capacity:
 
     chains: int = 1
     blocks: int = 1
-    host: int = 1
 
     def takes(self, kind: Kind, running: Collection[Kind]) -> bool:
         """Whether one more may begin beside those that run."""
-        most = {Kind.CHAIN: self.chains, Kind.BLOCK: self.blocks, Kind.HOST: self.host}[kind]
+        most = {Kind.CHAIN: self.chains, Kind.BLOCK: self.blocks}.get(kind, 1)
         return len(running) < most and all(other is kind for other in running)
 
 
@@ -57,9 +59,9 @@ class RunBrief:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSettings:
-    """`silence_s`, `stall_s`: as in the section [engine] of the configuration. `folder`: where children's sockets and
-    last words lie; `environment`: what they are started with. `capacity`: of each slot. `host_threads`: of each child,
-    for work on shards."""
+    """`host_slots`: for work on shards alone, beside `slots`; 0: those do that, too. `silence_s`, `stall_s`: as in the
+    section [engine] of the configuration. `folder`: where children's sockets and last words lie; `environment`: what
+    they are started with. `capacity`: of each slot. `host_threads`: of each child, for work on shards."""
 
     slots: int
     devices: Devices
@@ -68,4 +70,5 @@ class SupervisorSettings:
     silence_s: float
     stall_s: float
     capacity: Capacity = field(default_factory=Capacity)
+    host_slots: int = 0
     host_threads: int = 1

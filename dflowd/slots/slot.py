@@ -30,6 +30,7 @@ class Slot:
     index: int
     settings: SupervisorSettings
     engine: str = ""
+    is_host: bool = False  # without a device, for work on shards alone
     child: EngineChild | None = None
     verdict: str = ""  # why the child was killed
     is_stalled: bool = False  # and whether for want of progress
@@ -195,6 +196,7 @@ class Slot:
         """What it runs, in which process, with which numerics."""
         return {
             "slot": self.index,
+            "kind": "host" if self.is_host else "device",
             "engine": self.engine,
             "pid": self.child.pid if self.child is not None else 0,
             "numerics": self._ready.numerics if self._ready is not None else "",

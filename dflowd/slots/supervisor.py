@@ -1,9 +1,10 @@
 """The slots of this machine: which call a slot takes, what its child is answered, and what happens when that dies.
 
-Calls wait in one queue, in the order in which they came; a slot takes as many of a kind as its capacity allows. A
-child that exits, falls silent or makes no progress is killed; its calls end as Broke(kind `engine`), their grants go
-back to the store, and the next call starts a fresh one. Outputs enter the store only with the Finished that names
-them, so a child that dies half-way leaves nothing. Knows nothing of why a work is done.
+Calls wait in one queue, in the order in which they came; a slot takes as many of a kind as its capacity allows. Where
+the host has slots of its own, work on shards alone goes there, and passes what waits for a device. A child that exits,
+falls silent or makes no progress is killed; its calls end as Broke(kind `engine`), their grants go back to the store,
+and the next call starts a fresh one. Outputs enter the store only with the Finished that names them, so a child that
+dies half-way leaves nothing. Knows nothing of why a work is done.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .blame import OUTSIDE, blamed
 from .devices import engine_environment
 from .open_call import OpenCall
 from .process import ChildCommand, EngineChild
-from .settings import RunBrief, SupervisorSettings
+from .settings import Kind, RunBrief, SupervisorSettings
 from .slot import Slot
 
 CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a child lives
@@ -52,7 +53,10 @@ class Supervisor:
         """`brief`: what a child must know of a run for a work; None of one that is unknown here."""
         self._host, self._settings, self._context, self._store, self._room = host, settings, context, store, room
         self._brief, self._post, self._clock = brief, host.post, host.clock
-        self._slots = [Slot(index, settings) for index in range(settings.slots)]
+        self._slots = [
+            Slot(index, settings, is_host=index >= settings.slots)
+            for index in range(settings.slots + settings.host_slots)
+        ]
         self._queue: deque[OpenCall] = deque()
         self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
         self._births = 0
@@ -120,16 +124,20 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Give waiting calls to slots that take them, preferring a child that already is of the right kind."""
-        while self._queue:
-            first = self._queue[0]
-            able = [slot for slot in self._slots if slot.takes(first)]
-            if not able:
-                return
-            slot = min(able, key=lambda slot: slot.preference(first.brief.engine))
-            if slot.is_unfit(first):
+        waits: set[bool] = set()  # for slots with and without a device: the first that waits lets no other pass
+        for call in list(self._queue):
+            is_host = call.kind is Kind.HOST and self._settings.host_slots > 0
+            able = [slot for slot in self._slots if slot.is_host is is_host and slot.takes(call)]
+            if is_host in waits or not able:
+                waits.add(is_host)
+                continue
+            slot = min(able, key=partial(Slot.preference, engine=call.brief.engine))
+            if slot.is_unfit(call):
                 slot.dismiss(self._clock())  # _on_exit comes back here
-                return
-            self._begin(slot, self._queue.popleft())
+                waits.add(is_host)
+                continue
+            self._queue.remove(call)
+            self._begin(slot, call)
 
     def _begin(self, slot: Slot, call: OpenCall) -> None:
         inputs = call.pin(self._store)
@@ -149,9 +157,12 @@ class Supervisor:
     def _spawn(self, slot: Slot, call: OpenCall) -> bool:
         self._births += 1
         settings, engine = self._settings, call.brief.engine
-        command = ChildCommand(  # -P: no module of the folder we happen to be in
-            ("-P", "-m", ENGINE_MODULE, "--engine", engine, "--threads", str(settings.host_threads)),
-            engine_environment(settings.devices.of_slot(slot.index), settings.environment),
+        module = ("-P", "-m", ENGINE_MODULE)  # -P: no module of the folder we happen to be in
+        options = ("--engine", engine, "--threads", str(settings.host_threads), *(["--host"] if slot.is_host else []))
+        gpus = None if slot.is_host else settings.devices.of_slot(slot.index)
+        command = ChildCommand(
+            (*module, *options),
+            engine_environment(gpus, settings.environment),
             settings.folder,
             f"slot{slot.index}-{self._births}",
         )

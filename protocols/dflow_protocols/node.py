@@ -47,6 +47,7 @@ from .membership.table import Changed
 from .membership.timing import Timing
 from .names import NodeId, RunId
 from .run_state import status as runs
+from .run_state.calls import FreeSlots
 from .run_state.run_state import MeshView
 from .runs.anti_entropy import REFRESH
 from .runs.registry import Registry
@@ -85,12 +86,14 @@ class Node:
         steals: bool = True,
         saved: Sequence[Saved] = (),
         unread: Sequence[tuple[RunId, str]] = (),
+        host_slots: int = 0,
     ) -> None:
         """`restored`: all `runs/...` that were persisted. `steals`: whether this node takes work of
         others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk; `unread`:
-        those that cannot be read, in words."""
+        those that cannot be read, in words. `host_slots`: slots for works on shards alone, beside those that others
+        are told of; 0: they take the same."""
         self.me = identity.id
-        self.slots = max(1, identity.meta.slots)
+        self.slots, self._host_slots = max(1, identity.meta.slots), host_slots
         self.timing = timing
         self._offers = offers_of(identity.meta)
         self.membership = Membership(
@@ -271,15 +274,18 @@ class Node:
         out: list[Action] = []
         mesh = self._mesh(now)
         for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
-            busy = sum(len(other.state.calls) for other in self.runs.values())
-            out += run.reconcile(now, mesh, self.slots - busy)
-        if sum(len(run.state.calls) for run in self.runs.values()) < self.slots:
+            out += run.reconcile(now, mesh, self._free())
+        if self._free().device > 0:
             for run in self.runs.values():
                 run.seek(now, mesh, out)
         if self._leaving and not self.has_left and all(run.leaving.is_done(mesh) for run in self.runs.values()):
             self.has_left = True
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
+
+    def _free(self) -> FreeSlots:
+        running = (call.work for run in self.runs.values() for call in run.state.calls.values())
+        return FreeSlots.beside(self.slots, self._host_slots, running)
 
     def _remind(self, now: float) -> list[Action]:
         """Tell one living member after another how runs ended, in case a greeting was lost; those too that cannot be

@@ -168,6 +168,11 @@ def engine_of(pipeline: Pipeline, work: Work) -> str:
             return pipeline.engine
 
 
+def is_host_work(work: Work) -> bool:
+    """Whether it is done on shards alone: it needs neither a model nor the device that holds one."""
+    return isinstance(work, SumWork | SliceWork | ApplyWork | LoadWork)
+
+
 def inputs_of(work: Work) -> tuple[Piece, ...]:
     """What must lie here before a work starts, each once, in the work's order."""
     match work:

@@ -24,6 +24,12 @@ def test_neither_daemon_nor_command_line_loads_what_touches_models(module: str) 
     assert loaded_by(module) & HEAVY == set()
 
 
+def test_what_works_on_shards_alone_loads_no_framework() -> None:
+    """A host's own slot lies beside those of the GPUs: it must cost neither seconds at its start nor their memory."""
+    assert loaded_by("dflowd.engines.host_engine") & HEAVY == {"numpy"}
+    assert loaded_by("dflowd.child.process") & HEAVY == set()
+
+
 def test_the_protocols_open_no_socket_and_start_no_loop() -> None:
     """A user of the protocols brings the loop; theirs would be a second one."""
     assert loaded_by("dflow_protocols.node") & {"asyncio", "zmq", "uvloop", "pydantic", "logging"} == set()

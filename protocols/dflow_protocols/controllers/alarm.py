@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..events import Action, Report
 from ..names import MANIFEST, UPDATE, Block, NodeId, TaskKey
 from ..pipeline.plan import Chain
+from ..run_state.calls import FreeSlots
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import leaf_homes, slice_records
 from ..steps.sealing import chosen, sealed_chains
@@ -61,11 +62,11 @@ class Alarm:
             fields = {"run": self._state.id, "step": view.step.number, "needs": self.blocked or before}
             out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
 
-    def reconcile(self, now: float, mesh: MeshView, slots: int, out: list[Action]) -> None:
+    def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
         run, marks = self._state, self._mark()
         self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
-        if marks != self._marks or self.blocked or run.is_paused or self._is_at_new_work(now, mesh, slots):
+        if marks != self._marks or self.blocked or run.is_paused or self._is_at_new_work(now, mesh, free):
             self._marks, self._moved_at = marks, now
         self._moved_at = max(self._moved_at, run.holdings.fresh_at)
         limit = STALLED_AFTER * mesh.suspicion_s
@@ -90,10 +91,10 @@ class Alarm:
         step = run.step(position.step)
         return (position.id, len(step.records), len(step.settled), run.committed_step, *saved)
 
-    def _is_at_new_work(self, now: float, mesh: MeshView, slots: int) -> bool:
+    def _is_at_new_work(self, now: float, mesh: MeshView, free: FreeSlots) -> bool:
         """Whether somebody does something for the first time, or other runs have all slots of this node."""
         run = self._state
-        if any(not self._times.get(call.unit) for call in run.calls.values()) or (slots <= 0 and not run.calls):
+        if any(not self._times.get(call.unit) for call in run.calls.values()) or (free.device <= 0 and not run.calls):
             return True
         return any(
             unit not in step.records and any(node != run.me and node in mesh.living for node in claimants)

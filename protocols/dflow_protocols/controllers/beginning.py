@@ -13,7 +13,7 @@ from ..names import Once, TaskKey, VersionId
 from ..ranges import in_order, range_bytes
 from ..run_state import references
 from ..run_state import status as runs
-from ..run_state.calls import Calls
+from ..run_state.calls import Calls, FreeSlots
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duty import Duty
@@ -49,7 +49,7 @@ class Beginning:
         self._silent_since: float | None = None
         self._rivals: dict[Head, float] = {}  # others' better checkpoints, and since when each is awaited
 
-    def reconcile(self, now: float, mesh: MeshView, slots: int, out: list[Action]) -> bool:
+    def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> bool:
         """Begin, if it is time for that. True if there is nothing else to do; False: copy what another one holds."""
         run = self._state
         if any(isinstance(call.work, InitWork | LoadWork) for call in run.calls.values()):
@@ -59,16 +59,17 @@ class Beginning:
         is_worth_copying = best is not None and (best.step > 0 or run.me in run.failures.nodes(INIT))
         if best is not None and is_worth_copying and (mine is None or preference(best) <= preference(mine.head)):
             return False
-        if slots <= 0 or run.is_leaving:
-            return True
         mine = mine or self._checkpoints.best  # that engines break over it says nothing of it: never begin anew instead
+        work = InitWork(range_bytes(run.pipeline)) if mine is None else LoadWork(run.id, mine)
+        if free.of(work) <= 0 or run.is_leaving:
+            return True
         if mine is None:
             if self._is_time_for_zero(now, mesh, best) and self._checkpoints.is_lost:
                 self._stop_for_good(mesh, out)
             elif self._is_time_for_zero(now, mesh, best):
-                self._begin(now, Duty(0, INIT, InitWork(range_bytes(run.pipeline)), (), ()), out)
+                self._begin(now, Duty(0, INIT, work, (), ()), out)
         elif best is not None or self._is_best_of_all(now, mesh, mine.head):
-            self._begin(now, Duty(0, load_unit(mine), LoadWork(run.id, mine), (), (mine.id,)), out)
+            self._begin(now, Duty(0, load_unit(mine), work, (), (mine.id,)), out)
         return True
 
     def _begin(self, now: float, duty: Duty, out: list[Action]) -> None:

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
 from ..steps.duty import CHAIN, Duty, due_first
 from ..steps.origin import origin_of
 from ..wire.steps import Header
-from ..work import BlockWork, Origin, SaveWork
+from ..work import BlockWork, Origin, SaveWork, Work, is_host_work
 from .run_state import Call, MeshView, RunState
 
 QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where
 # runs share the slots, or one in the midst of its rollouts would never let another's blocks in
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile, and one more for each further slot
+
+
+@dataclass(slots=True)
+class FreeSlots:
+    """How many more works this node's slots take now. `host`: those of shards alone; None: they take the others'."""
+
+    device: int
+    host: int | None = None
+
+    @classmethod
+    def beside(cls, device: int, host: int, running: Iterable[Work]) -> FreeSlots:
+        """Of so many slots of each kind, beside what runs; no slots of the host's own: one kind for all."""
+        works = list(running)
+        if not host:
+            return cls(device - len(works))
+        of_host = sum(map(is_host_work, works))
+        return cls(device - len(works) + of_host, host - of_host)
+
+    def of(self, work: Work) -> int:
+        return self.host if self.host is not None and is_host_work(work) else self.device
+
+    def take(self, work: Work) -> None:
+        """One less."""
+        if self.host is not None and is_host_work(work):
+            self.host -= 1
+        else:
+            self.device -= 1
 
 
 class Calls:
@@ -37,7 +64,7 @@ class Calls:
 
     # Starting -------------------------------------------------------------------------------------------------------
 
-    def start(self, now: float, mesh: MeshView, duties: list[Duty], slots: int, out: list[Action]) -> bool:
+    def start(self, now: float, mesh: MeshView, duties: list[Duty], free: FreeSlots, out: list[Action]) -> bool:
         """Give free slots what is due first and has its inputs here; bring the inputs of what comes after. True if
         something began."""
         state, header, holdings = self._state, self._state.position, self._state.holdings
@@ -59,13 +86,14 @@ class Calls:
                 else holdings.want(now, ref, mesh.living, out, chunks)
                 for ref, chunks in duty.needs
             ]
+            slots = free.of(duty.work)
             room = slots + QUEUED * own_slots if duty.rank == CHAIN and not mesh.is_shared else slots
             if room > 0 and all(here):
                 call = self.begin(now, duty, header, out, waits=slots <= 0)
                 has_started = True
                 if slots <= 0:
                     self._behind.add(call)
-                slots -= 1
+                free.take(duty.work)
             elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
                 ahead -= 1  # one that nobody can bring must not keep the others from being tried
             if ahead <= 0:

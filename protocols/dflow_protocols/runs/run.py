@@ -26,7 +26,7 @@ from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
 from ..pipeline.plan import Chain
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
-from ..run_state.calls import Calls
+from ..run_state.calls import Calls, FreeSlots
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.batch import Batch, gradient_cover
@@ -246,16 +246,16 @@ class Run:
             self.state.revision.bump()
         return out
 
-    def reconcile(self, now: float, mesh: MeshView, slots: int) -> list[Action]:
-        """Derive what is due and emit what is not yet under way. `slots`: how many more works may start."""
+    def reconcile(self, now: float, mesh: MeshView, free: FreeSlots) -> list[Action]:
+        """Derive what is due and emit what is not yet under way, as far as slots are free."""
         out: list[Action] = []
         self.state.lapse(now, mesh)
-        self._reconcile(now, mesh, slots, out)
+        self._reconcile(now, mesh, free, out)
         if self.is_active:
-            self.alarm.reconcile(now, mesh, slots, out)
+            self.alarm.reconcile(now, mesh, free, out)
         return out
 
-    def _reconcile(self, now: float, mesh: MeshView, slots: int, out: list[Action]) -> None:
+    def _reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         state = self.state
         state.holdings.trust_again(now)
         out += state.ability.try_again(now)
@@ -264,7 +264,7 @@ class Run:
         if not self.is_active:
             self.ending.wind_up(now, mesh, out)
             return
-        if state.versions.own is None and self.beginning.reconcile(now, mesh, slots, out):
+        if state.versions.own is None and self.beginning.reconcile(now, mesh, free, out):
             return
         self._catch_up(now, mesh, out)
         duties: list[Duty] = []
@@ -281,7 +281,7 @@ class Run:
         if state.is_leaving:
             self.leaving.reconcile(now, mesh, out)
         elif self.is_active:
-            self._start(now, mesh, duties, slots, out)
+            self._start(now, mesh, duties, free, out)
 
     def _catch_up(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Copy a better version than the own one, if there is one."""
@@ -328,11 +328,11 @@ class Run:
         self.sealer.back_up(view, out)
         return duties + due.here
 
-    def _start(self, now: float, mesh: MeshView, duties: list[Duty], slots: int, out: list[Action]) -> None:
+    def _start(self, now: float, mesh: MeshView, duties: list[Duty], free: FreeSlots, out: list[Action]) -> None:
         """Begin what is due, and claim what runs here."""
         state, header = self.state, self.state.position
         assert header is not None
-        has_started = self.calls.start(now, mesh, duties, slots, out)
+        has_started = self.calls.start(now, mesh, duties, free, out)
         view = state.view(now, mesh, header)
         self.stealing.settle(duties)
         is_over = view.is_idle and view.step.claimed_by(now, state.me) - set(state.loans.held())

@@ -34,6 +34,7 @@ def spawn(boot: BootContext, steals: bool = True) -> Node:
         boot.now,
         steals,
         boot.saved,
+        host_slots=boot.host_slots,
     )
 
 

@@ -19,6 +19,7 @@ CALM_AFTER_S = 12.0  # when everything heals, and from when on the run must end
 DEADLINE_S = 60.0  # after that
 POWER_CUT_SHARE = 0.2  # of worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
+HOST_SLOTS = (0, 0, 1)  # beside them
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
@@ -33,12 +34,15 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
     drawn = Random(f"swarm/{seed}/slots")
     slots = [drawn.choice(SLOTS) for _ in range(nodes)]
+    own = Random(f"swarm/{seed}/host_slots")
+    host_slots = [own.choice(HOST_SLOTS) for _ in range(nodes)]
     world = World(
         spawn,
         nodes=nodes,
         seed=seed,
         seeds=seeds,
         slots=slots,
+        host_slots=host_slots,
         noise=noise,
         alike=alike,
         digest=digest,

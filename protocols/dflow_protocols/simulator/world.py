@@ -63,8 +63,8 @@ CLIENT = node_id(b"a client's key")
 
 class World:
     """`spawn` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names.
-    `slots`: of one node after the other, again from the first where nodes are more. `alike`: what comes out with equal
-    bytes (provenance.py); for pure engines, as the checkers tell executions apart by their bytes."""
+    `slots`, `host_slots`: of one node after the other, again from the first where nodes are more. `alike`: what comes
+    out with equal bytes (provenance.py); for pure engines, as the checkers tell executions apart by their bytes."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class World:
         seed: int = 0,
         seeds: tuple[int, ...] = (0,),
         slots: Sequence[int] = (1,),
+        host_slots: Sequence[int] = (0,),
         noise: frozenset[type] = PURE,
         alike: frozenset[str] = frozenset(),
         digest: bool = False,
@@ -98,7 +99,7 @@ class World:
         self._seals = SealCheck()
         self._requests = 0
         self._inbox = Random(f"{seed}/inbox")
-        self._slots = tuple(slots)
+        self._slots, self._host_slots = tuple(slots), tuple(host_slots)
         self.hosts: list[Host] = []
         self._by_id: dict[NodeId, Host] = {}
         clocks = Random(f"{seed}/clocks")
@@ -195,7 +196,8 @@ class World:
     def _add(self, clocks: Random, seeds: tuple[int, ...]) -> Host:
         index = len(self.hosts)
         slots = self._slots[index % len(self._slots)]
-        host = Host(index, self.id_of(index), clocks.uniform(0, 1e5), seeds, slots)
+        host_slots = self._host_slots[index % len(self._host_slots)]
+        host = Host(index, self.id_of(index), clocks.uniform(0, 1e5), seeds, slots, host_slots)
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
@@ -203,7 +205,7 @@ class World:
     def start(self, host: Host) -> None:
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
-        slots = Slots(host.slot_count, life, self._site, host.store, host.disk, host.health)
+        slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
         host.run(Process(machine, life, slots, bulk))

@@ -43,6 +43,7 @@ class BootContext:
     seeds: tuple[int, ...]  # indices of the nodes that its configuration names
     roles: tuple[str, ...] = ()
     slots: int = 1
+    host_slots: int = 0
 
 
 Spawn: TypeAlias = Callable[[BootContext], Machine]
@@ -87,6 +88,7 @@ class Host:
     offset_s: float  # its clock's zero is its own
     seeds: tuple[int, ...]
     slot_count: int = 1
+    host_slot_count: int = 0
     roles: tuple[str, ...] = ()  # words that stages may require
     process: Process | None = None
     incarnation: int = 0
@@ -138,6 +140,7 @@ class Host:
             self.seeds,
             self.roles,
             self.slot_count,
+            self.host_slot_count,
         )
 
     def run(self, process: Process) -> None:

@@ -11,7 +11,18 @@ from ...events import Began, Broke, Finished, Reached, Start
 from ...names import Part, RunId, ShardId
 from ...shards.space import Priority
 from ...versions.saved import Saved
-from ...work import ApplyWork, BlockWork, Done, Failed, FailureKind, InitWork, LoadWork, SaveWork, inputs_of
+from ...work import (
+    ApplyWork,
+    BlockWork,
+    Done,
+    Failed,
+    FailureKind,
+    InitWork,
+    LoadWork,
+    SaveWork,
+    inputs_of,
+    is_host_work,
+)
 from .disk import Disk
 from .health import Health
 from .schedule import Life
@@ -32,9 +43,12 @@ class Site:
 class Slots:
     """One life's calls. Those that wait are taken in the order in which they were begun."""
 
-    def __init__(self, count: int, life: Life, site: Site, store: Store, disk: Disk, health: Health) -> None:
+    def __init__(
+        self, count: int, host_count: int, life: Life, site: Site, store: Store, disk: Disk, health: Health
+    ) -> None:
+        """`host_count`: those for works on shards alone; 0: they take the others."""
         self.calls: dict[int, Start] = {}  # those that run, and those that wait
-        self._count = count
+        self._counts = {False: count, True: host_count}
         self._life = life
         self._site = site
         self._store = store
@@ -73,8 +87,10 @@ class Slots:
 
     def _occupy(self) -> None:
         """Let the first of the waiting works run in the slots that are free."""
-        waiting = [start for call, start in self.calls.items() if call not in self._running]
-        for start in waiting[: self._count - len(self._running)]:
+        for start in [start for call, start in self.calls.items() if call not in self._running]:
+            kind = self._kind(start)
+            if sum(self._kind(self.calls[call]) is kind for call in self._running) >= self._counts[kind]:
+                continue
             self._running.add(start.call)
             self._life.tell(Began(start.call))
             seconds = self._site.engines[start.run].seconds(start.work) / self._health.speed
@@ -85,6 +101,10 @@ class Slots:
                 self._leaf(start, start.work.first, start.work.end, each)
             else:
                 self._life.after(seconds, partial(self._done, start))
+
+    def _kind(self, start: Start) -> bool:
+        """Whether it runs in the host's own slots."""
+        return self._counts[True] > 0 and is_host_work(start.work)
 
     def _leaf(self, start: Start, leaf: int, end: int, seconds: float) -> None:
         """Begin with a leaf of a block; end the call where the block ends by now."""

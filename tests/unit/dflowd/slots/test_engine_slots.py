@@ -46,6 +46,7 @@ class Bench:
         is_spilling: bool,
         parameters: int,
         environment: dict[str, str],
+        host_slots: int,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = Store(limit_bytes, "bench", SpillFolder(folder / "spill", None if is_spilling else 0))
@@ -63,6 +64,7 @@ class Bench:
             environment={**os.environ, **environment},
             silence_s=silence_s,
             stall_s=stall_s,
+            host_slots=host_slots,
         )
         self.supervisor = Supervisor(
             host, settings, self.context, self.store, self.room, lambda run, work: brief if run == RUN else None
@@ -115,8 +117,11 @@ async def bench(
     is_spilling: bool = False,
     parameters: int = 300_000,
     environment: dict[str, str] | None = None,
+    host_slots: int = 0,
 ) -> AsyncIterator[Bench]:
-    made = Bench(folder, generate_s, limit_bytes, silence_s, stall_s, is_spilling, parameters, environment or {})
+    made = Bench(
+        folder, generate_s, limit_bytes, silence_s, stall_s, is_spilling, parameters, environment or {}, host_slots
+    )
     try:
         yield made
     finally:
@@ -257,6 +262,27 @@ async def test_calls_wait_for_the_slot_in_their_order(tmp_path: Path) -> None:
         numbers = [it.start(chain(params)) for _ in range(3)]
         await it.answer(numbers[-1])
         assert [event.call for event in it.events if isinstance(event, Finished)] == [1, *numbers]
+
+
+async def test_an_update_is_done_while_the_device_is_taken(tmp_path: Path) -> None:
+    """Where the host has a slot of its own, an optimizer passes what waits for a device, and its child is started when
+    it is first needed. That child's death is nothing to the device's."""
+    slow = slowed(tmp_path, 600.0)
+    async with bench(tmp_path, generate_s=600.0, host_slots=1, environment=slow) as it:
+        params = await it.init()
+        device, host = it.supervisor.standing()["slots"]
+        assert (device["kind"], host["kind"], host["pid"]) == ("device", "host", 0)
+        sampling, waiting = it.start(chain(params)), it.start(chain(params))
+        update = it.start(apply_of(it, params), "apply")
+        await it.until(lambda: it.is_at_work() and bool(it.supervisor.standing()["slots"][1]["numerics"]))
+        assert [event.call for event in it.events if isinstance(event, Began)].count(update)
+        assert not [event for event in it.events if isinstance(event, Began) and event.call == waiting]
+        os.kill(int(it.supervisor.standing()["slots"][1]["pid"]), signal.SIGKILL)
+        broke = await it.answer(update)
+        assert isinstance(broke, Broke), broke
+        assert broke.failed.kind == "engine"
+        assert it.is_at_work()
+        assert not [event for event in it.events if isinstance(event, Broke | Finished) and event.call == sampling]
 
 
 async def test_a_call_that_was_given_up_is_never_answered_and_frees_the_slot(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Report
 from dflow_protocols.names import MANIFEST, Partition, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.sealing import sealed_chains
 from tests.unit.protocols.books import SUSPICION_S, ZERO, finished_partition, heartbeat, learn, version, who
@@ -44,7 +45,7 @@ def test_counts_go_with_the_books_of_their_step() -> None:
     for _ in range(REPEATED - 1):
         at_node.done(UNIT, run.out)
     run.state.free_before(1)
-    at_node.reconcile(0.0, ALL, 0, run.out)
+    at_node.reconcile(0.0, ALL, FreeSlots(0), run.out)
     at_node.done(UNIT, run.out)
     assert names(run) == []
 
@@ -54,10 +55,10 @@ def test_a_step_without_anything_new_is_told_once_and_taken_back() -> None:
     run = ARun(own=None)
     at_node = alarm(run)
     for now in (0.0, LONG, LONG + 1.0):
-        at_node.reconcile(now, ALL, 1, run.out)
+        at_node.reconcile(now, ALL, FreeSlots(1), run.out)
     assert names(run) == ["run.stalled"]
     run.hold(ZERO)
-    at_node.reconcile(LONG + 2.0, ALL, 1, run.out)
+    at_node.reconcile(LONG + 2.0, ALL, FreeSlots(1), run.out)
     assert names(run) == ["run.stalled", "run.unstalled"]
 
 
@@ -65,13 +66,13 @@ def test_what_is_new_puts_the_alarm_off() -> None:
     """A record, a seal, a version: the run gets on, however slowly."""
     run = ARun(own=None)
     at_node = alarm(run)
-    at_node.reconcile(0.0, ALL, 1, run.out)
+    at_node.reconcile(0.0, ALL, FreeSlots(1), run.out)
     run.hold(ZERO)
-    at_node.reconcile(LONG / 2, ALL, 1, run.out)
+    at_node.reconcile(LONG / 2, ALL, FreeSlots(1), run.out)
     learn(run.view(), *finished_partition(0))
-    at_node.reconcile(LONG, ALL, 1, run.out)
+    at_node.reconcile(LONG, ALL, FreeSlots(1), run.out)
     run.state.versions.observe(who(2), heartbeat(version("one", ZERO)))
-    at_node.reconcile(LONG + 1.0, ALL, 1, run.out)
+    at_node.reconcile(LONG + 1.0, ALL, FreeSlots(1), run.out)
     assert names(run) == []
 
 

@@ -9,6 +9,7 @@ from dflow_protocols.controllers.beginning import LOAD_WAIT, SAY_WAIT, Beginning
 from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.events import Action, Drop, Report, Start
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import Done, Failed, InitWork, LoadWork, Made, Work
 from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
@@ -30,7 +31,7 @@ class Begun:
     def works(self, now: float, slots: int = 1) -> list[Work]:
         """What is started at a reconcile."""
         out: list[Action] = []
-        self.beginning.reconcile(now, ALL, slots, out)
+        self.beginning.reconcile(now, ALL, FreeSlots(slots), out)
         self.run.out += out
         return [action.work for action in out if isinstance(action, Start)]
 
@@ -68,7 +69,7 @@ def test_what_another_holds_is_copied_instead() -> None:
     begun = Begun()
     begun.run.state.versions.observe(who(2), heartbeat(ONE))
     out: list[Action] = []
-    assert not begun.beginning.reconcile(0.0, ALL, 1, out)
+    assert not begun.beginning.reconcile(0.0, ALL, FreeSlots(1), out)
     assert out == []
 
 

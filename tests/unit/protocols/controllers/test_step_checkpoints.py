@@ -9,6 +9,7 @@ from dataclasses import replace
 from dflow_protocols.events import Action, Discard, Send, Start
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.run import Run
 from dflow_protocols.simulator.toy import warm_then_two
@@ -77,26 +78,26 @@ def test_a_lonely_node_keeps_as_many_as_it_is_told_to() -> None:
 def test_nothing_is_begun_before_all_of_the_last_life_have_come_and_spoken() -> None:
     """The best checkpoint may be on the machine that boots last."""
     run = restored(V[1:3])
-    assert works(run.reconcile(0.0, around(1, 2, gathered=False), 1)) == []
-    assert works(run.reconcile(1.0, around(1, 2), 1)) == []
+    assert works(run.reconcile(0.0, around(1, 2, gathered=False), FreeSlots(1))) == []
+    assert works(run.reconcile(1.0, around(1, 2), FreeSlots(1))) == []
     run.checkpoints.learn(OTHER, (V[1].head,))
-    assert works(run.reconcile(1.1, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+    assert works(run.reconcile(1.1, around(1, 2), FreeSlots(1))) == [LoadWork(RUN, V[2])]
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever() -> None:
     """It may know nothing of the run."""
     run = restored(V[1:3])
-    assert works(run.reconcile(1.0, around(1, 2), 1)) == []
-    assert works(run.reconcile(1.0 + 3.1 * S, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+    assert works(run.reconcile(1.0, around(1, 2), FreeSlots(1))) == []
+    assert works(run.reconcile(1.0 + 3.1 * S, around(1, 2), FreeSlots(1))) == [LoadWork(RUN, V[2])]
 
 
 def test_a_better_checkpoint_of_another_node_is_left_to_it_for_a_while() -> None:
     """It loads it and claims it; a worse one is taken only if nothing comes of that."""
     run = restored([V[2]])
     run.checkpoints.learn(OTHER, (V[3].head,))
-    assert works(run.reconcile(1.0, around(1, 2), 1)) == []
-    assert works(run.reconcile(9.0, around(1, 2), 1)) == []
-    assert works(run.reconcile(11.1, around(1, 2), 1)) == [LoadWork(RUN, V[2])]
+    assert works(run.reconcile(1.0, around(1, 2), FreeSlots(1))) == []
+    assert works(run.reconcile(9.0, around(1, 2), FreeSlots(1))) == []
+    assert works(run.reconcile(11.1, around(1, 2), FreeSlots(1))) == [LoadWork(RUN, V[2])]
 
 
 def test_a_member_that_invents_ever_better_checkpoints_does_not_hold_up_a_beginning_for_ever() -> None:
@@ -104,7 +105,7 @@ def test_a_member_that_invents_ever_better_checkpoints_does_not_hold_up_a_beginn
     run = restored([V[2]])
     for now in range(200):
         run.checkpoints.learn(OTHER, (replace(V[3].head, samples=100 + now),))
-        if works(run.reconcile(float(now), around(1, 2), 1)) == [LoadWork(RUN, V[2])]:
+        if works(run.reconcile(float(now), around(1, 2), FreeSlots(1))) == [LoadWork(RUN, V[2])]:
             return
     raise AssertionError("it waits for the next one")
 
@@ -113,9 +114,9 @@ def test_without_any_checkpoint_the_run_begins_at_version_0() -> None:
     """But not while somebody has one."""
     run = restored([])
     run.checkpoints.learn(OTHER, (V[3].head,))
-    assert works(run.reconcile(1.0, around(1, 2), 1)) == []
+    assert works(run.reconcile(1.0, around(1, 2), FreeSlots(1))) == []
     run.checkpoints.learn(OTHER, ())  # it was damaged
-    assert works(run.reconcile(1.1, around(1, 2), 1)) == [InitWork()]
+    assert works(run.reconcile(1.1, around(1, 2), FreeSlots(1))) == [InitWork()]
 
 
 def test_a_version_that_is_claimed_is_copied_unless_the_own_checkpoint_is_better() -> None:
@@ -123,12 +124,12 @@ def test_a_version_that_is_claimed_is_copied_unless_the_own_checkpoint_is_better
     for mine, begun in ((V[1], []), (V[4], [LoadWork(RUN, V[4])])):
         run = restored([mine])
         run.state.versions.learn_head(OTHER, V[3].head, [OTHER])
-        assert works(run.reconcile(1.0, around(1, 2, gathered=False), 1)) == begun
+        assert works(run.reconcile(1.0, around(1, 2, gathered=False), FreeSlots(1))) == begun
 
 
 def begin(run: Run, now: float) -> int:
     """The call of the load that is begun now."""
-    (call,) = (action.call for action in run.reconcile(now, around(1), 1) if isinstance(action, Start))
+    (call,) = (action.call for action in run.reconcile(now, around(1), FreeSlots(1)) if isinstance(action, Start))
     return call
 
 
@@ -166,7 +167,7 @@ def test_an_engine_that_breaks_over_a_checkpoint_tries_again_and_then_another_on
     """One that always breaks must not hold up the run; but it says nothing of the disk, which still has it."""
     run = restored(V[1:3])
     break_three_times(run, 1.0, around(1))
-    assert works(run.reconcile(40.0, around(1), 1)) == [LoadWork(RUN, V[1])]
+    assert works(run.reconcile(40.0, around(1), FreeSlots(1))) == [LoadWork(RUN, V[1])]
     assert run.checkpoints.best == V[2]
 
 
@@ -179,7 +180,7 @@ def test_a_node_whose_engines_break_does_not_begin_anew_over_its_checkpoints() -
     now = 31.0
     while run.is_active and now < 200.0:
         now += 1.0
-        out += (actions := run.reconcile(now, alone, 1))
+        out += (actions := run.reconcile(now, alone, FreeSlots(1)))
         assert InitWork() not in works(actions)
         for call in list(run.state.calls):
             out += run.broke(now, alone, call, Failed("engine", "killed"))
@@ -193,7 +194,7 @@ def test_a_node_that_cannot_load_its_checkpoint_copies_what_others_go_on_with() 
     run = restored([V[4]])
     break_three_times(run, 1.0, around(1))
     run.state.versions.learn_head(OTHER, V[3].head, [OTHER])
-    assert works(run.reconcile(60.0, around(1, 2), 1)) == []
+    assert works(run.reconcile(60.0, around(1, 2), FreeSlots(1))) == []
 
 
 def test_a_folder_that_was_replaced_is_said_to_hold_the_new_version_only() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dflow_protocols.events import Fetch, Start, Stop, Trim
-from dflow_protocols.names import Block, Once, Partition, TaskKey
-from dflow_protocols.steps.duty import BLOCK, CHAIN, Duty
-from dflow_protocols.work import BlockWork, ChainWork, SaveWork
+from dflow_protocols.names import Block, Once, Partition, Slice, TaskKey
+from dflow_protocols.run_state.calls import FreeSlots
+from dflow_protocols.steps.duty import BLOCK, CHAIN, SLICE, Duty
+from dflow_protocols.work import BlockWork, ChainWork, SaveWork, SliceWork
 from tests.unit.protocols.books import RUN, ZERO, shard, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
@@ -25,7 +26,7 @@ def started(run: ARun) -> list[TaskKey]:
 def test_one_more_partition_waits_behind_what_runs_in_each_slot() -> None:
     """The slot need not wait for the loop; more would be kept from others that are idle."""
     run = ARun()
-    assert run.calls.start(0.0, ALL, [rollout(number) for number in range(4)], 1, run.out)
+    assert run.calls.start(0.0, ALL, [rollout(number) for number in range(4)], FreeSlots(1), run.out)
     assert [str(unit) for unit in started(run)] == ["0/roll/p0", "0/roll/p1"]
     assert [call.waits for call in run.state.calls.values()] == [False, True]
     queued = list(run.state.calls)[1]
@@ -37,7 +38,7 @@ def test_inputs_that_are_not_here_are_brought_before_the_work_begins() -> None:
     """An engine reads mapped shards; it never waits for a network."""
     run = ARun()
     run.state.holdings.credit(who(2), [shard("input").id])
-    assert not run.calls.start(0.0, ALL, [rollout(0, "input")], 1, run.out)
+    assert not run.calls.start(0.0, ALL, [rollout(0, "input")], FreeSlots(1), run.out)
     assert [action.ref for action in run.out if isinstance(action, Fetch)] == [shard("input")]
 
 
@@ -45,8 +46,8 @@ def test_what_came_to_nothing_is_not_tried_again_before_its_time() -> None:
     """The same at once would fail the same."""
     run = ARun()
     run.state.retry(rollout(0).unit, 5.0)
-    assert not run.calls.start(4.9, ALL, [rollout(0)], 1, run.out)
-    assert run.calls.start(5.0, ALL, [rollout(0)], 1, run.out)
+    assert not run.calls.start(4.9, ALL, [rollout(0)], FreeSlots(1), run.out)
+    assert run.calls.start(5.0, ALL, [rollout(0)], FreeSlots(1), run.out)
 
 
 def test_what_found_no_room_is_tried_as_soon_as_there_is_some() -> None:
@@ -57,17 +58,38 @@ def test_what_found_no_room_is_tried_as_soon_as_there_is_some() -> None:
     assert run.calls.is_starved
     run.calls.room_made()
     assert not run.calls.is_starved
-    assert run.calls.start(0.0, ALL, [rollout(0)], 1, run.out)
+    assert run.calls.start(0.0, ALL, [rollout(0)], FreeSlots(1), run.out)
 
 
 def test_the_second_try_of_user_code_comes_before_anything_alike() -> None:
     """A function that never returns costs the time of two tries, however many units wait for it."""
     run = ARun()
     run.state.failures.record(rollout(2).unit, who(1), "user", "hangs")
-    run.calls.start(0.0, ALL, [rollout(number) for number in range(4)], 1, run.out)
+    run.calls.start(0.0, ALL, [rollout(number) for number in range(4)], FreeSlots(1), run.out)
     assert started(run)[0] == rollout(2).unit
     (first, *_) = (action for action in run.out if isinstance(action, Start))
     assert first.fresh
+
+
+def test_a_work_on_shards_alone_takes_no_slot_of_a_device() -> None:
+    """An optimizer keeps no GPU from sampling; where the host has no slots of its own, there is one kind for all."""
+    block, update = BlockWork(0, "learn", 0, 4, (), (), ()), SliceWork(0, "learn", 0, 1, 4, (), 1)
+    assert FreeSlots.beside(2, 1, [block, update]) == FreeSlots(1, 0)
+    assert FreeSlots.beside(2, 0, [block, update]) == FreeSlots(0)
+    apart, shared = FreeSlots(1, 1), FreeSlots(1)
+    for free in (apart, shared):
+        free.take(update)
+    assert (apart.of(update), apart.of(block)) == (0, 1)
+    assert (shared.of(update), shared.of(block)) == (0, 0)
+
+
+def test_an_update_begins_while_rollouts_have_every_device() -> None:
+    """Both are due at once where several runs share a mesh, or an evaluation lasts."""
+    run = ARun()
+    update = Duty(SLICE, TaskKey(0, "learn", Slice(0, 1)), SliceWork(0, "learn", 0, 1, 4, (), 1), (), (ZERO.id,))
+    assert run.calls.start(0.0, ALL, [rollout(0), rollout(1), update], FreeSlots(0, 1), run.out)
+    assert started(run)[0] == update.unit
+    assert not run.state.calls[1].waits
 
 
 def test_what_works_from_another_version_is_stopped_but_saves_are_not() -> None:

@@ -8,6 +8,7 @@ from dflow_protocols.events import Report, Restored
 from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.registry import Registry
 from dflow_protocols.simulator.toy import warm_then_two
@@ -63,13 +64,13 @@ def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     for _, ref in ONE.state:
         run.state.holdings.keep(ref)
     run.outbox.end(runs.FAILED, {"error": "x"}, AROUND, [])
-    run.reconcile(1.0, AROUND, 1)
+    run.reconcile(1.0, AROUND, FreeSlots(1))
     assert [type(call.work) for call in run.state.calls.values()] == [SaveWork]
     run.leaving.begin(1.1, AROUND)
-    run.reconcile(1.1, AROUND, 1)
+    run.reconcile(1.1, AROUND, FreeSlots(1))
     assert not run.leaving.is_done(AROUND)
     (call,) = run.state.calls
     run.checkpoints.saved(AROUND, ONE, "step-000001", [])
     del run.state.calls[call]
-    run.reconcile(1.2, AROUND, 1)
+    run.reconcile(1.2, AROUND, FreeSlots(1))
     assert run.leaving.is_done(AROUND)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dflow_protocols.events import Action, Persist, Restored, Send
 from dflow_protocols.names import NodeId, run_id
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.registry import Registry
 from dflow_protocols.runs.tombstones import TOMBSTONE_S
@@ -37,7 +38,7 @@ def around() -> MeshView:
 def swept(known: Registry, now: float) -> list[Action]:
     """As a node does it: look at every run, then sweep."""
     for run in known.runs.values():
-        run.reconcile(now, around(), 0)
+        run.reconcile(now, around(), FreeSlots(0))
     return known.sweep(now)
 
 

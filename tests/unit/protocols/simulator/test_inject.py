@@ -73,7 +73,7 @@ class Machines:
 
     def start(self, host: Host) -> None:
         life = Life(self.schedule, Random(1), lambda event: None)
-        slots = Slots(1, life, Site({}, {}), host.store, host.disk, host.health)
+        slots = Slots(1, 0, life, Site({}, {}), host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
         host.run(Process(Nothing(), life, slots, bulk))
         self.done.append(("start", host.index))

@@ -26,6 +26,7 @@ PARAMS = ShardRef(ShardId("c" * 64), 100)
 STATE = (("params:policy", PARAMS),)
 HEADER = Header(None, 1, 0, "", STATE)
 BLOCK = BlockWork(0, "learn", 0, 4, (), (), STATE)
+LOAD = LoadWork(RUN, HEADER)
 
 
 def chain(partition: int) -> ChainWork:
@@ -35,14 +36,14 @@ def chain(partition: int) -> ChainWork:
 class Node:
     """What slots are given, and what they tell."""
 
-    def __init__(self, count: int = 1, limit_bytes: int | None = None) -> None:
+    def __init__(self, count: int = 1, limit_bytes: int | None = None, host_count: int = 0) -> None:
         self.schedule, self.got = Schedule(), list[Event]()
         self.life = Life(self.schedule, Random(1), self._hear)
         self.store, self.disk, self.health = Store(limit_bytes), Disk(), Health()
         self.poison: dict[tuple[str, Part], FailureKind] = {}
         engines = Engines(Ledger(), two_steps(), PURE, Random(1))
         site = Site({RUN: engines}, self.poison)
-        self.slots = Slots(count, self.life, site, self.store, self.disk, self.health)
+        self.slots = Slots(count, host_count, self.life, site, self.store, self.disk, self.health)
         self._calls = 0
 
     def _hear(self, event: Event) -> None:
@@ -81,6 +82,15 @@ def test_a_work_waits_for_a_slot_and_the_first_that_waits_is_the_first_taken() -
         assert sorted(ended) == [start.call for start in starts]
         assert count > 1 or ended == sorted(ended)
         assert not node.slots.calls
+
+
+def test_host_work_runs_beside_what_has_the_device() -> None:
+    """As a daemon does it where the host has slots of its own; where it has none, both wait for the same."""
+    for host_count in (0, 1):
+        node = Node(host_count=host_count)
+        first, second = node.begin(BLOCK), node.begin(LOAD)
+        began = [event.call for event in node.end(0.02) if isinstance(event, Began)]
+        assert began == [first.call, second.call][: 1 + host_count]
 
 
 def test_the_slot_says_what_it_took_before_it_says_how_the_one_before_ended() -> None:
