@@ -53,6 +53,7 @@ class TorchGradients:
         stage = job.pipeline.stage(work.stage)
         model = self._opened.policy(job, str(stage.model), DTYPES[stage.config.get("compute", "float32")])
         policy = self._opened.loaded(job, model, work.state)
+        policy.recompute(stage.config.get("gradient_checkpointing"))
         objective = objective_of(job.pipeline, stage)
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
 

@@ -28,6 +28,7 @@ from dflowd.jobs.failures import HostError, UserError, one_line
 from .adapters import Adapters
 from .attention import Line, Sight, looking
 from .parameters import Parameters
+from .recompute import Recompute
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
 
@@ -56,6 +57,7 @@ class Policy:
         self.model.requires_grad_(False)  # until a gradient is asked for
         whole = self.model.base_model is self.model  # some name a part that they lack
         self.body: nn.Module = self.model.model if whole else self.model.base_model
+        self._recompute = Recompute(self.body)
         self._head: Any = self.model.get_output_embeddings()
         self.vocabulary = int(self._head.weight.shape[0])
         self._scale = scale_of_logits(self.model.config.to_dict())
@@ -66,6 +68,18 @@ class Policy:
     def lay_out(self, in_line: bool) -> None:
         """Set `in_line`."""
         self.in_line = in_line
+
+    def recompute(self, wanted: bool | None) -> None:
+        """Have each layer's activations made again in backward passes from now on, or kept; None: as the device needs.
+
+        Raises UserError where that is wanted and no layer of the architecture can.
+        """
+        if wanted and not self._recompute.is_possible:
+            raise UserError(
+                f"models.{self.name}: a model of type `{self.model.config.model_type}` has no layers that can be "
+                "computed again: leave `gradient_checkpointing` out, or lower `micro_batch_tokens`"
+            )
+        self._recompute.turn(self.device.type != "cpu" if wanted is None else wanted)
 
     @property
     def stops(self) -> tuple[int, ...]:

@@ -42,49 +42,62 @@ class Objective:
     most_tokens: int = 1  # of a completion
 
 
-def add_gradient(policy: Policy, data: LeafData, objective: Objective, progress: Callable[[], None]) -> Sums:
+def add_gradient(
+    policy: Policy, data: LeafData, objective: Objective, progress: Callable[[], None]
+) -> dict[str, float]:
     """Add the leaf's gradient of the summed loss to the policy's; returns the metrics' sums."""
     sums: Sums = {"trained_samples": float(len(data.completions))}
+    columns = _Columns(data, policy.device)
     prompts, owners, said = data.prompts, data.owners, data.completions
     for batch in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
         if len(batch.targets):
-            _add_batch(policy, data, objective, batch, sums)
+            _add_batch(policy, columns, objective, batch, sums)
         progress()
-    return sums
+    return {name: float(value) for name, value in sums.items()}
 
 
-def _add_batch(policy: Policy, data: LeafData, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
+def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
     logp, entropy = likelihood(policy, batch, objective.temperature)
-    loss, told = LOSSES[objective.loss](_tokens(logp, data, batch), objective.settings)
+    loss, told = LOSSES[objective.loss](columns.tokens(logp, batch), objective.settings)
     ended = int((batch.offsets == 0).sum())  # every completion starts once
     counts = {"tokens": len(logp), "samples": ended, "constant": ended * objective.most_tokens}
-    _count(sums, {"trained_tokens": len(logp), "entropy_sum": float(entropy.double().sum())})
-    _count(sums, {"loss_sum": float(loss.detach()), "loss_count": counts[objective.divisor]} | told)
+    own: Sums = {"trained_tokens": len(logp), "entropy_sum": entropy.double().sum()}
+    own |= {"loss_sum": loss.detach().double(), "loss_count": counts[objective.divisor]}
+    _count(sums, own | told)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _tokens(logp: Tensor, data: LeafData, batch: MicroBatch) -> Tokens:
-    """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""
-    lengths = np.array([len(said) for said in data.completions], np.int64)
-    places = (np.cumsum(lengths) - lengths)[batch.samples] + batch.offsets  # in all completions one behind the other
+class _Columns:
+    """A leaf's columns on the device, one value a token or one a completion, completions one behind the other."""
 
-    def column(rows: list[Any]) -> Tensor:
-        is_each = np.ndim(rows[0]) == 0  # one number a completion
-        values = np.array(rows, np.float32)[batch.samples] if is_each else np.concatenate(rows)[places]
-        return torch.from_numpy(values.astype(np.float32, copy=False)).to(logp.device)
+    def __init__(self, data: LeafData, device: torch.device) -> None:
+        lengths = np.array([len(said) for said in data.completions], np.int64)
+        self._starts = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
+        self._lengths = torch.from_numpy(lengths.astype(np.float32)).to(device)
+        self._by_token: dict[str, Tensor] = {}
+        self._by_sample: dict[str, Tensor] = {}
+        for name, rows in data.columns.items():
+            is_each = np.ndim(rows[0]) == 0
+            values = np.array(rows, np.float32) if is_each else np.concatenate(rows)
+            found = torch.from_numpy(values.astype(np.float32, copy=False)).to(device)
+            (self._by_sample if is_each else self._by_token)[name] = found
 
-    given = {name: column(rows) for name, rows in data.columns.items()}
-    return Tokens(logp, torch.from_numpy(lengths[batch.samples].astype(np.float32)).to(logp.device), given)
+    def tokens(self, logp: Tensor, batch: MicroBatch) -> Tokens:
+        """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""
+        samples = torch.from_numpy(batch.samples).to(logp.device)
+        places = self._starts[samples] + torch.from_numpy(batch.offsets).to(logp.device)
+        given = {name: values[places] for name, values in self._by_token.items()}
+        given |= {name: values[samples] for name, values in self._by_sample.items()}
+        return Tokens(logp, self._lengths[samples], given)
 
 
-def _count(sums: Sums, more: Mapping[str, float]) -> None:
+def _count(sums: Sums, more: Mapping[str, float | Tensor]) -> None:
     for name, value in more.items():
         known = sums.get(name)
         if known is None:
-            sums[name] = float(value)
-        elif name.endswith("_max"):
-            sums[name] = max(known, value)
-        elif name.endswith("_min"):
-            sums[name] = min(known, value)
+            sums[name] = value
+        elif name.endswith(("_max", "_min")):
+            pair = torch.stack([torch.as_tensor(known), torch.as_tensor(value)])
+            sums[name] = pair.amax() if name.endswith("_max") else pair.amin()
         else:
             sums[name] = known + value

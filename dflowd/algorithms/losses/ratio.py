@@ -29,12 +29,12 @@ def clipped_gain(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: tuple[
 
 def gain_sums(gain: Gain) -> Sums:
     """Figures of the ratio, and of how often its gain was cut."""
-    ratio = gain.ratio.detach()
+    ratio = gain.ratio.detach().double()
     return {
-        "ratio_sum": float(ratio.double().sum()),
+        "ratio_sum": ratio.sum(),
         "ratio_count": len(ratio),
-        "ratio_max": float(ratio.max()),
-        "ratio_min": float(ratio.min()),
-        "clipped_low": float(gain.cut_low.sum()),
-        "clipped_high": float(gain.cut_high.sum()),
+        "ratio_max": ratio.max(),
+        "ratio_min": ratio.min(),
+        "clipped_low": gain.cut_low.sum().double(),
+        "clipped_high": gain.cut_high.sum().double(),
     }

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 
-Sums = dict[str, float]
-"""Figures by the names of dflow_protocols.metrics: sums, or extremes where a name ends in `_max` or `_min`."""
+Sums = dict[str, float | Tensor]
+"""Figures by the names of dflow_protocols.metrics: sums, or extremes where a name ends in `_max` or `_min`. A tensor is
+[] float64, on the tokens' device: nobody waits for it before the next pass begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,11 @@ _TRAINING: Mapping[str, Shape] = {
         choices=DTYPES,
         unwritten=True,
     ),
+    "gradient_checkpointing": Flag(
+        "make a layer's activations again in the backward pass instead of keeping them; absent: on a GPU",
+        None,
+        unwritten=True,
+    ),
     "optimizer": Variants("how gradients change weights", {"adamw": Section("", {"adamw": _ADAMW})}),
 }
 

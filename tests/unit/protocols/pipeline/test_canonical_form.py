@@ -65,8 +65,10 @@ def test_a_key_that_came_later_is_written_only_where_it_says_something() -> None
     assert Reader({}).read(table, {"new": 2}, "") == {"old": 1, "new": 2}
 
 
-@pytest.mark.parametrize(("key", "default", "other"), [("compute", "float32", "bfloat16")])
-def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default: str, other: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "default", "other"), [("compute", "float32", "bfloat16"), ("gradient_checkpointing", None, True)]
+)
+def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default: Any, other: Any) -> None:
     """Nor does it matter whether the default is written."""
     ids = []
     for value in (None, default, other):
