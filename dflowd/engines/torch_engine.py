@@ -16,6 +16,7 @@ from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
 from dflowd.training.block import Sums, sum_block
+from dflowd.training.finite import judge
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import add_gradient
 from dflowd.training.update import FLOAT_BYTES
@@ -61,7 +62,7 @@ class TorchGradients:
             policy.parameters.begin_gradient(gradient)
             sums = add_gradient(policy, leaf_data(job.pipeline, stage, leaf, inputs), objective, job.progress)
             policy.parameters.end_gradient(gradient)
-            return sums
+            return judge(work, leaf.leaf, stage.config, sums, gradient, job.progress)
 
         done = sum_block(job, work, add)
         give_back(policy.parameters.size)

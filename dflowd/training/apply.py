@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dflow_protocols.metrics import GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED
 from dflow_protocols.ranges import State, in_order, shards_of
 from dflow_protocols.work import ApplyWork
 from dflowd.jobs.job import Job
@@ -48,8 +49,9 @@ def _squares(piece: Vector) -> list[float]:
 def apply_slices(job: Job, work: ApplyWork, model: str, config: Mapping[str, Any]) -> tuple[State, Metrics]:
     """One AdamW update beside the old state. Returns the new state's entries, and grad_norm with learning_rate.
 
-    `config`: the training stage's, of which `optimizer` and `clip_norm` are read. An update whose norm is not finite
-    leaves the parameters and moments as they are, and shows in `grad_norm`.
+    `config`: the training stage's, of which `optimizer`, `clip_norm` and `on_nonfinite` are read. An update whose norm
+    is not finite leaves the parameters and moments as they are; `grad_norm` is no number then, which ends the run, or
+    update_skipped is there in its place.
     """
     roles = (f"params:{model}", f"optimizer:{work.stage}")
     old, old_moments = (shards_of(work.state, role) for role in roles)
@@ -71,7 +73,9 @@ def apply_slices(job: Job, work: ApplyWork, model: str, config: Mapping[str, Any
     made = job.shards.seal(rooms, update.hashes.by_room)
     names = [role for role in kept for _ in old]
     others = [entry for entry in work.state if entry[0] not in roles]
-    return in_order([*others, *zip(names, made, strict=True)]), (("grad_norm", norm), ("learning_rate", lr))
+    is_skipped = not math.isfinite(norm) and config.get("on_nonfinite") == "skip"
+    told = (UPDATE_SKIPPED, 1.0) if is_skipped else (GRAD_NORM, norm)
+    return in_order([*others, *zip(names, made, strict=True)]), (told, (LEARNING_RATE, lr))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,20 @@ RUNS: Final[dict[str, Concern]] = {
         ("run", "stage"),
         ("operator.resumed", "run.ended"),
     ),
+    "leaf.not_finite": Concern(
+        "leaf {leaf} of `{stage}` was not finite at step {step}: its update is left out",
+        "lower `lr`, or set `clip_norm: 1.0`; `on_nonfinite: fail` ends the run instead",
+        ("run",),
+        ("run.ended",),
+        HOUR,
+    ),
+    "update.skipped": Concern(
+        "the update of `{stage}` at step {step} was left out: its gradient is not finite",
+        "once is harmless; again and again: lower `lr`, and look at the samples of that step",
+        ("run",),
+        ("run.ended",),
+        HOUR,
+    ),
     "task.failed": Concern(
         "{task} failed and is tried again: {error}",
         "nothing, if it goes on; else mend what the error names",

@@ -48,6 +48,9 @@ CLIPPED_LOW = "clipped_low"  # trained tokens whose gain was cut at 1 - clip low
 CLIPPED_HIGH = "clipped_high"  # trained tokens whose gain was cut at 1 + clip high
 KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has a `kl` weight
 
+NONFINITE_LEAVES = "nonfinite_leaves"  # leaves whose loss or gradient was no number, if that skips an update
+NONFINITE_LEAF_MIN = "nonfinite_leaf_min"  # the first of them
+
 # evaluate: over all evaluated prompts
 EVALUATED = "evaluated"
 CORRECT = "correct"  # sum of the scores: with exact match the number of right answers
@@ -58,7 +61,9 @@ EVALUATED_TRUNCATED = "evaluated_truncated"
 GRAD_NORM = "grad_norm"  # global norm before clipping
 LEARNING_RATE = "learning_rate"
 
-UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE)
+UPDATE_SKIPPED = "update_skipped"  # 1 where it left all as it was, in place of a norm that is no number
+
+UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED)
 
 Sums = tuple[tuple[str, float], ...]
 
@@ -77,7 +82,7 @@ _QUOTIENTS = (
     ("accuracy", CORRECT, EVALUATED),
     ("eval_truncated_frac", EVALUATED_TRUNCATED, EVALUATED),
 )
-_COUNTS = (SAMPLES, TRAINED_SAMPLES, TRAINED_TOKENS, EVALUATED)
+_COUNTS = (SAMPLES, TRAINED_SAMPLES, TRAINED_TOKENS, NONFINITE_LEAVES, EVALUATED)
 
 
 def merge(parts: Iterable[Iterable[tuple[str, float]]]) -> Sums:

@@ -152,6 +152,14 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a task is at fault, not its hosts: the step goes on without that partition",
         ("run", "task", "kind", "error", "nodes"),
     ),
+    "leaf.not_finite": ReportKind(
+        "warning",
+        "of leaves made here the loss or gradient is no number, `leaf` the first: the step's update is left out",
+        ("run", "step", "stage", "leaf", "leaves"),
+    ),
+    "update.skipped": ReportKind(
+        "warning", "a gradient was no number: this version has the weights of the last", ("run", "step", "stage")
+    ),
     "task.failed": ReportKind(
         "warning", "a task gave nothing here; it is tried again", ("run", "task", "kind", "error")
     ),

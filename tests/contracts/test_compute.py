@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.ranges import State
+from dflow_protocols.work import BlockWork, Done, Failed, LeafGroups, Work
+from dflowd.engines import torch_engine
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
 from tests.contracts.test_engine import tiny_spec, whole_run, write_base
@@ -21,10 +24,10 @@ def engine() -> Engine:
     return open_engine("torch")
 
 
-def runner(engine: Engine, base: Path, compute: str) -> Alone:
+def runner(engine: Engine, base: Path, compute: str, **more: Any) -> Alone:
     spec = tiny_spec("torch")
     for at in (0, 4):
-        spec["stages"][at]["config"] |= {"compute": compute}
+        spec["stages"][at]["config"] |= {"compute": compute, **more}
     return Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
 
 
@@ -70,6 +73,59 @@ def seeded(run: Alone) -> State:
     ((name, ref),) = run.init()
     values = np.random.default_rng(1).normal(0, 0.05, ref.nbytes // 4).astype(np.float32)
     return ((name, run.shards.add(values.tobytes())),)
+
+
+def diverging(run: Alone, step: int, at_leaf: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the loss of one leaf of a step is no number, while its gradient is one."""
+    here: list[tuple[int, int]] = []
+    module: Any = torch_engine
+    perform, gather, add = run.perform, module.leaf_data, module.add_gradient
+
+    def performing(work: Work) -> Done | Failed:
+        here.append((work.step, -1) if isinstance(work, BlockWork) else (-1, -1))
+        return perform(work)
+
+    def gathering(pipeline: Any, stage: Any, leaf: LeafGroups, inputs: Any) -> Any:
+        here.append((here[-1][0], leaf.leaf))
+        return gather(pipeline, stage, leaf, inputs)
+
+    def adding(*arguments: Any) -> dict[str, float]:
+        sums: dict[str, float] = add(*arguments)
+        return sums | ({"loss_sum": math.nan} if here[-1] == (step, at_leaf) else {})
+
+    monkeypatch.setattr(run, "perform", performing)
+    monkeypatch.setattr(torch_engine, "leaf_data", gathering)
+    monkeypatch.setattr(torch_engine, "add_gradient", adding)
+
+
+@pytest.mark.parametrize(("blocks", "sums"), [(1, False), (2, True), (4, False)])
+def test_a_leaf_that_is_not_finite_leaves_its_update_out_alike_everywhere(
+    engine: Engine, base: Path, blocks: int, sums: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters and moments stay, on every node; the step says which leaf it was, and the next one goes on."""
+    run = runner(engine, base, "float32", on_nonfinite="skip")
+    run.blocks, run.sums = blocks, sums
+    seen: dict[int, dict[str, float]] = {}
+    run.log = lambda step, metrics: seen.update({step: metrics})
+    before = run.run(run.init(), range(1))
+    diverging(run, 1, 2, monkeypatch)
+    after = run.step(1, before)
+    assert dict(after)["params:policy"] == dict(before)["params:policy"]
+    assert not np.frombuffer(run.shards.read(dict(after)["optimizer:learn"]), np.float32).any()
+    assert (seen[1]["update_skipped"], seen[1]["nonfinite_leaf_min"], seen[1]["nonfinite_leaves"]) == (1, 2, 1)
+    assert all(map(math.isfinite, seen[1].values()))
+    assert dict(run.step(2, after))["params:policy"] != dict(after)["params:policy"]
+
+
+def test_a_leaf_that_is_not_finite_ends_a_run_by_its_name(
+    engine: Engine, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the spec says otherwise; with the step and the leaf, so that its samples can be looked at."""
+    run = runner(engine, base, "float32")
+    state = run.run(run.init(), range(1))
+    diverging(run, 1, 2, monkeypatch)
+    with pytest.raises(AssertionError, match="loss_sum of leaf 2 at step 1 is not finite: the training diverged"):
+        run.step(1, state)
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-9), ("bfloat16", 1e-3)])

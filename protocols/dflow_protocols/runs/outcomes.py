@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isfinite
 
 from ..claiming.failure import Failures
@@ -12,7 +13,8 @@ from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Report
-from ..names import Block, ShardId, TaskKey
+from ..metrics import NONFINITE_LEAF_MIN, NONFINITE_LEAVES, UPDATE_SKIPPED
+from ..names import Block, RunId, ShardId, TaskKey
 from ..ranges import in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
@@ -63,6 +65,7 @@ class Outcomes:
         if failed is not None:
             self._failed(now, mesh, call, failed, out)
             return
+        out += _skipped(state.id, call, done)
         match call.work:
             case InitWork():
                 made = in_order(entry for made in done.made for entry in made.outputs)
@@ -146,6 +149,18 @@ class Outcomes:
         if position is not None:
             self._outbox.put_claims(self._state.view(now, mesh, position), out)  # another node may try at once
         self._quarantine.judge(now, mesh, out)
+
+
+def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:
+    """Reports of what a step leaves out because it is not finite."""
+    for made in done.made:
+        figures = dict(made.metrics)
+        told = {"run": run, "step": call.unit.step, "stage": made.stage}
+        if isinstance(call.work, BlockWork) and NONFINITE_LEAF_MIN in figures:
+            leaf = int(figures[NONFINITE_LEAF_MIN])
+            yield Report("leaf.not_finite", {**told, "leaf": leaf, "leaves": int(figures[NONFINITE_LEAVES])}, "warning")
+        if isinstance(call.work, ApplyWork) and UPDATE_SKIPPED in figures:
+            yield Report("update.skipped", told, "warning")
 
 
 def _not_finite(call: Call, done: Done) -> Failed | None:

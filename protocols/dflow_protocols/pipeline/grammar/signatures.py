@@ -109,6 +109,12 @@ _TRAINING: Mapping[str, Shape] = {
         choices=DTYPES,
         unwritten=True,
     ),
+    "on_nonfinite": Text(
+        "what a loss or gradient that is not finite does: end the run, or leave parameters and moments as they are",
+        "fail",
+        choices=("fail", "skip"),
+        unwritten=True,
+    ),
     "gradient_checkpointing": Flag(
         "make a layer's activations again in the backward pass instead of keeping them; absent: on a GPU",
         None,
