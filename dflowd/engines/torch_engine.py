@@ -12,6 +12,7 @@ from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
 from dflowd.jobs.job import Job
 from dflowd.models.parameters import DTYPES
+from dflowd.models.policy import Policy
 from dflowd.shards import layout
 from dflowd.training import checkpoint
 from dflowd.training.accumulate import Vector
@@ -78,13 +79,13 @@ class TorchWeights:
     def sizes(self, job: Job) -> Mapping[str, int]:
         self._opened.enter(job)
         self._opened.forget_models()
-        return {name: FLOAT_BYTES * self._opened.policy(job, name).parameters.size for name in job.pipeline.trainable}
+        return {name: FLOAT_BYTES * self._kept(job, name).parameters.size for name in job.pipeline.trainable}
 
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
-        self._opened.policy(job, model).parameters.write(parameters, job.progress)
+        self._kept(job, model).parameters.write(parameters, job.progress)
 
     def base(self, job: Job, model: str) -> bytes:
-        return self._opened.policy(job, model).base_id
+        return self._kept(job, model).base_id
 
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
         """The first trainable model fills the folder; others have folders of their names in it."""
@@ -93,7 +94,7 @@ class TorchWeights:
         for index, name in enumerate(job.pipeline.trainable):
             place = folder / name if index else folder
             place.mkdir(exist_ok=True)
-            policy = self._opened.loaded(job, self._opened.policy(job, name), state)
+            policy = self._opened.loaded(job, self._kept(job, name), state)
             with job.opaque():
                 policy.save(place)
             refs = shards_of(state, f"params:{name}")
@@ -102,3 +103,9 @@ class TorchWeights:
                 places[f"params:{name}"] = Place(str((place / lies.file).relative_to(folder)), lies.offset)
             job.progress()
         return places
+
+    def _kept(self, job: Job, name: str) -> Policy:
+        """The model that a version's parameters are written from: in float32, as they are kept. Adapters are float32
+        beside a base of any dtype, so the one that samples will do, unless its base is to be saved as well."""
+        is_there = name in job.pipeline.bases and "path" in job.pipeline.models[name]
+        return self._opened.scorer(job, name) if is_there else self._opened.policy(job, name)

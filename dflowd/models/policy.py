@@ -99,8 +99,10 @@ class Policy:
         if self._adapters is None:
             self.parameters.compute_in(dtype)
             return
-        for each in self.model.parameters():
-            each.data = each.data.to(dtype)
+        is_read = "path" in self._source  # once more, so that what lies there in this dtype is mapped, not copied
+        named = dict((self._build(0, dtype) if is_read else self.model).named_parameters())
+        for name, each in self.model.named_parameters():
+            each.data = named[name].data.to(self.device, dtype)
 
     def without_adapters(self, name: str) -> Policy:
         """The base as a model of its own, in the same memory. It is never loaded: its weights are those it has."""
@@ -181,11 +183,11 @@ class Policy:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _build(self, seed: int) -> Any:
+    def _build(self, seed: int, dtype: torch.dtype = torch.float32) -> Any:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(seed)
-        options = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+        options = {"dtype": dtype, "attn_implementation": "sdpa"}
         place = self._source["path"] if "path" in self._source else self._source["init"]["config"]
         with self._opening(place):
             config = AutoConfig.from_pretrained(self._base / place, local_files_only=True)

@@ -142,6 +142,27 @@ def test_a_base_is_known_by_its_weights() -> None:
     assert Policy("policy", DRAWN, EXAMPLES, 5, CPU).base_id == b""
 
 
+def test_a_base_that_lies_in_bfloat16_is_mapped_to_compute_in_it(tmp_path: Path) -> None:
+    """Engines of a host share its file, of two bytes a parameter; rounding float32 copies gave each one of its own."""
+    folder = zoo.write(zoo.ON_DISK["in bfloat16"], tmp_path / "model")
+    policy = filled(opened({"path": "model"}, tmp_path))
+    exact = logits(policy.model)
+    policy.compute_in(torch.bfloat16)
+    kinds = {each.dtype for each in policy.model.parameters()}, policy.parameters.size
+    assert kinds == ({torch.bfloat16}, opened({"path": "model"}, tmp_path).parameters.size)
+    assert 0 < (logits(policy.model) - exact).abs().max() < 0.1 * exact.std()
+    start, end = mapping_of(folder / "model.safetensors")
+    assert all(start <= each.data_ptr() < end for each in policy.model.parameters())
+
+
+def mapping_of(file: Path) -> tuple[int, int]:
+    """Where the whole of a file lies in this process' memory."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(file))]
+    starts = [int(line[0].partition("-")[0], 16) for line in lines]
+    ends = [int(line[0].partition("-")[2], 16) for line in lines]
+    return min(starts), max(ends)
+
+
 def test_targets_choose_the_layers_by_the_ends_of_their_names() -> None:
     """As peft takes them; one that the model has not is the user's mistake, told with those that it has."""
     few = opened(targets=["q_proj", "v_proj"])
