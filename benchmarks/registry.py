@@ -20,6 +20,7 @@ from benchmarks.figure import Figure
 
 BENCHMARKS = (
     "apply",
+    "gpu/check",
     "hostile",
     "membership",
     "mesh_bytes",

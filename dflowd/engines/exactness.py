@@ -13,11 +13,17 @@ from hashlib import blake2b
 import torch
 import transformers
 
+from dflowd.models.attention import Spans, attend
+
+LONG = 2048  # tokens of the long pass
+
 
 def settle(device: torch.device) -> None:
     """One thread, deterministic kernels, float32 throughout."""
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(
+        True, warn_only=device.type == "cpu"
+    )  # a GPU's attention repeats no sum if warned
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -40,7 +46,8 @@ def _cpu() -> str:
 def _digest(device: torch.device) -> str:
     hasher = blake2b(digest_size=6)
     for dtype in (torch.float32, torch.bfloat16):
-        for tensor in _pass(device, dtype):
+        tensors = (*_pass(device, dtype), *(_long_pass(device, dtype, LONG) if device.type == "cuda" else ()))
+        for tensor in tensors:
             hasher.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()
 
@@ -61,3 +68,21 @@ def _pass(device: torch.device, dtype: torch.dtype) -> Iterator[torch.Tensor]:
     for tensor in (states.grad, weights.grad, head.grad):
         assert tensor is not None
         yield tensor
+
+
+def _long_pass(device: torch.device, dtype: torch.dtype, tokens: int) -> Iterator[torch.Tensor]:
+    """What sums in an order of its own on a GPU, unless told not to: rows of an embedding that occur often, and the
+    attention of texts in one line, with a window and shared heads, too long for one block of a kernel."""
+    generator = torch.Generator().manual_seed(2)
+    table = torch.randn(50, 256, generator=generator).to(device, dtype).requires_grad_()
+    ids = torch.randint(50, (tokens,), generator=generator).to(device)
+    heads = torch.nn.functional.embedding(ids, table).view(1, tokens, 4, 64).transpose(1, 2)
+    cuts = (0, tokens // 8, tokens // 2, tokens)
+    starts = torch.tensor(cuts, dtype=torch.int32, device=device)
+    loss = torch.zeros((), device=device)
+    for window in (None, tokens // 16):
+        mixed, _ = attend(torch.nn.Identity(), heads, heads[:, :2], heads[:, :2], Spans(starts, cuts, window))
+        loss = loss + mixed.float().square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert table.grad is not None
+    yield from (loss.detach(), table.grad)

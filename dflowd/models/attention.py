@@ -123,7 +123,7 @@ def _spans(line: Line, is_whole: bool, rest: Mapping[str, Any]) -> Spans:
     return Spans(starts.to(line.positions.device, non_blocking=True), bounds, window)
 
 
-def _attend(
+def attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -185,4 +185,4 @@ def _by_text(query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: flo
 
 
 AttentionMaskInterface.register("sdpa", _mask)
-AttentionInterface.register("sdpa", _attend)
+AttentionInterface.register("sdpa", attend)

@@ -163,7 +163,7 @@ def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tup
         weights = torch.softmax(allowed, -1).double()
         if sampler.top_p < 1:
             weights = _nucleus(weights, sampler.top_p)
-        sums = weights.cumsum(-1)
+        sums = _running_sums(weights)
         level = torch.from_numpy(luck).to(logits.device)[:, None] * sums[:, -1:]
         chosen = (sums < level).sum(-1)  # the first place that reaches the level has a weight above 0
         if sampler.top_p < 1:
@@ -171,8 +171,20 @@ def _choose(logits: Tensor, luck: Any, pad: int | None, sampler: Sampler) -> tup
     return chosen, logp.gather(-1, chosen[:, None])[:, 0], within
 
 
+def _running_sums(weights: Tensor) -> Tensor:
+    """[rows, vocabulary] float64, of weights whose sum is 1. A GPU adds up in an order that changes from time to time,
+    which whole numbers do not mind: there each weight is a multiple of 2^-52."""
+    if weights.device.type == "cpu":
+        return weights.cumsum(-1)
+    return _whole_sums(weights)
+
+
+def _whole_sums(weights: Tensor) -> Tensor:
+    return (weights * 2.0**52).long().cumsum(-1).double() * 2.0**-52
+
+
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     """Weights outside the smallest likeliest set that reaches `top_p` set to 0 (arXiv 1904.09751)."""
     ranked, order = weights.sort(stable=True, dim=-1, descending=True)
-    before = ranked.cumsum(-1) - ranked
+    before = _running_sums(ranked) - ranked
     return weights.masked_fill(torch.zeros_like(weights, dtype=torch.bool).scatter(-1, order, before >= top_p), 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dflowd.models import sampling
 from dflowd.models.policy import Policy
 from dflowd.models.sampling import Completions, Sampler, sample
 from tests.support.repository import EXAMPLES
@@ -110,3 +111,13 @@ def test_a_stop_text_ends_a_completion(policy: Policy) -> None:
 def test_nothing_is_asked_of_an_empty_partition(policy: Policy) -> None:
     """A partition past the end of the held-out data has no prompts."""
     assert draw(policy, [], 0, 4).tokens.shape == (0, 8)
+
+
+def test_sums_of_whole_numbers_are_those_of_fractions() -> None:
+    """A GPU adds them up in any order to the same; what is drawn by them is what a processor draws."""
+    weights = torch.softmax(3 * torch.randn(20, 500, generator=torch.Generator().manual_seed(1)), -1).double()
+    whole, plain = sampling._whole_sums(weights), weights.cumsum(-1)
+    assert torch.allclose(whole, plain, rtol=0, atol=1e-12)
+    assert (whole.diff(dim=-1) >= 0).all()
+    level = torch.rand(20, 1, generator=torch.Generator().manual_seed(2)).double()
+    assert torch.equal((whole < level * whole[:, -1:]).sum(-1), (plain < level * plain[:, -1:]).sum(-1))
