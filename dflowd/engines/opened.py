@@ -19,6 +19,7 @@ from dflowd.data.order import DataSet
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError
 from dflowd.jobs.job import Job
+from dflowd.models.description import Description
 from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
@@ -32,6 +33,7 @@ class Opened:
         self._device = device
         self._run: tuple[str, Path] | None = None
         self._policies: dict[tuple[str, torch.dtype], Policy] = {}
+        self._descriptions: dict[str, Description] = {}
         self._data: dict[str, DataSet] = {}
 
     def enter(self, job: Job) -> None:
@@ -40,6 +42,7 @@ class Opened:
         if self._run != run:
             self._run = None
             self._policies.clear()
+            self._descriptions.clear()
             self._data.clear()
             forget_user_code()
             with job.opaque():
@@ -71,6 +74,15 @@ class Opened:
     def scorer(self, job: Job, name: str) -> Policy:
         """The model that samples and scores: in the `dtype` that the spec gives it. Raises as `policy`."""
         return self.policy(job, name, DTYPES[job.pipeline.models[name]["dtype"]])
+
+    def description(self, job: Job, name: str) -> Description:
+        """A model without its parameters. Raises UserError, and HostError."""
+        if name not in self._descriptions:
+            with job.opaque():
+                description = Description(name, job.pipeline.models[name], job.base)
+                check_files(job.pipeline, job.base, f"models.{name}.")
+            self._descriptions[name] = description
+        return self._descriptions[name]
 
     def loaded(self, job: Job, policy: Policy, state: State) -> Policy:
         """The model with the parameters of `state`; one that is not trained has those it started with."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
+from typing import Protocol
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
+from dflow_protocols.ranges import State
 from dflow_protocols.work import ChainWork, Done, Made
 from dflowd.jobs.job import Job, put
+from dflowd.models.description import Description
 from dflowd.models.policy import Policy
-from dflowd.operators.partition import Columns, Output, Partition
-from dflowd.operators.registry import OPERATORS, Operator, operate
+from dflowd.operators.partition import Columns, Output, Partition, Sampling
+from dflowd.operators.registry import OPERATORS, operate
 from dflowd.shards import layout
 from dflowd.slots.doing import Doing
 
@@ -20,12 +22,19 @@ from .opened import Opened
 from .samples import samples_of
 
 
-class OperatorRollouts:
-    """Rollouts (contract.py) with what is opened. `operators`: an engine that samples by itself has its own."""
+class Models(Protocol):
+    """What an engine that samples in a way of its own gives to stages that sample."""
 
-    def __init__(self, opened: Opened, operators: Mapping[str, Operator] = OPERATORS) -> None:
+    def description(self, job: Job, name: str) -> Description: ...
+    def sampling(self, job: Job, stage: Stage, state: State) -> Sampling: ...
+
+
+class OperatorRollouts:
+    """Rollouts (contract.py) with what is opened. `models`: of an engine that samples by itself."""
+
+    def __init__(self, opened: Opened, models: Models | None = None) -> None:
         self._opened = opened
-        self._operators = operators
+        self._models = models
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         self._opened.enter(job)
@@ -36,7 +45,7 @@ class OperatorRollouts:
             start = time.perf_counter()
             stage = job.pipeline.stage(stage_id)
             job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
-            outputs = operate(self._partition(job, work, stage, chain, known), self._operators)
+            outputs = operate(self._partition(job, work, stage, chain, known), OPERATORS)
             known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}
             parts.append((stage_id, outputs, time.perf_counter() - start))
         refs = iter(put(job.shards, [layout.encode(o.columns) for _, outputs, _ in parts for o in outputs]))
@@ -56,6 +65,7 @@ class OperatorRollouts:
 
     def _partition(self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]) -> Partition:
         first, end = partition_groups(chain, work.partition)
+        models = self._models
 
         def policy(name: str) -> Policy:
             model = self._opened.scorer(job, name)
@@ -74,4 +84,6 @@ class OperatorRollouts:
             job.progress,
             job.board,
             job.opaque,
+            None if models is None else partial(models.description, job),
+            None if models is None else models.sampling(job, stage, work.state),
         )

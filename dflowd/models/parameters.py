@@ -10,7 +10,7 @@ model's own weights, its base, never change.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,14 @@ class Parameters:
         """Views of a flat vector [P] in the parameters' shapes and order."""
         parts = torch.split(flat, [shape.numel() for _, shape in self._parameters])
         return [part.view(shape) for part, (_, shape) in zip(parts, self._parameters, strict=True)]
+
+
+def by_names(shapes: Mapping[str, torch.Size], vector: memoryview) -> Iterator[tuple[str, Tensor]]:
+    """Views of a shard's vector, [P] float32, by the names of parameters whose `shapes` are in a shard's order. Raises
+    ValueError where they are not as many as there are values."""
+    flat = _tensor(np.frombuffer(vector, np.float32))
+    parts = torch.split(flat, [shape.numel() for shape in shapes.values()])
+    return ((name, part.view(shape)) for (name, shape), part in zip(shapes.items(), parts, strict=True))
 
 
 def _adding_to(piece: Tensor) -> Callable[[Tensor], None]:

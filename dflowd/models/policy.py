@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,39 +12,26 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
-from dflow_protocols.pipeline.models import (
-    Facts,
-    context_of,
-    end_tokens,
-    rotation_limit,
-    rules_of_sampling,
-    scale_of_logits,
-    unsupported,
-)
-from dflowd.data.prompts import settle_template
-from dflowd.jobs.failures import HostError, UserError, one_line
+from dflow_protocols.pipeline.models import rotation_limit, scale_of_logits
+from dflowd.jobs.failures import UserError
 
 from .adapters import Adapters
 from .attention import Line, Sight, looking
+from .description import Description
 from .parameters import Parameters
 from .recompute import Recompute
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
 
 
-class Policy:
-    """A causal language model of the spec's `models` section. Raises UserError for one that cannot be opened."""
+class Policy(Description):
+    """A described model with its parameters, on a device. Raises UserError for one that cannot be opened."""
 
     def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int, device: torch.device) -> None:
-        self.name = name
+        super().__init__(name, config, base)
         self.device = device
-        self._source = config
-        self._base = base
-        self._generation = self._generation_facts()
         self.model: Any = self._build(seed)
-        self.tokenizer: Any = self._open_tokenizer()
-        self.context = context_of(self.model.config.to_dict())
-        """Tokens that a prompt and its completion may have together; None: no bound is known."""
+        self.config = self.model.config
         self._adapters = self._adapt(seed)
         self._is_base = False
         self.base_id = b"" if self._adapters is None else _hash_of(self.model)
@@ -60,6 +46,7 @@ class Policy:
         self._recompute = Recompute(self.body)
         self._head: Any = self.model.get_output_embeddings()
         self.vocabulary = int(self._head.weight.shape[0])
+        self.rows = int(self.model.get_input_embeddings().num_embeddings)
         self._scale = scale_of_logits(self.model.config.to_dict())
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
         trained = self.model.named_parameters() if self._adapters is None else self._adapters.on(device)
@@ -81,25 +68,13 @@ class Policy:
             )
         self._recompute.turn(self.device.type != "cpu" if wanted is None else wanted)
 
-    @property
-    def stops(self) -> tuple[int, ...]:
-        """Tokens that end a completion: those that config, generation config and tokenizer name, together."""
-        named: Facts = {"eos_token_id": self.model.config.eos_token_id}
-        return end_tokens(named, self._generation, {"eos_token_id": self.tokenizer.eos_token_id})
-
-    @property
-    def never_sampled(self) -> int | None:
-        """The padding token, unless completions end with it."""
-        pad = self.tokenizer.pad_token_id
-        return None if pad is None or pad in self.stops else int(pad)
-
     def compute_in(self, dtype: torch.dtype) -> None:
         """Pass in `dtype` from now on, rounded to nearest. Adapters stay float32: they are small, and what a step
         changes of them smaller."""
         if self._adapters is None:
             self.parameters.compute_in(dtype)
             return
-        is_read = "path" in self._source  # once more, so that what lies there in this dtype is mapped, not copied
+        is_read = "path" in self.source  # once more, so that what lies there in this dtype is mapped, not copied
         named = dict((self._build(0, dtype) if is_read else self.model).named_parameters())
         for name, each in self.model.named_parameters():
             each.data = named[name].data.to(self.device, dtype)
@@ -154,10 +129,16 @@ class Policy:
         if self._adapters is None:
             self._save_whole(folder)
             return
-        self._adapters.save(folder, str(self._base / self._source["path"]) if "path" in self._source else BASE)
+        self._adapters.save(folder, str(self.base / self.source["path"]) if "path" in self.source else BASE)
         self.tokenizer.save_pretrained(folder)
-        if "path" not in self._source:
+        if "path" not in self.source:
             self._save_whole(folder / BASE)
+
+    def whole(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's own parameters by their names, tied ones once, with its adapters in them."""
+        merged = dict(self._adapters.merged()) if self._adapters is not None and not self._is_base else {}
+        for name, parameter in self.model.named_parameters():
+            yield name, merged.get(name, parameter.detach())
 
     def merge(self) -> None:
         """Make the adapters part of the model's own weights: `save` writes a whole model then. For good."""
@@ -170,7 +151,7 @@ class Policy:
 
     def _adapt(self, seed: int) -> Adapters | None:
         """The model's adapters, where the spec asks for some."""
-        settings = self._source.get("lora")
+        settings = self.source.get("lora")
         return None if settings is None else Adapters(self.model, settings, seed, f"models.{self.name}.lora")
 
     def _save_whole(self, folder: Path) -> None:
@@ -184,69 +165,25 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
     def _build(self, seed: int, dtype: torch.dtype = torch.float32) -> Any:
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
         torch.manual_seed(seed)
-        options = {"dtype": dtype, "attn_implementation": "sdpa"}
-        place = self._source["path"] if "path" in self._source else self._source["init"]["config"]
-        with self._opening(place):
-            config = AutoConfig.from_pretrained(self._base / place, local_files_only=True)
-        for unfit in (*unsupported(config.to_dict()), *rules_of_sampling(self._generation)):
-            raise UserError(f"models.{self.name}: {place}: {unfit.what}; {unfit.hint}")
-        if not getattr(MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), "_supports_sdpa", False):
-            raise UserError(
-                f"models.{self.name}: {place}: a model of type `{config.model_type}` has no attention by scaled dot "
-                "products in transformers: not supported; take another architecture"
-            )
-        with self._opening(place):
-            if "path" in self._source:
+        options = {"config": copy.deepcopy(self.config), "dtype": dtype, "attn_implementation": "sdpa"}
+        with self.opening(self.place):
+            if "path" in self.source:
                 opened: Any = AutoModelForCausalLM.from_pretrained(
-                    self._base / place, config=config, local_files_only=True, output_loading_info=True, **options
+                    self.base / self.place, local_files_only=True, output_loading_info=True, **options
                 )
             else:
-                opened = AutoModelForCausalLM.from_config(config, **options), {}  # type: ignore[no-untyped-call]
+                opened = AutoModelForCausalLM.from_config(**options), {}  # type: ignore[no-untyped-call]
         model, told = opened
         for what in ("missing", "mismatched", "unexpected"):
             if names := sorted(map(str, told.get(f"{what}_keys", ()))):
                 raise UserError(
-                    f"models.{self.name}: {place}: {len(names)} {what} weights, such as {names[0]}: its config.json "
-                    "describes another model than its weights; make the two agree"
+                    f"models.{self.name}: {self.place}: {len(names)} {what} weights, such as {names[0]}: its "
+                    "config.json describes another model than its weights; make the two agree"
                 )
         return model
-
-    def _generation_facts(self) -> Facts:
-        """What `generation_config.json` of a model's folder says; transformers takes a broken one for none."""
-        file = self._base / self._source.get("path", "") / "generation_config.json"
-        if "path" not in self._source or not file.is_file():
-            return {}
-        with self._opening(f"{self._source['path']}/{file.name}"):
-            facts: Facts = json.loads(file.read_text(encoding="utf-8"))
-        return facts
-
-    def _open_tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        folder = self._source["path"] if "path" in self._source else self._source["init"]["tokenizer"]
-        with self._opening(folder):
-            tokenizer = AutoTokenizer.from_pretrained(self._base / folder, local_files_only=True)
-        if tokenizer.eos_token_id is None:
-            raise UserError(f"models.{self.name}: {folder}: the tokenizer has no eos token; set `eos_token` there")
-        settle_template(tokenizer)
-        return tokenizer
-
-    @contextlib.contextmanager
-    def _opening(self, place: str) -> Iterator[None]:
-        """What a library says of a file that the spec names is told with its place, as the user's to mend; what is
-        no matter of the file's contents is the host's."""
-        try:
-            yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            told = f"models.{self.name}: {place} cannot be opened: {one_line(error)}"
-            if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
-                raise HostError(told) from error
-            raise UserError(f"{told}; look at the file, or take the model's folder anew") from error
 
 
 def _hash_of(model: Any) -> bytes:

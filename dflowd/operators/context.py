@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
-from dflowd.models.policy import Policy
+from dflowd.models.description import Description
 
 from .partition import Partition
 
@@ -23,18 +23,17 @@ def check_context(
 ) -> None:
     """Raises UserError, naming the entry, where a prompt has no token or one that the model has no row for, or where it
     and the `said` tokens beside it (`what_is_said`, in words) have more than the model has positions for."""
-    policy: Policy = partition.policy(str(partition.stage.model))
-    rows = policy.model.get_input_embeddings().num_embeddings
+    model: Description = partition.description()
     for entry, prompt, more in zip(entries, prompts, said, strict=True):
         if not prompt:
             told, mend = "its prompt has no token", "look at the data's `template` and at the tokenizer's"
-        elif max(prompt) >= rows:
-            told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {rows} of model `{policy.name}`"
+        elif max(prompt) >= model.rows:
+            told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {model.rows} of model `{model.name}`"
             mend = "take the tokenizer that belongs to the model"
-        elif policy.context is not None and len(prompt) + more > policy.context:
+        elif model.context is not None and len(prompt) + more > model.context:
             told = (
                 f"a prompt of {len(prompt)} tokens and {what_is_said} of {more} are longer than the context of "
-                f"{policy.context} of model `{policy.name}`"
+                f"{model.context} of model `{model.name}`"
             )
             mend = "shorten it or take it out, let less be said, or take a model with more positions"
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.jobs.counter_random import digest
-from dflowd.models.sampling import Sampler, sample
+from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import texts
 
 from .context import check_context
@@ -20,7 +20,7 @@ from .reward import scorer
 
 def evaluate(partition: Partition) -> Output:
     config = partition.stage.config
-    policy = partition.policy(str(partition.stage.model))
+    model = partition.description()
     name, _, held_out = config["data"].partition(".")
     data = partition.data(name)
     wanted = range(partition.first, partition.end)
@@ -34,11 +34,11 @@ def evaluate(partition: Partition) -> Output:
         stop=tuple(config.get("stop", ())),
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]
+    prompts = [prompt_tokens(model.tokenizer, entry, data.wording) for entry in entries]
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
-    made = sample(policy, prompts, partition.first, 1, sampler, partition.progress)
+    made = partition.sample(prompts, partition.first, 1, sampler)
     said = [
-        completion_text(policy.tokenizer, row[:length].tolist())
+        completion_text(model.tokenizer, row[:length].tolist())
         for row, length in zip(made.tokens, made.lengths, strict=True)
     ]
     scores = scorer(partition, data)(said, entries)

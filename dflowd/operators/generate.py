@@ -12,7 +12,7 @@ import numpy as np
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.jobs.counter_random import digest
-from dflowd.models.sampling import Sampler, sample
+from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import ragged, texts
 
 from .context import check_context
@@ -21,11 +21,11 @@ from .partition import Output, Partition
 
 def generate(partition: Partition) -> Output:
     config = partition.stage.config
-    policy = partition.policy(str(partition.stage.model))
+    model = partition.description()
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
     entries = [data.training(position) for position in positions]
-    prompts = [prompt_tokens(policy.tokenizer, entry, data.wording) for entry in entries]
+    prompts = [prompt_tokens(model.tokenizer, entry, data.wording) for entry in entries]
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     sampler = Sampler(
         max_tokens=config["max_tokens"],
@@ -34,7 +34,7 @@ def generate(partition: Partition) -> Output:
         stop=tuple(config["stop"]),
         key=digest("sample", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    made = sample(policy, prompts, partition.first, config["group"], sampler, partition.progress)
+    made = partition.sample(prompts, partition.first, config["group"], sampler)
     counted = np.arange(made.tokens.shape[1]) < made.lengths[:, None]
     said = [row[:length].tolist() for row, length in zip(made.tokens, made.lengths, strict=True)]
     rollout = {
@@ -42,7 +42,7 @@ def generate(partition: Partition) -> Output:
         "prompt": ragged("i32", prompts),
         "tokens": columns.pack(made.tokens[counted], made.lengths),
         "logprobs": columns.pack(made.logprobs[counted], made.lengths),
-        "text": texts([completion_text(policy.tokenizer, tokens) for tokens in said]),
+        "text": texts([completion_text(model.tokenizer, tokens) for tokens in said]),
         "truncated": columns.pack(made.truncated.astype(np.uint8)),
     }
     metrics: dict[str, float] = {

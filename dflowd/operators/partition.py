@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.work import Groups
@@ -14,11 +14,22 @@ from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
+from dflowd.models.description import Description
 from dflowd.models.policy import Policy
+from dflowd.models.sampling import Completions, Sampler, sample
 from dflowd.shards.layout import Column, read_texts
 from dflowd.slots.doing import Board
 
 Columns = Mapping[str, Column]
+
+
+class Sampling(Protocol):
+    """Completions by the stage's model, by whatever its engine samples with."""
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler
+    ) -> Completions:
+        """`samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,19 @@ class Partition:
     progress: Callable[[], None]
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
     opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
+    described: Callable[[str], Description] | None = None  # a model without its parameters; None: by `policy`
+    sampling: Sampling | None = None  # None: the policy samples
+
+    def description(self) -> Description:
+        """The stage's model, where its parameters are not needed."""
+        return (self.described or self.policy)(str(self.stage.model))
+
+    def sample(self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler) -> Completions:
+        """As Sampling."""
+        if self.sampling is not None:
+            return self.sampling(prompts, first_group, samples, sampler)
+        policy = self.policy(str(self.stage.model))
+        return sample(policy, prompts, first_group, samples, sampler, self.progress)
 
     def read(self, output: str) -> Columns:
         """The columns of the input that the stage reads as `output`."""

@@ -14,7 +14,7 @@ from .partition import Output, Partition
 
 def sft(partition: Partition) -> Output:
     config = partition.stage.config
-    tokenizer = partition.policy(str(partition.stage.model)).tokenizer
+    tokenizer = partition.description().tokenizer
     data = partition.data(config["data"])
     start = partition.step * config["batch"]
     entries = [data.demonstration(start + at, config["demos"]) for at in range(partition.first, partition.end)]

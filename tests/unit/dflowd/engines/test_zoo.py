@@ -73,7 +73,7 @@ def test_a_model_that_no_list_names_is_refused_by_its_numbers(
     kind: zoo.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Architectures come out faster than any list of them is written."""
-    monkeypatch.setattr("dflowd.models.policy.unsupported", lambda config: ())
+    monkeypatch.setattr("dflowd.models.description.unsupported", lambda config: ())
     assert kind.model_type in refusal(kind, tmp_path)
 
 
