@@ -44,7 +44,7 @@ class Ability:
 
     def __init__(self, run: RunId, pipeline: Pipeline) -> None:
         self._run = run
-        self._needs = {stage.id: frozenset(stage.requires) for stage in pipeline.stages if stage.requires}
+        self._needs = {stage.id: needs for stage in pipeline.stages if (needs := pipeline.needs(stage.id))}
         self._stages = [stage.id for stage in pipeline.stages]
         self._troubles: dict[str, Trouble] = {}
         self._told: dict[NodeId, dict[str, str]] = {}  # stages that others have withdrawn from, and why

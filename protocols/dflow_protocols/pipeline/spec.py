@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from ..names import SpecId, content_id
-from .grammar.engines import ENGINES
+from .grammar.engines import DEVICES, ENGINES, EXACT
 from .grammar.layout import STAGE
 from .grammar.problem import Problem, SpecError
 from .grammar.shape import is_left_out
@@ -63,7 +63,7 @@ class Pipeline:
     plan_version: int = 1
     seed: int = 0
     params: Mapping[str, int | float | bool] = field(default_factory=dict)  # put in, and then empty
-    reproducibility: str = "exact"
+    reproducibility: str | None = None  # filled in by what the engines claim
     lag: int = 0
     engine: str = "torch"
     emulated: Mapping[str, float] = field(default_factory=dict)
@@ -155,11 +155,24 @@ class Pipeline:
         return self.stage(stage_id).engine or self.engine
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """Those that it names, its own first."""
+        return tuple(dict.fromkeys(name for name in (self.engine, *(stage.engine for stage in self.stages)) if name))
+
+    def needs(self, stage_id: str) -> frozenset[str]:
+        """The words that a node must offer for a stage: those that it requires, and what its engine asks for. Raises
+        KeyError."""
+        engine = self.engine_of(stage_id)
+        kind = ENGINES[engine]
+        asked = {engine} if kind.is_optional else set()
+        if self.reproducibility == EXACT and set(kind.exact_on) < set(DEVICES):
+            asked |= set(kind.exact_on)
+        return frozenset({*self.stage(stage_id).requires, *asked})
+
+    @property
     def opens_files(self) -> bool:
         """Whether some engine of it opens the files that it names."""
-        return any(
-            ENGINES[name].opens_files for name in (self.engine, *(stage.engine for stage in self.stages)) if name
-        )
+        return any(ENGINES[name].opens_files for name in self.engines)
 
     def with_digests(self, digests: Mapping[str, str]) -> Self:
         """The same pipeline, bound to the contents of the files that it names."""

@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .assignment import check_engine, check_served, check_stage_engine, settle_claim, share_stages
 from .defaults import fill
-from .grammar.engines import ENGINES, GRADIENTS, ROLLOUTS, STATES
+from .grammar.engines import STATES
 from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
@@ -37,8 +38,9 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     reader.unknown_keys(raw, TOP, "")
     spec = {key: reader.read(shape, raw.get(key), key) for key, shape in TOP.items()}
     spec["params"] = {}
-    _check_top(reader, spec)
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
+    share_stages(spec, stages)
+    _check_top(reader, spec)
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _check_ids(reader, stages)
     _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})
@@ -49,7 +51,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
             stage["reads"] = list(vertex.reads)
         reader.problems.extend(check_chains(vertices))
     if not reader.problems:
-        reader.problems.extend(fill(spec, vertices))
+        reader.problems.extend([*fill(spec, vertices), *settle_claim(spec), *check_served(spec)])
     schedule, problems = check_schedule(spec, vertices) if not reader.problems else (None, [])
     reader.problems.extend(problems)
     if reader.problems or schedule is None:
@@ -86,7 +88,7 @@ def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
     engines = {spec["engine"], *(stage.get("engine") for stage in spec["stages"] or () if stage)}
     if spec["emulated"] and spec["engine"] is not None and "emulated" not in engines:
         reader.note("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`")
-    _check_engine(reader, spec["engine"], {STATES}, "engine", "a pipeline's engine updates and saves its versions")
+    check_engine(reader, spec["engine"], {STATES}, "engine", "a pipeline's engine updates and saves its versions")
     for name, digest in (spec["digests"] or {}).items():
         if not isinstance(digest, str) or not re.fullmatch(_DIGEST, digest):
             reader.note(at("digests", name), f"`{name}` is no digest", "leave `digests` out: submit fills it in")
@@ -124,8 +126,8 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
         _built_in(reader, spec, stage, operator, place)
     elif op:
         _users_own(reader, stage, place)
-    _not_yet(reader, spec, stage, place)
-    _stage_engine(reader, spec, stage, operator, place)
+    _not_yet(reader, stage, place)
+    check_stage_engine(reader, spec, stage, operator, place)
     reader.turn_to("")
     asked_by_loss = outputs_for(operator.trains, stage["config"] or {}) if operator.trains else ()
     needed = tuple(dict.fromkeys((*operator.reads, *asked_by_loss)))
@@ -194,31 +196,10 @@ def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], op
         reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
 
 
-def _stage_engine(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
-    """Whether the stage's engine can do what its operator asks. The pipeline's own engine is not written again."""
-    if stage.get("engine") == spec["engine"]:
-        stage.pop("engine", None)
-    asked = {
-        role for role, is_asked in ((ROLLOUTS, operator.is_on_partitions), (GRADIENTS, operator.trains)) if is_asked
-    }
-    _check_engine(reader, stage.get("engine") or spec["engine"], asked, f"{place}.engine", f"`{stage['op']}` needs it")
-
-
-def _check_engine(reader: Reader, name: str | None, asked: Collection[str], place: str, why: str) -> None:
-    missing = sorted(set(asked) - ENGINES[name].does) if name is not None else []
-    if missing:
-        able = [other for other, kind in ENGINES.items() if kind.does >= set(asked)]
-        what = f"the engine `{name}` does no {' and no '.join(missing)}, and {why}"
-        reader.note(place, what, f"such as `engine: {able[0]}`" if able else "no engine does")
-
-
-def _not_yet(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> None:
+def _not_yet(reader: Reader, stage: dict[str, Any], place: str) -> None:
     """What the format knows and this version does not do."""
     if stage["rounds"] is not None:
         reader.note(f"{place}.rounds", "refill rounds cannot run yet", _LATER)
     if stage["effect"] == "effectful":
         what = "an effectful operator cannot be kept from running twice yet"
         reader.note(f"{place}.effect", what, "use one that may run again")
-    if stage["effect"] == "stochastic" and spec["reproducibility"] == "exact":
-        what = "it is stochastic, but `reproducibility` is exact"
-        reader.note(f"{place}.effect", what, "set `reproducibility: replay`")

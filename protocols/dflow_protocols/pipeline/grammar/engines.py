@@ -8,6 +8,12 @@ from dataclasses import dataclass
 ROLLOUTS, GRADIENTS, STATES = "rollouts", "gradients", "states"
 EVERYTHING = frozenset({ROLLOUTS, GRADIENTS, STATES})
 
+EXACT, REPLAY, FAST = "exact", "replay", "fast"
+REPRODUCIBILITY = (EXACT, REPLAY, FAST)
+"""What the weights are a function of: the spec; the spec and the data that were sealed; nothing that is claimed."""
+
+DEVICES = ("cpu", "gpu")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
@@ -15,9 +21,24 @@ class EngineKind:
 
     does: frozenset[str] = EVERYTHING
     opens_files: bool = True  # models, data and functions that the spec names
+    samples_only: bool = False  # of rollouts it does the stages that sample, and no others
+    rest: str = ""  # the engine that does what this one leaves, where a pipeline names this one at its top
+    is_optional: bool = False  # not every node has it: one that does says so, by its name among the node's roles
+    has_nucleus: bool = True  # it tells the probability of a token within `top_p`'s set beside the full vocabulary's
+    claims: str = EXACT  # what it promises where the spec does not say
+    exact_on: tuple[str, ...] = DEVICES  # kinds of nodes on which equal work gives equal bytes, if asked for
 
 
 ENGINES: Mapping[str, EngineKind] = {
     "torch": EngineKind(),
+    "vllm": EngineKind(
+        frozenset({ROLLOUTS}),
+        samples_only=True,
+        rest="torch",
+        is_optional=True,
+        has_nucleus=False,
+        claims=REPLAY,
+        exact_on=("cpu",),
+    ),
     "emulated": EngineKind(opens_files=False),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .engines import ENGINES
+from .engines import ENGINES, REPRODUCIBILITY
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 from .signatures import DTYPES
 
@@ -143,9 +143,18 @@ TOP: Mapping[str, Shape] = {
     "seed": Number("all randomness follows from it", 0, integer=True, at_least=0),
     "params": Free("names for numbers that expressions may use", {}),
     "steps": Number("steps of the run", integer=True, at_least=1, at_most=MAX_STEPS),
-    "reproducibility": Text("what the weights are a function of", "exact", choices=("exact", "replay", "fast")),
+    "reproducibility": Text(
+        "what the weights are a function of: exact: the spec; replay: the spec and the data that were sealed; fast: "
+        "nothing is claimed; absent: exact, or replay where an engine does not repeat its bytes",
+        None,
+        choices=REPRODUCIBILITY,
+    ),
     "lag": Number("versions that rollouts may be behind", 0, integer=True, at_least=0),
-    "engine": Text("what computes", "torch", choices=tuple(ENGINES)),
+    "engine": Text(
+        "what computes; one that only samples does so in every stage that samples, beside the one that does the rest",
+        "torch",
+        choices=tuple(ENGINES),
+    ),
     "emulated": Named("the emulated engine's profile", Number("seconds, counts or shares", at_least=0), {}),
     "models": Named("weights by name", _MODEL),
     "data": Named("sources of prompts by name", _DATASET, {}),

@@ -62,6 +62,7 @@ class Operator:
     config: Section | Kinds = _NONE
     begins: Beginning | None = None
     trains: Lesson | None = None
+    samples: bool = False  # it has a model say tokens, one after the other
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
     scores: bool = False  # its config's `function` is called with completions
     compares: str = ""  # the output that it compares within a group; its config's `rewards` add several of them up
@@ -154,6 +155,7 @@ OPERATORS: Mapping[str, Operator] = {
         writes=("rollout",),
         effect="seeded",
         model="parameters",
+        samples=True,
         begins=Beginning("prompts", "prompts", is_read=True),
         counts=True,
         config=Section(
@@ -262,6 +264,7 @@ OPERATORS: Mapping[str, Operator] = {
         writes=("evaluation",),
         effect="seeded",
         model="parameters",
+        samples=True,
         begins=Beginning("count", "count", EVALUATED_GROUPS),
         evaluates=True,
         scores=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,90 @@ def test_a_pipelines_engine_keeps_its_versions() -> None:
 
 def test_engines_of_the_format_say_what_they_do() -> None:
     assert all(kind.does <= {ROLLOUTS, GRADIENTS, STATES} for kind in ENGINES.values())
+
+
+def sampled_by_vllm(**more: object) -> dict[str, Any]:
+    """The example, sampled by an engine that only samples."""
+    return {key: value for key, value in example().items() if key != "reproducibility"} | {"engine": "vllm"} | more
+
+
+def refusals(spec: dict[str, Any]) -> list[tuple[str, str, str]]:
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    return [(problem.path, problem.what, problem.hint) for problem in caught.value.problems]
+
+
+def test_an_engine_that_only_samples_is_one_of_the_stages_that_sample() -> None:
+    """At the top it means no more than in each of them, so either way to write it is the same pipeline: gradients,
+    rewards and versions are the other engine's."""
+    pipeline = Pipeline.from_dict(sampled_by_vllm())
+    assert pipeline.engines == ("torch", "vllm")
+    by = {each.id: pipeline.engine_of(each.id) for each in pipeline.stages}
+    assert {name for name, engine in by.items() if engine == "vllm"} == {"roll", "heldout"}
+    spec = sampled_by_vllm(engine="torch")
+    for name in ("roll", "heldout"):
+        stage(spec, name)["engine"] = "vllm"
+    assert Pipeline.from_dict(spec).canonical() == pipeline.canonical()
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    spec = sampled_by_vllm()
+    stage(spec, "heldout")["engine"] = "torch"
+    assert Pipeline.from_dict(spec).engine_of("heldout") == "torch"
+
+
+def test_a_run_that_does_not_say_claims_what_its_engines_do() -> None:
+    """Weights are a function of the spec only where every engine repeats its bytes."""
+    plain = {key: value for key, value in example().items() if key != "reproducibility"}
+    assert Pipeline.from_dict(plain).canonical() == Pipeline.from_dict(plain | {"reproducibility": "exact"}).canonical()
+    assert Pipeline.from_dict(sampled_by_vllm()).reproducibility == "replay"
+    assert Pipeline.from_dict(sampled_by_vllm(reproducibility="exact")).reproducibility == "exact"
+
+
+def test_a_stage_asks_for_nodes_that_have_its_engine() -> None:
+    """No task goes to a node that cannot do it, nor, where bytes are to repeat, to one that does not repeat them."""
+    replay, exact = (Pipeline.from_dict(sampled_by_vllm(reproducibility=each)) for each in ("replay", "exact"))
+    assert replay.needs("roll") == {"vllm"}
+    assert exact.needs("roll") == {"vllm", "cpu"}
+    assert exact.needs("learn") == exact.needs("score") == frozenset()
+    spec = sampled_by_vllm()
+    stage(spec, "roll")["requires"] = ["gpu"]
+    assert Pipeline.from_dict(spec).needs("roll") == {"vllm", "gpu"}
+
+
+def test_what_an_engine_cannot_promise_is_refused() -> None:
+    """Before the run is submitted, with the key that is to be changed."""
+    spec = sampled_by_vllm(reproducibility="exact")
+    stage(spec, "roll")["requires"] = ["gpu"]
+    assert refusals(spec) == [
+        (
+            "stages[1].requires",
+            "`reproducibility` is exact, and stage `roll` requires `gpu`, where the engine `vllm` does not repeat its "
+            "bytes",
+            "write `reproducibility: replay`, or `requires: [cpu]` in the stage",
+        )
+    ]
+
+
+def test_what_an_engine_that_only_samples_cannot_do_is_refused() -> None:
+    spec = sampled_by_vllm()
+    stage(spec, "roll")["config"]["top_p"] = 0.9
+    stage(spec, "score")["engine"] = "vllm"
+    assert refusals(spec) == [
+        (
+            "stages[1].config.top_p",
+            "stage `roll`: `top_p` is 0.9, and the engine `vllm` tells only probabilities of what is left then",
+            "leave `top_p` out, or write `engine: torch` in this stage",
+        ),
+        (
+            "stages[2].engine",
+            "stage `score`: the engine `vllm` only samples, and `reward` samples nothing",
+            "leave it out: `torch` does this stage",
+        ),
+    ]
+    spec = sampled_by_vllm()
+    spec["models"]["other"] = spec["models"]["policy"]
+    stage(spec, "heldout")["model"] = "other"
+    stage(spec, "heldout")["config"]["max_tokens"] = 8
+    ((path, what, hint),) = refusals(spec)
+    assert path.endswith(".engine")
+    assert "samples from model `policy` in stage `roll` and from `other` in `heldout`" in what
+    assert hint == "write `engine: torch` in one of them"
