@@ -20,6 +20,7 @@ from benchmarks.figure import Figure
 
 BENCHMARKS = (
     "apply",
+    "engines",
     "gpu/check",
     "hostile",
     "membership",

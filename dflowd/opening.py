@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from dflow_protocols.names import RunId
 from dflow_protocols.node import Identity, Node
 from dflow_protocols.story import Story
 from dflow_protocols.wire.gossip import Meta
-from dflow_protocols.work import Work, engine_of
+from dflow_protocols.work import Work
 
 from .boot.config import Config, ConfigError, LogSection
 from .boot.facts import host_facts, memory_of_process, versions
@@ -59,6 +59,7 @@ from .shards.spill import SpillFolder
 from .shards.store import Store
 from .slots.devices import Devices, find_devices
 from .slots.numerics import advertised_class
+from .slots.optional import child_for, offered
 from .slots.settings import RunBrief, SupervisorSettings
 from .slots.supervisor import Supervisor
 from .state import checkpoints
@@ -121,7 +122,8 @@ class Opening:
         devices = find_devices()
         meta = self._meta(keys, devices, control_address, bulk_address)
         node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list, devices)
-        supervisor = self._make_supervisor(host, store, room, devices, meta.slots, partial(_brief, node, state))
+        brief = partial(_brief, node, state, meta.roles)
+        supervisor = self._make_supervisor(host, store, room, devices, meta.slots, brief)
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
         story = Story(keys.id)
         rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
@@ -166,7 +168,7 @@ class Opening:
             name=self._config.node.name,
             device=devices.text,
             slots=self._config.engine.slots or devices.slots,
-            roles=("trainer", *self._config.node.roles),
+            roles=("trainer", *self._config.node.roles, *(each.engine for each in offered(devices) if each.release)),
             facts=(("numerics", advertised_class(devices)), *versions().items()),
             born_ms=int(self._started_s * 1000),
         )
@@ -260,14 +262,15 @@ class Opening:
         self._closing.callback(state.remove_address)
 
 
-def _brief(node: Node, state: StateDirectory, run: RunId, work: Work) -> RunBrief | None:
+def _brief(node: Node, state: StateDirectory, here: Collection[str], run: RunId, work: Work) -> RunBrief | None:
     """What an engine must know of a run, whose folder is made with it. Raises OSError."""
     known = node.runs.get(run)
     if known is None:
         return None
     state.run_folder(run)
     folder = str(checkpoints.folder_of(state.path, run))
-    return RunBrief(known.status.spec, known.status.base, folder, engine_of(known.state.pipeline, work))
+    engine = child_for(known.state.pipeline, work, here)
+    return RunBrief(known.status.spec, known.status.base, folder, engine)
 
 
 def _open_log(section: LogSection, closing: ExitStack) -> Stream:

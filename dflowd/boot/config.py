@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.wire.endpoint import SCHEME, parse_endpoint
 from dflow_protocols.wire.keys import KEY_CHARACTERS
 
@@ -100,7 +101,7 @@ class NodeSection(Section):
 
     roles: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     """Words that this node offers to stages with `requires`, such as `sandbox` where a tool is installed. `trainer`,
-    and `cpu` or `gpu`, are offered without being named."""
+    `cpu` or `gpu`, and `vllm` where it is installed, are offered without being named."""
 
     @field_validator("name")
     @classmethod
@@ -115,6 +116,8 @@ class NodeSection(Section):
         for value in values:
             if not _NAME.fullmatch(value):
                 raise _wrong(f"`{value}` is not a role", "use 1 to 63 letters, digits, dots and dashes")
+            if value in ENGINES:
+                raise _wrong(f"`{value}` is an engine, which a node offers where it is installed", "leave it out")
         return values
 
 

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dflow_protocols.wire.frame import WIRE_VERSION
 
 from ..slots.devices import Devices
 from ..slots.numerics import advertised_class
+from ..slots.optional import offered
 from .config import Config
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -30,6 +32,7 @@ def host_facts(config: Config, devices: Devices) -> dict[str, Any]:
         "versions": versions(),
         "numerics": advertised_class(devices),
         "device": devices.text,
+        "engines_offered": [asdict(each) for each in offered(devices)],
         "limits": {"nofile": _limit(resource.RLIMIT_NOFILE), "memlock": _limit(resource.RLIMIT_MEMLOCK)},
         "memory": {**memory_of_host(), "cgroup_limit": cgroup_limit(), "shards_limit": config.shards.memory_limit},
         "disk": {"path": str(config.node.state_dir), **_disk(config.node.state_dir)},

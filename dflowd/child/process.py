@@ -14,13 +14,14 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.work import Done, Failed
+from dflow_protocols.work import Done, Failed, engine_of
 from dflowd.engines.contract import Engine, perform
-from dflowd.engines.registry import ENGINES, open_engine
+from dflowd.engines.registry import ENGINES, open_engines
 from dflowd.jobs.failures import one_line
 from dflowd.jobs.job import Job
 from dflowd.jobs.threads import Threads
@@ -71,12 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
     board = Board(options.board)
     if options.board >= 0:
         os.close(options.board)
-    engine = open_engine(options.engine, options.host)
+    engines = open_engines(options.engine, options.host)
     mappings, threads = Mappings(), Threads(options.threads)
     link = Link(options.socket, mappings.sweep)
-    link.send(Ready(os.getpid(), engine.capabilities, engine.numerics))
+    capabilities = tuple(dict.fromkeys(word for engine in engines.values() for word in engine.capabilities))
+    link.send(Ready(os.getpid(), capabilities, " ".join(engine.numerics for engine in engines.values())))
     while isinstance(message := link.next(), Call):
-        match _answer(engine, message, link, mappings, board, threads):
+        match _answer(engines, message, link, mappings, board, threads):
             case Done() as done:
                 link.send(Finished(message.id, done))
             case Failed() as failed:
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(
-    engine: Engine, call: Call, link: Link, mappings: Mappings, board: Board, threads: Threads
+    engines: Mapping[str, Engine], call: Call, link: Link, mappings: Mappings, board: Board, threads: Threads
 ) -> Done | Failed:
     try:
         pipeline = _pipeline(call.spec)
@@ -96,7 +98,7 @@ def _answer(
     shards = MappedShards(call, link, mappings)
     base, folder = Path(call.base), Path(call.folder)
     job = Job(pipeline, base, folder, shards, link.progress, link.leaf, board, link.opaque, threads)
-    return perform(engine, job, call.work)
+    return perform(engines[engine_of(pipeline, call.work)], job, call.work)
 
 
 _parsed: dict[bytes, Pipeline] = {}

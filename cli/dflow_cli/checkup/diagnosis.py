@@ -106,6 +106,7 @@ def judge_host(facts: Facts, is_running: bool) -> Iterator[Check]:
     else:
         yield Check("limits", place, "ok", f"{'any number of' if files is None else files} open files")
     yield _shards(place, memory, is_running)
+    yield from _engines(place, facts)
     free = disk["free"]
     mend = f"make room, or move node.state_dir off {disk['path']}; `checkpoint.keep` says how many are kept"
     if not disk["writable"]:
@@ -115,6 +116,18 @@ def judge_host(facts: Facts, is_running: bool) -> Iterator[Check]:
         yield Check("disk", place, state, f"{_size(free)} free at {disk['path']}", mend)
     else:
         yield Check("disk", place, "ok", f"{_size(free)} free")
+
+
+def _engines(place: str, facts: Facts) -> Iterator[Check]:
+    """Engines that not every host has. One that is not installed is no fault; one that cannot be used is."""
+    for offer in facts.get("engines_offered", ()):
+        name = str(offer["engine"])
+        if offer["release"]:
+            yield Check(name, place, "ok", f"release {offer['release']}: stages with `engine: {name}` run here")
+        else:
+            is_absent = offer["why"] == "not installed"
+            what = f"{offer['why']}: stages with `engine: {name}` run elsewhere"
+            yield Check(name, place, "ok" if is_absent else "warning", what, str(offer["remedy"]))
 
 
 def _shards(place: str, memory: Facts, is_running: bool) -> Check:

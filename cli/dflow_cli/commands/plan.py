@@ -9,7 +9,7 @@ import typer
 from ..options import AsJson, Overlays, Sets, Spec
 
 if TYPE_CHECKING:
-    from dflow_protocols.pipeline import StepPlan
+    from dflow_protocols.pipeline import Pipeline, StepPlan
 
 
 def plan(
@@ -47,10 +47,17 @@ def plan(
     if as_json:
         print_json({"spec": pipeline.id, "steps": steps, "step": derived.step, "tasks": _task_rows(derived)})
         return
-    print(f"{pipeline.name}: {steps} steps, spec {pipeline.id[:12]}\n")
+    print(f"{pipeline.name}: {steps} steps, spec {pipeline.id[:12]}; reproducibility {_claim(pipeline)}\n")
     print("\n".join(draw_text(pipeline.stages)))
     print(f"\nstep {derived.step}")
     print("\n".join(_describe(derived)) or "nothing to do")
+
+
+def _claim(pipeline: Pipeline) -> str:
+    """What the weights are a function of, and where that takes a certain kind of node."""
+    needs = {word for stage in pipeline.stages for word in pipeline.needs(stage.id) - set(stage.requires)}
+    where = f", on nodes that offer {', '.join(sorted(needs))}" if needs else ""
+    return f"{pipeline.reproducibility}{where}"
 
 
 def _task_rows(derived: StepPlan) -> list[dict[str, Any]]:

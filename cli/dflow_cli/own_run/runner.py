@@ -15,6 +15,7 @@ from ..mesh.reach import reach
 from ..output import note, print_json
 from ..runs.follow import acquaint, await_end, follow
 from ..runs.outcome import Outcome, read_outcome
+from ..spec.enginelook import missing_here
 from ..spec.specfile import Loaded
 from ..spec.submission import submit
 from ..views.progress import progress
@@ -27,7 +28,7 @@ CANCEL_S = 10.0  # for the daemons to stop the tasks of a cancelled run
 
 def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json: bool) -> int:
     """Returns the exit code. Raises CliError."""
-    with _interruptible(), _mesh(folder, to, nodes) as is_own, reach(folder, to) as client:
+    with _interruptible(), _mesh(loaded, folder, to, nodes) as is_own, reach(folder, to) as client:
         acquaint(client, folder)
         if is_own:
             _tell_going_on(client)
@@ -88,7 +89,7 @@ def _interrupted(client: Client, run: str, is_own: bool) -> Outcome:
 
 
 @contextlib.contextmanager
-def _mesh(folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
+def _mesh(loaded: Loaded, folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
     """The mesh that is there, or one that ends with the block; whether it is our own."""
     up = None if to else localmesh.running(folder)
     if to or up is not None:
@@ -96,6 +97,8 @@ def _mesh(folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
             note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
         yield False
         return
+    for lacking in missing_here(loaded.pipeline):  # daemons of this Python would wait for it for ever
+        raise CliError(lacking.what, hint=lacking.hint)
     started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
     note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {', '.join(node.name for node in started)}")
     try:

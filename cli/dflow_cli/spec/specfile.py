@@ -12,6 +12,7 @@ from pathlib import Path
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError
 from dflow_protocols.pipeline.doubts import doubts
 
+from .enginelook import missing_here
 from .filedigest import digest_files
 from .modellook import look_at_models
 from .spectree import Mistake, SpecFileError, fail, from_plain, merge, place_of, places, read_yaml, setting
@@ -56,7 +57,7 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
     found.include(look_at_models(pipeline, base))
     if found.problems:
         raise SpecFileError(_located(found.problems, known))
-    warnings = [*doubts(pipeline), *found.warnings]
+    warnings = [*doubts(pipeline), *found.warnings, *missing_here(pipeline)]
     return Loaded(pipeline.with_digests(digests), base, tuple(_located(warnings, known)))
 
 

