@@ -47,6 +47,7 @@ class StopSignals:
         os.eventfd_write(self._came, 1)
 
     def _watch(self, leave: Callable[[], object], patience_s: float, on_overdue: Callable[[str], object]) -> None:
+        select([self._came], [], [])  # goes on after a signal to this thread, as reading an eventfd does not
         count = os.eventfd_read(self._came)
         until = time.monotonic() + max(patience_s, CLOSING_S)
         if count == 1:

@@ -1,0 +1,27 @@
+"""Asked to stop: the question is heard by whichever thread the kernel tells."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+ASKED = """
+import signal, threading, time
+from dflowd.process.stopping import StopSignals
+
+signals, asked = StopSignals(), threading.Event()
+signals.serve(asked.set, 60.0, print)
+(watcher,) = [thread for thread in threading.enumerate() if thread.name == "stop"]
+while open(f"/proc/self/task/{watcher.native_id}/stat").read().rpartition(")")[2].split()[0] != "S":
+    time.sleep(0.01)  # until it waits
+signal.pthread_kill(watcher.ident, signal.SIGTERM)
+assert asked.wait(30.0), "nobody was asked to leave"
+print("leaves")
+"""
+
+
+def test_a_signal_that_a_waiting_thread_gets_is_heard() -> None:
+    """The kernel gives a process's signal to any of its threads, and one that is stopped and goes on is interrupted,
+    too: the thread that waits for the question must outlive both."""
+    done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "leaves\n"), done.stderr
