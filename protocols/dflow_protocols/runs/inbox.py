@@ -9,7 +9,7 @@ from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Send
-from ..names import NodeId, TaskKey
+from ..names import NodeId, Partition, TaskKey
 from ..run_state.outbox import LEASE
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
@@ -130,7 +130,7 @@ class Inbox:
         if not is_record(record, plan):
             return False
         training = plan.training_of(record.task.stage)
-        if training is None:
+        if training is None or isinstance(record.task.part, Partition):  # of demonstrations, which the stage makes
             return True
         return position is not None and is_of_gradient(record, position.state, training.model)
 
