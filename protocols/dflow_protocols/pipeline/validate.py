@@ -11,7 +11,7 @@ from typing import Any
 
 from .assignment import check_engine, check_served, check_stage_engine, settle_claim, share_stages
 from .defaults import fill
-from .grammar.engines import STATES
+from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
@@ -111,6 +111,10 @@ def _check_lora(reader: Reader, spec: dict[str, Any], trained: Collection[str | 
         if name not in trained:
             what = f"model `{name}` has adapters, and no stage trains it"
             reader.note(place, what, "leave `lora` out: without adapters it is the same model")
+        engine = spec["engine"]
+        if engine in ENGINES and not ENGINES[engine].opens_files:
+            what = f"model `{name}` has adapters, and {engine} engines have no weights to put them beside"
+            reader.note(place, what, "write `engine: torch`, or leave `lora` out")
         if lora["dropout"]:
             what = f"`dropout` is {lora['dropout']:g}, and a gradient here is a function of its leaf"
             reader.note(at(place, "dropout"), what, "leave `dropout` out: it is 0")

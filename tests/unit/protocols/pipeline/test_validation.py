@@ -126,6 +126,14 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "leave `lora` out: without adapters it is the same model",
         ),
     ),
+    "adapters of an engine that only pretends": (
+        lambda s: s.update(engine="emulated") or s["models"]["policy"].update(lora={"rank": 8, "alpha": 16}),
+        (
+            "models.policy.lora",
+            "model `policy` has adapters, and emulated engines have no weights to put them beside",
+            "write `engine: torch`, or leave `lora` out",
+        ),
+    ),
     "unknown data": (
         lambda s: config(s, "roll").update(data="word"),
         ("stages[1].config.data", "stage `roll`: there is no data `word`", "did you mean `words`?"),
