@@ -1,0 +1,52 @@
+"""What a member tells is taken where it can be one of the run's, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.controllers.checkpoints import Checkpoints
+from dflow_protocols.controllers.leaving import Leaving
+from dflow_protocols.controllers.quarantine import Quarantine
+from dflow_protocols.controllers.stealing import Stealing
+from dflow_protocols.names import TaskKey, part_of
+from dflow_protocols.runs.anti_entropy import AntiEntropy
+from dflow_protocols.runs.inbox import Inbox
+from dflow_protocols.simulator.toy import two_steps, warm_then_two
+from dflow_protocols.wire.steps import Record, RecordPut
+from tests.unit.protocols.books import MIB, RUN, ZERO, finished_partition, record, shard, who
+from tests.unit.protocols.controllers.a_run import ALL, ARun
+
+
+def take(run: ARun, told: Record) -> bool:
+    """Whether the run's node takes a record that another one says it made."""
+    checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
+    stealing = Stealing(run.state, run.calls, run.outbox, None)
+    quarantine = Quarantine(run.state, run.outbox)
+    leaving = Leaving(run.state, run.calls, checkpoints, stealing, run.outbox)
+    anti_entropy = AntiEntropy(run.state, run.outbox, checkpoints, leaving)
+    inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing)
+    inbox.take(0.0, ALL, who(2), RecordPut(RUN, (told,)), run.out)
+    return told in run.state.step(told.task.step).all_records()
+
+
+def demonstrations(groups: int) -> Record:
+    """A partition of the stage `warm`, which makes its own data and trains on it."""
+    outputs = tuple((name, shard(name)) for name in warm_then_two().stage("warm").writes)
+    return Record(TaskKey(0, "warm", part_of("p1")), (ZERO.id,), outputs, ((5, 1),) * groups, ())
+
+
+def test_partitions_of_demonstrations_are_taken() -> None:
+    """Their stage trains, too, yet they are no gradient: else each node would make all of a warm-up by itself."""
+    assert take(ARun(warm_then_two()), demonstrations(4))
+    assert not take(ARun(warm_then_two()), demonstrations(3))
+
+
+def test_partitions_of_rollouts_are_taken() -> None:
+    assert take(ARun(two_steps()), finished_partition(0)[0])
+
+
+@pytest.mark.parametrize(("nbytes", "is_taken"), [(2 * MIB, True), (MIB, False)])
+def test_blocks_are_taken_if_they_are_as_long_as_the_parameters(nbytes: int, is_taken: bool) -> None:
+    """What is cut or sized otherwise would break whoever sums it."""
+    block = record("learn", "b0-2", [ZERO.id, "m"], shard("gradient", nbytes))
+    assert take(ARun(two_steps()), block) == is_taken
