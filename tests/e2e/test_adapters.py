@@ -3,17 +3,13 @@ the mesh for others' tools."""
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.dflow import answer, dflow, example_folder
-from tests.support.until import until
+from tests.support.dflow import answer, dflow, example_folder, killed_while_training
 
-SEES_S = 120.0
 LORA = ("--set", "models.policy.lora.rank=8", "--set", "models.policy.lora.alpha=16")
 
 
@@ -57,22 +53,10 @@ def test_adapters_outlive_a_kill_and_leave_the_mesh_for_others_tools(
 ) -> None:
     """What a team with scattered machines takes home opens in peft, and merged in transformers."""
     folder = spec.parent / "killed"
-    nodes = answer("up", "--nodes", "3", "--dir", folder)["nodes"]
-    try:
-        run = answer("submit", *small, "--dir", folder)["run"]
-
-        def is_training() -> bool:
-            tasks = answer("tasks", run, "--dir", folder)["tasks"]
-            return any(task["stage"] == "learn" and task["step"] == 3 for task in tasks)
-
-        until(is_training, SEES_S)
-        os.kill(nodes[1]["pid"], signal.SIGKILL)
-        whole = answer("wait", run, "--dir", folder, "--timeout", "200")
+    with killed_while_training(small, folder) as whole:
         assert (whole["state"], whole["weights"]) == ("done", alone["weights"])
-        dflow("export", run, spec.parent / "adapters", "--dir", folder)
-        dflow("export", run, spec.parent / "merged", "--merge", "--dir", folder)
-    finally:
-        dflow("down", "--dir", folder)
+        dflow("export", whole["run"], spec.parent / "adapters", "--dir", folder)
+        dflow("export", whole["run"], spec.parent / "merged", "--merge", "--dir", folder)
     from transformers import AutoModelForCausalLM
 
     merged = AutoModelForCausalLM.from_pretrained(spec.parent / "merged")

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.dflow import answer, dflow, example_folder
-from tests.support.until import until
-
-SEES_S = 120.0
+from tests.support.dflow import answer, dflow, example_folder, killed_while_training
 
 
 def trained(spec: Path, nodes: int) -> dict[str, Any]:
@@ -69,18 +64,5 @@ def test_weights_trained_in_bfloat16_are_the_same_on_one_and_four_nodes(spec: Pa
 @pytest.mark.slow
 def test_a_daemon_killed_under_a_real_model_changes_no_bit(spec: Path, alone: dict[str, Any]) -> None:
     """kill -9 in the middle of GRPO, with the model in the engine and gradients half summed."""
-    folder = spec.parent / "killed"
-    nodes = answer("up", "--nodes", "3", "--dir", folder)["nodes"]
-    try:
-        run = answer("submit", spec, spec.with_name("early.yaml"), "--dir", folder)["run"]
-
-        def is_training() -> bool:
-            tasks = answer("tasks", run, "--dir", folder)["tasks"]
-            return any(task["stage"] == "learn" and task["step"] == 3 for task in tasks)
-
-        until(is_training, SEES_S)
-        os.kill(nodes[1]["pid"], signal.SIGKILL)
-        whole = answer("wait", run, "--dir", folder, "--timeout", "200")
+    with killed_while_training((spec, spec.with_name("early.yaml")), spec.parent / "killed") as whole:
         assert (whole["state"], whole["weights"]) == ("done", alone["weights"])
-    finally:
-        dflow("down", "--dir", folder)

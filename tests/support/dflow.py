@@ -8,15 +8,20 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dflow_cli.app import main
 from tests.support.repository import EXAMPLES, ROOT
+from tests.support.until import until
 
+SEES_S = 120.0  # until a task of some kind is seen
 OF_DAEMONS = {"up", "down", "run"}  # commands whose processes daemons belong to
 DFLOW = (sys.executable, "-m", "dflow_cli.app")
 
@@ -65,3 +70,22 @@ def written(spec: dict[str, Any], folder: Path) -> Path:
     path = folder / "spec.yaml"
     path.write_text(json.dumps(spec))
     return path
+
+
+@contextlib.contextmanager
+def killed_while_training(words: Sequence[Path | str], folder: Path) -> Iterator[dict[str, Any]]:
+    """A mesh of three in `folder`, and what it says of a run of these specs, of whose daemons one was killed in the
+    middle of step 3 of `learn`."""
+    nodes = answer("up", "--nodes", "3", "--dir", folder)["nodes"]
+    try:
+        run = answer("submit", *words, "--dir", folder)["run"]
+
+        def is_training() -> bool:
+            tasks = answer("tasks", run, "--dir", folder)["tasks"]
+            return any(task["stage"] == "learn" and task["step"] == 3 for task in tasks)
+
+        until(is_training, SEES_S)
+        os.kill(nodes[1]["pid"], signal.SIGKILL)
+        yield answer("wait", run, "--dir", folder, "--timeout", "200")
+    finally:
+        dflow("down", "--dir", folder)
