@@ -8,12 +8,13 @@ from pathlib import Path
 
 
 def began_ticks(pid: int) -> int | None:
-    """Clock ticks from the host's start to that of a process; None if there is none."""
+    """Clock ticks from the host's start to that of a process; None if there is none, or if it has ended and only waits
+    for its parent to notice: in a container it may wait for as long as that lives."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(fields[19])  # field 22 of proc(5), counted after the command's name
+    return None if state in "ZX" else int(fields[18])  # field 22 of proc(5), `state` being the third
 
 
 def age_s() -> float:

@@ -54,19 +54,19 @@ def running(folder: Path) -> MeshFile | None:
 
 
 def is_running(node: LocalNode) -> bool:
-    """Whether the process is there and is this daemon: a pid may have gone to somebody else, such as an editor of its
-    configuration."""
-    try:
-        is_named = node.config.encode() in Path(f"/proc/{node.pid}/cmdline").read_bytes().split(b"\0")
-        return is_named and node.began in (0, _began(node.pid))
-    except OSError:
-        return False
+    """Whether the process is there and is this daemon: a pid may have gone to somebody else. A daemon that gives its
+    memory back runs still, and keeps its ports and its state until it has; one that only waits to be reaped has ended.
+    """
+    return node.began != 0 and _began(node.pid) == node.began
 
 
 def _began(pid: int) -> int:
-    """When a process began, in clock ticks since the host's start. Raises OSError."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[19])  # field 22 of proc(5), counted after the command's name
+    """When a process began, in clock ticks since the host's start; 0 if there is none that has not ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(fields[18])  # field 22 of proc(5), `state` being the third
 
 
 def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
@@ -112,12 +112,23 @@ def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
 
 
 def stop(folder: Path, patience_s: float = LEAVE_S) -> tuple[LocalNode, ...]:
-    """Stop every daemon of DIR: SIGTERM to all, then SIGKILL to those still there. Returns those that were up."""
+    """Stop every daemon of DIR: SIGTERM to all, then SIGKILL to those still there. Returns those that were up.
+
+    Raises CliError when one outlives that, too.
+    """
     with _locked(folder):
         mesh, up = read_mesh(folder), running(folder)
         if mesh is None or up is None:
             return ()
         _end(up.nodes, patience_s)
+        if left := [node for node in up.nodes if is_running(node)]:
+            who = ", ".join(f"{node.name} (pid {node.pid})" for node in left)
+            raise CliError(
+                f"still there {patience_s:.0f} s after SIGKILL: {who}",
+                where=str(folder),
+                hint="the kernel gives its memory back, or waits for a disk: ask again",
+                exit_code=EXIT_FAILED,
+            )
         if not mesh.keeps_state:
             _forget(mesh.nodes)
         return up.nodes

@@ -28,7 +28,7 @@ _LOWEST_PORT = 15000
 @dataclass(frozen=True, slots=True)
 class LocalNode:
     """A daemon of a local mesh. `control` and `bulk` are tcp://HOST:PORT, `config` its file, `key` z85. `began`: when
-    its process did, in clock ticks since the host's start; 0 where that was not noted."""
+    its process did, in clock ticks since the host's start; 0 before that."""
 
     name: str
     id: str

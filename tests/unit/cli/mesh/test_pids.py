@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from dflow_cli.mesh import localmesh
 from dflow_cli.mesh.meshfiles import LocalNode, MeshFile, prepare_node, write_mesh
+from dflowd.process.lifetime import began_ticks
 
 
 @pytest.fixture
@@ -33,3 +35,15 @@ def test_down_ends_nobody_who_has_a_daemons_pid_by_now(
     assert localmesh.running(tmp_path) is None
     assert localmesh.stop(tmp_path) == ()
     assert process.poll() is None
+
+
+def test_a_daemon_that_ended_and_was_not_reaped_does_not_run(editor: tuple[subprocess.Popen[bytes], LocalNode]) -> None:
+    """As it stays where the container's first process reaps nobody."""
+    process, node = editor
+    noted = replace(node, began=began_ticks(process.pid) or 0)
+    assert localmesh.is_running(noted)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert Path(f"/proc/{process.pid}/stat").exists()
+    assert not localmesh.is_running(noted)
+    assert began_ticks(process.pid) is None
