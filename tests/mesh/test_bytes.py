@@ -48,14 +48,14 @@ def test_a_step_of_seven_moves_the_bytes_that_are_derived(seven: Mesh) -> None:
 
 
 def check_bytes(mesh: Mesh) -> None:
-    nodes = len(mesh.running())
     for attempt in range(ATTEMPTS):
         moved = moved_by(mesh, PARAMETERS, 3, f"measured-{attempt}")
         if moved.is_calm:  # a starved machine makes daemons suspect each other, and then they ask again
             break
-    derived = derived_bytes(nodes, LEAVES, GRADIENT_BYTES)
-    print(f"{nodes} nodes: {moved.per_step() / GRADIENT_BYTES:.3f} S, derived {derived / GRADIENT_BYTES:.3f} S")
-    assert moved.per_step() == pytest.approx(derived, rel=0.1), moved
+    per_step, placed = moved.per_step() / GRADIENT_BYTES, moved.placed_per_step() / GRADIENT_BYTES
+    dealt = derived_bytes(len(mesh.running()), LEAVES, GRADIENT_BYTES) / GRADIENT_BYTES
+    print(f"{per_step:.3f} S; as placed {placed:.3f} S, as dealt {dealt:.3f} S")
+    assert 0.98 * dealt <= per_step <= 1.03 * placed, moved  # a leaf that was stolen may be a block more to fetch
 
 
 def test_no_node_holds_what_all_made(seven: Mesh) -> None:
