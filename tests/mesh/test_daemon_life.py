@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
+from tests.support.strike import await_stable, running_tasks
 from tests.support.toy import toy_pipeline
 from tests.support.until import until
 
 HEAVY = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "vllm")
 RESIDENT_LIMIT_BYTES = 80_000_000
+
+pytestmark = pytest.mark.usefixtures("by_their_command")
 
 
 def refused_start(node: Daemon) -> list[str]:
@@ -116,11 +120,16 @@ def test_a_second_sigterm_ends_a_leaving_daemon_at_once(tmp_path: Path) -> None:
 
 def test_kill_9_takes_engines_and_shared_memory_along_and_the_rest_goes_on(tmp_path: Path) -> None:
     """Nobody can clean up after a process that was killed, so there must be nothing to clean."""
-    pipeline = toy_pipeline(steps=12, generate_s=0.05)
-    with Mesh(tmp_path / "three", 3) as mesh:
+    pipeline = toy_pipeline(steps=4, partitions=6, generate_s=0.4)
+    with Mesh(tmp_path, 3) as mesh:
+        await_stable(mesh)
         killed, *others = mesh.nodes.values()
         run = mesh.submit(killed, pipeline)
-        mesh.until(lambda: mesh.ask(killed, "run", run=run)["step"] >= 2, 60)
+
+        def is_at_work() -> bool:
+            return any(row["node"] == killed.name for row in running_tasks(mesh, run, "roll", "p"))
+
+        mesh.until(is_at_work, 60)
         (engine,) = killed.children()
         mesh.kill(killed)
         began = time.monotonic()
@@ -130,11 +139,7 @@ def test_kill_9_takes_engines_and_shared_memory_along_and_the_rest_goes_on(tmp_p
         mesh.until(lambda: mesh.ask(others[0], "run", run=run)["state"] == "done", 120)
         weights = {mesh.ask(node, "run", run=run)["weights"] for node in others}
         assert any(task["origin"] == "again" for task in mesh.ask(others[0], "tasks", run=run)["tasks"])
-    with Mesh(tmp_path / "alone", 1) as mesh:
-        node = mesh.nodes["n0"]
-        run = mesh.submit(node, pipeline)
-        mesh.until(lambda: mesh.ask(node, "run", run=run)["state"] == "done", 120)
-        assert weights == {mesh.ask(node, "run", run=run)["weights"]}
+    assert weights == {weights_of(pipeline)}
 
 
 def test_an_engine_that_is_killed_costs_its_task_and_nothing_else(tmp_path: Path) -> None:

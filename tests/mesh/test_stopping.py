@@ -17,6 +17,8 @@ from tests.support.mesh import Daemon, Mesh
 from tests.support.toy import toy_pipeline
 from tests.support.until import until
 
+pytestmark = pytest.mark.usefixtures("by_their_command")
+
 
 def catches_sigterm(node: Daemon) -> bool:
     status = Path(f"/proc/{node.pid}/status").read_text()

@@ -7,13 +7,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgpack
 import zmq
@@ -23,6 +21,7 @@ from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import KeyPair, new_key_pair, write_key_pair
+from tests.support import launch
 from tests.support.until import until
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ class Daemon:
     keys: KeyPair
     control: str
     bulk: str
-    process: subprocess.Popen[bytes] | None = None
+    process: launch.Process | None = None
     seeds: tuple[str, ...] | None = None  # names of the daemons that its configuration names; all others if None
     environment: dict[str, str] = field(default_factory=dict)  # beside this process's own
 
@@ -76,7 +75,12 @@ class Daemon:
 
 
 class Mesh:
-    """Daemons n0, n1, ... that know each other as seeds. Use as a context: at its end all are killed."""
+    """Daemons n0, n1, ... that know each other as seeds. Use as a context: at its end all are killed.
+
+    `start`: how the daemons' processes come about.
+    """
+
+    start: ClassVar[Callable[[Path, Path, Mapping[str, str]], launch.Process]] = staticmethod(launch.spawn)
 
     def __init__(self, folder: Path, count: int, extra: str = "", host: str = "127.0.0.1") -> None:
         """`extra`: more lines of every daemon's configuration, sections of their own. `host`: as an address has it."""
@@ -117,15 +121,7 @@ class Mesh:
     def launch(self, node: Daemon) -> None:
         """Start its process; it need not answer yet."""
         self.write_config(node)
-        with (node.folder / "output").open("ab") as output:
-            node.process = subprocess.Popen(
-                [sys.executable, "-m", "dflowd", "run", "--config", str(node.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, **node.environment},
-            )
+        node.process = Mesh.start(node.config, node.folder / "output", node.environment)
 
     def add(self) -> Daemon:
         """One more daemon joins."""
