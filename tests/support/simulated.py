@@ -18,7 +18,7 @@ from dflow_protocols.simulator.world import World
 FORMED_S = 4.0  # after so long all know each other and count as stable
 NOISES = (
     pytest.param(PURE, id="pure"),
-    pytest.param(NOISY, id="noisy"),
+    pytest.param(NOISY, id="noisy", marks=pytest.mark.slow),  # less than wild is, which the short form has
     pytest.param(WILD, id="wild"),
 )
 """Engines that agree, that make other gradients each time, and that make another update too: the last hold most."""
