@@ -24,10 +24,14 @@ def up(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     dflow("down", "--dir", tmp_path)
 
 
+def leave_pytorch_out(patch: pytest.MonkeyPatch) -> None:
+    """It takes seconds to load."""
+    patch.setattr(examine, "TRY_ENGINE", "print('none', False)")
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave PyTorch out, which takes seconds to load: another test looks whether it does."""
-    monkeypatch.setattr(examine, "TRY_ENGINE", "print('none', False)")
+    leave_pytorch_out(monkeypatch)
 
 
 def examined(*arguments: str | Path, code: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -37,7 +41,9 @@ def examined(*arguments: str | Path, code: int) -> dict[tuple[str, str], dict[st
     return {(check["subject"], check["place"]): check for check in json.loads(text)["checks"]}
 
 
-def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(up: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(
+    up: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ports, keys, limits, clocks, versions, numerics, engine: looked at on every member."""
     checks = examined("--dir", tmp_path, code=0)
     assert {check["state"] for (subject, _), check in checks.items() if subject != "reported"} == {"ok"}  # not lateness
@@ -45,6 +51,7 @@ def test_a_sound_mesh_is_found_sound_and_a_killed_member_is_missed(up: list[dict
     wanted = {"control port", "bulk port", "key", "limits", "memory", "disk", "clocks", "versions", "numerics"}
     assert wanted | {"members", "engine"} <= subjects
     assert {place for subject, place in checks if subject == "bulk port"} == {"n0", "n1"}
+    leave_pytorch_out(monkeypatch)
     os.kill(up[1]["pid"], signal.SIGKILL)
     until(lambda: not is_alive(up[1]["pid"]), 60.0)  # its memory has to be given back first
 

@@ -27,7 +27,7 @@ def alone(spec: Path) -> dict[str, Any]:
     return trained(spec, 1)
 
 
-@pytest.mark.parametrize("nodes", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("nodes", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_weights_do_not_depend_on_how_many_nodes_train(spec: Path, alone: dict[str, Any], nodes: int) -> None:
     """Leaves are summed by one tree whoever sums them; and the steps must move the weights, or this shows nothing."""
     whole = trained(spec, nodes)
