@@ -8,10 +8,11 @@ from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import Crash, Pause, action
 from dflow_protocols.simulator.goals import ended, finish, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 
-STRIDE = 31  # of the actions of a node; the slow form takes every single one
+STRIDE = 61  # of the actions of a node; the slow form takes every single one
 
 
 def survive(world: World, run: RunId, same: bool = True) -> None:
@@ -94,3 +95,19 @@ def test_any_node_may_stall_at_any_moment(victim: int, noise: frozenset[type]) -
         world, run = mesh(3, noise=noise)
         world.when(action(victim, index), Pause(6.0, victim))
         survive(world, run, same=not noise)
+
+
+@pytest.mark.parametrize("wish", ["submit", "cancel"])
+def test_a_client_is_answered_though_whoever_was_to_vouch_has_just_died(wish: str) -> None:
+    """Its node waits for a second disk while it believes that there is one, and no longer."""
+    world, run = mesh(2)
+    world.run(0.5)
+    world.at(world.now, Crash(1))
+    world.run(0.1)
+    asked = set(world.hosts[0].replies)
+    if wish == "submit":
+        world.submit(0, two_steps(), nonce="another")
+    else:
+        world.cancel(0, run)
+    world.expect(10.0, lambda: bool(set(world.hosts[0].replies) - asked), "the client is answered")
+    assert [ok for number, (ok, _) in world.hosts[0].replies.items() if number not in asked] == [True]

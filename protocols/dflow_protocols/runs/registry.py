@@ -218,8 +218,10 @@ class Registry:
         return [*self._put(living, run.id, [waiting]), *self._answer(living, run)]
 
     def put_again(self, living: Collection[NodeId]) -> list[Action]:
-        """To who did not acknowledge what a client waits for."""
-        return [action for name, waiting in self._waiting.items() for action in self._put(living, name, waiting)]
+        """To who did not acknowledge what a client waits for; who waited for one that has died since is answered."""
+        answers = [action for name in list(self._waiting) for action in self._answer(living, self.runs[name])]
+        puts = [action for name, waiting in self._waiting.items() for action in self._put(living, name, waiting)]
+        return [*answers, *puts]
 
     def _put(self, living: Collection[NodeId], name: RunId, waiting: list[Waiting]) -> list[Action]:
         missing = {node for node in living if any(node not in each.acks for each in waiting)}
