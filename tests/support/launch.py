@@ -7,6 +7,7 @@ their modules, so a benchmark starts daemons by their command.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -90,5 +91,6 @@ class _Forked:
         return status
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.Signals(number))
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its parent has not said so yet
+            if self.poll() is None:
+                os.kill(self.pid, signal.Signals(number))
