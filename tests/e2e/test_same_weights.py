@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.dflow import answer, dflow, example_folder, killed_while_training
+from tests.support.until import until
 
 
 def trained(spec: Path, nodes: int) -> dict[str, Any]:
@@ -27,18 +31,47 @@ def alone(spec: Path) -> dict[str, Any]:
     return trained(spec, 1)
 
 
-@pytest.mark.parametrize("nodes", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+def check_that_it_trained(run: str, folder: Path) -> None:
+    """The steps must move the weights, or equal ones show nothing."""
+    rows = [row for row in map(json.loads, dflow("metrics", run, "--dir", folder).splitlines()) if row["step"] > 2]
+    assert len(rows) == 3
+    assert all(row["grad_norm"] > 0 and row["frac_groups_zero_std"] < 0.5 for row in rows)
+    assert rows[-1]["reward_mean"] > rows[0]["reward_mean"]
+
+
+def test_weights_of_two_nodes_are_those_of_the_one_that_is_left(spec: Path) -> None:
+    """Leaves are summed by one tree whoever sums them."""
+    folder = spec.parent / "m2"
+    nodes = answer("up", "--nodes", "2", "--dir", folder)["nodes"]
+    try:
+        runs = []
+        for living in (2, 1):
+            run = answer("submit", spec, spec.with_name("early.yaml"), "--dir", folder)["run"]
+            runs.append(answer("wait", run, "--dir", folder, "--timeout", "200"))
+            assert (runs[-1]["state"], runs[-1]["nodes"]) == ("done", living)
+            check_that_it_trained(run, folder)
+            with contextlib.suppress(ProcessLookupError):  # the second time it is gone
+                os.kill(nodes[1]["pid"], signal.SIGKILL)
+            until(lambda: alive(folder) == {"n0"}, 60.0)
+        assert runs[0]["weights"] == runs[1]["weights"]
+        assert runs[0]["evals"] == runs[1]["evals"]
+    finally:
+        dflow("down", "--dir", folder)
+
+
+def alive(folder: Path) -> set[str]:
+    return {node["name"] for node in answer("nodes", "--dir", folder)["nodes"] if node["state"] == "alive"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [3, 4])
 def test_weights_do_not_depend_on_how_many_nodes_train(spec: Path, alone: dict[str, Any], nodes: int) -> None:
-    """Leaves are summed by one tree whoever sums them; and the steps must move the weights, or this shows nothing."""
+    """As a user gets them by one command."""
     whole = trained(spec, nodes)
     assert (whole["state"], whole["nodes"]) == ("done", nodes)
     assert whole["weights"] == alone["weights"]
     assert whole["evals"] == alone["evals"]
-    lines = dflow("metrics", whole["run"], "--dir", spec.parent / f"m{nodes}").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["step"] > 2]
-    assert len(rows) == 3
-    assert all(row["grad_norm"] > 0 and row["frac_groups_zero_std"] < 0.5 for row in rows)
-    assert rows[-1]["reward_mean"] > rows[0]["reward_mean"]
+    check_that_it_trained(whole["run"], spec.parent / f"m{nodes}")
 
 
 @pytest.mark.slow
