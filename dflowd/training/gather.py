@@ -31,6 +31,7 @@ def objective_of(pipeline: Pipeline, stage: Stage) -> Objective:
         int(stage.config["micro_batch_tokens"]),
         float(made.get("temperature", 1.0)),
         int(made.get("max_tokens", 1)),
+        stage.config.get("correction", {}),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dflowd.algorithms.losses.correction import correct
 from dflowd.algorithms.losses.tokens import Sums, Tokens
 from dflowd.algorithms.registry import LOSSES
 from dflowd.models.likelihood import likelihood
@@ -40,6 +41,7 @@ class Objective:
     micro_batch_tokens: int
     temperature: float = 1.0
     most_tokens: int = 1  # of a completion
+    correction: Mapping[str, Any] = field(default_factory=dict)  # of a sampler that computes otherwise; empty: none
 
 
 def add_gradient(
@@ -58,12 +60,15 @@ def add_gradient(
 
 def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
     logp, entropy = likelihood(policy, batch, objective.temperature)
-    loss, told = LOSSES[objective.loss](columns.tokens(logp, batch), objective.settings)
+    tokens, apart = columns.tokens(logp, batch), Sums()
+    if "sampled_logprob" in tokens.given:
+        tokens, apart = correct(tokens, objective.correction)
+    loss, told = LOSSES[objective.loss](tokens, objective.settings)
     ended = int((batch.offsets == 0).sum())  # every completion starts once
     counts = {"tokens": len(logp), "samples": ended, "constant": ended * objective.most_tokens}
     own: Sums = {"trained_tokens": len(logp), "entropy_sum": entropy.double().sum()}
     own |= {"loss_sum": loss.detach().double(), "loss_count": counts[objective.divisor]}
-    _count(sums, own | told)
+    _count(sums, own | apart | told)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
@@ -88,7 +93,7 @@ class _Columns:
         places = self._starts[samples] + torch.from_numpy(batch.offsets).to(logp.device)
         given = {name: values[places] for name, values in self._by_token.items()}
         given |= {name: values[samples] for name, values in self._by_sample.items()}
-        return Tokens(logp, self._lengths[samples], given)
+        return Tokens(logp, self._lengths[samples], given, samples)
 
 
 def _count(sums: Sums, more: Mapping[str, float | Tensor]) -> None:

@@ -46,6 +46,11 @@ RATIO_MAX = "ratio_max"
 RATIO_MIN = "ratio_min"
 CLIPPED_LOW = "clipped_low"  # trained tokens whose gain was cut at 1 - clip low
 CLIPPED_HIGH = "clipped_high"  # trained tokens whose gain was cut at 1 + clip high
+MISMATCH_SUM = "mismatch_sum"  # |log-probability as training computes it - as the sampler had it|, nats
+MISMATCH_MAX = "mismatch_max"
+MISMATCH_KL_SUM = "mismatch_kl_sum"  # k3 estimate of the divergence of the sampler's distribution from training's, nats
+MISMATCH_COUNT = "mismatch_count"  # trained tokens of which both are known
+CORRECTED = "corrected"  # those whose ratio was out of the bounds of `correction`
 KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has a `kl` weight
 
 NONFINITE_LEAVES = "nonfinite_leaves"  # leaves whose loss or gradient was no number, if that skips an update
@@ -78,6 +83,9 @@ _QUOTIENTS = (
     ("ratio_mean", RATIO_SUM, RATIO_COUNT),
     ("clip_frac_low", CLIPPED_LOW, RATIO_COUNT),
     ("clip_frac_high", CLIPPED_HIGH, RATIO_COUNT),
+    ("mismatch_mean", MISMATCH_SUM, MISMATCH_COUNT),
+    ("mismatch_kl", MISMATCH_KL_SUM, MISMATCH_COUNT),
+    ("corrected_frac", CORRECTED, MISMATCH_COUNT),
     ("kl", KL_SUM, RATIO_COUNT),
     ("accuracy", CORRECT, EVALUATED),
     ("eval_truncated_frac", EVALUATED_TRUNCATED, EVALUATED),

@@ -17,11 +17,12 @@ Sums = dict[str, float | Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Completions only, packed. All tensors are [tokens] float32, on one device."""
+    """Completions only, packed. All tensors are [tokens], float32 unless said, on one device."""
 
     logp: Tensor  # log-probability by the model that is trained: what the gradient goes through
     lengths: Tensor  # tokens of the completion that each one belongs to
     given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
+    samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
 
     @property
     def weight(self) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .grammar.problem import Problem, suggest
-from .grammar.signatures import DEFAULT_REWARD, Beginning, operator_of
+from .grammar.signatures import DEFAULT_REWARD, Beginning, operator_of, truncated
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -36,7 +36,16 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if "loss" in stage["config"]:
             models = {name: other["model"] for name, (other, _) in stages.items()}
             problems.extend(_scored(stage, vertex, models))
+            sampler, made = stages[next(read for read in vertex.reads if read.endswith(".rollout")).partition(".")[0]]
+            if "correction" not in stage["config"] and made.operator.samples and _differ(spec, sampler, stage):
+                stage["config"]["correction"] = truncated()
     return problems
+
+
+def _differ(spec: Mapping[str, Any], sampler: Mapping[str, Any], training: Mapping[str, Any]) -> bool:
+    """Whether a stage samples by another engine or in another dtype than a training computes its tokens in."""
+    sampled = sampler.get("engine"), spec["models"][sampler["model"]].get("dtype", "float32")
+    return sampled != (training.get("engine"), training["config"].get("compute", "float32"))
 
 
 def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | None]) -> Iterator[Problem]:

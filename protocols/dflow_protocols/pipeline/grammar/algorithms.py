@@ -96,3 +96,20 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }
+
+_LEVEL = Text(
+    "whose probability is compared: each token's, or each completion's, as the geometric mean over its tokens",
+    "token",
+    choices=("token", "sequence"),
+)
+_LOW = Number("the least ratio that counts as alike", 0.5, at_least=0, at_most=1)
+
+CORRECTIONS: Mapping[str, Mapping[str, Shape]] = {
+    "none": {},
+    "truncate": {"level": _LEVEL, "high": Number("the most that a share is multiplied by", 2.0, at_least=1)},
+    "mask": {"level": _LEVEL, "low": _LOW, "high": Number("the largest ratio that counts as alike", 2.0, at_least=1)},
+    "band": {"level": _LEVEL, "low": _LOW, "high": Number("the largest ratio that counts as alike", 5.0, at_least=1)},
+}
+"""What is done about a sampler whose probabilities are not those that training computes, with its settings. A share of
+the loss is multiplied by the ratio of the second to the first, at most `high`; by 1 within the bounds and 0 outside;
+or by the ratio within them and 0 outside."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .algorithms import ADVANTAGES, LOSSES
+from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES
 from .columns import COLUMNS
-from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
 
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
@@ -138,6 +138,21 @@ _LOSS = Kinds(
     default={},
 )
 
+_CORRECTION = Kinds(
+    "what makes up for a sampler whose probabilities are not those that training computes; absent: `truncate` where "
+    "the two are of different engines or dtypes, else `none`",
+    "kind",
+    Text(
+        "truncate: a token's share times the ratio of both, up to a bound (IMPALA, arXiv 1802.01561); mask: 0 where "
+        "the ratio is out of bounds; band: the ratio within its bounds and 0 outside (IcePop, arXiv 2510.18855)",
+        "truncate",
+        choices=tuple(CORRECTIONS),
+    ),
+    CORRECTIONS,
+    default=None,
+    unwritten=True,
+)
+
 _METHOD = Text(
     "; ".join(f"{name}: {advantage.about}" for name, advantage in ADVANTAGES.items()),
     "grpo",
@@ -237,7 +252,7 @@ OPERATORS: Mapping[str, Operator] = {
         effect="seeded",
         model="parameters",
         trains=Lesson("rollout", "advantage", "grpo"),
-        config=Section("", {**_TRAINING, "loss": _LOSS}),
+        config=Section("", {**_TRAINING, "loss": _LOSS, "correction": _CORRECTION}),
     ),
     "sft": Operator(
         "one optimizer update by cross-entropy on demonstrations",
@@ -302,6 +317,12 @@ def loss_of(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, Mapping[str
     """The kind and the settings of a training stage's loss. `config`: the stage's, checked or as written."""
     settings = config.get("loss") or {}
     return str(settings.get("kind") or lesson.loss), settings
+
+
+def truncated() -> dict[str, Any]:
+    """The correction of a training that says nothing of it and whose sampler computes otherwise."""
+    found: dict[str, Any] = Reader({}).read(_CORRECTION, {}, "")
+    return found
 
 
 def outputs_for(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,15 +41,20 @@ def grpo(mean: str = "token", kl: float = 0.0, budget: int = 8192, temperature: 
     return Objective("grpo", settings, "samples" if mean == "sequence" else "tokens", budget, temperature)
 
 
-def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperature: float) -> torch.Tensor:
-    """One sequence at a time, by the model's own forward, as the paper writes it."""
-    total = torch.zeros(())
-    olds, references, advantages = (data.columns[name] for name in ("sampled_logprob", "logprob", "advantage"))
+def plain_logp(policy: Policy, data: LeafData, temperature: float = 1.0) -> Iterator[torch.Tensor]:
+    """Of one sequence at a time, by the model's own forward."""
     for sample, said in enumerate(data.completions):
         prompt = data.prompts[data.owners[sample]]
         tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None]
         logits = policy.model(tokens).logits[0, len(prompt) - 1 : -1] / temperature
-        logp = torch.log_softmax(logits, -1).gather(-1, tokens[0, len(prompt) :, None])[:, 0]
+        yield torch.log_softmax(logits, -1).gather(-1, tokens[0, len(prompt) :, None])[:, 0]
+
+
+def plain_loss(policy: Policy, data: LeafData, mean: str, beta: float, temperature: float) -> torch.Tensor:
+    """As the paper writes it."""
+    total = torch.zeros(())
+    olds, references, advantages = (data.columns[name] for name in ("sampled_logprob", "logprob", "advantage"))
+    for sample, logp in enumerate(plain_logp(policy, data, temperature)):
         ratio = torch.exp(logp - torch.from_numpy(olds[sample]))
         gain = torch.minimum(ratio * advantages[sample], ratio.clamp(0.8, 1.28) * advantages[sample])
         gap = torch.from_numpy(references[sample]) - logp
@@ -69,6 +76,25 @@ def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Polic
     assert sums["trained_samples"] == 20
     assert sums["trained_tokens"] == sum(map(len, data.completions)) == sums["ratio_count"]
     assert sums["loss_count"] == (20 if mean == "sequence" else sums["trained_tokens"])
+
+
+@pytest.mark.parametrize("budget", [8192, 64])
+def test_a_completions_correction_does_not_depend_on_its_micro_batch(policy: Policy, budget: int) -> None:
+    """Its ratio is over all of its tokens, whatever they lie beside."""
+    data = leaf_data(policy)
+    data.columns["sampled_logprob"] = [rows - 2.5 for rows in data.columns["sampled_logprob"]]  # some less likely
+    expected, found = np.zeros((2, policy.parameters.size), np.float32)
+    policy.parameters.begin_gradient(expected)
+    total = torch.zeros(())
+    for sample, logp in enumerate(plain_logp(policy, data)):
+        apart = logp.detach() - torch.from_numpy(data.columns["sampled_logprob"][sample])
+        total = total - apart.mean().exp().clamp(max=2.0) * data.columns["advantage"][sample] * logp.sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    policy.parameters.begin_gradient(found)
+    corrected = replace(grpo(budget=budget), correction={"kind": "truncate", "level": "sequence", "high": 2.0})
+    sums = add_gradient(policy, data, corrected, lambda: None)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert 0 < sums["corrected"] < sums["mismatch_count"] == sums["trained_tokens"]
 
 
 def test_the_same_leaf_gives_the_same_bits_twice(policy: Policy) -> None:

@@ -184,3 +184,44 @@ def test_what_an_engine_that_only_samples_cannot_do_is_refused() -> None:
     assert path.endswith(".engine")
     assert "samples from model `policy` in stage `roll` and from `other` in `heldout`" in what
     assert hint == "write `engine: torch` in one of them"
+
+
+TRUNCATED = {"kind": "truncate", "level": "token", "high": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({}, None),
+        ({"engine": "vllm"}, TRUNCATED),
+        ({"compute": "bfloat16"}, TRUNCATED),
+        ({"dtype": "bfloat16"}, TRUNCATED),
+        ({"compute": "bfloat16", "dtype": "bfloat16"}, None),
+        ({"engine": "vllm", "correction": {"kind": "none"}}, {"kind": "none"}),
+        ({"correction": {}}, TRUNCATED),
+        ({"correction": {"kind": "band"}}, {"kind": "band", "level": "token", "low": 0.5, "high": 5.0}),
+    ],
+)
+def test_a_training_makes_up_for_a_sampler_that_computes_otherwise(changed: dict[str, Any], wanted: object) -> None:
+    """Unless it says what it does about it; and where both compute alike the pipeline keeps its id."""
+    spec = example()
+    learn = stage(spec, "learn")["config"]
+    learn |= {key: changed[key] for key in ("compute", "correction") if key in changed}
+    spec |= {key: changed[key] for key in ("engine",) if key in changed}
+    spec["models"]["policy"] |= {key: changed[key] for key in ("dtype",) if key in changed}
+    pipeline = Pipeline.from_dict(spec)
+    assert pipeline.stage("learn").config.get("correction") == wanted
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    assert (pipeline.id == Pipeline.from_dict(example()).id) == (changed == {})
+
+
+def test_a_correction_has_its_kinds_settings_only() -> None:
+    spec = example()
+    stage(spec, "learn")["config"]["correction"] = {"kind": "truncate", "low": 0.5}
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.hint) == (
+        "stages[4].config.correction.low",
+        "leave it out, or write `kind: band`",
+    )

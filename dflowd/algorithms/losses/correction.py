@@ -1,0 +1,54 @@
+"""What a sampler's other arithmetic does to a policy gradient, and what is done about it.
+
+A sampler is another program, or computes in another dtype, than the training: the tokens that it draws by mu are not
+drawn by the policy that training computes for the same weights, pi. The gradient is unbiased with each token's share
+times pi / mu, whose variance is bounded by a bound on that ratio: truncated (V-trace of IMPALA, arXiv 1802.01561, eq.
+1), or cut to a band (IcePop, arXiv 2510.18855). By completion it is the geometric mean over its tokens (GSPO, arXiv
+2507.18071, eq. 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, exp
+
+from .kl import k3
+from .tokens import Sums, Tokens
+
+
+def correct(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tokens, Sums]:
+    """The tokens with their shares corrected, and figures of how far sampler and training are apart.
+
+    `settings`: of the stage's `correction`, empty for none. pi is of the version that sampled: what a `logprob` stage
+    of the trained model found, else this very pass, which is of that version as long as a step has one update.
+    """
+    sampled = tokens["sampled_logprob"]
+    trained = tokens.given.get("old_logprob", tokens.logp.detach())
+    apart = trained - sampled
+    figures: Sums = {
+        "mismatch_sum": apart.abs().double().sum(),
+        "mismatch_max": apart.abs().max().double(),
+        "mismatch_kl_sum": k3(sampled, trained).double().sum(),
+        "mismatch_count": len(apart),
+    }
+    kind = settings.get("kind", "none")
+    if kind == "none":
+        return tokens, figures
+    ratio = exp(apart if settings["level"] == "token" else _of_completions(apart, tokens))
+    is_in = (ratio <= settings["high"]) & (ratio >= settings.get("low", 0.0))
+    share = {"truncate": ratio.clamp(max=settings["high"]), "mask": is_in.float(), "band": ratio * is_in}[kind]
+    figures["corrected"] = (~is_in).sum().double()
+    given = {**tokens.given, "old_logprob": trained, "weight": tokens["weight"] * share}
+    return replace(tokens, given=given), figures
+
+
+def _of_completions(apart: Tensor, tokens: Tokens) -> Tensor:
+    """Of each token the mean over its completion, [tokens] float32."""
+    assert tokens.samples is not None
+    _, places = torch.unique(tokens.samples, return_inverse=True)
+    sums = torch.zeros(int(places.max()) + 1, dtype=torch.float64, device=apart.device)
+    return (sums.index_add(0, places, apart.double())[places] / tokens.lengths).float()
