@@ -206,7 +206,10 @@ class _Link:
     def ask(self, request: Request, patience_s: float) -> Response:
         """Raises LinkLost when the daemon is gone, or silent for longer than `patience_s` seconds."""
         self._connect(time.monotonic() + LINK_S)
-        self._socket.send(encode_frame((), (request,)))
+        try:
+            self._socket.send(encode_frame((), (request,)), zmq.NOBLOCK)
+        except zmq.Again:  # it was refused when it linked up again: there is no link to wait for
+            raise LinkLost from None
         until = time.monotonic() + patience_s
         while True:
             self._wait(until)

@@ -13,7 +13,7 @@ from dflow_protocols.events import FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
 from dflow_protocols.wire.bulk import SessionOffer
 from tests.unit.dflowd.shards.peers import OTHER, RUN, Neighbours, Peer
-from tests.unit.dflowd.transport.lanes import until
+from tests.unit.dflowd.transport.lanes import knock, until
 
 LARGE = 7 * CHUNK_BYTES + 1234
 
@@ -258,7 +258,7 @@ async def test_a_stranger_gets_no_byte_of_the_bulk_lane(neighbours: Neighbours) 
         if name:
             dealer.plain_username, dealer.plain_password = name, b"00" * 32
         dealer.connect(b.address)
-        dealer.send(b"give me all")
+        knock(dealer, b"give me all")
         assert not dealer.poll(100)
         dealer.close()
     context.destroy(linger=0)
@@ -278,7 +278,7 @@ async def test_a_token_without_its_key_gets_nothing(neighbours: Neighbours) -> N
     dealer.linger = 0
     dealer.connect(b.address)
     for noise in (b"", b"x", os.urandom(24), os.urandom(1000), bytes(8) + ref.id.encode()):
-        dealer.send(noise)
+        knock(dealer, noise)
     assert not dealer.poll(200)
     context.destroy(linger=0)
     assert isinstance(await a.fetched(ref, b), Fetched)

@@ -12,7 +12,7 @@ import zmq
 from dflow_protocols.wire.keys import key_text
 from dflowd.transport.keys import new_key_pair
 from dflowd.transport.router import BindError
-from tests.unit.dflowd.transport.lanes import Party, Site, until
+from tests.unit.dflowd.transport.lanes import Party, Site, knock, until
 
 
 def dial(a: Party, b: Party) -> bool:
@@ -104,7 +104,7 @@ async def test_a_stranger_gets_no_byte(site: Site) -> None:
     a = site.open()
     stranger = new_key_pair()
     with client_socket(a, stranger.public, stranger.secret) as dealer:
-        dealer.send(b"let me in")
+        knock(dealer, b"let me in")
         await until(lambda: a.heard("transport.stranger"))
         assert not a.frames
         assert not dealer.poll(100)
@@ -150,7 +150,7 @@ async def test_a_key_that_was_revoked_gets_no_byte_any_more(site: Site) -> None:
         assert not any(a.lane.reply(link, b"x") for link in a.links)
         assert not a.lane.dial(b.keys.id, b.keys.public, b.address)
         with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
-            dealer.send(b"again")
+            knock(dealer, b"again")
             await until(lambda: monitor.poll(0))  # the link itself is cut, and the next handshake refused
             assert not dealer.poll(0)
         assert not b.frames
