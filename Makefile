@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
 
-# Two processes, each with whole files: a file's daemons are not beside each other.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+# Three processes, as daemons often wait; each with whole files, so a file's daemons are not beside each other.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 SHORT := -m "not slow and not peer"
 
 test: $(VENV)/.ready  ## everything but the tests marked slow
