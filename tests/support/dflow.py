@@ -21,12 +21,13 @@ from dflow_cli.app import main
 from tests.support.repository import EXAMPLES, ROOT
 from tests.support.until import until
 
+PATIENCE_S = 280.0  # with a command, which is less than what a test has
 SEES_S = 120.0  # until a task of some kind is seen
 OF_DAEMONS = {"up", "down", "run"}  # commands whose processes daemons belong to
 DFLOW = (sys.executable, "-m", "dflow_cli.app")
 
 
-def dflow(*arguments: str | Path, code: int = 0, timeout_s: float = 280.0, of: str = "") -> str:
+def dflow(*arguments: str | Path, code: int = 0, timeout_s: float = PATIENCE_S, of: str = "") -> str:
     """Standard output of a command that ends by `code`; standard error if that is not 0, or whichever `of` names.
 
     `timeout_s`: of a process.
@@ -49,9 +50,9 @@ def _here(words: list[str]) -> tuple[int, str, str]:
     return code, out.getvalue(), told.getvalue()
 
 
-def answer(*arguments: str | Path) -> dict[str, Any]:
-    """The object that a command prints with --json."""
-    value: dict[str, Any] = json.loads(dflow(*arguments, "--json").splitlines()[-1])
+def answer(*arguments: str | Path, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
+    """The object that a command prints with --json. `timeout_s`: as of dflow()."""
+    value: dict[str, Any] = json.loads(dflow(*arguments, "--json", timeout_s=timeout_s).splitlines()[-1])
     return value
 
 
