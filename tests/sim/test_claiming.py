@@ -61,7 +61,7 @@ def test_a_theft_that_breaks_off_costs_time_only(case: str, noise: frozenset[typ
 
 @pytest.mark.parametrize("noise", [PURE, WILD], ids=["pure", "wild"])
 @pytest.mark.parametrize("message", [StealAsk, StealGrant, StealRefuse, ClaimPut, RecordPut])
-@pytest.mark.parametrize("nth", [0, pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("nth", [0, 1, 3])
 def test_a_message_of_a_theft_may_be_lost(message: type, nth: int, noise: frozenset[type]) -> None:
     """The thief repeats its request, the victim its grant; a grant that nobody heard of ends by itself."""
     world, run = slow_mesh(3, noise)

@@ -12,7 +12,7 @@ from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh, undisturbed_actions, undisturbed_weights
 
-STRIDE = 61  # of the actions of a node; the slow form takes every single one
+STRIDE = 31  # of the actions of a node; the slow form takes every single one
 
 
 def survive(world: World, run: RunId, same: bool = True) -> None:

@@ -8,7 +8,7 @@ from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
-STRIDE = 23  # of the frames of a run, each so-manieth is lost in the short form; the slow one takes every one
+STRIDE = 7  # of the frames of a run, each so-manieth is lost in the short form; the slow one takes every one
 
 
 def frames_of_a_run() -> range:

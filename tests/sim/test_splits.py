@@ -34,7 +34,7 @@ def own_step(world: World, index: int, run: RunId) -> int:
 
 
 @pytest.mark.parametrize("side", [(0,), (0, 1)], ids=["one-of-four", "two-of-four"])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", range(3))
 def test_a_lost_branch_is_told_of_once_with_what_it_cost(seed: int, side: tuple[int, ...]) -> None:
     """Who pays for the hardware must learn what a cut cable cost, and not four times over."""
     world, run = mesh(4, seed=seed, noise=NOISY, pipeline=steps(12))

@@ -6,7 +6,7 @@ import pytest
 
 from dflow_protocols.simulator.swarm import live_through
 
-SEEDS = 16
+SEEDS = 40
 SLOW_SEEDS = 1000
 TOLD = {
     6015: "a block that was trimmed too late went down as the shorter one",
