@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Hundreds of processes of a run load the same modules: compiled once, whatever the shell says (CI images forbid it).
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test unit sim mesh e2e slow peer vllm vllm-cpu smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
