@@ -25,10 +25,11 @@ def can_cut() -> bool:
     """Whether this machine lets us make namespaces, bridges and links."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    made = [_try("link", "add", "dfprobe0", "type", "veth", "peer", "name", "dfprobe1")]
-    made.append(_try("netns", "add", "dfprobe"))
-    _try("link", "del", "dfprobe0")
-    _try("netns", "del", "dfprobe")
+    probe = f"df{os.getpid()}"  # another worker asks at the same time
+    made = [_try("link", "add", f"{probe}a", "type", "veth", "peer", "name", f"{probe}b")]
+    made.append(_try("netns", "add", probe))
+    _try("link", "del", f"{probe}a")
+    _try("netns", "del", probe)
     return all(made)
 
 
