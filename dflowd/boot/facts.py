@@ -21,6 +21,7 @@ from ..slots.devices import Devices
 from ..slots.numerics import advertised_class
 from ..slots.optional import offered
 from .config import Config
+from .gpus import gpu_facts
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -32,6 +33,7 @@ def host_facts(config: Config, devices: Devices) -> dict[str, Any]:
         "versions": versions(),
         "numerics": advertised_class(devices),
         "device": devices.text,
+        "gpus": gpu_facts(),
         "engines_offered": [asdict(each) for each in offered(devices)],
         "limits": {"nofile": _limit(resource.RLIMIT_NOFILE), "memlock": _limit(resource.RLIMIT_MEMLOCK)},
         "memory": {**memory_of_host(), "cgroup_limit": cgroup_limit(), "shards_limit": config.shards.memory_limit},

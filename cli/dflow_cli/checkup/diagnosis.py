@@ -107,6 +107,7 @@ def judge_host(facts: Facts, is_running: bool) -> Iterator[Check]:
         yield Check("limits", place, "ok", f"{'any number of' if files is None else files} open files")
     yield _shards(place, memory, is_running)
     yield from _engines(place, facts)
+    yield from _gpus(place, facts)
     free = disk["free"]
     mend = f"make room, or move node.state_dir off {disk['path']}; `checkpoint.keep` says how many are kept"
     if not disk["writable"]:
@@ -128,6 +129,26 @@ def _engines(place: str, facts: Facts) -> Iterator[Check]:
             is_absent = offer["why"] == "not installed"
             what = f"{offer['why']}: stages with `engine: {name}` run elsewhere"
             yield Check(name, place, "ok" if is_absent else "warning", what, str(offer["remedy"]))
+
+
+def _gpus(place: str, facts: Facts) -> Iterator[Check]:
+    """Each GPU, as far as the driver tells."""
+    for index, gpu in enumerate(facts.get("gpus", ())):
+        subject, errors = f"GPU {index}", gpu["ecc_errors"]
+        if gpu["fell_off"]:
+            mend = "`nvidia-smi -r` or a restart of the host brings it back, if anything; `dmesg` (Xid) says why"
+            yield Check(subject, place, "wrong", f"{gpu['name'] or 'it'} fell off the bus", mend)
+            continue
+        told = f"{gpu['name']}: {_size(gpu['memory_used'] or 0)} of {_size(gpu['memory_total'] or 0)} used"
+        told += "" if gpu["busy"] is None else f", {gpu['busy']} % busy"
+        told += "" if gpu["celsius"] is None else f", {gpu['celsius']} °C"
+        if errors:
+            mend = "reset it (`nvidia-smi -r`) when nothing runs there; if they come again, have it replaced"
+            yield Check(subject, place, "warning", f"{told}; {errors} uncorrected memory errors", mend)
+        elif gpu["celsius"] is not None and gpu["hot_at"] is not None and gpu["celsius"] >= gpu["hot_at"]:
+            yield Check(subject, place, "warning", f"{told}: it slows down", "look at its cooling")
+        else:
+            yield Check(subject, place, "ok", told)
 
 
 def _shards(place: str, memory: Facts, is_running: bool) -> Check:

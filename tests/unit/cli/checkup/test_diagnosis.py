@@ -147,3 +147,25 @@ def test_the_dead_are_named() -> None:
     """A host that is gone for good keeps a key that still opens the mesh."""
     members = [*ALIVE[:2], {"name": "a3", "state": "dead"}]
     assert found(judge_mesh(ANSWER, members)) == [("warning", "members", "a3")]
+
+
+GPU: dict[str, Any] = {
+    "fell_off": False,
+    "name": "NVIDIA H100",
+    "memory_total": 80 * GIB,
+    "memory_used": GIB,
+    "busy": 3,
+    "celsius": 41,
+    "hot_at": 87,
+    "ecc_errors": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [({"fell_off": True}, "wrong"), ({"ecc_errors": 2}, "warning"), ({"celsius": 88}, "warning")],
+)
+def test_a_gpu_that_fails_is_told_by_its_place(change: dict[str, Any], state: str) -> None:
+    assert found(judge_host({**FACTS, "gpus": [GPU, GPU]}, is_running=True)) == []
+    facts = {**FACTS, "gpus": [GPU, GPU | change]}
+    assert found(judge_host(facts, is_running=True)) == [(state, "GPU 1", "a1")]
