@@ -9,7 +9,6 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -55,7 +54,7 @@ class Opened:
 
     def policy(self, job: Job, name: str, dtype: torch.dtype = torch.float32) -> Policy:
         """A model that computes in `dtype`, with whatever parameters it has now. Raises UserError, and HostError."""
-        if (name, dtype) not in self._policies and (adapted := _adapted(job.pipeline, name)) is not None:
+        if (name, dtype) not in self._policies and (adapted := job.pipeline.is_base_of(name)) is not None:
             self._policies[name, dtype] = self.policy(job, adapted, dtype).without_adapters(name)
         if (name, dtype) not in self._policies:
             config = job.pipeline.models[name]
@@ -112,22 +111,7 @@ class Opened:
 def first_seed(pipeline: Pipeline, model: str) -> int:
     """What a model's first weights are drawn from. Models described alike start alike, whatever they compute in, so
     that a reference is where its policy came from, also where the policy has adapters."""
-    return number("init", str(pipeline.id), json.dumps(_own_weights(pipeline, model), sort_keys=True)) >> 1
-
-
-def _own_weights(pipeline: Pipeline, model: str) -> dict[str, Any]:
-    """A model's description, but for what it computes in and its adapters."""
-    described = {**pipeline.models[model], "dtype": "float32"}
-    return {key: value for key, value in described.items() if key != "lora"}
-
-
-def _adapted(pipeline: Pipeline, name: str) -> str | None:
-    """The model with adapters whose base this one is: its passes without adapters are this one's, in memory that is
-    there already. None: it has weights of its own, or is trained itself."""
-    if name in pipeline.trainable:
-        return None
-    own = _own_weights(pipeline, name)
-    return next((other for other in pipeline.bases if _own_weights(pipeline, other) == own), None)
+    return number("init", str(pipeline.id), json.dumps(pipeline.own_weights(model), sort_keys=True)) >> 1
 
 
 def _require_base(policy: Policy, meant: bytes) -> None:

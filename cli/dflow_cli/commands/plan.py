@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import AsJson, Overlays, Sets, Spec
+from ..folder import DEFAULT_FOLDER
+from ..options import AsJson, Folder, Overlays, Sets, Spec, To
 
 if TYPE_CHECKING:
     from dflow_protocols.pipeline import Pipeline, StepPlan
@@ -19,9 +21,18 @@ def plan(
     step: Annotated[int | None, typer.Option("--step", min=0, help="Whose tasks; without it step 0.")] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as Mermaid, and nothing else.")] = False,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole spec, defaults included.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Print what it takes of memory, and whether the mesh's daemons have it.")
+    ] = False,
+    folder: Folder = DEFAULT_FOLDER,
+    to: To = "",
     as_json: AsJson = False,
 ) -> None:
     """Draw a pipeline, who reads what, and list the tasks of a step. Starts nothing.
+
+    With --memory: what it takes of shards, of engines and of GPUs, held against what the daemons of the mesh have
+    (those in DIR, or behind --to); exit code 2, and what would make it fit, where it cannot run there. Where no mesh
+    is, the needs alone.
 
     Example: dflow plan examples/spell_backward.yaml --step 60
     """
@@ -32,7 +43,13 @@ def plan(
     from ..spec.submission import read_spec
     from ..views.dag import draw_mermaid, draw_text
 
-    pipeline = read_spec(spec, overlays, sets).pipeline
+    loaded = read_spec(spec, overlays, sets)
+    pipeline = loaded.pipeline
+    if memory:
+        from ..memory.plan import plan_memory
+
+        plan_memory(loaded, Path(folder).absolute(), to, as_json)
+        return
     if resolved:
         print_json(pipeline.to_dict())
         return

@@ -242,21 +242,50 @@ def _weights(files: ModelFiles) -> Told:
 
 def torn_weights(file: Path) -> str:
     """What is wrong with a safetensors file by its head and its length, in words; empty where nothing is."""
-    length = file.stat().st_size
+    try:
+        head, start = _head(file)
+        ends = [item["data_offsets"][1] for name, item in head.items() if name != "__metadata__"]
+        length, due = file.stat().st_size, start + max(ends, default=0)
+    except _Unreadable as error:
+        return error.what
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return "has a head that cannot be read"
+    return f"is {length} bytes long where its head speaks of {due}" if length != due else ""
+
+
+def tensors_of(files: ModelFiles) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of what a model's safetensors files hold, tied ones once; {} where the heads do not tell."""
+    if not files.is_folder:
+        return {}
+    folder = files.base / files.source["path"]
+    index = folder / INDICES[0]
+    shards = [folder / WEIGHTS[0]] if (folder / WEIGHTS[0]).is_file() else []
+    if not shards and index.is_file():
+        named = files._facts(f"{files.source['path'].rstrip('/')}/{INDICES[0]}").get("weight_map")
+        shards = [folder / name for name in sorted(set(named.values()))] if isinstance(named, dict) else []
+    try:
+        heads = [_head(file)[0] for file in shards]
+        found = {name: tuple(item["shape"]) for head in heads for name, item in head.items() if name != "__metadata__"}
+    except (_Unreadable, OSError, TypeError, KeyError, AttributeError):
+        return {}
+    if files.config.get("tie_word_embeddings"):
+        found.pop("lm_head.weight", None)
+    return found
+
+
+def _head(file: Path) -> tuple[dict[str, Any], int]:
+    """A safetensors file's head, and where its data begin. Raises _Unreadable."""
     with file.open("rb") as stream:
         start = stream.read(8)
         if start[:7] == b"version":
-            return "is a pointer of Git LFS, not the weights"
+            raise _Unreadable("is a pointer of Git LFS, not the weights")
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else HEAD_BYTES + 1
-        if size > min(length - 8, HEAD_BYTES):
-            return "is cut off, or no safetensors file"
+        if size > min(file.stat().st_size - 8, HEAD_BYTES):
+            raise _Unreadable("is cut off, or no safetensors file")
         try:
-            head = json.loads(stream.read(size))
-            ends = [item["data_offsets"][1] for name, item in head.items() if name != "__metadata__"]
-            due = 8 + size + max(ends, default=0)
-        except (ValueError, RecursionError, TypeError, KeyError, IndexError, AttributeError):
-            return "has a head that cannot be read"
-    return f"is {length} bytes long where its head speaks of {due}" if length != due else ""
+            return json.loads(stream.read(size)), 8 + size
+        except (ValueError, RecursionError) as error:
+            raise _Unreadable("has a head that cannot be read") from error
 
 
 def _tokenizer(files: ModelFiles) -> Told:

@@ -146,6 +146,19 @@ class Pipeline:
         has_weights = ENGINES[self.engine].opens_files
         return tuple(name for name in self.trainable if has_weights and self.models[name].get("lora") is not None)
 
+    def own_weights(self, model: str) -> dict[str, Any]:
+        """A model's description, but for what it computes in and its adapters: equal ones name equal first weights."""
+        described = {**self.models[model], "dtype": "float32"}
+        return {key: value for key, value in described.items() if key != "lora"}
+
+    def is_base_of(self, model: str) -> str | None:
+        """The model with adapters whose base this one is: its passes without adapters are this one's, in memory that
+        is there already. None: it has weights of its own, or is trained itself."""
+        if model in self.trainable:
+            return None
+        own = self.own_weights(model)
+        return next((other for other in self.bases if self.own_weights(other) == own), None)
+
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""
         return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)

@@ -1,0 +1,136 @@
+"""What a pipeline takes of a daemon's shared memory, of an engine's own, and of its GPU, in bytes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.grammar.engines import ENGINES
+from dflow_protocols.pipeline.grammar.signatures import DTYPES
+
+from .outline import Outline
+
+BYTES = dict(zip(DTYPES, (4, 2), strict=True))
+ROLLING, SUMMING, APPLYING, LATE = 12, 20, 28, 16
+"""Bytes a trained parameter, in shards: parameters and both moments; a block and the share of others' beside them; the
+old state, the reduced gradient and the new state; a version more for a node that is late, and what leads from it."""
+LIBRARIES = 400_000_000  # of an engine: PyTorch and transformers, as measured on a CPU
+CUDA_CONTEXT = 600_000_000  # of a process on a GPU, with the kernels of PyTorch; an estimate
+CPU_CACHE = 1 << 30  # keys and values of vLLM on a CPU, unless VLLM_CPU_KVCACHE_SPACE says otherwise
+LOGITS = 64_000_000  # a chunk of logits, their softmax and both gradients
+VLLM_SHARE = 0.92  # of a GPU, that vLLM takes for weights and cache when it is built
+GRADIENTS = 2  # of a block: one, and another for each time that two are summed
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One line of the table. `why`: what the figure consists of."""
+
+    what: str
+    nbytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """`shards`: states of a step that follow one another, the last beside the others. `engine`: of each slot, together,
+    in its process; `device`: of each slot, together, on its GPU (none where it computes on cores)."""
+
+    shards: tuple[Need, ...]
+    engine: tuple[Need, ...]
+    device: tuple[Need, ...]
+    trained: int
+
+    @property
+    def most_shards(self) -> int:
+        """Without which no step ends."""
+        return APPLYING * self.trained
+
+    @property
+    def most_engine(self) -> int:
+        return sum(need.nbytes for need in self.engine)
+
+    @property
+    def most_device(self) -> int:
+        """Beside vLLM, where that is on the same GPU."""
+        return sum(need.nbytes for need in self.device)
+
+
+def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Needs:
+    """`outlines`: by model, of all that the pipeline has. `has_gpu`: slots own a GPU each."""
+    trained = sum(trained_of(pipeline, outlines, model) for model in pipeline.trainable)
+    shards = (
+        Need("rolling out", ROLLING * trained, f"{ROLLING} bytes a trained parameter: it and two moments"),
+        Need("summing", SUMMING * trained, f"{SUMMING}: a block's gradient and its share of the others' beside it"),
+        Need("applying", APPLYING * trained, f"{APPLYING}: the old state, the gradient, the new state"),
+        Need("a late node", LATE * trained, f"{LATE} more, while another is a version behind"),
+    )
+    passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
+    gradient = 4 * max((trained_of(pipeline, outlines, model) for model in pipeline.trainable), default=0)
+    host = [Need("libraries", LIBRARIES, "PyTorch and transformers")]
+    host.append(Need("gradients", GRADIENTS * gradient, "float32, of a block of two leaves"))
+    if not has_gpu:
+        return Needs(shards, (*host, *passes), (), trained)
+    context = Need("CUDA", CUDA_CONTEXT, "context and kernels, an estimate")
+    return Needs(shards, tuple(host), (context, Need("gradient", gradient, "float32"), *passes), trained)
+
+
+def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:
+    """Parameters of which a version consists: all, or those of adapters."""
+    lora = pipeline.models[model].get("lora")
+    outline = outlines[model]
+    return outline.parameters if lora is None else outline.adapters(lora["rank"], lora.get("targets"))
+
+
+def has_vllm(pipeline: Pipeline) -> bool:
+    return any(_is_served(pipeline, stage) for stage in _stages(pipeline))
+
+
+def _stages(pipeline: Pipeline) -> list[Stage]:
+    """Those that run at some step."""
+    return [stage for stage in pipeline.stages if stage.operator.evaluates or pipeline.schedule.runs(stage.id)]
+
+
+def _is_served(pipeline: Pipeline, stage: Stage) -> bool:
+    return ENGINES[pipeline.engine_of(stage.id)].samples_only and stage.operator.samples
+
+
+def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
+    """Weights that an engine has beside the shards, one for each model and dtype that its stages compute in."""
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for stage in _stages(pipeline):
+        if stage.model is None:
+            continue
+        dtype = pipeline.models[stage.model]["dtype"]
+        if stage.operator.trains:
+            dtype = stage.config.get("compute", "float32")
+        if _is_served(pipeline, stage):
+            if not has_gpu:
+                nbytes = BYTES[dtype] * outlines[stage.model].parameters + CPU_CACHE
+                yield Need(f"vLLM of `{stage.model}`", nbytes, f"{dtype} weights, and 1 GiB of keys and values")
+            continue
+        owner = pipeline.is_base_of(stage.model) or stage.model
+        wanted.setdefault((owner, dtype), []).append(stage.id)
+    for (model, dtype), stages in wanted.items():
+        is_mapped = dtype == "float32" and not has_gpu and model in pipeline.trainable and model not in pipeline.bases
+        nbytes = 0 if is_mapped else BYTES[dtype] * outlines[model].parameters
+        how = "mapped from its shards" if is_mapped else f"{dtype}, for {', '.join(stages)}"
+        yield Need(f"weights of `{model}`", nbytes, how)
+
+
+def _activations(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
+    """Of the stage whose micro-batch takes most; none where config.json does not tell the widths."""
+    found = []
+    for stage in _stages(pipeline):
+        widths = outlines[str(stage.model)].widths if stage.operator.trains else None
+        if widths is None:
+            continue
+        tokens, each = stage.config["micro_batch_tokens"], BYTES[stage.config.get("compute", "float32")]
+        again = stage.config.get("gradient_checkpointing")
+        again = has_gpu if again is None else again
+        kept = widths.layers * widths.hidden + widths.activations if again else widths.layers * widths.activations
+        why = f"about; {tokens} tokens a micro-batch of `{stage.id}`, {'made again by layer' if again else 'all kept'}"
+        found.append(Need("activations", LOGITS + each * kept * tokens, why))
+    if found:
+        yield max(found, key=lambda need: need.nbytes)

@@ -1,0 +1,105 @@
+"""`dflow plan --memory`: the models' sizes, the needs, and the daemons beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import EXIT_NO_DAEMON, CliError
+from ..mesh.reach import reach
+from ..output import amount, note, note_missing, print_json, print_table
+from ..spec.modelfiles import ModelFiles
+from ..spec.specfile import Loaded
+from .fitting import Place, places_of
+from .needs import Needs, has_vllm, needs_of, trained_of
+from .outline import Outline, outline_of
+
+DEADLINE_S = 4.0
+
+
+def plan_memory(loaded: Loaded, folder: Path, to: str, as_json: bool) -> None:
+    """Print it. Raises CliError where the models' files do not tell their sizes, and where some daemon has too little
+    memory."""
+    pipeline, outlines = loaded.pipeline, _outlines(loaded)
+    needs_on = partial(needs_of, pipeline, outlines)
+    members = _members(folder, to)
+    places = [place for member in members for place in places_of(pipeline, outlines, member, needs_on)]
+    with_gpu = any(member.get("gpus") for member in members)
+    needs = needs_on(with_gpu)
+    if as_json:
+        print_json(
+            {
+                "models": {name: _size_of(loaded, outlines, name) for name in sorted(outlines)},
+                "needs": asdict(needs),
+                "places": [asdict(place) | {"fits": place.fits} for place in places],
+            }
+        )
+    else:
+        _tell(loaded, outlines, needs, places)
+    for place in places:
+        if not place.fits:
+            what = f"{pipeline.name} does not fit: {amount(place.needed)} are needed, {amount(place.there or 0)} there"
+            raise CliError(what, where=f"{place.node}, {place.kind}", hint=place.mend)
+
+
+def _outlines(loaded: Loaded) -> Mapping[str, Outline]:
+    pipeline = loaded.pipeline
+    if not pipeline.opens_files:
+        raise CliError("its engine is emulated and opens no model", where="engine", hint="`engine: torch` has sizes")
+    found = {}
+    for name, source in pipeline.models.items():
+        files = ModelFiles(name, source, loaded.base)
+        outline = outline_of(files)
+        if outline is None:
+            what = f"neither the weights nor {files.config_file} tell how large model `{name}` is"
+            raise CliError(what, where=files.config_path, hint="weights as safetensors do")
+        found[name] = outline
+    return found
+
+
+def _members(folder: Path, to: str) -> Sequence[Mapping[str, Any]]:
+    """What the daemons tell of themselves; none where there is no mesh and none was named."""
+    try:
+        with reach(folder, to) as client:
+            answer = client.call("doctor", deadline_s=DEADLINE_S)
+            slots = {node["name"]: node.get("slots") or 1 for node in client.call("nodes")["nodes"]}
+    except CliError as problem:
+        if to or problem.exit_code != EXIT_NO_DAEMON:
+            raise
+        return ()
+    note_missing(answer)
+    return [{**member, "slots": slots.get(member["name"], 1)} for member in answer["members"]]
+
+
+def _size_of(loaded: Loaded, outlines: Mapping[str, Outline], name: str) -> dict[str, Any]:
+    pipeline, outline = loaded.pipeline, outlines[name]
+    trained = trained_of(pipeline, outlines, name) if name in pipeline.trainable else 0
+    return {"parameters": outline.parameters, "is_exact": outline.is_exact, "trained": trained}
+
+
+def _tell(loaded: Loaded, outlines: Mapping[str, Outline], needs: Needs, places: Sequence[Place]) -> None:
+    for name in sorted(outlines):
+        size = _size_of(loaded, outlines, name)
+        about = "" if size["is_exact"] else "about "
+        print(
+            f"{name}: {about}{size['parameters'] / 1e6:,.1f} million parameters, {size['trained'] / 1e6:,.1f} trained"
+        )
+    tables = [("each daemon, in shards", needs.shards), ("each slot, in its engine", needs.engine)]
+    tables += [("each slot, on its GPU", needs.device)] if needs.device else []
+    for head, table in tables:
+        print(f"\n{head}")
+        print_table(("what", "bytes", "why"), [(need.what, amount(need.nbytes), need.why) for need in table])
+    if needs.device and has_vllm(loaded.pipeline):
+        print("beside vLLM, which takes its share of the GPU when it is built")
+    print()
+    if not places:
+        note("no mesh here to hold it against: `dflow up`, or --to KEY@HOST:PORT")
+        return
+    rows = [
+        (it.node, it.kind, amount(it.needed), "?" if it.there is None else amount(it.there), "" if it.fits else "no")
+        for it in places
+    ]
+    print_table(("node", "memory", "needed", "there", "fits"), rows)

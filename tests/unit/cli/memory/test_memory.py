@@ -1,0 +1,160 @@
+"""What a pipeline takes of memory follows from its files and its stages, and is held against what daemons have."""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dflow_cli.memory.fitting import Place, places_of
+from dflow_cli.memory.needs import VLLM_SHARE, Needs, needs_of, trained_of
+from dflow_cli.memory.outline import Outline, outline_of
+from dflow_cli.spec.modelfiles import ModelFiles
+from dflow_protocols.pipeline import Pipeline
+from dflowd.models.adapters import Adapters
+from tests.unit.protocols.written_specs import example, stage
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
+GB = 1_000_000_000
+
+
+def drawn(folder: Path, **config: Any) -> ModelFiles:
+    (folder / "config.json").write_text(json.dumps(SMALL | config))
+    return ModelFiles("policy", {"init": {"config": "config.json", "tokenizer": "tokenizer"}}, folder)
+
+
+def outline(folder: Path, **config: Any) -> Outline:
+    made = outline_of(drawn(folder, **config))
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "olmo2", "mixtral"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_drawn_model_has_as_many_parameters_as_its_numbers_say(kind: str, tied: bool, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "mixtral" else {}
+    made = outline(tmp_path, model_type=kind, tie_word_embeddings=tied, **experts)
+    with torch.device("meta"):
+        options = SMALL | experts | {"tie_word_embeddings": tied, "pad_token_id": 0}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options))  # type: ignore[no-untyped-call]
+    real = sum(parameter.numel() for parameter in model.parameters())
+    assert made.parameters == pytest.approx(real, rel=0.01)  # gates of experts, more norms: of a usual form they differ
+    assert not made.is_exact
+
+
+@pytest.mark.parametrize("targets", [None, ["q_proj", "down_proj"]])
+def test_adapters_are_as_large_as_an_engine_makes_them(targets: list[str] | None, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options = SMALL | {"pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options))  # type: ignore[no-untyped-call]
+    settings = {"rank": 4, "alpha": 8, "targets": targets, "dropout": 0}
+    adapters = Adapters(model, settings, 0, "models.policy.lora")
+    real = sum(parameter.numel() for _, parameter in adapters.on(model.device))
+    assert outline(tmp_path, model_type="llama").adapters(4, targets) == real
+
+
+def test_shapes_are_read_from_the_weights_where_there_are_some(tmp_path: Path) -> None:
+    shapes = {"model.embed_tokens.weight": [50, 32], "model.x.bias": [7], "lm_head.weight": [50, 32]}
+    at, head = 0, {}
+    for name, shape in shapes.items():
+        head[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + 2 * prod(shape)]}
+        at += 2 * prod(shape)
+    text = json.dumps(head).encode()
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | {"model_type": "llama"}))
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+    made = outline_of(ModelFiles("policy", {"path": "."}, tmp_path))
+    assert made is not None
+    assert made.is_exact
+    assert made.parameters == 50 * 32 + 7  # the head is tied: it is the embedding
+
+
+def test_nothing_is_said_of_a_model_whose_files_do_not_tell(tmp_path: Path) -> None:
+    assert outline_of(drawn(tmp_path, hidden_size=None)) is None
+
+
+def large(**changes: Any) -> tuple[Pipeline, dict[str, Outline]]:
+    """A pipeline whose policy has a billion parameters, in one matrix of a decoder's layer and the embedding."""
+    spec = example()
+    spec["models"]["policy"] = {"path": "model/"} | changes.pop("policy", {})
+    for stage_id, more in changes.items():
+        written = stage(spec, stage_id)
+        written.update(more | {"config": written.get("config", {}) | more.get("config", {})})
+    shapes = {"model.embed_tokens.weight": (500_000, 1000), "model.layers.0.q_proj.weight": (500_000, 1000)}
+    return Pipeline.from_dict(spec), {"policy": Outline(shapes, None, is_exact=True)}
+
+
+def needs(has_gpu: bool, **changes: Any) -> Needs:
+    pipeline, outlines = large(**changes)
+    return needs_of(pipeline, outlines, has_gpu)
+
+
+def test_shards_hold_twenty_eight_bytes_a_trained_parameter_while_an_update_is_applied() -> None:
+    assert needs(False).most_shards == 28 * GB
+    adapters = 16 * (500_000 + 1000)
+    lora = {"policy": {"lora": {"rank": 16, "alpha": 32}}}
+    assert needs(False, **lora).most_shards == 28 * adapters
+    pipeline, outlines = large(**lora)
+    assert trained_of(pipeline, outlines, "policy") == adapters
+
+
+def test_a_gpu_has_a_copy_for_each_dtype_that_is_computed_in_and_one_gradient() -> None:
+    by_name = {need.what: need.nbytes for need in needs(True).device}
+    assert by_name["weights of `policy`"] == 4 * GB
+    assert by_name["gradient"] == 4 * GB
+    mixed = needs(True, learn={"config": {"compute": "bfloat16"}})
+    weights = [need.nbytes for need in mixed.device if need.what == "weights of `policy`"]
+    assert sorted(weights) == [2 * GB, 4 * GB]  # what trains in bfloat16, what samples in float32
+    on_cores = {need.what: need.nbytes for need in needs(False).engine}
+    assert on_cores["weights of `policy`"] == 0  # mapped from its shards
+
+
+def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 80) -> dict[str, Any]:
+    one = {"memory_total": gpu and gpu * GB}
+    return {
+        "name": "a1",
+        "device": "NVIDIA x1" if gpus else "cpu x8",
+        "slots": max(1, gpus),
+        "gpus": [one] * gpus,
+        "memory": {"total": total * GB, "cgroup_limit": None, "shards_limit": shards * GB},
+    }
+
+
+def misfits(host: dict[str, Any], **changes: Any) -> dict[str, Place]:
+    pipeline, outlines = large(**changes)
+    found = places_of(pipeline, outlines, host, partial(needs_of, pipeline, outlines))
+    return {place.kind: place for place in found if not place.fits}
+
+
+def test_what_does_not_fit_is_told_with_what_would_make_it_fit() -> None:
+    assert not misfits(member())
+    shards = misfits(member(shards=20))["shards"]
+    assert 'DFLOWD_SHARDS_MEMORY_LIMIT="31 GB"' in shards.mend
+    assert "models.policy.lora.rank=16" in shards.mend
+    assert "micro_batch_tokens" in misfits(member(total=30))["host"].mend
+    assert not misfits(member(gpus=1))
+    assert not misfits(member(gpus=1, gpu=None))
+    assert "bfloat16" in misfits(member(gpus=1, gpu=8))["GPU 0"].mend
+
+
+def test_a_gpu_of_vllm_has_little_left_to_train_on() -> None:
+    served = {"roll": {"engine": "vllm"}, "heldout": {"engine": "vllm"}}
+    misfit = misfits(member(gpus=1), **served)["GPU 0"]
+    assert misfit.there == round((1 - VLLM_SHARE) * 80 * GB)
+    assert "requires" in misfit.mend
