@@ -40,6 +40,7 @@ class Needs:
     shards: tuple[Need, ...]
     engine: tuple[Need, ...]
     device: tuple[Need, ...]
+    opening: Need  # in the engine, and on its GPU, before a model is proved and rounded: in place of what comes later
     trained: int
 
     @property
@@ -49,12 +50,12 @@ class Needs:
 
     @property
     def most_engine(self) -> int:
-        return sum(need.nbytes for need in self.engine)
+        return max(sum(need.nbytes for need in self.engine), LIBRARIES + self.opening.nbytes)
 
     @property
     def most_device(self) -> int:
         """Beside vLLM, where that is on the same GPU."""
-        return sum(need.nbytes for need in self.device)
+        return max(sum(need.nbytes for need in self.device), CUDA_CONTEXT + self.opening.nbytes)
 
 
 def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Needs:
@@ -70,10 +71,12 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     gradient = 4 * max((trained_of(pipeline, outlines, model) for model in pipeline.trainable), default=0)
     host = [Need("libraries", LIBRARIES, "PyTorch and transformers")]
     host.append(Need("gradients", GRADIENTS * gradient, "float32, of a block of two leaves"))
+    largest = max((outlines[model].parameters for model in _opened(pipeline)), default=0)
+    opening = Need("opening", BYTES["float32"] * largest, "float32, once; before, and not beside, the others")
     if not has_gpu:
-        return Needs(shards, (*host, *passes), (), trained)
+        return Needs(shards, (*host, *passes), (), opening, trained)
     context = Need("CUDA", CUDA_CONTEXT, "context and kernels, an estimate")
-    return Needs(shards, tuple(host), (context, Need("gradient", gradient, "float32"), *passes), trained)
+    return Needs(shards, tuple(host), (context, Need("gradient", gradient, "float32"), *passes), opening, trained)
 
 
 def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:
@@ -96,9 +99,16 @@ def _is_served(pipeline: Pipeline, stage: Stage) -> bool:
     return ENGINES[pipeline.engine_of(stage.id)].samples_only and stage.operator.samples
 
 
+def _opened(pipeline: Pipeline) -> set[str]:
+    """Models that engines open in torch."""
+    stages = [stage for stage in _stages(pipeline) if not _is_served(pipeline, stage)]
+    return {str(stage.model) for stage in stages if stage.model is not None}
+
+
 def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
     """Weights that an engine has beside the shards, one for each model and dtype that its stages compute in."""
     wanted: dict[tuple[str, str], list[str]] = {}
+    served: dict[str, str] = {}
     for stage in _stages(pipeline):
         if stage.model is None:
             continue
@@ -106,12 +116,13 @@ def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) 
         if stage.operator.trains:
             dtype = stage.config.get("compute", "float32")
         if _is_served(pipeline, stage):
-            if not has_gpu:
-                nbytes = BYTES[dtype] * outlines[stage.model].parameters + CPU_CACHE
-                yield Need(f"vLLM of `{stage.model}`", nbytes, f"{dtype} weights, and 1 GiB of keys and values")
+            served[stage.model] = dtype
             continue
         owner = pipeline.is_base_of(stage.model) or stage.model
         wanted.setdefault((owner, dtype), []).append(stage.id)
+    for model, dtype in () if has_gpu else served.items():
+        nbytes = BYTES[dtype] * outlines[model].parameters + CPU_CACHE
+        yield Need(f"vLLM of `{model}`", nbytes, f"{dtype} weights, and 1 GiB of keys and values")
     for (model, dtype), stages in wanted.items():
         is_mapped = dtype == "float32" and not has_gpu and model in pipeline.trainable and model not in pipeline.bases
         nbytes = 0 if is_mapped else BYTES[dtype] * outlines[model].parameters

@@ -87,8 +87,8 @@ def _tell(loaded: Loaded, outlines: Mapping[str, Outline], needs: Needs, places:
         print(
             f"{name}: {about}{size['parameters'] / 1e6:,.1f} million parameters, {size['trained'] / 1e6:,.1f} trained"
         )
-    tables = [("each daemon, in shards", needs.shards), ("each slot, in its engine", needs.engine)]
-    tables += [("each slot, on its GPU", needs.device)] if needs.device else []
+    tables = [("each daemon, in shards", needs.shards), ("each slot, in its engine", (*needs.engine, needs.opening))]
+    tables += [("each slot, on its GPU", (*needs.device, needs.opening))] if needs.device else []
     for head, table in tables:
         print(f"\n{head}")
         print_table(("what", "bytes", "why"), [(need.what, amount(need.nbytes), need.why) for need in table])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.memory.fitting import Place, places_of
-from dflow_cli.memory.needs import VLLM_SHARE, Needs, needs_of, trained_of
+from dflow_cli.memory.needs import CUDA_CONTEXT, VLLM_SHARE, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
 from dflow_cli.spec.modelfiles import ModelFiles
 from dflow_protocols.pipeline import Pipeline
@@ -123,6 +123,12 @@ def test_a_gpu_has_a_copy_for_each_dtype_that_is_computed_in_and_one_gradient() 
     assert sorted(weights) == [2 * GB, 4 * GB]  # what trains in bfloat16, what samples in float32
     on_cores = {need.what: need.nbytes for need in needs(False).engine}
     assert on_cores["weights of `policy`"] == 0  # mapped from its shards
+
+
+def test_a_model_is_opened_in_float32_whatever_it_computes_in_later() -> None:
+    lora = {"policy": {"lora": {"rank": 16, "alpha": 32}, "dtype": "bfloat16"}}
+    small = needs(True, learn={"config": {"compute": "bfloat16"}}, warm={"config": {"compute": "bfloat16"}}, **lora)
+    assert small.most_device == 4 * GB + CUDA_CONTEXT > sum(need.nbytes for need in small.device)
 
 
 def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 80) -> dict[str, Any]:
