@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -36,10 +37,11 @@ class HealthAnswers:
             members.append({**share, "id": node, "name": self._service.name_of(node), "clock_off_s": off_s})
         return {"members": members, "missing": missing, "took_s": heard_s - asked_s}
 
-    def _own(self, params: Params) -> dict[str, Any]:
+    async def _own(self, params: Params) -> dict[str, Any]:
+        facts = await asyncio.to_thread(self._facts)  # a driver whose GPU fell off answers late, a slow disk, too
         slots = self._engines()["slots"]
         return {
-            **self._facts(),
+            **facts,
             "clock_s": self._wall_clock(),
             "engines": [str(slot["numerics"]) for slot in slots if slot["numerics"]],
             "problems": self._standing.rows(),

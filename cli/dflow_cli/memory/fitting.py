@@ -48,7 +48,7 @@ def places_of(
     host = min(memory["total"], memory["cgroup_limit"] or memory["total"])
     mend = f"fewer `engine.slots`, a smaller `micro_batch_tokens`; or {smaller}"
     yield Place(name, "host", needs.most_shards + slots * needs.most_engine, host, mend)
-    for index, gpu in enumerate(gpus):
+    for index, gpu in enumerate(gpus or [{"memory_total": None}] * has_gpu):  # one whose driver is not asked
         total = gpu["memory_total"]
         left = total if total is None or not has_vllm(pipeline) else round((1 - VLLM_SHARE) * total)
         mend = "`compute: bfloat16`, a smaller `micro_batch_tokens`"

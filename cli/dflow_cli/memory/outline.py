@@ -15,8 +15,8 @@ from ..spec.modelfiles import ModelFiles, tensors_of
 
 Shape = tuple[int, ...]
 
-NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out")
-"""Parts of names of matrices that are no linear layer of the decoder."""
+NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "experts", "block_sparse_moe", "mlp.gate.")
+"""Parts of names of matrices that get no adapter: embeddings, heads, experts (one parameter when opened), routers."""
 
 UNGATED = frozenset(("gpt2", "gpt_neox", "opt", "falcon", "starcoder2"))
 """Model types whose layers have two matrices of the inner width, in place of three."""

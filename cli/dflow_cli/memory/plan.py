@@ -14,7 +14,7 @@ from ..output import amount, note, note_missing, print_json, print_table
 from ..spec.modelfiles import ModelFiles
 from ..spec.specfile import Loaded
 from .fitting import Place, places_of
-from .needs import Needs, has_vllm, needs_of, trained_of
+from .needs import VLLM_SHARE, Needs, has_vllm, needs_of, trained_of
 from .outline import Outline, outline_of
 
 DEADLINE_S = 4.0
@@ -27,18 +27,17 @@ def plan_memory(loaded: Loaded, folder: Path, to: str, as_json: bool) -> None:
     needs_on = partial(needs_of, pipeline, outlines)
     members = _members(folder, to)
     places = [place for member in members for place in places_of(pipeline, outlines, member, needs_on)]
-    with_gpu = any(member.get("gpus") for member in members)
-    needs = needs_on(with_gpu)
+    kinds = {"on cores": needs_on(False), "with a GPU": needs_on(True)}
     if as_json:
         print_json(
             {
                 "models": {name: _size_of(loaded, outlines, name) for name in sorted(outlines)},
-                "needs": asdict(needs),
+                "needs": {kind: asdict(needs) for kind, needs in kinds.items()},
                 "places": [asdict(place) | {"fits": place.fits} for place in places],
             }
         )
     else:
-        _tell(loaded, outlines, needs, places)
+        _tell(loaded, outlines, kinds, places)
     for place in places:
         if not place.fits:
             what = f"{pipeline.name} does not fit: {amount(place.needed)} are needed, {amount(place.there or 0)} there"
@@ -80,20 +79,25 @@ def _size_of(loaded: Loaded, outlines: Mapping[str, Outline], name: str) -> dict
     return {"parameters": outline.parameters, "is_exact": outline.is_exact, "trained": trained}
 
 
-def _tell(loaded: Loaded, outlines: Mapping[str, Outline], needs: Needs, places: Sequence[Place]) -> None:
+def _tell(loaded: Loaded, outlines: Mapping[str, Outline], kinds: Mapping[str, Needs], places: Sequence[Place]) -> None:
     for name in sorted(outlines):
         size = _size_of(loaded, outlines, name)
         about = "" if size["is_exact"] else "about "
         print(
             f"{name}: {about}{size['parameters'] / 1e6:,.1f} million parameters, {size['trained'] / 1e6:,.1f} trained"
         )
-    tables = [("each daemon, in shards", needs.shards), ("each slot, in its engine", (*needs.engine, needs.opening))]
-    tables += [("each slot, on its GPU", (*needs.device, needs.opening))] if needs.device else []
+    cores, gpu = kinds["on cores"], kinds["with a GPU"]
+    tables = [
+        ("each daemon, in shards", cores.shards),
+        ("each slot on cores, in its engine", (*cores.engine, cores.opening)),
+        ("each slot with a GPU, in its engine", (*gpu.engine, gpu.opening)),
+        ("each slot with a GPU, there", (*gpu.device, gpu.opening)),
+    ]
     for head, table in tables:
         print(f"\n{head}")
         print_table(("what", "bytes", "why"), [(need.what, amount(need.nbytes), need.why) for need in table])
-    if needs.device and has_vllm(loaded.pipeline):
-        print("beside vLLM, which takes its share of the GPU when it is built")
+    if has_vllm(loaded.pipeline):
+        print(f"beside vLLM, which takes {VLLM_SHARE:.0%} of a GPU when it is built")
     print()
     if not places:
         note("no mesh here to hold it against: `dflow up`, or --to KEY@HOST:PORT")

@@ -223,21 +223,27 @@ def _weights(files: ModelFiles) -> Told:
         return
     folder = files.base / files.source["path"]
     shown = files.source["path"].rstrip("/")
-    whole = next((name for name in WEIGHTS if (folder / name).is_file()), None)
-    index = next((name for name in INDICES if (folder / name).is_file()), None)
-    shards: list[str] = [whole] if whole else []
-    if whole is None and index is not None:
-        named = files._facts(f"{shown}/{index}").get("weight_map")
-        shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
-        missing = [name for name in shards if not (folder / name).is_file()]
-        if missing:
-            yield f"{shown}/{index} names {missing[0]}, which is not there ({len(missing)} missing)", ANEW
+    shards, index = _weight_files(files)
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        yield f"{shown}/{index} names {missing[0]}, which is not there ({len(missing)} missing)", ANEW
     if not shards:
         yield f"{shown} holds no weights (`model.safetensors`)", "take the whole folder, or `init` for fresh weights"
     for name in shards:
         file = folder / name
         if name.endswith(".safetensors") and file.is_file() and (torn := torn_weights(file)):
             yield f"{shown}/{name} {torn}", ANEW
+
+
+def _weight_files(files: ModelFiles) -> tuple[list[str], str]:
+    """Those that hold the weights, and the index that names them; empty where there is none. Raises _Unreadable."""
+    folder = files.base / files.source["path"]
+    whole = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    index = next((name for name in INDICES if (folder / name).is_file()), "")
+    if whole is not None or not index:
+        return [whole] if whole is not None else [], ""
+    named = files._facts(f"{files.source['path'].rstrip('/')}/{index}").get("weight_map")
+    return sorted({str(name) for name in named.values()}) if isinstance(named, dict) else [], index
 
 
 def torn_weights(file: Path) -> str:
@@ -258,13 +264,8 @@ def tensors_of(files: ModelFiles) -> dict[str, tuple[int, ...]]:
     if not files.is_folder:
         return {}
     folder = files.base / files.source["path"]
-    index = folder / INDICES[0]
-    shards = [folder / WEIGHTS[0]] if (folder / WEIGHTS[0]).is_file() else []
-    if not shards and index.is_file():
-        named = files._facts(f"{files.source['path'].rstrip('/')}/{INDICES[0]}").get("weight_map")
-        shards = [folder / name for name in sorted(set(named.values()))] if isinstance(named, dict) else []
     try:
-        heads = [_head(file)[0] for file in shards]
+        heads = [_head(folder / name)[0] for name in _weight_files(files)[0]]
         found = {name: tuple(item["shape"]) for head in heads for name, item in head.items() if name != "__metadata__"}
     except (_Unreadable, OSError, TypeError, KeyError, AttributeError):
         return {}

@@ -42,32 +42,34 @@ def outline(folder: Path, **config: Any) -> Outline:
     return made
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "olmo2", "mixtral"])
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_drawn_model_has_as_many_parameters_as_its_numbers_say(kind: str, tied: bool, tmp_path: Path) -> None:
-    import torch
+def made_by_torch(kind: str, **more: Any) -> Any:
+    """The model that transformers builds from SMALL."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    experts = {"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "mixtral" else {}
-    made = outline(tmp_path, model_type=kind, tie_word_embeddings=tied, **experts)
-    with torch.device("meta"):
-        options = SMALL | experts | {"tie_word_embeddings": tied, "pad_token_id": 0}
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options))  # type: ignore[no-untyped-call]
+    auto: Any = AutoModelForCausalLM
+    return auto.from_config(AutoConfig.for_model(kind, **(SMALL | {"pad_token_id": 0} | more)))
+
+
+EXPERTS = {"llama": {}, "mistral": {}, "olmo2": {}, "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2}}
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_drawn_model_has_as_many_parameters_as_its_numbers_say(kind: str, tied: bool, tmp_path: Path) -> None:
+    made = outline(tmp_path, model_type=kind, tie_word_embeddings=tied, **EXPERTS[kind])
+    model = made_by_torch(kind, tie_word_embeddings=tied, **EXPERTS[kind])
     real = sum(parameter.numel() for parameter in model.parameters())
     assert made.parameters == pytest.approx(real, rel=0.01)  # gates of experts, more norms: of a usual form they differ
     assert not made.is_exact
 
 
-@pytest.mark.parametrize("targets", [None, ["q_proj", "down_proj"]])
-def test_adapters_are_as_large_as_an_engine_makes_them(targets: list[str] | None, tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    options = SMALL | {"pad_token_id": 0}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options))  # type: ignore[no-untyped-call]
-    settings = {"rank": 4, "alpha": 8, "targets": targets, "dropout": 0}
-    adapters = Adapters(model, settings, 0, "models.policy.lora")
+@pytest.mark.parametrize("kind", EXPERTS)
+@pytest.mark.parametrize("targets", [None, ["q_proj", "o_proj"]])
+def test_adapters_are_as_large_as_an_engine_makes_them(kind: str, targets: list[str] | None, tmp_path: Path) -> None:
+    model = made_by_torch(kind, **EXPERTS[kind])
+    adapters = Adapters(model, {"rank": 4, "alpha": 8, "targets": targets, "dropout": 0}, 0, "models.policy.lora")
     real = sum(parameter.numel() for _, parameter in adapters.on(model.device))
-    assert outline(tmp_path, model_type="llama").adapters(4, targets) == real
+    assert outline(tmp_path, model_type=kind, **EXPERTS[kind]).adapters(4, targets) == real
 
 
 def test_shapes_are_read_from_the_weights_where_there_are_some(tmp_path: Path) -> None:
@@ -157,6 +159,13 @@ def test_what_does_not_fit_is_told_with_what_would_make_it_fit() -> None:
     assert not misfits(member(gpus=1))
     assert not misfits(member(gpus=1, gpu=None))
     assert "bfloat16" in misfits(member(gpus=1, gpu=8))["GPU 0"].mend
+
+
+def test_a_gpu_whose_driver_is_not_asked_is_listed_and_not_judged() -> None:
+    pipeline, outlines = large()
+    host = member() | {"device": "NVIDIA H100 x1"}
+    gpu = list(places_of(pipeline, outlines, host, partial(needs_of, pipeline, outlines)))[-1]
+    assert (gpu.kind, gpu.there, gpu.fits) == ("GPU 0", None, True)
 
 
 def test_a_gpu_of_vllm_has_little_left_to_train_on() -> None:
