@@ -188,7 +188,7 @@ class Node:
                     run.calls.reached(now, call, leaf)
             case Fetched() | FetchFailed() | FetchAdvanced():
                 if event.run in self.runs:
-                    self.runs[event.run].fetch_moved(now, self.membership.suspicion_s(), event)
+                    actions += self.runs[event.run].fetch_moved(now, self.membership.suspicion_s(), event)
             case Shed(name, shard):
                 if name in self.runs:
                     self.runs[name].shed(now, shard)

@@ -9,6 +9,7 @@ from dflow_protocols.simulator.swarm import live_through
 SEEDS = 40
 SLOW_SEEDS = 1000
 TOLD = {
+    723: "room granted for what only an unreachable holder had kept a store full of nothing",
     6015: "a block that was trimmed too late went down as the shorter one",
     7002: "who serves nobody got ahead alone, and the others waited for what only it had",
     7074: "a broken machine that heard nobody ended the run for all",

@@ -178,18 +178,19 @@ class Run:
         self.outcomes.broke(now, mesh, call, failed, out)
         return out
 
-    def fetch_moved(self, now: float, suspicion_s: float, event: Fetched | FetchFailed | FetchAdvanced) -> None:
+    def fetch_moved(self, now: float, suspicion_s: float, event: Fetched | FetchFailed | FetchAdvanced) -> list[Action]:
         """A fetch went on, or ended."""
-        holdings = self.state.holdings
+        holdings, out = self.state.holdings, list[Action]()
         match event:
             case Fetched(_, shard, first, end):
                 self.state.revision.bump()
                 holdings.fetched(now, shard, (first, end))
             case FetchFailed(_, shard, first, end, missing, silent):
                 self.state.revision.bump()
-                holdings.failed(now, shard, (first, end), missing, silent, now + DISTRUST * suspicion_s)
+                holdings.failed(now, shard, (first, end), missing, out, silent, now + DISTRUST * suspicion_s)
             case FetchAdvanced(_, shard):
                 holdings.advanced(now, shard)
+        return out
 
     def shed(self, now: float, shard: ShardId) -> None:
         """The store gave a shard up for want of space."""

@@ -29,6 +29,7 @@ class Holdings:
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
+    moved: set[ShardId] = field(default_factory=set)  # of these: a chunk came
     advanced_at: float = 0.0  # when the last chunk arrived
     fresh_at: float = 0.0  # when the last one did of a shard of which no fetch had ended before
     brought: set[ShardId] = field(default_factory=set)  # of which one has
@@ -47,7 +48,7 @@ class Holdings:
         if is_state:
             self.states.add(ref.id)
         self.pieces.pop(ref.id, None)
-        self.begun.discard(ref.id)
+        self._end_beginning(ref.id)
 
     def credit(self, node: NodeId, shards: Iterable[ShardId]) -> None:
         """`node` says that it holds these whole."""
@@ -127,6 +128,7 @@ class Holdings:
         """A chunk of a running fetch arrived."""
         if any(key[0] == shard for key in self.fetching):
             self._note_chunk(now, shard)
+            self.moved.add(shard)
 
     def _note_chunk(self, now: float, shard: ShardId) -> None:
         self.advanced_at = now
@@ -139,14 +141,24 @@ class Holdings:
         shard: ShardId,
         chunks: Range,
         missing: Iterable[NodeId],
+        out: list[Action],
         silent: Iterable[NodeId] = (),
         doubt_until: float = 0.0,
     ) -> None:
-        """A fetch gave nothing: forget holders that have it not, doubt silent ones, try again a little later."""
+        """A fetch gave nothing: forget holders that have it not, doubt silent ones, try again a little later.
+
+        Room that no chunk lies in is given back where a holder was silent: one that cannot be reached would keep a
+        store full of nothing. Where holders answered, or room was refused, it is soon asked for again, and two runs
+        would pass what room there is to and fro.
+        """
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
             self.distrusted.update(dict.fromkeys(silent, doubt_until))
         self.holders.get(shard, set()).difference_update(missing)
+        is_fetched = any(key[0] == shard for key in self.fetching)
+        if silent and shard in self.begun and not is_fetched and shard not in self.pieces and shard not in self.moved:
+            self._end_beginning(shard)
+            out.append(Drop(self.run, (shard,)))
 
     def trust_again(self, now: float) -> None:
         """Doubts end with time."""
@@ -165,10 +177,14 @@ class Holdings:
     def shed(self, now: float, shard: ShardId) -> None:
         """The store gave it up for want of space, and a fetch of it too; it may be tried again a little later."""
         self.lose(shard)
-        self.begun.discard(shard)
+        self._end_beginning(shard)
         for key in [key for key in self.fetching if key[0] == shard]:
             del self.fetching[key]
             self.retry_at[key] = now + RETRY_S
+
+    def _end_beginning(self, shard: ShardId) -> None:
+        self.begun.discard(shard)
+        self.moved.discard(shard)
 
     def all_here(self) -> set[ShardId]:
         """Every shard that is here or on its way, in whole or in part."""
@@ -184,7 +200,7 @@ class Holdings:
         gone = sorted(set(shards))
         for shard in gone:
             self.lose(shard)
-            self.begun.discard(shard)
+            self._end_beginning(shard)
             self.holders.pop(shard, None)
         gone_set = set(gone)
         for table in (self.fetching, self.retry_at):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dflow_protocols.events import Action, Drop, Fetch
+from dflow_protocols.names import NodeId
 from dflow_protocols.shards.holdings import RETRY_S, Holdings
 from tests.unit.protocols.books import MIB, RUN, shard, who
 
@@ -60,9 +63,47 @@ def test_a_failed_fetch_forgets_who_lacks_the_shard_and_is_tried_again_later() -
     """Who is silent may be slow and stays a holder; who said no is none. No retry in a tight loop."""
     holdings = credited(2, 3)
     want(holdings)
-    holdings.failed(1.0, REF.id, (0, 3), missing=[who(2)])
+    holdings.failed(1.0, REF.id, (0, 3), [who(2)], [])
     assert want(holdings, 1.0 + RETRY_S / 2) == (False, [])
     assert want(holdings, 1.0 + RETRY_S) == (False, [Fetch(RUN, REF, 0, 3, (who(3),))])
+
+
+def test_room_that_no_chunk_came_into_is_given_back() -> None:
+    """A holder that cannot be reached would keep the store full of nothing, and what could be brought would wait."""
+    holdings, out = credited(2), list[Action]()
+    want(holdings)
+    holdings.failed(1.0, REF.id, (0, 3), [], out, silent=[who(2)])
+    assert out == [Drop(RUN, (REF.id,))]
+    assert holdings.all_here() == set()
+    assert holdings.has_said(who(2), [REF.id]), "it has it all the same"
+
+
+@pytest.mark.parametrize("came", ["a chunk", "a range", "nothing yet of another range"])
+def test_room_in_which_something_lies_or_is_to_come_is_kept(came: str) -> None:
+    """Of a large shard the fetch goes on where it broke off."""
+    holdings, out = credited(2), list[Action]()
+    want(holdings, chunks=(0, 2))
+    match came:
+        case "a chunk":
+            holdings.advanced(0.5, REF.id)
+        case "a range":
+            want(holdings, chunks=(2, 3))
+            holdings.fetched(0.5, REF.id, (2, 3))
+        case _:
+            want(holdings, chunks=(2, 3))
+    holdings.failed(1.0, REF.id, (0, 2), [], out, silent=[who(2)])
+    assert out == []
+    assert holdings.all_here() == {REF.id}
+
+
+@pytest.mark.parametrize("missing", [[], [who(2)]])
+def test_room_is_kept_where_holders_answered(missing: list[NodeId]) -> None:
+    """Or two runs would pass it to and fro: it is asked for again in a moment."""
+    holdings, out = credited(2), list[Action]()
+    want(holdings)
+    holdings.failed(1.0, REF.id, (0, 3), missing, out)
+    assert out == []
+    assert holdings.all_here() == {REF.id}
 
 
 def test_a_dead_node_holds_nothing_any_more() -> None:
@@ -102,7 +143,8 @@ def test_all_that_takes_memory_is_listed() -> None:
     holdings.credit(who(3), [other.id])
     holdings.want(0.0, other, ALL, [])
     assert holdings.all_here() == {shard("own").id, REF.id, other.id}
-    holdings.failed(0.0, other.id, (0, 1), missing=[])
+    holdings.advanced(0.0, other.id)
+    holdings.failed(0.0, other.id, (0, 1), [], [])
     assert other.id in holdings.all_here(), "what came of it still takes room"
 
 

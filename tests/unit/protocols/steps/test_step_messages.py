@@ -328,7 +328,7 @@ def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_a
     assert asked(replace(said, records=ids)) == [RecordsAsk(midway.run, 0, (second.id,))]
     assert asked(RecordPut(midway.run, (second,))) == []
     assert asked(said) == []
-    midway.node.runs[midway.run].state.holdings.failed(0.0, first.shards[0].id, (0, 1), missing=[midway.peer])
+    midway.node.runs[midway.run].state.holdings.failed(0.0, first.shards[0].id, (0, 1), [midway.peer], [])
     assert asked(said) == [RecordsAsk(midway.run, 0, ())], "it may hold again what it was found to lack"
     assert asked(replace(said, records=ids)) == []
     assert asked(said) == []
