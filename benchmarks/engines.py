@@ -80,9 +80,13 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
     device = torch.device("cpu")
     settle(device)
     source = {"path": folder.name, "dtype": "float32"}
-    policy = Policy("policy", source, folder.parent, 0, device)
-    policy.config.eos_token_id = None  # completions of one length: none of them ends by itself
-    policy.tokenizer.eos_token = None
+
+    class Endless(Policy):
+        """Completions of one length: none of them ends by itself."""
+
+        stops = ()
+
+    policy = Endless("policy", source, folder.parent, 0, device)
     server = Server(policy)
     server.serve(("first",), policy.whole)
     sampler = Sampler(tokens, key=b"12345678")
