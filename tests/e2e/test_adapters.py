@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.dflow import answer, dflow, example_folder, killed_while_training
+from tests.support.dflow import (
+    SEES_S,
+    answer,
+    dflow,
+    example_folder,
+    has_reached,
+    kill_all,
+    killed_while_training,
+)
+from tests.support.until import until
 
 LORA = ("--set", "models.policy.lora.rank=8", "--set", "models.policy.lora.alpha=16")
 
@@ -66,3 +75,23 @@ def test_adapters_outlive_a_kill_and_leave_the_mesh_for_others_tools(
     adapted = peft.PeftModel.from_pretrained(base, spec.parent / "adapters").eval()
     assert (logits(adapted) - before).abs().max() > 1e-4
     assert (logits(merged) - logits(adapted)).abs().max() < 1e-5
+
+
+@pytest.mark.slow
+def test_adapters_are_taken_up_again_once_every_daemon_was_killed(
+    spec: Path, small: tuple[Path | str, ...], alone: dict[str, Any]
+) -> None:
+    """A checkpoint on disk is the adapters and the hash of their base, and enough to go on from elsewhere."""
+    folder = spec.parent / "again"
+    nodes = answer("up", "--nodes", "2", "--dir", folder)["nodes"]
+    try:
+        run = answer("submit", *small, "--dir", folder)["run"]
+        until(lambda: has_reached(folder, 2), SEES_S)
+        kill_all(nodes)
+        answer("up", "--nodes", "1", "--dir", folder)
+        whole = answer("wait", run, "--dir", folder, "--timeout", "200")
+        assert (whole["state"], whole["weights"]) == ("done", alone["weights"])
+        log = (folder / "n0/log").read_text()
+        assert "checkpoint.loaded" in log
+    finally:
+        dflow("down", "--dir", folder)

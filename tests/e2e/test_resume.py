@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.dflow import answer, dflow, example_folder
-from tests.support.strike import is_alive
+from tests.support.dflow import SEES_S, answer, dflow, example_folder, has_reached, kill_all
 from tests.support.until import until
 
-SEES_S = 120.0
 NEEDS_A_SERVICE = """
 from pathlib import Path
 
@@ -28,16 +23,6 @@ def share(completion, answer, **_):
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     return example_folder(tmp_path / "specs")
-
-
-def has_reached(folder: Path, step: int) -> bool:
-    return bool(answer("ps", "--dir", folder)["runs"][0]["step"] >= step)
-
-
-def kill_all(nodes: list[dict[str, Any]]) -> None:
-    for node in nodes:
-        os.kill(node["pid"], signal.SIGKILL)
-    until(lambda: not any(is_alive(node["pid"]) for node in nodes), SEES_S)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from typing import Any
 
 from dflow_cli.app import main
 from tests.support.repository import EXAMPLES, ROOT
+from tests.support.strike import is_alive
 from tests.support.until import until
 
 PATIENCE_S = 280.0  # with a command, which is less than what a test has
@@ -71,6 +72,18 @@ def written(spec: dict[str, Any], folder: Path) -> Path:
     path = folder / "spec.yaml"
     path.write_text(json.dumps(spec))
     return path
+
+
+def has_reached(folder: Path, step: int) -> bool:
+    """Whether the newest run of the mesh in `folder` has made that version."""
+    return bool(answer("ps", "--dir", folder)["runs"][0]["step"] >= step)
+
+
+def kill_all(nodes: list[dict[str, Any]]) -> None:
+    """SIGKILL to all daemons that `up` told of, until none of them is left."""
+    for node in nodes:
+        os.kill(node["pid"], signal.SIGKILL)
+    until(lambda: not any(is_alive(node["pid"]) for node in nodes), SEES_S)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,19 @@ def _check_parameters(engines: Engines, state: State, step: int) -> list[list[We
             due = [s for s, model in trained if name == f"params:{model}"]
             assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
             found.append(ways[done.index(due)])
+    _check_bases(engines, state)
     return found
+
+
+def _check_bases(engines: Engines, state: State) -> None:
+    """Adapters come with what the first version says of their base, and with nothing else."""
+    params = {name.removeprefix("params:") for name, _ in state if name.startswith("params:")}
+    due = sorted(params & set(engines.pipeline.bases))
+    named = [(name, ref) for name, ref in state if name.startswith("base:")]
+    assert [name for name, _ in named] == [f"base:{model}" for model in due], f"bases {named} are given, due are {due}"
+    for name, ref in named:
+        made = engines.ledger.weights(ref.id, name, 0)
+        assert any(not each.parent for each in made), f"{name} is not the first version's"
 
 
 def _check_linked(

@@ -11,7 +11,7 @@ from .goals import begin_again, finish
 from .model.provenance import ALIKE, PARAMETER_BYTES
 from .model.work import NOISY, PURE, WILD
 from .spawn import spawn
-from .toy import two_steps, warm_then_two
+from .toy import two_steps, warm_then_two, with_adapters
 from .world import World
 
 TROUBLE_S = 5.0  # faults fall within so long after the submit: most of an undisturbed run
@@ -21,6 +21,7 @@ POWER_CUT_SHARE = 0.2  # of worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
+ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
@@ -58,6 +59,8 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     ranges = CHUNK_BYTES if Random(f"swarm/{seed}/ranges").random() < RANGES_SHARE else 0
     pipeline = rng.choice([two_steps, two_steps, warm_then_two])(range_bytes=ranges)
     saving = warm_then_two(every=1, range_bytes=ranges)
+    if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
+        pipeline, saving = with_adapters(pipeline), with_adapters(saving)
     run = world.submit(submitter, saving if cuts_power and power.random() < 0.7 else pipeline)
     start = world.now
     if cuts_power:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from ..pipeline.spec import Pipeline, Stage
@@ -77,3 +78,10 @@ def two_models() -> Pipeline:
         stages=[warm, *_grpo("step >= 1", TOY_PARTITIONS, TOY_LEAVES)],
         engine="emulated",
     )
+
+
+def with_adapters(pipeline: Pipeline) -> Pipeline:
+    """The same, but that versions hold adapters of its models, each in one shard, and name their bases."""
+    lora = {"rank": 8, "alpha": 16}
+    models = {name: {**model, "lora": lora} for name, model in pipeline.models.items()}
+    return replace(pipeline, models=models, engine="torch", emulated={})  # an emulated model has no base

@@ -14,7 +14,7 @@ from random import Random
 from ...names import ShardRef, chunk_count
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
-from ...ranges import State, cut, in_order, shards_of
+from ...ranges import BASE_BYTES, State, cut, in_order, shards_of
 from ...steps.reduction import aligned_blocks
 from ...work import (
     ApplyWork,
@@ -140,7 +140,7 @@ class Engines:
             partitions = {partition for partition, _, _ in leaf.pieces}
             inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
             sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
-        outputs = self._gradient(work, tuple(sums), [ref for _, ref in work.state])
+        outputs = self._gradient(work, tuple(sums), [ref for name, ref in work.state if name.startswith("params:")])
         return Done((Made(work.stage, outputs, (("loss_sum", 1.0),), (), 0.1),))
 
     def _gradient(
@@ -194,10 +194,14 @@ class Engines:
         return Done((Made(work.stage, in_order(state), metrics),))
 
     def _init(self, work: InitWork, salt: int) -> Done:
+        sizes: dict[str, tuple[int, ...]] = {f"base:{model}": (BASE_BYTES,) for model in self.pipeline.bases}
+        sizes |= {
+            f"params:{model}": cut(provenance.PARAMETER_BYTES, work.range_bytes) for model in self.pipeline.trainable
+        }
         state: State = tuple(
             (entry, self.ledger.enter(Weights(entry, part, nbytes, self._spec, 0, "", (), (), (), salt)))
-            for entry in (f"params:{model}" for model in sorted(self.pipeline.trainable))
-            for part, nbytes in enumerate(cut(provenance.PARAMETER_BYTES, work.range_bytes))
+            for entry, each in sizes.items()
+            for part, nbytes in enumerate(each)
         )
         return Done((Made("", state),))
 
