@@ -24,12 +24,14 @@ from .config import Config
 from .gpus import gpu_facts
 
 CGROUPS = Path("/sys/fs/cgroup")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # one for all daemons that share a kernel, and so its memory
 
 
 def host_facts(config: Config, devices: Devices) -> dict[str, Any]:
     """Sizes in bytes; a limit that there is not is None."""
     return {
         "name": config.node.name,
+        "boot_id": BOOT_ID.read_text().strip(),
         "versions": versions(),
         "numerics": advertised_class(devices),
         "device": devices.text,

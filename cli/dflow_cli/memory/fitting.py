@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from .outline import Outline
 
 Facts = Mapping[str, Any]
 
+HOST = "host"
 RANK = 16  # of the adapters that are proposed
 GB = 1_000_000_000
 
@@ -34,9 +35,25 @@ class Place:
 
 
 def places_of(
+    pipeline: Pipeline, outlines: Mapping[str, Outline], members: Sequence[Facts], needs_on: Callable[[bool], Needs]
+) -> Iterator[Place]:
+    """`members`: daemons' answers to `doctor`. `needs_on`: the needs of a slot with a GPU of its own, or without."""
+    on_host: dict[str, list[tuple[Place, int]]] = {}  # by its boot: what each daemon needs, and what all have
+    for member in members:
+        for place in _places_on(pipeline, outlines, member, needs_on):
+            if place.kind == HOST:
+                on_host.setdefault(member["boot_id"], []).append((place, member["memory"]["total"]))
+            yield place
+    for sharing in on_host.values():
+        if len(sharing) > 1:
+            names = ", ".join(place.node for place, _ in sharing)
+            needed = sum(place.needed for place, _ in sharing)
+            yield Place(names, "host, together", needed, sharing[0][1], f"fewer daemons there; or {sharing[0][0].mend}")
+
+
+def _places_on(
     pipeline: Pipeline, outlines: Mapping[str, Outline], member: Facts, needs_on: Callable[[bool], Needs]
 ) -> Iterator[Place]:
-    """`member`: a daemon's answer to `doctor`. `needs_on`: the needs of a slot with a GPU of its own, or without."""
     gpus, name, memory = member.get("gpus") or [], str(member["name"]), member["memory"]
     has_gpu = bool(gpus) or not str(member["device"]).startswith("cpu")
     needs = needs_on(has_gpu)
@@ -47,7 +64,7 @@ def places_of(
     yield Place(name, "shards", needs.most_shards, int(memory["shards_limit"]), mend)
     host = min(memory["total"], memory["cgroup_limit"] or memory["total"])
     mend = f"fewer `engine.slots`, a smaller `micro_batch_tokens`; or {smaller}"
-    yield Place(name, "host", needs.most_shards + slots * needs.most_engine, host, mend)
+    yield Place(name, HOST, needs.most_shards + slots * needs.most_engine, host, mend)
     for index, gpu in enumerate(gpus or [{"memory_total": None}] * has_gpu):  # one whose driver is not asked
         total = gpu["memory_total"]
         left = total if total is None or not has_vllm(pipeline) else round((1 - VLLM_SHARE) * total)

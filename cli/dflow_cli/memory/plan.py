@@ -26,7 +26,7 @@ def plan_memory(loaded: Loaded, folder: Path, to: str, as_json: bool) -> None:
     pipeline, outlines = loaded.pipeline, _outlines(loaded)
     needs_on = partial(needs_of, pipeline, outlines)
     members = _members(folder, to)
-    places = [place for member in members for place in places_of(pipeline, outlines, member, needs_on)]
+    places = list(places_of(pipeline, outlines, members, needs_on))
     kinds = {"on cores": needs_on(False), "with a GPU": needs_on(True)}
     if as_json:
         print_json(

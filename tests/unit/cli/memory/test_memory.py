@@ -137,6 +137,7 @@ def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 
     one = {"memory_total": gpu and gpu * GB}
     return {
         "name": "a1",
+        "boot_id": "a",
         "device": "NVIDIA x1" if gpus else "cpu x8",
         "slots": max(1, gpus),
         "gpus": [one] * gpus,
@@ -144,10 +145,13 @@ def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 
     }
 
 
-def misfits(host: dict[str, Any], **changes: Any) -> dict[str, Place]:
+def places_on(hosts: list[dict[str, Any]], **changes: Any) -> list[Place]:
     pipeline, outlines = large(**changes)
-    found = places_of(pipeline, outlines, host, partial(needs_of, pipeline, outlines))
-    return {place.kind: place for place in found if not place.fits}
+    return list(places_of(pipeline, outlines, hosts, partial(needs_of, pipeline, outlines)))
+
+
+def misfits(host: dict[str, Any], **changes: Any) -> dict[str, Place]:
+    return {place.kind: place for place in places_on([host], **changes) if not place.fits}
 
 
 def test_what_does_not_fit_is_told_with_what_would_make_it_fit() -> None:
@@ -161,10 +165,18 @@ def test_what_does_not_fit_is_told_with_what_would_make_it_fit() -> None:
     assert "bfloat16" in misfits(member(gpus=1, gpu=8))["GPU 0"].mend
 
 
+def test_daemons_of_one_host_share_its_memory() -> None:
+    """Each of three would fit by itself."""
+    (alone,) = [place.needed for place in places_on([member()]) if place.kind == "host"]
+    near = [member(total=2 * alone // GB) | {"name": name} for name in ("a1", "a2", "a3")]
+    (misfit,) = [place for place in places_on(near) if not place.fits]
+    assert (misfit.node, misfit.needed) == ("a1, a2, a3", 3 * alone)
+    assert "fewer daemons" in misfit.mend
+    assert all(place.fits for place in places_on([host | {"boot_id": host["name"]} for host in near]))
+
+
 def test_a_gpu_whose_driver_is_not_asked_is_listed_and_not_judged() -> None:
-    pipeline, outlines = large()
-    host = member() | {"device": "NVIDIA H100 x1"}
-    gpu = list(places_of(pipeline, outlines, host, partial(needs_of, pipeline, outlines)))[-1]
+    gpu = places_on([member() | {"device": "NVIDIA H100 x1"}])[-1]
     assert (gpu.kind, gpu.there, gpu.fits) == ("GPU 0", None, True)
 
 
