@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.dflow import dflow
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -108,7 +109,7 @@ def test_a_run_leaves_the_state_of_a_stopped_mesh_where_it_was(spec: Path, folde
 
 
 def test_ctrl_c_cancels_a_run_of_its_own_mesh_and_stops_it(spec: Path, folder: Path) -> None:
-    """130, state cancelled, and nothing goes on in the background."""
+    """130, state cancelled, nothing goes on in the background, and what was measured so far is kept."""
     process = start(spec, folder, "--nodes", "2", "--set", "params.rounds=100000")
     until(lambda: first_step(folder), DEADLINE_S)
     process.send_signal(signal.SIGINT)
@@ -116,6 +117,29 @@ def test_ctrl_c_cancels_a_run_of_its_own_mesh_and_stops_it(spec: Path, folder: P
     assert code == 130, told
     assert value["state"] == "cancelled"
     assert daemons(folder) == []
+    newest = json.loads(dflow("metrics", value["run"], "--dir", folder, "--json").splitlines()[-1])
+    assert newest["step"] >= 1
+    assert Path(value["plot"]).is_file()
+
+
+@pytest.mark.parametrize("rounds", [(3, 20), (20, 3)])
+def test_a_second_run_in_a_folder_loses_nothing_when_one_of_them_ends(
+    spec: Path, folder: Path, rounds: tuple[int, int]
+) -> None:
+    """The daemons stay until both have their results at home, whichever started them."""
+    slow = ("--set", "emulated.generate_s=0.1")
+    first = start(spec, folder, "--nodes", "2", *slow, "--set", f"params.rounds={rounds[0]}")
+    until(lambda: first_step(folder), DEADLINE_S)
+    second = start(spec, folder, *slow, "--set", f"params.rounds={rounds[1]}")
+    answers = [ended(process) for process in (first, second)]
+    for (code, value, told), steps in zip(answers, rounds, strict=True):
+        assert (code, value["state"], value["step"]) == (0, "done", steps), told
+        assert all(
+            Path(place).is_relative_to(folder / "runs") for place in [value["plot"], *value["checkpoint"].values()]
+        )
+    assert "another `dflow run` started the daemons" in answers[1][2]
+    assert daemons(folder) == []
+    assert list(folder.glob("n*/state")) == []
 
 
 def test_a_mesh_of_one_run_does_not_outlive_a_killed_command(spec: Path, folder: Path) -> None:

@@ -24,7 +24,8 @@ def run(
 ) -> None:
     """Run a pipeline to its end, on the mesh in DIR, or on one that lives as long as the run.
 
-    Ctrl-C cancels the run if the mesh is its own; otherwise the run goes on without this command.
+    Ctrl-C cancels the run if its daemons stop with it, and keeps its figures; on a mesh that stays the run goes on
+    without this command. A second run in DIR uses the daemons of the first, which stop once both have ended.
 
     Example: dflow run examples/spell_backward.yaml --nodes 3
     """

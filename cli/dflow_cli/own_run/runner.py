@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import EXIT_INTERRUPTED, CliError
-from ..mesh import localmesh
+from ..mesh import localmesh, users
 from ..mesh.client import Client
 from ..mesh.reach import reach
 from ..output import note, print_json
@@ -28,26 +28,26 @@ CANCEL_S = 10.0  # for the daemons to stop the tasks of a cancelled run
 
 def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json: bool) -> int:
     """Returns the exit code. Raises CliError."""
-    with _interruptible(), _mesh(loaded, folder, to, nodes) as is_own, reach(folder, to) as client:
+    with _interruptible(), _mesh(loaded, folder, to, nodes) as stays, reach(folder, to) as client:
         acquaint(client, folder)
-        if is_own:
+        if not stays:
             _tell_going_on(client)
         run = submit(client, loaded)
         note(f"run {run} ({loaded.pipeline.name}): {loaded.pipeline.steps} steps")
         plot: Path | None = None
         try:
             outcome = _watch(client, folder, run)
-            if is_own:
-                outcome, plot = _bring_home(client, folder, outcome)
             code = outcome.exit_code
         except KeyboardInterrupt:
-            outcome = _interrupted(client, run, is_own)
+            outcome = _interrupted(client, run, stays)
             code = EXIT_INTERRUPTED
+        if not stays:
+            outcome, plot = _bring_home(client, folder, outcome)
     if as_json:
         print_json(outcome.to_json() | ({"plot": str(plot)} if plot else {}))
     else:
         print_summary(outcome)
-        if is_own and code != EXIT_INTERRUPTED:
+        if not stays:
             print_next(outcome, folder, plot)
     return code
 
@@ -55,7 +55,7 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
 def _tell_going_on(client: Client) -> None:
     for run in client.call("runs")["runs"]:
         if run["state"] == "active":
-            note(f"run {run['run'][:8]} ({run['name']}), left unfinished here, goes on beside it")
+            note(f"run {run['run'][:8]} ({run['name']}) goes on here beside it")
 
 
 def _watch(client: Client, folder: Path, run: str) -> Outcome:
@@ -77,8 +77,8 @@ def _bring_home(client: Client, folder: Path, outcome: Outcome) -> tuple[Outcome
     return outcome, path if path.exists() else None
 
 
-def _interrupted(client: Client, run: str, is_own: bool) -> Outcome:
-    if not is_own:
+def _interrupted(client: Client, run: str, stays: bool) -> Outcome:
+    if stays:
         note(
             f"the run goes on without this command; `dflow watch {run[:8]}` shows it, `dflow cancel {run[:8]}` ends it"
         )
@@ -90,21 +90,42 @@ def _interrupted(client: Client, run: str, is_own: bool) -> Outcome:
 
 @contextlib.contextmanager
 def _mesh(loaded: Loaded, folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
-    """The mesh that is there, or one that ends with the block; whether it is our own."""
-    up = None if to else localmesh.running(folder)
-    if to or up is not None:
-        if up is not None and nodes not in (None, len(up.nodes)):
-            note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
-        yield False
-        return
-    for lacking in missing_here(loaded.pipeline):  # daemons of this Python would wait for it for ever
-        raise CliError(lacking.what, hint=lacking.hint)
-    started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
-    note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {', '.join(node.name for node in started)}")
+    """The mesh that is there, or one that ends with the block; whether it stays when the run has ended."""
+    with contextlib.ExitStack() as using:
+        stays = True
+        if not to and users.is_used(folder):
+            using.enter_context(users.use(folder))
+            stays = False
+        up = None if to else localmesh.running(folder)
+        if to or up is not None:
+            if up is not None and nodes not in (None, len(up.nodes)):
+                note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
+            if not stays:
+                note(f"another `dflow run` started the daemons in {folder}: they stop once both have ended")
+            yield stays
+            return
+        for lacking in missing_here(loaded.pipeline):  # daemons of this Python would wait for it for ever
+            raise CliError(lacking.what, hint=lacking.hint)
+        if stays:
+            using.enter_context(users.use(folder))
+        started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
+        names = ", ".join(node.name for node in started)
+        note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {names}")
+        try:
+            yield False
+        finally:
+            using.close()
+            _stop(folder)
+
+
+def _stop(folder: Path) -> None:
+    """Stop our own mesh, once no other command has a run on it; at Ctrl-C at once."""
     try:
-        yield True
-    finally:
+        with users.alone(folder, lambda: note("another `dflow run` goes on here: Ctrl-C stops its daemons at once")):
+            localmesh.stop(folder)
+    except KeyboardInterrupt:
         localmesh.stop(folder)
+        raise
 
 
 @contextlib.contextmanager

@@ -1,0 +1,37 @@
+"""Who needs the mesh of a `dflow run`, by locks that no killed command leaves behind."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from dflow_cli.mesh.users import alone, is_used, use
+from tests.support.until import until
+
+
+def test_a_folder_that_no_command_uses_is_not_used(tmp_path: Path) -> None:
+    assert not is_used(tmp_path)
+    with use(tmp_path), use(tmp_path):
+        assert is_used(tmp_path)
+    assert not is_used(tmp_path)
+    with alone(tmp_path):
+        assert is_used(tmp_path), "a mesh that is being stopped is not one that stays"
+
+
+def test_who_stops_a_mesh_waits_for_its_users_and_they_for_him(tmp_path: Path) -> None:
+    """Neither goes on while the other is at it."""
+    order: list[str] = []
+
+    def stop() -> None:
+        with alone(tmp_path, lambda: order.append("waits")):
+            order.append("stops")
+
+    with use(tmp_path):
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        until(lambda: order == ["waits"], 60.0)
+        order.append("used")
+    stopper.join()
+    with use(tmp_path):
+        order.append("used again")
+    assert order == ["waits", "used", "stops", "used again"]
