@@ -30,11 +30,13 @@ from dflow_protocols.work import Work
 
 from .boot.config import Config, ConfigError, LogSection
 from .boot.facts import host_facts, memory_of_process, versions
+from .boot.gpus import gpu_facts
 from .boot.identity import find_seeds, open_keys
 from .boot.preflight import check_machine
 from .driver import Driver
 from .effects import Effects
 from .incoming import Incoming
+from .observe.gpus import GpuWatch
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
 from .observe.metrics import MetricsBook
@@ -127,7 +129,8 @@ class Opening:
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
         story = Story(keys.id)
         rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
-        self._answer(rooms, node, store, devices, meta)
+        watch = self._watch_gpus(host, devices)
+        self._answer(rooms, node, store, devices, meta, watch)
         incoming = Incoming(host, rooms)
         effects = Effects(host, rooms, incoming)
         closing.callback(effects.close)
@@ -224,7 +227,14 @@ class Opening:
         self._closing.callback(supervisor.close)
         return supervisor
 
-    def _answer(self, rooms: Rooms, node: Node, store: Store, devices: Devices, meta: Meta) -> None:
+    def _watch_gpus(self, host: Host, devices: Devices) -> GpuWatch:
+        watch = GpuWatch(host, gpu_facts)
+        if devices.gpus:
+            watch.start()
+            self._closing.callback(watch.close)
+        return watch
+
+    def _answer(self, rooms: Rooms, node: Node, store: Store, devices: Devices, meta: Meta, watch: GpuWatch) -> None:
         """Have all that clients may ask answered."""
         release, pid = installed_version("dflowd"), os.getpid()
         me = Myself(meta.node, meta.name, release, meta.control, meta.bulk, pid, self._started_s)
@@ -238,8 +248,11 @@ class Opening:
             lanes = {"control": rooms.control.traffic.snapshot(), "bulk": rooms.exchange.traffic()}
             return {lane: {peer: asdict(count) for peer, count in peers.items()} for lane, peers in lanes.items()}
 
-        MeshAnswers(service, me, engines, memory, traffic)
-        HealthAnswers(service, partial(host_facts, self._config, devices), engines)
+        def gpus() -> dict[str, Any]:
+            return {"gpus": watch.rows()}
+
+        MeshAnswers(service, me, engines, memory, traffic, gpus)
+        HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines)
         RunAnswers(service)
         StoryAnswers(service, rooms.story, self._started_s)
         WorkAnswers(service, meta.slots)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -21,21 +21,20 @@ from ..slots.devices import Devices
 from ..slots.numerics import advertised_class
 from ..slots.optional import offered
 from .config import Config
-from .gpus import gpu_facts
 
 CGROUPS = Path("/sys/fs/cgroup")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # one for all daemons that share a kernel, and so its memory
 
 
-def host_facts(config: Config, devices: Devices) -> dict[str, Any]:
-    """Sizes in bytes; a limit that there is not is None."""
+def host_facts(config: Config, devices: Devices, gpus: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sizes in bytes; a limit that there is not is None. `gpus`: what the driver tells of them."""
     return {
         "name": config.node.name,
         "boot_id": BOOT_ID.read_text().strip(),
         "versions": versions(),
         "numerics": advertised_class(devices),
         "device": devices.text,
-        "gpus": gpu_facts(),
+        "gpus": list(gpus),
         "engines_offered": [asdict(each) for each in offered(devices)],
         "limits": {"nofile": _limit(resource.RLIMIT_NOFILE), "memlock": _limit(resource.RLIMIT_MEMLOCK)},
         "memory": {**memory_of_host(), "cgroup_limit": cgroup_limit(), "shards_limit": config.shards.memory_limit},

@@ -13,7 +13,8 @@ PACKAGE = "pynvml"  # of nvidia-ml-py
 def gpu_facts() -> list[dict[str, Any]]:
     """A map a GPU, in the driver's order: `name`, `memory_total` and `memory_used` (bytes), `busy` (percent of the last
     second), `celsius`, `hot_at` (where it slows down), `ecc_errors` (uncorrected, since it was last reset). What a GPU
-    does not tell is None, and so is all of one that `fell_off` the bus. [] where there is no driver, or no package.
+    does not tell is None, and so is all of one that `fell_off` the bus. [] where there is no driver that answers, or no
+    package.
     """
     try:
         nvml: Any = importlib.import_module(PACKAGE)
@@ -22,8 +23,11 @@ def gpu_facts() -> list[dict[str, Any]]:
         return []
     try:
         return [_facts(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError:
+        return []
     finally:
-        nvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
 
 
 def _facts(nvml: Any, index: int) -> dict[str, Any]:

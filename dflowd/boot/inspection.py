@@ -21,6 +21,7 @@ from ..state.directory import StateError
 from ..transport.keys import AllowList, read_key_pair
 from .config import Config
 from .facts import host_facts
+from .gpus import gpu_facts
 from .identity import find_seeds
 
 PortState = Literal["free", "ours", "taken", "foreign", "any"]
@@ -55,7 +56,7 @@ def inspect(config: Config, path: Path) -> dict[str, Any]:
     running = running_address(config.node.state_dir)
     return {
         "config": str(path),
-        "facts": host_facts(config, find_devices()),
+        "facts": host_facts(config, find_devices(), gpu_facts()),
         "running": running,
         "was_killed": not running and (config.node.state_dir / "address.json").exists(),
         "listen": {

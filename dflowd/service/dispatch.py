@@ -7,7 +7,7 @@ who is missing. A client may call methods, a node only shares: its parts of what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -198,11 +198,13 @@ class Service:
         raise Refusal(f"no run `{text[:40]}` is known here", hint, elsewhere=len(text) >= SHORTEST_PREFIX)
 
     async def gather(
-        self, method: str, params: dict[str, Any], deadline_s: float
+        self, method: str, params: dict[str, Any], deadline_s: float, among: Collection[NodeId] | None = None
     ) -> tuple[dict[NodeId, dict[str, Any]], list[str]]:
-        """This node's share and those of all living members, this node's first; and the names of who gave none."""
+        """This node's share and those of all living members, or of those `among` them, this node's first; and the
+        names of who gave none."""
         shares = {self.me: await self._own_share(method, params)}
-        others = [node for node in self.node.membership.alive() if node != self.me]
+        alive = self.node.membership.alive()
+        others = [node for node in alive if node != self.me and (among is None or node in among)]
         waiting: dict[asyncio.Future[dict[str, Any]], NodeId] = {}
         wait_s = min(GATHER_S, deadline_s * 0.8)
         packed = msgpack.packb(params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dflow_protocols.names import NodeId
@@ -13,13 +13,14 @@ from .request import Params
 from .standing import StandingProblems
 
 Told = Callable[[], dict[str, Any]]
+Gpus = Sequence[Mapping[str, Any]]
 
 
 class HealthAnswers:
     """`doctor`, and this node's share of it."""
 
-    def __init__(self, service: Service, facts: Told, engines: Told) -> None:
-        self._service, self._facts, self._engines = service, facts, engines
+    def __init__(self, service: Service, facts: Callable[[Gpus], dict[str, Any]], gpus: Told, engines: Told) -> None:
+        self._service, self._facts, self._gpus, self._engines = service, facts, gpus, engines
         self._wall_clock = service.host.wall_clock
         self._standing = StandingProblems(service)
         service.serve({"doctor": self._doctor}, {"share.health": self._own})
@@ -38,7 +39,7 @@ class HealthAnswers:
         return {"members": members, "missing": missing, "took_s": heard_s - asked_s}
 
     async def _own(self, params: Params) -> dict[str, Any]:
-        facts = await asyncio.to_thread(self._facts)  # a driver whose GPU fell off answers late, a slow disk, too
+        facts = await asyncio.to_thread(self._facts, self._gpus()["gpus"])  # a slow disk answers late
         slots = self._engines()["slots"]
         return {
             **facts,

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from dflow_protocols.wire.endpoint import parse_endpoint
 
+from ..output import seconds
+from ..views.gpus import is_old, load
+
 State = Literal["ok", "warning", "wrong"]
 Facts = Mapping[str, Any]
 
@@ -139,10 +142,12 @@ def _gpus(place: str, facts: Facts) -> Iterator[Check]:
             mend = "`nvidia-smi -r` or a restart of the host brings it back, if anything; `dmesg` (Xid) says why"
             yield Check(subject, place, "wrong", f"{gpu['name'] or 'it'} fell off the bus", mend)
             continue
-        told = f"{gpu['name']}: {_size(gpu['memory_used'] or 0)} of {_size(gpu['memory_total'] or 0)} used"
-        told += "" if gpu["busy"] is None else f", {gpu['busy']} % busy"
-        told += "" if gpu["celsius"] is None else f", {gpu['celsius']} °C"
-        if errors:
+        told = f"{gpu['name']}: {load(gpu)}"
+        if is_old(gpu):
+            mend = "look at `dmesg` (NVRM, Xid) and try `nvidia-smi`; a driver that hangs wants a restart of the host"
+            what = f"the driver does not answer; {seconds(gpu['age_s'])} ago it told: {told}"
+            yield Check(subject, place, "warning", what, mend)
+        elif errors:
             mend = "reset it (`nvidia-smi -r`) when nothing runs there; if they come again, have it replaced"
             yield Check(subject, place, "warning", f"{told}; {errors} uncorrected memory errors", mend)
         elif gpu["celsius"] is not None and gpu["hot_at"] is not None and gpu["celsius"] >= gpu["hot_at"]:

@@ -17,6 +17,7 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     """
     from ..mesh.reach import meet, reach
     from ..output import note_missing, print_json, print_table
+    from ..views.gpus import gpu_line
 
     place = Path(folder).absolute()
     with reach(place, to) as client:
@@ -35,6 +36,9 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
         columns.append("withdrawn from")
         rows = [[*row, _withdrawn(node)] for row, node in zip(rows, nodes, strict=True)]
     print_table(columns, rows)
+    for node in nodes:
+        if line := gpu_line(node):
+            print(f"{node['name']}: {line}")
     note_missing(answer)
 
 

@@ -24,9 +24,13 @@ REASON_CHARACTERS = 200  # rides on every frame while it lasts
 Offers = Mapping[NodeId, frozenset[str]]
 
 
+def has_gpus(meta: Meta) -> bool:
+    return not meta.device.startswith("cpu")
+
+
 def offers_of(meta: Meta) -> frozenset[str]:
     """The words that a stage may require and this member meets: its roles, and `cpu` or `gpu`."""
-    return frozenset({*meta.roles, "cpu" if meta.device.startswith("cpu") else "gpu"})
+    return frozenset({*meta.roles, "gpu" if has_gpus(meta) else "cpu"})
 
 
 @dataclass(slots=True)

@@ -158,12 +158,18 @@ GPU: dict[str, Any] = {
     "celsius": 41,
     "hot_at": 87,
     "ecc_errors": 0,
+    "age_s": 2.5,
 }
 
 
 @pytest.mark.parametrize(
     ("change", "state"),
-    [({"fell_off": True}, "wrong"), ({"ecc_errors": 2}, "warning"), ({"celsius": 88}, "warning")],
+    [
+        ({"fell_off": True}, "wrong"),
+        ({"ecc_errors": 2}, "warning"),
+        ({"celsius": 88}, "warning"),
+        ({"age_s": 90.0}, "warning"),
+    ],
 )
 def test_a_gpu_that_fails_is_told_by_its_place(change: dict[str, Any], state: str) -> None:
     assert found(judge_host({**FACTS, "gpus": [GPU, GPU]}, is_running=True)) == []

@@ -87,6 +87,23 @@ def test_nodes_tasks_and_ps_print_the_contracts_fields(mesh: Path, capsys: pytes
     }
 
 
+def test_nodes_tells_of_gpus_only_where_there_are_some(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line a node; of one whose driver does not answer, how old it is."""
+    assert dflow(mesh, "nodes") == 0
+    assert "GPU" not in capsys.readouterr().out
+    well = {"fell_off": False, "memory_used": 41e9, "memory_total": 80e9, "busy": 97, "celsius": 66, "ecc_errors": 0}
+    gone = {**dict.fromkeys(well), "fell_off": True}
+    (node,) = daemon.answers["nodes"]({})["nodes"][:1]
+    gpus = [{**well, "age_s": 3.0}, {**gone, "age_s": 75.0}]
+    daemon.answers["nodes"] = lambda _: {"nodes": [{**node, "gpus": gpus}], "missing": []}
+    assert dflow(mesh, "nodes") == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    told = "GPU 0 41 GB of 80 GB used, 97 % busy, 66 °C; GPU 1 fell off the bus (1 min 15 s ago)"
+    assert line == f"{node['name']}: {told}"
+
+
 def test_metrics_are_one_object_a_step_and_tell_the_meshs_own_time(
     mesh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

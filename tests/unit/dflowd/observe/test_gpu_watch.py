@@ -1,0 +1,71 @@
+"""What a daemon tells of its GPUs while their driver answers, and when it does not. The driver is simulated."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dflowd.observe import gpus
+from dflowd.observe.gpus import GpuWatch
+from dflowd.process.host import Host
+
+DEADLINE_S = 30.0  # of a hang
+GPU: dict[str, Any] = {"fell_off": False, "name": "NVIDIA H100", "memory_used": 500}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "LOOK_S", 0.001)
+
+
+def here() -> Host:
+    return Host(asyncio.get_running_loop(), print, print)
+
+
+async def test_a_driver_that_hangs_holds_nobody_up_and_leaves_its_last_facts() -> None:
+    """A GPU that has failed may keep the driver busy for minutes: who asks meanwhile is told how old the facts are."""
+    answers, hangs, wakes = [GPU], threading.Event(), threading.Event()
+
+    def ask() -> list[dict[str, Any]]:
+        if hangs.is_set():
+            wakes.wait(DEADLINE_S)
+        return answers
+
+    watch = GpuWatch(here(), ask)
+    watch.start()
+    await until(lambda: bool(watch.rows()))
+    hangs.set()
+    await until(lambda: watch.rows()[0]["age_s"] > 0.1)
+    assert watch.rows()[0]["memory_used"] == 500
+    watch.close()
+    wakes.set()
+
+
+async def test_a_driver_that_tells_nothing_any_more_leaves_its_last_facts() -> None:
+    """As where the last GPU of a host fell off, and the library cannot be opened."""
+    answers = [[GPU]]
+    watch = GpuWatch(here(), lambda: answers.pop() if answers else [])
+    watch.start()
+    await until(lambda: bool(watch.rows()) and watch.rows()[0]["age_s"] > 0.1)
+    assert [row["name"] for row in watch.rows()] == ["NVIDIA H100"]
+    watch.close()
+
+
+async def test_who_has_no_gpu_starts_nothing() -> None:
+    """A watch that is not started has no thread, and no facts."""
+    before = threading.active_count()
+    watch = GpuWatch(here(), lambda: [GPU])
+    assert watch.rows() == []
+    assert threading.active_count() == before
