@@ -169,6 +169,14 @@ class RoomMade:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotsChanged:
+    """So many of this node's slots take work now: the device of one failed (`why`, in words), or answers again."""
+
+    usable: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NotPersisted:
     """A `Persist` failed, and nothing after it was sent in that turn. It is tried again until `Persisted`, or never if
     it was to be written at once or not at all."""
@@ -207,6 +215,7 @@ Event: TypeAlias = (
     | FetchAdvanced
     | Shed
     | RoomMade
+    | SlotsChanged
     | NotPersisted
     | Persisted
     | Leaving

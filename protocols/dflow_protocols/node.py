@@ -37,6 +37,7 @@ from .events import (
     RoomMade,
     Send,
     Shed,
+    SlotsChanged,
     Start,
     Submitted,
     Tick,
@@ -94,6 +95,7 @@ class Node:
         are told of; 0: they take the same."""
         self.me = identity.id
         self.slots, self._host_slots = max(1, identity.meta.slots), host_slots
+        self._usable, self._unable = self.slots, ""  # slots that take work now; why none does
         self.timing = timing
         self._offers = offers_of(identity.meta)
         self.membership = Membership(
@@ -195,6 +197,8 @@ class Node:
             case RoomMade():
                 for run in self.runs.values():
                     run.room_made()
+            case SlotsChanged():
+                self._count_slots(now, event, actions)
             case NotPersisted(key, is_given_up):
                 actions += self._registry.not_persisted(key, is_given_up)
             case Persisted(key):
@@ -234,6 +238,7 @@ class Node:
             offers=offers,
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
             slots=slots,
+            unable=self._unable,
         )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
@@ -285,7 +290,17 @@ class Node:
 
     def _free(self) -> FreeSlots:
         running = (call.work for run in self.runs.values() for call in run.state.calls.values())
-        return FreeSlots.beside(self.slots, self._host_slots, running)
+        return FreeSlots.beside(self._usable, self._host_slots, running)
+
+    def _count_slots(self, now: float, event: SlotsChanged, actions: list[Action | Changed]) -> None:
+        """With one less the node runs less at once, and idle members take from it; with none it stands aside. What it
+        announced of itself, by which work is dealt, stays for its life."""
+        self._usable, self._unable = event.usable, event.why if event.usable <= 0 else ""
+        self._registry.revision.bump()
+        if self._unable:
+            mesh = self._mesh(now)
+            for run in self.runs.values():
+                actions += run.stand_aside(now, mesh)
 
     def _remind(self, now: float) -> list[Action]:
         """Tell one living member after another how runs ended, in case a greeting was lost; those too that cannot be

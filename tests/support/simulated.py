@@ -37,12 +37,23 @@ def mesh(
     age_s: float = FORMED_S,
     steals: bool = True,
     slots: tuple[int, ...] = (1,),
+    host_slots: tuple[int, ...] = (0,),
 ) -> tuple[World, RunId]:
     """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
     replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
     known = tuple(index for index in seeds if index < nodes)
     machine = partial(spawn, steals=steals)
-    world = World(machine, nodes=nodes, seed=seed, seeds=known, slots=slots, noise=noise, alike=alike, replay=replay)
+    world = World(
+        machine,
+        nodes=nodes,
+        seed=seed,
+        seeds=known,
+        slots=slots,
+        host_slots=host_slots,
+        noise=noise,
+        alike=alike,
+        replay=replay,
+    )
     world.run(age_s)
     return world, world.submit(submit_to, pipeline or two_steps())
 

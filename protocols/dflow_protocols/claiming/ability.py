@@ -2,7 +2,8 @@
 
 A node that fails different tasks of a stage in a row is taken for broken, not the tasks: it withdraws from the stage,
 says so on every frame, and others take its share at once. After a back-off it tries again; one more failure, and it
-withdraws for twice as long. If everybody who offers what is needed has withdrawn, nobody has: then it is the tasks.
+withdraws for twice as long. One without a slot that works stands aside: it withdraws from all stages until it has one
+again. If everybody who offers what is needed has withdrawn, nobody has: then it is the tasks.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Ability:
         self._needs = {stage.id: needs for stage in pipeline.stages if (needs := pipeline.needs(stage.id))}
         self._stages = [stage.id for stage in pipeline.stages]
         self._troubles: dict[str, Trouble] = {}
+        self._unable = ""  # why this node can do nothing at all, if so
         self._told: dict[NodeId, dict[str, str]] = {}  # stages that others have withdrawn from, and why
 
     # Everybody's ----------------------------------------------------------------------------------------------------
@@ -80,7 +82,7 @@ class Ability:
     def able(self, stages: Collection[str], me: NodeId, living: frozenset[NodeId], offers: Offers) -> frozenset[NodeId]:
         """Those of the fit that have not withdrawn; all of them if everybody has."""
         fit = self.fit(stages, living, offers)
-        if not self._told and not self._troubles:
+        if not self._told and not self._troubles and not self._unable:
             return fit
         gone = {node for node, told in self._told.items() if not told.keys().isdisjoint(stages)}
         if any(stage in stages for stage, _ in self.withdrawn):
@@ -103,7 +105,15 @@ class Ability:
     @property
     def withdrawn(self) -> tuple[tuple[str, str], ...]:
         """Stages that this node leaves to others now, and why."""
+        if self._unable:
+            return tuple((stage, self._unable) for stage in sorted(self._stages))
         return tuple((stage, trouble.reason) for stage, trouble in sorted(self._troubles.items()) if trouble.until)
+
+    def stand_aside(self, why: str) -> bool:
+        """`why`: this node has no slot for any task, and leaves all stages to others until that is empty again. True if
+        that is news."""
+        before, self._unable = self._unable, why[:REASON_CHARACTERS]
+        return bool(before) != bool(why)
 
     def failed(self, now: float, suspicion_s: float, unit: TaskKey, error: str, is_host: bool) -> list[Report]:
         """A task failed here; `is_host`: for a reason that holds for all of this run's tasks on this host."""

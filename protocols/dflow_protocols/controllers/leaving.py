@@ -1,4 +1,5 @@
-"""Leaving: a node that is asked to stop gives back what it runs, and hands over what only it holds."""
+"""Leaving: a node that is asked to stop gives back what it runs, and hands over what only it holds. One whose slots
+fail gives back what runs there, and stays."""
 
 from __future__ import annotations
 
@@ -32,11 +33,24 @@ class Leaving:
         state, out = self._state, list[Action]()
         self._calls.stop_all(out, but_saves=True)
         state.leave()
-        position = state.position
-        if position is not None and state.is_active:
-            self._outbox.put_claims(state.view(now, mesh, position), out, self._stealing.give_back())
+        if self._give_back(now, mesh, out):
             self.hand_over(mesh, out)
         return out
+
+    def stand_aside(self, now: float, mesh: MeshView) -> list[Action]:
+        """No slot works any more: give back what runs there, and stay for all that needs none."""
+        out = list[Action]()
+        self._calls.stop_on_devices(out)
+        self._give_back(now, mesh, out)
+        return out
+
+    def _give_back(self, now: float, mesh: MeshView, out: list[Action]) -> bool:
+        """Say that it is others' now. Whether there is a step open of which anybody would hear."""
+        state, position = self._state, self._state.position
+        if position is None or not state.is_active:
+            return False
+        self._outbox.put_claims(state.view(now, mesh, position), out, self._stealing.give_back())
+        return True
 
     def reconcile(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Save the version, which may be about to have no holder at all: others may have been asked to leave too."""

@@ -87,7 +87,8 @@ class Calls:
                 for ref, chunks in duty.needs
             ]
             slots = free.of(duty.work)
-            room = slots + QUEUED * own_slots if duty.rank == CHAIN and not mesh.is_shared else slots
+            may_wait = duty.rank == CHAIN and not mesh.is_shared and not mesh.unable
+            room = slots + QUEUED * own_slots if may_wait else slots
             if room > 0 and all(here):
                 call = self.begin(now, duty, header, out, waits=slots <= 0)
                 has_started = True
@@ -153,6 +154,12 @@ class Calls:
         """Give up all, or all but checkpoints that are being written."""
         for number, call in list(self._state.calls.items()):
             if not (but_saves and isinstance(call.work, SaveWork)):
+                self.stop(number, out)
+
+    def stop_on_devices(self, out: list[Action]) -> None:
+        """Give up all that needs a device."""
+        for number, call in list(self._state.calls.items()):
+            if not is_host_work(call.work):
                 self.stop(number, out)
 
     def stop_queued(self, stage: str, out: list[Action]) -> None:

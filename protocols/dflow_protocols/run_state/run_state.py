@@ -45,6 +45,7 @@ class MeshView:
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
     is_shared: bool = False  # whether several runs want this node's slots
     slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one
+    unable: str = ""  # why none of this node's slots takes work, if so
 
 
 @dataclass

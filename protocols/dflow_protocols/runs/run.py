@@ -218,6 +218,11 @@ class Run:
         self.state.revision.bump()
         return self.leaving.begin(now, mesh)
 
+    def stand_aside(self, now: float, mesh: MeshView) -> list[Action]:
+        """No slot of this node works any more: others take what it ran."""
+        self.state.lapse(now, mesh)
+        return self.leaving.stand_aside(now, mesh)
+
     def forget(self, node: NodeId) -> None:
         """`node` is dead, has left, or lives a new life: what it held and claimed is gone."""
         self.state.forget(node)
@@ -260,6 +265,8 @@ class Run:
         state = self.state
         state.holdings.trust_again(now)
         out += state.ability.try_again(now)
+        if state.ability.stand_aside(mesh.unable):
+            self.outbox.tell_all(mesh, None, out)  # others take this node's share at once, or give it some again
         if self.is_active:
             self.quarantine.judge(now, mesh, out)
         if not self.is_active:

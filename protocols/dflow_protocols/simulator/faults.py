@@ -69,6 +69,14 @@ class BreakEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class LoseDevices:
+    """All devices of the node fail, and answer again after a while, or never in this life."""
+
+    seconds: float | None = None
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """A node that was not there before starts."""
 
@@ -120,7 +128,19 @@ class Poison:
 HANDICAPS = ("broken", "slow", "read-only", "mute")
 
 Fault: TypeAlias = (
-    Crash | PowerCut | Pause | Cut | Split | BreakEngine | Join | Cancel | Leave | Handicap | Sever | Poison
+    Crash
+    | PowerCut
+    | Pause
+    | Cut
+    | Split
+    | BreakEngine
+    | LoseDevices
+    | Join
+    | Cancel
+    | Leave
+    | Handicap
+    | Sever
+    | Poison
 )
 
 

@@ -17,6 +17,7 @@ from .faults import (
     Handicap,
     Join,
     Leave,
+    LoseDevices,
     Pause,
     Poison,
     PowerCut,
@@ -42,6 +43,8 @@ def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
             _cut(target, _between(target, side, inbound), seconds)
         case BreakEngine(works, kind, node):
             _named(target, node, actor).health.break_next(works, kind)
+        case LoseDevices(seconds, node):
+            _lose_devices(target, _named(target, node, actor), seconds)
         case Handicap(kind, node):
             target.hosts[node].health.impair(kind)
         case Sever(one, other):
@@ -94,6 +97,15 @@ def _pause(target: FaultTarget, host: Host, seconds: float) -> None:
     host.pause()
     process = host.process
     target.after(seconds, lambda: target.wake(host) if host.paused and host.process is process else None)
+
+
+def _lose_devices(target: FaultTarget, host: Host, seconds: float | None) -> None:
+    process = host.process
+    if process is None:
+        return
+    process.slots.lose_devices()
+    if seconds is not None:
+        target.after(seconds, lambda: process.slots.regain_devices() if host.process is process else None)
 
 
 def _between(target: FaultTarget, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:

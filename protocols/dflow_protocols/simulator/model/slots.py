@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ...events import Began, Broke, Finished, Reached, Start
+from ...events import Began, Broke, Finished, Reached, SlotsChanged, Start
 from ...names import Part, RunId, ShardId
 from ...shards.space import Priority
 from ...versions.saved import Saved
@@ -48,7 +48,7 @@ class Slots:
     ) -> None:
         """`host_count`: those for works on shards alone; 0: they take the others."""
         self.calls: dict[int, Start] = {}  # those that run, and those that wait
-        self._counts = {False: count, True: host_count}
+        self._counts, self._devices = {False: count, True: host_count}, count
         self._life = life
         self._site = site
         self._store = store
@@ -60,8 +60,23 @@ class Slots:
 
     def begin(self, start: Start) -> None:
         """Queue a work. Its inputs are pinned from here on, as a daemon pins what a call maps."""
+        if not self._counts[self._kind(start)]:
+            self._life.tell(Broke(start.call, Failed("host", "its device failed")))
+            return
         self.calls[start.call] = start
         self._occupy()
+
+    def lose_devices(self) -> None:
+        """No slot with a device works any more: what runs there breaks, and what waits for one."""
+        self._counts[False] = 0
+        self._life.tell(SlotsChanged(0, "its device failed"))
+        for start in [start for start in self.calls.values() if not self._kind(start)]:
+            self._forget(start.call)
+            self._life.tell(Broke(start.call, Failed("engine", "its device failed")))
+
+    def regain_devices(self) -> None:
+        self._counts[False] = self._devices
+        self._life.tell(SlotsChanged(self._devices))
 
     def stop(self, call: int) -> None:
         self._forget(call)
