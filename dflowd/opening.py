@@ -129,7 +129,7 @@ class Opening:
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
         story = Story(keys.id)
         rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
-        watch = self._watch_gpus(host, devices)
+        watch = self._watch_gpus(host, devices, supervisor)
         self._answer(rooms, node, store, devices, meta, watch)
         incoming = Incoming(host, rooms)
         effects = Effects(host, rooms, incoming)
@@ -227,8 +227,8 @@ class Opening:
         self._closing.callback(supervisor.close)
         return supervisor
 
-    def _watch_gpus(self, host: Host, devices: Devices) -> GpuWatch:
-        watch = GpuWatch(host, gpu_facts)
+    def _watch_gpus(self, host: Host, devices: Devices, supervisor: Supervisor) -> GpuWatch:
+        watch = GpuWatch(host, gpu_facts, lambda gpu: supervisor.drain(gpu, "fell off the bus"), supervisor.restore)
         if devices.gpus:
             watch.start()
             self._closing.callback(watch.close)
@@ -249,7 +249,7 @@ class Opening:
             return {lane: {peer: asdict(count) for peer, count in peers.items()} for lane, peers in lanes.items()}
 
         def gpus() -> dict[str, Any]:
-            return {"gpus": watch.rows()}
+            return {"gpus": watch.rows(), "drained": rooms.supervisor.drained()}
 
         MeshAnswers(service, me, engines, memory, traffic, gpus)
         HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines)

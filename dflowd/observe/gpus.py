@@ -21,12 +21,16 @@ Facts = list[dict[str, Any]]
 class GpuWatch:
     """Methods are for the loop's thread. Without `start` nothing is looked at, and there are no facts."""
 
-    def __init__(self, host: Host, ask: Callable[[], Facts]) -> None:
-        """`ask`: a map a GPU, in the driver's order, [] where it tells nothing."""
-        self._loop, self._clock, self._ask = host.loop, host.clock, ask
+    def __init__(
+        self, host: Host, ask: Callable[[], Facts], lost: Callable[[int], None], back: Callable[[int], None]
+    ) -> None:
+        """`ask`: a map a GPU, in the driver's order, [] where it tells nothing. `lost`: of a GPU that fell off the bus;
+        `back`: of one that answers again."""
+        self._loop, self._clock, self._ask, self._lost, self._back = host.loop, host.clock, ask, lost, back
         self._closed = threading.Event()
         self._facts: Facts = []
         self._seen_s = 0.0
+        self._gone: set[int] = set()
 
     def start(self) -> None:
         threading.Thread(target=self._watch, name="gpus", daemon=True).start()
@@ -48,5 +52,11 @@ class GpuWatch:
             self._closed.wait(LOOK_S)
 
     def _take(self, facts: Facts) -> None:
-        if facts and not self._closed.is_set():
-            self._facts, self._seen_s = facts, self._clock()
+        if not facts or self._closed.is_set():
+            return
+        self._facts, self._seen_s = facts, self._clock()
+        before, self._gone = self._gone, {index for index, gpu in enumerate(facts) if gpu["fell_off"]}
+        for index in sorted(self._gone - before):
+            self._lost(index)
+        for index in sorted(before - self._gone):
+            self._back(index)

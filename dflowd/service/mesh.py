@@ -65,7 +65,7 @@ class MeshAnswers:
                     "withdrawn": self._node.withdrawn(node),
                     "facts": dict(meta.facts) if known else {},
                     "unreached": sorted(self._node.membership.reach.unreached.get(node, ())),
-                    **told.get(node, {"gpus": []}),
+                    **told.get(node, {"gpus": [], "drained": []}),
                 }
             )
         return {"nodes": nodes, "missing": missing}

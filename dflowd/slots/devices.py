@@ -51,6 +51,24 @@ ALIKE_EVERYWHERE = {
 }
 
 
+LOST = (
+    "no CUDA-capable device is detected",
+    "No CUDA GPUs are available",
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "uncorrectable ECC error encountered",
+    "uncorrectable NVLink error",
+    "GPU is lost",
+    "system not yet initialized",
+)
+"""What the CUDA runtime and PyTorch say of a device that no new process can use either. Errors that spoil one process
+alone, such as an illegal address, are not among them: the next child is well."""
+
+
+def is_lost(error: str) -> bool:
+    """Whether an engine's error says that its device is of no use any more."""
+    return any(words in error for words in LOST)
+
+
 def find_devices(driver: Path = NVIDIA_DRIVER) -> Devices:
     gpus = []
     if driver.is_dir():
@@ -65,7 +83,7 @@ def engine_environment(gpus: Sequence[int] | None, environment: Mapping[str, str
 
     What its libraries must find there for equal bits an engine sets itself, before it loads them.
     """
-    settled = {**environment, **ALIKE_EVERYWHERE}
+    settled = {**environment, **ALIKE_EVERYWHERE, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as the driver counts them
     return {**settled, "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus or ()))} if gpus or gpus is None else settled
 
 

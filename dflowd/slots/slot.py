@@ -35,6 +35,7 @@ class Slot:
     verdict: str = ""  # why the child was killed
     is_stalled: bool = False  # and whether for want of progress
     is_dismissed: bool = False  # whether it was asked to exit, or killed after a failure
+    lost: str = ""  # what is wrong with its device, so that nothing can run here
     calls: dict[int, OpenCall] = field(default_factory=dict)
     _ready: Ready | None = None
     _heard_s: float = 0.0  # when the child last said anything
@@ -46,7 +47,7 @@ class Slot:
 
     def takes(self, call: OpenCall) -> bool:
         """Whether the call may begin here now, perhaps in another child."""
-        if self.is_dismissed:
+        if self.is_dismissed or self.lost:
             return False
         if not self.calls:
             return True
@@ -115,6 +116,21 @@ class Slot:
         """End the child after a failure: what that left behind is not worth trusting."""
         self.is_dismissed, self._dismissed_s = True, now
         self.kill("its call failed")
+
+    def drain(self, why: str, now: float) -> list[OpenCall]:
+        """Its device is of no use: end the child, and take nothing more. Returns the calls that are to be answered now;
+        what they have in the store they keep until the child is gone, which may have to wait for the driver."""
+        self.lost = why
+        left = [call for call in self.calls.values() if not call.is_given_up]
+        for call in left:
+            self.give_up(call, now)
+        if self.child is not None:
+            self.distrust(now)
+        return left
+
+    def restore(self) -> None:
+        """Its device answers again."""
+        self.lost = ""
 
     def kill(self, verdict: str) -> None:
         self.verdict = verdict
@@ -197,6 +213,7 @@ class Slot:
         return {
             "slot": self.index,
             "kind": "host" if self.is_host else "device",
+            "lost": self.lost,
             "engine": self.engine,
             "pid": self.child.pid if self.child is not None else 0,
             "numerics": self._ready.numerics if self._ready is not None else "",

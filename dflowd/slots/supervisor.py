@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Began, Broke, Finished, Reached, Report, Start
+from dflow_protocols.events import Began, Broke, Finished, Reached, Report, SlotsChanged, Start
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.work import Failed, Work
 
@@ -28,7 +28,7 @@ from ..shards.spill import size_text
 from ..shards.store import Store
 from . import calls
 from .blame import OUTSIDE, blamed
-from .devices import engine_environment
+from .devices import engine_environment, is_lost
 from .open_call import OpenCall
 from .process import ChildCommand, EngineChild
 from .settings import Kind, RunBrief, SupervisorSettings
@@ -78,6 +78,7 @@ class Supervisor:
             return
         self._queue.append(OpenCall(asked, brief))
         self._fill()
+        self._refuse_hopeless()
 
     def stop(self, call: int) -> None:
         """Give a call up; nothing of it is answered any more."""
@@ -98,6 +99,31 @@ class Supervisor:
             if call in slot.calls:
                 slot.trim(slot.calls[call], end)
 
+    def drain(self, gpu: int, why: str) -> None:
+        """A GPU failed: its slots take nothing more, and what runs there is given back. `why`: as it follows the GPU's
+        name."""
+        hit = [slot for slot in self._slots if gpu in self._gpus_of(slot) and not slot.lost]
+        if not hit:
+            return
+        left = [call for slot in hit for call in slot.drain(f"GPU {gpu} {why}", self._clock())]
+        for slot in hit:
+            fields = {"slot": slot.index, "device": f"GPU {gpu}", "why": why}
+            self._host.report(Report("slot.drained", fields, "error"))
+        self._tell_slots()  # before its calls end: a node without slots blames no task for that
+        for call in left:
+            self._post(Broke(call.id, Failed("engine", hit[0].lost, blame=call.asked.task.stage)))
+        self._refuse_hopeless()
+
+    def restore(self, gpu: int) -> None:
+        """A GPU answers again."""
+        hit = [slot for slot in self._slots if gpu in self._gpus_of(slot) and slot.lost]
+        for slot in hit:
+            slot.restore()
+            self._host.report(Report("slot.restored", {"slot": slot.index, "device": f"GPU {gpu}"}))
+        if hit:
+            self._tell_slots()
+            self._fill()
+
     def acknowledge(self, call: int) -> None:
         """The node hears now how this call ended."""
         if call in self._untold:
@@ -108,6 +134,10 @@ class Supervisor:
         queue."""
         return {"slots": [slot.row() for slot in self._slots], "waiting": len(self._queue)}
 
+    def drained(self) -> list[dict[str, Any]]:
+        """Slots that take nothing, `why` with the name of the device."""
+        return [{"slot": slot.index, "why": slot.lost} for slot in self._slots if slot.lost]
+
     def close(self) -> None:
         """Kill every child and give back what they were granted."""
         if self._check_handle is not None:
@@ -116,6 +146,26 @@ class Supervisor:
         for slot in self._slots:
             for call in slot.close():
                 call.free(self._store)
+
+    def _gpus_of(self, slot: Slot) -> tuple[int, ...]:
+        return () if slot.is_host else self._settings.devices.of_slot(slot.index)
+
+    def _tell_slots(self) -> None:
+        lost = [f"slot {slot.index}: {slot.lost}" for slot in self._slots if slot.lost]
+        self._post(SlotsChanged(self._settings.slots - len(lost), "; ".join(lost)))
+
+    def _refuse_hopeless(self) -> None:
+        """Give back what waits for slots of which none works."""
+        if not any(slot.lost for slot in self._slots):
+            return
+        for call in list(self._queue):
+            slots = [slot for slot in self._slots if slot.is_host is self._is_of_host(call)]
+            if all(slot.lost for slot in slots):
+                self._queue.remove(call)
+                self._post(Broke(call.id, Failed("host", f"no slot works here: {slots[0].lost}")))
+
+    def _is_of_host(self, call: OpenCall) -> bool:
+        return call.kind is Kind.HOST and self._settings.host_slots > 0
 
     def _waiting(self, number: int) -> OpenCall | None:
         return next((call for call in self._queue if call.id == number), None)
@@ -126,7 +176,7 @@ class Supervisor:
         """Give waiting calls to slots that take them, preferring a child that already is of the right kind."""
         waits: set[bool] = set()  # for slots with and without a device: the first that waits lets no other pass
         for call in list(self._queue):
-            is_host = call.kind is Kind.HOST and self._settings.host_slots > 0
+            is_host = self._is_of_host(call)
             able = [slot for slot in self._slots if slot.is_host is is_host and slot.takes(call)]
             if is_host in waits or not able:
                 waits.add(is_host)
@@ -159,7 +209,7 @@ class Supervisor:
         settings, engine = self._settings, call.brief.engine
         module = ("-P", "-m", ENGINE_MODULE)  # -P: no module of the folder we happen to be in
         options = ("--engine", engine, "--threads", str(settings.host_threads), *(["--host"] if slot.is_host else []))
-        gpus = None if slot.is_host else settings.devices.of_slot(slot.index)
+        gpus = None if slot.is_host else self._gpus_of(slot)
         command = ChildCommand(
             (*module, *options),
             engine_environment(gpus, settings.environment),
@@ -261,6 +311,7 @@ class Supervisor:
             self._store.spoil(ShardId(failed.blame))
         if failed.kind == "engine":
             slot.distrust(self._clock())
+            self._drain_if_lost(slot, failed.error)
         self._end([(call, message)])
 
     def _on_exit(self, slot: Slot, status: int, words: str) -> None:
@@ -268,6 +319,8 @@ class Supervisor:
         assert slot.child is not None
         doing, is_own = slot.child.doing, not slot.verdict and -status not in OUTSIDE
         is_stalled, is_dismissed, left = slot.is_stalled, slot.is_dismissed, slot.vacate()
+        if is_own:
+            self._drain_if_lost(slot, words)
         answered = [call for call in left if not call.is_given_up]
         if not is_dismissed:
             tasks = ", ".join(str(call.asked.task) for call in answered)
@@ -279,6 +332,12 @@ class Supervisor:
                 for call in left
             ]
         )
+
+    def _drain_if_lost(self, slot: Slot, error: str) -> None:
+        """An engine's own words may tell of its device before the driver does."""
+        if is_lost(error):
+            for gpu in self._gpus_of(slot):
+                self.drain(gpu, f"cannot be used: {error}")
 
     def _end(self, ended: list[tuple[OpenCall, Finished | Broke]]) -> None:
         """These calls are over, and their slot is free. What begins in it is told first: who hears of an end then

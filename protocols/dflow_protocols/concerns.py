@@ -148,6 +148,12 @@ ROOMS: Final[dict[str, Concern]] = {
         ("slot",),
         stands_s=MINUTES,
     ),
+    "slot.drained": Concern(
+        "slot {slot} takes no work: {device} {why}",
+        "`dmesg` (Xid) says why; `nvidia-smi -r` or a restart of the host may mend it; then restart the daemon",
+        ("slot",),
+        ("slot.restored",),
+    ),
     "engine.stuck": Concern(
         "stage {stage}: no progress for {seconds} s while {doing}; ended after {limit_s} s",
         "look at what it waits for; a slow function wants a higher engine.stall_s",

@@ -173,6 +173,14 @@ ENGINES: Final[dict[str, ReportKind]] = {
         "an engine ended, hung or was ended without being asked; its task goes back",
         ("slot", "reason", "task", "doing"),
     ),
+    "slot.drained": ReportKind(
+        "error",
+        "the device of a slot failed: what ran there goes back, and the slot takes nothing until the device is mended",
+        ("slot", "device", "why"),
+    ),
+    "slot.restored": ReportKind(
+        "info", "the device of a slot answers again, and the slot takes work", ("slot", "device")
+    ),
     "engine.stuck": ReportKind(
         "warning",
         "a call makes no progress, and is ended after limit_s without any",

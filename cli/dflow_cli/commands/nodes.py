@@ -16,7 +16,7 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     Example: dflow nodes --dir /tmp/mesh --json
     """
     from ..mesh.reach import meet, reach
-    from ..output import note_missing, print_json, print_table
+    from ..output import note, note_missing, print_json, print_table
     from ..views.gpus import gpu_line
 
     place = Path(folder).absolute()
@@ -39,6 +39,8 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     for node in nodes:
         if line := gpu_line(node):
             print(f"{node['name']}: {line}")
+    if any(node.get("drained") for node in nodes):
+        note("hint: a slot whose GPU failed takes work again once that is mended; `dflow doctor` says how")
     note_missing(answer)
 
 

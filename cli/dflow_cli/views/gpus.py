@@ -22,8 +22,11 @@ def is_old(gpu: Mapping[str, Any]) -> bool:
 
 
 def gpu_line(node: Mapping[str, Any]) -> str:
-    """All GPUs of a node in one line; empty where it has none, or tells nothing of them."""
-    return "; ".join(f"GPU {index} {_state(gpu)}" for index, gpu in enumerate(node.get("gpus") or ()))
+    """All GPUs of a node in one line, and its slots that take no work for theirs; empty where it has none, or tells
+    nothing of them."""
+    told = [f"GPU {index} {_state(gpu)}" for index, gpu in enumerate(node.get("gpus") or ())]
+    told += [f"slot {slot['slot']} takes no work: {slot['why']}" for slot in node.get("drained") or ()]
+    return "; ".join(told)
 
 
 def _state(gpu: Mapping[str, Any]) -> str:

@@ -97,11 +97,14 @@ def test_nodes_tells_of_gpus_only_where_there_are_some(
     gone = {**dict.fromkeys(well), "fell_off": True}
     (node,) = daemon.answers["nodes"]({})["nodes"][:1]
     gpus = [{**well, "age_s": 3.0}, {**gone, "age_s": 75.0}]
-    daemon.answers["nodes"] = lambda _: {"nodes": [{**node, "gpus": gpus}], "missing": []}
+    drained = [{"slot": 1, "why": "GPU 1 fell off the bus"}]
+    daemon.answers["nodes"] = lambda _: {"nodes": [{**node, "gpus": gpus, "drained": drained}], "missing": []}
     assert dflow(mesh, "nodes") == 0
-    line = capsys.readouterr().out.splitlines()[-1]
+    printed = capsys.readouterr()
+    line = printed.out.splitlines()[-1]
+    assert printed.err.startswith("hint: ")
     told = "GPU 0 41 GB of 80 GB used, 97 % busy, 66 °C; GPU 1 fell off the bus (1 min 15 s ago)"
-    assert line == f"{node['name']}: {told}"
+    assert line == f"{node['name']}: {told}; slot 1 takes no work: GPU 1 fell off the bus"
 
 
 def test_metrics_are_one_object_a_step_and_tell_the_meshs_own_time(

@@ -43,7 +43,7 @@ async def test_a_driver_that_hangs_holds_nobody_up_and_leaves_its_last_facts() -
             wakes.wait(DEADLINE_S)
         return answers
 
-    watch = GpuWatch(here(), ask)
+    watch = GpuWatch(here(), ask, print, print)
     watch.start()
     await until(lambda: bool(watch.rows()))
     hangs.set()
@@ -56,7 +56,7 @@ async def test_a_driver_that_hangs_holds_nobody_up_and_leaves_its_last_facts() -
 async def test_a_driver_that_tells_nothing_any_more_leaves_its_last_facts() -> None:
     """As where the last GPU of a host fell off, and the library cannot be opened."""
     answers = [[GPU]]
-    watch = GpuWatch(here(), lambda: answers.pop() if answers else [])
+    watch = GpuWatch(here(), lambda: answers.pop() if answers else [], print, print)
     watch.start()
     await until(lambda: bool(watch.rows()) and watch.rows()[0]["age_s"] > 0.1)
     assert [row["name"] for row in watch.rows()] == ["NVIDIA H100"]
@@ -66,6 +66,23 @@ async def test_a_driver_that_tells_nothing_any_more_leaves_its_last_facts() -> N
 async def test_who_has_no_gpu_starts_nothing() -> None:
     """A watch that is not started has no thread, and no facts."""
     before = threading.active_count()
-    watch = GpuWatch(here(), lambda: [GPU])
+    watch = GpuWatch(here(), lambda: [GPU], print, print)
     assert watch.rows() == []
     assert threading.active_count() == before
+
+
+async def test_a_gpu_that_falls_off_is_told_once_and_so_is_its_return() -> None:
+    """Whoever runs engines on it stops with the first sign, and starts with the second."""
+    told: list[tuple[str, int]] = []
+    gone = [GPU, GPU | {"fell_off": True}]
+    answers = [[GPU, GPU], gone, gone, [GPU, GPU]]
+    watch = GpuWatch(
+        here(),
+        lambda: answers.pop(0) if answers else [],
+        lambda gpu: told.append(("lost", gpu)),
+        lambda gpu: told.append(("back", gpu)),
+    )
+    watch.start()
+    await until(lambda: len(told) > 1)
+    watch.close()
+    assert told == [("lost", 1), ("back", 1)]
