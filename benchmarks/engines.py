@@ -75,7 +75,7 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
     from dflowd.engines.exactness import settle
     from dflowd.models.policy import Policy
     from dflowd.models.sampling import Sampler, sample
-    from dflowd.models.vllm_server import Server
+    from dflowd.models.served.vllm_server import Server
 
     device = torch.device("cpu")
     settle(device)
@@ -88,7 +88,7 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
 
     policy = Endless("policy", source, folder.parent, 0, device)
     server = Server(policy)
-    server.serve(("first",), policy.whole)
+    server.serve(("first",), policy.model.named_parameters)
     sampler = Sampler(tokens, key=b"12345678")
 
     def by_torch(prompts: list[list[int]], group: int) -> None:

@@ -9,6 +9,7 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,7 +23,10 @@ from dflowd.models.description import Description
 from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
+from dflowd.models.served.frozen import Frozen
 from dflowd.operators.user_code import check_files, forget_user_code
+
+Model = TypeVar("Model", Policy, Frozen)
 
 
 class Opened:
@@ -33,6 +37,7 @@ class Opened:
         self._run: tuple[str, Path] | None = None
         self._policies: dict[tuple[str, torch.dtype], Policy] = {}
         self._descriptions: dict[str, Description] = {}
+        self._frozen: dict[str, Frozen] = {}
         self._data: dict[str, DataSet] = {}
 
     def enter(self, job: Job) -> None:
@@ -42,6 +47,7 @@ class Opened:
             self._run = None
             self._policies.clear()
             self._descriptions.clear()
+            self._frozen.clear()
             self._data.clear()
             forget_user_code()
             with job.opaque():
@@ -83,14 +89,21 @@ class Opened:
             self._descriptions[name] = description
         return self._descriptions[name]
 
-    def loaded(self, job: Job, policy: Policy, state: State) -> Policy:
+    def frozen(self, job: Job, name: str) -> Frozen:
+        """A model of which only the weights are wanted; one that is trained has adapters. Raises as `policy`."""
+        if name not in self._frozen:
+            with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it read model `{name}`")):
+                self._frozen[name] = Frozen(self.description(job, name), first_seed(job.pipeline, name), self._device)
+        return self._frozen[name]
+
+    def loaded(self, job: Job, model: Model, state: State) -> Model:
         """The model with the parameters of `state`; one that is not trained has those it started with."""
-        for ref in shards_of(state, f"base:{policy.name}"):
-            _require_base(policy, bytes(job.shards.read(ref)))
-        refs = shards_of(state, f"params:{policy.name}")
+        for ref in shards_of(state, f"base:{model.name}"):
+            _require_base(model, bytes(job.shards.read(ref)))
+        refs = shards_of(state, f"params:{model.name}")
         if refs:
-            policy.parameters.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
-        return policy
+            model.parameters.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
+        return model
 
     def dataset(self, job: Job, name: str) -> DataSet:
         """A data set that tells the job its progress. Raises UserError, and HostError."""
@@ -104,8 +117,9 @@ class Opened:
 
     def unload(self) -> None:
         """The call is over: no parameter is a view into its shards any more."""
-        for policy in self._policies.values():
-            policy.parameters.unload()
+        models: list[Policy | Frozen] = [*self._policies.values(), *self._frozen.values()]
+        for model in models:
+            model.parameters.unload()
 
 
 def first_seed(pipeline: Pipeline, model: str) -> int:
@@ -114,11 +128,11 @@ def first_seed(pipeline: Pipeline, model: str) -> int:
     return number("init", str(pipeline.id), json.dumps(pipeline.own_weights(model), sort_keys=True)) >> 1
 
 
-def _require_base(policy: Policy, meant: bytes) -> None:
+def _require_base(model: Policy | Frozen, meant: bytes) -> None:
     """Raises HostError where the adapters of a version belong to other weights than this host has."""
-    if policy.base_id != meant:
+    if model.base_id != meant:
         raise HostError(
-            f"host {socket.gethostname()}: models.{policy.name}: its base (hash {policy.base_id.hex()[:8]}) is not the "
+            f"host {socket.gethostname()}: models.{model.name}: its base (hash {model.base_id.hex()[:8]}) is not the "
             f"one that the run began with ({meant.hex()[:8]}), so the adapters do not belong to it; install the torch "
             "and transformers that the other hosts have"
         )

@@ -15,7 +15,7 @@ from dflowd.jobs.job import Job
 from dflowd.models.description import Description
 from dflowd.models.parameters import by_names
 from dflowd.models.sampling import Completions, Sampler
-from dflowd.models.vllm_server import Server
+from dflowd.models.served.vllm_server import Server
 from dflowd.operators.partition import Sampling
 
 from .contract import Engine
@@ -73,13 +73,12 @@ class ServedModels:
         return self._server
 
     def _weights(self, job: Job, description: Description, state: State) -> Iterator[tuple[str, torch.Tensor]]:
-        """Of a version straight from its shards. Adapters, and a model that is not trained, take one in torch."""
+        """Of a version straight from its shards, or of its adapters and their base, together."""
         name = description.name
         refs = shards_of(state, f"params:{name}")
-        if refs and "lora" not in description.source:
-            yield from by_names(description.shapes, job.shards.read(*refs))
-        else:
-            yield from self._opened.loaded(job, self._opened.scorer(job, name), state).whole()
+        if refs and name not in job.pipeline.bases:
+            return by_names(description.shapes, job.shards.read(*refs))
+        return self._opened.loaded(job, self._opened.frozen(job, name), state).whole()
 
     def _close(self) -> None:
         if self._server is not None:

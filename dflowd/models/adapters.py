@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,7 @@ class Adapters:
 
     def __init__(self, model: Any, settings: Mapping[str, Any], seed: int, place: str) -> None:
         self._settings = settings
+        self._place = place
         self.scale = float(settings["alpha"]) / int(settings["rank"])
         self._layers: dict[str, Adapter] = {}
         self._is_on = True
@@ -92,14 +93,23 @@ class Adapters:
         """Layers that no pass has called so far: where a model reads a weight past its layer, an adapter is in vain."""
         return sorted(self._untouched)
 
-    def merged(self) -> Iterator[tuple[str, Tensor]]:
-        """The names of the model's parameters that adapters change, each with what base and adapter are together, in
-        the base's dtype."""
-        for name, adapter in self._layers.items():
-            change = self.scale * (adapter.b.detach() @ adapter.a.detach())
-            weight: Any = adapter.layer.weight
-            whole = weight.detach().float() + (change.T if adapter.is_turned else change)
-            yield f"{name}.weight", whole.to(weight.dtype)
+    def merged(self, named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """The base's parameters, one at a time, each together with its adapter, in float32; itself where it has none.
+        Raises UserError where an adapter is left over in the end."""
+        left = set(self._layers)
+        for name, weight in named:
+            layer = name.removesuffix(".weight")
+            left.discard(layer)
+            yield name, self._changed(self._layers[layer], weight) if layer in self._layers else weight
+        for layer in sorted(left):
+            raise UserError(
+                f"{self._place}: layer `{layer}` has no weight of its own, so its adapter cannot be merged into it; "
+                "name others in `targets`"
+            )
+
+    def _changed(self, adapter: Adapter, weight: Tensor) -> Tensor:
+        change = self.scale * (adapter.b.detach() @ adapter.a.detach())
+        return weight.float() + (change.T if adapter.is_turned else change)
 
     def save(self, folder: Path, base: str) -> None:
         """Write what `PeftModel.from_pretrained` opens. `base`: where the base lies, as far as it is known."""

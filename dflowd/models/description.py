@@ -52,15 +52,15 @@ class Description:
     @cached_property
     def shapes(self) -> Mapping[str, torch.Size]:
         """Of its parameters, tied ones once, by their names, sorted: the layout of a shard."""
-        return {name: each.shape for name, each in sorted(self._outline.named_parameters())}
+        return {name: each.shape for name, each in sorted(self.outline.named_parameters())}
 
     @cached_property
     def rows(self) -> int:
         """Tokens that it can read."""
-        return int(self._outline.get_input_embeddings().num_embeddings)
+        return int(self.outline.get_input_embeddings().num_embeddings)
 
     @cached_property
-    def _outline(self) -> Any:
+    def outline(self) -> Any:
         """The model without memory for its parameters."""
         from transformers import AutoModelForCausalLM
 

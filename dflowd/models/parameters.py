@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
@@ -118,6 +119,16 @@ class Parameters:
         """Views of a flat vector [P] in the parameters' shapes and order."""
         parts = torch.split(flat, [shape.numel() for _, shape in self._parameters])
         return [part.view(shape) for part, (_, shape) in zip(parts, self._parameters, strict=True)]
+
+
+def hash_of(named: Iterable[tuple[str, Tensor]]) -> bytes:
+    """BLAKE3 of parameters on the CPU as float32: names, shapes, bytes, in the order of their names."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    for name, each in sorted(named, key=lambda item: item[0]):
+        hasher.update(f"{name} {torch.float32} {tuple(each.shape)}\n".encode())
+        values: Any = each.detach().float().contiguous().reshape(-1).view(torch.uint8).numpy()
+        hasher.update(values)
+    return hasher.digest()
 
 
 def by_names(shapes: Mapping[str, torch.Size], vector: memoryview) -> Iterator[tuple[str, Tensor]]:

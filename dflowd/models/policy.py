@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from blake3 import blake3
 from torch import Tensor, nn
 
 from dflow_protocols.pipeline.models import rotation_limit, scale_of_logits
@@ -18,7 +17,7 @@ from dflowd.jobs.failures import UserError
 from .adapters import Adapters
 from .attention import Line, Sight, looking
 from .description import Description
-from .parameters import Parameters
+from .parameters import Parameters, hash_of
 from .recompute import Recompute
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
@@ -34,7 +33,7 @@ class Policy(Description):
         self.config = self.model.config
         self._adapters = self._adapt(seed)
         self._is_base = False
-        self.base_id = b"" if self._adapters is None else _hash_of(self.model)
+        self.base_id = b"" if self._adapters is None else hash_of(self.model.named_parameters())
         """Of the weights that adapters belong to, which no version holds; empty without adapters."""
         self.in_line = False
         """Whether texts that are scored and trained on lie one behind the other, or in rows that share prompts."""
@@ -134,18 +133,12 @@ class Policy(Description):
         if "path" not in self.source:
             self._save_whole(folder / BASE)
 
-    def whole(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's own parameters by their names, tied ones once, with its adapters in them."""
-        merged = dict(self._adapters.merged()) if self._adapters is not None and not self._is_base else {}
-        for name, parameter in self.model.named_parameters():
-            yield name, merged.get(name, parameter.detach())
-
     def merge(self) -> None:
         """Make the adapters part of the model's own weights: `save` writes a whole model then. For good."""
         assert self._adapters is not None
         own = dict(self.model.named_parameters())
-        for name, whole in self._adapters.merged():
-            own[name].data = whole
+        for name, whole in self._adapters.merged((name, each.detach()) for name, each in own.items()):
+            own[name].data = whole.to(own[name].dtype)
         self._adapters.remove()
         self._adapters = None
 
@@ -184,12 +177,3 @@ class Policy(Description):
                     "config.json describes another model than its weights; make the two agree"
                 )
         return model
-
-
-def _hash_of(model: Any) -> bytes:
-    """BLAKE3 of all parameters: names, shapes, dtypes, bytes."""
-    hasher = blake3(max_threads=blake3.AUTO)
-    for name, each in sorted(model.named_parameters(), key=lambda item: item[0]):
-        hasher.update(f"{name} {each.dtype} {tuple(each.shape)}\n".encode())
-        hasher.update(each.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hasher.digest()

@@ -20,6 +20,7 @@ from dflow_protocols.ranges import State
 from dflow_protocols.work import ChainWork, Failed
 from dflowd.data import columns
 from dflowd.engines.contract import Engine
+from dflowd.engines.opened import first_seed
 from dflowd.engines.registry import open_engine
 from dflowd.jobs.failures import GivenUp
 from dflowd.models.likelihood import likelihood
@@ -62,8 +63,8 @@ class Sampled:
     truncated: Any
 
 
-def runner(name: str, engine: Engine, base: Path, **config: Any) -> Alone:
-    """GRPO without a warm-up, sampled by the engine that is asked."""
+def runner(name: str, engine: Engine, base: Path, model: dict[str, Any] | None = None, **config: Any) -> Alone:
+    """GRPO without a warm-up, sampled by the engine that is asked. `model`: keys of the policy's."""
     if not (base / "tokenizer").exists():
         write_base(base)
         (base / "tiny.json").write_text(json.dumps(TIED))
@@ -73,6 +74,7 @@ def runner(name: str, engine: Engine, base: Path, **config: Any) -> Alone:
         stage.pop("when", None)
         if stage["id"] in ("roll", "held"):
             stage["engine"] = name
+    spec["models"]["policy"] |= model or {}
     roll = next(stage for stage in spec["stages"] if stage["id"] == "roll")
     roll["config"] |= {"max_tokens": 12} | config
     return Alone(engine, Pipeline.from_dict(spec), base, base / "checkpoints")
@@ -94,7 +96,8 @@ def version(alone: Alone, policy: Policy, seed: int) -> tuple[State, ShardRef]:
     """Weights that say one thing much likelier than another, so that those of another version show."""
     vector = np.random.default_rng(seed).standard_normal(policy.parameters.size, np.float32) * np.float32(0.2)
     ref = alone.shards.add(vector.tobytes())
-    return (("params:policy", ref),), ref
+    bases = tuple((f"base:{name}", alone.shards.add(policy.base_id)) for name in alone.pipeline.bases)
+    return (("params:policy", ref), *bases), ref
 
 
 @torch.inference_mode()
@@ -130,6 +133,60 @@ def test_a_token_has_the_probability_that_its_version_gives_it(
         assert np.abs(found - 1).max() < TOLERANCE
         said.append([text.tolist() for text in made.texts])
     assert said[0] != said[1]
+
+
+ADAPTED = {"lora": {"rank": 4, "alpha": 16}}
+
+
+def opened(alone: Alone) -> Policy:
+    """The policy as a trainer's fresh process opens it."""
+    seed = first_seed(alone.pipeline, "policy")
+    return Policy("policy", alone.pipeline.models["policy"], alone.base, seed, torch.device("cpu"))
+
+
+@pytest.fixture(params=["drawn", "folder"])
+def adapted(request: pytest.FixtureRequest, name: str, engine: Engine, tmp_path: Path) -> Alone:
+    """With adapters beside a base that is drawn from the seed, or lies in a folder, in halves."""
+    drawn = runner(name, engine, tmp_path, ADAPTED)
+    if request.param == "drawn":
+        return drawn
+    policy = opened(runner(name, engine, tmp_path))
+    policy.compute_in(torch.bfloat16)
+    policy.model.save_pretrained(tmp_path / "whole", max_shard_size="20KB")
+    policy.tokenizer.save_pretrained(tmp_path / "whole")
+    spec = drawn.pipeline.to_dict()
+    spec["models"]["policy"] = {"path": "whole"} | ADAPTED
+    return Alone(engine, Pipeline.from_dict(spec), tmp_path, tmp_path / "checkpoints")
+
+
+def test_a_token_has_the_probability_that_its_versions_adapters_give_it(adapted: Alone) -> None:
+    """A sampler that goes on with the base, or with adapters that were replaced, learns nothing, and shows nothing."""
+    policy = opened(adapted)
+    first = np.zeros(policy.parameters.size, np.float32)
+    policy.parameters.write(first)
+    zero = adapted.shards.add(first.tobytes())
+    _, *bases = version(adapted, policy, 0)[0]
+    for state, ref, moves in (
+        ((("params:policy", zero), *bases), zero, False),
+        (*version(adapted, policy, 1), True),
+        (*version(adapted, policy, 2), True),
+        ((("params:policy", zero), *bases), zero, False),
+    ):
+        made = sampled(adapted, state)
+        policy.parameters.load((ref.id,), adapted.shards.read(ref))
+        assert np.abs(ratios(policy, made, 1.0) - 1).max() < TOLERANCE
+        by_base = np.abs(ratios(policy.without_adapters("base"), made, 1.0) - 1).max()
+        assert by_base > 0.1 if moves else by_base < TOLERANCE
+
+
+def test_adapters_beside_another_base_are_refused(adapted: Alone) -> None:
+    """They would be noise to it; and what a host has drawn may be other numbers than its torch's."""
+    ((role, ref), _), _ = version(adapted, opened(adapted), 1)
+    other = ((role, ref), ("base:policy", adapted.shards.add(bytes(32))))
+    failed = adapted.perform(ChainWork(0, ("roll",), 0, other))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "host"
+    assert "is not the one that the run began with (00000000)" in failed.error
 
 
 def test_completions_of_a_prompt_differ_and_come_again(name: str, engine: Engine, tmp_path: Path) -> None:

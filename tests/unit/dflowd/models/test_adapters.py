@@ -72,6 +72,15 @@ def test_the_base_is_there_as_a_model_of_its_own_in_the_same_memory() -> None:
     assert (logits(policy.model)).isfinite().all()
 
 
+def test_an_adapter_that_reaches_no_weight_is_told() -> None:
+    """Of two layers with one weight, the second has none that a whole model would keep: it would be left out."""
+    policy = filled(opened())
+    layer = policy.model.model.layers[0].self_attn
+    layer.k_proj.weight = layer.v_proj.weight
+    with pytest.raises(UserError, match=r"^models\.policy\.lora: layer `model\.layers\.0\.self_attn\.v_proj` has no"):
+        policy.merge()
+
+
 def causal(tokens: torch.Tensor) -> Any:
     from dflowd.models.attention import Sight
 
