@@ -36,6 +36,7 @@ NAMES = [
     if ROLLOUTS in kind.does and kind.opens_files
 ]
 TOLERANCE = 1e-3  # of the ratio of a token's probabilities, in float32
+ROUNDING = 0.01  # of a token's log-probability in bfloat16, in the mean; ten times that at most
 TIED = TINY | {"tie_word_embeddings": True, "num_hidden_layers": 2, "hidden_size": 64}  # heads of 32: vLLM's least
 UNTIED = TIED | {"tie_word_embeddings": False}
 
@@ -177,6 +178,27 @@ def test_a_token_has_the_probability_that_its_versions_adapters_give_it(adapted:
         assert np.abs(ratios(policy, made, 1.0) - 1).max() < TOLERANCE
         by_base = np.abs(ratios(policy.without_adapters("base"), made, 1.0) - 1).max()
         assert by_base > 0.1 if moves else by_base < TOLERANCE
+
+
+@pytest.mark.parametrize("more", [{}, ADAPTED], ids=["whole", "adapters"])
+def test_in_bfloat16_a_token_has_the_trainers_probability_but_for_rounding(
+    name: str, engine: Engine, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """Which the correction of a training makes up for; it could not make up for the weights of another version."""
+    alone = runner(name, engine, tmp_path, {"dtype": "bfloat16"} | more)
+    policy = opened(alone)
+    policy.compute_in(torch.bfloat16)
+    for seed in (1, 2):
+        state, ref = version(alone, policy, seed)
+        made = sampled(alone, state)
+        _, other = version(alone, policy, seed + 2)
+        off = {}
+        for each in (ref, other):
+            policy.parameters.load((each.id,), alone.shards.read(each))
+            off[each] = np.abs(np.log(ratios(policy, made, 1.0)))
+        assert off[ref].mean() < ROUNDING
+        assert off[ref].max() < 10 * ROUNDING
+        assert off[other].mean() > 10 * ROUNDING
 
 
 def test_adapters_beside_another_base_are_refused(adapted: Alone) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.signatures import DEFAULT_REWARD, Beginning, operator_of, truncated
 from .graph import Vertex, chains_of
@@ -17,6 +18,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
     """Fill what is still None in the stages' configs, and check the numbers against each other."""
     stages = {vertex.id: (stage, vertex) for stage, vertex in zip(spec["stages"], vertices, strict=True)}
     problems: list[Problem] = []
+    _dtypes(spec)
     for stage, vertex in stages.values():
         found = list(_check_data(spec, stage, vertex))
         if vertex.operator.evaluates and not found:
@@ -40,6 +42,18 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
             if "correction" not in stage["config"] and made.operator.samples and _differ(spec, sampler, stage):
                 stage["config"]["correction"] = truncated()
     return problems
+
+
+def _dtypes(spec: dict[str, Any]) -> None:
+    """What a model samples and scores in. An engine that only samples has a copy of the weights anyway, so it has them
+    in what they are trained in; one that trains as well would have a second."""
+    for name, model in spec["models"].items():
+        if model["dtype"] is not None:
+            continue
+        own = [(stage, operator_of(stage["op"])) for stage in spec["stages"] if stage["model"] == name]
+        is_served = any(op.samples and ENGINES[stage.get("engine") or spec["engine"]].samples_only for stage, op in own)
+        trained = {stage["config"].get("compute", "float32") for stage, op in own if op.trains}
+        model["dtype"] = trained.pop() if is_served and len(trained) == 1 else "float32"
 
 
 def _differ(spec: Mapping[str, Any], sampler: Mapping[str, Any], training: Mapping[str, Any]) -> bool:

@@ -35,7 +35,12 @@ _PROMPTS: Mapping[str, Shape] = {
     "chat": Flag("put it into the tokenizer's chat template; absent: where the tokenizer has one", None),
 }
 
-_DTYPE = Text("of sampling and scoring; what a model is trained in is its stage's `compute`", "float32", choices=DTYPES)
+_DTYPE = Text(
+    "of sampling and scoring; what a model is trained in is its stage's `compute`; absent: that where `vllm` samples, "
+    "else float32",
+    None,
+    choices=DTYPES,
+)
 
 _LORA = Section(
     "low-rank adapters are trained, and the model's own weights stay as they are (LoRA, arXiv 2106.09685)",

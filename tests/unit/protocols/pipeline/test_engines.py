@@ -215,6 +215,33 @@ def test_a_training_makes_up_for_a_sampler_that_computes_otherwise(changed: dict
     assert (pipeline.id == Pipeline.from_dict(example()).id) == (changed == {})
 
 
+@pytest.mark.parametrize(
+    ("engine", "compute", "written", "wanted"),
+    [
+        ("vllm", "bfloat16", None, "bfloat16"),
+        ("vllm", "bfloat16", "float32", "float32"),
+        ("vllm", "float32", None, "float32"),
+        ("torch", "bfloat16", None, "float32"),
+    ],
+)
+def test_an_engine_that_only_samples_does_so_in_what_the_model_is_trained_in(
+    engine: str, compute: str, written: str | None, wanted: str
+) -> None:
+    """It has a copy of the weights in any case; float32 ones would be twice as large and no closer to the training."""
+    spec = example() | {"engine": engine}
+    for name in ("warm", "learn"):
+        stage(spec, name)["config"]["compute"] = compute
+    spec["models"]["policy"] |= {} if written is None else {"dtype": written}
+    pipeline = Pipeline.from_dict(spec)
+    assert pipeline.models["policy"]["dtype"] == wanted
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    spec["models"]["policy"]["dtype"] = wanted
+    assert Pipeline.from_dict(spec).id == pipeline.id
+    del spec["models"]["policy"]["dtype"]
+    stage(spec, "warm")["config"]["compute"] = "float32"
+    assert Pipeline.from_dict(spec).models["policy"]["dtype"] == "float32"
+
+
 def test_a_correction_has_its_kinds_settings_only() -> None:
     spec = example()
     stage(spec, "learn")["config"]["correction"] = {"kind": "truncate", "low": 0.5}
