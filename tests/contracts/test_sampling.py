@@ -275,3 +275,19 @@ def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine:
         (made,) = each.done(ChainWork(0, ("held",), 0, state)).made
         seen.append(layout.read_texts(layout.decode(each.shards.read(dict(made.outputs)["evaluation"]))["text"]))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.vllm
+def test_heads_that_vllm_cannot_compute_on_a_cpu_are_the_hosts_matter(tmp_path: Path) -> None:
+    """One with a GPU may serve the model. Which heads those are clients know from the format, so both have to agree."""
+    attention = pytest.importorskip("vllm.v1.attention.backends.cpu_attn", reason="vLLM is not installed here")
+    sizes = attention.CPUAttentionBackend.get_supported_head_sizes()
+    assert tuple(sizes) == ENGINES["vllm"].heads_on_cpu
+    alone = runner("vllm", open_engine("vllm"), tmp_path)
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    state, _ = version(alone, opened(alone), 1)
+    failed = alone.perform(ChainWork(0, ("roll",), 0, state))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "host"
+    assert failed.error.startswith("models.policy: tiny.json: attention heads of 16 values, and `vllm` on a CPU has ")
+    assert failed.error.endswith("write `engine: torch` in the stages that sample, or take a model with other heads")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
+from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
+from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.entries import EntryError, read_entry
 from dflow_protocols.pipeline.grammar.problem import Findings
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
@@ -37,11 +39,29 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
         if not (base / files.folder).is_dir():
             continue  # told with the other missing files
         found.problems += look_at_model(files)
+        _look_at_heads(pipeline, files, found)
         tokenizer = _tokenizer(files, found)
         for index, stage in enumerate(pipeline.stages):
             if stage.model == name and "data" in stage.config:
                 _look_at_stage(_Use(files, tokenizer, pipeline, stage, f"stages[{index}]"), found)
     return found
+
+
+def _look_at_heads(pipeline: Pipeline, files: ModelFiles, found: Findings) -> None:
+    """Heads that the engine of a stage cannot compute: a mistake where it is kept to CPUs, else a doubt, as a daemon
+    with a GPU may take it."""
+    for index, stage in enumerate(pipeline.stages):
+        if stage.model != files.name or files.config_file in files.unreadable:
+            continue
+        if "head_dim" not in files.config and files.config.get("model_type") not in DIVIDED_EVENLY:
+            continue  # the type may have a default of its own, which the engine knows
+        engine = pipeline.engine_of(stage.id)
+        kind = ENGINES[engine]
+        for unfit in no_such_heads(files.config, kind.heads_on_cpu, engine, kind.rest):
+            told = found.problems if "cpu" in pipeline.needs(stage.id) else found.warnings
+            what = f"stage `{stage.id}`: {files.config_file} of model `{files.name}`: {unfit.what}"
+            told.append(Problem(f"stages[{index}].engine", what, unfit.hint))
+            return  # one stage is enough to know
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dflow_protocols.pipeline.architecture import no_such_heads
+from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError, UserError, one_line
 from dflowd.models.description import Description
@@ -70,6 +72,8 @@ class Server:
         vllm = load_vllm()
         self._parameters, self._kind = vllm.SamplingParams, vllm.sampling_params.RequestOutputKind.DELTA
         self._on_cpu = bool(vllm.platforms.current_platform.is_cpu())
+        if self._on_cpu:
+            _require_heads(description)
         with tempfile.TemporaryDirectory(prefix="dflow-") as folder, own_threads():
             (Path(folder) / "config.json").write_text(self._facts)  # a model's folder with nothing but what it is
             try:
@@ -256,6 +260,15 @@ def own_threads() -> Iterator[None]:
     finally:
         torch.set_num_threads = usual
         torch.set_num_threads(count)
+
+
+def _require_heads(description: Description) -> None:
+    """Raises HostError, since a host with a GPU may serve the model, where vLLM has no kernel for its heads."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    sizes = CPUAttentionBackend.get_supported_head_sizes()
+    for unfit in no_such_heads(description.config.to_dict(), sizes, "vllm", ENGINES["vllm"].rest):
+        raise HostError(f"models.{description.name}: {description.place}: {unfit.what}; {unfit.hint}")
 
 
 def _facts(description: Description) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from .models import Facts, Unfit
@@ -18,6 +18,7 @@ SIZES = (
     "max_position_embeddings",
     "n_positions",
 )
+HEADS = (("num_attention_heads", "n_head"), ("hidden_size", "n_embd"))
 LAYERS = ("num_hidden_layers", "n_layer")
 TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 FRACTIONS = ("initializer_range", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
@@ -40,6 +41,26 @@ def misshapen(config: Facts) -> Iterator[Unfit]:
         yield Unfit(f"`pad_token_id` {pad} is beyond the vocabulary of {rows} (`vocab_size`)", "name a token of it")
 
 
+def head_size(config: Facts) -> int | None:
+    """Values of an attention head; None where the config does not tell, or not as one number. A type that has a default
+    of its own for `head_dim` has to have it filled in."""
+    told = config.get("head_dim")
+    heads, width = (config.get(key, config.get(old)) for key, old in HEADS)
+    if _is_size(told):
+        return told
+    return width // heads if told is None and _is_size(heads) and _is_size(width) else None
+
+
+def no_such_heads(config: Facts, sizes: Collection[int], engine: str, rest: str) -> Iterator[Unfit]:
+    """Heads that an engine has no kernel for on a CPU; `sizes`: those that it has, none: any; `rest`: who does any."""
+    found = head_size(config)
+    if sizes and found is not None and found not in sizes:
+        yield Unfit(
+            f"attention heads of {found} values, and `{engine}` on a CPU has those of {', '.join(map(str, sizes))}",
+            f"write `engine: {rest}` in the stages that sample, or take a model with other heads",
+        )
+
+
 def _wrong_kinds(config: Facts) -> Iterator[Unfit]:
     for key in (*SIZES, *LAYERS):
         value, least = config.get(key), 0 if key in LAYERS else 1
@@ -60,8 +81,7 @@ def _wrong_kinds(config: Facts) -> Iterator[Unfit]:
 
 
 def _heads(config: Facts) -> Iterator[Unfit]:
-    heads = config.get("num_attention_heads", config.get("n_head"))
-    width = config.get("hidden_size", config.get("n_embd"))
+    heads, width = (config.get(key, config.get(old)) for key, old in HEADS)
     shared = config.get("num_key_value_heads")
     if not _is_size(heads):
         return

@@ -26,6 +26,7 @@ class EngineKind:
     is_optional: bool = False  # not every node has it: one that does says so, by its name among the node's roles
     has_nucleus: bool = True  # it tells the probability of a token within `top_p`'s set beside the full vocabulary's
     claims: str = EXACT  # what it promises where the spec does not say
+    heads_on_cpu: tuple[int, ...] = ()  # values that an attention head may have there; none: any
     exact_on: tuple[str, ...] = DEVICES  # kinds of nodes on which equal work gives equal bytes, if asked for
 
 
@@ -38,6 +39,7 @@ ENGINES: Mapping[str, EngineKind] = {
         is_optional=True,
         has_nucleus=False,
         claims=REPLAY,
+        heads_on_cpu=(32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512),
         exact_on=("cpu",),
     ),
     "emulated": EngineKind(opens_files=False),

@@ -245,6 +245,31 @@ def test_an_installation_without_the_library_says_nothing_of_types(
     assert told(folder) == []
 
 
+@pytest.mark.parametrize("claim", ["exact", "replay"])
+def test_heads_that_vllm_has_no_kernel_for_on_a_cpu_are_told(folder: Path, claim: str) -> None:
+    """Before a daemon finds out minutes later: as a mistake where the run is kept to CPUs."""
+    write("config.json", hidden_size=64)(folder)
+    spec = pipeline().to_dict() | {"reproducibility": claim}
+    for each in spec["stages"]:
+        if each["id"] in ("roll", "heldout"):
+            each["engine"] = "vllm"
+
+    def of_heads() -> tuple[list[Problem], list[Problem]]:
+        found = look_at_models(Pipeline.from_dict(spec), folder.parent)
+        mistakes, doubts = ([p for p in each if "heads" in p.what] for each in (found.problems, found.warnings))
+        return mistakes, doubts
+
+    wanted = Problem(
+        "stages[1].engine",
+        "stage `roll`: model/config.json of model `policy`: attention heads of 16 values, and `vllm` on a CPU has "
+        "those of 32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512",
+        "write `engine: torch` in the stages that sample, or take a model with other heads",
+    )
+    assert of_heads() == (([wanted], []) if claim == "exact" else ([], [wanted]))
+    write("config.json", head_dim=64)(folder)
+    assert of_heads() == ([], [])
+
+
 def test_an_emulated_run_needs_no_model(folder: Path) -> None:
     shutil.rmtree(folder)
     spec = pipeline().to_dict() | {"engine": "emulated"}
