@@ -30,7 +30,7 @@ def host_facts(config: Config, devices: Devices, gpus: Sequence[Mapping[str, Any
     """Sizes in bytes; a limit that there is not is None. `gpus`: what the driver tells of them."""
     return {
         "name": config.node.name,
-        "boot_id": BOOT_ID.read_text().strip(),
+        "boot_id": _boot_id(),
         "versions": versions(),
         "numerics": advertised_class(devices),
         "device": devices.text,
@@ -42,6 +42,14 @@ def host_facts(config: Config, devices: Devices, gpus: Sequence[Mapping[str, Any
         "fabric": config.trust.fabric,
         "timing": config.mesh.timing,
     }
+
+
+def _boot_id() -> str | None:
+    """None where it is hidden from this process."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -42,7 +42,9 @@ def places_of(
     for member in members:
         for place in _places_on(pipeline, outlines, member, needs_on):
             if place.kind == HOST:
-                on_host.setdefault(member["boot_id"], []).append((place, member["memory"]["total"]))
+                on_host.setdefault(member.get("boot_id") or str(member["name"]), []).append(
+                    (place, member["memory"]["total"])
+                )
             yield place
     for sharing in on_host.values():
         if len(sharing) > 1:

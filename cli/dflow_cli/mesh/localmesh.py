@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +44,10 @@ OF_ONE_DAEMON = (
 _PR_SET_PDEATHSIG = 1
 
 
+class MeshIsUp(CliError):
+    """Another command was here before."""
+
+
 def running(folder: Path) -> MeshFile | None:
     """The mesh that is up in DIR, with its living daemons only; None when none is."""
     mesh = read_mesh(folder)
@@ -51,6 +55,12 @@ def running(folder: Path) -> MeshFile | None:
         return None
     nodes = tuple(node for node in mesh.nodes if is_running(node))
     return replace(mesh, nodes=nodes) if nodes else None
+
+
+def settled(folder: Path) -> MeshFile | None:
+    """As `running`, once no command is about to start or stop it."""
+    with _locked(folder):
+        return running(folder)
 
 
 def is_running(node: LocalNode) -> bool:
@@ -74,14 +84,14 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
 
     Daemons go on from the state that they left in DIR, and so do the runs that were active. A mesh for one run ends
     when this process does, leaves no state where there was none, and begins without that of another such mesh, which
-    only a kill can have left. Raises CliError when that state holds checkpoints, when a mesh is up already, or when a
-    daemon does not start, and leaves none behind.
+    only a kill can have left. Raises MeshIsUp; CliError when that state holds checkpoints, or when a daemon does not
+    start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         if running(folder) is not None:
             hint = "add daemons with `dflow up --add 1`; `dflow down`, then `dflow up`, starts those again that ended"
-            raise CliError("a mesh is up here already", where=str(folder), hint=hint)
+            raise MeshIsUp("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
         if for_one_run and before is not None and not before.keeps_state:
             _refuse_to_forget_checkpoints(folder, before.nodes)
@@ -91,7 +101,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
         pairs = zip(ports[::2], ports[1::2], strict=True)
         fresh = [prepare_node(folder, name, pair) for name, pair in zip(names, pairs, strict=True)]
         keeps_state = not for_one_run or (before is not None and before.keeps_state)
-        return _launch(folder, MeshFile(keeps_state, ()), fresh, dies_with_us=for_one_run)
+        return _launch(folder, MeshFile(keeps_state, (), for_one_run), fresh, dies_with_us=for_one_run)
 
 
 def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
@@ -111,14 +121,17 @@ def add(folder: Path, count: int) -> tuple[LocalNode, ...]:
         return _launch(folder, mesh, fresh, dies_with_us=False)
 
 
-def stop(folder: Path, patience_s: float = LEAVE_S) -> tuple[LocalNode, ...]:
+def stop(
+    folder: Path, patience_s: float = LEAVE_S, among: Collection[LocalNode] | None = None
+) -> tuple[LocalNode, ...]:
     """Stop every daemon of DIR: SIGTERM to all, then SIGKILL to those still there. Returns those that were up.
 
-    Raises CliError when one outlives that, too.
+    `among`: none where no one of these is up; a mesh that came after theirs is somebody else's. Raises CliError when a
+    daemon outlives that, too.
     """
     with _locked(folder):
         mesh, up = read_mesh(folder), running(folder)
-        if mesh is None or up is None:
+        if mesh is None or up is None or (among is not None and not set(among) & set(up.nodes)):
             return ()
         _end(up.nodes, patience_s)
         if left := [node for node in up.nodes if is_running(node)]:

@@ -50,11 +50,12 @@ class LocalNode:
 
 @dataclass(frozen=True, slots=True)
 class MeshFile:
-    """What `mesh.json` holds: its daemons in the order they were started, and whether their state stays in DIR when
-    they stop, as that of `dflow up` does."""
+    """What `mesh.json` holds: its daemons in the order they were started, whether their state stays in DIR when they
+    stop, as that of `dflow up` does, and whether they stop with the runs for which `dflow run` started them."""
 
     keeps_state: bool
     nodes: tuple[LocalNode, ...]
+    is_of_run: bool = False
 
 
 def read_mesh(folder: Path) -> MeshFile | None:
@@ -62,7 +63,8 @@ def read_mesh(folder: Path) -> MeshFile | None:
     path = folder / "mesh.json"
     try:
         value = json.loads(path.read_text())
-        return MeshFile(value["keeps_state"], tuple(LocalNode(**node) for node in value["nodes"]))
+        nodes = tuple(LocalNode(**node) for node in value["nodes"])
+        return MeshFile(value["keeps_state"], nodes, value.get("is_of_run", False))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,8 +72,7 @@ def read_mesh(folder: Path) -> MeshFile | None:
 
 
 def write_mesh(folder: Path, mesh: MeshFile) -> None:
-    value = {"keeps_state": mesh.keeps_state, "nodes": [asdict(node) for node in mesh.nodes]}
-    replace_text(folder / "mesh.json", json.dumps(value, indent=1) + "\n")
+    replace_text(folder / "mesh.json", json.dumps(asdict(mesh), indent=1) + "\n")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -11,14 +11,14 @@ import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-FILE = "users"
+FILE, MODE = "users", "a+"  # NFS wants a reader for a shared lock, and a writer for the other
 
 
 @contextlib.contextmanager
 def use(folder: Path) -> Iterator[None]:
     """Need the mesh while the block lasts; waits for whoever is stopping it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / FILE, "w") as file:
+    with open(folder / FILE, MODE) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
@@ -26,22 +26,10 @@ def use(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def alone(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Once no command needs the mesh any more, and while none can come to. `on_wait` is called if some still do."""
-    with open(folder / FILE, "w") as file:
+    with open(folder / FILE, MODE) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def is_used(folder: Path) -> bool:
-    """Whether the mesh in DIR is one that stops: a `dflow run` started it, or is about to, or stops it just now."""
-    try:
-        with open(folder / FILE) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from ..errors import EXIT_INTERRUPTED, CliError
 from ..mesh import localmesh, users
 from ..mesh.client import Client
+from ..mesh.meshfiles import LocalNode, MeshFile
 from ..mesh.reach import reach
 from ..output import note, print_json
 from ..runs.follow import acquaint, await_end, follow
@@ -43,12 +45,12 @@ def run_to_end(loaded: Loaded, folder: Path, to: str, nodes: int | None, as_json
             code = EXIT_INTERRUPTED
         if not stays:
             outcome, plot = _bring_home(client, folder, outcome)
-    if as_json:
-        print_json(outcome.to_json() | ({"plot": str(plot)} if plot else {}))
-    else:
-        print_summary(outcome)
-        if not stays:
-            print_next(outcome, folder, plot)
+        if as_json:  # before the daemons are stopped, which may have to wait for another run
+            print_json(outcome.to_json() | ({"plot": str(plot)} if plot else {}))
+        else:
+            print_summary(outcome)
+            if not stays:
+                print_next(outcome, folder, plot)
     return code
 
 
@@ -91,41 +93,51 @@ def _interrupted(client: Client, run: str, stays: bool) -> Outcome:
 @contextlib.contextmanager
 def _mesh(loaded: Loaded, folder: Path, to: str, nodes: int | None) -> Iterator[bool]:
     """The mesh that is there, or one that ends with the block; whether it stays when the run has ended."""
+    if to:
+        yield True
+        return
     with contextlib.ExitStack() as using:
-        stays = True
-        if not to and users.is_used(folder):
-            using.enter_context(users.use(folder))
-            stays = False
-        up = None if to else localmesh.running(folder)
-        if to or up is not None:
-            if up is not None and nodes not in (None, len(up.nodes)):
-                note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
-            if not stays:
-                note(f"another `dflow run` started the daemons in {folder}: they stop once both have ended")
-            yield stays
-            return
-        for lacking in missing_here(loaded.pipeline):  # daemons of this Python would wait for it for ever
-            raise CliError(lacking.what, hint=lacking.hint)
-        if stays:
-            using.enter_context(users.use(folder))
+        using.enter_context(users.use(folder))  # whoever stops the daemons here waits for us, and we for him
+        up = localmesh.settled(folder)
+        if up is None:
+            up, is_own = _start(loaded, folder, nodes)
+            if is_own:
+                try:
+                    yield False
+                finally:
+                    using.close()
+                    _stop(folder, up.nodes)
+                return
+        if nodes not in (None, len(up.nodes)):
+            note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {nodes} changes nothing")
+        if up.is_of_run:
+            note(f"another `dflow run` started the daemons in {folder}: they stop once both have ended")
+        yield not up.is_of_run
+
+
+def _start(loaded: Loaded, folder: Path, nodes: int | None) -> tuple[MeshFile, bool]:
+    """Start a mesh, and whether it is our own: another command may have been faster."""
+    for lacking in missing_here(loaded.pipeline):  # daemons of this Python would wait for it for ever
+        raise CliError(lacking.what, hint=lacking.hint)
+    try:
         started = localmesh.start(folder, nodes or DEFAULT_NODES, for_one_run=True)
-        names = ", ".join(node.name for node in started)
-        note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {names}")
-        try:
-            yield False
-        finally:
-            using.close()
-            _stop(folder)
+    except localmesh.MeshIsUp:
+        if (up := localmesh.settled(folder)) is None:
+            raise
+        return up, False
+    names = ", ".join(node.name for node in started)
+    note(f"started {len(started)} daemon{'' if len(started) == 1 else 's'}: {names}")
+    return MeshFile(False, started, is_of_run=True), True
 
 
-def _stop(folder: Path) -> None:
-    """Stop our own mesh, once no other command has a run on it; at Ctrl-C at once."""
+def _stop(folder: Path, started: tuple[LocalNode, ...]) -> None:
+    """Stop our own daemons, once no other command has a run on them; at Ctrl-C at once."""
+    stop = partial(localmesh.stop, folder, among=started)
     try:
         with users.alone(folder, lambda: note("another `dflow run` goes on here: Ctrl-C stops its daemons at once")):
-            localmesh.stop(folder)
+            stop()
     except KeyboardInterrupt:
-        localmesh.stop(folder)
-        raise
+        stop()
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def _look_at_heads(pipeline: Pipeline, files: ModelFiles, found: Findings) -> No
     """Heads that the engine of a stage cannot compute: a mistake where it is kept to CPUs, else a doubt, as a daemon
     with a GPU may take it."""
     for index, stage in enumerate(pipeline.stages):
-        if stage.model != files.name or files.config_file in files.unreadable:
+        if stage.model != files.name or files.config_file in files.unreadable or "gpu" in pipeline.needs(stage.id):
             continue
         if "head_dim" not in files.config and files.config.get("model_type") not in DIVIDED_EVENLY:
             continue  # the type may have a default of its own, which the engine knows

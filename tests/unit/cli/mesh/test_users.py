@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from dflow_cli.mesh.users import alone, is_used, use
+from dflow_cli.mesh.users import alone, use
 from tests.support.until import until
 
 
-def test_a_folder_that_no_command_uses_is_not_used(tmp_path: Path) -> None:
-    assert not is_used(tmp_path)
-    with use(tmp_path), use(tmp_path):
-        assert is_used(tmp_path)
-    assert not is_used(tmp_path)
-    with alone(tmp_path):
-        assert is_used(tmp_path), "a mesh that is being stopped is not one that stays"
+def test_several_commands_use_a_mesh_at_once(tmp_path: Path) -> None:
+    with use(tmp_path / "new"), use(tmp_path / "new"):
+        pass
+    waits: list[None] = []
+    with alone(tmp_path / "new", lambda: waits.append(None)):
+        assert waits == []
 
 
 def test_who_stops_a_mesh_waits_for_its_users_and_they_for_him(tmp_path: Path) -> None:
