@@ -58,9 +58,12 @@ def _lying(description: Description) -> Mapping[str, Tensor]:
         return {}
     folder = description.base / description.place
     found: dict[str, Tensor] = {}
+    known = description.outline.state_dict().keys()  # tied ones by each of their names
     with suppress(OSError, ValueError, SafetensorError):  # the library says what is wrong with them
         for file in _files(folder):
             with safe_open(file, framework="pt") as opened:
+                if not known >= set(opened.keys()):
+                    return {}
                 names = description.shapes.keys() & set(opened.keys())
                 found |= {name: opened.get_tensor(name) for name in names}
     is_told = all(name in found and found[name].shape == shape for name, shape in description.shapes.items())
