@@ -7,6 +7,7 @@ the numerics class, so engines whose kernels differ never count as alike.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from hashlib import blake2b
 
@@ -16,6 +17,17 @@ import transformers
 from dflowd.models.attention import Spans, attend
 
 LONG = 2048  # tokens of the long pass
+
+
+def own_device() -> torch.device:
+    """The GPU that this process was given, or the CPU where it was given none. Raises RuntimeError where PyTorch is
+    built for GPUs and cannot use it: what the CPU computes in its place would be other bits, in silence."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if given and torch.version.cuda is not None:
+        raise RuntimeError(f"No CUDA GPUs are available to PyTorch, and this slot was given GPU {given}")
+    return torch.device("cpu")
 
 
 def settle(device: torch.device) -> None:

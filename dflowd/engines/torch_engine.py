@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from dflow_protocols.ranges import State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
@@ -23,7 +21,7 @@ from dflowd.training.leaf import add_gradient
 from dflowd.training.update import FLOAT_BYTES
 
 from .contract import Engine
-from .exactness import numerics_class, settle
+from .exactness import numerics_class, own_device, settle
 from .heap import give_back
 from .opened import Opened
 from .rollouts import OperatorRollouts
@@ -31,7 +29,7 @@ from .states import ShardStates
 
 
 def make_engine() -> Engine:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     settle(device)
     opened = Opened(device)
     return Engine(

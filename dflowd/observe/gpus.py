@@ -30,6 +30,7 @@ class GpuWatch:
         self._closed = threading.Event()
         self._facts: Facts = []
         self._seen_s = 0.0
+        self._count = 0  # of GPUs, at most so far
         self._gone: set[int] = set()
 
     def start(self) -> None:
@@ -46,7 +47,10 @@ class GpuWatch:
 
     def _watch(self) -> None:
         while not self._closed.is_set():
-            facts = self._ask()
+            try:
+                facts = self._ask()
+            except Exception:  # whatever a driver that is not well says: the facts get old, which doctor tells
+                facts = []
             with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
                 self._loop.call_soon_threadsafe(self._take, facts)
             self._closed.wait(LOOK_S)
@@ -54,8 +58,10 @@ class GpuWatch:
     def _take(self, facts: Facts) -> None:
         if not facts or self._closed.is_set():
             return
+        self._count = max(self._count, len(facts))
         self._facts, self._seen_s = facts, self._clock()
-        before, self._gone = self._gone, {index for index, gpu in enumerate(facts) if gpu["fell_off"]}
+        well = {index for index, gpu in enumerate(facts) if not gpu["fell_off"]}
+        before, self._gone = self._gone, set(range(self._count)) - well  # also what the driver lists no more
         for index in sorted(self._gone - before):
             self._lost(index)
         for index in sorted(before - self._gone):

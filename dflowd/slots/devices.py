@@ -54,14 +54,13 @@ ALIKE_EVERYWHERE = {
 LOST = (
     "no CUDA-capable device is detected",
     "No CUDA GPUs are available",
-    "CUDA-capable device(s) is/are busy or unavailable",
     "uncorrectable ECC error encountered",
     "uncorrectable NVLink error",
     "GPU is lost",
     "system not yet initialized",
 )
 """What the CUDA runtime and PyTorch say of a device that no new process can use either. Errors that spoil one process
-alone, such as an illegal address, are not among them: the next child is well."""
+alone, such as an illegal address, are not among them: the next child is well. Nor is that it is busy, which passes."""
 
 
 def is_lost(error: str) -> bool:

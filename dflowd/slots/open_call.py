@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dflow_protocols.events import Start
 from dflow_protocols.names import ShardId, ShardRef
 from dflow_protocols.shards.space import Priority
-from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, inputs_of
+from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, SaveWork, inputs_of
 
 from ..shards.segment import Segment
 from ..shards.store import Store
@@ -42,6 +42,11 @@ class OpenCall:
     @property
     def kind(self) -> Kind:
         return kind_of(self.asked.work)
+
+    @property
+    def is_save(self) -> bool:
+        """Whether it writes a checkpoint, for which a device is not needed."""
+        return isinstance(self.asked.work, SaveWork)
 
     @property
     def is_given_up(self) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 import zmq
 
 from .calls import FromChild, Quit, ToChild, decode, encode
+from .devices import is_lost
 from .doing import Board, Doing
 
 LAST_WORDS_BYTES = 4096  # of its standard error, read when it died
@@ -187,8 +188,8 @@ class EngineChild:
         with contextlib.suppress(OSError), self._error_file.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
             lines = file.read().decode(errors="replace").strip().splitlines()
-            if lines:
-                return f"{how}: {lines[-1][:500]}"
+            if lines:  # what PyTorch says of a device is not its last line
+                return f"{how}: {next((line for line in lines if is_lost(line)), lines[-1])[:500]}"
         return how
 
     def _release(self) -> None:

@@ -35,7 +35,7 @@ class Slot:
     verdict: str = ""  # why the child was killed
     is_stalled: bool = False  # and whether for want of progress
     is_dismissed: bool = False  # whether it was asked to exit, or killed after a failure
-    lost: str = ""  # what is wrong with its device, so that nothing can run here
+    lost: str = ""  # what is wrong with its device, so that nothing but saves can run here
     calls: dict[int, OpenCall] = field(default_factory=dict)
     _ready: Ready | None = None
     _heard_s: float = 0.0  # when the child last said anything
@@ -47,7 +47,7 @@ class Slot:
 
     def takes(self, call: OpenCall) -> bool:
         """Whether the call may begin here now, perhaps in another child."""
-        if self.is_dismissed or self.lost:
+        if self.is_dismissed or (self.lost and not call.is_save):
             return False
         if not self.calls:
             return True
@@ -128,9 +128,11 @@ class Slot:
             self.distrust(now)
         return left
 
-    def restore(self) -> None:
-        """Its device answers again."""
+    def restore(self, now: float) -> None:
+        """Its device answers again; a child that was started without it goes."""
         self.lost = ""
+        if self.child is not None and not self.is_dismissed:
+            self.dismiss(now)
 
     def kill(self, verdict: str) -> None:
         self.verdict = verdict

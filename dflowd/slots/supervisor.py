@@ -111,14 +111,14 @@ class Supervisor:
             self._host.report(Report("slot.drained", fields, "error"))
         self._tell_slots()  # before its calls end: a node without slots blames no task for that
         for call in left:
-            self._post(Broke(call.id, Failed("engine", hit[0].lost, blame=call.asked.task.stage)))
+            self._post(Broke(call.id, Failed("stopped", hit[0].lost)))
         self._refuse_hopeless()
 
     def restore(self, gpu: int) -> None:
         """A GPU answers again."""
         hit = [slot for slot in self._slots if gpu in self._gpus_of(slot) and slot.lost]
         for slot in hit:
-            slot.restore()
+            slot.restore(self._clock())
             self._host.report(Report("slot.restored", {"slot": slot.index, "device": f"GPU {gpu}"}))
         if hit:
             self._tell_slots()
@@ -160,9 +160,9 @@ class Supervisor:
             return
         for call in list(self._queue):
             slots = [slot for slot in self._slots if slot.is_host is self._is_of_host(call)]
-            if all(slot.lost for slot in slots):
+            if all(slot.lost for slot in slots) and not call.is_save:
                 self._queue.remove(call)
-                self._post(Broke(call.id, Failed("host", f"no slot works here: {slots[0].lost}")))
+                self._post(Broke(call.id, Failed("stopped", f"no slot works here: {slots[0].lost}")))
 
     def _is_of_host(self, call: OpenCall) -> bool:
         return call.kind is Kind.HOST and self._settings.host_slots > 0
@@ -209,7 +209,7 @@ class Supervisor:
         settings, engine = self._settings, call.brief.engine
         module = ("-P", "-m", ENGINE_MODULE)  # -P: no module of the folder we happen to be in
         options = ("--engine", engine, "--threads", str(settings.host_threads), *(["--host"] if slot.is_host else []))
-        gpus = None if slot.is_host else self._gpus_of(slot)
+        gpus = None if slot.is_host or slot.lost else self._gpus_of(slot)
         command = ChildCommand(
             (*module, *options),
             engine_environment(gpus, settings.environment),
@@ -311,33 +311,36 @@ class Supervisor:
             self._store.spoil(ShardId(failed.blame))
         if failed.kind == "engine":
             slot.distrust(self._clock())
-            self._drain_if_lost(slot, failed.error)
-        self._end([(call, message)])
+        end = message
+        if failed.kind in ("engine", "host") and self._drain_if_lost(slot, failed.error):
+            end = Broke(call.id, Failed("stopped", failed.error))
+        self._end([(call, end)])
 
     def _on_exit(self, slot: Slot, status: int, words: str) -> None:
         reason = slot.verdict or words
         assert slot.child is not None
         doing, is_own = slot.child.doing, not slot.verdict and -status not in OUTSIDE
         is_stalled, is_dismissed, left = slot.is_stalled, slot.is_dismissed, slot.vacate()
-        if is_own:
-            self._drain_if_lost(slot, words)
+        is_lost_device = is_own and self._drain_if_lost(slot, words)
+
+        def at_fault(call: OpenCall) -> Failed:
+            return blamed(doing, reason, is_stalled, is_own, doing.stage or call.asked.task.stage)
+
         answered = [call for call in left if not call.is_given_up]
         if not is_dismissed:
             tasks = ", ".join(str(call.asked.task) for call in answered)
             fields = {"slot": slot.index, "reason": reason, "task": tasks, "doing": doing.words}
             self._host.report(Report("engine.died", fields, "warning"))
         self._end(
-            [
-                (call, Broke(call.id, blamed(doing, reason, is_stalled, is_own, doing.stage or call.asked.task.stage)))
-                for call in left
-            ]
+            [(call, Broke(call.id, Failed("stopped", words) if is_lost_device else at_fault(call))) for call in left]
         )
 
-    def _drain_if_lost(self, slot: Slot, error: str) -> None:
-        """An engine's own words may tell of its device before the driver does."""
-        if is_lost(error):
-            for gpu in self._gpus_of(slot):
-                self.drain(gpu, f"cannot be used: {error}")
+    def _drain_if_lost(self, slot: Slot, error: str) -> bool:
+        """An engine's own words may tell of its device before the driver does. Whether they do."""
+        gpus = self._gpus_of(slot) if is_lost(error) else ()
+        for gpu in gpus:
+            self.drain(gpu, f"cannot be used: {error}")
+        return bool(gpus)
 
     def _end(self, ended: list[tuple[OpenCall, Finished | Broke]]) -> None:
         """These calls are over, and their slot is free. What begins in it is told first: who hears of an end then

@@ -225,8 +225,9 @@ class Failed:
 
     kind: `engine` (the child died, hung or ran out of memory), `user` (user code or data raised), `host` (this host can
     do no work of this run), `lost` (an input shard vanished), `full` (no room for an output now), `large` (no room on
-    this node even if it held nothing else), `damaged` (a checkpoint does not hold what it
-    says), `disk` (a checkpoint found no room on disk), `stopped` (it was given up: nobody is told).
+    this node even if it held nothing else), `damaged` (a checkpoint does not hold what it says), `disk` (a checkpoint
+    found no room on disk), `stopped` (it was given up, or its slot lost its device: nobody's fault, and nobody is
+    told).
     """
 
     kind: FailureKind

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.events import Action, Start
-from dflow_protocols.simulator.faults import Crash, LoseDevices, starts
-from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.faults import Crash, Leave, LoseDevices, starts
+from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.work import PURE, WILD
+from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.work import BlockWork, ChainWork, InitWork, Work, is_host_work
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
@@ -59,3 +60,23 @@ def test_a_daemon_that_is_restarted_has_its_device_back() -> None:
     world.when(starts(BlockWork), Crash(None, 5.0), 20.0)
     world.run(ENDS_S, ended(world, run))
     assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+def test_who_leaves_without_a_device_saves_first() -> None:
+    """The remedy for a lost GPU begins with a stop of its daemon: a checkpoint is written without one."""
+    world, run = mesh(1, host_slots=(1,), pipeline=warm_then_two())
+    state = node(world.hosts[0]).runs[run].state
+    world.run(ENDS_S, lambda: state.versions.own is not None and state.versions.own.step >= 3)
+    world.at(world.now, LoseDevices(NEVER, 0))
+    world.at(world.now + 1.0, Leave(0, 5.0))
+    world.run(10.0)
+    assert "checkpoint.saved" in {report.name for _, report in world.reports}
+
+
+def test_a_run_of_which_nobody_has_a_device_says_that_it_stands() -> None:
+    """Else a user would look at a step that never ends, and at nothing that says why."""
+    world, _ = mesh(2, host_slots=(1,))
+    for host in world.hosts:
+        world.at(world.now, LoseDevices(NEVER, host.index))
+    world.run(ENDS_S, lambda: any(report.name == "run.stalled" for _, report in world.reports))
+    assert any(report.name == "run.stalled" for _, report in world.reports)

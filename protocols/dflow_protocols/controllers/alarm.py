@@ -94,7 +94,8 @@ class Alarm:
     def _is_at_new_work(self, now: float, mesh: MeshView, free: FreeSlots) -> bool:
         """Whether somebody does something for the first time, or other runs have all slots of this node."""
         run = self._state
-        if any(not self._times.get(call.unit) for call in run.calls.values()) or (free.device <= 0 and not run.calls):
+        are_others = free.device <= 0 and not run.calls and not mesh.unable
+        if are_others or any(not self._times.get(call.unit) for call in run.calls.values()):
             return True
         return any(
             unit not in step.records and any(node != run.me and node in mesh.living for node in claimants)

@@ -159,7 +159,7 @@ class Calls:
     def stop_on_devices(self, out: list[Action]) -> None:
         """Give up all that needs a device."""
         for number, call in list(self._state.calls.items()):
-            if not is_host_work(call.work):
+            if not isinstance(call.work, SaveWork) and not is_host_work(call.work):
                 self.stop(number, out)
 
     def stop_queued(self, stage: str, out: list[Action]) -> None:

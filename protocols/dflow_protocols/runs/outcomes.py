@@ -125,6 +125,12 @@ class Outcomes:
             if failed.kind == "full":
                 self._calls.found_no_room(unit)
             return
+        if failed.kind == "stopped":
+            state.loans.give_up(unit)
+            position = state.position
+            if position is not None:
+                self._outbox.put_claims(state.view(now, mesh, position), out)
+            return
         if isinstance(call.work, LoadWork):
             failure = self._beginning.load_failed(now, mesh, call.work.header, failed, out)
             if failure is not None:

@@ -60,8 +60,8 @@ class Slots:
 
     def begin(self, start: Start) -> None:
         """Queue a work. Its inputs are pinned from here on, as a daemon pins what a call maps."""
-        if not self._counts[self._kind(start)]:
-            self._life.tell(Broke(start.call, Failed("host", "its device failed")))
+        if not self._counts[self._kind(start)] and not isinstance(start.work, SaveWork):
+            self._life.tell(Broke(start.call, Failed("stopped", "its device failed")))
             return
         self.calls[start.call] = start
         self._occupy()
@@ -72,7 +72,7 @@ class Slots:
         self._life.tell(SlotsChanged(0, "its device failed"))
         for start in [start for start in self.calls.values() if not self._kind(start)]:
             self._forget(start.call)
-            self._life.tell(Broke(start.call, Failed("engine", "its device failed")))
+            self._life.tell(Broke(start.call, Failed("stopped", "its device failed")))
 
     def regain_devices(self) -> None:
         self._counts[False] = self._devices
@@ -104,7 +104,8 @@ class Slots:
         """Let the first of the waiting works run in the slots that are free."""
         for start in [start for call, start in self.calls.items() if call not in self._running]:
             kind = self._kind(start)
-            if sum(self._kind(self.calls[call]) is kind for call in self._running) >= self._counts[kind]:
+            least = isinstance(start.work, SaveWork)  # which a slot without its device takes, too
+            if sum(self._kind(self.calls[call]) is kind for call in self._running) >= max(least, self._counts[kind]):
                 continue
             self._running.add(start.call)
             self._life.tell(Began(start.call))

@@ -31,7 +31,7 @@ async def test_a_gpu_that_falls_off_drains_its_slot_and_no_other(tmp_path: Path)
         lost = first if struck["task"].endswith("p0") else second
         end = await it.answer(lost)
         assert isinstance(end, Broke)
-        assert (end.failed.kind, end.failed.error) == ("engine", "GPU 1 fell off the bus")
+        assert (end.failed.kind, end.failed.error) == ("stopped", "GPU 1 fell off the bus")
         assert told(it) == [SlotsChanged(1, "slot 1: GPU 1 fell off the bus")]
         assert it.events.index(told(it)[0]) < it.events.index(end)
         (report,) = (report for report in it.reports if report.level in ("error", "warning"))
@@ -54,7 +54,7 @@ async def test_a_host_without_a_slot_that_works_refuses_what_needs_one(tmp_path:
         it.supervisor.drain(0, "fell off the bus")
         end = await it.answer(it.start(chain(params)))
         assert isinstance(end, Broke)
-        assert end.failed.kind == "host"
+        assert end.failed.kind == "stopped"
         assert "GPU 0 fell off the bus" in end.failed.error
         it.supervisor.restore(0)
         assert isinstance(await it.answer(it.start(chain(params))), Finished)
@@ -64,11 +64,13 @@ async def test_a_host_without_a_slot_that_works_refuses_what_needs_one(tmp_path:
 async def test_the_last_words_of_an_engine_drain_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver may still call a GPU well that no process can open: engine after engine would die of it."""
     words = "RuntimeError: CUDA error: no CUDA-capable device is detected"
-    (tmp_path / "without_device.py").write_text(f"raise SystemExit({words!r})\n")
+    said = f"{words}\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."  # what PyTorch ends in
+    (tmp_path / "without_device.py").write_text(f"raise SystemExit({said!r})\n")
     monkeypatch.setattr(supervisor, "ENGINE_MODULE", "without_device")
     async with bench(tmp_path, gpus=1, environment={"PYTHONPATH": str(tmp_path)}) as it:
         end = await it.answer(it.start(chain(())))
         assert isinstance(end, Broke)
+        assert end.failed.kind == "stopped"
         assert [event.usable for event in told(it)] == [0]
         assert words in it.supervisor.drained()[0]["why"]
 
@@ -77,7 +79,7 @@ async def test_the_last_words_of_an_engine_drain_its_slot(tmp_path: Path, monkey
     ("error", "lost"),
     [
         ("AcceleratorError: CUDA error: uncorrectable ECC error encountered (engine.py:3)", True),
-        ("RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", True),
+        ("RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", False),
         ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
         ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", False),
     ],
