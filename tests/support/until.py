@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,3 +25,11 @@ def until(condition: Callable[[], T], deadline_s: float, story: Callable[[], str
             name = getattr(condition, "__name__", "condition")
             raise AssertionError(f"not within {deadline_s:g} s: {name}, last {value!r}\n{story()}")
         time.sleep(LOOK_S)
+
+
+async def until_async(condition: Callable[[], object], deadline_s: float, story: Callable[[], object] = str) -> None:
+    """As `until`, while the event loop goes on with what is awaited."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, story()
+        await asyncio.sleep(LOOK_S)

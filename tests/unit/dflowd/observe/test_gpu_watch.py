@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +12,14 @@ import pytest
 from dflowd.observe import gpus
 from dflowd.observe.gpus import GpuWatch
 from dflowd.process.host import Host
+from tests.support.until import until_async
 
 DEADLINE_S = 30.0  # of a hang
 GPU: dict[str, Any] = {"fell_off": False, "name": "NVIDIA H100", "memory_used": 500}
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.001)
+    await until_async(condition, DEADLINE_S)
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from dflowd.slots.devices import Devices
 from dflowd.slots.settings import RunBrief, SupervisorSettings
 from dflowd.slots.supervisor import Supervisor
 from tests.support.toy import toy_pipeline
+from tests.support.until import until_async
 
 RUN = RunId("ab" * 16)
 DEADLINE_S = 60.0  # of a hang; an engine starts in a fifth of a second on an idle machine
@@ -86,10 +87,7 @@ class Bench:
         return event.done.made[0].outputs
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        end = self.loop.time() + DEADLINE_S
-        while not condition():
-            assert self.loop.time() < end, (self.events, self.reports)
-            await asyncio.sleep(0.01)
+        await until_async(condition, DEADLINE_S, lambda: (self.events, self.reports))
 
     @property
     def child(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,14 @@ from dflowd.process.host import Host
 from dflowd.transport.control import ControlLane, ReplyTo
 from dflowd.transport.keys import AllowList, KeyPair, new_key_pair
 from dflowd.transport.router import BindError, LinkTiming
+from tests.support.until import until_async
 
 DEADLINE_S = 20.0
 
 
 async def until(condition: Callable[[], object], what: str = "the condition") -> None:
     """Return once `condition()` is true; fail the test after DEADLINE_S."""
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come true in {DEADLINE_S:.0f} s"
-        await asyncio.sleep(0.005)
+    await until_async(condition, DEADLINE_S, lambda: f"{what} did not come true in {DEADLINE_S:.0f} s")
 
 
 @dataclass
