@@ -42,8 +42,10 @@ def test_what_waits_at_a_slow_host_is_stolen_and_the_weights_stay_the_same(tmp_p
 
 
 def test_a_broken_host_leaves_its_share_to_others_and_the_weights_stay_the_same(tmp_path: Path) -> None:
-    """It answers every ping and fails everything at once; after three tasks of a stage it says so, and is let be."""
-    pipeline = toy_pipeline(3, 9, 4, 50_000, generate_s=0.05, gradient_s=0.05)
+    """It answers every ping and fails everything at once; after three tasks of a stage it says so, and is let be.
+
+    Long enough that it gets three of them, whatever others steal while its engine starts."""
+    pipeline = toy_pipeline(5, 9, 4, 50_000, generate_s=0.1, gradient_s=0.05)
     with with_host(tmp_path, 3, "0") as mesh:
         await_stable(mesh)
         run = mesh.submit(mesh.nodes["n0"], pipeline)
@@ -51,11 +53,13 @@ def test_a_broken_host_leaves_its_share_to_others_and_the_weights_stay_the_same(
         assert summary["state"] == "done", summary["error"]
         assert summary["weights"] == weights_of(pipeline)
         withdrawn = reports(mesh, "operator.withdrawn")
-        assert withdrawn["n2"]
+        tries = [line for line in withdrawn["n2"] if " stage=roll " in line]
+        assert tries
         assert not withdrawn["n0"] + withdrawn["n1"]
         failed = [task for task in tasks(mesh, run) if task["state"] == "failed" and task["stage"] == "roll"]
         assert {task["node"] for task in failed} == {"n2"}
-        assert len(failed) <= 6  # three, then one at each further try; its share in three steps is nine
+        tries = [line for line in withdrawn["n2"] if " stage=roll " in line]
+        assert len(failed) <= 2 + len(tries)  # three, then one at each further try
 
 
 def test_a_task_that_kills_every_engine_ends_the_run_with_the_evidence(tmp_path: Path) -> None:
