@@ -1,4 +1,7 @@
-"""The child's end of the line to its daemon: a thread that speaks, so that a busy engine still beats and listens."""
+"""The child's end of the line to its daemon: a thread that speaks, so that a busy engine still beats and listens.
+
+Messages carry the number of their call. What an engine says and asks is of the call that has the turn.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Broke, Finished, Reached
+from dflow_protocols.events import Reached
 from dflowd.jobs.failures import GivenUp, NoRoom, TooLarge
+from dflowd.jobs.turnstile import NOBODY, Turnstile
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,
@@ -30,68 +35,90 @@ from dflowd.slots.calls import (
 
 from .evidence import Evidence
 
+FAR = 1 << 62  # a leaf that no block has
+
+
+@dataclass(slots=True)
+class _Open:
+    """What the two threads tell each other of a call."""
+
+    progress: int = 0
+    is_opaque: bool = False
+    is_given_up: bool = False
+    end: int = FAR  # leaf before which it shall end
+    grants: queue.SimpleQueue[Granted | Refused] = field(default_factory=queue.SimpleQueue)
+
+    def advance(self) -> None:
+        self.progress += 1
+
+    def work_unseen(self, is_begin: bool) -> None:
+        """A library begins, or ends, to work for it."""
+        self.is_opaque = is_begin
+
 
 class Link:
-    """One DEALER socket in a thread. Everything else is called from the engine's thread."""
+    """One DEALER socket in a thread. All else is called by who has the turn, and by nobody before there are calls."""
 
-    def __init__(self, address: str, on_beat: Callable[[], None] = lambda: None) -> None:
-        """`on_beat` is called in the thread, about as often as it tells that the process lives."""
-        self._on_beat = on_beat
+    def __init__(
+        self,
+        address: str,
+        deliver: Callable[[Call | Quit], None] = lambda message: None,
+        on_beat: Callable[[], None] = lambda: None,
+        turns: Turnstile | None = None,
+    ) -> None:
+        """In the link's thread `deliver` is given what there is to do, and `on_beat` is called about as often as it
+        tells that the process lives."""
+        self._deliver, self._on_beat, self._turns = deliver, on_beat, turns or Turnstile()
         self._context = zmq.Context()
-        self._calls: queue.SimpleQueue[Call | Quit] = queue.SimpleQueue()
-        self._grants: queue.SimpleQueue[Granted | Refused] = queue.SimpleQueue()
-        self._call = 0
-        self._given_up = -1
-        self._trimmed = (0, 0)  # (call, leaf before which it shall end)
-        self._progress = 0
-        self._is_opaque = False
+        self._open: dict[int, _Open] = {NOBODY: _Open()}
+        self._moved = (NOBODY, 0)  # the holder of the turn, and its progress, when that was last told
         self._outbox = self._context.socket(zmq.PAIR)
         self._outbox.bind("inproc://outbox")
         self._thread = threading.Thread(target=self._run, args=(address,), name="link", daemon=True)
         self._thread.start()
 
     def send(self, message: FromChild) -> None:
-        if isinstance(message, Finished | Broke):
-            self._call = 0
         self._outbox.send(encode(message))
 
-    def next(self) -> Call | Quit:
-        """Wait for the next call."""
-        message = self._calls.get()
-        if isinstance(message, Call):
-            self._call, self._progress = message.id, 0
-        return message
+    def ended(self, call: int) -> None:
+        """It is answered: nothing more is told of it."""
+        self._open.pop(call, None)
+
+    @property
+    def _mine(self) -> _Open:
+        return self._open[self._turns.holder]
 
     def progress(self) -> None:
         """The call advanced. Raises GivenUp once nobody waits for it."""
-        self._progress += 1
-        if self._given_up == self._call:
+        self._mine.advance()
+        if self._mine.is_given_up:
             raise GivenUp
 
     @contextmanager
     def opaque(self) -> Iterator[None]:
         """A library works and tells nothing: as long as the process computes or moves bytes, the call advances."""
-        self._is_opaque = True
+        mine = self._mine
+        mine.work_unseen(True)
         try:
             yield
         finally:
-            self._is_opaque = False
+            mine.work_unseen(False)
         self.progress()
 
     def leaf(self, leaf: int) -> bool:
         """The call comes to this leaf of its block. False if it is somebody else's now. Raises GivenUp."""
         self.progress()
-        call, end = self._trimmed
-        if call == self._call and leaf >= end:
+        if leaf >= self._mine.end:
             return False
-        self.send(Reached(self._call, leaf))
+        self.send(Reached(self._turns.holder, leaf))
         return True
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[GrantedSegment, ...]:
-        """Ask the daemon for room, and wait. Raises NoRoom, or TooLarge."""
-        self.send(Grant(self._call, sizes))
-        while (answer := self._grants.get()).call != self._call:
-            continue  # of a call given up meanwhile
+        """Ask the daemon for room, and wait; other calls go on meanwhile. Raises NoRoom, or TooLarge."""
+        mine = self._mine
+        self.send(Grant(self._turns.holder, sizes))
+        with self._turns.resting():
+            answer = mine.grants.get()
         if isinstance(answer, Refused):
             raise TooLarge(answer.error) if answer.is_final else NoRoom(answer.error)
         return answer.segments
@@ -123,20 +150,37 @@ class Link:
             if line in ready:
                 self._receive(decode(line.recv()))
             if not ready:
-                if evidence.has_grown() and self._is_opaque:
-                    self._progress += 1
-                line.send(encode(Beat(self._call, self._progress)))
+                for beat in self._beats(evidence.has_grown()):
+                    line.send(encode(beat))
                 self._on_beat()
         outbox.close()
         line.close()
 
+    def _beats(self, has_worked: bool) -> list[Beat]:
+        """How far each call is. One that waits for its turn advances as the one does that has it: it hangs with that,
+        and not by itself."""
+        calls, holder = self._open.copy(), self._turns.holder
+        if has_worked:
+            for each in (each for each in calls.values() if each.is_opaque):
+                each.advance()
+        now = (holder, calls[holder].progress if holder in calls else 0)
+        if now != self._moved:
+            self._moved = now
+            for number in calls.keys() - {holder}:
+                calls[number].advance()
+        beats = [Beat(number, each.progress) for number, each in calls.items() if number != NOBODY]
+        return beats or [Beat(NOBODY, calls[NOBODY].progress)]
+
     def _receive(self, message: Any) -> None:
         match message:
-            case Call() | Quit():
-                self._calls.put(message)
-            case Granted() | Refused():
-                self._grants.put(message)
-            case GiveUp(call):
-                self._given_up = call
-            case Trim(call, end):
-                self._trimmed = (call, end)
+            case Call(id=call):
+                self._open[call] = _Open()
+                self._deliver(message)
+            case Quit():
+                self._deliver(message)
+            case Granted(call=call) | Refused(call=call) if call in self._open:
+                self._open[call].grants.put(message)
+            case GiveUp(call) if call in self._open:
+                self._open[call].is_given_up = True
+            case Trim(call, end) if call in self._open:
+                self._open[call].end = end

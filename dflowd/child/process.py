@@ -1,7 +1,6 @@
 """An engine's process: `python -m dflowd.child.process --socket ipc://PATH --engine NAME --parent PID`.
 
-Dies with the daemon that started it, and all that it started with it; gives way to it (nice 5), works on one call at a
-time and answers every one.
+Dies with the daemon that started it, and all that it started with it; gives way to it (nice 5), and answers every call.
 """
 
 from __future__ import annotations
@@ -14,23 +13,12 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
-from dflow_protocols.events import Broke, Finished
-from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.work import Done, Failed, engine_of
-from dflowd.engines.contract import Engine, perform
 from dflowd.engines.registry import ENGINES, open_engines
-from dflowd.jobs.failures import one_line
-from dflowd.jobs.job import Job
 from dflowd.jobs.threads import Threads
-from dflowd.slots.calls import Call, Quit, Ready
 from dflowd.slots.doing import Board
 
-from .link import Link
-from .mapping import MappedShards
-from .mappings import Mappings
+from .worker import Worker
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -73,44 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.board >= 0:
         os.close(options.board)
     engines = open_engines(options.engine, options.host)
-    mappings, threads = Mappings(), Threads(options.threads)
-    link = Link(options.socket, mappings.sweep)
-    capabilities = tuple(dict.fromkeys(word for engine in engines.values() for word in engine.capabilities))
-    link.send(Ready(os.getpid(), capabilities, " ".join(engine.numerics for engine in engines.values())))
-    while isinstance(message := link.next(), Call):
-        match _answer(engines, message, link, mappings, board, threads):
-            case Done() as done:
-                link.send(Finished(message.id, done))
-            case Failed() as failed:
-                link.send(Broke(message.id, failed))
-    assert isinstance(message, Quit)
-    link.close()
+    Worker(options.socket, engines, board, Threads(options.threads)).serve()
     return 0
-
-
-def _answer(
-    engines: Mapping[str, Engine], call: Call, link: Link, mappings: Mappings, board: Board, threads: Threads
-) -> Done | Failed:
-    try:
-        pipeline = _pipeline(call.spec)
-    except Exception as error:
-        return Failed("user", one_line(error))
-    shards = MappedShards(call, link, mappings)
-    base, folder = Path(call.base), Path(call.folder)
-    job = Job(pipeline, base, folder, shards, link.progress, link.leaf, board, link.opaque, threads)
-    return perform(engines[engine_of(pipeline, call.work)], job, call.work)
-
-
-_parsed: dict[bytes, Pipeline] = {}
-
-
-def _pipeline(spec: bytes) -> Pipeline:
-    """The spec parsed, once for all calls of a run: derived facts are cached on the object."""
-    if spec not in _parsed:
-        if len(_parsed) > 8:
-            _parsed.clear()
-        _parsed[spec] = Pipeline.from_canonical(spec)
-    return _parsed[spec]
 
 
 def _die_with(parent: int) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ PROFILE: Mapping[str, float] = {
     "noise": 0.0,  # not 0: other bytes at every execution
     "kills": 0,  # 1 + the partition whose generate ends the engine's process
     "raises": 0,  # 1 + the partition whose generate raises the user's error
+    "hangs": 0,  # 1 + the partition whose generate makes no progress
+    "at_once": 1,  # partitions that one slot generates together, in the time of one
 }
 """What a spec's `emulated` section may set; seconds, counts and shares."""
 
@@ -59,10 +62,12 @@ def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
     if not SPEED:
         raise RuntimeError("this host is broken")
     jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
-    until = time.monotonic() + profile[what] * jitter / SPEED
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, NAP_S))
-        job.progress()
+    until, doing = time.monotonic() + profile[what] * jitter / SPEED, job.board.read()
+    with job.turns.aboard():
+        while (left := until - time.monotonic()) > 0:
+            job.turns.together(doing, partial(time.sleep, min(left, NAP_S)))
+            job.turns.pass_on()
+            job.progress()
 
 
 def refuse_mixtures(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> None:
@@ -119,6 +124,8 @@ class Payload:
         return columns.pack(self._rng.integers(0, VOCABULARY, int(lengths.sum()), np.int32), lengths)
 
     def _generate(self) -> Made:
+        while self._profile["hangs"] == self._partition + 1:
+            time.sleep(NAP_S)
         pretend(self._job, self._profile, "generate_s")
         if self._profile["kills"] == self._partition + 1:
             os.kill(os.getpid(), signal.SIGKILL)

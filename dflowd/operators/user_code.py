@@ -8,7 +8,6 @@ before another run: its folder may have modules of the same names, or the same f
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,21 +15,24 @@ import socket
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import beside as file_beside
 from dflow_protocols.pipeline.files import changed
 from dflowd.data.folder import DiskFolder
 from dflowd.jobs.failures import HostError, UserError
+from dflowd.jobs.main_thread import in_main_thread
 from dflowd.slots.doing import Board, Doing
 
 from . import beside
 
 Function = Callable[..., Any]
+T = TypeVar("T")
 
 _loaded: dict[tuple[str, Path], Function] = {}
 _folders: list[Path] = []  # of the run that the engine works for, one at most
@@ -69,8 +71,7 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
         _open(base)
         module_name, _, attribute = name.partition(":")
         try:
-            with _contained():
-                module = _import(module_name, base)
+            module = in_main_thread(partial(_contained, _import, module_name, base))
         except MemoryError:
             raise
         except BaseException as error:  # as in call_user
@@ -87,8 +88,8 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
 def call_user(board: Board, doing: Doing, function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a user's function; whatever it raises comes out as UserError, naming the line."""
     try:
-        with board.showing(doing), _contained():
-            return function(*args, **kwargs)
+        with board.showing(doing):
+            return in_main_thread(partial(_contained, function, *args, **kwargs))
     except UserError:
         raise
     except MemoryError as error:
@@ -97,13 +98,12 @@ def call_user(board: Board, doing: Doing, function: Function, /, *args: Any, **k
         raise UserError(user_line(error), doing.stage) from error
 
 
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """What user code does to this process beside its result is undone (its folder, its streams, a fork that comes
-    back): other runs work here too."""
+def _contained(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call it; what user code does to this process beside its result is undone (its folder, its streams, a fork that
+    comes back): other runs work here too."""
     process, folder, streams = os.getpid(), os.getcwd(), (sys.stdout, sys.stderr)
     try:
-        yield
+        return function(*args, **kwargs)
     finally:
         if os.getpid() != process:
             os._exit(0)
@@ -125,7 +125,8 @@ def _open_again(stream: TextIO, fd: int) -> TextIO:
 
 def user_line(error: BaseException) -> str:
     """`TYPE: text (FILE:LINE)` of the innermost line of the user's own files; of any file where there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    passed = list(traceback.extract_tb(error.__traceback__))
+    frames = passed[max((at + 1 for at, frame in enumerate(passed) if frame.filename == __file__), default=0) :]
     own = [frame for frame in frames if any(Path(frame.filename).is_relative_to(base) for base in _folders)]
     blamed = (own or frames)[-1:]
     where = f" ({Path(blamed[0].filename).name}:{blamed[0].lineno})" if blamed else ""

@@ -1,8 +1,10 @@
-"""Who must act when an engine ended in the midst of a call: the run's user, or whoever cares for the host."""
+"""Who must act when an engine ended in the midst of calls: the run's user, or whoever cares for the host; and for which
+of several calls it ended, where that can be told."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 
 from dflow_protocols.work import Failed
 
@@ -10,6 +12,12 @@ from .doing import Doing
 
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that somebody else sends, such as the kernel to a process that takes too much memory."""
+
+
+def suspects(doing: Doing, left: Collection[int]) -> frozenset[int]:
+    """Of the calls that an engine left, by their numbers, those of which any may have ended it: what it did was theirs.
+    The others have nothing to do with it."""
+    return frozenset(left).intersection(doing.calls) or frozenset(left)
 
 
 def blamed(doing: Doing, reason: str, is_stalled: bool, is_own: bool, stage: str) -> Failed:

@@ -1,9 +1,10 @@
 """What a daemon asks of an engine child, and what the child answers: one msgpack frame a message over ipc://.
 
-The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at a time:
+The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at a time, or on several partitions of one
+run; each message names its call:
 
     child   Ready                                          once, after its self-test
-    daemon  Call             child  Beat ...               every BEAT_S, from a thread of its own
+    daemon  Call             child  Beat ...               every BEAT_S of each call, from a thread of its own
                              child  Reached                a block is at this leaf
     daemon  Trim                                           a block shall end earlier; answered by its Finished
                              child  Grant   -> Granted | Refused
@@ -126,15 +127,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The process lives. A hung call is one whose `progress` stays the same."""
+    """The process lives. A hung call is one whose `progress` stays the same; that of one which waits for its turn grows
+    with that of the call which has it."""
 
-    call: int  # 0 between calls
+    call: int  # 0 where there is none
     progress: int  # grows with each pass, sample, chunk done, and while a library computes
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Room is needed for outputs of these lengths in bytes. At most one is open at a time."""
+    """Room is needed for outputs of these lengths in bytes. At most one of a call is open at a time."""
 
     call: int
     sizes: tuple[int, ...]

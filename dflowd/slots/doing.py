@@ -16,18 +16,22 @@ from dataclasses import dataclass
 
 import msgpack
 
-HALF_BYTES = 2048
+HALF_BYTES = 4096
 MOST_CHARACTERS = 400  # of each text
+MOST_CALLS = 16
+assert 2 * 4 * MOST_CHARACTERS + 9 * MOST_CALLS < HALF_BYTES - 32, "a character may take 4 bytes, a number 9"
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
     """`what`: in words that may follow `while`, such as `it loaded model policy`; of user code the function, such as
-    `rewards.py:closeness`. `is_user`: code of the run's user, whose end or hang is the user's to mend."""
+    `rewards.py:closeness`. `is_user`: code of the run's user, whose end or hang is the user's to mend. `calls`: whose
+    doing it is, by their numbers; none: nobody can tell."""
 
     stage: str = ""
     what: str = ""
     is_user: bool = False
+    calls: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
@@ -45,10 +49,16 @@ class Board:
         if fd >= 0:
             os.ftruncate(fd, 1 + 2 * HALF_BYTES)
         self._memory = mmap.mmap(fd, 1 + 2 * HALF_BYTES)
+        self._calls: tuple[int, ...] = ()
+
+    def take(self, calls: tuple[int, ...]) -> None:
+        """What is written from now on is the doing of these calls."""
+        self._calls = calls
 
     def write(self, doing: Doing) -> None:
+        """`doing.calls` is what `take` said last."""
         texts = [doing.stage[:MOST_CHARACTERS], doing.what[:MOST_CHARACTERS]]
-        words = msgpack.packb([*texts, doing.is_user], unicode_errors="replace")
+        words = msgpack.packb([*texts, doing.is_user, self._calls[:MOST_CALLS]], unicode_errors="replace")
         half = 1 - self._memory[0] % 2
         place = 1 + half * HALF_BYTES
         self._memory[place : place + 2 + len(words)] = len(words).to_bytes(2, "big") + words
@@ -61,10 +71,10 @@ class Board:
         if not 0 < size <= HALF_BYTES - 2:
             return NOTHING
         try:
-            stage, what, is_user = msgpack.unpackb(self._memory[place + 2 : place + 2 + size])
+            stage, what, is_user, calls = msgpack.unpackb(self._memory[place + 2 : place + 2 + size])
+            return Doing(str(stage), str(what), bool(is_user), tuple(int(call) for call in calls))
         except (ValueError, TypeError, msgpack.UnpackException):
             return NOTHING
-        return Doing(str(stage), str(what), bool(is_user))
 
     @contextlib.contextmanager
     def showing(self, doing: Doing) -> Iterator[None]:

@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from dflow_protocols.events import Start
 from dflow_protocols.names import ShardId, ShardRef
 from dflow_protocols.shards.space import Priority
-from dflow_protocols.work import ApplyWork, Failed, InitWork, LoadWork, SaveWork, inputs_of
+from dflow_protocols.work import (
+    ApplyWork,
+    Failed,
+    InitWork,
+    LoadWork,
+    SaveWork,
+    at_once,
+    inputs_of,
+    is_host_work,
+)
 
 from ..shards.segment import Segment
 from ..shards.store import Store
 from . import calls
-from .settings import Kind, RunBrief, kind_of
+from .settings import RunBrief
 
 STATE_SHARE = (
     4  # a trained model's parameters, both moments and a gradient: 16 bytes a parameter, in sizes of the first
@@ -40,8 +49,14 @@ class OpenCall:
         return self.asked.call
 
     @property
-    def kind(self) -> Kind:
-        return kind_of(self.asked.work)
+    def at_once(self) -> int:
+        """How many calls like it, of its run, a slot may have."""
+        return at_once(self.asked.work)
+
+    @property
+    def is_of_host(self) -> bool:
+        """Whether it needs neither a model nor a device."""
+        return is_host_work(self.asked.work)
 
     @property
     def is_save(self) -> bool:

@@ -52,8 +52,9 @@ class Slot:
         if not self.calls:
             return True
         has_to_wait = call.asked.fresh or call.brief.engine != self.engine
-        running = [other.kind for other in self.calls.values()]
-        return not has_to_wait and self.settings.capacity.takes(call.kind, running)
+        is_of_one_run = all(other.asked.run == call.asked.run for other in self.calls.values())
+        most = min(each.at_once for each in (call, *self.calls.values()))
+        return not has_to_wait and is_of_one_run and len(self.calls) < most
 
     def preference(self, engine: str) -> tuple[bool, int, bool, int]:
         """The least one is asked first: a child that already is of the right kind, then one that has least to do."""
@@ -168,16 +169,17 @@ class Slot:
 
     def _verdict(self, now: float) -> str:
         assert self.child is not None
-        silent_s = now - self._heard_s
+        silent_s, doing = now - self._heard_s, self.child.doing
         if self._ready is None:
             return f"not ready after {silent_s:.0f} s" if silent_s > START_LIMIT_S else ""
         if self.is_dismissed:
             return "it did not exit when asked" if now - self._dismissed_s > QUIT_LIMIT_S else ""
-        held_up = bool(self.calls) and self.child.doing.is_user  # user code may keep the interpreter to itself
+        held_up = bool(self.calls) and doing.is_user  # user code may keep the interpreter to itself
         if silent_s > self.settings.silence_s and (not held_up or self.child.is_stopped):
             return f"silent for {silent_s:.0f} s"
         for call in self.calls.values():
-            if call.given_up_s is not None and now - call.given_up_s > GIVE_UP_LIMIT_S:
+            waits = bool(doing.calls) and call.id not in doing.calls  # for another call that has the turn
+            if call.given_up_s is not None and now - call.given_up_s > GIVE_UP_LIMIT_S and not waits:
                 return "it did not give its call up"
             if call.still_s(now) > self.settings.stall_s:
                 self.is_stalled = True
@@ -189,6 +191,8 @@ class Slot:
         """Tells of calls that make no progress long before they are given up, and when they move again."""
         limit_s = self.settings.stall_s * STUCK_SHARE
         still = {number for number, call in self.calls.items() if call.still_s(now) > limit_s}
+        if self.child is not None and (its_own := still.intersection(self.child.doing.calls)):
+            still = its_own  # the others wait for these
         if self.child is not None and self._ready is not None:
             for number in sorted(still - self._stuck):
                 self._stuck.add(number)

@@ -1,10 +1,13 @@
 """The slots of this machine: which call a slot takes, what its child is answered, and what happens when that dies.
 
-Calls wait in one queue, in the order in which they came; a slot takes as many of a kind as its capacity allows. Where
-the host has slots of its own, work on shards alone goes there, and passes what waits for a device. A child that exits,
-falls silent or makes no progress is killed; its calls end as Broke(kind `engine`), their grants go back to the store,
-and the next call starts a fresh one. Outputs enter the store only with the Finished that names them, so a child that
-dies half-way leaves nothing. Knows nothing of why a work is done.
+Calls wait in one queue, in the order in which they came; a slot takes one, or as many partitions of a run as their
+chain may have at once. Where the host has slots of its own, work on shards alone goes there, and passes what waits for
+a device. A child that exits, falls silent or makes no progress is killed; its calls end as Broke, their grants go back
+to the store, and the next call starts a fresh one. Outputs enter the store only with the Finished that names them, so a
+child that dies half-way leaves nothing. Knows nothing of why a work is done.
+
+Which of several calls a child died of is told by what it did last. That one is broken (kind `engine` or `user`), the
+others are stopped. Where it was a pass for several, all of them are stopped, and each is tried alone the next time.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import zmq
 
 from dflow_protocols.events import Began, Broke, Finished, Reached, Report, SlotsChanged, Start
-from dflow_protocols.names import RunId, ShardId
-from dflow_protocols.work import Failed, Work
+from dflow_protocols.names import RunId, ShardId, TaskKey
+from dflow_protocols.work import ChainWork, Failed, Work
 
 from ..process.host import Host
 from ..shards.room import Room
@@ -27,15 +31,16 @@ from ..shards.segment import Full, Segment
 from ..shards.spill import size_text
 from ..shards.store import Store
 from . import calls
-from .blame import OUTSIDE, blamed
+from .blame import OUTSIDE, blamed, suspects
 from .devices import engine_environment, is_lost
 from .open_call import OpenCall
 from .process import ChildCommand, EngineChild
-from .settings import Kind, RunBrief, SupervisorSettings
+from .settings import RunBrief, SupervisorSettings
 from .slot import Slot
 
 CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a child lives
 ENGINE_MODULE = "dflowd.child.process"
+MOST_SUSPECTS = 256  # tasks that are done alone, since an engine died that had them among others
 
 
 class Supervisor:
@@ -58,6 +63,7 @@ class Supervisor:
             for index in range(settings.slots + settings.host_slots)
         ]
         self._queue: deque[OpenCall] = deque()
+        self._suspects: deque[tuple[RunId, TaskKey]] = deque(maxlen=MOST_SUSPECTS)
         self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
         self._births = 0
         self._check_handle: asyncio.TimerHandle | None = None
@@ -76,6 +82,8 @@ class Supervisor:
         if brief is None:
             self._post(Broke(asked.call, Failed("lost", "the run is unknown here", blame=asked.task.stage)))
             return
+        if isinstance(asked.work, ChainWork) and (asked.run, asked.task) in self._suspects:
+            asked = replace(asked, work=replace(asked.work, at_once=1))
         self._queue.append(OpenCall(asked, brief))
         self._fill()
         self._refuse_hopeless()
@@ -165,7 +173,7 @@ class Supervisor:
                 self._post(Broke(call.id, Failed("stopped", f"no slot works here: {slots[0].lost}")))
 
     def _is_of_host(self, call: OpenCall) -> bool:
-        return call.kind is Kind.HOST and self._settings.host_slots > 0
+        return call.is_of_host and self._settings.host_slots > 0
 
     def _waiting(self, number: int) -> OpenCall | None:
         return next((call for call in self._queue if call.id == number), None)
@@ -323,17 +331,24 @@ class Supervisor:
         is_stalled, is_dismissed, left = slot.is_stalled, slot.is_dismissed, slot.vacate()
         is_lost_device = is_own and self._drain_if_lost(slot, words)
 
-        def at_fault(call: OpenCall) -> Failed:
-            return blamed(doing, reason, is_stalled, is_own, doing.stage or call.asked.task.stage)
+        found = frozenset[int]() if is_dismissed else suspects(doing, [call.id for call in left])
+
+        def told(call: OpenCall) -> Failed:
+            if is_lost_device:
+                return Failed("stopped", words)
+            if found == {call.id}:
+                return blamed(doing, reason, is_stalled, is_own, doing.stage or call.asked.task.stage)
+            if call.id not in found:
+                return Failed("stopped", f"the engine ended for another task: {reason}")
+            self._suspects.append((call.asked.run, call.asked.task))
+            return Failed("stopped", f"the engine ended with {len(found)} tasks, and each is tried alone: {reason}")
 
         answered = [call for call in left if not call.is_given_up]
         if not is_dismissed:
             tasks = ", ".join(str(call.asked.task) for call in answered)
             fields = {"slot": slot.index, "reason": reason, "task": tasks, "doing": doing.words}
             self._host.report(Report("engine.died", fields, "warning"))
-        self._end(
-            [(call, Broke(call.id, Failed("stopped", words) if is_lost_device else at_fault(call))) for call in left]
-        )
+        self._end([(call, Broke(call.id, told(call))) for call in left])
 
     def _drain_if_lost(self, slot: Slot, error: str) -> bool:
         """An engine's own words may tell of its device before the driver does. Whether they do."""

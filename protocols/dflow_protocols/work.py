@@ -37,6 +37,7 @@ class ChainWork:
     partition: int
     state: State  # the `base:` and `params:` entries that the stages read; optimizer state is not among them
     inputs: tuple[tuple[str, ShardRef], ...] = ()  # "stage.output" -> shard, of stages of this partition done before
+    at_once: int = 1  # partitions of the run that one slot may work on together, this one among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,11 @@ def engine_of(pipeline: Pipeline, work: Work) -> str:
             return pipeline.engine
 
 
+def at_once(work: Work) -> int:
+    """How many works like this one slot may do together."""
+    return work.at_once if isinstance(work, ChainWork) else 1
+
+
 def is_host_work(work: Work) -> bool:
     """Whether it is done on shards alone: it needs neither a model nor the device that holds one."""
     return isinstance(work, SumWork | SliceWork | ApplyWork | LoadWork)
@@ -201,7 +207,7 @@ class Made:
     outputs: tuple[tuple[str, ShardRef], ...]
     metrics: tuple[tuple[str, float], ...] = ()
     groups: Groups = ()
-    seconds: float = 0.0  # how long it took; beside the record, never in it
+    seconds: float = 0.0  # of a slot that it took; beside the record, never in it
     block: Block | None = None  # of a trimmed block: which of its blocks this is
 
 
@@ -226,8 +232,8 @@ class Failed:
     kind: `engine` (the child died, hung or ran out of memory), `user` (user code or data raised), `host` (this host can
     do no work of this run), `lost` (an input shard vanished), `full` (no room for an output now), `large` (no room on
     this node even if it held nothing else), `damaged` (a checkpoint does not hold what it says), `disk` (a checkpoint
-    found no room on disk), `stopped` (it was given up, or its slot lost its device: nobody's fault, and nobody is
-    told).
+    found no room on disk), `stopped` (it was given up, its slot lost its device, or the child died of another call:
+    nobody's fault, and nobody is told).
     """
 
     kind: FailureKind

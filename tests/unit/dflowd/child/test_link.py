@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import zmq
 
+from dflow_protocols.work import ChainWork
 from dflowd.child.link import Link
-from dflowd.slots.calls import Beat, decode
+from dflowd.jobs.failures import GivenUp
+from dflowd.jobs.turnstile import Turnstile
+from dflowd.slots.calls import Beat, Call, GiveUp, Grant, Granted, GrantedSegment, Trim, decode, encode
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -82,3 +86,83 @@ def test_what_was_computed_outside_of_a_library_is_no_progress(line: tuple[Link,
 
     until(compute, DEADLINE_S)
     assert set(seen) == {0}
+
+
+class Ends:
+    """Both ends of a line on which calls are open, and the turns of those."""
+
+    def __init__(self, folder: Path, calls: int) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.router = self.context.socket(zmq.ROUTER)
+        self.router.bind(f"ipc://{folder}/s")
+        self.turns, self.delivered = Turnstile(), list[object]()
+        self.link = Link(f"ipc://{folder}/s", self.delivered.append, turns=self.turns)
+        self.peer, _ = self.router.recv_multipart()
+        for number in range(1, calls + 1):
+            self.say(Call(number, b"", "", "", ChainWork(0, ("roll",), number, ()), ()))
+        until(lambda: len(self.delivered) == calls, DEADLINE_S)
+
+    def say(self, message: Call | GiveUp | Granted | Trim) -> None:
+        self.router.send_multipart([self.peer, encode(message)])
+
+    def hear(self) -> object:
+        return decode(self.router.recv_multipart()[-1])
+
+    def progress(self) -> dict[int, int]:
+        """Of each call, as two rounds of beats from now on tell it last."""
+        while self.router.poll(0):
+            self.router.recv_multipart()
+        beats = [each for _ in range(4) if isinstance(each := self.hear(), Beat)]
+        return {beat.call: beat.progress for beat in beats}
+
+    def close(self) -> None:
+        self.link.close()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Ends]:
+    ends = Ends(tmp_path, 2)
+    yield ends
+    ends.close()
+
+
+def test_a_call_that_is_given_up_ends_and_the_other_goes_on(two: Ends) -> None:
+    """Each has its own word for it, whoever has the turn when that comes."""
+    with two.turns.turn(2):
+        two.say(GiveUp(1))
+        until(lambda: two.link._open[1].is_given_up, DEADLINE_S)
+        two.link.progress()
+    with two.turns.turn(1), pytest.raises(GivenUp):
+        two.link.progress()
+
+
+def test_each_call_gets_the_room_that_it_asked_for(two: Ends) -> None:
+    """While one waits for room the other goes on, and may ask, too; answers come in any order."""
+    got: dict[int, tuple[GrantedSegment, ...]] = {}
+
+    def ask(call: int) -> None:
+        with two.turns.turn(call):
+            got[call] = two.link.grant((call,))
+
+    threads = [threading.Thread(target=ask, args=(call,), daemon=True) for call in (1, 2)]
+    for thread in threads:
+        thread.start()
+    asked: list[Grant] = []
+    until(lambda: asked.append(each) if isinstance(each := two.hear(), Grant) else len(asked) == 2, DEADLINE_S)
+    for grant in reversed(asked):
+        two.say(Granted(grant.call, (GrantedSegment(grant.call, grant.sizes[0], ""),)))
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert {call: (segment.id, segment.nbytes) for call, (segment,) in got.items()} == {1: (1, 1), 2: (2, 2)}
+
+
+def test_a_call_that_waits_for_its_turn_is_as_far_as_the_one_that_has_it(two: Ends) -> None:
+    """It is not hung while that one moves, however long it waits; and hangs with it, so that the hang is found."""
+    with two.turns.turn(1):
+        first = two.progress()
+        assert two.progress() == first
+        two.link.progress()
+        moved = two.progress()
+        assert {call for call in (1, 2) if moved[call] > first[call]} == {1, 2}
+        assert two.progress() == moved

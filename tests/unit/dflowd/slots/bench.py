@@ -18,6 +18,7 @@ from dflowd.shards.room import Room
 from dflowd.shards.spill import SpillFolder
 from dflowd.shards.store import Store
 from dflowd.slots.devices import Devices
+from dflowd.slots.doing import NOTHING, Doing
 from dflowd.slots.settings import RunBrief, SupervisorSettings
 from dflowd.slots.supervisor import Supervisor
 from tests.support.toy import toy_pipeline
@@ -42,6 +43,9 @@ class Bench:
         environment: dict[str, str],
         host_slots: int,
         gpus: int,
+        raises: int,
+        kills: int,
+        hangs: int,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = Store(limit_bytes, "bench", SpillFolder(folder / "spill", None if is_spilling else 0))
@@ -50,7 +54,9 @@ class Bench:
         host = Host(self.loop, self.events.append, self.reports.append)
         self.room = Room(host, self.store, lambda run, why: None)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        spec = toy_pipeline(generate_s=generate_s, parameters=parameters).canonical()
+        spec = toy_pipeline(
+            generate_s=generate_s, parameters=parameters, raises=raises, kills=kills, hangs=hangs
+        ).canonical()
         brief = RunBrief(spec, str(folder), str(folder / "checkpoints"), "emulated")
         settings = SupervisorSettings(
             slots=max(1, gpus),
@@ -90,13 +96,19 @@ class Bench:
         await until_async(condition, DEADLINE_S, lambda: (self.events, self.reports))
 
     @property
+    def doing(self) -> Doing:
+        """What the first slot's child says that it does."""
+        child = self.supervisor._slots[0].child
+        return NOTHING if child is None else child.doing
+
+    @property
     def child(self) -> int:
         return int(self.supervisor.standing()["slots"][0]["pid"])
 
-    def is_at_work(self) -> bool:
-        """Whether the engine is up and inside its call."""
+    def is_at_work(self, calls: int = 1) -> bool:
+        """Whether the engine is up and inside so many calls."""
         slot = self.supervisor.standing()["slots"][0]
-        return bool(slot["task"] and slot["numerics"])
+        return bool(slot["task"].count("/") == 2 * calls and slot["numerics"])
 
 
 @asynccontextmanager
@@ -111,6 +123,9 @@ async def bench(
     environment: dict[str, str] | None = None,
     host_slots: int = 0,
     gpus: int = 0,
+    raises: int = 0,
+    kills: int = 0,
+    hangs: int = 0,
 ) -> AsyncIterator[Bench]:
     made = Bench(
         folder,
@@ -123,6 +138,9 @@ async def bench(
         environment or {},
         host_slots,
         gpus,
+        raises,
+        kills,
+        hangs,
     )
     try:
         yield made
@@ -133,5 +151,5 @@ async def bench(
         made.context.term()
 
 
-def chain(params: tuple[tuple[str, ShardRef], ...]) -> ChainWork:
-    return ChainWork(0, ("roll", "score", "adv"), 0, params)
+def chain(params: tuple[tuple[str, ShardRef], ...], partition: int = 0, at_once: int = 1) -> ChainWork:
+    return ChainWork(0, ("roll", "score", "adv"), partition, params, at_once=at_once)

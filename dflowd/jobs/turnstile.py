@@ -1,0 +1,160 @@
+"""Turnstile: several calls in one process, each in a thread of its own, of which one at a time goes on.
+
+What an engine holds (models, data, a batch that is being sampled) is touched by who has the turn alone, so it needs no
+locks. A call gives its turn up where it says so and nowhere else: between two passes of a batch that others are aboard
+of too, and while its daemon looks for room. Who asks first has it first.
+
+A call's seconds are those that it took of the slot: all of its own turn, and of a pass its share with those aboard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+from dflowd.slots.doing import NOTHING, Board, Doing
+
+from .failures import one_line
+
+T = TypeVar("T")
+
+NOBODY = 0  # calls are numbered from 1; a process that has but one thing to do needs no number
+EXIT_SHARED = 70  # a pass failed that several calls shared
+
+
+def _end_process(error: BaseException) -> NoReturn:
+    """What an engine's daemon reads of it is the last line."""
+    print(one_line(error), file=sys.stderr, flush=True)
+    os._exit(EXIT_SHARED)
+
+
+class _Baton:
+    """A lock that goes to whoever has waited longest."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._is_held = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def take(self) -> None:
+        with self._guard:
+            if not self._is_held:
+                self._is_held = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()  # it is handed over as it is
+
+    def pass_on(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._is_held = False
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is kept of a call while others have the turn."""
+
+    seconds: float = 0.0
+    doing: Doing = NOTHING
+
+
+@dataclass(slots=True)
+class Turnstile:
+    """Of one process. `board`: what it shows is of who has the turn. `end`: ends the process."""
+
+    board: Board = field(default_factory=Board)
+    end: Callable[[BaseException], None] = _end_process
+    holder: int = NOBODY  # the call that has the turn
+    _baton: _Baton = field(default_factory=_Baton)
+    _calls: dict[int, _Call] = field(default_factory=lambda: {NOBODY: _Call()})
+    _aboard: list[int] = field(default_factory=list)
+    _since: float = field(default_factory=time.perf_counter)  # the holder's seconds are counted up to here
+
+    @contextlib.contextmanager
+    def turn(self, call: int) -> Iterator[None]:
+        """The life of a call: it waits for its turn, and ends with it."""
+        self._calls[call] = _Call()
+        self._take(call)
+        try:
+            yield
+        finally:
+            del self._calls[call]
+            self.holder = NOBODY
+            self.board.take(())
+            self._baton.pass_on()
+
+    def pass_on(self) -> None:
+        """Let all go first who wait for their turn."""
+        with self.resting():
+            pass
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """The call waits for somebody else: others go on meanwhile."""
+        call = self.holder
+        self._settle()
+        self._calls[call].doing = self.board.read()
+        self.holder = NOBODY
+        self._baton.pass_on()
+        try:
+            yield
+        finally:
+            self._take(call)
+
+    @contextlib.contextmanager
+    def aboard(self) -> Iterator[None]:
+        """The call has a part in what `together` does."""
+        call = self.holder
+        self._aboard.append(call)
+        try:
+            yield
+        finally:
+            self._aboard.remove(call)
+
+    def together(self, doing: Doing, work: Callable[[], T]) -> T:
+        """One pass, for all who are aboard. What it raises is the call's own where it is alone; where several share it,
+        nobody can tell whose doing it was, and the process ends."""
+        sharing = tuple(self._aboard) or (self.holder,)
+        self._settle()
+        own = self.board.read()
+        self.board.take(sharing)
+        self.board.write(doing)
+        try:
+            return work()
+        except Exception as error:
+            if len(sharing) > 1:
+                self.end(error)
+            raise
+        finally:
+            self._settle(sharing)
+            self.board.take((self.holder,))
+            self.board.write(own)
+
+    def seconds(self) -> float:
+        """Of the slot, that the call took so far."""
+        self._settle()
+        return self._calls[self.holder].seconds
+
+    def _take(self, call: int) -> None:
+        self._baton.take()
+        self.holder, self._since = call, time.perf_counter()
+        self.board.take((call,) if call else ())
+        self.board.write(self._calls[call].doing)
+
+    def _settle(self, calls: tuple[int, ...] = ()) -> None:
+        """Count the time up to now: the holder's, or that of all who shared it."""
+        now = time.perf_counter()
+        for call in calls or (self.holder,):
+            self._calls[call].seconds += (now - self._since) / (len(calls) or 1)
+        self._since = now

@@ -1,0 +1,182 @@
+"""Several calls in one process: who goes on, whose doing it is, and what it costs whom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dflowd.jobs import main_thread
+from dflowd.jobs.main_thread import in_main_thread
+from dflowd.jobs.turnstile import Turnstile
+from dflowd.slots.doing import Doing
+from tests.support.until import until
+
+DEADLINE_S = 60.0
+PASS = Doing("roll", "it sampled")
+
+
+def started(turns: Turnstile, call: int, work: Callable[[], None]) -> threading.Thread:
+    """A call's thread, which has its turn or waits for it."""
+
+    def live() -> None:
+        with turns.turn(call):
+            work()
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    return thread
+
+
+def queued(turns: Turnstile) -> int:
+    return len(turns._baton._waiting)
+
+
+def test_whoever_asks_first_has_the_turn_first() -> None:
+    """A call that comes while others sample goes on after one pass of each, however many passes they need."""
+    turns, seen = Turnstile(), list[int]()
+
+    def passes(call: int) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(3):
+                seen.append(call)
+                turns.pass_on()
+
+        return work
+
+    with turns.turn(9):
+        threads = []
+        for call in (1, 2, 3):
+            threads.append(started(turns, call, passes(call)))
+            until(lambda: queued(turns) == len(threads), DEADLINE_S)
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert seen == [1, 2, 3] * 3
+
+
+def test_one_call_at_a_time_goes_on() -> None:
+    """What an engine holds has no locks."""
+    turns, inside, most = Turnstile(), list[int](), list[int]()
+
+    def work() -> None:
+        for _ in range(50):
+            inside.append(turns.holder)
+            most.append(len(inside))
+            time.sleep(0)
+            inside.pop()
+            turns.pass_on()
+
+    threads = [started(turns, call, work) for call in (1, 2, 3, 4)]
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert set(most) == {1}
+    assert len(most) == 200
+
+
+def test_what_was_done_last_says_whose_doing_it_was() -> None:
+    """An engine that dies takes all its calls with it; who reads its last words finds the one that it died of."""
+    turns = Turnstile()
+    seen: dict[str, tuple[str, tuple[int, ...]]] = {}
+
+    def look(when: str) -> None:
+        doing = turns.board.read()
+        seen[when] = doing.what, doing.calls
+
+    def other() -> None:
+        turns.board.write(Doing("score", "it scored"))
+        look("second")
+        with turns.aboard():
+            turns.pass_on()
+        look("second again")
+
+    with turns.turn(1), turns.aboard():
+        turns.board.write(Doing("roll", "it read"))
+        thread = started(turns, 2, other)
+        until(lambda: queued(turns) == 1, DEADLINE_S)
+        turns.pass_on()
+        look("first again")
+        turns.together(PASS, lambda: look("pass"))
+        look("after the pass")
+    thread.join(DEADLINE_S)
+    look("nobody")
+    assert seen == {
+        "second": ("it scored", (2,)),
+        "first again": ("it read", (1,)),
+        "pass": ("it sampled", (1, 2)),
+        "after the pass": ("it read", (1,)),
+        "second again": ("it scored", (2,)),
+        "nobody": ("it scored", (2,)),
+    }
+
+
+def test_a_pass_costs_those_who_share_it_and_nobody_else() -> None:
+    """What a task takes of its slot is what a thief compares; the time that it waited for others is theirs."""
+    turns, costs = Turnstile(), dict[int, float]()
+
+    def other() -> None:
+        with turns.aboard():
+            turns.pass_on()
+        costs[2] = turns.seconds()
+
+    def sampled() -> None:
+        began = time.perf_counter()
+        until(lambda: time.perf_counter() - began > 0.2, DEADLINE_S)
+
+    with turns.turn(1):
+        thread = started(turns, 2, other)
+        until(lambda: queued(turns) == 1, DEADLINE_S)
+        before = turns.seconds()
+        with turns.aboard():
+            turns.pass_on()
+            turns.together(PASS, sampled)
+        costs[1] = turns.seconds() - before
+    thread.join(DEADLINE_S)
+    assert all(0.1 <= cost < 0.2 for cost in costs.values()), costs
+
+
+class EndedError(Exception):
+    """The process would have ended."""
+
+
+def test_a_pass_that_fails_is_its_calls_own_only_where_it_was_alone() -> None:
+    """Of several, an innocent one would be blamed, and in the end be left out."""
+
+    def end(error: BaseException) -> None:
+        raise EndedError from error
+
+    def fail() -> None:
+        raise ValueError
+
+    turns = Turnstile(end=end)
+    with turns.turn(1), turns.aboard():
+        with pytest.raises(ValueError, match=r"^$"):
+            turns.together(PASS, fail)
+        turns._aboard.append(2)
+        turns._calls[2] = turns._calls[1]
+        with pytest.raises(EndedError):
+            turns.together(PASS, fail)
+        turns._aboard.remove(2)
+
+
+def test_what_the_main_thread_must_do_is_done_there_and_answered() -> None:
+    """A time limit by an alarm is refused by any other thread; what is raised there is the asker's."""
+    found: list[object] = []
+
+    def exits() -> None:
+        raise SystemExit(3)
+
+    def ask() -> None:
+        found.append(in_main_thread(threading.current_thread))
+        try:
+            in_main_thread(exits)
+        except SystemExit as error:
+            found.append(error.code)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    for _ in range(2):
+        main_thread.ERRANDS.get(timeout=DEADLINE_S)()
+    thread.join(DEADLINE_S)
+    assert found == [threading.main_thread(), 3]
