@@ -20,7 +20,8 @@ CUDA_CONTEXT = 600_000_000  # of a process on a GPU, with the kernels of PyTorch
 CPU_CACHE = 1 << 30  # keys and values of vLLM on a CPU, unless VLLM_CPU_KVCACHE_SPACE says otherwise
 LOGITS = 64_000_000  # a chunk of logits, their softmax and both gradients
 VLLM_SHARE = 0.92  # of a GPU, that vLLM takes for weights and cache when it is built
-GRADIENTS = 2  # of a block: one, and another for each time that two are summed
+PROMPT = 128  # tokens, a guess: a plan reads no data
+SHARED_ROW = 256  # tokens up to which completions of one prompt share a row, where texts are not in one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,7 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     )
     passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
     gradient = 4 * max((trained_of(pipeline, outlines, model) for model in pipeline.trainable), default=0)
-    host = [Need("libraries", LIBRARIES, "PyTorch and transformers")]
-    host.append(Need("gradients", GRADIENTS * gradient, "float32, of a block of two leaves"))
+    host = [Need("libraries", LIBRARIES, "PyTorch and transformers"), *_sums(pipeline, outlines, has_gpu)]
     largest = max((outlines[model].parameters for model in _opened(pipeline)), default=0)
     opening = Need("opening", BYTES["float32"] * largest, "float32, once; before, and not beside, the others")
     if not has_gpu:
@@ -128,6 +128,39 @@ def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) 
         nbytes = 0 if is_mapped else BYTES[dtype] * outlines[model].parameters
         how = "mapped from its shards" if is_mapped else f"{dtype}, for {', '.join(stages)}"
         yield Need(f"weights of `{model}`", nbytes, how)
+
+
+def _sums(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
+    """Gradients that wait for others while a block of two leaves is summed, of the stage where they take most. The one
+    that passes add to is beside them: in the block's shards, or on the GPU."""
+    found = []
+    for stage in _stages(pipeline):
+        if not stage.operator.trains:
+            continue
+        passes = _micro_batches(pipeline, stage, is_in_line=has_gpu or stage.config.get("compute") == "bfloat16")
+        waiting = (
+            (passes + 1) // 2
+        ).bit_length()  # the other leaf's sum, and the depth of the tree over pairs of passes
+        why = f"float32, {waiting} that wait to be added to; about {passes} micro-batches a leaf of `{stage.id}`"
+        nbytes = 4 * waiting * trained_of(pipeline, outlines, str(stage.model))
+        found.append(Need("gradients", nbytes, why + ("; on the GPU, if it has room" if has_gpu else "")))
+    if found:
+        yield max(found, key=lambda need: need.nbytes)
+
+
+def _micro_batches(pipeline: Pipeline, stage: Stage, is_in_line: bool) -> int:
+    """Of a leaf, if prompts are as long as PROMPT and completions as long as they may be. A demonstration counts as a
+    prompt: it is as long as the data has it."""
+    config, group, longest, prompts = stage.config, 1, 0, 0
+    if "batch" in config:
+        prompts = config["batch"]
+    else:
+        sampled = next(each.config for each in pipeline.stages if "group" in each.config)
+        prompts, group, longest = sampled["prompts"], sampled["group"], sampled["max_tokens"]
+    sharing = 1 if is_in_line else max(1, (SHARED_ROW - PROMPT) // max(1, longest))
+    tokens = prompts * (-(-group // sharing) * PROMPT + group * longest)
+    of_a_leaf = -(-tokens // stage.config["leaves"])
+    return int(min(-(-of_a_leaf // config["micro_batch_tokens"]), -(-prompts * group // config["leaves"])))
 
 
 def _activations(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
