@@ -67,7 +67,7 @@ def gradient(policy: Policy, data: LeafData, dtype: torch.dtype, in_line: bool, 
     total = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(total)
     add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 1 << 14), lambda: None)
-    policy.parameters.end_gradient(total)
+    policy.parameters.end_gradient()
     return total
 
 

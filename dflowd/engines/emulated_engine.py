@@ -33,8 +33,8 @@ from dflow_protocols.work import (
 from dflowd.jobs import counter_random
 from dflowd.jobs.job import Job, put
 from dflowd.slots.doing import Doing
-from dflowd.training.accumulate import Vector
-from dflowd.training.block import sum_block
+from dflowd.training.accumulate import HostMemory, Vector
+from dflowd.training.block import size_of, sum_block
 from dflowd.training.update import FLOAT_BYTES
 
 from .contract import Engine
@@ -85,12 +85,15 @@ class EmulatedGradients:
         refuse_mixtures(job, inputs)
         samples = _samples_of_a_group(job, inputs)
 
-        def add(leaf: LeafGroups, gradient: Vector) -> dict[str, float]:
+        memory = HostMemory(size_of(work), job.progress)
+
+        def add(leaf: LeafGroups) -> tuple[Vector, dict[str, float]]:
+            gradient = memory.blank()
             gradient += self._gradient(job, work, leaf, inputs, profile)
             groups = sum(end - first for _, first, end in leaf.pieces)
-            return {"trained_samples": float(groups * samples)}
+            return gradient, {"trained_samples": float(groups * samples)}
 
-        return sum_block(job, work, add)
+        return sum_block(job, work, memory, add)
 
     def _gradient(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dflow_protocols.ranges import State, shards_of
 from dflow_protocols.versions.saved import Place
@@ -13,8 +14,9 @@ from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
 from dflowd.shards import layout
 from dflowd.training import checkpoint
-from dflowd.training.accumulate import Vector
-from dflowd.training.block import Sums, sum_block
+from dflowd.training.accumulate import Tree, Vector
+from dflowd.training.block import Sums, size_of, sum_block
+from dflowd.training.device_memory import memory_on
 from dflowd.training.finite import judge
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import add_gradient
@@ -57,13 +59,17 @@ class TorchGradients:
         objective = objective_of(job.pipeline, stage)
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
 
-        def add(leaf: LeafGroups, gradient: Vector) -> Sums:
-            policy.parameters.begin_gradient(gradient)
-            sums = add_gradient(policy, leaf_data(job.pipeline, stage, leaf, inputs), objective, job.progress)
-            policy.parameters.end_gradient(gradient)
-            return judge(work, leaf.leaf, stage.config, sums, gradient, job.progress)
+        memory = memory_on(policy.device, size_of(work), job.progress)
 
-        done = sum_block(job, work, add)
+        def add(leaf: LeafGroups) -> tuple[Any, Sums]:
+            tree, data = Tree(memory), leaf_data(job.pipeline, stage, leaf, inputs)
+            sums: Sums = add_gradient(policy, data, objective, job.progress, tree)
+            gradient = tree.root()
+            if gradient is not None:
+                sums = judge(work, leaf.leaf, stage.config, sums, gradient, memory)
+            return gradient, sums
+
+        done = sum_block(job, work, memory, add)
         give_back(policy.parameters.size)
         return done
 

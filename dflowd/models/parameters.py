@@ -38,7 +38,6 @@ class Parameters:
         self.size = sum(shape.numel() for _, shape in self._parameters)
         self._loaded: tuple[str, ...] = ()  # ids of the shards that they came from
         self._own: Tensor | None = None  # [P], what they are views of where the shard's memory does not do
-        self._gradient: Tensor | None = None
         self._hooks: list[Any] = []
 
     def compute_in(self, dtype: torch.dtype) -> None:
@@ -83,14 +82,14 @@ class Parameters:
             piece.copy_(parameter.detach())
             progress()
 
-    def begin_gradient(self, total: Vector) -> None:
-        """Backward passes add to `total`, [P], which holds zeros, until `end_gradient`.
+    def begin_gradient(self, total: Vector | Tensor) -> None:
+        """Backward passes add to `total`, [P] float32 on the device that it computes on, until `end_gradient`; each
+        makes one addition an element.
 
         A pass in bfloat16 gives each parameter's gradient rounded to it; passes are added up in float32.
         """
-        on_cpu = self._device.type == "cpu"
-        self._gradient = torch.from_numpy(total) if on_cpu else torch.zeros(self.size, device=self._device)
-        for (parameter, _), piece in zip(self._parameters, self._pieces(self._gradient), strict=True):
+        flat = total if isinstance(total, Tensor) else torch.from_numpy(total)
+        for (parameter, _), piece in zip(self._parameters, self._pieces(flat), strict=True):
             parameter.requires_grad_(True)
             if self._dtype == torch.float32:
                 parameter.grad = piece
@@ -98,12 +97,8 @@ class Parameters:
                 adding: Any = parameter.register_post_accumulate_grad_hook  # without types in torch 2.13
                 self._hooks.append(adding(_adding_to(piece)))
 
-    def end_gradient(self, total: Vector) -> None:
-        """`total`, that of `begin_gradient`, is complete."""
-        assert self._gradient is not None
-        if self._device.type != "cpu":
-            np.copyto(total, self._gradient.cpu().numpy())
-        self._gradient = None
+    def end_gradient(self) -> None:
+        """What was given to `begin_gradient` is let go of."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

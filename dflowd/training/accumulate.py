@@ -1,7 +1,10 @@
-"""The fixed tree of gradients: S[a, a+2m) = S[a, a+m) + S[a+m, a+2m), one float32 addition an element.
+"""The fixed tree of gradients: S[a, a+2n) = S[a, a+n) + S[a+n, a+2n), one float32 addition an element.
 
-A leaf that is absent adds nothing. Which node summed which part does not show in the bits: a block is a node of the
-tree, and any disjoint cover by blocks is finished to the same root.
+There are two, one inside the other. S[i, i+1) is the gradient of a leaf's i-th micro-batch, and a leaf is S[0, 2^k) of
+its micro-batches with the smallest 2^k that is no less than they are; then S[i, i+1) is the i-th leaf, and a block is a
+node of that tree. What is absent, beyond a leaf's last micro-batch or where a leaf has no samples, adds nothing. Which
+node, or which device, summed which part does not show in the bits: any disjoint cover by blocks is finished to the same
+root.
 
 Zeros leave as +0: a sum that a block publishes and one that stays inside a bigger block may differ in the sign of a
 zero and in nothing else, so both ends of a cover take the sign away.
@@ -9,12 +12,15 @@ zero and in nothing else, so both ends of a cover take the sign away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
+V = TypeVar("V")
 
 ELEMENTS = 1 << 22  # worked on at a time where vectors are as long as a model: progress shows within a second
 
@@ -32,74 +38,170 @@ def within(vectors: Sequence[Vector], size: int) -> Iterator[Vector]:
             yield each[at : at + size]
 
 
-class BlockStack:
-    """Sums leaves pushed in order, like a binary counter: at most 1 + log2(leaves) gradients are alive."""
+class Memory(Protocol[V]):
+    """Where the vectors [P] float32 of a tree lie, and what is done to them there. It shows in no bit."""
 
-    def __init__(self, first: int, end: int, progress: Callable[[], None] = lambda: None) -> None:
-        """`progress` is called after each run of elements that is cleared or added."""
+    def lend(self, room: Vector) -> None:
+        """Memory of the host [P] that may be used. Where it is, and was lent before the first `blank`, the sum of all
+        comes to lie in it."""
+
+    def blank(self) -> V:
+        """Zeros: memory that is free again, where there is."""
+
+    def values(self, vector: V) -> Any:
+        """What a backward pass adds to, an array or a tensor [P]. Valid until the next `blank`."""
+
+    def add(self, left: V, right: V) -> V:
+        """Their sum, which takes the place of both."""
+
+    def is_finite(self, vector: V) -> bool:
+        """Whether all elements are."""
+
+    def mark(self, vector: V) -> None:
+        """Make it one not-a-number of fixed bytes, and zeros behind it."""
+
+    def lies_in(self, vector: V, room: Vector) -> bool:
+        """Whether it needs no writing there."""
+
+    def write(self, vector: V, room: Vector) -> None:
+        """Its values with all zeros as +0, [P], into `room`, which it may lie in. Not used again."""
+
+
+class HostMemory:
+    """Vectors as numpy's arrays."""
+
+    def __init__(self, size: int, progress: Callable[[], None] = lambda: None) -> None:
+        """`progress` is called after each run of elements that is worked on."""
+        self._size = size
+        self._spare: list[Vector] = []
+        self._progress = progress
+
+    def lend(self, room: Vector) -> None:
+        self._spare.append(room)
+
+    def blank(self) -> Vector:
+        if not self._spare:
+            return np.zeros(self._size, np.float32)
+        vector = self._spare.pop()
+        for span in self._spans():
+            vector[span].fill(0)
+        return vector
+
+    def values(self, vector: Vector) -> Vector:
+        return vector
+
+    def add(self, left: Vector, right: Vector) -> Vector:
+        for span in self._spans():
+            np.add(left[span], right[span], out=left[span])
+        self._spare.append(right)
+        return left
+
+    def is_finite(self, vector: Vector) -> bool:
+        """A square that is too large for float32 is looked at again, one element at a time."""
+        for span in self._spans():
+            part = vector[span]
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_sure = math.isfinite(float(np.dot(part, part)))
+            if not is_sure and not np.isfinite(part).all():
+                return False
+        return True
+
+    def mark(self, vector: Vector) -> None:
+        for span in self._spans():
+            vector[span].fill(0)
+        vector[:1] = np.nan
+
+    def lies_in(self, vector: Vector, room: Vector) -> bool:
+        return np.shares_memory(vector, room)
+
+    def write(self, vector: Vector, room: Vector) -> None:
+        for span in self._spans():
+            np.add(vector[span], np.float32(0), out=room[span])
+
+    def _spans(self) -> Iterator[slice]:
+        for span in spans(self._size):
+            yield span
+            self._progress()
+
+
+class Tree(Generic[V]):
+    """Sums what comes in order, like a binary counter. Of n, at most 1 + floor(log2(n)) vectors are alive, and if they
+    are made by `begin` no more than of half as many, rounded up."""
+
+    def __init__(self, memory: Memory[V]) -> None:
+        self.memory = memory
+        self._stack: list[tuple[int, V | None]] = []  # (how many are summed, their sum), from left to right
+        self._count = 1  # that what `begin` gave will hold
+
+    def begin(self) -> V:
+        """What the next one is added to, one addition an element, before `end`. It holds the other half of a pair, if
+        that is there, so that the tree's own addition is made on the way; else zeros."""
+        count, half = self._stack[-1] if self._stack else (0, None)
+        if count == 1 and half is not None:
+            self._stack.pop()
+            self._count = 2
+            return half
+        self._count = 1
+        return self.memory.blank()
+
+    def end(self, vector: V) -> None:
+        """What `begin` gave has the next one in it."""
+        self._put(self._count, vector)
+
+    def push(self, vector: V | None) -> None:
+        """The next one, made by itself; None if it is absent. It is the tree's from now on."""
+        self._put(1, vector)
+
+    def parts(self) -> list[tuple[int, V | None]]:
+        """(how many, their sum), of as few as there are, in order; None where all are absent."""
+        return self._stack
+
+    def root(self) -> V | None:
+        """The sum of all; None if all are absent. Nothing may come after it."""
+        total: V | None = None
+        while self._stack:
+            total = self._sum(self._stack.pop()[1], total)
+        return total
+
+    def _put(self, count: int, vector: V | None) -> None:
+        while self._stack and self._stack[-1][0] == count:
+            _, left = self._stack.pop()
+            count, vector = 2 * count, self._sum(left, vector)
+        self._stack.append((count, vector))
+
+    def _sum(self, left: V | None, right: V | None) -> V | None:
+        if left is None or right is None:
+            return right if left is None else left
+        return self.memory.add(left, right)
+
+
+class BlockStack(Generic[V]):
+    """Sums the leaves of an aligned block, pushed in order."""
+
+    def __init__(self, first: int, end: int, memory: Memory[V]) -> None:
         size = end - first
         if size < 1 or size & (size - 1) or first % size:
             raise ValueError(f"[{first}, {end}) is no aligned block of leaves")
         self._next = first
         self._first, self._end = first, end
-        self._stack: list[tuple[int, Vector | None]] = []  # (leaves summed, their sum)
-        self._spare: list[Vector] = []
-        self._progress = progress
+        self._tree = Tree(memory)
 
-    def blank(self, size: int) -> Vector:
-        """Zeros, [size], for the next leaf to be summed into and pushed: memory that is free again, where there is."""
-        if not self._spare:
-            return np.zeros(size, np.float32)
-        vector = self._spare.pop()
-        for span in spans(len(vector)):
-            vector[span].fill(0)
-            self._progress()
-        return vector
-
-    def lend(self, vector: Vector) -> None:
-        """Let the stack use this memory. If it is lent before the first `blank`, the root comes to lie in it."""
-        self._spare.append(vector)
-
-    def push(self, gradient: Vector | None) -> None:
-        """Add the next leaf's gradient, [parameters]; None for an absent leaf. The array is the stack's from now on."""
+    def push(self, gradient: V | None) -> None:
+        """Add the next leaf's gradient, [parameters]; None for an absent leaf. It is the stack's from now on."""
         if self._next == self._end:
             raise ValueError("the block is full")
         self._next += 1
-        self._stack.append((1, gradient))
-        while len(self._stack) > 1 and self._stack[-1][0] == self._stack[-2][0]:
-            size, right = self._stack.pop()
-            _, left = self._stack.pop()
-            self._stack.append((2 * size, self._add(left, right)))
+        self._tree.push(gradient)
 
-    def root(self) -> Vector | None:
-        """The block's sum, once all its leaves are pushed; None if all are absent. Zeros are +0."""
-        if self._next != self._end:
-            raise ValueError(f"leaves from {self._next} to {self._end} are missing")
-        return self.blocks()[0][2]
-
-    def blocks(self) -> list[tuple[int, int, Vector | None]]:
+    def blocks(self) -> list[tuple[int, int, V | None]]:
         """(first, end, sum) of each aligned block of the leaves pushed so far, in order; None where all are absent.
-        Zeros are +0. Nothing may be pushed after it."""
-        found: list[tuple[int, int, Vector | None]] = []
+        Nothing may be pushed after it."""
+        found: list[tuple[int, int, V | None]] = []
         at = self._first
-        for size, total in self._stack:
-            if total is not None:
-                self._add_to(total, np.float32(0))
+        for size, total in self._tree.parts():
             found.append((at, at + size, total))
             at += size
         return found
-
-    def _add(self, left: Vector | None, right: Vector | None) -> Vector | None:
-        if left is None or right is None:
-            return right if left is None else left
-        self._add_to(left, right)
-        self._spare.append(right)
-        return left
-
-    def _add_to(self, total: Vector, more: Vector | np.float32) -> None:
-        for span in spans(len(total)):
-            np.add(total[span], more[span] if isinstance(more, np.ndarray) else more, out=total[span])
-            self._progress()
 
 
 def finish(cover: Mapping[tuple[int, int], Vector], end: int, first: int = 0) -> Vector:

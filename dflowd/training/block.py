@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.names import Block
 from dflow_protocols.work import BlockWork, Done, LeafGroups, Made
 from dflowd.jobs.job import Job
 
-from .accumulate import BlockStack, Vector, spans
+from .accumulate import BlockStack, Memory, Vector, spans
 from .update import FLOAT_BYTES, vector
 
 Sums = Mapping[str, float]
+V = TypeVar("V")
 
 
-def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sums]) -> Done:
+def size_of(work: BlockWork) -> int:
+    """Elements of the gradient."""
+    return sum(_sizes(work)) // FLOAT_BYTES
+
+
+def sum_block(job: Job, work: BlockWork, memory: Memory[V], add: Callable[[LeafGroups], tuple[V | None, Sums]]) -> Done:
     """Sum the work's leaves by the fixed tree, as far as they are not given away meanwhile.
 
-    `add`: adds a leaf's gradient to a vector [parameters] of zeros, and gives its metrics. Raises NoRoom and GivenUp.
+    `memory`: of vectors as long as `size_of` says. `add`: a leaf's gradient, there, and its metrics; None for one of
+    zeros. Raises NoRoom and GivenUp.
     """
     start = time.perf_counter()
     groups = {leaf.leaf: leaf for leaf in work.leaves}
-    sizes = [ref.nbytes for name, ref in work.state if name.startswith("params:")]
-    size = sum(sizes) // FLOAT_BYTES
-    rooms = job.shards.allocate(sizes)
-    stack = BlockStack(work.first, work.end, job.progress)
+    rooms = job.shards.allocate(_sizes(work))
     lent = vector(job.shards.joined(rooms))
-    stack.lend(lent)
+    memory.lend(lent)
+    stack = BlockStack(work.first, work.end, memory)
     sums: dict[int, Sums] = {}
     for leaf in range(work.first, work.end):
         if not job.leaf(leaf):
             break
-        if leaf not in groups:
-            stack.push(None)
-            continue
-        gradient = stack.blank(size)
-        sums[leaf] = add(groups[leaf], gradient)
+        gradient: V | None = None
+        if leaf in groups:
+            gradient, sums[leaf] = add(groups[leaf])
         stack.push(gradient)
     blocks = stack.blocks()
-    refs = iter(job.shards.seal(_in_rooms(job, rooms, lent, [total for _, _, total in blocks])))
+    refs = iter(job.shards.seal(_written(job, memory, rooms, lent, [total for _, _, total in blocks])))
     seconds = (time.perf_counter() - start) / max(1, len(blocks))
     made = []
     for first, end, _ in blocks:
@@ -53,18 +55,26 @@ def sum_block(job: Job, work: BlockWork, add: Callable[[LeafGroups, Vector], Sum
     return Done(tuple(made))
 
 
-def _in_rooms(job: Job, rooms: list[memoryview], lent: Vector, totals: list[Vector | None]) -> list[memoryview]:
-    """The rooms of all totals, in order. One total lies in `lent`, which is `rooms`; a whole block needs no others."""
-    here = next((k for k, total in enumerate(totals) if total is not None and np.shares_memory(total, lent)), 0)
+def _sizes(work: BlockWork) -> list[int]:
+    return [ref.nbytes for name, ref in work.state if name.startswith("params:")]
+
+
+def _written(
+    job: Job, memory: Memory[V], rooms: list[memoryview], lent: Vector, totals: Sequence[V | None]
+) -> list[memoryview]:
+    """The rooms of all totals, in order. One total may lie in `lent`, which is `rooms`; a whole block needs no
+    others."""
+    here = next((k for k, total in enumerate(totals) if total is not None and memory.lies_in(total, lent)), 0)
     sizes = [len(room) for room in rooms]
     more = job.shards.allocate(sizes * (len(totals) - 1)) if len(totals) > 1 else []
     found = [more[at : at + len(sizes)] for at in range(0, len(more), len(sizes))]
     found[here:here] = [rooms] if totals else []
     for place, (parts, total) in enumerate(zip(found, totals, strict=True)):
-        if total is not None and place == here:
-            continue
         out = lent if place == here else vector(job.shards.joined(parts))
+        if total is not None:
+            memory.write(total, out)
+            continue
         for span in spans(len(out)):
-            out[span] = 0 if total is None else total[span]
+            out[span] = 0
             job.progress()
     return [part for parts in found for part in parts]

@@ -8,50 +8,31 @@ and whose norm tells every trainer to keep its parameters and moments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from dflow_protocols.metrics import NONFINITE_LEAF_MIN, NONFINITE_LEAVES
 from dflow_protocols.work import BlockWork
 from dflowd.jobs.failures import UserError
 
-from .accumulate import Vector, spans
+from .accumulate import Memory
+
+V = TypeVar("V")
 
 
 def judge(
-    work: BlockWork,
-    leaf: int,
-    config: Mapping[str, Any],
-    sums: Mapping[str, float],
-    gradient: Vector,
-    progress: Callable[[], None],
+    work: BlockWork, leaf: int, config: Mapping[str, Any], sums: Mapping[str, float], gradient: V, memory: Memory[V]
 ) -> Mapping[str, float]:
-    """The leaf's figures, if they and its gradient, [parameters], are finite; else those of a leaf that is left out.
+    """The leaf's figures, if they and its gradient are finite; else those of a leaf that is left out.
 
-    `config`: the training stage's, of which `on_nonfinite` is read. Raises UserError where it says `fail`.
+    `config`: the training stage's, of which `on_nonfinite` is read. `gradient`: [parameters], in `memory`. Raises
+    UserError where `config` says `fail`.
     """
     broken = [name for name, value in sums.items() if not math.isfinite(value)]
-    if not broken and is_finite(gradient, progress):
+    if not broken and memory.is_finite(gradient):
         return sums
     if config.get("on_nonfinite", "fail") == "fail":
         what = " and ".join(sorted(broken)) or "the gradient"
         raise UserError(f"{what} of leaf {leaf} at step {work.step} is not finite: the training diverged", work.stage)
-    for span in spans(len(gradient)):
-        gradient[span] = 0
-        progress()
-    gradient[:1] = np.nan
+    memory.mark(gradient)
     return {NONFINITE_LEAVES: 1.0, NONFINITE_LEAF_MIN: float(leaf)}
-
-
-def is_finite(vector: Vector, progress: Callable[[], None]) -> bool:
-    """Whether all elements are. A square that is too large for float32 is looked at again, one element at a time."""
-    for span in spans(len(vector)):
-        part = vector[span]
-        with np.errstate(over="ignore", invalid="ignore"):
-            is_sure = math.isfinite(float(np.dot(part, part)))
-        if not is_sure and not np.isfinite(part).all():
-            return False
-        progress()
-    return True

@@ -1,4 +1,4 @@
-"""One leaf's gradient: a float32 accumulation over micro-batches that follow from the leaf's lengths alone."""
+"""One leaf's gradient: micro-batches that follow from the leaf's lengths alone, each a backward pass."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from dflowd.algorithms.registry import LOSSES
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
+
+from .accumulate import Tree
 
 
 @dataclass(slots=True)
@@ -45,15 +47,29 @@ class Objective:
 
 
 def add_gradient(
-    policy: Policy, data: LeafData, objective: Objective, progress: Callable[[], None]
+    policy: Policy,
+    data: LeafData,
+    objective: Objective,
+    progress: Callable[[], None],
+    tree: Tree[Any] | None = None,
 ) -> dict[str, float]:
-    """Add the leaf's gradient of the summed loss to the policy's; returns the metrics' sums."""
+    """Compute the gradient of the leaf's summed loss; returns the metrics' sums. `tree`: what its micro-batches are
+    summed by; without one they are added, one behind the other, to whatever the policy's passes add to."""
     sums: Sums = {"trained_samples": float(len(data.completions))}
     columns = _Columns(data, policy.device)
     prompts, owners, said = data.prompts, data.owners, data.completions
     for batch in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
-        if len(batch.targets):
+        if not len(batch.targets):
+            if tree is not None:
+                tree.push(None)
+        elif tree is None:
             _add_batch(policy, columns, objective, batch, sums)
+        else:
+            vector = tree.begin()
+            policy.parameters.begin_gradient(tree.memory.values(vector))
+            _add_batch(policy, columns, objective, batch, sums)
+            policy.parameters.end_gradient()
+            tree.end(vector)
         progress()
     return {name: float(value) for name, value in sums.items()}
 

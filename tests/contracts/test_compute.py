@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.ranges import State
@@ -15,6 +17,7 @@ from dflow_protocols.work import BlockWork, Done, Failed, LeafGroups, Work
 from dflowd.engines import torch_engine
 from dflowd.engines.contract import Engine
 from dflowd.engines.registry import open_engine
+from dflowd.training.device_memory import DeviceMemory
 from tests.contracts.test_engine import tiny_spec, whole_run, write_base
 from tests.support.alone import Alone
 
@@ -66,6 +69,27 @@ def test_a_pass_in_bfloat16_points_where_one_in_float32_does(engine: Engine, bas
     assert not np.array_equal(*moved)
     exact, rough = moved
     assert exact @ rough > 0.95 * np.linalg.norm(exact) * np.linalg.norm(rough)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_weights_do_not_depend_on_where_the_sums_of_micro_batches_lie(
+    engine: Engine, base: Path, compute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device without room for them sums what a host does, in blocks of any size. The processor stands in for one."""
+    on_host = runner(engine, base, compute, micro_batch_tokens=16)
+    state = on_host.run(on_host.init(), range(2))
+    made: list[DeviceMemory] = []
+
+    def crowded(device: torch.device, size: int, progress: Callable[[], None]) -> DeviceMemory:
+        made.append(DeviceMemory(size, device, lambda nbytes: False, progress))
+        return made[-1]
+
+    monkeypatch.setattr(torch_engine, "memory_on", crowded)
+    for blocks in (1, 2):
+        crowd = runner(engine, base, compute, micro_batch_tokens=16)
+        crowd.blocks = blocks
+        assert crowd.run(crowd.init(), range(2)) == state
+    assert any(memory._is_full for memory in made)  # some waited beside the device
 
 
 def seeded(run: Alone) -> State:

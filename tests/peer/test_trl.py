@@ -107,7 +107,7 @@ def our_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tup
     policy.parameters.begin_gradient(total)
     objective = Objective(kind, {"clip": CLIP, "kl": beta, **settings}, divisor, 8192, TEMPERATURE, LONGEST)
     sums = add_gradient(policy, batch.leaf(beta), objective, lambda: None)
-    policy.parameters.end_gradient(total)
+    policy.parameters.end_gradient()
     return total / np.float32(sums["loss_count"]), sums
 
 

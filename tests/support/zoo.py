@@ -247,7 +247,7 @@ def examine(engine: Engine, folder: Path) -> Findings:
     gradient = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(gradient)
     add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192, TEMPERATURE), lambda: None)
-    policy.parameters.end_gradient(gradient)
+    policy.parameters.end_gradient()
     (-torch.stack([logp.sum() for logp in fresh]).sum()).backward()  # type: ignore[no-untyped-call]
     own = flat(model, gradient_of)
     gap = float(np.abs(gradient - own).max() / np.abs(own).max())

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from ..names import SpecId, content_id
 from .grammar.engines import DEVICES, ENGINES, EXACT
-from .grammar.layout import STAGE
+from .grammar.layout import PLAN_VERSION, STAGE
 from .grammar.problem import Problem, SpecError
 from .grammar.shape import is_left_out
 from .grammar.signatures import Operator, operator_of
@@ -60,7 +60,7 @@ class Pipeline:
     models: Mapping[str, Mapping[str, Any]]
     stages: Sequence[Stage]
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    plan_version: int = 1
+    plan_version: int = PLAN_VERSION
     seed: int = 0
     params: Mapping[str, int | float | bool] = field(default_factory=dict)  # put in, and then empty
     reproducibility: str | None = None  # filled in by what the engines claim

@@ -82,7 +82,7 @@ def _params(reader: Reader, raw: Any) -> dict[str, Value]:
 def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
     if spec["plan_version"] not in (None, PLAN_VERSION):
         what = f"`plan_version` is {spec['plan_version']}, but this dflowd plans by version {PLAN_VERSION}"
-        reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`")
+        reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`; its weights are others")
     if spec["lag"]:
         reader.note("lag", f"`lag` is {spec['lag']}, but this version of dflowd only runs lag 0", "leave `lag` out")
     engines = {spec["engine"], *(stage.get("engine") for stage in spec["stages"] or () if stage)}

@@ -8,7 +8,7 @@ from .engines import ENGINES, REPRODUCIBILITY
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 from .signatures import DTYPES
 
-PLAN_VERSION = 1  # of whatever decides bits: plan, seeds, packing, tree, sampler
+PLAN_VERSION = 2  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"

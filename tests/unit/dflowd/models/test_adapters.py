@@ -96,7 +96,7 @@ def test_only_adapters_get_a_gradient() -> None:
     policy.parameters.begin_gradient(total)
     torch.autograd.backward(policy.logits(policy.hidden(TOKENS, causal(TOKENS))).square().mean())
     assert all(each.grad is None for each in policy.model.parameters())
-    policy.parameters.end_gradient(total)
+    policy.parameters.end_gradient()
     assert np.count_nonzero(total) == policy.parameters.size
 
 

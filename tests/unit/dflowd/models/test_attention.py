@@ -46,7 +46,7 @@ def gradient(policy: Policy, in_line: bool, budget: int = 40) -> Any:
     policy.parameters.begin_gradient(total)
     data = LeafData(prompts=prompts, owners=owners, completions=said)
     sums = add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", budget), lambda: None)
-    policy.parameters.end_gradient(total)
+    policy.parameters.end_gradient()
     assert sums["trained_tokens"] == 33
     return sums["loss_sum"], total
 

@@ -24,7 +24,7 @@ def gradient(policy: Policy) -> Any:
     total = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(total)
     add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 40), lambda: None)
-    policy.parameters.end_gradient(total)
+    policy.parameters.end_gradient()
     return total
 
 

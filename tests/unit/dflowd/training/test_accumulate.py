@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflowd.training.accumulate import BlockStack, Vector, finish
+from dflowd.training.accumulate import BlockStack, HostMemory, Tree, Vector, finish
 
-LEAVES = 8
+LEAVES, WIDTH = 8, 50
 
 
 def tree(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
@@ -23,10 +25,14 @@ def tree(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
 
 
 def block(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
-    stack = BlockStack(first, end)
+    memory = HostMemory(WIDTH)
+    stack = BlockStack(first, end, memory)
     for leaf in leaves[first:end]:
         stack.push(None if leaf is None else leaf.copy())
-    return stack.root()
+    ((_, _, total),) = stack.blocks()
+    if total is not None:
+        memory.write(total, total)
+    return total
 
 
 @st.composite
@@ -37,12 +43,22 @@ def covers(draw: st.DrawFn, first: int = 0, end: int = LEAVES) -> list[tuple[int
     return [*draw(covers(first, middle)), *draw(covers(middle, end))]
 
 
-def gradients(seed: int, absent: set[int]) -> list[Vector | None]:
+def gradients(seed: int, absent: set[int], count: int = LEAVES) -> list[Vector | None]:
     """Values of many sizes, among them zeros of both signs, so that any other order of additions shows."""
     rng = np.random.default_rng(seed)
-    values = rng.normal(size=(LEAVES, 50)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (LEAVES, 50))
-    values[rng.random((LEAVES, 50)) < 0.3] = -0.0
-    return [None if leaf in absent else values[leaf].astype(np.float32) for leaf in range(LEAVES)]
+    values = rng.normal(size=(count, WIDTH)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (count, WIDTH))
+    values[rng.random((count, WIDTH)) < 0.3] = -0.0
+    return [None if leaf in absent else values[leaf].astype(np.float32) for leaf in range(count)]
+
+
+class Counting(HostMemory):
+    """Tells how many vectors were needed at once."""
+
+    allocated = 0
+
+    def blank(self) -> Vector:
+        self.allocated += not self._spare
+        return super().blank()
 
 
 @given(covers(), st.integers(0, 1000), st.sets(st.integers(0, LEAVES - 1), max_size=LEAVES - 1))
@@ -59,7 +75,7 @@ def test_any_cover_finishes_to_the_same_bits(cover: list[tuple[int, int]], seed:
 def test_a_block_of_zeros_adds_nothing() -> None:
     """A node may publish an empty block; it must count like an absent one."""
     leaves = gradients(5, {4, 5, 6, 7})
-    upper = np.zeros(50, np.float32)
+    upper = np.zeros(WIDTH, np.float32)
     lower = block(leaves, 0, 4)
     assert lower is not None
     assert finish({(0, 4): lower, (4, 8): upper}, LEAVES).tobytes() == finish({(0, 4): lower}, LEAVES).tobytes()
@@ -67,17 +83,48 @@ def test_a_block_of_zeros_adds_nothing() -> None:
 
 def test_at_most_one_gradient_more_than_the_trees_depth_is_alive() -> None:
     """Memory of a trainer is bounded by log2 of the leaves, not by their number."""
-    stack = BlockStack(0, 64)
-    for _ in range(63):
-        stack.push(stack.blank(3))
-        assert len(stack._stack) + len(stack._spare) <= 7
+    made = Counting(3)
+    stack = BlockStack(0, 64, made)
+    for _ in range(64):
+        stack.push(made.blank())
+    assert made.allocated == 7
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 1), (2, 1), (3, 2), (6, 2), (7, 3), (8, 3), (11, 3), (64, 6)])
+def test_micro_batches_of_a_leaf_take_the_logarithm_of_half_as_many_vectors(count: int, most: int) -> None:
+    """An engine holds no more than a plan of its memory says: a pair is summed by the passes themselves."""
+    made = Counting(3)
+    tree = Tree(made)
+    for _ in range(count):
+        tree.end(tree.begin())
+    tree.root()
+    assert made.allocated == most == 1 + int(math.log2((count + 1) // 2))
+
+
+@given(st.integers(1, 20), st.integers(0, 1000), st.sets(st.integers(0, 19)))
+def test_what_passes_add_to_is_summed_by_the_same_tree(count: int, seed: int, absent: set[int]) -> None:
+    """Which half of a pair a pass adds to is a matter of memory; a leaf that devices share has the same sum."""
+    made = gradients(seed, absent, 32)[:count] + [None] * (32 - count)
+    memory = HostMemory(WIDTH)
+    whole = Tree(memory)
+    for gradient in made[:count]:
+        if gradient is None:
+            whole.push(None)
+            continue
+        vector = whole.begin()
+        memory.values(vector)[:] += gradient
+        whole.end(vector)
+    found, expected = whole.root(), tree(made, 0, 32)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("first", "end"), [(0, 3), (1, 3), (2, 6), (4, 4)])
 def test_only_aligned_blocks_are_nodes_of_the_tree(first: int, end: int) -> None:
     """Anything else would sum in an order of its own."""
     with pytest.raises(ValueError, match="aligned"):
-        BlockStack(first, end)
+        BlockStack(first, end, HostMemory(1))
 
 
 @pytest.mark.parametrize("cover", [[], [(0, 4), (2, 4)], [(1, 3)]])
@@ -91,14 +138,15 @@ def test_what_is_no_disjoint_part_of_the_tree_is_refused(cover: list[tuple[int, 
 def test_the_sum_comes_to_lie_in_the_memory_that_was_lent() -> None:
     """An engine lends the room of its output, so that the biggest arrays there are need no copy."""
     room = np.full(4, np.nan, np.float32)
-    stack = BlockStack(0, 4)
-    stack.lend(room)
+    memory = HostMemory(4)
+    memory.lend(room)
+    stack = BlockStack(0, 4, memory)
     for value in (None, 1, 2, 3):
-        if value is None:
-            stack.push(None)
-            continue
-        gradient = stack.blank(4)
-        gradient += np.float32(value)
+        gradient = None if value is None else memory.blank()
+        if gradient is not None and value is not None:
+            gradient += np.float32(value)
         stack.push(gradient)
-    assert stack.root() is room
+    ((_, _, total),) = stack.blocks()
+    assert total is not None
+    assert memory.lies_in(total, room)
     assert room.tolist() == [6.0] * 4

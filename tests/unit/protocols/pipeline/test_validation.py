@@ -303,8 +303,12 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         ("lag", "`lag` is 1, but this version of dflowd only runs lag 0", "leave `lag` out"),
     ),
     "plan version": (
-        lambda s: s.update(plan_version=2),
-        ("plan_version", "`plan_version` is 2, but this dflowd plans by version 1", "write `plan_version: 1`"),
+        lambda s: s.update(plan_version=1),
+        (
+            "plan_version",
+            "`plan_version` is 1, but this dflowd plans by version 2",
+            "write `plan_version: 2`; its weights are others",
+        ),
     ),
     "profile without its engine": (
         lambda s: s.update(emulated={"generate_s": 1}),
