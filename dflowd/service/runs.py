@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dflow_protocols.events import CancelRequested, ResumeRequested, Submitted
+from dflow_protocols.events import CancelRequested, ResumeRequested, StopRequested, Submitted
 from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 
@@ -14,11 +14,12 @@ from .request import Params, Refusal, number_of, typed
 from .standing import StandingProblems
 
 WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
-FINAL_STATES = ("done", "failed", "cancelled")
+ENDED_FOR_GOOD = ("done", "cancelled")
+FINAL_STATES = ("done", "failed", "stopped", "cancelled")
 
 
 class RunAnswers:
-    """`submit`, `cancel`, `resume`, `runs`, `run`, `wait`."""
+    """`submit`, `cancel`, `stop`, `resume`, `runs`, `run`, `wait`."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._host = service, service.host
@@ -27,6 +28,7 @@ class RunAnswers:
             {
                 "submit": self._submit,
                 "cancel": self._cancel,
+                "stop": self._stop,
                 "resume": self._resume,
                 "runs": self._runs,
                 "run": self._run,
@@ -51,6 +53,13 @@ class RunAnswers:
         request = self._service.next_request()
         reply = await self._service.decide(request, CancelRequested(request, run), deadline_s, run)
         self._service.audit("audit.cancelled", source, run)
+        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+
+    async def _stop(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        run = self._service.find(params)
+        request = self._service.next_request()
+        reply = await self._service.decide(request, StopRequested(request, run), deadline_s, run)
+        self._service.audit("audit.stopped", source, run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
@@ -111,9 +120,9 @@ class RunAnswers:
         return {**own, "knows": knows, **(self._standing.of_run(run) if knows else {})}
 
     def _own_runs(self, params: Params) -> dict[str, Any]:
-        """How the runs that have not ended stand here."""
+        """How the runs that have not ended for good stand here."""
         runs = {run: view.summary()["state"] for run, view in self._service.node.runs.items()}
-        return {"runs": {run: self._standing.of_run(run) for run, state in runs.items() if state not in FINAL_STATES}}
+        return {"runs": {run: self._standing.of_run(run) for run, state in runs.items() if state not in ENDED_FOR_GOOD}}
 
 
 def _without_spec(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,13 +28,15 @@ class StandingProblems:
 
     def of_run(self, run: RunId) -> dict[str, Any]:
         """This node's share of how a run stands. `reached`: steps that it ever had of it; `saved`: of the best version
-        on its disk; `held`: of the best in its memory; None where there is none."""
+        on its disk; `held`: of the best in its memory; None where there is none. `settled`: it is over, and
+        saved here as far as it is to be."""
         summary = self._service.node.runs[run].summary()
         return {
             "problems": [self._named(row) for row in self._service.recorder.problems.rows(run)],
             "reached": self._service.recorder.metrics.reached(run),
             "saved": summary.get("saved"),
             "held": summary["step"] if summary.get("version") is not None else None,
+            "settled": bool(summary.get("settled")),
         }
 
     def merged(self, shares: Mapping[NodeId, Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class StandingProblems:
             "reached": max((share["reached"] for share in shares.values()), default=0),
             "saved": _most(share["saved"] for share in shares.values()),
             "held": _most(share["held"] for share in shares.values()),
+            "settled": all(share["settled"] for share in shares.values()),
         }
 
     def _named(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,9 +88,17 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A client wants a run to stop where it is, to be resumed later. Answered by Reply(request)."""
+
+    request: int
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeRequested:
-    """A client wants a failed or paused run to go on; with `from_start` a failed one to begin again at version 0.
-    Answered by Reply(request)."""
+    """A client wants a failed, stopped or paused run to go on; with `from_start` one of the first two to begin again at
+    version 0. Answered by Reply(request)."""
 
     request: int
     run: RunId
@@ -205,6 +213,7 @@ Event: TypeAlias = (
     | LaneOpened
     | Submitted
     | CancelRequested
+    | StopRequested
     | ResumeRequested
     | Began
     | Finished

@@ -39,6 +39,7 @@ from .events import (
     Shed,
     SlotsChanged,
     Start,
+    StopRequested,
     Submitted,
     Tick,
 )
@@ -174,6 +175,8 @@ class Node:
                 actions += self._registry.submit(now, self._mesh(now), event)
             case CancelRequested():
                 actions += self._registry.cancel(self._mesh(now), event)
+            case StopRequested():
+                actions += self._registry.stop(self._mesh(now), event)
             case ResumeRequested():
                 actions += self._registry.resume(now, self._mesh(now), event)
             case Finished(call, done):

@@ -69,6 +69,7 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
 AUDIT: Final[dict[str, ReportKind]] = {
     "audit.submitted": ReportKind("info", "a client's key submitted a run through this daemon", ("run", "by", "key")),
     "audit.cancelled": ReportKind("info", "a client's key cancelled a run through this daemon", ("run", "by", "key")),
+    "audit.stopped": ReportKind("info", "a client's key stopped a run through this daemon", ("run", "by", "key")),
     "audit.resumed": ReportKind("info", "a client's key resumed a run through this daemon", ("run", "by", "key")),
 }
 
@@ -89,10 +90,10 @@ RUNS: Final[dict[str, ReportKind]] = {
     "run.forgotten": ReportKind("info", "a run that ended thirty days ago is remembered no more", ("run",)),
     "run.ended": ReportKind(
         "info",
-        "a run failed, finished or was cancelled, as found here or as told by a member",
-        ("run", "state", "version", "weights", "step", "samples", "facts", "error", "evidence"),
+        "a run failed, was stopped, finished or was cancelled, as found here or as told by a member",
+        ("run", "state", "version", "weights", "step", "samples", "facts", "error", "evidence", "stopped"),
     ),
-    "run.resumed": ReportKind("info", "a failed run is active again, at this attempt", ("run", "attempt")),
+    "run.resumed": ReportKind("info", "a failed or stopped run is active again, at this attempt", ("run", "attempt")),
     "checkpoint.saved": ReportKind(
         "info", "a version lies whole on this node's disk", ("run", "step", "version", "folder")
     ),

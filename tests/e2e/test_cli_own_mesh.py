@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.dflow import dflow
+from tests.support.dflow import answer, dflow
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -100,26 +100,60 @@ def test_a_run_without_a_mesh_starts_one_and_leaves_only_its_results(spec: Path,
 
 def test_a_run_leaves_the_state_of_a_stopped_mesh_where_it_was(spec: Path, folder: Path) -> None:
     """What `dflow up` keeps in DIR is not the run's to delete."""
-    dflow = [sys.executable, "-m", "dflow_cli.app"]
-    subprocess.run([*dflow, "up", "--nodes", "1", "--dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*dflow, "down", "--dir", str(folder)], check=True)
+    dflow("up", "--nodes", "1", "--dir", folder)
+    dflow("down", "--dir", folder)
     code, _, told = ended(start(spec, folder, "--nodes", "2"))
     assert code == 0, told
     assert [place.parent.name for place in sorted(folder.glob("n*/state"))] == ["n0", "n1"]
 
 
-def test_ctrl_c_cancels_a_run_of_its_own_mesh_and_stops_it(spec: Path, folder: Path) -> None:
-    """130, state cancelled, nothing goes on in the background, and what was measured so far is kept."""
-    process = start(spec, folder, "--nodes", "2", "--set", "params.rounds=100000")
+def test_a_run_that_ctrl_c_stopped_is_resumed_to_the_weights_of_one_that_was_not(spec: Path, folder: Path) -> None:
+    """130 and where it stopped; nothing goes on in the background and all that was computed is kept. `dflow resume`
+    starts the daemons again, goes on from there, and stops them."""
+    longer = ("--set", "params.rounds=8", "--set", "emulated.generate_s=0.1")
+    process = start(spec, folder, "--nodes", "2", *longer)
     until(lambda: first_step(folder), DEADLINE_S)
     process.send_signal(signal.SIGINT)
     code, value, told = ended(process)
-    assert code == 130, told
-    assert value["state"] == "cancelled"
+    assert (code, value["state"]) == (130, "stopped"), told
+    stopped_at = value["step"]
+    assert f"stopped at step {stopped_at}; dflow resume {value['run'][:8]} --dir {folder} goes on" in told
     assert daemons(folder) == []
     newest = json.loads(dflow("metrics", value["run"], "--dir", folder, "--json").splitlines()[-1])
-    assert newest["step"] >= 1
+    assert newest["step"] == stopped_at
     assert Path(value["plot"]).is_file()
+    resumed = answer("resume", value["run"][:8], "--dir", folder)
+    assert (resumed["run"], resumed["state"], resumed["step"]) == (value["run"], "done", 8)
+    assert daemons(folder) == []
+    assert list(folder.glob("n*/state")) == []
+    rows = [json.loads(line)["step"] for line in dflow("metrics", value["run"], "--dir", folder).splitlines()]
+    assert rows[-8:] == list(range(1, 9))
+    undisturbed = answer("run", spec, "--nodes", "1", *longer, "--dir", folder)
+    assert resumed["weights"] == undisturbed["weights"]
+
+
+def test_ctrl_c_twice_or_discard_leave_what_they_say_and_no_process(spec: Path, folder: Path) -> None:
+    """Who presses it twice wants no more waiting; who discards wants the disk back, also by SIGTERM. The next run in
+    the folder is not disturbed by what waits there."""
+    forever = ("--nodes", "1", "--set", "params.rounds=100000")
+    process = start(spec, folder, *forever)
+    until(lambda: first_step(folder), DEADLINE_S)
+    process.send_signal(signal.SIGINT)
+    until(lambda: any("run.ended" in log.read_text() for log in folder.glob("n*/log")), DEADLINE_S)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert "ended at once; " in told
+    assert daemons(folder) == []
+    before = (folder / "n0/log").stat().st_size
+    discarded = start(spec, folder, *forever, "--discard")
+    until(lambda: "step.advanced" in (folder / "n0/log").read_text()[before:], DEADLINE_S)
+    discarded.send_signal(signal.SIGTERM)
+    code, value, told = ended(discarded)
+    assert (code, value["state"]) == (130, "cancelled")
+    assert f"run {value['run'][:8]} is discarded: nothing of it is kept" in told
+    assert list(folder.glob(f"**/{value['run']}")) == []
+    assert daemons(folder) == []
 
 
 @pytest.mark.parametrize("rounds", [(2, 12), (12, 2)])

@@ -63,7 +63,7 @@ def test_a_run_that_failed_goes_on_once_its_cause_is_mended(spec: Path) -> None:
         lines = [line for log in folder.glob("n*/log") for line in log.read_text().splitlines()]
         assert sum("step.advanced" in line and " step=1 " in line for line in lines) == 1
         said = dflow("resume", run, "--dir", folder, code=2)
-        assert "is done: only one that failed, or is paused, can be resumed" in said
+        assert "is done: only one that failed, was stopped or is paused can be resumed" in said
         assert "hint: " in said
     finally:
         dflow("down", "--dir", folder)

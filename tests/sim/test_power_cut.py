@@ -167,6 +167,49 @@ def test_a_run_that_is_resumed_at_once_goes_on_with_what_is_in_memory(after_s: f
     assert sorted(begun) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("after_s", [0.3, 1.5, 2.5])
+def test_a_run_that_was_stopped_goes_on_from_where_it_was(nodes: int, after_s: float) -> None:
+    """Its newest version is on disk before a node has left, though no checkpoint was due; whoever is started again
+    leaves it alone until it is resumed, and the weights are those of a run that was never stopped."""
+    world, run = mesh(nodes, pipeline=SAVING_AT_THE_END)
+    world.run(after_s)
+    steps = [own.step for host in world.live() if (own := node(host).runs[run].state.versions.own) is not None]
+    world.stop(0, run)
+    for host in world.hosts:
+        world.at(world.now + 0.2, Leave(host.index, 1.0))
+    world.run(2.0)
+    saved = [each.header.step for host in world.hosts for each in host.disk.saved.values()]
+    assert max(saved, default=0) >= max(steps, default=0)
+    for host in world.hosts:
+        world.at(world.now, Join(host.index))
+    world.run(8.0)
+    told = [node(host).runs[run].summary() for host in world.live()]
+    assert {(each["state"], each["step"]) for each in told} <= {("stopped", step) for step in (0, *saved)}
+    assert not loads(world)
+    world.resume(nodes - 1, run)
+    assert finish(world, run, ENDS_S) == undisturbed(nodes, SAVING_AT_THE_END)[0]
+    assert loads(world)[:1] == [max(saved)] if saved else not loads(world)
+
+
+def test_who_is_stopped_twice_or_when_it_has_ended_stays_as_it_is() -> None:
+    """A second wish is not a second end; what has finished has its result."""
+    world, run = mesh(2, pipeline=SAVING)
+    world.run(1.0)
+    world.stop(0, run)
+    world.stop(1, run)
+    world.run(1.0)
+    assert [said["state"] for host in world.hosts for ok, said in host.replies.values() if ok][-2:] == ["stopped"] * 2
+    world.resume(0, run)
+    world.run(0.1)
+    finish(world, run, ENDS_S)
+    world.stop(0, run)
+    world.run(1.0)
+    ok, said = list(world.hosts[0].replies.values())[-1]
+    assert ok
+    assert said["state"] == "done"
+
+
 def test_who_slept_through_a_failure_does_not_end_the_next_attempt_with_it() -> None:
     """What it has to say of the first attempt is old news, whichever of the two it missed."""
     world, run = mesh(4, pipeline=SAVING)
@@ -189,7 +232,7 @@ def test_only_a_failed_run_is_resumed() -> None:
     world.run(1.0)
     ok, said = list(world.hosts[0].replies.values())[-1]
     assert not ok
-    assert "is done: only one that failed, or is paused, can be resumed" in said["what"]
+    assert "is done: only one that failed, was stopped or is paused can be resumed" in said["what"]
 
 
 def test_a_site_that_is_switched_off_in_order_loses_no_step() -> None:

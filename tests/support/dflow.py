@@ -24,7 +24,7 @@ from tests.support.until import until
 
 PATIENCE_S = 280.0  # with a command, which is less than what a test has
 SEES_S = 120.0  # until a task of some kind is seen
-OF_DAEMONS = {"up", "down", "run"}  # commands whose processes daemons belong to
+OF_DAEMONS = {"up", "down", "run", "resume"}  # commands whose processes daemons belong to
 DFLOW = (sys.executable, "-m", "dflow_cli.app")
 
 

@@ -20,24 +20,29 @@ def resume(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a run that failed, or is paused, go on from the best version there is.
+    """Let a run that was stopped, failed or is paused go on from the best version there is.
 
-    One that has finished or was cancelled stays as it is.
+    Where no daemon runs in DIR those of the run are started, and stopped again at its end, as by `dflow run`: it is
+    shown meanwhile, its results come home, and Ctrl-C stops it again. A run that has finished or was cancelled stays
+    as it is.
 
     Example: dflow resume 3f9c
     """
+    from ..mesh.localmesh import settled
     from ..mesh.reach import reach
+    from ..mesh.statefiles import is_left
     from ..output import note, print_json
-    from ..runs.outcome import goes_on, read_state
+    from ..own_run.runner import resume as let_go_on
+    from ..own_run.runner import resume_to_end
 
-    with reach(Path(folder).absolute(), to) as client:
-        answer = client.call("resume", {"run": run, "from_start": from_start}, deadline_s=20.0)
-        rows = [row for row in client.call("runs")["runs"] if row["run"] == answer["run"]]
-    state = read_state(answer["state"])
+    place = Path(folder).absolute()
+    up = None if to else settled(place)
+    if not to and (up.is_of_run if up is not None else is_left(place)):
+        raise typer.Exit(resume_to_end(run, place, from_start, as_json))
+    with reach(place, to) as client:
+        going_on = let_go_on(client, run, from_start)
     if as_json:
-        print_json({"run": answer["run"], "state": state})
+        print_json({"run": going_on, "state": "active"})
         return
-    print(f"{answer['run']} {state}")
-    for row in rows if state == "active" else []:
-        note(f"it {goes_on(row)}")
-    note(f"watch it with: dflow watch {answer['run'][:8]}{dir_option(folder)}")
+    print(f"{going_on} active")
+    note(f"watch it with: dflow watch {going_on[:8]}{dir_option(folder)}")

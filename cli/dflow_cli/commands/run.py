@@ -20,12 +20,15 @@ def run(
     sets: Sets = None,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
+    discard: Annotated[bool, typer.Option("--discard", help="At Ctrl-C, keep nothing of the run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a pipeline to its end, on the mesh in DIR, or on one that lives as long as the run.
 
-    Ctrl-C cancels the run if its daemons stop with it, and keeps its figures; on a mesh that stays the run goes on
-    without this command. A second run in DIR uses the daemons of the first, which stop once both have ended.
+    Ctrl-C, SIGTERM or a closed terminal stop a run whose daemons stop with it: what it gave so far and a checkpoint of
+    where it is are kept, and `dflow resume RUN` goes on from there, to the same weights. A second Ctrl-C ends at once,
+    without that checkpoint. On a mesh that stays the run goes on without this command. A second run in DIR uses the
+    daemons of the first, which stop once both have ended.
 
     Example: dflow run examples/spell_backward.yaml --nodes 3
     """
@@ -33,5 +36,5 @@ def run(
     from ..spec.submission import read_spec
 
     loaded = read_spec(spec, overlays, sets)
-    code = run_to_end(loaded, Path(folder).absolute(), to, nodes, as_json)
+    code = run_to_end(loaded, Path(folder).absolute(), to, nodes, as_json, discard)
     raise typer.Exit(code)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +27,11 @@ from .meshfiles import (
     write_config,
     write_mesh,
 )
+from .statefiles import forget_what_is_home
 
 START_S = 30.0  # until every daemon answers; one takes less than a second, many on few cores share them
 LEAVE_S = 15.0  # for a clean leave, before SIGKILL
+KILL_S = 15.0  # for the kernel, then
 POLL_S = 0.05
 OF_ONE_DAEMON = (
     "DFLOWD_NODE_NAME",
@@ -83,9 +84,8 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
     """Start a mesh of `count` daemons in DIR and wait until all know each other.
 
     Daemons go on from the state that they left in DIR, and so do the runs that were active. A mesh for one run ends
-    when this process does, leaves no state where there was none, and begins without that of another such mesh, which
-    only a kill can have left. Raises MeshIsUp; CliError when that state holds checkpoints, or when a daemon does not
-    start, and leaves none behind.
+    when this process does, and of its state only what is worth something stays. Raises MeshIsUp; CliError when a daemon
+    does not start, and leaves none behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -94,8 +94,7 @@ def start(folder: Path, count: int, for_one_run: bool) -> tuple[LocalNode, ...]:
             raise MeshIsUp("a mesh is up here already", where=str(folder), hint=hint)
         before = read_mesh(folder)
         if for_one_run and before is not None and not before.keeps_state:
-            _refuse_to_forget_checkpoints(folder, before.nodes)
-            _forget(before.nodes)
+            forget_what_is_home(folder)
         ports = free_ports(2 * count)
         names = [f"n{index}" for index in range(count)]
         pairs = zip(ports[::2], ports[1::2], strict=True)
@@ -137,33 +136,14 @@ def stop(
         if left := [node for node in up.nodes if is_running(node)]:
             who = ", ".join(f"{node.name} (pid {node.pid})" for node in left)
             raise CliError(
-                f"still there {patience_s:.0f} s after SIGKILL: {who}",
+                f"still there {KILL_S:.0f} s after SIGKILL: {who}",
                 where=str(folder),
                 hint="the kernel gives its memory back, or waits for a disk: ask again",
                 exit_code=EXIT_FAILED,
             )
         if not mesh.keeps_state:
-            _forget(mesh.nodes)
+            forget_what_is_home(folder)
         return up.nodes
-
-
-def _forget(nodes: tuple[LocalNode, ...]) -> None:
-    """Delete the state of daemons that have ended. What a run left for people lies in DIR/runs and stays."""
-    for node in nodes:
-        shutil.rmtree(node.folder / "state", ignore_errors=True)
-
-
-def _refuse_to_forget_checkpoints(folder: Path, nodes: tuple[LocalNode, ...]) -> None:
-    """What a killed `dflow run` had saved was paid for: only its user may say that it is worth nothing."""
-    saved = [path for node in nodes for path in (node.folder / "state" / "runs").glob("*/checkpoints/step-*")]
-    runs = sorted({path.parent.parent.name[:8] for path in saved})
-    if runs:
-        what = f"a `dflow run` that was killed left checkpoints of run {', '.join(runs)} here"
-        hint = (
-            f"`dflow up --nodes {len(nodes)} --dir {folder}` goes on with it; else delete {folder}/n*/state, or give "
-            "this run another --dir"
-        )
-        raise CliError(what, where=str(folder), hint=hint)
 
 
 def _launch(folder: Path, mesh: MeshFile, fresh: list[LocalNode], dies_with_us: bool) -> tuple[LocalNode, ...]:
@@ -248,7 +228,7 @@ def _did_not_start(node: LocalNode, code: int) -> CliError:
 
 
 def _end(nodes: tuple[LocalNode, ...], patience_s: float) -> None:
-    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, patience_s)):
+    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, KILL_S)):
         for node in nodes:
             _signal(node, number)
         until = time.monotonic() + wait_s

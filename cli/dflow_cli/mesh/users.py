@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from .localmesh import LEAVE_S, POLL_S, running
 
 FILE, MODE = "users", "a+"  # NFS wants a reader for a shared lock, and a writer for the other
 
@@ -21,6 +24,28 @@ def use(folder: Path) -> Iterator[None]:
     with open(folder / FILE, MODE) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+def await_end(folder: Path, on_wait: Callable[[], None]) -> None:
+    """Until daemons that no command needs any more have ended: whoever started them was killed, and they end by
+    themselves. `on_wait` is called if there are some."""
+    until, is_told = time.monotonic() + LEAVE_S, False
+    while _is_abandoned(folder) and time.monotonic() < until:
+        if not is_told:
+            on_wait()
+        is_told = True
+        time.sleep(POLL_S)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    if not (folder / FILE).exists() or (up := running(folder)) is None or not up.is_of_run:
+        return False
+    with open(folder / FILE, MODE) as file:  # for a moment only: whoever is about to stop them wants it, too
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 @contextlib.contextmanager

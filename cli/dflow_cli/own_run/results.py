@@ -19,10 +19,13 @@ from blake3 import blake3
 from dflow_protocols.versions.saved import FILE
 
 from ..errors import CliError
+from ..folder import dir_option
 from ..mesh.client import Client
 from ..mesh.localmesh import running
+from ..mesh.meshfiles import replace_text
 from ..mesh.reach import reach
-from ..output import plain
+from ..mesh.statefiles import results_folder
+from ..output import note, plain
 from ..runs.outcome import Outcome
 from ..views.curves import write_png
 
@@ -103,8 +106,36 @@ def look_back(folder: Path, to: str, run: str) -> Source:
     return reach(folder, to)
 
 
+def bring_home(client: Client, folder: Path, outcome: Outcome) -> Outcome | None:
+    """Keep what the mesh knows of a run in DIR, so that its daemons may go. None where that failed, which is told: the
+    daemons' state stays then."""
+    try:
+        return keep(client, folder, outcome)
+    except CliError as problem:
+        what = problem.what
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    again = f"`dflow resume {outcome.run[:8]}{dir_option(folder)}` brings them home, once that is mended"
+    note(f"its results are not at home: {what}; {again}")
+    return None
+
+
+def draw_at_home(folder: Path, run: str) -> Path | None:
+    """The plot of a run whose results lie in DIR; what is amiss is told. A run is worth its results without it."""
+    place = results_folder(folder, run)
+    path = place / "plot.png"
+    try:
+        draw(Archive(place), run, path)
+    except CliError as problem:
+        note(f"no plot: {problem.what}; {problem.hint}")
+    except OSError as error:
+        note(f"no plot: {error.filename or path}: {error.strerror or error}")
+    return path if path.exists() else None
+
+
 def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
-    """Bring what the mesh knows of a finished run to DIR/runs/RUN, so that its daemons may go.
+    """Bring what the mesh knows of a run that is over to DIR/runs/RUN; the outcome comes last, and says that all of it
+    is there. Raises CliError and OSError.
 
     Returns the outcome with that folder's checkpoint, if there is one, in place of the daemons'.
     """
@@ -116,14 +147,10 @@ def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
             params["limit"] = MANY
         rows = client.call(method, params)[name]
         lines = [json.dumps(plain(row), ensure_ascii=False) for row in rows]
-        (place / f"{method}.jsonl").write_text("".join(text + "\n" for text in lines))
+        replace_text(place / f"{method}.jsonl", "".join(text + "\n" for text in lines))
     kept = replace(outcome, checkpoint=_keep_checkpoint(outcome, place / "checkpoint"))
-    (place / "outcome.json").write_text(json.dumps(kept.to_json(), ensure_ascii=False) + "\n")
+    replace_text(place / "outcome.json", json.dumps(kept.to_json(), ensure_ascii=False) + "\n")
     return kept
-
-
-def results_folder(folder: Path, run: str) -> Path:
-    return folder / "runs" / run
 
 
 def draw(source: Source, run: str, path: Path) -> int:

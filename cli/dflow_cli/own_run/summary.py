@@ -35,6 +35,19 @@ def print_summary(outcome: Outcome) -> None:
         print(f"  checkpoint  {path}  ({name})")
 
 
+def print_stopped(outcome: Outcome, folder: Path) -> None:
+    """How a run that was stopped goes on."""
+    saved = outcome.saved or 0
+    if outcome.step > saved:
+        what = "it could not be saved: " + (outcome.problems[0]["what"] if outcome.problems else "the log says why")
+        note(f"stopped at step {outcome.step}; {what}")
+    again = f"dflow resume {outcome.run[:8]}{dir_option(folder)}"
+    if saved:
+        note(f"stopped at step {saved}; {again} goes on")
+    else:
+        note(f"stopped before its first step was kept: {again} would begin at step 0")
+
+
 def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
     """After a run of a mesh of its own: where its results lie and what to type next."""
     if plot is not None:

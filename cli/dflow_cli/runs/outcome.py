@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import EXIT_DONE, EXIT_FAILED
 
-_FINAL = {"finished": "done", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+_FINAL = {"finished": "done", "done": "done", "failed": "failed", "stopped": "stopped", "cancelled": "cancelled"}
 _WHERE_ANY = (
     "error",
     "blocked",
@@ -22,12 +22,12 @@ _WHERE_ANY = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`state`: active, then done, failed or cancelled. `step` of `steps` are done, on `nodes` daemons. `weights`:
-    Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order. `checkpoint`: node
-    name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it waits for the rest
-    of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what else
-    stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere; `evidence`: the
-    failures that ended the run."""
+    """`state`: active, then done, failed, stopped or cancelled. `step` of `steps` are done, on `nodes` daemons.
+    `weights`: Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order.
+    `checkpoint`: node name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it
+    waits for the rest of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what
+    else stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere;
+    `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint."""
 
     run: str
     name: str
@@ -45,6 +45,7 @@ class Outcome:
     paused: bool = False
     starved: bool = False
     skipped: int = 0
+    saved: int | None = None
     problems: tuple[Mapping[str, Any], ...] = ()
     evidence: tuple[Any, ...] = ()
     spec: bytes = field(default=b"", repr=False)
@@ -126,7 +127,7 @@ def goes_on(run: Mapping[str, Any]) -> str:
 
 
 def read_state(state: str) -> str:
-    """active, done, failed or cancelled."""
+    """active, done, failed, stopped or cancelled."""
     return _FINAL.get(state, "active")
 
 
@@ -150,6 +151,7 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         paused=bool(value.get("paused")),
         starved=bool(value.get("starved")),
         skipped=int(value.get("skipped") or 0),
+        saved=value.get("saved"),
         problems=tuple(value.get("problems") or ()),
         evidence=tuple(value.get("evidence") or ()),
         spec=value.get("spec") or b"",

@@ -1,7 +1,8 @@
 """Run status: a lattice active < failed < finished < cancelled, merged upwards, kept on disk as a tombstone.
 
-A failed run that is taken up again is active at the next attempt, which is above failed at the one before. What has
-finished or was cancelled has ended at every attempt.
+A run that a person stopped has failed, and its outcome says that nothing went wrong. A failed run that is taken up
+again is active at the next attempt, which is above failed at the one before. What has finished or was cancelled has
+ended at every attempt.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ RANK: Mapping[str, int] = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 MAX_ATTEMPT = 1 << 20
 FIELDS = 9  # of the form on disk
 FROM_START = "from_start"
+STOPPED = "stopped"
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
 
 
@@ -73,7 +75,8 @@ def ended(status: RunPut, state: Lifecycle, outcome: dict[str, Any]) -> RunPut:
 
 
 def resumed(status: RunPut, from_start: bool = False) -> RunPut:
-    """`status`, which failed, active again at the next attempt; with `from_start` at version 0, whatever there is."""
+    """`status`, which failed or was stopped, active again at the next attempt; with `from_start` at version 0, whatever
+    there is."""
     said = msgpack.packb({FROM_START: True}) if from_start else b""
     return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=said)
 
@@ -81,6 +84,18 @@ def resumed(status: RunPut, from_start: bool = False) -> RunPut:
 def begins_anew(status: RunPut) -> bool:
     """Whether this attempt was told to begin at version 0."""
     return status.state == ACTIVE and bool(outcome(status).get(FROM_START))
+
+
+def is_stopped(status: RunPut) -> bool:
+    """Whether a person stopped it, to resume it later."""
+    return status.state == FAILED and bool(outcome(status).get(STOPPED))
+
+
+def told(status: RunPut) -> str:
+    """The state in the words that people and scripts read."""
+    if is_stopped(status):
+        return STOPPED
+    return "done" if status.state == FINISHED else status.state
 
 
 def outcome(status: RunPut) -> dict[str, Any]:

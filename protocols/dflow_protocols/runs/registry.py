@@ -21,6 +21,7 @@ from ..events import (
     ResumeRequested,
     Rng,
     Send,
+    StopRequested,
     Submitted,
 )
 from ..names import NodeId, RunId, run_id
@@ -189,8 +190,18 @@ class Registry:
             run.outbox.end(runs.CANCELLED, {}, mesh, out)
         return out + self._spread(mesh.living, run, event.request, "is cancelled all the same, until a restart")
 
+    def stop(self, mesh: MeshView, event: StopRequested) -> list[Action]:
+        """Stop a run where it is: who holds its newest version saves it, as when it failed, and it can be resumed."""
+        run = self.runs.get(event.run)
+        if run is None:
+            return [_unknown(event.request, event.run)]
+        out: list[Action] = []
+        if run.is_active:
+            run.outbox.end(runs.FAILED, {runs.STOPPED: True}, mesh, out)
+        return out + self._spread(mesh.living, run, event.request, "is stopped all the same, until a restart")
+
     def resume(self, now: float, mesh: MeshView, event: ResumeRequested) -> list[Action]:
-        """Let a failed run go on, or one that waits for the larger part of a split."""
+        """Let a failed or stopped run go on, or one that waits for the larger part of a split."""
         run = self.runs.get(event.run)
         if run is None:
             return [_unknown(event.request, event.run)]
@@ -202,9 +213,11 @@ class Registry:
             out = []
             run.go_on(now, mesh, out)
             return [*out, Reply(event.request, True, {"run": run.id, "state": run.summary()["state"]})]
-        what = f"run {run.id} is {run.summary()['state']}: only one that failed, or is paused, can be resumed"
+        what = (
+            f"run {run.id} is {run.summary()['state']}: only one that failed, was stopped or is paused can be resumed"
+        )
         if event.from_start:
-            what = f"run {run.id} is {run.summary()['state']}: only one that failed can begin again"
+            what = f"run {run.id} is {run.summary()['state']}: only one that failed, or was stopped, can begin again"
         hint = "`dflow ps` lists how runs stand; submitting its spec again makes a new run"
         return [_refusal(event.request, what, hint, exit=2)]
 

@@ -114,12 +114,12 @@ class Run:
         state, outcome, own = self.state, runs.outcome(self.status), self.state.versions.own
         settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
         best = max((head.step for head in state.versions.heads.values()), default=0)
-        saved = self.checkpoints.best
+        saved, is_over = self.checkpoints.best, not state.is_active
         return {
             "run": state.id,
             "name": state.pipeline.name,
-            "state": "done" if state.status.state == runs.FINISHED else state.status.state,
-            "step": outcome.get("step", max(best, own.step if own else 0)),
+            "state": runs.told(self.status),
+            "step": outcome.get("step", max(best, own.step if own else saved.step if saved else 0)),
             "steps": state.last_step,
             "version": outcome.get("version", own.id if own else None),
             "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
@@ -131,6 +131,7 @@ class Run:
             "starved": self.calls.is_starved and state.is_active,
             "paused": state.is_paused and state.is_active,
             "saved": saved.step if saved is not None else None,
+            "settled": is_over and state.is_cleared,
             "spec": state.status.spec,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..events import Action, CancelRequested, Event, Reply, ResumeRequested, Submitted
+from ..events import Action, CancelRequested, Event, Reply, ResumeRequested, StopRequested, Submitted
 from .run import Run
 
 WHAT = "this daemon is silent: another one with its key was there first"
@@ -22,6 +22,11 @@ def give_up(runs: Iterable[Run]) -> list[Action]:
 def decline(event: Event) -> list[Action]:
     """Clients are told; whatever else happens is of no concern."""
     match event:
-        case Submitted(request=request) | CancelRequested(request=request) | ResumeRequested(request=request):
+        case (
+            Submitted(request=request)
+            | CancelRequested(request=request)
+            | StopRequested(request=request)
+            | ResumeRequested(request=request)
+        ):
             return [Reply(request, False, {"what": WHAT, "hint": HINT})]
     return []

@@ -33,6 +33,7 @@ from ..events import (
     Shed,
     Start,
     Stop,
+    StopRequested,
     Submitted,
     Tick,
     Trim,
@@ -139,6 +140,10 @@ class World:
     def cancel(self, node: int, run: RunId) -> None:
         self._requests += 1
         self.deliver(self.hosts[node], CancelRequested(self._requests, run))
+
+    def stop(self, node: int, run: RunId) -> None:
+        self._requests += 1
+        self.deliver(self.hosts[node], StopRequested(self._requests, run))
 
     def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
         self._requests += 1

@@ -187,7 +187,9 @@ class RunPut:
     submitter: NodeId
     nonce: str
     roster: Roster  # of step 0; unhashed
-    outcome: bytes  # msgpack map: version, weights, error, evals; while active empty, or {from_start: true}
+    outcome: (
+        bytes  # msgpack map: version, weights, error, evals, or {stopped: true}; active: empty, or {from_start: true}
+    )
     acknowledge: bool  # whether the sender waits for a RunAck
     age_s: float = 0.0  # since it ended, as the sender counts; 0 while it is active
 

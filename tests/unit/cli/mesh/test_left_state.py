@@ -1,25 +1,115 @@
-"""What a killed `dflow run` left in DIR is not the next one's to delete, if it is worth anything."""
+"""What a `dflow run` leaves of its daemons' state is what is worth something, and no more."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from dflow_cli.errors import CliError
-from dflow_cli.mesh import localmesh
+from dflow_cli.app import main
+from dflow_cli.mesh import localmesh, statefiles
 from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.run_state import status as runs
+from dflow_protocols.wire.steps import Roster, RunPut
 
-RUN = "3f9c" * 8
+RUN = RunId("3f9c" * 8)
 
 
-def test_checkpoints_that_a_killed_run_left_are_named_and_kept(tmp_path: Path) -> None:
-    """Hours of training lie there; the command says how to go on with them."""
-    node = prepare_node(tmp_path, "n0", (15001, 15002))
-    write_mesh(tmp_path, MeshFile(False, (node,)))
-    folder = node.folder / "state/runs" / RUN / "checkpoints/step-000050"
-    folder.mkdir(parents=True)
-    with pytest.raises(CliError, match="left checkpoints of run 3f9c3f9c here") as caught:
-        localmesh.start(tmp_path, 1, for_one_run=True)
-    assert f"dflow up --nodes 1 --dir {tmp_path}" in caught.value.hint
-    assert folder.is_dir()
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """DIR of a `dflow run` that is over, with one daemon's folder."""
+    write_mesh(tmp_path, MeshFile(False, (prepare_node(tmp_path, "n0", (15001, 15002)),), is_of_run=True))
+    return tmp_path
+
+
+def leave(folder: Path, state: runs.Lifecycle, run: RunId = RUN, *, steps: int = 1, saved: bool = False) -> Path:
+    """What a daemon keeps of a run: how it stood, its figures, perhaps a checkpoint. Its books' folder."""
+    node = folder / "n0/state"
+    status = RunPut(run, runs.ACTIVE, 0, b"{}", "/", NodeId("0" * 32), "n", Roster(0, 0, (), (), ()), b"", False)
+    ended = status if state == runs.ACTIVE else runs.ended(status, state, {})
+    (node / "kept/runs").mkdir(parents=True, exist_ok=True)
+    (node / "kept/runs" / run).write_bytes(runs.dump(ended))
+    books = node / "runs" / run
+    books.mkdir(parents=True, exist_ok=True)
+    if steps:
+        (books / "metrics.jsonl").write_text("".join(json.dumps({"step": step + 1}) + "\n" for step in range(steps)))
+    if saved:
+        (books / "checkpoints/step-000050").mkdir(parents=True)
+    return books
+
+
+def come_home(folder: Path, state: str, run: RunId = RUN) -> None:
+    place = statefiles.results_folder(folder, run)
+    place.mkdir(parents=True)
+    (place / "outcome.json").write_text(json.dumps({"run": run, "state": state}))
+
+
+@pytest.mark.parametrize("state", [runs.ACTIVE, runs.FAILED])
+def test_checkpoints_of_a_run_that_may_go_on_are_kept_though_its_figures_are_home(
+    folder: Path, state: runs.Lifecycle
+) -> None:
+    """Hours of training lie there, damaged or not."""
+    books = leave(folder, state, saved=True)
+    come_home(folder, state)
+    assert statefiles.forget_what_is_home(folder)
+    assert (books / "checkpoints/step-000050").is_dir()
+
+
+def test_a_finished_run_is_kept_until_its_results_are_home(folder: Path) -> None:
+    """A full disk, or a command that was killed at the very end, must not cost the run."""
+    books = leave(folder, runs.FINISHED, saved=True)
+    assert statefiles.forget_what_is_home(folder)
+    assert books.is_dir()
+    come_home(folder, "done")
+    assert not statefiles.forget_what_is_home(folder)
+    assert not (folder / "n0/state").exists()
+
+
+def test_figures_of_a_killed_run_are_kept_and_a_run_that_got_nowhere_is_not(folder: Path) -> None:
+    """What nobody has computed nobody misses."""
+    leave(folder, runs.ACTIVE, steps=3)
+    leave(folder, runs.ACTIVE, RunId("ab" * 16), steps=0)
+    assert statefiles.forget_what_is_home(folder)
+    assert [(kept.run, kept.reached) for kept in statefiles.kept_runs(folder)] == [(RUN, 3)]
+
+
+def test_a_status_that_cannot_be_read_is_left_alone(folder: Path) -> None:
+    """It may be of another release, whose checkpoints are beside it."""
+    leave(folder, runs.FINISHED)
+    come_home(folder, "done")
+    strange = folder / "n0/state/kept/runs/strange"
+    strange.write_bytes(b"?")
+    assert statefiles.forget_what_is_home(folder)
+    assert strange.exists()
+
+
+def test_a_run_that_waits_is_given_up_where_no_daemon_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its checkpoints may be large; what came home stays."""
+    leave(folder, runs.FAILED, saved=True)
+    come_home(folder, "failed")
+    assert main(["cancel", RUN[:8], "--dir", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": RUN, "state": "cancelled"}
+    assert not (folder / "n0/state").exists()
+    assert statefiles.is_home(folder, RUN, "failed")
+
+
+def test_a_run_of_a_mesh_that_was_started_to_stay_is_for_its_daemons_to_cancel(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On other hosts there may be more of it."""
+    write_mesh(folder, MeshFile(True, (prepare_node(folder, "n0", (15001, 15002)),)))
+    leave(folder, runs.FAILED, saved=True)
+    assert main(["cancel", RUN[:8], "--dir", str(folder)]) == 2
+    assert "dflow up" in capsys.readouterr().err
+
+
+def test_what_waits_is_resumed_by_name_or_told_why_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before any daemon is started."""
+    leave(folder, runs.CANCELLED)
+    assert main(["resume", RUN[:8], "--dir", str(folder)]) == 2
+    assert "does not wait here to be resumed" in capsys.readouterr().err
+    assert main(["resume", "abcd", "--dir", str(folder)]) == 2
+    assert "no run `abcd` is kept here" in capsys.readouterr().err
+    assert localmesh.running(folder) is None

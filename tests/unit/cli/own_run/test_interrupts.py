@@ -1,0 +1,71 @@
+"""What signals do to a command with daemons of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from dflow_cli.own_run.interrupts import SIGNALS, Interrupts
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Shells start what runs in the background deaf to SIGINT."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_each_way_to_end_a_command_is_ctrl_c(number: signal.Signals) -> None:
+    """A service manager's SIGTERM and a terminal that closes must not lose what Ctrl-C keeps."""
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+        assert interrupts.count == 1
+
+
+def test_a_terminal_that_closes_is_one_interrupt_though_it_says_so_twice() -> None:
+    """The kernel and the shell both send SIGHUP; the second must not end what the first began to save."""
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGHUP)
+        send(signal.SIGHUP)
+        assert interrupts.count == 1
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    """`nohup dflow run SPEC &` is meant to outlive its terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupts() as interrupts:
+        send(signal.SIGHUP)
+        assert interrupts.count == 0
+
+
+def test_the_first_interrupt_only_speaks_where_the_command_is_nearly_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """Results that come home take seconds, and whoever cannot wait says so twice."""
+    with Interrupts() as interrupts, interrupts.finishing("coming home"):
+        send(signal.SIGINT)
+        assert capsys.readouterr().err == "coming home\n"
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_a_shielded_block_ends_before_an_interrupt_takes_effect() -> None:
+    """A library that is half imported ends the process in a crash."""
+    done = []
+    with Interrupts() as interrupts, contextlib.suppress(KeyboardInterrupt):
+        with interrupts.shielded():
+            send(signal.SIGINT)
+            done.append("the block")
+        done.append("what follows")
+    assert done == ["the block"]
