@@ -77,8 +77,7 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
     from dflowd.models.sampling import Sampler, sample
     from dflowd.models.served.vllm_server import Server
 
-    device = torch.device("cpu")
-    settle(device)
+    settle(torch.device("cpu"))
     source = {"path": folder.name, "dtype": "float32"}
 
     class Endless(Policy):
@@ -86,7 +85,7 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
 
         stops = ()
 
-    policy = Endless("policy", source, folder.parent, 0, device)
+    policy = Endless("policy", source, folder.parent, 0)
     server = Server(policy)
     server.serve(("first",), policy.model.named_parameters)
     sampler = Sampler(tokens, key=b"12345678")

@@ -49,8 +49,7 @@ class PlainLoop:
         settle(device)
         self.pipeline, self.base = pipeline, base
         self.policies = {
-            name: Policy(name, config, base, first_seed(pipeline, name), device)
-            for name, config in pipeline.models.items()
+            name: Policy(name, config, base, first_seed(pipeline, name)) for name, config in pipeline.models.items()
         }
         (trained,) = pipeline.trainable
         self.policy = self.policies[trained]

@@ -11,6 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,8 +21,10 @@ import torch
 from benchmarks.figure import Figure, Goal, Skipped, Tell
 from dflowd.engines.exactness import numerics_class, settle
 from dflowd.jobs.counter_random import stream
-from dflowd.models.parameters import Vector
+from dflowd.models.parameters import HOST, Vector
 from dflowd.models.policy import Policy
+from dflowd.training.accumulate import Tree
+from dflowd.training.device_memory import memory_on
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 
 QUICK = {"device": "cpu", "width": 64, "layers": 2, "length": 64, "texts": 8}
@@ -45,11 +48,20 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def opened(kind: str, more: Mapping[str, Any], device: torch.device) -> Policy:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where passes are computed, and in what."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def opened(kind: str, more: Mapping[str, Any]) -> Policy:
+    """Of random weights, on the host."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.json").write_text(json.dumps({"model_type": kind, **SIZES, **more}))
         place = {"init": {"config": "model.json", "tokenizer": str(TOKENIZER)}}
-        return Policy("policy", place, Path(folder), 5, device)
+        return Policy("policy", place, Path(folder), 5)
 
 
 def texts(vocabulary: int, count: int, length: int) -> LeafData:
@@ -60,14 +72,18 @@ def texts(vocabulary: int, count: int, length: int) -> LeafData:
     return LeafData(prompts=prompts, owners=[at // 2 for at in range(count)], completions=said)
 
 
-def gradient(policy: Policy, data: LeafData, dtype: torch.dtype, in_line: bool, recompute: bool = False) -> Vector:
-    policy.parameters.compute_in(dtype)
+def gradient(
+    policy: Policy, data: LeafData, place: Place, in_line: bool = True, recompute: bool = False, budget: int = 1 << 14
+) -> Vector:
+    """[parameters], on the host."""
+    policy.compute_in(place.dtype, place.device)
     policy.lay_out(in_line)
     policy.recompute(recompute)
-    total = np.zeros(policy.parameters.size, np.float32)
-    policy.parameters.begin_gradient(total)
-    add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 1 << 14), lambda: None)
-    policy.parameters.end_gradient()
+    memory = memory_on(place.device, policy.parameters.size, lambda: None)
+    tree = Tree(memory)
+    add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", budget), lambda: None, tree)
+    total = np.empty(policy.parameters.size, np.float32)
+    memory.write(tree.root(), total)
     return total
 
 
@@ -76,13 +92,13 @@ def correctness(tell: Tell, device: torch.device) -> list[Figure]:
     found = []
     for kind, more in KINDS.items():
         data = texts(SIZES["vocab_size"], 16, 96)
-        exact = gradient(opened(kind, more, torch.device("cpu")), data, torch.float32, in_line=False)
-        policy = opened(kind, more, device)
+        exact = gradient(opened(kind, more), data, Place(HOST, torch.float32), in_line=False)
+        policy = opened(kind, more)
         for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16, 0.05)):
-            ours = gradient(policy, data, dtype, in_line=True)
+            ours = gradient(policy, data, Place(device, dtype))
             gap = float(np.linalg.norm(ours - exact) / np.linalg.norm(exact))
             others = sum(
-                int((gradient(policy, data, dtype, in_line=True, recompute=again) != ours).sum())
+                int((gradient(policy, data, Place(device, dtype), recompute=again) != ours).sum())
                 for again in (False, True)
             )
             name = f"{kind}, {str(dtype).removeprefix('torch.')}"
@@ -94,17 +110,17 @@ def correctness(tell: Tell, device: torch.device) -> list[Figure]:
 
 def speed(tell: Tell, device: torch.device, more: Mapping[str, Any], count: int, length: int) -> list[Figure]:
     """Forward and backward passes of a leaf, after one that warms the device up."""
-    found, policy = [], opened("llama", more, device)
+    found, policy = [], opened("llama", more)
     data = texts(int(more["vocab_size"]), count, length)
     tokens = sum(
         len(data.prompts[owner]) + len(text) - 1 for owner, text in zip(data.owners, data.completions, strict=True)
     )
     for dtype, recompute in ((torch.float32, True), (torch.bfloat16, False), (torch.bfloat16, True)):
-        gradient(policy, data, dtype, in_line=True, recompute=recompute)
+        gradient(policy, data, Place(device, dtype), recompute=recompute)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         began = time.perf_counter()
-        gradient(policy, data, dtype, in_line=True, recompute=recompute)
+        gradient(policy, data, Place(device, dtype), recompute=recompute)
         rate = tokens / (time.perf_counter() - began)
         peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
         name = f"{str(dtype).removeprefix('torch.')}{', layers recomputed' if recompute else ''}"

@@ -6,7 +6,10 @@ Parameters are loaded by shard before they are used, so what is kept here saves 
 from __future__ import annotations
 
 import json
+import os
 import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +23,7 @@ from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError
 from dflowd.jobs.job import Job
 from dflowd.models.description import Description
-from dflowd.models.parameters import DTYPES
+from dflowd.models.parameters import DTYPES, HOST
 from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
 from dflowd.models.served.frozen import Frozen
@@ -36,6 +39,7 @@ class Opened:
         self._device = device
         self._run: tuple[str, Path] | None = None
         self._policies: dict[tuple[str, torch.dtype], Policy] = {}
+        self._away: set[int] = set()  # models, by their identity, that have left the device
         self._descriptions: dict[str, Description] = {}
         self._frozen: dict[str, Frozen] = {}
         self._data: dict[str, DataSet] = {}
@@ -45,7 +49,7 @@ class Opened:
         run = (str(job.pipeline.id), job.base)
         if self._run != run:
             self._run = None
-            self._policies.clear()
+            self.forget_models()
             self._descriptions.clear()
             self._frozen.clear()
             self._data.clear()
@@ -57,6 +61,19 @@ class Opened:
     def forget_models(self) -> None:
         """What is opened next has its first weights."""
         self._policies.clear()
+        self._away.clear()
+
+    def only(self, wanted: Collection[tuple[str, torch.dtype]]) -> None:
+        """Have the device's memory for these models. Others give theirs back, until they are asked for again."""
+        if self._device == HOST:
+            return
+        kept = {id(self._policies[key].model) for key in wanted if key in self._policies}
+        for policy in self._policies.values():
+            if id(policy.model) not in kept | self._away:
+                policy.leave()
+                self._away.add(id(policy.model))
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def policy(self, job: Job, name: str, dtype: torch.dtype = torch.float32) -> Policy:
         """A model that computes in `dtype`, with whatever parameters it has now. Raises UserError, and HostError."""
@@ -65,16 +82,30 @@ class Opened:
         if (name, dtype) not in self._policies:
             config = job.pipeline.models[name]
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
-                policy = Policy(name, config, job.base, first_seed(job.pipeline, name), self._device)
+                policy = Policy(name, config, job.base, first_seed(job.pipeline, name))
                 check_files(job.pipeline, job.base, f"models.{name}.")
-            require_own_numbers(policy, job.progress)
-            if dtype != torch.float32 or self._device.type != "cpu":
-                policy.lay_out(in_line=can_read_in_line(policy, job.progress))
-            if dtype != torch.float32:
-                policy.compute_in(dtype)
-                require_finite(policy, dtype)
+            self._prove(job, policy, dtype)
             self._policies[name, dtype] = policy
-        return self._policies[name, dtype]
+        found = self._policies[name, dtype]
+        if id(found.model) in self._away:
+            self._away.remove(id(found.model))
+            found.come_back()
+        return found
+
+    def _prove(self, job: Job, policy: Policy, dtype: torch.dtype) -> None:
+        """Bring a model to where and what it computes in, and refuse one whose numbers would not be its own. It is held
+        against them in float32; if it computes in less that is done on the host, so that a device has it in `dtype`
+        alone."""
+        place = (dtype, self._device, policy.name in job.pipeline.trainable)
+        if dtype == torch.float32:
+            policy.compute_in(*place)
+        with _cores_of_a_gpus_host():
+            require_own_numbers(policy, job.progress)
+            if dtype != torch.float32 or self._device != HOST:
+                policy.lay_out(in_line=can_read_in_line(policy, job.progress))
+        if dtype != torch.float32:
+            policy.compute_in(*place)
+            require_finite(policy, dtype)
 
     def scorer(self, job: Job, name: str) -> Policy:
         """The model that samples and scores: in the `dtype` that the spec gives it. Raises as `policy`."""
@@ -120,6 +151,18 @@ class Opened:
         models: list[Policy | Frozen] = [*self._policies.values(), *self._frozen.values()]
         for model in models:
             model.parameters.unload()
+
+
+@contextmanager
+def _cores_of_a_gpus_host() -> Iterator[None]:
+    """They would wait. What is computed meanwhile is looked at and not kept, so that other bits do no harm."""
+    before = torch.get_num_threads()
+    if torch.cuda.is_available():
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def first_seed(pipeline: Pipeline, model: str) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
+import torch
+
 from dflow_protocols.metrics import merge
 from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
 from dflow_protocols.ranges import State
 from dflow_protocols.work import ChainWork, Done, Made
 from dflowd.jobs.job import Job, put
 from dflowd.models.description import Description
+from dflowd.models.parameters import DTYPES
 from dflowd.models.policy import Policy
 from dflowd.operators.partition import Columns, Output, Partition, Sampling
 from dflowd.operators.registry import OPERATORS, operate
@@ -37,6 +40,7 @@ class OperatorRollouts:
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         self._opened.enter(job)
+        self._opened.only(self._models_of(job, work))
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         known: dict[str, Columns] = {name: layout.decode(job.shards.read(ref)) for name, ref in work.inputs}
         parts: list[tuple[str, list[Output], float]] = []
@@ -61,6 +65,11 @@ class OperatorRollouts:
         data = partial(self._opened.dataset, job)
         is_shown = work.partition == 0 and work.stages[-1] == chain.stages[-1]
         return Done(made, samples_of(job.pipeline, known, data) if is_shown else ())
+
+    def _models_of(self, job: Job, work: ChainWork) -> set[tuple[str, torch.dtype]]:
+        """What its stages pass through here, and in what."""
+        models = {job.pipeline.stage(name).model for name in work.stages}
+        return {(name, DTYPES[job.pipeline.models[name]["dtype"]]) for name in models if name is not None}
 
     def _partition(self, job: Job, work: ChainWork, stage: Stage, chain: Chain, known: dict[str, Columns]) -> Partition:
         first, end = partition_groups(chain, work.partition)

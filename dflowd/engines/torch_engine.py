@@ -10,7 +10,7 @@ from dflow_protocols.ranges import State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
 from dflowd.jobs.job import Job
-from dflowd.models.parameters import DTYPES
+from dflowd.models.parameters import DTYPES, HOST
 from dflowd.models.policy import Policy
 from dflowd.shards import layout
 from dflowd.training import checkpoint
@@ -34,13 +34,20 @@ def make_engine() -> Engine:
     device = own_device()
     settle(device)
     opened = Opened(device)
+    kept = opened if device == HOST else Opened(HOST)  # what is only read and written has no place on a device
+
+    def release() -> None:
+        opened.unload()
+        if kept is not opened:
+            kept.forget_models()
+
     return Engine(
         capabilities=("torch", device.type),
         numerics=numerics_class(device),
         rollouts=OperatorRollouts(opened),
         gradients=TorchGradients(opened),
-        states=ShardStates(TorchWeights(opened)),
-        release=opened.unload,
+        states=ShardStates(TorchWeights(kept)),
+        release=release,
     )
 
 
@@ -53,8 +60,9 @@ class TorchGradients:
     def block(self, job: Job, work: BlockWork) -> Done:
         self._opened.enter(job)
         stage = job.pipeline.stage(work.stage)
-        model = self._opened.policy(job, str(stage.model), DTYPES[stage.config.get("compute", "float32")])
-        policy = self._opened.loaded(job, model, work.state)
+        key = str(stage.model), DTYPES[stage.config.get("compute", "float32")]
+        self._opened.only({key})
+        policy = self._opened.loaded(job, self._opened.policy(job, *key), work.state)
         policy.recompute(stage.config.get("gradient_checkpointing"))
         objective = objective_of(job.pipeline, stage)
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}

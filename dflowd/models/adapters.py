@@ -68,12 +68,6 @@ class Adapters:
             yield f"{name}.lora_A.weight", adapter.a
             yield f"{name}.lora_B.weight", adapter.b
 
-    def on(self, device: torch.device) -> Iterator[tuple[str, nn.Parameter]]:
-        """As `named`, from now on in the memory of `device`."""
-        for name, parameter in self.named():
-            parameter.data = parameter.data.to(device)
-            yield name, parameter
-
     def remove(self) -> None:
         """The model is its base again."""
         for hook in self._hooks:

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.versions.saved import FILE, Saved, read_saved
 from dflowd.jobs.failures import HostError, UserError
@@ -38,7 +36,7 @@ def _merge(folder: Path, place: Path, name: str, described: Mapping[str, Any], s
     base = place / json.loads((place / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     if not (base / "config.json").is_file():
         raise UserError(f"the base of model `{name}`, {base}, is not on this machine; export where it lies")
-    policy = Policy(name, {"path": str(base), "lora": described["lora"]}, place, 0, torch.device("cpu"))
+    policy = Policy(name, {"path": str(base), "lora": described["lora"]}, place, 0)
     if policy.base_id != b"".join(_parts(folder, saved, f"base:{name}")):
         raise UserError(f"{base} holds other weights than those that model `{name}` was trained beside; bring those")
     policy.parameters.load((saved.header.id,), memoryview(b"".join(_parts(folder, saved, f"params:{name}"))))

@@ -3,8 +3,8 @@
 A shard's layout is float32, names sorted, tied parameters once. A model that computes in float32 on the CPU has every
 parameter as a view into the mapped shard, and every gradient as a view into the vector that is summed, so neither
 loading nor summing copies anything. In bfloat16, and on a GPU, it has a copy of its own to compute with, made anew in
-the same memory at each load; what is summed stays float32. Of a model with adapters these are the parameters, and the
-model's own weights, its base, never change.
+the same memory at each load, on a GPU through pinned buffers; what is summed stays float32. Of a model with adapters
+these are the parameters, and the model's own weights, its base, never change.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
+from .transfer import up
+
 _ALIGNMENT = 64  # bytes: a mapping's pages have it; bits may depend on it, so what has not is copied
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+HOST = torch.device("cpu")
+"""Where shards lie. A device is any other."""
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """By the words of a spec."""
 
 
 class Parameters:
-    """What is trained of an opened model, float32 until `compute_in` says otherwise."""
+    """What is trained of an opened model, float32 on the host until `compute_in` says otherwise."""
 
-    def __init__(self, name: str, named: Iterable[tuple[str, nn.Parameter]], device: torch.device) -> None:
+    def __init__(self, name: str, named: Iterable[tuple[str, nn.Parameter]]) -> None:
         self._name = name
-        self._device = device
+        self._device = HOST
         self._dtype = torch.float32
         ordered = sorted(named, key=lambda item: item[0])
         self._parameters: list[tuple[nn.Parameter, torch.Size]] = [(each, each.shape) for _, each in ordered]
@@ -40,14 +45,13 @@ class Parameters:
         self._own: Tensor | None = None  # [P], what they are views of where the shard's memory does not do
         self._hooks: list[Any] = []
 
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Have all parameters in `dtype` from now on, rounded to nearest. Buffers, such as the frequencies of rotary
-        positions, stay as the model made them."""
-        if dtype == self._dtype:
+    def compute_in(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Have all parameters in `dtype` on `device` from now on, rounded to nearest before they go there."""
+        if (dtype, device) == (self._dtype, self._device):
             return
-        self._dtype, self._loaded = dtype, ()
+        self._dtype, self._device, self._loaded, self._own = dtype, device, (), None
         for parameter, _ in self._parameters:
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.to(dtype).to(device)
 
     def load(self, shards: tuple[str, ...], vector: memoryview) -> None:
         """Take the values that lie in these shards. Where they can be views into `vector`, they are until `unload`.
@@ -63,7 +67,11 @@ class Parameters:
         if self._is_copied or values.ctypes.data % _ALIGNMENT:
             if self._own is None:
                 self._own = torch.empty(self.size, dtype=self._dtype, device=self._device)
-            flat = self._own.copy_(flat)
+            if self._device == HOST:
+                self._own.copy_(flat)
+            else:
+                up(flat, self._own)
+            flat = self._own
         for parameter, piece in zip(self._parameters, self._pieces(flat), strict=True):
             parameter[0].data = piece
         self._loaded = shards
@@ -71,10 +79,13 @@ class Parameters:
     def unload(self) -> None:
         """Let go of a mapped shard, whose memory is its store's to use again. Load before any further use."""
         if self._loaded and not self._is_copied:
-            nothing = torch.empty(0)
-            for parameter, _ in self._parameters:
-                parameter.data = nothing
-            self._loaded, self._own = (), None
+            self.drop()
+
+    def drop(self) -> None:
+        """Give back all memory, also that of a device. Load before any further use."""
+        for parameter, _ in self._parameters:
+            parameter.data = torch.empty(0, dtype=self._dtype, device=self._device)
+        self._loaded, self._own = (), None
 
     def write(self, vector: Vector, progress: Callable[[], None] = lambda: None) -> None:
         """Write the values into `vector`, [P]; `progress` is called after each."""
@@ -108,7 +119,7 @@ class Parameters:
 
     @property
     def _is_copied(self) -> bool:
-        return self._device.type != "cpu" or self._dtype != torch.float32
+        return self._device != HOST or self._dtype != torch.float32
 
     def _pieces(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat vector [P] in the parameters' shapes and order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ from dflowd.jobs.failures import UserError
 from .adapters import Adapters
 from .attention import Line, Sight, looking
 from .description import Description
-from .parameters import Parameters, hash_of
+from .parameters import HOST, Parameters, hash_of
 from .recompute import Recompute
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
 
 
 class Policy(Description):
-    """A described model with its parameters, on a device. Raises UserError for one that cannot be opened."""
+    """A described model with its parameters, float32 and on the host until `compute_in` says otherwise. Raises
+    UserError for one that cannot be opened."""
 
-    def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int, device: torch.device) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int) -> None:
         super().__init__(name, config, base)
-        self.device = device
+        self.device = HOST
         self.model: Any = self._build(seed)
         self.config = self.model.config
         self._adapters = self._adapt(seed)
@@ -37,7 +38,6 @@ class Policy(Description):
         """Of the weights that adapters belong to, which no version holds; empty without adapters."""
         self.in_line = False
         """Whether texts that are scored and trained on lie one behind the other, or in rows that share prompts."""
-        self.model.to(device)
         self.model.eval()  # no dropout, in training neither: a gradient is a function of its leaf
         self.model.requires_grad_(False)  # until a gradient is asked for
         whole = self.model.base_model is self.model  # some name a part that they lack
@@ -48,8 +48,9 @@ class Policy(Description):
         self.rows = int(self.model.get_input_embeddings().num_embeddings)
         self._scale = scale_of_logits(self.model.config.to_dict())
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
-        trained = self.model.named_parameters() if self._adapters is None else self._adapters.on(device)
-        self.parameters = Parameters(name, trained, device)
+        trained = self.model.named_parameters() if self._adapters is None else self._adapters.named()
+        self.parameters = Parameters(name, trained)
+        self._home: dict[str, Tensor] = {}  # on the host, what no shard has of a model that is on a device
 
     def lay_out(self, in_line: bool) -> None:
         """Set `in_line`."""
@@ -65,24 +66,54 @@ class Policy(Description):
                 f"models.{self.name}: a model of type `{self.model.config.model_type}` has no layers that can be "
                 "computed again: leave `gradient_checkpointing` out, or lower `micro_batch_tokens`"
             )
-        self._recompute.turn(self.device.type != "cpu" if wanted is None else wanted)
+        self._recompute.turn(self.device != HOST if wanted is None else wanted)
 
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Pass in `dtype` from now on, rounded to nearest. Adapters stay float32: they are small, and what a step
-        changes of them smaller."""
-        if self._adapters is None:
-            self.parameters.compute_in(dtype)
-            return
-        is_read = "path" in self.source  # once more, so that what lies there in this dtype is mapped, not copied
+    def compute_in(self, dtype: torch.dtype, device: torch.device | None = None, is_trained: bool = True) -> None:
+        """Pass in `dtype` from now on, rounded to nearest on the host, and on `device`, where one is named. Adapters
+        stay float32: they are small, and what a step changes of them smaller.
+
+        `is_trained`: versions have its parameters; else what it has now is kept on the host, too, to come back from.
+        """
+        device = self.device if device is None else device
+        if self._adapters is not None or not (is_trained or device == HOST):
+            self._bring_frozen(dtype, device)
+        self.parameters.compute_in(torch.float32 if self._adapters is not None else dtype, device)
+        self.model.to(device)  # buffers, such as the frequencies of rotary positions, in the dtype that they have
+        self.device = device
+
+    def leave(self) -> None:
+        """Give the device's memory back. Parameters of versions have to be loaded again, others come back."""
+        frozen = dict(self._frozen())
+        for name, each in frozen.items():
+            each.data = self._home[name]
+        if not frozen or self._adapters is not None:
+            self.parameters.drop()
+
+    def come_back(self) -> None:
+        """Be on the device again, if need be."""
+        for name, each in self._frozen():
+            if each.device != self.device:
+                each.data = self._home[name].to(self.device)
+
+    def _frozen(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters that have a place on the host to come back from."""
+        return ((name, each) for name, each in self.model.named_parameters() if name in self._home)
+
+    def _bring_frozen(self, dtype: torch.dtype, device: torch.device) -> None:
+        """The model's own parameters. A folder is read once more, so that what lies there in `dtype` is mapped."""
+        is_read = "path" in self.source and dtype != torch.float32
         named = dict((self._build(0, dtype) if is_read else self.model).named_parameters())
         for name, each in self.model.named_parameters():
-            each.data = named[name].data.to(self.device, dtype)
+            there = named[name].data.to(dtype)
+            if device != HOST:
+                self._home[name] = there
+            each.data = there.to(device)
 
     def without_adapters(self, name: str) -> Policy:
         """The base as a model of its own, in the same memory. It is never loaded: its weights are those it has."""
         assert self._adapters is not None
         base = copy.copy(self)
-        base.name, base._is_base, base.parameters = name, True, Parameters(name, (), self.device)
+        base.name, base._is_base, base.parameters = name, True, Parameters(name, ())
         return base
 
     def hidden(self, tokens: Tensor, sight: Sight | Line, cache: Any = None) -> Tensor:

@@ -43,10 +43,9 @@ def adapted(engine: Engine, folder: Path, dtype: str = "float32", **more: Any) -
 
 def opened(runner: Alone, model: str = "policy") -> Policy:
     """A model as a fresh process opens it."""
-    import torch
 
     seed = first_seed(runner.pipeline, model)
-    return Policy(model, runner.pipeline.models[model], runner.base, seed, torch.device("cpu"))
+    return Policy(model, runner.pipeline.models[model], runner.base, seed)
 
 
 def loaded(runner: Alone, state: State) -> Policy:
@@ -88,7 +87,7 @@ def test_a_version_holds_adapters_and_names_their_base(engine: Engine, tmp_path:
     assert [name for name, _ in last] == ["base:policy", "params:policy"]
     assert dict(first)["base:policy"] == dict(last)["base:policy"]
     assert dict(first)["params:policy"] != dict(last)["params:policy"]
-    plain = Policy("policy", {"init": runner.pipeline.models["policy"]["init"]}, tmp_path, 0, opened(runner).device)
+    plain = Policy("policy", {"init": runner.pipeline.models["policy"]["init"]}, tmp_path, 0)
     assert dict(last)["params:policy"].nbytes < 4 * plain.parameters.size
 
 

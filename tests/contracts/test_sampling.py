@@ -123,7 +123,7 @@ def test_a_token_has_the_probability_that_its_version_gives_it(
     base = write_base(tmp_path)
     (base / "tiny.json").write_text(json.dumps(model))
     alone = runner(name, engine, base, temperature=temperature)
-    policy = Policy("policy", alone.pipeline.models["policy"], base, 0, torch.device("cpu"))
+    policy = Policy("policy", alone.pipeline.models["policy"], base, 0)
     said = []
     for seed in (1, 2):
         state, ref = version(alone, policy, seed)
@@ -142,7 +142,7 @@ ADAPTED = {"lora": {"rank": 4, "alpha": 16}}
 def opened(alone: Alone) -> Policy:
     """The policy as a trainer's fresh process opens it."""
     seed = first_seed(alone.pipeline, "policy")
-    return Policy("policy", alone.pipeline.models["policy"], alone.base, seed, torch.device("cpu"))
+    return Policy("policy", alone.pipeline.models["policy"], alone.base, seed)
 
 
 @pytest.fixture(params=["drawn", "folder"])
@@ -214,7 +214,7 @@ def test_adapters_beside_another_base_are_refused(adapted: Alone) -> None:
 def test_completions_of_a_prompt_differ_and_come_again(name: str, engine: Engine, tmp_path: Path) -> None:
     """Each is drawn by a seed of its own, which follows from the spec: what a partition says depends on no other."""
     alone = runner(name, engine, tmp_path)
-    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0)
     state, _ = version(alone, policy, 3)
     first, other = sampled(alone, state, 0), sampled(alone, state, 1)
     again = sampled(alone, state, 0)
@@ -226,7 +226,7 @@ def test_completions_of_a_prompt_differ_and_come_again(name: str, engine: Engine
 def test_a_completion_ends_where_the_spec_says(name: str, engine: Engine, tmp_path: Path) -> None:
     """By the model's end token, by a text of the spec's, or cut off; and whoever was cut off is marked."""
     alone = runner(name, engine, tmp_path, stop=["a"], max_tokens=16)
-    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0)
     state, _ = version(alone, policy, 4)
     for partition in range(3):
         made = sampled(alone, state, partition)
@@ -242,7 +242,7 @@ def test_a_completion_ends_where_the_spec_says(name: str, engine: Engine, tmp_pa
 def test_a_call_that_is_given_up_leaves_nothing_behind(name: str, engine: Engine, tmp_path: Path) -> None:
     """What was being said would go on in the next call's batch, and its keys and values keep the old weights."""
     alone = runner(name, engine, tmp_path)
-    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0)
     (before, _), (after, _) = version(alone, policy, 5), version(alone, policy, 6)
     fresh = sampled(alone, after)
     sampled(alone, before)
@@ -266,7 +266,7 @@ def test_a_call_that_is_given_up_leaves_nothing_behind(name: str, engine: Engine
 def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine: Engine, tmp_path: Path) -> None:
     """An accuracy must not depend on what measured it, where there is no chance in it."""
     alone = runner(name, engine, tmp_path)
-    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0, torch.device("cpu"))
+    policy = Policy("policy", alone.pipeline.models["policy"], alone.base, 0)
     state, _ = version(alone, policy, 7)
     torch_alone = runner("torch", open_engine("torch"), alone.base)
     torch_alone.shards = alone.shards

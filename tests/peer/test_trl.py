@@ -102,7 +102,7 @@ def frozen_batch(folder: Path) -> Batch:
 
 def our_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
     kind, settings, divisor = LOSSES[loss_type]
-    policy = Policy("policy", {"path": folder.name}, folder.parent, 0, torch.device("cpu"))
+    policy = Policy("policy", {"path": folder.name}, folder.parent, 0)
     total = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(total)
     objective = Objective(kind, {"clip": CLIP, "kl": beta, **settings}, divisor, 8192, TEMPERATURE, LONGEST)

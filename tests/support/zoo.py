@@ -203,7 +203,7 @@ def opened_from_config(kind: Kind, folder: Path) -> Policy:
     (folder / "model.json").write_text(json.dumps(config_of(kind).to_dict()))
     tokenizer_of().save_pretrained(folder / "tokenizer")
     described = {"init": {"config": "model.json", "tokenizer": "tokenizer"}}
-    return Policy("policy", described, folder, 0, torch.device("cpu"))
+    return Policy("policy", described, folder, 0)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Findings:
 
 
 def examine(engine: Engine, folder: Path) -> Findings:
-    policy = Policy("policy", {"path": folder.name}, folder.parent, 0, torch.device("cpu"))
+    policy = Policy("policy", {"path": folder.name}, folder.parent, 0)
     prompts = [
         np.array(prompt_tokens(policy.tokenizer, {"question": question, "answer": ""}), np.int32)
         for question in QUESTIONS

@@ -19,6 +19,8 @@ LIBRARIES = 400_000_000  # of an engine: PyTorch and transformers, as measured o
 CUDA_CONTEXT = 600_000_000  # of a process on a GPU, with the kernels of PyTorch; an estimate
 CPU_CACHE = 1 << 30  # keys and values of vLLM on a CPU, unless VLLM_CPU_KVCACHE_SPACE says otherwise
 LOGITS = 64_000_000  # a chunk of logits, their softmax and both gradients
+ROLLING_OUT, TRAINING, WAITING = "rolling out", "training", "waiting"
+"""Phases of a GPU: models that one does not need give their memory back. What waits meanwhile waits on the host."""
 VLLM_SHARE = 0.92  # of a GPU, that vLLM takes for weights and cache when it is built
 PROMPT = 128  # tokens, a guess: a plan reads no data
 SHARED_ROW = 256  # tokens up to which completions of one prompt share a row, where texts are not in one line
@@ -26,22 +28,24 @@ SHARED_ROW = 256  # tokens up to which completions of one prompt share a row, wh
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One line of the table. `why`: what the figure consists of."""
+    """One line of the table. `why`: what the figure consists of. `phase`: when it is there; empty: always."""
 
     what: str
     nbytes: int
     why: str
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """`shards`: states of a step that follow one another, the last beside the others. `engine`: of each slot, together,
-    in its process; `device`: of each slot, together, on its GPU (none where it computes on cores)."""
+    in its process; `device`: of each slot, together but for other phases, on its GPU (none where it computes on
+    cores)."""
 
     shards: tuple[Need, ...]
     engine: tuple[Need, ...]
     device: tuple[Need, ...]
-    opening: Need  # in the engine, and on its GPU, before a model is proved and rounded: in place of what comes later
+    opening: Need  # in the engine, before a model is proved and rounded: in place of what comes later
     trained: int
 
     @property
@@ -56,7 +60,9 @@ class Needs:
     @property
     def most_device(self) -> int:
         """Beside vLLM, where that is on the same GPU."""
-        return max(sum(need.nbytes for need in self.device), CUDA_CONTEXT + self.opening.nbytes)
+        return max(
+            sum(need.nbytes for need in self.device if need.phase in ("", now)) for now in (ROLLING_OUT, TRAINING)
+        )
 
 
 def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Needs:
@@ -69,6 +75,8 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
         Need("a late node", LATE * trained, f"{LATE} more, while another is a version behind"),
     )
     passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
+    waiting = [need for need in passes if need.phase == WAITING]
+    passes = [need for need in passes if need.phase != WAITING]
     gradient = 4 * max((trained_of(pipeline, outlines, model) for model in pipeline.trainable), default=0)
     host = [Need("libraries", LIBRARIES, "PyTorch and transformers"), *_sums(pipeline, outlines, has_gpu)]
     largest = max((outlines[model].parameters for model in _opened(pipeline)), default=0)
@@ -76,7 +84,8 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     if not has_gpu:
         return Needs(shards, (*host, *passes), (), opening, trained)
     context = Need("CUDA", CUDA_CONTEXT, "context and kernels, an estimate")
-    return Needs(shards, tuple(host), (context, Need("gradient", gradient, "float32"), *passes), opening, trained)
+    summed = Need("gradient", gradient, "float32", TRAINING)
+    return Needs(shards, (*host, *waiting), (context, summed, *passes), opening, trained)
 
 
 def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:
@@ -107,7 +116,7 @@ def _opened(pipeline: Pipeline) -> set[str]:
 
 def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
     """Weights that an engine has beside the shards, one for each model and dtype that its stages compute in."""
-    wanted: dict[tuple[str, str], list[str]] = {}
+    wanted: dict[tuple[str, str], list[Stage]] = {}
     served: dict[str, str] = {}
     for stage in _stages(pipeline):
         if stage.model is None:
@@ -119,15 +128,22 @@ def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) 
             served[stage.model] = dtype
             continue
         owner = pipeline.is_base_of(stage.model) or stage.model
-        wanted.setdefault((owner, dtype), []).append(stage.id)
+        wanted.setdefault((owner, dtype), []).append(stage)
     for model, dtype in () if has_gpu else served.items():
         nbytes = BYTES[dtype] * outlines[model].parameters + CPU_CACHE
         yield Need(f"vLLM of `{model}`", nbytes, f"{dtype} weights, and 1 GiB of keys and values")
     for (model, dtype), stages in wanted.items():
-        is_mapped = dtype == "float32" and not has_gpu and model in pipeline.trainable and model not in pipeline.bases
-        nbytes = 0 if is_mapped else BYTES[dtype] * outlines[model].parameters
-        how = "mapped from its shards" if is_mapped else f"{dtype}, for {', '.join(stages)}"
-        yield Need(f"weights of `{model}`", nbytes, how)
+        is_loaded = model in pipeline.trainable and model not in pipeline.bases
+        nbytes = BYTES[dtype] * outlines[model].parameters
+        names = ", ".join(stage.id for stage in stages)
+        if not has_gpu and is_loaded and dtype == "float32":
+            yield Need(f"weights of `{model}`", 0, "mapped from its shards")
+            continue
+        phases = {TRAINING if stage.operator.trains else ROLLING_OUT for stage in stages}
+        phase = phases.pop() if has_gpu and len(phases) == 1 else ""
+        yield Need(f"weights of `{model}`", nbytes, f"{dtype}, for {names}", phase)
+        if has_gpu and not is_loaded:
+            yield Need(f"weights of `{model}`", nbytes, f"{dtype}; mapped, if its folder has them so", WAITING)
 
 
 def _sums(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
@@ -175,6 +191,6 @@ def _activations(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: b
         again = has_gpu if again is None else again
         kept = widths.layers * widths.hidden + widths.activations if again else widths.layers * widths.activations
         why = f"about; {tokens} tokens a micro-batch of `{stage.id}`, {'made again by layer' if again else 'all kept'}"
-        found.append(Need("activations", LOGITS + each * kept * tokens, why))
+        found.append(Need("activations", LOGITS + each * kept * tokens, why, TRAINING if has_gpu else ""))
     if found:
         yield max(found, key=lambda need: need.nbytes)

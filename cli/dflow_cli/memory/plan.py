@@ -14,7 +14,7 @@ from ..output import amount, note, note_missing, print_json, print_table
 from ..spec.modelfiles import ModelFiles
 from ..spec.specfile import Loaded
 from .fitting import Place, places_of
-from .needs import VLLM_SHARE, Needs, has_vllm, needs_of, trained_of
+from .needs import VLLM_SHARE, Need, Needs, has_vllm, needs_of, trained_of
 from .outline import Outline, outline_of
 
 DEADLINE_S = 4.0
@@ -91,11 +91,12 @@ def _tell(loaded: Loaded, outlines: Mapping[str, Outline], kinds: Mapping[str, N
         ("each daemon, in shards", cores.shards),
         ("each slot on cores, in its engine", (*cores.engine, cores.opening)),
         ("each slot with a GPU, in its engine", (*gpu.engine, gpu.opening)),
-        ("each slot with a GPU, there", (*gpu.device, gpu.opening)),
+        ("each slot with a GPU, there", gpu.device),
     ]
     for head, table in tables:
         print(f"\n{head}")
-        print_table(("what", "bytes", "why"), [(need.what, amount(need.nbytes), need.why) for need in table])
+        print_table(("what", "bytes", "why"), [(_when(need), amount(need.nbytes), need.why) for need in table])
+    print(f"of which {amount(gpu.most_device)} at once, as phases follow one another")
     if has_vllm(loaded.pipeline):
         print(f"beside vLLM, which takes {VLLM_SHARE:.0%} of a GPU when it is built")
     print()
@@ -107,3 +108,7 @@ def _tell(loaded: Loaded, outlines: Mapping[str, Outline], kinds: Mapping[str, N
         for it in places
     ]
     print_table(("node", "memory", "needed", "there", "fits"), rows)
+
+
+def _when(need: Need) -> str:
+    return f"{need.what}, {need.phase}" if need.phase else need.what

@@ -35,8 +35,8 @@ class Frozen:
         self._adapters = (
             None if settings is None else Adapters(description.outline, settings, seed, f"models.{self.name}.lora")
         )
-        named = () if self._adapters is None else self._adapters.on(device)
-        self.parameters = Parameters(self.name, named, device)
+        self.parameters = Parameters(self.name, () if self._adapters is None else self._adapters.named())
+        self.parameters.compute_in(torch.float32, device)
         self._lying = _lying(description) or _held(description, seed)
         self.base_id = b"" if self._adapters is None else hash_of(self._lying.items())
         """As of a policy (models/policy.py)."""
@@ -80,5 +80,5 @@ def _files(folder: Path) -> list[Path]:
 def _held(description: Description, seed: int) -> Mapping[str, Tensor]:
     """The weights of a model that is opened or drawn, as every engine does it."""
     source = {key: value for key, value in description.source.items() if key != "lora"}
-    policy = Policy(description.name, source, description.base, seed, torch.device("cpu"))
+    policy = Policy(description.name, source, description.base, seed)
     return {name: each.detach() for name, each in policy.model.named_parameters()}

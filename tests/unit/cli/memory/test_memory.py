@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.memory.fitting import Place, places_of
-from dflow_cli.memory.needs import CUDA_CONTEXT, VLLM_SHARE, Needs, needs_of, trained_of
+from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, VLLM_SHARE, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
 from dflow_cli.spec.modelfiles import ModelFiles
 from dflow_protocols.pipeline import Pipeline
@@ -68,7 +68,7 @@ def test_a_drawn_model_has_as_many_parameters_as_its_numbers_say(kind: str, tied
 def test_adapters_are_as_large_as_an_engine_makes_them(kind: str, targets: list[str] | None, tmp_path: Path) -> None:
     model = made_by_torch(kind, **EXPERTS[kind])
     adapters = Adapters(model, {"rank": 4, "alpha": 8, "targets": targets, "dropout": 0}, 0, "models.policy.lora")
-    real = sum(parameter.numel() for _, parameter in adapters.on(model.device))
+    real = sum(parameter.numel() for _, parameter in adapters.named())
     assert outline(tmp_path, model_type=kind, **EXPERTS[kind]).adapters(4, targets) == real
 
 
@@ -127,10 +127,26 @@ def test_a_gpu_has_a_copy_for_each_dtype_that_is_computed_in_and_one_gradient() 
     assert on_cores["weights of `policy`"] == 0  # mapped from its shards
 
 
-def test_a_model_is_opened_in_float32_whatever_it_computes_in_later() -> None:
+def test_a_model_is_opened_in_float32_on_the_host_whatever_it_computes_in_later() -> None:
     lora = {"policy": {"lora": {"rank": 16, "alpha": 32}, "dtype": "bfloat16"}}
     small = needs(True, learn={"config": {"compute": "bfloat16"}}, warm={"config": {"compute": "bfloat16"}}, **lora)
-    assert small.most_device == 4 * GB + CUDA_CONTEXT > sum(need.nbytes for need in small.device)
+    assert small.most_engine == 4 * GB + LIBRARIES > sum(need.nbytes for need in small.engine)
+    assert small.most_device == CUDA_CONTEXT + 2 * GB + 4 * small.trained  # and rounded there, before it is on the GPU
+
+
+def test_phases_of_a_gpu_follow_one_another() -> None:
+    """A copy that only samples is no part of what training takes, nor the other way round."""
+    mixed = needs(True, learn={"config": {"compute": "bfloat16"}}, warm={"config": {"compute": "bfloat16"}})
+    assert mixed.most_device == CUDA_CONTEXT + 2 * GB + 4 * GB  # a gradient beside the copy that trains
+    assert sum(need.nbytes for need in mixed.device) == mixed.most_device + 4 * GB
+
+
+@pytest.mark.parametrize(("tokens", "waiting"), [(1 << 20, 1), (600, 3)])
+def test_gradients_that_wait_grow_with_the_logarithm_of_micro_batches(tokens: int, waiting: int) -> None:
+    """Each is a model's size: short micro-batches trade activations for them."""
+    short = {name: {"config": {"micro_batch_tokens": tokens}} for name in ("learn", "warm")}
+    (gradients,) = (need for need in needs(False, **short).engine if need.what == "gradients")
+    assert gradients.nbytes == waiting * 4 * GB
 
 
 def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 80) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_a_model_that_no_list_names_is_refused_by_its_numbers(
 def test_a_window_that_no_mask_heeds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One mask for all layers is right until a text outgrows the window, so the proof makes windows short."""
     zoo.write(zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"], tmp_path / "model")
-    policy = Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+    policy = Policy("policy", {"path": "model"}, tmp_path, 0)
     require_own_numbers(policy)
     assert policy.model.config.sliding_window == zoo.WINDOW  # as it was
 
@@ -101,7 +101,7 @@ def test_weights_that_the_config_does_not_describe_are_refused(tmp_path: Path) -
     for changed in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"intermediate_size": 96}):
         (folder / "config.json").write_text(json.dumps(config | changed))
         with pytest.raises(UserError, match="model"):
-            Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+            Policy("policy", {"path": "model"}, tmp_path, 0)
 
 
 def test_tied_or_not_is_what_the_weights_say(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_tied_or_not_is_what_the_weights_say(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     with pytest.raises(UserError, match="lm_head"):
-        Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+        Policy("policy", {"path": "model"}, tmp_path, 0)
 
 
 def test_a_rotation_that_follows_the_longest_row_ends_where_it_begins(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_rotation_that_follows_the_longest_row_ends_where_it_begins(tmp_path: 
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
     first = {"original_max_position_embeddings": 64, "sliding_window": None}
     zoo.write(zoo.Kind("phi3", {"rope_parameters": rope, **first}), tmp_path / "model")
-    policy = Policy("policy", {"path": "model"}, tmp_path, 0, torch.device("cpu"))
+    policy = Policy("policy", {"path": "model"}, tmp_path, 0)
     policy.require_length(64)
     with pytest.raises(UserError, match="beyond 64"):
         sample(policy, [[5] * 60], 0, 1, Sampler(max_tokens=5), lambda: None)

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def opened(source: Mapping[str, Any] = DRAWN, base: Path = EXAMPLES, seed: int = 5, **lora: Any) -> Policy:
-    return Policy("policy", {**source, "lora": LORA | lora}, base, seed, CPU)
+    return Policy("policy", {**source, "lora": LORA | lora}, base, seed)
 
 
 def filled(policy: Policy) -> Policy:
@@ -47,7 +47,7 @@ def bytes_of(model: Any) -> dict[str, bytes]:
 
 def test_a_model_with_fresh_adapters_is_its_base_and_with_trained_ones_another() -> None:
     """So that a run begins where its base is, and a version is what was trained of it."""
-    base = Policy("policy", DRAWN, EXAMPLES, 5, CPU)
+    base = Policy("policy", DRAWN, EXAMPLES, 5)
     policy = opened()
     before = bytes_of(policy.model)
     assert before == bytes_of(base.model)
@@ -64,7 +64,7 @@ def test_the_base_is_there_as_a_model_of_its_own_in_the_same_memory() -> None:
     reference = policy.without_adapters("reference")
     sight = causal(TOKENS)
     with torch.inference_mode():
-        own = Policy("policy", DRAWN, EXAMPLES, 5, CPU).hidden(TOKENS, sight)
+        own = Policy("policy", DRAWN, EXAMPLES, 5).hidden(TOKENS, sight)
         assert torch.equal(reference.hidden(TOKENS, sight), own)
         assert not torch.equal(policy.hidden(TOKENS, sight), own)
     assert reference.model is policy.model
@@ -148,7 +148,7 @@ def test_a_base_is_known_by_its_weights() -> None:
     """Adapters that were trained on one base are noise on another."""
     assert opened(seed=5).base_id == opened(seed=5, rank=2).base_id
     assert opened(seed=5).base_id != opened(seed=6).base_id
-    assert Policy("policy", DRAWN, EXAMPLES, 5, CPU).base_id == b""
+    assert Policy("policy", DRAWN, EXAMPLES, 5).base_id == b""
 
 
 def test_a_base_that_lies_in_bfloat16_is_mapped_to_compute_in_it(tmp_path: Path) -> None:

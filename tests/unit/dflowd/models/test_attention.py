@@ -28,7 +28,7 @@ KINDS = (
 
 def opened(name: str, folder: Path) -> Policy:
     zoo.write(zoo.ARCHITECTURES[name], folder / "model")
-    return Policy("policy", {"path": "model"}, folder, 0, torch.device("cpu"))
+    return Policy("policy", {"path": "model"}, folder, 0)
 
 
 def texts(policy: Policy) -> tuple[list[Any], list[int], list[Any]]:
@@ -74,7 +74,7 @@ def test_bfloat16_in_line_stays_near_float32_in_padded_rows(name: str, tmp_path:
     """The way of a GPU against the way of a processor."""
     policy = opened(name, tmp_path)
     loss, rows = gradient(policy, in_line=False)
-    policy.parameters.compute_in(torch.bfloat16)
+    policy.compute_in(torch.bfloat16)
     near, line = gradient(policy, in_line=True)
     assert near == pytest.approx(loss, rel=2e-3)
     assert np.linalg.norm(line - rows) < 0.05 * np.linalg.norm(rows)

@@ -20,7 +20,7 @@ from tests.support.repository import EXAMPLES
 @pytest.fixture
 def policy() -> Policy:
     config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
-    return Policy("policy", config, EXAMPLES, 5, torch.device("cpu"))
+    return Policy("policy", config, EXAMPLES, 5)
 
 
 def values_of(policy: Policy) -> Vector:
@@ -58,7 +58,7 @@ def test_memory_that_is_not_aligned_is_copied(policy: Policy) -> None:
 def test_bfloat16_is_a_rounded_copy_in_one_place(policy: Policy) -> None:
     """The master stays float32 in its shard; each version is rounded into the memory of the one before."""
     wanted = values_of(policy)
-    policy.parameters.compute_in(torch.bfloat16)
+    policy.compute_in(torch.bfloat16)
     policy.parameters.load(("a",), wanted.data.cast("B"))
     places = [each.data_ptr() for each in policy.model.parameters()]
     policy.parameters.unload()
@@ -70,7 +70,7 @@ def test_bfloat16_is_a_rounded_copy_in_one_place(policy: Policy) -> None:
 
 def test_gradients_of_bfloat16_passes_add_up_in_float32(policy: Policy) -> None:
     """A sum in bfloat16 stops growing after 256 equal passes."""
-    policy.parameters.compute_in(torch.bfloat16)
+    policy.compute_in(torch.bfloat16)
     total = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(total)
     head = policy.model.get_output_embeddings().weight
@@ -97,7 +97,7 @@ def folder(tmp_path: Path, policy: Policy) -> Path:
 
 
 def reopened(folder: Path) -> Policy:
-    return Policy("policy", {"path": folder.name}, folder.parent, 5, torch.device("cpu"))
+    return Policy("policy", {"path": folder.name}, folder.parent, 5)
 
 
 def edit(file: Path, **more: object) -> None:

@@ -30,7 +30,7 @@ def gradient(policy: Policy) -> Any:
 
 def opened(name: str, folder: Path) -> Policy:
     zoo.write(zoo.ARCHITECTURES[name], folder / "model")
-    return Policy("policy", {"path": "model"}, folder, 0, torch.device("cpu"))
+    return Policy("policy", {"path": "model"}, folder, 0)
 
 
 @pytest.mark.parametrize("in_line", [False, True])

@@ -19,7 +19,7 @@ PROMPTS = [[2, 5, 6, 3], [2, 9, 8, 7, 6, 3], [2, 4, 3]]
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
-    made = Policy("policy", config, EXAMPLES, 5, torch.device("cpu"))
+    made = Policy("policy", config, EXAMPLES, 5)
     for parameter in made.model.parameters():
         parameter.mul_(3)  # far from uniform, so that a wrong state would show
     return made

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dflow_protocols.pipeline import Pipeline
 from dflowd.data.order import DataSet
@@ -26,7 +25,7 @@ LONG = {"prompt": "ab" * 30, "answer": "ba" * 3}
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
-    return Policy("policy", config, EXAMPLES, 5, torch.device("cpu"))  # 64 positions
+    return Policy("policy", config, EXAMPLES, 5)  # 64 positions
 
 
 def partition(policy: Policy, folder: Path, entry: dict[str, Any], name: str) -> Partition:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from dflow_protocols.pipeline import Pipeline
 from dflowd.data.order import DataSet
 from dflowd.models.policy import Policy
@@ -20,7 +18,7 @@ def test_a_stop_text_ends_what_is_evaluated() -> None:
     stage(spec, "roll")["config"]["stop"] = ["z"]
     stage(spec, "heldout")["config"] |= {"greedy": False, "temperature": 5.0, "max_tokens": 24}
     pipeline = Pipeline.from_dict(spec)
-    policy = Policy("policy", pipeline.models["policy"], EXAMPLES, 5, torch.device("cpu"))
+    policy = Policy("policy", pipeline.models["policy"], EXAMPLES, 5)
     words = DataSet("words", pipeline.data["words"], EXAMPLES, 0)
     partition = Partition(
         pipeline, EXAMPLES, 50, pipeline.stage("heldout"), 0, 40, {}, lambda _: policy, lambda _: words, lambda: None

@@ -18,7 +18,7 @@ from tests.support.repository import EXAMPLES
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
-    return Policy("policy", config, EXAMPLES, 7, torch.device("cpu"))
+    return Policy("policy", config, EXAMPLES, 7)
 
 
 def leaf_data(policy: Policy) -> LeafData:

@@ -31,7 +31,7 @@ def whole(source: Mapping[str, Any], base: Path) -> tuple[Frozen, dict[str, torc
 
 
 def merged(source: Mapping[str, Any], base: Path) -> tuple[Policy, dict[str, torch.Tensor]]:
-    policy = Policy("policy", source, base, 5, CPU)
+    policy = Policy("policy", source, base, 5)
     policy.parameters.load(("filled",), _filled(policy.parameters.size))
     policy.merge()
     return policy, {name: each.detach() for name, each in policy.model.named_parameters()}
@@ -44,7 +44,7 @@ def _filled(size: int) -> memoryview:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model in bfloat16, in several files, as published ones lie."""
-    policy = Policy("policy", DRAWN, EXAMPLES, 5, CPU)
+    policy = Policy("policy", DRAWN, EXAMPLES, 5)
     policy.model.to(torch.bfloat16).save_pretrained(tmp_path / "model", max_shard_size="60KB")
     policy.tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path
@@ -72,7 +72,7 @@ def test_a_base_that_is_drawn_is_the_one_that_is_trained_beside() -> None:
     found, weights = whole(DRAWN | LORA, EXAMPLES)
     assert same(weights, wanted)
     assert found.base_id == policy.base_id
-    assert not same(weights, dict(Policy("policy", DRAWN, EXAMPLES, 5, CPU).model.named_parameters()))
+    assert not same(weights, dict(Policy("policy", DRAWN, EXAMPLES, 5).model.named_parameters()))
 
 
 def test_names_that_are_not_the_models_are_left_to_the_library(folder: Path) -> None:
@@ -93,5 +93,5 @@ def test_a_layer_that_keeps_its_weight_turned_gets_its_adapter_turned(tmp_path: 
 def test_a_model_that_is_not_trained_has_the_weights_of_its_folder(folder: Path) -> None:
     found = Frozen(Description("judge", {"path": "model"}, folder), 5, CPU)
     assert found.parameters.size == 0
-    model = Policy("judge", {"path": "model"}, folder, 5, CPU).model
+    model = Policy("judge", {"path": "model"}, folder, 5).model
     assert same({name: each.float() for name, each in found.whole()}, dict(model.named_parameters()))
