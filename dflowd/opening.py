@@ -6,6 +6,8 @@ lanes listen. What was opened is closed in the opposite order.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -19,7 +21,7 @@ from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Restored
+from dflow_protocols.events import Report, Restored
 from dflow_protocols.membership.bootstrap import decode_peers
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId
@@ -37,6 +39,7 @@ from .driver import Driver
 from .effects import Effects
 from .incoming import Incoming
 from .observe.gpus import GpuWatch
+from .observe.journal import Journal
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
 from .observe.metrics import MetricsBook
@@ -93,7 +96,7 @@ class Opening:
 
     def __init__(self, config: Config, path: Path, driver: Driver, started_s: float, closing: ExitStack) -> None:
         self._config, self._path, self._driver, self._started_s = config, path, driver, started_s
-        self._closing = closing
+        self._closing, self._loop = closing, asyncio.get_running_loop()
 
     def open(self, host_of: Callable[[Recorder], Host]) -> Opened:
         """`host_of` makes the host, once there is who records what it reports. Raises ConfigError, KeyFileError or
@@ -107,7 +110,11 @@ class Opening:
         allow_list = AllowList(config.mesh.allow_list)
         keys = open_keys(config, state.path)
         incarnation = state.next_incarnation()
-        recorder = Recorder(log, Timeline(), MetricsBook(state.run_folder), Problems())
+        journal = Journal(
+            state.path / "runs", config.observe.history_limit, lambda report: self._tell(recorder, report)
+        )
+        closing.callback(journal.close)
+        recorder = Recorder(log, Timeline(journal, self._started_s), MetricsBook(journal), Problems())
         host = host_of(recorder)
         disk = Disk(host, state, recorder.problems)
         closing.callback(disk.close)
@@ -131,12 +138,19 @@ class Opening:
         rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
         watch = self._watch_gpus(host, devices, supervisor)
         self._answer(rooms, node, store, devices, meta, watch)
+        for run in [run for run, known in node.runs.items() if known.is_active]:
+            recorder.metrics.reached(run)  # reads its books now, rather than under way
         incoming = Incoming(host, rooms)
         effects = Effects(host, rooms, incoming)
         closing.callback(effects.close)
         control.start(incoming)
         self._write_address(state, keys, meta)
         return Opened(host, node, rooms, effects, meta)
+
+    def _tell(self, recorder: Recorder, report: Report) -> None:
+        """From any thread, until the loop is gone."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(recorder.report, report)
 
     def _open_store(self, host: Host, state: StateDirectory, recorder: Recorder) -> tuple[Store, Room]:
         shards = self._config.shards

@@ -220,6 +220,22 @@ class EngineSection(Section):
     or moves bytes. Only a user's function tells nothing while it runs: raise this where one reward takes longer."""
 
 
+class ObserveSection(Section):
+    """What is kept of runs for people."""
+
+    history_limit: Bytes = 2**30
+    """Most bytes of the state directory's disk for what runs gave for people to read (figures, samples, tasks and what
+    steps cost), of all runs together; one may have a quarter. Past that the oldest lines of a run go, and what the
+    oldest runs have. Written within a second, never waited for."""
+
+    @field_validator("history_limit")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value < 16 * 2**20:
+            raise _wrong(f"{value} bytes hold few steps", "give at least 16 MiB")
+        return value
+
+
 class LogSection(Section):
     """Where reports go."""
 
@@ -253,6 +269,7 @@ class Config(Section):
     trust: TrustSection = TrustSection()
     shards: ShardsSection = ShardsSection()
     engine: EngineSection = EngineSection()
+    observe: ObserveSection = ObserveSection()
     log: LogSection = LogSection()
 
     @field_validator("listen")

@@ -1,15 +1,18 @@
 """Which tasks ran here, when, and what each step cost this node's slots.
 
 Fed by what is started and by what comes back; asked by `tasks` and `metrics`. Bounded: of a run the latest rows and
-steps stay, and of the runs the latest ones.
+steps stay, and of the runs the latest ones. All of it is on disk, too; what earlier lives of this daemon wrote is read
+when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dflow_protocols.books import COSTS, TASKS, StepCost, costs_of
 from dflow_protocols.events import Start
 from dflow_protocols.names import RunId, TaskKey
 from dflow_protocols.work import (
@@ -26,7 +29,10 @@ from dflow_protocols.work import (
     Work,
 )
 
+from .journal import Journal
+
 TASKS_KEPT = 20_000  # finished tasks of a run, about 200 bytes each
+READ_BYTES = 8 << 20  # of the files of earlier lives: some 40,000 tasks
 STEPS_KEPT = 20_000  # steps of a run whose cost is known
 RUNS_KEPT = 32
 INIT_STEP = -1  # making version 0 comes before step 0
@@ -52,23 +58,18 @@ class TaskRow:
 
 
 @dataclass(slots=True)
-class StepCost:
-    """What a step cost here: seconds by stage, and in which the slots were busy at all."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    busy_s: float = 0.0
-
-    def add_busy(self, seconds: float) -> None:
-        self.busy_s += seconds
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-
-@dataclass(slots=True)
 class _RunHistory:
     finished: deque[TaskRow] = field(default_factory=lambda: deque(maxlen=TASKS_KEPT))
     steps: OrderedDict[int, StepCost] = field(default_factory=OrderedDict)
+    earlier: dict[int, StepCost] | None = None  # what steps cost in lives before this one, once it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Of one run, what lives of this daemon before the present one knew."""
+
+    rows: list[TaskRow]
+    costs: dict[int, StepCost]
 
 
 @dataclass(slots=True)
@@ -78,9 +79,10 @@ class _Running:
 
 
 class Timeline:
-    """Tasks of this node, by run."""
+    """Tasks of this node, by run. `life`: when this process began, in seconds since 1970."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal, life: float) -> None:
+        self._journal, self._life = journal, life
         self._runs: OrderedDict[RunId, _RunHistory] = OrderedDict()
         self._running: dict[int, _Running] = {}
 
@@ -98,23 +100,24 @@ class Timeline:
         cost = _cost(history, running)
         cost.add_busy(now_s - running.row.started)
         if isinstance(running.asked.work, ChainWork):
-            self._finish_chain(history, cost, running, done, now_s)
+            self._finish_chain(cost, running, done, now_s)
             return
         row = running.row
         row.state, row.ended, row.seconds = "done", now_s, now_s - row.started
-        history.finished.append(row)
         cost.add(_cost_name(running.asked.work, running.asked.task), row.seconds)
+        self._keep(running, cost, [row])
 
-    def _finish_chain(self, history: _RunHistory, cost: StepCost, running: _Running, done: Done, now_s: float) -> None:
+    def _finish_chain(self, cost: StepCost, running: _Running, done: Done, now_s: float) -> None:
         """One row a stage: their own seconds, laid end to end so that the last one ends now."""
-        begin, task = now_s - sum(made.seconds for made in done.made), running.asked.task
+        begin, task, rows = now_s - sum(made.seconds for made in done.made), running.asked.task, list[TaskRow]()
         for made in done.made:
             row = replace(running.row, id=f"{task.step}/{made.stage}/{task.part}", stage=made.stage, state="done")
             row.started = begin
             begin += made.seconds
             row.ended, row.seconds = begin, made.seconds
-            history.finished.append(row)
+            rows.append(row)
             cost.add(made.stage, made.seconds)
+        self._keep(running, cost, rows)
 
     def fail(self, call: int, failed: Failed, now_s: float) -> None:
         running = self._running.pop(call, None)
@@ -122,15 +125,17 @@ class Timeline:
             return
         row = running.row
         row.state, row.ended, row.seconds, row.error = "failed", now_s, now_s - row.started, failed.error
-        history = self._history(running.asked.run)
-        history.finished.append(row)
-        _cost(history, running).add_busy(row.seconds)
+        cost = _cost(self._history(running.asked.run), running)
+        cost.add_busy(row.seconds)
+        self._keep(running, cost, [row])
 
     def stop(self, call: int, now_s: float) -> None:
         """The call was given up; what it cost stays counted."""
         running = self._running.pop(call, None)
         if running is not None:
-            _cost(self._history(running.asked.run), running).add_busy(now_s - running.row.started)
+            cost = _cost(self._history(running.asked.run), running)
+            cost.add_busy(now_s - running.row.started)
+            self._keep(running, cost, [])
 
     def rows(self, run: RunId, step: int | None, limit: int) -> list[dict[str, Any]]:
         """The latest tasks of a run, running ones last, as plain maps."""
@@ -140,11 +145,45 @@ class Timeline:
         return [row.to_dict() for row in rows if step is None or row.step == step][-limit:]
 
     def costs(self, run: RunId, since_step: int) -> dict[int, StepCost]:
+        """By step; what earlier lives spent on it is in it once that was read."""
         history = self._runs.get(run)
-        return {step: cost for step, cost in history.steps.items() if step >= since_step} if history else {}
+        if history is None:
+            return {}
+        found: dict[int, StepCost] = {}
+        for costs in (history.earlier or {}, history.steps):
+            for step, cost in costs.items():
+                if step >= since_step:
+                    found.setdefault(step, StepCost()).add_all(cost)
+        return found
+
+    def has_read(self, run: RunId) -> bool:
+        """Whether what earlier lives wrote of the run is known."""
+        return run in self._runs and self._runs[run].earlier is not None
+
+    def read(self, run: RunId) -> Earlier:
+        """What earlier lives wrote of the run, for `learn`. Reads files: not for the loop's thread."""
+        tasks = self._journal.read(run, TASKS, READ_BYTES)
+        rows = [_row_of(entry) for entry in tasks if entry.get("life") != self._life]
+        return Earlier(rows[-TASKS_KEPT:], costs_of(self._journal.read(run, COSTS, READ_BYTES), but=self._life))
+
+    def learn(self, run: RunId, earlier: Earlier) -> None:
+        """Take up what earlier lives wrote, once."""
+        if not self.has_read(run):
+            history = self._history(run)
+            history.finished = deque([*earlier.rows, *history.finished], maxlen=TASKS_KEPT)
+            history.earlier = earlier.costs
 
     def running(self) -> int:
         return len(self._running)
+
+    def _keep(self, running: _Running, cost: StepCost, rows: list[TaskRow]) -> None:
+        """What came of a call, in memory and on disk."""
+        run, step = running.asked.run, _step_of(running)
+        self._history(run).finished.extend(rows)
+        for row in rows:
+            self._journal.append(run, TASKS, {**row.to_dict(), "life": self._life})
+        spent = {"life": self._life, "step": step, "busy_s": cost.busy_s, "seconds": dict(cost.seconds)}
+        self._journal.append(run, COSTS, spent, replaces=step)
 
     def _history(self, run: RunId) -> _RunHistory:
         history = self._runs.setdefault(run, _RunHistory())
@@ -155,11 +194,18 @@ class Timeline:
 
 
 def _cost(history: _RunHistory, running: _Running) -> StepCost:
-    step = INIT_STEP if isinstance(running.asked.work, InitWork) else running.asked.task.step
-    cost = history.steps.setdefault(step, StepCost())
+    cost = history.steps.setdefault(_step_of(running), StepCost())
     if len(history.steps) > STEPS_KEPT:
         history.steps.popitem(last=False)
     return cost
+
+
+def _step_of(running: _Running) -> int:
+    return INIT_STEP if isinstance(running.asked.work, InitWork) else running.asked.task.step
+
+
+def _row_of(entry: Mapping[str, Any]) -> TaskRow:
+    return TaskRow(**{name: entry[name] for name in TaskRow.__slots__ if name in entry})
 
 
 def _cost_name(work: Work, task: TaskKey) -> str:

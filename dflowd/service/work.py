@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dflow_protocols.books import merge_abandoned, merge_rows, own_report
 from dflow_protocols.names import NodeId, RunId
 
-from ..observe.metrics import merge_abandoned, merge_rows, own_report
 from .dispatch import Service
 from .request import MOST_ROWS, Params, limit_of, number_of
 
@@ -59,13 +59,22 @@ class WorkAnswers:
         samples.sort(key=lambda sample: int(sample["step"]))
         return {"samples": samples[-limit:], "missing": missing}
 
-    def _own_tasks(self, params: Params) -> dict[str, Any]:
+    async def _read(self, run: RunId) -> None:
+        """See that what earlier lives of this daemon knew of the run is known."""
+        timeline = self._service.recorder.timeline
+        if not timeline.has_read(run):
+            loop = self._service.host.loop
+            timeline.learn(run, await loop.run_in_executor(None, timeline.read, run))
+
+    async def _own_tasks(self, params: Params) -> dict[str, Any]:
         step = params.get("step")
         limit = limit_of(params, MOST_ROWS)
+        await self._read(RunId(params["run"]))
         return {"tasks": self._service.recorder.timeline.rows(RunId(params["run"]), step, limit)}
 
-    def _own_metrics(self, params: Params) -> dict[str, Any]:
+    async def _own_metrics(self, params: Params) -> dict[str, Any]:
         run, since = RunId(params["run"]), int(params["since_step"])
+        await self._read(run)
         book = self._service.recorder.metrics
         rows, abandoned = book.rows(run, since), book.abandoned(run, since)
         return own_report(rows, abandoned, self._service.recorder.timeline.costs(run, since - 1), self._slots)

@@ -8,7 +8,7 @@ over the old one, so that a reader finds the old bytes or the new ones.
     lock                held by the one daemon that lives here
     address.json        where that daemon listens, for tools on this machine
     kept/KEY            what the protocols asked to persist
-    runs/RUN/           metrics.jsonl, samples.jsonl and checkpoints of a run
+    runs/RUN/           what people read of a run (observe/journal.py), and its checkpoints
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+
+from dflow_protocols.books import COSTS, METRICS, SAMPLES, TASKS, TIMES, file_of, older
 
 from ..process.durable import replace_file, sync_folder
 
@@ -122,8 +124,9 @@ class StateDirectory:
             self._clear_books(self.path / "runs" / run)
 
     def _clear_books(self, folder: Path) -> None:
-        for name in ("metrics", "samples", "times"):
-            (folder / f"{name}.jsonl").unlink(missing_ok=True)
+        for name in (METRICS, SAMPLES, TASKS, COSTS, TIMES):
+            for file in (file_of(name), older(file_of(name))):
+                (folder / file).unlink(missing_ok=True)
         if any((folder / "checkpoints").glob("*")):
             return
         shutil.rmtree(folder, ignore_errors=True)

@@ -160,6 +160,18 @@ ROOMS: Final[dict[str, Concern]] = {
         ("run", "slot"),
         ("engine.unstuck", "engine.died", "run.ended"),
     ),
+    "history.damaged": Concern(
+        "{lines} lines of {file} are damaged: rows of `dflow metrics`, `tasks` or `samples` are missing",
+        "test the disk; other daemons mostly have the same figures",
+        ("file",),
+        (),
+        HOUR,
+    ),
+    "history.unwritten": Concern(
+        "figures, samples or tasks are not kept: {error}",
+        "free some of the state directory's disk: what was to be written meanwhile is lost when the daemon ends",
+        stands_s=MINUTES,
+    ),
     "shards.disk_failed": Concern(
         "chunks could not be written to this daemon's disk", "look at the disk: `dmesg`, SMART", (), (), HOUR
     ),

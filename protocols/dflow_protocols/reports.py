@@ -192,6 +192,13 @@ ENGINES: Final[dict[str, ReportKind]] = {
 
 SHARDS: Final[dict[str, ReportKind]] = {
     "disk.full": ReportKind("error", "the state directory's disk did not take something", ("what",)),
+    "history.damaged": ReportKind(
+        "warning", "lines of what a run gave for people are damaged on this disk, and passed over", ("file", "lines")
+    ),
+    "history.unwritten": ReportKind("warning", "lines for people found no room on this disk, and are lost", ("error",)),
+    "history.dropped": ReportKind(
+        "info", "what the oldest run gave for people made room for newer ones", ("run", "bytes")
+    ),
     "disk.roomy": ReportKind("info", "the state directory's disk has room again", ("free_bytes",)),
     "shards.disk_failed": ReportKind("error", "a chunk could not be written to this node's disk", ("shard", "count")),
     "shards.full": ReportKind("warning", "no room for a shard that is to be fetched", ("run", "why")),

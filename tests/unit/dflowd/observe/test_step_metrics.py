@@ -6,32 +6,36 @@ from pathlib import Path
 
 import pytest
 
+from dflow_protocols.books import merge_abandoned, merge_rows, own_report
 from dflow_protocols.events import Start
 from dflow_protocols.names import Block, Once, Part, Partition, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
-from dflowd.observe.metrics import MetricsBook, merge_abandoned, merge_rows, own_report
+from dflowd.observe.journal import Journal
+from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.timeline import Timeline
 
 RUN = RunId("ab" * 16)
 REF = ShardRef(ShardId("cd" * 32), 4)
+LIMIT = 64 << 20
+LIFE = 1.0
 SUMS = {"samples": 8.0, "completion_tokens": 40.0, "rewarded": 8.0, "reward_sum": 6.0}
 
 
-def book(folder: Path) -> MetricsBook:
-    def of(run: str) -> Path:
-        (folder / run).mkdir(parents=True, exist_ok=True)
-        return folder / run
+def journal(folder: Path) -> Journal:
+    return Journal(folder, LIMIT, print)
 
-    return MetricsBook(of)
+
+def book(folder: Path) -> MetricsBook:
+    return MetricsBook(journal(folder))
 
 
 def chain(step: int, partition: int) -> tuple[TaskKey, ChainWork]:
     return TaskKey(step, "roll", Partition(partition)), ChainWork(step, ("roll", "score"), partition, ())
 
 
-def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
+def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds(tmp_path: Path) -> None:
     """A chain runs in one call, yet users ask how long each stage takes."""
-    timeline = Timeline()
+    timeline = Timeline(journal(tmp_path), LIFE)
     timeline.start(Start(1, RUN, *chain(3, 7)), 100.0)
     assert [row["state"] for row in timeline.rows(RUN, None, 10)] == ["running"]
     done = Done((Made("roll", (("rollout", REF),), seconds=2.0), Made("score", (("reward", REF),), seconds=0.5)))
@@ -46,9 +50,9 @@ def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds() -> None:
     assert (cost.busy_s, cost.seconds) == (3.0, {"roll": 2.0, "score": 0.5})
 
 
-def test_training_is_told_apart_by_its_parts() -> None:
+def test_training_is_told_apart_by_its_parts(tmp_path: Path) -> None:
     """Gradient, sum and update have different remedies when they are slow."""
-    timeline = Timeline()
+    timeline = Timeline(journal(tmp_path), LIFE)
     works: list[tuple[Part, Work]] = [
         (Block(0, 2), BlockWork(0, "learn", 0, 2, (), (), ())),
         (Once("apply"), ApplyWork(0, "learn", (), (), 0, 1, False)),
@@ -59,9 +63,9 @@ def test_training_is_told_apart_by_its_parts() -> None:
     assert timeline.costs(RUN, 0)[0].seconds == {"learn": 1.0, "learn.apply": 1.0}
 
 
-def test_a_call_that_failed_or_was_given_up_still_cost_its_time() -> None:
+def test_a_call_that_failed_or_was_given_up_still_cost_its_time(tmp_path: Path) -> None:
     """A node that redoes work is not idle."""
-    timeline = Timeline()
+    timeline = Timeline(journal(tmp_path), LIFE)
     timeline.start(Start(1, RUN, *chain(0, 0)), 0.0)
     timeline.fail(1, Failed("user", "reward.py:3: no"), 2.0)
     timeline.start(Start(2, RUN, *chain(0, 0)), 2.0)
@@ -71,7 +75,7 @@ def test_a_call_that_failed_or_was_given_up_still_cost_its_time() -> None:
 
 
 def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, object]:
-    rows, timeline = book(folder / name), Timeline()
+    rows, timeline = book(folder / name), Timeline(journal(folder / name), LIFE)
     for step in range(first, 3):
         rows.advance(RUN, step, f"v{step}", 8 * step, SUMS, 10.0 if step > first else None, 100.0 + 10.0 * step)
         timeline.start(Start(step, RUN, *chain(step, 0)), 0.0)
@@ -95,11 +99,13 @@ def test_rows_are_put_together_from_all_members(tmp_path: Path) -> None:
 
 def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
     """A daemon that was killed comes back with what it had told before."""
-    first = book(tmp_path)
+    books = journal(tmp_path)
+    first = MetricsBook(books)
     for step in range(3):
         first.advance(RUN, step, f"v{step}", 8, SUMS, 1.0, float(step))
     first.add_samples(RUN, 1, [{"prompt": "a", "completion": "b", "reward": 1.0}])
     first.add_checkpoint(RUN, 2, "/somewhere")
+    books.close()
     with (tmp_path / RUN / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "ver')
     again = book(tmp_path)
@@ -118,18 +124,37 @@ def test_a_version_that_replaced_another_replaces_its_row(tmp_path: Path) -> Non
 
 def test_rows_of_a_lost_branch_are_marked_and_do_not_hide_those_that_count(tmp_path: Path) -> None:
     """After a split both halves have a row for one step; only one version of it leads to the final weights."""
-    loser, winner = MetricsBook(lambda _: tmp_path / "loser"), MetricsBook(lambda _: tmp_path / "winner")
-    for name in ("loser", "winner"):
-        (tmp_path / name).mkdir()
-    for book, name in ((loser, "lost"), (winner, "kept")):
+    books = journal(tmp_path / "loser")
+    loser, winner = MetricsBook(books), book(tmp_path / "winner")
+    for one, name in ((loser, "lost"), (winner, "kept")):
         for step in (1, 2, 3):
             version = name if step > 1 else "both"
-            book.advance(RUN, step, f"{version}{step}", 10 * step, {"generated_tokens": 5.0}, 1.0, 0.0)
+            one.advance(RUN, step, f"{version}{step}", 10 * step, {"generated_tokens": 5.0}, 1.0, 0.0)
     loser.abandon(RUN, 1)
     loser.advance(RUN, 3, "kept3", 30, {}, None, 0.0)
-    again = MetricsBook(lambda _: tmp_path / "loser")
+    books.close()
+    again = book(tmp_path / "loser")
     for told in (loser, again):
-        reports = [own_report(book.rows(RUN, 0), book.abandoned(RUN, 0), {}, 1) for book in (told, winner)]
+        reports = [own_report(one.rows(RUN, 0), one.abandoned(RUN, 0), {}, 1) for one in (told, winner)]
         assert [row["version"] for row in merge_rows(reports)] == ["both1", "kept2", "kept3"]
         lost = merge_abandoned(reports)
         assert [(row["version"], row["abandoned"]) for row in lost] == [("lost2", True), ("lost3", True)]
+
+
+def test_tasks_and_what_steps_cost_outlive_the_process(tmp_path: Path) -> None:
+    """A daemon that comes back tells of its earlier lives, and counts none of them twice."""
+    for life, partition in ((1.0, 0), (2.0, 1)):
+        books = journal(tmp_path)
+        timeline = Timeline(books, life)
+        timeline.start(Start(1, RUN, *chain(3, partition)), 10.0 * life)
+        timeline.finish(1, Done((Made("roll", (), seconds=2.0),)), 10.0 * life + 3.0)
+        books.close()
+    last = Timeline(journal(tmp_path), 3.0)
+    last.start(Start(1, RUN, *chain(3, 2)), 30.0)
+    last.fail(1, Failed("user", "no"), 31.0)
+    assert [row["id"] for row in last.rows(RUN, None, 9)] == ["3/roll/p2"]
+    last.learn(RUN, last.read(RUN))
+    last.learn(RUN, last.read(RUN))
+    assert [row["id"] for row in last.rows(RUN, None, 9)] == ["3/roll/p0", "3/roll/p1", "3/roll/p2"]
+    cost = last.costs(RUN, 0)[3]
+    assert (cost.busy_s, cost.seconds) == (7.0, {"roll": 4.0})

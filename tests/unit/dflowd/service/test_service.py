@@ -18,6 +18,7 @@ from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.steps import Head
 from dflowd.driver import Driver
+from dflowd.observe.journal import Journal
 from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import MetricsBook
 from dflowd.observe.problems import Problems
@@ -68,8 +69,8 @@ class Daemon:
     def __init__(self, folder: Path, *runs: str) -> None:
         self.loop = asyncio.get_running_loop()
         self.view = View({RunId(run): Known() for run in runs})
-        log, timeline = ReportLog(io.StringIO(), "info"), Timeline()
-        book = MetricsBook(lambda run: folder)
+        log, self.journal = ReportLog(io.StringIO(), "info"), Journal(folder, 64 << 20, print)
+        timeline, book = Timeline(self.journal, 1.0), MetricsBook(self.journal)
         self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time)
         self.service = Service(
             Host(self.loop, print, self.recorder.report, self.loop.time),
@@ -147,6 +148,7 @@ async def test_a_run_that_begins_again_after_a_kill_says_how_many_steps_are_lost
     before = Daemon(tmp_path, RUN)
     for step in range(4):
         before.recorder.advance(advanced(step))
+    before.journal.close()
     daemon = Daemon(tmp_path, RUN)  # the daemon's next life, with the same disk
     row = msgpack.unpackb((await daemon.ask("runs")).value)["runs"][0]
     assert (row["reached"], row["saved"], row["held"]) == (3, None, None)
