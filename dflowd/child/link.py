@@ -1,6 +1,6 @@
 """The child's end of the line to its daemon: a thread that speaks, so that a busy engine still beats and listens.
 
-Messages carry the number of their call. What an engine says and asks is of the call that has the turn.
+Messages carry the number of their call. What an engine says and asks is of the call that has the baton.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import zmq
 
 from dflow_protocols.events import Reached
+from dflowd.jobs.baton import NOBODY, Baton
 from dflowd.jobs.failures import GivenUp, NoRoom, TooLarge
-from dflowd.jobs.turnstile import NOBODY, Turnstile
 from dflowd.slots.calls import (
     BEAT_S,
     Beat,
@@ -57,21 +57,21 @@ class _Open:
 
 
 class Link:
-    """One DEALER socket in a thread. All else is called by who has the turn, and by nobody before there are calls."""
+    """One DEALER socket in a thread. All else is called by who has the baton, and by nobody before there are calls."""
 
     def __init__(
         self,
         address: str,
         deliver: Callable[[Call | Quit], None] = lambda message: None,
         on_beat: Callable[[], None] = lambda: None,
-        turns: Turnstile | None = None,
+        baton: Baton | None = None,
     ) -> None:
         """In the link's thread `deliver` is given what there is to do, and `on_beat` is called about as often as it
         tells that the process lives."""
-        self._deliver, self._on_beat, self._turns = deliver, on_beat, turns or Turnstile()
+        self._deliver, self._on_beat, self._baton = deliver, on_beat, baton or Baton()
         self._context = zmq.Context()
         self._open: dict[int, _Open] = {NOBODY: _Open()}
-        self._moved = (NOBODY, 0)  # the holder of the turn, and its progress, when that was last told
+        self._moved = (NOBODY, 0)  # the holder of the baton, and its progress, when that was last told
         self._outbox = self._context.socket(zmq.PAIR)
         self._outbox.bind("inproc://outbox")
         self._thread = threading.Thread(target=self._run, args=(address,), name="link", daemon=True)
@@ -86,7 +86,7 @@ class Link:
 
     @property
     def _mine(self) -> _Open:
-        return self._open[self._turns.holder]
+        return self._open[self._baton.holder]
 
     def progress(self) -> None:
         """The call advanced. Raises GivenUp once nobody waits for it."""
@@ -110,14 +110,14 @@ class Link:
         self.progress()
         if leaf >= self._mine.end:
             return False
-        self.send(Reached(self._turns.holder, leaf))
+        self.send(Reached(self._baton.holder, leaf))
         return True
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[GrantedSegment, ...]:
         """Ask the daemon for room, and wait; other calls go on meanwhile. Raises NoRoom, or TooLarge."""
         mine = self._mine
-        self.send(Grant(self._turns.holder, sizes))
-        with self._turns.resting():
+        self.send(Grant(self._baton.holder, sizes))
+        with self._baton.resting():
             answer = mine.grants.get()
         if isinstance(answer, Refused):
             raise TooLarge(answer.error) if answer.is_final else NoRoom(answer.error)
@@ -157,9 +157,9 @@ class Link:
         line.close()
 
     def _beats(self, has_worked: bool) -> list[Beat]:
-        """How far each call is. One that waits for its turn advances as the one does that has it: it hangs with that,
+        """How far each call is. One that waits for the baton advances as the one does that has it: it hangs with that,
         and not by itself."""
-        calls, holder = self._open.copy(), self._turns.holder
+        calls, holder = self._open.copy(), self._baton.holder
         if has_worked:
             for each in (each for each in calls.values() if each.is_opaque):
                 each.advance()

@@ -1,7 +1,7 @@
-"""Calls as they come: each done by its engine, in its turn, and answered.
+"""Calls as they come: each done by its engine, in the baton, and answered.
 
 Works of which a slot does one at a time are done in the main thread, one after the other. Partitions of a chain that
-share their slot have a thread each (jobs/turnstile.py); the main thread then does what they ask it for.
+share their slot have a thread each (jobs/baton.py); the main thread then does what they ask it for.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import Done, Failed, at_once, engine_of
 from dflowd.engines.contract import Engine, perform
+from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import one_line
 from dflowd.jobs.job import Job
 from dflowd.jobs.main_thread import ERRANDS
 from dflowd.jobs.threads import Threads
-from dflowd.jobs.turnstile import Turnstile
 from dflowd.slots.calls import Call, Quit, Ready
 from dflowd.slots.doing import Board
 
@@ -39,12 +39,12 @@ class Worker:
 
     def __init__(self, address: str, engines: Mapping[str, Engine], board: Board, threads: Threads) -> None:
         self._engines, self._board, self._threads = engines, board, threads
-        self._mappings, self._turns = Mappings(), Turnstile(board)
+        self._mappings, self._baton = Mappings(), Baton(board)
         self._waiting: deque[Call | Quit] = deque()
         self._sharing = 0  # calls that have a thread
         self._is_over = False
         self._parsed: dict[bytes, Pipeline] = {}
-        self._link = Link(address, self._deliver, self._mappings.sweep, self._turns)
+        self._link = Link(address, self._deliver, self._mappings.sweep, self._baton)
         capabilities = tuple(dict.fromkeys(word for engine in engines.values() for word in engine.capabilities))
         numerics = " ".join(engine.numerics for engine in engines.values())
         self._link.send(Ready(os.getpid(), capabilities, numerics))
@@ -92,7 +92,7 @@ class Worker:
         self._go_on()
 
     def _do(self, call: Call) -> None:
-        with self._turns.turn(call.id):
+        with self._baton.held(call.id):
             match self._answer(call):
                 case Done() as done:
                     self._link.send(Finished(call.id, done))
@@ -117,7 +117,7 @@ class Worker:
             self._board,
             link.opaque,
             self._threads,
-            self._turns,
+            self._baton,
         )
         return perform(self._engines[engine_of(pipeline, call.work)], job, call.work)
 

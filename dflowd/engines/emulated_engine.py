@@ -62,12 +62,12 @@ class EmulatedRollouts:
         blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
         made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
-            start = job.turns.seconds()
+            start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
             key = _key(job, work.step, stage_id, work.partition)
             name, blob, groups, metrics = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key).make()
             blobs[f"{stage_id}.{name}"] = blob
-            made.append((stage_id, name, groups, metrics, job.turns.seconds() - start))
+            made.append((stage_id, name, groups, metrics, job.baton.seconds() - start))
         refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made])
         results = tuple(
             Made(stage_id, ((name, ref),), metrics, groups, seconds)

@@ -63,10 +63,10 @@ def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
         raise RuntimeError("this host is broken")
     jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
     until, doing = time.monotonic() + profile[what] * jitter / SPEED, job.board.read()
-    with job.turns.aboard():
+    with job.baton.aboard():
         while (left := until - time.monotonic()) > 0:
-            job.turns.together(doing, partial(time.sleep, min(left, NAP_S)))
-            job.turns.pass_on()
+            job.baton.together(doing, partial(time.sleep, min(left, NAP_S)))
+            job.baton.pass_on()
             job.progress()
 
 

@@ -45,12 +45,12 @@ class OperatorRollouts:
         known: dict[str, Columns] = {name: layout.decode(job.shards.read(ref)) for name, ref in work.inputs}
         parts: list[tuple[str, list[Output], float]] = []
         for stage_id in work.stages:
-            start = job.turns.seconds()
+            start = job.baton.seconds()
             stage = job.pipeline.stage(stage_id)
             job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
             outputs = operate(self._partition(job, work, stage, chain, known), OPERATORS)
             known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}
-            parts.append((stage_id, outputs, job.turns.seconds() - start))
+            parts.append((stage_id, outputs, job.baton.seconds() - start))
         refs = iter(put(job.shards, [layout.encode(o.columns) for _, outputs, _ in parts for o in outputs]))
         made = tuple(
             Made(

@@ -12,8 +12,8 @@ from dflow_protocols.names import ShardRef
 from dflow_protocols.pipeline import Pipeline
 from dflowd.slots.doing import Board
 
+from .baton import Baton
 from .threads import Threads
-from .turnstile import Turnstile
 
 Hashes: TypeAlias = Sequence[Sequence[bytes]]
 """Of each of several shards, the hashes of its chunks."""
@@ -62,4 +62,4 @@ class Job:
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
     opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
     threads: Threads = field(default_factory=Threads)  # for what is cut into pieces
-    turns: Turnstile = field(default_factory=Turnstile)  # among the calls that this process works on
+    baton: Baton = field(default_factory=Baton)  # among the calls that this process works on

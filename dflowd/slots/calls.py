@@ -127,7 +127,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The process lives. A hung call is one whose `progress` stays the same; that of one which waits for its turn grows
+    """The process lives. A hung call is one whose `progress` stays the same; that of one that waits for the baton grows
     with that of the call which has it."""
 
     call: int  # 0 where there is none

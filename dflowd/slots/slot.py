@@ -178,7 +178,7 @@ class Slot:
         if silent_s > self.settings.silence_s and (not held_up or self.child.is_stopped):
             return f"silent for {silent_s:.0f} s"
         for call in self.calls.values():
-            waits = bool(doing.calls) and call.id not in doing.calls  # for another call that has the turn
+            waits = bool(doing.calls) and call.id not in doing.calls  # for another call that has the baton
             if call.given_up_s is not None and now - call.given_up_s > GIVE_UP_LIMIT_S and not waits:
                 return "it did not give its call up"
             if call.still_s(now) > self.settings.stall_s:

@@ -12,8 +12,8 @@ import zmq
 
 from dflow_protocols.work import ChainWork
 from dflowd.child.link import Link
+from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import GivenUp
-from dflowd.jobs.turnstile import Turnstile
 from dflowd.slots.calls import Beat, Call, GiveUp, Grant, Granted, GrantedSegment, Trim, decode, encode
 from tests.support.until import until
 
@@ -89,14 +89,14 @@ def test_what_was_computed_outside_of_a_library_is_no_progress(line: tuple[Link,
 
 
 class Ends:
-    """Both ends of a line on which calls are open, and the turns of those."""
+    """Both ends of a line on which calls are open, and the baton among those."""
 
     def __init__(self, folder: Path, calls: int) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.router = self.context.socket(zmq.ROUTER)
         self.router.bind(f"ipc://{folder}/s")
-        self.turns, self.delivered = Turnstile(), list[object]()
-        self.link = Link(f"ipc://{folder}/s", self.delivered.append, turns=self.turns)
+        self.baton, self.delivered = Baton(), list[object]()
+        self.link = Link(f"ipc://{folder}/s", self.delivered.append, baton=self.baton)
         self.peer, _ = self.router.recv_multipart()
         for number in range(1, calls + 1):
             self.say(Call(number, b"", "", "", ChainWork(0, ("roll",), number, ()), ()))
@@ -128,12 +128,12 @@ def two(tmp_path: Path) -> Iterator[Ends]:
 
 
 def test_a_call_that_is_given_up_ends_and_the_other_goes_on(two: Ends) -> None:
-    """Each has its own word for it, whoever has the turn when that comes."""
-    with two.turns.turn(2):
+    """Each has its own word for it, whoever has the baton when that comes."""
+    with two.baton.held(2):
         two.say(GiveUp(1))
         until(lambda: two.link._open[1].is_given_up, DEADLINE_S)
         two.link.progress()
-    with two.turns.turn(1), pytest.raises(GivenUp):
+    with two.baton.held(1), pytest.raises(GivenUp):
         two.link.progress()
 
 
@@ -142,7 +142,7 @@ def test_each_call_gets_the_room_that_it_asked_for(two: Ends) -> None:
     got: dict[int, tuple[GrantedSegment, ...]] = {}
 
     def ask(call: int) -> None:
-        with two.turns.turn(call):
+        with two.baton.held(call):
             got[call] = two.link.grant((call,))
 
     threads = [threading.Thread(target=ask, args=(call,), daemon=True) for call in (1, 2)]
@@ -157,9 +157,9 @@ def test_each_call_gets_the_room_that_it_asked_for(two: Ends) -> None:
     assert {call: (segment.id, segment.nbytes) for call, (segment,) in got.items()} == {1: (1, 1), 2: (2, 2)}
 
 
-def test_a_call_that_waits_for_its_turn_is_as_far_as_the_one_that_has_it(two: Ends) -> None:
+def test_a_call_that_waits_for_the_baton_is_as_far_as_the_one_that_has_it(two: Ends) -> None:
     """It is not hung while that one moves, however long it waits; and hangs with it, so that the hang is found."""
-    with two.turns.turn(1):
+    with two.baton.held(1):
         first = two.progress()
         assert two.progress() == first
         two.link.progress()

@@ -101,7 +101,7 @@ async def test_a_partition_that_kills_its_engine_is_the_one_that_failed(tmp_path
 
 
 async def test_a_partition_that_hangs_is_found_though_others_are_there(tmp_path: Path) -> None:
-    """They wait for their turn, and do not hang."""
+    """They wait for the baton, and do not hang."""
     async with bench(tmp_path, generate_s=LONG_S, hangs=2, stall_s=2.0) as it:
         params = await it.init()
         calls = [start(it, params, partition) for partition in range(3)]

@@ -1,10 +1,10 @@
-"""Turnstile: several calls in one process, each in a thread of its own, of which one at a time goes on.
+"""Baton: several calls in one process, each in a thread of its own, of which one at a time goes on.
 
-What an engine holds (models, data, a batch that is being sampled) is touched by who has the turn alone, so it needs no
-locks. A call gives its turn up where it says so and nowhere else: between two passes of a batch that others are aboard
+What an engine holds (models, data, a batch that is being sampled) is touched by who has the baton alone, so it needs no
+locks. A call gives the baton up where it says so and nowhere else: between two passes of a batch that others are aboard
 of too, and while its daemon looks for room. Who asks first has it first.
 
-A call's seconds are those that it took of the slot: all of its own turn, and of a pass its share with those aboard.
+A call's seconds are those that it took of the slot: all while it has the baton, of a pass its share with those aboard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _end_process(error: BaseException) -> NoReturn:
     os._exit(EXIT_SHARED)
 
 
-class _Baton:
+class _FairLock:
     """A lock that goes to whoever has waited longest."""
 
     def __init__(self) -> None:
@@ -63,27 +63,27 @@ class _Baton:
 
 @dataclass(slots=True)
 class _Call:
-    """What is kept of a call while others have the turn."""
+    """What is kept of a call while others have the baton."""
 
     seconds: float = 0.0
     doing: Doing = NOTHING
 
 
 @dataclass(slots=True)
-class Turnstile:
-    """Of one process. `board`: what it shows is of who has the turn. `end`: ends the process."""
+class Baton:
+    """Of one process. `board`: what it shows is of who has the baton. `end`: ends the process."""
 
     board: Board = field(default_factory=Board)
     end: Callable[[BaseException], None] = _end_process
-    holder: int = NOBODY  # the call that has the turn
-    _baton: _Baton = field(default_factory=_Baton)
+    holder: int = NOBODY  # the call that has the baton
+    _lock: _FairLock = field(default_factory=_FairLock)
     _calls: dict[int, _Call] = field(default_factory=lambda: {NOBODY: _Call()})
     _aboard: list[int] = field(default_factory=list)
     _since: float = field(default_factory=time.perf_counter)  # the holder's seconds are counted up to here
 
     @contextlib.contextmanager
-    def turn(self, call: int) -> Iterator[None]:
-        """The life of a call: it waits for its turn, and ends with it."""
+    def held(self, call: int) -> Iterator[None]:
+        """The life of a call: it waits for the baton, and ends with it."""
         self._calls[call] = _Call()
         self._take(call)
         try:
@@ -92,10 +92,10 @@ class Turnstile:
             del self._calls[call]
             self.holder = NOBODY
             self.board.take(())
-            self._baton.pass_on()
+            self._lock.pass_on()
 
     def pass_on(self) -> None:
-        """Let all go first who wait for their turn."""
+        """Let all go first who wait for the baton."""
         with self.resting():
             pass
 
@@ -106,7 +106,7 @@ class Turnstile:
         self._settle()
         self._calls[call].doing = self.board.read()
         self.holder = NOBODY
-        self._baton.pass_on()
+        self._lock.pass_on()
         try:
             yield
         finally:
@@ -123,8 +123,8 @@ class Turnstile:
             self._aboard.remove(call)
 
     def together(self, doing: Doing, work: Callable[[], T]) -> T:
-        """One pass, for all who are aboard. What it raises is the call's own where it is alone; where several share it,
-        nobody can tell whose doing it was, and the process ends."""
+        """One pass, for all who are aboard. What it raises is the call's own where it is alone there. Else nobody can
+        tell whose doing it was, or who has the baton only helps: the process ends, and what it did last tells."""
         sharing = tuple(self._aboard) or (self.holder,)
         self._settle()
         own = self.board.read()
@@ -133,7 +133,7 @@ class Turnstile:
         try:
             return work()
         except Exception as error:
-            if len(sharing) > 1:
+            if sharing != (self.holder,):
                 self.end(error)
             raise
         finally:
@@ -147,7 +147,7 @@ class Turnstile:
         return self._calls[self.holder].seconds
 
     def _take(self, call: int) -> None:
-        self._baton.take()
+        self._lock.take()
         self.holder, self._since = call, time.perf_counter()
         self.board.take((call,) if call else ())
         self.board.write(self._calls[call].doing)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from dflowd.jobs import main_thread
+from dflowd.jobs.baton import Baton
 from dflowd.jobs.main_thread import in_main_thread
-from dflowd.jobs.turnstile import Turnstile
 from dflowd.slots.doing import Doing
 from tests.support.until import until
 
@@ -18,11 +18,11 @@ DEADLINE_S = 60.0
 PASS = Doing("roll", "it sampled")
 
 
-def started(turns: Turnstile, call: int, work: Callable[[], None]) -> threading.Thread:
-    """A call's thread, which has its turn or waits for it."""
+def started(baton: Baton, call: int, work: Callable[[], None]) -> threading.Thread:
+    """A call's thread, which has the baton or waits for it."""
 
     def live() -> None:
-        with turns.turn(call):
+        with baton.held(call):
             work()
 
     thread = threading.Thread(target=live, daemon=True)
@@ -30,27 +30,27 @@ def started(turns: Turnstile, call: int, work: Callable[[], None]) -> threading.
     return thread
 
 
-def queued(turns: Turnstile) -> int:
-    return len(turns._baton._waiting)
+def queued(baton: Baton) -> int:
+    return len(baton._lock._waiting)
 
 
-def test_whoever_asks_first_has_the_turn_first() -> None:
+def test_whoever_asks_first_has_the_baton_first() -> None:
     """A call that comes while others sample goes on after one pass of each, however many passes they need."""
-    turns, seen = Turnstile(), list[int]()
+    baton, seen = Baton(), list[int]()
 
     def passes(call: int) -> Callable[[], None]:
         def work() -> None:
             for _ in range(3):
                 seen.append(call)
-                turns.pass_on()
+                baton.pass_on()
 
         return work
 
-    with turns.turn(9):
+    with baton.held(9):
         threads = []
         for call in (1, 2, 3):
-            threads.append(started(turns, call, passes(call)))
-            until(lambda: queued(turns) == len(threads), DEADLINE_S)
+            threads.append(started(baton, call, passes(call)))
+            until(lambda: queued(baton) == len(threads), DEADLINE_S)
     for thread in threads:
         thread.join(DEADLINE_S)
     assert seen == [1, 2, 3] * 3
@@ -58,17 +58,17 @@ def test_whoever_asks_first_has_the_turn_first() -> None:
 
 def test_one_call_at_a_time_goes_on() -> None:
     """What an engine holds has no locks."""
-    turns, inside, most = Turnstile(), list[int](), list[int]()
+    baton, inside, most = Baton(), list[int](), list[int]()
 
     def work() -> None:
         for _ in range(50):
-            inside.append(turns.holder)
+            inside.append(baton.holder)
             most.append(len(inside))
             time.sleep(0)
             inside.pop()
-            turns.pass_on()
+            baton.pass_on()
 
-    threads = [started(turns, call, work) for call in (1, 2, 3, 4)]
+    threads = [started(baton, call, work) for call in (1, 2, 3, 4)]
     for thread in threads:
         thread.join(DEADLINE_S)
     assert set(most) == {1}
@@ -77,27 +77,27 @@ def test_one_call_at_a_time_goes_on() -> None:
 
 def test_what_was_done_last_says_whose_doing_it_was() -> None:
     """An engine that dies takes all its calls with it; who reads its last words finds the one that it died of."""
-    turns = Turnstile()
+    baton = Baton()
     seen: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def look(when: str) -> None:
-        doing = turns.board.read()
+        doing = baton.board.read()
         seen[when] = doing.what, doing.calls
 
     def other() -> None:
-        turns.board.write(Doing("score", "it scored"))
+        baton.board.write(Doing("score", "it scored"))
         look("second")
-        with turns.aboard():
-            turns.pass_on()
+        with baton.aboard():
+            baton.pass_on()
         look("second again")
 
-    with turns.turn(1), turns.aboard():
-        turns.board.write(Doing("roll", "it read"))
-        thread = started(turns, 2, other)
-        until(lambda: queued(turns) == 1, DEADLINE_S)
-        turns.pass_on()
+    with baton.held(1), baton.aboard():
+        baton.board.write(Doing("roll", "it read"))
+        thread = started(baton, 2, other)
+        until(lambda: queued(baton) == 1, DEADLINE_S)
+        baton.pass_on()
         look("first again")
-        turns.together(PASS, lambda: look("pass"))
+        baton.together(PASS, lambda: look("pass"))
         look("after the pass")
     thread.join(DEADLINE_S)
     look("nobody")
@@ -113,25 +113,25 @@ def test_what_was_done_last_says_whose_doing_it_was() -> None:
 
 def test_a_pass_costs_those_who_share_it_and_nobody_else() -> None:
     """What a task takes of its slot is what a thief compares; the time that it waited for others is theirs."""
-    turns, costs = Turnstile(), dict[int, float]()
+    baton, costs = Baton(), dict[int, float]()
 
     def other() -> None:
-        with turns.aboard():
-            turns.pass_on()
-        costs[2] = turns.seconds()
+        with baton.aboard():
+            baton.pass_on()
+        costs[2] = baton.seconds()
 
     def sampled() -> None:
         began = time.perf_counter()
         until(lambda: time.perf_counter() - began > 0.2, DEADLINE_S)
 
-    with turns.turn(1):
-        thread = started(turns, 2, other)
-        until(lambda: queued(turns) == 1, DEADLINE_S)
-        before = turns.seconds()
-        with turns.aboard():
-            turns.pass_on()
-            turns.together(PASS, sampled)
-        costs[1] = turns.seconds() - before
+    with baton.held(1):
+        thread = started(baton, 2, other)
+        until(lambda: queued(baton) == 1, DEADLINE_S)
+        before = baton.seconds()
+        with baton.aboard():
+            baton.pass_on()
+            baton.together(PASS, sampled)
+        costs[1] = baton.seconds() - before
     thread.join(DEADLINE_S)
     assert all(0.1 <= cost < 0.2 for cost in costs.values()), costs
 
@@ -149,15 +149,15 @@ def test_a_pass_that_fails_is_its_calls_own_only_where_it_was_alone() -> None:
     def fail() -> None:
         raise ValueError
 
-    turns = Turnstile(end=end)
-    with turns.turn(1), turns.aboard():
+    baton = Baton(end=end)
+    with baton.held(1), baton.aboard():
         with pytest.raises(ValueError, match=r"^$"):
-            turns.together(PASS, fail)
-        turns._aboard.append(2)
-        turns._calls[2] = turns._calls[1]
+            baton.together(PASS, fail)
+        baton._aboard.append(2)
+        baton._calls[2] = baton._calls[1]
         with pytest.raises(EndedError):
-            turns.together(PASS, fail)
-        turns._aboard.remove(2)
+            baton.together(PASS, fail)
+        baton._aboard.remove(2)
 
 
 def test_what_the_main_thread_must_do_is_done_there_and_answered() -> None:
