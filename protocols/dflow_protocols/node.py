@@ -282,18 +282,24 @@ class Node:
         out: list[Action] = []
         mesh = self._mesh(now)
         for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
-            out += run.reconcile(now, mesh, self._free())
-        if self._free().device > 0:
-            for run in self.runs.values():
-                run.seek(now, mesh, out)
+            out += run.reconcile(now, mesh, self._free(run, mesh))
+        for run in self.runs.values():
+            free = self._free(run, mesh)
+            if free.device > 0 or free.seats > 0:
+                run.seek(now, mesh, free.device > 0, out)
         if self._leaving and not self.has_left and all(run.leaving.is_done(mesh) for run in self.runs.values()):
             self.has_left = True
             out += [action for action in self.membership.leave(now) if not isinstance(action, Changed)]
         return out
 
-    def _free(self) -> FreeSlots:
-        running = (call.work for run in self.runs.values() for call in run.state.calls.values())
-        return FreeSlots.beside(self._usable, self._host_slots, running)
+    def _free(self, run: Run, mesh: MeshView) -> FreeSlots:
+        """As this run finds them. Where runs share the slots none adds to what it has in one: each would hold its own
+        for as long as it has partitions."""
+        own, *others = [
+            [call.work for call in each.state.calls.values()]
+            for each in (run, *(other for other in self.runs.values() if other is not run))
+        ]
+        return FreeSlots.beside(self._usable, self._host_slots, own, others, seats=not mesh.is_shared)
 
     def _count_slots(self, now: float, event: SlotsChanged, actions: list[Action | Changed]) -> None:
         """With one less the node runs less at once, and idle members take from it; with none it stands aside. What it

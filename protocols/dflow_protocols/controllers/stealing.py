@@ -70,7 +70,7 @@ class Stealing:
         self._outbox = outbox
         self.open: Open | None = None
         self.must_claim = False  # what was borrowed has to be claimed before its lease ends
-        self.pace: dict[str, float] = {}  # by stage, seconds that one partition or leaf took here lately
+        self.pace: dict[str, float] = {}  # by stage, seconds of a slot that one partition or leaf took here lately
         self._rng = rng
         self._untouched: list[Duty] = []
         self._told: dict[NodeId, int] = {}  # backlogs of others at this version, by their own word
@@ -147,9 +147,12 @@ class Stealing:
         before, self._told[node] = self._told.get(node, 0), heartbeat.backlog
         return heartbeat.backlog > before and not self._untouched and self._asked is None
 
-    def seek(self, now: float, mesh: MeshView, out: list[Action]) -> None:
-        """A slot is free: if nothing is due here, ask for somebody else's."""
+    def seek(self, now: float, mesh: MeshView, is_idle: bool, out: list[Action]) -> None:
+        """A slot is idle, or has seats for partitions beside those that it works on: if nothing is due here, ask for
+        somebody else's. A leaf finds no seat."""
         if self._rng is None or self.open is None or self._untouched or self._is_crowded(mesh):
+            return
+        if not is_idle and self.open.batch is not None:
             return
         if not self._state.is_active or self._state.is_leaving:
             return

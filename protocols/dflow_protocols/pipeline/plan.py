@@ -5,15 +5,18 @@ Pure, and the only place where a pipeline becomes tasks. Nothing here knows who 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
 from .grammar.algorithms import DIVISORS, LOSSES
+from .grammar.engines import ENGINES, EXACT
 from .grammar.signatures import Lesson, loss_of
 from .graph import chains
 from .spec import Pipeline, Stage
+
+MOST_AT_ONCE = 8  # partitions in a slot: what has begun is given to no idle node any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Chain:
     models: tuple[str, ...]  # models whose parameters some stage reads
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
     cuts: tuple[int, ...] = ()  # places of stages that have another engine than the one before
+    at_once: int = 1  # partitions that one slot may work on together
 
     def call(self, done: int) -> tuple[str, ...]:
         """The stages that are one engine's call, where the first `done` are done: as far as the engine stays."""
@@ -140,7 +144,19 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
         cuts=tuple(at for at, pair in enumerate(pairwise(engines), 1) if pair[0] != pair[1]),
+        at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
     )
+
+
+def _at_once(pipeline: Pipeline, engines: Sequence[str], completions: int) -> int:
+    """As many partitions, of so many completions each, as fill the batch of what samples. One where weights are a
+    function of the spec alone: what others say beside it rounds a completion otherwise."""
+    if pretended := pipeline.emulated.get("at_once"):  # by bytes that no batch changes
+        return max(1, int(pretended))
+    batch = max(ENGINES[name].batch for name in engines)
+    if pipeline.reproducibility == EXACT or batch == 1:
+        return 1
+    return max(1, min(MOST_AT_ONCE, batch // completions))
 
 
 def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Training:

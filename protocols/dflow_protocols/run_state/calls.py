@@ -10,7 +10,7 @@ from ..names import Block, TaskKey
 from ..steps.duty import CHAIN, Duty, due_first
 from ..steps.origin import origin_of
 from ..wire.steps import Header
-from ..work import BlockWork, Origin, SaveWork, Work, is_host_work
+from ..work import BlockWork, ChainWork, Origin, SaveWork, Work, at_once, is_host_work
 from .run_state import Call, MeshView, RunState
 
 QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where
@@ -20,29 +20,59 @@ PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwh
 
 @dataclass(slots=True)
 class FreeSlots:
-    """How many more works this node's slots take now. `host`: those of shards alone; None: they take the others'."""
+    """How many more works this node's slots take now. `host`: those of shards alone; None: they take the others'.
+    `seats`: places for partitions of one run, beside those of it that slots work on."""
 
     device: int
     host: int | None = None
+    seats: int = 0
 
     @classmethod
-    def beside(cls, device: int, host: int, running: Iterable[Work]) -> FreeSlots:
-        """Of so many slots of each kind, beside what runs; no slots of the host's own: one kind for all."""
-        works = list(running)
-        if not host:
-            return cls(device - len(works))
-        of_host = sum(map(is_host_work, works))
-        return cls(device - len(works) + of_host, host - of_host)
+    def beside(
+        cls, device: int, host: int, own: Collection[Work], others: Iterable[Collection[Work]] = (), seats: bool = True
+    ) -> FreeSlots:
+        """Of so many slots of each kind, beside what runs of one run and of each of the others, as that run finds them;
+        no slots of the host's own: one kind for all. `seats`: whether it may add partitions to slots that work.
+
+        Partitions of a run that share slots are spread over them. So a few of them hold many slots, and more of them
+        find seats there.
+        """
+        runs = [*others, own]
+        works = [work for run in runs for work in run]
+        of_host = sum(map(is_host_work, works)) if host else 0
+        single = sum(at_once(work) == 1 for work in works) - of_host
+        free, shared = device - single, 0
+        for run in runs:
+            together = [at_once(work) for work in run if at_once(work) > 1]
+            shared = min(len(together), max(0, free))
+            free -= shared
+        mine = [at_once(work) for work in own if at_once(work) > 1]
+        left = shared * min(mine, default=0) - len(mine)
+        return cls(free, host - of_host if host else None, left if seats else min(0, left))
 
     def of(self, work: Work) -> int:
-        return self.host if self.host is not None and is_host_work(work) else self.device
+        if self.host is not None and is_host_work(work):
+            return self.host
+        if at_once(work) == 1:
+            return self.device
+        return self.seats + max(0, self.device) * at_once(work)
 
     def take(self, work: Work) -> None:
         """One less."""
         if self.host is not None and is_host_work(work):
             self.host -= 1
+        elif at_once(work) == 1:
+            self.device -= 1
+        elif self.seats > 0 or self.device <= 0:
+            self.seats -= 1
         else:
             self.device -= 1
+            self.seats += at_once(work) - 1
+
+    def keep_for(self, work: Work) -> None:
+        """It is due and waits for a slot of its own: no partition joins those that hold it up."""
+        if at_once(work) == 1 and not (self.host is not None and is_host_work(work)):
+            self.seats = min(0, self.seats)
 
 
 class Calls:
@@ -77,7 +107,8 @@ class Calls:
         doubtful = {unit.stage for unit in doubted if state.retry_at.get(unit, now) > now}
         due = due_first(duties, {call.unit for call in state.calls.values()})
         has_started = False
-        for duty in sorted(due, key=lambda duty: duty.unit not in doubted):
+        for each in sorted(due, key=lambda duty: duty.unit not in doubted):
+            duty = self._set_apart(each)
             if state.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
                 continue
             here = [
@@ -97,6 +128,8 @@ class Calls:
                 free.take(duty.work)
             elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
                 ahead -= 1  # one that nobody can bring must not keep the others from being tried
+            if slots <= 0 and all(here):
+                free.keep_for(duty.work)
             if ahead <= 0:
                 break
         return has_started
@@ -110,9 +143,19 @@ class Calls:
         at = duty.unit.leaves[0] if duty.unit.leaves else 0
         state.started(now, number, Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at, waits))
         self._starved.discard(duty.unit)
-        fresh = any(task.holds(duty.unit) or duty.unit.holds(task) for task, _, _ in state.failures.known)
+        fresh = self._has_failed(duty.unit)
         out.append(Start(number, state.id, duty.unit, duty.work, fresh, self._origin(duty)))
         return number
+
+    def _has_failed(self, unit: TaskKey) -> bool:
+        return any(task.holds(unit) or unit.holds(task) for task, _, _ in self._state.failures.known)
+
+    def _set_apart(self, duty: Duty) -> Duty:
+        """A partition that failed has a slot for itself: it harms no other there, and shows that it was itself."""
+        if at_once(duty.work) == 1 or not self._has_failed(duty.unit):
+            return duty
+        assert isinstance(duty.work, ChainWork)
+        return replace(duty, work=replace(duty.work, at_once=1))
 
     def _origin(self, duty: Duty) -> Origin:
         state, borrowed = self._state, self._state.loans.has_borrowed(duty.unit)

@@ -203,10 +203,10 @@ class Run:
         self.state.revision.bump()
         self.calls.room_made()
 
-    def seek(self, now: float, mesh: MeshView, out: list[Action]) -> None:
-        """A slot of this node is free: look for work elsewhere."""
+    def seek(self, now: float, mesh: MeshView, is_idle: bool, out: list[Action]) -> None:
+        """This node has a slot that is idle, or seats for partitions in those that work: look for work elsewhere."""
         self.state.lapse(now, mesh)
-        self.stealing.seek(now, mesh, out)
+        self.stealing.seek(now, mesh, is_idle, out)
 
     def go_on(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """A person says that those for whom a paused run waits will not come back."""

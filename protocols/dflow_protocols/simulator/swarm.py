@@ -21,6 +21,7 @@ POWER_CUT_SHARE = 0.2  # of worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
+AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
@@ -57,8 +58,9 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     power = Random(f"swarm/{seed}/power")
     cuts_power = power.random() < POWER_CUT_SHARE
     ranges = CHUNK_BYTES if Random(f"swarm/{seed}/ranges").random() < RANGES_SHARE else 0
-    pipeline = rng.choice([two_steps, two_steps, warm_then_two])(range_bytes=ranges)
-    saving = warm_then_two(every=1, range_bytes=ranges)
+    together = Random(f"swarm/{seed}/at_once").choice(AT_ONCE)
+    pipeline = rng.choice([two_steps, two_steps, warm_then_two])(range_bytes=ranges, at_once=together)
+    saving = warm_then_two(every=1, range_bytes=ranges, at_once=together)
     if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
     run = world.submit(submitter, saving if cuts_power and power.random() < 0.7 else pipeline)

@@ -26,15 +26,21 @@ def _grpo(when: str | None, partitions: int, leaves: int) -> list[Stage]:
     ]
 
 
-def _profile(range_bytes: int) -> dict[str, float]:
-    return {"range_bytes": range_bytes} if range_bytes else {}
+def _profile(range_bytes: int, at_once: int) -> dict[str, float]:
+    told = {"range_bytes": range_bytes, "at_once": at_once if at_once > 1 else 0}
+    return {name: value for name, value in told.items() if value}
 
 
 @cache
 def two_steps(
-    partitions: int = TOY_PARTITIONS, leaves: int = TOY_LEAVES, on_poison: str = "fail", range_bytes: int = 0
+    partitions: int = TOY_PARTITIONS,
+    leaves: int = TOY_LEAVES,
+    on_poison: str = "fail",
+    range_bytes: int = 0,
+    at_once: int = 1,
 ) -> Pipeline:
-    """Two steps of GRPO, evaluated at each version. `range_bytes`: of parameters in a shard, if fewer than usual."""
+    """Two steps of GRPO, evaluated at each version. `range_bytes`: of parameters in a shard, if fewer than usual;
+    `at_once`: partitions that one slot works on together."""
     return Pipeline(
         name="toy",
         steps=2,
@@ -43,12 +49,12 @@ def two_steps(
         stages=_grpo(None, partitions, leaves),
         on_poison=on_poison,
         engine="emulated",
-        emulated=_profile(range_bytes),
+        emulated=_profile(range_bytes, at_once),
     )
 
 
 @cache
-def warm_then_two(every: int = 0, range_bytes: int = 0) -> Pipeline:
+def warm_then_two(every: int = 0, range_bytes: int = 0, at_once: int = 1) -> Pipeline:
     """Two supervised updates, then two of GRPO with an optimizer of their own. `every`: steps between checkpoints."""
     batch = {"data": "words", "demos": 64, "batch": 12, "partitions": 3, "leaves": 2, "optimizer": _ADAMW}
     warm = Stage("warm", "sft", model="policy", when="step < 2", config=batch)
@@ -61,7 +67,7 @@ def warm_then_two(every: int = 0, range_bytes: int = 0) -> Pipeline:
         stages=stages,
         checkpoint={"every": every, "keep": 2},
         engine="emulated",
-        emulated=_profile(range_bytes),
+        emulated=_profile(range_bytes, at_once),
     )
 
 

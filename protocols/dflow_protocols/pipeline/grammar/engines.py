@@ -28,6 +28,7 @@ class EngineKind:
     claims: str = EXACT  # what it promises where the spec does not say
     heads_on_cpu: tuple[int, ...] = ()  # values that an attention head may have there; none: any
     exact_on: tuple[str, ...] = DEVICES  # kinds of nodes on which equal work gives equal bytes, if asked for
+    batch: int = 1  # completions that it samples together, also those of several partitions
 
 
 ENGINES: Mapping[str, EngineKind] = {
@@ -41,6 +42,7 @@ ENGINES: Mapping[str, EngineKind] = {
         claims=REPLAY,
         heads_on_cpu=(32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512),
         exact_on=("cpu",),
+        batch=256,
     ),
     "emulated": EngineKind(opens_files=False),
 }

@@ -20,6 +20,7 @@ from ...work import (
     InitWork,
     LoadWork,
     SaveWork,
+    at_once,
     inputs_of,
     is_host_work,
 )
@@ -41,7 +42,8 @@ class Site:
 
 
 class Slots:
-    """One life's calls. Those that wait are taken in the order in which they were begun."""
+    """One life's calls. Those that wait are taken in the order in which they were begun: by an empty slot, or by one
+    that works on partitions of the same run and may have more at once."""
 
     def __init__(
         self, count: int, host_count: int, life: Life, site: Site, store: Store, disk: Disk, health: Health
@@ -54,7 +56,7 @@ class Slots:
         self._store = store
         self._disk = disk
         self._health = health
-        self._running: set[int] = set()
+        self._running: dict[int, tuple[bool, int]] = {}  # call -> its slot: whether it is of the host, which one
         self._trims: dict[int, int] = {}  # call -> leaf before which its block is to end
         self._made: dict[int, Counter[tuple[RunId, ShardId]]] = {}  # by calls the node is yet to hear of
 
@@ -97,17 +99,18 @@ class Slots:
 
     def _forget(self, call: int) -> None:
         self.calls.pop(call, None)
-        self._running.discard(call)
+        self._running.pop(call, None)
         self._trims.pop(call, None)
 
     def _occupy(self) -> None:
-        """Let the first of the waiting works run in the slots that are free."""
+        """Let the first of the waiting works run in the slots that take them. None passes another of its kind."""
+        held_up: set[bool] = set()
         for start in [start for call, start in self.calls.items() if call not in self._running]:
-            kind = self._kind(start)
-            least = isinstance(start.work, SaveWork)  # which a slot without its device takes, too
-            if sum(self._kind(self.calls[call]) is kind for call in self._running) >= max(least, self._counts[kind]):
+            place = self._place(start)
+            if place is None or place[0] in held_up:
+                held_up.add(self._kind(start))
                 continue
-            self._running.add(start.call)
+            self._running[start.call] = place
             self._life.tell(Began(start.call))
             seconds = self._site.engines[start.run].seconds(start.work) / self._health.speed
             if self._health.is_broken:
@@ -117,6 +120,22 @@ class Slots:
                 self._leaf(start, start.work.first, start.work.end, each)
             else:
                 self._life.after(seconds, partial(self._done, start))
+
+    def _place(self, start: Start) -> tuple[bool, int] | None:
+        """The slot that takes this work: one that has least to do."""
+        kind = self._kind(start)
+        least = isinstance(start.work, SaveWork)  # which a slot without its device takes, too
+        able = []
+        for place in ((kind, index) for index in range(max(least, self._counts[kind]))):
+            there = self._together(place)
+            most = min(at_once(each.work) for each in (start, *there))
+            if not there or (len(there) < most and all(each.run == start.run for each in there)):
+                able.append((len(there), place))
+        return min(able)[1] if able else None
+
+    def _together(self, place: tuple[bool, int]) -> list[Start]:
+        """What a slot works on."""
+        return [self.calls[call] for call, where in self._running.items() if where == place]
 
     def _kind(self, start: Start) -> bool:
         """Whether it runs in the host's own slots."""
@@ -138,9 +157,15 @@ class Slots:
             return  # stopped meanwhile
         failed = self._health.fail(start, self._disk.damaged) or self._poisoned(start)
         event = Broke(start.call, failed) if failed else self._finish(start, end)
+        place = self._running[start.call]
         self._forget(start.call)
+        beside = self._together(place) if failed is not None and failed.kind == "engine" else []
+        for other in beside:  # they ended with their engine
+            self._forget(other.call)
         self._occupy()
         self._life.tell(event)
+        for other in beside:
+            self._life.tell(Broke(other.call, Failed("stopped", "its engine ended for another task")))
 
     def _poisoned(self, start: Start) -> Failed | None:
         kind = self._site.poison.get((start.task.stage, start.task.part))

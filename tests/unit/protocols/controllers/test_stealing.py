@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import cast
 
 from dflow_protocols.controllers.stealing import REPEAT_AFTER, REPEATS, Open, Stealing
 from dflow_protocols.events import Action, Send
 from dflow_protocols.names import MANIFEST, Partition, TaskKey, VersionId
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.steps.batch import Batch
 from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import Duty
 from dflow_protocols.steps.sealing import sealed_chains
@@ -18,7 +20,9 @@ from tests.unit.protocols.controllers.a_run import ALL, ARun
 
 
 class Party:
-    """A node in the midst of its rollouts. `duties`: whether it has something that waits."""
+    """A node in the midst of its rollouts. `busy`: whether it has something that waits; `is_idle`: a slot."""
+
+    is_idle = True
 
     def __init__(self, busy: bool) -> None:
         self.run = ARun(two_steps(partitions=12))
@@ -31,7 +35,7 @@ class Party:
 
     def seek(self, now: float) -> list[StealAsk]:
         out: list[Action] = []
-        self.stealing.seek(now, ALL, out)
+        self.stealing.seek(now, ALL, self.is_idle, out)
         return [a.message for a in out if isinstance(a, Send) and isinstance(a.message, StealAsk)]
 
     def hear(self, node: int, backlog: int) -> bool:
@@ -60,6 +64,17 @@ def test_an_idle_node_asks_one_who_says_that_work_waits_there() -> None:
     assert party.hear(2, 5)
     (message,) = party.seek(0.0)
     assert message.version == ZERO.id
+
+
+def test_a_seat_beside_others_is_worth_asking_for_partitions_and_for_nothing_else() -> None:
+    """A leaf would wait there until all partitions are done, which its owner would not have it do."""
+    for batch, count in ((None, 1), (cast("Batch", "leaves"), 0)):
+        party = Party(busy=False)
+        party.is_idle = False
+        assert party.stealing.open is not None
+        party.stealing.open = replace(party.stealing.open, batch=batch)
+        party.hear(2, 5)
+        assert len(party.seek(0.0)) == count
 
 
 def test_a_request_is_repeated_as_it_was_and_given_up_after_a_while() -> None:

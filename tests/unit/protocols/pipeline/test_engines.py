@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from dflow_protocols.names import RunId, VersionId
-from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline import Pipeline, plan
 from dflow_protocols.pipeline.grammar.engines import ENGINES, GRADIENTS, ROLLOUTS, STATES, EngineKind
 from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
 from dflow_protocols.pipeline.grammar.problem import SpecError
+from dflow_protocols.pipeline.plan import MOST_AT_ONCE
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, Work, engine_of
 from tests.unit.protocols.written_specs import example, stage
@@ -252,3 +253,26 @@ def test_a_correction_has_its_kinds_settings_only() -> None:
         "stages[4].config.correction.low",
         "leave it out, or write `kind: band`",
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "reproducibility", "prompts", "partitions", "at_once"),
+    [
+        ("vllm", None, 96, 12, 4),  # 64 completions a partition: four of them fill its batch of 256
+        ("vllm", "fast", 96, 3, 1),  # 256 in each: nothing is gained, and nothing left for an idle node
+        ("vllm", "replay", 96, 96, MOST_AT_ONCE),
+        ("vllm", "exact", 96, 12, 1),
+        ("torch", "fast", 96, 12, 1),
+    ],
+)
+def test_partitions_share_a_slot_where_their_engine_fills_its_batch_by_that(
+    engine: str, reproducibility: str | None, prompts: int, partitions: int, at_once: int
+) -> None:
+    """Where weights are a function of the spec alone they do not: what else is in a batch rounds a text otherwise."""
+    spec = example() | {"reproducibility": reproducibility}
+    if reproducibility is None:
+        del spec["reproducibility"]
+    stage(spec, "roll")["engine"] = engine
+    stage(spec, "roll")["config"] |= {"prompts": prompts, "partitions": partitions}
+    (chain,) = (chain for chain in plan(Pipeline.from_dict(spec), 51).chains if "roll" in chain.stages)
+    assert chain.at_once == at_once

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from dflow_protocols.events import Fetch, Start, Stop, Trim
 from dflow_protocols.names import Block, Once, Partition, Slice, TaskKey
 from dflow_protocols.run_state.calls import FreeSlots
-from dflow_protocols.steps.duty import BLOCK, CHAIN, SLICE, Duty
-from dflow_protocols.work import BlockWork, ChainWork, SaveWork, SliceWork
+from dflow_protocols.steps.duty import BLOCK, CHAIN, EVALUATE, SLICE, Duty
+from dflow_protocols.work import BlockWork, ChainWork, SaveWork, SliceWork, Work, at_once
 from tests.unit.protocols.books import RUN, ZERO, shard, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
@@ -81,6 +85,76 @@ def test_a_work_on_shards_alone_takes_no_slot_of_a_device() -> None:
         free.take(update)
     assert (apart.of(update), apart.of(block)) == (0, 1)
     assert (shared.of(update), shared.of(block)) == (0, 0)
+
+
+def shared(partition: int, at_once: int = 3) -> Duty:
+    """A partition that shares its slot with others."""
+    duty = rollout(partition)
+    return replace(duty, work=ChainWork(0, ("roll",), partition, (), at_once=at_once))
+
+
+def works(*duties: Duty) -> list[Work]:
+    return [duty.work for duty in duties]
+
+
+PARTITION, LEAF = shared(0).work, BlockWork(0, "learn", 0, 4, (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("slots", "own", "others", "partitions", "leaves"),
+    [
+        (1, works(), [], 3, 1),
+        (1, works(shared(0)), [], 2, 0),
+        (1, works(shared(0), shared(1), shared(2)), [], 0, 0),
+        (1, works(rollout(0)), [], 0, 0),
+        (1, [LEAF], [], 0, 0),
+        (2, works(shared(0)), [], 5, 1),  # two more beside it, and three in the other slot
+        (2, works(shared(0), shared(1)), [], 4, 0),  # they were spread
+        (2, [LEAF, PARTITION], [], 2, 0),
+        (2, works(), [works(shared(0))], 3, 1),
+        (2, works(shared(0)), [works(shared(1))], 2, 0),
+        (2, works(), [works(shared(0), shared(1))], 0, 0),
+    ],
+)
+def test_partitions_that_share_slots_are_spread_over_them(
+    slots: int, own: list[Work], others: list[list[Work]], partitions: int, leaves: int
+) -> None:
+    """A slot has one kind of work at a time: a leaf needs an empty one, a partition finds a seat with its run's."""
+    free = FreeSlots.beside(slots, 0, own, others)
+    assert (max(0, free.of(PARTITION)), free.of(LEAF)) == (partitions, leaves)
+
+
+def test_a_slot_is_filled_with_partitions_and_one_more_waits() -> None:
+    """As many as one batch takes, and what shall follow at once."""
+    run = ARun()
+    assert run.calls.start(0.0, ALL, [shared(number) for number in range(8)], FreeSlots(1), run.out)
+    assert [call.waits for call in run.state.calls.values()] == [False, False, False, True]
+
+
+def test_where_runs_share_the_slots_none_adds_to_its_partitions_there() -> None:
+    """A stream of them would hold the slot until the step has no more, and another run's block waits so long."""
+    running = works(shared(0))
+    apart = FreeSlots.beside(1, 0, running, seats=False)
+    assert apart.of(PARTITION) == 0
+    assert FreeSlots.beside(1, 0, [], seats=False).of(PARTITION) == 3, "an empty slot takes a whole batch"
+
+
+def test_what_waits_for_a_whole_slot_is_not_kept_waiting_by_more_partitions() -> None:
+    """Others wait for a leaf; an evaluation, partition after partition, would hold it up to its end."""
+    run = ARun()
+    leaf = Duty(BLOCK, TaskKey(0, "learn", Block(0, 4)), LEAF, (), (ZERO.id,))
+    evaluations = [replace(shared(number), rank=EVALUATE) for number in range(2)]
+    assert not run.calls.start(0.0, ALL, [*evaluations, leaf], FreeSlots(0, seats=2), run.out)
+    assert run.calls.start(0.0, ALL, evaluations, FreeSlots(0, seats=2), run.out)
+
+
+def test_a_partition_that_failed_is_tried_alone() -> None:
+    """It would end others with itself, and they look as guilty."""
+    run = ARun()
+    run.state.failures.record(shared(1).unit, who(1), "engine", "died")
+    run.calls.start(0.0, ALL, [shared(1), shared(2)], FreeSlots(2), run.out)
+    taken = {str(action.task): (action.fresh, at_once(action.work)) for action in run.out if isinstance(action, Start)}
+    assert taken == {"0/roll/p1": (True, 1), "0/roll/p2": (False, 3)}
 
 
 def test_an_update_begins_while_rollouts_have_every_device() -> None:
