@@ -95,7 +95,10 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
 
     def by_vllm(prompts: list[list[int]], group: int) -> None:
         server.forget_texts()  # what an earlier turn read is no help to this one
-        assert server.sample(prompts, 0, group, sampler, lambda: None).lengths.min() == tokens
+        spoken = server.begin(prompts, 0, group, sampler)
+        while not spoken.is_over:
+            server.step()
+        assert spoken.completions().lengths.min() == tokens
 
     @torch.inference_mode()
     def by_generate(prompts: list[list[int]], group: int) -> None:

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "mesh_bytes",
     "mesh_memory",
     "micro/fetch",
+    "micro/partitions",
     "micro/room",
     "nemesis",
     "overhead",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from dflow_protocols.names import ShardRef
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.grammar.engines import ENGINES, ROLLOUTS
 from dflow_protocols.ranges import State
-from dflow_protocols.work import ChainWork, Failed
+from dflow_protocols.work import ChainWork, Done, Failed
 from dflowd.data import columns
 from dflowd.engines.contract import Engine
 from dflowd.engines.opened import first_seed
 from dflowd.engines.registry import open_engine
+from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import GivenUp
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import assemble, pack
@@ -82,7 +83,12 @@ def runner(name: str, engine: Engine, base: Path, model: dict[str, Any] | None =
 
 
 def sampled(alone: Alone, state: State, partition: int = 0) -> Sampled:
-    (made,) = alone.done(ChainWork(0, ("roll",), partition, state)).made
+    return read(alone, alone.done(ChainWork(0, ("roll",), partition, state)))
+
+
+def read(alone: Alone, done: Done | Failed) -> Sampled:
+    assert isinstance(done, Done), done
+    (made,) = done.made
     found = layout.decode(alone.shards.read(dict(made.outputs)["rollout"]))
     return Sampled(
         alone.pipeline.stage("roll").config["group"],
@@ -261,6 +267,77 @@ def test_a_call_that_is_given_up_leaves_nothing_behind(name: str, engine: Engine
     alone.progress = lambda: None
     again = sampled(alone, after)
     assert [text.tolist() for text in again.texts] == [text.tolist() for text in fresh.texts]
+
+
+@pytest.fixture
+def shared(name: str, engine: Engine, tmp_path: Path) -> Alone:
+    """Of an engine that samples partitions together."""
+    if ENGINES[name].batch == 1:
+        pytest.skip("it works on one partition at a time")
+    alone = runner(name, engine, tmp_path)
+    return replace(alone, pipeline=replace(alone.pipeline, reproducibility="replay"))
+
+
+def alike(one: Sampled, other: Sampled) -> bool:
+    """Whether two say the same, with the same probabilities but for rounding."""
+    same = [text.tolist() for text in one.texts] == [text.tolist() for text in other.texts]
+    pairs = zip(one.logprobs, other.logprobs, strict=True)
+    return same and all(np.abs(np.exp(mine - its) - 1).max() < TOLERANCE for mine, its in pairs)
+
+
+def test_partitions_say_together_what_each_says_alone(shared: Alone) -> None:
+    """Of two versions, which an engine holds one after the other: none is sampled from the weights of another's."""
+    policy = opened(shared)
+    (first, _), (second, _) = version(shared, policy, 8), version(shared, policy, 9)
+    asked = [(first, 0), (first, 1), (second, 0), (second, 1), (first, 2)]
+    alone = [sampled(shared, state, partition) for state, partition in asked]
+    baton, shown = Baton(), set[frozenset[int]]()
+    shared.progress = lambda: shown.add(frozenset(baton._aboard))
+    done = shared.together([ChainWork(0, ("roll",), partition, state) for state, partition in asked], baton)
+    for mine, its in zip(alone, done, strict=True):
+        assert alike(mine, read(shared, its))
+    assert {frozenset({1, 2}), frozenset({3, 4}), frozenset({5})} <= shown
+    assert all(each <= {1, 2} or each <= {3, 4} or each <= {5} for each in shown)
+
+
+def test_a_partition_that_is_given_up_leaves_the_others_whole(shared: Alone) -> None:
+    """Its texts leave the batch, and theirs go on as if it had never been there."""
+    state, _ = version(shared, opened(shared), 10)
+    alone = [sampled(shared, state, partition) for partition in (0, 1, 2)]
+    baton, passes = Baton(), 0
+
+    def given_up() -> None:
+        nonlocal passes
+        passes += baton.holder == 2 and 2 in baton._aboard
+        if baton.holder == 2 and passes > 4:
+            raise GivenUp
+
+    shared.progress = given_up
+    done = shared.together([ChainWork(0, ("roll",), partition, state) for partition in (0, 1, 2)], baton)
+    assert isinstance(done[1], Failed)
+    assert done[1].kind == "stopped"
+    for place in (0, 2):
+        assert alike(alone[place], read(shared, done[place]))
+
+
+def test_what_finds_no_room_in_the_cache_waits_and_says_the_same(
+    shared: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun all the same it would throw others' keys and values out again and again."""
+    state, _ = version(shared, opened(shared), 11)
+    alone = [sampled(shared, state, partition) for partition in (0, 1)]
+    monkeypatch.setattr("dflowd.models.served.vllm_server.Server.has_room", lambda *_: False)
+    baton, most = Baton(), 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(baton._aboard))
+
+    shared.progress = look
+    done = shared.together([ChainWork(0, ("roll",), partition, state) for partition in (0, 1)], baton)
+    assert most == 1
+    for mine, its in zip(alone, done, strict=True):
+        assert alike(mine, read(shared, its))
 
 
 def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine: Engine, tmp_path: Path) -> None:

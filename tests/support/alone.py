@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,12 @@ from dflow_protocols.work import (
 from dflowd.engines import emulated_payload
 from dflowd.engines.contract import Engine, perform
 from dflowd.engines.registry import open_engine
+from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import Lost, NoRoom
 from dflowd.jobs.job import Hashes, Job
+from dflowd.jobs.main_thread import ERRANDS
+
+HANGS_S = 300.0  # without anything to do for this process's main thread
 
 
 def params_of(state: State, models: Iterable[str]) -> State:
@@ -104,6 +109,29 @@ class Alone:
 
     def perform(self, work: Work) -> Done | Failed:
         return perform(self.engine, Job(self.pipeline, self.base, self.folder, self.shards, self.progress), work)
+
+    def together(self, works: Sequence[Work], baton: Baton) -> list[Done | Failed]:
+        """What they give, numbered from 1, in this process at once: as a slot's child does it."""
+        results: dict[int, Done | Failed] = {}
+
+        def live(number: int, work: Work) -> None:
+            with baton.held(number):
+                job = Job(self.pipeline, self.base, self.folder, self.shards, self.progress, baton=baton)
+                results[number] = perform(self.engine, job, work)
+            ERRANDS.put(lambda: None)
+
+        threads = [
+            threading.Thread(target=live, args=(number, work), daemon=True) for number, work in enumerate(works, 1)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(results) < len(works):
+            ERRANDS.get(timeout=HANGS_S)()
+        for thread in threads:
+            thread.join()
+        while not ERRANDS.empty():
+            ERRANDS.get()()
+        return [results[number] for number in sorted(results)]
 
     def done(self, work: Work) -> Done:
         result = self.perform(work)

@@ -8,10 +8,11 @@ memory, too. What a step of it raised has left it in a state that nobody knows: 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,6 @@ ENVIRONMENT = {
 
 CPU_CACHE_GIB = "1"  # of keys and values, unless the daemon's VLLM_CPU_KVCACHE_SPACE says otherwise
 CPU_BLOCK = 32  # tokens: blocks of the default 128 are rarely full, and only full ones are shared by a group
-MOST_SEQUENCES = 256  # at once; what does not fit into the cache waits
 USUAL_CONTEXT = 4096  # tokens, of a model that bounds none
 SEED_BITS = 63
 NEVER = -100.0  # added to the logit of a token: the least that vLLM takes
@@ -49,12 +49,45 @@ NEVER = -100.0  # added to the logit of a token: the least that vLLM takes
 
 @dataclass(slots=True)
 class Saying:
-    """A completion that is being sampled."""
+    """A completion that is being sampled, of a call's. `name`: of its request, as vLLM has it; `blocks`: of keys and
+    values that it needs at most."""
 
     index: int
-    tokens: Any  # its part of the tables, [max_tokens]
-    logprobs: Any
-    said: int = 0
+    name: str
+    blocks: int
+    of: Spoken
+
+
+class Spoken:
+    """What one call has sampled: tables [completions, max_tokens], filled as it goes on."""
+
+    def __init__(self, count: int, sampler: Sampler, stop: StopTexts) -> None:
+        self._sampler, self._stop = sampler, stop
+        self._tokens = np.zeros((count, sampler.max_tokens), np.int32)
+        self._logprobs = np.zeros((count, sampler.max_tokens), np.float32)
+        self._lengths = np.zeros(count, np.int32)
+        self._truncated = np.zeros(count, np.bool_)
+        self._left = count
+
+    @property
+    def is_over(self) -> bool:
+        return not self._left
+
+    def completions(self) -> Completions:
+        return Completions(self._tokens, self._logprobs, self._lengths, self._truncated)
+
+    def add(self, index: int, said: Any, is_finished: bool) -> bool:
+        """More tokens of one completion. Whether it is over now."""
+        at = self._lengths[index]
+        for token, likely in zip(said.token_ids, said.logprobs or (), strict=True):
+            self._tokens[index, at], self._logprobs[index, at] = token, likely[token].logprob
+            at += 1
+        self._lengths[index] = at
+        text = self._tokens[index, :at]
+        is_stopped = bool(self._sampler.stop and said.token_ids and self._stop.ended([index], text[None])[0])
+        self._truncated[index] = is_finished and said.finish_reason == "length" and not is_stopped
+        self._left -= is_finished or is_stopped
+        return is_finished or is_stopped
 
 
 class Server:
@@ -68,7 +101,8 @@ class Server:
         self._facts = _facts(description)
         self._version: tuple[str, ...] = ()
         self._scale = 1.0  # what logits are divided by: see `_at_temperature`
-        self._calls = 0
+        self._names = itertools.count()  # of requests
+        self._saying: dict[str, Saying] = {}
         vllm = load_vllm()
         self._parameters, self._kind = vllm.SamplingParams, vllm.sampling_params.RequestOutputKind.DELTA
         self._on_cpu = bool(vllm.platforms.current_platform.is_cpu())
@@ -83,6 +117,8 @@ class Server:
             except Exception as error:
                 raise HostError(f"vLLM cannot serve model `{description.name}` here: {one_line(error)}") from error
         self._llm.collective_rpc(self._at_temperature)
+        cache = self._llm.vllm_config.cache_config
+        self._block, self._blocks = int(cache.block_size), int(cache.num_gpu_blocks)
 
     def serve(self, version: tuple[str, ...], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]]) -> None:
         """Sample from these weights from now on. `version`: what names them; `weights`: by the names that they have
@@ -121,67 +157,57 @@ class Server:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM keeps keys and values of other weights: a text is still being said")
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        first_group: int,
-        samples: int,
-        sampler: Sampler,
-        progress: Callable[[], None],
-    ) -> Completions:
-        """`samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`.
+    def has_room(self, prompts: Sequence[Sequence[int]], samples: int, sampler: Sampler) -> bool:
+        """Whether keys and values of so many completions of each prompt find room beside what is being said, however
+        long all of it gets."""
+        asked = samples * sum(self._blocks_of(prompt, sampler) for prompt in prompts)
+        return asked + sum(each.blocks for each in self._saying.values()) <= self._blocks
+
+    def begin(self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler) -> Spoken:
+        """Sample `samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`.
+        They are said by `step`, among all that is being said, which has to be at the same temperature.
 
         As `models/sampling.py:sample`, by random numbers of vLLM's: each completion has a seed of its own, so what it
         says does not depend on its batch, but for rounding.
         """
-        count = len(prompts) * samples
-        tokens = np.zeros((count, sampler.max_tokens), np.int32)
-        logprobs = np.zeros((count, sampler.max_tokens), np.float32)
-        truncated = np.zeros(count, np.bool_)
         self._scale = 1.0 if sampler.greedy else sampler.temperature
-        self._calls += 1
-        rows: dict[str, Saying] = {}
-        names: dict[str, str] = {}  # the name that vLLM gave a request, by ours
+        count = len(prompts) * samples
+        spoken = Spoken(count, sampler, StopTexts(self.description.tokenizer, sampler.stop))
         try:
             for index in range(count):
                 group, each = divmod(index, samples)
                 seed = number("vllm", sampler.key, first_group + group, each) >> (64 - SEED_BITS)
-                name = f"{self._calls}-{index}"
-                rows[name] = Saying(index, tokens[index], logprobs[index])
-                prompt = {"prompt_token_ids": list(prompts[group])}
-                names[name] = self._llm.add_request(name, prompt, self._request(sampler, seed))
-            self._say(rows, names, truncated, sampler, progress)
-        except BaseException:  # given up, or broken: nothing of this call may stay in the engine
-            self._llm.abort_request(list(names.values()), internal=True)
+                prompt, ours = prompts[group], str(next(self._names))
+                given = {"prompt_token_ids": list(prompt)}
+                name = self._llm.add_request(ours, given, self._request(sampler, seed))
+                self._saying[ours] = Saying(index, name, self._blocks_of(prompt, sampler), spoken)
+        except BaseException:
+            self.drop(spoken)
             raise
-        lengths = np.array([row.said for row in rows.values()], np.int32)
-        return Completions(tokens, logprobs, lengths, truncated)
+        return spoken
 
-    def _say(
-        self,
-        rows: Mapping[str, Saying],
-        names: Mapping[str, str],
-        truncated: Any,
-        sampler: Sampler,
-        progress: Callable[[], None],
-    ) -> None:
-        stop = StopTexts(self.description.tokenizer, sampler.stop)
-        while self._llm.has_unfinished_requests():
-            ended = []
-            for out in self._llm.step():
-                row, (said,) = rows[out.request_id], out.outputs
-                for token, likely in zip(said.token_ids, said.logprobs or (), strict=True):
-                    row.tokens[row.said], row.logprobs[row.said] = token, likely[token].logprob
-                    row.said += 1
-                if out.finished:
-                    truncated[row.index] = said.finish_reason == "length"
-                if sampler.stop and said.token_ids and stop.ended([row.index], row.tokens[None, : row.said])[0]:
-                    truncated[row.index] = False
-                    if not out.finished:
-                        ended.append(names[out.request_id])
-            if ended:
-                self._llm.abort_request(ended, internal=True)
-            progress()
+    def step(self) -> None:
+        """One token more of all that is being said."""
+        stopped = []
+        for out in self._llm.step():
+            saying, (said,) = self._saying[out.request_id], out.outputs
+            if saying.of.add(saying.index, said, out.finished):
+                del self._saying[out.request_id]
+                if not out.finished:
+                    stopped.append(saying.name)
+        if stopped:
+            self._llm.abort_request(stopped, internal=True)
+
+    def drop(self, spoken: Spoken) -> None:
+        """It is not wanted any more: nothing of it may stay in the engine."""
+        left = {ours: saying for ours, saying in self._saying.items() if saying.of is spoken}
+        if left:
+            self._llm.abort_request([saying.name for saying in left.values()], internal=True)
+        for ours in left:
+            del self._saying[ours]
+
+    def _blocks_of(self, prompt: Sequence[int], sampler: Sampler) -> int:
+        return -(-(len(prompt) + sampler.max_tokens) // self._block)
 
     def _request(self, sampler: Sampler, seed: int) -> Any:
         never = self.description.never_sampled
@@ -215,7 +241,7 @@ class Server:
                 load_format="dummy",
                 dtype=self.description.source["dtype"],
                 max_model_len=context,
-                max_num_seqs=MOST_SEQUENCES,
+                max_num_seqs=ENGINES["vllm"].batch,
                 logprobs_mode="raw_logprobs",
                 generation_config="vllm",
                 seed=0,
