@@ -37,11 +37,11 @@ def export(
 
     Example: dflow export 3f9c my_model --dtype bfloat16
     """
+    from ..kept.asking import ask
     from ..output import amount, note, note_missing, print_json
     from ..own_run.exporting import export_checkpoint
-    from ..own_run.results import look_back
 
-    with look_back(Path(folder).absolute(), to, run) as source:
+    with ask(Path(folder).absolute(), to) as source:
         brought = export_checkpoint(source, run, step, place, merge=merge, dtype=dtype.value)
     if as_json:
         print_json({"path": str(place), **brought})

@@ -38,17 +38,18 @@ def logs(
     Example: dflow logs 3f9c --level warning --since 10m
     """
     from ..errors import CliError
-    from ..mesh.reach import reach
+    from ..kept.asking import ask
+    from ..kept.source import news_of
     from ..output import note_missing
     from ..views.reports import ago_s, print_report
 
     params: dict[str, Any] = {"run": run, "level": level, "limit": MANY if node else limit}
     if since:
         params["since_s"] = time.time() - ago_s(since)
-    with reach(Path(folder).absolute(), to) as client:
+    with ask(Path(folder).absolute(), to) as source:
         missing: list[Any] = []
         while True:
-            answer = client.call("events", params)
+            answer = source.call("events", params)
             if node and node not in answer["names"].values():
                 raise CliError(f"no daemon `{node}` is known here", where="--node", hint="`dflow nodes` lists them")
             events = [event for event in answer["events"] if node in ("", event["node"])]
@@ -57,7 +58,7 @@ def logs(
             if answer["missing"] != missing:
                 note_missing(answer)
             missing = answer["missing"]
-            if not follow:
+            if not follow or news_of(source) is None:
                 return
             params |= {"after": {**params.get("after", {}), **answer["heard"]}, "limit": MANY}
             limit = MANY

@@ -35,13 +35,13 @@ def metrics(
 
     Example: dflow metrics 3f9c --format csv > run.csv
     """
+    from ..kept.asking import ask
     from ..output import note, note_missing
-    from ..own_run.results import look_back
     from ..runs.outcome import read_outcome
     from ..views.figures import CsvForm, Form, JsonForm, TensorBoardForm, check_form, mesh_time
 
     check_form(form, as_json, follow)
-    with look_back(Path(folder).absolute(), to, run) as source, ExitStack() as closing:
+    with ask(Path(folder).absolute(), to) as source, ExitStack() as closing:
         outcome = read_outcome(source.call("run", {"run": run}))
         sink: Form
         if tensorboard is not None:

@@ -15,14 +15,17 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
 
     Example: dflow nodes --dir /tmp/mesh --json
     """
-    from ..mesh.reach import meet, reach
+    from ..kept.asking import ask
+    from ..kept.source import news_of
+    from ..mesh.reach import meet
     from ..output import note, note_missing, print_json, print_table
     from ..views.gpus import gpu_line
 
     place = Path(folder).absolute()
-    with reach(place, to) as client:
-        answer = client.call("nodes")
-        meet(client, place, answer["nodes"])
+    with ask(place, to) as source:
+        answer = source.call("nodes")
+        if (client := news_of(source)) is not None:
+            meet(client, place, answer["nodes"])
     if as_json:
         print_json(answer)
         return

@@ -22,13 +22,15 @@ def plot(
 
     Example: dflow plot 3f9c -o run.png
     """
+    from ..kept.asking import ask
+    from ..kept.source import origin
     from ..output import print_json
-    from ..own_run.results import draw, look_back
+    from ..own_run.results import draw
 
     path = out or Path(f"{run}.png")
-    with look_back(Path(folder).absolute(), to, run) as source:
-        steps = draw(source, run, path)
+    with ask(Path(folder).absolute(), to) as source:
+        steps, about = draw(source, run, path)
     if as_json:
-        print_json({"path": str(path), "steps": steps})
+        print_json({"path": str(path), "steps": steps, **origin(about)})
     else:
         print(path)

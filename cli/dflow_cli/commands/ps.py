@@ -13,15 +13,16 @@ def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) ->
 
     Example: dflow ps --json
     """
-    from ..mesh.reach import reach
+    from ..kept.asking import ask
+    from ..kept.source import origin
     from ..output import note_missing, print_json, print_table
     from ..runs.outcome import read_state, remark
 
-    with reach(Path(folder).absolute(), to) as client:
-        answer = client.call("runs")
+    with ask(Path(folder).absolute(), to) as source:
+        answer = source.call("runs")
     rows = [{**run, "state": read_state(run["state"])} for run in answer["runs"]]
     if as_json:
-        print_json({"runs": rows, "missing": answer.get("missing", [])})
+        print_json({"runs": rows, "missing": answer.get("missing", []), **origin(answer)})
     else:
         columns = ["run", "name", "state", "step", "steps"]
         remarks = [remark(row) for row in rows]

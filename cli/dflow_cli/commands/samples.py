@@ -22,10 +22,10 @@ def samples(
 
     Example: dflow samples 3f9c --limit 8
     """
+    from ..kept.asking import ask
     from ..output import note_missing, print_json, print_table
-    from ..own_run.results import look_back
 
-    with look_back(Path(folder).absolute(), to, run) as source:
+    with ask(Path(folder).absolute(), to) as source:
         answer = source.call("samples", {"run": run, "limit": limit})
     if as_json:
         print_json(answer)

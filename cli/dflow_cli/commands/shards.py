@@ -23,10 +23,10 @@ def shards(
 
     Example: dflow shards 3f9c
     """
-    from ..mesh.reach import reach
+    from ..kept.asking import ask_mesh
     from ..output import amount, note_missing, print_json, print_table
 
-    with reach(Path(folder).absolute(), to) as client:
+    with ask_mesh(Path(folder).absolute(), to, "what lay where", "dflow ps") as client:
         answer = client.call("shards", {"run": run})
     if as_json:
         print_json(answer)

@@ -39,14 +39,17 @@ def story(
 
     Example: dflow story 12/roll/p3
     """
+    from ..kept.asking import ask_mesh
     from ..output import print_json
-    from ..runs.lives import ask, in_order
+    from ..runs.lives import ask, in_order, parse
     from ..views.story import note_gaps, print_story, refuse_nothing
 
     params: dict[str, Any] = {"limit": limit}
     if step is not None:
         params["step"] = step
-    answer = ask(Path(folder).absolute(), to, about, params)
+    instead = f"dflow tasks {parse(about)[0] or 'RUN'}"
+    with ask_mesh(Path(folder).absolute(), to, "a task's story", instead) as client:
+        answer = ask(client, about, params)
     answer["entries"] = in_order(answer["entries"])[-limit:]
     if as_json:
         print_json(answer)

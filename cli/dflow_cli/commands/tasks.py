@@ -23,13 +23,13 @@ def tasks(
 
     Example: dflow tasks 3f9c --step 12
     """
+    from ..kept.asking import ask
     from ..output import note_missing, print_json, print_table
-    from ..own_run.results import look_back
 
     params: dict[str, Any] = {"run": run, "limit": limit}
     if step is not None:
         params["step"] = step
-    with look_back(Path(folder).absolute(), to, run) as source:
+    with ask(Path(folder).absolute(), to) as source:
         answer = source.call("tasks", params)
     if as_json:
         print_json(answer)

@@ -24,18 +24,24 @@ def wait(
 
     Example: dflow wait 3f9c --timeout 600 --json
     """
-    from ..mesh.reach import reach
+    from ..kept.asking import ask
+    from ..kept.ended import how_it_stood
+    from ..kept.source import news_of, origin
     from ..output import print_json
     from ..own_run.summary import print_summary
     from ..runs.follow import acquaint
     from ..runs.follow import wait as await_run
 
     place = Path(folder).absolute()
-    with reach(place, to) as client:
-        acquaint(client, place)
-        outcome = await_run(client, run, timeout_s)
+    with ask(place, to) as source:
+        if (client := news_of(source)) is not None:
+            acquaint(client, place)
+            outcome = await_run(client, run, timeout_s)
+        else:
+            outcome = how_it_stood(source, place, run)
+        said_by = {} if client is not None else origin(source.call("runs"))
     if as_json:
-        print_json(outcome.to_json())
+        print_json(outcome.to_json() | said_by)
     else:
         print_summary(outcome)
     raise typer.Exit(outcome.exit_code)

@@ -21,20 +21,27 @@ def watch(
     Example: dflow watch 3f9c
     """
     from ..errors import CliError
-    from ..mesh.reach import reach
+    from ..kept.asking import ask
+    from ..kept.ended import how_it_stood
+    from ..kept.source import news_of
     from ..own_run.summary import print_summary
     from ..runs.follow import acquaint, follow
     from ..views.progress import progress
 
     place = Path(folder).absolute()
-    with reach(place, to) as client:
-        acquaint(client, place)
+    with ask(place, to) as source:
+        client = news_of(source)
+        if client is not None:
+            acquaint(client, place)
         if not run:
-            known = client.call("runs")["runs"]
+            known = source.call("runs")["runs"]
             if not known:
                 raise CliError("the mesh knows no run", hint="submit one with `dflow submit SPEC`")
             run = str(max(known, key=lambda row: float(row.get("submitted_s") or 0.0))["run"])
-        with progress() as view:
-            outcome = follow(client, place, run, view).outcome
+        if client is None:
+            outcome = how_it_stood(source, place, run)
+        else:
+            with progress() as view:
+                outcome = follow(client, place, run, view).outcome
     print_summary(outcome)
     raise typer.Exit(outcome.exit_code)

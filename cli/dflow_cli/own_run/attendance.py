@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import EXIT_INTERRUPTED, EXIT_NO_DAEMON, CliError
 from ..folder import dir_option
-from ..mesh import statefiles
+from ..kept.ended import going_on
 from ..mesh.client import Client
 from ..mesh.localmesh import running
 from ..output import note, print_json
@@ -111,17 +111,3 @@ def stop_where_it_is(client: Client, run: str) -> Outcome:
             note(f"saving step {value['step']}; Ctrl-C again ends at once, without it")
             is_told = True
         time.sleep(LOOK_S)
-
-
-def going_on(folder: Path, run: str) -> str:
-    """What of a run whose daemons have ended goes on, and how; a sentence."""
-    short, place = run[:8], dir_option(folder)
-    kept = next(iter(statefiles.find_kept(folder, run)), None)
-    if kept is None:
-        return f"run {short} got nowhere, and nothing of it is left"
-    if not (kept.places or kept.state == "done"):
-        return f"no checkpoint of run {short} was written: `dflow resume {short}{place}` begins it again at step 0"
-    if kept.state == "done":
-        return f"the run is done: `dflow resume {short}{place}` brings its results home"
-    lost = f", the {kept.reached - kept.step} steps after it are lost" if kept.reached > kept.step else ""
-    return f"its checkpoint of step {kept.step} is kept{lost}: `dflow resume {short}{place}` goes on from there"

@@ -22,7 +22,7 @@ from dflow_protocols.names import CHUNK_BYTES, ShardId, chunk_hash, shard_id
 from dflow_protocols.versions.saved import FILE, read_saved
 
 from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError
-from .results import Source
+from ..kept.source import Source, origin
 from .rounding import round_folder
 
 OPTIMIZER = "optimizer-"  # files of its state, named after the entry
@@ -66,6 +66,7 @@ def export_checkpoint(
             "bytes": sum(file.stat().st_size for file in files),
             "files": [str(file.relative_to(place)) for file in files],
             "missing": answer["missing"],
+            **origin(answer),
         }
     raise problems[-1]
 

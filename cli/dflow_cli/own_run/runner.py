@@ -10,6 +10,7 @@ from dflow_protocols.pipeline import Pipeline
 
 from ..errors import EXIT_INTERRUPTED, CliError
 from ..folder import dir_option
+from ..kept.ended import going_on
 from ..mesh import statefiles
 from ..mesh.client import Client
 from ..mesh.reach import reach
@@ -19,7 +20,7 @@ from ..runs.follow import acquaint
 from ..runs.outcome import goes_on, read_state
 from ..spec.specfile import Loaded
 from ..spec.submission import submit
-from .attendance import Attendance, going_on
+from .attendance import Attendance
 from .interrupts import Interrupts
 from .ownmesh import Ground, own_mesh
 

@@ -20,9 +20,11 @@ SHORTEST_PREFIX = 4  # digits of a run's id that daemons take for it
 def complete_run(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """(id, what it is) of each run whose id begins so. `ctx`: the shell's half-typed command."""
     from ..errors import CliError
+    from ..mesh.statefiles import kept_runs
 
     folder = _folder(ctx)
     names: dict[str, str] = {place.parent.name: "ended" for place in folder.glob("runs/*/outcome.json")}
+    names |= {kept.run: f"{kept.state}, step {kept.step}" for kept in kept_runs(folder)}
     with contextlib.suppress(CliError, OSError):
         names |= {row["run"]: _about(row) for row in _known(folder, ctx)}
     yield from sorted((run, about) for run, about in names.items() if run.startswith(incomplete))

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dflow_protocols import story
 from dflow_protocols.names import NodeId, RecordId, RunId, TaskKey, part_of
 from dflow_protocols.story import Entry, What
 
-from ..errors import EXIT_NO_DAEMON, CliError
-from ..folder import dir_option
-from ..mesh.localmesh import running
-from ..mesh.reach import reach
+from ..mesh.client import Client
 
 
-def ask(folder: Path, to: str, about: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def ask(client: Client, about: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """A mesh's answer about TASK or RUN, or RUN/TASK. Raises CliError."""
     run, task = parse(about)
-    if not to and running(folder) is None and run and list(folder.glob(f"runs/{run}*/outcome.json")):
-        raise CliError(
-            f"run {run} is over, and so are the daemons that knew its story",
-            where=str(folder),
-            hint=f"what they left: `dflow tasks {run}{dir_option(folder)}`; for a story, submit to a mesh that stays "
-            "(`dflow up`, `dflow submit`)",
-            exit_code=EXIT_NO_DAEMON,
-        )
-    with reach(folder, to) as client:
-        return client.call("story", {"run": run, "task": task, **params})
+    return client.call("story", {"run": run, "task": task, **params})
 
 
 def parse(about: str) -> tuple[str, str]:

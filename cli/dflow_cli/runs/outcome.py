@@ -61,7 +61,7 @@ class Outcome:
     @property
     def remark(self) -> str:
         """What is to be said of it beside its state."""
-        names = ("state", "error", "blocked", "paused", "starved", "problems", "skipped")
+        names = ("run", "saved", "state", "error", "blocked", "paused", "starved", "problems", "skipped")
         return remark({name: getattr(self, name) for name in names})
 
     @property
@@ -97,6 +97,8 @@ def remark(run: Mapping[str, Any]) -> str:
         return str(run["error"])
     if read_state(run["state"]) == "active" and (hindrance := _hindrance(run)):
         return hindrance
+    if read_state(run["state"]) == "stopped":
+        return f"`dflow resume {str(run['run'])[:8]}` goes on at step {run.get('saved') or 0}"
     skipped = int(run.get("skipped") or 0)
     return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
 

@@ -110,7 +110,7 @@ def test_a_run_whose_daemons_ended_with_it_has_no_story(tmp_path: Path, capsys: 
     (place / "outcome.json").write_text("{}")
     assert main(["story", RUN[:8], "--dir", str(tmp_path)]) == 3
     told = capsys.readouterr().err
-    assert "so are the daemons that knew its story" in told
+    assert "no daemon runs here, and a task's story went with the memory of those that did" in told
     assert f"dflow tasks {RUN[:8]} --dir" in told
 
 

@@ -1,0 +1,1 @@
+"""What DIR keeps where no daemon runs: the results of runs that came home, and what ended daemons left."""

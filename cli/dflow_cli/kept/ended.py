@@ -1,0 +1,34 @@
+"""How a run stood when its daemons ended, and how it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import EXIT_NO_DAEMON, CliError
+from ..folder import dir_option
+from ..mesh import statefiles
+from ..runs.outcome import Outcome, read_outcome
+from .source import Source
+
+
+def how_it_stood(source: Source, folder: Path, run: str) -> Outcome:
+    """Of a run that has ended. Raises CliError of one that would go on if daemons ran."""
+    outcome = read_outcome(source.call("run", {"run": run}))
+    if outcome.is_final:
+        return outcome
+    what = f"run {outcome.run} is at step {outcome.step} of {outcome.steps}, and no daemon runs in {folder}"
+    raise CliError(what, hint=going_on(folder, outcome.run), exit_code=EXIT_NO_DAEMON)
+
+
+def going_on(folder: Path, run: str) -> str:
+    """What of a run whose daemons have ended goes on, and how; a sentence."""
+    short, place = run[:8], dir_option(folder)
+    kept = next(iter(statefiles.find_kept(folder, run)), None)
+    if kept is None:
+        return f"run {short} got nowhere, and nothing of it is left"
+    if kept.state == "done":
+        return f"the run is done: `dflow resume {short}{place}` brings its results home"
+    if not kept.places:
+        return f"no checkpoint of run {short} was written: `dflow resume {short}{place}` begins it again at step 0"
+    lost = f", the {kept.reached - kept.step} steps after it are lost" if kept.reached > kept.step else ""
+    return f"its checkpoint of step {kept.step} is kept{lost}: `dflow resume {short}{place}` goes on from there"

@@ -1,0 +1,31 @@
+"""Who answers questions about runs: a mesh, or the folder that it left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from ..mesh.client import Client
+
+FROM_FOLDER = "from_folder"  # the key of an answer that no daemon gave
+
+
+class Source(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+    def call(
+        self, method: str, params: Mapping[str, Any] | None = None, deadline_s: float = 10.0
+    ) -> dict[str, Any]: ...
+
+
+def news_of(source: Source) -> Client | None:
+    """The mesh that answers, where one does: then there may be news."""
+    return source if isinstance(source, Client) else None
+
+
+def origin(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object of one's own making says of who answered."""
+    return {FROM_FOLDER: answer[FROM_FOLDER]} if FROM_FOLDER in answer else {}

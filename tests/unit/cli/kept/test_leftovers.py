@@ -1,0 +1,82 @@
+"""Where no daemon runs commands answer from the folder, and say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dflow_cli.app import main
+from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
+from dflow_protocols.run_state import status as runs
+from tests.unit.cli.left import RUN, leave
+
+LOG = """2026-11-27T09:48:09.141Z info step.advanced run={run} step=2 seconds=0.25
+a line that somebody else wrote
+2026-11-27T09:48:10.000Z warning task.failed run={run} error="score.py:3: \\"no\\" good"
+2026-11-27T09:48:11.000Z info daemon.stopped clean=True
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """DIR of one daemon that was killed in the middle of a run."""
+    write_mesh(tmp_path, MeshFile(True, (prepare_node(tmp_path, "n0", (15001, 15002)),)))
+    books = leave(tmp_path, runs.ACTIVE, steps=0)
+    row = {"version": "v", "samples_total": 8, "time_s": 1.0, "own_step_s": 2.0, "sums": {"samples": 8.0}}
+    (books / "metrics.jsonl").write_text("".join(json.dumps({"step": step, **row}) + "\n" for step in (1, 2)))
+    (books / "metrics.jsonl.1").write_text(json.dumps({"step": 0, **row}) + "\n")
+    cost = {"life": 1.0, "step": 1, "busy_s": 1.5, "seconds": {"roll": 1.5}}
+    (books / "costs.jsonl").write_text(json.dumps(cost) + "\n{torn")
+    task = {"id": "1/roll/p0", "stage": "roll", "step": 1, "state": "done", "stolen": False, "origin": "dealt"}
+    (books / "tasks.jsonl").write_text(json.dumps({**task, "started": 3.0, "seconds": 1.5, "life": 1.0}) + "\n")
+    (tmp_path / "n0/log").write_text(LOG.format(run=RUN))
+    return tmp_path
+
+
+def told(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[Any], str]:
+    """The objects that a command prints, and what it notes."""
+    assert main([*words, "--dir", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_what_a_killed_daemon_wrote_answers_and_says_from_where(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mesh that has gone is no reason to lose what it measured."""
+    (answer,), said = told(folder, capsys, "ps", "--json")
+    assert said == f"no daemon runs here; this is what {folder} keeps of it\n"
+    assert answer["from_folder"] == str(folder)
+    assert [(run["run"], run["state"], run["step"]) for run in answer["runs"]] == [(RUN, "active", 2)]
+    rows, _ = told(folder, capsys, "metrics", RUN[:8])
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert (rows[2]["compute_s"], rows[2]["mesh_s"]) == (1.5, 0.5)
+    (answer,), _ = told(folder, capsys, "tasks", RUN, "--json")
+    assert [(task["id"], task["node"]) for task in answer["tasks"]] == [("1/roll/p0", "n0")]
+    (answer,), _ = told(folder, capsys, "nodes", "--json")
+    assert [(node["name"], node["state"]) for node in answer["nodes"]] == [("n0", "down")]
+
+
+def test_logs_are_read_back_from_their_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By run and level, as a daemon tells them; `--follow` ends, since nothing can come."""
+    rows, _ = told(folder, capsys, "logs", RUN, "--json", "--follow")
+    assert [row["name"] for row in rows] == ["step.advanced", "task.failed"]
+    assert rows[0]["fields"] == {"run": RUN, "step": 2, "seconds": 0.25}
+    assert rows[1]["fields"]["error"] == 'score.py:3: "no" good'
+    rows, _ = told(folder, capsys, "logs", "--json", "--level", "warning")
+    assert [row["name"] for row in rows] == ["task.failed"]
+
+
+@pytest.mark.parametrize("words", [("story", RUN), ("shards",), ("metrics", "ffff"), ("wait", RUN), ("watch",)])
+def test_what_only_daemons_know_is_one_line_and_what_would_help(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Exit code 3, as wherever no daemon answers."""
+    assert main([*words, "--dir", str(folder)]) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2].startswith("error: ")
+    assert said[-1].startswith("hint: ")
+    assert "`dflow up" in said[-1] or "`dflow resume" in said[-1]
