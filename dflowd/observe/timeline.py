@@ -27,6 +27,7 @@ from dflow_protocols.work import (
     SliceWork,
     SumWork,
     Work,
+    at_once,
 )
 
 from .journal import Journal
@@ -98,23 +99,28 @@ class Timeline:
             return
         history = self._history(running.asked.run)
         cost = _cost(history, running)
-        cost.add_busy(now_s - running.row.started)
         if isinstance(running.asked.work, ChainWork):
             self._finish_chain(cost, running, done, now_s)
             return
         row = running.row
         row.state, row.ended, row.seconds = "done", now_s, now_s - row.started
+        cost.add_busy(row.seconds)
         cost.add(_cost_name(running.asked.work, running.asked.task), row.seconds)
         self._keep(running, cost, [row])
 
     def _finish_chain(self, cost: StepCost, running: _Running, done: Done, now_s: float) -> None:
-        """One row a stage: their own seconds, laid end to end so that the last one ends now."""
-        begin, task, rows = now_s - sum(made.seconds for made in done.made), running.asked.task, list[TaskRow]()
+        """One row a stage: their own seconds, laid end to end so that the last one ends now. A partition that shared
+        its slot had less of it than passed on the clock: its first stage began when it did."""
+        own_s, task, rows = sum(made.seconds for made in done.made), running.asked.task, list[TaskRow]()
+        is_shared, begin = at_once(running.asked.work) > 1, now_s - own_s
+        cost.add_busy(own_s if is_shared else now_s - running.row.started)
         for made in done.made:
             row = replace(running.row, id=f"{task.step}/{made.stage}/{task.part}", stage=made.stage, state="done")
             row.started = begin
             begin += made.seconds
             row.ended, row.seconds = begin, made.seconds
+            if is_shared and not rows:
+                row.started = min(row.started, running.row.started)
             rows.append(row)
             cost.add(made.stage, made.seconds)
         self._keep(running, cost, rows)
@@ -126,7 +132,7 @@ class Timeline:
         row = running.row
         row.state, row.ended, row.seconds, row.error = "failed", now_s, now_s - row.started, failed.error
         cost = _cost(self._history(running.asked.run), running)
-        cost.add_busy(row.seconds)
+        cost.add_busy(row.seconds / at_once(running.asked.work))
         self._keep(running, cost, [row])
 
     def stop(self, call: int, now_s: float) -> None:
@@ -134,7 +140,7 @@ class Timeline:
         running = self._running.pop(call, None)
         if running is not None:
             cost = _cost(self._history(running.asked.run), running)
-            cost.add_busy(now_s - running.row.started)
+            cost.add_busy((now_s - running.row.started) / at_once(running.asked.work))
             self._keep(running, cost, [])
 
     def rows(self, run: RunId, step: int | None, limit: int) -> list[dict[str, Any]]:

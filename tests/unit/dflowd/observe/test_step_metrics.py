@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds(tmp_path: Path) 
     assert rows[-1]["ended"] == pytest.approx(103.0)
     cost = timeline.costs(RUN, 0)[3]
     assert (cost.busy_s, cost.seconds) == (3.0, {"roll": 2.0, "score": 0.5})
+
+
+def test_partitions_that_share_a_slot_keep_it_no_busier_than_it_was(tmp_path: Path) -> None:
+    """Each was there for two seconds, and had half of them: a slot that is idle would look busy by their sum."""
+    timeline = Timeline(journal(tmp_path), LIFE)
+    for call in (1, 2):
+        task, work = chain(3, call)
+        timeline.start(Start(call, RUN, task, replace(work, at_once=4)), 100.0)
+    for call in (1, 2):
+        timeline.finish(call, Done((Made("roll", (("rollout", REF),), seconds=1.0),)), 102.0)
+    rows = timeline.rows(RUN, 3, 10)
+    assert [(row["started"], row["ended"], row["seconds"]) for row in rows] == [(100.0, 102.0, 1.0)] * 2
+    assert timeline.costs(RUN, 0)[3].busy_s == 2.0
 
 
 def test_training_is_told_apart_by_its_parts(tmp_path: Path) -> None:
