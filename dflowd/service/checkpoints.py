@@ -22,7 +22,8 @@ READ_BYTES = 2 << 20  # of one answer; half a frame
 
 
 class CheckpointAnswers:
-    """`checkpoints`, `checkpoint.files`, `checkpoint.read`: each names the node whose disk is meant."""
+    """`checkpoints`, `checkpoint.files`, `checkpoint.read`: each names the node whose disk is meant. `away`: of members
+    that are down the newest checkpoint, as far as it is remembered."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._loop = service, service.host.loop
@@ -49,7 +50,10 @@ class CheckpointAnswers:
             for row in share["checkpoints"]
         ]
         found.sort(key=lambda row: (row["step"], row["node_id"]))
-        return {"checkpoints": found, "missing": missing}
+        told = [(int(step), NodeId(node)) for share in shares.values() for node, step in share["away"]]
+        newest = {node: step for step, node in sorted(told) if node not in shares}
+        away = [{"node": self._service.name_of(node), "step": step} for node, step in sorted(newest.items())]
+        return {"checkpoints": found, "away": away, "missing": missing}
 
     async def _files(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         asked = {"run": self._service.find(params), "step": typed(params, "step", int)}
@@ -65,7 +69,10 @@ class CheckpointAnswers:
         return await self._service.ask_one(_node(params), "share.checkpoint_read", asked, deadline_s)
 
     def _own_checkpoints(self, params: Params) -> Awaitable[dict[str, Any]]:
-        return self._loop.run_in_executor(None, lambda: {"checkpoints": self._known(RunId(params["run"]))})
+        run = RunId(params["run"])
+        known = self._service.node.runs.get(run)
+        away = sorted(known.summary().get("away", {}).items()) if known is not None else []
+        return self._loop.run_in_executor(None, lambda: {"checkpoints": self._known(run), "away": away})
 
     def _own_files(self, params: Params) -> Awaitable[dict[str, Any]]:
         return self._loop.run_in_executor(None, self._list, params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,11 +39,14 @@ def export(
     Example: dflow export 3f9c my_model --dtype bfloat16
     """
     from ..kept.asking import ask
+    from ..kept.left_out import how_to_start
     from ..output import amount, note, note_missing, print_json
     from ..own_run.exporting import export_checkpoint
 
-    with ask(Path(folder).absolute(), to) as source:
-        brought = export_checkpoint(source, run, step, place, merge=merge, dtype=dtype.value)
+    here = Path(folder).absolute()
+    with ask(here, to) as source:
+        starting = partial(how_to_start, here)
+        brought = export_checkpoint(source, run, step, place, starting, merge=merge, dtype=dtype.value)
     if as_json:
         print_json({"path": str(place), **brought})
         return

@@ -27,18 +27,22 @@ def up(
 
     Example: dflow up --nodes 3 --dir /tmp/mesh
     """
+    from ..kept.left_out import left_out, told
     from ..mesh import localmesh
     from ..output import note, print_json, print_table
     from ..runs.outcome import goes_on
 
     place = Path(folder).absolute()
     started = localmesh.add(place, add) if add else localmesh.start(place, nodes, for_one_run=False)
+    out = [] if add else left_out(place, [node.name for node in started])
     if as_json:
         runs = [] if add else _going_on(place)
         going = [{"run": run["run"], "name": run["name"], "told": goes_on(run)} for run in runs]
-        print_json({"nodes": [_row(node) for node in started], "runs": going})
+        print_json({"nodes": [_row(node) for node in started], "runs": going, "left_out": out})
         return
     print_table(("name", "pid", "control", "bulk"), [(n.name, n.pid, n.control, n.bulk) for n in started])
+    for line in told(place, out):
+        note(line)
     for run in () if add else _going_on(place):
         watch = f"dflow watch {run['run'][:8]}{dir_option(folder)}"
         note(f"run {run['run'][:8]} ({run['name']}) {goes_on(run)}; watch it with: {watch}")

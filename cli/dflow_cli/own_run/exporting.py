@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dflow_protocols.versions.saved import FILE, read_saved
 
 from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError
 from ..kept.source import Source, origin
+from ..output import note
 from .rounding import round_folder
 
 OPTIMIZER = "optimizer-"  # files of its state, named after the entry
@@ -30,16 +31,24 @@ LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 
 
 def export_checkpoint(
-    source: Source, run: str, step: int | None, place: Path, *, merge: bool = False, dtype: str = "float32"
+    source: Source,
+    run: str,
+    step: int | None,
+    place: Path,
+    starting: Callable[[str], str],
+    *,
+    merge: bool = False,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises CliError and leaves nothing then.
+    `starting`: how the daemon of that name is started, in words.
 
     `merge`: adapters come as a whole model, for which their base has to lie here. `dtype`: of the weights.
     """
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
     answer = source.call("checkpoints", {"run": run})
-    holders = _wanted(answer["checkpoints"], run, step)
+    holders = _wanted(answer, run, step, starting)
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")
     problems: list[CliError] = []
@@ -71,9 +80,23 @@ def export_checkpoint(
     raise problems[-1]
 
 
-def _wanted(checkpoints: Sequence[Mapping[str, Any]], run: str, step: int | None) -> list[Mapping[str, Any]]:
-    """Who has the checkpoint of `step`, or the newest one. Raises CliError."""
+def _wanted(
+    answer: Mapping[str, Any], run: str, step: int | None, starting: Callable[[str], str]
+) -> list[Mapping[str, Any]]:
+    """Who has the checkpoint of `step`, or the newest one. A newer one of a daemon that is down is told of. Raises
+    CliError."""
+    checkpoints: Sequence[Mapping[str, Any]] = answer["checkpoints"]
     steps = sorted({int(row["step"]) for row in checkpoints})
+    away = [row for row in answer.get("away", ()) if row["step"] > max(steps, default=-1)]
+    if away and (step is None or step not in steps):
+        newest = max(int(row["step"]) for row in away)
+        holders = [str(row["node"]) for row in away if row["step"] == newest]
+        are = "is down" if len(holders) == 1 else "are down"
+        what = f"the checkpoint of step {newest} lies on {' and '.join(holders)}, which {are}"
+        hint = f"start one, then export again: {'; or '.join(dict.fromkeys(map(starting, holders)))}"
+        if step is not None or not steps:
+            raise CliError(f"run {run}: {what}", hint=hint, exit_code=EXIT_FAILED)
+        note(f"{what}: this one is of step {steps[-1]}; {hint}")
     if not steps:
         hint = "one is written at the end, and every so many steps with `checkpoint: {every: N}`"
         raise CliError(f"run {run} has no checkpoint yet", hint=hint, exit_code=EXIT_FAILED)

@@ -23,6 +23,7 @@ from ..work import SaveWork
 COMMIT_WAIT = 4.0  # suspicion times for a second holder to claim a version; then the own copy on disk counts
 SAVERS = 2  # disks that a checkpoint lies on
 MOST_HEADS = 64  # that one member may say to have
+MOST_AWAY = 64  # members that are gone and whose checkpoints are remembered
 
 
 class Checkpoints:
@@ -40,6 +41,7 @@ class Checkpoints:
         self.unread = tuple(unread)
         self.refused: dict[VersionId, tuple[Header, str]] = {}  # own ones that could not be brought back, and why
         self.others: dict[NodeId, tuple[Head, ...]] = {}  # as each said last; a node that said nothing is not in it
+        self.away: dict[NodeId, tuple[Head, ...]] = {}  # what those said that have died or left since, for people
         self._has_parted = False
 
     # What is where --------------------------------------------------------------------------------------------------
@@ -61,9 +63,13 @@ class Checkpoints:
 
     def learn(self, source: NodeId, heads: tuple[Head, ...]) -> None:
         self.others[source] = heads[:MOST_HEADS]
+        self.away.pop(source, None)
 
     def forget(self, node: NodeId) -> None:
-        self.others.pop(node, None)
+        if heads := self.others.pop(node, None):
+            self.away[node] = heads
+            if len(self.away) > MOST_AWAY:
+                del self.away[next(iter(self.away))]
 
     def tell(self, nodes: Iterable[NodeId], out: list[Action]) -> None:
         """Say what lies on this disk."""

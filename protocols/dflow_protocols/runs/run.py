@@ -132,6 +132,7 @@ class Run:
             "paused": state.is_paused and state.is_active,
             "saved": saved.step if saved is not None else None,
             "settled": is_over and state.is_cleared,
+            "away": {node: max(head.step for head in heads) for node, heads in self.checkpoints.away.items()},
             "spec": state.status.spec,
         }
 

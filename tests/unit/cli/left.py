@@ -13,13 +13,16 @@ from dflow_protocols.wire.steps import Roster, RunPut
 RUN = RunId("3f9c" * 8)
 
 
+def status_of(state: runs.Lifecycle, run: RunId = RUN) -> RunPut:
+    status = RunPut(run, runs.ACTIVE, 0, b"{}", "/", NodeId("0" * 32), "n", Roster(0, 0, (), (), ()), b"", False)
+    return status if state == runs.ACTIVE else runs.ended(status, state, {})
+
+
 def leave(folder: Path, state: runs.Lifecycle, run: RunId = RUN, *, steps: int = 1, saved: bool = False) -> Path:
     """What a daemon keeps of a run: how it stood, its figures, perhaps a checkpoint. Its books' folder."""
     node = folder / "n0/state"
-    status = RunPut(run, runs.ACTIVE, 0, b"{}", "/", NodeId("0" * 32), "n", Roster(0, 0, (), (), ()), b"", False)
-    ended = status if state == runs.ACTIVE else runs.ended(status, state, {})
     (node / "kept/runs").mkdir(parents=True, exist_ok=True)
-    (node / "kept/runs" / run).write_bytes(runs.dump(ended))
+    (node / "kept/runs" / run).write_bytes(runs.dump(status_of(state, run)))
     books = node / "runs" / run
     books.mkdir(parents=True, exist_ok=True)
     if steps:

@@ -185,3 +185,32 @@ def test_merging_what_is_whole_already_is_told(
     assert main(["export", RUN, str(mesh / "out"), "--merge", "--dir", str(mesh)]) == 2
     assert "the checkpoint holds no adapters" in capsys.readouterr().err
     assert not (mesh / "out").exists()
+
+
+@pytest.mark.parametrize(("rows", "words"), [([], ()), ([3], ("--step", "6"))])
+def test_a_checkpoint_of_daemons_that_are_down_says_which_to_start(
+    mesh: Path, daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[int], words: Any
+) -> None:
+    """By name, and by the command that does it: on this machine or on theirs."""
+    held = [{"node": "n0", "node_id": "n0", "step": step, "folder": "/there", "version": "ab" * 32} for step in rows]
+    away = [{"node": "n1", "step": 6}, {"node": "east", "step": 6}, {"node": "n2", "step": 5}]
+    (mesh / "n1").mkdir()
+    (mesh / "n1/config.toml").touch()
+    daemon.answers["checkpoints"] = lambda _: {"checkpoints": held, "away": away, "missing": []}
+    assert main(["export", RUN, str(tmp_path / "out"), "--dir", str(mesh), *words]) == 1
+    what, hint = capsys.readouterr().err.splitlines()
+    assert what.endswith("the checkpoint of step 6 lies on n1 and east, which are down")
+    assert f"`dflow down --dir {mesh}`, then `dflow up --nodes" in hint
+    assert "`systemctl start dflowd` on east" in hint
+
+
+def test_a_newer_checkpoint_of_a_daemon_that_is_down_is_told_with_the_older_one(
+    mesh: Path, daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is exported must not be taken for the newest."""
+    serve(daemon)
+    whole = daemon.answers["checkpoints"]
+    daemon.answers["checkpoints"] = lambda params: {**whole(params), "away": [{"node": "east", "step": 9}]}
+    assert main(["export", RUN, str(tmp_path / "out"), "--dir", str(mesh)]) == 0
+    said = capsys.readouterr().err
+    assert "the checkpoint of step 9 lies on east, which is down: this one is of step 6" in said

@@ -107,3 +107,14 @@ def test_a_checkpoint_that_cannot_be_brought_back_is_passed_over_and_its_story_t
     assert checkpoints.is_lost
     assert checkpoints.story == "step 1: torn"
     assert run.told(CheckpointPut) == [(who(node), CheckpointPut(RUN, ())) for node in (2, 3)]
+
+
+def test_what_a_member_had_that_is_gone_is_remembered_until_it_speaks_again() -> None:
+    """Who asks for a checkpoint that nobody living has is told whose disk it is on."""
+    _, checkpoints = kept()
+    checkpoints.learn(who(2), (TWO.head, ONE.head))
+    checkpoints.forget(who(2))
+    assert checkpoints.away == {who(2): (TWO.head, ONE.head)}
+    assert checkpoints.holders(TWO.id, ALL.living) == set()
+    checkpoints.learn(who(2), (ONE.head,))
+    assert checkpoints.away == {}
