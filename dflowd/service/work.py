@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dflow_protocols.books import merge_abandoned, merge_rows, own_report
 from dflow_protocols.names import NodeId, RunId
 
 from .dispatch import Service
-from .request import MOST_ROWS, Params, limit_of, number_of
+from .request import MOST_NUMBER, MOST_ROWS, Params, limit_of, number_of
 
 
 class WorkAnswers:
-    """`tasks`, `metrics`, `samples`, and this node's shares of them."""
+    """`tasks`, `metrics`, `samples`, and this node's shares of them. What does not fit into one answer is `cut`: of the
+    first two, rows of steps before those that came are asked for by `before_step`."""
 
     def __init__(self, service: Service, slots: int) -> None:
         self._service, self._slots = service, slots
@@ -31,20 +33,22 @@ class WorkAnswers:
 
     async def _gather_tasks(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         asked = {"run": self._service.find(params), "step": params.get("step"), "limit": limit_of(params, MOST_ROWS)}
-        shares, missing = await self._service.gather("share.tasks", asked, deadline_s)
+        shares, missing = await self._service.gather("share.tasks", asked | _before(params), deadline_s)
         tasks = [
             {**row, "node": self._service.name_of(node), "node_id": node}
             for node, share in shares.items()
             for row in share["tasks"]
         ]
         tasks.sort(key=lambda row: (row["started"], row["id"]))
-        return {"tasks": tasks[-limit_of(params, MOST_ROWS) :], "missing": missing}
+        tasks, cut = _whole(tasks, shares, "tasks")
+        return {"tasks": tasks[-limit_of(params, MOST_ROWS) :], "missing": missing, **cut}
 
     async def _gather_metrics(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         asked = {"run": self._service.find(params), "since_step": int(number_of(params, "since_step", 0))}
-        shares, missing = await self._service.gather("share.metrics", asked, deadline_s)
+        shares, missing = await self._service.gather("share.metrics", asked | _before(params), deadline_s)
         reports = list(shares.values())
-        return {"rows": merge_rows(reports), "abandoned": merge_abandoned(reports), "missing": missing}
+        rows, cut = _whole(merge_rows(reports), shares, "rows", "costs")
+        return {"rows": rows, "abandoned": merge_abandoned(reports), "missing": missing, **cut}
 
     async def _gather_samples(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         limit = limit_of(params, 100)
@@ -70,14 +74,35 @@ class WorkAnswers:
         step = params.get("step")
         limit = limit_of(params, MOST_ROWS)
         await self._read(RunId(params["run"]))
-        return {"tasks": self._service.recorder.timeline.rows(RunId(params["run"]), step, limit)}
+        before = int(params.get("before_step", MOST_NUMBER))
+        return {"tasks": self._service.recorder.timeline.rows(RunId(params["run"]), step, limit, before)}
 
     async def _own_metrics(self, params: Params) -> dict[str, Any]:
         run, since = RunId(params["run"]), int(params["since_step"])
         await self._read(run)
-        book = self._service.recorder.metrics
-        rows, abandoned = book.rows(run, since), book.abandoned(run, since)
-        return own_report(rows, abandoned, self._service.recorder.timeline.costs(run, since - 1), self._slots)
+        book, before = self._service.recorder.metrics, int(params.get("before_step", MOST_NUMBER))
+        rows = [row for row in book.rows(run, since) if row["step"] < before]
+        abandoned = [row for row in book.abandoned(run, since) if row["step"] < before]
+        costs = self._service.recorder.timeline.costs(run, since - 1)
+        costs = {step: cost for step, cost in costs.items() if step + 1 < before}
+        return own_report(rows, abandoned, costs, self._slots)
 
     def _own_samples(self, params: Params) -> dict[str, Any]:
         return {"samples": self._service.recorder.metrics.samples(RunId(params["run"]), limit_of(params, 100))}
+
+
+def _before(params: Params) -> dict[str, int]:
+    return {"before_step": int(number_of(params, "before_step", 0))} if "before_step" in params else {}
+
+
+def _whole(
+    rows: list[dict[str, Any]], shares: Mapping[NodeId, Mapping[str, Any]], *names: str
+) -> tuple[list[dict[str, Any]], dict[str, bool]]:
+    """The rows of steps of which every share is whole, and whether others were left out."""
+    lists = [share[name] for share in shares.values() if share.get("cut") for name in names]
+    firsts = [_first_step(found) for found in lists if found]
+    return ([row for row in rows if row["step"] > max(firsts)], {"cut": True}) if firsts else (rows, {})
+
+
+def _first_step(rows: Sequence[Any]) -> int:
+    return min(int(row["step"] if isinstance(row, Mapping) else row[0]) for row in rows)

@@ -36,6 +36,7 @@ def metrics(
     Example: dflow metrics 3f9c --format csv > run.csv
     """
     from ..kept.asking import ask
+    from ..kept.source import all_rows
     from ..output import note, note_missing
     from ..runs.outcome import read_outcome
     from ..views.figures import CsvForm, Form, JsonForm, TensorBoardForm, check_form, mesh_time
@@ -51,6 +52,8 @@ def metrics(
         while True:
             is_over = not follow or read_outcome(source.call("run", {"run": run})).is_final
             answer = source.call("metrics", {"run": run, "since_step": since})
+            if answer.pop("cut", False):
+                answer["rows"] = all_rows(source, "metrics", "rows", {"run": run, "since_step": since})
             rows = _rows(answer, is_over, tensorboard is None)
             sink.write(rows)
             since = max((int(row["step"]) + 1 for row in rows), default=since)
@@ -60,7 +63,7 @@ def metrics(
         if tensorboard is not None:
             print(tensorboard / outcome.run[:8])
             note(f"see it with: tensorboard --logdir {tensorboard}")
-        elif text := mesh_time(source.call("metrics", {"run": run})["rows"] if follow else answer["rows"]):
+        elif text := mesh_time(all_rows(source, "metrics", "rows", {"run": run}) if follow else answer["rows"]):
             note(text)
         note_missing(answer)
 

@@ -251,6 +251,8 @@ class Leftovers:
 
 def _chosen(rows: list[Answer], params: Mapping[str, Any]) -> list[Answer]:
     rows = [row for row in rows if row.get("step", 0) >= params.get("since_step", 0)]
+    if "before_step" in params:
+        rows = [row for row in rows if row.get("step", 0) < params["before_step"]]
     if "step" in params:
         rows = [row for row in rows if row["step"] == params["step"]]
     return rows[-params["limit"] :] if "limit" in params else rows

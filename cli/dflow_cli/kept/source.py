@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 from ..mesh.client import Client
 
+OVERLAP = 4  # steps that are under way at once, at most
 FROM_FOLDER = "from_folder"  # the key of an answer that no daemon gave
 
 
@@ -24,6 +25,24 @@ class Source(Protocol):
 def news_of(source: Source) -> Client | None:
     """The mesh that answers, where one does: then there may be news."""
     return source if isinstance(source, Client) else None
+
+
+def all_rows(source: Source, method: str, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every row of `metrics` or `tasks`, however many answers they fill: one holds the newest that fit.
+
+    Steps overlap in time, so of the first ones in an answer that was cut some rows may be missing.
+    """
+    found: list[dict[str, Any]] = []
+    before: dict[str, int] = {}
+    while True:
+        answer = source.call(method, {**params, **before})
+        rows = answer[name]
+        if not answer.get("cut") or not rows:
+            return [*rows, *found]
+        first, last = (end(int(row["step"]) for row in rows) for end in (min, max))
+        whole = min(first + OVERLAP, last)
+        found = [*(row for row in rows if row["step"] >= whole), *found]
+        before = {"before_step": whole}
 
 
 def origin(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import CliError
 from ..folder import dir_option
 from ..kept.leftovers import Leftovers
-from ..kept.source import Source
+from ..kept.source import Source, all_rows
 from ..mesh.client import Client
 from ..mesh.meshfiles import replace_text
 from ..mesh.statefiles import results_folder
@@ -66,7 +66,7 @@ def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
         params: dict[str, Any] = {"run": outcome.run}
         if method != "metrics":
             params["limit"] = MANY
-        rows = client.call(method, params)[name]
+        rows = all_rows(client, method, name, params)
         lines = [json.dumps(plain(row), ensure_ascii=False) for row in rows]
         replace_text(place / f"{method}.jsonl", "".join(text + "\n" for text in lines))
     kept = replace(outcome, checkpoint=_keep_checkpoint(outcome, place / "checkpoint"))
@@ -77,7 +77,7 @@ def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
 def draw(source: Source, run: str, path: Path) -> tuple[int, dict[str, Any]]:
     """Write the run's plot; how many steps it shows, and what is told of the run. Raises CliError."""
     about = source.call("run", {"run": run})
-    rows = source.call("metrics", {"run": run})["rows"]
+    rows = all_rows(source, "metrics", "rows", {"run": run})
     if not rows:
         raise CliError(f"run {run} has no figures yet", hint="wait for its first step")
     write_png(rows, about.get("evals") or [], path, f"{about.get('name', '')}  {str(about['run'])[:8]}")

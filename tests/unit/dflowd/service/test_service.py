@@ -12,11 +12,12 @@ from typing import Any
 import msgpack
 import pytest
 
-from dflow_protocols.events import Advanced
-from dflow_protocols.names import NodeId, RunId, VersionId
+from dflow_protocols.events import Advanced, Start
+from dflow_protocols.names import NodeId, Partition, RunId, TaskKey, VersionId
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.steps import Head
+from dflow_protocols.work import ChainWork, Failed
 from dflowd.driver import Driver
 from dflowd.observe.journal import Journal
 from dflowd.observe.log import ReportLog
@@ -168,3 +169,21 @@ async def test_a_run_that_goes_on_where_it_was_says_nothing(tmp_path: Path) -> N
         for step in range(first, end):
             daemon.recorder.advance(advanced(step))
         assert daemon.recorder.problems.rows() == []
+
+
+async def test_tasks_that_do_not_fit_into_one_answer_are_asked_for_in_several(tmp_path: Path) -> None:
+    """What a run leaves at home is all of it, not the newest half."""
+    daemon = Daemon(tmp_path, RUN)
+    timeline = daemon.recorder.timeline
+    for step in range(2_000):
+        for partition in range(10):
+            task = TaskKey(step, "roll", Partition(partition))
+            timeline.start(Start(1, RunId(RUN), task, ChainWork(step, ("roll",), partition, ())), float(step))
+            timeline.fail(1, Failed("user", "no" * 100), step + 0.5)
+    newest = msgpack.unpackb((await daemon.ask("tasks", run=RUN)).value)
+    assert newest["cut"]
+    first = newest["tasks"][0]["step"] + 1
+    older = msgpack.unpackb((await daemon.ask("tasks", run=RUN, before_step=first)).value)["tasks"]
+    found = {row["id"] for row in (*older, *newest["tasks"])}
+    assert len(found) == 20_000
+    daemon.journal.close()
