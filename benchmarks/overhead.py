@@ -65,11 +65,11 @@ def meshed(loaded: Loaded, nodes: int) -> Arm:
 def await_step(mesh: Mesh, asked: Daemon, run: str, step: int) -> int:
     """Wait until the run is at `step`, or further: where it is. Asks rarely, since answers are work, too."""
     until_s = time.monotonic() + RUN_S
-    while (at := int(mesh.ask(asked, "run", run=run)["step"])) < step:
-        if time.monotonic() > until_s:
-            raise TimeoutError(mesh.story())
+    while (at := (told := mesh.ask(asked, "run", run=run))["step"]) < step:
+        if time.monotonic() > until_s or told["state"] not in ("active", "done"):
+            raise TimeoutError(f"the run is {told['state']} at step {at}\n{mesh.story()}")
         time.sleep(ASK_EVERY_S)
-    return at
+    return int(at)
 
 
 def processor_s(mesh: Mesh) -> float:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.models.parameters import HOST
 from dflowd.models.transfer import down
 
 from .accumulate import ELEMENTS, HostMemory, Memory, Vector, spans
@@ -29,7 +28,7 @@ LEAST = 0.05  # of the device's memory is left to them at least: kernels have wo
 
 def memory_on(device: torch.device, size: int, progress: Callable[[], None]) -> Memory[Any]:
     """For vectors of `size` elements that passes on this device add to. `progress` is called after each run of them."""
-    if device == HOST:
+    if device.type != "cuda":
         return HostMemory(size, progress)
     return DeviceMemory(size, device, Room(device), progress)
 
