@@ -27,7 +27,7 @@ from dflowd.models.parameters import DTYPES, HOST
 from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
 from dflowd.models.served.frozen import Frozen
-from dflowd.operators.user_code import check_files, forget_user_code
+from dflowd.workers.user_code import check_files, forget_user_code
 
 Model = TypeVar("Model", Policy, Frozen)
 

@@ -15,10 +15,10 @@ from dflow_protocols.pipeline.grammar.rows import row_names
 from dflowd.data import columns
 from dflowd.slots.doing import Doing
 
-from .float32 import float32s_of
+from ..workers.float32 import float32s_of
+from ..workers.user_code import call_user, load_function
 from .partition import Output, Partition, Rollout, read_rollout
 from .reward import reward_metrics
-from .user_code import call_user, load_function
 
 
 def custom(partition: Partition) -> list[Output]:

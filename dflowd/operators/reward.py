@@ -23,9 +23,9 @@ from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.slots.doing import Doing
 
-from .float32 import float32_of, float32s_of
+from ..workers.float32 import float32_of, float32s_of
+from ..workers.user_code import call_user, load_function
 from .partition import Output, Partition, read_rollout
-from .user_code import call_user, load_function
 
 Score = Callable[[Sequence[str], Sequence[Entry]], columns.Array]
 """(completions, their entries) -> rewards, [completions] float32"""

@@ -10,8 +10,8 @@ import pytest
 
 from dflowd.jobs.failures import UserError
 from dflowd.operators.reward import exact_match
-from dflowd.operators.user_code import call_user, forget_user_code, load_function
 from dflowd.slots.doing import Board, Doing
+from dflowd.workers.user_code import call_user, forget_user_code, load_function
 
 SCORING = Doing("score", "judge.py:score", True)
 
@@ -155,7 +155,7 @@ def test_a_file_named_like_a_library_is_the_users_and_leaves_the_library_alone(t
     assert queue.__module__ == "queue"
     assert load_function(f"{module}:which", tmp_path)()[0] is found
     forget_user_code()
-    assert not [name for name in sys.modules if name.startswith("dflowd.operators.beside.")]
+    assert not [name for name in sys.modules if name.startswith("dflowd.workers.beside.")]
 
 
 def test_packages_of_a_pipeline_work_from_within_and_without(tmp_path: Path) -> None:
