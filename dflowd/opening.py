@@ -234,6 +234,8 @@ class Opening:
             stall_s=engine.stall_s,
             host_slots=self._host_slots(devices),
             host_threads=engine.host_threads or devices.host_threads,
+            workers=max(1, engine.reward_workers // slots) if engine.reward_workers else devices.workers(slots),
+            worker_memory=engine.reward_memory,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._closing.callback(context.term)

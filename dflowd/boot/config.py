@@ -217,7 +217,24 @@ class EngineSection(Section):
     stall_s: float = Field(default=300.0, ge=1.0, le=86400.0)
     """Seconds without progress after which a call is held to be hung, and killed. Every call tells its progress, at
     least every few seconds: passes, samples, entries, chunks; while a library opens a model, that the process computes
-    or moves bytes. Only a user's function tells nothing while it runs: raise this where one reward takes longer."""
+    or moves bytes. It is also what the import of a user's function may take, and a call of an operator of the user's
+    own; a reward has a limit of its own, `timeout_s`."""
+
+    reward_workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes at once, on this machine, that run users' rewards and operators; they are shared between the slots, and
+    each slot has at least one. Without it one for each core beyond one a slot. They are started when a function is slow
+    enough that others wait for it."""
+
+    reward_memory: Bytes = 8 * 2**30
+    """Most memory of its own that such a process, and each that it starts, may take: beyond it Python raises
+    MemoryError in the function. Raise it for a reward that loads a large model."""
+
+    @field_validator("reward_memory")
+    @classmethod
+    def _enough(cls, value: int) -> int:
+        if value < 256 * 2**20:
+            raise _wrong(f"{value} bytes hold no Python with its modules", "give at least 256 MiB")
+        return value
 
 
 class ObserveSection(Section):

@@ -6,16 +6,15 @@ Dies with the daemon that started it, and all that it started with it; gives way
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import os
 import resource
 import signal
-import subprocess
 import sys
 
 from dflowd.engines.registry import ENGINES, open_engines
+from dflowd.jobs.limits import Limits
 from dflowd.jobs.threads import Threads
+from dflowd.jobs.ties import die_with, tie_group
 from dflowd.slots.doing import Board
 
 from .worker import Worker
@@ -35,7 +34,6 @@ ENVIRONMENT = {
 """Read by libraries when they are loaded, so it is set before any engine is imported."""
 
 NICENESS = 5  # the daemon's control loop stays quick beside busy engines
-PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,11 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--board", type=int, default=-1, help="descriptor of the memory to say in what is being done")
     parser.add_argument("--host", action="store_true", help="work on shards alone, without models and device")
     parser.add_argument("--threads", type=int, default=1, help="that work on shards is shared between")
+    parser.add_argument("--workers", type=int, default=1, help="processes that user code is shared between")
+    parser.add_argument("--worker-memory", type=int, default=8 << 30, help="bytes that each may take")
+    parser.add_argument("--worker-silence", type=float, default=300.0, help="seconds that an import may take")
     options = parser.parse_args(arguments)
     if options.parent:
-        _die_with(options.parent)
+        die_with(options.parent)
     if options.lifeline >= 0:
-        _tie_group(options.lifeline)
+        tie_group(options.lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of an engine holds the weights, and fills the disk
     os.nice(NICENESS)
@@ -60,28 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     board = Board(options.board)
     if options.board >= 0:
         os.close(options.board)
+    limits = Limits(options.workers, options.worker_memory, options.worker_silence)
     engines = open_engines(options.engine, options.host)
-    Worker(options.socket, engines, board, Threads(options.threads)).serve()
+    Worker(options.socket, engines, board, Threads(options.threads), limits).serve()
     return 0
-
-
-def _die_with(parent: int) -> None:
-    """SIGKILL when the thread of the daemon that started this process ends. Exits if that was before now."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def _tie_group(lifeline: int) -> None:
-    """Leave a shell behind that ends this group of processes once nobody holds the other end of `lifeline`.
-
-    A signal for the death of the parent reaches this process alone: neither its children, nor theirs.
-    """
-    wait = "exec 3<&0; { read _ <&3; kill -KILL 0; } &"
-    with contextlib.suppress(OSError):  # without a shell they end when the daemon does so in order
-        quiet = subprocess.DEVNULL
-        subprocess.run(["/bin/sh", "-c", wait], stdin=lifeline, stdout=quiet, stderr=quiet, check=False)
-    os.close(lifeline)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dflowd.engines.contract import Engine, perform
 from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import one_line
 from dflowd.jobs.job import Job
+from dflowd.jobs.limits import Limits
 from dflowd.jobs.main_thread import ERRANDS
 from dflowd.jobs.threads import Threads
 from dflowd.slots.calls import Call, Quit, Ready
@@ -35,10 +36,13 @@ PARSED = 8  # specs that are kept: facts that were derived are cached on them
 
 
 class Worker:
-    """Of one process, and for its main thread. `engines`: by name; `threads`: for works on shards."""
+    """Of one process, and for its main thread. `engines`: by name; `threads`: for works on shards; `limits`: of what
+    runs users' functions."""
 
-    def __init__(self, address: str, engines: Mapping[str, Engine], board: Board, threads: Threads) -> None:
-        self._engines, self._board, self._threads = engines, board, threads
+    def __init__(
+        self, address: str, engines: Mapping[str, Engine], board: Board, threads: Threads, limits: Limits
+    ) -> None:
+        self._engines, self._board, self._threads, self._limits = engines, board, threads, limits
         self._mappings, self._baton = Mappings(), Baton(board)
         self._waiting: deque[Call | Quit] = deque()
         self._sharing = 0  # calls that have a thread
@@ -118,6 +122,7 @@ class Worker:
             link.opaque,
             self._threads,
             self._baton,
+            self._limits,
         )
         return perform(self._engines[engine_of(pipeline, call.work)], job, call.work)
 

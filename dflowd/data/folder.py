@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import socket
 from pathlib import Path
+
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.files import changed
+from dflowd.jobs.failures import HostError
 
 
 class DiskFolder:
@@ -24,3 +29,12 @@ class DiskFolder:
             return None
         with path.open("rb") as file:  # mapped, since models are as large as they are
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")
+
+
+def check_files(pipeline: Pipeline, base: Path, which: str = "") -> None:
+    """Raises HostError where a file that the spec names is not the one that the run was submitted with: two hosts of
+    other code or data would make other results of one task. `which`: those under a key, or one function; else all.
+    """
+    for named, what in changed(pipeline, DiskFolder(base), which):
+        where = f"host {socket.gethostname()}: {named.path}: `{named.name}`"
+        raise HostError(f"{where} in {base} {what}; copy the submitted one there, or submit the run again")

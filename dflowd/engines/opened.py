@@ -18,6 +18,7 @@ import torch
 
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.ranges import State, shards_of
+from dflowd.data.folder import check_files
 from dflowd.data.order import DataSet
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError
@@ -27,7 +28,7 @@ from dflowd.models.parameters import DTYPES, HOST
 from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
 from dflowd.models.served.frozen import Frozen
-from dflowd.workers.user_code import check_files, forget_user_code
+from dflowd.workers.pool import Pool
 
 Model = TypeVar("Model", Policy, Frozen)
 
@@ -43,6 +44,7 @@ class Opened:
         self._descriptions: dict[str, Description] = {}
         self._frozen: dict[str, Frozen] = {}
         self._data: dict[str, DataSet] = {}
+        self._pool: Pool | None = None
 
     def enter(self, job: Job) -> None:
         """Forget another run's models, data and code. Raises HostError where this host has other files."""
@@ -53,7 +55,9 @@ class Opened:
             self._descriptions.clear()
             self._frozen.clear()
             self._data.clear()
-            forget_user_code()
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
             with job.opaque():
                 check_files(job.pipeline, job.base)
             self._run = run
@@ -145,6 +149,12 @@ class Opened:
             self._data[name] = data
         self._data[name].progress = job.progress
         return self._data[name]
+
+    def pool(self, job: Job) -> Pool:
+        """The workers that run the user's code."""
+        if self._pool is None:
+            self._pool = Pool(job.base, job.limits, job.baton.resting)
+        return self._pool
 
     def unload(self) -> None:
         """The call is over: no parameter is a view into its shards any more."""

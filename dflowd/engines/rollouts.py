@@ -59,6 +59,7 @@ class OperatorRollouts:
                 merge(tuple(output.metrics.items()) for output in outputs),
                 next((output.groups for output in outputs if output.groups), ()),
                 seconds,
+                note=next((output.note for output in outputs if output.note), ""),
             )
             for stage_id, outputs, seconds in parts
         )
@@ -91,7 +92,7 @@ class OperatorRollouts:
             partial(self._opened.dataset, job),
             job.progress,
             job.board,
-            job.opaque,
+            partial(self._opened.pool, job),
             None if models is None else partial(models.description, job),
             None if models is None else models.sampling(job, stage, work.state),
         )

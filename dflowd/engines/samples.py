@@ -47,7 +47,7 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
                     source.training(position)["question"],
                     said[group * width],
                     None if trained is None else trained[group * width],
-                    {stage: float(values[group * width]) for stage, values in given.items()},
+                    {stage: _score(values[group * width]) for stage, values in given.items()},
                 )
                 for group, position in enumerate(positions)
             )
@@ -64,6 +64,11 @@ def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.
     return next(iter(given.values())) if len(given) == 1 else None
 
 
-def _sample(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float] | None = None) -> Sample:
-    made = {"prompt": prompt, "completion": completion, "reward": None if reward is None else float(reward)}
+def _score(value: Any) -> float | None:
+    """None for a completion that has no score."""
+    return None if np.isnan(value) else float(value)
+
+
+def _sample(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float | None] | None = None) -> Sample:
+    made = {"prompt": prompt, "completion": completion, "reward": None if reward is None else _score(reward)}
     return made | ({"rewards": dict(rewards)} if rewards and len(rewards) > 1 else {})

@@ -13,6 +13,7 @@ from dflow_protocols.pipeline import Pipeline
 from dflowd.slots.doing import Board
 
 from .baton import Baton
+from .limits import Limits
 from .threads import Threads
 
 Hashes: TypeAlias = Sequence[Sequence[bytes]]
@@ -63,3 +64,4 @@ class Job:
     opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
     threads: Threads = field(default_factory=Threads)  # for what is cut into pieces
     baton: Baton = field(default_factory=Baton)  # among the calls that this process works on
+    limits: Limits = field(default_factory=Limits)  # of what runs user code

@@ -1,14 +1,19 @@
 """advantage: compares the completions of a group with each other.
 
-Writes `advantage`: one float32 a completion. Its groups say what is trained on: (tokens, completions) of each, (0, 0)
-for one that was dropped. Several rewards are added up by their weights first.
+Writes `advantage`: one float32 a completion, NaN for one that has no score: it is neither compared nor trained on. Its
+groups say what is: (tokens, completions) of each, (0, 0) for one that was dropped. Several rewards are added up by
+their weights first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
+from dflow_protocols.work import Groups
 from dflowd.algorithms.advantages.flat import flat_groups
 from dflowd.algorithms.registry import ADVANTAGES
 from dflowd.data import columns
@@ -25,31 +30,54 @@ def advantage(partition: Partition) -> Output:
     count = partition.end - partition.first
     total, size = weighed(partition)
     rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
-    lengths = columns.lengths(partition.read("rollout")["tokens"]).reshape(rewards.shape)
-    flat = flat_groups(rewards, sizes)
+    scored = ~np.isnan(rewards)
+    values, flat = np.full(rewards.shape, np.nan), np.zeros(count, np.bool_)
+    for groups, samples in _alike(scored):
+        given = rewards[np.ix_(groups, samples)]
+        flat[groups] = flat_groups(given, sizes[groups])
+        values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
-    tokens = np.where(kept, lengths.sum(1), 0).tolist()
-    groups = tuple((many, rewards.shape[1] if many else 0) for many in tokens)
-    values = ADVANTAGES[config["method"]](rewards, sizes, config)
+    lengths = columns.lengths(partition.read("rollout")["tokens"])
+    trained = trained_groups(lengths, np.where(kept[:, None], values, np.nan))
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
-    if values.size:
-        metrics |= {"advantage_max": float(values.max()), "advantage_min": float(values.min())}
-        if np.abs(values).max() > LARGEST:
-            what = f"an advantage of {values.flat[np.abs(values).argmax()]:g}, whose sums are more than float32 holds"
+    known = values[scored]
+    if known.size:
+        metrics |= {"advantage_max": float(known.max()), "advantage_min": float(known.min())}
+        if np.abs(known).max() > LARGEST:
+            what = f"an advantage of {known[np.abs(known).argmax()]:g}, whose sums are more than float32 holds"
             raise UserError(f"{what}; give smaller rewards, or `scale: std`", partition.stage.id)
-    return Output("advantage", {"advantage": columns.pack(values.astype(np.float32).reshape(-1))}, metrics, groups)
+    return Output("advantage", {"advantage": columns.pack(values.astype(np.float32).reshape(-1))}, metrics, trained)
+
+
+def trained_groups(lengths: columns.Array, advantages: columns.Array) -> Groups:
+    """What is trained on of each group, as (tokens, completions): those that have an advantage. lengths: tokens of each
+    completion; advantages: [groups, samples], NaN where there is none."""
+    trained = ~np.isnan(advantages)
+    tokens = np.where(trained, lengths.reshape(trained.shape), 0).sum(1)
+    return tuple(zip(tokens.tolist(), trained.sum(1).tolist(), strict=True))
+
+
+def _alike(scored: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """(groups, samples) of groups in which the same samples have a score, if any have: those without a hole at once.
+    scored: [groups, samples]."""
+    whole = scored.all(1)
+    everyone = np.arange(scored.shape[1])
+    if whole.any():
+        yield np.flatnonzero(whole), everyone
+    for group in np.flatnonzero(~whole & scored.any(1)):
+        yield np.array([group]), np.flatnonzero(scored[group])
 
 
 def weighed(partition: Partition) -> tuple[columns.Array, columns.Array]:
     """What the stage's rewards come to, and the sum of their absolute values, against which rounding is small; both
-    [completions] float64. Raises UserError where float32 cannot hold it."""
+    [completions] float64, NaN and 0 where one of them has no score. Raises UserError where float32 cannot hold it."""
     weights = reward_weights(partition.stage)
     parts = [
         weight * columns.values(partition.inputs[read]["reward"]).astype(np.float64) for read, weight in weights.items()
     ]
-    total, size = sum(parts[1:], parts[0]), sum(map(np.abs, parts[1:]), np.abs(parts[0]))
+    total, size = sum(parts[1:], parts[0]), np.nan_to_num(sum(map(np.abs, parts[1:]), np.abs(parts[0])), posinf=np.inf)
     if size.max(initial=0.0) > np.finfo(np.float32).max:
         named = " and ".join(f"`{read.partition('.')[0]}`" for read in weights)
         what = f"the rewards of {named}, weighed, come to {total[size.argmax()]:g}: more than float32 holds"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dflow_protocols import metrics
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.jobs.counter_random import digest
@@ -15,7 +16,7 @@ from dflowd.shards.layout import texts
 
 from .context import check_context
 from .partition import Output, Partition
-from .reward import scorer
+from .reward import Answers, scores
 
 
 def evaluate(partition: Partition) -> Output:
@@ -41,16 +42,20 @@ def evaluate(partition: Partition) -> Output:
         completion_text(model.tokenizer, row[:length].tolist())
         for row, length in zip(made.tokens, made.lengths, strict=True)
     ]
-    scores = scorer(partition, data)(said, entries)
-    metrics = {
+    judged = scores(partition, data, Answers(said, entries, made.lengths.tolist(), made.truncated.tolist()))
+    without = np.isnan(judged.values)
+    right = np.where(without, np.float32(0), judged.values)  # what has no score is no right answer
+    unscored = int(without.sum()) + (judged.errors if config.get("on_error") == "zero" else 0)
+    figures = {
         "evaluated": len(entries),
-        "correct": float(scores.astype(np.float64).sum()),
+        "correct": float(right.astype(np.float64).sum()),
         "evaluated_tokens": int(made.lengths.sum()),
         "evaluated_truncated": int(made.truncated.sum()),
     }
+    figures |= {metrics.EVALUATED_UNSCORED: unscored} if unscored else {}
     evaluation = {
-        "score": columns.pack(scores),
+        "score": columns.pack(right),
         "text": texts(said),
         "question": texts([entry["question"] for entry in entries]),
     }
-    return Output("evaluation", evaluation, metrics)
+    return Output("evaluation", evaluation, figures, note=judged.note)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.work import Groups
@@ -19,6 +20,7 @@ from dflowd.models.policy import Policy
 from dflowd.models.sampling import Completions, Sampler, sample
 from dflowd.shards.layout import Column, read_texts
 from dflowd.slots.doing import Board
+from dflowd.workers.pool import Pool
 
 Columns = Mapping[str, Column]
 
@@ -47,7 +49,7 @@ class Partition:
     data: Callable[[str], DataSet]
     progress: Callable[[], None]
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
-    opaque: Callable[[], AbstractContextManager[None]] = nullcontext  # around a library's call that tells no progress
+    pool: Callable[[], Pool] | None = None  # of workers for the user's functions; None: the stage has none
     described: Callable[[str], Description] | None = None  # a model without its parameters; None: by `policy`
     sampling: Sampling | None = None  # None: the policy samples
 
@@ -61,6 +63,11 @@ class Partition:
             return self.sampling(prompts, first_group, samples, sampler)
         policy = self.policy(str(self.stage.model))
         return sample(policy, prompts, first_group, samples, sampler, self.progress)
+
+    def workers(self) -> Pool:
+        """What runs the user's functions."""
+        assert self.pool is not None, "an engine that runs a user's functions has workers"
+        return self.pool()
 
     def read(self, output: str) -> Columns:
         """The columns of the input that the stage reads as `output`."""
@@ -82,6 +89,7 @@ class Output:
     columns: dict[str, Column]
     metrics: Mapping[str, float] = field(default_factory=dict)
     groups: Groups = ()
+    note: str = ""  # the first failure that cost a completion its score
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class Rollout:
     entries: list[Entry]  # per group
     completions: list[str]  # per sample
     lengths: Any  # per sample, int32
+    truncated: Any  # per sample, bool
     tokens: list[Any]  # per sample, int32 arrays
     prompts: list[Any]  # per group, int32 arrays
 
@@ -106,6 +115,7 @@ def read_rollout(partition: Partition) -> Rollout:
         [data.training(int(position)) for position in columns.values(found["position"])],
         read_texts(found["text"]),
         columns.lengths(found["tokens"]),
+        columns.values(found["truncated"]).astype(np.bool_),
         columns.rows(found["tokens"]),
         columns.rows(found["prompt"]),
     )

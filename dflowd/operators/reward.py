@@ -1,41 +1,37 @@
-"""reward: scores each completion by a function. Writes `reward`: one float32 a completion.
+"""reward: scores each completion by a function. Writes `reward`: one float32 a completion, NaN where it has no score.
 
 A function of your own asks by name for what it needs, and for the stage's `args`:
 
-    def reward(completion: str, answer: str, prompt: str, entry: dict, **args) -> float
-    def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float]
+    def reward(completion: str, answer: str, prompt: str, entry: dict, **args) -> float | None
+    def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float | None]
 
-`prompt` is the entry's prompt, `entry` all that the data says of it. The second form gets a partition at once.
+`prompt` is the entry's prompt, `entry` all that the data says of it; it may ask for `tokens` (how many), `truncated`
+and `step`, too. The second form gets a partition at once. None says that a completion cannot be scored. Calls of an
+`async def` wait beside each other. Workers run it, and may end.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, LENT, MisfitError, Parameter, calling
+from dflow_protocols import metrics
+from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, MisfitError, calling
 from dflowd.data import columns
+from dflowd.data.folder import check_files
 from dflowd.data.order import DataSet
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.slots.doing import Doing
+from dflowd.workers.outcome import Arguments, Due, Outcome
+from dflowd.workers.pool import Terms
 
-from ..workers.float32 import float32_of, float32s_of
-from ..workers.user_code import call_user, load_function
 from .partition import Output, Partition, read_rollout
 
-Score = Callable[[Sequence[str], Sequence[Entry]], columns.Array]
-"""(completions, their entries) -> rewards, [completions] float32"""
-
-KINDS = {
-    inspect.Parameter.POSITIONAL_ONLY: "position",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: "name",
-    inspect.Parameter.KEYWORD_ONLY: "name",
-    inspect.Parameter.VAR_KEYWORD: "rest",
-}
+Numbers = list[float | None]
 
 
 def exact_match(completion: str, answer: str, *, prompt: str, entry: Entry) -> float:
@@ -48,59 +44,127 @@ def reasoning_gym(completion: str, answer: str, *, prompt: str, entry: Entry, da
     return data.source.score(completion, entry)
 
 
-def scorer(partition: Partition, data: DataSet) -> Score:
-    """The stage's function, ready to be called. Raises UserError."""
-    stage = partition.stage
-    name = str(stage.config["function"])
-    is_user = not name.startswith("dflowd.")
-    with partition.opaque(), partition.board.showing(Doing(stage.id, f"the import of {name}", is_user)):
-        function = load_function(name, partition.base, partition.pipeline)  # a module may load a model of its own
-    doing = Doing(stage.id, name, is_user)
-    args: dict[str, Any] = dict(stage.config["args"])
-    if "data" in LENT.get(name, ()):
-        args["data"] = data
-    try:
-        how = calling(_parameters(function), args)
-    except MisfitError as error:
-        raise UserError(f"{name} {error}", stage.id) from error
-
-    def score(completions: Sequence[str], entries: Sequence[Entry]) -> columns.Array:
-        given = (completions, [e["answer"] for e in entries], [e["question"] for e in entries], entries)
-        if how.all:
-            asked = {key: list(values) for key, values in zip(ALL, given, strict=True) if key in how.names}
-            said = call_user(partition.board, doing, function, **asked, **args)
-            partition.progress()
-            return float32s_of(said, len(completions), name, stage.id)
-        rewards = np.zeros(len(completions), np.float32)
-        for index, values in enumerate(zip(*given, strict=True)):
-            asked = {key: value for key, value in zip(EACH, values, strict=True) if key in how.names}
-            said = call_user(partition.board, doing, function, **asked, **args)
-            rewards[index] = float32_of(said, name, stage.id)
-            partition.progress()
-        return rewards
-
-    return score
+OURS: Mapping[str, Callable[..., float]] = {
+    f"{exact_match.__module__}:{each.__name__}": each for each in (exact_match, reasoning_gym)
+}
+"""They run in the engine, which trusts them to come back. By the names that specs give them."""
 
 
-def _parameters(function: Callable[..., Any]) -> list[Parameter]:
-    try:
-        found = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise MisfitError("does not say what it takes") from error
-    empty = inspect.Parameter.empty
-    return [Parameter(p.name, KINDS[p.kind], p.default is empty) for p in found if p.kind in KINDS]
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`values`: [completions] float32, NaN where there is no score. `errors`, `timeouts`: completions whose call
+    failed, and of these those where a limit decided, not the inputs. `note`: the first failure."""
+
+    values: columns.Array
+    errors: int = 0
+    timeouts: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is judged, by completion. `tokens`: how many each has; `truncated`: whether it was cut off."""
+
+    completions: Sequence[str]
+    entries: Sequence[Entry]
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+
+    def all(self, names: Sequence[str], step: int) -> dict[str, Any]:
+        """Of ALL and BESIDE, what is named."""
+        given = (
+            list(self.completions),
+            [entry["answer"] for entry in self.entries],
+            [entry["question"] for entry in self.entries],
+            list(self.entries),
+        )
+        known = dict(zip(ALL, given, strict=True)) | {"tokens": list(self.tokens), "step": step}
+        return {name: value for name, value in (known | {"truncated": list(self.truncated)}).items() if name in names}
+
+    def rows(self, names: Sequence[str], step: int) -> Iterator[dict[str, Any]]:
+        """Of EACH and BESIDE, what is named, for each completion."""
+        for said, entry, tokens, truncated in zip(
+            self.completions, self.entries, self.tokens, self.truncated, strict=True
+        ):
+            known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
+            known |= {"tokens": tokens, "truncated": bool(truncated), "step": step}
+            yield {name: value for name, value in known.items() if name in names}
 
 
 def reward(partition: Partition) -> Output:
     rollout = read_rollout(partition)
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
-    score = scorer(partition, partition.data(maker.config["data"]))
     entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
-    rewards = score(rollout.completions, entries)
-    return Output("reward", {"reward": columns.pack(rewards)}, reward_metrics(rewards))
+    answers = Answers(rollout.completions, entries, rollout.lengths.tolist(), rollout.truncated.tolist())
+    found = scores(partition, partition.data(maker.config["data"]), answers)
+    failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
+    figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
+    return Output("reward", {"reward": columns.pack(found.values)}, figures, note=found.note)
 
 
 def reward_metrics(rewards: columns.Array) -> dict[str, float]:
-    wide = rewards.astype(np.float64)
+    """rewards: [completions], NaN where one has no score."""
+    wide = rewards[~np.isnan(rewards)].astype(np.float64)
     sums = {"rewarded": len(wide), "reward_sum": wide.sum(), "reward_sq_sum": np.square(wide).sum()}
-    return sums | ({"reward_max": wide.max(), "reward_min": wide.min()} if len(wide) else {})
+    sums |= {"reward_max": wide.max(), "reward_min": wide.min()} if len(wide) else {}
+    without = len(rewards) - len(wide)
+    return sums | ({metrics.UNSCORED: without} if without else {})
+
+
+def scores(partition: Partition, data: DataSet, answers: Answers) -> Scores:
+    """By the stage's function. Raises UserError, and HostError where this host has another one."""
+    stage, config = partition.stage, partition.stage.config
+    name = str(config["function"])
+    args: dict[str, Any] = dict(config["args"])
+    if name in OURS:
+        args |= {"data": data} if OURS[name] is reasoning_gym else {}
+        values = np.zeros(len(answers.completions), np.float32)
+        for index, row in enumerate(answers.rows(EACH, partition.step)):
+            values[index] = OURS[name](**row, **args)
+            partition.progress()
+        return Scores(values)
+    try:
+        with partition.board.showing(Doing(stage.id, f"it waited for `{name}`")):
+            each, outcomes = _by_workers(partition, name, answers, args)
+    except MisfitError as error:
+        raise UserError(f"{name} {error}", stage.id) from error
+    except UserError as error:
+        raise UserError(str(error), stage.id) from error
+    check_files(partition.pipeline, partition.base, name)  # after the import: a file may be replaced at any moment
+    return _joined(each, outcomes, partition)
+
+
+def _by_workers(
+    partition: Partition, name: str, answers: Answers, args: Mapping[str, Any]
+) -> tuple[int, list[Outcome]]:
+    """How many completions a call is of, and the outcome of each call."""
+    config, tick, pool = partition.stage.config, partition.progress, partition.workers()
+    is_strict = config.get("on_error", "fail") == "fail"
+    terms = Terms(float(config.get("timeout_s", 30.0)), int(config.get("concurrency", 8)), ends_at_error=is_strict)
+    how = calling(pool.signature(name, tick).parameters, args)
+    if how.all:
+        count = len(answers.completions)
+        return count, pool.map(
+            name, [Arguments((), {**answers.all(how.names, partition.step), **args})], Due(count), terms, tick
+        )
+    calls = [Arguments((), {**row, **args}) for row in answers.rows(how.names, partition.step)]
+    return 1, pool.map(name, calls, Due(), terms, tick)
+
+
+def _joined(each: int, outcomes: Sequence[Outcome], partition: Partition) -> Scores:
+    """One score a completion, of calls for `each` of them."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    on_error = partition.stage.config.get("on_error", "fail")
+    if failed and on_error == "fail":
+        raise UserError(failed[0].error, partition.stage.id)
+    instead = 0.0 if on_error == "zero" else None
+    given: Numbers = []
+    for outcome in outcomes:
+        if outcome.error:
+            given += [instead] * each
+        else:
+            given += outcome.value if isinstance(outcome.value, list) else [outcome.value]
+    values = np.array([np.nan if value is None else value for value in given], np.float32)
+    timeouts = sum(each for outcome in failed if not outcome.is_of_inputs)
+    note = f"`{partition.stage.config['function']}` gave None for each of them" if np.isnan(values).all() else ""
+    return Scores(values, each * len(failed), timeouts, failed[0].error if failed else note)

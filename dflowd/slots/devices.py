@@ -44,6 +44,10 @@ class Devices:
         """Of what is done on shards alone: beyond a few, memory is the bound."""
         return min(self.cores, MOST_HOST_THREADS)
 
+    def workers(self, slots: int) -> int:
+        """Of one slot, that run users' functions: on cores that no engine needs."""
+        return max(1, self.cores // slots - 1)
+
 
 ALIKE_EVERYWHERE = {
     "PYTHONHASHSEED": "0",  # user code that walks a set of texts walks it in one order in all engines

@@ -23,7 +23,8 @@ class RunBrief:
 class SupervisorSettings:
     """`host_slots`: for work on shards alone, beside `slots`; 0: those do that, too. `silence_s`, `stall_s`: as in the
     section [engine] of the configuration. `folder`: where children's sockets and last words lie; `environment`: what
-    they are started with. `host_threads`: of each child, for work on shards."""
+    they are started with. `host_threads`: of each child, for work on shards. `workers`, `worker_memory`: processes of
+    each child for users' functions, and the bytes that each may take."""
 
     slots: int
     devices: Devices
@@ -33,3 +34,5 @@ class SupervisorSettings:
     stall_s: float
     host_slots: int = 0
     host_threads: int = 1
+    workers: int = 1
+    worker_memory: int = 8 << 30

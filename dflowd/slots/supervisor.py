@@ -216,7 +216,9 @@ class Supervisor:
         self._births += 1
         settings, engine = self._settings, call.brief.engine
         module = ("-P", "-m", ENGINE_MODULE)  # -P: no module of the folder we happen to be in
-        options = ("--engine", engine, "--threads", str(settings.host_threads), *(["--host"] if slot.is_host else []))
+        shared = ("--threads", str(settings.host_threads), "--workers", str(settings.workers))
+        limits = ("--worker-memory", str(settings.worker_memory), "--worker-silence", str(settings.stall_s))
+        options = ("--engine", engine, *shared, *limits, *(["--host"] if slot.is_host else []))
         gpus = None if slot.is_host or slot.lost else self._gpus_of(slot)
         command = ChildCommand(
             (*module, *options),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.grammar.algorithms import LOSSES
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
@@ -64,7 +66,16 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
             name = _column(pipeline, stage, read)
             if name in COLUMNS:
                 data.give(name, _rows(inputs[partition, read][read.partition(".")[2]])[samples])
-    return data
+    return _trained(data, _lesson(stage).groups)
+
+
+def _trained(data: LeafData, groups: str) -> LeafData:
+    """Without the completions that have no number in the column `groups`, which says what is trained on."""
+    if not np.isnan(marks := np.array(data.columns.get(groups, ()), np.float32)).any():
+        return data
+    kept = np.flatnonzero(~np.isnan(marks)).tolist()
+    given = {name: [rows[at] for at in kept] for name, rows in data.columns.items()}
+    return LeafData(data.prompts, [data.owners[at] for at in kept], [data.completions[at] for at in kept], given)
 
 
 def _column(pipeline: Pipeline, stage: Stage, read: str) -> str:

@@ -11,23 +11,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import socket
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
-from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import beside as file_beside
-from dflow_protocols.pipeline.files import changed
 from dflowd.data.folder import DiskFolder
-from dflowd.jobs.failures import HostError, UserError
-from dflowd.jobs.main_thread import in_main_thread
-from dflowd.slots.doing import Board, Doing
+from dflowd.jobs.failures import UserError
 
 from . import beside
 
@@ -55,23 +49,13 @@ def forget_user_code() -> None:
     _folders.clear()
 
 
-def check_files(pipeline: Pipeline, base: Path, which: str = "") -> None:
-    """Raises HostError where a file that the spec names is not the one that the run was submitted with: two hosts of
-    other code or data would make other results of one task. `which`: those under a key, or one function; else all.
-    """
-    for named, what in changed(pipeline, DiskFolder(base), which):
-        where = f"host {socket.gethostname()}: {named.path}: `{named.name}`"
-        raise HostError(f"{where} in {base} {what}; copy the submitted one there, or submit the run again")
-
-
-def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Function:
-    """Raises UserError where the module cannot be imported or lacks the function, and HostError where what was
-    imported is not what `pipeline` was submitted with."""
+def load_function(name: str, base: Path) -> Function:
+    """Raises UserError where the module cannot be imported or lacks the function."""
     if (name, base) not in _loaded:
         _open(base)
         module_name, _, attribute = name.partition(":")
         try:
-            module = in_main_thread(partial(_contained, _import, module_name, base))
+            module = _contained(_import, module_name, base)
         except MemoryError:
             raise
         except BaseException as error:  # as in call_user
@@ -79,23 +63,20 @@ def load_function(name: str, base: Path, pipeline: Pipeline | None = None) -> Fu
         function = getattr(module, attribute, None)
         if not callable(function):
             raise UserError(f"{name}: the module has no function `{attribute}`")
-        if pipeline is not None:
-            check_files(pipeline, base, name)  # after the import: a file may be replaced at any moment
         _loaded[name, base] = function
     return _loaded[name, base]
 
 
-def call_user(board: Board, doing: Doing, function: Function, /, *args: Any, **kwargs: Any) -> Any:
+def call_user(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a user's function; whatever it raises comes out as UserError, naming the line."""
     try:
-        with board.showing(doing):
-            return in_main_thread(partial(_contained, function, *args, **kwargs))
+        return _contained(function, *args, **kwargs)
     except UserError:
         raise
     except MemoryError as error:
-        raise MemoryError(f"`{doing.what}`: {user_line(error)}") from error
+        raise MemoryError(user_line(error)) from error
     except BaseException as error:  # also what is no Exception: SystemExit, KeyboardInterrupt, a library's own
-        raise UserError(user_line(error), doing.stage) from error
+        raise UserError(user_line(error)) from error
 
 
 def _contained(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

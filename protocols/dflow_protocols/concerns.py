@@ -133,6 +133,13 @@ RUNS: Final[dict[str, Concern]] = {
         ("run.ended",),
         HOUR,
     ),
+    "reward.failed": Concern(
+        "answers of `{stage}` got no score at step {step}: {error}",
+        "mend the function; `dflow metrics RUN` counts them (unscored, reward_errors, reward_timeouts)",
+        ("run", "stage"),
+        ("run.ended",),
+        HOUR,
+    ),
     "task.failed": Concern(
         "{task} failed and is tried again: {error}",
         "nothing, if it goes on; else mend what the error names",

@@ -27,6 +27,9 @@ REWARD_SUM = "reward_sum"
 REWARD_SQ_SUM = "reward_sq_sum"  # of squares
 REWARD_MAX = "reward_max"
 REWARD_MIN = "reward_min"
+UNSCORED = "unscored"  # completions that got none, if any: nothing is learnt from them
+REWARD_ERRORS = "reward_errors"  # completions whose function failed, if any
+REWARD_TIMEOUTS = "reward_timeouts"  # of these: a limit of time or memory ended it, or its process ended
 
 # advantage: over all groups
 GROUPS = "groups"
@@ -61,6 +64,7 @@ EVALUATED = "evaluated"
 CORRECT = "correct"  # sum of the scores: with exact match the number of right answers
 EVALUATED_TOKENS = "evaluated_tokens"  # tokens generated for it
 EVALUATED_TRUNCATED = "evaluated_truncated"
+EVALUATED_UNSCORED = "evaluated_unscored"  # answers without a score, if any; they count as wrong
 
 # apply: facts of an update, not of samples
 GRAD_NORM = "grad_norm"  # global norm before clipping
@@ -90,7 +94,17 @@ _QUOTIENTS = (
     ("accuracy", CORRECT, EVALUATED),
     ("eval_truncated_frac", EVALUATED_TRUNCATED, EVALUATED),
 )
-_COUNTS = (SAMPLES, TRAINED_SAMPLES, TRAINED_TOKENS, NONFINITE_LEAVES, EVALUATED)
+_COUNTS = (
+    SAMPLES,
+    TRAINED_SAMPLES,
+    TRAINED_TOKENS,
+    NONFINITE_LEAVES,
+    EVALUATED,
+    UNSCORED,
+    REWARD_ERRORS,
+    REWARD_TIMEOUTS,
+    EVALUATED_UNSCORED,
+)
 
 
 def merge(parts: Iterable[Iterable[tuple[str, float]]]) -> Sums:

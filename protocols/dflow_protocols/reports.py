@@ -161,6 +161,12 @@ RUNS: Final[dict[str, ReportKind]] = {
     "update.skipped": ReportKind(
         "warning", "a gradient was no number: this version has the weights of the last", ("run", "step", "stage")
     ),
+    "reward.failed": ReportKind(
+        "warning",
+        "answers of a partition got no score of their own, and the stage's `on_error` says what that costs them; the "
+        "first failure",
+        ("run", "step", "stage", "task", "error"),
+    ),
     "task.failed": ReportKind(
         "warning", "a task gave nothing here; it is tried again", ("run", "task", "kind", "error")
     ),

@@ -207,8 +207,9 @@ class Made:
     outputs: tuple[tuple[str, ShardRef], ...]
     metrics: tuple[tuple[str, float], ...] = ()
     groups: Groups = ()
-    seconds: float = 0.0  # of a slot that it took; beside the record, never in it
+    seconds: float = 0.0  # of a slot that it took; beside the record, never in it, as is `note`
     block: Block | None = None  # of a trimmed block: which of its blocks this is
+    note: str = ""  # the first failure that cost an answer its score
 
 
 @dataclass(frozen=True, slots=True)

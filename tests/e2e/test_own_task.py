@@ -30,6 +30,35 @@ def test_what_init_writes_runs_as_it_is_and_its_model_can_be_taken_along(tmp_pat
     assert rows[3]["reward_mean"]
 
 
+HOSTILE = """
+import os, time
+def closeness(completion, answer):
+    kind = sum(map(ord, completion)) % 5
+    if kind == 0:
+        time.sleep(1000)
+    if kind == 1:
+        os._exit(3)
+    if kind == 2:
+        return None
+    return float(kind == 3)
+"""
+
+
+def test_a_reward_that_hangs_and_dies_costs_its_answers_and_the_run_says_so(tmp_path: Path) -> None:
+    """Weights that a clock had a part in must not pass for such that anybody can make again."""
+    task, mesh = tmp_path / "task", tmp_path / "mesh"
+    dflow("init", task)
+    (task / "rewards.py").write_text(HOSTILE)
+    small = {"params.warmup": 1, "params.grpo": 1, "stages.roll.config.prompts": 4, "stages.roll.config.group": 4}
+    lenient = {"stages.score.config.on_error": "leave_out", "stages.score.config.timeout_s": 0.5}
+    settings = [word for key, value in (small | lenient).items() for word in ("--set", f"{key}={value}")]
+    told = answer("run", task / "pipeline.yaml", *settings, "--nodes", "2", "--dir", mesh)
+    assert (told["state"], told["reproducibility"], told["since_step"]) == ("done", "replay", 1)
+    table = dflow("metrics", told["run"], "--format", "csv", "--dir", mesh)
+    (row,) = (row for row in csv.DictReader(io.StringIO(table)) if row["step"] == "2")
+    assert float(row["unscored"]) >= float(row["reward_errors"]) >= float(row["reward_timeouts"]) > 0
+
+
 @pytest.mark.slow
 def test_a_reward_that_breaks_ends_the_run_with_its_line(tmp_path: Path) -> None:
     """Not with the engine's, and not never."""

@@ -27,7 +27,8 @@ class Outcome:
     `checkpoint`: node name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it
     waits for the rest of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what
     else stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere;
-    `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint."""
+    `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint. `reproducibility`: what the
+    weights are a function of; from `since_step` on it is less than the spec says, as a limit decided a reward."""
 
     run: str
     name: str
@@ -48,6 +49,8 @@ class Outcome:
     saved: int | None = None
     problems: tuple[Mapping[str, Any], ...] = ()
     evidence: tuple[Any, ...] = ()
+    reproducibility: str = ""
+    since_step: int | None = None
     spec: bytes = field(default=b"", repr=False)
 
     @property
@@ -61,7 +64,7 @@ class Outcome:
     @property
     def remark(self) -> str:
         """What is to be said of it beside its state."""
-        names = ("run", "saved", "state", "error", "blocked", "paused", "starved", "problems", "skipped")
+        names = ("run", "saved", "state", "error", "blocked", "paused", "starved", "problems", "skipped", "since_step")
         return remark({name: getattr(self, name) for name in names})
 
     @property
@@ -86,6 +89,8 @@ class Outcome:
             "evals": [dict(row) for row in self.evals],
             "checkpoint": dict(self.checkpoint),
             "wall_s": round(self.wall_s, 3),
+            "reproducibility": self.reproducibility,
+            "since_step": self.since_step,
         }
         more = {name: getattr(self, name) for name in _WHERE_ANY}
         return value | {name: list(item) if isinstance(item, tuple) else item for name, item in more.items() if item}
@@ -99,8 +104,10 @@ def remark(run: Mapping[str, Any]) -> str:
         return hindrance
     if read_state(run["state"]) == "stopped":
         return f"`dflow resume {str(run['run'])[:8]}` goes on at step {run.get('saved') or 0}"
-    skipped = int(run.get("skipped") or 0)
-    return f"{skipped} partition{'' if skipped == 1 else 's'} skipped" if skipped else ""
+    skipped, since = int(run.get("skipped") or 0), run.get("since_step")
+    told = [f"{skipped} partition{'' if skipped == 1 else 's'} skipped"] if skipped else []
+    told += [f"replay since step {since}: a limit decided rewards"] if since is not None else []
+    return "; ".join(told)
 
 
 def _hindrance(run: Mapping[str, Any]) -> str:
@@ -156,6 +163,8 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         saved=value.get("saved"),
         problems=tuple(value.get("problems") or ()),
         evidence=tuple(value.get("evidence") or ()),
+        reproducibility=value.get("reproducibility") or "",
+        since_step=value.get("since_step"),
         spec=value.get("spec") or b"",
     )
 

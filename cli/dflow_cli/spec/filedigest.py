@@ -110,9 +110,6 @@ def _misfits(
         if not stage.operator.scores or stage.config["function"] != named.name:
             continue
         path = f"stages[{index}].config.function"
-        if isinstance(function, ast.AsyncFunctionDef):
-            yield Problem(path, f"{where}: `{function.name}` is async", "write it as a plain `def`")
-            continue
         try:
             how = calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())})
         except MisfitError as error:

@@ -88,6 +88,7 @@ class Advance:
         """Hold the version that `update` makes of the own one."""
         parent = self._state.versions.own
         assert parent is not None
+        manifest = self._state.step(update.step).seals.get(SealId(update.previous))
         header = Header(
             parent.id,
             parent.step + 1,
@@ -97,7 +98,8 @@ class Advance:
             facts.merge(
                 parent.facts,
                 facts.evaluated(self._state.pipeline, update),
-                facts.left_out(self._state.step(update.step).seals.get(SealId(update.previous))),
+                facts.left_out(manifest),
+                facts.timed_out(manifest),
             ),
         )
         self._state.versions.hold(header)

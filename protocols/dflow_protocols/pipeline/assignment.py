@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .grammar.engines import DEVICES, ENGINES, EXACT, GRADIENTS, REPLAY, ROLLOUTS, EngineKind
 from .grammar.problem import Problem
+from .grammar.scoring import EFFECTFUL
 from .grammar.shape import Reader
 from .grammar.signatures import Operator, operator_of
 
@@ -65,7 +66,7 @@ def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
         spec["reproducibility"] = claims[0] if claims else EXACT
     for index, stage in enumerate(spec["stages"]):
         kind = kinds[stage["id"]]
-        if stage["effect"] == "stochastic" and spec["reproducibility"] == EXACT:
+        if _is_stochastic(stage) and spec["reproducibility"] == EXACT:
             what = f"stage `{stage['id']}`: it is stochastic, but `reproducibility` is exact"
             yield Problem(f"stages[{index}].effect", what, f"set `reproducibility: {REPLAY}`")
         lacking = [word for word in stage["requires"] if word in DEVICES and word not in kind.exact_on]
@@ -76,6 +77,11 @@ def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
             )
             hint = f"write `reproducibility: {kind.claims}`, or `requires: [{', '.join(kind.exact_on)}]` in the stage"
             yield Problem(f"stages[{index}].requires", what, hint)
+
+
+def _is_stochastic(stage: Mapping[str, Any]) -> bool:
+    """Whether the same inputs may give something else another time."""
+    return stage["effect"] == "stochastic" or stage["config"].get("function") in EFFECTFUL
 
 
 def check_served(spec: dict[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
-from .grammar.signatures import DEFAULT_REWARD, Beginning, operator_of, truncated
+from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, operator_of, truncated
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -124,6 +124,7 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
             return
         config["function"] = rewards[0]["function"] if rewards else DEFAULT_REWARD
         config["args"] = config["args"] or (dict(rewards[0]["args"]) if rewards else {})
+        config.update({key: rewards[0][key] for key in SCORING if rewards and key in rewards[0] and key not in config})
     config["args"] = config["args"] or {}
 
 

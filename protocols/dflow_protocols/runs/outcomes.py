@@ -158,7 +158,7 @@ class Outcomes:
 
 
 def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:
-    """Reports of what a step leaves out because it is not finite."""
+    """Reports of what a step leaves out, because it is not finite or has no score."""
     for made in done.made:
         figures = dict(made.metrics)
         told = {"run": run, "step": call.unit.step, "stage": made.stage}
@@ -167,6 +167,8 @@ def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:
             yield Report("leaf.not_finite", {**told, "leaf": leaf, "leaves": int(figures[NONFINITE_LEAVES])}, "warning")
         if isinstance(call.work, ApplyWork) and UPDATE_SKIPPED in figures:
             yield Report("update.skipped", told, "warning")
+        if made.note:
+            yield Report("reward.failed", {**told, "task": str(call.unit), "error": made.note}, "warning")
 
 
 def _not_finite(call: Call, done: Done) -> Failed | None:

@@ -23,6 +23,7 @@ from ..controllers.sealer import Sealer
 from ..controllers.stealing import Open, Stealing
 from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, Rng
 from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
+from ..pipeline.grammar.engines import EXACT, REPLAY
 from ..pipeline.plan import Chain
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
@@ -127,6 +128,7 @@ class Run:
             "error": outcome.get("error"),
             "evidence": outcome.get("evidence", []),
             "skipped": facts.skipped(settled),
+            **self._reproducibility(facts.not_exact_since(settled)),
             "blocked": self.alarm.blocked if state.is_active else "",
             "starved": self.calls.is_starved and state.is_active,
             "paused": state.is_paused and state.is_active,
@@ -135,6 +137,12 @@ class Run:
             "away": {node: max(head.step for head in heads) for node, heads in self.checkpoints.away.items()},
             "spec": state.status.spec,
         }
+
+    def _reproducibility(self, since: int | None) -> dict[str, Any]:
+        """What the weights are a function of, and from which step on if that changed on the way."""
+        claimed = self.state.pipeline.reproducibility
+        is_less = claimed == EXACT and since is not None
+        return {"reproducibility": REPLAY if is_less else claimed, "since_step": since if is_less else None}
 
     # What happens ---------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,22 @@ def left_out(manifest: Seal | None) -> Facts:
     return ((f"skipped@{manifest.step}/partitions", float(len(manifest.skipped))),)
 
 
+def timed_out(manifest: Seal | None) -> Facts:
+    """How many rewards of a manifest a limit decided, and not the inputs, as `timeouts@STEP/rewards`."""
+    entries = () if manifest is None else manifest.entries
+    count = sum(value for record in entries for name, value in record.metrics if name == metrics.REWARD_TIMEOUTS)
+    return ((f"timeouts@{entries[0].task.step}/rewards", float(count)),) if count else ()
+
+
+def not_exact_since(facts: Facts) -> int | None:
+    """The first step whose weights another run of the same spec may not find again, as the clock decided a part of
+    what they were trained on; None: there is none."""
+    steps = [
+        name.removeprefix("timeouts@").removesuffix("/rewards") for name, _ in facts if name.startswith("timeouts@")
+    ]
+    return min((int(step) for step in steps if step.isascii() and step.isdigit()), default=None)
+
+
 def skipped(facts: Facts) -> int:
     """Partitions left out in all steps so far."""
     return int(sum(value for name, value in facts if name.startswith("skipped@") and name.endswith("/partitions")))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-ROW = ("completion", "answer", "prompt", "entry", "group")  # what every row has
+from .scoring import BESIDE, EACH
+
+ROW = (*EACH, "group", *BESIDE)  # what every row has
 RAGGED = ("rollout", "logprob", "value", "batch", "evaluation")  # outputs that are more than a number a completion
 
 

@@ -2,6 +2,7 @@
 
     def reward(completion, answer)                           called once a completion, gives a number
     def reward(completion, prompt, entry, *, scale=1.0)      any of them, and the stage's `args`
+    def reward(completion, tokens, truncated)                and what else is known of a completion
     def reward(completions, answers)                         called once a partition, gives a list of numbers
 
 Checked twice by these rules: by clients from the text of the file, by engines from the function itself.
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 
 EACH = ("completion", "answer", "prompt", "entry")
 ALL = ("completions", "answers", "prompts", "entries")
+BESIDE = (
+    "tokens",
+    "truncated",
+    "step",
+)  # with either: how many, whether cut off; of ALL as lists; and the step's number
 LENT = {"dflowd.operators.reward:reasoning_gym": ("data",)}  # what a built-in reward is given beside these
+
+EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that another call may find otherwise
 
 
 class MisfitError(ValueError):
@@ -33,7 +41,8 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How to call it: once for `all` completions of a partition or for each; with these of EACH or ALL by name."""
+    """How to call it: once for `all` completions of a partition or for each; with these of EACH or ALL, and of BESIDE,
+    by name."""
 
     all: bool
     names: tuple[str, ...]
@@ -48,13 +57,16 @@ def calling(parameters: Sequence[Parameter], args: Collection[str]) -> Calling:
     given = ALL if is_all else EACH
     if by_position:
         raise MisfitError(f"takes `{by_position[0]}` by position; all that it asks for is given by name")
-    unknown = [p.name for p in parameters if p.kind == "name" and p.required and p.name not in {*given, *args}]
+    unknown = [p.name for p in parameters if p.kind == "name" and p.required and p.name not in {*given, *BESIDE, *args}]
     if unknown:
-        raise MisfitError(f"asks for `{unknown[0]}`; it may ask for {', '.join(given)}, and the stage's `args`")
+        raise MisfitError(
+            f"asks for `{unknown[0]}`; it may ask for {', '.join((*given, *BESIDE))}, and the stage's `args`"
+        )
     surplus = [name for name in args if name not in asked and not takes_any]
     if surplus:
         raise MisfitError(f"does not take `{surplus[0]}`, which the stage's `args` hold")
-    return Calling(is_all, tuple(name for name in given if (name in asked or takes_any) and name not in args))
+    names = [name for name in given if name in asked or takes_any] + [name for name in BESIDE if name in asked]
+    return Calling(is_all, tuple(name for name in names if name not in args))
 
 
 def parameters_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[Parameter]:

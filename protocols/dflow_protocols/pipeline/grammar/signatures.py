@@ -83,6 +83,31 @@ _DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
 _PARTITIONS = "tasks that the step's prompts are dealt in, as contiguous runs; absent: 8, or one for each 128 evaluated"
 _FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
 
+SCORING: Mapping[str, Shape] = {
+    "timeout_s": Number(
+        "seconds that one call of `function` may take: for a completion, or for a partition where it takes all of it",
+        30.0,
+        above=0,
+        at_most=86400,
+        unwritten=True,
+    ),
+    "on_error": Text(
+        "what an answer costs whose call raises, takes too long or ends its process: fail ends the run; zero scores it "
+        "0; leave_out takes it out of its group and of training (an evaluation counts it as wrong)",
+        "fail",
+        choices=("fail", "zero", "leave_out"),
+        unwritten=True,
+    ),
+    "concurrency": Number(
+        "calls of an `async def` function that wait beside each other",
+        8,
+        integer=True,
+        at_least=1,
+        at_most=1024,
+        unwritten=True,
+    ),
+}
+
 _ADAMW = Section(
     "AdamW (arXiv 1711.05101)",
     {
@@ -192,7 +217,7 @@ OPERATORS: Mapping[str, Operator] = {
         reads=("rollout",),
         writes=("reward",),
         scores=True,
-        config=Section("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {})}),
+        config=Section("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {}), **SCORING}),
     ),
     "logprob": Operator(
         "scores the sampled tokens by a model, such as a frozen reference",
@@ -305,6 +330,7 @@ OPERATORS: Mapping[str, Operator] = {
                 ),
                 "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
                 "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
+                **SCORING,
             },
         ),
     ),

@@ -13,10 +13,12 @@ from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.engines.samples import samples_of
 from dflowd.jobs.failures import UserError
+from dflowd.jobs.limits import Limits
 from dflowd.operators.advantage import advantage
 from dflowd.operators.custom import custom
 from dflowd.operators.partition import Columns, Partition
 from dflowd.shards.layout import ragged, texts
+from dflowd.workers.pool import Pool
 
 RIGHT = [1.0, 0.0, 1.0, 0.0]
 SHORT = [0.0, 1.0, 1.0, 0.0]
@@ -49,6 +51,7 @@ def known(right: list[float] = RIGHT, short: list[float] = SHORT) -> dict[str, C
         "prompt": ragged("i32", [[1], [2]]),
         "tokens": tokens,
         "text": texts(["a", "b", "c", "d"]),
+        "truncated": columns.pack(np.zeros(4, np.uint8)),
     }
     scored = {"logprob": columns.pack(-np.arange(8, dtype=np.float32), np.full(4, 2))}
     given = {"right": right, "short": short}
@@ -65,7 +68,10 @@ def partition(folder: Path, spec: Pipeline, stage: str, inputs: dict[str, Column
     def policy(name: str) -> Any:
         raise AssertionError("this needs no model")
 
-    return Partition(spec, folder, 0, spec.stage(stage), 0, 2, inputs, policy, lambda name: data, lambda: None)
+    pool = Pool(folder, Limits())
+    return Partition(
+        spec, folder, 0, spec.stage(stage), 0, 2, inputs, policy, lambda name: data, lambda: None, pool=lambda: pool
+    )
 
 
 def test_weighed_rewards_are_added_up_before_they_are_compared(tmp_path: Path) -> None:
@@ -137,3 +143,34 @@ def test_samples_show_each_reward_and_what_is_trained_on(tmp_path: Path) -> None
     first, second = samples_of(spec, known(), partition(tmp_path, spec, "adv", {}).data)
     assert (first["reward"], first["rewards"]) == (1.0, {"right": 1.0, "short": 0.0})
     assert (second["reward"], second["rewards"]) == (1.5, {"right": 1.0, "short": 1.0})
+
+
+def test_a_completion_without_a_score_is_neither_compared_nor_trained_on(tmp_path: Path) -> None:
+    """What a judge could not score must not count as bad, nor move the mean that others are held against."""
+    spec = pipeline(rewards={"right": 1.0, "short": 0.0}, scale="none")
+    made = advantage(partition(tmp_path, spec, "adv", known(right=[1.0, np.nan, 1.0, 0.0])))
+    assert columns.values(made.columns["advantage"]).tolist() == pytest.approx([0.0, np.nan, 0.5, -0.5], nan_ok=True)
+    assert made.groups == ((2, 1), (4, 2))
+    none = advantage(partition(tmp_path, spec, "adv", known(right=[np.nan, np.nan, 1.0, 0.0])))
+    assert none.groups == ((0, 0), (4, 2))
+
+
+def test_a_stage_of_ones_own_sees_none_and_may_give_it(tmp_path: Path) -> None:
+    """It decides itself what an answer without a score means."""
+    (tmp_path / "own.py").write_text("def same(rows):\n    return [row['reward'] for row in rows]\n")
+    own = Stage("own", "own.py:same", reads=("roll.rollout", "right.reward"), writes=("advantage",))
+    spec = Pipeline(
+        name="mine",
+        steps=1,
+        models={"policy": {"path": "model/"}},
+        data={"words": {"jsonl": "words.jsonl"}},
+        stages=[
+            Stage("roll", "generate", "policy", config=ROLL),
+            Stage("right", "reward"),
+            own,
+            Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}}),
+        ],
+    )
+    (made,) = custom(partition(tmp_path, spec, "own", known(right=[1.0, np.nan, 1.0, 0.0])))
+    assert columns.values(made.columns["advantage"]).tolist() == pytest.approx([1.0, np.nan, 1.0, 0.0], nan_ok=True)
+    assert made.groups == ((2, 1), (4, 2))

@@ -11,8 +11,11 @@ import pytest
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data.order import DataSet
 from dflowd.jobs.failures import UserError
+from dflowd.jobs.limits import Limits
 from dflowd.operators.partition import Partition
-from dflowd.operators.reward import scorer
+from dflowd.operators.reward import Answers, Scores, reward_metrics
+from dflowd.operators.reward import scores as scores_of
+from dflowd.workers.pool import Pool
 
 ENTRIES = [{"question": f"q{n}", "answer": f"a{n}", "level": n} for n in range(3)]
 SAID = ["a0", "no", "a2"]
@@ -20,6 +23,10 @@ SAID = ["a0", "no", "a2"]
 
 def scores(folder: Path, code: str, args: dict[str, Any] | None = None) -> list[float]:
     """What `judge.py:score` of this text gives for three completions."""
+    return [float(value) for value in judged(folder, code, args).values]
+
+
+def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: dict[str, Any] | None = None) -> Scores:
     (folder / "judge.py").write_text(code)
     (folder / "words.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
     pipeline = Pipeline(
@@ -29,7 +36,7 @@ def scores(folder: Path, code: str, args: dict[str, Any] | None = None) -> list[
         data={"words": {"jsonl": "words.jsonl"}},
         stages=[
             Stage("roll", "generate", "policy", config={"data": "words", "prompts": 2, "max_tokens": 2}),
-            Stage("score", "reward", config={"function": "judge.py:score", "args": args or {}}),
+            Stage("score", "reward", config={"function": "judge.py:score", "args": args or {}, **(config or {})}),
             Stage("adv", "advantage"),
             Stage("learn", "train", "policy", config={"optimizer": {"adamw": {"lr": 1e-3}}}),
         ],
@@ -40,10 +47,16 @@ def scores(folder: Path, code: str, args: dict[str, Any] | None = None) -> list[
         raise AssertionError("a reward needs no model")
 
     stage = pipeline.stage("score")
-    partition = Partition(pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None)
-    made = scorer(partition, data)(SAID, ENTRIES)
-    assert made.dtype == np.float32
-    return [float(value) for value in made]
+    pool = Pool(folder, Limits())
+    partition = Partition(
+        pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None, pool=lambda: pool
+    )
+    try:
+        made = scores_of(partition, data, Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False]))
+    finally:
+        pool.close()
+    assert made.values.dtype == np.float32
+    return made
 
 
 @pytest.mark.parametrize(
@@ -57,6 +70,13 @@ def scores(folder: Path, code: str, args: dict[str, Any] | None = None) -> list[
             {},
             [1, 0, 1],
         ),
+        (
+            "def score(tokens, truncated, step):\n    return tokens + 10 * truncated + step\n",
+            {},
+            [1, 12, 3],
+        ),
+        ("def score(completions, tokens):\n    return tokens\n", {}, [1, 2, 3]),
+        ("async def score(completion, answer):\n    return completion == answer\n", {}, [1, 0, 1]),
         ("import numpy\ndef score(completions):\n    return numpy.arange(len(completions))\n", {}, [0, 1, 2]),
     ],
 )
@@ -70,7 +90,6 @@ def test_a_reward_is_given_what_it_asks_for(
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("def score(completion):\n    pass\n", r"judge\.py:score gave nothing \(None\) where a finite number is due"),
         ("def score(completion):\n    return 'good'\n", "judge.py:score gave 'good' where a finite number is due"),
         ("def score(completion):\n    return float('nan')\n", "gave nan where a finite number is due"),
         ("def score(completion):\n    return 1e400\n", "gave inf where a finite number is due"),
@@ -127,3 +146,43 @@ def test_a_number_that_float32_cannot_hold_is_laid_to_its_function(tmp_path: Pat
     many = f"import decimal, numpy\ndef score(completions):\n    return [0.0, {given}, 0.0]\n"
     with pytest.raises(UserError, match=f"judge.py:score gave .*{shown}"):
         scores(tmp_path, many)
+
+
+ODD = """
+import os
+def score(completion):
+    if completion == 'a0':
+        raise ValueError('odd')
+    if completion == 'no':
+        os._exit(3)
+    return 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("on_error", "expected"), [("zero", [0.0, 0.0, 0.5]), ("leave_out", [float("nan"), float("nan"), 0.5])]
+)
+def test_what_a_failed_call_costs_is_the_pipelines_to_say(tmp_path: Path, on_error: str, expected: list[float]) -> None:
+    """And what a limit decided is counted apart from what the inputs did."""
+    found = judged(tmp_path, ODD, config={"on_error": on_error})
+    assert found.values.tolist() == pytest.approx(expected, nan_ok=True)
+    assert (found.errors, found.timeouts) == (2, 1)
+    assert "ValueError: odd" in found.note
+
+
+def test_a_function_that_scores_nothing_says_so(tmp_path: Path) -> None:
+    """A forgotten `return` would else train on nothing, in silence."""
+    assert "gave None for each of them" in judged(tmp_path, "def score(completion):\n    pass\n").note
+
+
+def test_an_answer_without_a_score_is_no_reward(tmp_path: Path) -> None:
+    """Neither a mean nor an extreme of rewards has it."""
+    figures = reward_metrics(np.array([1.0, np.nan, 0.0], np.float32))
+    assert figures == {
+        "rewarded": 2,
+        "reward_sum": 1.0,
+        "reward_sq_sum": 1.0,
+        "reward_max": 1.0,
+        "reward_min": 0.0,
+        "unscored": 1,
+    }

@@ -22,8 +22,8 @@ from tests.support.until import until
 DEADLINE_S = 60.0
 ENGINE = """
 import os, subprocess, sys, time
-from dflowd.child.process import _tie_group
-_tie_group(int(sys.argv[sys.argv.index("--lifeline") + 1]))
+from dflowd.jobs.ties import tie_group
+tie_group(int(sys.argv[sys.argv.index("--lifeline") + 1]))
 sleeper = subprocess.Popen(["sleep", "1000"])
 print(sleeper.pid, file=sys.stderr, flush=True)
 while not os.path.exists({end!r}):

@@ -10,10 +10,7 @@ import pytest
 
 from dflowd.jobs.failures import UserError
 from dflowd.operators.reward import exact_match
-from dflowd.slots.doing import Board, Doing
 from dflowd.workers.user_code import call_user, forget_user_code, load_function
-
-SCORING = Doing("score", "judge.py:score", True)
 
 
 def test_a_file_and_a_module_beside_the_spec_are_found(tmp_path: Path) -> None:
@@ -44,9 +41,8 @@ def test_an_exception_names_the_line_of_the_user(tmp_path: Path) -> None:
     """One line: what, and where in the user's own file."""
     (tmp_path / "sharp.py").write_text("def cut(text):\n    return text[99]\n")
     with pytest.raises(UserError) as caught:
-        call_user(Board(), SCORING, load_function("sharp.py:cut", tmp_path), "abc")
+        call_user(load_function("sharp.py:cut", tmp_path), "abc")
     assert str(caught.value) == "IndexError: string index out of range (sharp.py:2)"
-    assert caught.value.stage == "score"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +107,7 @@ def test_an_error_inside_a_library_names_the_users_line(tmp_path: Path) -> None:
     """Where json raised says nothing; who called it does."""
     (tmp_path / "parsing.py").write_text("import json\ndef score(text):\n    return json.loads(text)\n")
     with pytest.raises(UserError, match=r"^JSONDecodeError: .* \(parsing\.py:3\)$"):
-        call_user(Board(), SCORING, load_function("parsing.py:score", tmp_path), "no json")
+        call_user(load_function("parsing.py:score", tmp_path), "no json")
 
 
 POOL = """
@@ -177,7 +173,7 @@ def test_whatever_user_code_raises_is_the_users_error(tmp_path: Path, said: str)
     (tmp_path / "raiser.py").write_text(f"def score():\n    raise {said}\n")
     (tmp_path / "early.py").write_text(f"raise {said}\n")
     with pytest.raises(UserError, match=rf"^{said.partition('(')[0]}: .*\(raiser\.py:2\)$"):
-        call_user(Board(), SCORING, load_function("raiser.py:score", tmp_path))
+        call_user(load_function("raiser.py:score", tmp_path))
     with pytest.raises(UserError, match=r"\(early\.py:1\)$"):
         load_function("early.py:score", tmp_path)
 
@@ -192,17 +188,8 @@ def test_what_user_code_does_to_its_process_is_undone(tmp_path: Path, capsys: py
         "    return os.fork() or 0\n"  # both come back
     )
     before = os.getcwd(), sys.stdout
-    child = call_user(Board(), SCORING, load_function("rude.py:score", tmp_path), tmp_path)
+    child = call_user(load_function("rude.py:score", tmp_path), tmp_path)
     assert os.waitpid(child, 0)[1] == 0
     assert (os.getcwd(), sys.stdout) == before
     print("still heard")
     assert capsys.readouterr().out == "still heard\n"
-
-
-def test_who_finds_the_engine_hung_reads_the_function_that_runs(tmp_path: Path) -> None:
-    """Also what it did before is there again when the function is done."""
-    (tmp_path / "watcher.py").write_text("def score(board): return board.read()\n")
-    board, before = Board(), Doing("score", "it did `reward`")
-    board.write(before)
-    assert call_user(board, SCORING, load_function("watcher.py:score", tmp_path), board) == SCORING
-    assert board.read() == before

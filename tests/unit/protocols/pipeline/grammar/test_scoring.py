@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline.grammar.scoring import Calling, MisfitError, Parameter, calling, parameters_in
-from dflowd.operators.reward import KINDS
+from dflowd.workers.process import KINDS
 
 NAMED = {kind for kind, name in KINDS.items() if name != "rest"}
 

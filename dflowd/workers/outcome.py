@@ -1,0 +1,45 @@
+"""A call of a user's function: what it takes and is given, what it has to give, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dflow_protocols.pipeline.grammar.scoring import Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function takes. `is_async`: it is a coroutine function, of which one process runs several."""
+
+    parameters: tuple[Parameter, ...]
+    is_async: bool
+
+
+class Arguments(NamedTuple):
+    """By place and by name; all that JSON can say."""
+
+    placed: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`value`: what it gave, checked: a number, None where it cannot tell, a list of them, or such lists by name.
+    `error`: why there is none, on a line. `is_of_inputs`: whether another host would find the same; not so where a
+    limit ended it."""
+
+    value: Any = None
+    error: str = ""
+    is_of_inputs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a call has to give: one number, or a list of `count` of them, or such a list for each of `names` (which
+    may come without its name where it is the only one). `blank`: names whose numbers may be None."""
+
+    count: int | None = None
+    names: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()

@@ -1,0 +1,170 @@
+"""A worker's process: `python -m dflowd.workers.process --line FD --lifeline FD`.
+
+Imports functions of one spec's folder and calls them, one message a line of work:
+
+    engine  ["load", NAME, FOLDER]                     worker  ["loaded", [[parameter, kind, required], ...], is_async]
+    engine  ["call", NUMBER, NAME, arguments, ...]     worker  ["said", NUMBER, value]
+                                                       worker  ["raised", NUMBER, error]     NUMBER 0: of the load
+                                                       worker  ["spent", NUMBER, error]      it took too much memory
+                                                       worker  ["late", NUMBER, seconds]     a coroutine
+
+Messages are JSON: what a user's function gives is data to its engine, never code. Coroutines run beside each other, as
+many as the engine hands over at once; each has its time limit here, and the whole process one there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from dflow_protocols.pipeline.grammar.scoring import MisfitError, Parameter
+from dflowd.jobs.failures import UserError
+from dflowd.jobs.limits import Limits
+from dflowd.jobs.ties import tie_group
+
+from .float32 import float32_of, shown
+from .outcome import Due
+from .user_code import call_user, load_function, user_line
+
+NICENESS = 2  # beside its engine's own: sampling goes before scoring
+
+KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "position",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "name",
+    inspect.Parameter.KEYWORD_ONLY: "name",
+    inspect.Parameter.VAR_KEYWORD: "rest",
+}
+
+
+class Functions:
+    """Those of one folder, called as the engine asks over `line`."""
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+        self._folder = Path()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def serve(self) -> None:
+        """Until the engine closes the line."""
+        while True:
+            try:
+                what, *rest = json.loads(self._line.recv_bytes())
+            except (EOFError, OSError):
+                return
+            if what == "load":
+                self._load(*rest)
+            else:
+                self._call(*rest)
+
+    def _load(self, name: str, folder: str) -> None:
+        self._folder = Path(folder)
+        try:
+            function = load_function(name, self._folder)
+            told = [[each.name, each.kind, each.required] for each in parameters_of(function)]
+        except (UserError, MemoryError) as error:
+            self._say("raised", 0, str(error) or "MemoryError")
+        except MisfitError as error:
+            self._say("raised", 0, f"{name} {error}")
+        else:
+            self._say("loaded", told, inspect.iscoroutinefunction(function))
+
+    def _call(
+        self, number: int, name: str, placed: list[Any], named: dict[str, Any], due: dict[str, Any], limit_s: float
+    ) -> None:
+        function = load_function(name, self._folder)
+        wanted = Due(due["count"], tuple(due["names"]), tuple(due["blank"]))
+        if inspect.iscoroutinefunction(function):
+            coroutine = self._await(number, name, function(*placed, **named), wanted, limit_s)
+            asyncio.run_coroutine_threadsafe(coroutine, self._own_loop())
+            return
+        try:
+            said = call_user(function, *placed, **named)
+            self._say("said", number, checked(said, wanted, name))
+        except UserError as error:
+            self._say("raised", number, str(error))
+        except MemoryError as error:
+            self._say("spent", number, str(error))
+
+    async def _await(self, number: int, name: str, coroutine: Any, due: Due, limit_s: float) -> None:
+        try:
+            said = await asyncio.wait_for(coroutine, limit_s)
+            self._say("said", number, checked(said, due, name))
+        except TimeoutError:
+            self._say("late", number, limit_s)
+        except UserError as error:
+            self._say("raised", number, str(error))
+        except MemoryError as error:
+            self._say("spent", number, f"MemoryError: {error}")
+        except BaseException as error:  # as in call_user
+            self._say("raised", number, user_line(error))
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="coroutines", daemon=True).start()
+        return self._loop
+
+    def _say(self, *message: Any) -> None:
+        with self._lock:
+            self._line.send_bytes(json.dumps(message).encode())
+
+
+def parameters_of(function: Any) -> list[Parameter]:
+    """What a function takes. Raises MisfitError where it does not say."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise MisfitError("does not say what it takes") from error
+    empty = inspect.Parameter.empty
+    return [Parameter(p.name, KINDS[p.kind], p.default is empty) for p in found if p.kind in KINDS]
+
+
+def checked(said: Any, due: Due, maker: str) -> Any:
+    """What the function `maker` gave, as numbers that float32 holds and JSON can say. Raises UserError."""
+    if due.count is None:
+        return None if said is None else float32_of(said, maker)
+    if not due.names:
+        return _list(said, due.count, maker, may_be_none=True)
+    named = said if isinstance(said, dict) else {due.names[0]: said}
+    return {
+        name: _list(named.get(name), due.count, f"{maker}: `{name}`", may_be_none=name in due.blank)
+        for name in due.names
+    }
+
+
+def _list(said: Any, count: int, maker: str, may_be_none: bool) -> list[float | None]:
+    is_list = hasattr(said, "__len__") and hasattr(said, "__getitem__") and not isinstance(said, str | bytes | dict)
+    if not is_list or len(said) != count:
+        given = f"{len(said)} values" if is_list else shown(said)
+        raise UserError(f"{maker} gave {given} where a list of {count} numbers is due")
+    values = (said[place] for place in range(count))
+    return [None if value is None and may_be_none else float32_of(value, maker) for value in values]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="dflowd.workers.process")
+    parser.add_argument("--line", type=int, required=True, help="descriptor of the socket to the engine")
+    parser.add_argument("--lifeline", type=int, required=True, help="descriptor that closes when the engine is gone")
+    parser.add_argument("--memory", type=int, required=True, help="bytes of its own that it may take")
+    options = parser.parse_args(arguments)
+    tie_group(options.lifeline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
+    os.nice(NICENESS)
+    Limits(memory_bytes=options.memory).hold()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what users print shows while it runs
+    Functions(Connection(options.line)).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

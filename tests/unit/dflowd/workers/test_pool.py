@@ -1,0 +1,200 @@
+"""A user's function may do whatever a process can: it costs the call, names itself, and leaves others alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dflowd.jobs.failures import GivenUp, UserError
+from dflowd.jobs.limits import Limits
+from dflowd.workers.outcome import Arguments, Due, Outcome
+from dflowd.workers.pool import Pool, Terms
+from tests.support.strike import is_alive
+from tests.support.until import until
+
+CODE = """
+import asyncio, contextlib, os, signal, stat, subprocess, sys, threading, time
+
+def score(completion, place="."):
+    match completion:
+        case "loop":
+            while True: pass
+        case "deaf":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            time.sleep(1000)
+        case "held":
+            import re
+            re.match(r"(a+)+$", "a" * 50 + "b")
+        case "exit": os._exit(3)
+        case "crash": os.kill(os.getpid(), signal.SIGSEGV)
+        case "leak":
+            kept = []
+            while True: kept.append(bytearray(64 << 20))
+        case "children":
+            child = subprocess.Popen(["sleep", "1000"])
+            open(os.path.join(place, "child"), "w").write(str(child.pid))
+            time.sleep(1000)
+        case "garbage":
+            for fd in range(3, 1000):
+                with contextlib.suppress(OSError):
+                    if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, b"x" * 64)
+        case "raise": raise ValueError("odd")
+        case "quit": sys.exit(0)
+        case "text": return "good"
+        case "debugger": breakpoint()
+        case "files": [open(os.devnull) for _ in range(5000)].count(0)
+        case "fork": os.fork()
+        case "talk":
+            for _ in range(20_000): print("x" * 100)
+        case "thread": threading.Thread(target=time.sleep, args=(1000,)).start()
+        case "none": return None
+    return 1.0
+
+async def ask(completion):
+    await asyncio.sleep(0.01)
+    if completion == "late": await asyncio.sleep(1000)
+    if completion == "exit": os._exit(3)
+    return len(completion)
+
+def process(completion): return os.getpid()
+"""
+LIMIT_S = 3.0
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    (tmp_path / "judge.py").write_text(CODE)
+    made = Pool(tmp_path, Limits(workers=2, memory_bytes=256 << 20))
+    yield made
+    made.close()
+
+
+def outcomes(pool: Pool, said: Sequence[str], name: str = "score", **terms: object) -> list[Outcome]:
+    calls = [Arguments((), {"completion": each}) for each in said]
+    how = Terms(**{"limit_s": LIMIT_S, "ends_at_error": False, **terms})  # type: ignore[arg-type]
+    return pool.map(f"judge.py:{name}", calls, Due(), how, lambda: None)
+
+
+COSTLY = {
+    "loop": "took longer than 3 s",
+    "deaf": "took longer than 3 s",
+    "held": "took longer than 3 s",
+    "exit": "ended with exit status 3",
+    "crash": "was killed by SIGSEGV",
+    "leak": r"MemoryError:.*judge\.py:\d+\) \(engine\.reward_memory\)",
+}
+"""A limit decided: another host might find otherwise."""
+WRONG = {
+    "raise": r"ValueError: odd \(judge\.py:\d+\)",
+    "quit": r"SystemExit: 0 \(judge\.py:\d+\)",
+    "text": "gave 'good' where a finite number is due",
+    "debugger": "BdbQuit",
+    "files": r"OSError: .*Too many open files",
+}
+"""A function of the inputs."""
+
+
+@pytest.mark.parametrize(("said", "error"), [*COSTLY.items(), *WRONG.items()])
+def test_a_call_that_goes_wrong_costs_itself_and_says_why(pool: Pool, said: str, error: str) -> None:
+    """The engine, the step and the other answers are none of its business."""
+    bad, good = outcomes(pool, [said, "well"], limit_s=LIMIT_S if "longer" in error else 60.0)
+    assert bad.value is None
+    assert re.search(error, bad.error), bad.error
+    assert bad.is_of_inputs is (said in WRONG)
+    assert good == Outcome(1.0)
+
+
+@pytest.mark.parametrize("said", ["fork", "talk", "thread"])
+def test_a_rude_call_that_comes_back_counts(pool: Pool, said: str) -> None:
+    """It gave its number; what it left behind is in the way of nobody."""
+    assert outcomes(pool, [said, "well"]) == [Outcome(1.0), Outcome(1.0)]
+
+
+def test_none_is_no_score_and_no_error(pool: Pool) -> None:
+    """A judge that cannot tell must be able to say so."""
+    assert outcomes(pool, ["none"]) == [Outcome(None)]
+
+
+def test_what_writes_into_the_line_to_its_engine_is_ended(pool: Pool) -> None:
+    """Bytes that are no answer are not waited for, and never taken for one."""
+    bad, good = outcomes(pool, ["garbage", "well"])
+    assert bad.error
+    assert not bad.is_of_inputs
+    assert good == Outcome(1.0)
+
+
+def test_processes_that_a_call_started_end_with_it(pool: Pool, tmp_path: Path) -> None:
+    """A judge's own server would hold its port, and the memory, for ever."""
+    calls = [Arguments((), {"completion": "children", "place": str(tmp_path)})]
+    (bad,) = pool.map("judge.py:score", calls, Due(), Terms(LIMIT_S, ends_at_error=False), lambda: None)
+    assert "took longer" in bad.error
+    child = int((tmp_path / "child").read_text())
+    until(lambda: not is_alive(child), 10)
+
+
+def test_after_an_error_that_ends_it_nothing_more_is_called(pool: Pool) -> None:
+    """A function that is wrong is wrong a thousand times; the first in order tells, whoever was quicker."""
+    found = outcomes(pool, ["well", "raise", *["loop"] * 50], ends_at_error=True)
+    assert [bool(each.error) for each in found] == [False, True]
+
+
+def test_coroutines_wait_beside_each_other_and_cost_only_themselves(pool: Pool) -> None:
+    """A judge behind a network answers eight questions in the time of one."""
+    said = [*["ab"] * 20, "late", "exit", "abc"]
+    found = outcomes(pool, said, "ask", at_once=8)
+    assert [each.value for each in found] == [*[2.0] * 20, None, None, 3.0]
+    assert "took longer" in found[20].error
+    assert "exit status 3" in found[21].error
+
+
+def test_a_worker_that_died_between_calls_is_nobodys_error(pool: Pool) -> None:
+    """The kernel may end it for memory that others took."""
+    (first,) = outcomes(pool, ["a"], "process")
+    os.kill(int(first.value), signal.SIGKILL)
+    until(lambda: not is_alive(int(first.value)), 10)
+    (second,) = outcomes(pool, ["a"], "process")
+    assert second.value not in (None, first.value)
+
+
+def test_who_gives_up_leaves_no_process_behind(pool: Pool) -> None:
+    """A run that is cancelled must not go on burning a core."""
+    pids: list[int] = []
+
+    def tick() -> None:
+        pids.extend(worker for worker in children() if worker not in pids)
+        if pids:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        pool.map("judge.py:score", [Arguments((), {"completion": "loop"})], Due(), Terms(60.0), tick)
+    assert pids
+    until(lambda: not any(map(is_alive, pids)), 10)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import no_such_module\n", "ModuleNotFoundError"),
+        ("import os\nos._exit(4)\n", r"the import of `bad\.py:score` ended with exit status 4"),
+        ("while True: pass\n", r"the import of `bad\.py:score` took longer than 1 s; raise engine\.stall_s"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_the_users_error(tmp_path: Path, code: str, error: str) -> None:
+    """Whatever `on_error` says: there is no answer that it could be about."""
+    (tmp_path / "bad.py").write_text(code)
+    pool = Pool(tmp_path, Limits(silence_s=1.0))
+    with pytest.raises(UserError, match=error):
+        pool.signature("bad.py:score", lambda: None)
+    pool.close()
+
+
+def children() -> list[int]:
+    """Of this process, that are workers."""
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+    return [pid for pid, command in commands.items() if b"dflowd.workers.process" in command]
