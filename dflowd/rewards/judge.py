@@ -1,0 +1,120 @@
+"""A judge behind an API like OpenAI's chat completions, as vLLM, SGLang and most services offer it.
+
+    config:
+      function: "dflowd.rewards.judge:score"
+      args: {url: "http://judge:8000/v1", model: NAME, key_env: JUDGE_KEY}
+
+The key is named by the environment variable or the file that holds it on the host: a spec is read by everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+QUESTION = """Question:
+{prompt}
+
+Right answer:
+{answer}
+
+Answer to be judged:
+{completion}
+
+How good is the answer to be judged, from 0 (wrong) to 10 (right and complete)? End with the number alone."""
+NUMBER = r"(-?\d+(?:\.\d+)?)\W*$"  # the last thing said
+BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # answers after which asking again may help
+FIRST_WAIT_S = 0.5  # before the second try; then twice as long each time
+MOST_WAIT_S = 20.0
+SHOWN = 200  # characters of an error's body
+
+_clients: dict[int, Any] = {}  # by event loop: connections are kept open between calls
+
+
+class JudgeError(Exception):
+    """The judge cannot be asked, or says that it was asked wrongly."""
+
+
+async def score(
+    completion: str,
+    answer: str,
+    prompt: str,
+    *,
+    url: str,
+    model: str,
+    key_env: str = "",
+    key_file: str = "",
+    question: str = QUESTION,
+    number: str = NUMBER,
+    full: float = 10.0,
+    max_tokens: int = 512,
+    tries: int = 4,
+) -> float | None:
+    """The number that the judge ends with, over `full`; None where it ends with none.
+
+    `url`: up to and with `/v1`. `question`: what it is asked, with {prompt}, {answer} and {completion}. `number`: a
+    regular expression whose first group is the number. Raises JudgeError.
+    """
+    said = question.replace("{prompt}", prompt).replace("{answer}", answer).replace("{completion}", completion)
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": said}],
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
+    key = _key(key_env, key_file)
+    told = await _ask(f"{url.rstrip('/')}/chat/completions", body, key, tries)
+    found = re.search(number, told.strip())
+    return None if found is None else float(found.group(1)) / full
+
+
+async def _ask(url: str, body: dict[str, Any], key: str, tries: int) -> str:
+    import httpx2
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    why = ""
+    for attempt in range(tries):
+        if attempt:
+            await asyncio.sleep(min(MOST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
+        try:
+            answer = await _client().post(url, json=body, headers=headers)
+        except httpx2.HTTPError as error:
+            why = f"{type(error).__name__}: {error}"
+            continue
+        if answer.status_code in BUSY:
+            why = f"status {answer.status_code}"
+            continue
+        if answer.status_code != 200:
+            raise JudgeError(f"{url}: status {answer.status_code}: {' '.join(answer.text.split())[:SHOWN]}")
+        try:
+            return str(answer.json()["choices"][0]["message"]["content"] or "")
+        except (ValueError, LookupError, TypeError) as error:
+            raise JudgeError(f"{url}: no chat completion: {' '.join(answer.text.split())[:SHOWN]}") from error
+    raise JudgeError(f"{url}: {tries} tries failed, the last one with {why}")
+
+
+def _client() -> Any:
+    """One for each event loop, without a time limit of its own: the call has one."""
+    import httpx2
+
+    loop = id(asyncio.get_running_loop())
+    if loop not in _clients:
+        _clients[loop] = httpx2.AsyncClient(timeout=httpx2.Timeout(None, connect=10.0))
+    return _clients[loop]
+
+
+def _key(variable: str, file: str) -> str:
+    if variable:
+        try:
+            return os.environ[variable]
+        except KeyError:
+            raise JudgeError(f"`key_env`: this host's daemon has no environment variable {variable}") from None
+    if file:
+        try:
+            return Path(file).read_text().strip()
+        except OSError as error:
+            raise JudgeError(f"`key_file`: {error}") from None
+    return ""

@@ -1,0 +1,101 @@
+"""A judge over HTTP: a real server on loopback, asked as a worker asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from dflowd.rewards import judge
+
+SECRET = "s3cret"
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers with what is on its list, then with the last of it."""
+
+    answers: ClassVar[list[tuple[int, str]]] = []
+    asked: ClassVar[list[tuple[str, str, dict[str, Any]]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, self.headers.get("Authorization", ""), body))
+        status, said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        text = json.dumps({"choices": [{"message": {"content": said}}]}) if status == 200 else said
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(judge, "FIRST_WAIT_S", 0.01)
+    Api.answers, Api.asked = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def asked(url: str, **more: Any) -> float | None:
+    return asyncio.run(judge.score("I say 72", "72", "What is 70 + 2?", url=url, model="big", **more))
+
+
+def test_a_judge_is_asked_with_all_three_and_its_last_number_counts(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And the key comes from the host, by environment or file."""
+    monkeypatch.setenv("JUDGE_KEY", SECRET)
+    (tmp_path / "key").write_text(f"{SECRET}\n")
+    Api.answers = [(200, "It has 2 faults, so: 7.5.")]
+    assert asked(url, key_env="JUDGE_KEY") == asked(url, key_file=str(tmp_path / "key")) == 0.75
+    path, key, body = Api.asked[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", f"Bearer {SECRET}", "big")
+    assert all(text in body["messages"][0]["content"] for text in ("What is 70 + 2?", "I say 72", "Right answer:\n72"))
+
+
+def test_a_judge_that_is_busy_is_asked_again(url: str) -> None:
+    """Services refuse at peaks: that is no failure of the run."""
+    Api.answers = [(429, "slow down"), (503, ""), (200, "10")]
+    assert asked(url) == 1.0
+    assert len(Api.asked) == 3
+
+
+def test_a_judge_that_gives_no_number_gives_no_score(url: str) -> None:
+    """A refusal is no 0."""
+    Api.answers = [(200, "I cannot judge that.")]
+    assert asked(url) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "more", "error"),
+    [
+        ([(401, "no such key")], {}, "status 401: no such key"),
+        ([(500, "")], {"tries": 2}, "2 tries failed, the last one with status 500"),
+        ([(200, "10")], {"key_env": "NO_SUCH_KEY"}, "no environment variable NO_SUCH_KEY"),
+        ([(200, "10")], {"key_file": "/no/such/file"}, "`key_file`: .*No such file"),
+    ],
+)
+def test_what_asking_again_does_not_mend_is_told(
+    url: str, answers: list[tuple[int, str]], more: dict[str, Any], error: str
+) -> None:
+    """In one line, with the place, and without the key."""
+    Api.answers = answers
+    with pytest.raises(judge.JudgeError, match=error):
+        asked(url, **more)
+
+
+def test_a_judge_that_is_not_there_is_told() -> None:
+    """The most common mistake is the address."""
+    with pytest.raises(judge.JudgeError, match="2 tries failed, the last one with ConnectError"):
+        asked("http://127.0.0.1:9/v1", tries=2)
