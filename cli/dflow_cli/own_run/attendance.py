@@ -49,6 +49,8 @@ class Attendance:
         """Show the run until it ends; the exit code. Raises CliError, and KeyboardInterrupt at a second Ctrl-C."""
         try:
             outcome = self._watch(client)
+            if outcome.state == "failed" and not self.stays:
+                outcome = settled(client, self.run)  # as the daemons are about to go
             code = outcome.exit_code
         except KeyboardInterrupt:
             outcome, code = self._interrupted(client), EXIT_INTERRUPTED
@@ -73,7 +75,8 @@ class Attendance:
         except CliError as problem:
             if problem.exit_code != EXIT_NO_DAEMON or running(self.folder) is not None:
                 raise
-            raise CliError(problem.what, hint=going_on(self.folder, self.run), exit_code=EXIT_NO_DAEMON) from None
+            what = f"the daemons of run {self.run[:8]} have ended before it has"
+            raise CliError(what, hint=going_on(self.folder, self.run), exit_code=EXIT_NO_DAEMON) from None
 
     def _interrupted(self, client: Client) -> Outcome:
         if self.stays:
@@ -94,15 +97,19 @@ class Attendance:
             print_summary(outcome)
             if is_home:
                 print_next(outcome, self.folder, plot)
-        if outcome.state == "stopped" and not self.stays:
+        if outcome.state in ("stopped", "failed") and not self.stays:
             print_stopped(outcome, self.folder)
 
 
 def stop_where_it_is(client: Client, run: str) -> Outcome:
     """Once who holds the newest version has saved it, as far as that can be done. Raises CliError."""
-    began = time.monotonic()
     client.call("stop", {"run": run}, deadline_s=20.0)
-    is_told = False
+    return settled(client, run)
+
+
+def settled(client: Client, run: str) -> Outcome:
+    """How a run that is over stands once its newest version is saved, as far as that can be done. Raises CliError."""
+    began, is_told = time.monotonic(), False
     while True:
         value = client.call("run", {"run": run})
         if value.get("settled"):

@@ -36,16 +36,19 @@ def print_summary(outcome: Outcome) -> None:
 
 
 def print_stopped(outcome: Outcome, folder: Path) -> None:
-    """How a run that was stopped goes on."""
+    """How a run that was stopped, or has failed, goes on."""
     saved = outcome.saved or 0
-    if outcome.step > saved:
-        what = "it could not be saved: " + (outcome.problems[0]["what"] if outcome.problems else "the log says why")
-        note(f"stopped at step {outcome.step}; {what}")
+    how = f"{outcome.state} at step {outcome.step}"
     again = f"dflow resume {outcome.run[:8]}{dir_option(folder)}"
-    if saved:
-        note(f"stopped at step {saved}; {again} goes on")
+    if outcome.step > saved:
+        why = outcome.problems[0]["what"] if outcome.problems else f"see `dflow logs {outcome.run[:8]}`"
+        note(f"{how}, which could not be saved: {why}")
+    if not saved:
+        note(f"{how}: nothing of it can go on" if outcome.step else f"{how}: it got nowhere, and nothing of it is kept")
+    elif outcome.state == "failed":
+        note(f"{how}; {again} goes on at step {saved} once the cause is mended")
     else:
-        note(f"stopped before its first step was kept: {again} would begin at step 0")
+        note(f"{how if outcome.step == saved else f'saved at step {saved}'}; {again} goes on")
 
 
 def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
