@@ -90,9 +90,10 @@ def _describe(derived: StepPlan) -> list[str]:
     lines = []
     for chain in derived.chains:
         first, end = partition_groups(chain, 0)
+        together = f"; a slot works on up to {chain.at_once} tasks together" if chain.at_once > 1 else ""
         lines.append(
             f"  {' -> '.join(chain.stages)}: {chain.partitions} tasks a stage ({derived.step}/{chain.stages[0]}/p0 to "
-            f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task"
+            f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task{together}"
         )
     for training in derived.trainings:
         by = f"{training.most_tokens} (a constant)" if training.divisor == "constant" else training.divisor

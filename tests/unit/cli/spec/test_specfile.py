@@ -428,3 +428,14 @@ def test_the_example_loads() -> None:
     loaded = load(EXAMPLES / "spell_backward.yaml", [], ["params.warmup=2", "params.grpo=4"])
     assert loaded.pipeline.steps == 6
     assert loaded.base == EXAMPLES
+
+
+@pytest.mark.parametrize("reproducibility", ["replay", "exact"])
+def test_a_plan_says_how_many_tasks_share_a_slot(
+    folder: Path, capsys: pytest.CaptureFixture[str], reproducibility: str
+) -> None:
+    """Who chooses the partitions of a step sees what a slot makes of them."""
+    main(["plan", "arithmetic.yaml", "--set", "stages.roll.engine=vllm", "--set", f"reproducibility={reproducibility}"])
+    says = capsys.readouterr().out
+    assert "in the first task" in says
+    assert ("; a slot works on up to 8 tasks together" in says) is (reproducibility == "replay")
