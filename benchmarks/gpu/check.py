@@ -42,7 +42,6 @@ def measure(
     tell({"numerics": numerics_class(place)})
     if device != "cuda":
         tell({"skipped": "kernels, memory and use of a GPU", "why": "the processor stands in for one"})
-    tell({"skipped": "vLLM's sleep and wake", "why": "the sampler cannot sleep yet"})
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "vocab_size": 32000}
     heads = {"num_attention_heads": max(1, width // 64), "num_key_value_heads": max(1, width // 256)}
     larger = {**sizes, **heads}

@@ -1,4 +1,4 @@
-"""What gpu/check asks of vLLM: weights that change where they lie, also under captured graphs."""
+"""What gpu/check asks of vLLM: weights that change where they lie, also under captured graphs, and while it sleeps."""
 
 from __future__ import annotations
 
@@ -38,9 +38,17 @@ def weights_in_place(tell: Tell, device: torch.device) -> Iterator[Figure]:
         other = second if policy is first else first
         off[f"after change {turn}"] = float(np.abs(differences(policy, prompts, made)).max())
         off["by the weights before"] = float(np.abs(differences(other, prompts, made)).mean())
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            server.sleep()
+            off["GB that its sleep gave back"] = (torch.cuda.mem_get_info(device)[0] - free) / 1e9
+    if device.type != "cuda":
+        tell({"skipped": "sleep and wake", "why": "vLLM sleeps on a GPU alone"})
     server.close()
     tell({"vLLM": "weights in place", **off})
     most = max(value for name, value in off.items() if name.startswith("after"))
     yield Figure("vLLM: distance of a log-probability after a change", "nats, at most", most, goal=Goal(1e-3))
+    if device.type == "cuda":
+        yield Figure("vLLM: what its sleep gave back", "GB", off["GB that its sleep gave back"], goal=Goal(1, True))
     before = off["by the weights before"]
     yield Figure("vLLM: distance by the weights before", "nats, mean", before, goal=Goal(0.1, is_least=True))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dflow_protocols.events import Broke, Finished
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.work import Done, Failed, at_once, engine_of
+from dflow_protocols.work import Done, Failed, at_once, engine_of, needs_device
 from dflowd.engines.contract import Engine, perform
 from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import one_line
@@ -124,7 +124,11 @@ class Worker:
             self._baton,
             self._limits,
         )
-        return perform(self._engines[engine_of(pipeline, call.work)], job, call.work)
+        name = engine_of(pipeline, call.work)
+        if needs_device(pipeline, call.work):
+            for other in self._engines.keys() - {name}:
+                self._engines[other].rest()
+        return perform(self._engines[name], job, call.work)
 
     def _pipeline(self, spec: bytes) -> Pipeline:
         """The spec parsed, once for all calls of a run."""

@@ -68,6 +68,8 @@ class Engine:
     states: States | None = None
     release: Callable[[], None] = lambda: None
     """The call is over: let go of its shards, whose memory the daemon will use again."""
+    rest: Callable[[], None] = lambda: None
+    """Another engine of the process is to have the device: give its memory back until the next call."""
 
     @property
     def does(self) -> frozenset[str]:

@@ -71,12 +71,12 @@ class Opened:
         """Have the device's memory for these models. Others give theirs back, until they are asked for again."""
         if self._device == HOST:
             return
-        kept = {id(self._policies[key].model) for key in wanted if key in self._policies}
-        for policy in self._policies.values():
-            if id(policy.model) not in kept | self._away:
-                policy.leave()
-                self._away.add(id(policy.model))
-        if self._device.type == "cuda":
+        kept = {id(self._policies[key].model) for key in wanted if key in self._policies} | self._away
+        gone = {id(policy.model): policy for policy in self._policies.values() if id(policy.model) not in kept}
+        for policy in gone.values():
+            policy.leave()
+        self._away |= gone.keys()
+        if gone and self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def policy(self, job: Job, name: str, dtype: torch.dtype = torch.float32) -> Policy:

@@ -48,6 +48,7 @@ def make_engine() -> Engine:
         gradients=TorchGradients(opened),
         states=ShardStates(TorchWeights(kept)),
         release=release,
+        rest=lambda: opened.only(()),
     )
 
 

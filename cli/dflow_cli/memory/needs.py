@@ -21,7 +21,7 @@ CPU_CACHE = 1 << 30  # keys and values of vLLM on a CPU, unless VLLM_CPU_KVCACHE
 LOGITS = 64_000_000  # a chunk of logits, their softmax and both gradients
 ROLLING_OUT, TRAINING, WAITING = "rolling out", "training", "waiting"
 """Phases of a GPU: models that one does not need give their memory back. What waits meanwhile waits on the host."""
-VLLM_SHARE = 0.92  # of a GPU, that vLLM takes for weights and cache when it is built
+VLLM_ASLEEP = 2_000_000_000  # of a GPU, that vLLM keeps while another engine has it: graphs, workspaces; an estimate
 PROMPT = 128  # tokens, a guess: a plan reads no data
 SHARED_ROW = 256  # tokens up to which completions of one prompt share a row, where texts are not in one line
 
@@ -59,7 +59,7 @@ class Needs:
 
     @property
     def most_device(self) -> int:
-        """Beside vLLM, where that is on the same GPU."""
+        """Beside vLLM asleep, where that is on the same GPU."""
         return max(
             sum(need.nbytes for need in self.device if need.phase in ("", now)) for now in (ROLLING_OUT, TRAINING)
         )

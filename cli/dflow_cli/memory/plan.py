@@ -14,7 +14,7 @@ from ..output import amount, note, note_missing, print_json, print_table
 from ..spec.modelfiles import ModelFiles
 from ..spec.specfile import Loaded
 from .fitting import Place, places_of
-from .needs import VLLM_SHARE, Need, Needs, has_vllm, needs_of, trained_of
+from .needs import VLLM_ASLEEP, Need, Needs, has_vllm, needs_of, trained_of
 from .outline import Outline, outline_of
 
 DEADLINE_S = 4.0
@@ -98,7 +98,7 @@ def _tell(loaded: Loaded, outlines: Mapping[str, Outline], kinds: Mapping[str, N
         print_table(("what", "bytes", "why"), [(_when(need), amount(need.nbytes), need.why) for need in table])
     print(f"of which {amount(gpu.most_device)} at once, as phases follow one another")
     if has_vllm(loaded.pipeline):
-        print(f"beside vLLM, which takes {VLLM_SHARE:.0%} of a GPU when it is built")
+        print(f"beside vLLM asleep, which keeps about {amount(VLLM_ASLEEP)} of a GPU while another engine has it")
     print()
     if not places:
         note("no mesh here to hold it against: `dflow up`, or --to KEY@HOST:PORT")

@@ -100,6 +100,7 @@ class Server:
         self.description = description
         self._facts = _facts(description)
         self._version: tuple[str, ...] = ()
+        self._is_asleep = False
         self._scale = 1.0  # what logits are divided by: see `_at_temperature`
         self._names = itertools.count()  # of requests
         self._saying: dict[str, Saying] = {}
@@ -126,6 +127,8 @@ class Server:
         if version == self._version:
             return
         self._version = ()
+        if self._is_asleep:
+            self._llm.wake_up(["weights"])
         with own_threads():
             (missing,) = self._llm.collective_rpc(lambda worker: _change_weights(worker, weights(), self._on_cpu))
         if missing:
@@ -134,8 +137,20 @@ class Server:
                 f"such as {missing[0]}: a model of type `{self.description.config.model_type}` cannot be sampled by "
                 "it; write `engine: torch` in its stages"
             )
+        if self._is_asleep:  # not before: loading needs room beside the weights
+            self._llm.wake_up(["kv_cache"])
+            self._is_asleep = False
         self.forget_texts()
         self._version = version
+
+    def sleep(self) -> None:
+        """Give the memory of a GPU back, where weights and cache lie, until `serve`, which is then given all weights
+        anew: they come from shards, so no copy of them is kept. Addresses stay, and so do captured graphs. Nothing may
+        be being said. On the host it does nothing: there memory is whoever needs it."""
+        if self._on_cpu or self._is_asleep:
+            return
+        self._llm.sleep(level=2)
+        self._version, self._is_asleep = (), True
 
     def adopt(self, description: Description) -> bool:
         """Serve this model from now on, if that needs no other build; its weights are to be told anew."""
@@ -245,7 +260,7 @@ class Server:
                 logprobs_mode="raw_logprobs",
                 generation_config="vllm",
                 seed=0,
-                **(on_cpu if self._on_cpu else {}),
+                **(on_cpu if self._on_cpu else {"enable_sleep_mode": True}),
             )
         )
 
