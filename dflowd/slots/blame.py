@@ -1,5 +1,4 @@
-"""Who must act when an engine ended in the midst of calls: the run's user, or whoever cares for the host; and for which
-of several calls it ended, where that can be told."""
+"""What is told of calls in whose midst an engine ended, and for which of several it did, where that can be known."""
 
 from __future__ import annotations
 
@@ -20,13 +19,7 @@ def suspects(doing: Doing, left: Collection[int]) -> frozenset[int]:
     return frozenset(left).intersection(doing.calls) or frozenset(left)
 
 
-def blamed(doing: Doing, reason: str, is_stalled: bool, is_own: bool, stage: str) -> Failed:
-    """`is_stalled`: it was killed for want of progress. `is_own`: it ended by itself, by an exit or a crash. Of code of
-    the user's both are the user's to mend: no other host would do better."""
-    if doing.is_user and is_stalled:
-        mend = "give what it waits for a time limit, or raise engine.stall_s"
-        return Failed("user", f"`{doing.what}` does not return: {reason}; {mend}", stage)
-    if doing.is_user and is_own:
-        return Failed("user", f"`{doing.what}` ended the engine: {reason}", stage)
-    told = f"the engine died while {doing.words}" if doing.what else "the engine died"
+def blamed(doing: Doing, reason: str, stage: str) -> Failed:
+    """What ends an engine is its host's or its library's: code of the run's user runs in workers."""
+    told = f"the engine died while {doing.what}" if doing.what else "the engine died"
     return Failed("engine", f"{told}: {reason}", stage)

@@ -1,7 +1,7 @@
 """What an engine is doing, in memory that its daemon reads however the engine ends.
 
 A message would be lost with a process that exits in its next line, and would not come from one whose interpreter is
-held up in a library, as by a regular expression that never ends. So the engine writes a few words into shared memory
+held up in a library that never comes back. So the engine writes a few words into shared memory
 before it does something; who ends the engine, or finds it ended, reads them. The words lie in one of two halves and a
 byte says in which: at no moment are they half written.
 """
@@ -24,19 +24,12 @@ assert 2 * 4 * MOST_CHARACTERS + 9 * MOST_CALLS < HALF_BYTES - 32, "a character 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """`what`: in words that may follow `while`, such as `it loaded model policy`; of user code the function, such as
-    `rewards.py:closeness`. `is_user`: code of the run's user, whose end or hang is the user's to mend. `calls`: whose
-    doing it is, by their numbers; none: nobody can tell."""
+    """`what`: in words that may follow `while`, such as `it loaded model policy`. `calls`: whose doing it is, by their
+    numbers; none: nobody can tell."""
 
     stage: str = ""
     what: str = ""
-    is_user: bool = False
     calls: tuple[int, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """As they follow `while`; empty where nothing is known."""
-        return f"`{self.what}` ran" if self.is_user else self.what
 
 
 NOTHING = Doing()
@@ -58,7 +51,7 @@ class Board:
     def write(self, doing: Doing) -> None:
         """`doing.calls` is what `take` said last."""
         texts = [doing.stage[:MOST_CHARACTERS], doing.what[:MOST_CHARACTERS]]
-        words = msgpack.packb([*texts, doing.is_user, self._calls[:MOST_CALLS]], unicode_errors="replace")
+        words = msgpack.packb([*texts, self._calls[:MOST_CALLS]], unicode_errors="replace")
         half = 1 - self._memory[0] % 2
         place = 1 + half * HALF_BYTES
         self._memory[place : place + 2 + len(words)] = len(words).to_bytes(2, "big") + words
@@ -71,8 +64,8 @@ class Board:
         if not 0 < size <= HALF_BYTES - 2:
             return NOTHING
         try:
-            stage, what, is_user, calls = msgpack.unpackb(self._memory[place + 2 : place + 2 + size])
-            return Doing(str(stage), str(what), bool(is_user), tuple(int(call) for call in calls))
+            stage, what, calls = msgpack.unpackb(self._memory[place + 2 : place + 2 + size])
+            return Doing(str(stage), str(what), tuple(int(call) for call in calls))
         except (ValueError, TypeError, msgpack.UnpackException):
             return NOTHING
 

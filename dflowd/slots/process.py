@@ -88,13 +88,6 @@ class EngineChild:
         """What it does, or did when it died."""
         return self._board.read()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether somebody stopped it by a signal."""
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-        return False
-
     def send(self, message: ToChild) -> None:
         """Queue a message; before the child has spoken it waits here."""
         frame = encode(message)

@@ -33,7 +33,6 @@ class Slot:
     is_host: bool = False  # without a device, for work on shards alone
     child: EngineChild | None = None
     verdict: str = ""  # why the child was killed
-    is_stalled: bool = False  # and whether for want of progress
     is_dismissed: bool = False  # whether it was asked to exit, or killed after a failure
     lost: str = ""  # what is wrong with its device, so that nothing but saves can run here
     calls: dict[int, OpenCall] = field(default_factory=dict)
@@ -144,7 +143,7 @@ class Slot:
         """The child is gone; returns the calls that it leaves."""
         left = list(self.calls.values())
         self.calls.clear()
-        self.child, self.is_dismissed, self.is_stalled = None, False, False
+        self.child, self.is_dismissed = None, False
         return left
 
     def close(self) -> list[OpenCall]:
@@ -174,15 +173,13 @@ class Slot:
             return f"not ready after {silent_s:.0f} s" if silent_s > START_LIMIT_S else ""
         if self.is_dismissed:
             return "it did not exit when asked" if now - self._dismissed_s > QUIT_LIMIT_S else ""
-        held_up = bool(self.calls) and doing.is_user  # user code may keep the interpreter to itself
-        if silent_s > self.settings.silence_s and (not held_up or self.child.is_stopped):
+        if silent_s > self.settings.silence_s:
             return f"silent for {silent_s:.0f} s"
         for call in self.calls.values():
             waits = bool(doing.calls) and call.id not in doing.calls  # for another call that has the baton
             if call.given_up_s is not None and now - call.given_up_s > GIVE_UP_LIMIT_S and not waits:
                 return "it did not give its call up"
             if call.still_s(now) > self.settings.stall_s:
-                self.is_stalled = True
                 # Like each time, as errors are compared.
                 return f"no progress for {self.settings.stall_s:g} s (engine.stall_s)"
         return ""
@@ -207,7 +204,7 @@ class Slot:
             "run": call.asked.run,
             "slot": self.index,
             "task": str(call.asked.task),
-            "doing": doing.words or "it worked",
+            "doing": doing.what or "it worked",
             "stage": doing.stage or call.asked.task.stage,
             "seconds": round(call.still_s(now)),
             "limit_s": self.settings.stall_s,
@@ -225,5 +222,5 @@ class Slot:
             "numerics": self._ready.numerics if self._ready is not None else "",
             "task": ", ".join(str(call.asked.task) for call in self.calls.values()),
             "stage": self.child.doing.stage if self.child is not None else "",
-            "doing": self.child.doing.words if self.child is not None else "",
+            "doing": self.child.doing.what if self.child is not None else "",
         }

@@ -330,7 +330,7 @@ class Supervisor:
         reason = slot.verdict or words
         assert slot.child is not None
         doing, is_own = slot.child.doing, not slot.verdict and -status not in OUTSIDE
-        is_stalled, is_dismissed, left = slot.is_stalled, slot.is_dismissed, slot.vacate()
+        is_dismissed, left = slot.is_dismissed, slot.vacate()
         is_lost_device = is_own and self._drain_if_lost(slot, words)
 
         found = frozenset[int]() if is_dismissed else suspects(doing, [call.id for call in left])
@@ -339,7 +339,7 @@ class Supervisor:
             if is_lost_device:
                 return Failed("stopped", words)
             if found == {call.id}:
-                return blamed(doing, reason, is_stalled, is_own, doing.stage or call.asked.task.stage)
+                return blamed(doing, reason, doing.stage or call.asked.task.stage)
             if call.id not in found:
                 return Failed("stopped", f"the engine ended for another task: {reason}")
             self._suspects.append((call.asked.run, call.asked.task))
@@ -348,7 +348,7 @@ class Supervisor:
         answered = [call for call in left if not call.is_given_up]
         if not is_dismissed:
             tasks = ", ".join(str(call.asked.task) for call in answered)
-            fields = {"slot": slot.index, "reason": reason, "task": tasks, "doing": doing.words}
+            fields = {"slot": slot.index, "reason": reason, "task": tasks, "doing": doing.what}
             self._host.report(Report("engine.died", fields, "warning"))
         self._end([(call, Broke(call.id, told(call))) for call in left])
 
