@@ -10,7 +10,7 @@ import torch
 from dflow_protocols.metrics import merge
 from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
 from dflow_protocols.ranges import State
-from dflow_protocols.work import ChainWork, Done, Made
+from dflow_protocols.work import ChainWork, Done, Made, needs_device
 from dflowd.jobs.job import Job, put
 from dflowd.models.description import Description
 from dflowd.models.parameters import DTYPES
@@ -40,7 +40,8 @@ class OperatorRollouts:
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         self._opened.enter(job)
-        self._opened.only(self._models_of(job, work))
+        if needs_device(job.pipeline, work):
+            self._opened.only(self._models_of(job, work))
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         known: dict[str, Columns] = {name: layout.decode(job.shards.read(ref)) for name, ref in work.inputs}
         parts: list[tuple[str, list[Output], float]] = []

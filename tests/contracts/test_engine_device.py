@@ -98,6 +98,17 @@ def test_a_phase_of_training_has_no_reference_on_its_device_and_no_copy_of_what_
     assert not any(each.numel() for each in opened._policies["policy", torch.float32].model.parameters())
 
 
+def test_a_reward_moves_no_model(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes through none, and comes between two partitions that do."""
+    engine = on_device(monkeypatch)
+    run = Alone(engine, spec(), base, base / "checkpoints")
+    state = run.init()
+    (rolled, *_) = run.done(ChainWork(1, ("roll",), 0, state)).made
+    known = tuple((f"roll.{name}", ref) for name, ref in rolled.outputs)
+    run.done(ChainWork(1, ("score", "adv"), 0, state, known))
+    assert not engine.rollouts._opened._away  # type: ignore[union-attr]
+
+
 def test_a_device_never_holds_in_float32_what_computes_in_less(base: Path) -> None:
     """A model of 7 billion parameters would take 30 GB of a card for a moment, and fail to open there."""
     brought: list[torch.dtype] = []
