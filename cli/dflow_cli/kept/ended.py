@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import EXIT_NO_DAEMON, CliError
 from ..folder import dir_option
 from ..mesh import statefiles
+from ..mesh.meshfiles import read_mesh
 from ..runs.outcome import Outcome, read_outcome
 from .source import Source
 
@@ -32,3 +33,15 @@ def going_on(folder: Path, run: str) -> str:
         return f"no checkpoint of run {short} was written: `dflow resume {short}{place}` begins it again at step 0"
     lost = f", the {kept.reached - kept.step} steps after it are lost" if kept.reached > kept.step else ""
     return f"its checkpoint of step {kept.step} is kept{lost}: `dflow resume {short}{place}` goes on from there"
+
+
+def cut_short(folder: Path) -> list[str]:
+    """Of each run that was active when the last daemon ended: where it goes on, what is lost, and how; a line each."""
+    mesh, place = read_mesh(folder), dir_option(folder)
+    lines = []
+    for kept in statefiles.kept_runs(folder):
+        if kept.state == "active":
+            again = f"dflow up{place}" if mesh is None or mesh.keeps_state else f"dflow resume {kept.run[:8]}{place}"
+            lost = f"; {kept.reached - kept.step} steps after it were not saved" if kept.reached > kept.step else ""
+            lines.append(f"run {kept.run[:8]} is kept at step {kept.step}{lost}: `{again}` goes on")
+    return lines

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
+from dflow_cli.kept.ended import cut_short
 from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
 from dflow_protocols.run_state import status as runs
 from tests.unit.cli.left import RUN, leave
@@ -68,6 +69,15 @@ def test_logs_are_read_back_from_their_files(folder: Path, capsys: pytest.Captur
     assert rows[1]["fields"]["error"] == 'score.py:3: "no" good'
     rows, _ = told(folder, capsys, "logs", "--json", "--level", "warning")
     assert [row["name"] for row in rows] == ["task.failed"]
+
+
+def test_who_stops_daemons_under_a_run_is_told_what_is_kept(folder: Path) -> None:
+    """A checkpoint that took longer than daemons have to leave is missing, and so are its steps."""
+    place = f"--dir {folder}"
+    told = f"run {RUN[:8]} is kept at step 0; 2 steps after it were not saved: `dflow up {place}` goes on"
+    assert cut_short(folder) == [told]
+    write_mesh(folder, MeshFile(False, (), is_of_run=True))
+    assert cut_short(folder)[0].endswith(f"`dflow resume {RUN[:8]} {place}` goes on")
 
 
 @pytest.mark.parametrize("words", [("story", RUN), ("shards",), ("metrics", "ffff"), ("wait", RUN), ("watch",)])
