@@ -16,12 +16,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dflow_protocols.books import COSTS, METRICS, NEEDED, SAMPLES, TASKS, file_of, older, parse
+from dflow_protocols.books import CHECKPOINTS, COSTS, METRICS, NEEDED, SAMPLES, TASKS, TIMES, file_of, older, parse
 from dflow_protocols.events import Report
 from dflow_protocols.names import RunId
 
 WRITE_S = 1.0  # that a line waits at most before it is written
 SYNC_S = 5.0  # and before it would outlive a power cut
+AT_ONCE = (CHECKPOINTS, TIMES)  # a few lines a run, and without its line nobody finds a checkpoint
 SHARES = {TASKS: 1 / 2, METRICS: 1 / 4, COSTS: 1 / 8, SAMPLES: 1 / 8}  # of what one run may have
 OF_ONE_RUN = 1 / 4  # of what all may have
 SMALL_FILE = 1 << 20  # of the rest: some lines a run, or one a checkpoint
@@ -51,6 +52,8 @@ class Journal:
                 self._thread = threading.Thread(target=self._write_on, name="journal", daemon=True)
                 self._thread.start()
         self._wake.set()
+        if name in AT_ONCE:
+            self.flush()
 
     def read(self, run: RunId, name: str, most_bytes: int | None = None) -> list[dict[str, Any]]:
         """All lines of a run, or the newest; what is damaged is passed over, and told."""

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ..folder import DEFAULT_FOLDER
 from ..options import AsJson, Folder, To
 
 
 def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
-    """List the daemons of the mesh, as the one that is asked sees them.
+    """List the daemons of the mesh, as the one that is asked sees them. Where none runs: those that ran; exit code 3.
 
     Example: dflow nodes --dir /tmp/mesh --json
     """
+    from ..errors import EXIT_DONE, EXIT_NO_DAEMON
     from ..kept.asking import ask
     from ..kept.source import news_of
     from ..mesh.reach import meet
@@ -26,9 +29,10 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
         answer = source.call("nodes")
         if (client := news_of(source)) is not None:
             meet(client, place, answer["nodes"])
+    code = EXIT_DONE if client is not None else EXIT_NO_DAEMON
     if as_json:
         print_json(answer)
-        return
+        raise typer.Exit(code)
     columns = ["id", "name", "state", "incarnation", "control", "device", "slots"]
     nodes = sorted(answer["nodes"], key=_by_name)
     rows = [[str(node["id"])[:8], *(node.get(column) for column in columns[1:])] for node in nodes]
@@ -45,6 +49,7 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
     if any(node.get("drained") for node in nodes):
         note("hint: a slot whose GPU failed takes work again once that is mended; `dflow doctor` says how")
     note_missing(answer)
+    raise typer.Exit(code)
 
 
 def _roles(node: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dflow_protocols.books import COSTS, SAMPLES, TASKS, TIMES
+from dflow_protocols.books import CHECKPOINTS, COSTS, SAMPLES, TASKS, TIMES
 from dflow_protocols.events import Report
 from dflow_protocols.names import RunId
 from dflowd.observe.journal import Journal
@@ -25,6 +25,14 @@ def test_what_was_appended_is_on_the_disk_without_anybody_asking(tmp_path: Path)
     journal.append(RUN, SAMPLES, sample(1))
     until(lambda: (tmp_path / RUN / "samples.jsonl").exists(), 30.0)
     assert journal.read(RUN, SAMPLES) == [sample(1)]
+    journal.close()
+
+
+def test_where_a_checkpoint_lies_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    """A daemon that is killed right after it saved one still has it to give."""
+    journal = Journal(tmp_path, LIMIT, print)
+    journal.append(RUN, CHECKPOINTS, {"step": 2, "folder": "/there"})
+    assert Journal(tmp_path, LIMIT, print).read(RUN, CHECKPOINTS) == [{"step": 2, "folder": "/there"}]
     journal.close()
 
 
