@@ -1,7 +1,7 @@
 """The main thread: what has to run in it, whichever thread asks.
 
-Signals, and so time limits by alarms, work there alone, which user code may count on; and a library may keep to the
-thread that loaded it. It does one thing after another that it is asked for, and else nothing.
+A library may keep things by thread, such as the streams of a device, and so wants to be called by the one that loaded
+it. The main thread does one thing after another that it is asked for, and else nothing.
 """
 
 from __future__ import annotations

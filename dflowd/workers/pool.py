@@ -26,6 +26,7 @@ from .outcome import Arguments, Due, Outcome, Signature
 from .worker import Worker
 
 TICK_S = 0.5
+AT_ONCE_S = 0.01  # that an answer is waited for while nobody else goes on: a quick function needs less
 GROW_S = 0.2  # that a call waits before another worker is started for it: a quick function needs one
 GRACE_S = 2.0  # beyond its limit that a coroutine may take to be ended by its own process
 
@@ -50,7 +51,7 @@ class Pool:
         resting: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`resting`: around every wait, so that others may go on."""
+        """`resting`: around every wait that is longer than a moment, so that others may go on."""
         self._folder, self.limits, self.resting, self.clock = folder, limits, resting, clock
         self._idle: list[Worker] = []
         self._count = 0  # of all, those in use too
@@ -215,9 +216,12 @@ class _Crew:
         """Wait for what workers say, at most so long or until one is late; then `tick`."""
         now = self.pool.clock()
         due_s = min((worker.until_s for worker in self.workers), default=now)
-        ready = wait(
-            [handle for worker in self.workers for handle in worker.handles], max(0.0, min(seconds, due_s - now))
-        )
+        handles = [handle for worker in self.workers for handle in worker.handles]
+        most_s = max(0.0, min(seconds, due_s - now))
+        ready = wait(handles, min(most_s, AT_ONCE_S))
+        if not ready and most_s > AT_ONCE_S:
+            with self.pool.resting():
+                ready = wait(handles, most_s - AT_ONCE_S)
         for worker in list(self.workers):
             said = [handle for handle in worker.handles if handle in ready]
             if said:

@@ -161,7 +161,7 @@ def test_a_pass_that_fails_is_its_calls_own_only_where_it_was_alone() -> None:
 
 
 def test_what_the_main_thread_must_do_is_done_there_and_answered() -> None:
-    """A time limit by an alarm is refused by any other thread; what is raised there is the asker's."""
+    """A library that keeps things by thread is called by one alone; what it raises there is the asker's."""
     found: list[object] = []
 
     def exits() -> None:

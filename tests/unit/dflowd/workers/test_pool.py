@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -198,3 +199,24 @@ def children() -> list[int]:
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
     return [pid for pid, command in commands.items() if b"dflowd.workers.process" in command]
+
+
+def test_others_go_on_while_a_slow_answer_is_waited_for(tmp_path: Path) -> None:
+    """Partitions that are sampled in the same engine need not wait for a judge that one of them asked. A quick
+    function keeps its place instead: it would wait for theirs after each answer."""
+    (tmp_path / "judge.py").write_text(CODE + "\ndef slow(completion): time.sleep(0.3)\n")
+    rested: list[bool] = []  # whether anybody looks for the end of the rest
+
+    @contextlib.contextmanager
+    def resting() -> Iterator[None]:
+        rested.append(True)
+        yield
+        rested.append(False)
+
+    pool = Pool(tmp_path, Limits(workers=1, memory_bytes=256 << 20), resting)
+    ticks: list[bool] = []
+    calls = [Arguments((), {"completion": "well"})]
+    pool.map("judge.py:slow", calls, Due(), Terms(30.0), lambda: ticks.append(bool(rested and rested[-1])))
+    assert any(rested)
+    assert not any(ticks), "what is told of progress is told by who goes on"
+    pool.close()
