@@ -5,7 +5,7 @@ Pure, and the only place where a pipeline becomes tasks. Nothing here knows who 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,10 +30,16 @@ class Chain:
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
     cuts: tuple[int, ...] = ()  # places of stages that have another engine than the one before
     at_once: int = 1  # partitions that one slot may work on together
+    apart: tuple[str, ...] = ()  # stages that pass through a model in another engine than the one that samples
 
     def call(self, done: int) -> tuple[str, ...]:
         """The stages that are one engine's call, where the first `done` are done: as far as the engine stays."""
         return self.stages[done : next((cut for cut in self.cuts if cut > done), None)]
+
+    def together(self, call: Collection[str]) -> int:
+        """How many calls of these stages one slot may have: one that needs the device for another engine has it for
+        itself, as what is being sampled would have to leave."""
+        return self.at_once if set(self.apart).isdisjoint(call) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,11 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
         cuts=tuple(at for at, pair in enumerate(pairwise(engines), 1) if pair[0] != pair[1]),
+        apart=tuple(
+            stage.id
+            for stage, engine in zip(stages, engines, strict=True)
+            if stage.model is not None and ENGINES[engine].batch < max(ENGINES[e].batch for e in engines)
+        ),
         at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
     )
 

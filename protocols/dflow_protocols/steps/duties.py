@@ -42,7 +42,8 @@ def chain_duties(view: StepView, chain: Chain) -> Due:
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (view.source(chain).id, *(ref.id for record in before for ref in record.shards))
         params = view.params(view.source(chain), chain.models)
-        work = ChainWork(view.step.number, chain.call(len(before)), p, params, inputs, chain.at_once)
+        call = chain.call(len(before))
+        work = ChainWork(view.step.number, call, p, params, inputs, chain.together(call))
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
         found.here.append(Duty(due, unit, work, needs, reads))
     return found

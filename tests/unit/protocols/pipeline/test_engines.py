@@ -276,3 +276,16 @@ def test_partitions_share_a_slot_where_their_engine_fills_its_batch_by_that(
     stage(spec, "roll")["config"] |= {"prompts": prompts, "partitions": partitions}
     (chain,) = (chain for chain in plan(Pipeline.from_dict(spec), 51).chains if "roll" in chain.stages)
     assert chain.at_once == at_once
+
+
+def test_a_score_by_another_engines_model_has_its_slot_for_itself() -> None:
+    """On a GPU what samples leaves the device for it, and must have nothing to say then. A reward needs no device."""
+    spec = example() | {"reproducibility": "replay"}
+    stage(spec, "roll")["engine"] = "vllm"
+    spec["models"]["reference"] = dict(spec["models"]["policy"])
+    place = spec["stages"].index(stage(spec, "learn"))
+    spec["stages"].insert(place, {"id": "ref", "op": "logprob", "model": "reference"})
+    stage(spec, "learn")["config"]["loss"] = {"kind": "grpo", "kl": 0.1}
+    (chain,) = (chain for chain in plan(Pipeline.from_dict(spec), 51).chains if "roll" in chain.stages)
+    calls = [("roll",), ("score",), ("ref", "adv"), ("score", "adv")]
+    assert [chain.together(call) > 1 for call in calls] == [True, True, False, True]
