@@ -17,7 +17,7 @@ from dflowd.jobs.threads import Threads
 from dflowd.jobs.ties import die_with, tie_group
 from dflowd.slots.doing import Board
 
-from .worker import Worker
+from .performer import Performer
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.close(options.board)
     limits = Limits(options.workers, options.worker_memory, options.worker_silence)
     engines = open_engines(options.engine, options.host)
-    Worker(options.socket, engines, board, Threads(options.threads), limits).serve()
+    Performer(options.socket, engines, board, Threads(options.threads), limits).serve()
     return 0
 
 

@@ -35,7 +35,7 @@ EXIT_LOST = 71  # a call's thread ended without an answer
 PARSED = 8  # specs that are kept: facts that were derived are cached on them
 
 
-class Worker:
+class Performer:
     """Of one process, and for its main thread. `engines`: by name; `threads`: for works on shards; `limits`: of what
     runs users' functions."""
 
