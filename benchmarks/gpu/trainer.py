@@ -63,7 +63,7 @@ def opened(kind: str, more: Mapping[str, Any], seed: int = 5) -> Policy:
     """Of random weights, on the host."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.json").write_text(json.dumps({"model_type": kind, **SIZES, **more}))
-        place = {"init": {"config": "model.json", "tokenizer": str(TOKENIZER)}}
+        place = {"init": {"config": "model.json", "tokenizer": str(TOKENIZER)}, "dtype": "float32"}
         return Policy("policy", place, Path(folder), seed)
 
 
