@@ -15,7 +15,7 @@ from tests.support.simulated import ENDS_S, mesh
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
 
-@pytest.mark.parametrize(("nodes", "room"), [(2, 9), (3, 10)])
+@pytest.mark.parametrize(("nodes", "room"), [(2, 9), (3, 9)])
 def test_two_runs_in_the_room_of_little_more_than_one_both_end_though_a_node_lags(nodes: int, room: int) -> None:
     """Each run alone takes up to 6 times its parameters on a node, both together 12; no disk is behind it."""
     shed = 0
