@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 import struct
 from typing import Any, SupportsFloat
 
 from dflowd.jobs.failures import UserError
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object: it is another one each time, and errors are compared
 
 
 def float32_of(said: Any, maker: str) -> float:
@@ -31,7 +34,7 @@ def shown(said: Any) -> str:
     if said is None:
         return "nothing (None)"
     try:
-        return f"{said!r}"[:100]
+        return ADDRESS.sub("", f"{said!r}")[:100]
     except Exception as error:  # it is user code that runs here, or Python's limit on digits
         return f"a {type(said).__name__} that cannot be shown ({type(error).__name__})"
 

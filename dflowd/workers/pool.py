@@ -124,6 +124,11 @@ class Pool:
             self._lock.notify()
 
 
+def _plain(error: str) -> str:
+    """As it can be told to everybody: JSON lets halves of characters pass, and UTF-8 does not."""
+    return error.encode(errors="backslashreplace").decode()
+
+
 def _end(workers: list[Worker]) -> None:
     while workers:
         workers.pop().kill()
@@ -153,10 +158,10 @@ class _Crew:
     def map(self, calls: Sequence[Arguments], due: Due) -> list[Outcome]:
         self.last, first = len(calls), 1
         waiting = deque(range(1, self.last + 1))
-        if calls:
-            self._hire(self.tick)
         handed_s = self.pool.clock()
         while first <= self.last:
+            if not self.workers:
+                self._hire(self.tick)
             waiting.extendleft(sorted(self.again, reverse=True))
             self.again.clear()
             if self._hand(waiting, calls, due) or self._is_importing:
@@ -229,17 +234,19 @@ class _Crew:
         now = self.pool.clock()
         for worker in list(self.workers):
             if late := worker.late(now):
-                self._bury(worker, self._too_long(is_import=0 in late), late)
+                self._bury(worker, self._too_long(is_import=0 in late))
         self.tick()
 
     def _read(self, worker: Worker, is_over: bool) -> None:
         try:
             for message in worker.heard():
                 self._take(worker, message)
+                if worker not in self.workers:
+                    return
         except EOFError:
             is_over = True
         except (ValueError, TypeError) as error:
-            self._bury(worker, f"wrote to its engine what is no answer: {error}")
+            self._bury(worker, f"wrote to its engine what is no answer: {_plain(str(error))}")
             return
         if is_over:
             self._bury(worker, "")
@@ -251,18 +258,19 @@ class _Crew:
                 worker.loaded(self.name, self.signed)
             case ["raised", 0, str(error)]:
                 worker.answered(0)
-                raise UserError(error)
+                raise UserError(_plain(error))
             case ["said", int(number), value] if number in worker.asked:
                 self._ended(worker, number, Outcome(value))
             case ["raised", int(number), str(error)] if number in worker.asked:
-                self._ended(worker, number, Outcome(error=error))
+                self._ended(worker, number, Outcome(error=_plain(error)))
             case ["late", int(number), _] if number in worker.asked:
                 late = Outcome(error=self._named(self._too_long(is_import=False)), is_of_inputs=False)
                 self._ended(worker, number, late)
             case ["spent", int(number), str(error)] if number in worker.asked:
-                self._ended(
-                    worker, number, Outcome(error=self._named(f"{error} (engine.reward_memory)"), is_of_inputs=False)
-                )
+                if worker.is_used:  # what it keeps of other calls may be what it lacks: once more, in a fresh one
+                    worker.answered(number)
+                    self.again.append(number)
+                self._bury(worker, f"{_plain(error)} (engine.reward_memory)")
 
     def _ended(self, worker: Worker, number: int, outcome: Outcome) -> None:
         worker.answered(number)
@@ -274,21 +282,19 @@ class _Crew:
         if outcome.error and self.terms.ends_at_error:
             self.last = min(self.last, number)
 
-    def _bury(self, worker: Worker, why: str, late: Sequence[int] = ()) -> None:
-        """A worker is of no use any more, and what it was asked has failed. Of several calls those that are late have;
-        the others are made again, each alone where it is not known which one ended the process."""
-        asked, how = worker.asked, worker.kill()
+    def _bury(self, worker: Worker, why: str) -> None:
+        """A worker is of no use any more. What it was asked has failed; of several calls it is not known which one did
+        it, so they are made again, each alone. `why`: empty if it ended by itself."""
+        asked, how = worker.asked, worker.kill(is_ending=not why)
         self.workers.remove(worker)
         self.pool.lost()
         if 0 in asked:
             raise UserError(f"the import of `{self.name}` {why or how}")
-        failed = late or (asked if len(asked) < 2 else ())
-        self.is_wary |= len(asked) > len(failed) and not late
-        for number in failed:
-            self._note(number, Outcome(error=self._named(why or how), is_of_inputs=False))
-        self.again += [number for number in asked if number not in failed]
-        if not self.workers:
-            self._hire(self.tick)
+        if len(asked) == 1:
+            self._note(asked[0], Outcome(error=self._named(why or how), is_of_inputs=False))
+        else:
+            self.is_wary |= bool(asked)
+            self.again += asked
 
     def _too_long(self, is_import: bool) -> str:
         if is_import or self.terms.limit_s is None:

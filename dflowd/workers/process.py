@@ -87,9 +87,15 @@ class Functions:
             coroutine = self._await(number, name, function(*placed, **named), wanted, limit_s)
             asyncio.run_coroutine_threadsafe(coroutine, self._own_loop())
             return
+
+        def work() -> Any:
+            said = function(*placed, **named)
+            if inspect.isawaitable(said):  # of what only looks like a plain function
+                said = asyncio.run_coroutine_threadsafe(_awaited(said), self._own_loop()).result()
+            return checked(said, wanted, name)
+
         try:
-            said = call_user(function, *placed, **named)
-            self._say("said", number, checked(said, wanted, name))
+            self._say("said", number, call_user(work))
         except UserError as error:
             self._say("raised", number, str(error))
         except MemoryError as error:
@@ -97,16 +103,10 @@ class Functions:
 
     async def _await(self, number: int, name: str, coroutine: Any, due: Due, limit_s: float) -> None:
         try:
-            said = await asyncio.wait_for(coroutine, limit_s)
-            self._say("said", number, checked(said, due, name))
+            what, told = await asyncio.wait_for(_outcome(name, coroutine, due), limit_s)
+            self._say(what, number, told)
         except TimeoutError:
             self._say("late", number, limit_s)
-        except UserError as error:
-            self._say("raised", number, str(error))
-        except MemoryError as error:
-            self._say("spent", number, f"MemoryError: {error}")
-        except BaseException as error:  # as in call_user
-            self._say("raised", number, user_line(error))
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -117,6 +117,24 @@ class Functions:
     def _say(self, *message: Any) -> None:
         with self._lock:
             self._line.send_bytes(json.dumps(message).encode())
+
+
+async def _awaited(said: Any) -> Any:
+    return await said
+
+
+async def _outcome(name: str, coroutine: Any, due: Due) -> tuple[str, Any]:
+    """How it ended, as messages say it. A time limit of its own is its own, and no exit ends the loop."""
+    try:
+        return "said", checked(await coroutine, due, name)
+    except asyncio.CancelledError:
+        raise
+    except UserError as error:
+        return "raised", str(error)
+    except MemoryError as error:
+        return "spent", user_line(error)
+    except BaseException as error:  # as in call_user
+        return "raised", user_line(error)
 
 
 def parameters_of(function: Any) -> list[Parameter]:
@@ -144,10 +162,10 @@ def checked(said: Any, due: Due, maker: str) -> Any:
 
 def _list(said: Any, count: int, maker: str, may_be_none: bool) -> list[float | None]:
     is_list = hasattr(said, "__len__") and hasattr(said, "__getitem__") and not isinstance(said, str | bytes | dict)
-    if not is_list or len(said) != count:
-        given = f"{len(said)} values" if is_list else shown(said)
+    values = list(said) if is_list else []
+    if not is_list or len(values) != count:
+        given = f"{len(values)} values" if is_list else shown(said)
         raise UserError(f"{maker} gave {given} where a list of {count} numbers is due")
-    values = (said[place] for place in range(count))
     return [None if value is None and may_be_none else float32_of(value, maker) for value in values]
 
 

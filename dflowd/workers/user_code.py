@@ -82,15 +82,23 @@ def call_user(function: Function, /, *args: Any, **kwargs: Any) -> Any:
 def _contained(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Call it; what user code does to this process beside its result is undone (its folder, its streams, a fork that
     comes back): other runs work here too."""
-    process, folder, streams = os.getpid(), os.getcwd(), (sys.stdout, sys.stderr)
+    process, folder, streams = os.getpid(), _own_folder(), (sys.stdout, sys.stderr)
     try:
         return function(*args, **kwargs)
     finally:
         if os.getpid() != process:
             os._exit(0)
-        if os.getcwd() != folder:
+        if _own_folder() != folder:
             os.chdir(folder)
         sys.stdout, sys.stderr = (_open_again(stream, fd) for stream, fd in zip(streams, (1, 2), strict=True))
+
+
+def _own_folder() -> str:
+    """This process's; the root where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
 
 
 def _open_again(stream: TextIO, fd: int) -> TextIO:
@@ -111,7 +119,11 @@ def user_line(error: BaseException) -> str:
     own = [frame for frame in frames if any(Path(frame.filename).is_relative_to(base) for base in _folders)]
     blamed = (own or frames)[-1:]
     where = f" ({Path(blamed[0].filename).name}:{blamed[0].lineno})" if blamed else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400] + where
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # it is user code that runs here
+        text = "its text cannot be shown"
+    return f"{type(error).__name__}: {text}"[:400] + where
 
 
 def _open(base: Path) -> None:

@@ -25,6 +25,7 @@ from .outcome import Arguments, Due, Signature
 SHOWN_BYTES = 64 << 10  # of what a worker prints in its life; the rest is read, so that it does not block, and dropped
 LAST_BYTES = 2048  # kept to say why it ended
 LARGEST_ANSWER = 256 << 20
+ENDS_S = 2.0  # between the end of its line and its own
 HALF_SAID = struct.pack("ll", 10, 0)  # seconds and microseconds that a message may take that has begun
 MODULE = "dflowd.workers.process"
 
@@ -36,6 +37,7 @@ class Worker:
         """Raises OSError where no process can be started."""
         self._folder = folder
         self._loaded: dict[str, Signature] = {}
+        self._answers = 0
         self._asked: dict[int, float] = {}  # what it has not answered, with the moment when it is to be ended for that
         self._last: deque[bytes] = deque(maxlen=8)
         self.line, theirs = Pipe()
@@ -107,6 +109,12 @@ class Worker:
 
     def answered(self, number: int) -> None:
         self._asked.pop(number, None)
+        self._answers += number > 0
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has answered calls, and may keep something of them."""
+        return self._answers > 0
 
     def heard(self) -> list[list[Any]]:
         """The messages that have come. Raises EOFError where no more will, ValueError for what is none."""
@@ -123,8 +131,12 @@ class Worker:
             raise ValueError(error) from error
         return found
 
-    def kill(self) -> str:
-        """End it and what it started, if it lives yet; returns how it ended, in words."""
+    def kill(self, is_ending: bool = False) -> str:
+        """End it and what it started, if it lives yet; returns how it ended, in words. `is_ending`: it is about to end
+        by itself, and how is of interest."""
+        if is_ending:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ENDS_S)
         is_over = self._process.poll() is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -19,7 +18,15 @@ from tests.support.strike import is_alive
 from tests.support.until import until
 
 CODE = """
-import asyncio, contextlib, os, signal, stat, subprocess, sys, threading, time
+import asyncio, contextlib, os, signal, stat, subprocess, sys, tempfile, threading, time
+
+HOARD = []
+
+class Mute(Exception):
+    def __str__(self): raise SystemExit
+
+class Shaky:
+    def __float__(self): sys.exit(1)
 
 def score(completion, place="."):
     match completion:
@@ -45,6 +52,12 @@ def score(completion, place="."):
                 with contextlib.suppress(OSError):
                     if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, b"x" * 64)
         case "raise": raise ValueError("odd")
+        case "half": raise ValueError("half of a character: \\ud800")
+        case "mute": raise Mute
+        case "shaky": return Shaky()
+        case "gone":
+            with tempfile.TemporaryDirectory() as folder: os.chdir(folder)
+        case "hoard": HOARD.append(bytearray(100 << 20))
         case "quit": sys.exit(0)
         case "text": return "good"
         case "debugger": breakpoint()
@@ -60,7 +73,12 @@ async def ask(completion):
     await asyncio.sleep(0.01)
     if completion == "late": await asyncio.sleep(1000)
     if completion == "exit": os._exit(3)
+    if completion == "block": time.sleep(1000)
+    if completion == "quit": sys.exit(0)
+    if completion == "own": raise TimeoutError("the data base")
     return len(completion)
+
+def behind(completion): return ask(completion)
 
 def process(completion): return os.getpid()
 """
@@ -92,6 +110,9 @@ COSTLY = {
 """A limit decided: another host might find otherwise."""
 WRONG = {
     "raise": r"ValueError: odd \(judge\.py:\d+\)",
+    "half": r"ValueError: half of a character: \\ud800 \(judge\.py:\d+\)",
+    "mute": r"Mute: its text cannot be shown",
+    "shaky": r"SystemExit: 1 \(judge\.py:\d+\)",
     "quit": r"SystemExit: 0 \(judge\.py:\d+\)",
     "text": "gave 'good' where a finite number is due",
     "debugger": "BdbQuit",
@@ -146,11 +167,31 @@ def test_after_an_error_that_ends_it_nothing_more_is_called(pool: Pool) -> None:
 
 def test_coroutines_wait_beside_each_other_and_cost_only_themselves(pool: Pool) -> None:
     """A judge behind a network answers eight questions in the time of one."""
-    said = [*["ab"] * 20, "late", "exit", "abc"]
+    said = [*["ab"] * 20, "late", "exit", "quit", "own", "block", "abc"]
     found = outcomes(pool, said, "ask", at_once=8)
-    assert [each.value for each in found] == [*[2.0] * 20, None, None, 3.0]
-    assert "took longer" in found[20].error
-    assert "exit status 3" in found[21].error
+    assert [each.value for each in found] == [*[2.0] * 20, None, None, None, None, None, 3.0]
+    late, exits, leaves, own, blocks, _ = found[20:]
+    assert all("took longer" in each.error and not each.is_of_inputs for each in (late, blocks))
+    assert "exit status 3" in exits.error
+    assert "SystemExit: 0" in leaves.error
+    assert "TimeoutError: the data base" in own.error
+    assert leaves.is_of_inputs
+    assert own.is_of_inputs
+
+
+def test_what_gives_a_coroutine_is_waited_for(pool: Pool) -> None:
+    """A decorator makes a plain function of an `async def`, and its user does not know."""
+    assert outcomes(pool, ["ab"], "behind") == [Outcome(2.0)]
+
+
+def test_a_folder_that_was_left_and_removed_harms_no_later_call(pool: Pool) -> None:
+    """One process makes many calls: what fails must not depend on what else it had."""
+    assert outcomes(pool, ["gone", "well"]) == [Outcome(1.0), Outcome(1.0)]
+
+
+def test_memory_that_calls_keep_costs_a_process_and_no_answer(pool: Pool) -> None:
+    """A cache without a bound fills any limit in a long run; a fresh process has room for the next call."""
+    assert outcomes(pool, ["hoard"] * 6, limit_s=60.0) == [Outcome(1.0)] * 6
 
 
 def test_a_worker_that_died_between_calls_is_nobodys_error(pool: Pool) -> None:
@@ -162,19 +203,18 @@ def test_a_worker_that_died_between_calls_is_nobodys_error(pool: Pool) -> None:
     assert second.value not in (None, first.value)
 
 
-def test_who_gives_up_leaves_no_process_behind(pool: Pool) -> None:
+def test_who_gives_up_leaves_no_process_behind(pool: Pool, tmp_path: Path) -> None:
     """A run that is cancelled must not go on burning a core."""
-    pids: list[int] = []
+    told = tmp_path / "child"
 
     def tick() -> None:
-        pids.extend(worker for worker in children() if worker not in pids)
-        if pids:
+        if told.exists() and told.read_text():
             raise GivenUp
 
+    calls = [Arguments((), {"completion": "children", "place": str(tmp_path)})]
     with pytest.raises(GivenUp):
-        pool.map("judge.py:score", [Arguments((), {"completion": "loop"})], Due(), Terms(60.0), tick)
-    assert pids
-    until(lambda: not any(map(is_alive, pids)), 10)
+        pool.map("judge.py:score", calls, Due(), Terms(60.0), tick)
+    until(lambda: not is_alive(int(told.read_text())), 10)
 
 
 @pytest.mark.parametrize(
@@ -191,32 +231,4 @@ def test_a_module_that_cannot_be_imported_is_the_users_error(tmp_path: Path, cod
     pool = Pool(tmp_path, Limits(silence_s=1.0 if "longer" in error else 60.0))
     with pytest.raises(UserError, match=error):
         pool.signature("bad.py:score", lambda: None)
-    pool.close()
-
-
-def children() -> list[int]:
-    """Of this process, that are workers."""
-    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
-    return [pid for pid, command in commands.items() if b"dflowd.workers.process" in command]
-
-
-def test_others_go_on_while_a_slow_answer_is_waited_for(tmp_path: Path) -> None:
-    """Partitions that are sampled in the same engine need not wait for a judge that one of them asked. A quick
-    function keeps its place instead: it would wait for theirs after each answer."""
-    (tmp_path / "judge.py").write_text(CODE + "\ndef slow(completion): time.sleep(0.3)\n")
-    rested: list[bool] = []  # whether anybody looks for the end of the rest
-
-    @contextlib.contextmanager
-    def resting() -> Iterator[None]:
-        rested.append(True)
-        yield
-        rested.append(False)
-
-    pool = Pool(tmp_path, Limits(workers=1, memory_bytes=256 << 20), resting)
-    ticks: list[bool] = []
-    calls = [Arguments((), {"completion": "well"})]
-    pool.map("judge.py:slow", calls, Due(), Terms(30.0), lambda: ticks.append(bool(rested and rested[-1])))
-    assert any(rested)
-    assert not any(ticks), "what is told of progress is told by who goes on"
     pool.close()
