@@ -1,8 +1,9 @@
 """What people may read of a run, on disk: lines that a thread of its own appends, and that are read back after a start.
 
-Nobody waits for this disk: what is appended is written within a second and synced every few, so that a kill costs one
-second, a power cut a few, of what other nodes mostly have too. A full disk costs lines, and says so once. Bounded: a
-file that is long has its older half dropped, and of all runs together those go whose files are the oldest.
+Figures are written at once. For the rest nobody waits for this disk: it is written within a second, and all is synced
+every few, so that a kill costs one second of tasks and samples, and a power cut a few, of what other nodes mostly have
+too. A full disk costs lines, and says so once. Bounded: a file that is long has its older half dropped, and of all runs
+together those go whose files are the oldest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dflow_protocols.names import RunId
 
 WRITE_S = 1.0  # that a line waits at most before it is written
 SYNC_S = 5.0  # and before it would outlive a power cut
-AT_ONCE = (CHECKPOINTS, TIMES)  # a few lines a run, and without its line nobody finds a checkpoint
+AT_ONCE = (CHECKPOINTS, TIMES, METRICS)  # a few lines a step; a version that is on disk is not made again, so figures
+# of what it was trained on that were lost would be for good, and without its line nobody finds it
 SHARES = {TASKS: 1 / 2, METRICS: 1 / 4, COSTS: 1 / 8, SAMPLES: 1 / 8}  # of what one run may have
 OF_ONE_RUN = 1 / 4  # of what all may have
 SMALL_FILE = 1 << 20  # of the rest: some lines a run, or one a checkpoint
