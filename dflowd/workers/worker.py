@@ -55,14 +55,14 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        except OSError:
+            self.exit_handle = os.pidfd_open(self._process.pid)
+        except OSError:  # such as for want of descriptors; a process that is there ends with its lifeline
             self.line.close()
             os.close(self._lifeline)
             raise
         finally:
             theirs.close()
             os.close(lifeline)
-        self.exit_handle = os.pidfd_open(self._process.pid)
         self._reader = threading.Thread(target=self._read, name="worker", daemon=True)
         self._reader.start()
 

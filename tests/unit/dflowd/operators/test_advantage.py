@@ -158,19 +158,7 @@ def test_a_completion_without_a_score_is_neither_compared_nor_trained_on(tmp_pat
 def test_a_stage_of_ones_own_sees_none_and_may_give_it(tmp_path: Path) -> None:
     """It decides itself what an answer without a score means."""
     (tmp_path / "own.py").write_text("def same(rows):\n    return [row['reward'] for row in rows]\n")
-    own = Stage("own", "own.py:same", reads=("roll.rollout", "right.reward"), writes=("advantage",))
-    spec = Pipeline(
-        name="mine",
-        steps=1,
-        models={"policy": {"path": "model/"}},
-        data={"words": {"jsonl": "words.jsonl"}},
-        stages=[
-            Stage("roll", "generate", "policy", config=ROLL),
-            Stage("right", "reward"),
-            own,
-            Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}}),
-        ],
-    )
+    spec = pipeline(Stage("own", "own.py:same", reads=("roll.rollout", "right.reward"), writes=("advantage",)))
     (made,) = custom(partition(tmp_path, spec, "own", known(right=[1.0, np.nan, 1.0, 0.0])))
     assert columns.values(made.columns["advantage"]).tolist() == pytest.approx([1.0, np.nan, 1.0, 0.0], nan_ok=True)
     assert made.groups == ((2, 1), (4, 2))
