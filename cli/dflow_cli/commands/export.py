@@ -39,14 +39,15 @@ def export(
     Example: dflow export 3f9c my_model --dtype bfloat16
     """
     from ..kept.asking import ask
-    from ..kept.left_out import how_to_start
+    from ..kept.left_out import how_to_start, lying_in
     from ..output import amount, note, note_missing, print_json
     from ..own_run.exporting import export_checkpoint
 
     here = Path(folder).absolute()
     with ask(here, to) as source:
         starting = partial(how_to_start, here)
-        brought = export_checkpoint(source, run, step, place, starting, merge=merge, dtype=dtype.value)
+        lying = lying_in(here, run)
+        brought = export_checkpoint(source, run, step, place, starting, lying, merge=merge, dtype=dtype.value)
     if as_json:
         print_json({"path": str(place), **brought})
         return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..folder import dir_option
-from ..mesh.statefiles import KeptRun, kept_runs, node_folders
+from ..mesh.statefiles import KeptRun, find_kept, kept_runs, node_folders
 
 RUNS_TOLD = 5
 
@@ -36,6 +37,12 @@ def _lacking(kept: KeptRun, names: Collection[str]) -> str:
     if kept.state == "done":
         return f"{what}: without them there is none of its end"
     return f"{what}: without them it goes on at step {here}" if here else f"{what}: without them it begins at step 0"
+
+
+def lying_in(folder: Path, run: str) -> list[dict[str, Any]]:
+    """{node, step} of each checkpoint of a run that lies on a disk of DIR, whether its daemon runs or not."""
+    found = [(name, step) for kept in find_kept(folder, run) for name, steps in kept.saved.items() for step in steps]
+    return [{"node": name, "step": step} for name, step in sorted(found)]
 
 
 def how_to_start(folder: Path, name: str) -> str:

@@ -36,19 +36,21 @@ def export_checkpoint(
     step: int | None,
     place: Path,
     starting: Callable[[str], str],
+    lying: Sequence[Mapping[str, Any]] = (),
     *,
     merge: bool = False,
     dtype: str = "float32",
 ) -> dict[str, Any]:
     """Fill `place`; returns {step, version, node, bytes, files, missing}. Raises CliError and leaves nothing then.
-    `starting`: how the daemon of that name is started, in words.
+    `starting`: how the daemon of that name is started, in words. `lying`: {node, step} of checkpoints whose daemons
+    may be down.
 
     `merge`: adapters come as a whole model, for which their base has to lie here. `dtype`: of the weights.
     """
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
     answer = source.call("checkpoints", {"run": run})
-    holders = _wanted(answer, run, step, starting)
+    holders = _wanted(answer, run, step, starting, lying)
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")
     problems: list[CliError] = []
@@ -81,16 +83,21 @@ def export_checkpoint(
 
 
 def _wanted(
-    answer: Mapping[str, Any], run: str, step: int | None, starting: Callable[[str], str]
+    answer: Mapping[str, Any],
+    run: str,
+    step: int | None,
+    starting: Callable[[str], str],
+    lying: Sequence[Mapping[str, Any]],
 ) -> list[Mapping[str, Any]]:
     """Who has the checkpoint of `step`, or the newest one. A newer one of a daemon that is down is told of. Raises
     CliError."""
     checkpoints: Sequence[Mapping[str, Any]] = answer["checkpoints"]
     steps = sorted({int(row["step"]) for row in checkpoints})
-    away = [row for row in answer.get("away", ()) if row["step"] > max(steps, default=-1)]
+    told = dict.fromkeys((int(row["step"]), str(row["node"])) for row in (*answer.get("away", ()), *lying))
+    away = [(at, name) for at, name in told if at > max(steps, default=-1)]
     if away and (step is None or step not in steps):
-        newest = max(int(row["step"]) for row in away)
-        holders = [str(row["node"]) for row in away if row["step"] == newest]
+        newest = max(at for at, _ in away)
+        holders = [name for at, name in away if at == newest]
         are = "is down" if len(holders) == 1 else "are down"
         what = f"the checkpoint of step {newest} lies on {' and '.join(holders)}, which {are}"
         hint = f"start one, then export again: {'; or '.join(dict.fromkeys(map(starting, holders)))}"

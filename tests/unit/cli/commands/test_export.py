@@ -204,6 +204,16 @@ def test_a_checkpoint_of_daemons_that_are_down_says_which_to_start(
     assert "`systemctl start dflowd` on east" in hint
 
 
+def test_a_daemon_that_was_started_alone_leaves_no_doubt_where_the_checkpoint_is(
+    mesh: Path, daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not met the others in this life; their disks lie beside it."""
+    monkeypatch.setattr("dflow_cli.kept.left_out.lying_in", lambda folder, run: [{"node": "n1", "step": 3}])
+    daemon.answers["checkpoints"] = lambda _: {"checkpoints": [], "away": [], "missing": []}
+    assert main(["export", RUN, str(tmp_path / "out"), "--dir", str(mesh)]) == 1
+    assert "the checkpoint of step 3 lies on n1, which is down" in capsys.readouterr().err
+
+
 def test_a_newer_checkpoint_of_a_daemon_that_is_down_is_told_with_the_older_one(
     mesh: Path, daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,3 +44,13 @@ def test_a_checkpoint_that_only_they_hold_is_told(
     monkeypatch.setattr(left_out, "kept_runs", lambda folder: [kept])
     told = left_out.told(tmp_path, ["n1"])[1:]
     assert told == ([f"run {RUN[:8]}: its checkpoint {said}"] if said else [])
+
+
+def test_checkpoints_on_the_disks_of_a_folder_are_found_whoever_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of one run, by the daemon and the step."""
+    status = status_of(runs.FINISHED)
+    kept = KeptRun(status, "done", ("n0", "n1"), {"n1": {4: tmp_path, 2: tmp_path}}, (tmp_path,), 4)
+    monkeypatch.setattr(left_out, "find_kept", lambda folder, run: [kept])
+    assert left_out.lying_in(tmp_path, RUN) == [{"node": "n1", "step": 2}, {"node": "n1", "step": 4}]
