@@ -12,6 +12,7 @@ from dflow_protocols.pipeline import Pipeline
 from ..errors import CliError
 from ..mesh import localmesh, users
 from ..mesh.meshfiles import LocalNode, MeshFile
+from ..mesh.statefiles import kept_runs
 from ..output import note
 from ..spec.enginelook import missing_here
 
@@ -20,11 +21,12 @@ HURRIED_S = 0.1  # for a clean leave of daemons that are to end at once
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """`stays`: when the command has ended. `is_fresh`: this command started it."""
+    """`stays`: when the command has ended. `is_fresh`: this command started it. `abandoned`: runs of commands that were
+    killed, as they lay on the disks before; another command may have begun one since."""
 
     stays: bool
     is_fresh: bool = False
-    keeps_state: bool = True
+    abandoned: frozenset[str] = frozenset()
 
 
 @contextlib.contextmanager
@@ -35,10 +37,11 @@ def own_mesh(folder: Path, pipeline: Pipeline, nodes: int, asked: int | None) ->
         using.enter_context(users.use(folder))  # whoever stops the daemons here waits for us, and we for him
         up = localmesh.settled(folder)
         if up is None:
+            before = frozenset(kept.run for kept in kept_runs(folder))
             up, is_own = _start(folder, pipeline, nodes)
             if is_own:
                 with _stopping(folder, up.nodes, using):
-                    yield Ground(False, True, up.keeps_state)
+                    yield Ground(False, True, frozenset() if up.keeps_state else before)
                 return
         if asked not in (None, len(up.nodes)):
             note(f"{len(up.nodes)} daemons are up in {folder}: --nodes {asked} changes nothing")

@@ -113,7 +113,7 @@ def _look_around(client: Client, folder: Path, ground: Ground, but: str = "") ->
         state, short = read_state(row["state"]), row["run"][:8]
         if row["run"] == but:
             continue
-        if state == "active" and ground.is_fresh and not ground.keeps_state:
+        if state == "active" and row["run"] in ground.abandoned:
             client.call("stop", {"run": row["run"]}, deadline_s=20.0)
             waiting.append(f"run {short} ({row['name']}, whose command was killed)")
         elif state == "active":
