@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
-from .wire.steps import Head
+from .wire.steps import FileRef, Head
 from .work import Done, Failed, Origin, Work
 
 T = TypeVar("T")
@@ -79,6 +79,7 @@ class Submitted:
     base: str  # folder that relative paths of the spec start from
     submitter: NodeId  # id of the client's key
     nonce: str  # tells two runs of one spec apart
+    files: tuple[FileRef, ...] = ()  # that its works open; none where every host has them under the spec's own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,19 @@ class RoomMade:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesFound:
+    """How a run's files stand on this host, after `FindFiles`; told again whenever that changes.
+
+    `lacking`: empty when all that this host needs lie here, else what is missing or under way, in words. `refused`:
+    stages that this host does not run, as it runs no code that came by wire.
+    """
+
+    run: RunId
+    lacking: str = ""
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SlotsChanged:
     """So many of this node's slots take work now: the device of one failed (`why`, in words), or answers again."""
 
@@ -224,6 +238,7 @@ Event: TypeAlias = (
     | FetchAdvanced
     | Shed
     | RoomMade
+    | FilesFound
     | SlotsChanged
     | NotPersisted
     | Persisted
@@ -316,6 +331,16 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class FindFiles:
+    """See to it that a run's files lie here: under their own names, which start from `base`, else brought from members.
+    Told of by FilesFound, as often as it changes, until the run ends."""
+
+    run: RunId
+    files: tuple[FileRef, ...]
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
     """Remove the checkpoint of this version from this node's disk: newer ones are whole on enough disks."""
 
@@ -365,4 +390,6 @@ class Report:
     level: str = "info"
 
 
-Action: TypeAlias = Send | Persist | Start | Stop | Trim | Fetch | Drop | Discard | Reply | Dial | Advanced | Report
+Action: TypeAlias = (
+    Send | Persist | Start | Stop | Trim | Fetch | Drop | FindFiles | Discard | Reply | Dial | Advanced | Report
+)

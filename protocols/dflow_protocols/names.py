@@ -27,6 +27,7 @@ MANIFEST: Final = "manifest"  # fixes the records that training reads
 UPDATE: Final = "update"  # fixes the reduced slices, and ends the step
 
 CHUNK_BYTES = 1 << 20  # unit of transfer and of verification; slices of a gradient are whole chunks
+MAX_SHARD_BYTES = 1 << 36  # no peer makes us reckon with a bitmap of a length of its choosing
 
 _HEX = re.compile(r"[0-9a-f]+")
 

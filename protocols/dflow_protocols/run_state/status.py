@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgpack
 
-from ..names import NodeId, RunId, content_id
+from ..names import NodeId, RunId, ShardId, ShardRef, content_id
 from ..versions.facts import evals
-from ..wire.steps import Roster, RunPut
+from ..wire.steps import FileRef, Roster, RunPut
 
 Lifecycle: TypeAlias = Literal["active", "failed", "finished", "cancelled"]
 ACTIVE: Final = "active"
@@ -24,7 +24,7 @@ FINISHED: Final = "finished"
 CANCELLED: Final = "cancelled"
 RANK: Mapping[str, int] = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
 MAX_ATTEMPT = 1 << 20
-FIELDS = 9  # of the form on disk
+FIELDS = 10  # of the form on disk
 FROM_START = "from_start"
 STOPPED = "stopped"
 _SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
@@ -113,6 +113,7 @@ def dump(status: RunPut) -> bytes:
                 status.attempt,
                 status.spec,
                 status.base,
+                [[file.key, file.name, file.ref.id, file.ref.nbytes] for file in status.files],
                 status.submitter,
                 status.nonce,
                 [roster.step, roster.generation, roster.members, roster.trainers, roster.slots],
@@ -130,7 +131,9 @@ def load(data: bytes) -> RunPut:
         fields = None
     if not isinstance(fields, tuple) or len(fields) != FIELDS:
         raise ValueError("it was written by another release, or is torn")
-    run, state, attempt, spec, base, submitter, nonce, roster, result = fields
+    run, state, attempt, spec, base, files, submitter, nonce, roster, result = fields
     if state not in RANK:
         raise ValueError(f"unknown run state {state!r}")
-    return RunPut(RunId(run), state, int(attempt), spec, base, NodeId(submitter), nonce, Roster(*roster), result, False)
+    listed = tuple(FileRef(key, name, ShardRef(ShardId(shard), nbytes)) for key, name, shard, nbytes in files)
+    said = (NodeId(submitter), nonce, Roster(*roster), result)
+    return RunPut(RunId(run), state, int(attempt), spec, base, listed, *said, False)

@@ -32,6 +32,7 @@ from ..run_state.run_state import MeshView, Revision
 from ..steps.admission import is_header
 from ..steps.roster import make_roster
 from ..versions.saved import Saved
+from ..wire.listing import listing_fault
 from ..wire.steps import Header, RunAck, RunGet, RunPut, RunStates
 from .run import Run
 from .tombstones import TOMBSTONE_S, Tombstones
@@ -168,13 +169,16 @@ class Registry:
             pipeline = Pipeline.from_canonical(event.spec)
         except SpecError as error:
             return [_refusal(event.request, str(error), "run `dflow validate`", exit=2)]
+        if fault := listing_fault(event.files):
+            what = f"the list of its files cannot be sent: {fault}"
+            return [_refusal(event.request, what, "name fewer, or pack many small ones into one", exit=2)]
         name = run_id(pipeline.text_id, event.submitter, event.nonce)
         out: list[Action] = []
         if name not in self.runs:
             if self._is_crowded():
                 return [_refusal(event.request, f"{MAX_ACTIVE} runs are active", "cancel one, or wait for one", exit=1)]
             roster = make_roster(0, 0, mesh.living, mesh.living, mesh.slots)
-            fields = (event.spec, event.base, event.submitter, event.nonce, roster, b"")
+            fields = (event.spec, event.base, event.files, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
             is_alone = len(mesh.living) == 1  # nobody else could vouch for it: then it is taken now, or not at all
             kept = replace(run.state.persist(), or_never=is_alone)

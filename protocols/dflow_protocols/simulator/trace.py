@@ -22,7 +22,17 @@ from ..work import Made
 TAIL_LINES = 4000  # kept for the story; older ones are only in the digest
 SHORT = 6  # digits of an id that are shown
 LINE_CHARACTERS = 260  # of a line of the story
-UNTOLD = ("run", "seconds", "metrics", "samples", "detail", "fields", "roster", "state")  # says little, takes much room
+UNTOLD = (
+    "run",
+    "seconds",
+    "metrics",
+    "samples",
+    "detail",
+    "fields",
+    "roster",
+    "state",
+    "files",
+)  # says little, takes much room
 
 
 class Trace:

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from ..names import CHUNK_BYTES, ShardId
-from .fields import MAX_SHARD_BYTES, WireError
+from ..names import CHUNK_BYTES, MAX_SHARD_BYTES, ShardId
+from .fields import WireError
 
 TOKEN_BYTES = 32
 KEY_BYTES = 32

@@ -13,18 +13,21 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
-from ..names import Part, is_what, is_who, part_of
+from ..names import MAX_SHARD_BYTES, Part, is_what, is_who, part_of
+from .listing import listing_fault
 
 MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors and paths
 MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
 MAX_ITEMS: Final = 16_384  # of any list; the longest are a large mesh's members and a large step's records
 MAX_INT: Final = (1 << 63) - 1
-MAX_SHARD_BYTES: Final = 1 << 36  # no peer makes us reckon with a bitmap of a length of its choosing
 
 _OWN_BOUND: Final = {  # fields whose bound is their own
-    ("Request", "params"): MAX_BYTES + (1 << 16),  # a spec and what goes with it
+    ("Request", "params"): 2 * MAX_BYTES,  # a spec, the list of its files and what goes with them
     ("ShardRef", "nbytes"): MAX_SHARD_BYTES,
     ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
+}
+_OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in words, if anything
+    ("RunPut", "files"): listing_fault,
 }
 _WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
 
@@ -84,7 +87,12 @@ def field_decoders(cls: type) -> tuple[tuple[str, Decoder], ...]:
     """Name and decoder of each field of a dataclass, in the order in which they travel."""
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
-    return tuple((f.name, decoder(hints[f.name], _OWN_BOUND.get((cls.__name__, f.name)))) for f in fields)
+    made = []
+    for f in fields:
+        place = (cls.__name__, f.name)
+        decode = decoder(hints[f.name], _OWN_BOUND.get(place))
+        made.append((f.name, _faultless(decode, _OWN_FAULT[place]) if place in _OWN_FAULT else decode))
+    return tuple(made)
 
 
 def decode_fields(cls: type, decoders: tuple[tuple[str, Decoder], ...], values: tuple[Any, ...]) -> Any:
@@ -109,6 +117,18 @@ def _dataclass_decoder(cls: type) -> Decoder:
         return decode_fields(cls, decoders, value)
 
     return decode
+
+
+def _faultless(decode: Decoder, fault_of: Callable[[Any], str]) -> Decoder:
+    """The same, refusing values in which `fault_of` finds something."""
+
+    def strict(value: Any) -> Any:
+        made = decode(value)
+        if fault := fault_of(made):
+            raise WireError(fault)
+        return made
+
+    return strict
 
 
 def _name_decoder(hint: typing.NewType) -> Decoder:

@@ -169,6 +169,20 @@ class Failure:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file that a run's works open.
+
+    key: the spec's key that names it first, such as `models.policy.path`. name: as engines open it, in the spec's way:
+    from the spec's folder, or absolute, with `/`; a folder is each file of it by its own name. ref: its content, as a
+    shard.
+    """
+
+    key: str
+    name: str
+    ref: ShardRef
+
+
 # Messages -----------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +191,7 @@ class RunPut:
     """A run's spec and status. Statuses merge upwards: active < failed < finished < cancelled.
 
     `attempt`: how often a failed run was taken up again; active at a later attempt is above failed at an earlier one.
+    `files`: what its works open (wire/listing.py bounds it); none where every host has it under the spec's own names.
     """
 
     run: RunId
@@ -184,6 +199,7 @@ class RunPut:
     attempt: int
     spec: bytes
     base: str
+    files: tuple[FileRef, ...]
     submitter: NodeId
     nonce: str
     roster: Roster  # of step 0; unhashed

@@ -14,7 +14,7 @@ RUN = RunId("3f9c" * 8)
 
 
 def status_of(state: runs.Lifecycle, run: RunId = RUN) -> RunPut:
-    status = RunPut(run, runs.ACTIVE, 0, b"{}", "/", NodeId("0" * 32), "n", Roster(0, 0, (), (), ()), b"", False)
+    status = RunPut(run, runs.ACTIVE, 0, b"{}", "/", (), NodeId("0" * 32), "n", Roster(0, 0, (), (), ()), b"", False)
     return status if state == runs.ACTIVE else runs.ended(status, state, {})
 
 

@@ -38,7 +38,7 @@ class ARun:
         chosen = pipeline if pipeline is not None else two_steps()
         nodes = [who(number) for number in range(1, members + 1)]
         roster = make_roster(0, 0, nodes, nodes)
-        status = RunPut(RUN, runs.ACTIVE, 0, chosen.canonical(), "/spec", who(2), "0", roster, b"", False)
+        status = RunPut(RUN, runs.ACTIVE, 0, chosen.canonical(), "/spec", (), who(2), "0", roster, b"", False)
         self.state = RunState(who(1), status, chosen, 0.0, restored)
         self.outbox = Outbox(self.state)
         self.calls = Calls(self.state, itertools.count(1))

@@ -39,7 +39,7 @@ def restored(saved: Sequence[Header], pipeline: Pipeline = SAVING) -> Run:
     """A run as a node finds it on its disk."""
     everyone = [ME, OTHER, THIRD]
     roster = make_roster(0, 0, everyone, everyone)
-    status = RunPut(RUN, runs.ACTIVE, 0, pipeline.canonical(), "/base", who(9), "0", roster, b"", False)
+    status = RunPut(RUN, runs.ACTIVE, 0, pipeline.canonical(), "/base", (), who(9), "0", roster, b"", False)
     return Run(ME, status, pipeline, itertools.count(1), True, 0.0, saved)
 
 

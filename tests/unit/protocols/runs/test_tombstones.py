@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 def cancelled() -> RunPut:
     roster = make_roster(0, 0, (ME, PEER), (ME, PEER))
     name = run_id(two_steps().text_id, PEER, "0")
-    active = RunPut(name, runs.ACTIVE, 0, two_steps().canonical(), "/spec", PEER, "0", roster, b"", False)
+    active = RunPut(name, runs.ACTIVE, 0, two_steps().canonical(), "/spec", (), PEER, "0", roster, b"", False)
     return runs.ended(active, runs.CANCELLED, {})
 
 

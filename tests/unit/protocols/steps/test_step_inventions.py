@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Fetch, Received, Send, Tick
-from dflow_protocols.names import chunk_count
+from dflow_protocols.names import MAX_SHARD_BYTES, chunk_count
 from dflow_protocols.steps.step import MAX_SEALS
-from dflow_protocols.wire.fields import MAX_SHARD_BYTES, WireError
+from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.steps import FailurePut, RunPut
 from tests.support.draws import draws

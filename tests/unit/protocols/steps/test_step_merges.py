@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dflow_protocols.names import VersionId
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.roster import make_roster, newer
-from dflow_protocols.wire.steps import Roster, RunPut
-from tests.unit.protocols.books import RUN, who
+from dflow_protocols.wire.steps import FileRef, Roster, RunPut
+from tests.unit.protocols.books import RUN, shard, who
 
 NODES = st.lists(st.integers(1, 5).map(who), max_size=4)
 ROSTERS = st.builds(make_roster, st.just(3), st.integers(0, 2), NODES, NODES)
@@ -29,8 +29,10 @@ OUTCOMES = st.one_of(
     st.binary(max_size=6),
 )
 ROSTER = make_roster(0, 0, [who(1)], [who(1)])
+FILES = (FileRef("data.sums.jsonl", "sums.jsonl", shard("sums")), FileRef("models.policy.path", "/m/x", shard("x")))
+BARE = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", FILES, who(1), "0", ROSTER, b"", False)
 STATUSES = st.builds(
-    lambda state, attempt, outcome: RunPut(RUN, state, attempt, b"spec", "/base", who(1), "0", ROSTER, outcome, False),
+    lambda state, attempt, outcome: replace(BARE, state=state, attempt=attempt, outcome=outcome),
     st.sampled_from(sorted(runs.RANK)),
     st.integers(0, 2),
     OUTCOMES,
@@ -81,9 +83,8 @@ def test_only_a_later_attempt_is_above_a_failure_and_below_every_other_end(statu
 
 def test_of_two_ends_the_one_that_trained_on_more_counts() -> None:
     """A split that heals after both halves finished must agree on one version, as heads do."""
-    active = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
-    less = runs.ended(active, runs.FINISHED, {"samples": 8, "step": 2, "version": "a" * 64})
-    more = runs.ended(active, runs.FINISHED, {"samples": 9, "step": 2, "version": "b" * 64})
+    less = runs.ended(BARE, runs.FINISHED, {"samples": 8, "step": 2, "version": "a" * 64})
+    more = runs.ended(BARE, runs.FINISHED, {"samples": 9, "step": 2, "version": "b" * 64})
     assert runs.merge(less, more) == runs.merge(more, less) == more
 
 
@@ -95,15 +96,13 @@ def test_what_is_on_disk_is_the_status_that_was_written(status: RunPut) -> None:
 
 def test_a_file_that_says_an_unknown_state_is_refused() -> None:
     """A newer release's state must not be taken for a running one."""
-    active = RunPut(RUN, "resting", 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
     with pytest.raises(ValueError, match="unknown run state 'resting'"):
-        runs.load(runs.dump(active))
+        runs.load(runs.dump(replace(BARE, state="resting")))
 
 
 def test_a_file_of_another_release_is_refused_in_words() -> None:
     """`not enough values to unpack` helps nobody who upgrades."""
-    active = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", who(1), "0", ROSTER, b"", False)
-    shorter = msgpack.packb(msgpack.unpackb(runs.dump(active))[:-1])
+    shorter = msgpack.packb(msgpack.unpackb(runs.dump(BARE))[:-1])
     for data in (shorter, b"\x01", b"old", b""):
         with pytest.raises(ValueError, match="written by another release, or is torn"):
             runs.load(data)

@@ -112,7 +112,7 @@ def put(state: str = runs.ACTIVE, **outcome: Any) -> RunPut:
     name = run_id(two_steps().text_id, client, nonce)
     roster = make_roster(0, 0, [who(1)], [who(1)])
     result = msgpack.packb(outcome) if outcome else b""
-    return RunPut(name, state, 0, two_steps().canonical(), "/spec", client, nonce, roster, result, True)
+    return RunPut(name, state, 0, two_steps().canonical(), "/spec", (), client, nonce, roster, result, True)
 
 
 def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dflow_protocols.names import Part, ShardRef, part_of
-from dflow_protocols.wire.fields import MAX_INT, MAX_SHARD_BYTES
+from dflow_protocols.names import MAX_SHARD_BYTES, Part, ShardRef, part_of
+from dflow_protocols.wire.fields import MAX_INT
+from dflow_protocols.wire.steps import FileRef
 from tests.unit.protocols.wire.vectors import example
 
 
@@ -22,6 +23,9 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         hints = typing.get_type_hints(hint)
         if hint is ShardRef:
             return st.builds(ShardRef, values_of(hints["id"]), st.integers(0, MAX_SHARD_BYTES))
+        if hint is FileRef:
+            name = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=9)
+            return st.builds(FileRef, values_of(str), name, values_of(ShardRef))
         return st.builds(hint, **{f.name: values_of(hints[f.name]) for f in dataclasses.fields(hint)})
     if isinstance(hint, typing.NewType):
         return st.text("0123456789abcdef", min_size=(n := len(example(hint))), max_size=n)
