@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -33,45 +34,40 @@ from .commands.submit import submit
 from .commands.tasks import tasks
 from .commands.up import up
 from .commands.validate import validate
-from .commands.version import version
+from .commands.version import tell_version, version
 from .commands.wait import wait
 from .commands.watch import watch
 from .errors import EXIT_INTERRUPTED, CliError, explain
+from .group import HELP_NAMES, CommandGroup
 
 app = typer.Typer(
     name="dflow",
     help="Train language models by reinforcement learning on a mesh of daemons that needs no head node.",
-    no_args_is_help=True,
+    cls=CommandGroup,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (
-    init,
-    run,
-    up,
-    down,
-    submit,
-    wait,
-    ps,
-    nodes,
-    tasks,
-    story,
-    shards,
-    logs,
-    watch,
-    cancel,
-    resume,
-    validate,
-    plan,
-    metrics,
-    plot,
-    samples,
-    export,
-    doctor,
-    version,
-):
-    app.command()(_command)
-app.add_typer(keys)
+SECTIONS = {
+    "Start": (init, validate, plan, run, submit, wait, resume, cancel),
+    "Look": (ps, watch, tasks, story, logs, shards),
+    "Results": (metrics, samples, plot, export),
+    "Hosts": (up, down, nodes, doctor, version),
+}
+for _section, _commands in SECTIONS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_section)(_command)
+app.add_typer(keys, rich_help_panel="Hosts")
+
+
+@app.callback()
+def dflow(
+    is_version_asked: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """What `dflow` takes before a command."""
+
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps its base class under a private name
 

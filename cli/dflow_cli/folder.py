@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 DEFAULT_FOLDER = Path(".dflow")
+VARIABLE = "DFLOW_DIR"  # of the environment: DIR for all commands that are not told another one
+
+
+def unsaid_folder() -> Path:
+    """DIR of a command without `--dir`."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT_FOLDER)
 
 
 def dir_option(folder: Path) -> str:
-    """What a proposed command says to mean this folder: ` --dir DIR`, or nothing where that is the default."""
-    return "" if folder.absolute() == DEFAULT_FOLDER.absolute() else f" --dir {shlex.quote(str(folder))}"
+    """What a proposed command says to mean this folder: ` --dir DIR`, or nothing where it would be that one anyway."""
+    return "" if folder.absolute() == unsaid_folder().absolute() else f" --dir {shlex.quote(str(folder))}"

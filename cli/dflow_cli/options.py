@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from .folder import VARIABLE
 from .runs.completion import complete_run
 
-Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of a local mesh and of this client's key.")]
+Folder = Annotated[
+    Path,
+    typer.Option("--dir", metavar="DIR", envvar=VARIABLE, help="Folder of a local mesh and of this client's key."),
+]
 To = Annotated[str, typer.Option("--to", metavar="KEY@HOST:PORT", help="The daemon to ask; without it, those in DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Run = Annotated[

@@ -21,7 +21,9 @@ class Dtype(StrEnum):
 def export(
     run: Run,
     place: Annotated[Path, typer.Argument(metavar="OUT", help="Made whole or not at all; must not be there yet.")],
-    step: Annotated[int | None, typer.Option("--step", min=0, help="After this step; without it, the newest.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, metavar="STEP", help="After this step; without it, the newest.")
+    ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Adapters come merged with their base: a whole model.")
     ] = False,
@@ -32,7 +34,7 @@ def export(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Bring a run's checkpoint here, as a folder that transformers opens, from whichever daemon has it.
+    """Bring a run's checkpoint here, for transformers to open. From whichever daemon has it.
 
     Adapters (`models.NAME.lora`) come as a folder that peft opens, or with --merge as the whole model.
 

@@ -16,7 +16,7 @@ def init(
     place: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there; nothing in it is replaced.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a task of your own to start from: a commented pipeline, its data and its reward, ready to run.
+    """Write a task of your own to start from, ready to run. It is a commented pipeline, its data and its reward.
 
     Example: dflow init my_task
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..folder import DEFAULT_FOLDER
+from ..group import CommandGroup
 from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ ANY_KEY = {"ignore_unknown_options": True}  # a key may begin with a dash
 keys = typer.Typer(
     name="keys",
     help="Make keys, and say which may speak to a mesh.",
-    no_args_is_help=True,
+    cls=CommandGroup,
     rich_markup_mode=None,
 )
 
@@ -35,7 +36,7 @@ Role = Annotated[
 
 @keys.command()
 def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "node", as_json: AsJson = False) -> None:
-    """Make a key pair in FILE, which only its owner may read, and print its line for the allow-list.
+    """Make a key pair in FILE, and print its line for the allow-list. Only its owner may read FILE.
 
     Example: dflow keys new key --name a1 --address 10.0.0.7:7300
     """
@@ -49,7 +50,7 @@ def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "nod
 def show(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Key file; without it the client key in DIR, made if missing."),
+        typer.Argument(metavar="FILE", help="Key file; without it the client key in DIR, made if missing."),
     ] = None,
     name: Name = "",
     address: Address = "",
@@ -75,7 +76,7 @@ def show(
 def authorize(
     allow_list: AllowListFile,
     key: Annotated[str, typer.Argument(metavar="KEY", help="40 characters, in single quotes; `-` reads lines.")],
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What people call its owner.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call its owner.")] = "",
     address: Address = "",
     role: Role = "node",
 ) -> None:

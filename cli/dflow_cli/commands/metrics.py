@@ -29,7 +29,7 @@ def metrics(
     to: To = "",
     as_json: Annotated[bool, typer.Option("--json", help="What it prints anyway.")] = False,
 ) -> None:
-    """Print a run's figures, one JSON object (or line of a table) a step; on stderr what a step costs beside compute.
+    """Print a run's figures, one JSON object or table row a step. On stderr what a step costs beside compute.
 
     Steps of a branch that lost after a split are told too, with `abandoned` set; TensorBoard gets those that stand.
 

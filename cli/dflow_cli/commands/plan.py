@@ -18,7 +18,9 @@ def plan(
     spec: Spec,
     overlays: Overlays = None,
     sets: Sets = None,
-    step: Annotated[int | None, typer.Option("--step", min=0, help="Whose tasks; without it step 0.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, metavar="STEP", help="Whose tasks; without it step 0.")
+    ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as Mermaid, and nothing else.")] = False,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole spec, defaults included.")] = False,
     memory: Annotated[

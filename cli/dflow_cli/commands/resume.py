@@ -20,7 +20,7 @@ def resume(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a run that was stopped, failed or is paused go on from the best version there is.
+    """Go on with a run that was stopped, failed or is paused. From the best version there is.
 
     Where no daemon runs in DIR those of the run are started, and stopped again at its end, as by `dflow run`: it is
     shown meanwhile, its results come home, and Ctrl-C stops it again. A run that has finished or was cancelled stays

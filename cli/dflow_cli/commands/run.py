@@ -15,7 +15,7 @@ def run(
     spec: Spec,
     overlays: Overlays = None,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", min=1, help="Daemons of the mesh it starts (3 without it).")
+        int | None, typer.Option("--nodes", min=1, metavar="N", help="Daemons of the mesh it starts (3 without it).")
     ] = None,
     sets: Sets = None,
     folder: Folder = DEFAULT_FOLDER,
@@ -23,7 +23,7 @@ def run(
     discard: Annotated[bool, typer.Option("--discard", help="At Ctrl-C, keep nothing of the run.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a pipeline to its end, on the mesh in DIR, or on one that lives as long as the run.
+    """Run a pipeline to its end. On the mesh in DIR, or on one that lives as long as the run.
 
     Ctrl-C, SIGTERM or a closed terminal stop a run whose daemons stop with it: what it gave so far and a checkpoint of
     where it is are kept, and `dflow resume RUN` goes on from there, to the same weights. A second Ctrl-C ends at once,

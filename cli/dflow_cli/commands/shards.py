@@ -14,12 +14,12 @@ from ..runs.completion import complete_run
 
 
 def shards(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Of this run only.", autocompletion=complete_run)] = "",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Of this run only.", autocompletion=complete_run)] = "",
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """List what lies where: shards and their bytes by node, step and kind, and how full each store is.
+    """List what lies where, and how full each store is. Shards and their bytes by node, step and kind.
 
     Example: dflow shards 3f9c
     """

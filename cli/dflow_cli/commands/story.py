@@ -22,13 +22,15 @@ def story(
             autocompletion=complete_task,
         ),
     ],
-    step: Annotated[int | None, typer.Option("--step", min=0, help="Of a run: tasks of this step only.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N lines.")] = 500,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, metavar="STEP", help="Of a run: tasks of this step only.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest N lines.")] = 500,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Tell a task's life over all nodes: to whom it was dealt, who lent or stole, claimed, ran, recorded, sealed it.
+    """Tell a task's life over all nodes. To whom it was dealt, who lent or stole, claimed, ran, recorded, sealed it.
 
     A line is one event on its node: `event` is that event's number there, the `cause` of the lines of `dflow logs`;
     `by` is the event that began what ends here. Nothing stands before what made it happen; what is not joined by a

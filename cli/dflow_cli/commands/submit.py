@@ -16,7 +16,7 @@ def submit(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Hand a pipeline to the mesh and return; the run no longer needs this machine.
+    """Hand a pipeline to the mesh and return. The run no longer needs this machine.
 
     Example: dflow submit examples/spell_backward.yaml --set params.grpo=60
     """

@@ -13,8 +13,8 @@ from ..options import AsJson, Folder, Run, To
 
 def tasks(
     run: Run,
-    step: Annotated[int | None, typer.Option("--step", min=0, help="Of this step only.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 10_000,
+    step: Annotated[int | None, typer.Option("--step", min=0, metavar="STEP", help="Of this step only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest N.")] = 10_000,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,

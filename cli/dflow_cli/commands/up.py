@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def up(
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="How many daemons.")] = 3,
-    add: Annotated[int, typer.Option("--add", min=0, help="Add this many to the mesh that is up.")] = 0,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, metavar="N", help="How many daemons.")] = 3,
+    add: Annotated[int, typer.Option("--add", min=0, metavar="N", help="Add this many to the mesh that is up.")] = 0,
     folder: Folder = DEFAULT_FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Start a mesh of daemons on this machine that stays until `dflow down`.
+    """Start a mesh on this machine that stays until `dflow down`.
 
     Where daemons ran before they go on from what they left, and so do their active runs: after `dflow down`, a kill
     or a power cut, on fewer or more daemons too.

@@ -11,7 +11,7 @@ from ..options import AsJson, Overlays, Sets, Spec
 
 
 def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Check a pipeline and every file it names, and tell every mistake with its line. Starts nothing.
+    """Check a pipeline and its files: every mistake, with its line. Starts nothing.
 
     A warning is about what can run and is probably not meant; the exit code is 0 with warnings alone.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from ..options import AsJson
 
 
@@ -28,3 +30,10 @@ def version(as_json: AsJson = False) -> None:
         print_json(value)
     else:
         print(" ".join(f"{name} {number}" for name, number in value.items()))
+
+
+def tell_version(is_asked: bool) -> None:
+    """What `dflow --version` does: the same, and nothing else of the line."""
+    if is_asked:
+        version()
+        raise typer.Exit

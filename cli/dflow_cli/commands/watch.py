@@ -12,7 +12,7 @@ from ..options import Folder, To
 
 
 def watch(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Without it, the newest run.")] = "",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Without it, the newest run.")] = "",
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..folder import DEFAULT_FOLDER
+from ..folder import unsaid_folder
 
 PATIENCE_S = 0.5
 TASKS = 1_000  # the newest of a run that are proposed
@@ -51,7 +51,7 @@ def complete_task(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _folder(ctx: Any) -> Path:
-    return Path(ctx.params.get("folder") or DEFAULT_FOLDER).absolute()
+    return Path(ctx.params.get("folder") or unsaid_folder()).absolute()
 
 
 def _about(row: dict[str, Any]) -> str:
