@@ -54,6 +54,11 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def escaped(text: str) -> str:
+    """A text of a user or a model on one line: line breaks, and what would steer a terminal, as Python writes them."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
     say(text)

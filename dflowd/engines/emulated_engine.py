@@ -146,4 +146,4 @@ def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) ->
 
 
 def _samples(work: ChainWork) -> tuple[dict[str, object], ...]:
-    return ({"prompt": f"prompt of step {work.step}", "completion": "pretended", "reward": 0.0},)
+    return ({"prompt": f"prompt of step {work.step}", "completion": "pretended", "answer": "", "reward": 0.0},)

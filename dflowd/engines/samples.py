@@ -11,6 +11,8 @@ from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.weighing import reward_weights
 from dflowd.data import columns
 from dflowd.data.order import DataSet
+from dflowd.data.sources import Entry
+from dflowd.operators.evaluate import evaluated
 from dflowd.operators.partition import Columns
 from dflowd.shards.layout import read_texts
 
@@ -20,10 +22,10 @@ Sample = dict[str, Any]
 
 
 def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], DataSet]) -> tuple[Sample, ...]:
-    """{prompt, completion, reward} of the first groups of a rollout or an evaluation; none of other chains.
+    """{prompt, completion, answer, reward} of the first groups of a rollout or an evaluation; none of other chains.
 
     Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and
-    `rewards` each one's, by stage. `known`: "stage.output" -> columns.
+    `rewards` each one's, by stage. `known`: "stage.output" -> columns of the step's first partition.
     """
     given = {
         name.partition(".")[0]: columns.values(found["reward"])
@@ -32,10 +34,9 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
     }
     for name, found in known.items():
         if name.endswith(".evaluation"):
-            rows = zip(
-                read_texts(found["question"]), read_texts(found["text"]), columns.values(found["score"]), strict=True
-            )
-            return tuple(_sample(*row) for _, row in zip(range(COUNT), rows, strict=False))
+            entries = evaluated(pipeline.stage(name.partition(".")[0]).config, data, range(COUNT))
+            rows = zip(entries, read_texts(found["text"]), columns.values(found["score"]), strict=False)
+            return tuple(_sample(*row) for row in rows)
         if name.endswith(".rollout"):
             config = pipeline.stage(name.partition(".")[0]).config
             said, width = read_texts(found["text"]), int(config["group"])
@@ -44,7 +45,7 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
             source = data(config["data"])
             return tuple(
                 _sample(
-                    source.training(position)["question"],
+                    source.training(position),
                     said[group * width],
                     None if trained is None else trained[group * width],
                     {stage: _score(values[group * width]) for stage, values in given.items()},
@@ -69,6 +70,7 @@ def _score(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _sample(prompt: str, completion: str, reward: Any, rewards: Mapping[str, float | None] | None = None) -> Sample:
-    made = {"prompt": prompt, "completion": completion, "reward": None if reward is None else _score(reward)}
+def _sample(entry: Entry, completion: str, reward: Any, rewards: Mapping[str, float | None] | None = None) -> Sample:
+    made = {"prompt": entry["question"], "completion": completion, "answer": entry["answer"]}
+    made["reward"] = None if reward is None else _score(reward)
     return made | ({"rewards": dict(rewards)} if rewards and len(rewards) > 1 else {})

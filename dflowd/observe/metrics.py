@@ -130,6 +130,10 @@ class MetricsBook:
     def samples(self, run: RunId, limit: int) -> list[dict[str, Any]]:
         return self._book(run).samples[-limit:] if limit > 0 else []
 
+    def samples_of_step(self, run: RunId, step: int, limit: int) -> list[dict[str, Any]]:
+        """The newest of one step, however long ago. Reads a file."""
+        return [row for row in self._journal.read(run, SAMPLES) if row["step"] == step][-limit:]
+
     def _book(self, run: RunId) -> _RunBook:
         book = self._books.get(run)
         if book is None:

@@ -5,11 +5,16 @@ Prompts past the end of the data are not counted.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from dflow_protocols import metrics
 from dflowd.data import columns
+from dflowd.data.order import DataSet
 from dflowd.data.prompts import completion_text, prompt_tokens
+from dflowd.data.sources import Entry
 from dflowd.jobs.counter_random import digest
 from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import texts
@@ -22,11 +27,8 @@ from .reward import Answers, scores
 def evaluate(partition: Partition) -> Output:
     config = partition.stage.config
     model = partition.description()
-    name, _, held_out = config["data"].partition(".")
-    data = partition.data(name)
-    wanted = range(partition.first, partition.end)
-    found = [data.held_out(index) if held_out else data.training(index) for index in wanted]
-    entries = [entry for entry in found if entry is not None]
+    data = partition.data(config["data"].partition(".")[0])
+    entries = evaluated(config, partition.data, range(partition.first, partition.end))
     sampler = Sampler(
         max_tokens=config["max_tokens"],
         temperature=config["temperature"],
@@ -59,3 +61,11 @@ def evaluate(partition: Partition) -> Output:
         "question": texts([entry["question"] for entry in entries]),
     }
     return Output("evaluation", evaluation, figures, note=judged.note)
+
+
+def evaluated(config: Mapping[str, Any], data: Callable[[str], DataSet], wanted: range) -> list[Entry]:
+    """The entries that an evaluation of this config asks, by their places in it; fewer where it has no more."""
+    name, _, held_out = str(config["data"]).partition(".")
+    source = data(name)
+    found = [source.held_out(index) if held_out else source.training(index) for index in wanted]
+    return [entry for entry in found if entry is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from dflow_protocols.books import merge_abandoned, merge_rows, own_report
@@ -52,9 +53,9 @@ class WorkAnswers:
 
     async def _gather_samples(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         limit = limit_of(params, 100)
-        shares, missing = await self._service.gather(
-            "share.samples", {"run": self._service.find(params), "limit": limit}, deadline_s
-        )
+        asked = {"run": self._service.find(params), "limit": limit}
+        asked |= {"step": int(number_of(params, "step", 0))} if "step" in params else {}
+        shares, missing = await self._service.gather("share.samples", asked, deadline_s)
         samples = [
             {**sample, "node": self._service.name_of(node)}
             for node, share in shares.items()
@@ -87,8 +88,12 @@ class WorkAnswers:
         costs = {step: cost for step, cost in costs.items() if step + 1 < before}
         return own_report(rows, abandoned, costs, self._slots)
 
-    def _own_samples(self, params: Params) -> dict[str, Any]:
-        return {"samples": self._service.recorder.metrics.samples(RunId(params["run"]), limit_of(params, 100))}
+    async def _own_samples(self, params: Params) -> dict[str, Any]:
+        book, run, limit = self._service.recorder.metrics, RunId(params["run"]), limit_of(params, 100)
+        if "step" not in params:
+            return {"samples": book.samples(run, limit)}
+        read = partial(book.samples_of_step, run, int(params["step"]), limit)
+        return {"samples": await self._service.host.loop.run_in_executor(None, read)}
 
 
 def _before(params: Params) -> dict[str, int]:

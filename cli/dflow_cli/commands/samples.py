@@ -13,27 +13,38 @@ from ..options import AsJson, Folder, Run, To
 
 def samples(
     run: Run,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 16,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest N.")] = 16,
+    step: Annotated[int | None, typer.Option("--step", min=0, metavar="STEP", help="Of this step only.")] = None,
     folder: Folder = DEFAULT_FOLDER,
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show some prompts, what the policy answered, and the reward.
+    """Show some prompts, what the model said, the right answer and the reward.
 
-    Example: dflow samples 3f9c --limit 8
+    Line breaks and other characters that a terminal does not show are written as in Python, such as `\\n`.
+
+    Example: dflow samples 3f9c --step 40
     """
     from ..kept.asking import ask
-    from ..output import note_missing, print_json, print_table
+    from ..output import escaped, note, note_missing, print_json, print_table
 
     with ask(Path(folder).absolute(), to) as source:
-        answer = source.call("samples", {"run": run, "limit": limit})
+        answer = source.call("samples", {"run": run, "limit": limit} | ({} if step is None else {"step": step}))
     if as_json:
         print_json(answer)
         return
     stages = list(dict.fromkeys(stage for sample in answer["samples"] for stage in sample.get("rewards") or {}))
-    columns = ("step", "prompt", "completion", "reward")
+    texts = ("prompt", "completion", "answer")
     rows = [
-        [*map(sample.get, columns), *map((sample.get("rewards") or {}).get, stages)] for sample in answer["samples"]
+        [
+            sample["step"],
+            *(None if sample.get(name) is None else escaped(str(sample[name])) for name in texts),
+            sample.get("reward"),
+            *map((sample.get("rewards") or {}).get, stages),
+        ]
+        for sample in answer["samples"]
     ]
-    print_table([*columns, *stages], rows)
+    print_table(["step", *texts, "reward", *stages], rows)
+    if not rows:
+        note("no sample is kept" + ("" if step is None else f" of step {step}"))
     note_missing(answer)

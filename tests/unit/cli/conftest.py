@@ -13,7 +13,7 @@ from tests.unit.cli.fakedaemon import FakeDaemon, told_rows, told_run
 
 @pytest.fixture
 def daemon() -> Iterator[FakeDaemon]:
-    samples = [{"step": 6, "prompt": "spell [cat]", "completion": "tac", "reward": 1.0, "node": "n0"}]
+    sample = {"step": 6, "prompt": "spell [cat]", "completion": "tac", "answer": "tac", "reward": 1.0, "node": "n0"}
     task = {"id": "6/roll/p0", "stage": "roll", "step": 6, "node": "n0", "node_id": "0" * 32, "stolen": False}
     task |= {"origin": "dealt", "started": 1.0, "ended": None, "state": "running", "seconds": 0.2}
     fake = FakeDaemon(
@@ -22,7 +22,7 @@ def daemon() -> Iterator[FakeDaemon]:
             "run": lambda _: told_run(),
             "runs": lambda _: {"runs": [told_run(submitted_s=1.0) | {"spec": b""}]},
             "metrics": lambda _: {"rows": told_rows(6), "missing": []},
-            "samples": lambda _: {"samples": samples, "missing": ["n2"]},
+            "samples": lambda _: {"samples": [sample], "missing": ["n2"]},
             "tasks": lambda _: {"tasks": [task], "missing": []},
             "cancel": lambda params: {"run": params["run"], "state": "cancelled"},
             "resume": lambda params: {"run": params["run"], "state": "active"},

@@ -125,6 +125,21 @@ def test_who_did_not_answer_is_named(mesh: Path, capsys: pytest.CaptureFixture[s
     assert "no answer from: n2" in told.err
 
 
+def test_samples_show_the_right_answer_on_one_line_of_any_step(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reward of 0 asks what would have been right; a line break in an answer must not break the table."""
+    said = {"step": 3, "prompt": "7 + 8?", "completion": "so\n\x1b[1m14", "answer": "15", "reward": 0.0}
+    older = {"step": 3, "prompt": "1 + 1?", "completion": "2", "reward": 1.0}  # of a daemon that tells no answer
+    daemon.answers["samples"] = lambda params: {"samples": [said, older] if params.get("step") == 3 else []}
+    assert dflow(mesh, "samples", RUN, "--step", "3") == 0
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.split() == ["3", "7", "+", "8?", r"so\n\x1b[1m14", "15", "0.000"]
+    assert second.split() == ["3", "1", "+", "1?", "2", "-", "1.000"]
+    assert dflow(mesh, "samples", RUN, "--step", "4") == 0
+    assert "no sample is kept of step 4" in capsys.readouterr().err
+
+
 def test_plot_writes_a_png(mesh: Path, tmp_path: Path) -> None:
     """Whatever rows lack, a picture comes out."""
     path = tmp_path / "out.png"

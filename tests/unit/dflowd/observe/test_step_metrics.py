@@ -125,6 +125,8 @@ def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
     again = book(tmp_path)
     assert [row["step"] for row in again.rows(RUN, 1)] == [1, 2]
     assert again.samples(RUN, 5)[0]["completion"] == "b"
+    assert again.samples_of_step(RUN, 1, 5) == again.samples(RUN, 5)
+    assert again.samples_of_step(RUN, 2, 5) == []
     assert again.checkpoint(RUN) == (2, "/somewhere")
 
 

@@ -21,7 +21,7 @@ from dflow_protocols.work import ChainWork, Failed
 from dflowd.driver import Driver
 from dflowd.observe.journal import Journal
 from dflowd.observe.log import ReportLog
-from dflowd.observe.metrics import MetricsBook
+from dflowd.observe.metrics import SAMPLES_KEPT, MetricsBook
 from dflowd.observe.problems import Problems
 from dflowd.observe.recorder import Recorder
 from dflowd.observe.timeline import Timeline
@@ -122,6 +122,17 @@ async def test_an_answer_that_is_too_long_keeps_its_latest_part(tmp_path: Path) 
     assert value["cut"]
     assert value["samples"][-1]["step"] == 399
     assert len(value["samples"]) >= 100
+
+
+async def test_samples_of_a_step_are_found_however_long_ago_it_was(tmp_path: Path) -> None:
+    """What memory holds of a long run is the newest part, and a plot raises questions about any."""
+    daemon = Daemon(tmp_path, "ab" * 16)
+    for number in range(2 * SAMPLES_KEPT):
+        sample = {"prompt": "2 + 2", "completion": str(number), "answer": "4", "reward": 0.0}
+        daemon.recorder.metrics.add_samples(RunId("ab" * 16), number, [sample])
+    response = await daemon.ask("samples", run="ab" * 16, step=3)
+    (found,) = msgpack.unpackb(response.value)["samples"]
+    assert (found["step"], found["completion"], found["answer"]) == (3, "3", "4")
 
 
 @pytest.mark.parametrize("params", [b"\x01", b"\xc1", b"\xff" * 40])
