@@ -83,11 +83,26 @@ def amount(nbytes: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration as people read it: `0.21 s`, `48 s`, `3 min 12 s`, `2 h 5 min`."""
-    if value < 10:
-        return f"{value:.2f} s"
-    if value < 60:
-        return f"{value:.0f} s"
-    if value < 3600:
-        return f"{int(value // 60)} min {int(value % 60)} s"
-    return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
+    """A duration as people say it: `0.4 s`, `48 s`, `3 min 12 s`, `2 h 5 min`."""
+    if value < 9.95:
+        return f"{value:.2f} s" if 0 < value < 0.095 else f"{value:.1f}".removesuffix(".0") + " s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two_units(*divmod(whole, 60), "min", "s")
+    return _two_units(*divmod(round(value / 60), 60), "h", "min")
+
+
+def about(value: float) -> str:
+    """A duration that is estimated, no finer than anybody knows it: `about 40 s`, `about 3 min`, `about 2 h 10 min`."""
+    grain = next(grain for limit, grain in _GRAINS if value < limit)
+    return f"about {seconds(max(grain * round(value / grain), grain))}"
+
+
+# (below so many seconds, in such steps)
+_GRAINS = ((10, 1), (60, 5), (180, 10), (7_200, 60), (86_400, 600), (float("inf"), 3_600))
+
+
+def _two_units(large: int, small: int, name: str, lesser: str) -> str:
+    return f"{large} {name}" + (f" {small} {lesser}" if small else "")

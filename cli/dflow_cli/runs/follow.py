@@ -14,19 +14,20 @@ from ..mesh.reach import meet
 from ..output import seconds
 from .outcome import Outcome, read_outcome
 from .pace import kinds, left_s
+from .stages import stage_names
 
 RETRY_S = 1.0  # between two tries of a mesh that does not answer
 LONG_POLL_S = 15.0  # daemons answer a `wait` after twenty seconds at the latest
 SILENCE_S = 15.0  # for a mesh that does not answer while daemons die and return
 NEVER = 1 << 31  # a step that no run reaches: only the end of the run answers a `wait` early
 LATE_ROWS = 3  # rows of the newest steps may still gain figures, so they are asked for again
-SAMPLES = 4
+SAMPLES = 12  # as many as a tall terminal shows
 
 
 @dataclass(slots=True)
 class Picture:
     """What is known of a run at a moment. `rows`: figures by step, in step order. `doing`: node name -> the stages
-    that it is running. `kinds`: what each step of the run trains."""
+    that it is running. `kinds`: what each step of the run trains. `stages`: ids in the pipeline's order."""
 
     outcome: Outcome
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Picture:
     members: list[dict[str, Any]] = field(default_factory=list)
     doing: dict[str, list[str]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
     @property
     def newest(self) -> Mapping[str, Any]:
@@ -86,7 +88,7 @@ def follow(client: Client, folder: Path, run: str, viewer: Viewer) -> Picture:
     while True:
         outcome = await_end(client, run, viewer.look_s if picture is not None else 0.0)
         if picture is None:
-            picture = Picture(outcome, kinds=kinds(outcome.spec))
+            picture = Picture(outcome, kinds=kinds(outcome.spec), stages=stage_names(outcome.spec))
         gather(client, folder, picture, outcome)
         viewer.show(picture)
         if outcome.is_final:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from ..output import note, seconds
+from ..output import about, note, seconds
 from ..runs.follow import Picture
-from .chart import chart
+from .screen import render
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.live import Live
-    from rich.table import Table
 
 LINE_S = 5.0  # between two plain lines
 REDRAW_S = 1.0
-CURVE_HEIGHT = 6
-_CURVES = (("reward_mean", "reward"), ("loss", "loss"))  # the first that the run has
 
 
 class View(Protocol):
@@ -74,7 +70,7 @@ def line(picture: Picture) -> str:
     if not outcome.is_final and outcome.remark:
         parts.append(outcome.remark)
     elif not outcome.is_final and (left := picture.left_s()) is not None:
-        parts.append(f"about {seconds(left)} left")
+        parts.append(f"{about(left)} left")
     return "  ".join(parts)
 
 
@@ -102,107 +98,5 @@ class LiveView:
 
     def show(self, picture: Picture) -> None:
         if self._live is not None:
-            self._live.update(render(picture, self._console.width), refresh=True)
-
-
-def render(picture: Picture, width: int) -> RenderableType:
-    """The picture as rich draws it, `width` characters wide."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.text import Text
-
-    outcome = picture.outcome
-    title = f"{outcome.name}  {outcome.run[:8]}  {outcome.state}"
-    inner = width - 4
-    parts: list[RenderableType] = [Text(_headline(picture)), Text(_bar(outcome.step, outcome.steps, inner), "cyan")]
-    parts.append(_side_by_side(_mesh(picture), _stages(picture)))
-    curves = [(label, points) for name, label in _CURVES if (points := picture.column(name))]
-    for label, points in curves[:1]:
-        parts.extend(_curve(points, label, inner))
-    if each := picture.by_stage("reward_mean"):
-        parts.append(Text("   ".join(f"reward/{stage} {value:.3f}" for stage, value in each.items()), "bold"))
-    for stage, evals in outcome.evals_by_stage.items():
-        rates = ", ".join(f"{float(row['accuracy']):.3f} at step {row['step']}" for row in evals[-4:])
-        parts.append(
-            Text(f"accuracy  {rates}  ({stage or 'held out'})", "bold green", no_wrap=True, overflow="ellipsis")
-        )
-    if picture.samples:
-        parts.append(_samples(picture, inner))
-    if outcome.error:
-        parts.append(Text(f"error: {outcome.error}", "bold red"))
-    elif outcome.remark:
-        parts.append(Text(outcome.remark, "bold yellow"))
-    return Panel(Group(*parts), title=title, width=width)
-
-
-def _headline(picture: Picture) -> str:
-    outcome = picture.outcome
-    text = f"step {outcome.step} of {outcome.steps}   {seconds(outcome.wall_s)} so far"
-    if not outcome.is_final and (left := picture.left_s()) is not None:
-        text += f", about {seconds(left)} left"
-    if (pace := picture.newest.get("tokens_per_s")) is not None:
-        text += f"   {pace:.0f} tokens/s"
-    return text
-
-
-def _bar(done: int, of: int, width: int) -> str:
-    full = width * done // of if of else 0
-    return "━" * full + "╌" * (width - full)
-
-
-def _mesh(picture: Picture) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("node", "state", "running", box=None, pad_edge=False, header_style="bold")
-    colours = {"alive": "green", "suspect": "yellow", "dead": "red"}
-    for member in sorted(picture.members, key=lambda member: str(member["name"])):
-        state = str(member["state"])
-        colour = colours.get(state, "dim")
-        doing = picture.doing.get(str(member["name"]), [])
-        table.add_row(Text(str(member["name"])), Text(state, colour), Text(", ".join(doing)))
-    return table
-
-
-def _stages(picture: Picture) -> Table:
-    """Compute seconds of the newest step by stage, all nodes together."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("stage", "seconds", "", box=None, pad_edge=False, header_style="bold")
-    spent: dict[str, Any] = picture.newest.get("seconds") or {}
-    most = max(spent.values(), default=0.0)
-    for stage, value in spent.items():
-        table.add_row(Text(stage), f"{value:.3f}", "█" * (round(16 * value / most) if most else 0))
-    return table
-
-
-def _side_by_side(left: Table, right: Table) -> Table:
-    from rich.table import Table
-
-    both = Table.grid(padding=(0, 4))
-    both.add_row(left, right)
-    return both
-
-
-def _curve(points: list[tuple[int, float]], label: str, width: int) -> list[RenderableType]:
-    from rich.text import Text
-
-    values = [value for _, value in points]
-    head = f"{label} {values[-1]:.3f}   least {min(values):.3f}, greatest {max(values):.3f}, from step {points[0][0]}"
-    return [Text(head, "bold"), *(Text(row, "cyan") for row in chart(values, width, CURVE_HEIGHT))]
-
-
-def _samples(picture: Picture, width: int) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("prompt", "completion", "reward", box=None, pad_edge=False, header_style="bold")
-    for sample in picture.samples:
-        cut = max((width - 12) // 2, 10)
-        prompt, completion = (" ".join(str(sample[name]).split()) for name in ("prompt", "completion"))
-        reward = sample.get("reward")
-        if len(prompt) > cut:
-            prompt = f"…{prompt[1 - cut :]}"  # prompts of a task begin alike and differ at the end
-        table.add_row(Text(prompt), Text(completion[:cut]), "-" if reward is None else f"{reward:.2f}")
-    return table
+            size = self._console.size  # as it is now: a terminal may be drawn larger while the run goes on
+            self._live.update(render(picture, size.width, size.height - 1), refresh=True)

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 from dflow_cli.app import app
-from dflow_cli.views.progress import LiveView, PlainView, progress, render
+from dflow_cli.views.progress import LiveView, PlainView, progress
+from dflow_cli.views.screen import render
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon
 from tests.unit.cli.views.test_cli_views import picture
 
@@ -73,7 +74,7 @@ def test_no_color_takes_the_colour_away(
         monkeypatch.setenv(name, value)
     console = Console(width=90, force_terminal=True, color_system="truecolor")
     with console.capture() as capture:
-        console.print(render(picture(), 90))
+        console.print(render(picture(), 90, 30))
     assert bool(COLOUR.search(capture.get())) == is_coloured
 
 

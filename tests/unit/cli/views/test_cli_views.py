@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from dflow_cli.runs.follow import Picture
 from dflow_cli.runs.outcome import read_outcome
 from dflow_cli.runs.pace import kinds, left_s
-from dflow_cli.views.chart import chart, sparkline, squeeze
+from dflow_cli.runs.stages import in_order, stage_names
+from dflow_cli.views.chart import chart, fit
 from dflow_cli.views.dag import draw_mermaid, draw_text
-from dflow_cli.views.progress import PlainView, line, render
+from dflow_cli.views.progress import PlainView, line
 from dflow_protocols.pipeline import Pipeline, Stage
 from tests.unit.cli.fakedaemon import told_rows, told_run
 
@@ -43,56 +43,34 @@ def pipeline() -> Pipeline:
 def picture(**changes: Any) -> Picture:
     rows = {row["step"]: row for row in told_rows(6)}
     outcome = read_outcome(told_run(**changes))
-    samples = [{"step": 6, "prompt": "spell [cat]", "completion": "tac [/]", "reward": 1.0}]
+    samples = [{"step": 6, "prompt": "spell [cat]", "completion": "tac [/]", "answer": "tac", "reward": 1.0}]
     members = [{"name": "n0", "state": "alive"}, {"name": "n1", "state": "dead"}]
-    return Picture(outcome, rows, samples, members, {"n0": ["roll", "score"]}, kinds(pipeline().canonical()))
-
-
-def drawn(shown: Picture, width: int = 90) -> str:
-    console = Console(width=width, force_terminal=False)
-    with console.capture() as capture:
-        console.print(render(shown, width))
-    return capture.get()
+    spec = pipeline().canonical()
+    return Picture(outcome, rows, samples, members, {"n0": ["roll", "score"]}, kinds(spec), stage_names(spec))
 
 
 def test_a_curve_rises_from_its_least_value_to_its_greatest() -> None:
     """The least value still shows, so that a gap means no data."""
-    assert sparkline([0.0, 0.5, 1.0], 10) == "▁▅█"
-    assert chart([0.0, 1.0], 10, 2) == [" █", "▁█"]
+    assert chart([0.0, 0.5, 1.0], 3, 1) == ["▁▅█"]
+    assert chart([0.0, 1.0], 2, 2) == [" █", "▁█"]
 
 
 @pytest.mark.parametrize("values", [[], [3.0], [3.0, 3.0, 3.0]])
 def test_a_curve_without_a_rise_is_drawn_too(values: list[float]) -> None:
     """The first moments of a run."""
-    assert [len(row) for row in chart(values, 5, 3)] == [len(values)] * 3
+    assert [len(row) for row in chart(values, 5, 3)] == [5 if values else 0] * 3
 
 
-def test_a_long_curve_is_squeezed_to_means() -> None:
-    """Every value counts once."""
-    assert squeeze([1.0, 3.0, 5.0, 7.0], 2) == [2.0, 6.0]
+def test_a_curve_takes_the_width_that_there_is() -> None:
+    """Of many values every one counts once; of few each fills as many columns."""
+    assert fit([1.0, 3.0, 5.0, 7.0], 2) == [2.0, 6.0]
+    assert fit([1.0, 2.0], 5) == [1.0, 1.0, 1.0, 2.0, 2.0]
 
 
-def test_the_live_picture_shows_mesh_stages_reward_and_samples() -> None:
-    """Texts of users are shown as they are, brackets included."""
-    text = drawn(picture(state="active", step=5))
-    for part in ("toy", "step 5 of 6", "n0", "alive", "roll, score", "dead", "learn", "reward 1.000"):
-        assert part in text
-    assert "spell [cat]" in text
-    assert "tac [/]" in text
-    assert "accuracy  0.400 at step 2, 0.950 at step 6" in text
-
-
-@pytest.mark.parametrize("width", [40, 200])
-def test_the_live_picture_fits_its_terminal(width: int) -> None:
-    """A line that wraps would break the redrawing in place."""
-    assert max(len(row) for row in drawn(picture(), width).splitlines()) <= width
-
-
-def test_a_run_without_a_first_step_is_drawn() -> None:
+def test_a_run_without_a_first_step_has_a_line() -> None:
     """Version 0 is still being made."""
     shown = picture(state="active", step=0, evals=[])
     shown.rows, shown.samples, shown.members, shown.doing = {}, [], [], {}
-    assert "step 0 of 6" in drawn(shown)
     assert line(shown) == "step 0/6"
 
 
@@ -123,6 +101,20 @@ def test_kinds_follow_from_the_spec() -> None:
     assert kinds(pipeline().canonical()) == ("warm", "warm", "learn", "learn", "learn", "learn")
 
 
+def test_stages_are_listed_as_the_pipeline_has_them() -> None:
+    """By name `adv` would stand before `roll`, and what a step does would have to be pieced together."""
+    names = ["save", "learn.apply", "adv", "roll", "learn", "check"]
+    assert in_order(names, stage_names(pipeline().canonical())) == [
+        "roll",
+        "adv",
+        "learn",
+        "learn.apply",
+        "check",
+        "save",
+    ]
+    assert stage_names(b"{}") == ()
+
+
 def test_the_graph_shows_each_stage_below_what_it_waits_for() -> None:
     """Ids, operators, what is read, and when."""
     assert draw_text(pipeline().stages) == [
@@ -147,9 +139,8 @@ def test_mermaid_has_an_arrow_for_each_output_read_and_none_twice() -> None:
 
 
 def test_each_of_several_rewards_is_shown() -> None:
-    """In the plain lines, in the picture and in the plot: the sum alone hides which one moves."""
+    """The sum alone hides which one moves."""
     shown = picture()
     for row in shown.rows.values():
         row |= {"reward_mean/right": 0.25, "reward_mean/short": 0.75}
     assert "reward/right 0.250  reward/short 0.750" in line(shown)
-    assert "reward/right 0.250   reward/short 0.750" in drawn(shown)
