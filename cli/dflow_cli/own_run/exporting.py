@@ -150,7 +150,7 @@ def _merge(draft: Path) -> None:
     if next(draft.rglob("adapter_config.json"), None) is None:
         raise CliError("the checkpoint holds no adapters", hint="leave `--merge` out: what it holds is whole")
     if importlib.util.find_spec("torch") is None:
-        raise CliError("merging needs PyTorch, which is not here", hint="pip install 'dflowd[engine]'")
+        raise CliError("merging needs PyTorch, which is not here", hint="pip install '.[engine]' in the checkout")
     done = subprocess.run(
         [sys.executable, "-m", "dflowd.models.merging", str(draft)], capture_output=True, text=True, check=False
     )

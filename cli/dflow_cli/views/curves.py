@@ -24,7 +24,7 @@ def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise CliError("drawing needs matplotlib", hint="pip install 'dflowd[plot]'", exit_code=EXIT_FAILED) from error
+        raise CliError("drawing needs matplotlib", hint="pip install '.[plot]' in the checkout", exit_code=EXIT_FAILED) from error
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
     figure.suptitle(title)
     (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)

@@ -72,7 +72,7 @@ class TensorBoardForm:
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            hint = "pip install 'dflowd[tensorboard]'; it needs no torch"
+            hint = "pip install '.[tensorboard]' in the checkout; it needs no torch"
             raise CliError("tensorboardX is not installed", where="--tensorboard", hint=hint) from None
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
