@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols.pipeline.grammar.entries import hashed_text, is_held_out
+from dflow_protocols.pipeline.entries.entry import hashed_text, is_held_out
 from dflowd.jobs.counter_random import digest, number
 from dflowd.jobs.failures import UserError
 

@@ -1,17 +1,23 @@
-"""Where entries come from: a reasoning-gym task, or a JSONL file.
+"""Where entries come from: a reasoning-gym task, or files.
 
 An entry is a dict with `question` and `answer` (texts) and whatever else the source says.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dflow_protocols.pipeline.grammar.entries import ENCODING, ERRORS, EntryError, numbered_lines, read_entry
+from dflow_protocols.pipeline.entries.entry import EntryError, Keys, make_entry
+from dflow_protocols.pipeline.entries.parts import format_of, parts_of
+from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
+from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflowd.jobs.counter_random import number
-from dflowd.jobs.failures import UserError, one_line
+from dflowd.jobs.failures import HostError, UserError, one_line
+
+from .folder import DiskFolder
 
 Entry = dict[str, Any]
 
@@ -62,43 +68,64 @@ class ReasoningGym:
         return float(self._dataset.score_answer(completion, entry))
 
 
-class Jsonl:
-    """One JSON object a line; `prompt` and `answer` name the keys that hold the texts."""
+class Files:
+    """Files of a format that dflow_protocols.pipeline.entries reads, whole and in memory."""
 
     endless = False
 
-    def __init__(self, name: str, path: Path, prompt: str, answer: str) -> None:
-        self._name = path.name
+    def __init__(self, name: str, kind: str, config: Mapping[str, Any], base: Path) -> None:
+        self._name = f"data.{name}: {base / config[kind]}"
+        self._places: list[str] = []
+        self._entries: list[Entry] = []
+        if not is_readable(kind):
+            what = (
+                f"host {socket.gethostname()}: data.{name}: `{kind}` files are read by pyarrow, which is not installed"
+            )
+            raise HostError(f"{what}; {INSTALL}")
         try:
-            with path.open(encoding=ENCODING, errors=ERRORS) as file:
-                numbered = [(n, self._read(line, n, prompt, answer)) for n, line in numbered_lines(file)]
+            for part in parts_of(kind, config[kind], DiskFolder(base)) or [config[kind]]:
+                self._read(kind, base / part, Keys.of(config))
+        except EntryError as error:
+            raise UserError(f"data.{name}: {error.what}; {error.hint}") from error
         except OSError as error:
-            raise UserError(f"data.{name}: {path}: {one_line(error)}") from error
-        self._numbers = [number for number, _ in numbered]
-        self._entries = [entry for _, entry in numbered]
+            raise UserError(f"{self._name}: {one_line(error)}") from error
         if not self._entries:
-            raise UserError(f"data.{name}: {path} has no entries")
+            raise UserError(f"{self._name} has no entries")
         self.size = len(self._entries)
 
     def entry(self, index: int) -> Entry:
         return self._entries[index]
 
     def place(self, entry: Entry) -> str:
-        index = next(index for index, known in enumerate(self._entries) if known is entry)
-        return f"{self._name}:{self._numbers[index]}"
+        return next(place for place, known in zip(self._places, self._entries, strict=True) if known is entry)
 
     def score(self, completion: str, entry: Entry) -> float:
         raise UserError(f"{self._name} has no verifier of its own; name another reward function")
 
-    def _read(self, line: str, number: int, prompt: str, answer: str) -> Entry:
-        try:
-            return read_entry(line, prompt, answer)
-        except EntryError as error:
-            raise UserError(f"{self._name}:{number}: {error.what}; {error.hint}") from error
+    def _read(self, kind: str, path: Path, keys: Keys) -> None:
+        with path.open(**how_to_open(kind)) as file:
+            for number, row in read_rows(kind, file, _pyarrow(kind)):
+                place = f"{path.name}:{number}" if number else path.name
+                try:
+                    self._entries.append(make_entry(row, keys))
+                except EntryError as error:
+                    raise UserError(f"{place}: {error.what}; {error.hint}") from error
+                self._places.append(place)
+
+
+def _pyarrow(kind: str) -> Any:
+    """pyarrow, where files of this format need it: loaded by nobody else."""
+    if kind not in NEEDS_PYARROW:
+        return None
+    import pyarrow
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    return pyarrow
 
 
 def open_source(name: str, config: Mapping[str, Any], base: Path, seed: int) -> Source:
-    """The source that a spec's `data` section names. Raises UserError."""
-    if "reasoning_gym" in config:
-        return ReasoningGym(name, config["reasoning_gym"], config.get("config") or {}, seed)
-    return Jsonl(name, base / config["jsonl"], config["prompt"], config["answer"])
+    """The source that a spec's `data` section names. Raises UserError, and HostError where this host cannot read it."""
+    if kind := format_of(config):
+        return Files(name, kind, config, base)
+    return ReasoningGym(name, config["reasoning_gym"], config.get("config") or {}, seed)

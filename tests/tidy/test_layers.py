@@ -22,6 +22,7 @@ LINE = (
     ("work",),
     ("ranges",),
     ("wire", "pipeline"),
+    ("pipeline.entries",),
     ("pipeline.grammar",),
 )
 """From the top; a layer may import those below it, and none beside it. Files at the top that are not named lie below

@@ -1,4 +1,4 @@
-"""A data file looked at before a run is submitted: its lines, how many are held out, and what stages want of them."""
+"""Data files looked at before a run is submitted: their rows, how many are held out, and what stages want of them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
+from dflow_protocols.pipeline.entries.entry import EntryError, Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.parts import parts_of
+from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
+from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflow_protocols.pipeline.files import Named
-from dflow_protocols.pipeline.grammar.entries import (
-    ENCODING,
-    ERRORS,
-    EntryError,
-    hashed_text,
-    is_held_out,
-    numbered_lines,
-    read_entry,
-)
 from dflow_protocols.pipeline.grammar.problem import Findings
 
-LINES_READ = 100_000  # of a data file, so that a submit takes no minutes; engines read all
+from .diskfolder import DiskFolder
+
+LINES_READ = 100_000  # of a data set, so that a submit takes no minutes; engines read all
 MISTAKES_TOLD = 3  # of one data file; the others are counted
 
 
@@ -51,9 +49,15 @@ class _Counts:
 
 
 def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
-    """What is wrong with a data file, and what is doubtful about it beside the stages that read it."""
+    """What is wrong with data files, and what is doubtful about them beside the stages that read them."""
+    if not is_readable(named.kind):
+        what = f"{named.name} is not looked at: pyarrow, which reads `{named.kind}` files, is not installed here"
+        return Findings([], [Problem(named.path, what, f"engines need it: {INSTALL}")])
     counts = _Counts(named.path.split(".")[1], named.name)
-    found = Findings(_read(named, pipeline, base, counts))
+    try:
+        found = Findings(_read(named, pipeline, base, counts))
+    except EntryError as error:
+        return Findings([Problem(named.path, error.what, error.hint)])
     if found.problems:
         return found
     if counts.more:
@@ -67,22 +71,23 @@ def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
 
 
 def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list[Problem]:
-    """The mistakes in the lines, the first ones word for word and then their number; `counts` is filled in."""
+    """The mistakes in the rows, the first ones word for word and then their number; `counts` is filled in. Raises
+    EntryError for files that are not meant to be read as one."""
     source = pipeline.data[counts.name]
     held_out = source["held_out"] or {"by": "", "share": 0.0}
     mistakes: list[Problem] = []
     total = read = 0
-    for number, line in lines_of(base / named.name, LINES_READ + 1):
+    for place, row in rows_of(named.kind, named.name, base, LINES_READ + 1):
         read += 1
         if read > LINES_READ:
             counts.cut()
             break
         try:
-            entry = read_entry(line, source["prompt"], source["answer"])
+            entry = make_entry(row, Keys.of(source))
         except EntryError as error:
             total += 1
             if total <= MISTAKES_TOLD:
-                mistakes.append(Problem(named.path, f"{named.name}:{number}: {error.what}", error.hint))
+                mistakes.append(Problem(named.path, f"{place}: {error.what}", error.hint))
             continue
         question = hashed_text(entry["question"], held_out["by"])
         is_answered = bool(entry["answer"].strip())
@@ -92,14 +97,29 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
         what = f"{named.name}: {total - MISTAKES_TOLD} more lines are no entries, {total} of {read}{where}"
         mistakes.append(Problem(named.path, what, "correct those told first: most files have one mistake many times"))
     if not read:
-        mistakes.append(Problem(named.path, f"{named.name} has no entries", "write one JSON object a line"))
+        mistakes.append(Problem(named.path, f"{named.name} has no entries", "give it a prompt and an answer at least"))
     return mistakes
 
 
-def lines_of(path: Path, most: int) -> Iterator[tuple[int, str]]:
-    """The first lines of a data file that say something, with their numbers. Raises OSError."""
-    with path.open(encoding=ENCODING, errors=ERRORS) as file:
-        yield from itertools.islice(numbered_lines(file), most)
+def rows_of(kind: str, name: str, base: Path, most: int) -> Iterator[tuple[str, Row | EntryError]]:
+    """The first rows of data files, each with its place, `FILE:LINE` or `FILE:ROW`. Raises OSError, and EntryError for
+    a folder that is not meant to be read as one."""
+    for part in parts_of(kind, name, DiskFolder(base)):
+        with (base / part).open(**how_to_open(kind)) as file:
+            for number, row in itertools.islice(read_rows(kind, file, _pyarrow(kind)), most):
+                yield (f"{part}:{number}" if number else part), row
+                most -= 1
+
+
+def _pyarrow(kind: str) -> Any:
+    """pyarrow, where files of this format need it: loaded by nobody else."""
+    if kind not in NEEDS_PYARROW:
+        return None
+    import pyarrow
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    return pyarrow
 
 
 def _readers(name: str, pipeline: Pipeline) -> Iterator[tuple[str, Stage, bool]]:

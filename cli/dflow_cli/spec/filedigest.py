@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem
+from dflow_protocols.pipeline.entries.entry import EntryError
+from dflow_protocols.pipeline.entries.parts import FORMATS, parts_of
 from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.grammar.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling, parameters_in
@@ -29,10 +31,10 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
     for named in named_files(pipeline):
         if named.kind == "function":
             found.problems += _function(named, pipeline, base, found.warnings)
-        elif not ((base / named.name).is_dir() if named.kind == "folder" else (base / named.name).is_file()):
+        elif not _is_there(named, base):
             found.problems.append(_missing(named, base))
             continue
-        elif named.path.startswith("data."):
+        elif named.kind in FORMATS:
             found.include(look_at_data(named, pipeline, base))
         known = digest(named, DiskFolder(base))
         if known is not None:
@@ -40,15 +42,27 @@ def digest_files(pipeline: Pipeline, base: Path) -> tuple[dict[str, str], Findin
     return digests, found
 
 
+def _is_there(named: Named, base: Path) -> bool:
+    if named.kind not in FORMATS:
+        return (base / named.name).is_dir() if named.kind == "folder" else (base / named.name).is_file()
+    try:
+        return bool(parts_of(named.kind, named.name, DiskFolder(base)))
+    except EntryError:  # told with what is in it
+        return True
+
+
 def _missing(named: Named, base: Path) -> Problem:
     path, name, found = named.path, named.name, base / named.name
-    what = f"there is no {named.kind} `{name}`"
+    kind = "file" if named.kind in FORMATS else named.kind
+    if named.kind in FORMATS and found.is_dir():
+        return Problem(path, f"no file in `{name}` ends in `.{named.kind}`", "name the files, or another folder")
+    what = f"there is no {kind} `{name}`"
     folder = found.parent
     near = nearest(found.name, [item.name for item in folder.iterdir()] if folder.is_dir() else [])
     if near is not None and near != found.name:
         return Problem(path, what, f"did you mean `{near}`?")
     if near is not None:
-        return Problem(path, what, f"`{name}` is there, but is no {named.kind}")
+        return Problem(path, what, f"`{name}` is there, but is no {kind}")
     return Problem(path, what, f"paths start from the spec's folder, {base}")
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
+from dflow_protocols.pipeline.entries.entry import EntryError, Keys, make_entry
+from dflow_protocols.pipeline.entries.parts import format_of
+from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
-from dflow_protocols.pipeline.grammar.entries import EntryError, read_entry
 from dflow_protocols.pipeline.grammar.problem import Findings
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
-from .datalook import LINES_READ, lines_of
+from .datalook import LINES_READ, rows_of
 from .modelfiles import ANEW, ModelFiles, look_at_model
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ class _Use:
         return self.pipeline.data[self.data]
 
     @property
+    def format(self) -> str | None:
+        """Of the data set's files; None where it has none that can be read here."""
+        kind = format_of(self.source)
+        return kind if kind is not None and is_readable(kind) else None
+
+    @property
     def said(self) -> int | None:
         """Tokens said to a prompt at most; None: an answer's."""
         most = self.stage.config.get("max_tokens")
@@ -99,8 +107,8 @@ def _look_at_stage(use: _Use, found: Findings) -> None:
         where = f"model `{use.files.name}` has {context} positions ({use.files.config_file})"
         path = f"{use.place}.config.max_tokens"
         found.problems.append(Problem(path, f"{what}: {where}", f"lower it below {context}"))
-    elif "jsonl" in use.source and (use.files.base / use.source["jsonl"]).is_file():
-        _look_at_lengths(use, chat, context, found)
+    elif use.format is not None:
+        _look_at_lengths(use, use.format, chat, context, found)
 
 
 def _chat(use: _Use, found: Findings) -> Chat | None:
@@ -143,20 +151,18 @@ def _note(problems: list[Problem], problem: Problem) -> None:
         problems.append(problem)
 
 
-def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings) -> None:
-    """Whether the prompts of a data file fit, by counting the tokens of its longest ones."""
+def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, found: Findings) -> None:
+    """Whether the prompts of data files fit, by counting the tokens of its longest ones."""
     tokenizer = use.tokenizer
     wording = use.source["template"] or ("{prompt}" if chat else "{prompt}\n")
     long = 0
-    worst: tuple[int, int, int] = (0, 0, 0)  # tokens in all, of the prompt, line
-    for number, entry in _longest(use, context):
+    worst: tuple[int, int, str] = (0, 0, "")  # tokens in all, of the prompt, and where it stands
+    for place, entry in _longest(use, kind, context):
         text = wording.replace("{prompt}", entry["question"][: CHARACTERS_A_TOKEN * context])
         if tokenizer is None:
-            what = (
-                f"stage `{use.stage.id}`: prompts of {use.source['jsonl']} may be longer than the {context} positions"
-            )
+            what = f"stage `{use.stage.id}`: prompts of {use.source[kind]} may be longer than the {context} positions"
             hint = "their tokens are counted where the package `tokenizers` is installed, and by engines"
-            _note(found.warnings, Problem(f"data.{use.data}.jsonl", f"{what} of model `{use.files.name}`", hint))
+            _note(found.warnings, Problem(f"data.{use.data}.{kind}", f"{what} of model `{use.files.name}`", hint))
             return
         try:
             prompt = len(tokenizer.encode(chat.prompt(text) if chat else text, add_special_tokens=chat is None).ids)
@@ -167,36 +173,35 @@ def _look_at_lengths(use: _Use, chat: Chat | None, context: int, found: Findings
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
         long += prompt + more > context
-        worst = max(worst, (prompt + more, prompt, number))
+        worst = max(worst, (prompt + more, prompt, place))
     if long:
-        all_, prompt, number = worst
+        all_, prompt, place = worst
         beside = f"`max_tokens` {use.said}" if use.said is not None else f"an answer of {all_ - prompt}"
         others = f" ({long} such lines at least)" if long > 1 else ""
         what = (
-            f"stage `{use.stage.id}`: {use.source['jsonl']}:{number}: a prompt of {prompt} tokens and {beside} are "
+            f"stage `{use.stage.id}`: {place}: a prompt of {prompt} tokens and {beside} are "
             f"longer than the context of {context} of model `{use.files.name}`{others}"
         )
         hint = "shorten it or take it out, let less be said, or take a model with more positions"
-        found.problems.append(Problem(f"data.{use.data}.jsonl", what, hint))
+        found.problems.append(Problem(f"data.{use.data}.{kind}", what, hint))
 
 
-def _longest(use: _Use, context: int) -> list[tuple[int, dict[str, Any]]]:
-    """(line, entry) of the longest entries that could be too long: no tokenizer makes more tokens than there are bytes,
-    but for a few of its own."""
+def _longest(use: _Use, kind: str, context: int) -> list[tuple[str, dict[str, Any]]]:
+    """(place, entry) of the longest entries that could be too long: no tokenizer makes more tokens than there are
+    bytes, but for a few of its own."""
     budget = context - (use.said or 0) - 2 * len(use.source["template"] or "") - 64
-    lines: list[tuple[int, int, dict[str, Any]]] = []
+    found: list[tuple[int, int, str, dict[str, Any]]] = []
     try:
-        for number, line in lines_of(use.files.base / use.source["jsonl"], LINES_READ):
-            if len(line) * 4 <= budget:
-                continue
-            entry = read_entry(line, use.source["prompt"], use.source["answer"])
+        for number, (place, row) in enumerate(rows_of(kind, use.source[kind], use.files.base, LINES_READ)):
+            entry = make_entry(row, Keys.of(use.source))
             said = len(entry["answer"].encode("utf-8", "surrogatepass")) if use.said is None else 0
             size = len(entry["question"].encode("utf-8", "surrogatepass")) + said
             if size > budget:
-                lines.append((size, number, entry))
+                found.append((size, number, place, entry))
     except (EntryError, OSError):
         return []  # told with the data
-    return [(number, entry) for _, number, entry in heapq.nlargest(COUNTED, lines, key=lambda item: item[:2])]
+    longest = heapq.nlargest(COUNTED, found, key=lambda item: item[:2])
+    return [(place, entry) for _, _, place, entry in longest]
 
 
 def _tokenizer(files: ModelFiles, found: Findings) -> Any:

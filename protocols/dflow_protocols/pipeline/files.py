@@ -8,34 +8,26 @@ disk as a `Folder`.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from blake3 import blake3
 
 from ..names import content_id
+from .entries.entry import EntryError
+from .entries.parts import Folder, format_of, is_one_file, parts_of
 from .spec import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`path`: of the key that names it first. `kind`: `file`, `folder` or `function`."""
+    """`path`: of the key that names it first. `kind`: `file`, `folder`, `function`, or a format of
+    data files (entries/parts.py)."""
 
     path: str
     name: str
     kind: str
-
-
-class Folder(Protocol):
-    """A spec's folder. Names are as in the spec: from the folder, or absolute; with `/` between their parts."""
-
-    def names(self, name: str) -> Sequence[str] | None:
-        """All files in a folder of it, at any depth, by their names from there; None where there is no such folder."""
-
-    def read(self, name: str) -> bytes | memoryview | None:
-        """What a file holds; None where there is no such file. Raises OSError for one that cannot be read."""
 
 
 def named_files(pipeline: Pipeline) -> Iterator[Named]:
@@ -49,8 +41,8 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
             yield Named(f"models.{name}.init.config", model["init"]["config"], "file")
             yield Named(f"models.{name}.init.tokenizer", model["init"]["tokenizer"], "folder")
     for name, source in sorted(pipeline.data.items()):
-        if "jsonl" in source:
-            yield Named(f"data.{name}.jsonl", source["jsonl"], "file")
+        if kind := format_of(source):
+            yield Named(f"data.{name}.{kind}", source[kind], kind)
     functions: dict[str, str] = {}  # where each is first named
     for index, stage in enumerate(pipeline.stages):
         if ":" in stage.op:
@@ -66,7 +58,11 @@ def digest(named: Named, folder: Folder) -> str | None:
     if named.kind == "function":
         file = beside(named.name.partition(":")[0], folder)
         return _digest_code(file, folder) if file is not None else None
-    return _digest_folder(named.name, folder) if named.kind == "folder" else _digest_file(named.name, folder)
+    if named.kind == "folder":
+        return _digest_folder(named.name, folder)
+    if named.kind == "file" or is_one_file(named.name, folder):
+        return _digest_file(named.name, folder)
+    return _digest_parts(named, folder)
 
 
 def beside(module: str, folder: Folder) -> str | None:
@@ -110,6 +106,15 @@ def _digest_folder(name: str, folder: Folder) -> str | None:
     files = sorted((file.split("/"), file) for file in names)
     shown = [file for parts, file in files if not any(part.startswith(".") for part in parts)]
     return content_id("folder", [[file, _digest_file(f"{name}/{file}", folder)] for file in shown])
+
+
+def _digest_parts(named: Named, folder: Folder) -> str | None:
+    """Of the names and contents of several data files, in the order in which they are read."""
+    try:
+        files = parts_of(named.kind, named.name, folder)
+    except EntryError:
+        return None
+    return content_id("folder", [[file, _digest_file(file, folder)] for file in files]) if files else None
 
 
 def _digest_code(file: str, folder: Folder) -> str:

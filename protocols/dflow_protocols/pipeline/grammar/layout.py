@@ -13,8 +13,6 @@ MAX_STEPS = 1_000_000
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
-_PATH = Text("a path, from the spec's folder")
-
 _HELD_OUT = Section(
     "questions that are never trained on",
     {
@@ -87,6 +85,13 @@ _MODEL = Variants(
     },
 )
 
+_FORMATS: Mapping[str, str] = {
+    "jsonl": "one JSON object a line",
+    "csv": "values with commas between them, under a line of keys",
+    "parquet": "rows of Parquet files",
+    "arrow": "rows of Arrow files, such as `datasets` saves",
+}
+
 _DATASET = Variants(
     "a source of prompts",
     {
@@ -99,16 +104,19 @@ _DATASET = Variants(
                 "held_out": _HELD_OUT,
             },
         ),
-        "jsonl": Section(
-            "one JSON object a line",
+    }
+    | {
+        kind: Section(
+            about,
             {
-                "jsonl": _PATH,
+                kind: Text(f"{about}: the path of a file or folder, or a pattern such as `words/train-*.{kind}`"),
                 "prompt": Text("the key of the prompt", "prompt"),
                 "answer": Text("the key of the right answer", "answer"),
                 **_PROMPTS,
                 "held_out": _HELD_OUT,
             },
-        ),
+        )
+        for kind, about in _FORMATS.items()
     },
 )
 

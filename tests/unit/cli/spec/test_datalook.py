@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from dflow_cli.spec import datalook
 from dflow_cli.spec.datalook import look_at_data
@@ -20,6 +23,13 @@ ADAMW = {"adamw": {"lr": 1e-3}}
 def look(folder: Path, lines: list[str], *, share: float | None = 0.5, prompts: int = 2, demos: int = 2) -> Findings:
     """What is found in a file of these lines by a pipeline that samples, imitates and, of a share, evaluates."""
     (folder / "words.jsonl").write_text("\n".join(lines))
+    return look_at(folder, {"jsonl": "words.jsonl"}, share=share, prompts=prompts, demos=demos)
+
+
+def look_at(
+    folder: Path, source: dict[str, Any], *, share: float | None = 0.5, prompts: int = 2, demos: int = 2
+) -> Findings:
+    """As `look`, for a data set as a spec describes it."""
     stages = [
         Stage(
             "warm",
@@ -38,7 +48,7 @@ def look(folder: Path, lines: list[str], *, share: float | None = 0.5, prompts: 
     if share is not None:
         stages.append(Stage("heldout", "evaluate", "policy", config={"data": "w.held_out"}))
     held_out = None if share is None else {"share": share, "count": 2}
-    data = {"w": {"jsonl": "words.jsonl", "held_out": held_out}}
+    data = {"w": {**source, "held_out": held_out}}
     models = {"policy": {"path": "model/"}}
     pipeline = Pipeline(name="words", steps=2, models=models, data=data, stages=stages)
     (named,) = (named for named in named_files(pipeline) if named.path.startswith("data."))
@@ -112,3 +122,31 @@ def test_a_file_that_is_looked_at_in_part_is_not_judged_by_that_part(
     assert [warning.what for warning in found.warnings] == [
         "words.jsonl: only the first 10 lines were looked at; engines read all"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("csv", "words.csv", "words.csv:3: `prompt` is empty"),
+        ("csv", "words.csv", "words.csv:4: it has 3 values"),
+        ("parquet", "words", "words/b.parquet:2: `prompt` is null, not a text"),
+        ("arrow", "words", "words holds several splits: train, test"),
+    ],
+)
+def test_a_row_that_is_no_entry_is_named_in_every_format(tmp_path: Path, kind: str, name: str, told: str) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words.csv").write_text("prompt,answer\na,b\n ,c\nd,e,f\n")
+    for part, prompts in (("a", ["x"]), ("b", ["y", None])):
+        parquet.write_table(pa.table({"prompt": prompts, "answer": prompts}), tmp_path / f"words/{part}.parquet")
+    for split in ("train", "test"):
+        (tmp_path / f"words/{split}.arrow").touch()
+    assert any(told in problem.what for problem in look_at(tmp_path, {kind: name}).problems)
+
+
+def test_a_table_that_cannot_be_read_here_is_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hosts that compute may have what this one lacks."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = look_at(tmp_path, {"parquet": "words"})
+    assert found.problems == []
+    assert "pyarrow, which reads `parquet` files, is not installed here" in found.warnings[0].what
+    assert "pip install '.[data]'" in found.warnings[0].hint

@@ -10,12 +10,15 @@ import pytest
 import dflow_cli.spec.diskfolder
 import dflowd.data.folder
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.pipeline.files import Folder, changed, digest, named_files
+from dflow_protocols.pipeline.entries.parts import Folder
+from dflow_protocols.pipeline.files import changed, digest, named_files
 
 FILES = {
     "config.json": "{}",
     "tokenizer/tokenizer.json": "{}",
     "words.jsonl": '{"prompt": "a", "answer": "b"}\n',
+    "more/train-0.csv": "prompt,answer\na,b\n",
+    "more/train-1.csv": "prompt,answer\nc,d\n",
     "judge.py": "from parts import half\nfrom parts.deep import more as rest\n\ndef score(completion): ...\n",
     "parts/__init__.py": "half = 0.5\n",
     "parts/deep.py": "from . import half\nfrom ..other import x\nmore = half\n",
@@ -27,7 +30,7 @@ class Written(dict[str, str]):
     """A folder that lies nowhere but here: its files' texts by name."""
 
     def names(self, name: str) -> list[str] | None:
-        inside = f"{name.rstrip('/')}/"
+        inside = "" if name == "." else f"{name.rstrip('/')}/"
         return [file.removeprefix(inside) for file in self if file.startswith(inside)] or None
 
     def read(self, name: str) -> bytes | None:
@@ -45,7 +48,7 @@ def submitted(folder: Folder) -> Pipeline:
         name="mine",
         steps=2,
         models={"policy": {"init": {"config": "config.json", "tokenizer": "tokenizer/"}}},
-        data={"words": {"jsonl": "words.jsonl"}},
+        data={"words": {"jsonl": "words.jsonl"}, "more": {"csv": "more/train-*"}},
         stages=[
             Stage("roll", "generate", "policy", config={"data": "words", "prompts": 2, "max_tokens": 2}),
             Stage("score", "reward", config={"function": "judge.py:score"}),

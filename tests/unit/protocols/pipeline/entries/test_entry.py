@@ -1,20 +1,16 @@
-"""A line of a data file: an entry, or what is wrong with it and what to do."""
+"""A row of a data file: an entry, or what is wrong with it and what to do."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from dflow_protocols.pipeline.grammar.entries import (
-    ENCODING,
-    ERRORS,
-    EntryError,
-    hashed_text,
-    is_held_out,
-    numbered_lines,
-    read_entry,
-)
+from dflow_protocols.pipeline.entries.entry import EntryError, Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.rows import jsonl_rows
+
+
+def read_entry(line: str, prompt: str, answer: str) -> Row:
+    ((_, row),) = jsonl_rows([line])
+    return make_entry(row, Keys(prompt, answer))
 
 
 def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
@@ -59,14 +55,6 @@ def test_a_line_that_is_no_entry_says_which_key_and_what_to_do(line: str, what: 
     with pytest.raises(EntryError, match=what) as caught:
         read_entry(line, "prompt", "answer")
     assert hint in caught.value.hint
-
-
-def test_lines_are_counted_as_editors_do(tmp_path: Path) -> None:
-    """Empty ones count and are passed over; so do the line ends of all systems, and a mark at the start."""
-    file = tmp_path / "data.jsonl"
-    file.write_bytes(b"\xef\xbb\xbfa\r\n\n \nb\nc\xff")
-    with file.open(encoding=ENCODING, errors=ERRORS) as opened:
-        assert list(numbered_lines(opened)) == [(1, "a\n"), (4, "b\n"), (5, "c\udcff")]
 
 
 def test_which_questions_are_held_out_is_fixed_for_ever() -> None:

@@ -1,0 +1,86 @@
+"""An entry of a data set: a row of whatever format, with its prompt and answer found and checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Self
+
+import msgpack
+
+from ..grammar.text import half_character, is_text
+
+KEYS_TOLD = 8
+
+Row = dict[str, Any]
+"""What a file says of one entry: only what JSON can say."""
+
+
+class EntryError(ValueError):
+    """A row that is no entry, or a file that has none. `what` names what is at fault; `hint` is the remedy."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Under which keys a data set's rows hold what."""
+
+    prompt: str
+    answer: str
+
+    @classmethod
+    def of(cls, source: Mapping[str, Any]) -> Self:
+        """As a spec's `data` section says."""
+        return cls(source["prompt"], source["answer"])
+
+
+def make_entry(row: Row | EntryError, keys: Keys) -> Row:
+    """The row, with `question` and `answer` as texts whatever their keys are called there.
+
+    A number is an answer as JSON writes it. Raises EntryError, also the one that came in
+    place of a row.
+    """
+    if isinstance(row, EntryError):
+        raise row
+    prompt = _text(row, "prompt", keys.prompt)
+    if not prompt.strip():
+        raise EntryError(f"`{keys.prompt}` is empty", "give every entry a prompt, or take the line out")
+    return {**row, "question": prompt, "answer": _text(row, "answer", keys.answer)}
+
+
+def is_held_out(question: str, share: float) -> bool:
+    """Whether the hash of a question's text puts it into the held-out `share`, under any seed."""
+    drawn = blake2b(msgpack.packb(["question", question], use_bin_type=True), digest_size=8).digest()
+    return int.from_bytes(drawn, "little") < share * 2.0**64
+
+
+def hashed_text(question: str, by: str) -> str:
+    """What of a question is hashed. `by`: the key of `held_out`."""
+    return question.lower() if by == "question_lower" else question
+
+
+def _text(row: Row, role: str, key: str) -> str:
+    if key not in row:
+        keys = ", ".join(f"`{name}`" for name in list(row)[:KEYS_TOLD]) or "none"
+        more = f" and {len(row) - KEYS_TOLD} more" if len(row) > KEYS_TOLD else ""
+        raise EntryError(f"no key `{key}`", f"keys there: {keys}{more}; name the one that holds it: `{role}: KEY`")
+    match row[key]:
+        case str() as text if is_text(text):
+            return text
+        case str() as text:
+            raise EntryError(
+                f"`{key}` has {half_character(text)}, which is half a character", "correct it, or take the line out"
+            )
+        case bool() | None | list() | dict():
+            kind = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}[type(row[key])]
+            raise EntryError(f"`{key}` is {kind}, not a text", f"the {role} has to be a text or a number")
+        case float() as number if not math.isfinite(number):
+            raise EntryError(f"`{key}` is {number}, which is no number", f"the {role} has to be a text or a number")
+        case number:
+            return json.dumps(number)
