@@ -10,6 +10,7 @@ from ..errors import EXIT_FAILED, CliError
 
 _SIZE_INCHES = (11.0, 7.0)
 _DPI = 110
+INSTALL = "pip install '.[plot]' in the checkout"
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -24,7 +25,7 @@ def write_png(rows: Rows, evals: Rows, path: Path, title: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise CliError("drawing needs matplotlib", hint="pip install '.[plot]' in the checkout", exit_code=EXIT_FAILED) from error
+        raise CliError("drawing needs matplotlib", hint=INSTALL, exit_code=EXIT_FAILED) from error
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
     figure.suptitle(title)
     (reward, accuracy), (throughput, stages) = figure.subplots(2, 2)

@@ -26,6 +26,7 @@ CURVES = (("reward_mean", "reward"), ("loss", "loss"), ("entropy", "entropy"), (
 LEAST_CURVE = 4  # lines, its heading among them
 FULL_CURVE = 8  # a second one is drawn where each has so many
 LEAST_SAMPLES = 3
+TOLD_SHARE = 0.01  # of a step's seconds: stages with less are not in the line that stands for the table
 ERROR_LINES = 3  # the summary after the run has all of it
 _COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red"}
 
@@ -39,7 +40,7 @@ def render(picture: Picture, width: int, height: int) -> Panel:
 
     outcome = picture.outcome
     inner, left = width - 4, height - 2
-    top = [_line(_headline(picture)), _line(_bar(outcome.step, outcome.steps, inner), "cyan")]
+    top = [_line(_headline(picture, inner)), _line(_bar(outcome.step, outcome.steps, inner), "cyan")]
     below = [*_rewards(picture), *_evaluations(picture), *_remark(picture, inner)]
     left -= len(top) + len(below)
     tables = _tables(picture, inner, left - LEAST_CURVE - LEAST_SAMPLES)
@@ -60,16 +61,26 @@ def _line(text: str, style: str = "") -> Part:
     return Text(text, style, no_wrap=True, overflow="ellipsis"), 1
 
 
-def _headline(picture: Picture) -> str:
+def _headline(picture: Picture, width: int) -> str:
     outcome = picture.outcome
     parts = [f"step {outcome.step} of {outcome.steps}", f"{seconds(outcome.wall_s)} so far"]
     if not outcome.is_final and (left := picture.left_s()) is not None:
         parts[-1] += f", {about(left)} left"
-    if (pace := picture.newest.get("step_s")) is not None:
-        parts.append(f"{seconds(pace)} a step")
     if (rate := picture.newest.get("tokens_per_s")) is not None:
         parts.append(f"{rate:,.0f} tokens/s")
-    return "   ".join(parts)
+    if (pace := picture.newest.get("step_s")) is not None:
+        parts.append(f"{seconds(pace)} a step")
+    return _as_fits(parts, width)
+
+
+def _as_fits(parts: Sequence[str], width: int) -> str:
+    """As many of the parts as have room, but one at least: half a figure is another figure."""
+    text = parts[0]
+    for part in parts[1:]:
+        if len(text) + 3 + len(part) > width:
+            break
+        text += f"   {part}"
+    return text
 
 
 def _bar(done: int, of: int, width: int) -> str:
@@ -88,8 +99,9 @@ def _tables(picture: Picture, width: int, room: int) -> list[Part]:
     parts: list[Part] = []
     if spent:
         costs = _whole(spent)
-        each = (f"{name} {seconds(costs[name])}" for name in in_order(costs, picture.stages))
-        parts.append(_line("stages  " + "   ".join(each)))
+        names = [name for name in in_order(costs, picture.stages) if costs[name] >= TOLD_SHARE * sum(costs.values())]
+        each = _as_fits([f"{name} {seconds(costs[name])}" for name in names], width - 8)
+        parts.append(_line(f"stages  {each}"))
     if picture.members:
         parts.append((_nodes(picture), members) if members + len(parts) <= room else _line(_counted_nodes(picture)))
     return parts
@@ -111,10 +123,11 @@ def _stages(spent: Mapping[str, float], stages: Sequence[str], width: int) -> Ta
     table = _table("stage", "time", "")
     table.columns[1].justify = "right"
     names = in_order(spent, stages)
+    times = {name: seconds(spent[name]) for name in names}
     most = max(spent.values()) or 1.0
-    room = max(width - max(map(len, names)) - 14, 4)
+    room = max(width - max(map(len, names)) - max(map(len, times.values())) - 4, 4)
     for name in names:
-        table.add_row(Text(name), seconds(spent[name]), Text("█" * round(room * spent[name] / most), "cyan"))
+        table.add_row(Text(name), times[name], Text("█" * round(room * spent[name] / most), "cyan"))
     return table
 
 
