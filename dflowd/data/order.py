@@ -29,7 +29,7 @@ class DataSet:
     def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int) -> None:
         self.name = name
         self.source: Source = open_source(name, config, base, seed)
-        self.wording = Wording(config.get("template"), config.get("chat"))
+        self.wording = Wording.of(config)
         held_out = config.get("held_out") or {}
         self._share = float(held_out.get("share", 0.0))
         self._by = str(held_out.get("by"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from jinja2.exceptions import TemplateError
 
+from dflow_protocols.pipeline.entries.conversation import Message, put_to_model
+from dflow_protocols.pipeline.entries.settings import OF_CHAT
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 from dflowd.jobs.failures import UserError, one_line
 
@@ -16,24 +19,52 @@ from .sources import Entry
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How a data set's entries are put to a model. `chat`: in the tokenizer's chat template; None: if it has one."""
+    """How a data set's entries are put to a model; fields are the keys of a spec's `data` section. `chat`: in the
+    tokenizer's chat template; None: if it has one."""
 
     template: str | None = None
     chat: bool | None = None
+    messages: str | None = None
+    system: str | None = None
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    answer_prefix: str | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """As a data set's section says."""
+        return cls(**{each.name: config[each.name] for each in fields(cls) if each.name in config})
+
+    def conversation(self, entry: Entry) -> list[Message]:
+        """What a model is to go on with."""
+        return put_to_model(entry, self.messages, self.template, self.system)
+
+    def is_chat(self, tokenizer: Any) -> bool:
+        """Whether it goes through the tokenizer's chat template. Raises UserError where it has none."""
+        needs = next((key for key in OF_CHAT if getattr(self, key)), "chat" if self.chat else None)
+        if needs is not None and not tokenizer.chat_template:
+            what = f"the tokenizer has no chat template; leave `{needs}` out of the data, or take another tokenizer"
+            raise UserError(what)
+        return bool(tokenizer.chat_template) if self.chat is None else self.chat
 
 
 def prompt_text(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> str:
-    """The prompt in the template's text, and that in the chat template. Raises UserError where there is none."""
-    is_chat = bool(tokenizer.chat_template) if wording.chat is None else wording.chat
-    template = wording.template or ("{prompt}" if is_chat else "{prompt}\n")
-    text = template.replace("{prompt}", entry["question"])
-    if not is_chat:
-        return text
-    if not tokenizer.chat_template:
-        raise UserError("the tokenizer has no chat template; leave `chat` out of the data, or take another tokenizer")
-    messages = [{"role": "user", "content": text}]
+    """What the model is given: the conversation in the chat template, or the prompt in the data's own, and how the
+    answer begins. Raises UserError."""
+    if wording.is_chat(tokenizer):
+        text = render(tokenizer, wording.conversation(entry), wording)
+    else:
+        text = (wording.template or "{prompt}\n").replace("{prompt}", entry["question"])
+    return text + (wording.answer_prefix or "")
+
+
+def render(tokenizer: Any, messages: Sequence[Message], wording: Wording, *, asks: bool = True) -> str:
+    """A conversation as the chat template has it. `asks`: an answer is to come. Raises UserError."""
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=asks, **dict(wording.template_args)
+            )
+        )
     except MemoryError:
         raise
     except Exception as error:  # whatever a template does wrong, such as to want a system's message
@@ -67,8 +98,8 @@ def _template_at_fault(tokenizer: Any, error: Exception) -> UserError:
 
 def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> list[int]:
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
-    is_chat = bool(tokenizer.chat_template) if wording.chat is None else wording.chat
-    return _encode(tokenizer, prompt_text(tokenizer, entry, wording), add_special_tokens=not is_chat)
+    text = prompt_text(tokenizer, entry, wording)
+    return _encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer))
 
 
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:

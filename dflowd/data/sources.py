@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dflow_protocols.pipeline.entries.entry import EntryError, Keys, make_entry
+from dflow_protocols.pipeline.entries.entry import Keys, make_entry
 from dflow_protocols.pipeline.entries.parts import format_of, parts_of
+from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
 from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflowd.jobs.counter_random import number

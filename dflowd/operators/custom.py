@@ -3,10 +3,10 @@
     def operator(rows: list[dict], **config) -> list[float] | dict[str, list[float]]
 
 A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), `tokens` (how many),
-`truncated`, `step`, and each number that the stage reads beside the rollout, by `stage.output`, and by `output` where
-that says which. Log-probabilities are lists, one number a token; a completion without a score has None. A stage with
-several outputs gives a dict of lists by output. A None as `reward` or `advantage` leaves the completion out of its
-group and of training.
+`truncated`, `step`, `messages` (what was put to the model), and each number that the stage reads beside the rollout,
+by `stage.output`, and by `output` where that says which. Log-probabilities are lists, one number a token; a completion
+without a score has None. A stage with several outputs gives a dict of lists by output. A None as `reward` or
+`advantage` leaves the completion out of its group and of training.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def custom(partition: Partition) -> list[Output]:
 
 def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
     rows = []
+    conversations = [rollout.wording.conversation(entry) for entry in rollout.entries]
     for index, completion in enumerate(rollout.completions):
         entry = rollout.entries[index // rollout.width]
         rows.append(
@@ -70,6 +71,7 @@ def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
                 "tokens": int(rollout.lengths[index]),
                 "truncated": bool(rollout.truncated[index]),
                 "step": partition.step,
+                "messages": conversations[index // rollout.width],
             }
         )
     for source, names in row_names(partition.stage.reads).items():

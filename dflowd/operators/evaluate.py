@@ -44,7 +44,8 @@ def evaluate(partition: Partition) -> Output:
         completion_text(model.tokenizer, row[:length].tolist())
         for row, length in zip(made.tokens, made.lengths, strict=True)
     ]
-    judged = scores(partition, data, Answers(said, entries, made.lengths.tolist(), made.truncated.tolist()))
+    answers = Answers(said, entries, made.lengths.tolist(), made.truncated.tolist(), data.wording)
+    judged = scores(partition, data, answers)
     without = np.isnan(judged.values)
     right = np.where(without, np.float32(0), judged.values)  # what has no score is no right answer
     unscored = int(without.sum()) + (judged.errors if config.get("on_error") == "zero" else 0)

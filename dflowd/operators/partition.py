@@ -13,6 +13,7 @@ from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.work import Groups
 from dflowd.data import columns
 from dflowd.data.order import DataSet
+from dflowd.data.prompts import Wording
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
@@ -103,6 +104,7 @@ class Rollout:
     truncated: Any  # per sample, bool
     tokens: list[Any]  # per sample, int32 arrays
     prompts: list[Any]  # per group, int32 arrays
+    wording: Wording  # how entries were put to the model
 
 
 def read_rollout(partition: Partition) -> Rollout:
@@ -118,4 +120,5 @@ def read_rollout(partition: Partition) -> Rollout:
         columns.values(found["truncated"]).astype(np.bool_),
         columns.rows(found["tokens"]),
         columns.rows(found["prompt"]),
+        data.wording,
     )

@@ -5,15 +5,15 @@ A function of your own asks by name for what it needs, and for the stage's `args
     def reward(completion: str, answer: str, prompt: str, entry: dict, **args) -> float | None
     def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float | None]
 
-`prompt` is the entry's prompt, `entry` all that the data says of it; it may ask for `tokens` (how many), `truncated`
-and `step`, too. The second form gets a partition at once. None says that a completion cannot be scored. Calls of an
-`async def` wait beside each other. Workers run it, and may end.
+`prompt` is the entry's prompt, `entry` all that the data says of it; it may ask for `tokens` (how many), `truncated`,
+`step` and `messages` (the conversation that was put to the model), too. The second form gets a partition at once. None
+says that a completion cannot be scored. Calls of an `async def` wait beside each other. Workers run it, and may end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, MisfitError, cal
 from dflowd.data import columns
 from dflowd.data.folder import check_files
 from dflowd.data.order import DataSet
+from dflowd.data.prompts import Wording
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.slots.doing import Doing
@@ -69,6 +70,7 @@ class Answers:
     entries: Sequence[Entry]
     tokens: Sequence[int]
     truncated: Sequence[bool]
+    wording: Wording = field(default_factory=Wording)  # how the entries were put to the model
 
     def all(self, names: Sequence[str], step: int) -> dict[str, Any]:
         """Of ALL and BESIDE, what is named."""
@@ -79,7 +81,11 @@ class Answers:
             list(self.entries),
         )
         known = dict(zip(ALL, given, strict=True)) | {"tokens": list(self.tokens), "step": step}
-        return {name: value for name, value in (known | {"truncated": list(self.truncated)}).items() if name in names}
+        known |= {"truncated": list(self.truncated)}
+        known |= {
+            "messages": [self.wording.conversation(entry) for entry in self.entries] if "messages" in names else []
+        }
+        return {name: value for name, value in known.items() if name in names}
 
     def rows(self, names: Sequence[str], step: int) -> Iterator[dict[str, Any]]:
         """Of EACH and BESIDE, what is named, for each completion."""
@@ -88,6 +94,7 @@ class Answers:
         ):
             known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
             known |= {"tokens": tokens, "truncated": bool(truncated), "step": step}
+            known |= {"messages": self.wording.conversation(entry) if "messages" in names else []}
             yield {name: value for name, value in known.items() if name in names}
 
 
@@ -95,7 +102,8 @@ def reward(partition: Partition) -> Output:
     rollout = read_rollout(partition)
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
-    answers = Answers(rollout.completions, entries, rollout.lengths.tolist(), rollout.truncated.tolist())
+    lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
+    answers = Answers(rollout.completions, entries, lengths, truncated, rollout.wording)
     found = scores(partition, partition.data(maker.config["data"]), answers)
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}

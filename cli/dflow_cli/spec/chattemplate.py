@@ -1,17 +1,19 @@
-"""A chat template tried on a conversation before a run is submitted, as engines will use it: one message of a user."""
+"""A chat template tried on a conversation before a run is submitted, as engines will use it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from dflow_protocols.pipeline.entries.conversation import Message
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
 
@@ -52,21 +54,22 @@ class Chat:
         }
         try:
             self._template = environment.from_string(template)
+            self.asks_for: frozenset[str] = frozenset(meta.find_undeclared_variables(environment.parse(template)))
+            """Names that it may be told, beside those of its own."""
         except TemplateSyntaxError as error:
             raise TemplateFault(f"line {error.lineno}: {error.message}", "correct the template") from error
         except (TemplateError, RecursionError) as error:
             raise TemplateFault(str(error), "correct the template") from error
 
-    def prompt(self, text: str) -> str:
-        """What the model is given for a user's message. Raises TemplateFault."""
-        messages = [{"role": "user", "content": text}]
+    def render(self, messages: Sequence[Message], args: Mapping[str, Any], *, asks: bool = True) -> str:
+        """What the model is given for a conversation. `args`: what the template is told beside; `asks`: an answer is
+        to come. Raises TemplateFault."""
+        told = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": asks}
         try:
-            return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
-            )
+            return self._template.render(**told, **(self._special_tokens | dict(args)))
         except Exception as error:  # a template is a program of others: whatever it does wrong is told as its own
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-            hint = "prompts are one message of a user, without a system's: change the template, or write `chat: false`"
+            hint = "prompts come as the data says: change the template, or write `chat: false`"
             raise TemplateFault(f"it raises an error on a prompt: {what}", hint) from error
 
     def _day(self, form: str) -> str:

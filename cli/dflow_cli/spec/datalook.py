@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
-from dflow_protocols.pipeline.entries.entry import EntryError, Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.entry import Keys, Row, hashed_text, is_held_out, make_entry
 from dflow_protocols.pipeline.entries.parts import parts_of
+from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
 from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflow_protocols.pipeline.files import Named

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem
-from dflow_protocols.pipeline.entries.entry import EntryError
 from dflow_protocols.pipeline.entries.parts import FORMATS, parts_of
+from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.files import Named, beside, digest, named_files
 from dflow_protocols.pipeline.grammar.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling, parameters_in

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
-from dflow_protocols.pipeline.entries.entry import EntryError, Keys, make_entry
+from dflow_protocols.pipeline.entries.conversation import USER, Message, put_to_model, with_system
+from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.parts import format_of
+from dflow_protocols.pipeline.entries.problem import EntryError
+from dflow_protocols.pipeline.entries.settings import OF_CHAT
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
-from dflow_protocols.pipeline.grammar.problem import Findings
+from dflow_protocols.pipeline.grammar.problem import Findings, suggest
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
 from .datalook import LINES_READ, rows_of
@@ -113,36 +116,61 @@ def _look_at_stage(use: _Use, found: Findings) -> None:
 
 def _chat(use: _Use, found: Findings) -> Chat | None:
     """The chat template that the stage's prompts go through, tried; None where there is none that works."""
-    wanted, template = use.source["chat"], use.files.chat_template
-    path = f"data.{use.data}.chat" if wanted else use.files.tokenizer_path
-    if wanted is False or (template is None and wanted is None):
+    template = use.files.chat_template
+    wanted = next((key for key in OF_CHAT if use.source.get(key)), "chat" if use.source["chat"] else None)
+    path = f"data.{use.data}.{wanted}" if wanted else use.files.tokenizer_path
+    if use.source["chat"] is False or (template is None and wanted is None):
         return None
     if template is None:
-        what = f"`chat` is true, and the tokenizer of model `{use.files.name}` has no chat template"
-        _note(found.problems, Problem(path, what, "leave `chat` out, or take a tokenizer with a template"))
+        what = f"the tokenizer of model `{use.files.name}` has no chat template, which `{wanted}` is for"
+        _note(found.problems, Problem(path, what, f"leave `{wanted}` out, or take a tokenizer with a template"))
         return None
     from .chattemplate import Chat, TemplateFault  # Jinja takes a tenth of a second to load
 
     file, text = template
     special = {name: token for name in SPECIAL_TOKENS if (token := use.files.special(name)) is not None}
+    told = f"model `{use.files.name}`: the chat template in {file}"
     try:
         chat = Chat(text, special)
-        prompt = chat.prompt(TRIED)
+        _try(use, chat, f"{told} ", path, found)
     except TemplateFault as fault:
-        what = f"model `{use.files.name}`: the chat template in {file}: {fault.what}"
-        _note(found.problems, Problem(path, what, fault.hint))
+        _note(found.problems, Problem(path, f"{told}: {fault.what}", fault.hint))
         return None
-    if TRIED not in prompt:
-        what = f"model `{use.files.name}`: the chat template in {file} leaves a user's message out of the prompt"
-        _note(found.problems, Problem(path, what, "correct it, or write `chat: false` in the data"))
     if chat.asks_for_the_day:
-        what = (
-            f"model `{use.files.name}`: the chat template in {file} asks for the date: it is told {TEMPLATE_DAY} always"
-        )
-        _note(
-            found.warnings, Problem(path, what, "so that a prompt is a function of the spec, whatever the clock says")
-        )
+        hint = "so that a prompt is a function of the spec, whatever the clock says"
+        _note(found.warnings, Problem(path, f"{told} asks for the date: it is told {TEMPLATE_DAY} always", hint))
+    for name in sorted(set(use.source.get("template_args") or {}) - chat.asks_for):
+        where, hint = f"data.{use.data}.template_args.{name}", suggest(name, chat.asks_for, "names")
+        _note(found.warnings, Problem(where, f"{told} does not ask for `{name}`", hint))
     return chat
+
+
+def _try(use: _Use, chat: Chat, told: str, path: str, found: Findings) -> None:
+    """Whether a prompt comes through the template. Raises TemplateFault."""
+    from .chattemplate import TemplateFault
+
+    args, system = use.source.get("template_args") or {}, use.source.get("system")
+    asked: list[Message] = [{"role": USER, "content": TRIED}]
+    prompt = chat.render(asked, args)
+    if TRIED not in prompt:
+        what = f"{told}leaves a user's message out of the prompt"
+        _note(found.problems, Problem(path, what, "correct it, or write `chat: false` in the data"))
+    if system is None:
+        return
+    try:
+        fault = (
+            "" if _is_said(system, chat.render(with_system(asked, system), args)) else "it is left out of the prompt"
+        )
+    except TemplateFault as error:
+        fault = error.what
+    if fault:
+        what, hint = f"{told}takes no system's message: {fault}", "leave `system` out, and put it into `template`"
+        _note(found.problems, Problem(f"data.{use.data}.system", what, hint))
+
+
+def _is_said(text: str, prompt: str) -> bool:
+    """Some templates take the space around it away."""
+    return text.strip() in prompt
 
 
 def _note(problems: list[Problem], problem: Problem) -> None:
@@ -154,18 +182,17 @@ def _note(problems: list[Problem], problem: Problem) -> None:
 def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, found: Findings) -> None:
     """Whether the prompts of data files fit, by counting the tokens of its longest ones."""
     tokenizer = use.tokenizer
-    wording = use.source["template"] or ("{prompt}" if chat else "{prompt}\n")
     long = 0
     worst: tuple[int, int, str] = (0, 0, "")  # tokens in all, of the prompt, and where it stands
     for place, entry in _longest(use, kind, context):
-        text = wording.replace("{prompt}", entry["question"][: CHARACTERS_A_TOKEN * context])
         if tokenizer is None:
             what = f"stage `{use.stage.id}`: prompts of {use.source[kind]} may be longer than the {context} positions"
             hint = "their tokens are counted where the package `tokenizers` is installed, and by engines"
             _note(found.warnings, Problem(f"data.{use.data}.{kind}", f"{what} of model `{use.files.name}`", hint))
             return
         try:
-            prompt = len(tokenizer.encode(chat.prompt(text) if chat else text, add_special_tokens=chat is None).ids)
+            text = _prompt(use, chat, entry)[: CHARACTERS_A_TOKEN * context]
+            prompt = len(tokenizer.encode(text, add_special_tokens=chat is None).ids)
             more = use.said
             if more is None:
                 answer = entry["answer"][: CHARACTERS_A_TOKEN * context]
@@ -186,16 +213,31 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
         found.problems.append(Problem(f"data.{use.data}.{kind}", what, hint))
 
 
+def _asked(use: _Use, entry: Row) -> list[Message]:
+    return put_to_model(entry, use.source.get("messages"), use.source["template"], use.source.get("system"))
+
+
+def _prompt(use: _Use, chat: Chat | None, entry: Row) -> str:
+    """What the model is given for an entry, as engines word it."""
+    if chat is not None:
+        text = chat.render(_asked(use, entry), use.source.get("template_args") or {})
+    else:
+        text = (use.source["template"] or "{prompt}\n").replace("{prompt}", entry["question"])
+    return text + (use.source.get("answer_prefix") or "")
+
+
 def _longest(use: _Use, kind: str, context: int) -> list[tuple[str, dict[str, Any]]]:
     """(place, entry) of the longest entries that could be too long: no tokenizer makes more tokens than there are
     bytes, but for a few of its own."""
-    budget = context - (use.said or 0) - 2 * len(use.source["template"] or "") - 64
+    budget = context - (use.said or 0) - 64
     found: list[tuple[int, int, str, dict[str, Any]]] = []
     try:
         for number, (place, row) in enumerate(rows_of(kind, use.source[kind], use.files.base, LINES_READ)):
             entry = make_entry(row, Keys.of(use.source))
             said = len(entry["answer"].encode("utf-8", "surrogatepass")) if use.said is None else 0
-            size = len(entry["question"].encode("utf-8", "surrogatepass")) + said
+            size = said + sum(
+                len(message["content"].encode("utf-8", "surrogatepass")) + 32 for message in _asked(use, entry)
+            )
             if size > budget:
                 found.append((size, number, place, entry))
     except (EntryError, OSError):

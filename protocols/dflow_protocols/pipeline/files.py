@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from blake3 import blake3
 
 from ..names import content_id
-from .entries.entry import EntryError
 from .entries.parts import Folder, format_of, is_one_file, parts_of
+from .entries.problem import EntryError
 from .spec import Pipeline
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .assignment import check_engine, check_served, check_stage_engine, settle_claim, share_stages
 from .defaults import fill
+from .entries.settings import settle_sources
 from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
@@ -41,6 +42,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     share_stages(spec, stages)
     _check_top(reader, spec)
+    settle_sources(reader, raw.get("data"), spec["data"] or {})
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _check_ids(reader, stages)
     _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})

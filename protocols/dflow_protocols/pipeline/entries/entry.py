@@ -12,6 +12,8 @@ from typing import Any, Self
 import msgpack
 
 from ..grammar.text import half_character, is_text
+from .conversation import question_of, read_messages, split_answer
+from .problem import EntryError
 
 KEYS_TOLD = 8
 
@@ -19,25 +21,19 @@ Row = dict[str, Any]
 """What a file says of one entry: only what JSON can say."""
 
 
-class EntryError(ValueError):
-    """A row that is no entry, or a file that has none. `what` names what is at fault; `hint` is the remedy."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what, self.hint = what, hint
-
-
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Under which keys a data set's rows hold what."""
+    """Under which keys a data set's rows hold what: a prompt or a conversation, and the answer, which a conversation
+    may have in itself."""
 
-    prompt: str
-    answer: str
+    prompt: str | None
+    answer: str | None
+    messages: str | None = None
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Self:
         """As a spec's `data` section says."""
-        return cls(source["prompt"], source["answer"])
+        return cls(source["prompt"], source["answer"], source.get("messages"))
 
 
 def make_entry(row: Row | EntryError, keys: Keys) -> Row:
@@ -48,10 +44,15 @@ def make_entry(row: Row | EntryError, keys: Keys) -> Row:
     """
     if isinstance(row, EntryError):
         raise row
-    prompt = _text(row, "prompt", keys.prompt)
+    if keys.messages is not None:
+        _require(row, "messages", keys.messages)
+        asked, said = split_answer(read_messages(row[keys.messages], keys.messages))
+        answer = said if keys.answer is None else _text(row, "answer", keys.answer)
+        return {**row, "question": question_of(asked), "answer": answer}
+    prompt = _text(row, "prompt", str(keys.prompt))
     if not prompt.strip():
         raise EntryError(f"`{keys.prompt}` is empty", "give every entry a prompt, or take the line out")
-    return {**row, "question": prompt, "answer": _text(row, "answer", keys.answer)}
+    return {**row, "question": prompt, "answer": _text(row, "answer", str(keys.answer))}
 
 
 def is_held_out(question: str, share: float) -> bool:
@@ -65,11 +66,15 @@ def hashed_text(question: str, by: str) -> str:
     return question.lower() if by == "question_lower" else question
 
 
-def _text(row: Row, role: str, key: str) -> str:
+def _require(row: Row, role: str, key: str) -> None:
     if key not in row:
         keys = ", ".join(f"`{name}`" for name in list(row)[:KEYS_TOLD]) or "none"
         more = f" and {len(row) - KEYS_TOLD} more" if len(row) > KEYS_TOLD else ""
         raise EntryError(f"no key `{key}`", f"keys there: {keys}{more}; name the one that holds it: `{role}: KEY`")
+
+
+def _text(row: Row, role: str, key: str) -> str:
+    _require(row, role, key)
     match row[key]:
         case str() as text if is_text(text):
             return text

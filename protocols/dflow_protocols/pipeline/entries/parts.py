@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from .entry import EntryError
+from .problem import EntryError
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
 """Keys of a data set that name files; a file in a folder is of a format if its name ends so."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, TypeAlias
 
 from ..grammar.text import is_text
-from .entry import EntryError, Row
+from .entry import Row
+from .problem import EntryError
 from .tables import NEEDS_PYARROW, arrow_rows, parquet_rows
 
 Numbered: TypeAlias = Iterator[tuple[int, "Row | EntryError"]]

@@ -6,7 +6,8 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from .entry import EntryError, Row
+from .entry import Row
+from .problem import EntryError
 
 NEEDS_PYARROW = ("parquet", "arrow")
 INSTALL = "pip install '.[data]'"

@@ -31,6 +31,11 @@ _PROMPTS: Mapping[str, Shape] = {
         form="a text with `{prompt}` in it",
     ),
     "chat": Flag("put it into the tokenizer's chat template; absent: where the tokenizer has one", None),
+    "system": Text("a system's message, which comes first", None, unwritten=True),
+    "template_args": Free(
+        "what the chat template is told beside, such as `enable_thinking: false`", {}, unwritten=True
+    ),
+    "answer_prefix": Text("what every answer begins with: the model goes on from there", None, unwritten=True),
 }
 
 _DTYPE = Text(
@@ -112,6 +117,12 @@ _DATASET = Variants(
                 kind: Text(f"{about}: the path of a file or folder, or a pattern such as `words/train-*.{kind}`"),
                 "prompt": Text("the key of the prompt", "prompt"),
                 "answer": Text("the key of the right answer", "answer"),
+                "messages": Text(
+                    "the key of a conversation, in place of `prompt`; its last turn is the answer if it is the "
+                    "assistant's, unless `answer` names a key",
+                    None,
+                    unwritten=True,
+                ),
                 **_PROMPTS,
                 "held_out": _HELD_OUT,
             },

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 
 EACH = ("completion", "answer", "prompt", "entry")
 ALL = ("completions", "answers", "prompts", "entries")
-BESIDE = (
-    "tokens",
-    "truncated",
-    "step",
-)  # with either: how many, whether cut off; of ALL as lists; and the step's number
+BESIDE = ("tokens", "truncated", "step", "messages")
+"""With either: how many tokens, whether cut off, the step's number, and the conversation that was put to the model; all
+but the step of ALL as lists."""
 LENT = {"dflowd.operators.reward:reasoning_gym": ("data",)}  # what a built-in reward is given beside these
 
 EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that another call may find otherwise

@@ -216,6 +216,52 @@ def test_a_chat_without_a_template_is_told_with_the_datas_line(folder: Path) -> 
     assert "has no chat template" in problem.what
 
 
+CHATML = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if think is defined and not think %}.{% endif %}{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+DEAF = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [(NO_SYSTEM + CHATML, "takes no system's message: it raises an error on"), (DEAF, "it is left out of the prompt")],
+)
+def test_a_system_text_that_the_template_does_not_take_is_told(folder: Path, text: str, what: str) -> None:
+    """At the key that has it; the same template without it is in order."""
+    template(text)(folder)
+    assert told(folder) == []
+    (problem,) = told(folder, pipeline(system="be brief"))
+    assert problem.path == "data.words.system"
+    assert what in problem.what
+
+
+def test_what_is_told_to_a_template_that_does_not_ask_for_it_is_a_doubt(folder: Path) -> None:
+    """Templates pass over what they do not know, a misspelt name included."""
+    template(CHATML)(folder)
+    assert look_at_models(pipeline(template_args={"think": False}), folder.parent).warnings == []
+    (warning,) = look_at_models(pipeline(template_args={"thinks": False}), folder.parent).warnings
+    assert warning.path == "data.words.template_args.thinks"
+    assert "does not ask for `thinks`" in warning.what
+    assert warning.hint == "did you mean `think`?"
+
+
+@pytest.mark.parametrize("key", ["messages", "system"])
+def test_what_needs_a_template_is_told_where_there_is_none(folder: Path, key: str) -> None:
+    (problem,) = told(folder, pipeline(**{key: "x"}))
+    assert problem.path == f"data.words.{key}"
+    assert f"has no chat template, which `{key}` is for" in problem.what
+
+
+def test_a_conversation_that_does_not_fit_is_named_by_its_line(folder: Path) -> None:
+    template(CHATML.replace("<", "").replace(">", ""))(folder)
+    said = [{"role": "user", "content": "a" * 50}, {"role": "assistant", "content": "b"}]
+    (folder.parent / "words.jsonl").write_text(json.dumps({"chat": said}) + "\n")
+    (problem, *_) = told(folder, pipeline(messages="chat"))
+    assert "words.jsonl:1: a prompt of " in problem.what
+
+
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     """A model that no stage trains is opened by engines like any other."""
     spec = pipeline().to_dict()

@@ -12,7 +12,12 @@ from dflowd.data.prompts import Wording, prompt_text, prompt_tokens, settle_temp
 from dflowd.jobs.failures import UserError
 from tests.support.repository import EXAMPLES
 
-ENTRY = {"question": "1 + {n}", "answer": "2"}
+SAID = [("user", "1"), ("assistant", "one"), ("user", "2"), ("assistant", "two")]
+ENTRY = {
+    "question": "1 + {n}",
+    "answer": "2",
+    "said": [{"role": role, "content": content} for role, content in SAID],
+}
 
 
 @dataclass
@@ -21,10 +26,13 @@ class Tokenizer:
 
     chat_template: str | None = None
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool, **told: object
+    ) -> str:
         assert not tokenize
         assert add_generation_prompt
-        return "".join(f"<{message['role']}>{message['content']}" for message in messages) + "<assistant>"
+        args = "".join(f"<{key}={value}>" for key, value in told.items())
+        return args + "".join(f"<{message['role']}>{message['content']}" for message in messages) + "<assistant>"
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return [*([0] if add_special_tokens else []), *map(ord, text)]
@@ -39,6 +47,11 @@ class Tokenizer:
         ("chat", Wording("Solve {prompt}."), "<user>Solve 1 + {n}.<assistant>"),
         ("chat", Wording(chat=False), "1 + {n}\n"),
         (None, Wording(chat=False), "1 + {n}\n"),
+        ("chat", Wording(system="Be brief."), "<system>Be brief.<user>1 + {n}<assistant>"),
+        ("chat", Wording(template_args={"think": False}), "<think=False><user>1 + {n}<assistant>"),
+        ("chat", Wording(answer_prefix="It is"), "<user>1 + {n}<assistant>It is"),
+        (None, Wording(answer_prefix="= "), "1 + {n}\n= "),
+        ("chat", Wording(messages="said"), "<user>1<assistant>one<user>2<assistant>"),
     ],
 )
 def test_a_prompt_is_worded_as_the_data_and_the_tokenizer_say(template: Any, wording: Wording, text: str) -> None:
@@ -53,6 +66,12 @@ def test_a_chat_without_a_template_is_an_error() -> None:
     """Else the model would be asked in a way that its maker never meant."""
     with pytest.raises(UserError, match="no chat template"):
         prompt_text(Tokenizer(), ENTRY, Wording(chat=True))
+
+
+@pytest.mark.parametrize("key", ["messages", "system"])
+def test_what_only_a_chat_template_can_follow_is_not_passed_over(key: str) -> None:
+    with pytest.raises(UserError, match=f"no chat template; leave `{key}` out of the data"):
+        prompt_text(Tokenizer(), ENTRY, Wording.of({key: "said"}))
 
 
 def chatting(template: str) -> Any:

@@ -76,6 +76,8 @@ def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: 
             [1, 12, 3],
         ),
         ("def score(completions, tokens):\n    return tokens\n", {}, [1, 2, 3]),
+        ("def score(messages):\n    return int(messages[-1]['content'][1:])\n", {}, [0, 1, 2]),
+        ("def score(completions, messages):\n    return [len(each) for each in messages]\n", {}, [1, 1, 1]),
         ("async def score(completion, answer):\n    return completion == answer\n", {}, [1, 0, 1]),
         ("import numpy\ndef score(completions):\n    return numpy.arange(len(completions))\n", {}, [0, 1, 2]),
     ],

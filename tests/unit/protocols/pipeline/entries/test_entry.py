@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dflow_protocols.pipeline.entries.entry import EntryError, Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.entry import Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.entries.rows import jsonl_rows
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dflow_protocols.pipeline.entries.entry import EntryError
 from dflow_protocols.pipeline.entries.parts import parts_of
+from dflow_protocols.pipeline.entries.problem import EntryError
 from tests.unit.protocols.pipeline.test_files import Written
 
 

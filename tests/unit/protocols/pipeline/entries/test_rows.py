@@ -10,7 +10,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from dflow_protocols.pipeline.entries.entry import EntryError
+from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
 
 
