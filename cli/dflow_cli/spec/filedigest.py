@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from .codelook import fault_of_answer, kind_of_value, not_here
 from .datalook import look_at_data
 from .diskfolder import DiskFolder
 
+HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"  # OWNER/NAME, or a name alone
 INSTALL = "install it where the daemons run, into the environment of `dflowd`"
 
 
@@ -63,7 +66,13 @@ def _missing(named: Named, base: Path) -> Problem:
         return Problem(path, what, f"did you mean `{near}`?")
     if near is not None:
         return Problem(path, what, f"`{name}` is there, but is no {kind}")
-    return Problem(path, what, f"paths start from the spec's folder, {base}")
+    start = f"paths start from the spec's folder, {base}"
+    if re.fullmatch(r"models\.[^.]+\.path", path) and re.fullmatch(HUB_NAME, name):
+        target = shlex.quote(str(found))
+        return Problem(
+            path, what, f"{start}; a model of a hub is fetched first: `hf download {name} --local-dir {target}`"
+        )
+    return Problem(path, what, start)
 
 
 def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Problem]) -> Iterator[Problem]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+
+from .elsewhere import called_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def meant(name: str, known: Collection[str]) -> str | None:
+    """The known name that `name` says in another program's words, or misspells."""
+    return called_here(name, known) or nearest(name, known)
+
+
 def suggest(name: str, known: Iterable[str], kind: str) -> str:
-    """A hint: the nearest known name, or all of them. `kind`: what they are, in the plural."""
+    """A hint: the known name that is meant, or all of them. `kind`: what they are, in the plural."""
     names = sorted(known)
-    near = nearest(name, names)
+    near = meant(name, names)
     if near is not None:
         return f"did you mean `{near}`?"
     return f"known {kind}: {', '.join(names)}" if names else f"there are no {kind} here"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from .expression import ExpressionError, Value, parse
-from .problem import Problem, nearest, suggest
+from .problem import Problem, meant, suggest
 from .text import half_character, is_text
 
 REQUIRED: Final = "\0required"  # no value of a spec has this text
@@ -270,7 +270,7 @@ class Reader:
             return self._table(shape.kinds[present[0]], value, path)
         known = sorted({key for table in shape.kinds.values() for key in table.keys})
         self.unknown_keys(value, dict.fromkeys(known), path)
-        if any(nearest(str(key), shape.kinds) for key in value if key not in known):
+        if any(meant(str(key), shape.kinds) for key in value if key not in known):
             return None  # a misspelt kind was noted just now
         both = " and ".join(f"`{kind}`" for kind in present)
         what = f"has {both}" if present else f"has none of {', '.join(f'`{kind}`' for kind in shape.kinds)}"

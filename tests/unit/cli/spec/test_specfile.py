@@ -123,6 +123,13 @@ def test_a_spec_is_ready_to_submit(folder: Path) -> None:
             "hint: paths start from the spec's folder, {folder}",
         ),
         (
+            "{init: {config: model.json, tokenizer: tokenizer/}}",
+            "{path: Qwen/Qwen2.5-0.5B}",
+            "error: arithmetic.yaml:5: there is no folder `Qwen/Qwen2.5-0.5B`\n"
+            "hint: paths start from the spec's folder, {folder}; a model of a hub is fetched first: "
+            "`hf download Qwen/Qwen2.5-0.5B --local-dir {folder}/Qwen/Qwen2.5-0.5B`",
+        ),
+        (
             "judge.py:score",
             "judge.py:scor",
             "error: arithmetic.yaml:15: `judge.py` has no `scor`\nhint: did you mean `score`?",

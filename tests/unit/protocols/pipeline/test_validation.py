@@ -82,6 +82,22 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "did you mean `generate`? (or give `module:function`, or `file.py:function` beside the spec)",
         ),
     ),
+    "operator by another trainer's name": (
+        lambda s: stage(s, "learn").update(op="grpo"),
+        (
+            "stages[4].op",
+            "stage `learn`: there is no operator `grpo`",
+            "did you mean `train`? (or give `module:function`, or `file.py:function` beside the spec)",
+        ),
+    ),
+    "key by another trainer's name": (
+        lambda s: config(s, "learn").update(dtype="bfloat16"),
+        ("stages[4].config.dtype", "stage `learn`: `dtype` is no key of `config`", "did you mean `compute`?"),
+    ),
+    "way of giving a model that another trainer has": (
+        lambda s: s["models"].update(policy={"hub": "OWNER/NAME"}),
+        ("models.policy.hub", "`hub` is no key of `policy`", "did you mean `path`?"),
+    ),
     "operator of a later version": (
         lambda s: s["stages"].append({"id": "critic", "op": "value", "model": "policy"}),
         (

@@ -1,0 +1,42 @@
+"""What other trainers (TRL, verl, OpenRLHF, transformers) call what a pipeline names otherwise: for hints alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+_WORDS: Final[Mapping[str, str]] = {
+    "advantage": "gae adv",
+    "answer": "ground_truth label solution target",
+    "batch": "batch_size train_batch_size",
+    "bfloat16": "bf16",
+    "clip": "cliprange eps_clip epsilon",
+    "clip_norm": "grad_clip max_grad_norm",
+    "compute": "amp bf16 dtype mixed_precision precision torch_dtype",
+    "every": "eval_steps save_steps interval",
+    "float32": "fp32",
+    "generate": "inference rollout rollouts sample sampling",
+    "group": "group_size n num_generations num_return_sequences samples_per_prompt",
+    "jsonl": "dataset file json",
+    "kind": "loss_type type",
+    "kl": "beta kl_coef kl_loss_coef",
+    "logprob": "ref ref_logprob reference",
+    "lr": "learning_rate",
+    "max_tokens": "max_completion_length max_length max_new_tokens response_length",
+    "micro_batch_tokens": "micro_batch_size per_device_train_batch_size",
+    "optimizer": "learning_rate lr",
+    "path": "hub model_name_or_path model_path name_or_path pretrained repo repo_id",
+    "prompts": "batch_size prompts_per_step rollout_batch_size train_batch_size",
+    "ramp_steps": "lr_warmup_steps num_warmup_steps warmup warmup_steps",
+    "reward": "grade grader judge reward_fn reward_model score verifier verify",
+    "sft": "finetune supervised",
+    "steps": "max_steps num_steps total_steps",
+    "train": "actor dapo dr_grpo grpo learn policy ppo rloo update",
+    "weight_decay": "wd",
+}
+
+
+def called_here(name: str, known: Collection[str]) -> str | None:
+    """The one of `known` that other programs call `name`, if any."""
+    word = name.lower().replace("-", "_")
+    return next((ours for ours, theirs in _WORDS.items() if ours in known and word in theirs.split()), None)
