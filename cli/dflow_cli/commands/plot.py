@@ -18,7 +18,10 @@ def plot(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """Draw a run as a PNG: reward, held-out accuracy, throughput, time by stage.
+    """Draw a run as a PNG: reward, accuracy, loss, length, time and more.
+
+    Of what the run has: reward, held-out accuracy, the loss of each training stage, entropy, KL, completion length,
+    gradient norm, learning rate, tokens a second, compute seconds by stage.
 
     Example: dflow plot 3f9c -o run.png
     """

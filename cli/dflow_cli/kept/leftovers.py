@@ -99,7 +99,10 @@ class Leftovers:
     def _runs(self, params: Mapping[str, Any]) -> Answer:
         rows = [self._about(run) for run in {*self._kept, *self._home}]
         rows.sort(key=lambda row: (row["submitted_s"] or 0.0, row["run"]))
-        return {"runs": [{key: row[key] for key in row if key != "spec"} for row in rows], "missing": []}
+        return {
+            "runs": [{key: row[key] for key in row if key not in ("spec", "stages")} for row in rows],
+            "missing": [],
+        }
 
     def _run(self, params: Mapping[str, Any]) -> Answer:
         return self._about(self._find(params))

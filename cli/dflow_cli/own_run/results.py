@@ -21,8 +21,9 @@ from ..mesh.client import Client
 from ..mesh.meshfiles import replace_text
 from ..mesh.statefiles import results_folder
 from ..output import note, plain
-from ..runs.outcome import Outcome
-from ..views.curves import write_png
+from ..runs.outcome import Outcome, read_outcome
+from ..runs.stages import stage_names
+from ..views.curves import Curves, title_of, write_png
 
 _LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks"}
 MANY = 100_000  # tasks and samples kept at most
@@ -70,7 +71,8 @@ def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
         lines = [json.dumps(plain(row), ensure_ascii=False) for row in rows]
         replace_text(place / f"{method}.jsonl", "".join(text + "\n" for text in lines))
     kept = replace(outcome, checkpoint=_keep_checkpoint(outcome, place / "checkpoint"))
-    replace_text(place / "outcome.json", json.dumps(kept.to_json(), ensure_ascii=False) + "\n")
+    about = kept.to_json() | {"stages": stage_names(outcome.spec)}  # the spec is not kept, and pictures go by its order
+    replace_text(place / "outcome.json", json.dumps(about, ensure_ascii=False) + "\n")
     return kept
 
 
@@ -80,7 +82,9 @@ def draw(source: Source, run: str, path: Path) -> tuple[int, dict[str, Any]]:
     rows = all_rows(source, "metrics", "rows", {"run": run})
     if not rows:
         raise CliError(f"run {run} has no figures yet", hint="wait for its first step")
-    write_png(rows, about.get("evals") or [], path, f"{about.get('name', '')}  {str(about['run'])[:8]}")
+    outcome = read_outcome(about)
+    stages = about.get("stages") or stage_names(outcome.spec)
+    write_png(Curves(rows, outcome.evals, title_of(outcome, rows), stages), path)
     return len(rows), about
 
 
