@@ -33,6 +33,13 @@ def lengths(column: Column) -> Array:
     return np.frombuffer(cast(Any, column.lengths), np.int32)
 
 
+def without_number(column: Column) -> Array:
+    """Which rows have NaN for their number, or for one of their numbers; [rows] bool."""
+    if column.lengths is None:
+        return np.asarray(np.isnan(values(column)))
+    return np.array([bool(np.isnan(row).any()) for row in rows(column)], np.bool_)
+
+
 def rows(column: Column) -> list[Array]:
     """A ragged column's rows."""
     return np.split(values(column), np.cumsum(lengths(column))[:-1]) if len(lengths(column)) else []

@@ -38,7 +38,7 @@ def advantage(partition: Partition) -> Output:
         values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     lengths = columns.lengths(partition.read("rollout")["tokens"])
-    trained = trained_groups(lengths, np.where(kept[:, None], values, np.nan))
+    trained = trained_groups(lengths, kept[:, None] & ~np.isnan(values))
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
@@ -51,10 +51,9 @@ def advantage(partition: Partition) -> Output:
     return Output("advantage", {"advantage": columns.pack(values.astype(np.float32).reshape(-1))}, metrics, trained)
 
 
-def trained_groups(lengths: columns.Array, advantages: columns.Array) -> Groups:
-    """What is trained on of each group, as (tokens, completions): those that have an advantage. lengths: tokens of each
-    completion; advantages: [groups, samples], NaN where there is none."""
-    trained = ~np.isnan(advantages)
+def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:
+    """What is trained on of each group, as (tokens, completions). lengths: tokens of each completion; trained:
+    [groups, samples], whether it has an advantage."""
     tokens = np.where(trained, lengths.reshape(trained.shape), 0).sum(1)
     return tuple(zip(tokens.tolist(), trained.sum(1).tolist(), strict=True))
 

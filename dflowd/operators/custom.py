@@ -1,11 +1,12 @@
-"""An operator of the user's own: one number a completion for each of its outputs.
+"""An operator of the user's own: numbers of each completion, for each of its outputs.
 
     def operator(rows: list[dict], **config) -> list[float] | dict[str, list[float]]
 
 A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), `tokens` (how many),
-`truncated`, `step`, `messages` (what was put to the model), and each number that the stage reads beside the rollout,
-by `stage.output`, and by `output` where that says which. Log-probabilities are lists, one number a token; a completion
-without a score has None. A stage with several outputs gives a dict of lists by output. A None as `reward` or
+`truncated`, `finished`, `step`, `messages` (what was put to the model), `token_ids` and `logprobs` (of each token), and
+what the stage reads beside the rollout, by `stage.output`, and by `output` where that says which. What has a number for
+each token is a list; a completion without a score has None. A stage with several outputs gives a dict of lists by
+output. An output of `per_token` has a list of numbers in each number's place, one a token. A None as `reward` or
 `advantage` leaves the completion out of its group and of training.
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.pipeline.grammar.rows import row_names
+from dflow_protocols.work import Groups
 from dflowd.data import columns
 from dflowd.data.folder import check_files
 from dflowd.jobs.failures import UserError
+from dflowd.shards.layout import Column, ragged
 from dflowd.slots.doing import Doing
 from dflowd.workers.outcome import Arguments, Due
 from dflowd.workers.pool import Terms
@@ -35,7 +38,8 @@ def custom(partition: Partition) -> list[Output]:
     stage = partition.stage
     rollout = read_rollout(partition)
     rows = _rows(partition, rollout)
-    due = Due(len(rows), tuple(stage.writes), tuple(name for name in stage.writes if name in MAY_BE_NONE))
+    blank = tuple(name for name in stage.writes if name in MAY_BE_NONE)
+    due = Due(len(rows), tuple(stage.writes), blank, tuple(stage.per_token), tuple(rollout.lengths.tolist()))
     asked = Arguments((rows,), stage.config)
     try:
         with partition.board.showing(Doing(stage.id, f"it waited for `{stage.op}`")):
@@ -46,14 +50,22 @@ def custom(partition: Partition) -> list[Output]:
         raise UserError(outcome.error, stage.id)
     check_files(partition.pipeline, partition.base, stage.op)  # after the import: a file may be replaced at any moment
     partition.progress()
-    outputs = []
-    for name in stage.writes:
-        given = [np.nan if value is None else value for value in outcome.value[name]]
-        values = np.array(given, np.float32)
-        metrics = reward_metrics(values) if name == "reward" else {}
-        groups = trained_groups(rollout.lengths, values.reshape(-1, rollout.width)) if name == "advantage" else ()
-        outputs.append(Output(name, {name: columns.pack(values)}, metrics, groups))
-    return outputs
+    return [_output(name, outcome.value[name], name in stage.per_token, rollout) for name in stage.writes]
+
+
+def _output(name: str, given: list[Any], is_per_token: bool, rollout: Rollout) -> Output:
+    """`given`: of each completion its number, or a list of them; None in the place of either."""
+    if is_per_token:
+        said = zip(given, rollout.lengths.tolist(), strict=True)
+        column = ragged("f32", ([np.nan] * length if row is None else row for row, length in said))
+    else:
+        column = columns.pack(np.array([np.nan if value is None else value for value in given], np.float32))
+    metrics = reward_metrics(columns.values(column)) if name == "reward" else {}
+    groups: Groups = ()
+    if name == "advantage":
+        trained = ~columns.without_number(column).reshape(-1, rollout.width)
+        groups = trained_groups(rollout.lengths, trained)
+    return Output(name, {name: column}, metrics, groups)
 
 
 def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
@@ -70,16 +82,24 @@ def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
                 "group": partition.first + index // rollout.width,
                 "tokens": int(rollout.lengths[index]),
                 "truncated": bool(rollout.truncated[index]),
+                "finished": not rollout.truncated[index],
                 "step": partition.step,
                 "messages": conversations[index // rollout.width],
+                "token_ids": rollout.tokens[index].tolist(),
+                "logprobs": rollout.logprobs[index].tolist(),
             }
         )
     for source, names in row_names(partition.stage.reads).items():
         column = partition.inputs[source].get(source.partition(".")[2])
         if column is None:  # a rollout, whose parts are there under names of their own
             continue
-        values = columns.values(column) if column.lengths is None else columns.rows(column)
-        for row, value in zip(rows, values, strict=True):
-            is_none = np.ndim(value) == 0 and np.isnan(value)
-            row.update(dict.fromkeys(names, None if is_none else value.tolist()))
+        for row, value in zip(rows, _values(column), strict=True):
+            row.update(dict.fromkeys(names, value))
     return rows
+
+
+def _values(column: Column) -> list[Any]:
+    """Of each completion its number, or the list of its numbers; None where it has none."""
+    values = columns.values(column) if column.lengths is None else columns.rows(column)
+    missing = columns.without_number(column)
+    return [None if is_missing else value.tolist() for value, is_missing in zip(values, missing, strict=True)]

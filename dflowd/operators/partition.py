@@ -101,8 +101,9 @@ class Rollout:
     entries: list[Entry]  # per group
     completions: list[str]  # per sample
     lengths: Any  # per sample, int32
-    truncated: Any  # per sample, bool
+    truncated: Any  # per sample, bool: whether it was cut off, and did not end by a token or a text that ends one
     tokens: list[Any]  # per sample, int32 arrays
+    logprobs: list[Any]  # per sample, float32 arrays: of each token, as the sampler had it
     prompts: list[Any]  # per group, int32 arrays
     wording: Wording  # how entries were put to the model
 
@@ -119,6 +120,7 @@ def read_rollout(partition: Partition) -> Rollout:
         columns.lengths(found["tokens"]),
         columns.values(found["truncated"]).astype(np.bool_),
         columns.rows(found["tokens"]),
+        columns.rows(found["logprobs"]),
         columns.rows(found["prompt"]),
         data.wording,
     )

@@ -6,8 +6,9 @@ A function of your own asks by name for what it needs, and for the stage's `args
     def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float | None]
 
 `prompt` is the entry's prompt, `entry` all that the data says of it; it may ask for `tokens` (how many), `truncated`,
-`step` and `messages` (the conversation that was put to the model), too. The second form gets a partition at once. None
-says that a completion cannot be scored. Calls of an `async def` wait beside each other. Workers run it, and may end.
+`finished`, `step` and `messages` (the conversation that was put to the model), too. The second form gets a partition at
+once. None says that a completion cannot be scored. Calls of an `async def` wait beside each other. Workers run it, and
+may end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols import metrics
-from dflow_protocols.pipeline.grammar.scoring import ALL, EACH, MisfitError, calling
+from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, MisfitError, calling
 from dflowd.data import columns
 from dflowd.data.folder import check_files
 from dflowd.data.order import DataSet
@@ -80,11 +81,10 @@ class Answers:
             [entry["question"] for entry in self.entries],
             list(self.entries),
         )
-        known = dict(zip(ALL, given, strict=True)) | {"tokens": list(self.tokens), "step": step}
-        known |= {"truncated": list(self.truncated)}
-        known |= {
-            "messages": [self.wording.conversation(entry) for entry in self.entries] if "messages" in names else []
-        }
+        finished = [not cut for cut in self.truncated]
+        messages = [self.wording.conversation(entry) for entry in self.entries] if "messages" in names else []
+        beside = (list(self.tokens), list(self.truncated), finished, step, messages)
+        known = dict(zip(ALL, given, strict=True)) | dict(zip(BESIDE, beside, strict=True))
         return {name: value for name, value in known.items() if name in names}
 
     def rows(self, names: Sequence[str], step: int) -> Iterator[dict[str, Any]]:
@@ -93,8 +93,8 @@ class Answers:
             self.completions, self.entries, self.tokens, self.truncated, strict=True
         ):
             known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
-            known |= {"tokens": tokens, "truncated": bool(truncated), "step": step}
-            known |= {"messages": self.wording.conversation(entry) if "messages" in names else []}
+            messages = self.wording.conversation(entry) if "messages" in names else []
+            known |= dict(zip(BESIDE, (tokens, bool(truncated), not truncated, step, messages), strict=True))
             yield {name: value for name, value in known.items() if name in names}
 
 

@@ -71,9 +71,10 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
 
 def _trained(data: LeafData, groups: str) -> LeafData:
     """Without the completions that have no number in the column `groups`, which says what is trained on."""
-    if not np.isnan(marks := np.array(data.columns.get(groups, ()), np.float32)).any():
+    left_out = np.array([bool(np.isnan(row).any()) for row in data.columns.get(groups, ())], np.bool_)
+    if not left_out.any():
         return data
-    kept = np.flatnonzero(~np.isnan(marks)).tolist()
+    kept = np.flatnonzero(~left_out).tolist()
     given = {name: [rows[at] for at in kept] for name, rows in data.columns.items()}
     return LeafData(data.prompts, [data.owners[at] for at in kept], [data.completions[at] for at in kept], given)
 

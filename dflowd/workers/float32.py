@@ -10,12 +10,15 @@ from typing import Any, SupportsFloat
 
 from dflowd.jobs.failures import UserError
 
+LARGEST = 3.4028234663852886e38  # that float32 holds
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object: it is another one each time, and errors are compared
 
 
 def float32_of(said: Any, maker: str) -> float:
     """`said` by the function `maker`, as a float that float32 holds. Booleans are 0 and 1; whatever says that it is a
     number is one (Decimal, numpy's and torch's scalars). Raises UserError."""
+    if type(said) is float and abs(said) <= LARGEST:  # most are, and a partition may have a million
+        return said
     value = _float(said)
     if value is None or not (math.isfinite(value) or isinstance(said, int)):
         raise UserError(f"{maker} gave {shown(said)} where a finite number is due")

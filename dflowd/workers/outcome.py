@@ -38,8 +38,11 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Due:
     """What a call has to give: one number, or a list of `count` of them, or such a list for each of `names` (which
-    may come without its name where it is the only one). `blank`: names whose numbers may be None."""
+    may come without its name where it is the only one). `blank`: names whose numbers may be None. `per_token`: names
+    for which a list of numbers takes the place of each number, as many as `lengths` says, [count]."""
 
     count: int | None = None
     names: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()
+    per_token: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()

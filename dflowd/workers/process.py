@@ -82,7 +82,8 @@ class Functions:
         self, number: int, name: str, placed: list[Any], named: dict[str, Any], due: dict[str, Any], limit_s: float
     ) -> None:
         function = load_function(name, self._folder)
-        wanted = Due(due["count"], tuple(due["names"]), tuple(due["blank"]))
+        lists = (tuple(due[key]) for key in ("names", "blank", "per_token", "lengths"))
+        wanted = Due(due["count"], *lists)
         if inspect.iscoroutinefunction(function):
             coroutine = self._await(number, name, function(*placed, **named), wanted, limit_s)
             asyncio.run_coroutine_threadsafe(coroutine, self._own_loop())
@@ -152,21 +153,35 @@ def checked(said: Any, due: Due, maker: str) -> Any:
     if due.count is None:
         return None if said is None else float32_of(said, maker)
     if not due.names:
-        return _list(said, due.count, maker, may_be_none=True)
+        return _numbers(said, due.count, maker, may_be_none=True)
     named = said if isinstance(said, dict) else {due.names[0]: said}
-    return {
-        name: _list(named.get(name), due.count, f"{maker}: `{name}`", may_be_none=name in due.blank)
-        for name in due.names
-    }
+    return {name: _named(named.get(name), name, due, f"{maker}: `{name}`") for name in due.names}
 
 
-def _list(said: Any, count: int, maker: str, may_be_none: bool) -> list[float | None]:
+def _named(said: Any, name: str, due: Due, maker: str) -> list[Any]:
+    assert due.count is not None
+    may_be_none = name in due.blank
+    if name not in due.per_token:
+        return _numbers(said, due.count, maker, may_be_none)
+    rows = zip(_items(said, due.count, "lists", maker), due.lengths, strict=True)
+    return [
+        None if row is None and may_be_none else _numbers(row, length, f"{maker} of row {index}", may_be_none=False)
+        for index, (row, length) in enumerate(rows)
+    ]
+
+
+def _numbers(said: Any, count: int, maker: str, may_be_none: bool) -> list[float | None]:
+    values = _items(said, count, "numbers", maker)
+    return [None if value is None and may_be_none else float32_of(value, maker) for value in values]
+
+
+def _items(said: Any, count: int, what: str, maker: str) -> list[Any]:
     is_list = hasattr(said, "__len__") and hasattr(said, "__getitem__") and not isinstance(said, str | bytes | dict)
     values = list(said) if is_list else []
     if not is_list or len(values) != count:
         given = f"{len(values)} values" if is_list else shown(said)
-        raise UserError(f"{maker} gave {given} where a list of {count} numbers is due")
-    return [None if value is None and may_be_none else float32_of(value, maker) for value in values]
+        raise UserError(f"{maker} gave {given} where a list of {count} {what} is due")
+    return values
 
 
 def main(arguments: list[str] | None = None) -> int:

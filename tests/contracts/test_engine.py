@@ -375,35 +375,6 @@ def test_a_model_whose_file_is_not_its_parameters_is_saved_resumed_and_opened(
     runner.step(2, state)
 
 
-def test_a_users_operator_and_a_reference_model_take_part(base: Path) -> None:
-    """Most new algorithms are a function of rewards, and a KL to where the model came from."""
-    (base / "mine.py").write_text(
-        "def centre(rows, *, by):\n"
-        "    mean = sum(row['reward'] for row in rows) / len(rows)\n"
-        "    assert all(row['answer'] == row['prompt'][::-1] and row['completion'] is not None for row in rows)\n"
-        "    return [by * (row['reward'] - mean) for row in rows]\n"
-    )
-    spec = tiny_spec("torch")
-    spec["models"]["start"] = spec["models"]["policy"]
-    reads = ["roll.rollout", "score.reward"]
-    spec["stages"][3] = {
-        "id": "adv",
-        "op": "mine.py:centre",
-        "reads": reads,
-        "writes": ["advantage"],
-        "config": {"by": 2.0},
-    }
-    spec["stages"].insert(4, {"id": "ref", "op": "logprob", "model": "start"})
-    spec["stages"][5]["config"]["loss"] = {"kl": 0.1, "mean": "sequence"}
-    seen: dict[int, dict[str, float]] = {}
-    runner = Alone(open_engine("torch"), Pipeline.from_dict(spec), base, base / "checkpoints")
-    runner.log = lambda step, metrics: seen.update({step: metrics})
-    runner.run(runner.init(), range(2))
-    assert seen[1]["kl"] > 0
-    assert seen[1]["trained_samples"] == 24
-    assert seen[1]["grad_norm"] > 0
-
-
 def test_a_missing_input_is_named_as_lost(engine: Engine, base: Path) -> None:
     """The node then makes that shard again, instead of blaming the engine."""
     runner = alone(engine, base)

@@ -20,6 +20,10 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         yield from _timing(pipeline, stage, f"stages[{index}]")
         if "reward" in stage.writes and f"{stage.id}.reward" not in read:
             yield _unread(pipeline, stage, f"stages[{index}]")
+        if "advantage" in stage.writes and f"{stage.id}.advantage" not in read:
+            what = f"nothing reads the advantage of `{stage.id}`: nothing is trained by it"
+            hint = f"place it before what trains, or write `reads: [{stage.id}.advantage]` there"
+            yield Problem(f"stages[{index}]", what, hint)
         if "rollout" in stage.operator.writes:
             yield from _sampling(stage, f"stages[{index}]")
             yield from _groups(pipeline, stage, f"stages[{index}].config")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from .grammar.problem import Problem, nearest, suggest
 from .grammar.signatures import OPERATORS, Operator, operator_of
 
+EVERYTHING = "*"  # in `reads`: all that stages before it made of the same completions
+
 
 @dataclass(slots=True)
 class Vertex:
@@ -42,6 +44,8 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
     problems: list[Problem] = []
     for index, vertex in enumerate(vertices):
         for position, text in enumerate(vertex.asked):
+            if text == EVERYTHING and not vertex.is_built_in:
+                continue
             place = f"{vertex.place}.reads[{position}]"
             found = _named(vertex, text, place, vertices, index, problems)
             if found is not None and found not in vertex.reads:
@@ -61,6 +65,8 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
                 problems.append(_nobody(vertex, output, vertices, vertex.place))
             else:
                 vertex.reads.append(f"{writer.id}.{output}")
+        if EVERYTHING in vertex.asked:
+            vertex.reads += [read for read in _all_before(vertex, vertices[:index]) if read not in vertex.reads]
         _order_reads(vertex)
         problems.extend(_doubles(vertex))
     for vertex in vertices:
@@ -98,6 +104,12 @@ def _doubles(vertex: Vertex) -> list[Problem]:
             what = f"stage `{vertex.id}` reads {names}, and uses one `{output}`"
             found.append(Problem(f"{vertex.place}.reads", what, hint))
     return found
+
+
+def _all_before(vertex: Vertex, before: Sequence[Vertex]) -> list[str]:
+    """What the stages before it wrote of the completions that it reads, as written."""
+    chain = next((chain for chain in chains_of(before) if not set(chain).isdisjoint(vertex.sources)), ())
+    return [f"{other.id}.{output}" for other in before if other.id in chain for output in other.writes]
 
 
 def _nearest_writer(vertices: Sequence[Vertex], index: int, output: str) -> Vertex | None:

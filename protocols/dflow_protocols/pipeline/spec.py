@@ -38,6 +38,7 @@ class Stage:
     effect: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     engine: str | None = None  # None: the pipeline's
+    per_token: Sequence[str] = ()  # of `writes`: those with a number for each token
 
     @property
     def operator(self) -> Operator:

@@ -150,6 +150,9 @@ def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], opera
             what = f"`{key}` of `{stage['op']}` is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
             reader.note(f"{place}.{key}", what, f"leave `{key}` out")
         stage[key] = fixed
+    if stage.get("per_token"):
+        what = f"`{stage['op']}` knows itself what it writes for each token"
+        reader.note(f"{place}.per_token", what, "leave `per_token` out")
     if (stage["config"] or {}).get("rewards") == {}:
         what = "`rewards` names none"
         reader.note(f"{place}.config.rewards", what, "give weights by stage, such as `rewards: {score: 1.0}`")
@@ -167,6 +170,7 @@ def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
     if not stage["writes"]:
         reader.note(f"{place}.writes", f"`{op}` is no built-in operator", "say what it writes in `writes`")
     _check_writes(reader, stage["writes"] or [], place)
+    _check_per_token(reader, stage.get("per_token") or [], stage["writes"] or [], place)
     if stage["model"] is not None:
         what = "only built-in operators run a model"
         reader.note(f"{place}.model", what, "leave `model` out")
@@ -177,7 +181,7 @@ def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:
 
 
 def _check_writes(reader: Reader, writes: list[str], place: str) -> None:
-    """Outputs of a stage of the user's own: one number a completion each, by a name that says nothing else."""
+    """Outputs of a stage of the user's own, by names that say nothing else."""
     for position, name in enumerate(writes):
         path = f"{place}.writes[{position}]"
         if name in writes[:position]:
@@ -185,8 +189,21 @@ def _check_writes(reader: Reader, writes: list[str], place: str) -> None:
         elif name in ROW:
             reader.note(path, f"`{name}` is what every row has already", "give the output another name")
         elif name in RAGGED:
-            hint = "a stage of your own gives one number a completion; give the output another name"
-            reader.note(path, f"`{name}` is what a built-in operator writes, and more than a number", hint)
+            what = f"`{name}` is what a built-in operator writes, and more than a number"
+            reader.note(path, what, "give the output another name")
+
+
+def _check_per_token(reader: Reader, names: list[str], writes: list[str], place: str) -> None:
+    for position, name in enumerate(names):
+        path = f"{place}.per_token[{position}]"
+        if name in names[:position]:
+            reader.note(path, f"`per_token` has `{name}` twice", "keep one of them")
+        elif name not in writes:
+            what = f"`per_token` has `{name}`, which is not among its `writes`"
+            reader.note(path, what, suggest(name, writes, "outputs"))
+        elif name == "reward":
+            what = "completions are compared by their `reward`, which is one number each"
+            reader.note(path, what, "give the list another name; an `advantage` may be one number a token")
 
 
 def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:

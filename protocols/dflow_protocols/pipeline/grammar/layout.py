@@ -144,8 +144,16 @@ STAGE: Mapping[str, Shape] = {
     "id": Text("the stage's name", pattern=STAGE_ID, form=STAGE_ID_FORM),
     "op": Text("a built-in operator, or `module:function`"),
     "model": Text("a name under `models`", None, pattern=NAME, form=NAME_FORM),
-    "reads": Items("outputs it reads, as `stage.output` or `output`; absent: by the operator", Text("an output"), ()),
+    "reads": Items(
+        'outputs it reads, as `stage.output` or `output`, `"*"` for all that stages before it made of the same '
+        "completions; absent: by the operator",
+        Text("an output"),
+        (),
+    ),
     "writes": Items("outputs of a `module:function`", Text("an output", pattern=STAGE_ID, form=STAGE_ID_FORM), ()),
+    "per_token": Items(
+        "of these, such as have a number for each token of a completion", Text("an output"), (), unwritten=True
+    ),
     "after": Items("stages of the same partition that come first", Text("a stage"), ()),
     "scope": Text("what it looks at in one piece", None, choices=("sample", "group", "partition", "step")),
     "when": Condition("steps it runs at; absent: whenever what it reads is there", None),

@@ -1,6 +1,7 @@
 """What a stage of the user's own is given: a row a completion, with the numbers that the stage reads.
 
-A number is there by `stage.output`, and by its output's name alone where no other one is called so.
+A number is there by `stage.output`, and by its output's name alone where no other one is called so. An output that has
+a number for each token is a list.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 
 from .scoring import BESIDE, EACH
 
-ROW = (*EACH, "group", *BESIDE)  # what every row has
+SAID = ("token_ids", "logprobs")  # of a completion, by token: which one, and its log-probability to the sampler
+ROW = (*EACH, "group", *BESIDE, *SAID)  # what every row has
 RAGGED = ("rollout", "logprob", "value", "batch", "evaluation")  # outputs that are more than a number a completion
 
 

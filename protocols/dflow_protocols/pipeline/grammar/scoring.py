@@ -2,7 +2,7 @@
 
     def reward(completion, answer)                           called once a completion, gives a number
     def reward(completion, prompt, entry, *, scale=1.0)      any of them, and the stage's `args`
-    def reward(completion, tokens, truncated)                and what else is known of a completion
+    def reward(completion, tokens, finished)                 and what else is known of a completion
     def reward(completions, answers)                         called once a partition, gives a list of numbers
 
 Checked twice by these rules: by clients from the text of the file, by engines from the function itself.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 EACH = ("completion", "answer", "prompt", "entry")
 ALL = ("completions", "answers", "prompts", "entries")
-BESIDE = ("tokens", "truncated", "step", "messages")
-"""With either: how many tokens, whether cut off, the step's number, and the conversation that was put to the model; all
-but the step of ALL as lists."""
+BESIDE = ("tokens", "truncated", "finished", "step", "messages")
+"""With either: how many tokens, whether `max_tokens` cut it off, or an end token or a stop text ended it (one of the
+two is true), the step's number, and the conversation that was put to the model; all but the step of ALL as lists."""
 LENT = {"dflowd.operators.reward:reasoning_gym": ("data",)}  # what a built-in reward is given beside these
 
 EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that another call may find otherwise

@@ -325,7 +325,8 @@ class Reader:
 
 def is_left_out(shape: Shape, value: Any) -> bool:
     """Whether the canonical form has no word of a key with this value."""
-    return shape.unwritten and value == (list(shape.default) if isinstance(shape.default, tuple) else shape.default)
+    default = shape.default
+    return shape.unwritten and value in (default, list(default) if isinstance(default, tuple) else default)
 
 
 def _is_in_range(shape: Number, value: float) -> bool:

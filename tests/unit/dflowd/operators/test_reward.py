@@ -71,9 +71,9 @@ def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: 
             [1, 0, 1],
         ),
         (
-            "def score(tokens, truncated, step):\n    return tokens + 10 * truncated + step\n",
+            "def score(tokens, truncated, finished):\n    return tokens + 10 * truncated + 20 * finished\n",
             {},
-            [1, 12, 3],
+            [21, 12, 23],
         ),
         ("def score(completions, tokens):\n    return tokens\n", {}, [1, 2, 3]),
         ("def score(messages):\n    return int(messages[-1]['content'][1:])\n", {}, [0, 1, 2]),

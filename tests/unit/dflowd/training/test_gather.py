@@ -56,3 +56,25 @@ def test_each_log_probability_goes_where_its_model_says(reads: list[str]) -> Non
     references = data.columns.get("logprob", [])
     assert [row.tolist() for row in references] == ([[REFERENCE] * 2] * 2 if "ref" in reads else [])
     assert list(data.columns["advantage"]) == [1, -1]
+
+
+def test_a_token_may_have_an_advantage_of_its_own() -> None:
+    """One that is no number leaves the completion out, with whatever else is known of it."""
+    own = Stage("own", "own.py:f", writes=["advantage"], per_token=["advantage"])
+    roll = Stage("roll", "generate", "policy", config={"data": "words", "prompts": 1, "group": 2, "max_tokens": 2})
+    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}})
+    data = {"words": {"jsonl": "words.jsonl"}}
+    pipeline = Pipeline("mine", 1, {"policy": {"path": "model/"}}, [roll, own, learn], data)
+    rows = np.full(2, 2)
+    inputs = {
+        (0, "roll.rollout"): {
+            "prompt": ragged("i32", [[1]]),
+            "tokens": columns.pack(np.arange(4, dtype=np.int32), rows),
+            "logprobs": columns.pack(np.zeros(4, np.float32), rows),
+        },
+        (0, "own.advantage"): {"advantage": columns.pack(np.array([np.nan, np.nan, 2, -3], np.float32), rows)},
+    }
+    found = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs)
+    assert [row.tolist() for row in found.completions] == [[2, 3]]
+    assert [row.tolist() for row in found.columns["advantage"]] == [[2, -3]]
+    assert len(found.columns["sampled_logprob"]) == 1

@@ -79,6 +79,24 @@ def test_sharing_a_prompt_and_a_batch_does_not_change_the_gradient(policy: Polic
 
 
 @pytest.mark.parametrize("budget", [8192, 64])
+def test_each_token_is_moved_by_its_own_advantage(policy: Policy, budget: int) -> None:
+    """Credit by token: the gradient is that of the sum over tokens, each by its number, whatever lies beside it."""
+    data, rng = leaf_data(policy), np.random.default_rng(5)
+    data.columns["advantage"] = [rng.normal(size=len(said)).astype(np.float32) for said in data.completions]
+    olds = [logp.detach().numpy() for logp in plain_logp(policy, data)]
+    data.columns["sampled_logprob"] = olds  # all ratios are 1, so a token's gain has the slope of its advantage
+    expected, found = np.zeros((2, policy.parameters.size), np.float32)
+    policy.parameters.begin_gradient(expected)
+    total = torch.zeros(())
+    for logp, advantage in zip(plain_logp(policy, data), data.columns["advantage"], strict=True):
+        total = total - (logp * torch.from_numpy(advantage)).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    policy.parameters.begin_gradient(found)
+    add_gradient(policy, data, grpo(budget=budget), lambda: None)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("budget", [8192, 64])
 def test_a_completions_correction_does_not_depend_on_its_micro_batch(policy: Policy, budget: int) -> None:
     """Its ratio is over all of its tokens, whatever they lie beside."""
     data = leaf_data(policy)
