@@ -12,6 +12,7 @@ output. An output of `per_token` has a list of numbers in each number's place, o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def custom(partition: Partition) -> list[Output]:
         raise UserError(outcome.error, stage.id)
     check_files(partition.pipeline, partition.base, stage.op)  # after the import: a file may be replaced at any moment
     partition.progress()
-    return [_output(name, outcome.value[name], name in stage.per_token, rollout) for name in stage.writes]
+    outputs = [_output(name, outcome.value[name], name in stage.per_token, rollout) for name in stage.writes]
+    return [replace(outputs[0], metrics={**outputs[0].metrics, **outcome.counts}), *outputs[1:]]
 
 
 def _output(name: str, given: list[Any], is_per_token: bool, rollout: Rollout) -> Output:

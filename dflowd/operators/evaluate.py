@@ -55,7 +55,7 @@ def evaluate(partition: Partition) -> Output:
         "evaluated_tokens": int(made.lengths.sum()),
         "evaluated_truncated": int(made.truncated.sum()),
     }
-    figures |= {metrics.EVALUATED_UNSCORED: unscored} if unscored else {}
+    figures |= judged.counts | ({metrics.EVALUATED_UNSCORED: unscored} if unscored else {})
     evaluation = {
         "score": columns.pack(right),
         "text": texts(said),

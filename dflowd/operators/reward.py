@@ -55,12 +55,14 @@ OURS: Mapping[str, Callable[..., float]] = {
 @dataclass(frozen=True, slots=True)
 class Scores:
     """`values`: [completions] float32, NaN where there is no score. `errors`, `timeouts`: completions whose call
-    failed, and of these those where a limit decided, not the inputs. `note`: the first failure."""
+    failed, and of these those where a limit decided, not the inputs. `note`: the first failure. `counts`: sums of what
+    the calls counted."""
 
     values: columns.Array
     errors: int = 0
     timeouts: int = 0
     note: str = ""
+    counts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def reward(partition: Partition) -> Output:
     found = scores(partition, partition.data(maker.config["data"]), answers)
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
-    return Output("reward", {"reward": columns.pack(found.values)}, figures, note=found.note)
+    return Output("reward", {"reward": columns.pack(found.values)}, figures | found.counts, note=found.note)
 
 
 def reward_metrics(rewards: columns.Array) -> dict[str, float]:
@@ -175,4 +177,5 @@ def _joined(each: int, outcomes: Sequence[Outcome], partition: Partition) -> Sco
     values = np.array([np.nan if value is None else value for value in given], np.float32)
     timeouts = sum(each for outcome in failed if not outcome.is_of_inputs)
     note = f"`{partition.stage.config['function']}` gave None for each of them" if np.isnan(values).all() else ""
-    return Scores(values, each * len(failed), timeouts, failed[0].error if failed else note)
+    counts = dict(metrics.merge(outcome.counts.items() for outcome in outcomes))
+    return Scores(values, each * len(failed), timeouts, failed[0].error if failed else note, counts)

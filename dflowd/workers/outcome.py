@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dflow_protocols.pipeline.grammar.scoring import Parameter
@@ -28,11 +28,12 @@ class Arguments(NamedTuple):
 class Outcome:
     """`value`: what it gave, checked: a number, None where it cannot tell, a list of them, or such lists by name.
     `error`: why there is none, on a line. `is_of_inputs`: whether another host would find the same; not so where a
-    limit ended it."""
+    limit ended it. `counts`: sums beside that, by the names of dflow_protocols.metrics."""
 
     value: Any = None
     error: str = ""
     is_of_inputs: bool = True
+    counts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from dflow_protocols.pipeline.grammar.scoring import Parameter
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.limits import Limits
 
+from .counts import counts_of
 from .outcome import Arguments, Due, Outcome, Signature
 from .worker import Worker
 
@@ -256,17 +257,17 @@ class _Crew:
             case ["loaded", [*parameters], bool(is_async)]:
                 self.signed = Signature(tuple(Parameter(*each) for each in parameters), is_async)
                 worker.loaded(self.name, self.signed)
-            case ["raised", 0, str(error)]:
+            case ["raised", 0, str(error), _]:
                 worker.answered(0)
                 raise UserError(_plain(error))
-            case ["said", int(number), value] if number in worker.asked:
-                self._ended(worker, number, Outcome(value))
-            case ["raised", int(number), str(error)] if number in worker.asked:
-                self._ended(worker, number, Outcome(error=_plain(error)))
-            case ["late", int(number), _] if number in worker.asked:
-                late = Outcome(error=self._named(self._too_long(is_import=False)), is_of_inputs=False)
-                self._ended(worker, number, late)
-            case ["spent", int(number), str(error)] if number in worker.asked:
+            case ["said", int(number), value, counts] if number in worker.asked:
+                self._ended(worker, number, Outcome(value, counts=counts_of(counts)))
+            case ["raised", int(number), str(error), counts] if number in worker.asked:
+                self._ended(worker, number, Outcome(error=_plain(error), counts=counts_of(counts)))
+            case ["late", int(number), _, counts] if number in worker.asked:
+                why = self._named(self._too_long(is_import=False))
+                self._ended(worker, number, Outcome(error=why, is_of_inputs=False, counts=counts_of(counts)))
+            case ["spent", int(number), str(error), _] if number in worker.asked:
                 if worker.is_used:  # what it keeps of other calls may be what it lacks: once more, in a fresh one
                     worker.answered(number)
                     self.again.append(number)

@@ -3,10 +3,10 @@
 Imports functions of one spec's folder and calls them, one message a line of work:
 
     engine  ["load", NAME, FOLDER]                     worker  ["loaded", [[parameter, kind, required], ...], is_async]
-    engine  ["call", NUMBER, NAME, arguments, ...]     worker  ["said", NUMBER, value]
-                                                       worker  ["raised", NUMBER, error]     NUMBER 0: of the load
-                                                       worker  ["spent", NUMBER, error]      it took too much memory
-                                                       worker  ["late", NUMBER, seconds]     a coroutine
+    engine  ["call", NUMBER, NAME, arguments, ...]     worker  ["said", NUMBER, value, counts]
+                                                       worker  ["raised", NUMBER, error, counts]   0: the load
+                                                       worker  ["spent", NUMBER, error, counts]    too much memory
+                                                       worker  ["late", NUMBER, seconds, counts]   a coroutine
 
 Messages are JSON: what a user's function gives is data to its engine, never code. Coroutines run beside each other, as
 many as the engine hands over at once; each has its time limit here, and the whole process one there.
@@ -31,6 +31,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.jobs.limits import Limits
 from dflowd.jobs.ties import tie_group
 
+from .counts import begin
 from .float32 import float32_of, shown
 from .outcome import Due
 from .user_code import call_user, load_function, user_line
@@ -72,9 +73,9 @@ class Functions:
             function = load_function(name, self._folder)
             told = [[each.name, each.kind, each.required] for each in parameters_of(function)]
         except (UserError, MemoryError) as error:
-            self._say("raised", 0, str(error) or "MemoryError")
+            self._say("raised", 0, str(error) or "MemoryError", {})
         except MisfitError as error:
-            self._say("raised", 0, f"{name} {error}")
+            self._say("raised", 0, f"{name} {error}", {})
         else:
             self._say("loaded", told, inspect.iscoroutinefunction(function))
 
@@ -95,19 +96,21 @@ class Functions:
                 said = asyncio.run_coroutine_threadsafe(_awaited(said), self._own_loop()).result()
             return checked(said, wanted, name)
 
+        counts = begin()
         try:
-            self._say("said", number, call_user(work))
+            self._say("said", number, call_user(work), counts)
         except UserError as error:
-            self._say("raised", number, str(error))
+            self._say("raised", number, str(error), counts)
         except MemoryError as error:
-            self._say("spent", number, str(error))
+            self._say("spent", number, str(error), counts)
 
     async def _await(self, number: int, name: str, coroutine: Any, due: Due, limit_s: float) -> None:
+        counts = begin()
         try:
             what, told = await asyncio.wait_for(_outcome(name, coroutine, due), limit_s)
-            self._say(what, number, told)
         except TimeoutError:
-            self._say("late", number, limit_s)
+            what, told = "late", limit_s
+        self._say(what, number, told, counts)
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -31,6 +31,15 @@ UNSCORED = "unscored"  # completions that got none, if any: nothing is learnt fr
 REWARD_ERRORS = "reward_errors"  # completions whose function failed, if any
 REWARD_TIMEOUTS = "reward_timeouts"  # of these: a limit of time or memory ended it, or its process ended
 
+# reward and evaluate, where dflowd.rewards.judge scores: over all requests of tasks that count
+JUDGE_REQUESTS = "judge_requests"  # sent, those that were sent again included
+JUDGE_RETRIES = "judge_retries"  # of these: sent again, as the judge was busy or out of reach
+JUDGE_PROMPT_TOKENS = "judge_prompt_tokens"  # as its answers say
+JUDGE_COMPLETION_TOKENS = "judge_completion_tokens"
+JUDGE_COST = "judge_cost"  # of these tokens, where the stage says a price; in its currency
+
+JUDGE = (JUDGE_REQUESTS, JUDGE_RETRIES, JUDGE_PROMPT_TOKENS, JUDGE_COMPLETION_TOKENS, JUDGE_COST)
+
 # advantage: over all groups
 GROUPS = "groups"
 GROUPS_ZERO_STD = "groups_zero_std"  # groups whose rewards are all alike
@@ -104,6 +113,7 @@ _COUNTS = (
     REWARD_ERRORS,
     REWARD_TIMEOUTS,
     EVALUATED_UNSCORED,
+    *JUDGE,
 )
 
 

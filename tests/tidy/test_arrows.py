@@ -15,10 +15,10 @@ HEAVY_ARROWS: Mapping[str, tuple[str, ...]] = {
     "operators": ("algorithms", "models", "workers", "data", "jobs"),
     "training": ("algorithms", "models", "data", "jobs"),
     "models": ("data", "jobs"),
+    "rewards": ("workers",),
     "workers": ("data", "jobs"),
     "data": ("jobs",),
     "algorithms": (),
-    "rewards": (),
     "jobs": (),
 }
 """A heavy room and those that it may import: each stands above what it names."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dflowd.rewards import judge
+from dflowd.workers import counts
 
 SECRET = "s3cret"
 
@@ -21,13 +22,15 @@ class Api(BaseHTTPRequestHandler):
     """Answers with what is on its list, then with the last of it."""
 
     answers: ClassVar[list[tuple[int, str]]] = []
+    usage: ClassVar[Any] = None
     asked: ClassVar[list[tuple[str, str, dict[str, Any]]]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append((self.path, self.headers.get("Authorization", ""), body))
         status, said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        text = json.dumps({"choices": [{"message": {"content": said}}]}) if status == 200 else said
+        whole = {"choices": [{"message": {"content": said}}], "usage": self.usage}
+        text = json.dumps(whole) if status == 200 else said
         self.send_response(status)
         self.end_headers()
         self.wfile.write(text.encode())
@@ -39,7 +42,7 @@ class Api(BaseHTTPRequestHandler):
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(judge, "FIRST_WAIT_S", 0.01)
-    Api.answers, Api.asked = [], []
+    Api.answers, Api.asked, Api.usage = [], [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -99,3 +102,34 @@ def test_a_judge_that_is_not_there_is_told() -> None:
     """The most common mistake is the address."""
     with pytest.raises(judge.JudgeError, match="2 tries failed, the last one with ConnectError"):
         asked("http://127.0.0.1:9/v1", tries=2)
+
+
+async def counted(url: str, **more: Any) -> dict[str, float]:
+    """What a call counts that is answered by all that the judge has to say."""
+    sums = counts.begin()
+    await judge.score("I say 72", "72", "What is 70 + 2?", url=url, model="big", **more)
+    return sums
+
+
+def test_what_a_judge_costs_is_counted(url: str) -> None:
+    """By its own words, and by the user's price of a million tokens."""
+    Api.answers, Api.usage = [(429, ""), (200, "10")], {"prompt_tokens": 300, "completion_tokens": 50}
+    tokens = {"judge_prompt_tokens": 300, "judge_completion_tokens": 50}
+    requests = {"judge_requests": 2, "judge_retries": 1}
+    assert asyncio.run(counted(url)) == requests | tokens
+    cost = asyncio.run(counted(url, price={"prompt": 0.5, "completion": 2}))["judge_cost"]
+    assert cost == pytest.approx((300 * 0.5 + 50 * 2) / 1e6)
+
+
+@pytest.mark.parametrize("usage", [None, "much", {}, {"prompt_tokens": -1, "completion_tokens": 1e99}])
+def test_a_judge_that_does_not_say_what_it_took_scores_all_the_same(url: str, usage: Any) -> None:
+    """Not every server tells, and what it tells must not spoil a step's sums."""
+    Api.answers, Api.usage = [(200, "10")], usage
+    sums = asyncio.run(counted(url, price={"prompt": 1, "completion": 1}))
+    assert sums == {"judge_requests": 1, "judge_prompt_tokens": 0, "judge_completion_tokens": 0, "judge_cost": 0}
+
+
+@pytest.mark.parametrize("price", [3, {"prompt": 1}, {"prompt": 1, "completion": -2}, {"prompt": 1, "completion": "2"}])
+def test_a_price_that_is_none_is_told(url: str, price: Any) -> None:
+    with pytest.raises(judge.JudgeError, match="of a million tokens, such as"):
+        asked(url, price=price)

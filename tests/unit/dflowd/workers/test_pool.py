@@ -19,6 +19,7 @@ from tests.support.until import until
 
 CODE = """
 import asyncio, contextlib, os, signal, stat, subprocess, sys, tempfile, threading, time
+from dflowd.workers.counts import count
 
 HOARD = []
 
@@ -80,6 +81,17 @@ async def ask(completion):
 
 def behind(completion): return ask(completion)
 
+def paid(completion):
+    count("judge_requests", len(completion))
+    if completion == "raise": raise ValueError("odd")
+    if completion == "odd": count("judge_requests", float("nan"))
+    return asking(completion) if completion == "behind" else 1.0
+
+async def asking(completion):
+    count("judge_requests")
+    if completion == "late": await asyncio.sleep(1000)
+    return await asyncio.to_thread(lambda: count("judge_requests") or 1.0)
+
 def process(completion): return os.getpid()
 """
 LIMIT_S = 3.0
@@ -135,6 +147,22 @@ def test_a_call_that_goes_wrong_costs_itself_and_says_why(pool: Pool, said: str,
 def test_a_rude_call_that_comes_back_counts(pool: Pool, said: str) -> None:
     """It gave its number; what it left behind is in the way of nobody."""
     assert outcomes(pool, [said, "well"]) == [Outcome(1.0), Outcome(1.0)]
+
+
+def counted(pool: Pool, said: Sequence[str], name: str) -> list[float]:
+    return [outcome.counts.get("judge_requests", 0.0) for outcome in outcomes(pool, said, name, at_once=4)]
+
+
+def test_what_a_call_counts_is_its_own_however_it_ends(pool: Pool) -> None:
+    """Calls of one process that wait beside each other, and threads that they start, count apart."""
+    assert counted(pool, ["a", "raise", "behind", "bb"], "paid") == [1, 5, 8, 2]
+    assert counted(pool, ["a", "late", "b"], "asking") == [2, 1, 2]
+
+
+def test_a_count_that_is_no_amount_costs_the_call(pool: Pool) -> None:
+    """One would spoil the sums of a whole step."""
+    (bad,) = outcomes(pool, ["odd"], "paid")
+    assert "wrote to its engine what is no answer: counted" in bad.error
 
 
 def test_none_is_no_score_and_no_error(pool: Pool) -> None:
