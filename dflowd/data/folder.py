@@ -7,8 +7,13 @@ import socket
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.pipeline.files import changed
+from dflow_protocols.pipeline.files import ELSEWHERE, changed, laid
 from dflowd.jobs.failures import HostError
+
+
+def at(base: Path, name: str) -> Path:
+    """Where a file or folder lies that a spec names so. `base`: the spec's folder, or one that stands for it."""
+    return base / (laid(name) if (base / ELSEWHERE).is_dir() else name)
 
 
 class DiskFolder:
@@ -18,13 +23,13 @@ class DiskFolder:
         self._base = base
 
     def names(self, name: str) -> list[str] | None:
-        folder = self._base / name
+        folder = at(self._base, name)
         if not folder.is_dir():
             return None
         return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
 
     def read(self, name: str) -> memoryview | None:
-        path = self._base / name
+        path = at(self._base, name)
         if not path.is_file():
             return None
         with path.open("rb") as file:  # mapped, since models are as large as they are

@@ -18,7 +18,7 @@ from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_r
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError, UserError, one_line
 
-from .folder import DiskFolder
+from .folder import DiskFolder, at
 
 Entry = dict[str, Any]
 
@@ -75,7 +75,7 @@ class Files:
     endless = False
 
     def __init__(self, name: str, kind: str, config: Mapping[str, Any], base: Path) -> None:
-        self._name = f"data.{name}: {base / config[kind]}"
+        self._name = f"data.{name}: {at(base, config[kind])}"
         self._places: list[str] = []
         self._entries: list[Entry] = []
         if not is_readable(kind):
@@ -85,7 +85,7 @@ class Files:
             raise HostError(f"{what}; {INSTALL}")
         try:
             for part in parts_of(kind, config[kind], DiskFolder(base)) or [config[kind]]:
-                self._read(kind, base / part, Keys.of(config))
+                self._read(kind, at(base, part), Keys.of(config))
         except EntryError as error:
             raise UserError(f"data.{name}: {error.what}; {error.hint}") from error
         except OSError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dflow_protocols.pipeline.models import Facts, context_of, end_tokens, rules_of_sampling, unsupported
+from dflowd.data.folder import at
 from dflowd.data.prompts import settle_template
 from dflowd.jobs.failures import HostError, UserError, one_line
 
@@ -71,7 +72,7 @@ class Description:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
         with self.opening(self.place):
-            config = AutoConfig.from_pretrained(self.base / self.place, local_files_only=True)
+            config = AutoConfig.from_pretrained(at(self.base, self.place), local_files_only=True)
         for unfit in (*unsupported(config.to_dict()), *rules_of_sampling(self._generation)):
             raise UserError(f"models.{self.name}: {self.place}: {unfit.what}; {unfit.hint}")
         if not getattr(MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), "_supports_sdpa", False):
@@ -83,7 +84,7 @@ class Description:
 
     def _generation_facts(self) -> Facts:
         """What `generation_config.json` of a model's folder says; transformers takes a broken one for none."""
-        file = self.base / self.source.get("path", "") / "generation_config.json"
+        file = at(self.base, self.source.get("path", "")) / "generation_config.json"
         if "path" not in self.source or not file.is_file():
             return {}
         with self.opening(f"{self.source['path']}/{file.name}"):
@@ -95,7 +96,7 @@ class Description:
 
         folder = self.source["path"] if "path" in self.source else self.source["init"]["tokenizer"]
         with self.opening(folder):
-            tokenizer = AutoTokenizer.from_pretrained(self.base / folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(at(self.base, folder), local_files_only=True)
         if tokenizer.eos_token_id is None:
             raise UserError(f"models.{self.name}: {folder}: the tokenizer has no eos token; set `eos_token` there")
         settle_template(tokenizer)

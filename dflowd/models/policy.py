@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dflow_protocols.pipeline.models import rotation_limit, scale_of_logits
+from dflowd.data.folder import at
 from dflowd.jobs.failures import UserError
 
 from .adapters import Adapters
@@ -159,7 +160,7 @@ class Policy(Description):
         if self._adapters is None:
             self._save_whole(folder)
             return
-        self._adapters.save(folder, str(self.base / self.source["path"]) if "path" in self.source else BASE)
+        self._adapters.save(folder, str(at(self.base, self.source["path"])) if "path" in self.source else BASE)
         self.tokenizer.save_pretrained(folder)
         if "path" not in self.source:
             self._save_whole(folder / BASE)
@@ -196,7 +197,7 @@ class Policy(Description):
         with self.opening(self.place):
             if "path" in self.source:
                 opened: Any = AutoModelForCausalLM.from_pretrained(
-                    self.base / self.place, local_files_only=True, output_loading_info=True, **options
+                    at(self.base, self.place), local_files_only=True, output_loading_info=True, **options
                 )
             else:
                 opened = AutoModelForCausalLM.from_config(**options), {}  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
 from dflow_protocols.pipeline.files import beside as file_beside
-from dflowd.data.folder import DiskFolder
+from dflowd.data.folder import DiskFolder, at
 from dflowd.jobs.failures import UserError
 
 from . import beside
@@ -162,7 +162,7 @@ def _import(module: str, base: Path) -> ModuleType:
         if module.endswith(".py"):
             raise FileNotFoundError(f"no file {base / module}")
         return importlib.import_module(module)
-    file = base / name
+    file = at(base, name)
     if file.is_relative_to(base) and ".." not in file.relative_to(base).parts:
         parts = file.relative_to(base).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dflowd.data.folder import at
 from dflowd.models.adapters import Adapters
 from dflowd.models.description import Description
 from dflowd.models.parameters import Parameters, hash_of
@@ -56,7 +57,7 @@ def _lying(description: Description) -> Mapping[str, Tensor]:
 
     if "path" not in description.source:
         return {}
-    folder = description.base / description.place
+    folder = at(description.base, description.place)
     found: dict[str, Tensor] = {}
     known = description.outline.state_dict().keys()  # tied ones by each of their names
     with suppress(OSError, ValueError, SafetensorError):  # the library says what is wrong with them

@@ -8,16 +8,19 @@ disk as a `Folder`.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from blake3 import blake3
 
 from ..names import content_id
-from .entries.parts import Folder, format_of, is_one_file, parts_of
+from .entries.parts import SAVED_ORDER, Folder, format_of, is_one_file, parts_of
 from .entries.problem import EntryError
 from .spec import Pipeline
+
+ELSEWHERE = ".elsewhere"  # in a folder that stands for a spec's: what that names outside of itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,50 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
             functions.setdefault(stage.config["function"], f"stages[{index}].config.function")
     for function, path in functions.items():
         yield Named(path, function, "function")
+
+
+def files_of(named: Named, folder: Folder) -> list[str]:
+    """The files that it stands for, each as the spec might name it; none where nothing is there."""
+    if named.kind == "function":
+        file = beside(named.name.partition(":")[0], folder)
+        return list(_code(file, folder)) if file is not None else []
+    if named.kind == "folder":
+        return [f"{named.name.rstrip('/')}/{file}" for file in _shown(folder.names(named.name) or ())]
+    if named.kind == "file" or is_one_file(named.name, folder):
+        return [named.name] if folder.read(named.name) is not None else []
+    try:
+        parts = parts_of(named.kind, named.name, folder)
+    except EntryError:
+        return []
+    order = f"{named.name.rstrip('/')}/{SAVED_ORDER}"  # by which a saved data set is read
+    return [*parts, order] if folder.read(order) is not None else parts
+
+
+def is_code(key: str) -> bool:
+    """Whether the files of a key are run."""
+    return key.startswith("stages[")
+
+
+def is_model(key: str) -> bool:
+    """Whether the files of a key are a model's weights, and what lies beside them."""
+    return key.startswith("models.") and key.endswith(".path")
+
+
+def with_own_code(pipeline: Pipeline) -> tuple[str, ...]:
+    """Stages that run code which lies beside the spec, as its digest tells."""
+    own = {named.name for named in named_files(pipeline) if is_code(named.path) and named.path in pipeline.digests}
+    return tuple(stage.id for stage in pipeline.stages if {stage.op, stage.config.get("function")} & own)
+
+
+def laid(name: str) -> str:
+    """Where, in a folder that stands for the spec's on another host, a file lies that the spec names so: there as in
+    the spec's own, but what that names by an absolute path, or above itself, is inside, too."""
+    path = posixpath.normpath(name)
+    if path.startswith("/"):
+        return f"{ELSEWHERE}/root/{path.lstrip('/')}"
+    parts = path.split("/")
+    ups = sum(part == ".." for part in parts)  # all of them at the front
+    return f"{ELSEWHERE}/up{ups}/{'/'.join(parts[ups:])}" if ups else path
 
 
 def digest(named: Named, folder: Folder) -> str | None:
@@ -103,9 +150,12 @@ def _digest_folder(name: str, folder: Folder) -> str | None:
     names = folder.names(name)
     if names is None:
         return None
+    return content_id("folder", [[file, _digest_file(f"{name}/{file}", folder)] for file in _shown(names)])
+
+
+def _shown(names: Sequence[str]) -> list[str]:
     files = sorted((file.split("/"), file) for file in names)
-    shown = [file for parts, file in files if not any(part.startswith(".") for part in parts)]
-    return content_id("folder", [[file, _digest_file(f"{name}/{file}", folder)] for file in shown])
+    return [file for parts, file in files if not any(part.startswith(".") for part in parts)]
 
 
 def _digest_parts(named: Named, folder: Folder) -> str | None:
@@ -118,14 +168,19 @@ def _digest_parts(named: Named, folder: Folder) -> str | None:
 
 
 def _digest_code(file: str, folder: Folder) -> str:
-    seen: dict[str, str | None] = {}
+    return content_id("code", [[name, _digest_file(name, folder)] for name in _code(file, folder)])
+
+
+def _code(file: str, folder: Folder) -> list[str]:
+    """A module's file and those beside the spec that it imports, at any depth."""
+    seen: set[str] = set()
     waiting = [file]
     while waiting:
         name = waiting.pop()
         if name not in seen:
-            seen[name] = _digest_file(name, folder)
+            seen.add(name)
             waiting += _imported(name, folder)
-    return content_id("code", [[name, seen[name]] for _, name in sorted((name.split("/"), name) for name in seen)])
+    return [name for _, name in sorted((name.split("/"), name) for name in seen)]
 
 
 def _imported(file: str, folder: Folder) -> list[str]:

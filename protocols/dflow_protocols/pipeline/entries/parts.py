@@ -16,6 +16,8 @@ FORMATS = ("jsonl", "csv", "parquet", "arrow")
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 """What the parts of a data set are called that are not meant to be read as one."""
 
+SAVED_ORDER = "state.json"  # of a data set that `datasets` saved: its files, in order
+
 
 class Folder(Protocol):
     """A spec's folder. Names are as in the spec: from the folder, or absolute; with `/` between their parts."""
@@ -56,10 +58,10 @@ def parts_of(kind: str, name: str, folder: Folder) -> list[str]:
 
 def _saved(name: str, names: Sequence[str], folder: Folder) -> list[str]:
     """The files that `datasets` saved a data set in, by its own list of them: others beside them are its caches."""
-    if "state.json" not in names:
+    if SAVED_ORDER not in names:
         return []
     try:
-        listed = json.loads(bytes(folder.read(f"{name.rstrip('/')}/state.json") or b""))["_data_files"]
+        listed = json.loads(bytes(folder.read(f"{name.rstrip('/')}/{SAVED_ORDER}") or b""))["_data_files"]
         return [str(each["filename"]) for each in listed if str(each["filename"]) in names]
     except (ValueError, KeyError, TypeError):
         return []

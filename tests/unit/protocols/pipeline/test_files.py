@@ -11,7 +11,7 @@ import dflow_cli.spec.diskfolder
 import dflowd.data.folder
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.entries.parts import Folder
-from dflow_protocols.pipeline.files import changed, digest, named_files
+from dflow_protocols.pipeline.files import changed, digest, files_of, laid, named_files, with_own_code
 
 FILES = {
     "config.json": "{}",
@@ -105,3 +105,41 @@ def test_client_and_engine_read_their_disks_alike(
     assert disk.names("nowhere") is disk.names("judge.py") is None
     assert disk.read("nowhere") is disk.read("tokenizer") is disk.read("judge.py/x") is None
     assert bytes(disk.read(str(tmp_path / "unused.py")) or b"") == b"x = 1\n"
+
+
+def test_each_name_stands_for_the_files_that_its_digest_covers(folder: Written) -> None:
+    """What is sent to another host is what an engine compares there."""
+    folder["tokenizer/.cache"] = "not part of it"
+    found = {named.path: files_of(named, folder) for named in named_files(submitted(folder))}
+    assert found == {
+        "models.policy.init.config": ["config.json"],
+        "models.policy.init.tokenizer": ["tokenizer/tokenizer.json"],
+        "data.words.jsonl": ["words.jsonl"],
+        "data.more.csv": ["more/train-0.csv", "more/train-1.csv"],
+        "stages[1].config.function": ["judge.py", "parts/__init__.py", "parts/deep.py"],
+    }
+
+
+def test_stages_with_code_beside_the_spec_are_told(folder: Written) -> None:
+    """Those that a host refuses which runs no code that came by wire."""
+    assert with_own_code(submitted(folder)) == ("score",)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("words.jsonl", "words.jsonl"),
+        ("./a//b/../words.jsonl", "a/words.jsonl"),
+        ("/models/qwen/config.json", ".elsewhere/root/models/qwen/config.json"),
+        ("/models/../../etc/x", ".elsewhere/root/etc/x"),
+        ("../data/x", ".elsewhere/up1/data/x"),
+        ("a/../../../x", ".elsewhere/up2/x"),
+    ],
+)
+def test_a_file_outside_of_the_spec_lies_inside_of_the_folder_that_stands_for_it(name: str, place: str) -> None:
+    """Nothing that a peer names is written anywhere else."""
+    assert laid(name) == place
+
+
+def test_two_names_outside_never_share_a_place() -> None:
+    assert len({laid(name) for name in ("../up2/x", "../../x", "/up2/x", "../root/up2/x")}) == 4
