@@ -76,6 +76,7 @@ class Daemon:
         drive.cancel()
         await asyncio.wait([drive])
         await opened.rooms.service.close()
+        await opened.rooms.supplies.close()
         host.report(Report("daemon.stopped", {"clean": node.has_left}))
 
 

@@ -20,6 +20,7 @@ from dflow_protocols.events import (
     Drop,
     Event,
     Fetch,
+    FindFiles,
     Lagged,
     Persist,
     Received,
@@ -61,6 +62,7 @@ class Performer(Protocol):
     def fetch(self, action: Fetch) -> None: ...
     def drop(self, action: Drop) -> None: ...
     def discard(self, action: Discard) -> None: ...
+    def find_files(self, action: FindFiles) -> None: ...
     def dial(self, action: Dial) -> None: ...
     def reply(self, action: Reply) -> None: ...
     def advance(self, action: Advanced, cause: int | None = None) -> None: ...
@@ -174,6 +176,8 @@ class Driver:
                 performer.drop(action)
             case Discard():
                 performer.discard(action)
+            case FindFiles():
+                performer.find_files(action)
             case Dial():
                 performer.dial(action)
             case Reply():

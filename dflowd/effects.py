@@ -14,6 +14,7 @@ from dflow_protocols.events import (
     Drop,
     Event,
     Fetch,
+    FindFiles,
     Finished,
     Persist,
     Received,
@@ -78,6 +79,9 @@ class Effects:
 
     def drop(self, action: Drop) -> None:
         self._rooms.exchange.drop(action.run, action.shards)
+
+    def find_files(self, action: FindFiles) -> None:
+        self._rooms.supplies.find(action)
 
     def discard(self, action: Discard) -> None:
         self._rooms.disk.worker.submit(discard, self._rooms.state.path, action.run, action.step, action.version)

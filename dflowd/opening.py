@@ -37,6 +37,9 @@ from .boot.identity import find_seeds, open_keys
 from .boot.preflight import check_machine
 from .driver import Driver
 from .effects import Effects
+from .files.cache import FileCache
+from .files.contents import Contents
+from .files.supplies import Supplies
 from .incoming import Incoming
 from .observe.gpus import GpuWatch
 from .observe.journal import Journal
@@ -52,6 +55,7 @@ from .rooms import Rooms
 from .service.checkpoints import CheckpointAnswers
 from .service.dispatch import Myself, Service
 from .service.events import EventAnswers
+from .service.files import FileAnswers, holders_of
 from .service.health import HealthAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
@@ -68,7 +72,7 @@ from .slots.optional import child_for, offered
 from .slots.settings import RunBrief, SupervisorSettings
 from .slots.supervisor import Supervisor
 from .state import checkpoints
-from .state.directory import StateDirectory
+from .state.directory import StateDirectory, StateError
 from .state.disk import Disk
 from .transport.bulk import BulkLane
 from .transport.control import ControlLane
@@ -126,16 +130,20 @@ class Opening:
         dial_back = DialBack(host, keys.id, outgoing.knock)
         closing.callback(dial_back.close)
         bulk, bulk_address = self._open_bulk(keys)
-        exchange = Exchange(host, store, room, bulk, outgoing.tell)
+        contents = Contents()
+        exchange = Exchange(host, store, room, bulk, outgoing.tell, files=contents)
         closing.callback(exchange.close)
         devices = find_devices()
         meta = self._meta(keys, devices, control_address, bulk_address)
         node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list, devices)
-        brief = partial(_brief, node, state, meta.roles)
-        supervisor = self._make_supervisor(host, store, room, devices, meta.slots, brief)
         service = Service(host, keys.id, node, recorder, outgoing.tell, self._driver.written, control.name_of)
+        supplies = self._open_supplies(host, state, contents, store, exchange, service, node)
+        brief = partial(_brief, node, state, supplies, meta.roles)
+        supervisor = self._make_supervisor(host, store, room, devices, meta.slots, brief)
         story = Story(keys.id)
-        rooms = Rooms(state, disk, recorder, control, outgoing, dial_back, exchange, supervisor, service, story)
+        rooms = Rooms(
+            state, disk, recorder, control, outgoing, dial_back, exchange, supplies, supervisor, service, story
+        )
         watch = self._watch_gpus(host, devices, supervisor)
         self._answer(rooms, node, store, devices, meta, watch)
         for run in [run for run, known in node.runs.items() if known.is_active]:
@@ -159,6 +167,25 @@ class Opening:
         room = Room(host, store, lambda run, why: recorder.note_shortage(run, str(why)))
         self._closing.callback(room.close)
         return store, room
+
+    def _open_supplies(
+        self,
+        host: Host,
+        state: StateDirectory,
+        contents: Contents,
+        store: Store,
+        exchange: Exchange,
+        service: Service,
+        node: Node,
+    ) -> Supplies:
+        """Raises StateError."""
+        folder = state.path / "files"
+        try:
+            cache = FileCache(folder, self._config.files.cache_limit, contents)
+        except OSError as error:
+            raise StateError(f"`{folder}` cannot be written: {error.strerror}", "free some of that disk") from None
+        holders, runs_code = partial(holders_of, service), self._config.trust.run_code
+        return Supplies(host, cache, contents, store, exchange, holders, node.runs, runs_code)
 
     def _open_bulk(self, keys: KeyPair) -> tuple[BulkLane, str]:
         bulk = BulkLane(keys.id, self._config.trust.fabric)
@@ -275,6 +302,7 @@ class Opening:
         EventAnswers(service, self._started_s)
         ShardAnswers(service, node.runs, store.listing, lambda: asdict(store.usage()))
         CheckpointAnswers(service)
+        FileAnswers(service, rooms.supplies)
 
     def _write_address(self, state: StateDirectory, keys: KeyPair, meta: Meta) -> None:
         state.write_address(
@@ -291,7 +319,9 @@ class Opening:
         self._closing.callback(state.remove_address)
 
 
-def _brief(node: Node, state: StateDirectory, here: Collection[str], run: RunId, work: Work) -> RunBrief | None:
+def _brief(
+    node: Node, state: StateDirectory, supplies: Supplies, here: Collection[str], run: RunId, work: Work
+) -> RunBrief | None:
     """What an engine must know of a run, whose folder is made with it. Raises OSError."""
     known = node.runs.get(run)
     if known is None:
@@ -299,7 +329,7 @@ def _brief(node: Node, state: StateDirectory, here: Collection[str], run: RunId,
     state.run_folder(run)
     folder = str(checkpoints.folder_of(state.path, run))
     engine = child_for(known.state.pipeline, work, here)
-    return RunBrief(known.status.spec, known.status.base, folder, engine)
+    return RunBrief(known.status.spec, supplies.base_of(run, known.status.base), folder, engine)
 
 
 def _open_log(section: LogSection, closing: ExitStack) -> Stream:

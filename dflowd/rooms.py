@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dflow_protocols.story import Story
 
+from .files.supplies import Supplies
 from .observe.recorder import Recorder
 from .service.dispatch import Service
 from .shards.exchange import Exchange
@@ -29,6 +30,7 @@ class Rooms:
     outgoing: Outgoing
     dial_back: DialBack
     exchange: Exchange
+    supplies: Supplies
     supervisor: Supervisor
     service: Service
     story: Story

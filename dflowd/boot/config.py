@@ -173,6 +173,10 @@ class TrustSection(Section):
     """`encrypted` seals every chunk of the bulk lane by AES-GCM; `trusted` only authenticates it, which is faster, on
     networks where nobody listens. The same on all nodes of a mesh."""
 
+    run_code: bool = False
+    """Whether code that came with a pipeline over the wire may run on this host, as the daemon's user. Who is on the
+    allow-list can have it run anything then. Code that lies here under the pipeline's own path needs no leave."""
+
 
 class ShardsSection(Section):
     """Room for what stages hand to each other: shared memory, and disk behind it."""
@@ -191,6 +195,14 @@ class ShardsSection(Section):
         if value < 16 * 2**20:
             raise _wrong(f"{value} bytes hold no step", "give at least 16 MiB")
         return value
+
+
+class FilesSection(Section):
+    """Files of pipelines that came by wire."""
+
+    cache_limit: Bytes = 20 * 2**30
+    """Most of the state directory's disk that they may take. What active runs use stays; of the rest the longest
+    unused goes first. A model that is pushed has to fit."""
 
 
 class EngineSection(Section):
@@ -285,6 +297,7 @@ class Config(Section):
     mesh: MeshSection
     trust: TrustSection = TrustSection()
     shards: ShardsSection = ShardsSection()
+    files: FilesSection = FilesSection()
     engine: EngineSection = EngineSection()
     observe: ObserveSection = ObserveSection()
     log: LogSection = LogSection()

@@ -10,6 +10,7 @@ from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .dispatch import Service
+from .files import listed
 from .request import Params, Refusal, number_of, typed
 from .standing import StandingProblems
 
@@ -39,12 +40,15 @@ class RunAnswers:
 
     async def _submit(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         spec, base, nonce = typed(params, "spec", bytes), typed(params, "base", str), typed(params, "nonce", str)
+        files = listed(params) if params.get("files") else ()
         try:
             run = run_id(Pipeline.from_canonical(spec).text_id, source, nonce)
         except (SpecError, ValueError, KeyError, TypeError) as error:
             raise Refusal(f"not a pipeline: {error}", "submit it with a `dflow` of the daemons' version") from None
         request = self._service.next_request()
-        reply = await self._service.decide(request, Submitted(request, spec, base, source, nonce), deadline_s, run)
+        reply = await self._service.decide(
+            request, Submitted(request, spec, base, source, nonce, files), deadline_s, run
+        )
         self._service.audit("audit.submitted", source, RunId(str(reply["run"])))
         return {"run": str(reply["run"])}
 

@@ -55,7 +55,7 @@ from dflowd.transport.traffic import Traffic
 
 from .room import Room
 from .segment import Full, chunk_mask
-from .serving import Serving
+from .serving import Files, Serving
 from .store import Store
 
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
@@ -119,11 +119,14 @@ class Exchange:
         lane: BulkLane,
         tell: Callable[[NodeId, SessionMessage], object],
         patience_s: float = PATIENCE_S,
+        files: Files | None = None,
     ) -> None:
-        """`tell` sends a message over the control lane, on the loop. Starts the bulk lane."""
+        """`tell` sends a message over the control lane, on the loop. `files`: served beside the store's shards. Starts
+        the bulk lane."""
         self._host, self._store, self._room, self._lane, self._tell = host, store, room, lane, tell
         self._transfers = Transfers(patience_s)
-        self._serving = Serving(store, lane)
+        self._serving = Serving(store, lane, files)
+        self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
         self._holders: dict[NodeId, _Holder] = {}
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]] = []
@@ -134,6 +137,13 @@ class Exchange:
     def add_peer(self, peer: NodeId, address: str) -> None:
         """A member's bulk address (`tcp://HOST:PORT`), newly learnt or changed."""
         self._lane.call(partial(self._set_address, peer, address))
+
+    def listen(self, run: RunId, listener: Callable[[ExchangeEvent], None]) -> None:
+        """What comes of fetches of this run is told to `listener`, and not to the node."""
+        self._listeners[run] = listener
+
+    def _post(self, event: ExchangeEvent) -> None:
+        self._listeners.get(event.run, self._host.post)(event)
 
     def fetch(self, asked: Fetch) -> None:
         """Bring chunks into the store. Answered on the loop by Fetched, soon if they are here, or by FetchFailed: if
@@ -151,11 +161,11 @@ class Exchange:
             if self._full.add(time.monotonic(), run):
                 fields = {"run": run, "why": str(present)}
                 self._host.loop.call_soon(self._host.report, Report("shards.full", fields, "warning"))
-            self._host.loop.call_soon(self._host.post, FetchFailed(run, shard, first, end, (), ()))
+            self._host.loop.call_soon(self._post, FetchFailed(run, shard, first, end, (), ()))
             return
         wanted = chunk_mask(first, end)
         if present & wanted == wanted:
-            self._host.loop.call_soon(self._host.post, Fetched(run, shard, first, end))
+            self._host.loop.call_soon(self._post, Fetched(run, shard, first, end))
             return
         event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard))
         self._lane.call(partial(self._handle, event))
@@ -201,7 +211,7 @@ class Exchange:
             elif isinstance(item, tuple):
                 self._tell(*item)
             else:
-                self._host.post(item)
+                self._post(item)
 
     # What the lane hears ------------------------------------------------------------------------------------------
 

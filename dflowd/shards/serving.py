@@ -5,6 +5,8 @@ Owns what is lent to the lane while it is being sent. Works in the bulk lane's t
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import zmq
 
 from dflow_protocols.events import Report
@@ -21,11 +23,25 @@ HEAD_BYTES = 512 << 10  # then the message is sent
 MOST_CHUNKS = 2 * WINDOW_CHUNKS  # sent for one message of asks; an honest fetcher has credit for half of it
 
 
+class Content(Protocol):
+    """A file's bytes, in chunks."""
+
+    @property
+    def hashes(self) -> tuple[bytes, ...]: ...
+    def chunk(self, index: int) -> bytes | None: ...
+
+
+class Files(Protocol):
+    """Files of this host that are served like shards, by what they hold. Safe for threads."""
+
+    def find(self, shard: ShardId) -> Content | None: ...
+
+
 class Serving:
     """Answers in the order of the asks: the fetcher takes a gap for a loss."""
 
-    def __init__(self, store: Store, lane: BulkLane) -> None:
-        self._store, self._lane = store, lane
+    def __init__(self, store: Store, lane: BulkLane, files: Files | None = None) -> None:
+        self._store, self._lane, self._files = store, lane, files
         self._lent: list[tuple[zmq.MessageTracker, ShardId]] = []
 
     def answer(self, peer: NodeId, link: bytes, head: bytes) -> Report | None:
@@ -54,12 +70,30 @@ class Serving:
         try:
             self._store.pin(ask.shard)
         except KeyError:  # it is not here, or is dropped in this moment
-            reply.add(Lacks(ask.ticket, ask.first, ask.end), 0)
+            self._answer_from_file(reply, ask)
             return
         try:
             self._answer_pinned(reply, ask)
         finally:
             self._store.unpin(ask.shard)
+
+    def _answer_from_file(self, reply: _Reply, ask: Ask) -> None:
+        content = self._files.find(ask.shard) if self._files is not None else None
+        if content is None or ask.end > len(content.hashes) or ask.end - ask.first > RUN_CHUNKS:
+            reply.add(Lacks(ask.ticket, ask.first, ask.end), 0)
+            return
+        if ask.with_hashes:
+            reply.add(Told(ask.ticket, content.hashes), 32 * len(content.hashes))
+        for index in range(ask.first, ask.end):
+            if reply.is_over:
+                return
+            chunk = content.chunk(index)
+            if chunk is None:
+                reply.add(Lacks(ask.ticket, index, index + 1), 0)
+            elif len(chunk) <= INLINE_BYTES:
+                reply.add(Piece(ask.ticket, index, chunk), len(chunk))
+            else:
+                reply.send_chunk(Piece(ask.ticket, index, None), memoryview(chunk))
 
     def _answer_pinned(self, reply: _Reply, ask: Ask) -> None:
         present = self._store.present(ask.shard)

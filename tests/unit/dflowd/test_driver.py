@@ -15,6 +15,7 @@ from dflow_protocols.events import (
     Drop,
     Event,
     Fetch,
+    FindFiles,
     Lagged,
     Leaving,
     Persist,
@@ -68,10 +69,10 @@ class Diary:
         await asyncio.sleep(0)
         self.done.append(("persisted", action.key))
 
-    def _note(self, action: Start | Stop | Trim | Fetch | Drop | Discard | Dial | Reply) -> None:
+    def _note(self, action: Start | Stop | Trim | Fetch | Drop | FindFiles | Discard | Dial | Reply) -> None:
         self.done.append(action)
 
-    start = stop = trim = fetch = drop = discard = dial = reply = _note
+    start = stop = trim = fetch = drop = find_files = discard = dial = reply = _note
 
     def advance(self, action: Advanced, cause: int | None = None) -> None:
         self.done.append(action)

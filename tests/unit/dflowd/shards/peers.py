@@ -10,6 +10,7 @@ from typing import TypeAlias
 from dflow_protocols.events import Event, Fetch, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.shards.space import Priority
+from dflowd.files.contents import Contents
 from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
@@ -25,9 +26,11 @@ Ended: TypeAlias = Fetched | FetchFailed
 @dataclass
 class Peer:
     id: NodeId
+    host: Host
     store: Store
     room: Room
     exchange: Exchange
+    contents: Contents
     address: str
     events: list[Event] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
@@ -100,8 +103,9 @@ class Neighbours:
             if target in self.peers and not self.loses(me, target, message):
                 loop.call_soon(self.peers[target].exchange.on_message, me, message)
 
-        exchange = Exchange(host, store, room, lane, tell, patience_s)
-        peer = Peer(me, store, room, exchange, address, events, reports)
+        contents = Contents()
+        exchange = Exchange(host, store, room, lane, tell, patience_s, contents)
+        peer = Peer(me, host, store, room, exchange, contents, address, events, reports)
         for other in self.peers.values():
             other.exchange.add_peer(me, address)
             exchange.add_peer(other.id, other.address)

@@ -1,0 +1,110 @@
+"""Answers about pipelines' files: how they stand on each member, their bytes in pieces, and who is to fetch them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dflow_protocols.names import NodeId, ShardId, ShardRef
+from dflow_protocols.wire.listing import MAX_FILES, listing_fault
+from dflow_protocols.wire.steps import FileRef
+
+from ..files.cache import NoRoomError
+from ..files.supplies import Supplies
+from .dispatch import Service
+from .request import EXIT_FAILED, MOST_NUMBER, Params, Refusal, typed
+
+HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+class FileAnswers:
+    """`files.locate`, `files.put`, `files.bring`, and this node's shares of the first and the last."""
+
+    def __init__(self, service: Service, supplies: Supplies) -> None:
+        self._service, self._supplies = service, supplies
+        service.serve(
+            {"files.locate": self._locate, "files.put": self._put, "files.bring": self._bring},
+            {
+                "share.files.locate": self._own_locate,
+                "share.files.bring": self._own_bring,
+                "share.files.has": self._own_has,
+            },
+        )
+
+    async def _locate(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        """How files stand on each member: the ids of those under `base`, and of all that lie there."""
+        listed(params)
+        asked = {"base": typed(params, "base", str), "files": params["files"]}
+        shares, missing = await self._service.gather("share.files.locate", asked, deadline_s)
+        nodes = [{"node": self._service.name_of(node), "node_id": node, **share} for node, share in shares.items()]
+        return {"nodes": nodes, "missing": missing}
+
+    async def _put(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        """The bytes of a file from `offset` on; answers how many have come, which is where to go on."""
+        ref, data = _ref(params.get("id"), params.get("bytes")), typed(params, "data", bytes)
+        offset = typed(params, "offset", int)
+        try:
+            return {"offset": await self._supplies.put(ref, offset, data)}
+        except NoRoomError as error:
+            hint = "raise files.cache_limit of that daemon, or free some of its disk"
+            raise Refusal(f"{self._service.name_of(self._service.me)}: {error}", hint, EXIT_FAILED) from None
+        except (ValueError, OSError) as error:
+            raise Refusal(str(error), "send the file again", EXIT_FAILED) from None
+
+    async def _bring(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
+        """Have every living member fetch what it lacks of these; nobody is waited for."""
+        listed(params)
+        shares, missing = await self._service.gather("share.files.bring", {"files": params["files"]}, deadline_s)
+        return {"asked": sorted(map(self._service.name_of, shares)), "missing": missing}
+
+    async def _own_locate(self, params: Params) -> dict[str, Any]:
+        located = await self._supplies.located(str(params["base"]), listed(params))
+        own, here = _ids(located.own), _ids(located.here)
+        return {"own": own, "here": here, "runs_code": self._supplies.runs_code}
+
+    def _own_bring(self, params: Params) -> dict[str, Any]:
+        self._supplies.start_bringing([file.ref for file in listed(params)])
+        return {}
+
+    async def _own_has(self, params: Params) -> dict[str, Any]:
+        refs = [_ref(shard, nbytes) for shard, nbytes in params["files"][:MAX_FILES]]
+        return {"ids": await self._supplies.has(refs)}
+
+
+async def holders_of(service: Service, refs: Sequence[ShardRef]) -> dict[ShardId, tuple[NodeId, ...]]:
+    """Living members, this node aside, that can serve each of these files."""
+    asked = {"files": [(ref.id, ref.nbytes) for ref in refs]}
+    shares, _ = await service.gather("share.files.has", asked, LOCATE_S)
+    found: dict[ShardId, tuple[NodeId, ...]] = {}
+    for node, share in sorted(shares.items()):
+        for shard in share["ids"] if node != service.me else ():
+            found[shard] = (*found.get(shard, ()), node)
+    return found
+
+
+LOCATE_S = 5.0
+
+
+def listed(params: Params) -> tuple[FileRef, ...]:
+    """The files that a request names. Raises Refusal."""
+    files = tuple(map(_file, typed(params, "files", list)))
+    if fault := listing_fault(files):
+        raise Refusal(f"`files`: {fault}", "name fewer, or smaller, files")
+    return files
+
+
+def _file(item: Any) -> FileRef:
+    if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in ("key", "name")):
+        raise Refusal("`files` holds something that is no file", "ask with a `dflow` of the daemon's version")
+    return FileRef(item["key"], item["name"], _ref(item.get("id"), item.get("bytes")))
+
+
+def _ref(shard: Any, nbytes: Any) -> ShardRef:
+    is_id = isinstance(shard, str) and len(shard) == 64 and HEX_DIGITS.issuperset(shard)
+    if not is_id or not isinstance(nbytes, int) or not 0 <= nbytes < MOST_NUMBER:
+        raise Refusal("a file is named by `id` and `bytes`", "ask with a `dflow` of the daemon's version")
+    return ShardRef(ShardId(shard), nbytes)
+
+
+def _ids(files: Iterable[FileRef]) -> list[str]:
+    return sorted({file.ref.id for file in files})
