@@ -25,6 +25,7 @@ from .commands.nodes import nodes
 from .commands.plan import plan
 from .commands.plot import plot
 from .commands.ps import ps
+from .commands.push import push
 from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
@@ -49,7 +50,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 SECTIONS = {
-    "Start": (init, validate, plan, run, submit, wait, resume, cancel),
+    "Start": (init, validate, plan, push, run, submit, wait, resume, cancel),
     "Look": (ps, watch, tasks, story, logs, shards),
     "Results": (metrics, samples, plot, export),
     "Hosts": (up, down, nodes, doctor, version),

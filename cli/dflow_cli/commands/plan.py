@@ -42,7 +42,7 @@ def plan(
 
     from ..errors import CliError
     from ..output import print_json
-    from ..spec.submission import read_spec
+    from ..submitting.submission import read_spec
     from ..views.dag import draw_mermaid, draw_text
 
     loaded = read_spec(spec, overlays, sets)

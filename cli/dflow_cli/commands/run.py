@@ -33,7 +33,7 @@ def run(
     Example: dflow run examples/spell_backward.yaml --nodes 3
     """
     from ..own_run.runner import run_to_end
-    from ..spec.submission import read_spec
+    from ..submitting.submission import read_spec
 
     loaded = read_spec(spec, overlays, sets)
     code = run_to_end(loaded, Path(folder).absolute(), to, nodes, as_json, discard)

@@ -23,8 +23,8 @@ def submit(
     from ..mesh.reach import reach
     from ..output import note, print_json
     from ..runs.follow import acquaint
-    from ..spec.submission import read_spec
-    from ..spec.submission import submit as hand_over
+    from ..submitting.submission import read_spec
+    from ..submitting.submission import submit as hand_over
 
     loaded = read_spec(spec, overlays, sets)
     with reach(Path(folder).absolute(), to) as client:

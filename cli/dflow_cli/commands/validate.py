@@ -20,7 +20,7 @@ def validate(spec: Spec, overlays: Overlays = None, sets: Sets = None, as_json: 
     from ..errors import EXIT_WRONG_INPUT, CliError, explain
     from ..output import print_json
     from ..spec.specfile import SpecFileError, load
-    from ..spec.submission import tell_warnings
+    from ..submitting.submission import tell_warnings
 
     try:
         loaded = load(spec, overlays or [], sets or [])

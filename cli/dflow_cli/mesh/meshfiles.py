@@ -131,6 +131,7 @@ def write_config(folder: Path, node: LocalNode, seeds: list[KeyedEndpoint]) -> N
         'timing = "local"',
         "[trust]",
         f"key_file = {json.dumps(str(node.folder / 'key'))}",
+        "run_code = true",  # what this user's pipelines bring, on this user's machine
         "[shards]",
         f"memory_limit = {json.dumps(MEMORY_LIMIT)}",
         "[engine]",

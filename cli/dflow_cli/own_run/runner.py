@@ -19,7 +19,7 @@ from ..output import note
 from ..runs.follow import acquaint
 from ..runs.outcome import goes_on, read_state
 from ..spec.specfile import Loaded
-from ..spec.submission import submit
+from ..submitting.submission import submit
 from .attendance import Attendance
 from .interrupts import Interrupts
 from .ownmesh import Ground, own_mesh

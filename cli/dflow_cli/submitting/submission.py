@@ -10,7 +10,9 @@ from dflow_protocols.names import run_id
 from ..errors import EXIT_NO_DAEMON, CliError, explain
 from ..mesh.client import Client
 from ..output import note
-from .specfile import Loaded, SpecFileError, load
+from ..spec.specfile import Loaded, SpecFileError, load
+from .listing import files_of_pipeline
+from .staging import as_params, stage
 
 
 def read_spec(path: Path, overlays: list[Path] | None, sets: list[str] | None) -> Loaded:
@@ -32,17 +34,20 @@ def tell_warnings(loaded: Loaded) -> None:
 
 
 def submit(client: Client, loaded: Loaded) -> str:
-    """The id of the new run, once it lies on two daemons' disks (on one where there is one).
+    """The id of the new run, once it and its files lie on two daemons' disks (on one where there is one).
 
     The nonce makes a repeated request the same run, so the client may ask another daemon when the first is gone. Raises
     Problem; where no daemon answered it names the run, which one that was asked may have taken.
     """
+    files = files_of_pipeline(loaded.pipeline, loaded.base)
+    stage(client, loaded.base, files)
     nonce = uuid.uuid4().hex
     params = {
         "spec": loaded.pipeline.canonical(),
         "base": str(loaded.base),
         "name": loaded.pipeline.name,
         "nonce": nonce,
+        "files": as_params(files),
     }
     try:
         return str(client.call("submit", params, deadline_s=20.0)["run"])
