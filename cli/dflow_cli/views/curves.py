@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INSTALL = "pip install '.[plot]' in the checkout"
-COLUMNS = 3
+COLUMNS = (3, 4)  # up to nine panels, and for more
 _PANEL_INCHES = (4.4, 2.9)
 _DPI = 110
 _OF_NO_STAGE = {"init": "0.4", "save": "0.55", "load": "0.7"}  # shades of grey
@@ -129,7 +129,7 @@ class Curves:
         stages = in_order({str(row.get("stage", "")) for row in self.evals}, self.stages)
         for stage in stages:
             points = [row for row in self.evals if str(row.get("stage", "")) == stage]
-            axes.plot(*_column(points, "accuracy"), marker="o", color=self.colour(stage), label=stage)
+            axes.plot(*_column(points, "accuracy"), marker="o", color=self.colour(stage), label=stage, clip_on=False)
         if len(stages) > 1:
             axes.legend(fontsize="small")
         axes.set_ylim(0.0, 1.02)
@@ -183,16 +183,17 @@ def _dates(rows: Rows) -> str:
 
 
 def draw_figure(curves: Curves) -> Figure:
-    """All panels, three beside each other. Raises ImportError without matplotlib."""
+    """All panels. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     panels = curves.panels()
-    lines = -(-len(panels) // COLUMNS)
+    columns = COLUMNS[len(panels) > 9]
+    lines = -(-len(panels) // columns)
     wide, high = _PANEL_INCHES
-    figure = Figure(figsize=(wide * COLUMNS, high * lines + 0.9), layout="constrained")
+    figure = Figure(figsize=(wide * columns, high * lines + 0.9), layout="constrained")
     figure.suptitle(curves.title, fontsize="medium")
-    places = list(figure.subplots(lines, COLUMNS, squeeze=False).flat)
+    places = list(figure.subplots(lines, columns, squeeze=False).flat)
     last = max((int(row["step"]) for row in curves.rows), default=0)
     for axes, (title, draw) in zip(places, panels, strict=False):
         draw(axes)
