@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.views.figures import CsvForm, TensorBoardForm
-from tests.unit.cli.fakedaemon import told_rows
+from dflow_cli.runs.outcome import read_outcome
+from dflow_cli.views.figures import CsvForm, TensorBoardForm, WandbForm
+from tests.unit.cli.fakedaemon import RUN, told_rows, told_run
 
 
 def test_a_table_has_a_column_for_every_figure_of_any_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +29,7 @@ def test_events_hold_every_scalar_by_its_name_at_its_step(tmp_path: Path) -> Non
     """Written a second time they are there once: TensorBoard would draw both."""
     pytest.importorskip("tensorboardX")
     for _ in range(2):
-        with TensorBoardForm(tmp_path) as form:
+        with TensorBoardForm(tmp_path.parent, tmp_path.name) as form:
             form.write(told_rows(2))
             form.write(told_rows(3)[2:])
     (file,) = tmp_path.iterdir()
@@ -37,6 +38,29 @@ def test_events_hold_every_scalar_by_its_name_at_its_step(tmp_path: Path) -> Non
     seconds = {step: value for name, step, value in scalars if name == "seconds/roll"}
     assert seconds[2] == pytest.approx(0.3)
     assert not [name for name, _, _ in scalars if name in ("step", "time_s")]
+
+
+def test_weights_and_biases_gets_the_run_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network it writes to a folder, which `wandb sync` sends later."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    with WandbForm("spelling", read_outcome(told_run())) as form:
+        form.write(told_rows(2))
+        form.write(told_rows(3)[2:])
+    (file,) = tmp_path.rglob("*.wandb")
+    assert form.place == str(file.parent)
+    written = file.read_bytes()
+    assert RUN.encode() in written
+    assert written.count(b"reward_mean") >= 3
+    assert b"seconds/roll" in written
+    assert b"time_s" not in written
+
+
+def test_two_places_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command writes to one place."""
+    assert main(["metrics", "3f9c", "--dir", str(tmp_path), "--tensorboard", "there", "--wandb", "toy"]) == 2
+    assert capsys.readouterr().err.startswith("error: --wandb: ")
 
 
 def read_scalars(file: Path) -> list[tuple[str, int, float]]:
