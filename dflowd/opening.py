@@ -106,7 +106,7 @@ class Opening:
         """`host_of` makes the host, once there is who records what it reports. Raises ConfigError, KeyFileError or
         StateError."""
         config, closing = self._config, self._closing
-        log = ReportLog(_open_log(config.log, closing), config.log.level)
+        log = ReportLog(_open_log(config.log, closing), config.log.level, config.log.format)
         state = StateDirectory(config.node.state_dir)
         closing.callback(state.close)
         check_machine(config, self._path, state)

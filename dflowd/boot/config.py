@@ -271,6 +271,10 @@ class LogSection(Section):
     file: Path | None = None
     """File that lines are appended to; without it they go to standard error."""
 
+    format: Literal["text", "json"] = "text"
+    """`text`: a line a report, for people. `json`: an object a line with the same fields, for what collects logs;
+    `dflow logs` reads either."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is written."""
 

@@ -1,4 +1,4 @@
-"""Reports as lines: `time level room.happened key=value ...`.
+"""Reports as lines: `time level room.happened key=value ...`, or a JSON object each.
 
 Owns where lines go, which are worth it, and that a peer cannot fill the disk: what names a `peer`, or whom it came
 `from`, is limited per name and peer, and the next line that passes says how many did not. Knows nothing of what the
@@ -8,6 +8,7 @@ reports mean.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections import OrderedDict, deque
@@ -34,8 +35,9 @@ class Stream(Protocol):
 class ReportLog:
     """Writes reports to one stream and remembers the latest ones."""
 
-    def __init__(self, stream: Stream, level: str) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, level: str, form: str = "text") -> None:
+        """`form`: of FORMS."""
+        self._stream, self._format = stream, FORMS[form]
         self._threshold = LEVELS[level]
         self._budgets: OrderedDict[tuple[str, str], _Budget] = OrderedDict()
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT_REPORTS)
@@ -57,7 +59,7 @@ class ReportLog:
         entry = {"time_s": now_s, "level": report.level, "name": report.name, "fields": shown, "number": self.count}
         self._recent.append(entry)
         try:
-            self._stream.write(format_line(report.level, report.name, shown, now_s))
+            self._stream.write(self._format(report.level, report.name, shown, now_s))
             self._stream.flush()
         except (OSError, ValueError):  # a full disk or a closed terminal must not end the daemon
             pass
@@ -110,8 +112,24 @@ class _Budget:
 
 def format_line(level: str, name: str, fields: Mapping[str, Any], now_s: float) -> str:
     """One line, UTC with milliseconds, values quoted where they hold spaces."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s * 1000) % 1000:03d}Z"
-    return " ".join([stamp, level, name, *(f"{key}={_text(value)}" for key, value in fields.items())]) + "\n"
+    return " ".join([_stamp(now_s), level, name, *(f"{key}={_text(value)}" for key, value in fields.items())]) + "\n"
+
+
+def format_object(level: str, name: str, fields: Mapping[str, Any], now_s: float) -> str:
+    """The same as a JSON object on a line: `time`, `level` and `report`, and the fields beside them."""
+    known = {key: value if _is_of_json(value) else str(value) for key, value in fields.items()}
+    return json.dumps({"time": _stamp(now_s), "level": level, "report": name, **known}) + "\n"
+
+
+FORMS = {"text": format_line, "json": format_object}
+
+
+def _stamp(now_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s * 1000) % 1000:03d}Z"
+
+
+def _is_of_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _brief(value: Any) -> Any:

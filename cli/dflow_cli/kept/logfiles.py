@@ -14,7 +14,7 @@ from typing import Any
 
 NEWEST_BYTES = 8 << 20  # of each daemon's log
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})Z (\w+) (\S+)(.*)")
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\w+) (\S+)(.*)")
 _FIELD = re.compile(r' (\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -50,13 +50,30 @@ def _tail(path: Path, most_bytes: int) -> bytes:
 
 
 def _read(text: str) -> dict[str, Any] | None:
+    if text.startswith("{"):
+        return _read_object(text)
     line = _LINE.fullmatch(text)
     if line is None:
         return None
-    stamp, milliseconds, level, name, rest = line.groups()
-    at = calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S")) + int(milliseconds) / 1000
+    stamp, level, name, rest = line.groups()
     fields = {key: _value(value) for key, value in _FIELD.findall(rest)}
-    return {"time_s": at, "level": level, "name": name, "fields": fields}
+    return {"time_s": _seconds(stamp), "level": level, "name": name, "fields": fields}
+
+
+def _read_object(text: str) -> dict[str, Any] | None:
+    """A line of `log.format = "json"`."""
+    try:
+        fields = json.loads(text)
+        stamp, level, name = (str(fields.pop(key)) for key in ("time", "level", "report"))
+        return {"time_s": _seconds(stamp), "level": level, "name": name, "fields": fields}
+    except (ValueError, KeyError, RecursionError):
+        return None
+
+
+def _seconds(stamp: str) -> float:
+    """Since 1970."""
+    whole, _, milliseconds = stamp.removesuffix("Z").partition(".")
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + int(milliseconds) / 1000
 
 
 def _value(text: str) -> Any:

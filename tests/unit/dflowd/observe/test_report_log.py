@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 
 from dflow_protocols.events import Report
+from dflow_protocols.reports import REPORTS
 from dflowd.observe.log import BURST_LINES, ReportLog
 
 NOON = 1_700_000_000.25
@@ -19,6 +21,22 @@ def test_a_report_is_one_line_of_time_level_name_and_fields() -> None:
     assert stream.getvalue() == (
         '2023-11-14T22:13:20.250Z info task.broke task=3/roll/p7 error="bad \\"x\\" = 1\\nmore" seconds=0.125 n=3\n'
     )
+
+
+def test_a_report_may_be_an_object_with_the_same_fields() -> None:
+    """What collects logs takes them apart without a rule of its own; what JSON has no word for is text."""
+    stream = io.StringIO()
+    fields = {"name": "n0", "seconds": 0.125, "error": 'bad "x"\n', "lag": float("inf"), "run": None}
+    ReportLog(stream, "info", "json").write(Report("task.broke", fields, "error"), NOON, 7)
+    (line,) = stream.getvalue().splitlines()
+    head = {"time": "2023-11-14T22:13:20.250Z", "level": "error", "report": "task.broke"}
+    assert json.loads(line) == {**head, **fields, "lag": "inf", "cause": 7}
+
+
+def test_no_reports_field_is_named_like_what_every_line_has() -> None:
+    """In an object it would take that one's place."""
+    taken = {field for kind in REPORTS.values() for field in kind.fields} & {"time", "level", "report"}
+    assert taken == set()
 
 
 def test_reports_below_the_level_are_not_written() -> None:
