@@ -89,6 +89,10 @@ class Driver:
         """Seconds since some start; never goes back."""
         return self._loop.time()
 
+    def lag_s(self) -> float:
+        """How late the loop was at worst, lately."""
+        return self._lag.worst_lately()
+
     def post(self, event: Event) -> None:
         """Something happened; it is handled after all that was posted before."""
         self._inbox.append((self.clock(), event))

@@ -60,6 +60,7 @@ from .service.health import HealthAnswers
 from .service.mesh import MeshAnswers
 from .service.runs import RunAnswers
 from .service.shards import ShardAnswers
+from .service.standing import StandingProblems
 from .service.stories import StoryAnswers
 from .service.work import WorkAnswers
 from .shards.exchange import Exchange
@@ -145,7 +146,9 @@ class Opening:
             state, disk, recorder, control, outgoing, dial_back, exchange, supplies, supervisor, service, story
         )
         watch = self._watch_gpus(host, devices, supervisor)
-        self._answer(rooms, node, store, devices, meta, watch)
+        me = self._myself(meta)
+        self._answer(rooms, node, store, devices, me, meta.slots, watch)
+        self._export(rooms, node, store, me, watch)
         for run in [run for run, known in node.runs.items() if known.is_active]:
             recorder.metrics.reached(run)  # reads its books now, rather than under way
         incoming = Incoming(host, rooms)
@@ -277,19 +280,21 @@ class Opening:
             self._closing.callback(watch.close)
         return watch
 
-    def _answer(self, rooms: Rooms, node: Node, store: Store, devices: Devices, meta: Meta, watch: GpuWatch) -> None:
-        """Have all that clients may ask answered."""
+    def _myself(self, meta: Meta) -> Myself:
         release, pid = installed_version("dflowd"), os.getpid()
-        me = Myself(meta.node, meta.name, release, meta.control, meta.bulk, pid, self._started_s)
+        return Myself(meta.node, meta.name, release, meta.control, meta.bulk, pid, self._started_s)
+
+    def _answer(
+        self, rooms: Rooms, node: Node, store: Store, devices: Devices, me: Myself, slots: int, watch: GpuWatch
+    ) -> None:
+        """Have all that clients may ask answered."""
         service, engines = rooms.service, rooms.supervisor.standing
 
         def memory() -> dict[str, Any]:
             return {**memory_of_process(), "shards": asdict(store.usage())}
 
         def traffic() -> dict[str, Any]:
-            """Bytes sent and received since the start, by lane and peer."""
-            lanes = {"control": rooms.control.traffic.snapshot(), "bulk": rooms.exchange.traffic()}
-            return {lane: {peer: asdict(count) for peer, count in peers.items()} for lane, peers in lanes.items()}
+            return {lane: {peer: asdict(it) for peer, it in peers.items()} for lane, peers in rooms.traffic().items()}
 
         def gpus() -> dict[str, Any]:
             return {"gpus": watch.rows(), "drained": rooms.supervisor.drained()}
@@ -298,11 +303,41 @@ class Opening:
         HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines)
         RunAnswers(service)
         StoryAnswers(service, rooms.story, self._started_s)
-        WorkAnswers(service, meta.slots)
+        WorkAnswers(service, slots)
         EventAnswers(service, self._started_s)
         ShardAnswers(service, node.runs, store.listing, lambda: asdict(store.usage()))
         CheckpointAnswers(service)
         FileAnswers(service, rooms.supplies)
+
+    def _export(self, rooms: Rooms, node: Node, store: Store, me: Myself, watch: GpuWatch) -> None:
+        """Have what monitoring asks answered, where it is to be. Raises ConfigError."""
+        address = self._config.observe.listen
+        if address is None:
+            return
+        from .exporter.families import Sources  # here: what it needs is installed where it is used
+        from .exporter.opening import open_exporter
+
+        sources = Sources(
+            me=me,
+            node=node,
+            recorder=rooms.recorder,
+            engines=rooms.supervisor.standing,
+            usage=store.usage,
+            disk_limit=lambda: store.disk_limit_bytes,
+            traffic=rooms.traffic,
+            gpus=watch.rows,
+            lag_s=self._driver.lag_s,
+        )
+        standing = StandingProblems(rooms.service)
+        try:
+            server = open_exporter(self._loop, address, sources, standing.of_the_daemon)
+        except OSError as error:
+            what = f"`{address}`: {error.strerror or error}"
+            raise ConfigError(
+                f"{self._path}: observe.listen", what, "give it another port, or an own address"
+            ) from None
+        self._closing.callback(server.close)
+        rooms.recorder.report(Report("exporter.listening", {"port": server.port}))
 
     def _write_address(self, state: StateDirectory, keys: KeyPair, meta: Meta) -> None:
         state.write_address(

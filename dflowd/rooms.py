@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dflow_protocols.names import NodeId
 from dflow_protocols.story import Story
 
 from .files.supplies import Supplies
@@ -16,6 +17,7 @@ from .state.disk import Disk
 from .transport.control import ControlLane
 from .transport.outgoing import Outgoing
 from .transport.reach import DialBack
+from .transport.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,7 @@ class Rooms:
     supervisor: Supervisor
     service: Service
     story: Story
+
+    def traffic(self) -> dict[str, dict[NodeId, Traffic]]:
+        """Bytes sent and received since the start, by lane and peer."""
+        return {"control": self.control.traffic.snapshot(), "bulk": self.exchange.traffic()}

@@ -22,6 +22,7 @@ from dflow_protocols.wire.keys import KEY_CHARACTERS
 
 ENVIRONMENT_PREFIX = "DFLOWD_"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+LOOPBACK = "127.0.0.1"
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -74,6 +75,16 @@ def _is_seed(text: str) -> bool:
         return not place.startswith(SCHEME) and parse_endpoint(place).port > 0
     except ValueError:
         return False
+
+
+def _listening(value: Any) -> Any:
+    text = str(value)
+    text = f"{LOOPBACK}:{text}" if text.isdigit() else text
+    try:
+        return str(parse_endpoint(text))
+    except ValueError as error:
+        hint = f"write a port, which then listens at {LOOPBACK} alone, or HOST:PORT"
+        raise _wrong(f"`{value}` {error}", hint) from None
 
 
 def _words(value: Any) -> Any:
@@ -250,7 +261,12 @@ class EngineSection(Section):
 
 
 class ObserveSection(Section):
-    """What is kept of runs for people."""
+    """What is kept of runs for people, and told to monitoring."""
+
+    listen: Annotated[str | None, BeforeValidator(_listening)] = None
+    """Where `/metrics` (for Prometheus) and `/healthz` are served over plain HTTP, to whoever may reach it: a port, at
+    the loopback address alone, or HOST:PORT; port 0 takes a free one, which `exporter.listening` tells. Without it
+    nowhere. Needs the package prometheus-client: `pip install 'dflowd[prometheus]'`."""
 
     history_limit: Bytes = 2**30
     """Most bytes of the state directory's disk for what runs gave for people to read (figures, samples, tasks and what

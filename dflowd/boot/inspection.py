@@ -23,12 +23,14 @@ from .config import Config
 from .facts import host_facts
 from .gpus import gpu_facts
 from .identity import find_seeds
+from .preflight import check_packages
 
 PortState = Literal["free", "ours", "taken", "foreign", "any"]
 
 
 def check(config: Config, path: Path) -> None:
     """Everything about a configuration that can be known without starting: raises what a start would."""
+    check_packages(config, path)
     if config.trust.key_file is not None:
         read_key_pair(config.trust.key_file)
     find_seeds(config, path, AllowList(config.mesh.allow_list))

@@ -4,6 +4,7 @@ shell or the service manager that it can live with."""
 from __future__ import annotations
 
 import resource
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..shards.spill import size_text
@@ -15,6 +16,13 @@ from .facts import CGROUPS, cgroup_limit, groups_of, memory_of_host
 LEAST_FILES = 256  # sockets and engines take some fifty, each shard in memory one
 LEAST_TASKS = 64  # threads and processes: this daemon has ten threads, an engine some twenty
 ROOM_BESIDE_SHARDS = 1 << 30  # of addresses, for the program itself
+
+
+def check_packages(config: Config, path: Path) -> None:
+    """Raises ConfigError where what it asks for is not installed."""
+    if config.observe.listen is not None and find_spec("prometheus_client") is None:
+        hint = "`pip install 'dflowd[prometheus]'`, or leave the key out"
+        raise ConfigError(f"{path}: observe.listen", "the package prometheus-client is not installed", hint)
 
 
 def check_limits(path: Path, memory_limit: int) -> None:
@@ -62,11 +70,12 @@ def _limited(path: Path, what: str, shell: str, unit: str) -> ConfigError:
 
 
 def check_machine(config: Config, path: Path, state: StateDirectory) -> None:
-    """Raises ConfigError where shards.memory_limit is more than the machine has, or the disk is full.
+    """Raises ConfigError where shards.memory_limit is more than the machine has, the disk is full, or a package lacks.
 
     Shared memory is anonymous (memfd): neither /dev/shm's size nor RLIMIT_MEMLOCK bounds it, but the machine's memory
     and its control group do. What others use at the moment is no reason not to start, since a limit is no claim.
     """
+    check_packages(config, path)
     check_limits(path, config.shards.memory_limit)
     total, group = memory_of_host()["total"], cgroup_limit()
     most, whose = (total, "this machine") if group is None or total <= group else (group, "its control group")

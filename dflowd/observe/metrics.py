@@ -127,6 +127,11 @@ class MetricsBook:
     def rows(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
         return [row for step, row in sorted(self._book(run).steps.rows.items()) if step >= since_step]
 
+    def newest(self, run: RunId) -> dict[str, Any] | None:
+        """The row of the furthest step here."""
+        rows = self._book(run).steps.rows
+        return rows[max(rows)] if rows else None
+
     def samples(self, run: RunId, limit: int) -> list[dict[str, Any]]:
         return self._book(run).samples[-limit:] if limit > 0 else []
 

@@ -9,6 +9,7 @@ from dflow_protocols.events import Advanced, Began, Broke, Event, Finished, Repo
 from dflow_protocols.names import RunId
 from dflow_protocols.work import SaveWork
 
+from .counts import Counts
 from .log import ReportLog
 from .metrics import MetricsBook
 from .news import News
@@ -30,7 +31,7 @@ class Recorder:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.log, self.timeline, self.metrics, self.problems = log, timeline, metrics, problems
-        self._wall_clock, self.news = wall_clock, News()
+        self._wall_clock, self.news, self.counts = wall_clock, News(), Counts()
         self._started: dict[int, Start] = {}  # calls that were not answered yet
         self._at: dict[RunId, int] = {}  # steps of the versions held last
         self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
@@ -60,6 +61,7 @@ class Recorder:
         self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s, cause)
 
     def _tell(self, report: Report, now_s: float, cause: int | None) -> None:
+        self.counts.note(report)
         self.problems.learn(report)
         self.log.write(report, now_s, cause)
         if report.name.startswith(("run.", "step.", "task.")):
@@ -89,7 +91,9 @@ class Recorder:
             case Finished():
                 self._finish(event)
             case Broke():
-                self._started.pop(event.call, None)
+                asked = self._started.pop(event.call, None)
+                if asked is not None:
+                    self.counts.end(asked, event.failed.kind)
                 self.timeline.fail(event.call, event.failed, self._wall_clock())
 
     def _finish(self, event: Finished) -> None:
@@ -97,6 +101,7 @@ class Recorder:
         self.timeline.finish(event.call, event.done, self._wall_clock())
         if asked is None:
             return
+        self.counts.end(asked, "done")
         if event.done.samples:
             self.metrics.add_samples(asked.run, asked.task.step, event.done.samples)
         if isinstance(asked.work, SaveWork) and event.done.detail:

@@ -10,6 +10,7 @@ import asyncio
 BEAT_S = 0.1  # a blocked loop is seen within so long; ten calls a second cost nothing
 WORTH_S = 0.05  # less is what any busy machine does
 TELL_EVERY_S = 1.0  # one sign a second: it is the worst of that second
+LATELY_S = 60.0  # of which the worst is remembered, and of as long before that
 
 
 class LagMeter:
@@ -19,6 +20,8 @@ class LagMeter:
         self._loop = loop
         self._worst_s = 0.0
         self._tell_at = 0.0
+        self._lately = [0.0, 0.0]  # the worst of this minute, and of the last one
+        self._minute_ends = loop.time() + LATELY_S
         self._due = float("inf")  # when the next beat is
         self._beat: asyncio.TimerHandle | None = None
 
@@ -32,6 +35,11 @@ class LagMeter:
 
     def note(self, late_s: float) -> None:
         self._worst_s = max(self._worst_s, late_s)
+        self._lately[0] = max(self._lately[0], late_s)
+
+    def worst_lately(self) -> float:
+        """Of the last one to two minutes; asking changes nothing."""
+        return max(*self._lately, self._loop.time() - self._due, 0.0)
 
     def take(self, now: float) -> float:
         """The worst since it was last taken, if that is worth telling and time to; else 0."""
@@ -43,5 +51,8 @@ class LagMeter:
         return worst_s
 
     def _on_beat(self) -> None:
-        self.note(self._loop.time() - self._due)
+        now = self._loop.time()
+        self.note(now - self._due)
+        if now >= self._minute_ends:
+            self._lately, self._minute_ends = [0.0, self._lately[0]], now + LATELY_S
         self.start()

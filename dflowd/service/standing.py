@@ -9,9 +9,12 @@ from typing import Any
 
 from dflow_protocols.names import NodeId, RunId
 
+from ..state.disk import KEY as DISK
 from .dispatch import Service
 from .troubles import troubles
 
+OF_THE_DAEMON = ("membership.silenced", "membership.unreachable", "membership.late", DISK)
+"""Problems with which a daemon is of no use as it is; the others are a run's, a peer's or one engine's."""
 _ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
@@ -25,6 +28,11 @@ class StandingProblems:
         """All problems of this node: {key, what, hint}, and of some `level`, `run` and `for_s`."""
         own = [asdict(each) for each in troubles(self._service.node.membership)]
         return [self._named(row) for row in own + self._service.recorder.problems.rows()]
+
+    def of_the_daemon(self) -> list[str]:
+        """Why this daemon is of no use as it is, in words, each with what a person can do. [] while it is well."""
+        rows = (row for row in self.rows() if str(row["key"]).partition("/")[0] in OF_THE_DAEMON)
+        return [f"{row['what']}: {row['hint']}" for row in rows]
 
     def of_run(self, run: RunId) -> dict[str, Any]:
         """This node's share of how a run stands. `reached`: steps that it ever had of it; `saved`: of the best version

@@ -135,16 +135,17 @@ class Store:
 
     def can_hold(self, nbytes: int) -> bool:
         """Whether so many bytes would fit if nothing else were here."""
-        return nbytes <= self._pool.limit_bytes or nbytes <= self._pool.limit_bytes + self._disk_bytes
+        return nbytes <= self._pool.limit_bytes or nbytes <= self._pool.limit_bytes + self.disk_limit_bytes
 
     @property
     def capacity(self) -> str:
         """What there is at most, and how to have more, for people."""
         memory = f"shards.memory_limit is {size_text(self._pool.limit_bytes)}"
-        return f"{memory}, and the disk behind it has room for {size_text(self._disk_bytes)}: raise either"
+        return f"{memory}, and the disk behind it has room for {size_text(self.disk_limit_bytes)}: raise either"
 
     @property
-    def _disk_bytes(self) -> int:
+    def disk_limit_bytes(self) -> int:
+        """The most that shards may take there, as far as the disk has room now."""
         return self._pool.spill.capacity_bytes if self._pool.spill is not None else 0
 
     def seal(self, segment: Segment, shard: ShardId, nbytes: int, chunk_hashes: Sequence[bytes]) -> ShardRef:

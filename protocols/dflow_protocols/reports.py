@@ -264,6 +264,7 @@ DAEMON: Final[dict[str, ReportKind]] = {
         "a fault of this program, or of its disk: an action was not performed",
         ("doing", "error", "at", "peer"),
     ),
+    "exporter.listening": ReportKind("info", "`/metrics` and `/healthz` are served at this port", ("port",)),
     "service.failed": ReportKind("error", "a client's request could not be answered", ("peer", "method", "error")),
 }
 
