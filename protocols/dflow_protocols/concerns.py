@@ -97,7 +97,7 @@ RUNS: Final[dict[str, Concern]] = {
     ),
     "run.blocked": Concern(
         "blocked at step {step}: needs {needs}",
-        "add a daemon that offers it (node.roles, or a GPU); `dflow nodes` shows who offers what",
+        "add a daemon that offers it (node.roles, or a GPU), or end a drain; `dflow nodes` shows who offers what",
         ("run",),
         ("run.unblocked", "run.ended"),
     ),

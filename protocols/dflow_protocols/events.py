@@ -107,6 +107,14 @@ class ResumeRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """A client wants this node to take no new work (`drained`), or to take some again. Answered by Reply(request)."""
+
+    request: int
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """A slot took this call out of its queue. Told again if its engine had to start first, and is ready only now."""
 
@@ -229,6 +237,7 @@ Event: TypeAlias = (
     | CancelRequested
     | StopRequested
     | ResumeRequested
+    | DrainRequested
     | Began
     | Finished
     | Broke

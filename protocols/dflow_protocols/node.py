@@ -18,6 +18,7 @@ from .events import (
     Began,
     Broke,
     CancelRequested,
+    DrainRequested,
     Event,
     FetchAdvanced,
     Fetched,
@@ -28,9 +29,11 @@ from .events import (
     LaneOpened,
     Leaving,
     NotPersisted,
+    Persist,
     Persisted,
     Reached,
     Received,
+    Reply,
     Restored,
     ResumeRequested,
     Rng,
@@ -45,7 +48,7 @@ from .events import (
 )
 from .membership.bootstrap import Seed
 from .membership.machine import Membership
-from .membership.table import Changed
+from .membership.table import DRAINED, Changed
 from .membership.timing import Timing
 from .names import NodeId, RunId
 from .run_state import status as runs
@@ -89,18 +92,19 @@ class Node:
         saved: Sequence[Saved] = (),
         unread: Sequence[tuple[RunId, str]] = (),
         host_slots: int = 0,
+        drained: bool = False,
     ) -> None:
         """`restored`: all `runs/...` that were persisted. `steals`: whether this node takes work of
         others; without it a mesh shows what stealing is worth. `saved`: the checkpoints on this node's disk; `unread`:
         those that cannot be read, in words. `host_slots`: slots for works on shards alone, beside those that others
-        are told of; 0: they take the same."""
+        are told of; 0: they take the same. `drained`: something is kept under DRAINED."""
         self.me = identity.id
         self.slots, self._host_slots = max(1, identity.meta.slots), host_slots
         self._usable, self._unable = self.slots, ""  # slots that take work now; why none does
         self.timing = timing
         self._offers = offers_of(identity.meta)
         self.membership = Membership(
-            identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now
+            identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now, drained
         )
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
@@ -154,6 +158,14 @@ class Node:
             for stage, error in run.state.ability.withdrawn_at(member, self.me).items()
         ]
 
+    def unfinished(self, now: float) -> dict[str, int]:
+        """What runs here (`tasks`), and what would be lost with this node (`shards`, `nbytes`): of a node that is
+        drained, until others have it."""
+        mesh = self._mesh(now)
+        alone = [ref for run in self.runs.values() if run.is_active for ref in run.leaving.held_alone(mesh)]
+        tasks = sum(len(run.state.calls) for run in self.runs.values())
+        return {"tasks": tasks, "shards": len(alone), "nbytes": sum(ref.nbytes for ref in alone)}
+
     def check(self) -> None:
         """Assert what must hold after every event."""
         self.membership.check()
@@ -179,6 +191,8 @@ class Node:
                 actions += self._registry.stop(self._mesh(now), event)
             case ResumeRequested():
                 actions += self._registry.resume(now, self._mesh(now), event)
+            case DrainRequested():
+                self._drain(now, event, actions)
             case Finished(call, done):
                 if (run := self._end_call(call)) is not None:
                     actions += run.finished(now, self._mesh(now), call, done)
@@ -242,6 +256,7 @@ class Node:
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
             slots=slots,
             unable=self._unable,
+            drained=self.membership.drained() & living,
         )
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
@@ -405,7 +420,7 @@ class Node:
             else:
                 run.observe(source, heartbeat, self.membership.alive())
 
-    # Leaving --------------------------------------------------------------------------------------------------------
+    # Leaving, draining ----------------------------------------------------------------------------------------------
 
     def _leave(self, now: float, actions: list[Action | Changed]) -> None:
         """Start nothing more, give up what runs, and ask another member to keep what only this one has."""
@@ -413,3 +428,17 @@ class Node:
         mesh = self._mesh(now)
         for run in self.runs.values():
             actions += run.leave(now, mesh)
+
+    def _drain(self, now: float, event: DrainRequested, actions: list[Action | Changed]) -> None:
+        """Take no new work, or some again. It is kept on disk: a host may be started more than once while it is
+        mended."""
+        actions += self.membership.drain(now, event.drained)
+        self._registry.revision.bump()
+        mesh = self._mesh(now)
+        for run in self.runs.values():
+            actions += run.refresh(now, mesh, at_once=True)
+        what = "drained" if event.drained else "takes work"
+        unkept = {"what": f"it {what}, but only until it is restarted: its state directory takes nothing"}
+        unkept["hint"] = "free some of that disk; `dflow doctor` says more"
+        actions.append(Persist(DRAINED, b"\xc3" if event.drained else b""))
+        actions.append(Reply(event.request, True, {"node": self.me, "drained": event.drained}, unkept))

@@ -29,6 +29,8 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
     "membership.refuted": ReportKind("info", "a suspect is alive after all", ("node", "incarnation")),
     "membership.died": ReportKind("info", "a suspect did not refute in time", ("node", "incarnation", "by")),
     "membership.left": ReportKind("info", "a member said goodbye", ("node", "incarnation")),
+    "membership.drained": ReportKind("info", "a member, or this node, takes no new work from now on", ("node",)),
+    "membership.undrained": ReportKind("info", "a member that was drained takes work again", ("node",)),
     "membership.returned": ReportKind(
         "info", "a member that was dead is back, with all that it had in memory", ("node", "incarnation")
     ),
@@ -71,6 +73,8 @@ AUDIT: Final[dict[str, ReportKind]] = {
     "audit.cancelled": ReportKind("info", "a client's key cancelled a run through this daemon", ("run", "by", "key")),
     "audit.stopped": ReportKind("info", "a client's key stopped a run through this daemon", ("run", "by", "key")),
     "audit.resumed": ReportKind("info", "a client's key resumed a run through this daemon", ("run", "by", "key")),
+    "audit.drained": ReportKind("info", "a client's key drained a node through this daemon", ("node", "by", "key")),
+    "audit.undrained": ReportKind("info", "a client's key ended that through this daemon", ("node", "by", "key")),
 }
 
 RUNS: Final[dict[str, ReportKind]] = {
@@ -128,7 +132,7 @@ RUNS: Final[dict[str, ReportKind]] = {
     ),
     "run.unpaused": ReportKind("info", "the run goes on here", ("run", "step", "here", "roster")),
     "run.blocked": ReportKind(
-        "warning", "a stage of the open step needs what no living member offers; it waits", ("run", "step", "needs")
+        "warning", "a stage of the open step needs what no member on duty offers; it waits", ("run", "step", "needs")
     ),
     "run.unblocked": ReportKind("info", "a member offers what was needed", ("run", "step", "needs")),
     "run.stalled": ReportKind(

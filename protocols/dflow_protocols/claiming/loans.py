@@ -92,10 +92,12 @@ class Loans:
         """It failed here: it is its home's again."""
         self.borrowed = {each: loan for each, loan in self.borrowed.items() if not unit.holds(each)}
 
-    def give_back(self) -> list[NodeId]:
-        """All that was taken is its owners' again. Who is to hear so."""
-        owners = self.concerned()
-        self.borrowed.clear()
+    def give_back(self, but: Collection[TaskKey] = ()) -> list[NodeId]:
+        """What was taken is its owners' again, `but` what lies in these units. Who is to hear so."""
+        given = [unit for unit in self.borrowed if not any(each.holds(unit) for each in but)]
+        owners = sorted(self.owners(given) - {self.me})
+        for unit in given:
+            del self.borrowed[unit]
         return owners
 
     def believed(self, unit: TaskKey, claimants: Iterable[NodeId]) -> list[NodeId]:

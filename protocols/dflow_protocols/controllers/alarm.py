@@ -23,6 +23,7 @@ from .stealing import Open, Stealing
 REPEATED = 4  # times that a unit is done here in one step before that is told; then at twice as many, and so on
 STALLED_AFTER = 30.0  # suspicion times without anything new: longer than all waits that end by themselves
 UNITS_NAMED = 3  # of those that are waited for
+ALL_DRAINED = "a daemon that is not drained"
 
 Waiting = tuple[str, tuple[NodeId, ...]]
 """What is waited for, and of whom."""
@@ -35,7 +36,7 @@ class Alarm:
         self._state = state
         self._checkpoints = checkpoints
         self._stealing = stealing
-        self.blocked = ""  # what the open step needs and no living member offers
+        self.blocked = ""  # what the open step needs and no member on duty offers
         self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
         self._marks: tuple[object, ...] = ()
         self._moved_at = state.opened_at
@@ -55,18 +56,28 @@ class Alarm:
         missing = {
             word: stage
             for stages in open_stages
-            for word, stage in view.ability.lacking(stages, view.living, view.offers).items()
+            for word, stage in view.ability.lacking(stages, view.on_duty, view.offers).items()
         }
-        before, self.blocked = self.blocked, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
-        if self.blocked != before:
-            fields = {"run": self._state.id, "step": view.step.number, "needs": self.blocked or before}
-            out.append(Report("run.blocked", fields, "warning") if self.blocked else Report("run.unblocked", fields))
+        self._block(view.step.number, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items()), out)
+
+    def stand_by(self, mesh: MeshView, out: list[Action]) -> None:
+        """This node is drained: all that it can say is whether anybody is not."""
+        step = max((head.step for head in self._state.versions.heads.values()), default=0)
+        position = self._state.position
+        self._block(position.step if position is not None else step, "" if mesh.on_duty else ALL_DRAINED, out)
+
+    def _block(self, step: int, needs: str, out: list[Action]) -> None:
+        before, self.blocked = self.blocked, needs
+        if needs != before:
+            fields = {"run": self._state.id, "step": step, "needs": needs or before}
+            out.append(Report("run.blocked", fields, "warning") if needs else Report("run.unblocked", fields))
 
     def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
         run, marks = self._state, self._mark()
         self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
-        if marks != self._marks or self.blocked or run.is_paused or self._is_at_new_work(now, mesh, free):
+        is_at_rest = bool(self.blocked) or run.is_paused or run.me not in mesh.on_duty
+        if marks != self._marks or is_at_rest or self._is_at_new_work(now, mesh, free):
             self._marks, self._moved_at = marks, now
         self._moved_at = max(self._moved_at, run.holdings.fresh_at)
         limit = STALLED_AFTER * mesh.suspicion_s

@@ -104,9 +104,11 @@ class Checkpoints:
         return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
     def _savers(self, now: float, mesh: MeshView, header: Header) -> tuple[NodeId, ...]:
-        """The first two living holders in this version's order; one more a wait, past those that cannot write."""
+        """The first two living holders in this version's order; one more a wait, past those that cannot write. One that
+        is drained is none, unless all are."""
         late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
-        holders = {*self._state.versions.holders(header.id, mesh.living), self._state.me}
+        living = {*self._state.versions.holders(header.id, mesh.living), self._state.me}
+        holders = living & mesh.on_duty or living
         return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(holders)))[: SAVERS + late]
 
     def part(self, now: float, mesh: MeshView, out: list[Action]) -> bool:
@@ -137,7 +139,7 @@ class Checkpoints:
     def retire(self, mesh: MeshView, out: list[Action]) -> None:
         """Remove own checkpoints that are older than the newest `keep` which lie on enough disks. Of a run that has
         finished its last version is all that must: whoever was away then comes back with older ones."""
-        enough = min(SAVERS, len(mesh.living))
+        enough = min(SAVERS, len(mesh.on_duty or mesh.living))
         known = {head for node, said in self.others.items() if node in mesh.living for head in said}
         known |= {header.head for header in self.mine.values()}
         secure = [head for head in sorted(known) if len(self.holders(head.version, mesh.living)) >= enough]

@@ -53,7 +53,7 @@ class Ending:
                 break
             step = run.steps.get(header.step - 1)
             trainers = step.roster.trainers if step is not None and step.roster is not None else mesh.living
-            if run.versions.is_committed(header, trainers, mesh.living) or (
+            if run.versions.is_committed(header, mesh.on_duty.intersection(trainers), mesh.living) or (
                 header is own and self._is_own_copy_enough(now, mesh, own)
             ):
                 run.commit(header.step)
@@ -64,14 +64,14 @@ class Ending:
         return waited and own.id in self._checkpoints.mine
 
     def _needed_step(self, mesh: MeshView) -> int:
-        """The step whose version is the oldest that is needed: the committed one if all who live have it or a later
+        """The step whose version is the oldest that is needed: the committed one if all on duty have it or a later
         one, else its parent, from which a late node makes it."""
         versions, committed = self._state.versions, self._state.committed_step
         held = next((header for header in versions.held.values() if header.step == committed), None)
         heads = versions.heads
         if held is not None and all(
             node == self._state.me or (node in heads and versions.descends(heads[node].version, held))
-            for node in mesh.living
+            for node in mesh.on_duty
         ):
             return committed
         return committed - 1
@@ -115,7 +115,7 @@ class Ending:
         if sealed_chains(view, UPDATE) and final is None:
             return
         saved = self._checkpoints.holders(own.id, mesh.living)
-        holders = {*run.versions.holders(own.id, mesh.living), run.me}
+        holders = {*run.versions.holders(own.id, mesh.on_duty), run.me}
         tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * mesh.suspicion_s
         if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
             return

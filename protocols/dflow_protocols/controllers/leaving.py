@@ -1,15 +1,16 @@
 """Leaving: a node that is asked to stop gives back what it runs, and hands over what only it holds. One whose slots
-fail gives back what runs there, and stays."""
+fail gives back what runs there, and stays. One that is drained hands over, too (draining.py)."""
 
 from __future__ import annotations
 
 from ..events import Action, Send
-from ..names import ShardRef
+from ..names import NodeId, ShardRef
 from ..rendezvous import ranked
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..wire.steps import Keep
+from ..versions.versions import preference
+from ..wire.steps import Head, Keep
 from .checkpoints import Checkpoints
 from .stealing import Stealing
 
@@ -57,10 +58,10 @@ class Leaving:
         self._is_saving = self._checkpoints.part(now, mesh, out)
 
     def hand_over(self, mesh: MeshView, out: list[Action]) -> None:
-        """Ask one living member after another to keep what nobody else holds; called until none is left."""
-        others = [node for node in ranked(self._state.id, tuple(sorted(mesh.living))) if node != self._state.me]
-        sole = self._held_alone(mesh)
-        if sole and others:
+        """Ask one of those who stay after another to keep what none of them holds; called until nothing is left."""
+        sole = self.held_alone(mesh)
+        if sole:
+            others = ranked(self._state.id, tuple(sorted(self._keepers(mesh))))
             out.append(Send(others[self._asked % len(others)], Keep(self._state.id, sole)))
             self._asked += 1
 
@@ -68,15 +69,26 @@ class Leaving:
         """Whether nothing of this run would go with this node."""
         if not self._state.is_active:
             return self._state.is_cleared  # a run that failed saves its newest version first
-        return not self._is_saving and (len(mesh.living) == 1 or not self._held_alone(mesh))
+        return not self._is_saving and not self.held_alone(mesh)
 
-    def _held_alone(self, mesh: MeshView) -> tuple[ShardRef, ...]:
-        """Shards of the version and of the open step that no other living node is known to hold."""
-        run = self._state
+    def held_alone(self, mesh: MeshView) -> tuple[ShardRef, ...]:
+        """Shards of the version and of the open step that none of those who stay is known to hold. Nothing where one of
+        them is further: then the step is over."""
+        run, keepers = self._state, self._keepers(mesh)
         own = run.versions.own
-        if own is None:
+        if own is None or not keepers or self._is_outdone(own.head, keepers):
             return ()
         refs = [ref for record in run.step(own.step).all_records() for ref in record.shards]
-        if not run.versions.holders(own.id, mesh.living):
+        if not run.versions.holders(own.id, keepers):
             refs += [ref for _, ref in own.state]
-        return tuple(ref for ref in dict.fromkeys(refs) if run.holdings.live_holders(ref.id, mesh.living) == (run.me,))
+        here = {*keepers, run.me}
+        return tuple(ref for ref in dict.fromkeys(refs) if run.holdings.live_holders(ref.id, here) == (run.me,))
+
+    def _keepers(self, mesh: MeshView) -> frozenset[NodeId]:
+        """Who can be asked to keep something: those on duty; the drained only where this node is about to end."""
+        on_duty = mesh.on_duty - {self._state.me}
+        return on_duty or (mesh.living - {self._state.me} if self._state.is_leaving else on_duty)
+
+    def _is_outdone(self, own: Head, keepers: frozenset[NodeId]) -> bool:
+        heads = self._state.versions.heads
+        return any(preference(head) < preference(own) for node, head in heads.items() if node in keepers)

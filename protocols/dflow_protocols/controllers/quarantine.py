@@ -35,7 +35,8 @@ class Quarantine:
         def able(task: TaskKey) -> frozenset[NodeId]:
             chains = [chain.stages for chain in run.plan(task.step).chains if chain.stages[0] == task.stage]
             stages = chains[0] if chains else (task.stage,)
-            return run.ability.able(stages, run.me, mesh.living, mesh.offers)
+            able = run.ability.able(stages, run.me, mesh.living, mesh.offers)
+            return able & mesh.on_duty or able  # where all on duty have withdrawn, those that are drained may yet do it
 
         done_before = run.position.step if run.position is not None else 0
         for verdict in run.failures.verdicts(able):

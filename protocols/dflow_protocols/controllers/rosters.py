@@ -49,7 +49,7 @@ class Rosters:
     def ensure(self, view: StepView, mesh: MeshView, out: list[Action]) -> bool:
         """See to it that the step has a roster with somebody alive to train."""
         step = view.step
-        if step.roster is not None and any(node in mesh.living for node in step.roster.trainers):
+        if step.roster is not None and any(node in mesh.on_duty for node in step.roster.trainers):
             step.patience.end(Wait.TRAINER)
             return True
         step.patience.start(view.now, Wait.TRAINER)
@@ -76,8 +76,11 @@ class Rosters:
         return following.roster
 
     def _next(self, number: int, generation: int, mesh: MeshView) -> Roster:
-        """Members: those alive for a while (all, if fewer than two are). Trainers: those about to hold the version."""
-        members = mesh.stable if len(mesh.stable) >= 2 else mesh.living
+        """Members: those on duty and alive for a while (all on duty, if fewer than two are). Trainers: those about to
+        hold the version."""
+        on_duty = mesh.on_duty or mesh.living
+        stable = mesh.stable & on_duty
+        members = stable if len(stable) >= 2 else on_duty
         position = self._state.position
         parent_step = position.step if position is not None else 0
         holders = {node for node, head in self._state.versions.heads.items() if head.step >= parent_step}
@@ -85,5 +88,5 @@ class Rosters:
             holders.add(self._state.me)
         trainers = [node for node in members if node in holders]
         if not trainers:
-            trainers = [node for node in mesh.living if node in holders] or list(mesh.living)
+            trainers = [node for node in on_duty if node in holders] or list(on_duty)
         return make_roster(number, generation, {*members, *trainers}, trainers, mesh.slots)

@@ -75,7 +75,7 @@ class Sealer:
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""
-        due, me = min(2, len(view.living)), self._state.me
+        due, me = min(2, len(view.on_duty)), self._state.me
         view.step.patience.start(view.now, Wait.BACK_UP)
         late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
         for record in view.step.all_records():

@@ -10,7 +10,7 @@ asks at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -114,10 +114,11 @@ class Stealing:
         seconds = sum(made.seconds for made in done.made) / max(1, len(unit.leaves))
         self.pace[unit.stage] = (self.pace.get(unit.stage, seconds) + seconds) / 2
 
-    def give_back(self) -> list[NodeId]:
-        """This node leaves: it looks for nothing more, and what it took is its owners' again, who are to hear so."""
+    def give_back(self, but: Collection[TaskKey] = ()) -> list[NodeId]:
+        """This node looks for nothing more, and what it took is its owners' again, `but` what lies in these units. Who
+        is to hear so."""
         self._untouched, self._asked = [], None
-        return self._state.loans.give_back()
+        return self._state.loans.give_back(but)
 
     def _view(self, now: float, mesh: MeshView) -> StepView | None:
         """The open step as it is now, if this node still works from its version."""
@@ -154,7 +155,7 @@ class Stealing:
             return
         if not is_idle and self.open.batch is not None:
             return
-        if not self._state.is_active or self._state.is_leaving:
+        if not self._state.is_active or self._state.is_leaving or self._state.me not in mesh.on_duty:
             return
         if self._asked is not None:
             self._ask_again(now, mesh, out)

@@ -11,9 +11,9 @@ RANK: Final[dict[MemberState, int]] = {"alive": 0, "suspect": 1, "dead": 2, "lef
 MAX_COUNT: Final = 1 << 53  # of incarnations and refutations; a claim beyond it is nonsense and would outbid for ever
 
 
-def age(claim: Update) -> tuple[int, int, int, MetaId]:
+def age(claim: Update) -> tuple[int, int, int, MetaId, bool]:
     """Greater is newer: a later life, then a later denial, then the worse state; leaving is final within a life."""
-    return claim.incarnation, claim.refutation, RANK[claim.state], claim.meta
+    return claim.incarnation, claim.refutation, RANK[claim.state], claim.meta, claim.drained
 
 
 def newer(a: Update, b: Update) -> Update:
@@ -22,7 +22,7 @@ def newer(a: Update, b: Update) -> Update:
     return max(a, b, key=_order)
 
 
-def _order(claim: Update) -> tuple[int, int, int, MetaId, NodeId | str]:
+def _order(claim: Update) -> tuple[int, int, int, MetaId, bool, NodeId | str]:
     return *age(claim), claim.by or ""
 
 

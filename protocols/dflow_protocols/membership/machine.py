@@ -38,7 +38,7 @@ from .timing import Timing
 
 GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
-MAX_FAREWELLS: Final = 64  # members told directly that this node leaves; gossip tells the others
+MAX_TOLD: Final = 64  # members told directly that this node leaves, or is drained; gossip tells the others
 LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late takes live members for silent ones
 
 
@@ -57,12 +57,14 @@ class Membership:
         seeds: Sequence[Seed],
         cached: Sequence[Seed],
         now: float,
+        drained: bool = False,
     ) -> None:
-        """`incarnation`: higher than in every earlier life of this node. `cached`: what `Persist("peers")` kept."""
+        """`incarnation`: higher than in every earlier life of this node. `cached`: what `Persist("peers")` kept.
+        `drained`: it takes no work, as it was told in an earlier life."""
         assert meta.node == me, "a node's id is the hash of its key"
         self.timing = timing
         self._rng = rng
-        self._table = Table(me, incarnation, meta, timing, now)
+        self._table = Table(me, incarnation, meta, timing, now, drained)
         self._awareness = Awareness(timing.awareness_max)
         self._detector = FailureDetector(self._table, self._awareness, timing, rng)
         self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
@@ -94,6 +96,10 @@ class Membership:
     def alive(self) -> tuple[NodeId, ...]:
         """Sorted; this node and suspects included, those that cannot be sent to yet, too."""
         return self._table.alive()
+
+    def drained(self) -> frozenset[NodeId]:
+        """The living that take no new work; this node may be one."""
+        return self._table.drained()
 
     @property
     def is_rejoining(self) -> bool:
@@ -168,12 +174,23 @@ class Membership:
 
     def leave(self, now: float) -> Actions:
         """Say goodbye; from then on this machine is silent."""
-        farewell = self._table.leave()
-        reachable = self._table.reachable()
-        recipients = self._rng.sample(reachable, min(MAX_FAREWELLS, len(reachable)))
+        out = self._tell_at_once(self._table.leave())
         self._left = True
         self.deadline = float("inf")
-        return [Send(node, Gossip((farewell,))) for node in recipients]
+        return out
+
+    def drain(self, now: float, drained: bool) -> Actions:
+        """This node takes no new work from now on, or takes some again. Nothing where that is so already."""
+        if self._left or drained == self._table.mine.drained:
+            return []
+        out: Actions = []
+        claim = self._table.drain(drained, out)
+        return self._finish(now, [*out, *self._tell_at_once(claim)])
+
+    def _tell_at_once(self, claim: Update) -> Actions:
+        reachable = self._table.reachable()
+        recipients = self._rng.sample(reachable, min(MAX_TOLD, len(reachable)))
+        return [Send(node, Gossip((claim,))) for node in recipients]
 
     def check(self) -> None:
         """Assert what must hold after every event."""

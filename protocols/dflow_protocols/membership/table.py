@@ -21,12 +21,14 @@ from .suspicion import Suspicion
 from .timing import Timing
 
 MAX_MEMBERS: Final = 8_192  # the dead among them; a Sync of all fits into half a frame
+DRAINED: Final = "drained"  # of this node: under this key it is kept that it is
 MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a member is believed to be has changed. `old`: none where it was unknown.
+    """What a member is believed to be has changed: its state, or whether it is drained. `old`: none where it was not
+    known.
 
     `restarted`: its process lives a later life than the one known before, however short it was away: what the old one
     kept in memory is gone. Without it, one that was dead is back with all that it had.
@@ -92,19 +94,22 @@ class Member:
 class Table:
     """The membership list by id, this node among them."""
 
-    def __init__(self, me: NodeId, incarnation: int, meta: Meta, timing: Timing, now: float) -> None:
+    def __init__(
+        self, me: NodeId, incarnation: int, meta: Meta, timing: Timing, now: float, drained: bool = False
+    ) -> None:
         self.me = me
         self.timing = timing
         self.news = Broadcast()
         self.suspicions: dict[NodeId, Suspicion] = {}
         self.members: dict[NodeId, Member] = {}
-        mine = Update(me, incarnation, 0, "alive", meta.id, None)
+        mine = Update(me, incarnation, 0, "alive", meta.id, None, drained)
         self.members[me] = Member(mine, now, now, meta, now)
         self.news.put(mine)
         self._outbid_again = now
         self._lacking: dict[NodeId, MetaId] = {}  # members whose meta was announced and is not here
         self._alive: tuple[NodeId, ...] | None = None  # as last asked for; none when it has changed since
         self._reachable: tuple[NodeId, ...] | None = None
+        self._drained: frozenset[NodeId] | None = None
 
     @property
     def mine(self) -> Update:
@@ -115,6 +120,12 @@ class Table:
         if self._alive is None:
             self._alive = tuple(sorted(node for node, member in self.members.items() if member.is_up))
         return self._alive
+
+    def drained(self) -> frozenset[NodeId]:
+        """The living that take no new work; this node may be one."""
+        if self._drained is None:
+            self._drained = frozenset(node for node in self.alive() if self.members[node].claim.drained)
+        return self._drained
 
     def reachable(self) -> tuple[NodeId, ...]:
         """Living others that can be sent to, sorted."""
@@ -175,10 +186,24 @@ class Table:
         return (member.claim, *self.news.take(count, MAX_RIDERS - 1))
 
     def leave(self) -> Update:
+        return self._declare(state="left")
+
+    def drain(self, drained: bool, out: Actions) -> Update:
+        """This node takes no new work from now on, or takes some again."""
+        claim = self._declare(drained=drained)
+        self.news.put(claim)
+        out.append(_drained(claim))
+        return claim
+
+    def _declare(self, **fields: Any) -> Update:
+        """Something else of this node holds from now on, over all that was said of it before."""
         member = self.members[self.me]
-        member.declare(replace(member.claim, refutation=member.claim.refutation + 1, state="left"))
-        self._alive = self._reachable = None
+        member.declare(replace(member.claim, refutation=member.claim.refutation + 1, **fields))
+        self._forget_lists()
         return member.claim
+
+    def _forget_lists(self) -> None:
+        self._alive = self._reachable = self._drained = None
 
     def _admit(self, now: float, claim: Update, out: Actions) -> None:
         gone = [node for node, member in self.members.items() if not member.is_up]
@@ -201,7 +226,7 @@ class Table:
 
     def _note_change(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
         claim = member.claim
-        self._alive = self._reachable = None
+        self._forget_lists()
         if member.meta is None:
             self._lacking[claim.node] = claim.meta
         self.suspicions.pop(claim.node, None)
@@ -210,10 +235,15 @@ class Table:
             least_s, most_s = self.timing.suspicion_s(count), self.timing.suspicion_max_s(count)
             self.suspicions[claim.node] = Suspicion(now, claim.by or claim.node, count - 2, least_s, most_s)
         self.news.put(claim)
-        if old is None or restarted or claim.state != old.state:
+        has_moved = old is None or restarted or claim.state != old.state
+        has_drained = claim.drained != (old is not None and old.drained)
+        if has_moved:
             out.append(
                 _report(_happened(claim, old, restarted), claim.node, incarnation=claim.incarnation, by=claim.by)
             )
+        if has_drained:
+            out.append(_drained(claim))
+        if has_moved or has_drained:
             out.append(Changed(claim.node, old.state if old else None, claim.state, claim.incarnation, restarted))
 
     def _confirm(self, accuser: NodeId, claim: Update, out: Actions) -> None:
@@ -280,6 +310,10 @@ def _happened(claim: Update, old: Update | None, restarted: bool) -> str:
             return "restarted"
         return "refuted" if old.state == "suspect" else "returned"
     return {"suspect": "suspected", "dead": "died", "left": "left"}[claim.state]
+
+
+def _drained(claim: Update) -> Report:
+    return _report("drained", claim.node) if claim.drained else _report("undrained", claim.node)
 
 
 def _report(happened: str, node: NodeId, *, level: str = "info", **fields: Any) -> Report:

@@ -199,6 +199,11 @@ class Calls:
             if not (but_saves and isinstance(call.work, SaveWork)):
                 self.stop(number, out)
 
+    def stop_waiting(self, waiting: frozenset[int], out: list[Action]) -> None:
+        """Give up what no slot has begun."""
+        for number in sorted(waiting & self._state.calls.keys()):
+            self.stop(number, out)
+
     def stop_on_devices(self, out: list[Action]) -> None:
         """Give up all that needs a device."""
         for number, call in list(self._state.calls.items()):

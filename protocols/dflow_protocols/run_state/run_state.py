@@ -46,6 +46,12 @@ class MeshView:
     is_shared: bool = False  # whether several runs want this node's slots
     slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one
     unable: str = ""  # why none of this node's slots takes work, if so
+    drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
+
+    @property
+    def on_duty(self) -> frozenset[NodeId]:
+        """The living that take new work."""
+        return self.living - self.drained if self.drained else self.living
 
 
 @dataclass
@@ -173,6 +179,7 @@ class RunState:
             skipped=self.skipped,
             running=running,
             slots=mesh.slots.get(self.me, 1),
+            drained=mesh.drained,
         )
 
     def persist(self) -> Persist:
@@ -269,6 +276,15 @@ class RunState:
 
     def unpause(self) -> None:
         self.is_paused = False
+
+    def let_go(self, step: int) -> None:
+        """Others are at `step`: this node gives up what it holds of the run, and is to it as one that comes later."""
+        self.versions.keep_only(())
+        self.versions.prune(step, ())
+        self.loans.clear()
+        self.free_before(step)
+        self.committed_step = self.freed_before = 0  # should they lose what they have, the run goes on from less
+        self.restored = True
 
     def clear(self) -> None:
         """The run is over, and all that it held here is freed."""

@@ -58,7 +58,7 @@ class AntiEntropy:
             self._checkpoints.tell(mesh.living, out)
             return True
         self.keep_promises(now, mesh, out)
-        if state.is_leaving:
+        if state.is_leaving or state.me not in mesh.on_duty:
             self._leaving.hand_over(mesh, out)
         step = state.step(header.step)
         if step.roster is None:

@@ -177,7 +177,8 @@ class Registry:
         if name not in self.runs:
             if self._is_crowded():
                 return [_refusal(event.request, f"{MAX_ACTIVE} runs are active", "cancel one, or wait for one", exit=1)]
-            roster = make_roster(0, 0, mesh.living, mesh.living, mesh.slots)
+            members = mesh.on_duty or mesh.living
+            roster = make_roster(0, 0, members, members, mesh.slots)
             fields = (event.spec, event.base, event.files, event.submitter, event.nonce, roster, b"")
             run = self._open(now, RunPut(name, runs.ACTIVE, 0, *fields, False), pipeline, restored=False)
             is_alone = len(mesh.living) == 1  # nobody else could vouch for it: then it is taken now, or not at all

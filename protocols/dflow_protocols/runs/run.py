@@ -15,6 +15,7 @@ from ..controllers.advance import UNCOMMITTED, Advance
 from ..controllers.alarm import Alarm
 from ..controllers.beginning import Beginning
 from ..controllers.checkpoints import Checkpoints
+from ..controllers.draining import Draining
 from ..controllers.ending import Ending
 from ..controllers.leaving import Leaving
 from ..controllers.quarantine import Quarantine
@@ -75,6 +76,7 @@ class Run:
         self.alarm = Alarm(state, self.checkpoints, self.stealing)
         self.ending = Ending(state, calls, self.checkpoints, outbox)
         self.leaving = Leaving(state, calls, self.checkpoints, self.stealing, outbox)
+        self.draining = Draining(state, calls, self.sealer, self.stealing, outbox)
         self.beginning = Beginning(state, calls, self.checkpoints, self.advance, outbox)
         self.anti_entropy = AntiEntropy(state, outbox, self.checkpoints, self.leaving)
         self.inbox = Inbox(state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing)
@@ -282,6 +284,9 @@ class Run:
         if not self.is_active:
             self.ending.wind_up(now, mesh, out)
             return
+        if state.me not in mesh.on_duty:
+            self._stand_by(now, mesh, free, out)
+            return
         if state.versions.own is None and self.beginning.reconcile(now, mesh, free, out):
             return
         self._catch_up(now, mesh, out)
@@ -300,6 +305,17 @@ class Run:
             self.leaving.reconcile(now, mesh, out)
         elif self.is_active:
             self._start(now, mesh, duties, free, out)
+
+    def _stand_by(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
+        """This node is drained. A checkpoint that nobody has a better one of is loaded all the same, for those on duty
+        to copy: what only this node has is handed over."""
+        state = self.state
+        if state.versions.own is None and mesh.on_duty and self.checkpoints.mine:
+            self.beginning.reconcile(now, mesh, free, out)
+        self.draining.reconcile(now, mesh, out)
+        self.alarm.stand_by(mesh, out)
+        if state.is_leaving:
+            self.leaving.reconcile(now, mesh, out)
 
     def _catch_up(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Copy a better version than the own one, if there is one."""

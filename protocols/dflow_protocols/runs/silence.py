@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..events import Action, CancelRequested, Event, Reply, ResumeRequested, StopRequested, Submitted
+from ..events import Action, CancelRequested, DrainRequested, Event, Reply, ResumeRequested, StopRequested, Submitted
 from .run import Run
 
 WHAT = "this daemon is silent: another one with its key was there first"
@@ -27,6 +27,7 @@ def decline(event: Event) -> list[Action]:
             | CancelRequested(request=request)
             | StopRequested(request=request)
             | ResumeRequested(request=request)
+            | DrainRequested(request=request)
         ):
             return [Reply(request, False, {"what": WHAT, "hint": HINT})]
     return []

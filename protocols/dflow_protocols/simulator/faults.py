@@ -99,6 +99,14 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """A client of the node has it take no new work, and some again a while later, or never."""
+
+    node: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handicap:
     """What calm does not heal, for the rest of the machine's days: `broken` (whatever its engine does fails at once),
     `slow` (it takes five times as long), `read-only` (its disk takes no checkpoint), `mute` (serves nobody a shard)."""
@@ -138,6 +146,7 @@ Fault: TypeAlias = (
     | Join
     | Cancel
     | Leave
+    | Drain
     | Handicap
     | Sever
     | Poison
@@ -170,6 +179,9 @@ class FaultTarget(Protocol):
     def wake(self, host: Host) -> None: ...
     def deliver(self, host: Host, event: Event) -> None: ...
     def cancel(self, node: int, run: RunId) -> None:
+        """As a client of that node."""
+
+    def drain(self, node: int, drained: bool) -> None:
         """As a client of that node."""
 
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:

@@ -12,6 +12,7 @@ from .faults import (
     Cancel,
     Crash,
     Cut,
+    Drain,
     Fault,
     FaultTarget,
     Handicap,
@@ -25,6 +26,8 @@ from .faults import (
     Split,
 )
 from .model.host import Host
+
+ASK_AGAIN_S = 1.0
 
 
 def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
@@ -61,6 +64,10 @@ def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
         case Leave(node, seconds):
             target.after(0.0, lambda: target.deliver(target.hosts[node], Leaving()))
             target.after(seconds, lambda: target.kill(target.hosts[node]))
+        case Drain(index, lasting_s):
+            target.after(0.0, partial(target.drain, index, True))
+            if lasting_s is not None:
+                target.after(lasting_s, partial(_take_back, target, target.hosts[index]))
 
 
 def _named(target: FaultTarget, node: int | None, actor: Host | None) -> Host:
@@ -106,6 +113,14 @@ def _lose_devices(target: FaultTarget, host: Host, seconds: float | None) -> Non
     process.slots.lose_devices()
     if seconds is not None:
         target.after(seconds, lambda: process.slots.regain_devices() if host.process is process else None)
+
+
+def _take_back(target: FaultTarget, host: Host) -> None:
+    """It takes work again; who wants that asks until somebody is there to hear it."""
+    if host.comes_back:
+        target.after(ASK_AGAIN_S, lambda: _take_back(target, host))
+    else:
+        target.drain(host.index, False)
 
 
 def _between(target: FaultTarget, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..events import Restored
 from ..membership.bootstrap import Seed, decode_peers
+from ..membership.table import DRAINED
 from ..membership.timing import Timing
 from ..node import Identity, Node
 from ..wire.gossip import Meta
@@ -35,6 +36,7 @@ def spawn(boot: BootContext, steals: bool = True) -> Node:
         steals,
         boot.saved,
         host_slots=boot.host_slots,
+        drained=DRAINED in boot.disk,
     )
 
 

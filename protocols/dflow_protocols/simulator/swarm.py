@@ -6,7 +6,21 @@ from random import Random
 
 from ..claiming.failure import Failures
 from ..names import CHUNK_BYTES, RunId
-from .faults import HANDICAPS, BreakEngine, Crash, Cut, Fault, Handicap, Join, Leave, Pause, PowerCut, Sever, Split
+from .faults import (
+    HANDICAPS,
+    BreakEngine,
+    Crash,
+    Cut,
+    Drain,
+    Fault,
+    Handicap,
+    Join,
+    Leave,
+    Pause,
+    PowerCut,
+    Sever,
+    Split,
+)
 from .goals import begin_again, finish
 from .model.provenance import ALIKE, PARAMETER_BYTES
 from .model.work import NOISY, PURE, WILD
@@ -23,6 +37,7 @@ HOST_SLOTS = (0, 0, 1)  # beside them
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
 AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
+DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
@@ -34,10 +49,7 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
     replay = f"python -m dflow_protocols.simulator {seed}"
     alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
-    drawn = Random(f"swarm/{seed}/slots")
-    slots = [drawn.choice(SLOTS) for _ in range(nodes)]
-    own = Random(f"swarm/{seed}/host_slots")
-    host_slots = [own.choice(HOST_SLOTS) for _ in range(nodes)]
+    slots, host_slots = _of_each(seed, "slots", SLOTS, nodes), _of_each(seed, "host_slots", HOST_SLOTS, nodes)
     world = World(
         spawn,
         nodes=nodes,
@@ -85,7 +97,25 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
         if isinstance(fault, BreakEngine) and breaks >= Failures.ANY_ERROR:
             continue  # so many failures may end a run, as they should
         world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
+    _draw_drains(Random(f"swarm/{seed}/drain"), world, dead, submitter)
     return world, run
+
+
+def _of_each(seed: int, what: str, choices: tuple[int, ...], nodes: int) -> list[int]:
+    """What each node has of it."""
+    rng = Random(f"swarm/{seed}/{what}")
+    return [rng.choice(choices) for _ in range(nodes)]
+
+
+def _draw_drains(rng: Random, world: World, dead: set[int], submitter: int) -> None:
+    """Nodes are drained for a while; as long as one that stays works on, for good."""
+    count = 0 if rng.random() >= DRAIN_SHARE else rng.choice([1, 1, 2, len(world.hosts)])
+    for _ in range(count):
+        node, after_s = rng.randrange(len(world.hosts)), rng.uniform(0.0, TROUBLE_S)
+        lasts = node not in dead and node != submitter and len(dead) + 1 < len(world.hosts) and rng.random() < 0.4
+        if lasts:
+            dead.add(node)
+        world.at(world.now + after_s, Drain(node, None if lasts else rng.choice([0.2, 1.0, 5.0])))
 
 
 def _draw_lasting(rng: Random, nodes: int, submitter: int) -> list[Fault]:

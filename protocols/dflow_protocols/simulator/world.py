@@ -19,6 +19,7 @@ from ..events import (
     CancelRequested,
     Dial,
     Discard,
+    DrainRequested,
     Drop,
     Event,
     Fetch,
@@ -43,7 +44,7 @@ from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
 from ..wire.frame import Frame
-from ..work import Failed, FailureKind, SaveWork, inputs_of
+from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
 from .faults import Fault, Moment
 from .inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_told, check_work
@@ -149,6 +150,10 @@ class World:
         self._requests += 1
         self.deliver(self.hosts[node], ResumeRequested(self._requests, run, from_start))
 
+    def drain(self, node: int, drained: bool) -> None:
+        self._requests += 1
+        self.deliver(self.hosts[node], DrainRequested(self._requests, drained))
+
     def at(self, time: float, fault: Fault) -> None:
         self.after(time - self.now, lambda: inject(self, fault, None))
 
@@ -239,6 +244,8 @@ class World:
         self.events += 1
         if isinstance(event, Finished):
             process.slots.heard(event.call)
+        if isinstance(event, DrainRequested):
+            host.drain(event.drained)
         cause, now = host.count_turn(), self.now + host.offset_s
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
@@ -318,6 +325,8 @@ class World:
                 self.reports.append((host.index, action))
 
     def _begin(self, host: Host, process: Process, start: Start) -> None:
+        if host.is_drained and not isinstance(start.work, SaveWork | LoadWork):  # by which it hands over what it has
+            raise self.violation(f"{host.name} is drained and starts {start.task}")
         for ref, first, end in inputs_of(start.work):
             if not host.store.has(ref, first, end):
                 if ref.id in host.store.shed:  # the node was not told yet

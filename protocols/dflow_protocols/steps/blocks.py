@@ -65,7 +65,7 @@ def kept_back(view: StepView, batch: Batch, all_of_it: bool = False) -> KeptBack
     if not made:
         return KeptBack([], [])
     home = leaf_homes(view, batch)
-    others = [node for node in view.trainers if node in view.living and node != view.me]
+    others = [node for node in view.trainers if node in view.on_duty and node != view.me]
     told = {block: record for block, record in made.items() if not home.keys().isdisjoint(block.leaves)}
     if others and not all_of_it:
         whole = list(aligned_blocks(_own_leaves(view, batch, home)))

@@ -56,7 +56,7 @@ def is_kept(view: StepView, seal: Seal) -> bool:
     """Whether a seal lies on all living replicas of the step; on two, when waiting for the others did not help."""
     acked = view.step.acks[seal.id]
     late = view.step.patience.lasts(view.now, Wait.ACKS, seal.id) > SOLE_COPY_AFTER * view.suspicion_s
-    return acked.issuperset(view.replicas) or (late and len(acked & view.living) >= min(2, len(view.living)))
+    return acked.issuperset(view.replicas) or (late and len(acked & view.living) >= min(2, len(view.on_duty)))
 
 
 def entries_of(view: StepView, chains: tuple[Chain, ...]) -> tuple[Record, ...] | None:
@@ -90,8 +90,8 @@ def skips_of(view: StepView, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
 
 
 def has_copies(view: StepView, entries: tuple[Record, ...]) -> bool:
-    """Whether every output has two living holders (or all there are)."""
-    due = min(2, len(view.living))
+    """Whether every output has two living holders (or as many as there are nodes on duty, if fewer)."""
+    due = min(2, len(view.on_duty))
     return all(len(view.holdings.live_holders(ref.id, view.living)) >= due for each in entries for ref in each.shards)
 
 

@@ -48,10 +48,13 @@ class StepView:
     skipped: Mapping[TaskKey, Skip] = field(default_factory=dict)  # partitions in quarantine: nobody runs them
     running: tuple[TaskKey, ...] = ()  # what runs here for this step
     slots: int = 1  # how many works this node runs at once
+    drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
+    on_duty: frozenset[NodeId] = field(init=False)  # the others
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 
     def __post_init__(self) -> None:
         self.at_work = self.step.at_work(self.now)
+        self.on_duty = self.living - self.drained if self.drained else self.living
 
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
@@ -81,10 +84,10 @@ class StepView:
 
     @property
     def succession(self) -> tuple[NodeId, ...]:
-        """Who seals, first to last: the roster's living, then all others that live."""
-        rest = tuple(node for node in self.living if node not in self.roster)
+        """Who seals, first to last: the roster's living, then all others that live; none that is drained."""
+        rest = tuple(node for node in self.on_duty if node not in self.roster)
         order = (*self.roster, *step_order(self.run, self.step.number, rest))
-        return tuple(node for node in order if node in self.living)
+        return tuple(node for node in order if node in self.on_duty)
 
     @property
     def replicas(self) -> tuple[NodeId, ...]:
@@ -92,8 +95,8 @@ class StepView:
         return self.succession[:3]
 
     def able(self, stages: Collection[str]) -> frozenset[NodeId]:
-        """Living members that can run these stages."""
-        return self.ability.able(stages, self.me, self.living, self.offers)
+        """Members on duty that can run these stages."""
+        return self.ability.able(stages, self.me, self.on_duty, self.offers)
 
     def dealt_to(self, members: tuple[NodeId, ...], able: frozenset[NodeId]) -> tuple[NodeId, ...]:
         """`members`, or if none of them is able whoever is: a joiner may be the only one that has what is needed."""

@@ -42,7 +42,8 @@ class Update:
     """One claim about one member.
 
     `incarnation` counts the lives of the node's process, `refutation` how often it denied within this life that it is
-    gone: what it kept in memory is lost with the first, and still there after the second.
+    gone, or said something else of itself: what it kept in memory is lost with the first, and still there after the
+    second.
     """
 
     node: NodeId
@@ -51,6 +52,7 @@ class Update:
     state: MemberState
     meta: MetaId
     by: NodeId | None  # whose suspicion or verdict it is; none where the node speaks of itself
+    drained: bool = False  # it takes no new work: only the node itself says so
 
 
 # Messages -----------------------------------------------------------------------------------------------------------

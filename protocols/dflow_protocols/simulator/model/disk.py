@@ -17,7 +17,10 @@ class Disk:
     damaged: set[VersionId] = field(default_factory=set)  # of the saved: what a reader finds out
 
     def write(self, key: str, value: bytes) -> None:
+        """An empty value forgets the key."""
         self.values[key] = value
+        if not value:
+            del self.values[key]
 
     def save(self, saved: Saved) -> None:
         """The folder is whole; one of the same step that was there before is gone."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol, TypeAlias
 
 from ...events import Action, Event, Start
+from ...membership.table import DRAINED
 from ...names import NodeId
 from ...story import Story
 from ...versions.saved import Saved
@@ -94,6 +95,7 @@ class Host:
     incarnation: int = 0
     comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
+    is_drained: bool = False  # it was told to take no new work, and knows of it
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
     disk: Disk = field(default_factory=Disk)
     store: Store = field(default_factory=Store)
@@ -130,6 +132,7 @@ class Host:
         """It is switched on: what its next life starts with."""
         self.incarnation += 1
         self.comes_back = False
+        self.is_drained = DRAINED in self.disk.values
         return BootContext(
             self.index,
             self.incarnation,
@@ -149,6 +152,10 @@ class Host:
     def expect_back(self) -> None:
         """It is down, and somebody will start it again."""
         self.comes_back = True
+
+    def drain(self, drained: bool) -> None:
+        """It hears that it is to take no new work, or some again."""
+        self.is_drained = drained
 
     def pause(self) -> None:
         self.paused = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.events import Report, Send
 from dflow_protocols.names import UPDATE, SealId
@@ -69,6 +71,9 @@ def test_the_next_roster_takes_whoever_is_stable_and_lets_train_who_holds_the_ve
     update = Seal(SPEC, 0, ZERO.id, ZERO.id, UPDATE, 0, 0, ())
     rosters = Rosters(run.state, run.outbox)
     assert rosters.after(run.view(), update, view) == make_roster(1, 0, [who(1), who(2), who(3)], [who(1), who(2)])
+    drained = replace(view, drained=frozenset((who(2),)))
+    del run.state.steps[1]
+    assert rosters.after(run.view(), update, drained) == make_roster(1, 0, [who(1), who(3)], [who(1)])
     last = version("last", version("one", ZERO))
     run.hold(last)
     after_the_last = Seal(SPEC, 2, last.id, SealId(last.id), UPDATE, 0, 0, ())

@@ -14,6 +14,7 @@ from dflow_protocols.simulator.faults import (
     Cancel,
     Crash,
     Cut,
+    Drain,
     Fault,
     FaultTarget,
     Handicap,
@@ -92,6 +93,9 @@ class Machines:
     def cancel(self, node: int, run: RunId) -> None:
         self.done.append(("cancel", node, run))
 
+    def drain(self, node: int, drained: bool) -> None:
+        self.done.append(("drain", node, drained))
+
     def poison_work(self, stage: str, partition: int, kind: str) -> None:
         self.done.append(("poison", stage, partition, kind))
 
@@ -112,6 +116,8 @@ class Machines:
         (Pause(1.0, 2), [("wake", 2)]),
         (Cancel(), [("cancel", 0, RUN)]),
         (Join(1), []),  # it is there
+        (Drain(1), [("drain", 1, True)]),
+        (Drain(1, 5.0), [("drain", 1, True), ("drain", 1, False)]),
         (Leave(1), [("deliver", 1, Leaving()), ("kill", 1)]),
         (Poison("roll", 3, "user"), [("poison", "roll", 3, "user")]),
     ],
