@@ -23,6 +23,7 @@ import zmq
 
 from dflow_protocols.events import Report, Restored
 from dflow_protocols.membership.bootstrap import decode_peers
+from dflow_protocols.membership.table import DRAINED
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId
 from dflow_protocols.node import Identity, Node
@@ -57,7 +58,7 @@ from .service.dispatch import Myself, Service
 from .service.events import EventAnswers
 from .service.files import FileAnswers, holders_of
 from .service.health import HealthAnswers
-from .service.mesh import MeshAnswers
+from .service.mesh import DrainAnswers, MeshAnswers
 from .service.runs import RunAnswers
 from .service.shards import ShardAnswers
 from .service.standing import StandingProblems
@@ -242,6 +243,7 @@ class Opening:
             steals=os.environ.get("DFLOWD_STEALS", "1") != "0",  # off only to measure what it is worth
             saved=saved,
             host_slots=self._host_slots(devices),
+            drained=state.read(DRAINED) is not None,
             unread=[(RunId(r.fields["run"]), f"{r.fields['folder']}: {r.fields['error']}") for r in refused],
         )
 
@@ -302,6 +304,7 @@ class Opening:
         MeshAnswers(service, me, engines, memory, traffic, gpus)
         HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines)
         RunAnswers(service)
+        DrainAnswers(service)
         StoryAnswers(service, rooms.story, self._started_s)
         WorkAnswers(service, slots)
         EventAnswers(service, self._started_s)

@@ -16,6 +16,7 @@ from . import streams
 from .commands.cancel import cancel
 from .commands.doctor import doctor
 from .commands.down import down
+from .commands.drain import drain
 from .commands.export import export
 from .commands.init import init
 from .commands.keys import keys
@@ -53,7 +54,7 @@ SECTIONS = {
     "Start": (init, validate, plan, push, run, submit, wait, resume, cancel),
     "Look": (ps, watch, tasks, story, logs, shards),
     "Results": (metrics, samples, plot, export),
-    "Hosts": (up, down, nodes, doctor, version),
+    "Hosts": (up, down, nodes, drain, doctor, version),
 }
 for _section, _commands in SECTIONS.items():
     for _command in _commands:

@@ -43,6 +43,7 @@ class NodeView(Protocol):
     @property
     def membership(self) -> Any: ...
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]: ...
+    def unfinished(self, now: float) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +162,15 @@ class Service:
 
     # For those who answer --------------------------------------------------------------------------------------------
 
-    async def decide(self, request: int, event: Event, deadline_s: float, run: RunId) -> Mapping[str, Any]:
-        """Put a client's wish about a run to the node and wait for its Reply."""
+    async def decide(self, request: int, event: Event, deadline_s: float, late: Refusal) -> Mapping[str, Any]:
+        """Put a client's wish to the node and wait for its Reply; `late`: what to say if none comes in time."""
         waiting: asyncio.Future[Reply] = self._loop.create_future()
         self._replies[request] = waiting
         self.host.post(event)
         try:
             reply = await asyncio.wait_for(waiting, deadline_s)
         except TimeoutError:
-            what = f"run {run}: no second node has it on disk yet"
-            hint = f"it is done all the same: `dflow ps` shows how the run stands, `dflow cancel {run[:8]}` ends it"
-            raise Refusal(what, hint, EXIT_FAILED) from None
+            raise late from None
         finally:
             self._replies.pop(request, None)
         if not reply.ok:
@@ -179,9 +178,9 @@ class Service:
             raise Refusal(str(value.get("what", "refused")), str(value.get("hint", "")), int(value.get("exit", 1)))
         return reply.value
 
-    def audit(self, name: str, source: NodeId, run: RunId) -> None:
+    def audit(self, name: str, source: NodeId, **what: str) -> None:
         """Note who wanted what: the key that proved itself, whatever the request says."""
-        self.recorder.report(Report(name, {"run": run, "by": self._key_name(source), "key": source}))
+        self.recorder.report(Report(name, {**what, "by": self._key_name(source), "key": source}))
 
     def find(self, params: Params) -> RunId:
         """The run that `params` names, whole or by the first digits of its id."""

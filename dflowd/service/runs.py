@@ -11,7 +11,7 @@ from dflow_protocols.pipeline import Pipeline, SpecError
 
 from .dispatch import Service
 from .files import listed
-from .request import Params, Refusal, number_of, typed
+from .request import EXIT_FAILED, Params, Refusal, number_of, typed
 from .standing import StandingProblems
 
 WAIT_CAP_S = 20.0  # a `wait` is asked again after this, so that a client notices a daemon that went silent
@@ -47,31 +47,31 @@ class RunAnswers:
             raise Refusal(f"not a pipeline: {error}", "submit it with a `dflow` of the daemons' version") from None
         request = self._service.next_request()
         reply = await self._service.decide(
-            request, Submitted(request, spec, base, source, nonce, files), deadline_s, run
+            request, Submitted(request, spec, base, source, nonce, files), deadline_s, _late(run)
         )
-        self._service.audit("audit.submitted", source, RunId(str(reply["run"])))
+        self._service.audit("audit.submitted", source, run=RunId(str(reply["run"])))
         return {"run": str(reply["run"])}
 
     async def _cancel(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
-        reply = await self._service.decide(request, CancelRequested(request, run), deadline_s, run)
-        self._service.audit("audit.cancelled", source, run)
+        reply = await self._service.decide(request, CancelRequested(request, run), deadline_s, _late(run))
+        self._service.audit("audit.cancelled", source, run=run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _stop(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
-        reply = await self._service.decide(request, StopRequested(request, run), deadline_s, run)
-        self._service.audit("audit.stopped", source, run)
+        reply = await self._service.decide(request, StopRequested(request, run), deadline_s, _late(run))
+        self._service.audit("audit.stopped", source, run=run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
         event = ResumeRequested(request, run, params.get("from_start") is True)
-        reply = await self._service.decide(request, event, deadline_s, run)
-        self._service.audit("audit.resumed", source, run)
+        reply = await self._service.decide(request, event, deadline_s, _late(run))
+        self._service.audit("audit.resumed", source, run=run)
         return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
@@ -127,6 +127,12 @@ class RunAnswers:
         """How the runs that have not ended for good stand here."""
         runs = {run: view.summary()["state"] for run, view in self._service.node.runs.items()}
         return {"runs": {run: self._standing.of_run(run) for run, state in runs.items() if state not in ENDED_FOR_GOOD}}
+
+
+def _late(run: RunId) -> Refusal:
+    what = f"run {run}: no second node has it on disk yet"
+    hint = f"it is done all the same: `dflow ps` shows how the run stands, `dflow cancel {run[:8]}` ends it"
+    return Refusal(what, hint, EXIT_FAILED)
 
 
 def _without_spec(summary: Mapping[str, Any]) -> dict[str, Any]:

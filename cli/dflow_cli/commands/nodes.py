@@ -35,7 +35,10 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
         raise typer.Exit(code)
     columns = ["id", "name", "state", "incarnation", "control", "device", "slots"]
     nodes = sorted(answer["nodes"], key=_by_name)
-    rows = [[str(node["id"])[:8], *(node.get(column) for column in columns[1:])] for node in nodes]
+    rows = [
+        [str(node["id"])[:8], node["name"], _state(node), *(node.get(column) for column in columns[3:])]
+        for node in nodes
+    ]
     if any(_roles(node) for node in nodes):
         columns.append("offers")
         rows = [[*row, _roles(node)] for row, node in zip(rows, nodes, strict=True)]
@@ -50,6 +53,11 @@ def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False)
         note("hint: a slot whose GPU failed takes work again once that is mended; `dflow doctor` says how")
     note_missing(answer)
     raise typer.Exit(code)
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    """As the member that was asked sees it; of one that is well and takes no work, that."""
+    return "drained" if node["state"] == "alive" and node.get("is_drained") else str(node["state"])
 
 
 def _roles(node: Mapping[str, Any]) -> str:

@@ -54,6 +54,9 @@ class View:
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
         return []
 
+    def unfinished(self, now: float) -> dict[str, int]:
+        return {}
+
 
 def sources(folder: Path, **runs: Known) -> Sources:
     journal = Journal(folder, 64 << 20, print)

@@ -63,6 +63,9 @@ class View:
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
         return []
 
+    def unfinished(self, now: float) -> dict[str, int]:
+        return {}
+
 
 class Daemon:
     """A service of one node, and a client in front of it."""

@@ -57,6 +57,9 @@ class View:
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
         return []
 
+    def unfinished(self, now: float) -> dict[str, int]:
+        return {}
+
 
 class Clocks(Host):
     def clock(self) -> float:
