@@ -68,7 +68,7 @@ def render(tokenizer: Any, messages: Sequence[Message], wording: Wording, *, ask
     except MemoryError:
         raise
     except Exception as error:  # whatever a template does wrong, such as to want a system's message
-        raise _template_at_fault(tokenizer, error) from error
+        raise template_at_fault(tokenizer, error) from error
 
 
 def settle_template(tokenizer: Any) -> None:
@@ -82,7 +82,7 @@ def settle_template(tokenizer: Any) -> None:
     try:
         compiled = chat_template_utils._compile_jinja_template(tokenizer.get_chat_template())
     except (TemplateError, ValueError) as error:
-        raise _template_at_fault(tokenizer, error) from error
+        raise template_at_fault(tokenizer, error) from error
     compiled.globals["strftime_now"] = datetime.fromisoformat(TEMPLATE_DAY).strftime
     compiled.globals["lipsum"] = compiled.environment.filters["random"] = _refuse_chance
 
@@ -91,7 +91,8 @@ def _refuse_chance(*_: Any, **__: Any) -> NoReturn:
     raise TemplateError("it draws at random, so the same pipeline would ask otherwise each time")
 
 
-def _template_at_fault(tokenizer: Any, error: Exception) -> UserError:
+def template_at_fault(tokenizer: Any, error: Exception) -> UserError:
+    """What to tell of a chat template that raised an error."""
     what = f"the chat template of the tokenizer in {tokenizer.name_or_path}: {one_line(error)}"
     return UserError(f"{what}; correct it there, or write `chat: false` in the data to do without")
 
@@ -99,19 +100,20 @@ def _template_at_fault(tokenizer: Any, error: Exception) -> UserError:
 def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> list[int]:
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
     text = prompt_text(tokenizer, entry, wording)
-    return _encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer))
+    return encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer))
 
 
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:
     """The right answer as the model should write it, its end included."""
-    return [*_encode(tokenizer, entry["answer"], add_special_tokens=False), int(tokenizer.eos_token_id)]
+    return [*encode(tokenizer, entry["answer"], add_special_tokens=False), int(tokenizer.eos_token_id)]
 
 
 def completion_text(tokenizer: Any, tokens: list[int]) -> str:
     return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def _encode(tokenizer: Any, text: str, *, add_special_tokens: bool) -> list[int]:
+def encode(tokenizer: Any, text: str, *, add_special_tokens: bool) -> list[int]:
+    """A text's tokens. Raises UserError for one that the tokenizer cannot read."""
     try:
         tokens = list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
     except Exception as error:  # such as a character that the vocabulary lacks

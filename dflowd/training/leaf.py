@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def add_gradient(
     sums: Sums = {"trained_samples": float(len(data.completions))}
     columns = _Columns(data, policy.device)
     prompts, owners, said = data.prompts, data.owners, data.completions
-    for batch in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
+    for packed in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
+        batch = columns.trained(packed)
         if not len(batch.targets):
             if tree is not None:
                 tree.push(None)
@@ -93,7 +94,10 @@ class _Columns:
 
     def __init__(self, data: LeafData, device: torch.device) -> None:
         lengths = np.array([len(said) for said in data.completions], np.int64)
-        self._starts = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
+        first = np.cumsum(lengths) - lengths
+        self._first = first  # token of each completion
+        self._mask = np.concatenate(data.columns["mask"]).astype(np.bool_) if "mask" in data.columns else None
+        self._starts = torch.from_numpy(first).to(device)
         self._lengths = torch.from_numpy(lengths.astype(np.float32)).to(device)
         self._by_token: dict[str, Tensor] = {}
         self._by_sample: dict[str, Tensor] = {}
@@ -102,6 +106,14 @@ class _Columns:
             values = np.array(rows, np.float32) if is_each else np.concatenate(rows)
             found = torch.from_numpy(values.astype(np.float32, copy=False)).to(device)
             (self._by_sample if is_each else self._by_token)[name] = found
+
+    def trained(self, batch: MicroBatch) -> MicroBatch:
+        """Without the tokens that the column `mask` leaves out: they are read, and nobody asks how likely they are."""
+        if self._mask is None:
+            return batch
+        kept = self._mask[self._first[batch.samples] + batch.offsets]
+        trained = {name: getattr(batch, name)[kept] for name in ("places", "targets", "samples", "offsets")}
+        return replace(batch, **trained)
 
     def tokens(self, logp: Tensor, batch: MicroBatch) -> Tokens:
         """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""

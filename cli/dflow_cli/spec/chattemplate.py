@@ -13,7 +13,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from dflow_protocols.pipeline.entries.conversation import Message
+from dflow_protocols.pipeline.entries.conversation import MARKS, Message
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
 
@@ -42,6 +42,8 @@ class Chat:
         self.asks_for_the_day = False
         """Whether the conversation tried last asked for today's date, which is told as one day always."""
         self._special_tokens = special_tokens
+        self.marks_answers = MARKS.search(template) is not None
+        """Whether it tells by itself what an assistant says."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
+from dflow_protocols.pipeline.entries.conversation import answers_in
 from dflow_protocols.pipeline.entries.entry import Keys, Row, hashed_text, is_held_out, make_entry
 from dflow_protocols.pipeline.entries.parts import parts_of
 from dflow_protocols.pipeline.entries.problem import EntryError
@@ -33,6 +34,7 @@ class _Counts:
     training: int = 0
     held_out: set[str] = field(default_factory=set)
     unanswered: int = 0
+    without_answer: str = ""  # where the first conversation stands that has no turn of the assistant
     more: bool = False  # than LINES_READ lines: then the counts are of the first ones
 
     def add(self, question: str, *, is_held_out: bool, is_answered: bool) -> None:
@@ -43,6 +45,10 @@ class _Counts:
             self.held_out.add(question)
         else:
             self.training += 1
+
+    def find_no_answer(self, place: str) -> None:
+        """A conversation that nobody answers stands there."""
+        self.without_answer = self.without_answer or place
 
     def cut(self) -> None:
         """There are more lines than are read."""
@@ -64,6 +70,8 @@ def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
     if counts.more:
         what = f"{named.name}: only the first {LINES_READ} lines were looked at; engines read all"
         found.warnings.append(Problem(named.path, what, "a mistake in a later line ends the run when it is read"))
+    found.problems += _nothing_said(counts, pipeline)
+    if counts.more:
         return found
     found.problems += _nothing_there(counts, pipeline)
     if not found.problems:
@@ -92,6 +100,8 @@ def _read(named: Named, pipeline: Pipeline, base: Path, counts: _Counts) -> list
             continue
         question = hashed_text(entry["question"], held_out["by"])
         is_answered = bool(entry["answer"].strip())
+        if (key := source.get("messages")) is not None and not answers_in(entry[key]):
+            counts.find_no_answer(place)
         counts.add(question, is_held_out=is_held_out(question, held_out["share"]), is_answered=is_answered)
     if total > MISTAKES_TOLD:
         where = f" in its first {LINES_READ} lines" if counts.more else ""
@@ -147,6 +157,14 @@ def _nothing_there(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
             return
 
 
+def _nothing_said(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
+    """A conversation without an answer where answers are trained on."""
+    for place, stage, _ in _readers(counts.name, pipeline):
+        if counts.without_answer and stage.operator.trains:
+            what = f"stage `{stage.id}`: {counts.without_answer}: no turn of the assistant, so nothing to train on"
+            yield Problem(f"{place}.config.data", what, "give the conversation an answer, or take it out")
+
+
 def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
     """Stages that want more entries than there are: they get some of them again, or fewer than they say."""
     source = pipeline.data[counts.name]
@@ -168,7 +186,7 @@ def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
             if is_held_out_part and wanted == source["held_out"]["count"]:
                 path = f"data.{counts.name}.held_out.count"
             yield Problem(path, what, f"lower `{path.rpartition('.')[2]}`, or add entries")
-        if stage.operator.trains and counts.unanswered:
+        if stage.operator.trains and counts.unanswered and source.get("messages") is None:
             what = f"stage `{stage.id}`: {counts.unanswered} answers of {counts.file} are empty: it is taught silence"
             yield Problem(f"{place}.config.data", what, "take those lines out, or name another key as `answer`")
 

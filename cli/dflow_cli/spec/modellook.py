@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
-from dflow_protocols.pipeline.entries.conversation import USER, Message, put_to_model, with_system
+from dflow_protocols.pipeline.entries.conversation import (
+    USER,
+    Message,
+    answers_in,
+    assistant_spans,
+    put_to_model,
+    read_messages,
+    with_system,
+)
 from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.parts import format_of
 from dflow_protocols.pipeline.entries.problem import EntryError
@@ -88,10 +96,20 @@ class _Use:
         return self.pipeline.data[self.data]
 
     @property
+    def args(self) -> Mapping[str, Any]:
+        """What the chat template is told beside the messages."""
+        return self.source.get("template_args") or {}
+
+    @property
     def format(self) -> str | None:
         """Of the data set's files; None where it has none that can be read here."""
         kind = format_of(self.source)
         return kind if kind is not None and is_readable(kind) else None
+
+    @property
+    def is_of_conversations(self) -> bool:
+        """Whether conversations are trained on as they are."""
+        return self.source.get("messages") is not None and self.stage.operator.trains is not None
 
     @property
     def said(self) -> int | None:
@@ -102,6 +120,8 @@ class _Use:
 
 def _look_at_stage(use: _Use, found: Findings) -> None:
     chat = _chat(use, found)
+    if chat is not None and use.is_of_conversations and use.format is not None and not chat.marks_answers:
+        _look_at_turns(use, use.format, chat, found)
     context = use.files.context
     if context is None:
         return
@@ -139,7 +159,7 @@ def _chat(use: _Use, found: Findings) -> Chat | None:
     if chat.asks_for_the_day:
         hint = "so that a prompt is a function of the spec, whatever the clock says"
         _note(found.warnings, Problem(path, f"{told} asks for the date: it is told {TEMPLATE_DAY} always", hint))
-    for name in sorted(set(use.source.get("template_args") or {}) - chat.asks_for):
+    for name in sorted(set(use.args) - chat.asks_for):
         where, hint = f"data.{use.data}.template_args.{name}", suggest(name, chat.asks_for, "names")
         _note(found.warnings, Problem(where, f"{told} does not ask for `{name}`", hint))
     return chat
@@ -149,7 +169,7 @@ def _try(use: _Use, chat: Chat, told: str, path: str, found: Findings) -> None:
     """Whether a prompt comes through the template. Raises TemplateFault."""
     from .chattemplate import TemplateFault
 
-    args, system = use.source.get("template_args") or {}, use.source.get("system")
+    args, system = use.args, use.source.get("system")
     asked: list[Message] = [{"role": USER, "content": TRIED}]
     prompt = chat.render(asked, args)
     if TRIED not in prompt:
@@ -179,6 +199,28 @@ def _note(problems: list[Problem], problem: Problem) -> None:
         problems.append(problem)
 
 
+def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
+    """Whether the template lets the assistant's turns be told from the rest: tried with the first conversation of each
+    count of them."""
+    from .chattemplate import TemplateFault
+
+    tried: set[int] = set()
+    try:
+        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
+            messages = _asked(use, make_entry(row, Keys.of(use.source)))
+            if (count := len(answers_in(messages))) in tried:
+                continue
+            tried.add(count)
+            try:
+                assistant_spans(messages, lambda said, asks: chat.render(said, use.args, asks=asks))
+            except (EntryError, TemplateFault) as error:
+                what = f"stage `{use.stage.id}`: {place}, by the template of model `{use.files.name}`: {error.what}"
+                _note(found.problems, Problem(f"data.{use.data}.messages", what, error.hint))
+                return
+    except (EntryError, OSError):
+        return  # told with the data
+
+
 def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, found: Findings) -> None:
     """Whether the prompts of data files fit, by counting the tokens of its longest ones."""
     tokenizer = use.tokenizer
@@ -193,7 +235,7 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
         try:
             text = _prompt(use, chat, entry)[: CHARACTERS_A_TOKEN * context]
             prompt = len(tokenizer.encode(text, add_special_tokens=chat is None).ids)
-            more = use.said
+            more = 0 if use.is_of_conversations else use.said
             if more is None:
                 answer = entry["answer"][: CHARACTERS_A_TOKEN * context]
                 more = len(tokenizer.encode(answer, add_special_tokens=False).ids) + 1
@@ -204,23 +246,30 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
     if long:
         all_, prompt, place = worst
         beside = f"`max_tokens` {use.said}" if use.said is not None else f"an answer of {all_ - prompt}"
+        told = f"a prompt of {prompt} tokens and {beside} are"
+        if use.is_of_conversations:
+            told = f"a conversation of {all_} tokens is"
         others = f" ({long} such lines at least)" if long > 1 else ""
         what = (
-            f"stage `{use.stage.id}`: {place}: a prompt of {prompt} tokens and {beside} are "
-            f"longer than the context of {context} of model `{use.files.name}`{others}"
+            f"stage `{use.stage.id}`: {place}: {told} longer than the context of {context} of model "
+            f"`{use.files.name}`{others}"
         )
         hint = "shorten it or take it out, let less be said, or take a model with more positions"
         found.problems.append(Problem(f"data.{use.data}.{kind}", what, hint))
 
 
 def _asked(use: _Use, entry: Row) -> list[Message]:
+    """What the model reads of an entry, but for an answer that stands beside its prompt."""
+    if use.is_of_conversations:
+        key = use.source["messages"]
+        return with_system(read_messages(entry[key], key), use.source.get("system"))
     return put_to_model(entry, use.source.get("messages"), use.source["template"], use.source.get("system"))
 
 
 def _prompt(use: _Use, chat: Chat | None, entry: Row) -> str:
     """What the model is given for an entry, as engines word it."""
     if chat is not None:
-        text = chat.render(_asked(use, entry), use.source.get("template_args") or {})
+        text = chat.render(_asked(use, entry), use.args, asks=not use.is_of_conversations)
     else:
         text = (use.source["template"] or "{prompt}\n").replace("{prompt}", entry["question"])
     return text + (use.source.get("answer_prefix") or "")
@@ -234,7 +283,8 @@ def _longest(use: _Use, kind: str, context: int) -> list[tuple[str, dict[str, An
     try:
         for number, (place, row) in enumerate(rows_of(kind, use.source[kind], use.files.base, LINES_READ)):
             entry = make_entry(row, Keys.of(use.source))
-            said = len(entry["answer"].encode("utf-8", "surrogatepass")) if use.said is None else 0
+            is_beside = use.said is None and not use.is_of_conversations
+            said = len(entry["answer"].encode("utf-8", "surrogatepass")) if is_beside else 0
             size = said + sum(
                 len(message["content"].encode("utf-8", "surrogatepass")) + 32 for message in _asked(use, entry)
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..grammar.text import half_character, is_text
@@ -10,6 +11,15 @@ from .problem import EntryError
 
 Message: TypeAlias = dict[str, Any]
 """`role` and `content`, texts; whatever else is in it is for the chat template to read."""
+
+Render: TypeAlias = Callable[[Sequence[Message], bool], str]
+"""A chat template at work: a conversation as text, and behind it the beginning of an answer if one is asked for."""
+
+Span: TypeAlias = tuple[int, int]
+"""[start, end) of a text."""
+
+MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""What a chat template has that marks by itself what the assistant says."""
 
 ASSISTANT, SYSTEM, USER = "assistant", "system", "user"
 AS_MESSAGES = 'a conversation is a list such as [{"role": "user", "content": "1 + 1"}]'
@@ -72,3 +82,26 @@ def with_system(messages: list[Message], system: str | None) -> list[Message]:
     if system is None or messages[0]["role"] == SYSTEM:
         return messages
     return [{"role": SYSTEM, "content": system}, *messages]
+
+
+def answers_in(messages: Sequence[Message]) -> list[int]:
+    """Which messages are the assistant's."""
+    return [at for at, message in enumerate(messages) if message["role"] == ASSISTANT]
+
+
+def assistant_spans(messages: Sequence[Message], render: Render) -> tuple[str, list[Span]]:
+    """The conversation as text, and what of it the assistant says: of each of its turns what comes behind the
+    template's beginning of an answer. Raises EntryError where the text up to a turn is not the beginning of the whole
+    one, such as with a template that leaves out the thinking of earlier turns."""
+    whole, spans = render(messages, False), []
+    for at in answers_in(messages):
+        before, after = render(messages[:at], True), render(messages[: at + 1], False)
+        if not (whole.startswith(after) and after.startswith(before)):
+            what = f"the chat template words turn {at + 1} of {len(messages)} otherwise than when it was the last one"
+            hint = (
+                "what the assistant says cannot be told from the rest then: mark it in the template by "
+                "`{% generation %}`, or let each conversation end in its only turn of the assistant"
+            )
+            raise EntryError(what, hint)
+        spans.append((len(before), len(after)))
+    return whole, spans

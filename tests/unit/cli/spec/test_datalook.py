@@ -143,6 +143,16 @@ def test_a_row_that_is_no_entry_is_named_in_every_format(tmp_path: Path, kind: s
     assert any(told in problem.what for problem in look_at(tmp_path, {kind: name}).problems)
 
 
+def test_a_conversation_without_an_answer_is_told_where_answers_are_trained_on(tmp_path: Path) -> None:
+    """A reward may judge without one; training has nothing to learn there."""
+    asked = [{"role": "user", "content": "a"}]
+    lines = [{"talk": [*asked, {"role": "assistant", "content": "b"}]}, {"talk": asked}]
+    (tmp_path / "talks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (problem, *_) = look_at(tmp_path, {"jsonl": "talks.jsonl", "messages": "talk"}, share=None).problems
+    assert problem.path == "stages[0].config.data"
+    assert problem.what == "stage `warm`: talks.jsonl:2: no turn of the assistant, so nothing to train on"
+
+
 def test_a_table_that_cannot_be_read_here_is_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hosts that compute may have what this one lacks."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -262,6 +262,18 @@ def test_a_conversation_that_does_not_fit_is_named_by_its_line(folder: Path) -> 
     assert "words.jsonl:1: a prompt of " in problem.what
 
 
+def test_turns_that_a_template_does_not_keep_apart_are_told_by_the_first_such_line(folder: Path) -> None:
+    """For `sft`: it trains on all answers of a conversation. With one answer each the template is in order."""
+    template(CHATML.replace("m['content']", "m['content'] if loop.last or m['role'] == 'user' else 'z'"))(folder)
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (folder.parent / "words.jsonl").write_text("\n".join(json.dumps({"chat": talk * times}) for times in (1, 1)))
+    assert told(folder, pipeline(messages="chat")) == []
+    (folder.parent / "words.jsonl").write_text("\n".join(json.dumps({"chat": talk * times}) for times in (1, 1, 2)))
+    (problem,) = told(folder, pipeline(messages="chat"))
+    assert problem.path == "data.words.messages"
+    assert "words.jsonl:3, by the template of model `policy`: the chat template words turn 2 of 4" in problem.what
+
+
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     """A model that no stage trains is opened by engines like any other."""
     spec = pipeline().to_dict()

@@ -133,3 +133,26 @@ def test_cross_entropy_counts_the_answers_tokens_only(policy: Policy) -> None:
     sums = add_gradient(policy, data, Objective("cross_entropy", {}, "tokens", 8192), lambda: None)
     assert sums["loss_count"] == sums["trained_tokens"] == sum(map(len, data.completions))
     assert "ratio_sum" not in sums
+
+
+@pytest.mark.parametrize("in_line", [False, True])
+def test_a_masked_completion_has_the_gradient_of_its_answers_one_by_one(policy: Policy, in_line: bool) -> None:
+    """A conversation teaches what each of its answers teaches behind all that was said before it, and no more."""
+    rng = np.random.default_rng(5)
+    prompt, first, between, second = (rng.integers(4, 30, count).astype(np.int32) for count in (5, 3, 4, 2))
+    whole = LeafData([prompt], [0], [np.concatenate([first, between, second])])
+    whole.give("mask", [np.array([1, 1, 1, 0, 0, 0, 0, 1, 1], np.float32)])
+    parts = LeafData([prompt, np.concatenate([prompt, first, between])], [0, 1], [first, second])
+    objective = Objective("cross_entropy", {}, "tokens", 8192)
+    gradients, sums = np.zeros((2, policy.parameters.size), np.float32), []
+    policy.lay_out(in_line=in_line)
+    try:
+        for data, gradient in zip((whole, parts), gradients, strict=True):
+            policy.parameters.begin_gradient(gradient)
+            sums.append(add_gradient(policy, data, objective, lambda: None))
+            policy.parameters.end_gradient()
+    finally:
+        policy.lay_out(in_line=False)
+    assert np.abs(gradients[0] - gradients[1]).max() < 1e-5 * np.abs(gradients[1]).max()
+    assert sums[0]["trained_tokens"] == sums[1]["trained_tokens"] == 5
+    assert sums[0]["loss_sum"] == pytest.approx(sums[1]["loss_sum"], rel=1e-6)

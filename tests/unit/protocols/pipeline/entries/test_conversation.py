@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from dflow_protocols.pipeline.entries.conversation import put_to_model
+from dflow_protocols.pipeline.entries.conversation import Message, assistant_spans, put_to_model
 from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.problem import EntryError
 
@@ -82,3 +83,31 @@ def test_a_missing_column_is_told_with_those_that_are_there() -> None:
     with pytest.raises(EntryError, match="no key `chat`") as caught:
         make_entry({"messages": []}, KEYS)
     assert caught.value.hint == "keys there: `messages`; name the one that holds it: `messages: KEY`"
+
+
+def plain(messages: Sequence[Message], asks: bool) -> str:
+    """A template that words each turn alike, whatever comes behind it."""
+    return "".join(f"<{each['role']}>{each['content']}." for each in messages) + "<assistant>" * asks
+
+
+def test_what_the_assistant_says_is_found_in_the_text() -> None:
+    """All of its turns, and behind what the template begins an answer with: that is given, not said."""
+    said = turns("system: s", "user: a", "assistant: b", "user: c", "assistant: d")
+    text, spans = assistant_spans(said, plain)
+    assert text == "<system>s.<user>a.<assistant>b.<user>c.<assistant>d."
+    assert [text[start:end] for start, end in spans] == ["b.", "d."]
+
+
+def test_a_template_that_words_earlier_turns_otherwise_is_refused_with_the_turn() -> None:
+    """Such as one that leaves out what was thought; a conversation with one answer is in order."""
+
+    def forgets(messages: Sequence[Message], asks: bool) -> str:
+        last = len(messages) - 1
+        kept = [{**each, "content": each["content"] if at == last else "..."} for at, each in enumerate(messages)]
+        answers = [each if each["role"] == "assistant" else messages[at] for at, each in enumerate(kept)]
+        return plain(answers, asks)
+
+    assert assistant_spans(turns("user: a", "assistant: b"), forgets)[1] == [(19, 21)]
+    with pytest.raises(EntryError, match="words turn 2 of 4 otherwise than when it was the last one") as caught:
+        assistant_spans(turns("user: a", "assistant: b", "user: c", "assistant: d"), forgets)
+    assert "{% generation %}" in caught.value.hint
