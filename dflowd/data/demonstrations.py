@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,8 @@ def demonstrate(tokenizer: Any, data: DataSet, entry: Entry, stops: Collection[i
         text, spans = _spoken(tokenizer, messages, wording)
     except EntryError as error:
         raise UserError(f"{data.source.place(entry)}: {error.what}; {error.hint}") from error
-    return _tokens(tokenizer, text, spans, stops)
+    found = _tokens(tokenizer, text, spans, stops)
+    return replace(found, prompt=wording.cut(found.prompt))
 
 
 def _spoken(tokenizer: Any, messages: list[Message], wording: Wording) -> tuple[str, list[Span]]:

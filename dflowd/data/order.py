@@ -24,9 +24,17 @@ TRIES = 10_000  # draws in a row without a new question, after which a source is
 
 
 class DataSet:
-    """A source split into what is trained on and what is held out."""
+    """A source split into what is trained on and what is held out. `measure`: tokens of an entry's prompt, for data
+    that drops what is too long."""
 
-    def __init__(self, name: str, config: Mapping[str, Any], base: Path, seed: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        base: Path,
+        seed: int,
+        measure: Callable[[Entry], int] | None = None,
+    ) -> None:
         self.name = name
         self.source: Source = open_source(name, config, base, seed)
         self.wording = Wording.of(config)
@@ -34,6 +42,8 @@ class DataSet:
         self._share = float(held_out.get("share", 0.0))
         self._by = str(held_out.get("by"))
         self._key = digest("data", name, seed)
+        self._measure = measure
+        self._fitting: list[int] | None = None
         self._pools: dict[bool, list[int]] = {}
         self._held_out: list[Entry] = []
         self._seen: set[str] = set()
@@ -49,9 +59,9 @@ class DataSet:
         for attempt in range(TRIES):
             self.progress()
             entry = self.source.entry(number("training", self._key, position, attempt) % ENDLESS)
-            if not self._is_held_out(entry):
+            if not self._is_held_out(entry) and self._fits(entry):
                 return entry
-        raise UserError(f"data.{self.name}: found nothing that is not held out")
+        raise UserError(f"data.{self.name}: found nothing that is not held out{self._or_too_long}")
 
     def demonstration(self, position: int, demos: int) -> Entry:
         """The entry at a position of the endless order over the first `demos` training entries."""
@@ -78,7 +88,7 @@ class DataSet:
             self._draws += 1
             idle += 1
             question = self._text(entry)
-            if self._is_held_out(entry) and question not in self._seen:
+            if self._is_held_out(entry) and question not in self._seen and self._fits(entry):
                 self._seen.add(question)
                 self._held_out.append(entry)
                 idle = 0
@@ -90,12 +100,36 @@ class DataSet:
     def _is_held_out(self, entry: Entry) -> bool:
         return is_held_out(self._text(entry), self._share)
 
+    @property
+    def dropped(self) -> int:
+        """Entries of a finite source that are left out, as their prompts are too long."""
+        return 0 if self.source.endless else self.source.size - len(self._kept())
+
+    @property
+    def _or_too_long(self) -> str:
+        most = self.wording.max_prompt_tokens
+        return "" if self._measure is None else f", or longer than `max_prompt_tokens`, {most}"
+
+    def _fits(self, entry: Entry) -> bool:
+        return self._measure is None or self._measure(entry) <= (self.wording.max_prompt_tokens or 0)
+
+    def _kept(self) -> list[int]:
+        """Indices of a finite source's entries that are not too long."""
+        if self._fitting is None:
+            kept = []
+            for index in range(self.source.size):
+                self.progress()
+                if self._fits(self.source.entry(index)):
+                    kept.append(index)
+            self._fitting = kept
+        return self._fitting
+
     def _pool(self, *, held_out: bool) -> list[int]:
         """Indices of a finite source's entries on one side, those of one question but once if held out."""
         if held_out not in self._pools:
             seen: set[str] = set()
             pool = []
-            for index in range(self.source.size):
+            for index in self._kept():
                 self.progress()
                 entry = self.source.entry(index)
                 question = self._text(entry)
@@ -103,7 +137,7 @@ class DataSet:
                     pool.append(index)
                     seen.add(question)
             if not pool and not held_out:
-                raise UserError(f"data.{self.name}: all entries are held out")
+                raise UserError(f"data.{self.name}: all entries are held out{self._or_too_long}")
             self._pools[held_out] = pool
         return self._pools[held_out]
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 from jinja2.exceptions import TemplateError
 
 from dflow_protocols.pipeline.entries.conversation import Message, put_to_model
-from dflow_protocols.pipeline.entries.settings import OF_CHAT
+from dflow_protocols.pipeline.entries.settings import CUT_LEFT, OF_CHAT
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 from dflowd.jobs.failures import UserError, one_line
 
@@ -28,6 +28,8 @@ class Wording:
     system: str | None = None
     template_args: Mapping[str, Any] = field(default_factory=dict)
     answer_prefix: str | None = None
+    max_prompt_tokens: int | None = None
+    long_prompts: str = "refuse"
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -37,6 +39,11 @@ class Wording:
     def conversation(self, entry: Entry) -> list[Message]:
         """What a model is to go on with."""
         return put_to_model(entry, self.messages, self.template, self.system)
+
+    def cut(self, tokens: list[int]) -> list[int]:
+        """A prompt's tokens without the first ones, where it has too many and the data says so."""
+        most = self.max_prompt_tokens
+        return tokens[-most:] if most is not None and self.long_prompts == CUT_LEFT else tokens
 
     def is_chat(self, tokenizer: Any) -> bool:
         """Whether it goes through the tokenizer's chat template. Raises UserError where it has none."""
@@ -100,7 +107,7 @@ def template_at_fault(tokenizer: Any, error: Exception) -> UserError:
 def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) -> list[int]:
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
     text = prompt_text(tokenizer, entry, wording)
-    return encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer))
+    return wording.cut(encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer)))
 
 
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:

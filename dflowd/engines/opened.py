@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,12 @@ from typing import TypeVar
 import torch
 
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.entries.settings import DROP, data_of
 from dflow_protocols.ranges import State, shards_of
 from dflowd.data.folder import check_files
 from dflowd.data.order import DataSet
+from dflowd.data.prompts import Wording, prompt_tokens
+from dflowd.data.sources import Entry
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError
 from dflowd.jobs.job import Job
@@ -144,11 +147,21 @@ class Opened:
         """A data set that tells the job its progress. Raises UserError, and HostError."""
         if name not in self._data:
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it read data `{name}`")):
-                data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed)
+                measure = self._measure(job, name)
+                data = DataSet(name, job.pipeline.data[name], job.base, job.pipeline.seed, measure)
                 check_files(job.pipeline, job.base, f"data.{name}.")
             self._data[name] = data
         self._data[name].progress = job.progress
         return self._data[name]
+
+    def _measure(self, job: Job, name: str) -> Callable[[Entry], int] | None:
+        """Tokens of a prompt of a data set that drops long ones, for the model that reads it."""
+        config = job.pipeline.data[name]
+        if config.get("long_prompts") != DROP:
+            return None
+        readers = (str(stage.model) for stage in job.pipeline.stages if stage.model and data_of(stage.config) == name)
+        tokenizer, wording = self.description(job, next(readers)).tokenizer, Wording.of(config)
+        return lambda entry: len(prompt_tokens(tokenizer, entry, wording))
 
     def pool(self, job: Job) -> Pool:
         """The workers that run the user's code."""

@@ -22,14 +22,19 @@ def check_context(
     what_is_said: str,
 ) -> None:
     """Raises UserError, naming the entry, where a prompt has no token or one that the model has no row for, or where it
-    and the `said` tokens beside it (`what_is_said`, in words) have more than the model has positions for."""
+    and the `said` tokens beside it (`what_is_said`, in words) have more than the data allows or the model has positions
+    for."""
     model: Description = partition.description()
+    most = data.wording.max_prompt_tokens
     for entry, prompt, more in zip(entries, prompts, said, strict=True):
         if not prompt:
             told, mend = "its prompt has no token", "look at the data's `template` and at the tokenizer's"
         elif max(prompt) >= model.rows:
             told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {model.rows} of model `{model.name}`"
             mend = "take the tokenizer that belongs to the model"
+        elif most is not None and len(prompt) > most:
+            told = f"a prompt of {len(prompt)} tokens is longer than `max_prompt_tokens`, {most}"
+            mend = "shorten it or take it out, or write `long_prompts: drop` or `cut_left`"
         elif model.context is not None and len(prompt) + more > model.context:
             told = (
                 f"a prompt of {len(prompt)} tokens and {what_is_said} of {more} are longer than the context of "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dflow_protocols.metrics import PROMPTS_DROPPED
+from dflow_protocols.pipeline.entries.settings import DROP
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.jobs.counter_random import digest
@@ -51,6 +53,8 @@ def generate(partition: Partition) -> Output:
         "completion_length_max": int(made.lengths.max(initial=0)),
         "truncated": int(made.truncated.sum()),
     }
+    if partition.first == 0 and data.wording.long_prompts == DROP:  # once a step, as the sums of partitions add up
+        metrics[PROMPTS_DROPPED] = data.dropped
     if made.nucleus is not None:
         rollout["nucleus_logprobs"] = columns.pack(made.nucleus[counted], made.lengths)
         mass = np.exp(made.logprobs[counted].astype(np.float64) - made.nucleus[counted])

@@ -19,6 +19,7 @@ SAMPLES = "samples"  # completions
 COMPLETION_TOKENS = "completion_tokens"  # tokens in them, the final eos included
 COMPLETION_LENGTH_MAX = "completion_length_max"  # tokens of the longest
 NUCLEUS_MASS_SUM = "nucleus_mass_sum"  # probability of the set that each token was drawn from, if `top_p` is below 1
+PROMPTS_DROPPED = "prompts_dropped"  # entries of the data that are too long to be asked, where they are left out
 TRUNCATED = "truncated"  # completions that met max_tokens before they ended
 
 # reward: over all completions that got one
@@ -105,6 +106,7 @@ _QUOTIENTS = (
 )
 _COUNTS = (
     SAMPLES,
+    PROMPTS_DROPPED,
     TRAINED_SAMPLES,
     TRAINED_TOKENS,
     NONFINITE_LEAVES,

@@ -24,7 +24,7 @@ from dflow_protocols.pipeline.entries.conversation import (
 from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.parts import format_of
 from dflow_protocols.pipeline.entries.problem import EntryError
-from dflow_protocols.pipeline.entries.settings import OF_CHAT
+from dflow_protocols.pipeline.entries.settings import DROP, OF_CHAT
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.problem import Findings, suggest
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .chattemplate import Chat
 
 CHARACTERS_A_TOKEN = 100  # more than any has, on average: what is cut off beyond them would only be too long as well
+OWN_TOKENS = 8  # that a tokenizer may add to a text
 COUNTED = 64  # prompts of one data file whose tokens are counted, the longest texts; engines count all
 TRIED = "what is 17 + 5"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -101,6 +102,12 @@ class _Use:
         return self.source.get("template_args") or {}
 
     @property
+    def most(self) -> int | None:
+        """Tokens that a prompt may have, by the data."""
+        most = self.source.get("max_prompt_tokens")
+        return None if most is None else int(most)
+
+    @property
     def format(self) -> str | None:
         """Of the data set's files; None where it has none that can be read here."""
         kind = format_of(self.source)
@@ -122,6 +129,8 @@ def _look_at_stage(use: _Use, found: Findings) -> None:
     chat = _chat(use, found)
     if chat is not None and use.is_of_conversations and use.format is not None and not chat.marks_answers:
         _look_at_turns(use, use.format, chat, found)
+    if use.most is not None and use.format is not None:
+        _look_at_long(use, use.format, chat, use.most, found)
     context = use.files.context
     if context is None:
         return
@@ -221,6 +230,44 @@ def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
         return  # told with the data
 
 
+def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Findings) -> None:
+    """How many prompts have more tokens than the data allows, and what then becomes of them."""
+    if use.tokenizer is None or use.is_of_conversations:
+        return
+    long: list[str] = []
+    entries = 0
+    try:
+        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
+            entries += 1
+            entry = make_entry(row, Keys.of(use.source))
+            text = _prompt(use, chat, entry)
+            if len(text.encode("utf-8", "surrogatepass")) + OWN_TOKENS > most and _count(use, chat, text, most) > most:
+                long.append(place)
+    except (EntryError, OSError):
+        return  # told with the data
+    if not long:
+        return
+    does = use.source.get("long_prompts", "refuse")
+    what = f"{len(long)} of {entries} prompts of {use.source[kind]} are longer than `max_prompt_tokens`, {most}"
+    path = f"data.{use.data}.max_prompt_tokens"
+    if does == "refuse":
+        hint = "shorten it or take it out, or write `long_prompts: drop` or `cut_left`"
+        _note(found.problems, Problem(path, f"{what}: the first is {long[0]}", hint))
+    elif does == DROP and len(long) == entries:
+        _note(found.problems, Problem(path, f"{what}: nothing is left", "raise it"))
+    else:
+        then = "they are left out" if does == DROP else f"they lose their first tokens (the first is {long[0]})"
+        _note(found.warnings, Problem(path, f"{what}: {then}", "raise it, if that is not meant"))
+
+
+def _count(use: _Use, chat: Chat | None, text: str, most: int) -> int:
+    """Tokens of a prompt; of a long text as many as are enough to say that it is too long."""
+    try:
+        return len(use.tokenizer.encode(text[: CHARACTERS_A_TOKEN * (most + 1)], add_special_tokens=chat is None).ids)
+    except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
+        return 0
+
+
 def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, found: Findings) -> None:
     """Whether the prompts of data files fit, by counting the tokens of its longest ones."""
     tokenizer = use.tokenizer
@@ -241,6 +288,8 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
                 more = len(tokenizer.encode(answer, add_special_tokens=False).ids) + 1
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
+        if use.most is not None and prompt > use.most and not use.is_of_conversations:
+            prompt = use.most  # else it is told, or not there
         long += prompt + more > context
         worst = max(worst, (prompt + more, prompt, place))
     if long:

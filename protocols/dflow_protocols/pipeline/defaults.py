@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, operator_of, truncated
@@ -26,6 +27,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if vertex.operator.begins is not None and not found:
             found.extend(_partitions(stage, vertex, vertex.operator.begins))
         problems.extend(found)
+    problems.extend(check_dropped(spec))
     if problems:
         return problems
     roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}

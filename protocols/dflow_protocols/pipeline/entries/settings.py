@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..grammar.problem import Problem
 from ..grammar.shape import Reader, at
 
 OF_CHAT = ("messages", "system", "template_args")  # keys that only a chat template can follow
+
+DROP, CUT_LEFT = "drop", "cut_left"
+"""Of `long_prompts`, beside the default."""
 
 ITS_OWN = (
     "add_generation_prompt",
@@ -43,6 +47,9 @@ def settle_sources(reader: Reader, written: Any, sources: Mapping[str, Any]) -> 
             if source.get("chat") is False and source.get(key):
                 what = f"`{key}` is for the chat template, and `chat` is false"
                 reader.note(at(place, key), what, f"leave `chat` out, or `{key}`")
+        if "long_prompts" in source and source.get("max_prompt_tokens") is None:
+            what = f"`long_prompts` is `{source['long_prompts']}`, and no prompt is too long"
+            reader.note(at(place, "long_prompts"), what, "say `max_prompt_tokens`, or leave `long_prompts` out")
         for key in source.get("template_args") or {}:
             if key in ITS_OWN:
                 what = f"`{key}` is told to every chat template"
@@ -61,3 +68,30 @@ def _settle_messages(reader: Reader, own: Mapping[str, Any], source: dict[str, A
     source["prompt"] = None
     if own.get("answer") is None:
         source["answer"] = None
+
+
+def check_dropped(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """Which prompts are left out of a data set has to be the same for all stages that read it. `spec`: all else of it
+    is in order."""
+    for name, source in spec["data"].items():
+        if source.get("long_prompts") != DROP:
+            continue
+        first: tuple[str, str] | None = None  # stage, and its tokenizer
+        for index, stage in enumerate(spec["stages"]):
+            if stage["model"] is None or data_of(stage["config"]) != name:
+                continue
+            tokenizer = _tokenizer(spec["models"][stage["model"]])
+            first = first or (stage["id"], tokenizer)
+            if tokenizer != first[1]:
+                what = f"`{stage['id']}` and `{first[0]}` read `{name}`, which drops prompts, by different tokenizers"
+                hint = "describe it twice under `data`, once for each of them"
+                yield Problem(f"stages[{index}].config.data", what, hint)
+
+
+def data_of(config: Mapping[str, Any]) -> str:
+    """The data set that a stage reads, or whose held-out part it does; empty: none."""
+    return str(config.get("data", "")).partition(".")[0]
+
+
+def _tokenizer(model: Mapping[str, Any]) -> str:
+    return str(model["path"] if "path" in model else model["init"]["tokenizer"])

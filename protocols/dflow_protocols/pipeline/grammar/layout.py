@@ -36,6 +36,19 @@ _PROMPTS: Mapping[str, Shape] = {
         "what the chat template is told beside, such as `enable_thinking: false`", {}, unwritten=True
     ),
     "answer_prefix": Text("what every answer begins with: the model goes on from there", None, unwritten=True),
+    "max_prompt_tokens": Number(
+        "tokens that a prompt may have; absent: what the model's positions leave",
+        None,
+        integer=True,
+        at_least=1,
+        unwritten=True,
+    ),
+    "long_prompts": Text(
+        "what becomes of a prompt that has more: it ends the run, is no part of the data, or loses its first tokens",
+        "refuse",
+        choices=("refuse", "drop", "cut_left"),
+        unwritten=True,
+    ),
 }
 
 _DTYPE = Text(

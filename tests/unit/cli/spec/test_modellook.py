@@ -274,6 +274,29 @@ def test_turns_that_a_template_does_not_keep_apart_are_told_by_the_first_such_li
     assert "words.jsonl:3, by the template of model `policy`: the chat template words turn 2 of 4" in problem.what
 
 
+@pytest.mark.parametrize(
+    ("does", "what", "is_mistake"),
+    [
+        (
+            "refuse",
+            "1 of 2 prompts of words.jsonl are longer than `max_prompt_tokens`, 20: the first is words.jsonl:2",
+            True,
+        ),
+        ("drop", "1 of 2 prompts of words.jsonl are longer than `max_prompt_tokens`, 20: they are left out", False),
+        ("cut_left", "they lose their first tokens (the first is words.jsonl:2)", False),
+    ],
+)
+def test_prompts_beyond_the_datas_own_bound_are_counted(folder: Path, does: str, what: str, is_mistake: bool) -> None:
+    """Those that are left out are no longer too long for the model either."""
+    lines = [{"prompt": prompt, "answer": "b"} for prompt in ("abc", "a" * 60)]
+    (folder.parent / "words.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = look_at_models(pipeline(max_prompt_tokens=20, long_prompts=does), folder.parent)
+    (problem,) = found.problems if is_mistake else found.warnings
+    assert problem.path == "data.words.max_prompt_tokens"
+    assert what in problem.what
+    assert bool(found.problems) == is_mistake
+
+
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     """A model that no stage trains is opened by engines like any other."""
     spec = pipeline().to_dict()

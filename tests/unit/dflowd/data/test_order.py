@@ -86,6 +86,34 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, error: str) -> None:
         DataSet("mine", {"jsonl": "data.jsonl", "prompt": "q", "answer": "a"}, tmp_path, 0)
 
 
+def test_what_is_too_long_is_no_part_of_the_data(tmp_path: Path) -> None:
+    """Neither trained on nor held out, and the rest keeps its order whatever was asked before."""
+
+    def opened() -> DataSet:
+        config = {"jsonl": "data.jsonl", "prompt": "q", "answer": "a", "max_prompt_tokens": 4, "long_prompts": "drop"}
+        config |= {"held_out": {"by": "question", "share": 0.3, "count": 60}}
+        return DataSet("mine", config, tmp_path, 0, measure=lambda entry: int(entry["answer"]))
+
+    jsonl(tmp_path, 60)
+    data = opened()
+    kept = [data.training(position)["answer"] for position in range(20)]
+    held_out = [entry["answer"] for index in range(60) if (entry := data.held_out(index)) is not None]
+    assert sorted({*kept, *held_out}) == ["0", "1", "2", "3", "4"]
+    assert data.dropped == 55
+    again = opened()
+    assert [again.training(position)["answer"] for position in reversed(range(20))] == kept[::-1]
+
+
+def test_a_task_without_end_goes_on_until_a_prompt_is_short_enough() -> None:
+    data = DataSet("words", {**SPELL, "held_out": HELD_OUT, "max_prompt_tokens": 3}, Path("."), 0, measure=word_length)
+    assert {word_length(data.training(position)) for position in range(30)} == {3}
+    assert word_length(data.held_out(5) or {}) == 3
+
+
+def word_length(entry: dict[str, Any]) -> int:
+    return len(str(entry["answer"]))
+
+
 def test_an_unknown_task_is_the_users_error() -> None:
     """As is a setting that the task does not know."""
     with pytest.raises(UserError, match=r"data\.words: reasoning-gym's spell_backwards"):

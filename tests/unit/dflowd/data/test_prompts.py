@@ -68,6 +68,13 @@ def test_a_chat_without_a_template_is_an_error() -> None:
         prompt_text(Tokenizer(), ENTRY, Wording(chat=True))
 
 
+def test_a_long_prompt_loses_its_first_tokens_where_the_data_says_so() -> None:
+    """What stands last is what is asked."""
+    whole = prompt_tokens(Tokenizer(), ENTRY)
+    assert prompt_tokens(Tokenizer(), ENTRY, Wording(max_prompt_tokens=3, long_prompts="cut_left")) == whole[-3:]
+    assert prompt_tokens(Tokenizer(), ENTRY, Wording(max_prompt_tokens=3)) == whole
+
+
 @pytest.mark.parametrize("key", ["messages", "system"])
 def test_what_only_a_chat_template_can_follow_is_not_passed_over(key: str) -> None:
     with pytest.raises(UserError, match=f"no chat template; leave `{key}` out of the data"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dflow_protocols.pipeline import Pipeline
+from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
@@ -28,11 +30,11 @@ def policy() -> Policy:
     return Policy("policy", config, EXAMPLES, 5)  # 64 positions
 
 
-def partition(policy: Policy, folder: Path, entry: dict[str, Any], name: str) -> Partition:
-    """A stage's only partition, over a file whose second line is this entry."""
+def partition(policy: Policy, folder: Path, entry: dict[str, Any], name: str, **more: Any) -> Partition:
+    """A stage's only partition, over a file whose second line is this entry. `more`: keys of the data set."""
     (folder / "words.jsonl").write_text("\n" + json.dumps(entry) + "\n")
     spec = example()
-    spec["data"]["words"] = {"jsonl": "words.jsonl"}
+    spec["data"]["words"] = {"jsonl": "words.jsonl", **more}
     stage(spec, "heldout")["config"] |= {"data": "words", "count": 1, "max_tokens": 8}
     stage(spec, "roll")["config"]["max_tokens"] = 8
     pipeline = Pipeline.from_dict(spec)
@@ -57,6 +59,24 @@ def test_a_text_longer_than_the_models_context_is_named_by_its_line(
     told = rf"words\.jsonl:2: a prompt of 61 tokens and {said} are longer than the context of 64 of model `policy`"
     with pytest.raises(UserError, match=told):
         operator(partition(policy, tmp_path, LONG, name))
+
+
+def test_a_prompt_of_more_tokens_than_the_data_allows_is_named_by_its_line(policy: Policy, tmp_path: Path) -> None:
+    """It ends the run, unless the data says what else becomes of it."""
+    told = r"words\.jsonl:2: a prompt of 61 tokens is longer than `max_prompt_tokens`, 40; .* `long_prompts: drop`"
+    with pytest.raises(UserError, match=told):
+        generate(partition(policy, tmp_path, LONG, "roll", max_prompt_tokens=40))
+    made = generate(partition(policy, tmp_path, LONG, "roll", max_prompt_tokens=40, long_prompts="cut_left"))
+    assert columns.lengths(made.columns["prompt"]).tolist() == [40]
+
+
+def test_a_rollout_counts_what_the_data_drops_once(policy: Policy, tmp_path: Path) -> None:
+    """Its partitions' sums are added up."""
+    work = partition(
+        policy, tmp_path, {"prompt": "ab", "answer": "ba"}, "roll", max_prompt_tokens=40, long_prompts="drop"
+    )
+    assert generate(work).metrics["prompts_dropped"] == 0
+    assert "prompts_dropped" not in generate(replace(work, first=1, end=2)).metrics
 
 
 def test_a_text_that_just_fits_is_read(policy: Policy, tmp_path: Path) -> None:

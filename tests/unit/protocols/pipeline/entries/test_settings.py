@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, SpecError
-from tests.unit.protocols.written_specs import example
+from tests.unit.protocols.written_specs import example, stage
 
 
 def made(**data: Any) -> Pipeline:
@@ -27,8 +27,11 @@ def test_a_conversation_needs_neither_prompt_nor_answer() -> None:
 def test_a_data_set_without_the_keys_of_conversations_keeps_its_id() -> None:
     """As does one that writes their defaults."""
     plain = made()
-    assert made(messages=None, system=None, template_args={}, answer_prefix=None) == plain
-    assert not any(word in plain.canonical() for word in (b"messages", b"system", b"template_args", b"answer_prefix"))
+    assert made(messages=None, system=None, template_args={}, answer_prefix=None, long_prompts="refuse") == plain
+    assert not any(
+        word in plain.canonical()
+        for word in (b"messages", b"system", b"template_args", b"answer_prefix", b"long_prompts")
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,7 @@ def test_a_data_set_without_the_keys_of_conversations_keeps_its_id() -> None:
         ({"messages": "answer"}, "data.words.messages", "a column of conversations cannot be called `answer` here"),
         ({"messages": "chat", "chat": False}, "data.words.messages", "`messages` is for the chat template"),
         ({"system": "x", "chat": False}, "data.words.system", "`system` is for the chat template, and `chat` is false"),
+        ({"long_prompts": "drop"}, "data.words.long_prompts", "`long_prompts` is `drop`, and no prompt is too long"),
         ({"template_args": {"tools": []}}, "data.words.template_args.tools", "`tools` is told to every chat template"),
     ],
 )
@@ -48,3 +52,18 @@ def test_keys_that_do_not_go_together_are_told(data: dict[str, Any], path: str, 
     (problem,) = caught.value.problems
     assert problem.path == path
     assert what in problem.what
+
+
+def test_data_that_drops_prompts_is_read_by_one_tokenizer() -> None:
+    """Else two stages would have two orders of it."""
+    spec = example()
+    spec["data"]["words"] |= {"max_prompt_tokens": 9, "long_prompts": "drop"}
+    assert Pipeline.from_dict(spec).data["words"]["long_prompts"] == "drop"
+    spec["models"]["other"] = {"path": "other/"}
+    stage(spec, "heldout")["model"] = "other"
+    stage(spec, "heldout")["config"]["max_tokens"] = 6
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    (problem,) = caught.value.problems
+    assert problem.path == "stages[5].config.data"
+    assert "`heldout` and `warm` read `words`, which drops prompts, by different tokenizers" in problem.what
