@@ -188,14 +188,15 @@ def test_each_reward_has_figures_of_its_own_and_the_plain_ones_are_of_the_sum() 
     """A mean of the two together would be the mean of nothing."""
     pipeline = Pipeline.from_dict(two_rewards(rewards=WEIGHTS))
     records = {
-        "score": (("reward_sum", 3.0), ("rewarded", 4.0), ("reward_max", 1.0)),
-        "short": (("reward_sum", 2.0), ("rewarded", 4.0), ("reward_max", 1.0)),
+        "score": (("reward_sum", 3.0), ("rewarded", 4.0), ("reward_max", 1.0), ("judge_requests", 4.0)),
+        "short": (("reward_sum", 2.0), ("rewarded", 4.0), ("reward_max", 1.0), ("judge_requests", 5.0)),
         "adv": (("reward_sum", 4.0), ("rewarded", 4.0), ("reward_max", 1.5), ("groups", 2.0)),
     }
     figures = finish(dict(merge(shares(pipeline, name, sums) for name, sums in records.items())))
     assert figures["reward_mean"] == 1.0
     assert (figures["reward_mean/score"], figures["reward_mean/short"]) == (0.75, 0.5)
     assert (figures["reward_max"], figures["reward_max/score"]) == (1.5, 1.0)
+    assert (figures["judge_requests"], figures["judge_requests/short"]) == (9.0, 5.0)  # all are on the bill
 
 
 def test_two_partitions_extremes_of_one_stage_stay_extremes() -> None:
