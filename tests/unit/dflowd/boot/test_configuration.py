@@ -8,6 +8,7 @@ import pytest
 
 from dflowd.__main__ import main
 from dflowd.boot.config import Config, ConfigError, load
+from dflowd.boot.inspection import check
 
 GOOD = """
 [node]
@@ -42,6 +43,23 @@ def test_a_short_file_is_enough_and_paths_start_from_its_folder(tmp_path: Path) 
     assert config.node.state_dir == tmp_path / "state"
     assert config.mesh.allow_list == tmp_path / "allow"
     assert config.shards.memory_limit == 2 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("9464", "127.0.0.1:9464"), ('"10.0.0.7:9464"', "10.0.0.7:9464"), ('"[::1]:0"', "[::1]:0")]
+)
+def test_a_port_alone_is_for_this_host_alone(tmp_path: Path, text: str, address: str) -> None:
+    """What monitoring is told has no key, so who wants it on a network says so."""
+    assert load(write(tmp_path, f"{GOOD}[observe]\nlisten = {text}\n"), {}).observe.listen == address
+
+
+def test_a_package_that_lacks_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what installs it: `observe.listen` needs an extra."""
+    monkeypatch.setattr("dflowd.boot.preflight.find_spec", lambda name: None)
+    path = write(tmp_path, f"{GOOD}[observe]\nlisten = 9464\n")
+    with pytest.raises(ConfigError, match=r"observe.listen: the package prometheus-client is not installed") as caught:
+        check(load(path, {}), path)
+    assert caught.value.hint == "`pip install 'dflowd[prometheus]'`, or leave the key out"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +153,12 @@ def load_or_error(path: Path, environment: dict[str, str]) -> object:
             ": mesh.timing",
             "input should be 'lan', 'wan' or 'local'",
             "given: 'slow'",
+        ),
+        (
+            ('"allow"', '"allow"\n[observe]\nlisten = "here"'),
+            ": observe.listen",
+            "`here` is not HOST:PORT",
+            "write a port, which then listens at 127.0.0.1 alone, or HOST:PORT",
         ),
         (
             ('"allow"', '"allow"\n[shards]\nmemory_limit = "much"'),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from dflow_protocols.events import Began, Broke, Finished, Report, Start
@@ -155,3 +156,12 @@ def test_the_page_has_every_metric_and_no_other(tmp_path: Path) -> None:
     assert set(re.findall(r"`(dflowd_\w+)`", table)) == names
     used = set(re.findall(r"dflowd_\w+", page.partition("## Alert rules")[2]))
     assert used <= names
+
+
+def test_the_pages_rules_are_read_as_rules() -> None:
+    """Who copies them is told of no mistake until Prometheus does not start."""
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    scrape, rules = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    assert scrape["scrape_configs"][0]["static_configs"]
+    (group,) = rules["groups"]
+    assert all(rule["alert"].startswith("Dflowd") and rule["expr"] for rule in group["rules"])

@@ -89,6 +89,15 @@ def test_a_reward_is_given_what_it_asks_for(
     assert scores(tmp_path, code, args) == expected
 
 
+def test_what_its_calls_count_is_summed_for_the_stage(tmp_path: Path) -> None:
+    """A judge is paid by the answer, and the record of the task says how much."""
+    code = (
+        "from dflowd.workers.counts import count\n\n\n"
+        "async def score(completion):\n    count('judge_requests', len(completion))\n    return 1.0\n"
+    )
+    assert judged(tmp_path, code).counts == {"judge_requests": 6.0}
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

@@ -7,12 +7,13 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import pytest
 
-from dflow_protocols.events import Advanced, Start
+from dflow_protocols.events import Advanced, Report, Start
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey, VersionId
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
@@ -28,7 +29,9 @@ from dflowd.observe.timeline import Timeline
 from dflowd.process.host import Host
 from dflowd.service.dispatch import Service
 from dflowd.service.runs import RunAnswers
+from dflowd.service.standing import StandingProblems
 from dflowd.service.work import WorkAnswers
+from dflowd.state.disk import KEY as DISK
 
 RUN = "ab" * 16
 ME, CLIENT = NodeId("aa" * 16), NodeId("cc" * 16)
@@ -39,6 +42,9 @@ class Alone:
     """A membership of one."""
 
     members: Mapping[NodeId, Any] = field(default_factory=dict)
+    silenced_by: Any = None
+    reach: Any = field(default_factory=lambda: SimpleNamespace(complaints={}, unreached={}))
+    is_unhealthy: bool = False
 
     def alive(self) -> tuple[NodeId, ...]:
         return (ME,)
@@ -145,6 +151,19 @@ async def test_parameters_that_are_no_map_are_refused(tmp_path: Path, params: by
     answer: asyncio.Future[Response] = daemon.loop.create_future()
     daemon.service.on_request(CLIENT, "client", Request(1, "runs", params, 5.0), answer.set_result)
     assert not (await answer).ok
+
+
+async def test_a_daemon_is_not_well_for_its_own_sake_alone(tmp_path: Path) -> None:
+    """Who restarts or pages for it must not be led by a run that fails, or by a stranger who knocks."""
+    daemon = Daemon(tmp_path)
+    standing = StandingProblems(daemon.service)
+    daemon.recorder.report(Report("transport.cut", {"peer": "b", "why": "x"}, "error"))
+    daemon.recorder.note_shortage(RunId(RUN), "no room")
+    assert standing.of_the_daemon() == []
+    daemon.recorder.problems.note(DISK, "the disk is full", "free some")
+    assert standing.of_the_daemon() == ["the disk is full: free some"]
+    daemon.view.membership.is_unhealthy = True
+    assert len(standing.of_the_daemon()) == 2
 
 
 async def test_a_node_may_not_do_what_clients_may(tmp_path: Path) -> None:
