@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ..folder import DEFAULT_FOLDER
 from ..group import CommandGroup
@@ -15,7 +16,17 @@ from ..options import AsJson, Folder
 if TYPE_CHECKING:
     from dflow_protocols.wire.keys import Allowed
 
-ANY_KEY = {"ignore_unknown_options": True}  # a key may begin with a dash
+# A key may begin with a dash. A short option would be found at any place in one: `-h` stands in every third of these.
+ANY_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class KeyCommand(TyperCommand):
+    """A command that is given a key: `-h` asks for help as a word of its own, and in no key."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help" if word == "-h" else word for word in args])
+
+
 keys = typer.Typer(
     name="keys",
     help="Make keys, and say which may speak to a mesh.",
@@ -72,7 +83,7 @@ def show(
     _show(pair.public, line, as_json)
 
 
-@keys.command(context_settings=ANY_KEY)
+@keys.command(cls=KeyCommand, context_settings=ANY_KEY)
 def authorize(
     allow_list: AllowListFile,
     key: Annotated[str, typer.Argument(metavar="KEY", help="40 characters, in single quotes; `-` reads lines.")],
@@ -94,7 +105,7 @@ def authorize(
         note(f"{line.name} may speak to the mesh as a {line.role}{'' if is_new else ' already'}")
 
 
-@keys.command(context_settings=ANY_KEY)
+@keys.command(cls=KeyCommand, context_settings=ANY_KEY)
 def revoke(
     allow_list: AllowListFile,
     who: Annotated[str, typer.Argument(metavar="NAME", help="The name in its line, or the key.")],

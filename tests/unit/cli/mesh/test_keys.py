@@ -107,7 +107,7 @@ def test_lines_are_added_and_taken_off_and_the_rest_stays_as_written(tmp_path: P
     assert allow.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("key", ["-" * 40, "--help" + "0" * 34, "-h=@" + "a" * 36])
+@pytest.mark.parametrize("key", ["-" * 40, "--help" + "0" * 34, "-h=@" + "a" * 36, "-" + "ah" * 19 + "h"])
 def test_a_key_may_look_like_an_option(tmp_path: Path, key: str) -> None:
     """One in 85 begins with a dash."""
     allow = tmp_path / "allow"
