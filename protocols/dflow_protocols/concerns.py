@@ -96,8 +96,9 @@ RUNS: Final[dict[str, Concern]] = {
         ("run.unpaused", "run.ended"),
     ),
     "run.blocked": Concern(
-        "blocked at step {step}: needs {needs}",
-        "add a daemon that offers it (node.roles, or a GPU), or end a drain; `dflow nodes` shows who offers what",
+        "blocked at step {step}: {why}",
+        "add a daemon that offers it (node.roles, or a GPU), has the files or runs the code, or end a drain; "
+        "`dflow nodes` shows who",
         ("run",),
         ("run.unblocked", "run.ended"),
     ),

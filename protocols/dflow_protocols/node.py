@@ -23,6 +23,7 @@ from .events import (
     FetchAdvanced,
     Fetched,
     FetchFailed,
+    FilesFound,
     Finished,
     Lagged,
     LaneFailed,
@@ -214,6 +215,9 @@ class Node:
             case RoomMade():
                 for run in self.runs.values():
                     run.room_made()
+            case FilesFound():
+                if event.run in self.runs:
+                    actions += self.runs[event.run].files_found(now, self._mesh(now), event)
             case SlotsChanged():
                 self._count_slots(now, event, actions)
             case NotPersisted(key, is_given_up):

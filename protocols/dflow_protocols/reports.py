@@ -132,9 +132,12 @@ RUNS: Final[dict[str, ReportKind]] = {
     ),
     "run.unpaused": ReportKind("info", "the run goes on here", ("run", "step", "here", "roster")),
     "run.blocked": ReportKind(
-        "warning", "a stage of the open step needs what no member on duty offers; it waits", ("run", "step", "needs")
+        "warning",
+        "no member on duty can go on with the open step: none offers what a stage needs, has the run's files, or runs "
+        "its code; it waits",
+        ("run", "step", "why"),
     ),
-    "run.unblocked": ReportKind("info", "a member offers what was needed", ("run", "step", "needs")),
+    "run.unblocked": ReportKind("info", "a member can go on with the open step", ("run", "step", "why")),
     "run.stalled": ReportKind(
         "warning",
         "nothing new came about in the open step for so many seconds: what it waits for, and of whom",

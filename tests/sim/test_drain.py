@@ -103,7 +103,7 @@ def test_where_all_are_drained_a_run_waits_and_says_so() -> None:
         world.when(starts(BlockWork), Drain(index, 60.0))
     world.run(30.0)
     assert all(is_idle(world, index) for index in range(2))
-    assert {node(host).runs[run].summary()["blocked"] for host in world.hosts} == {"a daemon that is not drained"}
+    assert {node(host).runs[run].summary()["blocked"] for host in world.hosts} == {"needs a daemon that is not drained"}
     assert finish(world, run, ENDS_S) == undisturbed_weights()
     assert "run.stalled" not in {report.name for _, report in world.reports}
 

@@ -24,7 +24,7 @@ _WHERE_ANY = (
 class Outcome:
     """`state`: active, then done, failed, stopped or cancelled. `step` of `steps` are done, on `nodes` daemons.
     `weights`: Merkle root over the final float32 parameters. `evals`: {step, accuracy, ...} in step order.
-    `checkpoint`: node name -> folder on that node. `blocked`: what it needs and no living member offers; `paused`: it
+    `checkpoint`: node name -> folder on that node. `blocked`: why no living member can go on; `paused`: it
     waits for the rest of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what
     else stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere;
     `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint. `reproducibility`: what the
@@ -112,7 +112,7 @@ def remark(run: Mapping[str, Any]) -> str:
 
 def _hindrance(run: Mapping[str, Any]) -> str:
     if run.get("blocked"):
-        return f"blocked: needs {run['blocked']}"
+        return f"blocked: {run['blocked']}"
     if run.get("starved"):
         return "waits for room: `dflow doctor` says where"
     if run.get("paused"):

@@ -8,14 +8,18 @@ more is. Only the step's replicas judge, as they know who claims what.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from ..claiming.ability import REASON_CHARACTERS
 from ..events import Action, Report
-from ..names import MANIFEST, UPDATE, Block, NodeId, TaskKey
+from ..names import MANIFEST, UPDATE, Block, NodeId, Partition, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.calls import FreeSlots
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import leaf_homes, slice_records
 from ..steps.sealing import chosen, sealed_chains
 from ..steps.view import StepView, partition_homes
+from ..wire.steps import Withdrawal
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints
 from .stealing import Open, Stealing
@@ -23,7 +27,9 @@ from .stealing import Open, Stealing
 REPEATED = 4  # times that a unit is done here in one step before that is told; then at twice as many, and so on
 STALLED_AFTER = 30.0  # suspicion times without anything new: longer than all waits that end by themselves
 UNITS_NAMED = 3  # of those that are waited for
-ALL_DRAINED = "a daemon that is not drained"
+ALL_DRAINED = "needs a daemon that is not drained"
+
+FILES = "files of the run: "
 
 Waiting = tuple[str, tuple[NodeId, ...]]
 """What is waited for, and of whom."""
@@ -36,7 +42,8 @@ class Alarm:
         self._state = state
         self._checkpoints = checkpoints
         self._stealing = stealing
-        self.blocked = ""  # what the open step needs and no member on duty offers
+        self.blocked = ""  # why no member on duty can go on with the open step, in words
+        self._causes: tuple[str, ...] = ()  # of that, as they were told
         self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
         self._marks: tuple[object, ...] = ()
         self._moved_at = state.opened_at
@@ -52,25 +59,38 @@ class Alarm:
     def needs(self, view: StepView, chains: tuple[Chain, ...], out: list[Action]) -> None:
         """Say what these chains and the training miss as soon as nobody can go on, and when somebody can again."""
         trained = [(training.stage,) for training in view.plan.trainings] if chains else []
-        open_stages = [*(chain.stages for chain in chains), *trained]
         missing = {
             word: stage
-            for stages in open_stages
+            for stages in [*(chain.stages for chain in chains), *trained]
             for word, stage in view.ability.lacking(stages, view.on_duty, view.offers).items()
         }
-        self._block(view.step.number, ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items()), out)
+        offers = ", ".join(f"`{word}` (stage {stage})" for word, stage in missing.items())
+        causes = {f"needs {offers}": ""} if offers else {}
+        for stages in [*trained, *(rest for chain in chains for rest in _barred_rests(view, chain))]:
+            causes |= _cause(_barred(view, stages))
+        self._block(view.step.number, causes, out)
+
+    def begins(self, mesh: MeshView, out: list[Action]) -> None:
+        """There is no version to work from: say if nobody has the files that the first one is made of."""
+        run, found = self._state, self._checkpoints
+        is_saved = found.best is not None or found.best_elsewhere(mesh.living) is not None  # to load it takes no files
+        is_barred = not is_saved and run.ability.without_files(run.me, mesh.on_duty) == mesh.on_duty
+        self._block(0, {FILES: run.ability.missing} if is_barred else {}, out)
 
     def stand_by(self, mesh: MeshView, out: list[Action]) -> None:
         """This node is drained: all that it can say is whether anybody is not."""
         step = max((head.step for head in self._state.versions.heads.values()), default=0)
         position = self._state.position
-        self._block(position.step if position is not None else step, "" if mesh.on_duty else ALL_DRAINED, out)
+        causes = {} if mesh.on_duty else {ALL_DRAINED: ""}
+        self._block(position.step if position is not None else step, causes, out)
 
-    def _block(self, step: int, needs: str, out: list[Action]) -> None:
-        before, self.blocked = self.blocked, needs
-        if needs != before:
-            fields = {"run": self._state.id, "step": step, "needs": needs or before}
-            out.append(Report("run.blocked", fields, "warning") if needs else Report("run.unblocked", fields))
+    def _block(self, step: int, causes: Mapping[str, str], out: list[Action]) -> None:
+        """`causes`: what keeps the run, and how that stands in words. Only another cause is told anew."""
+        words = "; ".join(f"{cause}{how}" for cause, how in causes.items())
+        if self._causes != tuple(causes):
+            fields = {"run": self._state.id, "step": step, "why": words or self.blocked}
+            out.append(Report("run.blocked", fields, "warning") if words else Report("run.unblocked", fields))
+        self.blocked, self._causes = words, tuple(causes)
 
     def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
@@ -168,3 +188,29 @@ class Alarm:
         if view.trains.step < run.last_step:
             return "the slices that its update seal names", tuple(sorted(view.living))
         return "its last version on enough disks", tuple(sorted(view.living))
+
+
+def _barred(view: StepView, stages: tuple[str, ...]) -> Withdrawal | None:
+    return view.ability.barred(stages, view.me, view.on_duty, view.offers)
+
+
+def _barred_rests(view: StepView, chain: Chain) -> Iterator[tuple[str, ...]]:
+    """What is still to be done of a chain's partitions, where nobody may run all of it."""
+    if _barred(view, chain.stages) is None:
+        return
+    version = view.source(chain).id
+    parts = [unit.part for unit in partition_homes(view, chain)]
+    done = {
+        len(view.step.chain(chain, part.index, version, view.counts)) for part in parts if isinstance(part, Partition)
+    }
+    yield from (chain.stages[count:] for count in sorted(done))
+
+
+def _cause(bar: Withdrawal | None) -> dict[str, str]:
+    if bar is None:
+        return {}
+    return (
+        {FILES: bar.why[:REASON_CHARACTERS]}
+        if bar.cause == "files"
+        else {f"its code runs nowhere: stage {bar.stage}": ""}
+    )

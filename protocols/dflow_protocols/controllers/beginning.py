@@ -56,12 +56,14 @@ class Beginning:
             return True
         found = run.versions.best(now, mesh.living)
         best, mine = found[0] if found is not None else None, self._untired()
-        is_worth_copying = best is not None and (best.step > 0 or run.me in run.failures.nodes(INIT))
+        zero = InitWork(range_bytes(run.pipeline))
+        cannot_make_zero = run.me in run.failures.nodes(INIT) or run.ability.missing != ""
+        is_worth_copying = best is not None and (best.step > 0 or cannot_make_zero)
         if best is not None and is_worth_copying and (mine is None or preference(best) <= preference(mine.head)):
             return False
         mine = mine or self._checkpoints.best  # that engines break over it says nothing of it: never begin anew instead
-        work = InitWork(range_bytes(run.pipeline)) if mine is None else LoadWork(run.id, mine)
-        if free.of(work) <= 0 or run.is_leaving:
+        work = zero if mine is None else LoadWork(run.id, mine)
+        if free.of(work) <= 0 or run.is_leaving or not self._calls.may_begin(work):
             return True
         if mine is None:
             if self._is_time_for_zero(now, mesh, best) and self._checkpoints.is_lost:

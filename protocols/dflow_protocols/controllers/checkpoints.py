@@ -104,12 +104,18 @@ class Checkpoints:
         return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
     def _savers(self, now: float, mesh: MeshView, header: Header) -> tuple[NodeId, ...]:
-        """The first two living holders in this version's order; one more a wait, past those that cannot write. One that
-        is drained is none, unless all are."""
+        """The first two that can write it in this version's order; one more a wait, past those that do not."""
         late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
-        living = {*self._state.versions.holders(header.id, mesh.living), self._state.me}
+        writers = self.writers(mesh, header)
+        return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))[: SAVERS + late]
+
+    def writers(self, mesh: MeshView, header: Header) -> frozenset[NodeId]:
+        """Living holders of a version that are on duty and have the run's files, of which a checkpoint takes the
+        tokenizer. Where there is none of them: those on duty, and if all are drained those."""
+        run = self._state
+        living = frozenset((*run.versions.holders(header.id, mesh.living), run.me))
         holders = living & mesh.on_duty or living
-        return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(holders)))[: SAVERS + late]
+        return holders - run.ability.without_files(run.me, holders) or holders
 
     def part(self, now: float, mesh: MeshView, out: list[Action]) -> bool:
         """There is no next step here, as this node leaves or the run failed: save the newest version, so that a site
@@ -119,10 +125,11 @@ class Checkpoints:
             return True
         if own is None or own.step == 0 or own.id in self.mine or self._has_parted:
             return False
-        if run.me not in self._savers(now, mesh, own):
+        duty = self.duty(own, own)
+        if run.me not in self._savers(now, mesh, own) or not self._calls.may_begin(duty.work):
             return False
         self._has_parted = True
-        self._calls.begin(now, self.duty(own, own), own, out)
+        self._calls.begin(now, duty, own, out)
         return True
 
     def saved(self, mesh: MeshView, header: Header, folder: str, out: list[Action]) -> None:

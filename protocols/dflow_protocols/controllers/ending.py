@@ -115,9 +115,9 @@ class Ending:
         if sealed_chains(view, UPDATE) and final is None:
             return
         saved = self._checkpoints.holders(own.id, mesh.living)
-        holders = {*run.versions.holders(own.id, mesh.on_duty), run.me}
-        tried_all = now - run.advanced_at > (1 + len(holders)) * COMMIT_WAIT * mesh.suspicion_s
-        if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(holders))):
+        writers = self._checkpoints.writers(mesh, own)
+        tried_all = now - run.advanced_at > (1 + len(writers)) * COMMIT_WAIT * mesh.suspicion_s
+        if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(writers))):
             return
         view.step.patience.start(view.now, Wait.TURN, "finish")
         if not is_turn(view, "finish"):

@@ -99,7 +99,8 @@ class Stealing:
         running = [call.unit for call in self._state.calls.values()]
         self._untouched = [duty for duty in duties if duty.rank in STEALABLE and duty.unit not in running]
         kept_back = self._state.step(self.open.step).kept_back if self.open is not None else ()
-        self._state.loans.keep_only([*running, *(duty.unit for duty in self._untouched), *kept_back])
+        borne = [duty.unit for duty in self._untouched if self._calls.may_begin(duty.work)]  # the rest is its home's
+        self._state.loans.keep_only([*running, *borne, *kept_back])
 
     def claimed(self) -> None:
         """What was borrowed has been claimed."""
@@ -155,7 +156,8 @@ class Stealing:
             return
         if not is_idle and self.open.batch is not None:
             return
-        if not self._state.is_active or self._state.is_leaving or self._state.me not in mesh.on_duty:
+        may_work = self._state.me in mesh.on_duty and not self._state.ability.missing
+        if not self._state.is_active or self._state.is_leaving or not may_work:
             return
         if self._asked is not None:
             self._ask_again(now, mesh, out)

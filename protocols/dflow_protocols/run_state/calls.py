@@ -109,6 +109,8 @@ class Calls:
         has_started = False
         for each in sorted(due, key=lambda duty: duty.unit not in doubted):
             duty = self._set_apart(each)
+            if not self.may_begin(duty.work):
+                continue
             if state.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
                 continue
             here = [
@@ -133,6 +135,18 @@ class Calls:
             if ahead <= 0:
                 break
         return has_started
+
+    def may_begin(self, work: Work) -> bool:
+        """Whether the run's files lie here, where the work opens some, and the code of its stages is run here: of a
+        chain that of all stages that are still to be done, as nobody would go on where this node stops."""
+        return is_host_work(work) or self._state.ability.may_run(self._stages(work))
+
+    def _stages(self, work: Work) -> tuple[str, ...]:
+        if isinstance(work, ChainWork):
+            first = work.stages[0]
+            chain = next(chain for chain in self._state.plan(work.step).chains if first in chain.stages)
+            return chain.stages[chain.stages.index(first) :]
+        return (work.stage,) if isinstance(work, BlockWork) else ()
 
     def begin(self, now: float, duty: Duty, header: Header | None, out: list[Action], *, waits: bool = False) -> int:
         """Give a slot this duty, whatever else is due; `waits`: behind what runs there. The call's number."""
@@ -208,6 +222,12 @@ class Calls:
         """Give up all that needs a device."""
         for number, call in list(self._state.calls.items()):
             if not isinstance(call.work, SaveWork) and not is_host_work(call.work):
+                self.stop(number, out)
+
+    def stop_barred(self, out: list[Action]) -> None:
+        """Give up what waits in a slot's queue and may not start here any more."""
+        for number, call in list(self._state.calls.items()):
+            if call.waits and not self.may_begin(call.work):
                 self.stop(number, out)
 
     def stop_queued(self, stage: str, out: list[Action]) -> None:

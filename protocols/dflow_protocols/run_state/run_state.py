@@ -113,7 +113,7 @@ class RunState:
         self.versions = Versions(self.me)
         self.holdings = Holdings(self.id, self.me)
         self.catch_up = CatchUp(self.versions, self.holdings)
-        self.ability = Ability(self.id, self.pipeline)
+        self.ability = Ability(self.id, self.pipeline, has_files=bool(self.status.files))
         self.loans = Loans(self.me)
         self.advanced_at = self.opened_at
         self.step(0).take_roster(self.status.roster)

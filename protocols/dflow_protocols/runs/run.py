@@ -17,12 +17,13 @@ from ..controllers.beginning import Beginning
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.draining import Draining
 from ..controllers.ending import Ending
+from ..controllers.files import Files
 from ..controllers.leaving import Leaving
 from ..controllers.quarantine import Quarantine
 from ..controllers.rosters import Rosters
 from ..controllers.sealer import Sealer
 from ..controllers.stealing import Open, Stealing
-from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, Rng
+from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, FilesFound, Rng
 from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
 from ..pipeline.grammar.engines import EXACT, REPLAY
 from ..pipeline.plan import Chain
@@ -77,6 +78,7 @@ class Run:
         self.ending = Ending(state, calls, self.checkpoints, outbox)
         self.leaving = Leaving(state, calls, self.checkpoints, self.stealing, outbox)
         self.draining = Draining(state, calls, self.sealer, self.stealing, outbox)
+        self.files = Files(state, calls, self.stealing, outbox)
         self.beginning = Beginning(state, calls, self.checkpoints, self.advance, outbox)
         self.anti_entropy = AntiEntropy(state, outbox, self.checkpoints, self.leaving)
         self.inbox = Inbox(state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing)
@@ -132,6 +134,7 @@ class Run:
             "skipped": facts.skipped(settled),
             **self._reproducibility(facts.not_exact_since(settled)),
             "blocked": self.alarm.blocked if state.is_active else "",
+            "files": state.ability.missing if state.is_active else "",
             "starved": self.calls.is_starved and state.is_active,
             "paused": state.is_paused and state.is_active,
             "saved": saved.step if saved is not None else None,
@@ -235,6 +238,13 @@ class Run:
         self.state.lapse(now, mesh)
         return self.leaving.stand_aside(now, mesh)
 
+    def files_found(self, now: float, mesh: MeshView, event: FilesFound) -> list[Action]:
+        """How the run's files stand on this host."""
+        out: list[Action] = []
+        self.state.lapse(now, mesh)
+        self.files.found(now, mesh, event.lacking, event.refused, out)
+        return out
+
     def forget(self, node: NodeId) -> None:
         """`node` is dead, has left, or lives a new life: what it held and claimed is gone."""
         self.state.forget(node)
@@ -284,9 +294,12 @@ class Run:
         if not self.is_active:
             self.ending.wind_up(now, mesh, out)
             return
+        self.files.reconcile(out)
         if state.me not in mesh.on_duty:
             self._stand_by(now, mesh, free, out)
             return
+        if state.position is None:
+            self.alarm.begins(mesh, out)
         if state.versions.own is None and self.beginning.reconcile(now, mesh, free, out):
             return
         self._catch_up(now, mesh, out)

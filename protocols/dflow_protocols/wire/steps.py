@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from ..names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId, content_id
 from ..names import version_id as make_version_id
@@ -22,6 +22,16 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A stage that a node leaves to others for a while, and why. `cause`: tasks of it `failed` there in a row, no
+    `device` of the node works, it has not the run's `files`, or it runs no `code` that came by wire."""
+
+    stage: str
+    cause: Literal["failed", "device", "files", "code"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Where a node is in a run; rides on every frame, so that news of versions spreads by itself."""
 
@@ -31,7 +41,7 @@ class Heartbeat:
     best: Head | None  # best one that it has heard of from a living holder
     holder: NodeId | None  # who claimed `best`
     backlog: int = 0  # units of the open step that wait at the sender and that it would give away
-    withdrawn: tuple[tuple[str, str], ...] = ()  # stages that the sender leaves to others for a while, and why
+    withdrawn: tuple[Withdrawal, ...] = ()
 
 
 @dataclass(frozen=True)

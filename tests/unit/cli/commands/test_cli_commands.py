@@ -198,7 +198,7 @@ def test_wrong_input_is_two_lines_and_exit_code_2(arguments: list[str], capsys: 
     ("changes", "remark"),
     [
         ({"state": "failed", "error": "1/roll/p0 failed: no luck"}, "1/roll/p0 failed: no luck"),
-        ({"state": "active", "blocked": "`gpu` (stage roll)"}, "blocked: needs `gpu` (stage roll)"),
+        ({"state": "active", "blocked": "needs `gpu` (stage roll)"}, "blocked: needs `gpu` (stage roll)"),
         ({"state": "active", "starved": True}, "waits for room: `dflow doctor` says where"),
         ({"state": "active", "paused": True}, "paused: waits for the other part of the mesh"),
         ({"state": "active", "problems": [{"what": "stands still", "nodes": ["n0", "n2"]}]}, "stands still (n0, n2)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dflow_protocols.claiming.ability import REASON_CHARACTERS, Ability
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.wire.steps import Withdrawal
 
 ME, OTHER = NodeId("aa" * 16), NodeId("bb" * 16)
 BOTH = frozenset({ME, OTHER})
@@ -21,7 +22,7 @@ def test_who_stands_aside_leaves_every_stage_to_others_until_it_is_back() -> Non
     assert mine.stand_aside(WHY)
     assert not mine.stand_aside(WHY)
     stages = [stage.id for stage in two_steps().stages]
-    assert mine.withdrawn == tuple((stage, WHY) for stage in sorted(stages))
+    assert mine.withdrawn == tuple(Withdrawal(stage, "device", WHY) for stage in sorted(stages))
     assert mine.able(stages[:1], ME, BOTH, {}) == {OTHER}
     assert mine.stand_aside("")
     assert mine.withdrawn == ()
@@ -42,4 +43,4 @@ def test_a_long_reason_is_cut() -> None:
     """It rides on every frame while it lasts."""
     mine = ability()
     mine.stand_aside("x" * 5_000)
-    assert {len(why) for _, why in mine.withdrawn} == {REASON_CHARACTERS}
+    assert {len(each.why) for each in mine.withdrawn} == {REASON_CHARACTERS}

@@ -15,7 +15,7 @@ from dflow_protocols.run_state.run_state import MeshView, RunState
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.view import StepView
-from dflow_protocols.wire.steps import Header, RunPut
+from dflow_protocols.wire.steps import FileRef, Header, RunPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, who
 
 
@@ -33,12 +33,17 @@ class ARun:
     """The state of a run at node 1 of three, and what controllers act by. With `own` it holds that version."""
 
     def __init__(
-        self, pipeline: Pipeline | None = None, own: Header | None = ZERO, restored: bool = False, members: int = 3
+        self,
+        pipeline: Pipeline | None = None,
+        own: Header | None = ZERO,
+        restored: bool = False,
+        members: int = 3,
+        files: tuple[FileRef, ...] = (),
     ) -> None:
         chosen = pipeline if pipeline is not None else two_steps()
         nodes = [who(number) for number in range(1, members + 1)]
         roster = make_roster(0, 0, nodes, nodes)
-        status = RunPut(RUN, runs.ACTIVE, 0, chosen.canonical(), "/spec", (), who(2), "0", roster, b"", False)
+        status = RunPut(RUN, runs.ACTIVE, 0, chosen.canonical(), "/spec", files, who(2), "0", roster, b"", False)
         self.state = RunState(who(1), status, chosen, 0.0, restored)
         self.outbox = Outbox(self.state)
         self.calls = Calls(self.state, itertools.count(1))

@@ -84,7 +84,7 @@ def test_what_no_living_member_offers_is_told_when_it_is_missed_and_when_it_is_t
     at_node, chains = alarm(run), sealed_chains(run.view(), MANIFEST)
     for _ in range(2):
         at_node.needs(run.view(), chains, run.out)
-    assert at_node.blocked == "`roomy` (stage score)"
+    assert at_node.blocked == "needs `roomy` (stage score)"
     assert names(run) == ["run.blocked"]
     roomy = replace(ALL, offers={who(2): frozenset({"roomy"})})
     at_node.needs(run.view(1.0, roomy), chains, run.out)

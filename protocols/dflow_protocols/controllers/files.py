@@ -1,0 +1,56 @@
+"""Files: what a run's works open must lie on this host before they start.
+
+The node asks its host once to see to them, and is told how they stand, again and again: bringing them is not the
+protocol's. Until they lie here the node leaves its share to others and copies what they make; works on shards alone
+need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..events import Action, FindFiles
+from ..run_state.calls import Calls
+from ..run_state.outbox import Outbox
+from ..run_state.run_state import MeshView, RunState
+from .stealing import Stealing
+
+
+class Files:
+    """One run's at one node."""
+
+    def __init__(self, state: RunState, calls: Calls, stealing: Stealing, outbox: Outbox) -> None:
+        self._state = state
+        self._calls = calls
+        self._stealing = stealing
+        self._outbox = outbox
+        self._is_asked = False
+
+    def reconcile(self, out: list[Action]) -> None:
+        """Ask for them, once in the life of an attempt."""
+        status = self._state.status
+        if status.files and not self._is_asked:
+            self._is_asked = True
+            out.append(FindFiles(status.run, status.files, status.base))
+
+    def found(self, now: float, mesh: MeshView, lacking: str, refused: Collection[str], out: list[Action]) -> None:
+        """How they stand here. What runs may end; what waits, and was taken from others, is given back where something
+        is withdrawn."""
+        state = self._state
+        before = {each.stage for each in state.ability.withdrawn}
+        if not state.status.files or not state.is_active or not state.ability.found(lacking, refused):
+            return
+        state.revision.bump()
+        after = {each.stage for each in state.ability.withdrawn}
+        if after - before:
+            self._calls.stop_barred(out)
+            self._give_back(now, mesh, out)
+        if after != before:
+            self._outbox.tell_all(mesh, None, out)  # others take this node's share at once, or give it some again
+
+    def _give_back(self, now: float, mesh: MeshView, out: list[Action]) -> None:
+        """Claim what runs and nothing else."""
+        position = self._state.position
+        if position is not None:
+            view = self._state.view(now, mesh, position)
+            self._outbox.put_claims(view, out, self._stealing.give_back(view.running))
