@@ -10,6 +10,7 @@ import pytest
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.model.files import FILES, Script
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
@@ -38,8 +39,10 @@ def mesh(
     steals: bool = True,
     slots: tuple[int, ...] = (1,),
     host_slots: tuple[int, ...] = (0,),
+    files: tuple[Script, ...] = (),
 ) -> tuple[World, RunId]:
-    """A formed mesh in the moment of the submit. A failure names the test (and its parameters) that shows it again."""
+    """A formed mesh in the moment of the submit. `files`: how those of the run stand on each node, if it has any. A
+    failure names the test (and its parameters) that shows it again."""
     replay = "pytest '" + os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0] + "'"
     known = tuple(index for index in seeds if index < nodes)
     machine = partial(spawn, steals=steals)
@@ -55,7 +58,9 @@ def mesh(
         replay=replay,
     )
     world.run(age_s)
-    return world, world.submit(submit_to, pipeline or two_steps())
+    for host, script in zip(world.hosts, files, strict=False):
+        host.answer_files(script)
+    return world, world.submit(submit_to, pipeline or two_steps(), files=FILES if files else ())
 
 
 @cache

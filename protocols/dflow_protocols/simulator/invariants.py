@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
+from ..events import FilesFound
 from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
 from ..pipeline.plan import Training
 from ..ranges import Piece, State, pieces, shards_of
@@ -47,6 +48,23 @@ def check_work(engines: Engines, work: Work) -> None:
             check_header(engines, header)
         case SaveWork() | InitWork():
             pass
+
+
+def check_files(engines: Engines, work: Work, found: FilesFound) -> None:
+    """A work that opens files starts only where they lie, and where the code of all that is left of its chain is run:
+    whatever others do. Works on shards alone open none. Raises AssertionError."""
+    match work:
+        case ChainWork():
+            chain = next(chain for chain in engines.plan(work.step).chains if work.stages[0] in chain.stages)
+            stages = set(chain.stages[chain.stages.index(work.stages[0]) :])
+        case BlockWork():
+            stages = {work.stage}
+        case InitWork() | SaveWork():
+            stages = set()
+        case SumWork() | SliceWork() | ApplyWork() | LoadWork():
+            return
+    assert not found.lacking, f"{type(work).__name__} starts without the run's files: {found.lacking}"
+    assert stages.isdisjoint(found.refused), f"{type(work).__name__} starts where {found.refused} are refused"
 
 
 def _parameters(state: State) -> tuple[ShardId, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from ..claiming.failure import Failures
 from ..names import CHUNK_BYTES, RunId
+from ..pipeline.spec import Pipeline
 from .faults import (
     HANDICAPS,
     BreakEngine,
@@ -22,6 +24,8 @@ from .faults import (
     Split,
 )
 from .goals import begin_again, finish
+from .model.files import FILES, Answer, Script
+from .model.host import Host
 from .model.provenance import ALIKE, PARAMETER_BYTES
 from .model.work import NOISY, PURE, WILD
 from .spawn import spawn
@@ -38,33 +42,16 @@ RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, an
 AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
+FILES_SHARE = 0.4  # of worlds, in which works of the run open files
+STANDS = ("here", "here", "late", "late", "never", "goes", "refuses")  # how files stand on a host, but the submitter's
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 
 
 def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     """A world in which a run was just submitted and trouble lies ahead."""
     rng = Random(f"swarm/{seed}")
-    nodes = rng.choice([1, 2, 2, 3, 3, 3, 4, 5, 7])
-    noise = rng.choice([PURE, NOISY, NOISY, WILD])
-    seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
-    replay = f"python -m dflow_protocols.simulator {seed}"
-    alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
-    slots, host_slots = _of_each(seed, "slots", SLOTS, nodes), _of_each(seed, "host_slots", HOST_SLOTS, nodes)
-    world = World(
-        spawn,
-        nodes=nodes,
-        seed=seed,
-        seeds=seeds,
-        slots=slots,
-        host_slots=host_slots,
-        noise=noise,
-        alike=alike,
-        digest=digest,
-        replay=replay,
-    )
-    room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
-    for host in world.hosts:
-        host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
+    world = _world(seed, rng, digest)
+    nodes = len(world.hosts)
     world.run(rng.uniform(0.5, 3.0))
     submitter = rng.randrange(nodes)
     power = Random(f"swarm/{seed}/power")
@@ -75,7 +62,10 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
     saving = warm_then_two(every=1, range_bytes=ranges, at_once=together)
     if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
-    run = world.submit(submitter, saving if cuts_power and power.random() < 0.7 else pipeline)
+    chosen = saving if cuts_power and power.random() < 0.7 else pipeline
+    files = Random(f"swarm/{seed}/files")
+    _draw_files(files, world.hosts, chosen, submitter)
+    run = world.submit(submitter, chosen, files=FILES if files.random() < FILES_SHARE else ())
     start = world.now
     if cuts_power:
         torn = tuple(power.sample(range(nodes), power.randint(0, nodes)))
@@ -97,8 +87,60 @@ def make(seed: int, digest: bool = False) -> tuple[World, RunId]:
         if isinstance(fault, BreakEngine) and breaks >= Failures.ANY_ERROR:
             continue  # so many failures may end a run, as they should
         world.at(start + rng.uniform(0.3, TROUBLE_S), fault)
+    _draw_files(files, world.hosts[nodes:], chosen, submitter)
     _draw_drains(Random(f"swarm/{seed}/drain"), world, dead, submitter)
     return world, run
+
+
+def _world(seed: int, rng: Random, digest: bool) -> World:
+    """Nodes, engines and stores, before anything happens."""
+    nodes = rng.choice([1, 2, 2, 3, 3, 3, 4, 5, 7])
+    noise = rng.choice([PURE, NOISY, NOISY, WILD])
+    seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
+    replay = f"python -m dflow_protocols.simulator {seed}"
+    alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
+    slots, host_slots = _of_each(seed, "slots", SLOTS, nodes), _of_each(seed, "host_slots", HOST_SLOTS, nodes)
+    world = World(
+        spawn,
+        nodes=nodes,
+        seed=seed,
+        seeds=seeds,
+        slots=slots,
+        host_slots=host_slots,
+        noise=noise,
+        alike=alike,
+        digest=digest,
+        replay=replay,
+    )
+    room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
+    for host in world.hosts:
+        host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
+    return world
+
+
+def _draw_files(rng: Random, hosts: Sequence[Host], pipeline: Pipeline, submitter: int) -> None:
+    """How a run's files stand on these hosts. The submitter comes to have them, so that the run can end."""
+    for host in hosts:
+        stands = "late" if host.index == submitter else rng.choice(STANDS)
+        host.answer_files(_script(rng, stands, pipeline))
+
+
+def _script(rng: Random, stands: str, pipeline: Pipeline) -> Script:
+    """What a host says of the run's files, whenever it is asked."""
+    first_s, brought_s = rng.choice([0.0, 0.05, 1.0]), rng.choice([0.3, 2.0, 6.0])
+    under_way = [Answer(first_s, "1 of 2 files is under way")]
+    match stands:
+        case "late":
+            return (*rng.choice([[], under_way]), Answer(first_s + brought_s))
+        case "never":
+            return tuple(rng.choice([[], under_way]))
+        case "goes":
+            return Answer(first_s), Answer(first_s + brought_s, "a disk went"), Answer(first_s + 2 * brought_s)
+        case "refuses":
+            stages = [stage.id for stage in pipeline.stages]
+            return (Answer(first_s, refused=tuple(rng.sample(stages, rng.randint(1, 2)))),)
+        case _:
+            return (Answer(first_s),)
 
 
 def _of_each(seed: int, what: str, choices: tuple[int, ...], nodes: int) -> list[int]:

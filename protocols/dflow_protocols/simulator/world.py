@@ -23,6 +23,8 @@ from ..events import (
     Drop,
     Event,
     Fetch,
+    FilesFound,
+    FindFiles,
     Finished,
     Persist,
     Received,
@@ -44,11 +46,13 @@ from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
 from ..wire.frame import Frame
+from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
 from .faults import Fault, Moment
 from .inject import inject
-from .invariants import SealCheck, Violation, check_bytes, check_told, check_work
+from .invariants import SealCheck, Violation, check_bytes, check_files, check_told, check_work
 from .model.bulk import BulkLane
+from .model.files import Search
 from .model.host import Host, Process, Spawn
 from .model.network import Network
 from .model.provenance import Ledger
@@ -100,6 +104,7 @@ class World:
         self._moments: list[tuple[Moment, Fault, float]] = []
         self._seals = SealCheck()
         self._requests = 0
+        self._with_files: set[RunId] = set()
         self._inbox = Random(f"{seed}/inbox")
         self._slots, self._host_slots = tuple(slots), tuple(host_slots)
         self.hosts: list[Host] = []
@@ -129,13 +134,15 @@ class World:
 
     # What a scenario says ------------------------------------------------------------------------------------------
 
-    def submit(self, node: int, pipeline: Pipeline, nonce: str = "0") -> RunId:
-        """A client of `node` submits; nothing is promised until its reply is there."""
+    def submit(self, node: int, pipeline: Pipeline, nonce: str = "0", files: tuple[FileRef, ...] = ()) -> RunId:
+        """A client of `node` submits; nothing is promised until its reply is there. `files`: that its works open."""
         host = self.hosts[node]
         run = run_id(pipeline.text_id, CLIENT, nonce)
         self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
         self._requests += 1
-        self.deliver(host, Submitted(self._requests, pipeline.canonical(), "/spec", CLIENT, nonce))
+        self.deliver(host, Submitted(self._requests, pipeline.canonical(), "/spec", CLIENT, nonce, files))
+        if files:
+            self._with_files.add(run)
         return run
 
     def cancel(self, node: int, run: RunId) -> None:
@@ -218,7 +225,7 @@ class World:
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk))
+        host.run(Process(machine, life, slots, bulk, Search(life)))
         self.trace.add(self.now, host.name, "!", f"starts, incarnation {host.incarnation}")
         self._arm(host)
 
@@ -246,6 +253,8 @@ class World:
             process.slots.heard(event.call)
         if isinstance(event, DrainRequested):
             host.drain(event.drained)
+        if isinstance(event, FilesFound):
+            process.search.heard(event)
         cause, now = host.count_turn(), self.now + host.offset_s
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
@@ -313,6 +322,8 @@ class World:
                     process.bulk.give_up(run, shard)
                     if host.store.drop(run, shard):
                         process.life.tell(RoomMade())
+            case FindFiles():
+                process.search.find(action, host.files)
             case Discard(_, _, version):
                 host.disk.discard(version)
             case Reply(request, ok, value):
@@ -334,6 +345,8 @@ class World:
                     return
                 raise self.violation(f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})")
         self._check(partial(check_work, self.engines[start.run], start.work))
+        if start.run in self._with_files:
+            self._check(partial(check_files, self.engines[start.run], start.work, process.search.of(start.run)))
         if isinstance(start.work, SaveWork):
             self.saved[start.work.version] = start.work.state
         process.slots.begin(start)

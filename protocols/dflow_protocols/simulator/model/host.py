@@ -14,6 +14,7 @@ from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
 from .disk import Disk
+from .files import HERE, Script, Search
 from .health import Health
 from .schedule import Life
 from .slots import Slots
@@ -58,6 +59,7 @@ class Process:
     life: Life
     slots: Slots
     bulk: BulkLane
+    search: Search
 
 
 @dataclass
@@ -99,6 +101,7 @@ class Host:
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
     disk: Disk = field(default_factory=Disk)
     store: Store = field(default_factory=Store)
+    files: Script = HERE  # what it says of runs' files
     health: Health = field(default_factory=Health)
     alarm: Alarm = field(default_factory=Alarm)
     dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
@@ -165,6 +168,10 @@ class Host:
         self.paused = False
         backlog, self.backlog = self.backlog, []
         return backlog
+
+    def answer_files(self, script: Script) -> None:
+        """Whenever it is asked from now on."""
+        self.files = script
 
     def dial(self, node: NodeId, bulk: str) -> None:
         self.dialled[node] = bulk

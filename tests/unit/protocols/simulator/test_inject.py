@@ -28,6 +28,7 @@ from dflow_protocols.simulator.faults import (
 )
 from dflow_protocols.simulator.inject import inject
 from dflow_protocols.simulator.model.bulk import BulkLane
+from dflow_protocols.simulator.model.files import Search
 from dflow_protocols.simulator.model.host import Host, Process
 from dflow_protocols.simulator.model.network import Network
 from dflow_protocols.simulator.model.schedule import Life, Schedule
@@ -76,7 +77,7 @@ class Machines:
         life = Life(self.schedule, Random(1), lambda event: None)
         slots = Slots(1, 0, life, Site({}, {}), host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
-        host.run(Process(Nothing(), life, slots, bulk))
+        host.run(Process(Nothing(), life, slots, bulk, Search(life)))
         self.done.append(("start", host.index))
 
     def kill(self, host: Host) -> None:

@@ -8,9 +8,10 @@ from random import Random
 
 import pytest
 
-from dflow_protocols.names import CHUNK_BYTES, Partition, ShardRef, SpecId, TaskKey, VersionId, chunk_count
+from dflow_protocols.events import FilesFound
+from dflow_protocols.names import CHUNK_BYTES, Partition, RunId, ShardRef, SpecId, TaskKey, VersionId, chunk_count
 from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
-from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_header, check_work
+from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_files, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
@@ -19,6 +20,7 @@ from dflow_protocols.wire.steps import Header, Record, Seal
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork
 
 STAGES = ("roll", "score", "adv")
+RUN = RunId("a" * 32)
 Sum = tuple[int, int, tuple[ShardRef, ...]]  # a block of leaves, and its gradient's shards
 
 
@@ -237,3 +239,17 @@ def test_a_version_that_lies_about_its_samples_is_found() -> None:
         check_header(honest.engines, Header(VersionId("v"), 1, samples + 4, "s", state))
     with pytest.raises(AssertionError, match="passed the updates"):
         check_header(honest.engines, Header(VersionId("v"), 2, samples, "s", state))
+
+
+def test_a_work_that_opens_files_starts_where_they_lie_and_where_all_that_is_left_may_run() -> None:
+    """And what is done on shards alone starts anywhere."""
+    engines = OneStep().engines
+    chain = ChainWork(0, ("score",), 0, ())
+    for work in (chain, InitWork()):
+        check_files(engines, work, FilesFound(RUN))
+        with pytest.raises(AssertionError, match="without the run's files"):
+            check_files(engines, work, FilesFound(RUN, "a disk went"))
+    check_files(engines, chain, FilesFound(RUN, refused=("roll",)))
+    with pytest.raises(AssertionError, match="refused"):
+        check_files(engines, chain, FilesFound(RUN, refused=("adv",)))
+    check_files(engines, SliceWork(0, "learn", 0, 1, 4, (), 1), FilesFound(RUN, "a disk went", ("learn",)))
