@@ -266,9 +266,11 @@ class Reader:
         if not isinstance(value, Mapping):
             return self._wrong(shape, value, path)
         present = [kind for kind in shape.kinds if value.get(kind) is not None]
-        if len(present) == 1:
-            return self._table(shape.kinds[present[0]], value, path)
         known = sorted({key for table in shape.kinds.values() for key in table.keys})
+        if len(present) == 1:
+            own = shape.kinds[present[0]]
+            taken_away = {key for key in known if key not in own.keys and value.get(key) is None}  # by an overlay
+            return self._table(own, {key: inner for key, inner in value.items() if key not in taken_away}, path)
         self.unknown_keys(value, dict.fromkeys(known), path)
         if any(meant(str(key), shape.kinds) for key in value if key not in known):
             return None  # a misspelt kind was noted just now

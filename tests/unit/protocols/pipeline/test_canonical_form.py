@@ -80,6 +80,14 @@ def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default
     assert key.encode() not in Pipeline.from_dict(example()).canonical()
 
 
+def test_null_takes_a_way_of_giving_a_model_away() -> None:
+    """An overlay that names a folder is laid over a spec that draws its weights."""
+    by_folder, over = example(), example()
+    by_folder["models"]["policy"] = {"path": "model/"}
+    over["models"]["policy"] |= {"path": "model/", "init": None}
+    assert Pipeline.from_dict(over).id == Pipeline.from_dict(by_folder).id
+
+
 def test_adapters_are_of_a_pipeline_that_asks_for_them_alone() -> None:
     """Specs from before there were any keep their ids; and what versions hold follows from the spec."""
     plain, adapted = Pipeline.from_dict(example()), example()
