@@ -1,4 +1,4 @@
-"""The README's walk from one box to three, typed as it stands there, on three hosts of a network of their own."""
+"""The walk of docs/hosts.md from one box to three, as it stands there, on three hosts of a network of their own."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.support.sites import can_cut
 from tests.support.until import until
 
 ADDRESSES = {"a1": "10.0.0.7", "a2": "10.0.0.8", "a3": "10.0.0.9"}
-README = (ROOT / "README.md").read_text().partition("## On several hosts")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "hosts.md").read_text().partition("## By hand")[2].partition("\n## ")[0]
 NEW_KEY, SHOW_KEY, AUTHORIZE, _, DOCTOR, RUN, NODES, SUBMIT = (
-    line.split("     ")[0].strip() for line in re.findall(r"^ +(dflowd? .*)$", README, re.MULTILINE)
+    line.split("     ")[0].strip() for line in re.findall(r"^ +(dflowd? .*)$", PAGE, re.MULTILINE)
 )
-(CONFIG,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+(CONFIG,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def of(text: str, host: str) -> str:
-    """What the README writes for a1, for this host."""
+    """What the page writes for a1, for this host."""
     return text.replace("a1", host, 1).replace("10.0.0.7", ADDRESSES[host])
 
 
 @pytest.mark.skipif(not can_cut(), reason="needs root and `ip netns`")
-def test_three_hosts_become_a_mesh_by_the_commands_of_the_readme(tmp_path: Path) -> None:
+def test_three_hosts_become_a_mesh_by_the_commands_of_the_page(tmp_path: Path) -> None:
     """Whoever follows the page gets a mesh that trains; the client needs no daemon beside it and asks on by itself."""
     folders = {host: tmp_path / host for host in ADDRESSES}
     for folder in folders.values():
