@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from ..folder import dir_option
@@ -62,9 +66,19 @@ def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
         (f"dflow metrics {run}{place}", "every figure of every step"),
         (f"dflow up --nodes 3{place}", "a mesh that stays; then `dflow submit SPEC` and `dflow watch`"),
     ]
+    if (scripts := _unfound_scripts()) is not None:
+        proposals.insert(0, (f"source {shlex.quote(str(scripts / 'activate'))}", "so that this shell finds `dflow`"))
     width = max(len(command) for command, _ in proposals)
     note("next:")
     for command, about in proposals:
         note(f"  {command:<{width}}  {about}")
     for path in outcome.checkpoint.values():
         note(f"  in Python: transformers.AutoModelForCausalLM.from_pretrained({path!r})")
+
+
+def _unfound_scripts() -> Path | None:
+    """The folder of this virtual environment's commands where the shell would not find them, as under `make demo`."""
+    scripts = Path(sys.prefix) / "bin"
+    if shutil.which("dflow") is not None or not (scripts / "activate").is_file():
+        return None
+    return Path(os.path.relpath(scripts)) if scripts.is_relative_to(Path.cwd()) else scripts

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .stages import read_spec
+from .stages import read_pipeline
 
 NEWEST = 20  # steps of a kind whose mean is its pace: evaluations and checkpoints are spread over about as many
 LEAST = 3  # steps before a pace is believed
@@ -15,7 +15,7 @@ LEAST = 3  # steps before a pace is believed
 def kinds(spec: bytes) -> tuple[str, ...]:
     """The stage that trains, for every step of a canonical spec; empty text where none does. Nothing for a spec that
     cannot be read."""
-    pipeline = read_spec(spec)
+    pipeline = read_pipeline(spec)
     if pipeline is None:
         return ()
     training = [stage.id for stage in pipeline.stages if stage.operator.trains]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dflow_protocols.pipeline import Pipeline
 
 
-def read_spec(spec: bytes) -> Pipeline | None:
+def read_pipeline(spec: bytes) -> Pipeline | None:
     """The pipeline of a canonical spec; None where this version cannot read it: a run of newer daemons can still be
     watched."""
     from dflow_protocols.pipeline import Pipeline, SpecError
@@ -22,7 +22,7 @@ def read_spec(spec: bytes) -> Pipeline | None:
 
 def stage_names(spec: bytes) -> tuple[str, ...]:
     """Ids in the pipeline's order; none of a spec that cannot be read."""
-    pipeline = read_spec(spec)
+    pipeline = read_pipeline(spec)
     return tuple(stage.id for stage in pipeline.stages) if pipeline is not None else ()
 
 

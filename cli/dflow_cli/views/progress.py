@@ -69,7 +69,7 @@ def line(picture: Picture) -> str:
         parts.append(f"{seconds(pace)} a step")
     if not outcome.is_final and outcome.remark:
         parts.append(outcome.remark)
-    elif not outcome.is_final and (left := picture.left_s()) is not None:
+    elif not outcome.is_final and (left := picture.left_s()):
         parts.append(f"{about(left)} left")
     return "  ".join(parts)
 

@@ -64,7 +64,7 @@ def _line(text: str, style: str = "") -> Part:
 def _headline(picture: Picture, width: int) -> str:
     outcome = picture.outcome
     parts = [f"step {outcome.step} of {outcome.steps}", f"{seconds(outcome.wall_s)} so far"]
-    if not outcome.is_final and (left := picture.left_s()) is not None:
+    if not outcome.is_final and (left := picture.left_s()):
         parts[-1] += f", {about(left)} left"
     if (rate := picture.newest.get("tokens_per_s")) is not None:
         parts.append(f"{rate:,.0f} tokens/s")
