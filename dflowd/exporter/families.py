@@ -100,8 +100,11 @@ def _daemon(sources: Sources) -> Iterator[Metric]:
 
 
 def _mesh(sources: Sources) -> Iterator[Metric]:
-    states = Counter(str(member.state) for member in sources.node.membership.members.values())
+    members = sources.node.membership.members.values()
+    states = Counter(str(member.state) for member in members)
     yield _counted("members", "members of the mesh as this one sees them, itself included", "state", states)
+    drained = sum(member.is_up and member.claim.drained for member in members)
+    yield _one("members_drained", "of those that are up: such as take no work", drained)
 
 
 def _runs(sources: Sources) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -33,7 +34,8 @@ GPU = {"memory_used": 5, "memory_total": 9, "busy": 50, "celsius": 60, "ecc_erro
 
 class Member:
     def __init__(self, state: str) -> None:
-        self.state = state
+        self.state, self.is_up = state, state == "alive"
+        self.claim = SimpleNamespace(drained=True)  # what was said of one that is gone is no matter
 
 
 class Known:
@@ -107,6 +109,7 @@ def test_what_the_rooms_know_is_told(tmp_path: Path) -> None:
     found.recorder.report(Report("membership.died", {"node": "b"}))
     values = told(found)
     assert values["dflowd_members"] == {("alive",): 2, ("dead",): 1}
+    assert values["dflowd_members_drained"] == {(): 2}
     assert values["dflowd_runs"] == {("active",): 1, ("done",): 1}
     assert values["dflowd_run_step"] == {("spell", "abc"): 4}
     assert values["dflowd_run_figure"][("reward_mean", "abc", "")] == 0.75
