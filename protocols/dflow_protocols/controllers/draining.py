@@ -48,6 +48,7 @@ class Draining:
             return
         is_news = state.versions.own is not None
         state.let_go(step)
+        self._stealing.close()
         references.keep_only(state, (), out)
         if is_news:
             self._outbox.tell_all(mesh, None, out)

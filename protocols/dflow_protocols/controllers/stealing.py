@@ -94,6 +94,10 @@ class Stealing:
             self._left_alone.clear()
             self._tries = 0
 
+    def close(self) -> None:
+        """This node gave the run up: no step is open to it, also where it comes back to the same version."""
+        self.open, self._asked, self._untouched = None, None, []
+
     def settle(self, duties: Sequence[Duty]) -> None:
         """After a reconcile: what is due here and has not begun, and which borrowed units still matter."""
         running = [call.unit for call in self._state.calls.values()]

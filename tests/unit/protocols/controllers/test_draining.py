@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 from dflow_protocols.controllers.draining import Draining
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
-from dflow_protocols.controllers.stealing import Stealing
+from dflow_protocols.controllers.stealing import Open, Stealing
 from dflow_protocols.events import Drop, Stop
-from dflow_protocols.names import Partition, TaskKey
+from dflow_protocols.names import MANIFEST, Partition, TaskKey
 from dflow_protocols.steps.duty import CHAIN, Duty
-from dflow_protocols.wire.steps import ClaimPut, Stolen
+from dflow_protocols.steps.sealing import sealed_chains
+from dflow_protocols.wire.steps import ClaimPut, StealAsk, Stolen
 from dflow_protocols.work import ChainWork
 from tests.unit.protocols.books import ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
@@ -20,8 +22,8 @@ DRAINED = replace(ALL, drained=frozenset((who(1),)))
 ONE = version("one", ZERO, samples=4)
 
 
-def draining(run: ARun) -> Draining:
-    stealing = Stealing(run.state, run.calls, run.outbox, None)
+def draining(run: ARun, stealing: Stealing | None = None) -> Draining:
+    stealing = stealing or Stealing(run.state, run.calls, run.outbox, None)
     sealer = Sealer(run.state, Rosters(run.state, run.outbox), run.outbox)
     return Draining(run.state, run.calls, sealer, stealing, run.outbox)
 
@@ -96,3 +98,16 @@ def test_what_runs_for_a_step_that_is_over_is_given_up() -> None:
     draining(run).reconcile(1.0, DRAINED, run.out)
     assert Stop(call) in run.out
     assert run.state.versions.own is None
+
+
+def test_who_let_go_of_a_run_and_begins_it_again_looks_for_no_work_of_the_old_step() -> None:
+    """Those who were further died: it makes the same version 0, whose step has no roster here any more."""
+    run = ARun()
+    stealing = Stealing(run.state, run.calls, run.outbox, Random(0))
+    stealing.enter(Open(0, ZERO.id, sealed_chains(run.view(), MANIFEST), None))
+    for number in (2, 3):
+        run.state.versions.observe(who(number), heartbeat(ONE))
+    draining(run, stealing).reconcile(1.0, DRAINED, run.out)
+    run.hold(ZERO)
+    stealing.seek(2.0, ALL, True, run.out)
+    assert run.told(StealAsk) == []
