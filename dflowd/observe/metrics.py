@@ -15,6 +15,7 @@ from .journal import Journal
 RUNS_KEPT = 32
 TIMES_KEPT = 4_096  # runs; more than a node knows at once
 SAMPLES_KEPT = 400  # of a run in memory
+FIRST_SAMPLES = 40  # among them: what was said before it learnt
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ class MetricsBook:
                 continue  # the step was run before a power cut
             book.samples.append(entry)
             self._journal.append(run, SAMPLES, entry)
-        del book.samples[:-SAMPLES_KEPT]
+        _thin(book.samples)
 
     def add_checkpoint(self, run: RunId, step: int, folder: str) -> None:
         """A checkpoint of the version after `step` steps lies in `folder` on this node."""
@@ -145,7 +146,7 @@ class MetricsBook:
             saved = self._journal.read(run, CHECKPOINTS)
             book = _RunBook(
                 steps_of(self._journal.read(run, METRICS)),
-                self._journal.read(run, SAMPLES)[-SAMPLES_KEPT:],
+                _thin(self._journal.read(run, SAMPLES)),
                 (saved[-1]["step"], saved[-1]["folder"]) if saved else (0, ""),
             )
             self._books[run] = book
@@ -153,3 +154,9 @@ class MetricsBook:
         if len(self._books) > RUNS_KEPT:
             self._books.popitem(last=False)
         return book
+
+
+def _thin(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`samples` with the first and the newest left."""
+    del samples[FIRST_SAMPLES : FIRST_SAMPLES + max(len(samples) - SAMPLES_KEPT, 0)]
+    return samples

@@ -12,7 +12,7 @@ from dflow_protocols.events import Start
 from dflow_protocols.names import Block, Once, Part, Partition, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
 from dflowd.observe.journal import Journal
-from dflowd.observe.metrics import MetricsBook
+from dflowd.observe.metrics import FIRST_SAMPLES, SAMPLES_KEPT, MetricsBook
 from dflowd.observe.timeline import Timeline
 
 RUN = RunId("ab" * 16)
@@ -174,3 +174,16 @@ def test_tasks_and_what_steps_cost_outlive_the_process(tmp_path: Path) -> None:
     assert [row["id"] for row in last.rows(RUN, None, 9)] == ["3/roll/p0", "3/roll/p1", "3/roll/p2"]
     cost = last.costs(RUN, 0)[3]
     assert (cost.busy_s, cost.seconds) == (7.0, {"roll": 4.0})
+
+
+def test_what_a_run_said_first_is_kept_however_much_it_says_later(tmp_path: Path) -> None:
+    """What it learnt shows beside what it said before; of a long run the newest alone would not tell."""
+    books = journal(tmp_path)
+    first = MetricsBook(books)
+    for step in range(2 * SAMPLES_KEPT):
+        first.add_samples(RUN, step, [{"prompt": "a", "completion": str(step), "reward": 0.0}])
+    books.close()
+    for rows in (first, book(tmp_path)):
+        steps = [sample["step"] for sample in rows.samples(RUN, 10_000)]
+        assert len(steps) == SAMPLES_KEPT
+        assert (steps[0], steps[FIRST_SAMPLES - 1], steps[-1]) == (0, FIRST_SAMPLES - 1, 2 * SAMPLES_KEPT - 1)
