@@ -25,6 +25,7 @@ from ..mesh.statefiles import SHORTEST_PREFIX, KeptRun, is_home, kept_runs, node
 from . import books, logfiles
 from .source import FROM_FOLDER
 
+PIPELINE_FILE = "pipeline.json"  # what a run did, in canonical form, beside its results
 PIECE_BYTES = 2 << 20  # of a file, as daemons give it
 
 Answer = dict[str, Any]
@@ -113,7 +114,9 @@ class Leftovers:
         began_s, ended_s = books.times(self._folder, run)
         base: Answer = {"run": run, "name": "", "state": "active", "step": 0, "steps": 0, "nodes": 0, "evals": []}
         row = {**base, "weights": None, "version": None, "checkpoint": {}, "wall_s": 0.0, **home}
-        row["submitted_s"] = began_s if began_s is not None else self._came_home_s(run)
+        row["submitted_s"] = began_s if began_s is not None else row.get("submitted_s") or self._came_home_s(run)
+        with contextlib.suppress(OSError):
+            row["spec"] = (results_folder(self._folder, run) / PIPELINE_FILE).read_bytes()
         if kept is None or is_home(self._folder, run, kept.state):
             return {**row, "saved": kept.step if kept else row["step"] if row["checkpoint"] else None}
         told = statuses.outcome(kept.status)
@@ -217,6 +220,9 @@ class Leftovers:
     # Daemons --------------------------------------------------------------------------------------------------------
 
     def _nodes(self, params: Mapping[str, Any]) -> Answer:
+        """Those of the mesh; with `run` as they stood when its results came home, if they did."""
+        if "run" in params and (told := self._rows(self._find(params), "nodes", {})):
+            return {"nodes": told, "missing": []}
         mesh = read_mesh(self._folder)
         known = {node.name: node for node in (mesh.nodes if mesh else ())}
         names = [*known, *(path.name for path in node_folders(self._folder) if path.name not in known)]

@@ -1,4 +1,5 @@
-"""What a run of a mesh of its own leaves in DIR/runs/RUN: outcome, figures, samples, tasks, plot, checkpoint.
+"""What a run of a mesh of its own leaves in DIR/runs/RUN: outcome, pipeline, figures, samples, tasks, nodes,
+plot, checkpoint.
 
 The daemons end with such a run, so commands that only look back read it from there (kept/).
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..errors import CliError
 from ..folder import dir_option
-from ..kept.leftovers import Leftovers
+from ..kept.leftovers import PIPELINE_FILE, Leftovers
 from ..kept.source import Source, all_rows
 from ..mesh.client import Client
 from ..mesh.meshfiles import replace_text
@@ -25,7 +26,7 @@ from ..runs.outcome import Outcome, read_outcome
 from ..runs.stages import stage_names
 from ..views.curves import Curves, title_of, write_png
 
-_LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks"}
+_LISTS = {"metrics": "rows", "samples": "samples", "tasks": "tasks", "nodes": "nodes"}
 MANY = 100_000  # tasks and samples kept at most
 
 
@@ -70,6 +71,7 @@ def keep(client: Client, folder: Path, outcome: Outcome) -> Outcome:
         rows = all_rows(client, method, name, params)
         lines = [json.dumps(plain(row), ensure_ascii=False) for row in rows]
         replace_text(place / f"{method}.jsonl", "".join(text + "\n" for text in lines))
+    replace_text(place / PIPELINE_FILE, outcome.spec.decode())
     kept = replace(outcome, checkpoint=_keep_checkpoint(outcome, place / "checkpoint"))
     about = kept.to_json() | {"stages": stage_names(outcome.spec)}  # the spec is not kept, and pictures go by its order
     replace_text(place / "outcome.json", json.dumps(about, ensure_ascii=False) + "\n")

@@ -28,7 +28,8 @@ class Outcome:
     waits for the rest of a mesh that is cut in two; `starved`: for room on the daemon that was asked. `problems`: what
     else stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere;
     `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint. `reproducibility`: what the
-    weights are a function of; from `since_step` on it is less than the spec says, as a limit decided a reward."""
+    weights are a function of; from `since_step` on it is less than the spec says, as a limit decided a reward.
+    `submitted_s`: when it began, in seconds since 1970."""
 
     run: str
     name: str
@@ -51,6 +52,7 @@ class Outcome:
     evidence: tuple[Any, ...] = ()
     reproducibility: str = ""
     since_step: int | None = None
+    submitted_s: float | None = None
     spec: bytes = field(default=b"", repr=False)
 
     @property
@@ -91,6 +93,7 @@ class Outcome:
             "wall_s": round(self.wall_s, 3),
             "reproducibility": self.reproducibility,
             "since_step": self.since_step,
+            "submitted_s": self.submitted_s,
         }
         more = {name: getattr(self, name) for name in _WHERE_ANY}
         return value | {name: list(item) if isinstance(item, tuple) else item for name, item in more.items() if item}
@@ -165,6 +168,7 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         evidence=tuple(value.get("evidence") or ()),
         reproducibility=value.get("reproducibility") or "",
         since_step=value.get("since_step"),
+        submitted_s=value.get("submitted_s"),
         spec=value.get("spec") or b"",
     )
 
