@@ -27,6 +27,7 @@ from .commands.plan import plan
 from .commands.plot import plot
 from .commands.ps import ps
 from .commands.push import push
+from .commands.report import report
 from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
@@ -53,7 +54,7 @@ app = typer.Typer(
 SECTIONS = {
     "Start": (init, validate, plan, push, run, submit, wait, resume, cancel),
     "Look": (ps, watch, tasks, story, logs, shards),
-    "Results": (metrics, samples, plot, export),
+    "Results": (metrics, samples, plot, report, export),
     "Hosts": (up, down, nodes, drain, doctor, version),
 }
 for _section, _commands in SECTIONS.items():

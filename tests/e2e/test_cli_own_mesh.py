@@ -96,6 +96,11 @@ def test_a_run_without_a_mesh_starts_one_and_leaves_only_its_results(spec: Path,
     assert Path(checkpoint).is_relative_to(folder / "runs")
     assert daemons(folder) == []
     assert list(folder.glob("n*/state")) == []
+    figures = answer("report", value["run"], "--dir", folder, "-o", folder / "report.html")
+    named = {load["name"] for load in figures["loads"] if load["tasks"]}
+    assert named >= {"roll", "score", "adv", "learn", "learn.reduce", "learn.apply"}
+    assert [bool(node["device"]) for node in figures["nodes"]] == [True, True]
+    assert "takes" in (folder / "report.html").read_text()
 
 
 def test_a_run_leaves_the_state_of_a_stopped_mesh_where_it_was(spec: Path, folder: Path) -> None:
@@ -198,6 +203,8 @@ def test_ctrl_c_detaches_from_a_mesh_that_was_up_before(spec: Path, folder: Path
         code, value, told = ended(process)
         assert code == 130, told
         assert value["state"] == "active"
+        figures = answer("report", value["run"], "--dir", folder)
+        assert (figures["is_active"], figures["findings"][0]["share"] > 0) == (True, True)
         cancelled = subprocess.run(
             [*dflow, "cancel", value["run"][:8], "--dir", str(folder), "--json"], capture_output=True, text=True
         )
