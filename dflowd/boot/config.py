@@ -266,7 +266,7 @@ class ObserveSection(Section):
     listen: Annotated[str | None, BeforeValidator(_listening)] = None
     """Where `/metrics` (for Prometheus) and `/healthz` are served over plain HTTP, to whoever may reach it: a port, at
     the loopback address alone, or HOST:PORT; port 0 takes a free one, which `exporter.listening` tells. Without it
-    nowhere. Needs the package prometheus-client: `pip install 'dflowd[prometheus]'`."""
+    nowhere. Needs the package prometheus-client: `pip install '.[prometheus]'`."""
 
     history_limit: Bytes = 2**30
     """Most bytes of the state directory's disk for what runs gave for people to read (figures, samples, tasks and what

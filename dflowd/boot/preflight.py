@@ -21,7 +21,7 @@ ROOM_BESIDE_SHARDS = 1 << 30  # of addresses, for the program itself
 def check_packages(config: Config, path: Path) -> None:
     """Raises ConfigError where what it asks for is not installed."""
     if config.observe.listen is not None and find_spec("prometheus_client") is None:
-        hint = "`pip install 'dflowd[prometheus]'`, or leave the key out"
+        hint = "`pip install '.[prometheus]'`, or leave the key out"
         raise ConfigError(f"{path}: observe.listen", "the package prometheus-client is not installed", hint)
 
 

@@ -59,7 +59,7 @@ def test_a_package_that_lacks_is_told_before_the_start(tmp_path: Path, monkeypat
     path = write(tmp_path, f"{GOOD}[observe]\nlisten = 9464\n")
     with pytest.raises(ConfigError, match=r"observe.listen: the package prometheus-client is not installed") as caught:
         check(load(path, {}), path)
-    assert caught.value.hint == "`pip install 'dflowd[prometheus]'`, or leave the key out"
+    assert caught.value.hint == "`pip install '.[prometheus]'`, or leave the key out"
 
 
 @pytest.mark.parametrize(
