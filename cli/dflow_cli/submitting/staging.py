@@ -22,6 +22,7 @@ from ..output import amount, note
 COPIES = 2  # hosts that have a run's files before it is submitted
 PIECE_BYTES = 1 << 20  # sent at once; a request holds at most two
 LOCATE_S = 90.0  # for hosts to read large files once
+TOLD_AFTER_S = 3.0
 STILL_S = 60.0  # without anything new, after which hosts are not waited for any more
 POLL_S = 0.2
 NAMED = 3  # hosts, or files, in a message
@@ -61,12 +62,16 @@ def stage(client: Client, base: Path, files: Sequence[FileRef]) -> None:
 def locate(client: Client, base: Path, files: Sequence[FileRef]) -> list[Place]:
     """How files stand on each living host that says so."""
     asked = {"base": str(base), "files": as_params(files)}
-    until = time.monotonic() + LOCATE_S
+    began, is_told = time.monotonic(), False
     while True:
         answer = client.call("files.locate", asked)
-        if not answer["missing"] or time.monotonic() > until:
+        waited_s = time.monotonic() - began
+        if not answer["missing"] or waited_s > LOCATE_S:
             break
-        time.sleep(POLL_S)  # who reads a large file for the first time answers late
+        if waited_s > TOLD_AFTER_S and not is_told:  # who reads a large file for the first time answers late
+            note(f"waiting for {_names(answer['missing'])} to say which of the files are there")
+            is_told = True
+        time.sleep(POLL_S)
     return [
         Place(row["node"], frozenset(row["own"]), frozenset(row["here"]), bool(row["runs_code"]))
         for row in answer["nodes"]
