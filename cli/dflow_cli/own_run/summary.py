@@ -63,6 +63,7 @@ def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
     run = outcome.run[:8]
     proposals = [
         (f"dflow samples {run}{place}", "what it answers now"),
+        (f"dflow report {run}{place}", "all of it on one page, and what it waited for most"),
         (f"dflow metrics {run}{place}", "every figure of every step"),
         (f"dflow up --nodes 3{place}", "a mesh that stays; then `dflow submit SPEC` and `dflow watch`"),
     ]

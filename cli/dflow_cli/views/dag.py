@@ -13,7 +13,7 @@ def draw_text(stages: Sequence[Stage]) -> list[str]:
     """A line a stage, each under the last of those that it waits for."""
     children: dict[str, list[Stage]] = {}
     for stage in stages:
-        before = _before(stage)
+        before = waited_for(stage)
         last = max(before, key=[other.id for other in stages].index, default="")
         children.setdefault(last, []).append(stage)
     lines = list(_branches(children, "", ""))
@@ -31,7 +31,7 @@ def _branches(children: Mapping[str, list[Stage]], parent: str, indent: str) -> 
         yield from _branches(children, stage.id, indent + deeper)
 
 
-def _before(stage: Stage) -> list[str]:
+def waited_for(stage: Stage) -> list[str]:
     """Ids of the stages that it waits for, each once."""
     return list(dict.fromkeys([*(read.partition(".")[0] for read in stage.reads), *stage.after]))
 
@@ -59,7 +59,7 @@ def draw_mermaid(stages: Sequence[Stage]) -> list[str]:
         timing = "".join(f"<br/>{_escaped(text)}" for text in _timing(stage))
         lines.append(f'  {stage.id}["{label}{timing}"]')
     for stage in stages:
-        for source in _before(stage):
+        for source in waited_for(stage):
             outputs = [read.partition(".")[2] for read in stage.reads if read.partition(".")[0] == source]
             arrow = f"-->|{', '.join(outputs)}|" if outputs else "-->"
             lines.append(f"  {source} {arrow} {stage.id}")

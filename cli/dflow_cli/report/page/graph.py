@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dflow_protocols.pipeline import Stage
 
+from ...views.dag import waited_for
 from ..bottleneck import duration, percent
 from ..loads import Load
 from .shapes import Palette, Path, Picture, Rect, Shape, Text
@@ -48,16 +49,12 @@ def taken(stages: Sequence[Stage], loads: Sequence[Load]) -> Mapping[str, tuple[
     return found
 
 
-def sources(stage: Stage) -> list[str]:
-    return list(dict.fromkeys([*(read.partition(".")[0] for read in stage.reads), *stage.after]))
-
-
 def _depths(stages: Sequence[Stage]) -> dict[str, int]:
     depth: dict[str, int] = {}
     left = list(stages)
     while left:  # a pipeline has no circle
-        for stage in [stage for stage in left if all(name in depth for name in sources(stage))]:
-            depth[stage.id] = max((depth[name] + 1 for name in sources(stage)), default=0)
+        for stage in [stage for stage in left if all(name in depth for name in waited_for(stage))]:
+            depth[stage.id] = max((depth[name] + 1 for name in waited_for(stage)), default=0)
             left.remove(stage)
     return depth
 
@@ -65,7 +62,7 @@ def _depths(stages: Sequence[Stage]) -> dict[str, int]:
 def _arrows(stage: Stage, places: Mapping[str, tuple[float, float]]) -> list[Shape]:
     x, y = places[stage.id]
     arrows: list[Shape] = []
-    for name in sources(stage):
+    for name in waited_for(stage):
         from_x, from_y = places[name][0] + BOX / 2, places[name][1] + HIGH
         to_x, bend = x + BOX / 2, DOWN / 2
         line = f"M{from_x} {from_y}C{from_x} {from_y + bend} {to_x} {y - bend} {to_x} {y - 2}"
