@@ -14,6 +14,7 @@ SLOW = 1.5  # times the others' pace: less may be one host's other work
 ALIKE = 1.25  # times the fastest node's pace, up to which all are said to be alike
 SHORT = 4.0  # times the wait between two tasks: of a task that is shorter much of its slot's time is waiting
 LEAST_SHARE = 0.05  # of a step, for what is told beside the first sentence
+LEAST_PART = 0.01  # of a step, for other parts of a stage to be told beside one
 FINDINGS = 4
 PLURALS = {"partition": "partitions", "leaf": "leaves"}  # pieces that nodes share
 
@@ -43,7 +44,10 @@ class Finding:
 
 def findings_of(loads: Sequence[Load], waits: Sequence[Wait], tails: Sequence[Tail], setting: Setting) -> list[Finding]:
     """What takes most of a step first, then what else is worth a look, by its share. Empty where no step is known."""
-    main = [_of_stage(load, setting) for load in loads if load.share > 0]
+    whole: dict[str, float] = {}
+    for load in loads:
+        whole[load.stage] = whole.get(load.stage, 0.0) + load.share
+    main = [_of_stage(load, whole[load.stage], setting) for load in loads if load.share > 0]
     waiting = [_of_wait(wait, loads, setting) for wait in waits if wait.is_of_steps]
     first = max([*main, *waiting], key=lambda found: found.share, default=None)
     if first is None:
@@ -58,11 +62,14 @@ def findings_of(loads: Sequence[Load], waits: Sequence[Wait], tails: Sequence[Ta
 # A stage ----------------------------------------------------------------------------------------------------------
 
 
-def _of_stage(load: Load, setting: Setting) -> Finding:
+def _of_stage(load: Load, whole: float, setting: Setting) -> Finding:
+    """`whole`: the share of the stage that it is a part of."""
     what = (
         f"`{load.name}` takes {percent(load.share)} of the time of the steps "
         f"({duration(load.a_step_s)} in each of the {load.steps} steps that have it){_alike(load)}."
     )
+    if whole > load.share + LEAST_PART:
+        what += f" With the other parts of `{load.stage}` it is {percent(whole)}."
     return Finding(what, _faster(load, setting), load.share, load.a_step_s, load.name)
 
 

@@ -15,7 +15,7 @@ BOX, HIGH, ACROSS, DOWN, EDGE = 168.0, 62.0, 18.0, 34.0, 10.0
 
 
 def graph(stages: Sequence[Stage], loads: Sequence[Load], palette: Palette) -> Picture | None:
-    """None without stages. The one that takes most of the critical path is marked."""
+    """None without stages. `loads`: the largest first; the stage of that is marked."""
     if not stages:
         return None
     depth = _depths(stages)
@@ -30,7 +30,7 @@ def graph(stages: Sequence[Stage], loads: Sequence[Load], palette: Palette) -> P
         for index, stage in enumerate(row):
             places[stage.id] = left + index * (BOX + ACROSS), EDGE + at * (HIGH + DOWN)
     took = taken(stages, loads)
-    slowest = max(took, key=lambda stage: took[stage][0], default="")
+    slowest = next((load.stage for load in loads if load.share > 0), "")
     shapes: list[Shape] = [arrow for stage in stages for arrow in _arrows(stage, places)]
     for stage in stages:
         x, y = places[stage.id]

@@ -30,6 +30,15 @@ def test_the_largest_part_of_a_step_is_told_first_with_share_and_seconds() -> No
     )
 
 
+def test_a_part_of_training_is_told_with_what_all_of_it_takes() -> None:
+    """Gradient and update are helped by different things, and are one stage to whoever wrote the pipeline."""
+    loads = [load("roll", share=0.35), load("learn", share=0.3), load("learn.apply", share=0.2)]
+    told = [finding.what for finding in findings_of(loads, [], [], TWO)]
+    assert [text.partition(" ")[0] for text in told] == ["`roll`", "`learn`", "`learn.apply`"]
+    assert "other parts" not in told[0]
+    assert told[1].endswith(" With the other parts of `learn` it is 50 %.")
+
+
 def test_more_nodes_help_as_long_as_there_are_more_pieces_than_slots() -> None:
     """Else a node more would find nothing to do."""
     assert first([load("roll")]).help == (
