@@ -41,7 +41,7 @@ from .commands.version import tell_version, version
 from .commands.wait import wait
 from .commands.watch import watch
 from .errors import EXIT_INTERRUPTED, CliError, explain
-from .group import HELP_NAMES, CommandGroup
+from .group import HELP_NAMES, Command, CommandGroup
 
 app = typer.Typer(
     name="dflow",
@@ -59,7 +59,7 @@ SECTIONS = {
 }
 for _section, _commands in SECTIONS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_section)(_command)
+        app.command(cls=Command, rich_help_panel=_section)(_command)
 app.add_typer(keys, rich_help_panel="Hosts")
 
 

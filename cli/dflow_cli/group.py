@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .errors import CliError
 
@@ -56,6 +56,26 @@ ELSEWHERE = {
     "train": ("run",),
     "workers": ("nodes",),
 }
+
+
+class Command(TyperCommand):
+    """As typer's command; its help shows arguments as they are typed, without Python's types and required ones bare."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record and parameter.param_type_name == "argument":
+                sections["Arguments"].append((record[0].partition(" ")[0], record[1].removesuffix("  [required]")))
+            elif record:
+                sections["Options"].append(record)
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 class CommandGroup(TyperGroup):

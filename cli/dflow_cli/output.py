@@ -85,7 +85,7 @@ def amount(nbytes: float) -> str:
 def seconds(value: float) -> str:
     """A duration as people say it: `0.4 s`, `48 s`, `3 min 12 s`, `2 h 5 min`."""
     if value < 9.95:
-        return f"{value:.2f} s" if 0 < value < 0.095 else f"{value:.1f}".removesuffix(".0") + " s"
+        return f"{value:.2f} s" if 0.005 < value < 0.095 else f"{value:.1f}".removesuffix(".0") + " s"
     whole = round(value)
     if whole < 60:
         return f"{whole} s"

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from ..folder import DEFAULT_FOLDER
-from ..group import CommandGroup
+from ..group import Command, CommandGroup
 from ..options import AsJson, Folder
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 ANY_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
-class KeyCommand(TyperCommand):
+class KeyCommand(Command):
     """A command that is given a key: `-h` asks for help as a word of its own, and in no key."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -45,7 +44,7 @@ Role = Annotated[
 ]
 
 
-@keys.command()
+@keys.command(cls=Command)
 def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "node", as_json: AsJson = False) -> None:
     """Make a key pair in FILE, and print its line for the allow-list. Only its owner may read FILE.
 
@@ -57,7 +56,7 @@ def new(file: KeyFile, name: Name = "", address: Address = "", role: Role = "nod
     _show(new_key_pair(file, role).public, line, as_json)
 
 
-@keys.command()
+@keys.command(cls=Command)
 def show(
     file: Annotated[
         Path | None,

@@ -11,6 +11,7 @@ from dflow_cli.output import about, escaped, seconds
     ("value", "text"),
     [
         (0.0, "0 s"),
+        (0.004, "0 s"),
         (0.04, "0.04 s"),
         (0.412, "0.4 s"),
         (3.0, "3 s"),

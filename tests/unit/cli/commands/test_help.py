@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def test_help_lists_commands_by_what_they_are_for(capsys: pytest.CaptureFixture[
     sections = [line for line in told if line.endswith(":") and not line.startswith(" ")]
     assert sections == ["Options:", "Start:", "Look:", "Results:", "Hosts:"]
     assert told.index("Hosts:") < next(index for index, line in enumerate(told) if line.startswith("  keys "))
+
+
+def test_arguments_are_shown_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`{SPEC} [OVERLAY]...` and `list[Path]` are how it is programmed."""
+    assert main(["run", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: dflow run [OPTIONS] SPEC [OVERLAY]...\n")
+    assert "list[" not in told
+    assert re.search(r"^  SPEC +The pipeline: a YAML file, or a Python file\.$", told, re.MULTILINE)
 
 
 def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
