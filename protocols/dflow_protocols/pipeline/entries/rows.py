@@ -95,6 +95,8 @@ def csv_rows(file: Iterable[str]) -> Numbered:
         except csv.Error as error:
             hint = 'a value with a comma, a quote or a line break stands in quotes, a quote in it twice: "say ""a"""'
             yield first, EntryError(f"not CSV: {error}", hint)
+            if not keys:
+                return  # the line after it is no line of keys
             continue
         if not values:
             continue

@@ -21,7 +21,7 @@ def is_readable(kind: str) -> bool:
 
 def parquet_rows(file: IO[Any], pyarrow: Any) -> Iterator[tuple[int, Row | EntryError]]:
     """A Parquet file's rows, counted from 1. `pyarrow`: the package, with its `parquet`."""
-    return _rows("Parquet", lambda: pyarrow.parquet.ParquetFile(file).iter_batches(BATCH_ROWS))
+    return _rows("Parquet", lambda: pyarrow.parquet.ParquetFile(file).iter_batches(BATCH_ROWS), pyarrow)
 
 
 def arrow_rows(file: IO[Any], pyarrow: Any) -> Iterator[tuple[int, Row | EntryError]]:
@@ -37,10 +37,10 @@ def arrow_rows(file: IO[Any], pyarrow: Any) -> Iterator[tuple[int, Row | EntryEr
             return (indexed.get_batch(index) for index in range(indexed.num_record_batches))
         return iter(stream)
 
-    return _rows("Arrow", batches)
+    return _rows("Arrow", batches, pyarrow)
 
 
-def _rows(kind: str, batches: Callable[[], Iterator[Any]]) -> Iterator[tuple[int, Row | EntryError]]:
+def _rows(kind: str, batches: Callable[[], Iterator[Any]], pyarrow: Any) -> Iterator[tuple[int, Row | EntryError]]:
     number = 0
     try:
         for batch in batches():
@@ -48,6 +48,7 @@ def _rows(kind: str, batches: Callable[[], Iterator[Any]]) -> Iterator[tuple[int
             if twice := next((name for name in names if names.count(name) > 1), None):
                 yield 0, EntryError(f"two columns are called `{twice}`", "rename one of them")
                 return
+            batch = _in_microseconds(batch, pyarrow)
             for at in range(0, batch.num_rows, BATCH_ROWS):
                 for row in batch.slice(at, BATCH_ROWS).to_pylist(maps_as_pydicts="strict"):
                     number += 1
@@ -60,6 +61,33 @@ def _rows(kind: str, batches: Callable[[], Iterator[Any]]) -> Iterator[tuple[int
         yield 0, EntryError(what + after, f"write it anew, or name the right file as `{kind.lower()}`")
 
 
+def _in_microseconds(batch: Any, pyarrow: Any) -> Any:
+    """The batch with its times as Python has them. Of nanoseconds pyarrow makes values of pandas, other ones where that
+    is not installed, so that a row would be a function of the host."""
+    fields = [field.with_type(_coarser(field.type, pyarrow)) for field in batch.schema]
+    if [field.type for field in fields] == batch.schema.types:
+        return batch
+    arrays = [array.cast(field.type, safe=False) for array, field in zip(batch.columns, fields, strict=True)]
+    return pyarrow.RecordBatch.from_arrays(arrays, schema=pyarrow.schema(fields))
+
+
+def _coarser(kind: Any, pyarrow: Any) -> Any:
+    """A type with microseconds in the place of nanoseconds, at any depth."""
+    types = pyarrow.types
+    if getattr(kind, "unit", "") == "ns":
+        if types.is_timestamp(kind):
+            return pyarrow.timestamp("us", kind.tz)
+        return pyarrow.duration("us") if types.is_duration(kind) else pyarrow.time64("us")
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_coarser(field.type, pyarrow)) for field in kind])
+    if types.is_map(kind):
+        return pyarrow.map_(kind.key_type, _coarser(kind.item_type, pyarrow))
+    for is_list, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
+        if is_list(kind):
+            return make(kind.value_field.with_type(_coarser(kind.value_type, pyarrow)))
+    return kind
+
+
 def _plain_row(row: Row) -> Row | EntryError:
     try:
         return {key: _plain(value, key) for key, value in row.items()}
@@ -68,8 +96,8 @@ def _plain_row(row: Row) -> Row | EntryError:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """What JSON can say of a value: dates as ISO 8601 writes them, decimals and durations as texts, bytes as the UTF-8
-    that they are."""
+    """What JSON can say of a value: dates as ISO 8601 writes them, to the microsecond, decimals and durations as texts,
+    bytes as the UTF-8 that they are."""
     match value:
         case None | bool() | int() | float() | str():
             return value

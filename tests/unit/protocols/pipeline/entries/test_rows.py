@@ -65,6 +65,11 @@ def test_a_line_of_values_that_is_none_is_named(tmp_path: Path, data: bytes, fou
     assert all(told in wrong[number] for number, told in found.items())
 
 
+def test_without_a_line_of_keys_nothing_else_is_told(tmp_path: Path) -> None:
+    """The line behind it would be taken for one, and each line after that be wrong."""
+    assert written(tmp_path, "csv", b'"a"x,b\n1,2\n3,4\n') == [(1, "not CSV: ',' expected after '\"'")]
+
+
 def test_a_long_value_is_read(tmp_path: Path) -> None:
     """Python's own bound is 131,072 characters, which is a document."""
     ((_, row),) = written(tmp_path, "csv", b"a\n" + b"x" * 200_000)
