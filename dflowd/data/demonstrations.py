@@ -19,7 +19,7 @@ from dflow_protocols.pipeline.entries.conversation import (
 from dflow_protocols.pipeline.entries.problem import EntryError
 from dflowd.jobs.failures import UserError
 
-from .order import DataSet
+from .contract import Data
 from .prompts import Wording, answer_tokens, encode, prompt_tokens, render, template_at_fault
 from .sources import Entry
 
@@ -34,9 +34,9 @@ class Demonstration:
     mask: list[bool]
 
 
-def demonstrate(tokenizer: Any, data: DataSet, entry: Entry, stops: Collection[int]) -> Demonstration:
+def demonstrate(tokenizer: Any, data: Data, entry: Entry, stops: Collection[int]) -> Demonstration:
     """An entry as a demonstration. `stops`: tokens that end a turn. Raises UserError, naming the entry's place."""
-    wording = data.wording
+    wording = data.wording_of(entry)
     if wording.messages is None:
         answer = answer_tokens(tokenizer, entry)
         return Demonstration(prompt_tokens(tokenizer, entry, wording), answer, [True] * len(answer))
@@ -45,7 +45,7 @@ def demonstrate(tokenizer: Any, data: DataSet, entry: Entry, stops: Collection[i
     try:
         text, spans = _spoken(tokenizer, messages, wording)
     except EntryError as error:
-        raise UserError(f"{data.source.place(entry)}: {error.what}; {error.hint}") from error
+        raise UserError(f"{data.place(entry)}: {error.what}; {error.hint}") from error
     found = _tokens(tokenizer, text, spans, stops)
     return replace(found, prompt=wording.cut(found.prompt))
 

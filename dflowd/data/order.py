@@ -37,7 +37,7 @@ class DataSet:
     ) -> None:
         self.name = name
         self.source: Source = open_source(name, config, base, seed)
-        self.wording = Wording.of(config)
+        self._wording = Wording.of(config)
         held_out = config.get("held_out") or {}
         self._share = float(held_out.get("share", 0.0))
         self._by = str(held_out.get("by"))
@@ -77,6 +77,27 @@ class DataSet:
             raise UserError(f"data.{self.name}: no question is held out; raise `held_out.share`")
         return found
 
+    def wording_of(self, entry: Entry) -> Wording:
+        """How its entries are put to a model."""
+        return self._wording
+
+    def place(self, entry: Entry) -> str:
+        """Where the user finds an entry, such as `FILE:LINE`."""
+        return self.source.place(entry)
+
+    def score(self, completion: str, entry: Entry) -> float:
+        """By the source's own verifier. Raises UserError where it has none."""
+        return self.source.score(completion, entry)
+
+    @property
+    def has_conversations(self) -> bool:
+        return self._wording.messages is not None
+
+    @property
+    def dropped(self) -> int | None:
+        """Entries that are left out, as their prompts are too long; None where none may be, or nobody can count."""
+        return None if self._measure is None or self.source.endless else self.source.size - len(self._kept())
+
     def _held_out_entry(self, index: int) -> Entry | None:
         if not self.source.endless:
             pool = self._pool(held_out=True)
@@ -101,17 +122,12 @@ class DataSet:
         return is_held_out(self._text(entry), self._share)
 
     @property
-    def dropped(self) -> int:
-        """Entries of a finite source that are left out, as their prompts are too long."""
-        return 0 if self.source.endless else self.source.size - len(self._kept())
-
-    @property
     def _or_too_long(self) -> str:
-        most = self.wording.max_prompt_tokens
+        most = self._wording.max_prompt_tokens
         return "" if self._measure is None else f", or longer than `max_prompt_tokens`, {most}"
 
     def _fits(self, entry: Entry) -> bool:
-        return self._measure is None or self._measure(entry) <= (self.wording.max_prompt_tokens or 0)
+        return self._measure is None or self._measure(entry) <= (self._wording.max_prompt_tokens or 0)
 
     def _kept(self) -> list[int]:
         """Indices of a finite source's entries that are not too long."""

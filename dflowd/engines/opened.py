@@ -17,9 +17,12 @@ from typing import TypeVar
 import torch
 
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.entries.mixing import held_out_count, sets_in
 from dflow_protocols.pipeline.entries.settings import DROP, data_of
 from dflow_protocols.ranges import State, shards_of
+from dflowd.data.contract import Data
 from dflowd.data.folder import check_files
+from dflowd.data.mixture import Mixture
 from dflowd.data.order import DataSet
 from dflowd.data.prompts import Wording, prompt_tokens
 from dflowd.data.sources import Entry
@@ -143,8 +146,16 @@ class Opened:
             model.parameters.load(tuple(ref.id for ref in refs), job.shards.read(*refs))
         return model
 
-    def dataset(self, job: Job, name: str) -> DataSet:
-        """A data set that tells the job its progress. Raises UserError, and HostError."""
+    def dataset(self, job: Job, name: str) -> Data:
+        """A data set, or a mixture of them, that tells the job its progress. Raises UserError, and HostError."""
+        data = job.pipeline.data
+        if "mix" not in data[name]:
+            return self._of_source(job, name)
+        sets = {each: self._of_source(job, each) for each in sets_in(data, name)}
+        held_out = {each: held_out_count(data, each) or 0 for each in sets}
+        return Mixture(name, data[name]["mix"], sets, held_out, job.pipeline.seed)
+
+    def _of_source(self, job: Job, name: str) -> DataSet:
         if name not in self._data:
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it read data `{name}`")):
                 measure = self._measure(job, name)
@@ -159,8 +170,9 @@ class Opened:
         config = job.pipeline.data[name]
         if config.get("long_prompts") != DROP:
             return None
-        readers = (str(stage.model) for stage in job.pipeline.stages if stage.model and data_of(stage.config) == name)
-        tokenizer, wording = self.description(job, next(readers)).tokenizer, Wording.of(config)
+        stages = [stage for stage in job.pipeline.stages if stage.model is not None]
+        readers = (stage for stage in stages if name in sets_in(job.pipeline.data, data_of(stage.config)))
+        tokenizer, wording = self.description(job, str(next(readers).model)).tokenizer, Wording.of(config)
         return lambda entry: len(prompt_tokens(tokenizer, entry, wording))
 
     def pool(self, job: Job) -> Pool:

@@ -10,7 +10,7 @@ import numpy as np
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.weighing import reward_weights
 from dflowd.data import columns
-from dflowd.data.order import DataSet
+from dflowd.data.contract import Data
 from dflowd.data.sources import Entry
 from dflowd.operators.evaluate import evaluated
 from dflowd.operators.partition import Columns
@@ -21,7 +21,7 @@ COUNT = 4  # groups, one completion of each
 Sample = dict[str, Any]
 
 
-def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], DataSet]) -> tuple[Sample, ...]:
+def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], Data]) -> tuple[Sample, ...]:
     """{prompt, completion, answer, reward} of the first groups of a rollout or an evaluation; none of other chains.
 
     Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dflowd.data.order import DataSet
+from dflowd.data.contract import Data
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
@@ -15,7 +15,7 @@ from .partition import Partition
 
 def check_context(
     partition: Partition,
-    data: DataSet,
+    data: Data,
     entries: Sequence[Entry],
     prompts: Sequence[Sequence[int]],
     said: Sequence[int],
@@ -25,8 +25,8 @@ def check_context(
     and the `said` tokens beside it (`what_is_said`, in words) have more than the data allows or the model has positions
     for."""
     model: Description = partition.description()
-    most = data.wording.max_prompt_tokens
     for entry, prompt, more in zip(entries, prompts, said, strict=True):
+        most = data.wording_of(entry).max_prompt_tokens
         if not prompt:
             told, mend = "its prompt has no token", "look at the data's `template` and at the tokenizer's"
         elif max(prompt) >= model.rows:
@@ -43,4 +43,4 @@ def check_context(
             mend = "shorten it or take it out, let less be said, or take a model with more positions"
         else:
             continue
-        raise UserError(f"{data.source.place(entry)}: {told}; {mend}", partition.stage.id)
+        raise UserError(f"{data.place(entry)}: {told}; {mend}", partition.stage.id)

@@ -72,7 +72,7 @@ def _output(name: str, given: list[Any], is_per_token: bool, rollout: Rollout) -
 
 def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
     rows = []
-    conversations = [rollout.wording.conversation(entry) for entry in rollout.entries]
+    conversations = [rollout.data.wording_of(entry).conversation(entry) for entry in rollout.entries]
     for index, completion in enumerate(rollout.completions):
         entry = rollout.entries[index // rollout.width]
         rows.append(

@@ -12,7 +12,7 @@ import numpy as np
 
 from dflow_protocols import metrics
 from dflowd.data import columns
-from dflowd.data.order import DataSet
+from dflowd.data.contract import Data
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.data.sources import Entry
 from dflowd.jobs.counter_random import digest
@@ -37,14 +37,14 @@ def evaluate(partition: Partition) -> Output:
         stop=tuple(config.get("stop", ())),
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    prompts = [prompt_tokens(model.tokenizer, entry, data.wording) for entry in entries]
+    prompts = [prompt_tokens(model.tokenizer, entry, data.wording_of(entry)) for entry in entries]
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     made = partition.sample(prompts, partition.first, 1, sampler)
     said = [
         completion_text(model.tokenizer, row[:length].tolist())
         for row, length in zip(made.tokens, made.lengths, strict=True)
     ]
-    answers = Answers(said, entries, made.lengths.tolist(), made.truncated.tolist(), data.wording)
+    answers = Answers(said, entries, made.lengths.tolist(), made.truncated.tolist(), data)
     judged = scores(partition, data, answers)
     without = np.isnan(judged.values)
     right = np.where(without, np.float32(0), judged.values)  # what has no score is no right answer
@@ -64,7 +64,7 @@ def evaluate(partition: Partition) -> Output:
     return Output("evaluation", evaluation, figures, note=judged.note)
 
 
-def evaluated(config: Mapping[str, Any], data: Callable[[str], DataSet], wanted: range) -> list[Entry]:
+def evaluated(config: Mapping[str, Any], data: Callable[[str], Data], wanted: range) -> list[Entry]:
     """The entries that an evaluation of this config asks, by their places in it; fewer where it has no more."""
     name, _, held_out = str(config["data"]).partition(".")
     source = data(name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from dflow_protocols.metrics import PROMPTS_DROPPED
-from dflow_protocols.pipeline.entries.settings import DROP
 from dflowd.data import columns
 from dflowd.data.prompts import completion_text, prompt_tokens
 from dflowd.jobs.counter_random import digest
@@ -27,7 +26,7 @@ def generate(partition: Partition) -> Output:
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
     entries = [data.training(position) for position in positions]
-    prompts = [prompt_tokens(model.tokenizer, entry, data.wording) for entry in entries]
+    prompts = [prompt_tokens(model.tokenizer, entry, data.wording_of(entry)) for entry in entries]
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     sampler = Sampler(
         max_tokens=config["max_tokens"],
@@ -53,8 +52,8 @@ def generate(partition: Partition) -> Output:
         "completion_length_max": int(made.lengths.max(initial=0)),
         "truncated": int(made.truncated.sum()),
     }
-    if partition.first == 0 and data.wording.long_prompts == DROP:  # once a step, as the sums of partitions add up
-        metrics[PROMPTS_DROPPED] = data.dropped
+    if partition.first == 0 and (dropped := data.dropped) is not None:  # once a step: partitions' sums add up
+        metrics[PROMPTS_DROPPED] = dropped
     if made.nucleus is not None:
         rollout["nucleus_logprobs"] = columns.pack(made.nucleus[counted], made.lengths)
         mass = np.exp(made.logprobs[counted].astype(np.float64) - made.nucleus[counted])

@@ -12,8 +12,7 @@ import numpy as np
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.work import Groups
 from dflowd.data import columns
-from dflowd.data.order import DataSet
-from dflowd.data.prompts import Wording
+from dflowd.data.contract import Data
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
@@ -47,7 +46,7 @@ class Partition:
     end: int
     inputs: Mapping[str, Columns]  # "stage.output" -> columns, of all stages of this partition done before
     policy: Callable[[str], Policy]  # a model of the spec with its parameters of the step's version
-    data: Callable[[str], DataSet]
+    data: Callable[[str], Data]
     progress: Callable[[], None]
     board: Board = field(default_factory=Board)  # what is being done, for who finds the engine dead or hung
     pool: Callable[[], Pool] | None = None  # of workers for the user's functions; None: the stage has none
@@ -105,7 +104,7 @@ class Rollout:
     tokens: list[Any]  # per sample, int32 arrays
     logprobs: list[Any]  # per sample, float32 arrays: of each token, as the sampler had it
     prompts: list[Any]  # per group, int32 arrays
-    wording: Wording  # how entries were put to the model
+    data: Data  # that the entries came from
 
 
 def read_rollout(partition: Partition) -> Rollout:
@@ -122,5 +121,5 @@ def read_rollout(partition: Partition) -> Rollout:
         columns.rows(found["tokens"]),
         columns.rows(found["logprobs"]),
         columns.rows(found["prompt"]),
-        data.wording,
+        data,
     )

@@ -22,9 +22,8 @@ import numpy as np
 from dflow_protocols import metrics
 from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, MisfitError, calling
 from dflowd.data import columns
+from dflowd.data.contract import Data
 from dflowd.data.folder import check_files
-from dflowd.data.order import DataSet
-from dflowd.data.prompts import Wording
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.slots.doing import Doing
@@ -41,9 +40,9 @@ def exact_match(completion: str, answer: str, *, prompt: str, entry: Entry) -> f
     return float(completion.strip().casefold() == answer.strip().casefold())
 
 
-def reasoning_gym(completion: str, answer: str, *, prompt: str, entry: Entry, data: DataSet) -> float:
+def reasoning_gym(completion: str, answer: str, *, prompt: str, entry: Entry, data: Data) -> float:
     """reasoning-gym's own verifier for the task, in [0, 1]. Some give parts of the point for parts of the answer."""
-    return data.source.score(completion, entry)
+    return data.score(completion, entry)
 
 
 OURS: Mapping[str, Callable[..., float]] = {
@@ -73,7 +72,7 @@ class Answers:
     entries: Sequence[Entry]
     tokens: Sequence[int]
     truncated: Sequence[bool]
-    wording: Wording = field(default_factory=Wording)  # how the entries were put to the model
+    data: Data  # that the entries came from
 
     def all(self, names: Sequence[str], step: int) -> dict[str, Any]:
         """Of ALL and BESIDE, what is named."""
@@ -84,7 +83,9 @@ class Answers:
             list(self.entries),
         )
         finished = [not cut for cut in self.truncated]
-        messages = [self.wording.conversation(entry) for entry in self.entries] if "messages" in names else []
+        messages = (
+            [self.data.wording_of(entry).conversation(entry) for entry in self.entries] if "messages" in names else []
+        )
         beside = (list(self.tokens), list(self.truncated), finished, step, messages)
         known = dict(zip(ALL, given, strict=True)) | dict(zip(BESIDE, beside, strict=True))
         return {name: value for name, value in known.items() if name in names}
@@ -95,7 +96,7 @@ class Answers:
             self.completions, self.entries, self.tokens, self.truncated, strict=True
         ):
             known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
-            messages = self.wording.conversation(entry) if "messages" in names else []
+            messages = self.data.wording_of(entry).conversation(entry) if "messages" in names else []
             known |= dict(zip(BESIDE, (tokens, bool(truncated), not truncated, step, messages), strict=True))
             yield {name: value for name, value in known.items() if name in names}
 
@@ -105,7 +106,7 @@ def reward(partition: Partition) -> Output:
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
     lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
-    answers = Answers(rollout.completions, entries, lengths, truncated, rollout.wording)
+    answers = Answers(rollout.completions, entries, lengths, truncated, rollout.data)
     found = scores(partition, partition.data(maker.config["data"]), answers)
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
@@ -121,7 +122,7 @@ def reward_metrics(rewards: columns.Array) -> dict[str, float]:
     return sums | ({metrics.UNSCORED: without} if without else {})
 
 
-def scores(partition: Partition, data: DataSet, answers: Answers) -> Scores:
+def scores(partition: Partition, data: Data, answers: Answers) -> Scores:
     """By the stage's function. Raises UserError, and HostError where this host has another one."""
     stage, config = partition.stage, partition.stage.config
     name = str(config["function"])

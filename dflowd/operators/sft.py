@@ -26,7 +26,7 @@ def sft(partition: Partition) -> Output:
     prompts, said = [each.prompt for each in found], [each.said for each in found]
     check_context(partition, data, entries, prompts, [len(each) for each in said], "an answer")
     batch = {"prompt": ragged("i32", prompts), "tokens": ragged("i32", said)}
-    if data.wording.messages is not None:
+    if data.has_conversations:
         mask = np.concatenate([np.array(each.mask, np.uint8) for each in found])
         batch["mask"] = columns.pack(mask, np.array([len(each) for each in said], np.int32))
     return Output("batch", batch, groups=tuple((sum(each.mask), 1) for each in found))

@@ -11,9 +11,11 @@ from typing import Any
 from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from dflow_protocols.pipeline.entries.conversation import answers_in
 from dflow_protocols.pipeline.entries.entry import Keys, Row, hashed_text, is_held_out, make_entry
+from dflow_protocols.pipeline.entries.mixing import sets_in
 from dflow_protocols.pipeline.entries.parts import parts_of
 from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.entries.rows import how_to_open, read_rows
+from dflow_protocols.pipeline.entries.settings import data_of
 from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflow_protocols.pipeline.files import Named
 from dflow_protocols.pipeline.grammar.problem import Findings
@@ -159,10 +161,11 @@ def _nothing_there(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
 
 def _nothing_said(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
     """A conversation without an answer where answers are trained on."""
-    for place, stage, _ in _readers(counts.name, pipeline):
-        if counts.without_answer and stage.operator.trains:
+    for index, stage in enumerate(pipeline.stages):
+        is_read = counts.name in sets_in(pipeline.data, data_of(stage.config))
+        if counts.without_answer and stage.operator.trains and is_read:
             what = f"stage `{stage.id}`: {counts.without_answer}: no turn of the assistant, so nothing to train on"
-            yield Problem(f"{place}.config.data", what, "give the conversation an answer, or take it out")
+            yield Problem(f"stages[{index}].config.data", what, "give the conversation an answer, or take it out")
 
 
 def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:

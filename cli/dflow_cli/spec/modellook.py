@@ -22,9 +22,10 @@ from dflow_protocols.pipeline.entries.conversation import (
     with_system,
 )
 from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
+from dflow_protocols.pipeline.entries.mixing import sets_in
 from dflow_protocols.pipeline.entries.parts import format_of
 from dflow_protocols.pipeline.entries.problem import EntryError
-from dflow_protocols.pipeline.entries.settings import DROP, OF_CHAT
+from dflow_protocols.pipeline.entries.settings import DROP, OF_CHAT, data_of
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.problem import Findings, suggest
@@ -57,7 +58,8 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
         tokenizer = _tokenizer(files, found)
         for index, stage in enumerate(pipeline.stages):
             if stage.model == name and "data" in stage.config:
-                _look_at_stage(_Use(files, tokenizer, pipeline, stage, f"stages[{index}]"), found)
+                for data in sets_in(pipeline.data, data_of(stage.config)):
+                    _look_at_stage(_Use(files, tokenizer, pipeline, stage, f"stages[{index}]", data), found)
     return found
 
 
@@ -80,17 +82,15 @@ def _look_at_heads(pipeline: Pipeline, files: ModelFiles, found: Findings) -> No
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A stage that puts a data set's prompts to a model. `tokenizer`: the model's; None where there is none here."""
+    """A stage that puts prompts to a model, and one of the data sets that they come from. `tokenizer`: the model's;
+    None where there is none here."""
 
     files: ModelFiles
     tokenizer: Any
     pipeline: Pipeline
     stage: Stage
     place: str
-
-    @property
-    def data(self) -> str:
-        return str(self.stage.config["data"]).partition(".")[0]
+    data: str
 
     @property
     def source(self) -> Mapping[str, Any]:
@@ -138,7 +138,7 @@ def _look_at_stage(use: _Use, found: Findings) -> None:
         what = f"stage `{use.stage.id}`: `max_tokens` {use.said} leaves no room for a prompt"
         where = f"model `{use.files.name}` has {context} positions ({use.files.config_file})"
         path = f"{use.place}.config.max_tokens"
-        found.problems.append(Problem(path, f"{what}: {where}", f"lower it below {context}"))
+        _note(found.problems, Problem(path, f"{what}: {where}", f"lower it below {context}"))
     elif use.format is not None:
         _look_at_lengths(use, use.format, chat, context, found)
 

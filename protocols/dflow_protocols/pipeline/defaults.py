@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .entries.mixing import held_out_count
 from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
@@ -85,7 +86,7 @@ def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> 
     path = f"{vertex.place}.config.data"
     if name not in spec["data"]:
         yield Problem(path, f"stage `{vertex.id}`: there is no data `{name}`", suggest(name, spec["data"], "data"))
-    elif dot and spec["data"][name]["held_out"] is None:
+    elif dot and held_out_count(spec["data"], name) is None:
         what = f"stage `{vertex.id}`: `{name}` holds nothing out"
         yield Problem(path, what, f"add `held_out: {{share: 0.1, count: 500}}` to `data.{name}`")
 
@@ -94,16 +95,16 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
     config = stage["config"]
     path = f"{vertex.place}.config"
     name, dot, _ = config["data"].partition(".")
-    held_out = (spec["data"].get(name) or {}).get("held_out") if dot else None
+    held_out = held_out_count(spec["data"], name) if dot else None
     if config["count"] is None:
         if held_out is None:
             yield Problem(
                 f"{path}.count", f"stage `{vertex.id}`: `count` is missing", "say how many prompts to evaluate"
             )
             return
-        config["count"] = held_out["count"]
-    elif held_out is not None and config["count"] > held_out["count"]:
-        what = f"stage `{vertex.id}`: `count` is {config['count']}, but {held_out['count']} are held out"
+        config["count"] = held_out
+    elif held_out is not None and config["count"] > held_out:
+        what = f"stage `{vertex.id}`: `count` is {config['count']}, but {held_out} are held out"
         yield Problem(f"{path}.count", what, f"lower it, or raise `data.{name}.held_out.count`")
     sampled = [
         other["config"]

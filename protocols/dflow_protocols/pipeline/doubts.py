@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .entries.mixing import sets_in
 from .grammar.problem import Problem
 from .spec import Pipeline, Stage
 
@@ -92,7 +93,9 @@ def _training(stage: Stage, place: str) -> Iterator[Problem]:
 
 def _seen(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:
     name = stage.config["data"]
-    trained = next((s.id for s in pipeline.stages if not s.operator.evaluates and _data(s) == name), None)
+    sets = {*sets_in(pipeline.data, name)}
+    others = [s for s in pipeline.stages if not s.operator.evaluates]
+    trained = next((s.id for s in others if not sets.isdisjoint(sets_in(pipeline.data, _data(s)))), None)
     if trained is not None:
         what = f"stage `{stage.id}` evaluates `{name}`, which `{trained}` trains on"
         yield Problem(path, what, f"hold a share of it out, and evaluate `{name}.held_out`")

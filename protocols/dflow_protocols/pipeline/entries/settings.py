@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..grammar.problem import Problem
+from ..grammar.problem import Problem, suggest
 from ..grammar.shape import Reader, at
+from .mixing import parts_of_block, sets_in
 
 OF_CHAT = ("messages", "system", "template_args")  # keys that only a chat template can follow
 
@@ -41,6 +42,7 @@ def settle_sources(reader: Reader, written: Any, sources: Mapping[str, Any]) -> 
         if source is None or not isinstance(own, Mapping):
             continue
         place = at("data", name)
+        _check_mix(reader, name, sources, place)
         if source.get("messages") is not None:
             _settle_messages(reader, own, source, place)
         for key in OF_CHAT:
@@ -54,6 +56,24 @@ def settle_sources(reader: Reader, written: Any, sources: Mapping[str, Any]) -> 
             if key in ITS_OWN:
                 what = f"`{key}` is told to every chat template"
                 reader.note(at(at(place, "template_args"), key), what, "leave it out")
+
+
+def _check_mix(reader: Reader, name: str, sources: Mapping[str, Any], place: str) -> None:
+    mixed = (sources[name].get("mix")) or {}
+    path = at(place, "mix")
+    if "mix" in sources[name] and not mixed:
+        reader.note(path, "`mix` names no data set", "such as `mix: {sums: 2, words: 1}`")
+    for other in mixed:
+        if other not in sources:
+            reader.note(at(path, other), f"there is no data `{other}`", suggest(other, set(sources) - {name}, "data"))
+        elif (sources[other] or {}).get("mix") is not None:
+            reader.note(at(path, other), f"`{other}` is a mixture itself", "name the data sets that it mixes")
+    weights = list(mixed.values())
+    if mixed and None not in weights:
+        for other, count in zip(mixed, parts_of_block(weights), strict=True):
+            if not count:
+                what = f"`{other}` has less than a thousandth of the weights, and would never be drawn"
+                reader.note(at(path, other), what, "raise its weight, or leave it out")
 
 
 def _settle_messages(reader: Reader, own: Mapping[str, Any], source: dict[str, Any], place: str) -> None:
@@ -78,7 +98,7 @@ def check_dropped(spec: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         first: tuple[str, str] | None = None  # stage, and its tokenizer
         for index, stage in enumerate(spec["stages"]):
-            if stage["model"] is None or data_of(stage["config"]) != name:
+            if stage["model"] is None or name not in sets_in(spec["data"], data_of(stage["config"])):
                 continue
             tokenizer = _tokenizer(spec["models"][stage["model"]])
             first = first or (stage["id"], tokenizer)

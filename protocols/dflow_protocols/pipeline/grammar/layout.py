@@ -141,6 +141,16 @@ _DATASET = Variants(
             },
         )
         for kind, about in _FORMATS.items()
+    }
+    | {
+        "mix": Section(
+            "several data sets as one",
+            {
+                "mix": Named(
+                    "other data sets, by name, and how often each is drawn", Number("a weight", above=0, at_most=1e9)
+                )
+            },
+        )
     },
 )
 

@@ -297,6 +297,19 @@ def test_prompts_beyond_the_datas_own_bound_are_counted(folder: Path, does: str,
     assert bool(found.problems) == is_mistake
 
 
+def test_a_prompt_of_a_mixed_data_set_that_does_not_fit_is_named_by_its_own_line(folder: Path) -> None:
+    """Once, however many stages read the mixture."""
+    (folder.parent / "long.jsonl").write_text(json.dumps({"prompt": "a" * 80, "answer": "b"}))
+    spec = example()
+    spec["models"]["policy"] = {"path": "model/"}
+    spec["data"] = {"words": {"jsonl": "words.jsonl", "held_out": {"share": 0.1, "count": 5}}}
+    spec["data"] |= {"long": {"jsonl": "long.jsonl"}, "both": {"mix": {"words": 1, "long": 1}}}
+    stage(spec, "roll")["config"]["data"] = "both"
+    (problem,) = told(folder, Pipeline.from_dict(spec))
+    assert problem.path == "data.long.jsonl"
+    assert "stage `roll`: long.jsonl:1: a prompt of 81 tokens" in problem.what
+
+
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     """A model that no stage trains is opened by engines like any other."""
     spec = pipeline().to_dict()

@@ -59,7 +59,7 @@ def test_the_prompt_of_a_demonstration_is_that_of_a_rollout(tmp_path: Path) -> N
     talk = TALK[:3]
     tokenizer, data = opened(tmp_path, EACH + ASKS, talk, system="be brief")
     entry = data.source.entry(0)
-    assert demonstrate(tokenizer, data, entry, {EOS}).prompt == prompt_tokens(tokenizer, entry, data.wording)
+    assert demonstrate(tokenizer, data, entry, {EOS}).prompt == prompt_tokens(tokenizer, entry, data.wording_of(entry))
 
 
 def test_a_prompt_and_its_answer_are_as_they_were(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def partition(policy: Policy, folder: Path, entry: dict[str, Any], name: str, **
     stage(spec, "heldout")["config"] |= {"data": "words", "count": 1, "max_tokens": 8}
     stage(spec, "roll")["config"]["max_tokens"] = 8
     pipeline = Pipeline.from_dict(spec)
-    data = DataSet("words", pipeline.data["words"], folder, 0)
+    measure = (lambda entry: len(entry["question"])) if more.get("long_prompts") == "drop" else None
+    data = DataSet("words", pipeline.data["words"], folder, 0, measure)
     return Partition(
         pipeline, folder, 50, pipeline.stage(name), 0, 1, {}, lambda _: policy, lambda _: data, lambda: None
     )

@@ -52,7 +52,7 @@ def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: 
         pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None, pool=lambda: pool
     )
     try:
-        made = scores_of(partition, data, Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False]))
+        made = scores_of(partition, data, Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False], data))
     finally:
         pool.close()
     assert made.values.dtype == np.float32
