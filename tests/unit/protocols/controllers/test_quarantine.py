@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.controllers.quarantine import ALONE_WAIT, Quarantine
 from dflow_protocols.events import Report
 from dflow_protocols.names import Partition, TaskKey, content_id
 from dflow_protocols.run_state import status as runs
+from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.wire.steps import Failure, Skip
+from dflow_protocols.wire.steps import Failure, Skip, Withdrawal
 from tests.unit.protocols.books import RUN, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
@@ -71,9 +74,16 @@ def test_what_somebody_did_after_all_counts_against_nobody() -> None:
     assert run.state.is_active
 
 
-def test_who_sees_few_of_the_roster_waits_before_dying_engines_count() -> None:
-    """To a broken host that was cut off every task looks faulty."""
-    run, alone = ARun(), mesh(1)
+DRAINED = replace(ALL, drained=frozenset((who(2), who(3))))
+
+
+@pytest.mark.parametrize("alone", [mesh(1), DRAINED, ALL], ids=["cut off", "others are drained", "others lack files"])
+def test_who_sees_few_of_the_roster_waits_before_dying_engines_count(alone: MeshView) -> None:
+    """To a broken host that was cut off, or that alone can try, every task looks faulty."""
+    run = ARun()
+    if alone is ALL:
+        for node in (who(2), who(3)):
+            run.state.ability.learn(node, (Withdrawal("roll", "files", "1 of 2 is under way"),))
     for attempt in range(Failures.ANY_ERROR):
         run.state.failures.record(TASK, who(1), "engine", f"killed {attempt}")
     quarantine = Quarantine(run.state, run.outbox)
