@@ -71,8 +71,9 @@ class StepPath:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All of it, but for tasks and curves. Times in seconds since 1970. `path_s`: of the whole critical path,
-    `steps_s`: of that which belongs to steps. `ahead`: node -> seconds by which its clock was found ahead."""
+    """All of it, but for tasks and curves. Times in seconds since 1970. `first_step`: of which tasks are known; `path_s`:
+    of the whole critical path, `steps_s`: of that which belongs to steps. `ahead`: node -> seconds by which its clock
+    was found ahead."""
 
     run: str
     name: str
@@ -94,6 +95,7 @@ class Figures:
     node_hours: float
     cost: float | None
     pace: Pace
+    first_step: int
     path_s: float
     steps_s: float
     loads: Sequence[Load]
@@ -127,7 +129,8 @@ def report_of(gathered: Gathered, price_of: PriceOf | None = None) -> Report:
     spans = spans_of(gathered.tasks, _evaluating(gathered), ahead) if ahead else raw
     incidents = _within(incidents_of(_on_one_clock(gathered.events, ahead), gathered.names, run), gathered)
     began_s, ended_s = _times(gathered, spans)
-    path = critical_path(spans, moments_of(incidents), began_s)
+    first_step = min((span.step for span in spans), default=0)
+    path = critical_path(spans, moments_of(incidents), began_s if first_step == 0 else None)
     step_paths = step_paths_of(path)
     loads, waits, tails = loads_of(spans, path), waits_of(path), tails_of(spans)
     lines = _nodes(gathered, spans, incidents, began_s, ended_s, price_of)
@@ -154,6 +157,7 @@ def report_of(gathered: Gathered, price_of: PriceOf | None = None) -> Report:
             node_hours=sum(line.hours for line in lines),
             cost=None if price_of is None else sum(line.cost or 0.0 for line in lines),
             pace=pace_of(gathered.rows, spans),
+            first_step=first_step,
             path_s=sum(part.seconds for part in path),
             steps_s=steps_s(path),
             loads=loads,

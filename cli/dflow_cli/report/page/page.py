@@ -146,6 +146,11 @@ def notes_of(report: Report) -> list[str]:
     notes = [f"The figures were asked of {source}."]
     if figures.missing:
         notes.append(f"No answer came from {', '.join(figures.missing)}: their tasks and reports are not in it.")
+    if figures.first_step > 0:
+        notes.append(
+            f"Daemons keep the latest tasks of a run: these are of step {figures.first_step} and later. The critical "
+            "path, stages, shares of the work and latencies are of them alone."
+        )
     if report.gathered.pipeline is None:
         notes.append("The pipeline is not kept, or of another release, so that its graph is not drawn.")
     notes.append(_of_clocks(figures))

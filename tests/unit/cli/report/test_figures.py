@@ -58,6 +58,15 @@ def test_an_active_run_is_told_up_to_now_and_one_that_is_over_to_its_end() -> No
     assert figures(run=active | {"from_folder": "/kept"}).ended_s == pytest.approx(100.0 + 5 * 5.2 + 5.0)
 
 
+def test_of_a_run_whose_first_tasks_are_forgotten_the_path_begins_with_those_that_are_known() -> None:
+    """Else all the time before would be told as the start of engines."""
+    rows = [row for step in range(40, 43) for row in one_step(step, 1000.0 + 5.2 * step)]
+    told = figures(tasks={"tasks": rows})
+    assert told.first_step == 40
+    assert told.path_s == pytest.approx(2 * 5.2 + 5.0)
+    assert {wait.cause for wait in told.waits if not wait.is_of_steps} == set()
+
+
 def test_all_figures_are_json() -> None:
     """`--json` is made from them as they are."""
     told = json.loads(json.dumps(asdict(figures())))
