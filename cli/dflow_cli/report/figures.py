@@ -71,9 +71,9 @@ class StepPath:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All of it, but for tasks and curves. Times in seconds since 1970. `first_step`: of which tasks are known; `path_s`:
-    of the whole critical path, `steps_s`: of that which belongs to steps. `ahead`: node -> seconds by which its clock
-    was found ahead."""
+    """All of it, but for tasks and curves. Times in seconds since 1970. `first_step`: of which tasks are known.
+    `path_s`: of the whole critical path, `steps_s`: of that which belongs to steps. `ahead`: node -> seconds by which
+    its clock was found ahead."""
 
     run: str
     name: str
