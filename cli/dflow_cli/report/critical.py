@@ -29,7 +29,8 @@ class Cause(StrEnum):
     GRADIENTS = "gradients move between nodes"
     SLICES = "slices of the gradient move and are sealed"
     OTHER = "for another task"
-    DEATH = "a death is noticed"
+    DEATH = "a node has died, which is noticed"
+    COMING = "a node that came starts its engine"
     DOWN = "no daemon ran"
 
 
@@ -55,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What can be the cause of a wait in which it happened: DEATH, or DOWN where the daemon of `node` was started."""
+    """What can be the cause of a wait: that `node` was found dead (DEATH), or that its daemon was started (COMING)."""
 
     time_s: float
     cause: Cause
@@ -79,7 +80,8 @@ def critical_path(spans: Sequence[Span], moments: Sequence[Moment] = (), began: 
         until = began if before is None else min(tasks.span(before).end, cursor)
         if until is not None and until < cursor:
             told = Cause.STARTUP if before is None else _cause(tasks.span(before), span)
-            told = _happened(moments, until, cursor, tasks.before_and_after(until, cursor)) or told
+            if before is not None and cursor - until >= LEAST_CAUSE_S:
+                told = tasks.happened(moments, span.node, until, cursor) or told
             path.append(Part(span.step, told, span.node, until, cursor, is_wait=True))
             cursor = until
         here = before
@@ -93,18 +95,6 @@ def _cause(before: Span, span: Span) -> Cause:
     if before.phase < span.phase:
         return _BEFORE.get(span.phase, Cause.OTHER)
     return Cause.BETWEEN if before.node == span.node else Cause.OTHER
-
-
-def _happened(moments: Iterable[Moment], begin: float, end: float, survivors: frozenset[str]) -> Cause | None:
-    """What explains a wait better than what it was before. `survivors`: nodes that worked before it and after: if all
-    of them were started meanwhile, nobody was there."""
-    if end - begin < LEAST_CAUSE_S:
-        return None
-    within = [moment for moment in moments if begin <= moment.time_s <= end]
-    started = {moment.node for moment in within if moment.cause is Cause.DOWN}
-    if started and survivors <= started:
-        return Cause.DOWN
-    return Cause.DEATH if any(moment.cause is Cause.DEATH for moment in within) else None
 
 
 class _Tasks:
@@ -122,19 +112,38 @@ class _Tasks:
                 self._by_phase.add((span.step, phase), span.end, index)
                 self._by_partition.add((span.step, span.part), span.end, index)
         self._updates = {(span.node, span.step) for span in spans if span.phase is Phase.APPLY}
-        self._times: dict[str, tuple[float, float]] = {}
-        for span in spans:
-            first, last = self._times.get(span.node, (span.begin, span.end))
-            self._times[span.node] = min(first, span.begin), max(last, span.end)
+        self._ends_of: dict[str, list[float]] = {}
+        for index in order:
+            self._ends_of.setdefault(spans[index].node, []).append(spans[index].end)
         self._walked: set[int] = set()
         self._ends = [index for index in order if spans[index].phase is not Phase.OTHER]
 
     def span(self, index: int) -> Span:
         return self._spans[index]
 
-    def before_and_after(self, begin: float, end: float) -> frozenset[str]:
-        """Nodes with tasks before and after these times."""
-        return frozenset(node for node, (first, last) in self._times.items() if first < begin and last > end)
+    def happened(self, moments: Iterable[Moment], node: str, begin: float, end: float) -> Cause | None:
+        """What explains a wait of `node` better than what it was before."""
+        starts = [moment for moment in moments if moment.cause is Cause.COMING and moment.time_s <= end]
+        survivors = {name for name, ends in self._ends_of.items() if ends[0] <= begin and ends[-1] > end}
+        started = {moment.node for moment in starts if moment.time_s >= begin}
+        if started and survivors <= started:
+            return Cause.DOWN
+        if any(moment.node == node and not self._has_ended(node, moment.time_s, end) for moment in starts):
+            return Cause.COMING
+        deaths = (moment for moment in moments if moment.cause is Cause.DEATH)
+        silent = ((self._silent_since(moment), moment.time_s) for moment in deaths)
+        return Cause.DEATH if any(since < end and found > begin for since, found in silent) else None
+
+    def _has_ended(self, node: str, begin: float, end: float) -> bool:
+        """Whether a task of the node ended between these times."""
+        ends = self._ends_of.get(node, [])
+        return bisect_right(ends, end) > bisect_right(ends, begin)
+
+    def _silent_since(self, death: Moment) -> float:
+        """When a node that was found dead was last heard of: when it ended a task."""
+        ends = self._ends_of.get(death.node, [])
+        at = bisect_right(ends, death.time_s) - 1
+        return ends[at] if at >= 0 else death.time_s
 
     def last(self) -> int | None:
         """The task that ended last."""

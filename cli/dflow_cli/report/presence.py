@@ -99,7 +99,7 @@ def _said(value: object, names: Mapping[str, str]) -> str:
 
 def moments_of(incidents: Iterable[Incident]) -> list[Moment]:
     """What explains waits."""
-    causes = {"membership.died": Cause.DEATH, _OWN_COMES: Cause.DOWN}
+    causes = {"membership.died": Cause.DEATH, _OWN_COMES: Cause.COMING}
     return [Moment(it.time_s, causes[it.name], it.node) for it in incidents if it.name in causes]
 
 

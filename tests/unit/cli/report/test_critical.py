@@ -68,28 +68,37 @@ def test_a_node_that_copied_a_version_waited_for_who_made_it() -> None:
     ]
 
 
-def waited_for(*moments: Moment) -> str:
-    """What `n1` is said to have waited for from 10 to 20."""
+def waited_for(*moments: Moment, but: str = "") -> str:
+    """What `n1` is said to have waited for from 10 to 20; `n2` did its last task until 4."""
     rows = spans(
         ("0/roll/p0", "n0", 0.0, 10.0),
-        ("0/roll/p1", "n1", 0.0, 5.0),
+        ("0/roll/p1", but or "n1", 0.0, 5.0),
+        ("0/roll/p2", "n2", 0.0, 4.0),
         ("0/learn/b0-1", "n1", 20.0, 21.0),
         ("0/learn/b1-2", "n0", 20.0, 20.5),
     )
     return critical_path(rows, moments)[1].name
 
 
-def test_a_wait_in_which_somebody_died_is_told_so() -> None:
-    """What it was before explains nothing then."""
+def test_a_wait_while_a_dead_node_is_silent_is_told_so() -> None:
+    """From its last task until it is found dead; what the wait was before explains nothing then."""
     assert waited_for(Moment(15.0, Cause.DEATH, "n2")) == Cause.DEATH
+    assert waited_for(Moment(25.0, Cause.DEATH, "n2")) == Cause.DEATH
     assert waited_for(Moment(9.0, Cause.DEATH, "n2")) == Cause.MANIFEST
 
 
 def test_a_wait_in_which_all_were_started_is_one_without_daemons() -> None:
     """A night between two parts of a run is no part of a step; one daemon that comes back is no such night."""
-    both = [Moment(15.0, Cause.DOWN, node) for node in ("n0", "n1")]
+    both = [Moment(15.0, Cause.COMING, node) for node in ("n0", "n1")]
     assert waited_for(*both) == Cause.DOWN
     assert waited_for(both[0]) == Cause.MANIFEST
+
+
+def test_who_takes_work_before_its_engine_is_up_keeps_the_others_waiting() -> None:
+    """Its first task in that life is what they wait for, wherever its daemon was started."""
+    assert waited_for(Moment(7.0, Cause.COMING, "n1")) == Cause.COMING
+    assert waited_for(Moment(12.0, Cause.COMING, "n1"), but="n2") == Cause.COMING
+    assert waited_for(Moment(3.0, Cause.COMING, "n1")) == Cause.MANIFEST
 
 
 def test_work_that_was_done_twice_neither_hides_nor_doubles_a_second() -> None:
