@@ -149,12 +149,12 @@ def _shorter(wait: Wait, loads: Sequence[Load], setting: Setting) -> str:
     match wait.cause:
         case Cause.BETWEEN:
             between = wait.seconds / wait.times
-            short = next((load for load in loads if load.piece == "partition" and load.task_s < SHORT * between), None)
-            if short is None or short.pieces <= setting.slots:
+            main = next((load for load in loads if load.piece == "partition"), None)  # its chain's longest stage
+            if main is None or main.pieces <= setting.slots or main.task_s >= SHORT * between:
                 return ""
             return (
-                f"Fewer, larger `partitions` would help: the median task of `{short.name}` takes "
-                f"{duration(short.task_s)}, and {duration(between)} pass between two tasks."
+                f"Fewer, larger `partitions` would help: the median task of `{main.name}` takes "
+                f"{duration(main.task_s)}, and {duration(between)} pass between two tasks."
             )
         case Cause.MANIFEST | Cause.GRADIENTS | Cause.SLICES if setting.hosts > 1:
             return "A faster network between the hosts would help, or larger steps, in which it weighs less."

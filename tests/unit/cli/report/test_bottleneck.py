@@ -125,6 +125,8 @@ def test_waiting_can_be_the_bottleneck() -> None:
         "tasks."
     )
     assert first([long], [wait(Cause.BETWEEN, 0.5, times=1000)]).help == ""
+    brief = load("score", share=0.01, task_s=0.001)  # of the same call as `roll`
+    assert first([long, brief], [wait(Cause.BETWEEN, 0.5, times=1000)]).help == ""
 
 
 def test_what_moves_between_hosts_is_a_matter_of_their_network() -> None:
