@@ -25,7 +25,7 @@ from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.mixing import sets_in
 from dflow_protocols.pipeline.entries.parts import format_of
 from dflow_protocols.pipeline.entries.problem import EntryError
-from dflow_protocols.pipeline.entries.settings import DROP, OF_CHAT, data_of
+from dflow_protocols.pipeline.entries.settings import DROP, ITS_OWN, OF_CHAT, data_of
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.problem import Findings, suggest
@@ -169,7 +169,9 @@ def _chat(use: _Use, found: Findings) -> Chat | None:
         hint = "so that a prompt is a function of the spec, whatever the clock says"
         _note(found.warnings, Problem(path, f"{told} asks for the date: it is told {TEMPLATE_DAY} always", hint))
     for name in sorted(set(use.args) - chat.asks_for):
-        where, hint = f"data.{use.data}.template_args.{name}", suggest(name, chat.asks_for, "names")
+        known = chat.asks_for - {*ITS_OWN, *SPECIAL_TOKENS}
+        hint = suggest(name, known, "names") if known else "leave it out: the template asks for nothing"
+        where = f"data.{use.data}.template_args.{name}"
         _note(found.warnings, Problem(where, f"{told} does not ask for `{name}`", hint))
     return chat
 

@@ -21,6 +21,7 @@ ONE_OBJECT = 'write one JSON object a line, such as {"prompt": "1 + 1", "answer"
 FROM_LIST = "write one JSON object a line; a file that is one JSON list becomes that by: jq -c '.[]' OLD > NEW"
 ENCODING, ERRORS = "utf-8-sig", "surrogateescape"
 """How a text file is opened: what is no UTF-8 comes as half surrogates, which are refused with their line."""
+OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that programs put between values
 LONGEST_VALUE = (1 << 31) - 1  # characters of a value in a CSV file; Python's own bound is 131,072
 
 
@@ -114,6 +115,9 @@ def csv_rows(file: Iterable[str]) -> Numbered:
 def _header(names: list[str]) -> list[str]:
     if not all(map(is_text, names)):
         raise EntryError("not text in UTF-8", "save the file as UTF-8")
+    if len(names) == 1 and (mark := next((mark for mark in OTHER_MARKS if mark in names[0]), None)):
+        what = f"the first line names one key, `{' '.join(names[0].split())}`"
+        raise EntryError(what, f"save the file with commas between its values, not {OTHER_MARKS[mark]}")
     for place, name in enumerate(names, 1):
         if not name.strip():
             what = f"value {place} of the first line is blank, where the key of that column should stand"

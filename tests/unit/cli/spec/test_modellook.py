@@ -245,6 +245,9 @@ def test_what_is_told_to_a_template_that_does_not_ask_for_it_is_a_doubt(folder: 
     assert warning.path == "data.words.template_args.thinks"
     assert "does not ask for `thinks`" in warning.what
     assert warning.hint == "did you mean `think`?"
+    template(DEAF)(folder)
+    (warning,) = look_at_models(pipeline(template_args={"think": False}), folder.parent).warnings
+    assert warning.hint == "leave it out: the template asks for nothing"
 
 
 @pytest.mark.parametrize("key", ["messages", "system"])

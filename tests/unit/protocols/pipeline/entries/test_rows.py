@@ -52,6 +52,7 @@ def test_a_table_of_values_is_read_by_the_keys_of_its_first_line(tmp_path: Path)
         ),
         (b"a,,c\n1,2,3\n", {1: "value 2 of the first line is blank"}),
         (b"a,b,a\n1,2,3\n", {1: "the first line names `a` twice"}),
+        (b"a;b\n1;2\n", {1: "the first line names one key, `a;b`"}),
         (b'a,b\n"x"y,2\n3,4\n', {2: "not CSV: ',' expected after '\"'"}),
         (b'a,b\n1,"2\n3,4\n', {2: "not CSV: unexpected end of data"}),
         (b"a,b\n1,\xff\n3,4\n", {2: "not text in UTF-8"}),
