@@ -32,7 +32,7 @@ from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
 from .boot.config import Config, ConfigError, LogSection
-from .boot.facts import host_facts, memory_of_process, versions
+from .boot.facts import host_facts, memory_of_host, memory_of_process, versions
 from .boot.gpus import gpu_facts
 from .boot.identity import find_seeds, open_keys
 from .boot.preflight import check_machine
@@ -293,7 +293,7 @@ class Opening:
         service, engines = rooms.service, rooms.supervisor.standing
 
         def memory() -> dict[str, Any]:
-            return {**memory_of_process(), "shards": asdict(store.usage())}
+            return {**memory_of_process(), "host": memory_of_host(), "shards": asdict(store.usage())}
 
         def traffic() -> dict[str, Any]:
             return {lane: {peer: asdict(it) for peer, it in peers.items()} for lane, peers in rooms.traffic().items()}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .errors import CliError
 from .folder import VARIABLE
 from .runs.completion import complete_run
+
+
+def needs_terminal(is_asked: bool) -> bool:
+    """What is drawn in place has to lie on a terminal. Raises CliError."""
+    if is_asked and not sys.stdout.isatty():
+        hint = "leave it out, and ask as often as you like; `--json` gives an object for scripts"
+        raise CliError("it draws on a terminal, and this is none", where="--watch", hint=hint)
+    return is_asked
+
 
 Folder = Annotated[
     Path,
@@ -16,6 +27,9 @@ Folder = Annotated[
 ]
 To = Annotated[str, typer.Option("--to", metavar="KEY@HOST:PORT", help="The daemon to ask; without it, those in DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", callback=needs_terminal, help="Show it anew every second, until Ctrl-C.")
+]
 Run = Annotated[
     str,
     typer.Argument(

@@ -6,9 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .streams import say
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -30,18 +33,25 @@ def plain(value: Any) -> Any:
     return value
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A plain table on stdout; as wide as it needs where stdout is no terminal."""
-    from rich.console import Console
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A plain table."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table on stdout; as wide as it needs where stdout is no terminal."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 400
     console = Console(width=width, highlight=False, markup=False)
     with console.capture() as text:
-        console.print(table)
+        console.print(table_of(columns, rows))
     for line in text.get().splitlines():
         print(line.rstrip())  # rich fills the last column up with blanks
 

@@ -183,6 +183,15 @@ class Timeline:
     def running(self) -> int:
         return len(self._running)
 
+    def doing(self, now_s: float) -> list[dict[str, Any]]:
+        """What runs now and for how many seconds, the oldest first."""
+        rows = sorted(self._running.values(), key=lambda each: each.row.started)
+        return [{"run": each.asked.run, "id": each.row.id, "for_s": now_s - each.row.started} for each in rows]
+
+    def busy_s(self, run: RunId, since_step: int) -> float:
+        """What the steps of a run have cost this node's slots."""
+        return sum(cost.busy_s for cost in self.costs(run, since_step).values())
+
     def _keep(self, running: _Running, cost: StepCost, rows: list[TaskRow]) -> None:
         """What came of a call, in memory and on disk."""
         run, step = running.asked.run, _step_of(running)

@@ -44,6 +44,7 @@ class NodeView(Protocol):
     def membership(self) -> Any: ...
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]: ...
     def unfinished(self, now: float) -> dict[str, int]: ...
+    def silent_s(self, now: float, member: NodeId) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,10 @@ class Service:
     def name_of(self, node: NodeId) -> str:
         member = self.node.membership.members.get(node)
         return member.meta.name if member is not None and member.meta is not None else node[:8]
+
+    def owner(self, submitter: NodeId) -> str:
+        """Whose key submitted a run: its name on the allow-list, or the first digits of its id."""
+        return self._key_name(submitter) or submitter[:8]
 
     def next_request(self) -> int:
         self._last_request += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ from dflow_protocols.wire.keys import key_text
 
 from .dispatch import SHORTEST_PREFIX, Myself, Service
 from .request import EXIT_FAILED, Params, Refusal, typed
+from .runs import FINAL_STATES
 from .standing import StandingProblems
 
+LAST_STEPS = 20  # of each active run, by which a node's share of the work is told
 PATIENCE_S = 5.0  # for the own disk, when it is drained; a turn of the node takes a millisecond
 
 Told = Callable[[], dict[str, Any]]
@@ -49,8 +52,11 @@ class MeshAnswers:
         }
 
     async def _nodes(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
-        """All members as this node believes them to be. With `detail` the living are asked what they do: `work`."""
+        """All members as this node believes them to be. With `detail` the living are asked what they do: `work`, and
+        the node's `share` of what the last steps cost all slots."""
         work, silent = await self._service.gather("share.work", {}, deadline_s) if params.get("detail") else ({}, [])
+        busy_s = {node: float(told["busy_s"]) for node, told in work.items()}
+        all_s = sum(busy_s.values())
         members = self._node.membership.members.items()
         with_gpus = {node for node, member in members if member.meta is not None and has_gpus(member.meta)}
         told, missing = await self._service.gather("share.gpus", {}, deadline_s, with_gpus) if with_gpus else ({}, [])
@@ -70,7 +76,9 @@ class MeshAnswers:
                     "device": meta.device if known else "",
                     "slots": meta.slots if known else 0,
                     "is_drained": member.is_up and member.claim.drained,
+                    "seen_s": self._node.silent_s(self._service.host.clock(), node),
                     "work": work.get(node),
+                    "share": busy_s[node] / all_s if node in busy_s and all_s else None,
                     "roles": list(meta.roles) if known else [],
                     "withdrawn": self._node.withdrawn(node),
                     "facts": dict(meta.facts) if known else {},
@@ -81,7 +89,23 @@ class MeshAnswers:
         return {"nodes": nodes, "missing": sorted({*missing, *silent})}
 
     def _own_work(self, params: Params) -> dict[str, Any]:
-        return dict(self._node.unfinished(self._service.host.clock()))
+        """What is left to do, what runs, what the last steps cost, and how loaded the host is. Memory in bytes."""
+        host, timeline, memory = self._service.host, self._service.recorder.timeline, self._memory()
+        told = {run: view.summary() for run, view in self._node.runs.items()}
+        active = [run for run, summary in told.items() if summary["state"] not in FINAL_STATES] or list(told)[-1:]
+        return {
+            **self._node.unfinished(host.clock()),
+            "running": timeline.doing(host.wall_clock()),
+            "busy_s": sum(timeline.busy_s(run, int(told[run]["step"]) - LAST_STEPS) for run in active),
+            "load": os.getloadavg()[0],
+            "cores": len(os.sched_getaffinity(0)),
+            "memory": {
+                **memory["host"],
+                "resident": memory["resident_bytes"],
+                "shards": memory["shards"]["used_bytes"],
+                "shards_limit": memory["shards"]["limit_bytes"],
+            },
+        }
 
 
 class DrainAnswers:

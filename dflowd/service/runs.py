@@ -80,7 +80,9 @@ class RunAnswers:
         for run, view in self._service.node.runs.items():
             began_s, _ = self._service.recorder.metrics.times(run)
             told = {node: share["runs"][run] for node, share in shares.items() if run in share["runs"]}
-            rows.append({**_without_spec(view.summary()), "submitted_s": began_s, **self._standing.merged(told)})
+            summary = _without_spec(view.summary())
+            owner = self._service.owner(NodeId(summary["submitter"]))
+            rows.append({**summary, "owner": owner, "submitted_s": began_s, **self._standing.merged(told)})
         return {"runs": sorted(rows, key=lambda row: (row["submitted_s"] or 0.0, row["run"])), "missing": missing}
 
     async def _run(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:

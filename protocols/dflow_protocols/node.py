@@ -167,6 +167,13 @@ class Node:
         tasks = sum(len(run.state.calls) for run in self.runs.values())
         return {"tasks": tasks, "shards": len(alone), "nbytes": sum(ref.nbytes for ref in alone)}
 
+    def silent_s(self, now: float, member: NodeId) -> float | None:
+        """How long ago a member last said anything to this node; None if it never did."""
+        known = self.membership.members.get(member)
+        if known is None or known.heard < 0.0:
+            return None
+        return 0.0 if member == self.me else max(0.0, now - self._clock.outside(known.heard))
+
     def check(self) -> None:
         """Assert what must hold after every event."""
         self.membership.check()

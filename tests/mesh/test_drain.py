@@ -39,6 +39,9 @@ def test_a_daemon_is_drained_in_a_run_and_taken_back(tmp_path: Path) -> None:
         answer = mesh.ask(asked, "drain", name=drained.name)
         assert answer["id"] == drained.id
         mesh.until(lambda: is_idle(mesh, other, drained), 60)
+        row = row_of(mesh, other, drained)
+        assert 0.0 < row["share"] < 1.0
+        assert row["work"]["running"] == []
         begun = len(starts_of(drained, mesh, run))
         assert any(f"audit.drained node={drained.id} by=client" in line for line in asked.log_lines())
         assert mesh.terminate(drained) == 0

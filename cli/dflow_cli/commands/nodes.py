@@ -2,75 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ..folder import DEFAULT_FOLDER
-from ..options import AsJson, Folder, To
+from ..options import AsJson, Folder, To, Watch
 
 
-def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
+def nodes(folder: Folder = DEFAULT_FOLDER, to: To = "", watch: Watch = False, as_json: AsJson = False) -> None:
     """List the daemons of the mesh, as the one that is asked sees them. Where none runs: those that ran; exit code 3.
 
-    Example: dflow nodes --dir /tmp/mesh --json
+    Of each what runs there (task, for how long), its share of what the last steps took, its host's load by cores and
+    memory, and when it was last heard. A narrow terminal shows less; --json has all.
+
+    Example: dflow nodes --dir /tmp/mesh --watch
     """
     from ..errors import EXIT_DONE, EXIT_NO_DAEMON
     from ..kept.asking import ask
     from ..kept.source import news_of
     from ..mesh.reach import meet
-    from ..output import note, note_missing, print_json, print_table
-    from ..views.gpus import gpu_line
+    from ..output import note, note_missing, print_json
+    from ..views.listing import Listing, show, show_again, terminal_width
+    from ..views.nodes import nodes_listing
 
     place = Path(folder).absolute()
     with ask(place, to) as source:
-        answer = source.call("nodes")
-        if (client := news_of(source)) is not None:
-            meet(client, place, answer["nodes"])
+        client = news_of(source)
+
+        def answered() -> dict[str, Any]:
+            answer = source.call("nodes", {"detail": True})
+            if client is not None:
+                meet(client, place, answer["nodes"])
+            return answer
+
+        def listed() -> Listing:
+            return nodes_listing(answered(), is_narrow=True)
+
+        if watch and client is not None:
+            show_again(listed)
+            raise typer.Exit(EXIT_DONE)
+        answer = answered()
     code = EXIT_DONE if client is not None else EXIT_NO_DAEMON
     if as_json:
         print_json(answer)
         raise typer.Exit(code)
-    columns = ["id", "name", "state", "incarnation", "control", "device", "slots"]
-    nodes = sorted(answer["nodes"], key=_by_name)
-    rows = [
-        [str(node["id"])[:8], node["name"], _state(node), *(node.get(column) for column in columns[3:])]
-        for node in nodes
-    ]
-    if any(_roles(node) for node in nodes):
-        columns.append("offers")
-        rows = [[*row, _roles(node)] for row, node in zip(rows, nodes, strict=True)]
-    if any(node.get("withdrawn") for node in nodes):
-        columns.append("withdrawn from")
-        rows = [[*row, _withdrawn(node)] for row, node in zip(rows, nodes, strict=True)]
-    print_table(columns, rows)
-    for node in nodes:
-        if line := gpu_line(node):
-            print(f"{node['name']}: {line}")
-    if any(node.get("drained") for node in nodes):
+    show(nodes_listing(answer, is_narrow=terminal_width() is not None))
+    if any(node.get("drained") for node in answer["nodes"]):
         note("hint: a slot whose GPU failed takes work again once that is mended; `dflow doctor` says how")
     note_missing(answer)
     raise typer.Exit(code)
-
-
-def _state(node: Mapping[str, Any]) -> str:
-    """As the member that was asked sees it; of one that is well and takes no work, that."""
-    return "drained" if node["state"] == "alive" and node.get("is_drained") else str(node["state"])
-
-
-def _roles(node: Mapping[str, Any]) -> str:
-    """What stages may require, beside what every node of its device offers."""
-    return ", ".join(role for role in node.get("roles") or [] if role != "trainer")
-
-
-def _withdrawn(node: Mapping[str, Any]) -> str:
-    """Stages that fail on this node, and why."""
-    return "; ".join(f"{each['stage']}: {each['error']}" for each in node.get("withdrawn") or [])
-
-
-def _by_name(node: Mapping[str, Any]) -> tuple[int, str]:
-    """n2 before n10."""
-    name = str(node.get("name", ""))
-    return len(name), name

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..folder import DEFAULT_FOLDER
-from ..options import AsJson, Folder, To
+from ..options import AsJson, Folder, To, Watch
 
 
-def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", as_json: AsJson = False) -> None:
-    """List the runs that the mesh knows, the newest last.
+def ps(folder: Folder = DEFAULT_FOLDER, to: To = "", watch: Watch = False, as_json: AsJson = False) -> None:
+    """List the runs that the mesh knows, the newest last: seconds a step, time left, time since the submit, and whose
+    key submitted it.
 
-    Example: dflow ps --json
+    Example: dflow ps --watch
     """
     from ..kept.asking import ask
-    from ..kept.source import origin
-    from ..output import note_missing, print_json, print_table
-    from ..runs.outcome import read_state, remark
+    from ..kept.source import news_of, origin
+    from ..output import note_missing, print_json
+    from ..runs.pace import Paces
+    from ..views.listing import Listing, show, show_again, terminal_width
+    from ..views.runs import runs_listing
 
     with ask(Path(folder).absolute(), to) as source:
-        answer = source.call("runs")
-    rows = [{**run, "state": read_state(run["state"])} for run in answer["runs"]]
+        paces = Paces()
+
+        def answered() -> dict[str, Any]:
+            answer = source.call("runs")
+            return {**answer, "runs": paces.tell(source.call, answer["runs"])}
+
+        def listed() -> Listing:
+            return runs_listing(answered()["runs"], is_narrow=True)
+
+        if watch and news_of(source) is not None:
+            show_again(listed)
+            return
+        answer = answered()
     if as_json:
-        print_json({"runs": rows, "missing": answer.get("missing", []), **origin(answer)})
-    else:
-        columns = ["run", "name", "state", "step", "steps"]
-        remarks = [remark(row) for row in rows]
-        table = [[row.get(column) for column in columns] for row in rows]
-        if any(remarks):
-            table = [[*cells, text] for cells, text in zip(table, remarks, strict=True)]
-            columns.append("remark")
-        print_table(columns, table)
-        note_missing(answer)
+        print_json({"runs": answer["runs"], "missing": answer.get("missing", []), **origin(answer)})
+        return
+    show(runs_listing(answer["runs"], is_narrow=terminal_width() is not None))
+    note_missing(answer)

@@ -123,6 +123,7 @@ class Run:
         return {
             "run": state.id,
             "name": state.pipeline.name,
+            "submitter": state.status.submitter,
             "state": runs.told(self.status),
             "step": outcome.get("step", max(best, own.step if own else saved.step if saved else 0)),
             "steps": state.last_step,

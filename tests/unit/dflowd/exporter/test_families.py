@@ -60,6 +60,9 @@ class View:
     def unfinished(self, now: float) -> dict[str, int]:
         return {}
 
+    def silent_s(self, now: float, member: NodeId) -> float | None:
+        return None
+
 
 def sources(folder: Path, **runs: Known) -> Sources:
     journal = Journal(folder, 64 << 20, print)

@@ -58,7 +58,14 @@ class Known:
     state: str = "active"
 
     def summary(self) -> dict[str, Any]:
-        return {"run": "ab" * 16, "state": self.state, "step": self.step, "steps": 9, "spec": b"x" * 100}
+        return {
+            "run": "ab" * 16,
+            "state": self.state,
+            "step": self.step,
+            "steps": 9,
+            "spec": b"x" * 100,
+            "submitter": CLIENT,
+        }
 
 
 @dataclass
@@ -71,6 +78,9 @@ class View:
 
     def unfinished(self, now: float) -> dict[str, int]:
         return {}
+
+    def silent_s(self, now: float, member: NodeId) -> float | None:
+        return None
 
 
 class Daemon:

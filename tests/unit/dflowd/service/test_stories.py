@@ -60,6 +60,9 @@ class View:
     def unfinished(self, now: float) -> dict[str, int]:
         return {}
 
+    def silent_s(self, now: float, member: NodeId) -> float | None:
+        return None
+
 
 class Clocks(Host):
     def clock(self) -> float:
