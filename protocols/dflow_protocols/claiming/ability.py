@@ -61,7 +61,7 @@ class Ability:
         self._stages = [stage.id for stage in pipeline.stages]
         self._troubles: dict[str, Trouble] = {}
         self._unable = ""  # why this node can do nothing at all, if so
-        self._are_files_known = not has_files
+        self.are_files_known = not has_files  # whether the host has said how they stand
         self.missing = ""  # what of the run's files is not here, in words
         self._refused: frozenset[str] = frozenset()  # stages whose code this node does not run
         self._told: dict[NodeId, tuple[Withdrawal, ...]] = {}  # what others have withdrawn from
@@ -154,12 +154,12 @@ class Ability:
 
     def may_run(self, stages: Collection[str]) -> bool:
         """Whether a work that opens files may start here: they lie here, and the code of its stages is run here."""
-        return self._are_files_known and not self.missing and self._refused.isdisjoint(stages)
+        return self.are_files_known and not self.missing and self._refused.isdisjoint(stages)
 
     def found(self, lacking: str, refused: Collection[str]) -> bool:
         """How the run's files stand on this host; see `events.FilesFound`. True if something else may start now."""
-        before = self._are_files_known, bool(self.missing), self._refused
-        self._are_files_known, self.missing = True, lacking[:REASON_CHARACTERS]
+        before = self.are_files_known, bool(self.missing), self._refused
+        self.are_files_known, self.missing = True, lacking[:REASON_CHARACTERS]
         self._refused = frozenset(refused) & frozenset(self._stages)
         return before != (True, bool(self.missing), self._refused)
 

@@ -15,6 +15,9 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from .stealing import Stealing
 
+LOOK_WAIT = 0.5  # suspicion times for the host's first answer: less than any rule waits for a silent home
+LOOKING = "they are being looked for"
+
 
 class Files:
     """One run's at one node."""
@@ -24,14 +27,18 @@ class Files:
         self._calls = calls
         self._stealing = stealing
         self._outbox = outbox
-        self._is_asked = False
+        self._asked_at: float | None = None
 
-    def reconcile(self, out: list[Action]) -> None:
-        """Ask for them, once in the life of an attempt."""
+    def reconcile(self, now: float, mesh: MeshView, out: list[Action]) -> None:
+        """Ask for them, once in the life of an attempt. While a host looks for long, they are taken to be missing."""
         status = self._state.status
-        if status.files and not self._is_asked:
-            self._is_asked = True
+        if self._state.ability.are_files_known:
+            return
+        if self._asked_at is None:
+            self._asked_at = now
             out.append(FindFiles(status.run, status.files, status.base))
+        elif now - self._asked_at > LOOK_WAIT * mesh.suspicion_s:
+            self.found(now, mesh, LOOKING, (), out)
 
     def found(self, now: float, mesh: MeshView, lacking: str, refused: Collection[str], out: list[Action]) -> None:
         """How they stand here. What runs may end; what waits, and was taken from others, is given back where something

@@ -295,7 +295,7 @@ class Run:
         if not self.is_active:
             self.ending.wind_up(now, mesh, out)
             return
-        self.files.reconcile(out)
+        self.files.reconcile(now, mesh, out)
         if state.me not in mesh.on_duty:
             self._stand_by(now, mesh, free, out)
             return

@@ -9,7 +9,7 @@ import pytest
 
 from dflow_protocols.controllers.alarm import Alarm
 from dflow_protocols.controllers.checkpoints import Checkpoints
-from dflow_protocols.controllers.files import Files
+from dflow_protocols.controllers.files import LOOK_WAIT, LOOKING, Files
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Action, FilesFound, FindFiles, Report, Restored, Send, Start, Stop, Submitted
 from dflow_protocols.names import MANIFEST, NodeId, Once, Partition, Slice, TaskKey, run_id
@@ -123,12 +123,24 @@ def test_others_hear_at_once_that_files_are_missing_and_that_they_are_here() -> 
         assert {(each.cause, each.why) for each in withdrawn} == ({("files", lacking)} if lacking else set())
 
 
+def test_a_host_that_looks_for_long_is_taken_to_lack_them_until_it_answers() -> None:
+    """A model of many gigabytes is hashed first: others need not find out by its silence, nor people by nothing."""
+    run = heard(ACTIVE)
+    run.reconcile(1.0, BOTH, FreeSlots(1))
+    assert run.reconcile(1.0 + LOOK_WAIT, BOTH, FreeSlots(1)) == []
+    assert Send(PEER, None) in run.reconcile(1.1 + LOOK_WAIT, BOTH, FreeSlots(1))
+    assert {(each.cause, each.why) for each in run.heartbeat(2.0, BOTH).withdrawn} == {("files", LOOKING)}
+    assert run.summary()["files"] == LOOKING
+    run.files_found(3.0, BOTH, FilesFound(NAME))
+    assert run.heartbeat(3.0, BOTH).withdrawn == ()
+
+
 def test_who_lacks_files_copies_the_first_version_of_who_has_them() -> None:
     """It follows the run and joins in mid-step; who is just looking makes its own, as all of a roster do."""
     run = heard(replace(ACTIVE, roster=make_roster(0, 0, (ME, PEER), (ME, PEER))))
     run.reconcile(1.0, BOTH, FreeSlots(1))
     run.observe(PEER, replace(heartbeat(ZERO), run=NAME), BOTH.living)
-    run.reconcile(2.0, BOTH, FreeSlots(1))
+    run.reconcile(1.2, BOTH, FreeSlots(1))
     assert run.state.catch_up.asked is None
     run.files_found(3.0, BOTH, FilesFound(NAME, WHY))
     run.reconcile(3.0, BOTH, FreeSlots(1))
