@@ -66,6 +66,19 @@ class Tail:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class StepPath:
+    """The critical path of one step: seconds by stage and, as `waiting`, of all waits."""
+
+    step: int
+    seconds: Mapping[str, float]
+    waiting: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values()) + self.waiting
+
+
 def steps_s(path: Iterable[Part]) -> float:
     """Seconds of the path that belong to steps: what is done once a run is not among them."""
     return sum(part.seconds for part in path if part.name not in ONCE)
@@ -172,3 +185,18 @@ def _waited(own: Sequence[Span], among: Sequence[Span], last: Span) -> float:
         if span.node != last.node and span.begin < last.end:
             ends[span.node] = max(ends.get(span.node, begin), min(span.end, last.end))
     return sum(last.end - end for end in ends.values()) / len(ends) if ends else 0.0
+
+
+def step_paths_of(path: Sequence[Part]) -> list[StepPath]:
+    """By step, without what is done once a run."""
+    worked: dict[int, dict[str, float]] = {}
+    waited: dict[int, float] = {}
+    for part in path:
+        if part.name in ONCE:
+            continue
+        seconds = worked.setdefault(part.step, {})
+        if part.is_wait:
+            waited[part.step] = waited.get(part.step, 0.0) + part.seconds
+        else:
+            seconds[part.name] = seconds.get(part.name, 0.0) + part.seconds
+    return [StepPath(step, worked[step], waited.get(step, 0.0)) for step in sorted(worked)]

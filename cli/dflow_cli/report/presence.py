@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from dflow_protocols.reports import REPORTS
 
-from .critical import Cause, Moment
+from .bottleneck import duration
+from .critical import Cause, Moment, Part
+from .loads import StepPath
 from .spans import Span
 
 _COMES = {"membership.joined", "membership.returned", "membership.restarted"}
@@ -158,3 +161,23 @@ def _joined(stays: Iterable[Stay]) -> list[Stay]:
 
 def hours(stays: Iterable[Stay]) -> float:
     return sum(stay.end - stay.begin for stay in stays) / 3600.0
+
+
+_COSTLY = {"membership.died", "engine.died", "slot.drained"}
+
+
+def with_aftermath(incidents: Sequence[Incident], path: Sequence[Part], steps: Sequence[StepPath]) -> list[Incident]:
+    """What was lost is done again, which shows in how long the step took in which it happened."""
+    usual: dict[frozenset[str], list[float]] = {}
+    for each in steps:
+        usual.setdefault(frozenset(each.seconds), []).append(each.total)
+    by_step = {each.step: each for each in steps}
+    found = []
+    for incident in incidents:
+        step = next((part.step for part in path if part.begin <= incident.time_s <= part.end), None)
+        if incident.name in _COSTLY and step in by_step:
+            own, others = by_step[step].total, median(usual[frozenset(by_step[step].seconds)])
+            told = f"step {step} took {duration(own)}, such steps take {duration(others)}"
+            incident = replace(incident, detail=", ".join(filter(None, [incident.detail, told])))
+        found.append(incident)
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..figures import StepPath
+from ..loads import StepPath
 from .shapes import Palette, Path, Picture, Rect, Shape, Text, number, polyline, ticks
 
 WIDTH, HEIGHT = 380.0, 210.0

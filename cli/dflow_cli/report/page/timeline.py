@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from ..figures import NodeLine
+from ..nodes import NodeLine
 from ..presence import Incident
 from ..spans import Phase, Span
 from .charts import Scale

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
-from dflow_cli.report.figures import Figures, pace_of, report_of
+from dflow_cli.report.figures import Figures, report_of
 from dflow_cli.report.gathered import Rows, gather
+from dflow_cli.report.pace import pace_of
 from dflow_cli.report.prices import pricing
 from dflow_cli.report.spans import spans_of
 from tests.unit.cli.fakedaemon import RUN

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dflow_cli.report.figures import NodeLine, StepPath
+from dflow_cli.report.loads import StepPath
+from dflow_cli.report.nodes import NodeLine
 from dflow_cli.report.page.charts import MOST_POINTS, Curve, curves, share_bar, stacked
 from dflow_cli.report.page.graph import graph
 from dflow_cli.report.page.shapes import Palette, Path, Picture, Rect, Text, number, ticks
