@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from dflow_cli.runs.follow import Picture
 from dflow_cli.views.screen import render
+from tests.support.repository import ROOT
 from tests.unit.cli.views.test_cli_views import picture
 
 SIZES = [(200, 50), (80, 24), (60, 15)]
@@ -112,3 +115,12 @@ def test_each_of_several_rewards_is_shown() -> None:
     for row in shown.rows.values():
         row |= {"reward_mean/right": 0.25, "reward_mean/short": 0.75}
     assert "reward/right 0.250   reward/short 0.750" in drawn(shown)
+
+
+def test_the_picture_of_the_readme_needs_no_font() -> None:
+    """docs/images/draw.py makes it; a renderer without the fonts, or without `textLength`, would move its letters."""
+    made = runpy.run_path(str(ROOT / "docs" / "images" / "draw.py"))["svg"](large(3))
+    kept = (ROOT / "docs" / "images" / "spell_backward.svg").read_text()
+    for text in (made, kept):
+        used = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}
+        assert used <= {"svg", "title", "rect", "defs", "path", "g", "use"}
