@@ -139,8 +139,8 @@ def _time_axis(across: Scale, height: float) -> list[Shape]:
 
 
 def steps_to_show(spans: Sequence[Span]) -> list[tuple[int, str]]:
-    """(step, why it): the median one of the kind that there is most of, and the slowest of that kind if it took much
-    longer."""
+    """(step, why it): the median one of the kind that most of the time went into, and the slowest of that kind if it
+    took much longer."""
     kinds: dict[frozenset[str], list[int]] = {}
     lengths: dict[int, float] = {}
     for step, own in _by_step(spans).items():
@@ -148,7 +148,7 @@ def steps_to_show(spans: Sequence[Span]) -> list[tuple[int, str]]:
         lengths[step] = max(span.end for span in own) - min(span.begin for span in own)
     if not kinds:
         return []
-    steps = max(kinds.values(), key=lambda steps: (len(steps), steps[0]))
+    steps = max(kinds.values(), key=lambda steps: (sum(lengths[step] for step in steps), steps[0]))
     usual = sorted(steps, key=lambda step: (lengths[step], step))[(len(steps) - 1) // 2]
     slowest = max(steps, key=lambda step: (lengths[step], -step))
     shown = [(usual, f"the median one of {len(steps)} such steps")]

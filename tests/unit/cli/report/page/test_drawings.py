@@ -122,8 +122,8 @@ def test_tasks_too_short_to_be_seen_are_drawn_as_one_and_counted() -> None:
 
 
 def test_the_usual_step_is_shown_and_one_that_took_much_longer() -> None:
-    """Of the kind that there is most of: the warm-up before it is another matter."""
-    rows = [(f"{at}/warm/p0", "n0", 10.0 * at, 10.0 * at + 9.0) for at in range(3)]
+    """Of the kind that most of the time went into: a warm-up of many short steps is another matter."""
+    rows = [(f"{at}/warm/p0", "n0", 0.1 * at, 0.1 * at + 0.1) for at in range(-20, 3)]
     rows += [(f"{at}/roll/p0", "n0", 10.0 * at, 10.0 * at + 1.0) for at in range(3, 10)]
     shown = steps_to_show(spans(*rows, ("10/roll/p0", "n0", 200.0, 202.0)))
     assert shown == [(6, "the median one of 8 such steps"), (10, "the slowest of them")]
