@@ -1,4 +1,4 @@
-"""Conversations from a table: trained on answer by answer, then asked and judged, with real engines."""
+"""Conversations of a table, with real engines: trained on, asked beside other data, and judged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ steps: 2
 models: {policy: {init: {config: spell_llama.json, tokenizer: spell_tokenizer/}}}
 data:
   talks: {parquet: talks/train-*, messages: talk, system: brief, answer_prefix: z, held_out: {share: 0.2, count: 4}}
+  words: {csv: words.csv, max_prompt_tokens: 12, long_prompts: drop}
+  both: {mix: {talks: 2, words: 1}}
 stages:
   - id: warm
     op: sft
     model: policy
     when: step < 1
     config: {data: talks, demos: 16, batch: 8, leaves: 2, optimizer: {adamw: {lr: 1e-3}}}
-  - {id: roll, op: generate, model: policy, when: step >= 1, config: {data: talks, prompts: 4, group: 4, max_tokens: 4}}
+  - {id: roll, op: generate, model: policy, when: step >= 1, config: {data: both, prompts: 8, group: 4, max_tokens: 4}}
   - {id: score, op: reward, config: {function: "judge.py:score"}}
   - {id: adv, op: advantage}
   - {id: learn, op: train, model: policy, config: {leaves: 2, optimizer: {adamw: {lr: 1e-3}}}}
@@ -37,7 +39,9 @@ TEMPLATE = (
 )
 JUDGE = """
 def score(completion, messages, answer):
-    assert [each["role"] for each in messages] == ["system", "user", "assistant", "user"], messages
+    roles = [each["role"] for each in messages]
+    assert roles in (["user"], ["system", "user", "assistant", "user"]), messages
+    assert len(messages) > 1 or len(messages[0]["content"]) < 4, messages
     return float(len(completion) == len(answer)) + len(completion) / 10
 """
 
@@ -56,10 +60,13 @@ def test_conversations_of_a_table_are_learnt_and_asked(tmp_path: Path) -> None:
         for said in ((a + b, b + a, b, "zz") for a in letters for b in letters[:2])
     ]
     parquet.write_table(pa.table({"talk": talks}), tmp_path / "talks" / "train-00000-of-00001.parquet")
-    assert "nothing wrong" in dflow("validate", tmp_path / "spec.yaml")
+    words = [f"{letter * length},b\n" for letter in letters for length in (2, 30)]
+    (tmp_path / "words.csv").write_text("prompt,answer\n" + "".join(words))
+    assert "24 of 48 prompts of words.csv" in dflow("validate", tmp_path / "spec.yaml", of="stderr")
     told = answer("run", tmp_path / "spec.yaml", "--nodes", "2", "--dir", tmp_path / "mesh")
     assert told["state"] == "done"
     table = dflow("metrics", told["run"], "--format", "csv", "--dir", tmp_path / "mesh")
     rows = {row["step"]: row for row in csv.DictReader(io.StringIO(table))}
     assert float(rows["1"]["trained_tokens"]) == 8 * (3 + 3)  # two letters and the end, twice
     assert float(rows["2"]["reward_mean"]) > 0
+    assert float(rows["2"]["prompts_dropped"]) == 24
