@@ -36,16 +36,21 @@ class Demonstration:
 
 def demonstrate(tokenizer: Any, data: Data, entry: Entry, stops: Collection[int]) -> Demonstration:
     """An entry as a demonstration. `stops`: tokens that end a turn. Raises UserError, naming the entry's place."""
-    wording = data.wording_of(entry)
+    try:
+        return _demonstrate(tokenizer, data.wording_of(entry), entry, stops)
+    except EntryError as error:
+        raise UserError(f"{data.place(entry)}: {error.what}; {error.hint}") from error
+    except UserError as error:
+        raise UserError(f"{data.place(entry)}: {error}") from error
+
+
+def _demonstrate(tokenizer: Any, wording: Wording, entry: Entry, stops: Collection[int]) -> Demonstration:
     if wording.messages is None:
         answer = answer_tokens(tokenizer, entry)
         return Demonstration(prompt_tokens(tokenizer, entry, wording), answer, [True] * len(answer))
     wording.is_chat(tokenizer)
     messages = with_system(read_messages(entry[wording.messages], wording.messages), wording.system)
-    try:
-        text, spans = _spoken(tokenizer, messages, wording)
-    except EntryError as error:
-        raise UserError(f"{data.place(entry)}: {error.what}; {error.hint}") from error
+    text, spans = _spoken(tokenizer, messages, wording)
     found = _tokens(tokenizer, text, spans, stops)
     return replace(found, prompt=wording.cut(found.prompt))
 

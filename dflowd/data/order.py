@@ -127,7 +127,12 @@ class DataSet:
         return "" if self._measure is None else f", or longer than `max_prompt_tokens`, {most}"
 
     def _fits(self, entry: Entry) -> bool:
-        return self._measure is None or self._measure(entry) <= (self._wording.max_prompt_tokens or 0)
+        if self._measure is None:
+            return True
+        try:
+            return self._measure(entry) <= (self._wording.max_prompt_tokens or 0)
+        except UserError as error:
+            raise UserError(f"{self.place(entry)}: {error}") from error
 
     def _kept(self) -> list[int]:
         """Indices of a finite source's entries that are not too long."""

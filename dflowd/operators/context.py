@@ -1,4 +1,4 @@
-"""What a model is asked has to be something that it can read: checked before tokens go in, so that the user's data is
+"""What a model is asked has to be something that it can read: found before tokens go in, so that the user's data is
 named, and not the layer in which an index was out of range."""
 
 from __future__ import annotations
@@ -6,11 +6,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dflowd.data.contract import Data
+from dflowd.data.prompts import prompt_tokens
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
 
 from .partition import Partition
+
+
+def prompts_of(partition: Partition, data: Data, entries: Sequence[Entry]) -> list[list[int]]:
+    """Each entry's prompt as tokens. Raises UserError, naming the entry, for one that cannot be put to the model."""
+    tokenizer = partition.description().tokenizer
+    found = []
+    for entry in entries:
+        try:
+            found.append(prompt_tokens(tokenizer, entry, data.wording_of(entry)))
+        except UserError as error:
+            raise UserError(f"{data.place(entry)}: {error}", partition.stage.id) from error
+    return found
 
 
 def check_context(

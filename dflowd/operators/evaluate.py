@@ -13,13 +13,13 @@ import numpy as np
 from dflow_protocols import metrics
 from dflowd.data import columns
 from dflowd.data.contract import Data
-from dflowd.data.prompts import completion_text, prompt_tokens
+from dflowd.data.prompts import completion_text
 from dflowd.data.sources import Entry
 from dflowd.jobs.counter_random import digest
 from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import texts
 
-from .context import check_context
+from .context import check_context, prompts_of
 from .partition import Output, Partition
 from .reward import Answers, scores
 
@@ -37,7 +37,7 @@ def evaluate(partition: Partition) -> Output:
         stop=tuple(config.get("stop", ())),
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    prompts = [prompt_tokens(model.tokenizer, entry, data.wording_of(entry)) for entry in entries]
+    prompts = prompts_of(partition, data, entries)
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     made = partition.sample(prompts, partition.first, 1, sampler)
     said = [

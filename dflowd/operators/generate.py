@@ -11,12 +11,12 @@ import numpy as np
 
 from dflow_protocols.metrics import PROMPTS_DROPPED
 from dflowd.data import columns
-from dflowd.data.prompts import completion_text, prompt_tokens
+from dflowd.data.prompts import completion_text
 from dflowd.jobs.counter_random import digest
 from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import ragged, texts
 
-from .context import check_context
+from .context import check_context, prompts_of
 from .partition import Output, Partition
 
 
@@ -26,7 +26,7 @@ def generate(partition: Partition) -> Output:
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
     entries = [data.training(position) for position in positions]
-    prompts = [prompt_tokens(model.tokenizer, entry, data.wording_of(entry)) for entry in entries]
+    prompts = prompts_of(partition, data, entries)
     check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
     sampler = Sampler(
         max_tokens=config["max_tokens"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
 from dflow_protocols.pipeline.entries.conversation import (
     USER,
     Message,
-    answers_in,
     assistant_spans,
     put_to_model,
     read_messages,
@@ -25,7 +24,7 @@ from dflow_protocols.pipeline.entries.entry import Keys, Row, make_entry
 from dflow_protocols.pipeline.entries.mixing import sets_in
 from dflow_protocols.pipeline.entries.parts import format_of
 from dflow_protocols.pipeline.entries.problem import EntryError
-from dflow_protocols.pipeline.entries.settings import DROP, ITS_OWN, OF_CHAT, data_of
+from dflow_protocols.pipeline.entries.settings import CUT_LEFT, DROP, ITS_OWN, OF_CHAT, data_of
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.problem import Findings, suggest
@@ -127,7 +126,7 @@ class _Use:
 
 def _look_at_stage(use: _Use, found: Findings) -> None:
     chat = _chat(use, found)
-    if chat is not None and use.is_of_conversations and use.format is not None and not chat.marks_answers:
+    if chat is not None and use.source.get("messages") is not None and use.format is not None:
         _look_at_turns(use, use.format, chat, found)
     if use.most is not None and use.format is not None:
         _look_at_long(use, use.format, chat, use.most, found)
@@ -211,22 +210,30 @@ def _note(problems: list[Problem], problem: Problem) -> None:
 
 
 def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
-    """Whether the template lets the assistant's turns be told from the rest: tried with the first conversation of each
-    count of them."""
+    """Whether the template takes the conversations and, where they are trained on, lets the assistant's turns be told
+    from the rest: tried with the first conversation of each order of roles."""
     from .chattemplate import TemplateFault
 
-    tried: set[int] = set()
+    def render(messages: Sequence[Message], asks: bool) -> str:
+        return chat.render(messages, use.args, asks=asks)
+
+    tried: set[tuple[str, ...]] = set()
     try:
         for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
             messages = _asked(use, make_entry(row, Keys.of(use.source)))
-            if (count := len(answers_in(messages))) in tried:
+            roles = tuple(str(message["role"]) for message in messages)
+            if roles in tried:
                 continue
-            tried.add(count)
+            tried.add(roles)
             try:
-                assistant_spans(messages, lambda said, asks: chat.render(said, use.args, asks=asks))
+                if use.is_of_conversations and not chat.marks_answers:
+                    assistant_spans(messages, render)
+                else:
+                    render(messages, not use.is_of_conversations)
             except (EntryError, TemplateFault) as error:
                 what = f"stage `{use.stage.id}`: {place}, by the template of model `{use.files.name}`: {error.what}"
-                _note(found.problems, Problem(f"data.{use.data}.messages", what, error.hint))
+                hint = error.hint if isinstance(error, EntryError) else "correct the conversation, or the template"
+                _note(found.problems, Problem(f"data.{use.data}.messages", what, hint))
                 return
     except (EntryError, OSError):
         return  # told with the data
@@ -242,8 +249,7 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
         for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
             entries += 1
             entry = make_entry(row, Keys.of(use.source))
-            text = _prompt(use, chat, entry)
-            if len(text.encode("utf-8", "surrogatepass")) + OWN_TOKENS > most and _count(use, chat, text, most) > most:
+            if _count(use, chat, entry, most) > most:
                 long.append(place)
     except (EntryError, OSError):
         return  # told with the data
@@ -262,9 +268,12 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
         _note(found.warnings, Problem(path, f"{what}: {then}", "raise it, if that is not meant"))
 
 
-def _count(use: _Use, chat: Chat | None, text: str, most: int) -> int:
-    """Tokens of a prompt; of a long text as many as are enough to say that it is too long."""
+def _count(use: _Use, chat: Chat | None, entry: Row, most: int) -> int:
+    """Tokens of a prompt; of a short one 0, and of a long one as many as are enough to say that it is too long."""
     try:
+        text = _prompt(use, chat, entry)
+        if len(text.encode("utf-8", "surrogatepass")) + OWN_TOKENS <= most:
+            return 0
         return len(use.tokenizer.encode(text[: CHARACTERS_A_TOKEN * (most + 1)], add_special_tokens=chat is None).ids)
     except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
         return 0
@@ -291,7 +300,9 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
         if use.most is not None and prompt > use.most and not use.is_of_conversations:
-            prompt = use.most  # else it is told, or not there
+            if use.source.get("long_prompts") != CUT_LEFT:
+                continue  # told before, or no part of the data
+            prompt = use.most
         long += prompt + more > context
         worst = max(worst, (prompt + more, prompt, place))
     if long:

@@ -1,7 +1,8 @@
 """Pipelines: the graph that a user writes, and the steps that every node derives from it.
 
 Read spec.py first (what a pipeline is), then plan.py (what a step consists of). signatures.py and layout.py hold the
-format as tables; validate.py turns what was written into what can run; problem.py says what is wrong with it. entries/ reads data files.
+format as tables; validate.py turns what was written into what can run; problem.py says what is wrong with it. entries/
+reads data files.
 """
 
 from .grammar.problem import Problem, SpecError

@@ -277,6 +277,18 @@ def test_turns_that_a_template_does_not_keep_apart_are_told_by_the_first_such_li
     assert "words.jsonl:3, by the template of model `policy`: the chat template words turn 2 of 4" in problem.what
 
 
+def test_a_conversation_that_the_template_refuses_is_told_by_its_line(folder: Path) -> None:
+    """Such as two turns of a user: a prompt of one message comes through, and the run would end at this one."""
+    twice = "{% if messages[1:] and messages[0].role == messages[1].role %}{{ raise_exception('twice') }}{% endif %}"
+    template(twice + CHATML)(folder)
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    talks = [[user, answer], [user, user, answer]]
+    (folder.parent / "words.jsonl").write_text("\n".join(json.dumps({"chat": talk}) for talk in talks))
+    found = told(folder, pipeline(messages="chat", max_prompt_tokens=40, long_prompts="drop"))
+    assert {problem.path for problem in found} == {"data.words.messages"}
+    assert all("words.jsonl:2, by the template of model `policy`" in problem.what for problem in found)
+
+
 @pytest.mark.parametrize(
     ("does", "what", "is_mistake"),
     [

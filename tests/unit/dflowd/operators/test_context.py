@@ -80,6 +80,15 @@ def test_a_rollout_counts_what_the_data_drops_once(policy: Policy, tmp_path: Pat
     assert "prompts_dropped" not in generate(replace(work, first=1, end=2)).metrics
 
 
+@pytest.mark.parametrize(("operator", "name"), [(generate, "roll"), (evaluate, "heldout"), (sft, "warm")])
+def test_a_prompt_that_cannot_be_read_is_named_by_its_line(
+    policy: Policy, tmp_path: Path, operator: Any, name: str
+) -> None:
+    """Among thousands its text alone is hard to find."""
+    with pytest.raises(UserError, match=r"^words\.jsonl:2: the tokenizer cannot read '12"):
+        operator(partition(policy, tmp_path, {"prompt": "12", "answer": "b"}, name))
+
+
 def test_a_text_that_just_fits_is_read(policy: Policy, tmp_path: Path) -> None:
     made = generate(partition(policy, tmp_path, LONG | {"prompt": "a" * 55}, "roll"))
     assert made.metrics["samples"] == 8
