@@ -15,6 +15,7 @@ from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
 from dflow_protocols.pipeline.entries.conversation import (
     USER,
     Message,
+    answers_in,
     assistant_spans,
     put_to_model,
     read_messages,
@@ -105,6 +106,11 @@ class _Use:
         """Tokens that a prompt may have, by the data."""
         most = self.source.get("max_prompt_tokens")
         return None if most is None else int(most)
+
+    @property
+    def long(self) -> str:
+        """What becomes of prompts that have more."""
+        return str(self.source.get("long_prompts", "refuse"))
 
     @property
     def format(self) -> str | None:
@@ -241,7 +247,7 @@ def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
 
 def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Findings) -> None:
     """How many prompts have more tokens than the data allows, and what then becomes of them."""
-    if use.tokenizer is None or use.is_of_conversations:
+    if use.tokenizer is None or (use.is_of_conversations and chat is None):
         return
     long: list[str] = []
     entries = 0
@@ -255,8 +261,11 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
         return  # told with the data
     if not long:
         return
-    does = use.source.get("long_prompts", "refuse")
-    what = f"{len(long)} of {entries} prompts of {use.source[kind]} are longer than `max_prompt_tokens`, {most}"
+    does, name = use.long, use.source[kind]
+    kinds = f"prompts of {name} are longer than"
+    if use.is_of_conversations and does != DROP:
+        kinds = f"conversations of {name} are longer before their first answer than"
+    what = f"{len(long)} of {entries} {kinds} `max_prompt_tokens`, {most}"
     path = f"data.{use.data}.max_prompt_tokens"
     if does == "refuse":
         hint = "shorten it or take it out, or write `long_prompts: drop` or `cut_left`"
@@ -271,7 +280,7 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
 def _count(use: _Use, chat: Chat | None, entry: Row, most: int) -> int:
     """Tokens of a prompt; of a short one 0, and of a long one as many as are enough to say that it is too long."""
     try:
-        text = _prompt(use, chat, entry)
+        text = _bounded(use, chat, entry)
         if len(text.encode("utf-8", "surrogatepass")) + OWN_TOKENS <= most:
             return 0
         return len(use.tokenizer.encode(text[: CHARACTERS_A_TOKEN * (most + 1)], add_special_tokens=chat is None).ids)
@@ -297,12 +306,12 @@ def _look_at_lengths(use: _Use, kind: str, chat: Chat | None, context: int, foun
             if more is None:
                 answer = entry["answer"][: CHARACTERS_A_TOKEN * context]
                 more = len(tokenizer.encode(answer, add_special_tokens=False).ids) + 1
+            beyond = _beyond(use, chat, entry, context)
         except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
             continue
-        if use.most is not None and prompt > use.most and not use.is_of_conversations:
-            if use.source.get("long_prompts") != CUT_LEFT:
-                continue  # told before, or no part of the data
-            prompt = use.most
+        if beyond and use.long != CUT_LEFT:
+            continue  # told before, or no part of the data
+        prompt -= beyond
         long += prompt + more > context
         worst = max(worst, (prompt + more, prompt, place))
     if long:
@@ -332,9 +341,31 @@ def _prompt(use: _Use, chat: Chat | None, entry: Row) -> str:
     """What the model is given for an entry, as engines word it."""
     if chat is not None:
         text = chat.render(_asked(use, entry), use.args, asks=not use.is_of_conversations)
+        if use.is_of_conversations:
+            return text
     else:
         text = (use.source["template"] or "{prompt}\n").replace("{prompt}", entry["question"])
     return text + (use.source.get("answer_prefix") or "")
+
+
+def _bounded(use: _Use, chat: Chat | None, entry: Row) -> str:
+    """What `max_prompt_tokens` is of: what is asked; where conversations are trained on, and none is left out, what
+    stands before the first answer."""
+    if chat is None or not use.is_of_conversations:
+        return _prompt(use, chat, entry)
+    if use.long == DROP:
+        asked = put_to_model(entry, use.source["messages"], None, use.source.get("system"))
+        return chat.render(asked, use.args) + (use.source.get("answer_prefix") or "")
+    messages = _asked(use, entry)
+    return chat.render(messages[: next(iter(answers_in(messages)), len(messages))], use.args)
+
+
+def _beyond(use: _Use, chat: Chat | None, entry: Row, context: int) -> int:
+    """Tokens that an entry has beyond `max_prompt_tokens`; of a long text as many as `_look_at_lengths` counts."""
+    if use.most is None:
+        return 0
+    text = _bounded(use, chat, entry)[: CHARACTERS_A_TOKEN * context]
+    return max(0, len(use.tokenizer.encode(text, add_special_tokens=chat is None).ids) - use.most)
 
 
 def _longest(use: _Use, kind: str, context: int) -> list[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .entries.mixing import held_out_count
+from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
@@ -88,7 +88,9 @@ def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> 
         yield Problem(path, f"stage `{vertex.id}`: there is no data `{name}`", suggest(name, spec["data"], "data"))
     elif dot and held_out_count(spec["data"], name) is None:
         what = f"stage `{vertex.id}`: `{name}` holds nothing out"
-        yield Problem(path, what, f"add `held_out: {{share: 0.1, count: 500}}` to `data.{name}`")
+        sets = sets_in(spec["data"], name)
+        which = f"`data.{name}`" if sets == (name,) else "one of the data sets that it mixes"
+        yield Problem(path, what, f"add `held_out: {{share: 0.1, count: 500}}` to {which}")
 
 
 def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import struct
@@ -310,6 +311,28 @@ def test_prompts_beyond_the_datas_own_bound_are_counted(folder: Path, does: str,
     assert problem.path == "data.words.max_prompt_tokens"
     assert what in problem.what
     assert bool(found.problems) == is_mistake
+
+
+@pytest.mark.parametrize(
+    ("does", "said", "mistakes"),
+    [
+        ("drop", "a/b/" + "c" * 40 + "/d", 0),  # what a rollout would be asked is too long, so nothing trains on it
+        ("cut_left", "a" * 60 + "/b", 0),  # fits when the beginning is cut off
+        ("cut_left", "a/" + "b" * 60, 1),
+        ("refuse", "a" * 60 + "/b", 2),  # for those who train on it, and for those who are asked
+    ],
+)
+def test_conversations_that_are_left_out_or_cut_are_not_too_long(
+    folder: Path, does: str, said: str, mistakes: int
+) -> None:
+    """Else the key that makes data fit would be of no use for what is trained on."""
+    template(CHATML.replace("<", "").replace(">", ""))(folder)
+    who = itertools.cycle(("user", "assistant"))
+    chats = [[{"role": next(who), "content": text} for text in line.split("/")] for line in ("a/b", said)]
+    (folder.parent / "words.jsonl").write_text("".join(json.dumps({"chat": chat}) + "\n" for chat in chats))
+    found = told(folder, pipeline(messages="chat", max_prompt_tokens=30, long_prompts=does))
+    assert len(found) == mistakes
+    assert all("words.jsonl:2" in problem.what for problem in found)
 
 
 def test_a_prompt_of_a_mixed_data_set_that_does_not_fit_is_named_by_its_own_line(folder: Path) -> None:

@@ -60,4 +60,6 @@ def test_a_mixture_that_cannot_be_drawn_from_is_told(mix: dict[str, Any], path: 
 def test_a_mixture_of_which_nothing_is_held_out_cannot_be_evaluated_so() -> None:
     with pytest.raises(SpecError) as caught:
         mixed({"plain": 1}, plain={"jsonl": "plain.jsonl"})
-    assert any("`both` holds nothing out" in problem.what for problem in caught.value.problems)
+    (problem,) = caught.value.problems
+    assert "`both` holds nothing out" in problem.what
+    assert problem.hint.endswith("to one of the data sets that it mixes")
