@@ -32,6 +32,7 @@ from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
 from .commands.shards import shards
+from .commands.sim import sim
 from .commands.story import story
 from .commands.submit import submit
 from .commands.tasks import tasks
@@ -55,7 +56,7 @@ SECTIONS = {
     "Start": (init, validate, plan, push, run, submit, wait, resume, cancel),
     "Look": (ps, watch, tasks, story, logs, shards),
     "Results": (metrics, samples, plot, report, export),
-    "Hosts": (up, down, nodes, drain, doctor, version),
+    "Hosts": (up, down, nodes, drain, doctor, sim, version),
 }
 for _section, _commands in SECTIONS.items():
     for _command in _commands:

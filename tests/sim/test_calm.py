@@ -113,7 +113,7 @@ def test_two_pipelines_share_a_mesh() -> None:
 @pytest.mark.parametrize("seed", [3, 11])
 def test_a_seed_gives_one_digest_in_every_process(seed: int) -> None:
     """Whatever iterates over a set would differ between two processes that hash strings differently."""
-    command = [sys.executable, "-m", "dflow_protocols.simulator", str(seed), "--digest"]
+    command = [sys.executable, "-m", "dflow_cli.app", "sim", "--first-seed", str(seed)]
     told = [
         subprocess.run(
             command, env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True, timeout=120

@@ -14,7 +14,7 @@ MAX_P90_LINES = 40
 MAX_FILES = 13
 LISTS = {PACKAGES["dflow_cli"] / "commands"}  # a file a command: read by name, not as a whole
 NOT_A_CONCEPT = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "core", "base", "types"}
-ENTRY_POINTS = {"dflowd.__main__", "dflow_cli.app", "dflow_protocols.simulator.__main__"}
+ENTRY_POINTS = {"dflowd.__main__", "dflow_cli.app"}
 WRITTEN_OUT = {
     "dflow_protocols.reports",  # tests hold code and docs to these
     "dflow_protocols.pipeline.grammar.schema",

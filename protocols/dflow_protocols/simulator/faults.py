@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
 from ..events import Action, Event, Send, Start
 from ..names import RunId
@@ -124,6 +125,13 @@ class Sever:
 
 
 @dataclass(frozen=True, slots=True)
+class Lose:
+    """So large a share of all frames never arrives, until everything heals."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Poison:
     """Whoever works on this partition of a chain breaks, on every machine: `user` (its code raises always alike) or
     `engine` (it kills the engine)."""
@@ -149,8 +157,17 @@ Fault: TypeAlias = (
     | Drain
     | Handicap
     | Sever
+    | Lose
     | Poison
 )
+
+
+def fault_name(kind: type) -> str:
+    """The words of its class: `power_cut` of PowerCut."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+FAULTS: Mapping[str, type] = {fault_name(kind): kind for kind in get_args(Fault)}
 
 
 class FaultTarget(Protocol):

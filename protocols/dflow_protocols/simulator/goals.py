@@ -67,21 +67,45 @@ def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
     Returns the ids of the final parameters. Raises Violation.
     """
     world.calm()
-    world.expect(deadline_s, ended(world, run), "every node says that the run has finished")
-    world.expect(deadline_s, freed(world, run), "every shard of the finished run is freed")
-    world.expect(deadline_s, lambda: len(final_versions(world, run)) == 1, "nodes end with one version")
+    world.expect(deadline_s, ended(world, run), "every node says that the run has finished", "run_ends")
+    world.expect(deadline_s, freed(world, run), "every shard of the finished run is freed", "shards_freed")
+    world.expect(deadline_s, lambda: len(final_versions(world, run)) == 1, "nodes end with one version", "one_version")
     state = world.saved.get(final_versions(world, run).pop())
     if state is None:
-        raise world.violation("the final version was never saved")
+        raise world.violation("the final version was never saved", "version_saved")
     try:
         check_chain(world.engines[run], state)
     except AssertionError as error:
-        raise world.violation(str(error)) from error
+        raise world.violation(str(error), "one_chain") from error
     return tuple(ref.id for name, ref in state if name.startswith("params:"))
 
 
 def finish_cancelled(world: World, run: RunId, deadline_s: float) -> None:
     """From now on calm: every node must know that the run is cancelled, and hold nothing of it. Raises Violation."""
     world.calm()
-    world.expect(deadline_s, ended(world, run, CANCELLED), "every node says that the run is cancelled")
-    world.expect(deadline_s, freed(world, run), "every shard of the cancelled run is freed")
+    world.expect(deadline_s, ended(world, run, CANCELLED), "every node says that the run is cancelled", "run_ends")
+    world.expect(deadline_s, freed(world, run), "every shard of the cancelled run is freed", "shards_freed")
+
+
+def finish_either_way(world: World, run: RunId, deadline_s: float) -> None:
+    """From now on calm: a cancel that may have come in time or not. Raises Violation."""
+    world.calm()
+    cancelled = ended(world, run, CANCELLED)
+    done = ended(world, run)
+    world.expect(deadline_s, lambda: cancelled() or done(), "every node says how the run ended", "run_ends")
+    if cancelled():
+        finish_cancelled(world, run, deadline_s)
+    else:
+        finish(world, run, deadline_s)
+
+
+def agree(world: World, deadline_s: float) -> None:
+    """From now on calm: all that live must know each other as alive, and nobody else. Raises Violation."""
+    world.calm()
+
+    def holds() -> bool:
+        living = tuple(sorted(host.id for host in world.live()))
+        settled = not any(host.comes_back for host in world.hosts)
+        return settled and all(node(host).membership.alive() == living for host in world.live())
+
+    world.expect(deadline_s, holds, "all that live know each other, and nobody else, as alive", "members_agree")

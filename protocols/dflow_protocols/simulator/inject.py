@@ -18,6 +18,7 @@ from .faults import (
     Handicap,
     Join,
     Leave,
+    Lose,
     LoseDevices,
     Pause,
     Poison,
@@ -52,6 +53,8 @@ def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
             target.hosts[node].health.impair(kind)
         case Sever(one, other):
             target.network.sever(target.hosts[one].id, target.hosts[other].id)
+        case Lose(share):
+            target.network.lose_share(share)
         case Poison(stage, partition, kind):
             target.poison_work(stage, partition, kind)
         case Join(node):

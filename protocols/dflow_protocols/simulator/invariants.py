@@ -23,8 +23,37 @@ from .model.work import Engines
 Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
 
 
+INVARIANTS = {
+    "no_error": "a node takes every event without an error, and its books agree with each other",
+    "time_passes": "a node's next alarm does not lie in the past for ever",
+    "drained_rests": "a drained node starts no work but what hands over what it has",
+    "inputs_here": "a work starts only where all that it reads lies",
+    "work_linked": "a work joins only what belongs together",
+    "files_here": "a work that opens files starts only where they lie and their code is run",
+    "seal_true": "a seal lists each task of its step once, and its records tell the truth and belong together",
+    "header_true": "a version says truly which steps and how many samples went into it",
+    "bytes_same": "a frame is the same after its bytes",
+    "scenario": "what a scenario waits for comes about",
+    "run_ends": "once everything has healed the run ends, in the same way at every node",
+    "shards_freed": "no shard of a run that ended is left",
+    "one_version": "all nodes end with one version",
+    "version_saved": "the version that a run ended with was saved",
+    "one_chain": "a final version passed each training step of the run once, in order",
+    "members_agree": "once everything has healed all that live know each other as alive, and nobody else",
+    "one_digest": "one seed gives one story",
+}
+"""What must hold in every world, by the name that a violation tells."""
+
+
 class Violation(AssertionError):
     """A promise was broken. Its text ends in how to see it again."""
+
+    def __init__(self, text: str, invariant: str, at: float) -> None:
+        """`at`: seconds of virtual time."""
+        assert invariant in INVARIANTS, f"no invariant is called {invariant}"
+        super().__init__(text)
+        self.invariant = invariant
+        self.at = at
 
 
 def check_work(engines: Engines, work: Work) -> None:
@@ -354,12 +383,17 @@ class SealCheck:
         assert read <= sealed, f"step {seal.step}: the update was computed from {len(read - sealed)} unsealed shards"
 
 
-def check_told(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame) -> None:
-    """What a node tells others of seals and versions is true. Raises AssertionError."""
+def check_seals(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame) -> None:
+    """The seals that a node tells others are true. Raises AssertionError."""
     for message in frame.messages:
         if isinstance(message, SealPut):
             seals.check(message.seal, engines[message.run])
-        elif isinstance(message, HeaderPut):
+
+
+def check_headers(engines: Mapping[RunId, Engines], frame: Frame) -> None:
+    """The versions that a node tells others of are as it says. Raises AssertionError."""
+    for message in frame.messages:
+        if isinstance(message, HeaderPut):
             check_header(engines[message.run], message.header)
 
 

@@ -7,6 +7,7 @@ can: every shard's provenance. Anything that a node must never do ends the world
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from random import Random
@@ -48,9 +49,9 @@ from ..shards.space import Priority
 from ..wire.frame import Frame
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
-from .faults import Fault, Moment
+from .faults import Fault, Join, Moment, fault_name
 from .inject import inject
-from .invariants import SealCheck, Violation, check_bytes, check_files, check_told, check_work
+from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
 from .model.files import Search
 from .model.host import Host, Process, Spawn
@@ -94,6 +95,7 @@ class World:
         self.engines: dict[RunId, Engines] = {}
         self.reports: list[tuple[int, Report]] = []  # node, what it told people
         self.advanced: list[tuple[int, Advanced]] = []  # node, the versions that it came to hold
+        self.struck: Counter[str] = Counter()  # faults that met a run at work; any, where none was submitted
         self.saved: dict[str, State] = {}  # versions of which a checkpoint was begun
         self._spawn = spawn
         self._noise = noise
@@ -105,6 +107,7 @@ class World:
         self._seals = SealCheck()
         self._requests = 0
         self._with_files: set[RunId] = set()
+        self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
         self._slots, self._host_slots = tuple(slots), tuple(host_slots)
         self.hosts: list[Host] = []
@@ -155,6 +158,7 @@ class World:
 
     def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
         self._requests += 1
+        self._ended.discard(run)
         self.deliver(self.hosts[node], ResumeRequested(self._requests, run, from_start))
 
     def drain(self, node: int, drained: bool) -> None:
@@ -184,22 +188,26 @@ class World:
         """Live on until `until()` holds (asked before each event) or `deadline_s` has passed from now."""
         return self._schedule.run(deadline_s, until)
 
-    def expect(self, deadline_s: float, until: Callable[[], bool], what: str) -> None:
+    def expect(self, deadline_s: float, until: Callable[[], bool], what: str, invariant: str = "scenario") -> None:
         if not self.run(deadline_s, until):
-            raise self.violation(f"after {deadline_s:g} s still not so: {what}")
+            raise self.violation(f"after {deadline_s:g} s still not so: {what}", invariant)
 
     def live(self) -> list[Host]:
         return [host for host in self.hosts if host.process is not None]
 
-    def violation(self, what: str) -> Violation:
+    def violation(self, what: str, invariant: str) -> Violation:
         words: dict[str, str] = {host.id: host.name for host in self.hosts}
         story = "\n".join(self.trace.story(STORY_LINES, words))
-        return Violation(f"{story}\n{what}\nreplay: {self._replay or f'seed {self.seed}'}")
+        return Violation(f"{story}\n{what}\nreplay: {self._replay or f'seed {self.seed}'}", invariant, self.now)
 
     # What a fault does -----------------------------------------------------------------------------------------------
 
     def note(self, fault: Fault) -> None:
         self.trace.add(self.now, "", "!", fault)
+        node = getattr(fault, "node", None)
+        is_up = node is None or isinstance(fault, Join) or self.hosts[node].process is not None
+        if is_up and (not self.engines or self.engines.keys() - self._ended):
+            self.struck[fault_name(type(fault))] += 1
 
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         self._poison[stage, Partition(partition)] = kind
@@ -263,7 +271,8 @@ class World:
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
-            raise self.violation(f"{host.name} raised {type(error).__name__}: {error} ({place})") from error
+            what = f"{host.name} raised {type(error).__name__}: {error} ({place})"
+            raise self.violation(what, "no_error") from error
         host.story.take(cause, now, event, actions)
         for action in actions:
             if host.process is not process:
@@ -298,7 +307,7 @@ class World:
         if host.alarm.due != due or host.paused:
             return
         if not host.alarm.ring(self.now):
-            raise self.violation(f"{host.name} sets its deadline to the past for ever")
+            raise self.violation(f"{host.name} sets its deadline to the past for ever", "time_passes")
         self.deliver(host, Tick())
 
     # Actions ---------------------------------------------------------------------------------------------------------
@@ -334,19 +343,23 @@ class World:
                 self.advanced.append((host.index, action))
             case Report():
                 self.reports.append((host.index, action))
+                if action.name == "run.ended":
+                    self._ended.add(action.fields["run"])
 
     def _begin(self, host: Host, process: Process, start: Start) -> None:
         if host.is_drained and not isinstance(start.work, SaveWork | LoadWork):  # by which it hands over what it has
-            raise self.violation(f"{host.name} is drained and starts {start.task}")
+            raise self.violation(f"{host.name} is drained and starts {start.task}", "drained_rests")
         for ref, first, end in inputs_of(start.work):
             if not host.store.has(ref, first, end):
                 if ref.id in host.store.shed:  # the node was not told yet
                     process.life.tell(Broke(start.call, Failed("lost", "shed", ref.id)))
                     return
-                raise self.violation(f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})")
-        self._check(partial(check_work, self.engines[start.run], start.work))
+                what = f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})"
+                raise self.violation(what, "inputs_here")
+        self._check(partial(check_work, self.engines[start.run], start.work), "work_linked")
         if start.run in self._with_files:
-            self._check(partial(check_files, self.engines[start.run], start.work, process.search.of(start.run)))
+            found = process.search.of(start.run)
+            self._check(partial(check_files, self.engines[start.run], start.work, found), "files_here")
         if isinstance(start.work, SaveWork):
             self.saved[start.work.version] = start.work.state
         process.slots.begin(start)
@@ -369,9 +382,10 @@ class World:
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
         receiver = self._by_id.get(to)
-        self._check(partial(check_told, self._seals, self.engines, frame))
+        self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
+        self._check(partial(check_headers, self.engines, frame), "header_true")
         if self.network.frames % ENCODE_EVERY == 0:
-            self._check(partial(check_bytes, frame))
+            self._check(partial(check_bytes, frame), "bytes_same")
         delay = self.network.fate(host.id, to)
         if delay is not None and receiver is not None and _is_linked(host, receiver):
             self.after(delay, lambda: self._arrive(host.id, receiver, frame))
@@ -388,11 +402,11 @@ class World:
         is_reached = self.network.linked(asker.id, holder) and asker.dialled.get(holder)
         return host.store if is_reached else None
 
-    def _check(self, checker: Callable[[], Any]) -> None:
+    def _check(self, checker: Callable[[], Any], invariant: str) -> None:
         try:
             checker()
         except AssertionError as error:
-            raise self.violation(str(error)) from error
+            raise self.violation(str(error), invariant) from error
 
 
 def _is_linked(one: Host, other: Host) -> bool:

@@ -1,0 +1,111 @@
+"""dflow sim."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..options import AsJson
+
+if TYPE_CHECKING:
+    from dflow_protocols.simulator.choice import Choice
+    from dflow_protocols.simulator.survey import Lived, Survey
+
+
+def sim(
+    nodes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Nodes of each mesh; else drawn.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="How many meshes.")] = 1,
+    first_seed: Annotated[int, typer.Option(metavar="SEED", help="The seed of the first; others follow it.")] = 0,
+    faults: Annotated[str, typer.Option(metavar="NAMES", help="all, none, or some, as crash,split.")] = "all",
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="What computes; else drawn.")] = None,
+    work: Annotated[str, typer.Option(metavar="NAME", help="run, or none: membership alone.")] = "run",
+    virtual_seconds: Annotated[
+        float, typer.Option(min=1.0, metavar="T", help="How long each mesh lives until all heals.")
+    ] = 12.0,
+    listed: Annotated[bool, typer.Option("--list", help="List faults, engines and invariants.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Live through whole meshes in virtual time, where what breaks follows from a seed.
+
+    Each seed is lived twice, and must give one story. A promise that is broken is told with the end of its story and
+    the command that shows it again; the exit code is 1 then. With --json the last line is one JSON object.
+
+    Example: dflow sim --seeds 100
+    """
+    from dflow_protocols.simulator.survey import survey
+
+    if listed:
+        _list(as_json)
+        return
+    choice = _choice(nodes, faults, engine, work, virtual_seconds)
+    began = time.monotonic()
+    found = survey(range(first_seed, first_seed + seeds), choice, _tell if not as_json else _tell_broken)
+    _summarize(found, choice, time.monotonic() - began, as_json)
+    if found.violations:
+        raise typer.Exit(1)
+
+
+def _choice(nodes: int | None, faults: str, engine: str | None, work: str, virtual_s: float) -> Choice:
+    """Raises CliError where a name is none."""
+    from dflow_protocols.simulator.choice import ENGINES, WORKS, Choice
+    from dflow_protocols.simulator.faults import FAULTS
+
+    named = () if faults == "none" else tuple(name.strip() for name in faults.split(","))
+    _refuse_unknown("fault", named if faults != "all" else (), FAULTS)
+    _refuse_unknown("engine", () if engine is None else (engine,), ENGINES)
+    _refuse_unknown("work", (work,), WORKS)
+    return Choice(nodes, None if faults == "all" else named, engine, work, virtual_s)
+
+
+def _refuse_unknown(what: str, given: tuple[str, ...], known: Iterable[str]) -> None:
+    from ..errors import CliError
+
+    for name in given:
+        if name not in known:
+            raise CliError(f"no {what} is called `{name}`", where="dflow sim", hint=f"known: {', '.join(known)}")
+
+
+def _list(as_json: bool) -> None:
+    from dflow_protocols.simulator.choice import ENGINES
+    from dflow_protocols.simulator.faults import FAULTS
+    from dflow_protocols.simulator.invariants import INVARIANTS
+
+    from ..output import print_json, print_table
+
+    if as_json:
+        print_json({"faults": list(FAULTS), "engines": list(ENGINES), "invariants": list(INVARIANTS)})
+        return
+    print(f"faults: {', '.join(FAULTS)}\nengines: {', '.join(ENGINES)}\n")
+    print_table(("invariant", "what must hold"), INVARIANTS.items())
+
+
+def _tell(lived: Lived) -> None:
+    if lived.violation is None:
+        print(f"seed {lived.seed}: {lived.events} events, {lived.virtual_s:.1f} s, {lived.digest}", flush=True)
+    _tell_broken(lived)
+
+
+def _tell_broken(lived: Lived) -> None:
+    from ..output import note
+
+    if lived.violation is not None:
+        note(f"seed {lived.seed}: {lived.violation.invariant} is broken\n{lived.violation}")
+
+
+def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> None:
+    from ..output import print_json
+
+    if not as_json:
+        struck = ", ".join(f"{name} {count}" for name, count in sorted(found.struck.items())) or "nothing"
+        print(f"{found.seeds} seeds, {len(found.violations)} violations; struck: {struck}")
+        return
+    broken = [
+        {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": choice.command(seed)}
+        for seed, each in found.violations
+    ]
+    totals = {name: getattr(found, name) for name in ("seeds", "nodes", "events", "virtual_s")}
+    rest = {"struck": dict(sorted(found.struck.items())), "violations": broken, "digest": found.digest}
+    print_json({**totals, "wall_s": wall_s, **rest})

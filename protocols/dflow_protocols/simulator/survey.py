@@ -1,0 +1,78 @@
+"""Many drawn worlds, one after the other: what they lived through, and which promises were broken in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from .choice import Choice
+from .invariants import Violation
+from .swarm import DrawnWorld
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What became of one seed's world."""
+
+    seed: int
+    nodes: int  # that were there from the beginning
+    events: int
+    virtual_s: float
+    struck: Counter[str]  # faults that met a run at work, by name
+    digest: str  # of all that happened
+    violation: Violation | None
+
+
+@dataclass
+class Survey:
+    """All worlds together."""
+
+    seeds: int = 0
+    nodes: int = 0  # of the largest world
+    events: int = 0
+    virtual_s: float = 0.0
+    struck: Counter[str] = field(default_factory=Counter)
+    violations: list[tuple[int, Violation]] = field(default_factory=list)  # with their seeds
+    digest: str = ""  # of all digests
+
+    def add(self, lived: Lived) -> None:
+        self.seeds += 1
+        self.nodes = max(self.nodes, lived.nodes)
+        self.events += lived.events
+        self.virtual_s += lived.virtual_s
+        self.struck += lived.struck
+        self.digest = hashlib.blake2b((self.digest + lived.digest).encode(), digest_size=16).hexdigest()
+        if lived.violation is not None:
+            self.violations.append((lived.seed, lived.violation))
+
+
+def survey(seeds: Iterable[int], choice: Choice, tell: Callable[[Lived], None]) -> Survey:
+    """Live through the worlds of these seeds, each twice: one seed is to give one story. `tell`: of each at once."""
+    found = Survey()
+    for seed in seeds:
+        lived = live_twice(seed, choice)
+        found.add(lived)
+        tell(lived)
+    return found
+
+
+def live_twice(seed: int, choice: Choice) -> Lived:
+    """One world, whose second life must be the first one over again."""
+    first, second = live_once(seed, choice), live_once(seed, choice)
+    if first.digest == second.digest:
+        return first
+    what = f"two lives of seed {seed} differ: {first.digest} and {second.digest}\nreplay: {choice.command(seed)}"
+    return replace(first, violation=Violation(what, "one_digest", first.virtual_s))
+
+
+def live_once(seed: int, choice: Choice) -> Lived:
+    """One world, as far as it keeps its promises."""
+    drawn, violation = DrawnWorld(seed, choice, digest=True), None
+    world, nodes = drawn.world, len(drawn.world.hosts)
+    try:
+        drawn.live()
+    except Violation as broken:
+        violation = broken
+    return Lived(seed, nodes, world.events, world.now, world.struck, world.trace.digest, violation)

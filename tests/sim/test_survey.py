@@ -1,0 +1,90 @@
+"""`dflow sim`: many drawn meshes by one command, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dflow_cli.app import main
+from dflow_protocols.simulator import swarm
+from dflow_protocols.simulator.choice import Choice
+from dflow_protocols.simulator.survey import live_once, live_twice
+from dflow_protocols.simulator.world import World
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    """The exit code of `dflow sim` and its last line."""
+    code = main(["sim", "--json", *words])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_what_was_lived_through_is_told_in_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts that keep score read the last line, and two calls give the same worlds."""
+    code, first = told(capsys, "--nodes", "2", "--seeds", "2", "--faults", "crash,pause")
+    assert code == 0
+    assert (first["seeds"], first["nodes"], first["violations"]) == (2, 2, [])
+    assert first["struck"].keys() <= {"crash", "pause"}
+    assert sum(first["struck"].values()) > 0
+    assert first["events"] > 0
+    assert first["virtual_s"] > 24.0
+    _, again = told(capsys, "--nodes", "2", "--seeds", "2", "--faults", "crash,pause")
+    assert first["digest"] == again["digest"]
+
+
+def test_without_faults_nothing_strikes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The undisturbed mesh is what others are compared with."""
+    assert told(capsys, "--faults", "none", "--seeds", "2", "--nodes", "2")[1]["struck"] == {}
+
+
+def test_membership_can_be_looked_at_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """No run takes its time: so more nodes fit into the same seconds."""
+    code, found = told(capsys, "--work", "none", "--nodes", "9", "--faults", "crash,split,leave,join")
+    assert (code, found["nodes"]) == (0, 9)
+
+
+@pytest.mark.parametrize("choice", [Choice(faults=("cancel",)), Choice(engine="poison"), Choice(faults=("poison",))])
+def test_a_run_that_is_to_end_another_way_ends_that_way(choice: Choice) -> None:
+    """A cancel may come in time or late; what is poisoned is left out."""
+    assert live_once(0, choice).violation is None
+
+
+def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds one hands it on as one line."""
+
+    def breaks(world: World, deadline_s: float) -> None:
+        raise world.violation("they do not", "members_agree")
+
+    monkeypatch.setattr(swarm, "agree", breaks)
+    code, found = told(capsys, "--work", "none", "--first-seed", "7", "--nodes", "2")
+    (broken,) = found["violations"]
+    assert code == 1
+    assert (broken["seed"], broken["invariant"]) == (7, "members_agree")
+    assert broken["replay"] == "dflow sim --first-seed 7 --nodes 2 --work none"
+    assert broken["at"] >= 12.0
+
+
+def test_a_seed_that_tells_two_stories_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else could be trusted: no failure could be seen again."""
+    lives = iter([Choice(nodes=1, work="none"), Choice(nodes=2, work="none")])
+    monkeypatch.setattr("dflow_protocols.simulator.survey.live_once", lambda seed, choice: live_once(seed, next(lives)))
+    violation = live_twice(3, Choice(work="none")).violation
+    assert violation is not None
+    assert violation.invariant == "one_digest"
+
+
+def test_a_name_that_is_none_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault that is misspelt would else never strike."""
+    assert main(["sim", "--faults", "crsh"]) == 2
+    assert "no fault is called `crsh`\nhint: known: crash, power_cut," in capsys.readouterr().err
+
+
+def test_all_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Faults, engines and invariants are told apart by name everywhere."""
+    _, names = told(capsys, "--list")
+    assert {"crash", "power_cut", "pause", "cut", "split", "leave"} <= set(names["faults"])
+    assert {"pure", "noisy", "wild", "poison"} == set(names["engines"])
+    assert "one_chain" in names["invariants"]
