@@ -302,7 +302,7 @@ class Opening:
             return {"gpus": watch.rows(), "drained": rooms.supervisor.drained()}
 
         MeshAnswers(service, me, engines, memory, traffic, gpus)
-        HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines)
+        HealthAnswers(service, partial(host_facts, self._config, devices), gpus, engines, rooms.control.allowed)
         RunAnswers(service)
         DrainAnswers(service)
         StoryAnswers(service, rooms.story, self._started_s)

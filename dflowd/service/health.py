@@ -19,8 +19,12 @@ Gpus = Sequence[Mapping[str, Any]]
 class HealthAnswers:
     """`doctor`, and this node's share of it."""
 
-    def __init__(self, service: Service, facts: Callable[[Gpus], dict[str, Any]], gpus: Told, engines: Told) -> None:
+    def __init__(
+        self, service: Service, facts: Callable[[Gpus], dict[str, Any]], gpus: Told, engines: Told, allowed: Told
+    ) -> None:
+        """`allowed`: the allow-list in force, as `keys` (how many) and `digest`."""
         self._service, self._facts, self._gpus, self._engines = service, facts, gpus, engines
+        self._allowed = allowed
         self._wall_clock = service.host.wall_clock
         self._standing = StandingProblems(service)
         service.serve({"doctor": self._doctor}, {"share.health": self._own})
@@ -45,5 +49,6 @@ class HealthAnswers:
             **facts,
             "clock_s": self._wall_clock(),
             "engines": [str(slot["numerics"]) for slot in slots if slot["numerics"]],
+            "allow_list": self._allowed(),
             "problems": self._standing.rows(),
         }

@@ -23,7 +23,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 
@@ -183,6 +183,10 @@ class ControlLane:
     def reply(self, link: ReplyTo, frame: bytes) -> bool:
         """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
         return link.peer in self._roles and self._put(link.peer, link.routing_id, frame)
+
+    def allowed(self) -> dict[str, Any]:
+        """The allow-list in force: how many `keys` it has, and its `digest`."""
+        return {"keys": len(self._lines), "digest": self._allow_list.digest}
 
     def name_of(self, key: NodeId) -> str:
         """A key's name on the allow-list; empty if it is not there."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zmq
 
-from dflow_protocols.names import NodeId, node_id
+from dflow_protocols.names import NodeId, content_id, node_id
 from dflow_protocols.wire.keys import Allowed, AllowListError, key_file_text, key_text, parse_key, parse_key_file
 from dflow_protocols.wire.keys import parse_allow_list as parse_lines
 
@@ -90,6 +90,11 @@ class AllowList:
         self._stamp = self._stat()
         self.lines: Mapping[bytes, Allowed] = self._read()  # public key -> its line; another object once it changed
         self.trouble: KeyFileError | None = None  # why the newest change was not taken up
+
+    @property
+    def digest(self) -> str:
+        """One for all lists that let in the same keys in the same roles, whatever their order, names and addresses."""
+        return content_id("allow_list", sorted([key_text(key), line.role] for key, line in self.lines.items()))
 
     def named(self, name: str) -> Allowed | None:
         return next((line for line in self.lines.values() if line.name == name), None)

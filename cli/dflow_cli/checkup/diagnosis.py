@@ -190,6 +190,7 @@ def judge_mesh(answer: Facts, members: Sequence[Facts]) -> Iterator[Check]:
     yield from _versions(healthy)
     yield from _agreement("fabric", healthy, "trust.fabric", "chunks sealed one way cannot be read the other")
     yield from _agreement("timing", healthy, "mesh.timing", "one calls dead whom the others still wait for")
+    yield from _allow_lists(healthy)
     yield from _numerics(healthy)
 
 
@@ -230,6 +231,19 @@ def _agreement(key: str, members: Sequence[Facts], name: str, why: str) -> Itera
     groups = _groups(members, lambda member: str(member[key]))
     if len(groups) > 1:
         yield Check("configuration", name, "wrong", f"{_grouped(groups)}: {why}", f"give {name} one value on all hosts")
+
+
+def _allow_lists(members: Sequence[Facts]) -> Iterator[Check]:
+    """Each host has its own copy; one that was forgotten refuses a new host, or serves a key that was revoked."""
+    groups = _groups(
+        members, lambda member: f"{member['allow_list']['keys']} keys ({member['allow_list']['digest'][:8]})"
+    )
+    if len(groups) > 1:
+        mend = "copy one list to all hosts, as mesh.allow_list of each; daemons take it up within a second"
+        what = f"{_grouped(groups)}: who is let in by some is a stranger to others"
+        yield Check("allow-list", "mesh", "warning", what, mend)
+    elif members:
+        yield Check("allow-list", "mesh", "ok", f"the same on all: {next(iter(groups))}")
 
 
 def _numerics(members: Sequence[Facts]) -> Iterator[Check]:

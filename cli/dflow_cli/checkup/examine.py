@@ -34,7 +34,7 @@ def examine(config: Path | None, folder: Path, to: str) -> Iterator[Check]:
         found.append(report)
         yield from judge_config(report)
         yield from judge_host(report["facts"], bool(report["running"]))
-    yield from _mesh(found, folder, to)
+    yield from _mesh(found, folder, to, is_look=config is not None)
     yield _engine(found)
 
 
@@ -54,17 +54,19 @@ def _inspect(path: Path) -> dict[str, Any] | Check:
     return Check("configuration", str(path), "wrong", what.removeprefix(f"{path}: "), lines.get("hint", ""))
 
 
-def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]:
-    """The mesh behind `to`, else of the daemons that run here, else the one that was met last from DIR."""
+def _mesh(found: list[dict[str, Any]], folder: Path, to: str, is_look: bool) -> Iterator[Check]:
+    """The mesh behind `to`, else of the daemons that run here, else the one that was met last from DIR. `is_look`: a
+    host is looked at before its daemon is started, so that none is asked is no wonder."""
     endpoints = [KeyedEndpoint(it["key"]["public"], it["running"]["control"]) for it in found if it["running"]]
     if not to and not endpoints:
         place = found[0]["facts"]["name"] if found else "here"
         mend = "start it, then ask again, to hear of the mesh; or name a daemon with --to KEY@HOST:PORT"
         met = remembered(folder)
-        what = "none is running on this host" if met else "none is running: only this host was looked at"
-        yield Check("daemon", str(place), "ok", what, mend)
         if not met:
+            what = "none is running: only this host was looked at, and no mesh was asked"
+            yield Check("daemon", str(place), "ok" if is_look else "warning", what, mend)
             return
+        yield Check("daemon", str(place), "ok", "none is running on this host", mend)
         endpoints = met
     folder.mkdir(parents=True, exist_ok=True)
     client_key = key_pair(folder / "client.key")
@@ -75,9 +77,9 @@ def _mesh(found: list[dict[str, Any]], folder: Path, to: str) -> Iterator[Check]
     except CliError as problem:
         is_refused = "refuses" in problem.what
         mend = f"dflow keys show --dir {folder} | dflow keys authorize ALLOW_LIST -" if is_refused else problem.hint
-        is_look = is_refused and not to and bool(found)  # at a host, whose daemon runs and does not know this client
+        is_host = is_refused and not to and bool(found)  # whose daemon runs and does not know this client
         place = to.rpartition("@")[2] or endpoints[0].address
-        yield Check("mesh", place, "warning" if is_look else "wrong", problem.what, mend)
+        yield Check("mesh", place, "warning" if is_host else "wrong", problem.what, mend)
         return
     near = {it["facts"]["name"] for it in found}
     for member in answer["members"]:

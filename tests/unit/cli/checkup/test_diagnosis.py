@@ -36,7 +36,9 @@ CONFIG: dict[str, Any] = {
 
 
 def member(name: str) -> dict[str, Any]:
-    return {**copy.deepcopy(FACTS), "name": name, "clock_off_s": 0.0, "engines": [], "problems": []}
+    allowed = {"keys": 4, "digest": "ab" * 32}
+    more = {"clock_off_s": 0.0, "engines": [], "problems": [], "allow_list": allowed}
+    return {**copy.deepcopy(FACTS), "name": name, **more}
 
 
 ANSWER: dict[str, Any] = {
@@ -129,6 +131,7 @@ def test_each_limit_of_a_host_is_named(path: str, value: Any, state: str, subjec
         ("members/1/versions/dflowd", "0.2.0", ("warning", "versions", "dflowd")),
         ("members/1/fabric", "trusted", ("wrong", "configuration", "trust.fabric")),
         ("members/1/timing", "wan", ("wrong", "configuration", "mesh.timing")),
+        ("members/2/allow_list/digest", "cd" * 32, ("warning", "allow-list", "mesh")),
         ("members/2/numerics", "torch-2.7.0 cpu-AVX2-1thread", ("warning", "numerics", "advertised")),
     ],
 )

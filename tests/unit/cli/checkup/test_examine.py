@@ -30,3 +30,10 @@ def test_doctor_says_that_no_known_daemon_answers(tmp_path: Path, monkeypatch: p
     (tmp_path / "known.json").write_text(f'["{"k" * 40}@127.0.0.1:1"]')
     (wrong,) = [check for check in looked(monkeypatch, tmp_path) if check.state == "wrong"]
     assert "no daemon answered" in wrong.what
+
+
+def test_doctor_warns_that_it_asked_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that knows no mesh `0 wrong` would be said of nothing at all."""
+    (asked,) = [check for check in looked(monkeypatch, tmp_path) if check.subject == "daemon"]
+    assert asked.state == "warning"
+    assert "no mesh was asked" in asked.what

@@ -56,6 +56,17 @@ def test_a_bad_key_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
         read_key_pair(tmp_path / "nowhere")
 
 
+def test_lists_that_let_in_the_same_keys_have_one_digest(tmp_path: Path) -> None:
+    """Hosts' copies may differ in order, names and comments; who is let in, and as what, may not."""
+    one, two = (key_text(new_key_pair().public) for _ in range(2))
+    texts = [f"{one} a\n{two} b client\n", f"# ours\n{two} bob client\n{one} a 10.0.0.7:7300\n", f"{one} a\n{two} b\n"]
+    lists = []
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).write_text(text)
+        lists.append(AllowList(tmp_path / str(number)))
+    assert lists[0].digest == lists[1].digest != lists[2].digest
+
+
 def test_an_allow_list_reads_names_addresses_and_roles() -> None:
     """The list is written by hand."""
     keys = [new_key_pair().public for _ in range(4)]
