@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from dflow_protocols.wire.steps import FileRef
 
 from ..files.cache import NoRoomError
 from ..files.supplies import Supplies
+from ..transport.limits import CLIENT_RATE, Pace
 from .dispatch import Service
 from .request import EXIT_FAILED, MOST_NUMBER, Params, Refusal, typed
 
@@ -22,6 +24,7 @@ class FileAnswers:
 
     def __init__(self, service: Service, supplies: Supplies) -> None:
         self._service, self._supplies = service, supplies
+        self._pace = Pace(CLIENT_RATE)
         service.serve(
             {"files.locate": self._locate, "files.put": self._put, "files.bring": self._bring},
             {
@@ -43,8 +46,10 @@ class FileAnswers:
         """The bytes of a file from `offset` on; answers how many have come, which is where to go on."""
         ref, data = _ref(params.get("id"), params.get("bytes")), typed(params, "data", bytes)
         offset = typed(params, "offset", int)
+        wait_s = self._pace.wait_s(self._service.host.clock(), source, len(data))
         try:
-            return {"offset": await self._supplies.put(ref, offset, data)}
+            come, _ = await asyncio.gather(self._supplies.put(ref, offset, data), asyncio.sleep(wait_s))
+            return {"offset": come}
         except NoRoomError as error:
             hint = "raise files.cache_limit of that daemon, or free some of its disk"
             raise Refusal(f"{self._service.name_of(self._service.me)}: {error}", hint, EXIT_FAILED) from None

@@ -21,7 +21,9 @@ class Rate:
 
 
 NODE_RATE = Rate(frames=4_000, bytes=64 << 20)  # a step of a run is some hundred frames from a peer, 10 KB each
-CLIENT_RATE = Rate(frames=200, bytes=8 << 20)  # people, and scripts that poll
+CLIENT_RATE = Rate(frames=200, bytes=32 << 20)  # people, scripts that poll, and files that are pushed
+PACED_SHARE = 0.75  # of a rate; the rest is for what else its source asks meanwhile
+PACED_BURST_S = 0.5
 
 
 class Buckets:
@@ -43,3 +45,18 @@ class Buckets:
             self._levels.pop(next(iter(self._levels)))
         self._levels[source] = (now, frames, size)
         return passes
+
+
+class Pace:
+    """Keeps sources that send the next piece when the last is answered below a rate, by how long answers wait. So what
+    is large is never refused, over however fast a line, from however many programs with one key."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._due: dict[Hashable, float] = {}  # by source, when all that it sent has taken its time
+
+    def wait_s(self, now: float, source: Hashable, nbytes: int) -> float:
+        """Seconds for which the answer to a frame of this size has to wait."""
+        takes_s = max(1 / self._rate.frames, nbytes / self._rate.bytes) / PACED_SHARE
+        self._due[source] = max(self._due.get(source, 0.0), now - PACED_BURST_S) + takes_s
+        return max(0.0, self._due[source] - now)

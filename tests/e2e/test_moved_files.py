@@ -50,3 +50,20 @@ def test_a_run_needs_no_path_that_all_hosts_share(tmp_path: Path) -> None:
         assert again["weights"] == told["weights"]
     finally:
         dflow("down", "--dir", mesh)
+
+
+@pytest.mark.usefixtures("own_disk")
+def test_a_model_is_pushed_as_fast_as_a_client_may_send(tmp_path: Path) -> None:
+    """It is larger than any burst that passes, and still no piece of it is refused and said again after half a
+    minute."""
+    model, there, mesh = tmp_path / "model", tmp_path / "there", tmp_path / "mesh"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(bytes(120 << 20))
+    dflow("up", "--nodes", "2", "--dir", mesh)
+    try:
+        done = _sees_alone(model, there, [*DFLOW, "push", str(there), "--dir", str(mesh), "--json"])
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["nodes"] == ["n0", "n1"]
+        assert "transport.flooded" not in "".join((mesh / node / "log").read_text() for node in ("n0", "n1"))
+    finally:
+        dflow("down", "--dir", mesh)
