@@ -30,7 +30,8 @@ Answer to be judged:
 {completion}
 
 How good is the answer to be judged, from 0 (wrong) to 10 (right and complete)? End with the number alone."""
-NUMBER = r"(-?\d+(?:\.\d+)?)\W*$"  # the last thing said
+NUMBER = r"((?:(?<!\d)-)?\d+(?:\.\d+)?)(?:\W*(?:/|out of)\s*\d+(?:\.\d+)?)?\W*$"
+"""The last thing said; of "8/10" and "8 out of 10" the 8."""
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # answers after which asking again may help
 FIRST_WAIT_S = 0.5  # before the second try; then twice as long each time
 MOST_WAIT_S = 20.0

@@ -74,6 +74,17 @@ def test_a_judge_that_is_busy_is_asked_again(url: str) -> None:
     assert len(Api.asked) == 3
 
 
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [("8/10", 0.8), ("Score: **7.5**/10.", 0.75), ("I give it 6 out of 10", 0.6), ("3 of 4 steps: 9 (out of 10)", 0.9),
+     ("6-7", 0.7), ("-5", -0.5)],
+)  # fmt: skip
+def test_a_number_of_so_many_is_the_number_and_not_how_many(url: str, said: str, score: float) -> None:
+    """Judges write so whatever they are asked: by the last number alone all of them would give full marks."""
+    Api.answers = [(200, said)]
+    assert asked(url) == pytest.approx(score)
+
+
 def test_a_judge_that_gives_no_number_gives_no_score(url: str) -> None:
     """A refusal is no 0."""
     Api.answers = [(200, "I cannot judge that.")]
