@@ -19,7 +19,7 @@ def nodes_listing(answer: Mapping[str, Any], is_narrow: bool) -> Listing:
     columns = [
         Column("id", [str(node["id"])[:8] for node in nodes], 9),
         Column("name", [str(node["name"]) for node in nodes]),
-        Column("state", [_state(node) for node in nodes]),
+        Column("state", [state_of(node) for node in nodes]),
         Column("share", [_share(node.get("share")) for node in nodes], 2),
         Column("load", [f"{work['load']:.1f}/{work['cores']}" if work else "-" for work in works], 3),
         Column("memory", [_memory(work.get("memory")) for work in works], 5),
@@ -42,7 +42,7 @@ def nodes_listing(answer: Mapping[str, Any], is_narrow: bool) -> Listing:
     return Listing(columns, lines)
 
 
-def _state(node: Node) -> str:
+def state_of(node: Node) -> str:
     """As the member that was asked sees it; of one that is well and takes no work, that."""
     return "drained" if node["state"] == "alive" and node.get("is_drained") else str(node["state"])
 

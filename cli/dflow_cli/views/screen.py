@@ -15,6 +15,7 @@ from ..output import about, escaped, seconds
 from ..runs.follow import Picture
 from ..runs.stages import in_order
 from .chart import chart
+from .nodes import state_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +29,7 @@ FULL_CURVE = 8  # a second one is drawn where each has so many
 LEAST_SAMPLES = 3
 TOLD_SHARE = 0.01  # of a step's seconds: stages with less are not in the line that stands for the table
 ERROR_LINES = 3  # the summary after the run has all of it
-_COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red"}
+_COLOURS = {"alive": "green", "suspect": "yellow", "drained": "yellow", "dead": "red"}
 
 Part = tuple["RenderableType", int]  # and its lines
 
@@ -136,7 +137,7 @@ def _nodes(picture: Picture) -> Table:
 
     table = _table("node", "state", "running")
     for member in sorted(picture.members, key=lambda member: str(member["name"])):
-        name, state = str(member["name"]), str(member["state"])
+        name, state = str(member["name"]), state_of(member)
         doing = ", ".join(in_order(picture.doing.get(name, []), picture.stages))
         table.add_row(Text(name), Text(state, _COLOURS.get(state, "dim")), Text(doing))
     return table
@@ -144,7 +145,7 @@ def _nodes(picture: Picture) -> Table:
 
 def _counted_nodes(picture: Picture) -> str:
     """Where there are more nodes than lines: how many are in which state, and at which stage."""
-    states = Counter(str(member["state"]) for member in picture.members)
+    states = Counter(map(state_of, picture.members))
     running = Counter(stage for stages in picture.doing.values() for stage in stages)
     text = "nodes   " + ", ".join(f"{count} {state}" for state, count in states.most_common())
     if running:

@@ -74,6 +74,13 @@ def test_what_matters_is_there_at_any_size(width: int, height: int) -> None:
     assert "0.950 at step 6" in text
 
 
+def test_a_drained_node_is_told_from_one_that_works() -> None:
+    """Else it looks like one that stands still."""
+    shown = large(2)
+    shown.members[0]["is_drained"] = True
+    assert "drained" in drawn(shown, 80, 24)
+
+
 def test_nodes_stand_below_the_stages_and_these_in_the_pipelines_order() -> None:
     """A step is read from above."""
     lines = drawn(large(3), 80, 24).splitlines()
