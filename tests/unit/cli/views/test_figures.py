@@ -12,6 +12,7 @@ import pytest
 from dflow_cli.app import main
 from dflow_cli.runs.outcome import read_outcome
 from dflow_cli.views.figures import CsvForm, TensorBoardForm, WandbForm
+from tests.support.until import until
 from tests.unit.cli.fakedaemon import RUN, told_rows, told_run
 
 
@@ -50,6 +51,7 @@ def test_weights_and_biases_gets_the_run_and_its_figures(tmp_path: Path, monkeyp
         form.write(told_rows(3)[2:])
     (file,) = tmp_path.rglob("*.wandb")
     assert form.place == str(file.parent)
+    until(lambda: b"seconds/roll" in file.read_bytes(), 60.0)  # a process of wandb's own writes
     written = file.read_bytes()
     assert RUN.encode() in written
     assert written.count(b"reward_mean") >= 3
