@@ -13,7 +13,7 @@ from .problem import EntryError
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
 """Keys of a data set that name files; a file in a folder is of a format if its name ends so."""
 
-SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval")
 """What the parts of a data set are called that are not meant to be read as one."""
 
 SAVED_ORDER = "state.json"  # of a data set that `datasets` saved: its files, in order
@@ -69,10 +69,24 @@ def _saved(name: str, names: Sequence[str], folder: Folder) -> list[str]:
 
 def _require_one_split(kind: str, name: str, files: Sequence[str]) -> None:
     """Nobody means to train on what is there to test by."""
-    beginnings = [re.sub(r"(-\d+-of-\d+)?(\.\w+)?$", "", each.split("/")[0]) for each in files]
-    splits = [split for split in SPLITS if split in beginnings]
+    found: dict[str, str] = {}
+    for file in files:
+        split, pattern = _split_of(kind, file)
+        found.setdefault(split, f"{name.rstrip('/')}/{pattern}")
+    splits = [split for split in SPLITS if split in found]
     if len(splits) > 1:
-        inside = "/" in next(each for each in files if each.startswith(splits[0]))
-        one = f"{name.rstrip('/')}/{splits[0]}" + ("" if inside else f"*.{kind}")
         what = f"{name} holds several splits: {', '.join(splits)}"
-        raise EntryError(what, f"name the one that is meant, such as `{kind}: {one}`")
+        raise EntryError(what, f"name the one that is meant, such as `{kind}: {found[splits[0]]}`")
+
+
+def _split_of(kind: str, file: str) -> tuple[str, str]:
+    """The split that a file is of, by a word of its own name or else of a folder's, such as `data/train-0.csv` or
+    `main/train/0.csv`; and what names the files of it. Empty texts where no name says."""
+    names = file.split("/")
+    for depth in reversed(range(len(names))):
+        words = [word for word in re.finditer("[a-z]+", names[depth].lower()) if word.group() in SPLITS]
+        if len(words) == 1:
+            is_folder = depth < len(names) - 1
+            last = names[depth] if is_folder else f"{names[depth][: words[0].end()]}*.{kind}"
+            return words[0].group(), "/".join([*names[:depth], last])
+    return "", ""

@@ -39,17 +39,29 @@ def test_a_name_is_of_a_file_of_a_folder_or_of_a_pattern(kind: str, name: str, f
 @pytest.mark.parametrize(
     ("names", "hint"),
     [
-        (SHARDS, "such as `parquet: d/train*.parquet`"),
+        (SHARDS, "such as `parquet: d/data/train*.parquet`"),  # as most lie on the hub
+        (("d/en/train/0.parquet", "d/en/test/0.parquet"), "such as `parquet: d/en/train`"),
+        (("d/maths-train.parquet", "d/maths-test.parquet"), "such as `parquet: d/maths-train*.parquet`"),
+        (
+            ("d/test/train-or-test/train_0.parquet", "d/x/Test0.parquet"),
+            "`parquet: d/test/train-or-test/train*.parquet`",
+        ),
         (("d/train.parquet", "d/test.parquet"), "such as `parquet: d/train*.parquet`"),
         (("d/train/0.parquet", "d/test/0.parquet"), "such as `parquet: d/train`"),
     ],
 )
 def test_a_folder_of_several_splits_is_not_read_as_one(names: tuple[str, ...], hint: str) -> None:
     """Else a run trains on what is there to test by."""
-    here = folder(*(name.replace("d/data", "d") for name in names))
+    here = folder(*names)
     with pytest.raises(EntryError, match="holds several splits: train, test") as caught:
         parts_of("parquet", "d", here)
     assert hint in caught.value.hint
+
+
+def test_files_of_one_split_and_files_of_none_are_read_as_one() -> None:
+    """`latest` is no test, and a folder of topics has no splits."""
+    for names in (("d/train-1.csv", "d/train-2.csv"), ("d/latest.csv", "d/training.csv"), ("d/a.csv", "d/test/b.csv")):
+        assert parts_of("csv", "d", folder(*names)) == list(names)
 
 
 def test_of_a_saved_data_set_its_own_list_is_read() -> None:
