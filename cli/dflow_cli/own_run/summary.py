@@ -65,7 +65,7 @@ def print_next(outcome: Outcome, folder: Path, plot: Path | None) -> None:
         (f"dflow samples {run}{place}", "what it answers now"),
         (f"dflow report {run}{place}", "all of it on one page, and what it waited for most"),
         (f"dflow metrics {run}{place}", "every figure of every step"),
-        (f"dflow up --nodes 3{place}", "a mesh that stays; then `dflow submit SPEC` and `dflow watch`"),
+        (f"dflow up --nodes 3{place}", "a mesh that stays, for `dflow submit SPEC`"),
     ]
     if (scripts := _unfound_scripts()) is not None:
         proposals.insert(0, (f"source {shlex.quote(str(scripts / 'activate'))}", "so that this shell finds `dflow`"))
