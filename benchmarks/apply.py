@@ -76,7 +76,7 @@ class Daemon:
         inputs = tuple(
             calls.Input(ref.id, ref.nbytes, self.store.path(ref.id), 0, -(-ref.nbytes // CHUNK_BYTES)) for ref in refs
         )
-        return MappedShards(calls.Call(1, b"", "", "", InitWork(), inputs), self, self.mappings)
+        return MappedShards(calls.Call(1, b"", "", "", "", InitWork(), inputs), self, self.mappings)
 
     def drop(self, state: State) -> None:
         self.store.drop(RUN, [ref.id for _, ref in state])
@@ -92,7 +92,7 @@ def updates(parameters: int, threads: int, rounds: int) -> tuple[list[str], list
     for update in range(rounds):
         work = ApplyWork(update, "learn", state, slices, update, rounds, keep_optimizer=True)
         shards = daemon.shards([*slices, *(ref for _, ref in state)])
-        job = Job(toy_pipeline(), Path(), Path(), shards, daemon.progress, threads=pool)
+        job = Job(toy_pipeline(), Path(), Path(), Path(), shards, daemon.progress, threads=pool)
         wall, cpu = time.perf_counter(), time.process_time()
         made, _ = apply_slices(job, work, "policy", CONFIG)
         times.append((time.perf_counter() - wall, time.process_time() - cpu))

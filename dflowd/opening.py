@@ -364,10 +364,11 @@ def _brief(
     known = node.runs.get(run)
     if known is None:
         return None
+    own, pipeline = known.status.base, known.state.pipeline
     state.run_folder(run)
     folder = str(checkpoints.folder_of(state.path, run))
-    engine = child_for(known.state.pipeline, work, here)
-    return RunBrief(known.status.spec, supplies.base_of(run, known.status.base), folder, engine)
+    base, code = supplies.base_of(run, own), supplies.code_of(run, own, pipeline)
+    return RunBrief(known.status.spec, base, code, folder, child_for(pipeline, work, here))
 
 
 def _open_log(section: LogSection, closing: ExitStack) -> Stream:

@@ -109,11 +109,12 @@ class Performer:
             pipeline = self._pipeline(call.spec)
         except Exception as error:
             return Failed("user", one_line(error))
-        link, base, folder = self._link, Path(call.base), Path(call.folder)
+        link, base, code, folder = self._link, Path(call.base), Path(call.code), Path(call.folder)
         shards = MappedShards(call, link, self._mappings)
         job = Job(
             pipeline,
             base,
+            code,
             folder,
             shards,
             link.progress,

@@ -44,7 +44,7 @@ class Opened:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._run: tuple[str, Path] | None = None
+        self._run: tuple[str, Path, Path] | None = None
         self._policies: dict[tuple[str, torch.dtype], Policy] = {}
         self._away: set[int] = set()  # models, by their identity, that have left the device
         self._descriptions: dict[str, Description] = {}
@@ -54,7 +54,7 @@ class Opened:
 
     def enter(self, job: Job) -> None:
         """Forget another run's models, data and code. Raises HostError where this host has other files."""
-        run = (str(job.pipeline.id), job.base)
+        run = (str(job.pipeline.id), job.base, job.code)
         if self._run != run:
             self._run = None
             self.forget_models()
@@ -178,7 +178,7 @@ class Opened:
     def pool(self, job: Job) -> Pool:
         """The workers that run the user's code."""
         if self._pool is None:
-            self._pool = Pool(job.base, job.limits, job.baton.resting)
+            self._pool = Pool(job.code, job.limits, job.baton.resting)
         return self._pool
 
     def unload(self) -> None:

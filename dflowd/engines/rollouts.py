@@ -83,7 +83,7 @@ class OperatorRollouts:
 
         return Partition(
             job.pipeline,
-            job.base,
+            job.code,
             work.step,
             stage,
             first,

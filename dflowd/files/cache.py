@@ -2,6 +2,7 @@
 
     blobs/ID        a file's bytes          drafts/ID     one that is still coming
     trees/RUN/...   a run's files by their names: links to blobs, and to the host's own files
+    nowhere/        stands for a spec's folder in which nothing lies
 
 Owns that disk and its bound: what active runs use stays, and of the rest the longest unused goes first. Not safe for
 threads.
@@ -40,6 +41,8 @@ class FileCache:
             shutil.rmtree(left, ignore_errors=True)
         for place in (self._blobs, self._drafts, self._trees):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.nowhere = folder / "nowhere"
+        (self.nowhere / ELSEWHERE).mkdir(parents=True, exist_ok=True)
 
     # Files ----------------------------------------------------------------------------------------------------------
 
@@ -141,6 +144,13 @@ class FileCache:
             else:
                 place.symlink_to(path)
         return tree
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path leads into this cache, or is none."""
+        try:
+            return path.resolve().is_relative_to(self._folder.resolve())
+        except (OSError, RuntimeError, ValueError):
+            return True
 
     def tidy(self, active: Collection[RunId]) -> None:
         """Remove the folders of runs that are over."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, FilesFound, FindFiles
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.pipeline.files import is_code, is_model, with_own_code
+from dflow_protocols.pipeline.files import is_code, is_model, named_files, with_own_code
 from dflow_protocols.wire.steps import FileRef
 
 from ..process.host import Host
@@ -106,6 +106,15 @@ class Supplies:
         """The folder in which a run's engines open its files; `base`: its own."""
         supply = self._supplies.get(run)
         return base if supply is None or supply.base is None else str(supply.base)
+
+    def code_of(self, run: RunId, base: str, pipeline: Pipeline) -> str:
+        """The folder from which its users' functions are loaded. Where no code that came by wire runs it is the run's
+        own, whatever a client calls its files; and nowhere if that, or a function, leads into the cache."""
+        if self.runs_code:
+            return self.base_of(run, base)
+        functions = [named.name.partition(":")[0] for named in named_files(pipeline) if is_code(named.path)]
+        leads_in = any(self._cache.holds(Path(base) / name) for name in ("", *functions))
+        return str(self._cache.nowhere) if leads_in else base
 
     async def close(self) -> None:
         tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._coming.values()]

@@ -56,6 +56,7 @@ class Job:
 
     pipeline: Pipeline
     base: Path  # folder that relative paths of the spec start from
+    code: Path  # folder that users' functions are loaded from
     folder: Path  # where checkpoints of the run go
     shards: Shards
     progress: Callable[[], None]  # to be called every few seconds: after each pass, sample, chunk; raises GivenUp

@@ -49,7 +49,7 @@ def custom(partition: Partition) -> list[Output]:
         raise UserError(str(error), stage.id) from error
     if outcome.error:
         raise UserError(outcome.error, stage.id)
-    check_files(partition.pipeline, partition.base, stage.op)  # after the import: a file may be replaced at any moment
+    check_files(partition.pipeline, partition.code, stage.op)  # after the import: a file may be replaced at any moment
     partition.progress()
     outputs = [_output(name, outcome.value[name], name in stage.per_token, rollout) for name in stage.writes]
     return [replace(outputs[0], metrics={**outputs[0].metrics, **outcome.counts}), *outputs[1:]]

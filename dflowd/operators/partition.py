@@ -39,7 +39,7 @@ class Partition:
     """One stage on one partition. Groups [first, end) of the step are its own."""
 
     pipeline: Pipeline
-    base: Path
+    code: Path  # folder that users' functions are loaded from
     step: int
     stage: Stage
     first: int

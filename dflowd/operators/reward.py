@@ -141,7 +141,7 @@ def scores(partition: Partition, data: Data, answers: Answers) -> Scores:
         raise UserError(f"{name} {error}", stage.id) from error
     except UserError as error:
         raise UserError(str(error), stage.id) from error
-    check_files(partition.pipeline, partition.base, name)  # after the import: a file may be replaced at any moment
+    check_files(partition.pipeline, partition.code, name)  # after the import: a file may be replaced at any moment
     return _joined(each, outcomes, partition)
 
 

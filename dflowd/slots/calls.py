@@ -64,6 +64,7 @@ class Call:
     id: int
     spec: bytes  # the pipeline's canonical form
     base: str  # folder that relative paths of the spec start from
+    code: str  # folder that users' functions are loaded from
     folder: str  # where checkpoints of the run go
     work: Work
     inputs: tuple[Input, ...]

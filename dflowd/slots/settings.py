@@ -11,10 +11,12 @@ from .devices import Devices
 
 @dataclass(frozen=True, slots=True)
 class RunBrief:
-    """What a child must know of a run. `engine`: which kind of engine the run asks for."""
+    """What a child must know of a run. `code`: folder from which users' functions are loaded. `engine`: which kind of
+    engine the run asks for."""
 
     spec: bytes
     base: str
+    code: str
     folder: str
     engine: str
 

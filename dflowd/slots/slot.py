@@ -69,7 +69,7 @@ class Slot:
         call.room_answered(now)
         self.calls[call.id] = call
         brief = call.brief
-        self.child.send(Call(call.id, brief.spec, brief.base, brief.folder, call.asked.work, inputs))
+        self.child.send(Call(call.id, brief.spec, brief.base, brief.code, brief.folder, call.asked.work, inputs))
         self._is_used = True
         if call.end is not None:
             self.child.send(Trim(call.id, call.end))

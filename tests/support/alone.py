@@ -108,7 +108,9 @@ class Alone:
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
 
     def perform(self, work: Work) -> Done | Failed:
-        return perform(self.engine, Job(self.pipeline, self.base, self.folder, self.shards, self.progress), work)
+        return perform(
+            self.engine, Job(self.pipeline, self.base, self.base, self.folder, self.shards, self.progress), work
+        )
 
     def together(self, works: Sequence[Work], baton: Baton) -> list[Done | Failed]:
         """What they give, numbered from 1, in this process at once: as a slot's child does it."""
@@ -116,7 +118,7 @@ class Alone:
 
         def live(number: int, work: Work) -> None:
             with baton.held(number):
-                job = Job(self.pipeline, self.base, self.folder, self.shards, self.progress, baton=baton)
+                job = Job(self.pipeline, self.base, self.base, self.folder, self.shards, self.progress, baton=baton)
                 results[number] = perform(self.engine, job, work)
             ERRANDS.put(lambda: None)
 

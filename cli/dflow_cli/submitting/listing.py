@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.pipeline.files import files_of, named_files
+from dflow_protocols.pipeline.files import files_of, is_code, named_files
 from dflow_protocols.wire.listing import listing_fault
 from dflow_protocols.wire.steps import FileRef
 
@@ -19,10 +19,11 @@ PUSHED = "models.pushed.path"  # in place of a spec's key: files of a model that
 
 
 def files_of_pipeline(pipeline: Pipeline, base: Path) -> tuple[FileRef, ...]:
-    """Each once, under the key that names it first. `base`: where relative paths start. Raises CliError."""
+    """Each once, under the key that names it first; what is run under that of a function, whatever else names it.
+    `base`: where relative paths start. Raises CliError."""
     folder = DiskFolder(base)
     keys: dict[str, str] = {}
-    for named in named_files(pipeline):
+    for named in sorted(named_files(pipeline), key=lambda named: not is_code(named.path)):
         for name in files_of(named, folder):
             keys.setdefault(name, named.path)
     return _refs(keys.items(), base)

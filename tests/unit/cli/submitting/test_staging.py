@@ -10,10 +10,12 @@ import pytest
 
 from dflow_cli.errors import EXIT_WRONG_INPUT, CliError
 from dflow_cli.mesh.reach import reach
-from dflow_cli.submitting.listing import files_in
+from dflow_cli.submitting.listing import files_in, files_of_pipeline
 from dflow_cli.submitting.staging import PIECE_BYTES, locate, spread, stage
 from dflow_protocols.names import ShardRef, hash_shard
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.steps import FileRef
+from tests.support.toy import toy_pipeline
 from tests.unit.cli.fakedaemon import FakeDaemon
 
 CODE, DATA, MODEL = "stages[1].config.function", "data.words.jsonl", "models.policy.path"
@@ -155,3 +157,14 @@ def test_a_pushed_model_goes_to_all(tmp_path: Path, daemon: FakeDaemon, mesh: Pa
 def test_a_folder_without_files_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="holds no files"):
         files_in(tmp_path)
+
+
+def test_what_is_run_is_listed_as_code_whatever_else_names_it(tmp_path: Path) -> None:
+    """Hosts that run no code from the wire go by it."""
+    for name in ("model.json", "judge.py", "tokenizer/tokenizer.json"):
+        written(tmp_path, DATA, name, b"{}")
+    raw = toy_pipeline().to_dict() | {"engine": "torch", "emulated": {}, "data": {"words": {"jsonl": "judge.py"}}}
+    raw["models"] = {"policy": {"init": {"config": "model.json", "tokenizer": "tokenizer"}}}
+    raw["stages"][1]["config"]["function"] = "judge.py:score"
+    files = {file.name: file.key for file in files_of_pipeline(Pipeline.from_dict(raw), tmp_path)}
+    assert files["judge.py"] == CODE

@@ -99,7 +99,7 @@ class Ends:
         self.link = Link(f"ipc://{folder}/s", self.delivered.append, baton=self.baton)
         self.peer, _ = self.router.recv_multipart()
         for number in range(1, calls + 1):
-            self.say(Call(number, b"", "", "", ChainWork(0, ("roll",), number, ()), ()))
+            self.say(Call(number, b"", "", "", "", ChainWork(0, ("roll",), number, ()), ()))
         until(lambda: len(self.delivered) == calls, DEADLINE_S)
 
     def say(self, message: Call | GiveUp | Granted | Trim) -> None:

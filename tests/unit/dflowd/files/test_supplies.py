@@ -15,6 +15,7 @@ from dflow_protocols.events import FilesFound, FindFiles
 from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.steps import FileRef
+from dflowd.data.folder import at
 from dflowd.files.cache import FileCache
 from dflowd.files.supplies import Supplies
 from tests.support.toy import toy_pipeline
@@ -186,6 +187,28 @@ async def test_a_host_without_leave_names_the_stages_that_it_refuses(site: Opens
     assert [each.told()[-1].refused for each in (full, bare, own)] == [(), ("score",), ()]
 
 
+async def test_a_host_without_leave_loads_functions_from_its_own_disk_only(site: Opens) -> None:
+    """A client says itself which of its files are code, which have a digest, and where the run's own folder lies."""
+    full, bare = site(), site(runs_code=False)
+    full.write()
+    pipeline = with_code()
+    disguised = [FileRef("data.words.jsonl", file.name, file.ref) for file in listing()]
+    for each in (full, bare):
+        each.runs[RUN].pipeline = pipeline
+        each.find(disguised)
+    assert await full.has_all() == Path(full.supplies.code_of(RUN, str(full.folder), pipeline))
+    tree = await bare.has_all()
+    assert (tree / "judge.py").exists()
+    assert bare.supplies.code_of(RUN, str(bare.folder), pipeline) == str(bare.folder)
+
+    other = RunId("cd" * 16)  # whose own folder is said to be what stands for the first one's
+    for base in (str(tree), "\0"):
+        assert not at(Path(bare.supplies.code_of(other, base, pipeline)), "judge.py").exists()
+    for name in (f"{tree}/judge.py", f"{'../' * 40}{tree}/judge.py"):
+        spec = with_code(f"{name}:score")
+        assert not at(Path(bare.supplies.code_of(other, str(bare.folder), spec)), name).exists()
+
+
 async def test_a_file_that_the_cache_has_no_room_for_is_told(site: Opens) -> None:
     full, small = site(), site(limit=1000)
     full.write()
@@ -218,9 +241,9 @@ async def test_looking_ends_with_the_run(site: Opens) -> None:
     await asyncio.wait_for(supply.task, 30)
 
 
-def with_code() -> Pipeline:
+def with_code(function: str = "judge.py:score") -> Pipeline:
     """The toy, if it were of real models and had a reward of its own."""
     raw = toy_pipeline().to_dict() | {"engine": "torch", "emulated": {}}
-    raw["stages"][1]["config"]["function"] = "judge.py:score"
+    raw["stages"][1]["config"]["function"] = function
     raw["digests"] = {"stages[1].config.function": "0" * 64}
     return Pipeline.from_dict(raw)

@@ -57,7 +57,7 @@ class Bench:
         spec = toy_pipeline(
             generate_s=generate_s, parameters=parameters, raises=raises, kills=kills, hangs=hangs
         ).canonical()
-        brief = RunBrief(spec, str(folder), str(folder / "checkpoints"), "emulated")
+        brief = RunBrief(spec, str(folder), str(folder), str(folder / "checkpoints"), "emulated")
         settings = SupervisorSettings(
             slots=max(1, gpus),
             devices=Devices(("simulated",) * gpus, 1),

@@ -25,7 +25,7 @@ RUN, OTHER = RunId("ab" * 16), RunId("cd" * 16)
 
 def call(number: int, work: Work, engine: str = "torch", fresh: bool = False, run: RunId = RUN) -> OpenCall:
     asked = Start(number, run, TaskKey(0, "roll", part_of("p0")), work, fresh)
-    return OpenCall(asked, RunBrief(b"", "", "", engine))
+    return OpenCall(asked, RunBrief(b"", "", "", "", engine))
 
 
 def slot(*running: OpenCall, engine: str = "torch") -> Slot:

@@ -31,7 +31,7 @@ CONFIG = {"optimizer": {"adamw": {"lr": 0.01, "betas": [0.9, 0.95], "weight_deca
 
 
 def job_on(shards: MemoryShards, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Job:
-    return Job(toy_pipeline(), Path(), Path(), shards, progress, threads=Threads(threads))
+    return Job(toy_pipeline(), Path(), Path(), Path(), shards, progress, threads=Threads(threads))
 
 
 def draw(*sizes: int) -> list[Array]:
