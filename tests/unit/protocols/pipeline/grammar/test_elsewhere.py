@@ -19,4 +19,6 @@ def test_a_word_of_another_trainer_is_known_where_what_it_means_may_stand() -> N
     assert called_here("batch_size", ["data", "prompts"]) == "prompts"
     assert called_here("batch_size", ["data", "batch"]) == "batch"
     assert called_here("dtype", ["init", "path"]) is None
+    assert called_here("eval", ["evaluate", "generate", "value"]) == "evaluate"  # and not `value`, which is as near
+    assert called_here("huggingface", ["jsonl", "parquet"]) == "jsonl"
     assert suggest("max_new_tokens", ["max_tokens", "top_p"], "keys") == "did you mean `max_tokens`?"
