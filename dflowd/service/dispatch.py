@@ -201,11 +201,12 @@ class Service:
         self, method: str, params: dict[str, Any], deadline_s: float, among: Collection[NodeId] | None = None
     ) -> tuple[dict[NodeId, dict[str, Any]], list[str]]:
         """This node's share and those of all living members, or of those `among` them, this node's first; and the
-        names of who gave none."""
-        shares = {self.me: await self._own_share(method, params)}
+        names of who gave none in time, which is longer for this node's: a member that is busy may be asked again."""
+        own = self._loop.create_task(self._own_share(method, params))
         alive = self.node.membership.alive()
         others = [node for node in alive if node != self.me and (among is None or node in among)]
-        waiting: dict[asyncio.Future[dict[str, Any]], NodeId] = {}
+        waiting: dict[asyncio.Future[dict[str, Any]], NodeId] = {own: self.me}
+        until = self._loop.time() + deadline_s * 0.8
         wait_s = min(GATHER_S, deadline_s * 0.8)
         packed = msgpack.packb(params)
         ids = []
@@ -216,14 +217,17 @@ class Service:
                 self._shares[node, request.id] = future
                 ids.append((node, request.id))
                 waiting[future] = node
-        if waiting:
+        try:
             await asyncio.wait(waiting, timeout=wait_s)
-        for number in ids:
-            self._shares.pop(number, None)
-        for future, node in waiting.items():
-            if future.done() and not future.cancelled():
-                shares[node] = future.result()
-        return shares, [self.name_of(node) for node in others if node not in shares]
+            await asyncio.wait([own], timeout=until - self._loop.time())
+        finally:
+            for number in ids:
+                self._shares.pop(number, None)
+            if not own.done():
+                own.cancel()
+        given = {future: node for future, node in waiting.items() if future.done() and not future.cancelled()}
+        shares = {node: future.result() for future, node in given.items()}
+        return shares, [self.name_of(node) for node in (self.me, *others) if node not in shares]
 
     async def ask_one(self, node: NodeId, method: str, params: dict[str, Any], deadline_s: float) -> dict[str, Any]:
         """The share of one member, which may be this node. Raises Refusal where it gives none."""

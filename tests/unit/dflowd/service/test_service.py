@@ -183,6 +183,19 @@ async def test_a_node_may_not_do_what_clients_may(tmp_path: Path) -> None:
     assert (await daemon.ask("share.end", role="node", run="ab" * 16)).ok
 
 
+async def test_a_share_that_takes_too_long_is_told_as_missing(tmp_path: Path) -> None:
+    """Such as the hash of a large model that this host reads for the first time: a client that gets no answer in time
+    takes the daemon for gone."""
+    daemon = Daemon(tmp_path, "ab" * 16)
+
+    async def never(params: Mapping[str, Any]) -> dict[str, Any]:
+        return await asyncio.Future[dict[str, Any]]()
+
+    daemon.service.serve({}, {"share.slow": never})
+    shares, missing = await daemon.service.gather("share.slow", {}, 0.1)
+    assert (shares, missing) == ({}, [ME[:8]])
+
+
 def advanced(step: int) -> Advanced:
     return Advanced(RunId(RUN), Head(VersionId(f"v{step}"), step, 0), is_copied=False, metrics={"x": 1.0})
 
