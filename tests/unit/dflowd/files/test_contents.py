@@ -44,3 +44,28 @@ def test_a_file_that_changed_since_it_was_read_gives_no_chunk(tmp_path: Path) ->
     assert again.ref != found.ref
     file.unlink()
     assert again.chunk(0) is None
+
+
+def test_what_moved_away_is_found_where_it_lies_as_well(tmp_path: Path) -> None:
+    """The run's own file is edited, and the copy in the cache is as good as before."""
+    own, blob = tmp_path / "own", tmp_path / "blob"
+    contents = Contents()
+    for file in (own, blob):
+        file.write_bytes(b"same")
+    found = contents.of(blob)
+    assert found is not None
+    contents.of(own)
+    own.write_bytes(b"edited")
+    assert contents.find(found.ref.id) is None
+    assert contents.of(blob) == found
+    assert contents.find(found.ref.id) == found
+
+
+def test_a_file_of_another_size_is_not_read(tmp_path: Path) -> None:
+    """Clients choose names and sizes; some of the kernel's files say that they are empty and never end."""
+    (tmp_path / "file").write_bytes(b"12345")
+    contents = Contents()
+    assert contents.of(tmp_path / "file", 4) is None
+    assert contents.of(tmp_path / "file", 5) is not None
+    endless = contents.of(Path("/proc/self/pagemap"), 0)
+    assert endless is None or endless.ref.nbytes == 0
