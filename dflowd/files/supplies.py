@@ -164,7 +164,7 @@ class Supplies:
         own: dict[FileRef, Path] = {}
         here: dict[FileRef, Path] = {}
         for file in files:
-            content = self._contents.of(Path(base) / file.name) if base else None
+            content = self._contents.of(Path(base) / file.name, file.ref.nbytes) if base else None
             if content is not None and content.ref == file.ref:
                 own[file] = here[file] = content.path
             elif (content := self._cache.find(file.ref)) is not None:
@@ -206,11 +206,15 @@ class Supplies:
         tasks = [self._come(ref, holders[ref.id]) for ref in wanted.values() if holders.get(ref.id)]
         return any(await asyncio.gather(*(asyncio.shield(task) for task in tasks)))
 
-    def start_bringing(self, refs: Sequence[ShardRef]) -> None:
-        """Fetch them, and tell nobody."""
-        task = self._host.loop.create_task(self.bring(refs))
+    def start_bringing(self, base: str, files: Sequence[FileRef]) -> None:
+        """Fetch those that lie neither under `base` nor in the cache, and tell nobody."""
+        task = self._host.loop.create_task(self._bring_lacking(base, files))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _bring_lacking(self, base: str, files: Sequence[FileRef]) -> bool:
+        located = await self.located(base, files)
+        return await self.bring([file.ref for file in located.lacking(files)])
 
     async def located(self, base: str, files: Sequence[FileRef]) -> Located:
         """How files stand here that no run may have named yet."""

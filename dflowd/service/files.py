@@ -57,9 +57,10 @@ class FileAnswers:
             raise Refusal(str(error), "send the file again", EXIT_FAILED) from None
 
     async def _bring(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
-        """Have every living member fetch what it lacks of these; nobody is waited for."""
+        """Have every living member fetch what it has neither under `base` nor in its cache; nobody is waited for."""
         listed(params)
-        shares, missing = await self._service.gather("share.files.bring", {"files": params["files"]}, deadline_s)
+        asked = {"base": typed(params, "base", str), "files": params["files"]}
+        shares, missing = await self._service.gather("share.files.bring", asked, deadline_s)
         return {"asked": sorted(map(self._service.name_of, shares)), "missing": missing}
 
     async def _own_locate(self, params: Params) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class FileAnswers:
         return {"own": own, "here": here, "runs_code": self._supplies.runs_code}
 
     def _own_bring(self, params: Params) -> dict[str, Any]:
-        self._supplies.start_bringing([file.ref for file in listed(params)])
+        self._supplies.start_bringing(str(params["base"]), listed(params))
         return {}
 
     async def _own_has(self, params: Params) -> dict[str, Any]:

@@ -25,6 +25,7 @@ LOCATE_S = 90.0  # for hosts to read large files once
 TOLD_AFTER_S = 3.0
 STILL_S = 60.0  # without anything new, after which hosts are not waited for any more
 POLL_S = 0.2
+BRING_S = 2.0  # after which hosts are asked again to fetch what they lack
 NAMED = 3  # hosts, or files, in a message
 
 Tell = Callable[[int, int], None]
@@ -87,18 +88,15 @@ def spread(
     tell: Tell = lambda come, whole: None,
 ) -> list[Place]:
     """Send what no host has, have all fetch what they lack, and wait until so many have all of it. Raises CliError."""
-    here = frozenset[str]().union(*(place.here for place in places))
-    nowhere = {file.ref.id: file for file in files if file.ref.id not in here}
-    if nowhere:
-        whole = sum(file.ref.nbytes for file in nowhere.values())
-        note(f"sending {_names([file.name for file in nowhere.values()])} ({amount(whole)}): no host has it")
-        for file in nowhere.values():
-            _send(client, base, file)
     before = {place.node: place.here for place in places}
     whole = sum(file.ref.nbytes for place in places for file in place.lacking(files))
-    moved_at, last = time.monotonic(), -1
+    moved_at, last, asked_at = time.monotonic(), -1, -BRING_S
     while True:
-        client.call("files.bring", {"files": as_params(files)})
+        if _send_missing(client, base, files, places):  # again where the only host that had something is gone
+            moved_at, asked_at = time.monotonic(), -BRING_S
+        if time.monotonic() - asked_at >= BRING_S:
+            client.call("files.bring", {"base": str(base), "files": as_params(files)})
+            asked_at = time.monotonic()
         places = locate(client, base, files)
         come = sum(
             file.ref.nbytes
@@ -116,6 +114,18 @@ def spread(
             what = f"{_names([place.node for place in late])} did not get {_names(_lacked(late, files))}"
             raise CliError(what, hint="`dflow nodes` and `dflow logs` tell how they stand", exit_code=EXIT_FAILED)
         time.sleep(POLL_S)
+
+
+def _send_missing(client: Client, base: Path, files: Sequence[FileRef], places: Sequence[Place]) -> bool:
+    """Send what no host has; whether there was anything. Raises CliError."""
+    here = frozenset[str]().union(*(place.here for place in places))
+    nowhere = {file.ref.id: file for file in files if file.ref.id not in here}
+    if nowhere:
+        whole = sum(file.ref.nbytes for file in nowhere.values())
+        note(f"sending {_names([file.name for file in nowhere.values()])} ({amount(whole)}): no host has it")
+    for file in nowhere.values():
+        _send(client, base, file)
+    return bool(nowhere)
 
 
 def as_params(files: Sequence[FileRef]) -> list[dict[str, object]]:

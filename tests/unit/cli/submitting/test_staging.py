@@ -154,6 +154,26 @@ def test_a_pushed_model_goes_to_all(tmp_path: Path, daemon: FakeDaemon, mesh: Pa
     assert told[-1] == (3 * 18, 3 * 18)
 
 
+def test_what_was_lost_with_the_daemon_that_took_it_is_sent_again(
+    tmp_path: Path, daemon: FakeDaemon, mesh: Path
+) -> None:
+    """It dies when it has the first files of a model, and before others have fetched them."""
+    hosts = Hosts(daemon, n0=[], n1=[])
+    files = [written(tmp_path, MODEL, name, name.encode()) for name in ("a.bin", "b.bin")]
+    bring = daemon.answers["files.bring"]
+
+    def dies_first(params: dict[str, Any]) -> dict[str, Any]:
+        if "n0" in hosts.here:
+            del hosts.here["n0"]
+            hosts.sent.clear()
+        return dict(bring(params))
+
+    daemon.answers["files.bring"] = dies_first
+    with reach(mesh) as client:
+        places = spread(client, tmp_path, files, locate(client, tmp_path, files), 2)
+    assert [(place.node, place.lacking(files)) for place in places] == [("n1", [])]
+
+
 def test_a_folder_without_files_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="holds no files"):
         files_in(tmp_path)

@@ -170,8 +170,18 @@ async def test_a_model_comes_only_when_it_is_pushed(site: Opens) -> None:
     await until(lambda: bare.told())
     assert bare.told()[-1].lacking == "`judge.py`: push the model: `dflow push FOLDER`"
     assert await bare.supplies.has([model[0].ref]) == []
-    bare.supplies.start_bringing([model[0].ref])
+    bare.supplies.start_bringing(str(bare.folder), model)
     await bare.has_all()
+
+
+async def test_a_host_that_has_a_model_fetches_no_second_one(site: Opens) -> None:
+    """It may be as large as half of its disk."""
+    full, bare = site(), site()
+    full.write()
+    for each in (full, bare):
+        each.supplies.start_bringing(str(each.folder), listing())
+        await asyncio.gather(*each.supplies._tasks)
+    assert [len(os.listdir(each.folder.parent / "files/blobs")) for each in (full, bare)] == [0, len(FILES)]
 
 
 async def test_a_host_without_leave_names_the_stages_that_it_refuses(site: Opens) -> None:
