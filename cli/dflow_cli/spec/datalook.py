@@ -19,6 +19,7 @@ from dflow_protocols.pipeline.entries.settings import data_of
 from dflow_protocols.pipeline.entries.tables import INSTALL, NEEDS_PYARROW, is_readable
 from dflow_protocols.pipeline.files import Named
 from dflow_protocols.pipeline.grammar.problem import Findings
+from dflow_protocols.pipeline.grammar.signatures import DEFAULT_REWARD
 
 from .diskfolder import DiskFolder
 
@@ -78,6 +79,7 @@ def look_at_data(named: Named, pipeline: Pipeline, base: Path) -> Findings:
     found.problems += _nothing_there(counts, pipeline)
     if not found.problems:
         found.warnings += _too_few(counts, pipeline)
+        found.warnings += _nothing_to_match(counts, pipeline)
     return found
 
 
@@ -192,6 +194,21 @@ def _too_few(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
         if stage.operator.trains and counts.unanswered and source.get("messages") is None:
             what = f"stage `{stage.id}`: {counts.unanswered} answers of {counts.file} are empty: it is taught silence"
             yield Problem(f"{place}.config.data", what, "take those lines out, or name another key as `answer`")
+
+
+def _nothing_to_match(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
+    """Empty answers where completions are compared with them, such as those of conversations that end in a question."""
+    if not counts.unanswered:
+        return
+    for index, stage in enumerate(pipeline.stages):
+        if not stage.operator.scores or stage.config["function"] != DEFAULT_REWARD:
+            continue
+        makers = (pipeline.stage(read.partition(".")[0]) for read in stage.reads if read.endswith(".rollout"))
+        if counts.name in sets_in(pipeline.data, data_of(next(makers, stage).config)):
+            what = f"stage `{stage.id}`: {counts.unanswered} answers of {counts.file} are empty"
+            hint = "name the key of the answer by `answer`, or judge by a function of your own"
+            yield Problem(f"stages[{index}].config.function", f"{what}: only who says nothing is right", hint)
+            return
 
 
 def _entries(counts: _Counts) -> str:

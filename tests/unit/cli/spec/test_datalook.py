@@ -86,7 +86,6 @@ def test_a_part_of_the_data_that_has_no_entry_is_a_mistake(
         (words(40), {"prompts": 50}, "stages[1].config.prompts", "`prompts` is 50, and words.jsonl has"),
         (words(40), {"demos": 50}, "stages[0].config.demos", "`demos` is 50, and words.jsonl has"),
         (words(40), {"share": 0.1}, "data.w.held_out.count", "`count` is 2, and words.jsonl has 1 different ones"),
-        (words(40, " "), {}, "stages[0].config.data", "answers of words.jsonl are empty"),
     ],
 )
 def test_fewer_entries_than_a_stage_wants_is_told(
@@ -98,6 +97,24 @@ def test_fewer_entries_than_a_stage_wants_is_told(
     (warning,) = found.warnings
     assert warning.path == path
     assert told in warning.what
+
+
+def test_empty_answers_are_a_doubt_where_they_are_taught_or_matched(tmp_path: Path) -> None:
+    """A model learns to say nothing by either, and its figures call that right."""
+    taught, matched = look(tmp_path, words(40, " ")).warnings
+    assert (taught.path, matched.path) == ("stages[0].config.data", "stages[2].config.function")
+    assert "answers of words.jsonl are empty: it is taught silence" in taught.what
+    assert "answers of words.jsonl are empty: only who says nothing is right" in matched.what
+
+
+def test_a_conversation_that_ends_in_a_question_has_no_answer_to_match(tmp_path: Path) -> None:
+    """Nothing else tells that its answer stands elsewhere: a row without the key of a prompt's answer is refused."""
+    talk = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]
+    lines = [json.dumps({"talk": [*talk, {"role": "user", "content": str(at)}], "right": "x"}) for at in range(20)]
+    (tmp_path / "words.jsonl").write_text("\n".join(lines))
+    (warning,) = look_at(tmp_path, {"jsonl": "words.jsonl", "messages": "talk"}).warnings
+    assert "20 answers of words.jsonl are empty: only who says nothing is right" in warning.what
+    assert look_at(tmp_path, {"jsonl": "words.jsonl", "messages": "talk", "answer": "right"}).warnings == []
 
 
 def test_mistakes_that_are_not_told_one_by_one_are_counted(tmp_path: Path) -> None:
