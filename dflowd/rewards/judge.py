@@ -62,7 +62,7 @@ async def score(
     tries: int = 4,
     price: Mapping[str, float] | None = None,
 ) -> float | None:
-    """The number that the judge ends with, over `full`; None where it ends with none.
+    """The number that the judge ends with, over `full`; None where it ends with none, or with more than `full`.
 
     `url`: up to and with `/v1`. `question`: what it is asked, with {prompt}, {answer} and {completion}. `number`: a
     regular expression whose first group is the number. `price`: of a million tokens, as {"prompt": 0.5, "completion":
@@ -79,7 +79,8 @@ async def score(
     key = _key(key_env, key_file)
     told = await _ask(f"{url.rstrip('/')}/chat/completions", body, key, tries, prices)
     found = re.search(number, told.strip())
-    return None if found is None else float(found.group(1)) / full
+    value = None if found is None else float(found.group(1)) / full
+    return None if value is None or value > 1 else value  # more than full marks is no answer to the question
 
 
 async def _ask(url: str, body: dict[str, Any], key: str, tries: int, prices: tuple[float, float] | None) -> str:

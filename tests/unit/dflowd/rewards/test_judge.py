@@ -85,9 +85,10 @@ def test_a_number_of_so_many_is_the_number_and_not_how_many(url: str, said: str,
     assert asked(url) == pytest.approx(score)
 
 
-def test_a_judge_that_gives_no_number_gives_no_score(url: str) -> None:
-    """A refusal is no 0."""
-    Api.answers = [(200, "I cannot judge that.")]
+@pytest.mark.parametrize("said", ["I cannot judge that.", "1000", "9" * 400])
+def test_a_judge_that_gives_no_number_gives_no_score(url: str, said: str) -> None:
+    """A refusal is no 0, and a completion that talks its judge into 1000 points wins nothing by it."""
+    Api.answers = [(200, said)]
     assert asked(url) is None
 
 
