@@ -11,6 +11,7 @@ from ..mesh.client import Client
 from ..output import amount
 
 LOOK_S = 0.5
+LEFT = ("tasks", "shards", "nbytes")
 
 
 def await_idle(
@@ -18,7 +19,7 @@ def await_idle(
 ) -> Mapping[str, Any]:
     """What is left when the node is idle: nothing. `left`: what was when it was drained; `tell` is called whenever it
     is something else. Raises CliError where the node is gone, or takes work again."""
-    told: Mapping[str, Any] | None = None
+    told, left = None, {key: left[key] for key in LEFT}
     while left["tasks"] or left["shards"]:
         if left != told:
             tell(left)
@@ -32,7 +33,7 @@ def await_idle(
         if not found["is_drained"]:
             hint = f"`dflow drain {name}` drains it once more"
             raise CliError(f"{name} takes work again: somebody undid it", hint=hint, exit_code=EXIT_FAILED)
-        left = found["work"] or left
+        left = {key: found["work"][key] for key in LEFT} if found["work"] else left
     return left
 
 

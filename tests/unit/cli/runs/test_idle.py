@@ -31,9 +31,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "LOOK_S", 0.0)
 
 
-def waited(*rows: Mapping[str, Any]) -> list[str]:
+def waited(*rows: Mapping[str, Any], left: Mapping[str, Any] = BUSY) -> list[str]:
     said: list[str] = []
-    await_idle(cast(Client, Told(*rows)), "n2", ID, BUSY, lambda left: said.append(standing("n2", left)))
+    await_idle(cast(Client, Told(*rows)), "n2", ID, left, lambda left: said.append(standing("n2", left)))
     return said
 
 
@@ -42,6 +42,12 @@ def test_what_is_left_is_told_whenever_it_changes() -> None:
     handing = {"tasks": 0, "shards": 1, "nbytes": 12_000_000}
     said = waited({"work": BUSY}, {"work": None}, {"work": handing}, {"work": DONE})
     assert said == ["n2: 2 tasks still run", "n2: 1 shard (12 MB) to hand over"]
+
+
+def test_what_else_a_member_tells_is_no_change() -> None:
+    """Its load and its memory are never the same twice."""
+    rows = [{"work": BUSY | {"load": load}} for load in (1.5, 1.6)]
+    assert waited(*rows, {"work": DONE}, left=BUSY | {"name": "n2", "id": ID}) == ["n2: 2 tasks still run"]
 
 
 @pytest.mark.parametrize(
