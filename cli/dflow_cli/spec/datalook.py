@@ -148,13 +148,18 @@ def _readers(name: str, pipeline: Pipeline) -> Iterator[tuple[str, Stage, bool]]
 def _nothing_there(counts: _Counts, pipeline: Pipeline) -> Iterator[Problem]:
     """A part of the data that a stage reads and that has no entry: the run would fail where it is first read."""
     path = f"data.{counts.name}.held_out.share"
-    readers = list(_readers(counts.name, pipeline))
-    for _, stage, is_held_out_part in readers:
-        if is_held_out_part and not counts.held_out:
+    holds_out = pipeline.data[counts.name]["held_out"] is not None  # of a mixture's data sets some may hold nothing out
+    readers = [
+        (stage, str(stage.config["data"]).endswith(".held_out"))
+        for stage in pipeline.stages
+        if counts.name in sets_in(pipeline.data, data_of(stage.config))
+    ]
+    for stage, is_held_out_part in readers:
+        if is_held_out_part and holds_out and not counts.held_out:
             what = f"`{stage.id}` evaluates what is held out, and the share holds out none of {_entries(counts)}"
             yield Problem(path, what, "raise `share`, or add prompts; which are held out follows from their texts")
             return
-    for _, stage, is_held_out_part in readers:
+    for stage, is_held_out_part in readers:
         if not is_held_out_part and not counts.training:
             what = f"all of {_entries(counts)} are held out, and `{stage.id}` reads the others"
             yield Problem(path, what, "lower `share`, or add prompts; which are held out follows from their texts")

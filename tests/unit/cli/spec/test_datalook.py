@@ -80,6 +80,35 @@ def test_a_part_of_the_data_that_has_no_entry_is_a_mistake(
     assert words_told in problem.what
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.001, "the share holds out none"), (0.9999, "are held out, and `roll`")])
+def test_a_part_that_a_mixture_reads_and_that_has_no_entry_is_a_mistake_too(
+    tmp_path: Path, share: float, told: str
+) -> None:
+    """Of a mixture the run fails as well, whatever its other data sets hold."""
+    (tmp_path / "words.jsonl").write_text("\n".join(words(4)))
+    held_out = {"share": share, "count": 2}
+    pipeline = Pipeline(
+        name="words",
+        steps=2,
+        models={"policy": {"path": "model/"}},
+        data={
+            "w": {"jsonl": "words.jsonl", "held_out": held_out},
+            "more": {"jsonl": "more.jsonl"},
+            "both": {"mix": {"w": 1, "more": 1}},
+        },
+        stages=[
+            Stage("roll", "generate", "policy", config={"data": "both", "prompts": 2, "max_tokens": 4}),
+            Stage("score", "reward"),
+            Stage("adv", "advantage"),
+            Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": ADAMW}),
+            Stage("heldout", "evaluate", "policy", config={"data": "both.held_out"}),
+        ],
+    )
+    named = next(named for named in named_files(pipeline) if named.path.startswith("data.w."))
+    (problem,) = look_at_data(named, pipeline, tmp_path).problems
+    assert told in problem.what
+
+
 @pytest.mark.parametrize(
     ("lines", "settings", "path", "told"),
     [
