@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 from pathlib import Path
+
+from dflow_protocols.pipeline.grammar.text import is_text
 
 
 class DiskFolder:
@@ -16,7 +19,10 @@ class DiskFolder:
         folder = self._base / name
         if not folder.is_dir():
             return None
-        return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+        found = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+        if odd := next((each for each in found if not is_text(each)), None):
+            raise OSError(errno.EILSEQ, "the name of this file is not UTF-8", str(folder / odd))
+        return found
 
     def read(self, name: str) -> memoryview | None:
         path = self._base / name
