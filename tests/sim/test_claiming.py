@@ -10,7 +10,7 @@ import pytest
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state.status import FAILED, FINISHED, outcome
-from dflow_protocols.simulator import swarm
+from dflow_protocols.simulator.drawn import swarm
 from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Moment, Pause, Poison, sends
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD

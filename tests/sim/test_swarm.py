@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dflow_protocols.simulator.swarm import live_through
+from dflow_protocols.simulator.drawn.swarm import live_through
 
 SEEDS = 40
 SLOW_SEEDS = 1000

@@ -8,6 +8,8 @@ from tests.tidy.sources import arrows, folder_of, is_within
 
 PROTOCOLS = "dflow_protocols"
 LINE = (
+    ("simulator.drawn",),
+    ("simulator.mutations",),
     ("simulator",),
     ("simulator.model",),
     ("node",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +11,8 @@ import typer
 from ..options import AsJson
 
 if TYPE_CHECKING:
-    from dflow_protocols.simulator.choice import Choice
-    from dflow_protocols.simulator.survey import Lived, Survey
+    from dflow_protocols.simulator.drawn.choice import Choice
+    from dflow_protocols.simulator.drawn.survey import Lived, Survey
 
 
 def sim(
@@ -25,32 +25,44 @@ def sim(
     virtual_seconds: Annotated[
         float, typer.Option(min=1.0, metavar="T", help="How long each mesh lives until all heals.")
     ] = 12.0,
-    listed: Annotated[bool, typer.Option("--list", help="List faults, engines and invariants.")] = False,
+    mutation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A rule that is broken, until a mesh shows it.")
+    ] = None,
+    shrunk: Annotated[
+        bool, typer.Option("--shrink", help="Tell the fewest faults that still break a promise.")
+    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List all of these names.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Live through whole meshes in virtual time, where what breaks follows from a seed.
 
     Each seed is lived twice, and must give one story. A promise that is broken is told with the end of its story and
-    the command that shows it again; the exit code is 1 then. With --json the last line is one JSON object.
+    the command that shows it again; the exit code is 1 then. With --json the last line is one JSON object. With
+    --mutation each seed is lived once, and the first violation ends it.
 
     Example: dflow sim --seeds 100
     """
-    from dflow_protocols.simulator.survey import survey
+    from dflow_protocols.simulator.drawn.survey import hunt, survey
+    from dflow_protocols.simulator.mutations import MUTATIONS
 
     if listed:
         _list(as_json)
         return
     choice = _choice(nodes, faults, engine, work, virtual_seconds)
-    began = time.monotonic()
-    found = survey(range(first_seed, first_seed + seeds), choice, _tell if not as_json else _tell_broken)
-    _summarize(found, choice, time.monotonic() - began, as_json)
+    _refuse_unknown("mutation", () if mutation is None else (mutation,), MUTATIONS)
+    lived, tell, began = range(first_seed, first_seed + seeds), _tell_broken if as_json else _tell, time.monotonic()
+    found = survey(lived, choice, tell) if mutation is None else hunt(MUTATIONS[mutation], lived, choice, tell)
+    if shrunk and mutation is None:
+        _shrink(found, choice)
+    broken = "" if mutation is None else f" --mutation {mutation}"
+    _summarize(found, lambda seed: choice.command(seed) + broken, time.monotonic() - began, as_json)
     if found.violations:
         raise typer.Exit(1)
 
 
 def _choice(nodes: int | None, faults: str, engine: str | None, work: str, virtual_s: float) -> Choice:
     """Raises CliError where a name is none."""
-    from dflow_protocols.simulator.choice import ENGINES, WORKS, Choice
+    from dflow_protocols.simulator.drawn.choice import ENGINES, WORKS, Choice
     from dflow_protocols.simulator.faults import FAULTS
 
     named = () if faults == "none" else tuple(name.strip() for name in faults.split(","))
@@ -69,16 +81,18 @@ def _refuse_unknown(what: str, given: tuple[str, ...], known: Iterable[str]) -> 
 
 
 def _list(as_json: bool) -> None:
-    from dflow_protocols.simulator.choice import ENGINES
+    from dflow_protocols.simulator.drawn.choice import ENGINES
     from dflow_protocols.simulator.faults import FAULTS
     from dflow_protocols.simulator.invariants import INVARIANTS
+    from dflow_protocols.simulator.mutations import MUTATIONS
 
     from ..output import print_json, print_table
 
     if as_json:
-        print_json({"faults": list(FAULTS), "engines": list(ENGINES), "invariants": list(INVARIANTS)})
+        names = {"faults": FAULTS, "engines": ENGINES, "invariants": INVARIANTS, "mutations": MUTATIONS}
+        print_json({kind: list(known) for kind, known in names.items()})
         return
-    print(f"faults: {', '.join(FAULTS)}\nengines: {', '.join(ENGINES)}\n")
+    print(f"faults: {', '.join(FAULTS)}\nengines: {', '.join(ENGINES)}\nmutations: {', '.join(MUTATIONS)}\n")
     print_table(("invariant", "what must hold"), INVARIANTS.items())
 
 
@@ -95,7 +109,18 @@ def _tell_broken(lived: Lived) -> None:
         note(f"seed {lived.seed}: {lived.violation.invariant} is broken\n{lived.violation}")
 
 
-def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> None:
+def _shrink(found: Survey, choice: Choice) -> None:
+    from dflow_protocols.simulator.drawn.shrink import shrink
+
+    from ..output import note
+
+    for seed, violation in found.violations:
+        fewest = shrink(seed, choice, violation.invariant)
+        if fewest is not None:
+            note(f"seed {seed}, shrunk\n{fewest.story}\n\n{fewest.case}")
+
+
+def _summarize(found: Survey, replay: Callable[[int], str], wall_s: float, as_json: bool) -> None:
     from ..output import print_json
 
     if not as_json:
@@ -103,7 +128,7 @@ def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> N
         print(f"{found.seeds} seeds, {len(found.violations)} violations; struck: {struck}")
         return
     broken = [
-        {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": choice.command(seed)}
+        {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": replay(seed)}
         for seed, each in found.violations
     ]
     totals = {name: getattr(found, name) for name in ("seeds", "nodes", "events", "virtual_s")}

@@ -100,6 +100,10 @@ class World:
         self._spawn = spawn
         self._noise = noise
         self._replay = replay
+        self.planned: list[tuple[float, Fault]] = []  # by `at`, in the order in which that was said
+        self._only: Collection[int] | None = None
+        self.disturbed_until = 0.0  # by a fault, or by what came of one
+        self._watch: Callable[[Host, Action], None] | None = None
         self._schedule = Schedule()
         self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
@@ -165,8 +169,19 @@ class World:
         self._requests += 1
         self.deliver(self.hosts[node], DrainRequested(self._requests, drained))
 
+    def watch(self, watch: Callable[[Host, Action], None]) -> None:
+        """`watch` looks at each action, once it is performed."""
+        self._watch = watch
+
     def at(self, time: float, fault: Fault) -> None:
-        self.after(time - self.now, lambda: inject(self, fault, None))
+        index = len(self.planned)
+        self.planned.append((time, fault))
+        if self._only is None or index in self._only:
+            self.after(time - self.now, lambda: inject(self, fault, None))
+
+    def spare(self, only: Collection[int]) -> None:
+        """Of the faults that will be planned by `at` just these strike, by their place in `planned`."""
+        self._only = only
 
     def when(self, moment: Moment, fault: Fault, after_s: float = 0.0) -> None:
         """`after_s` 0: between the action that is the moment and the next one; else so long after it."""
@@ -204,6 +219,7 @@ class World:
 
     def note(self, fault: Fault) -> None:
         self.trace.add(self.now, "", "!", fault)
+        self.disturbed_until = max(self.disturbed_until, self.now + (getattr(fault, "seconds", 0.0) or 0.0))
         node = getattr(fault, "node", None)
         is_up = node is None or isinstance(fault, Join) or self.hosts[node].process is not None
         if is_up and (not self.engines or self.engines.keys() - self._ended):
@@ -234,18 +250,22 @@ class World:
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
         host.run(Process(machine, life, slots, bulk, Search(life)))
-        self.trace.add(self.now, host.name, "!", f"starts, incarnation {host.incarnation}")
+        self._tell_life(host, f"starts, incarnation {host.incarnation}")
         self._arm(host)
 
     def kill(self, host: Host) -> None:
-        self.trace.add(self.now, host.name, "!", "dies")
+        self._tell_life(host, "dies")
         host.lose_memory()
 
     def wake(self, host: Host) -> None:
-        self.trace.add(self.now, host.name, "!", "wakes")
+        self._tell_life(host, "wakes")
         for event in host.wake():
             self.deliver(host, event)
         self._arm(host)
+
+    def _tell_life(self, host: Host, what: str) -> None:
+        self.trace.add(self.now, host.name, "!", what)
+        self.disturbed_until = max(self.disturbed_until, self.now)
 
     # Events ----------------------------------------------------------------------------------------------------------
 
@@ -279,6 +299,8 @@ class World:
                 return  # it died between two actions
             self.trace.add(self.now, host.name, "->", action, cause)
             self._perform(host, process, action)
+            if self._watch is not None:
+                self._watch(host, action)
             self._set_off(host, action)
             host.note_performed()
         self._arm(host)

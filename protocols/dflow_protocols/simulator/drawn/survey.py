@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from ..invariants import Violation
+from ..mutations.mutation import Mutation, living
 from .choice import Choice
-from .invariants import Violation
 from .swarm import DrawnWorld
 
 
@@ -55,6 +56,21 @@ def survey(seeds: Iterable[int], choice: Choice, tell: Callable[[Lived], None]) 
         lived = live_twice(seed, choice)
         found.add(lived)
         tell(lived)
+    return found
+
+
+def hunt(
+    mutation: Mutation, seeds: Iterable[int], choice: Choice, tell: Callable[[Lived], None] = lambda lived: None
+) -> Survey:
+    """Live through these worlds, each once, with a rule broken, until one of them shows it."""
+    found = Survey()
+    for seed in seeds:
+        with living(mutation):
+            lived = live_once(seed, choice)
+        found.add(lived)
+        tell(lived)
+        if lived.violation is not None:
+            break
     return found
 
 

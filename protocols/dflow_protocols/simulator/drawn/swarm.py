@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
-from ..names import CHUNK_BYTES, RunId
-from ..pipeline.spec import Pipeline
+from ...names import CHUNK_BYTES, RunId
+from ...pipeline.spec import Pipeline
+from ..goals import agree, begin_again, finish, finish_either_way
+from ..model.files import FILES, Answer, Script
+from ..model.host import Host
+from ..model.provenance import ALIKE, PARAMETER_BYTES
+from ..model.work import NOISY, PURE, WILD
+from ..spawn import spawn
+from ..toy import two_steps, warm_then_two, with_adapters
+from ..watch import Watch
+from ..world import World
 from .choice import ENGINES, USUAL, Choice
 from .drawing import draw_faults, draw_named, draw_poison, draw_power_cut
-from .goals import agree, begin_again, finish, finish_either_way
-from .model.files import FILES, Answer, Script
-from .model.host import Host
-from .model.provenance import ALIKE, PARAMETER_BYTES
-from .model.work import NOISY, PURE, WILD
-from .spawn import spawn
-from .toy import two_steps, warm_then_two, with_adapters
-from .world import World
 
 DEADLINE_S = 60.0  # for the run to end after everything has healed
 POWER_CUT_SHARE = 0.2  # of worlds
@@ -33,11 +34,17 @@ ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undist
 class DrawnWorld:
     """The world of one seed, before anything happens in it."""
 
-    def __init__(self, seed: int, choice: Choice = USUAL, digest: bool = False) -> None:
+    def __init__(
+        self, seed: int, choice: Choice = USUAL, digest: bool = False, only: Collection[int] | None = None
+    ) -> None:
+        """`only`: of the faults that are drawn just these strike, counted from 0 in the order in which they are."""
         self._seed = seed
         self._choice = choice
         self._rng = Random(f"swarm/{seed}")
         self.world = _world(seed, self._rng, choice, digest)
+        self.world.watch(Watch(self.world))
+        if only is not None:
+            self.world.spare(only)
 
     def live(self) -> None:
         """Its whole life. Raises Violation."""
@@ -84,9 +91,9 @@ class DrawnWorld:
             draw_named(self._rng, self.world, self._choice, submitter)
 
 
-def live_through(seed: int, choice: Choice = USUAL) -> World:
-    """The whole life of one drawn world. Raises Violation."""
-    drawn = DrawnWorld(seed, choice)
+def live_through(seed: int, choice: Choice = USUAL, only: Collection[int] | None = None) -> World:
+    """The whole life of one drawn world. `only`: see DrawnWorld. Raises Violation."""
+    drawn = DrawnWorld(seed, choice, only=only)
     drawn.live()
     return drawn.world
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from ..claiming.failure import Failures
-from .choice import Choice
-from .faults import (
+from ...claiming.failure import Failures
+from ..faults import (
     HANDICAPS,
     BreakEngine,
     Cancel,
@@ -25,12 +24,14 @@ from .faults import (
     Sever,
     Split,
 )
-from .toy import TOY_PARTITIONS
-from .world import World
+from ..toy import TOY_PARTITIONS
+from ..world import World
+from .choice import Choice
 
 LOSS_SHARE = 0.4  # of worlds, in which frames are lost
 LASTING_SHARE = 0.4  # of worlds, in which something does not heal
 DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
+MOST_BREAKS = Failures.ANY_ERROR  # works that fail in a world; as many may end a run, as they should
 HEALING = ("crash", "pause", "cut", "split", "break_engine", "join", "leave")
 
 
@@ -46,7 +47,7 @@ def draw_faults(seed: int, rng: Random, world: World, choice: Choice, submitter:
     if any(isinstance(fault, Sever) for fault in lasting):
         dead.update(range(nodes))  # nobody else dies for good: the two need somebody between them
     is_broken = any(isinstance(fault, Handicap) and fault.kind == "broken" for fault in lasting)
-    _draw_some(rng, world, choice, submitter, dead, HEALING, Failures.ANY_ERROR if is_broken else 0)
+    _draw_some(rng, world, choice, submitter, dead, HEALING, MOST_BREAKS if is_broken else 0)
     _draw_drains(Random(f"swarm/{seed}/drain"), world, choice, dead, submitter)
 
 
@@ -76,9 +77,7 @@ def _draw_some(
     for _ in range(rng.choice(counts)):
         fault = _draw(rng, world, dead, submitter, kinds)
         breaks += isinstance(fault, BreakEngine)
-        if isinstance(fault, BreakEngine) and breaks >= Failures.ANY_ERROR:
-            continue  # so many failures may end a run, as they should
-        if fault is not None:
+        if fault is not None and not (isinstance(fault, BreakEngine) and breaks >= MOST_BREAKS):
             world.at(start + rng.uniform(0.3, choice.trouble_s), fault)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .faults import FAULTS
-from .model.work import NOISY, PURE, WILD
+from ..faults import FAULTS
+from ..model.work import NOISY, PURE, WILD
 
 ENGINES = {"pure": PURE, "noisy": NOISY, "wild": WILD, "poison": NOISY}
 """Which works give other bytes each time. With `poison` one partition of a chain breaks on every machine, too."""

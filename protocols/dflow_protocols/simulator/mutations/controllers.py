@@ -1,0 +1,55 @@
+"""What a node does about a run, broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .mutation import Mutation, becomes, gives
+
+
+def _samples_uncounted(original: Any) -> Any:
+    """Versions say that nothing was trained on."""
+
+    def adopt(self: Any, now: float, mesh: Any, update: Any, *rest: Any) -> None:
+        original(self, now, mesh, replace(update, samples=0), *rest)
+
+    return adopt
+
+
+CONTROLLERS = (
+    Mutation("no_bound_on_uncommitted_versions", "8", "controllers.advance:UNCOMMITTED", becomes(1000)),
+    Mutation("samples_go_uncounted", "10", "controllers.advance:Advance._adopt", _samples_uncounted),
+    Mutation(
+        "slices_are_freed_at_commit",
+        "9a",
+        "controllers.ending:Ending._needed_step",
+        lambda original: lambda self, mesh: self._state.committed_step,
+    ),
+    Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
+    Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
+    Mutation(
+        "no_roster_is_issued_again",
+        "12",
+        "controllers.rosters:Rosters.ensure",
+        lambda original: lambda self, view, mesh, out: view.step.roster is not None,
+    ),
+    Mutation("a_refusal_is_forgotten_at_once", "11b", "controllers.stealing:LEAVE_ALONE", becomes(0.0)),
+    Mutation("a_victim_gives_what_is_not_worth_it", "11c", "controllers.stealing:WORTH", becomes(1000.0)),
+    Mutation("a_partition_is_skipped_for_any_error", "14c", "controllers.quarantine:Quarantine._may_skip", gives(True)),
+    Mutation("nobody_is_told_of_a_block", "14d", "controllers.alarm:Alarm.needs", gives(None)),
+    Mutation("no_alarm", "14e", "controllers.alarm:Alarm.reconcile", gives(None)),
+    Mutation("finished_with_one_saver", "15", "controllers.checkpoints:SAVERS", becomes(1)),
+    Mutation("no_checkpoint_is_written", "15a", "controllers.checkpoints:Checkpoints.owed", gives(None)),
+    Mutation("old_checkpoints_stay", "15b", "controllers.checkpoints:Checkpoints._keep_newest", gives(None)),
+    Mutation(
+        "nobody_is_waited_for_after_a_restart",
+        "15c",
+        "controllers.beginning:Beginning._have_all_spoken",
+        gives(True),
+    ),
+    Mutation("a_damaged_checkpoint_is_tried_again", "15d", "controllers.checkpoints:Checkpoints.refuse", gives(None)),
+    Mutation("leaving_hands_nothing_over", "16", "controllers.leaving:Leaving.hand_over", gives(None)),
+    Mutation("leaving_gives_nothing_back", "16", "controllers.leaving:Leaving._give_back", gives(False)),
+    Mutation("a_drained_node_lets_nothing_go", "16a", "controllers.draining:Draining.reconcile", gives(None)),
+)

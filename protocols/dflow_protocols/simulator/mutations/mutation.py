@@ -1,0 +1,70 @@
+"""A mutation: one rule of the protocol is broken on purpose, to see that drawn worlds notice.
+
+A named function, method or constant is another one while a world lives. The protocols know nothing of it; the
+simulator's own modules keep what they imported, since checkers must not break with what they check.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+PROTOCOLS = __name__.partition(".")[0]
+SIMULATOR = __name__.rpartition(".mutations")[0]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`rule`: of docs/protocol.md. `target`: `room.module:Class.method` or `room.module:name`. `make`: gives what
+    takes its place, from what is there."""
+
+    name: str
+    rule: str
+    target: str
+    make: Callable[[Any], Any]
+
+
+@contextmanager
+def living(mutation: Mutation) -> Iterator[None]:
+    """The mutation holds within. Raises LookupError where its target is gone."""
+    places = [(owner, name, vars(owner)[name]) for owner, name in _places(mutation)]
+    changed = mutation.make(places[0][2])
+    for owner, name, _ in places:
+        setattr(owner, name, changed)
+    try:
+        yield
+    finally:
+        for owner, name, before in places:
+            setattr(owner, name, before)
+
+
+def _places(mutation: Mutation) -> list[tuple[Any, str]]:
+    """Where the target is bound: its class, or its module and all that imported it."""
+    room, _, path = mutation.target.partition(":")
+    module = importlib.import_module(f"{PROTOCOLS}.{room}")
+    owner_name, _, name = path.rpartition(".")
+    owner = getattr(module, owner_name, None) if owner_name else module
+    if owner is None or name not in vars(owner):
+        raise LookupError(f"mutation {mutation.name}: there is no {mutation.target}")
+    if owner_name:
+        return [(owner, name)]
+    users = [
+        each
+        for known, each in sorted(sys.modules.items())
+        if known.startswith(PROTOCOLS) and not known.startswith(SIMULATOR) and each is not module
+    ]
+    return [(module, name), *((user, name) for user in users if vars(user).get(name) is vars(module)[name])]
+
+
+def gives(value: Any) -> Callable[[Any], Any]:
+    """A function that gives this, whatever it is given."""
+    return lambda original: lambda *_, **__: value
+
+
+def becomes(value: Any) -> Callable[[Any], Any]:
+    """Another constant."""
+    return lambda original: value

@@ -1,0 +1,20 @@
+"""Where bytes lie, broken."""
+
+from __future__ import annotations
+
+from .mutation import Mutation, gives
+
+SHARDS = (
+    Mutation(
+        "a_silent_holder_is_trusted",
+        "13a",
+        "shards.holdings:Holdings.failed",
+        lambda original: (
+            lambda self, now, shard, chunks, missing, out, silent=(), doubt_until=0.0: original(
+                self, now, shard, chunks, missing, out
+            )
+        ),
+    ),
+    Mutation("who_lacks_a_shard_is_asked_again", "2", "shards.holdings:Holdings.forget", gives(None)),
+    Mutation("a_node_forgets_nothing_that_was_shed", "20", "shards.holdings:Holdings.shed", gives(None)),
+)

@@ -1,0 +1,129 @@
+"""Rules of a step, broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...names import RecordId, SealId, content_id
+from .mutation import Mutation, gives
+
+
+def _chain_of_strangers(original: Any) -> Any:
+    """Records of one partition's stages, whatever they read."""
+
+    def chain(self: Any, chain: Any, partition: int, parent: str, counts: Any) -> tuple[Any, ...]:
+        from ...names import Partition, TaskKey
+
+        found: list[Any] = []
+        for stage in chain.stages:
+            known = self.records.get(TaskKey(self.number, stage, Partition(partition)), {}).values()
+            fits = [record for record in known if counts(record)]
+            if not fits:
+                break
+            found.append(min(fits, key=lambda record: record.id))
+        return tuple(found)
+
+    return chain
+
+
+def _left_out(original: Any) -> Any:
+    """The last leaf is never summed."""
+    return lambda partitions, leaves: original(partitions, leaves)[:-1]
+
+
+def _twice(original: Any) -> Any:
+    """The last leaf reads what the first one does, too."""
+
+    def cut(partitions: Any, leaves: int) -> Any:
+        from dataclasses import replace
+
+        found = original(partitions, leaves)
+        return (*found[:-1], replace(found[-1], pieces=(*found[0].pieces, *found[-1].pieces))) if found[1:] else found
+
+    return cut
+
+
+STEPS = (
+    Mutation(
+        "records_named_without_outputs",
+        "1",
+        "wire.steps:Record.id",
+        lambda original: property(lambda self: RecordId(content_id("record", [str(self.task), self.inputs]))),
+    ),
+    Mutation(
+        "seals_named_without_records",
+        "1",
+        "wire.steps:Seal.id",
+        lambda original: property(
+            lambda self: SealId(content_id("seal", [self.step, self.previous, self.kind, self.generation]))
+        ),
+    ),
+    Mutation("a_chain_of_strangers", "2", "steps.step:Step.chain", _chain_of_strangers),
+    Mutation("a_record_counts_without_holders", "2", "steps.view:StepView.counts", gives(True)),
+    Mutation("one_holder_is_sealed_at_once", "3", "steps.sealing:has_copies", gives(True)),
+    Mutation("no_back_up_copy", "3", "controllers.sealer:Sealer.back_up", gives(None)),
+    Mutation("settled_before_a_replica_has_it", "4", "steps.sealing:is_kept", gives(True)),
+    Mutation("no_seal_is_carried", "4", "steps.sealing:is_carried", gives(False)),
+    Mutation(
+        "nobody_steps_in",
+        "5",
+        "steps.sealing:is_turn",
+        lambda original: lambda view, what: view.succession[0] == view.me,
+    ),
+    Mutation(
+        "the_dead_are_in_the_succession",
+        "5",
+        "steps.view:StepView.succession",
+        lambda original: property(
+            lambda self: (*self.roster, *(node for node in original.fget(self) if node not in self.roster))
+        ),
+    ),
+    Mutation("no_seal_is_void", "6", "steps.sealing:is_void", gives(False)),
+    Mutation("the_last_leaf_is_left_out", "7", "steps.reduction:cut_leaves", _left_out),
+    Mutation("a_group_is_trained_on_twice", "7", "steps.reduction:cut_leaves", _twice),
+    Mutation(
+        "a_missing_leaf_counts_as_empty",
+        "7",
+        "steps.reduction:cover",
+        lambda original: lambda whole, needed, find: original(whole, needed, find) or (),
+    ),
+    Mutation(
+        "blocks_of_slots_are_told_at_once",
+        "7a",
+        "steps.blocks:kept_back",
+        lambda original: lambda view, batch, all_of_it=False: original(view, batch, True),
+    ),
+    Mutation(
+        "pieces_lie_at_the_start",
+        "7b",
+        "ranges:pieces",
+        lambda original: (
+            lambda shards, first, end: tuple((ref, 0, high - low) for ref, low, high in original(shards, first, end))
+        ),
+    ),
+    Mutation(
+        "the_dead_are_dealt_to",
+        "11",
+        "claiming.deal:homes",
+        lambda original: (
+            lambda units, roster, living, unfinished, *slots: original(units, roster, roster, unfinished, *slots)
+        ),
+    ),
+    Mutation("no_orphan_is_taken", "11", "steps.duty:is_orphan", gives(False)),
+    Mutation(
+        "a_claim_never_ends",
+        "11a",
+        "steps.step:Step.claimants",
+        lambda original: lambda self, now, unit: tuple(sorted(self.claims.get(unit, {}))),
+    ),
+    Mutation(
+        "hearsay_claims_are_passed_on",
+        "11a",
+        "steps.step:Step.first_hand_claims",
+        lambda original: (
+            lambda self, now: [(unit, node) for unit in sorted(self.claims) for node in self.claimants(now, unit)]
+        ),
+    ),
+    Mutation("any_record_is_admitted", "13a", "steps.admission:is_record", gives(True)),
+    Mutation("a_failed_claim_stays", "14", "steps.step:Step.learn_failed", gives(None)),
+)

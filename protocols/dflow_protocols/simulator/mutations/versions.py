@@ -1,0 +1,26 @@
+"""Rules of versions, broken."""
+
+from __future__ import annotations
+
+from ...names import VersionId, content_id
+from .mutation import Mutation, gives
+
+VERSIONS = (
+    Mutation(
+        "versions_named_without_state",
+        "1",
+        "names:version_id",
+        lambda original: lambda seal, state: VersionId(content_id("version", seal)),
+    ),
+    Mutation("committed_as_soon_as_made", "9", "versions.versions:Versions.is_committed", gives(True)),
+    Mutation("nothing_is_committed", "9", "versions.versions:Versions.is_committed", gives(False)),
+    Mutation(
+        "the_fewest_samples_win",
+        "10",
+        "versions.versions:preference",
+        lambda original: lambda head: (head.samples, head.step, head.version),
+    ),
+    Mutation("a_stalled_head_is_not_set_aside", "10", "versions.catch_up:CatchUp._set_aside", gives(None)),
+    Mutation("a_lost_branch_goes_untold", "10a", "versions.lineage:Lineage.switch", gives(None)),
+    Mutation("who_is_late_copies_nothing", "15f", "versions.catch_up:CatchUp.reconcile", gives(None)),
+)
