@@ -7,7 +7,7 @@ All methods are for the loop's thread; what reads disks does so in one other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +59,12 @@ class Located:
 
 @dataclass(slots=True)
 class _Supply:
-    """One run's. `base`: the folder that its engines are given, once all is here."""
+    """One run's. `base`: the folder that its engines are given, once all is here. `nowhere`: files that no member had
+    when it was last asked."""
 
     asked: FindFiles
     base: Path | None = None
+    nowhere: frozenset[ShardId] = frozenset()
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -85,7 +87,7 @@ class Supplies:
         self._holders, self._runs, self.runs_code = holders, runs, runs_code
         self._worker = ThreadPoolExecutor(1, "files")
         self._supplies: dict[RunId, _Supply] = {}
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._coming: dict[ShardId, asyncio.Task[bool]] = {}
         self._fetches: dict[ShardId, asyncio.Future[bool]] = {}
         self._refused: dict[ShardId, str] = {}  # files for which there is no room, and why
@@ -143,7 +145,8 @@ class Supplies:
                     told = found
                 if not found.lacking:
                     return
-                has_moved = await self.bring([file.ref for file in lacking if not is_model(file.key)])
+                refs = [file.ref for file in lacking if not is_model(file.key)]
+                has_moved, supply.nowhere = await self.bring(refs)
             except Exception as error:  # such as a disk that fails: others go on, and this host tries again
                 told = FilesFound(asked.run, f"{type(error).__name__}: {error}"[:WORDS])
                 self._host.post(told)
@@ -157,7 +160,7 @@ class Supplies:
         lacking = located.lacking(asked.files)
         if not lacking:
             supply.base = await self._in_thread(self._lay, asked, located)
-        return FilesFound(asked.run, self._words(lacking), self._refuses(asked, located)), lacking
+        return FilesFound(asked.run, self._words(lacking, supply.nowhere), self._refuses(asked, located)), lacking
 
     def locate(self, base: str, files: Sequence[FileRef]) -> Located:
         """How files stand here. In the other thread: it reads them."""
@@ -184,27 +187,30 @@ class Supplies:
         pipeline: Pipeline = self._runs[asked.run].state.pipeline
         return with_own_code(pipeline)
 
-    def _words(self, lacking: Sequence[FileRef]) -> str:
+    def _words(self, lacking: Sequence[FileRef], nowhere: Collection[ShardId]) -> str:
         if not lacking:
             return ""
         models = [file for file in lacking if is_model(file.key)]
-        first = (models or lacking)[0]
+        first = (models or [file for file in lacking if file.ref.id in nowhere] or lacking)[0]
         refused = next((why for file in lacking if (why := self._refused.get(file.ref.id))), "")
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        rest = "push the model: `dflow push FOLDER`" if models else "on the way"
+        rest = "no host has it, submit the spec again" if first.ref.id in nowhere else "on the way"
+        rest = "push the model: `dflow push FOLDER`" if models else rest
         name = first.name if len(first.name) <= WORDS // 3 else f"...{first.name[-WORDS // 3 :]}"
         return f"`{name}`{more}: {refused or rest}"[:WORDS]
 
     # Bringing -------------------------------------------------------------------------------------------------------
 
-    async def bring(self, refs: Sequence[ShardRef]) -> bool:
-        """Fetch files from members into the cache; whether any came. Those that are here already count for none."""
+    async def bring(self, refs: Sequence[ShardRef]) -> tuple[bool, frozenset[ShardId]]:
+        """Fetch files from members into the cache: whether any came, and those that no member has. Those that are here
+        already count for none."""
         wanted = {ref.id: ref for ref in refs if not await self._in_thread(self._cache.find, ref)}
         if not wanted:
-            return False
+            return False, frozenset()
         holders = await self._holders(list(wanted.values()))
         tasks = [self._come(ref, holders[ref.id]) for ref in wanted.values() if holders.get(ref.id)]
-        return any(await asyncio.gather(*(asyncio.shield(task) for task in tasks)))
+        have_come = await asyncio.gather(*(asyncio.shield(task) for task in tasks))
+        return any(have_come), frozenset(shard for shard in wanted if not holders.get(shard))
 
     def start_bringing(self, base: str, files: Sequence[FileRef]) -> None:
         """Fetch those that lie neither under `base` nor in the cache, and tell nobody."""
@@ -212,9 +218,9 @@ class Supplies:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bring_lacking(self, base: str, files: Sequence[FileRef]) -> bool:
+    async def _bring_lacking(self, base: str, files: Sequence[FileRef]) -> None:
         located = await self.located(base, files)
-        return await self.bring([file.ref for file in located.lacking(files)])
+        await self.bring([file.ref for file in located.lacking(files)])
 
     async def located(self, base: str, files: Sequence[FileRef]) -> Located:
         """How files stand here that no run may have named yet."""

@@ -153,7 +153,8 @@ async def test_files_that_nobody_has_are_waited_for(site: Opens) -> None:
     bare, late = site(), site()
     bare.find(listing("judge.py"))
     await until(lambda: bare.told())
-    assert bare.told() == [FilesFound(RUN, "`judge.py`: on the way")]
+    assert bare.told()[0] == FilesFound(RUN, "`judge.py`: on the way")
+    await until(lambda: bare.told()[-1] == FilesFound(RUN, "`judge.py`: no host has it, submit the spec again"))
     late.write("judge.py")
     late.find(listing("judge.py"))
     await bare.has_all()
