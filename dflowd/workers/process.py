@@ -157,6 +157,8 @@ def checked(said: Any, due: Due, maker: str) -> Any:
         return None if said is None else float32_of(said, maker)
     if not due.names:
         return _numbers(said, due.count, maker, may_be_none=True)
+    if len(due.names) > 1 and not isinstance(said, dict):
+        raise UserError(f"{maker} gave {shown(said)} where a dict of lists is due, by {', '.join(due.names)}")
     named = said if isinstance(said, dict) else {due.names[0]: said}
     return {name: _named(named.get(name), name, due, f"{maker}: `{name}`") for name in due.names}
 

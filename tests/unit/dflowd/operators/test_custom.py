@@ -25,6 +25,13 @@ def made_by(folder: Path, body: str, own: Stage = BY_TOKEN, right: tuple[float, 
     return made
 
 
+def test_of_several_outputs_each_has_its_name(tmp_path: Path) -> None:
+    """A list of lists, in the order of `writes`, is the first thing that people give."""
+    own = Stage("own", "own.py:f", reads=["right.reward"], writes=["gap", "total"])
+    with pytest.raises(UserError, match=r"own.py:f gave .* where a dict of lists is due, by gap, total"):
+        made_by(tmp_path, "return [[1.0] * 4, [1.0] * 4]", own)
+
+
 def test_a_stage_of_ones_own_gets_every_reward_that_it_reads(tmp_path: Path) -> None:
     """By `stage.output`; by the output alone only where that says which one, for the first is not the other."""
     code = "def rows(rows):\n    return [sum(v for k, v in r.items() if k.endswith('.reward')) for r in rows]\n"
