@@ -23,7 +23,8 @@ from ..process.durable import sync_folder
 from ..shards.spill import SPARE_BYTES, size_text
 from .contents import Content, Contents
 
-ABANDONED_S = 600.0  # after which a file that came in part is not waited for
+ABANDONED_S = 120.0  # after which a file that came in part is not waited for
+FRESH_S = 60.0  # for which a file stays that came or was asked for: others of its run or model are on the way
 
 
 class NoRoomError(Exception):
@@ -37,6 +38,7 @@ class FileCache:
         """Raises OSError where the folder cannot be made."""
         self._folder, self._limit_bytes, self._contents = folder, limit_bytes, contents
         self._blobs, self._drafts, self._trees = (folder / name for name in ("blobs", "drafts", "trees"))
+        self._promised: dict[str, int] = {}  # bytes of the files that are coming, once they are whole
         for left in (self._drafts, self._trees):  # of an earlier life
             shutil.rmtree(left, ignore_errors=True)
         for place in (self._blobs, self._drafts, self._trees):
@@ -65,19 +67,20 @@ class FileCache:
 
     def abandon(self, ref: ShardRef) -> None:
         """Forget what came so far."""
-        (self._drafts / ref.id).unlink(missing_ok=True)
+        self._drop(self._drafts / ref.id)
 
     def append(self, ref: ShardRef, pieces: Iterable[bytes | memoryview], used: Collection[ShardId]) -> None:
         """The next bytes of a file that comes. `used`: files that have to stay. Raises NoRoomError."""
         draft = self._drafts / ref.id
         if not draft.exists():
             self._make_room(ref.nbytes, used)
+            self._promised[ref.id] = ref.nbytes
         try:
             with draft.open("ab") as file:
                 for piece in pieces:
                     file.write(piece)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            self._drop(draft)
             raise NoRoomError(f"{self._folder}: {error.strerror}") from None
 
     def settle(self, ref: ShardRef) -> Content:
@@ -92,35 +95,43 @@ class FileCache:
             draft.rename(blob)
             sync_folder(self._blobs)
         finally:
-            draft.unlink(missing_ok=True)
+            self._drop(draft)
         return self._contents.moved(content, blob)
 
     def _make_room(self, nbytes: int, used: Collection[ShardId]) -> None:
         """Raises NoRoomError."""
         if nbytes > self._limit_bytes:
             raise NoRoomError(f"{size_text(nbytes)} is more than files.cache_limit, {size_text(self._limit_bytes)}")
-        drafts = sum(self._left(file) for file in self._drafts.iterdir())
-        blobs = sorted((file.stat().st_atime_ns, file.name, file.stat().st_size) for file in self._blobs.iterdir())
-        free = min(self._limit_bytes - drafts - sum(size for _, _, size in blobs), self._free_disk())
-        for _, name, size in blobs:
+        promised, written = self._coming()
+        blobs = sorted((_used_s(file), file.name, file.stat().st_size) for file in self._blobs.iterdir())
+        whole = promised + sum(size for _, _, size in blobs)
+        free = min(self._limit_bytes - whole, self._free_disk() - (promised - written))
+        for used_s, name, size in blobs:
             if free >= nbytes:
                 return
-            if name not in used:
+            if name not in used and time.time() - used_s > FRESH_S:
                 (self._blobs / name).unlink()
                 self._contents.forget(ShardId(name))
                 free += size
         if free < nbytes:
             limit = size_text(self._limit_bytes)
-            what = f"{size_text(nbytes)} do not fit beside what active runs use (files.cache_limit is {limit})"
-            raise NoRoomError(what)
+            beside = "what active runs use or what came within the last minute"
+            raise NoRoomError(f"{size_text(nbytes)} do not fit beside {beside} (files.cache_limit is {limit})")
 
-    def _left(self, draft: Path) -> int:
-        """Bytes of a draft; one that nobody goes on with is removed."""
-        facts = draft.stat()
-        if time.time() - facts.st_mtime < ABANDONED_S:
-            return facts.st_size
-        draft.unlink()
-        return 0
+    def _coming(self) -> tuple[int, int]:
+        """Bytes of the files that are coming, once they are whole and now. Those that nobody sends are dropped."""
+        promised = written = 0
+        for draft in list(self._drafts.iterdir()):
+            facts = draft.stat()
+            if time.time() - facts.st_mtime >= ABANDONED_S:
+                self._drop(draft)
+                continue
+            promised, written = promised + self._promised[draft.name], written + facts.st_size
+        return promised, written
+
+    def _drop(self, draft: Path) -> None:
+        draft.unlink(missing_ok=True)
+        self._promised.pop(draft.name, None)
 
     def _free_disk(self) -> int:
         place = os.statvfs(self._folder)
@@ -157,3 +168,9 @@ class FileCache:
         for tree in self._trees.iterdir():
             if tree.name not in active:
                 shutil.rmtree(tree, ignore_errors=True)
+
+
+def _used_s(blob: Path) -> float:
+    """When a file came or was last asked for, in seconds since 1970."""
+    facts = blob.stat()
+    return max(facts.st_atime, facts.st_mtime)

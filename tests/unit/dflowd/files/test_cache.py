@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -58,16 +60,44 @@ def test_a_file_that_the_disk_changed_is_not_found(tmp_path: Path, cache: FileCa
     assert not blob.exists()
 
 
-def test_the_longest_unused_goes_first_and_what_runs_use_stays(cache: FileCache) -> None:
+def leave(tmp_path: Path, *refs: ShardRef) -> None:
+    """Have been unused for an hour, in this order."""
+    for number, ref in enumerate(refs):
+        then_s = time.time() - 3600 + number
+        os.utime(tmp_path / "files" / "blobs" / ref.id, (then_s, then_s))
+
+
+def test_the_longest_unused_goes_first_and_what_runs_use_stays(tmp_path: Path, cache: FileCache) -> None:
     first, second = keep(cache, b"1" * 40), keep(cache, b"2" * 40)
+    leave(tmp_path, first, second)
     cache.find(first)
     third = keep(cache, b"3" * 40)
     assert [cache.find(ref) is not None for ref in (first, second, third)] == [True, False, True]
-    with pytest.raises(NoRoomError, match=r"do not fit beside what active runs use \(files.cache_limit is 100 bytes\)"):
+    leave(tmp_path, first, third)
+    with pytest.raises(NoRoomError, match=r"do not fit beside what active runs use .*files.cache_limit is 100 bytes"):
         keep(cache, b"4" * 40, first, third)
     with pytest.raises(NoRoomError, match=r"101 bytes is more than files.cache_limit, 100 bytes"):
         keep(cache, b"5" * 101)
     assert cache.find(first) is not None
+
+
+def test_files_of_one_push_do_not_drive_each_other_out(cache: FileCache) -> None:
+    """A model that is larger than the cache would be sent for ever, one file in place of the other."""
+    first = keep(cache, b"1" * 60)
+    with pytest.raises(NoRoomError, match="or what came within the last minute"):
+        keep(cache, b"2" * 60)
+    assert cache.find(first) is not None
+
+
+def test_files_that_come_at_once_share_the_room(tmp_path: Path, cache: FileCache) -> None:
+    """Each has it from its first byte on; one that nobody sends any more gives it back."""
+    first, second = ref_of(b"1" * 60), ref_of(b"2" * 60)
+    cache.append(first, (b"1",), ())
+    with pytest.raises(NoRoomError):
+        cache.append(second, (b"2",), ())
+    os.utime(tmp_path / "files" / "drafts" / first.id, (0, 0))
+    cache.append(second, (b"2",), ())
+    assert (cache.drafted(first), cache.drafted(second)) == (0, 1)
 
 
 def test_a_run_finds_its_files_by_their_names(tmp_path: Path, cache: FileCache) -> None:
