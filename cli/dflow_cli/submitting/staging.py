@@ -23,7 +23,8 @@ COPIES = 2  # hosts that have a run's files before it is submitted
 PIECE_BYTES = 1 << 20  # sent at once; a request holds at most two
 LOCATE_S = 90.0  # for hosts to read large files once
 TOLD_AFTER_S = 3.0
-STILL_S = 60.0  # without anything new, after which hosts are not waited for any more
+STILL_S = 60.0  # without a file that came, and the time for the largest, hosts are not waited for any more
+SLOWEST = 4 << 20  # bytes a second between hosts
 POLL_S = 0.2
 BRING_S = 2.0  # after which hosts are asked again to fetch what they lack
 NAMED = 3  # hosts, or files, in a message
@@ -91,9 +92,14 @@ def spread(
     before = {place.node: place.here for place in places}
     whole = sum(file.ref.nbytes for place in places for file in place.lacking(files))
     moved_at, last, asked_at = time.monotonic(), -1, -BRING_S
+    still_s = STILL_S + max(file.ref.nbytes for file in files) / SLOWEST if files else STILL_S
+    were: set[str] | None = None
     while True:
-        if _send_missing(client, base, files, places):  # again where the only host that had something is gone
+        nodes = {place.node for place in places}
+        has_lost = were is None or bool(were - nodes)  # who is gone may have been the only one that had something
+        if has_lost and _send_missing(client, base, files, places):
             moved_at, asked_at = time.monotonic(), -BRING_S
+        were = nodes
         if time.monotonic() - asked_at >= BRING_S:
             client.call("files.bring", {"base": str(base), "files": as_params(files)})
             asked_at = time.monotonic()
@@ -109,7 +115,7 @@ def spread(
             return places
         if come != last:
             moved_at, last = time.monotonic(), come
-        if time.monotonic() - moved_at > STILL_S:
+        if time.monotonic() - moved_at > still_s:
             late = [place for place in places if place.lacking(files)]
             what = f"{_names([place.node for place in late])} did not get {_names(_lacked(late, files))}"
             raise CliError(what, hint="`dflow nodes` and `dflow logs` tell how they stand", exit_code=EXIT_FAILED)
