@@ -84,7 +84,10 @@ def _text(row: Row, role: str, key: str) -> str:
             )
         case bool() | None | list() | dict():
             kind = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}[type(row[key])]
-            raise EntryError(f"`{key}` is {kind}, not a text", f"the {role} has to be a text or a number")
+            hint = f"the {role} has to be a text or a number"
+            if role == "prompt" and isinstance(row[key], list):
+                hint += f"; a conversation is named by `messages: {key}`"
+            raise EntryError(f"`{key}` is {kind}, not a text", hint)
         case float() as number if not math.isfinite(number):
             raise EntryError(f"`{key}` is {number}, which is no number", f"the {role} has to be a text or a number")
         case number:

@@ -31,7 +31,7 @@ def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
         ('{"prompt": "a"}', "no key `answer`", "`answer: KEY`"),
         ('{"prompt": "", "answer": "b"}', "`prompt` is empty", "take the line out"),
         ('{"prompt": "a", "answer": null}', "`answer` is null, not a text", "a text or a number"),
-        ('{"prompt": ["a"], "answer": "b"}', "`prompt` is a list, not a text", "a text or a number"),
+        ('{"prompt": ["a"], "answer": "b"}', "`prompt` is a list, not a text", "is named by `messages: prompt`"),
         ('{"prompt": "a", "answer": true}', "`answer` is true or false, not a text", "a text or a number"),
         ('{"prompt": " \\n", "answer": "b"}', "`prompt` is empty", "take the line out"),
         (
