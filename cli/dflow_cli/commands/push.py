@@ -45,4 +45,5 @@ def push(
     if as_json:
         print_json({"files": len(files), "bytes": nbytes, "nodes": [place.node for place in places]})
     else:
-        note(f"{len(files)} files, {amount(nbytes)}, lie on {', '.join(place.node for place in places)}")
+        count, verb = (f"{len(files)} files", "lie") if len(files) > 1 else ("1 file", "lies")
+        note(f"{count}, {amount(nbytes)}, {verb} on {', '.join(place.node for place in places)}")

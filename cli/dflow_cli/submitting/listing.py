@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterable
 from pathlib import Path
 
-from dflow_protocols.names import ShardRef, hash_shard
+from dflow_protocols.names import ShardId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import files_of, is_code, named_files
 from dflow_protocols.wire.listing import listing_fault
@@ -15,6 +15,7 @@ from dflow_protocols.wire.steps import FileRef
 from ..errors import CliError
 from ..spec.diskfolder import DiskFolder
 
+UNREAD = ShardId("")
 PUSHED = "models.pushed.path"  # in place of a spec's key: files of a model that no spec has named yet
 
 
@@ -41,11 +42,19 @@ def files_in(folder: Path) -> tuple[FileRef, ...]:
 
 
 def _refs(named: Iterable[tuple[str, str]], base: Path) -> tuple[FileRef, ...]:
-    files = tuple(FileRef(key, name, _ref(base / name)) for name, key in named)
-    if fault := listing_fault(files):
+    sized = tuple(FileRef(key, name, ShardRef(UNREAD, _nbytes(base / name))) for name, key in named)
+    if fault := listing_fault(sized):  # before they are read, which takes a while
         hint = "name files and folders that hold only what is needed"
         raise CliError(f"the files that are named are too many, or too large: {fault}", where=str(base), hint=hint)
-    return files
+    return tuple(FileRef(file.key, file.name, _ref(base / file.name)) for file in sized)
+
+
+def _nbytes(path: Path) -> int:
+    """Raises CliError."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def _ref(path: Path) -> ShardRef:
@@ -58,4 +67,8 @@ def _ref(path: Path) -> ShardRef:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
                 return ShardRef(hash_shard(view)[0], nbytes)
     except OSError as error:
-        raise CliError(f"cannot be read: {error.strerror}", where=str(path), hint="check its owner and mode") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> CliError:
+    return CliError(f"cannot be read: {error.strerror}", where=str(path), hint="check its owner and mode")

@@ -10,9 +10,10 @@ import pytest
 
 from dflow_cli.errors import EXIT_WRONG_INPUT, CliError
 from dflow_cli.mesh.reach import reach
+from dflow_cli.submitting import listing
 from dflow_cli.submitting.listing import files_in, files_of_pipeline
 from dflow_cli.submitting.staging import PIECE_BYTES, locate, spread, stage
-from dflow_protocols.names import ShardRef, hash_shard
+from dflow_protocols.names import MAX_SHARD_BYTES, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.wire.steps import FileRef
 from tests.support.toy import toy_pipeline
@@ -176,6 +177,15 @@ def test_what_was_lost_with_the_daemon_that_took_it_is_sent_again(
 
 def test_a_folder_without_files_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="holds no files"):
+        files_in(tmp_path)
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes minutes to read."""
+    monkeypatch.setattr(listing, "hash_shard", None)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(MAX_SHARD_BYTES + 1)
+    with pytest.raises(CliError, match="too large"):
         files_in(tmp_path)
 
 
