@@ -98,7 +98,7 @@ class Supplies:
 
     def find(self, asked: FindFiles) -> None:
         """Look for a run's files, and bring what is missing, until all is here. The node is told how it stands."""
-        for run in [run for run in self._supplies if run == asked.run or not self._is_active(run)]:
+        for run in [run for run in self._supplies if run == asked.run or self._is_cleared(run)]:
             self._end(self._supplies.pop(run))
         self._worker.submit(self._cache.tidy, {*self._supplies, asked.run})
         supply = self._supplies[asked.run] = _Supply(asked)
@@ -133,6 +133,11 @@ class Supplies:
     def _is_active(self, run: RunId) -> bool:
         known = self._runs.get(run)
         return known is not None and known.is_active
+
+    def _is_cleared(self, run: RunId) -> bool:
+        """Whether nothing of it opens files any more: one that was stopped saves its newest version first."""
+        known = self._runs.get(run)
+        return known is None or known.state.is_cleared
 
     async def _supply(self, supply: _Supply) -> None:
         asked, told, wait_s = supply.asked, None, RETRY_S

@@ -34,6 +34,7 @@ class Known:
     """A run, as far as supplies ask."""
 
     is_active: bool = True
+    is_cleared: bool = False
     pipeline: Pipeline = field(default_factory=toy_pipeline)
 
     @property
@@ -250,6 +251,21 @@ async def test_looking_ends_with_the_run(site: Opens) -> None:
     supply = bare.supplies._supplies[RUN]
     assert supply.task is not None
     await asyncio.wait_for(supply.task, 30)
+
+
+async def test_a_run_that_was_stopped_keeps_its_folder_until_it_is_saved(site: Opens) -> None:
+    """Its checkpoint holds the tokenizer, and the next run may begin at once."""
+    full, bare, other = site(), site(), RunId("cd" * 16)
+    full.write()
+    full.find(listing())
+    bare.find(listing())
+    tree = await bare.has_all()
+    bare.runs |= {RUN: Known(is_active=False), other: Known()}
+    for is_cleared in (False, True):
+        bare.runs[RUN].is_cleared = is_cleared
+        bare.supplies.find(FindFiles(other, tuple(listing()), str(bare.folder)))
+        await bare.supplies.has([])  # the other thread did all that came before
+        assert (bare.supplies.base_of(RUN, "own") == str(tree), tree.exists()) == (not is_cleared, not is_cleared)
 
 
 def with_code(function: str = "judge.py:score") -> Pipeline:
