@@ -103,7 +103,9 @@ def test_all_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_broken_rule_is_noticed(capsys: pytest.CaptureFixture[str], mutation: str, invariant: str) -> None:
     """Worlds that notice nothing would prove nothing."""
-    code, found = told(capsys, "--seeds", "300", "--mutation", mutation)
-    (broken,) = found["violations"]
+    code = main(["sim", "--json", "--seeds", "300", "--mutation", mutation])
+    printed = capsys.readouterr()
+    (broken,) = json.loads(printed.out)["violations"]
     assert (code, broken["invariant"]) == (1, invariant)
     assert broken["replay"] == f"dflow sim --first-seed {broken['seed']} --mutation {mutation}"
+    assert f"replay: {broken['replay']}\n" in printed.err

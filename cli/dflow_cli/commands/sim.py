@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,28 +48,30 @@ def sim(
     if listed:
         _list(as_json)
         return
-    choice = _choice(nodes, faults, engine, work, virtual_seconds)
-    _refuse_unknown("mutation", () if mutation is None else (mutation,), MUTATIONS)
+    choice = _choice(nodes, faults, engine, work, virtual_seconds, mutation)
     lived, tell, began = range(first_seed, first_seed + seeds), _tell_broken if as_json else _tell, time.monotonic()
     found = survey(lived, choice, tell) if mutation is None else hunt(MUTATIONS[mutation], lived, choice, tell)
     if shrunk and mutation is None:
         _shrink(found, choice)
-    broken = "" if mutation is None else f" --mutation {mutation}"
-    _summarize(found, lambda seed: choice.command(seed) + broken, time.monotonic() - began, as_json)
+    _summarize(found, choice, time.monotonic() - began, as_json)
     if found.violations:
         raise typer.Exit(1)
 
 
-def _choice(nodes: int | None, faults: str, engine: str | None, work: str, virtual_s: float) -> Choice:
+def _choice(
+    nodes: int | None, faults: str, engine: str | None, work: str, virtual_s: float, mutation: str | None
+) -> Choice:
     """Raises CliError where a name is none."""
     from dflow_protocols.simulator.drawn.choice import ENGINES, WORKS, Choice
     from dflow_protocols.simulator.faults import FAULTS
+    from dflow_protocols.simulator.mutations import MUTATIONS
 
     named = () if faults == "none" else tuple(name.strip() for name in faults.split(","))
     _refuse_unknown("fault", named if faults != "all" else (), FAULTS)
     _refuse_unknown("engine", () if engine is None else (engine,), ENGINES)
     _refuse_unknown("work", (work,), WORKS)
-    return Choice(nodes, None if faults == "all" else named, engine, work, virtual_s)
+    _refuse_unknown("mutation", () if mutation is None else (mutation,), MUTATIONS)
+    return Choice(nodes, None if faults == "all" else named, engine, work, virtual_s, mutation)
 
 
 def _refuse_unknown(what: str, given: tuple[str, ...], known: Iterable[str]) -> None:
@@ -120,7 +122,7 @@ def _shrink(found: Survey, choice: Choice) -> None:
             note(f"seed {seed}, shrunk\n{fewest.story}\n\n{fewest.case}")
 
 
-def _summarize(found: Survey, replay: Callable[[int], str], wall_s: float, as_json: bool) -> None:
+def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> None:
     from ..output import print_json
 
     if not as_json:
@@ -128,7 +130,7 @@ def _summarize(found: Survey, replay: Callable[[int], str], wall_s: float, as_js
         print(f"{found.seeds} seeds, {len(found.violations)} violations; struck: {struck}")
         return
     broken = [
-        {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": replay(seed)}
+        {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": choice.command(seed)}
         for seed, each in found.violations
     ]
     totals = {name: getattr(found, name) for name in ("seeds", "nodes", "events", "virtual_s")}

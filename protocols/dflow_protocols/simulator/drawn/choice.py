@@ -17,13 +17,15 @@ TROUBLE_S = 5.0  # faults fall within so long after the submit: most of an undis
 @dataclass(frozen=True)
 class Choice:
     """`faults`: just these are drawn, as often as any; None: the usual mix. `work`: `none` has no run, and looks at
-    membership alone. `virtual_s`: how long a world lives until everything heals; faults fall in its first part."""
+    membership alone. `virtual_s`: how long a world lives until everything heals; faults fall in its first part.
+    `mutation`: the rule that is broken in it."""
 
     nodes: int | None = None
     faults: tuple[str, ...] | None = None
     engine: str | None = None
     work: str = "run"
     virtual_s: float = CALM_AFTER_S
+    mutation: str | None = None
 
     def __post_init__(self) -> None:
         assert set(self.faults or ()) <= FAULTS.keys(), f"no such faults: {self.faults}"
@@ -50,6 +52,7 @@ class Choice:
         words += [f"--engine {self.engine}"] if self.engine is not None else []
         words += [f"--work {self.work}"] if self.work != "run" else []
         words += [f"--virtual-seconds {self.virtual_s:g}"] if self.virtual_s != CALM_AFTER_S else []
+        words += [f"--mutation {self.mutation}"] if self.mutation is not None else []
         return " ".join(words)
 
 

@@ -63,7 +63,7 @@ def hunt(
     mutation: Mutation, seeds: Iterable[int], choice: Choice, tell: Callable[[Lived], None] = lambda lived: None
 ) -> Survey:
     """Live through these worlds, each once, with a rule broken, until one of them shows it."""
-    found = Survey()
+    found, choice = Survey(), replace(choice, mutation=mutation.name)
     for seed in seeds:
         with living(mutation):
             lived = live_once(seed, choice)
