@@ -36,7 +36,7 @@ INVARIANTS = {
     "answer_kept": "what a client was told is done lies on two disks, or all there are",
     "copied_first": "what a manifest names has two holders, where nothing struck for long",
     "seal_kept": "a seal is acted on when a second node keeps it",
-    "end_saved": "a run ends when its version lies on two disks, where nothing struck for long",
+    "end_saved": "a run ends when its version lies on the disks of two that hold it, where nothing struck for long",
     "bounded_ahead": "a node makes few versions beyond the committed one",
     "claim_first_hand": "a claim is passed on by who heard it of the node that made it",
     "withdrawn_rests": "who has withdrawn from a stage starts none of it while others can",

@@ -94,7 +94,8 @@ class Watch:
         if not self._is_quiet() or _node(host).runs[run].status.files:
             return
         saved = sum(version in each.disk.saved for each in self._world.hosts)
-        if saved < min(SAVERS, len(_living(host))):
+        holders = sum(_holds(each, run, version) for each in self._world.live())
+        if saved < min(SAVERS, holders):
             raise self._world.violation(f"{host.name} ends a run of which {saved} disks have the version", "end_saved")
 
     def _is_quiet(self) -> bool:
@@ -131,6 +132,12 @@ class Watch:
 def _is_well(host: Host) -> bool:
     is_at_work = not (host.paused or host.comes_back or host.is_drained)
     return is_at_work and not host.health.handicaps and host.store.limit_bytes is None
+
+
+def _holds(host: Host, run: RunId, version: str) -> bool:
+    known = _node(host).runs.get(run)
+    own = None if known is None else known.state.versions.own
+    return own is not None and own.id == version
 
 
 def _node(host: Host) -> Node:
