@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Hundreds of processes of a run load the same modules: compiled once, whatever the shell says (CI images forbid it).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test unit sim mesh e2e slow peer vllm vllm-cpu smollm2 lint types check clean
+.PHONY: demo test unit sim mutations mesh e2e slow peer vllm vllm-cpu smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
@@ -23,6 +23,9 @@ unit: $(VENV)/.ready  ## one module each, and what is read as text: no daemon, n
 
 sim: $(VENV)/.ready  ## whole meshes in virtual time
 	$(PYTEST) $(SHORT) tests/sim
+
+mutations: $(VENV)/.ready  ## each rule of the protocol broken on purpose: which invariant of simulated meshes notices
+	$(BIN)/python -m benchmarks.mutations
 
 mesh: $(VENV)/.ready  ## real daemons, real kills, emulated engines
 	$(PYTEST) $(SHORT) tests/mesh

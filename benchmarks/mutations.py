@@ -1,0 +1,68 @@
+"""Which invariant notices which broken rule: writes docs/mutations.md. `make mutations`, or for some of them, with the
+page left as it is, `python -m benchmarks.mutations NAME ...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dflow_protocols.simulator.drawn.choice import USUAL
+from dflow_protocols.simulator.drawn.survey import hunt
+from dflow_protocols.simulator.mutations import MUTATIONS
+
+SEEDS = 300  # that a mutation has to be noticed within
+PAGE = Path(__file__).parents[1] / "docs" / "mutations.md"
+INTRODUCTION = (
+    "# What drawn meshes notice\n\n"
+    "Each mutation breaks one rule of [the protocol](protocol.md) on purpose: a function, method or constant is "
+    "another one while a mesh lives (`simulator/mutations/`). The usual worlds of seeds 0, 1, 2 and so on, up to "
+    f"{SEEDS} of them, are lived one after the other until an invariant is broken (`dflow sim --list` says what each "
+    "holds). `survives N`: none of the first N worlds shows it. Its rule saves work, is about what drawn worlds have "
+    "none of, or is made up for by another rule; or it takes a sharper invariant, or more worlds where N is small. The "
+    "tests that [the protocol](protocol.md) names beside each rule hold it meanwhile. `make mutations` writes this "
+    "page anew.\n\n"
+    "| mutation | rule | target | noticed by | at seed |\n|---|---|---|---|---|\n"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutation. `invariant`: that was broken first, at the last of `seeds`; none where it survived
+    them all."""
+
+    name: str
+    seeds: int
+    invariant: str = ""
+
+
+def try_out(name: str) -> Outcome:
+    """Live through worlds with this mutation until one shows it."""
+    found = hunt(MUTATIONS[name], range(SEEDS), USUAL)
+    return Outcome(name, found.seeds, found.violations[0][1].invariant if found.violations else "")
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The text of docs/mutations.md."""
+    rows = []
+    for each in outcomes:
+        mutation = MUTATIONS[each.name]
+        noticed = f"`{each.invariant}` | {each.seeds - 1}" if each.invariant else f"survives {each.seeds} |"
+        rows.append(f"| `{each.name}` | {mutation.rule} | `{mutation.target}` | {noticed} |\n")
+    return INTRODUCTION + "".join(rows)
+
+
+def main(names: Sequence[str]) -> None:
+    outcomes = []
+    with ProcessPoolExecutor() as pool:
+        for outcome in pool.map(try_out, names or MUTATIONS):
+            outcomes.append(outcome)
+            print(outcome.name, outcome.invariant or "survives", outcome.seeds, flush=True)
+    if not names:
+        PAGE.write_text(page(outcomes))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
