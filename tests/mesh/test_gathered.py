@@ -33,8 +33,13 @@ def run(mesh: Mesh) -> str:
 def test_reports_of_all_daemons_come_in_one_order_and_only_the_new_ones_when_asked_again(mesh: Mesh, run: str) -> None:
     """Who follows a log sees each line once, whichever daemon wrote it."""
     node = mesh.nodes["n1"]
+
+    def has_ended_everywhere() -> bool:
+        told = mesh.ask(node, "events", run=run, limit=1000)["events"]
+        return {event["node"] for event in told if event["name"] == "run.ended"} == {"n0", "n1", "n2"}
+
+    mesh.until(has_ended_everywhere, 60)
     first = mesh.ask(node, "events", run=run, limit=1000)
-    assert {event["node"] for event in first["events"]} == {"n0", "n1", "n2"}
     times = [event["time_s"] for event in first["events"]]
     assert times == sorted(times)
     again = mesh.ask(node, "events", run=run, limit=1000, after=first["heard"])
