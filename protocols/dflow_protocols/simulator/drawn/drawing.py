@@ -48,7 +48,7 @@ def draw_faults(seed: int, rng: Random, world: World, choice: Choice, submitter:
         dead.update(range(nodes))  # nobody else dies for good: the two need somebody between them
     is_broken = any(isinstance(fault, Handicap) and fault.kind == "broken" for fault in lasting)
     _draw_some(rng, world, choice, submitter, dead, HEALING, MOST_BREAKS if is_broken else 0)
-    _draw_drains(Random(f"swarm/{seed}/drain"), world, choice, dead, submitter)
+    _draw_drains(Random(f"swarm/{seed}/drain"), world, choice, dead, submitter, is_broken)
 
 
 def draw_named(rng: Random, world: World, choice: Choice, submitter: int) -> None:
@@ -144,12 +144,15 @@ def _draw_lasting(rng: Random, nodes: int, submitter: int) -> list[Fault]:
     return found
 
 
-def _draw_drains(rng: Random, world: World, choice: Choice, dead: set[int], submitter: int) -> None:
-    """Nodes are drained for a while; as long as one that stays works on, for good."""
+def _draw_drains(rng: Random, world: World, choice: Choice, dead: set[int], submitter: int, is_broken: bool) -> None:
+    """Nodes are drained for a while; as long as one that stays works on, for good. Where a host is broken the submitter
+    is not: left alone on duty the broken one would be believed, as where there is no other."""
     count = 0 if rng.random() >= DRAIN_SHARE else rng.choice([1, 1, 2, len(world.hosts)])
     for _ in range(count):
         node, after_s = rng.randrange(len(world.hosts)), rng.uniform(0.0, choice.trouble_s)
         lasts = node not in dead and node != submitter and len(dead) + 1 < len(world.hosts) and rng.random() < 0.4
         if lasts:
             dead.add(node)
-        world.at(world.now + after_s, Drain(node, None if lasts else rng.choice([0.2, 1.0, 5.0])))
+        fault = Drain(node, None if lasts else rng.choice([0.2, 1.0, 5.0]))
+        if not (is_broken and node == submitter):
+            world.at(world.now + after_s, fault)
