@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from dflow_protocols.simulator.drawn.choice import Choice
     from dflow_protocols.simulator.drawn.survey import Lived, Survey
 
+HUNTED = 300  # meshes, of which one has to show that a rule is broken
+
 
 def sim(
     nodes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Nodes of each mesh; else drawn.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="How many meshes.")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="How many meshes: 1, or 300 with --mutation.")
+    ] = None,
     first_seed: Annotated[int, typer.Option(metavar="SEED", help="The seed of the first; others follow it.")] = 0,
     faults: Annotated[str, typer.Option(metavar="NAMES", help="all, none, or some, as crash,split.")] = "all",
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="What computes; else drawn.")] = None,
@@ -49,7 +53,8 @@ def sim(
         _list(as_json)
         return
     choice = _choice(nodes, faults, engine, work, virtual_seconds, mutation)
-    lived, tell, began = range(first_seed, first_seed + seeds), _tell_broken if as_json else _tell, time.monotonic()
+    count = seeds or (1 if mutation is None else HUNTED)
+    lived, tell, began = range(first_seed, first_seed + count), _tell_broken if as_json else _tell, time.monotonic()
     found = survey(lived, choice, tell) if mutation is None else hunt(MUTATIONS[mutation], lived, choice, tell)
     if shrunk and mutation is None:
         _shrink(found, choice)
