@@ -70,7 +70,7 @@ def test_samples_and_events_can_be_read(mesh: Mesh, run: str) -> None:
     events = mesh.ask(mesh.nodes["n0"], "events", run=run, limit=100)["events"]
     for name in ("n0", "n1", "n2"):
         mine = [event for event in events if event["node"] == name]
-        assert mine[-1]["name"] == "run.ended"
+        assert "run.ended" in [event["name"] for event in mine]  # a checkpoint that was on its way may come after it
         steps = [event["fields"]["step"] for event in mine if event["name"] == "step.advanced"]
         assert steps == sorted(set(steps)), "a daemon that is behind may take a later version, never an earlier one"
         assert steps[-1] == 3

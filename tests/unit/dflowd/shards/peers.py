@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dflow_protocols.events import Event, Fetch, Fetched, FetchFailed, Report
+from dflow_protocols.events import Event, Fetch, FetchAdvanced, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.shards.space import Priority
 from dflowd.files.contents import Contents
@@ -34,6 +34,19 @@ class Peer:
     address: str
     events: list[Event] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    at_advance: Callable[[], None] | None = None
+
+    def post(self, event: Event) -> None:
+        """What the exchange tells its node."""
+        self.events.append(event)
+        if isinstance(event, FetchAdvanced) and self.at_advance is not None:
+            self.host.loop.call_soon(self.at_advance)
+            self.at_advance = None
+
+    async def in_the_middle(self, do: Callable[[], None]) -> None:
+        """Have it done as soon as the first chunk of a fetch is here: before all others are, on the slowest machine."""
+        self.at_advance = do
+        await until(lambda: self.at_advance is None, "the first chunk")
 
     def put(self, data: bytes) -> ShardRef:
         segment = self.store.grant(Priority(RUN, 0), len(data))
@@ -94,9 +107,8 @@ class Neighbours:
         lane = BulkLane(me, fabric, timing)
         address = lane.bind(old.address if old else "tcp://127.0.0.1:0")
         store = Store(limit_bytes, f"test-{me[-2:]}")
-        events: list[Event] = []
         reports: list[Report] = []
-        host = Host(loop, events.append, reports.append)
+        host = Host(loop, lambda event: peer.post(event), reports.append)
         room = Room(host, store, lambda run, why: None)
 
         def tell(target: NodeId, message: SessionMessage) -> None:
@@ -105,7 +117,7 @@ class Neighbours:
 
         contents = Contents()
         exchange = Exchange(host, store, room, lane, tell, patience_s, contents)
-        peer = Peer(me, host, store, room, exchange, contents, address, events, reports)
+        peer = Peer(me, host, store, room, exchange, contents, address, reports=reports)
         for other in self.peers.values():
             other.exchange.add_peer(me, address)
             exchange.add_peer(other.id, other.address)

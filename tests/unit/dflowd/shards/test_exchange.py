@@ -158,8 +158,7 @@ async def test_a_holder_that_dies_in_the_middle_is_replaced_at_once(neighbours: 
     ref = b.put(data)
     c.put(data)
     a.fetch(ref, b, c)
-    await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
-    neighbours.close(b)
+    await a.in_the_middle(lambda: neighbours.close(b))
     await until(lambda: a.ends(ref.id))
     assert a.ends(ref.id) == [Fetched(RUN, ref.id, 0, 60)]
     assert a.data(ref) == data
@@ -208,8 +207,7 @@ async def test_a_cancelled_fetch_ends_and_frees_its_memory(neighbours: Neighbour
     a, b = neighbours.several(2)
     ref = b.put(os.urandom(40 * CHUNK_BYTES))
     a.fetch(ref, b)
-    await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
-    a.exchange.drop(RUN, [ref.id])
+    await a.in_the_middle(lambda: a.exchange.drop(RUN, [ref.id]))
     await until(lambda: a.store.usage().used_bytes == 0, "the memory is free")
     assert isinstance(await a.fetched(ref, b), Fetched)
     assert a.data(ref) == b.data(ref)
@@ -233,8 +231,7 @@ async def test_what_one_run_drops_in_the_middle_still_comes_for_the_other(neighb
     ref = b.put(os.urandom(40 * CHUNK_BYTES))
     a.fetch(ref, b)
     a.fetch(ref, b, run=OTHER)
-    await until(lambda: any(isinstance(event, FetchAdvanced) for event in a.events))
-    a.exchange.drop(RUN, [ref.id])
+    await a.in_the_middle(lambda: a.exchange.drop(RUN, [ref.id]))
     await until(lambda: a.ends(ref.id))
     assert a.ends(ref.id) == [Fetched(OTHER, ref.id, 0, 40)]
     assert a.data(ref) == b.data(ref)
