@@ -230,11 +230,11 @@ class Calls:
             if call.waits and not self.may_begin(call.work):
                 self.stop(number, out)
 
-    def stop_queued(self, stage: str, out: list[Action]) -> None:
-        """Give up what waits in a slot's queue of this stage."""
+    def stop_queued(self, stages: Collection[str], out: list[Action]) -> None:
+        """Give up what waits in a slot's queue of these stages."""
         self._behind &= self._state.calls.keys()
         for number in sorted(self._behind):
-            if self._state.calls[number].unit.stage == stage:
+            if self._state.calls[number].unit.stage in stages:
                 self.stop(number, out)
 
     def withdraw(self, chosen: Collection[TaskKey], out: list[Action]) -> bool:

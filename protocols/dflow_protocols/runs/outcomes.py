@@ -141,11 +141,12 @@ class Outcomes:
         reports = state.ability.failed(now, mesh.suspicion_s, unit, error, failed.kind == "host")
         if reports:  # others take this node's share at once
             self._outbox.tell_all(mesh, None, out)
+            self._calls.stop_queued({each.stage for each in state.ability.withdrawn}, out)
         out += reports
         if failed.kind == "user":
             # The user's code is at fault, or this unit: its second try tells, before anything else of the stage begins.
             # A function that never returns costs the time of two tries, however many units wait for it.
-            self._calls.stop_queued(unit.stage, out)
+            self._calls.stop_queued({unit.stage}, out)
         self._tell_failure(now, mesh, state.failures.record(unit, state.me, failed.kind, error), out)
 
     def _tell_failure(self, now: float, mesh: MeshView, failure: Failure, out: list[Action]) -> None:

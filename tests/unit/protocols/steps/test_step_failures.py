@@ -8,6 +8,7 @@ from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.events import Broke, Send, Start, Stop, Tick
 from dflow_protocols.events import Leaving as AskedToLeave
 from dflow_protocols.names import Block, Partition, TaskKey, VersionId
+from dflow_protocols.runs.run import Run
 from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
@@ -109,18 +110,35 @@ def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
     assert not midway.node.runs[midway.run].state.failures.known
 
 
-def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() -> None:
-    """Five minutes a try: what waits behind the first one would hang as well, before the second try could tell."""
+def rolling_out(run: Run) -> list[int]:
+    return sorted(call for call, running in run.state.calls.items() if isinstance(running.work, ChainWork))
+
+
+def queueing() -> tuple[World, Run]:
+    """A node alone, which runs one partition and has another one wait behind it."""
     world = World(spawn, nodes=1, seed=1, seeds=(0,))
     world.run(4.0)
-    name, host = world.submit(0, two_steps()), world.hosts[0]
-    run = node_of(host).runs[name]
+    run = node_of(world.hosts[0]).runs[world.submit(0, two_steps())]
+    world.expect(30.0, lambda: len(rolling_out(run)) > 1, "one partition is run and another one waits")
+    return world, run
 
-    def rolling_out() -> list[int]:
-        return sorted(call for call, running in run.state.calls.items() if isinstance(running.work, ChainWork))
 
-    world.expect(30.0, lambda: len(rolling_out()) > 1, "one partition is run and another one waits")
-    first, *behind = rolling_out()
+def test_a_host_that_is_taken_for_broken_gives_up_what_waits_in_its_queue() -> None:
+    """Others take it at once; here it would only kill the next engine."""
+    world, run = queueing()
+    host, (first, *behind) = world.hosts[0], rolling_out(run)
+    now, unit = world.now + host.offset_s, run.state.calls[first].unit
+    for other in (0, 1):
+        run.state.ability.failed(now, 1.0, TaskKey(unit.step, unit.stage, Partition(90 + other)), "it died", False)
+    out = opened(node_of(host).handle(now, Broke(first, Failed("engine", "it died", unit.stage))))
+    assert run.state.ability.withdrawn
+    assert [action.call for action in out if isinstance(action, Stop)] == behind
+
+
+def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() -> None:
+    """Five minutes a try: what waits behind the first one would hang as well, before the second try could tell."""
+    world, run = queueing()
+    host, (first, *behind) = world.hosts[0], rolling_out(run)
     now, unit = world.now + host.offset_s, run.state.calls[first].unit
     hangs = Failed("user", "`rewards.py:score` does not return", unit.stage)
     out = opened(node_of(host).handle(now, Broke(first, hangs)))
