@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
-from dflow_protocols.simulator.drawn import swarm
+from dflow_protocols.simulator.drawn import survey, swarm
+from dflow_protocols.simulator.drawn.apart import twice
 from dflow_protocols.simulator.drawn.choice import Choice
-from dflow_protocols.simulator.drawn.survey import live_once, live_twice
+from dflow_protocols.simulator.drawn.survey import compare, live_once
 from dflow_protocols.simulator.world import World
 
 
@@ -59,6 +60,7 @@ def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
         raise world.violation("they do not", "members_agree")
 
     monkeypatch.setattr(swarm, "agree", breaks)
+    monkeypatch.setattr(survey, "twice", lambda live, seeds: ((live(seed), live(seed)) for seed in seeds))
     code, found = told(capsys, "--work", "none", "--first-seed", "7", "--nodes", "2")
     (broken,) = found["violations"]
     assert code == 1
@@ -67,15 +69,24 @@ def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
     assert broken["at"] >= 12.0
 
 
-def test_a_seed_that_tells_two_stories_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_that_tells_two_stories_is_a_violation() -> None:
     """Nothing else could be trusted: no failure could be seen again."""
-    lives = iter([Choice(nodes=1, work="none"), Choice(nodes=2, work="none")])
-    monkeypatch.setattr(
-        "dflow_protocols.simulator.drawn.survey.live_once", lambda seed, choice: live_once(seed, next(lives))
-    )
-    violation = live_twice(3, Choice(work="none")).violation
+    choice = Choice(work="none")
+    first, second = live_once(3, Choice(nodes=1, work="none")), live_once(3, Choice(nodes=2, work="none"))
+    violation = compare(first, second, choice).violation
     assert violation is not None
     assert violation.invariant == "one_digest"
+    assert "replay: dflow sim --first-seed 3 --work none" in str(violation)
+
+
+def test_the_two_lives_of_a_seed_hash_text_differently() -> None:
+    """In one process both would walk every set in one order, and nothing that follows it would be found."""
+    ((one, other),) = twice(hash_of, [0])
+    assert one != other
+
+
+def hash_of(seed: int) -> int:
+    return hash(f"a text, {seed}")
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:

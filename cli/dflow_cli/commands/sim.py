@@ -40,9 +40,9 @@ def sim(
 ) -> None:
     """Live through whole meshes in virtual time, where what breaks follows from a seed.
 
-    Each seed is lived twice, and must give one story. A promise that is broken is told with the end of its story and
-    the command that shows it again; the exit code is 1 then. With --json the last line is one JSON object. With
-    --mutation each seed is lived once, and the first violation ends it.
+    Each seed is lived twice, in two processes, and must give one story. A promise that is broken is told with the end
+    of its story and the command that shows it again; the exit code is 1 then. With --json the last line is one JSON
+    object. With --mutation each seed is lived once, and the first violation ends it.
 
     Example: dflow sim --seeds 100
     """

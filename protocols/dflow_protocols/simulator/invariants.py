@@ -58,9 +58,12 @@ class Violation(AssertionError):
     def __init__(self, text: str, invariant: str, at: float) -> None:
         """`at`: seconds of virtual time."""
         assert invariant in INVARIANTS, f"no invariant is called {invariant}"
-        super().__init__(text)
+        super().__init__(text, invariant, at)  # what a copy in another process is made of
         self.invariant = invariant
         self.at = at
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def check_work(engines: Engines, work: Work) -> None:

@@ -6,9 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ..invariants import Violation
 from ..mutations.mutation import Mutation, living
+from .apart import twice
 from .choice import Choice
 from .swarm import DrawnWorld
 
@@ -52,8 +54,8 @@ class Survey:
 def survey(seeds: Iterable[int], choice: Choice, tell: Callable[[Lived], None]) -> Survey:
     """Live through the worlds of these seeds, each twice: one seed is to give one story. `tell`: of each at once."""
     found = Survey()
-    for seed in seeds:
-        lived = live_twice(seed, choice)
+    for first, second in twice(partial(live_once, choice=choice), seeds):
+        lived = compare(first, second, choice)
         found.add(lived)
         tell(lived)
     return found
@@ -74,12 +76,14 @@ def hunt(
     return found
 
 
-def live_twice(seed: int, choice: Choice) -> Lived:
-    """One world, whose second life must be the first one over again."""
-    first, second = live_once(seed, choice), live_once(seed, choice)
+def compare(first: Lived, second: Lived, choice: Choice) -> Lived:
+    """Of two lives of one seed the first one, to which the second must be equal."""
     if first.digest == second.digest:
         return first
-    what = f"two lives of seed {seed} differ: {first.digest} and {second.digest}\nreplay: {choice.command(seed)}"
+    what = (
+        f"two lives of seed {first.seed} differ: {first.digest} and {second.digest}\n"
+        f"replay: {choice.command(first.seed)}"
+    )
     return replace(first, violation=Violation(what, "one_digest", first.virtual_s))
 
 
