@@ -15,9 +15,9 @@ from dflow_protocols.simulator.faults import (
     Cut,
     Fault,
     Join,
-    Moment,
     Pause,
     Split,
+    Trigger,
     sends,
     starts,
 )
@@ -27,14 +27,14 @@ from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
 from tests.support.simulated import ENDS_S, NOISES, mesh, undisturbed_weights
 
-Case = Callable[[], tuple[Moment, Fault, float]]
+Case = Callable[[], tuple[Trigger, Fault, float]]
 
 
-def seals(kind: str, nth: int = 0) -> Moment:
+def seals(kind: str, nth: int = 0) -> Trigger:
     return sends(SealPut, nth, where=lambda message: message.seal.kind == kind)
 
 
-def publishes(part: type[Part], nth: int = 0) -> Moment:
+def publishes(part: type[Part], nth: int = 0) -> Trigger:
     def has(message: Any) -> bool:
         return any(isinstance(record.task.part, part) for record in message.records)
 
@@ -173,7 +173,7 @@ def test_a_link_that_stays_cut_stops_nothing(source: int, to: int, one_way: bool
     finish(world, run, ENDS_S)
 
 
-PHASES: dict[str, Callable[[], Moment]] = {
+PHASES: dict[str, Callable[[], Trigger]] = {
     "version_0": lambda: starts(InitWork),
     "rollouts": lambda: starts(ChainWork, nth=1),
     "sealing": lambda: seals("manifest"),

@@ -11,7 +11,7 @@ from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state.status import FAILED, FINISHED, outcome
 from dflow_protocols.simulator.drawn import swarm
-from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Moment, Pause, Poison, sends
+from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Pause, Poison, Trigger, sends
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import two_steps
@@ -20,7 +20,7 @@ from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk
 from tests.support.simulated import ENDS_S, NOISES, mesh
 
 WIDE = two_steps(partitions=12, leaves=8)
-Case = Callable[[], tuple[Moment, Fault, float]]
+Case = Callable[[], tuple[Trigger, Fault, float]]
 
 THEFTS: dict[str, Case] = {
     "the_thief_dies_as_it_asks": lambda: (sends(StealAsk), Crash(), 0.0),

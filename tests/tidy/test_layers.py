@@ -9,8 +9,9 @@ from tests.tidy.sources import arrows, folder_of, is_within
 PROTOCOLS = "dflow_protocols"
 LINE = (
     ("simulator.drawn",),
-    ("simulator.mutations",),
+    ("simulator.drawn.drawing", "simulator.mutations"),
     ("simulator",),
+    ("simulator.faults",),
     ("simulator.model",),
     ("node",),
     ("story",),

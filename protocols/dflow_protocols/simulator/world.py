@@ -49,8 +49,8 @@ from ..shards.space import Priority
 from ..wire.frame import Frame
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
-from .faults import Fault, Join, Moment, fault_name
-from .inject import inject
+from .faults import Fault, Join, Trigger, fault_name
+from .faults.inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
 from .model.files import Search
@@ -107,7 +107,7 @@ class World:
         self._schedule = Schedule()
         self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
-        self._moments: list[tuple[Moment, Fault, float]] = []
+        self._triggers: list[tuple[Trigger, Fault, float]] = []
         self._seals = SealCheck()
         self._requests = 0
         self._with_files: set[RunId] = set()
@@ -183,16 +183,16 @@ class World:
         """Of the faults that will be planned by `at` just these strike, by their place in `planned`."""
         self._only = only
 
-    def when(self, moment: Moment, fault: Fault, after_s: float = 0.0) -> None:
-        """`after_s` 0: between the action that is the moment and the next one; else so long after it."""
-        self._moments.append((moment, fault, after_s))
+    def when(self, trigger: Trigger, fault: Fault, after_s: float = 0.0) -> None:
+        """`after_s` 0: between the action that sets it off and the next one; else so long after it."""
+        self._triggers.append((trigger, fault, after_s))
 
     def after(self, seconds: float, then: Callable[[], None]) -> None:
         self._schedule.after(seconds, then)
 
     def calm(self) -> None:
         """From here on nothing is lost, cut or paused; who is dead for good stays so."""
-        self._moments.clear()
+        self._triggers.clear()
         self.network.heal()
         for host in self.hosts:
             host.health.mend()
@@ -217,7 +217,7 @@ class World:
 
     # What a fault does -----------------------------------------------------------------------------------------------
 
-    def note(self, fault: Fault) -> None:
+    def note(self, fault: object) -> None:
         self.trace.add(self.now, "", "!", fault)
         self.disturbed_until = max(self.disturbed_until, self.now + (getattr(fault, "seconds", 0.0) or 0.0))
         node = getattr(fault, "node", None)
@@ -307,9 +307,9 @@ class World:
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""
-        due = [(m, f, s) for m, f, s in self._moments if m(host.index, host.performed, action)]
+        due = [(t, f, s) for t, f, s in self._triggers if t(host.index, host.performed, action)]
         for entry in due:
-            self._moments.remove(entry)
+            self._triggers.remove(entry)
             _, fault, after_s = entry
             if after_s:
                 self.after(after_s, partial(inject, self, fault, host))

@@ -17,7 +17,9 @@ from ..toy import two_steps, warm_then_two, with_adapters
 from ..watch import Watch
 from ..world import World
 from .choice import ENGINES, USUAL, Choice
-from .drawing import draw_faults, draw_named, draw_poison, draw_power_cut
+from .drawing.mix import draw_faults, draw_named, draw_power_cut
+from .drawing.runs import poison
+from .drawing.scene import Scene
 
 DEADLINE_S = 60.0  # for the run to end after everything has healed
 POWER_CUT_SHARE = 0.2  # of worlds
@@ -52,7 +54,7 @@ class DrawnWorld:
         world.run(self._rng.uniform(0.5, 3.0))
         submitter = self._rng.randrange(len(world.hosts))
         if choice.work == "none":
-            self._draw_faults(submitter)
+            self._draw_faults(Scene(world, choice.trouble_s, submitter))
             world.run(choice.virtual_s)
             agree(world, DEADLINE_S)
             return
@@ -76,19 +78,20 @@ class DrawnWorld:
         files = Random(f"swarm/{seed}/files")
         _draw_files(files, world.hosts, chosen, submitter)
         run = world.submit(submitter, chosen, files=FILES if files.random() < FILES_SHARE else ())
+        scene = Scene(world, self._choice.trouble_s, submitter)
         if self._choice.engine == "poison":
-            world.at(world.now, draw_poison(rng))
+            scene.plan(0.0, poison(rng))
         if cuts_power and self._choice.faults is None:
-            draw_power_cut(power, world, self._choice)
-        self._draw_faults(submitter)
+            draw_power_cut(power, scene)
+        self._draw_faults(scene)
         _draw_files(files, world.hosts[nodes:], chosen, submitter)
         return run
 
-    def _draw_faults(self, submitter: int) -> None:
+    def _draw_faults(self, scene: Scene) -> None:
         if self._choice.faults is None:
-            draw_faults(self._seed, self._rng, self.world, self._choice, submitter)
+            draw_faults(self._rng, scene)
         else:
-            draw_named(self._rng, self.world, self._choice, submitter)
+            draw_named(self._rng, scene, self._choice.faults)
 
 
 def live_through(seed: int, choice: Choice = USUAL, only: Collection[int] | None = None) -> World:

@@ -14,7 +14,7 @@ SLOW = 5.0
 
 @dataclass
 class Health:
-    """Calm heals only the works that were to break; `handicaps` (faults.py) outlast restarts, too."""
+    """Calm heals only the works that were to break; `handicaps` (faults/hosts.py) outlast restarts, too."""
 
     handicaps: set[str] = field(default_factory=set)
     speed: float = 1.0  # of its engines

@@ -16,7 +16,6 @@ from dflow_protocols.simulator.faults import (
     Cut,
     Drain,
     Fault,
-    FaultTarget,
     Handicap,
     Join,
     Leave,
@@ -26,7 +25,8 @@ from dflow_protocols.simulator.faults import (
     Sever,
     Split,
 )
-from dflow_protocols.simulator.inject import inject
+from dflow_protocols.simulator.faults.inject import inject
+from dflow_protocols.simulator.faults.target import FaultTarget
 from dflow_protocols.simulator.model.bulk import BulkLane
 from dflow_protocols.simulator.model.files import Search
 from dflow_protocols.simulator.model.host import Host, Process
@@ -67,7 +67,7 @@ class Machines:
     def now(self) -> float:
         return self.schedule.now
 
-    def note(self, fault: Fault) -> None:
+    def note(self, fault: object) -> None:
         pass
 
     def after(self, seconds: float, then: Callable[[], None]) -> None:

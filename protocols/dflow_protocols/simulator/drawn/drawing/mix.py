@@ -1,0 +1,98 @@
+"""The usual mix of faults, or those that were asked for by name.
+
+The first kinds share one stream of chance; each of RARE has one of its own, so that a kind that is added leaves the
+others' draws as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+from ....claiming.failure import Failures
+from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, Sever
+from .hosts import HOSTS, crash_and_return, power_cut
+from .network import NETWORK, lose
+from .runs import RUNS
+from .scene import Drawer, Scene
+
+LOSS_SHARE = 0.4  # of worlds, in which frames are lost
+LASTING_SHARE = 0.4  # of worlds, in which something does not heal
+DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
+MOST_BREAKS = Failures.ANY_ERROR  # works that fail in a world; as many may end a run, as they should
+DRAWERS: Mapping[str, Drawer] = {**HOSTS, **NETWORK, **RUNS}
+HEALING = ("crash", "pause", "cut", "split", "break_engine", "join", "leave")
+RARE: Mapping[str, float] = {}
+"""Share of the worlds in which a kind of fault is drawn, beside the others."""
+
+
+def draw_faults(rng: Random, scene: Scene) -> None:
+    """The usual mix, from now on."""
+    if rng.random() < LOSS_SHARE:
+        scene.plan(0.0, lose(rng))
+    lasting = _lasting(rng, scene) if rng.random() < LASTING_SHARE else []
+    for fault in lasting:
+        scene.plan(max(0.0, rng.uniform(-0.3, 2.0)), fault)
+    if any(isinstance(fault, Sever) for fault in lasting):
+        scene.keep_all()  # the two need somebody between them
+    is_broken = any(isinstance(fault, Handicap) and fault.kind == "broken" for fault in lasting)
+    scene.count_breaks(MOST_BREAKS if is_broken else 0)
+    _draw_some(rng, scene, HEALING, rng.choice([0, 1, 1, 2, 3, 8]))
+    _draw_drains(scene.stream("drain"), scene, is_broken)
+    for name, share in RARE.items():
+        own = scene.stream(name)
+        if own.random() < share:
+            _draw_some(own, scene, (name,), own.choice([1, 1, 2]))
+
+
+def draw_named(rng: Random, scene: Scene, names: tuple[str, ...]) -> None:
+    """Just these kinds, from now on."""
+    if names:
+        _draw_some(rng, scene, names, rng.choice([1, 1, 2, 3, 8]))
+
+
+def draw_power_cut(rng: Random, scene: Scene) -> None:
+    fault = power_cut(rng, scene, scene.submitter)
+    scene.plan(rng.uniform(0.3, scene.trouble_s), fault)
+
+
+def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) -> None:
+    """So many faults of these kinds, less those that can not be in this scene."""
+    for _ in range(count):
+        node = rng.randrange(scene.count)
+        fault = DRAWERS[kinds[rng.randrange(len(kinds))]](rng, scene, node)
+        if fault is None and "crash" in kinds:
+            fault = crash_and_return(rng, node)
+        scene.count_breaks(isinstance(fault, BreakEngine))
+        if fault is not None and not (isinstance(fault, BreakEngine) and scene.breaks >= MOST_BREAKS):
+            scene.plan(rng.uniform(0.3, scene.trouble_s), fault)
+
+
+def _lasting(rng: Random, scene: Scene) -> list[Fault]:
+    """What does not heal. The submitter stays whole, so that the run can end; at most one other can compute nothing,
+    since an error on three machines is the task's fault."""
+    if scene.count == 1:
+        return []
+    if scene.count >= 4 and rng.random() < 0.3:
+        one, other = rng.sample(range(scene.count), 2)
+        return [Sever(one, other)]
+    found: list[Fault] = []
+    for _ in range(rng.randint(1, 2)):
+        kind, node = rng.choice(HANDICAPS), scene.another(rng, scene.submitter)
+        if kind != "broken" or not any(isinstance(fault, Handicap) and fault.kind == kind for fault in found):
+            found.append(Handicap(kind, node))
+    return found
+
+
+def _draw_drains(rng: Random, scene: Scene, is_broken: bool) -> None:
+    """Nodes are drained for a while; as long as one that stays works on, for good. Where a host is broken the submitter
+    is not: left alone on duty the broken one would be believed, as where there is no other."""
+    count = 0 if rng.random() >= DRAIN_SHARE else rng.choice([1, 1, 2, scene.count])
+    for _ in range(count):
+        node, after_s = rng.randrange(scene.count), rng.uniform(0.0, scene.trouble_s)
+        lasts = node not in scene.dead and scene.may_die(node) and rng.random() < 0.4
+        if lasts:
+            scene.bury(node)
+        fault = Drain(node, None if lasts else rng.choice([0.2, 1.0, 5.0]))
+        if not (is_broken and node == scene.submitter):
+            scene.plan(after_s, fault)
