@@ -12,9 +12,8 @@ import pytest
 
 from tests.e2e.test_submitter_leaves import SPEC
 from tests.support.dflow import written
-from tests.support.hosts import Hosts
+from tests.support.hosts import Hosts, lacks
 from tests.support.repository import ROOT
-from tests.support.sites import can_cut
 from tests.support.until import until
 
 ADDRESSES = {"a1": "10.0.0.7", "a2": "10.0.0.8", "a3": "10.0.0.9"}
@@ -30,7 +29,7 @@ def of(text: str, host: str) -> str:
     return text.replace("a1", host, 1).replace("10.0.0.7", ADDRESSES[host])
 
 
-@pytest.mark.skipif(not can_cut(), reason="needs root and `ip netns`")
+@pytest.mark.skipif(bool(lacks()), reason=lacks())
 def test_three_hosts_become_a_mesh_by_the_commands_of_the_page(tmp_path: Path) -> None:
     """Whoever follows the page gets a mesh that trains; the client needs no daemon beside it and asks on by itself."""
     folders = {host: tmp_path / host for host in ADDRESSES}

@@ -9,32 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import disk
+from tests.support.disk import fill
 from tests.support.mesh import Daemon, Mesh, Refused
 from tests.support.toy import toy_pipeline
-
-DISK_BYTES = 96 << 20
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own where n1 will keep its state."""
-    folder = tmp_path / "mesh" / "n1" / "state"
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    folder.mkdir(parents=True)
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=False)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            return filler
+    try:
+        with disk.small_disk(tmp_path / "mesh" / "n1" / "state") as folder:
+            yield folder
+    except disk.NoMount as why:
+        pytest.skip(str(why))
 
 
 def problems(mesh: Mesh, node: Daemon) -> set[str]:

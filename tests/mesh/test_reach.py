@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hosts import lacks
 from tests.support.mesh import Daemon, Mesh
-from tests.support.sites import TwoSites, can_cut
+from tests.support.sites import TwoSites
 from tests.support.strike import await_stable, ended
 from tests.support.toy import toy_pipeline
 
-pytestmark = pytest.mark.skipif(not can_cut(), reason="needs root and network namespaces")
+pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
 NOTICES_S = 60.0
 
 

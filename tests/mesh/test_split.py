@@ -8,11 +8,12 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline
 from tests.support.alone import weights_of
+from tests.support.hosts import lacks
 from tests.support.mesh import Daemon
-from tests.support.sites import TwoSites, can_cut
+from tests.support.sites import TwoSites
 from tests.support.strike import all_stages, ended, running_step
 
-pytestmark = pytest.mark.skipif(not can_cut(), reason="needs root and network namespaces")
+pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
 NOTICES_S = 60.0
 
 

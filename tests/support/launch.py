@@ -35,7 +35,21 @@ class Process(Protocol):
     def send_signal(self, number: int, /) -> None: ...
 
 
-def spawn(config: Path, output: Path, environment: Mapping[str, str]) -> Process:
+class Starter(Protocol):
+    """Starts a daemon. `prepare`: done in its process before the daemon begins there."""
+
+    def __call__(
+        self,
+        config: Path,
+        output: Path,
+        environment: Mapping[str, str],
+        prepare: Callable[[], None] | None = None,
+    ) -> Process: ...
+
+
+def spawn(
+    config: Path, output: Path, environment: Mapping[str, str], prepare: Callable[[], None] | None = None
+) -> Process:
     """`dflowd run`, whose streams end in `output`, in a session of its own."""
     with output.open("ab") as stream:
         return subprocess.Popen(
@@ -45,14 +59,14 @@ def spawn(config: Path, output: Path, environment: Mapping[str, str]) -> Process
             stderr=stream,
             start_new_session=True,
             env={**os.environ, **environment},
+            preexec_fn=prepare,
         )
 
 
 def fork(
     config: Path, output: Path, environment: Mapping[str, str], prepare: Callable[[], None] | None = None
 ) -> Process:
-    """As spawn(), without the second that loading its modules takes. `prepare`: done in the process before the daemon
-    starts there."""
+    """As spawn(), without the second that loading its modules takes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LOADED)
     process = context.Process(target=_live, args=(config, output, {**os.environ, **environment}, prepare))

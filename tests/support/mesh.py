@@ -80,7 +80,7 @@ class Mesh:
     `start`: how the daemons' processes come about.
     """
 
-    start: ClassVar[Callable[[Path, Path, Mapping[str, str]], launch.Process]] = staticmethod(launch.spawn)
+    start: ClassVar[launch.Starter] = staticmethod(launch.spawn)
 
     def __init__(self, folder: Path, count: int, extra: str = "", host: str = "127.0.0.1") -> None:
         """`extra`: more lines of every daemon's configuration, sections of their own. `host`: as an address has it."""
@@ -111,12 +111,16 @@ class Mesh:
         name = f"n{len(self.nodes)}"
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        control, bulk = (f"tcp://{self._host}:{port}" for port in free_ports(2))
-        node = Daemon(name, folder, new_key_pair(), control, bulk)
+        node = Daemon(name, folder, new_key_pair(), *self.addresses(name))
         write_key_pair(folder / "key", node.keys)
         self.nodes[name] = node
         self.write_allow_list()
         return node
+
+    def addresses(self, name: str) -> tuple[str, str]:
+        """Where the daemon of this name will listen: control, bulk."""
+        control, bulk = (f"tcp://{self._host}:{port}" for port in free_ports(2))
+        return control, bulk
 
     def launch(self, node: Daemon) -> None:
         """Start its process; it need not answer yet."""

@@ -1,0 +1,53 @@
+"""A network on which not everybody reaches everybody, and what a test of networks leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.alone import weights_of
+from tests.support.hosts import Hosts, lacks
+from tests.support.repository import ROOT
+from tests.support.sites import HostMesh
+from tests.support.strike import all_stages, ended
+
+pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
+KILLED = """
+import os, signal, subprocess
+from tests.support.hosts import Hosts
+with Hosts({"a": "10.0.0.2"}) as hosts:
+    print(hosts.start("a", ["sleep", "600"], ".", subprocess.DEVNULL).pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def spaces() -> set[str]:
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True)
+    return {line.split()[0] for line in listed.stdout.splitlines()}
+
+
+def test_two_members_that_cannot_talk_end_as_all_do(tmp_path: Path) -> None:
+    """A firewall between two of three hosts: the third one reaches both, so nobody is dead and nothing is lost."""
+    with HostMesh(tmp_path, 3) as mesh:
+        mesh.links.cut(("n1", "n2"))
+        run = mesh.submit(mesh.running()[1], all_stages(steps=2))
+        end = ended(mesh, run)
+        assert (end["state"], end["weights"]) == ("done", weights_of(all_stages(steps=2)))
+        assert not any("membership.died" in line for node in mesh.nodes.values() for line in node.log_lines())
+
+
+def test_networks_of_a_process_that_was_killed_are_removed_with_what_runs_there() -> None:
+    """A test run that is aborted must not fill the machine: the next one tidies up."""
+    dead = subprocess.Popen([sys.executable, "-c", KILLED], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    said, _ = dead.communicate(timeout=60)
+    assert dead.returncode == -signal.SIGKILL
+    left = {space for space in spaces() if space.startswith(f"dh{dead.pid}x")}
+    assert left
+    with Hosts({"b": "10.0.0.3"}):
+        assert not left & spaces()
+    status = Path(f"/proc/{int(said)}/stat")
+    assert not status.exists() or ") Z " in status.read_text()
