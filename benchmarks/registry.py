@@ -1,8 +1,8 @@
 """Which benchmarks there are, and how the words of a command line become the arguments of one.
 
-A benchmark is a module of this folder: its docstring says what is asked and how, its `measure(tell, *, ...)` gives the
-figures, and `QUICK` has the arguments of the short form. Each keyword of `measure` is an option of the command line:
-`Annotated[int, "what it is"]` with a default.
+A benchmark is a module or a room of this folder: its docstring says what is asked and how, its
+`measure(tell, *, ...)` gives the figures, and `QUICK` has the arguments of the short form. Each keyword of `measure` is
+an option of the command line: `Annotated[int, "what it is"]` with a default.
 """
 
 from __future__ import annotations
@@ -110,5 +110,7 @@ def options_of(measure: Callable[..., Any]) -> list[Option]:
 
 def question(name: str) -> str:
     """What it asks: the first line of its module, read without loading what it needs."""
-    text = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
+    room = FOLDER / name / "__init__.py"
+    module = room if room.exists() else FOLDER / f"{name}.py"
+    text = ast.get_docstring(ast.parse(module.read_text())) or ""
     return text.splitlines()[0]
