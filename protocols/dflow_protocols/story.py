@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from .events import Action, Began, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
 from .names import NodeId, RecordId, RunId, ShardId, ShardRef, TaskKey
 from .pipeline.plan import StepPlan
-from .steps.origin import home_of
+from .run_state.origin import home_of
 from .wire.frame import Frame
 from .wire.steps import (
     BucketPut,

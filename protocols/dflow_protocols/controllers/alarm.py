@@ -198,11 +198,8 @@ def _barred_rests(view: StepView, chain: Chain) -> Iterator[tuple[str, ...]]:
     """What is still to be done of a chain's partitions, where nobody may run all of it."""
     if _barred(view, chain.stages) is None:
         return
-    version = view.source(chain).id
     parts = [unit.part for unit in partition_homes(view, chain)]
-    done = {
-        len(view.step.chain(chain, part.index, version, view.counts)) for part in parts if isinstance(part, Partition)
-    }
+    done = {len(view.progress_of(chain).done[part.index]) for part in parts if isinstance(part, Partition)}
     yield from (chain.stages[count:] for count in sorted(done))
 
 

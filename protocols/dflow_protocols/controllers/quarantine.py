@@ -57,7 +57,7 @@ class Quarantine:
         if position is None or position.step != task.step or not isinstance(task.part, Partition) or not chains:
             return False
         view = self._state.view(now, mesh, position)
-        done = view.step.chain(chains[0], task.part.index, position.id, view.counts)
+        done = view.progress_of(chains[0]).done[task.part.index]
         return len(done) == len(chains[0].stages)
 
     def _watch_company(self, now: float, verdict: Verdict, mesh: MeshView) -> None:

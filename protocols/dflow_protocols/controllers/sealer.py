@@ -6,7 +6,7 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import MANIFEST, Partition, SealId, SealKind
+from ..names import MANIFEST, SealId, SealKind
 from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
@@ -75,14 +75,13 @@ class Sealer:
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is."""
-        due, me = min(2, len(view.on_duty)), self._state.me
+        me = self._state.me
         view.step.patience.start(view.now, Wait.BACK_UP)
         late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
-        for record in view.step.all_records():
-            if not isinstance(record.task.part, Partition) or record.id in view.step.mine:
-                continue
+        for record in [record for part in view.progress.thin for record in view.step.by_part[part].values()]:
             held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
-            if not held or any(not holders for holders in held) or all(len(holders) >= due for holders in held):
+            is_enough = all(len(holders) >= view.copies for holders in held)
+            if record.id in view.step.mine or is_enough or any(not holders for holders in held):
                 continue
             spare = [node for node in ranked(record.id, view.replicas) if any(node not in h for h in held)]
             if not late and spare and spare[0] != me:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
 from ..steps.duty import CHAIN, Duty, due_first
-from ..steps.origin import origin_of
 from ..wire.steps import Header
 from ..work import BlockWork, ChainWork, Origin, SaveWork, Work, at_once, is_host_work
+from .origin import origin_of
 from .run_state import Call, MeshView, RunState
 
 QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where

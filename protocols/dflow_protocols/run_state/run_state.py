@@ -19,6 +19,7 @@ from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
 from ..shards.holdings import Holdings
+from ..steps.progress import Progress
 from ..steps.step import Step
 from ..steps.view import StepView
 from ..versions.catch_up import CatchUp
@@ -95,6 +96,7 @@ class RunState:
     loans: Loans = field(init=False)
     failures: Failures = field(default_factory=Failures)
     steps: dict[int, Step] = field(default_factory=dict)
+    progress: dict[int, Progress] = field(default_factory=dict)  # of steps that were looked at
     calls: dict[int, Call] = field(default_factory=dict)
     retry_at: dict[TaskKey, float] = field(default_factory=dict)  # units that came to nothing here, until when
     skipped: dict[TaskKey, Skip] = field(default_factory=dict)  # partitions (by their chain's first stage) left out
@@ -180,6 +182,7 @@ class RunState:
             running=running,
             slots=mesh.slots.get(self.me, 1),
             drained=mesh.drained,
+            kept=self.progress.setdefault(header.step, Progress()),
         )
 
     def persist(self) -> Persist:
@@ -244,6 +247,7 @@ class RunState:
         """The books of the steps before `number` go."""
         for earlier in [earlier for earlier in self.steps if earlier < number]:
             del self.steps[earlier]
+        self.progress = {step: progress for step, progress in self.progress.items() if step >= number}
         self.failures.forget_steps_before(number)
         self.skipped = {task: skip for task, skip in self.skipped.items() if task.step >= number}
         self.retry_at = {unit: at for unit, at in self.retry_at.items() if unit.step >= number}
@@ -289,6 +293,7 @@ class RunState:
     def clear(self) -> None:
         """The run is over, and all that it held here is freed."""
         self.steps.clear()
+        self.progress.clear()
         self.catch_up.stop()
         self.is_cleared = True
 

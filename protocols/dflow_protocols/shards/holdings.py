@@ -5,10 +5,11 @@ What others hold is soft: a holder counts while it lives, and is forgotten when 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..events import Action, Drop, Fetch
+from ..journal import Journal
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from ..rendezvous import ranked
 
@@ -25,6 +26,9 @@ class Holdings:
     states: set[ShardId] = field(default_factory=set)  # of these: what the store knows to be part of a version
     pieces: dict[ShardId, set[Range]] = field(default_factory=dict)  # chunk ranges of shards that are not whole
     holders: dict[ShardId, set[NodeId]] = field(default_factory=dict)  # others
+    changed: Journal[ShardId] = field(
+        default_factory=Journal, repr=False, compare=False
+    )  # whose holders did, or count no more
     fetching: dict[tuple[ShardId, Range], tuple[ShardRef, bool]] = field(default_factory=dict)  # whether as state
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
@@ -44,6 +48,8 @@ class Holdings:
 
     def keep(self, ref: ShardRef, is_state: bool = False) -> None:
         """An engine of this node made the shard, or the last chunk of it arrived. `is_state`: as part of a version."""
+        if ref.id not in self.local:
+            self.changed.note(ref.id)
         self.local[ref.id] = ref
         if is_state:
             self.states.add(ref.id)
@@ -54,7 +60,10 @@ class Holdings:
         """`node` says that it holds these whole."""
         if node != self.me:
             for shard in shards:
-                self.holders.setdefault(shard, set()).add(node)
+                known = self.holders.setdefault(shard, set())
+                if node not in known:
+                    known.add(node)
+                    self.changed.note(shard)
 
     def has_said(self, node: NodeId, shards: Iterable[ShardId]) -> bool:
         """Whether another node says to hold all of these, and was not found to lack one since."""
@@ -64,6 +73,7 @@ class Holdings:
         self.distrusted.pop(node, None)
         for held in self.holders.values():
             held.discard(node)
+        self.changed.note_all()
 
     def is_live(self, shard: ShardId, living: frozenset[NodeId]) -> bool:
         """Whether some living node holds the shard whole."""
@@ -76,6 +86,10 @@ class Holdings:
         known = sorted(self.holders.get(shard, ()))
         held = [node for node in known if node in living and node not in self.distrusted]
         return (*held, self.me) if shard in self.local else tuple(held)
+
+    def count_others(self, shard: ShardId, living: Collection[NodeId]) -> int:
+        """How many of these are known to hold the shard whole, without this node."""
+        return sum(node in living and node not in self.distrusted for node in self.holders.get(shard, ()))
 
     def want(
         self,
@@ -153,16 +167,26 @@ class Holdings:
         """
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
-            self.distrusted.update(dict.fromkeys(silent, doubt_until))
+            self._distrust(dict.fromkeys(silent, doubt_until))
         self.holders.get(shard, set()).difference_update(missing)
+        self.changed.note(shard)
         is_fetched = any(key[0] == shard for key in self.fetching)
         if silent and shard in self.begun and not is_fetched and shard not in self.pieces and shard not in self.moved:
             self._end_beginning(shard)
             out.append(Drop(self.run, (shard,)))
 
+    def _distrust(self, until: Mapping[NodeId, float]) -> None:
+        if not until.keys() <= self.distrusted.keys():
+            self.changed.note_all()
+        self.distrusted.update(until)
+
     def trust_again(self, now: float) -> None:
         """Doubts end with time."""
-        self.distrusted = {node: until for node, until in self.distrusted.items() if until > now}
+        over = [node for node, until in self.distrusted.items() if until <= now]
+        for node in over:
+            del self.distrusted[node]
+        if over:
+            self.changed.note_all()
 
     def is_coming(self, ref: ShardRef, chunks: Range | None = None) -> bool:
         whole = (0, chunk_count(ref.nbytes))
@@ -170,7 +194,8 @@ class Holdings:
 
     def lose(self, shard: ShardId) -> None:
         """The store no longer has it after all."""
-        self.local.pop(shard, None)
+        if self.local.pop(shard, None) is not None:
+            self.changed.note(shard)
         self.states.discard(shard)
         self.pieces.pop(shard, None)
 
@@ -193,6 +218,7 @@ class Holdings:
     def know_only(self, shards: Collection[ShardId]) -> None:
         """Forget who holds anything else."""
         self.holders = {shard: held for shard, held in self.holders.items() if shard in shards}
+        self.changed.note_all()
         self.brought &= set(shards)
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
@@ -201,7 +227,8 @@ class Holdings:
         for shard in gone:
             self.lose(shard)
             self._end_beginning(shard)
-            self.holders.pop(shard, None)
+            if self.holders.pop(shard, None):
+                self.changed.note(shard)
         gone_set = set(gone)
         for table in (self.fetching, self.retry_at):
             for key in [key for key in table if key[0] in gone_set]:

@@ -38,7 +38,7 @@ def chain_duties(view: StepView, chain: Chain) -> Due:
             continue
         assert isinstance(unit.part, Partition)
         p = unit.part.index
-        before = view.step.chain(chain, p, view.source(chain).id, view.counts)
+        before = view.progress_of(chain).done[p]
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (view.source(chain).id, *(ref.id for record in before for ref in record.shards))
         params = view.params(view.source(chain), chain.models)

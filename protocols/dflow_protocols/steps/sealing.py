@@ -64,13 +64,10 @@ def entries_of(view: StepView, chains: tuple[Chain, ...]) -> tuple[Record, ...] 
     unfinished."""
     entries: list[Record] = []
     for chain in chains:
-        for partition in range(chain.partitions):
-            records = view.step.chain(chain, partition, view.source(chain).id, view.counts)
-            if len(records) < len(chain.stages):
-                if TaskKey(view.step.number, chain.stages[0], Partition(partition)) in view.skipped:
-                    continue
-                return None
-            entries += records
+        found = view.progress_of(chain)
+        if any(TaskKey(view.step.number, chain.stages[0], Partition(p)) not in view.skipped for p in found.unfinished):
+            return None
+        entries += [record for records in found.done if len(records) == len(chain.stages) for record in records]
     return tuple(entries)
 
 
@@ -91,8 +88,9 @@ def skips_of(view: StepView, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
 
 def has_copies(view: StepView, entries: tuple[Record, ...]) -> bool:
     """Whether every output has two living holders (or as many as there are nodes on duty, if fewer)."""
-    due = min(2, len(view.on_duty))
-    return all(len(view.holdings.live_holders(ref.id, view.living)) >= due for each in entries for ref in each.shards)
+    return all(
+        len(view.holdings.live_holders(ref.id, view.living)) >= view.copies for each in entries for ref in each.shards
+    )
 
 
 def is_void(view: StepView, seal: Seal) -> bool:
@@ -104,7 +102,7 @@ def is_void(view: StepView, seal: Seal) -> bool:
 
 def is_missed(view: StepView, manifest: Seal, batch: Batch | None) -> bool:
     """Whether a record of the manifest has no living holder, and training still reads them."""
-    lost = any(not view.counts(record) for record in manifest.entries)
+    lost = bool(view.progress.lost) and any(not view.counts(record) for record in manifest.entries)
     return lost and (batch is None or gradient_cover(view, batch) is None)
 
 

@@ -1,7 +1,8 @@
 """One step's books, a replicated state that only grows: records, claims, seals, roster. Decides nothing.
 
 Records merge by set union, claims by freshness, seals and rosters by their rules; any message about them may be lost,
-doubled or late. What follows from the books is derived at every reconcile (duties.py, sealing.py) and stored nowhere.
+doubled or late. What follows from the books is derived at every reconcile (duties.py, sealing.py); what is derived of
+each partition is kept beside them (progress.py) and follows the journals of what changed here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..journal import Journal
 from ..names import Block, NodeId, Part, Partition, RecordId, SealId, Slice, TaskKey, VersionId, content_id
 from ..pipeline.plan import Chain
 from ..wire.steps import Record, Roster, Seal
@@ -31,17 +33,18 @@ class Step:
     number: int
     roster: Roster | None = None
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
+    by_id: dict[RecordId, Record] = field(default_factory=dict)  # the same
+    by_part: dict[Part, dict[RecordId, Record]] = field(default_factory=dict)  # the same
+    changed: Journal[Part] = field(default_factory=Journal, repr=False, compare=False)  # whose records did
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
     said_own: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
+    sealed: set[RecordId] = field(default_factory=set)  # that these seals name
     settled: set[SealId] = field(default_factory=set)
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
-    chains: dict[Part, dict[tuple[str, VersionId], tuple[Record, ...]]] = field(
-        default_factory=dict
-    )  # whole ones found
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
 
@@ -58,16 +61,25 @@ class Step:
         """Union. True if it was new. Where there are too many the oldest of others goes: what is true is said again,
         so a member that floods a task holds it up no longer than it goes on."""
         known = self.records.setdefault(record.task, {})
-        if own:
+        if own and record.id not in self.mine:
             self.mine[record.id] = record
+            self.changed.note(record.task.part)
         if record.id in known:
             return False
-        known[record.id] = record
-        others = [name for name in known if name not in self.mine] if len(known) > MAX_PER_TASK else []
-        if len(others) > MAX_PER_TASK:
-            del known[others[0]]
-        self.chains.pop(record.task.part, None)
+        known[record.id] = self.by_id[record.id] = record
+        self.by_part.setdefault(record.task.part, {})[record.id] = record
+        if len(known) > MAX_PER_TASK:
+            self._forget_oldest(known)
+        self.changed.note(record.task.part)
         return True
+
+    def _forget_oldest(self, known: dict[RecordId, Record]) -> None:
+        """Of a task's records that others made, if they are too many. What a seal names stays: as long as that is kept
+        it matters whether the record counts."""
+        others = [name for name in known if name not in self.mine and name not in self.sealed]
+        if len(others) > MAX_PER_TASK:
+            oldest = known.pop(others[0])
+            del self.by_id[oldest.id], self.by_part[oldest.task.part][oldest.id]
 
     def keep(self, seal: Seal) -> None:
         """A seal's bytes, and the records that it names. Where there are too many the oldest goes, as with records."""
@@ -76,6 +88,8 @@ class Step:
         if len(spare) >= MAX_SEALS:
             del self.seals[spare[0]]
             self.settled.discard(spare[0])
+            self.sealed = {record.id for other in self.seals.values() for record in other.entries}
+        self.sealed.update(record.id for record in seal.entries)
         for record in seal.entries:
             self.add(record)
 
@@ -95,8 +109,7 @@ class Step:
 
     def learn_own(self, node: NodeId, ids: Iterable[RecordId]) -> list[Record]:
         """`node` says that it made these and holds their outputs. Gives those of them that are in the books."""
-        wanted = set(ids)
-        found = [record for record in self.all_records() if record.id in wanted]
+        found = [self.by_id[name] for name in dict.fromkeys(ids) if name in self.by_id]
         if found:
             self.said_own.setdefault(node, set()).update(record.id for record in found)
         return found
@@ -104,10 +117,10 @@ class Step:
     def own_of(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
         """The records that a node says to have made, of those of which it is believed to hold the outputs."""
         said = self.said_own.get(node, ())
-        return {record.id for record in self.all_records() if record.id in said and holds(record)} if said else set()
+        return {name for name in said if (record := self.by_id.get(name)) is not None and holds(record)}
 
     def all_records(self) -> list[Record]:
-        return [record for known in self.records.values() for record in known.values()]
+        return list(self.by_id.values())
 
     def find(self, task: TaskKey, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         """The acceptable record of a task whose inputs begin so: the smallest id counts."""
@@ -137,14 +150,7 @@ class Step:
                     break
             return best
 
-        found = self.chains.setdefault(Partition(partition), {})
-        key = (chain.stages[0], parent)
-        if key not in found or not all(counts(record) for record in found[key]):
-            found[key] = grow((parent,), 0)
-        run = found[key]
-        if len(run) < len(chain.stages):
-            del found[key]
-        return run
+        return grow((parent,), 0)
 
     def gradient(self, stage: str, part: Block | Slice, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         """The acceptable record of a block or a slice."""

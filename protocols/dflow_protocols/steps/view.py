@@ -18,6 +18,7 @@ from ..ranges import State
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings
 from ..wire.steps import Header, Record, Skip
+from .progress import ChainProgress, Progress
 from .step import Step
 
 
@@ -49,6 +50,7 @@ class StepView:
     running: tuple[TaskKey, ...] = ()  # what runs here for this step
     slots: int = 1  # how many works this node runs at once
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
+    kept: Progress = field(default_factory=Progress)  # as of an earlier view of this step
     on_duty: frozenset[NodeId] = field(init=False)  # the others
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 
@@ -59,6 +61,21 @@ class StepView:
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
         return all(self.holdings.is_live(ref.id, self.living) for ref in record.shards)
+
+    @property
+    def copies(self) -> int:
+        """How many holders what a manifest names should have: two, or as many nodes as are on duty."""
+        return min(2, len(self.on_duty))
+
+    @property
+    def progress(self) -> Progress:
+        """How far the step's partitions are now."""
+        self.kept.follow(self.step, self.holdings, self.living, self.copies, self.counts)
+        return self.kept
+
+    def progress_of(self, chain: Chain) -> ChainProgress:
+        """How far a chain's partitions are now."""
+        return self.progress.of(self.step, chain, self.source(chain).id, self.counts)
 
     @property
     def training(self) -> Training | None:
@@ -145,11 +162,8 @@ def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None
     finished."""
     able = view.able(chain.stages)
     members = view.dealt_to(view.roster, able)
-    unfinished = [
-        p
-        for p in range(chain.partitions)
-        if len(view.step.chain(chain, p, view.source(chain).id, view.counts)) < len(chain.stages)
-        and TaskKey(view.step.number, chain.stages[0], Partition(p)) not in view.skipped
-    ]
-    dealt = homes(range(chain.partitions), members, able, unfinished, view.capacity) if unfinished else {}
-    return {TaskKey(view.step.number, chain.stages[0], Partition(p)): dealt.get(p) for p in unfinished}
+    units = {p: TaskKey(view.step.number, chain.stages[0], Partition(p)) for p in view.progress_of(chain).unfinished}
+    if view.skipped:
+        units = {p: unit for p, unit in units.items() if unit not in view.skipped}
+    dealt = homes(range(chain.partitions), members, able, units, view.capacity) if units else {}
+    return {unit: dealt.get(p) for p, unit in units.items()}

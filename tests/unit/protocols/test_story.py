@@ -24,8 +24,8 @@ from dflow_protocols.events import (
 )
 from dflow_protocols.names import Block, NodeId, Once, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.run_state.origin import home_of
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.origin import home_of
 from dflow_protocols.story import Entry, Story, What, in_order
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (

@@ -14,9 +14,9 @@ from dflow_protocols.claiming.deal import deal, homes
 from dflow_protocols.names import NodeId, Slice, TaskKey, part_of
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.rendezvous import ranked
+from dflow_protocols.run_state.origin import origin_of
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.duty import Duty
-from dflow_protocols.steps.origin import origin_of
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.view import step_order
 from dflow_protocols.work import BlockWork, ChainWork, Origin, SliceWork

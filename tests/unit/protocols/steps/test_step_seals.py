@@ -173,7 +173,7 @@ def lost(at: StepView, seal: Seal, entry: int) -> Record:
     """Nobody alive holds what this entry made any more."""
     gone = seal.entries[entry]
     for ref in gone.shards:
-        at.holdings.holders.pop(ref.id, None)
+        at.holdings.failed(0.0, ref.id, (0, 1), [who(number) for number in range(9)], [])
         at.holdings.lose(ref.id)
     return gone
 
@@ -321,8 +321,8 @@ def test_entries_are_none_while_one_partition_is_unfinished() -> None:
 
 
 def books_of(at: StepView) -> dict[str, object]:
-    """All that the step knows; which chains were found whole is remembered, and follows from it."""
-    return {name: value for name, value in vars(at.step).items() if name != "chains"}
+    """All that the step knows, and up to where its changes are noted."""
+    return {**vars(at.step), "changed": at.step.changed.end}
 
 
 def test_what_a_rule_asks_changes_nothing() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from dflow_protocols.names import UPDATE, NodeId
 from dflow_protocols.pipeline.plan import StepPlan, plan
+from dflow_protocols.run_state.origin import home_of
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.admission import is_failure, is_record, is_seal, is_unit
-from dflow_protocols.steps.origin import home_of
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.wire.steps import Failure, Record, Seal
 from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, record, shard, who

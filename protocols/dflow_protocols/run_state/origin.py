@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..claiming.deal import deal
 from ..names import NodeId, Partition, TaskKey
 from ..pipeline.plan import StepPlan
+from ..steps.duty import Duty
+from ..steps.view import step_order
 from ..wire.steps import Roster
 from ..work import BlockWork, ChainWork, Origin
-from .duty import Duty
-from .view import step_order
 
 
 def origin_of(run: str, me: NodeId, duty: Duty, plan: StepPlan, roster: Roster, is_borrowed: bool) -> Origin:

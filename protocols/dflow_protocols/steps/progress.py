@@ -1,0 +1,111 @@
+"""Progress: how far a step's partitions are at one node, kept as its books and the holders of its shards change.
+
+All of it is derived: which records count, which have too few holders, how far each partition's chain is. A partition is
+derived again when one of its records came, or when somebody came to hold what such a record names or ceased to; all
+are, when others live than before. So a reconcile costs as much as changed, not as much as there is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+
+from ..journal import UNREAD, Journal
+from ..names import NodeId, Partition, RecordId, ShardId, VersionId
+from ..pipeline.plan import Chain
+from ..shards.holdings import Holdings
+from ..wire.steps import Record
+from .step import Counts, Step
+
+
+@dataclass(slots=True)
+class ChainProgress:
+    """Of one chain from one version. `done`: by partition, the records that are accepted so far; `unfinished`: those
+    in which stages are missing, ascending."""
+
+    chain: Chain
+    version: VersionId
+    done: list[tuple[Record, ...]] = field(default_factory=list)
+    unfinished: list[int] = field(default_factory=list)
+
+    def take(self, partition: int, records: tuple[Record, ...]) -> None:
+        """These are the accepted records of a partition now."""
+        stages = len(self.chain.stages)
+        was_whole, self.done[partition] = len(self.done[partition]) == stages, records
+        if was_whole and len(records) < stages:
+            insort(self.unfinished, partition)
+        elif not was_whole and len(records) == stages:
+            del self.unfinished[bisect_left(self.unfinished, partition)]
+
+
+class Progress:
+    """Of one step at one node. `follow` brings it up to date. `lost`: records of partitions that do not count; `thin`:
+    partitions of which some shard has holders beside this node, but too few; `changed`: what was derived again."""
+
+    def __init__(self) -> None:
+        self.lost: set[RecordId] = set()
+        self.thin: dict[Partition, None] = {}
+        self.changed: Journal[int] = Journal()
+        self._chains: dict[tuple[str, VersionId], ChainProgress] = {}
+        self._named_by: dict[ShardId, dict[Partition, None]] = {}
+        self._read = UNREAD, UNREAD  # of the books, of the holders
+        self._living: frozenset[NodeId] = frozenset()
+        self._copies = 0
+
+    def follow(self, step: Step, holdings: Holdings, living: frozenset[NodeId], copies: int, counts: Counts) -> None:
+        """Derive again what changed in the books or among the holders. `copies`: how many holders are enough;
+        `counts`: whether a record does."""
+        ends = step.changed.end, holdings.changed.end
+        are_same = copies == self._copies and (living is self._living or living == self._living)
+        if are_same and ends == self._read:
+            return
+        parts, shards = step.changed.since(self._read[0]), holdings.changed.since(self._read[1])
+        self._read, self._living, self._copies = ends, living, copies
+        if parts is None or shards is None or not are_same:
+            self._begin_anew()
+            dirty = list(step.by_part)
+        else:
+            dirty = [*parts, *(part for shard in shards for part in self._named_by.get(shard, ()))]
+        for part in dict.fromkeys(dirty):
+            if isinstance(part, Partition):
+                self._derive(step, holdings, part, counts)
+
+    def of(self, step: Step, chain: Chain, version: VersionId, counts: Counts) -> ChainProgress:
+        """How far a chain is, if it reads this version."""
+        key = chain.stages[0], version
+        if key not in self._chains:
+            partitions = range(chain.partitions)
+            self._chains[key] = ChainProgress(chain, version, [()] * len(partitions), list(partitions))
+            for partition in partitions:
+                if Partition(partition) in step.by_part:
+                    self._chains[key].take(partition, step.chain(chain, partition, version, counts))
+        return self._chains[key]
+
+    def _begin_anew(self) -> None:
+        self._chains.clear()
+        self._named_by.clear()
+        self.lost.clear()
+        self.thin.clear()
+        self.changed.note_all()
+
+    def _derive(self, step: Step, holdings: Holdings, part: Partition, counts: Counts) -> None:
+        records = step.by_part.get(part, {}).values()
+        self.thin.pop(part, None)
+        for record in records:
+            for ref in record.shards:
+                self._named_by.setdefault(ref.id, {})[part] = None
+            if counts(record):
+                self.lost.discard(record.id)
+            else:
+                self.lost.add(record.id)
+            if record.id not in step.mine and self._is_thin(holdings, record):
+                self.thin[part] = None
+        for found in self._chains.values():
+            if part.index < found.chain.partitions:
+                found.take(part.index, step.chain(found.chain, part.index, found.version, counts))
+        self.changed.note(part.index)
+
+    def _is_thin(self, holdings: Holdings, record: Record) -> bool:
+        """Whether each of its shards has a holder beside this node, and one of them too few."""
+        held = [holdings.count_others(ref.id, self._living) for ref in record.shards]
+        return 0 < min(held, default=0) < self._copies

@@ -1,0 +1,118 @@
+"""Progress: what is kept of a step's partitions is always what its books and holders say, derived from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dflow_protocols.events import Action
+from dflow_protocols.names import MANIFEST, Partition, chunk_count
+from dflow_protocols.steps.progress import Progress
+from dflow_protocols.steps.sealing import is_missed, sealed_chains
+from dflow_protocols.steps.step import MAX_PER_TASK
+from dflow_protocols.steps.view import StepView
+from dflow_protocols.wire.steps import Record, Seal
+from tests.unit.protocols.books import SPEC, ZERO, finished_partition, later, learn, shard, view, who
+
+RECORDS = [record for p in range(3) for take in "ab" for record in finished_partition(p, take=take)]
+SHARDS = [record.shards[0] for record in RECORDS]
+
+changes = st.one_of(
+    st.tuples(st.just("record"), st.sampled_from(RECORDS), st.booleans()),
+    st.tuples(st.just("holder"), st.sampled_from(SHARDS), st.integers(1, 4)),
+    st.tuples(st.just("here"), st.sampled_from(SHARDS)),
+    st.tuples(st.just("lost"), st.sampled_from(SHARDS)),
+    st.tuples(st.just("dropped"), st.lists(st.sampled_from(SHARDS), max_size=3)),
+    st.tuples(st.just("lacking"), st.sampled_from(SHARDS), st.integers(2, 4)),
+    st.tuples(st.just("silent"), st.sampled_from(SHARDS), st.integers(2, 4)),
+    st.tuples(st.just("trusted")),
+    st.tuples(st.just("known"), st.lists(st.sampled_from(SHARDS))),
+    st.tuples(st.just("gone"), st.integers(2, 4)),
+    st.tuples(st.just("living"), st.sets(st.integers(2, 4))),
+    st.tuples(st.just("drained"), st.sets(st.integers(2, 4))),
+)
+
+
+def change(at: StepView, what: str, *of: Any) -> StepView:
+    """One thing that may happen to a step's books, to who holds what, or to the members."""
+    holdings, out = at.holdings, list[Action]()
+    match what, *of:
+        case "record", record, own:
+            at.step.add(record, own)
+        case "holder", ref, number:
+            holdings.credit(who(number), [ref.id])
+        case "here", ref:
+            holdings.keep(ref)
+        case "lost", ref:
+            holdings.lose(ref.id)
+        case "dropped", refs:
+            holdings.drop([ref.id for ref in refs], out)
+        case "lacking", ref, number:
+            holdings.failed(at.now, ref.id, (0, chunk_count(ref.nbytes)), [who(number)], out)
+        case "silent", ref, number:
+            holdings.want(at.now, ref, at.living, out)
+            holdings.failed(at.now, ref.id, (0, chunk_count(ref.nbytes)), [], out, [who(number)], at.now + 5)
+        case ("trusted",):
+            return later(at, at.now + 3)
+        case "known", refs:
+            holdings.know_only([ref.id for ref in refs])
+        case "gone", number:
+            holdings.forget(who(number))
+            at.step.forget(who(number))
+        case "living", numbers:
+            return later(at, at.now, living=numbers | {1})
+        case "drained", numbers:
+            return replace(at, drained=frozenset(who(number) for number in numbers) & at.living)
+    return at
+
+
+def facts(at: StepView) -> tuple[object, ...]:
+    """All that is kept, as it can be asked for."""
+    chains = [at.progress_of(chain) for chain in at.plan.chains]
+    return (
+        [(found.done, found.unfinished) for found in chains],
+        {name for name in at.progress.lost if name in at.step.by_id},
+        sorted(part.index for part in at.progress.thin),
+    )
+
+
+@settings(max_examples=300)
+@given(st.lists(changes, max_size=25), st.integers(1, 5))
+def test_what_is_kept_is_what_is_derived_from_scratch(happened: list[tuple[Any, ...]], ask_every: int) -> None:
+    """It is asked for at any time, with any number of changes in between."""
+    at = view(members=(1, 2, 3, 4))
+    for number, what in enumerate(happened):
+        at = change(at, *what)
+        at.holdings.trust_again(at.now)
+        if number % ask_every == 0:
+            assert facts(at) == facts(replace(at, kept=Progress()))
+    assert facts(at) == facts(replace(at, kept=Progress()))
+
+
+def test_a_partition_is_thin_while_another_member_alone_holds_what_it_made() -> None:
+    """A replica copies just those, and need not look at all others each time."""
+    at = view()
+    learn(at, *finished_partition(0), holders=(2,))
+    learn(at, *finished_partition(1), holders=(2, 3))
+    assert list(at.progress.thin) == [Partition(0)]
+    learn(at, *finished_partition(0), holders=(3,))
+    assert not at.progress.thin
+
+
+def test_a_flood_of_records_pushes_none_out_that_a_seal_names() -> None:
+    """Whether what a manifest names is still held is asked as long as it is open; what nobody holds has no say."""
+    at = view()
+    chains = sealed_chains(at, MANIFEST)
+    entries = tuple(record for p in range(chains[0].partitions) for record in finished_partition(p))
+    manifest = Seal(SPEC, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, entries)
+    learn(at, *entries, holders=(2,))
+    at.step.keep(manifest)
+    task = entries[0].task
+    for number in range(3 * MAX_PER_TASK):
+        at.step.add(Record(task, (ZERO.id,), (("rollout", shard(f"flood/{number}")),), (), ()))
+    assert entries[0].id in at.step.by_id
+    assert not is_missed(at, manifest, None)
+    assert is_missed(later(at, 1.0, living=(1, 3)), manifest, None)
