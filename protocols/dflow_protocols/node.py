@@ -306,6 +306,8 @@ class Node:
     def _reconcile(self, now: float) -> list[Action]:
         """Every run, the one that has waited longest for a slot first."""
         out: list[Action] = []
+        if not self.runs and not self._leaving:
+            return out
         mesh = self._mesh(now)
         for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
             out += run.reconcile(now, mesh, self._free(run, mesh))
@@ -369,8 +371,9 @@ class Node:
                 if action.message is not None:
                     letters[action.to].append(action.message)
         if letters:
-            mesh = self._mesh(now)
-            heartbeats = tuple(run.heartbeat(now, mesh) for run in self.runs.values() if run.is_active)
+            active = [run for run in self.runs.values() if run.is_active]
+            mesh = self._mesh(now) if active else None
+            heartbeats = tuple(run.heartbeat(now, mesh) for run in active if mesh is not None)
             out += [Send(to, Frame(heartbeats, tuple(messages))) for to, messages in letters.items()]
         return out
 

@@ -128,6 +128,8 @@ class Bootstrap:
 
     def take_due(self, now: float, living: Iterable[NodeId]) -> list[Seed]:
         """The contacts to ask now: due, and not among the living. Each is due again after a longer pause."""
+        if now < self.deadline:
+            return []
         known = frozenset(living)
         due: list[Seed] = []
         for node, contact in self._contacts.items():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from dataclasses import dataclass
-from typing import Final
+from bisect import bisect_left, insort
+from typing import Final, NamedTuple
 
 from ..names import NodeId
 from ..wire.gossip import Update
@@ -20,16 +19,13 @@ def retransmit_limit(members: int) -> int:
     return RETRANSMIT_FACTOR * math.ceil(math.log10(members + 1))
 
 
-@dataclass(slots=True)
-class _News:
-    claim: Update
-    transmits: int
-    order: int
+class _News(NamedTuple):
+    """Compares as its urgency does, which is never that of another."""
 
-    def transmit(self) -> int:
-        """How often it was sent, this time included."""
-        self.transmits += 1
-        return self.transmits
+    is_of_living: bool
+    transmits: int
+    age: int  # the newer, the less
+    claim: Update
 
 
 class Broadcast:
@@ -37,31 +33,39 @@ class Broadcast:
 
     def __init__(self) -> None:
         self._news: dict[NodeId, _News] = {}
-        self._order = 0
+        self._queue: list[_News] = []  # sorted: a large mesh that meets has a thousand of them for every message
+        self._age = 0
 
     def __len__(self) -> int:
         return len(self._news)
 
     def put(self, claim: Update) -> None:
         """Tell this from now on, in place of what was told of that member."""
-        self._order += 1
-        self._news[claim.node] = _News(claim, 0, self._order)
+        self.drop(claim.node)
+        self._age -= 1
+        self._keep(_News(is_up(claim.state), 0, self._age, claim))
 
     def drop(self, node: NodeId) -> None:
-        self._news.pop(node, None)
+        news = self._news.pop(node, None)
+        if news is not None:
+            del self._queue[bisect_left(self._queue, news)]
 
     def clear(self) -> None:
         self._news.clear()
+        self._queue.clear()
 
     def take(self, members: int, count: int = MAX_RIDERS) -> tuple[Update, ...]:
         """The most urgent claims, each counted as told once; gone after their last time."""
         limit = retransmit_limit(members)
-        taken = heapq.nsmallest(count, self._news.values(), key=_urgency)
+        taken = self._queue[:count]
+        del self._queue[:count]
         for news in taken:
-            if news.transmit() >= limit:
+            if news.transmits + 1 < limit:
+                self._keep(_News(news.is_of_living, news.transmits + 1, news.age, news.claim))
+            else:
                 del self._news[news.claim.node]
         return tuple(news.claim for news in taken)
 
-
-def _urgency(news: _News) -> tuple[bool, int, int]:
-    return is_up(news.claim.state), news.transmits, -news.order
+    def _keep(self, news: _News) -> None:
+        self._news[news.claim.node] = news
+        insort(self._queue, news)

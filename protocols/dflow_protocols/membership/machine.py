@@ -6,6 +6,7 @@ alive and where each can be dialled; knows nothing of runs, tasks or sockets.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 
@@ -223,8 +224,8 @@ class Membership:
                 refuted = self._synchronise(now, source, message, out)
             case MetaGet(metas):
                 wanted = frozenset(metas)
-                known = (member.meta for member in self.members.values())
-                found = tuple(meta for meta in known if meta is not None and meta.id in wanted)
+                known = (member.meta for member in self.members.values() if member.claim.meta in wanted)
+                found = tuple(meta for meta in known if meta is not None)
                 if found:
                     out.append(Send(source, MetaPut(found[:MAX_METAS])))
             case MetaPut(metas):
@@ -243,9 +244,12 @@ class Membership:
 
     def _merge(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> int:
         """Take in claims, then ask who told them for the metas that they announce. How many of them were refuted."""
-        before, refuted = self._table.missing_metas(dead=False), 0
-        self._notice_duplicate(now, source, updates, out)
-        for claim in updates:
+        fresh, refuted = self._table.unknown(updates), 0
+        if not fresh:
+            return 0
+        before = frozenset(self._table.missing_metas(dead=False))
+        self._notice_duplicate(now, source, fresh, out)
+        for claim in fresh:
             refuted += self._table.merge(now, claim, out, synced=False)
             if claim.node == self._table.me and claim.state != "alive" and self._table.mine.state == "alive":
                 out.append(Send(source, Gossip((self._table.mine,))))  # it missed the denial, or has not heard it yet
@@ -254,8 +258,9 @@ class Membership:
 
     def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> int:
         """A push-pull. How many of its claims were refuted."""
-        self._notice_duplicate(now, source, message.updates, out)
-        refuted = sum(self._table.merge(now, claim, out, synced=True) for claim in message.updates)
+        fresh = self._table.unknown(message.updates)
+        self._notice_duplicate(now, source, fresh, out)
+        refuted = sum(self._table.merge(now, claim, out, synced=True) for claim in fresh)
         self._learn(now, message.meta, source, out)
         self._pull_metas(source, self._table.missing_metas(dead=False), out)
         if message.wants_answer:
@@ -397,7 +402,7 @@ class Membership:
 
     def _cache_peers(self, out: Actions) -> None:
         known = [self.members[node] for node in self._table.reachable()]
-        oldest = sorted(known, key=lambda member: (member.up_since, member.claim.node))[:MAX_CACHED]
+        oldest = heapq.nsmallest(MAX_CACHED, known, key=lambda member: (member.up_since, member.claim.node))
         metas = [member.meta for member in oldest if member.meta is not None]
         packed = self._peer_cache.take([Seed(meta.public_key, meta.control, meta.bulk) for meta in metas])
         if packed is not None:

@@ -126,11 +126,10 @@ class Prober:
 
     def next_target(self, candidates: Sequence[NodeId]) -> NodeId | None:
         """The next of this round that is still a candidate; a new round, shuffled again, when it is used up."""
-        wanted = frozenset(candidates)
         for _ in range(2):
             while self._round:
                 node = self._round.pop()
-                if node in wanted:
+                if node in candidates:
                     return node
             self._round = self._rng.sample(candidates, len(candidates))
         return None
@@ -230,7 +229,7 @@ class FailureDetector:
 
     def _begin_round(self, now: float, out: Actions) -> None:
         self._due = now + self._awareness.stretch(self._timing.probe_interval_s)
-        target = self._prober.next_target([node for node in self._table.alive() if node != self._table.me])
+        target = self._prober.next_target(self._table.others())
         if target is None:
             return
         probe = self._prober.begin(target, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)

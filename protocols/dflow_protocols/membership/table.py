@@ -17,6 +17,7 @@ from ..names import NodeId
 from ..wire.gossip import MemberState, Meta, MetaId, Update
 from .broadcast import MAX_RIDERS, Broadcast
 from .claim import MAX_COUNT, age, is_sane, is_up
+from .sorted_ids import SortedIds
 from .suspicion import Suspicion
 from .timing import Timing
 
@@ -107,9 +108,10 @@ class Table:
         self.news.put(mine)
         self._outbid_again = now
         self._lacking: dict[NodeId, MetaId] = {}  # members whose meta was announced and is not here
-        self._alive: tuple[NodeId, ...] | None = None  # as last asked for; none when it has changed since
-        self._reachable: tuple[NodeId, ...] | None = None
-        self._drained: frozenset[NodeId] | None = None
+        self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
+        self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
+        self._claims: tuple[Update, ...] | None = None
+        self._list(self.members[me])
 
     @property
     def mine(self) -> Update:
@@ -117,9 +119,15 @@ class Table:
 
     def alive(self) -> tuple[NodeId, ...]:
         """Sorted; this node and suspects included."""
-        if self._alive is None:
-            self._alive = tuple(sorted(node for node, member in self.members.items() if member.is_up))
-        return self._alive
+        return self._alive.read()
+
+    def others(self) -> tuple[NodeId, ...]:
+        """The living but this node, sorted."""
+        return self._others.read()
+
+    def reachable(self) -> tuple[NodeId, ...]:
+        """Living others that can be sent to, sorted."""
+        return self._reachable.read()
 
     def drained(self) -> frozenset[NodeId]:
         """The living that take no new work; this node may be one."""
@@ -127,15 +135,15 @@ class Table:
             self._drained = frozenset(node for node in self.alive() if self.members[node].claim.drained)
         return self._drained
 
-    def reachable(self) -> tuple[NodeId, ...]:
-        """Living others that can be sent to, sorted."""
-        if self._reachable is None:
-            members = self.members
-            self._reachable = tuple(n for n in self.alive() if n != self.me and members[n].meta is not None)
-        return self._reachable
-
     def claims(self) -> tuple[Update, ...]:
-        return tuple(member.claim for member in self.members.values())
+        if self._claims is None:
+            self._claims = tuple(member.claim for member in self.members.values())
+        return self._claims
+
+    def unknown(self, claims: Sequence[Update]) -> list[Update]:
+        """Those of which exactly the same is not believed already: most of a push-pull is."""
+        members = self.members
+        return [c for c in claims if (m := members.get(c.node)) is None or (m.claim is not c and m.claim != c)]
 
     def missing_metas(self, *, dead: bool) -> list[MetaId]:
         """Digests of members whose meta is not here yet; those of the gone only where asked for."""
@@ -180,7 +188,7 @@ class Table:
     def riders(self, to: NodeId) -> tuple[Update, ...]:
         """News to ride on a message; first of all what is held against the receiver itself, so that it can refute."""
         member = self.members.get(to)
-        count = len(self.alive())
+        count = len(self._alive)
         if member is None or member.state in ("alive", "left"):
             return self.news.take(count)
         return (member.claim, *self.news.take(count, MAX_RIDERS - 1))
@@ -199,19 +207,24 @@ class Table:
         """Something else of this node holds from now on, over all that was said of it before."""
         member = self.members[self.me]
         member.declare(replace(member.claim, refutation=member.claim.refutation + 1, **fields))
-        self._forget_lists()
+        self._list(member)
         return member.claim
 
-    def _forget_lists(self) -> None:
-        self._alive = self._reachable = self._drained = None
+    def _list(self, member: Member) -> None:
+        """A member is not what it was: what is listed follows."""
+        node, is_other = member.claim.node, member.is_up and member.claim.node != self.me
+        self._alive.keep(node, member.is_up)
+        self._others.keep(node, is_other)
+        self._reachable.keep(node, is_other and member.meta is not None)
+        self._drained = self._claims = None
 
     def _admit(self, now: float, claim: Update, out: Actions) -> None:
-        gone = [node for node, member in self.members.items() if not member.is_up]
-        if len(self.members) >= MAX_MEMBERS or len(gone) >= MAX_DEAD:
+        gone = len(self.members) - len(self._alive)
+        if len(self.members) >= MAX_MEMBERS or gone >= MAX_DEAD:
             if not gone:
                 out.append(_report("full", claim.node, level="error", members=len(self.members)))
                 return
-            oldest = min(gone, key=lambda node: (self.members[node].since, node))
+            oldest = min((n for n, m in self.members.items() if not m.is_up), key=lambda n: (self.members[n].since, n))
             del self.members[oldest]
             self._lacking.pop(oldest, None)
             self.news.drop(oldest)
@@ -226,12 +239,12 @@ class Table:
 
     def _note_change(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
         claim = member.claim
-        self._forget_lists()
+        self._list(member)
         if member.meta is None:
             self._lacking[claim.node] = claim.meta
         self.suspicions.pop(claim.node, None)
         if claim.state == "suspect":
-            count = len(self.alive())
+            count = len(self._alive)
             least_s, most_s = self.timing.suspicion_s(count), self.timing.suspicion_max_s(count)
             self.suspicions[claim.node] = Suspicion(now, claim.by or claim.node, count - 2, least_s, most_s)
         self.news.put(claim)
@@ -264,10 +277,11 @@ class Table:
             out.append(_report("refuting", self.me, level="warning", state=claim.state, by=claim.by))
         elif now >= self._outbid_again and claim.incarnation + 1 < MAX_COUNT:
             # Somebody knows a life of this node that its own disk forgot, or a second process has its key.
-            self._outbid_again = now + self.timing.suspicion_s(len(self.alive()))
+            self._outbid_again = now + self.timing.suspicion_s(len(self._alive))
             me.declare(replace(mine, incarnation=claim.incarnation + 1, refutation=0))
             out.append(_report("outbid", self.me, level="error", incarnation=me.claim.incarnation))
             out.append(Persist("incarnation", msgpack.packb(me.claim.incarnation)))
+        self._list(me)
         self.news.put(me.claim)
         return refutes
 
@@ -290,7 +304,7 @@ class Table:
             return False
         member.learn(meta)
         self._lacking.pop(node, None)
-        self._reachable = None
+        self._list(member)
         return True
 
     def check(self) -> None:
@@ -300,6 +314,10 @@ class Table:
         assert len(self.members) <= MAX_MEMBERS
         lacking = {node: member.claim.meta for node, member in self.members.items() if member.meta is None}
         assert lacking == self._lacking, "who cannot be sent to is known as such"
+        up = sorted(node for node, member in self.members.items() if member.is_up)
+        assert list(self.alive()) == up, "the living are listed as such"
+        assert self.reachable() == tuple(node for node in up if node not in lacking and node != self.me)
+        assert self.claims() == tuple(member.claim for member in self.members.values())
 
 
 def _happened(claim: Update, old: Update | None, restarted: bool) -> str:
