@@ -40,6 +40,7 @@ def test_just_the_fault_that_breaks_the_promise_is_left() -> None:
     assert shrink(SEED, CRASHES, "one_chain") is None
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_command_tells_the_fewest_faults_and_a_case(capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, as the last line of stdout is for scripts."""
     words = ["--first-seed", str(SEED), "--nodes", "3", "--faults", "crash,pause,lose", "--work", "none", "--shrink"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
-from dflow_protocols.simulator.drawn import survey, swarm
+from dflow_protocols.simulator.drawn import swarm
 from dflow_protocols.simulator.drawn.apart import twice
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import compare, live_once
@@ -51,6 +51,7 @@ def test_a_run_that_is_to_end_another_way_ends_that_way(choice: Choice) -> None:
     assert live_once(0, choice).violation is None
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +61,6 @@ def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
         raise world.violation("they do not", "members_agree")
 
     monkeypatch.setattr(swarm, "agree", breaks)
-    monkeypatch.setattr(survey, "twice", lambda live, seeds: ((live(seed), live(seed)) for seed in seeds))
     code, found = told(capsys, "--work", "none", "--first-seed", "7", "--nodes", "2")
     (broken,) = found["violations"]
     assert code == 1

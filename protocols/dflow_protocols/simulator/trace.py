@@ -1,7 +1,7 @@
 """What happened in a world: a story for people, a digest for machines.
 
 A line is formatted only when somebody reads it; the digest, where asked for, covers every line, so that two runs of
-one seed that differ anywhere differ in it.
+one seed that differ anywhere differ in it. A frame is covered where it is sent; where it arrives, that it does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 
 from ..events import Received, Send, Tick
 from ..names import ShardRef, TaskKey, is_what, is_who
+from ..wire.codec import pack
 from ..wire.frame import Frame
-from ..wire.gossip import GOSSIP_MESSAGES
+from ..wire.gossip import GOSSIP_MESSAGES, Sync
 from ..wire.steps import Head, Record, Seal
 from ..work import Made
 
 TAIL_LINES = 4000  # kept for the story; older ones are only in the digest
+SYNC_WHOLE = 32  # claims of a push-pull that are all in the digest; of more, as many at least
 SHORT = 6  # digits of an id that are shown
 LINE_CHARACTERS = 260  # of a line of the story
 UNTOLD = (
@@ -44,7 +46,7 @@ class Trace:
         """`what`: an arrow or a verb; `thing`: an event, action or fault; `cause`: the number of its turn there."""
         self.lines.append((now, who, what, thing, cause))
         if self._hash is not None:
-            self._hash.update(f"{now!r} {who} {what} {thing!r}\n".encode())
+            self._hash.update(f"{now!r} {who} {what} ".encode() + _content(thing))
 
     @property
     def digest(self) -> str:
@@ -56,6 +58,24 @@ class Trace:
         shown = [line for line in self.lines if not _is_gossip(line[3])]
         for now, who, what, thing, cause in shown[-last:]:
             yield f"{now:9.4f} {who:>4} {cause or '':>6} {what:<5} {brief(thing, words)}"[:LINE_CHARACTERS]
+
+
+def _content(thing: Any) -> bytes:
+    """What a digest covers of an event, action or fault."""
+    match thing:
+        case Received(source, Frame(_, messages)):
+            return f"{source} {len(messages)}\n".encode()
+        case Send(to, Frame(heartbeats, messages)):
+            return pack((to, heartbeats, [(type(message).__name__, _sample(message)) for message in messages]))
+    return f"{thing!r}\n".encode()
+
+
+def _sample(message: Any) -> Any:
+    """A push-pull of a large mesh: some of its claims, and how many they are. Of any other message all."""
+    if isinstance(message, Sync) and len(message.updates) > SYNC_WHOLE:
+        every = len(message.updates) // SYNC_WHOLE
+        return message.wants_answer, message.meta, len(message.updates), message.updates[::every]
+    return message
 
 
 def _is_gossip(thing: Any) -> bool:

@@ -63,6 +63,7 @@ from .model.store import Store
 from .model.work import PURE, Engines
 from .trace import Trace
 
+CHECKED_WHOLE = 16  # nodes: in larger meshes their books, which are larger, too, are looked over at fewer events
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 CLIENT = node_id(b"a client's key")
@@ -119,6 +120,7 @@ class World:
         clocks = Random(f"{seed}/clocks")
         for _ in range(nodes):
             self._add(clocks, seeds)
+        self._check_every = 1 + nodes // CHECKED_WHOLE
         for host in self.hosts:
             self.start(host)
 
@@ -287,7 +289,8 @@ class World:
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
             actions = process.machine.handle(now, event)
-            process.machine.check()
+            if self.events % self._check_every == 0:
+                process.machine.check()
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
@@ -404,8 +407,9 @@ class World:
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
         receiver = self._by_id.get(to)
-        self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
-        self._check(partial(check_headers, self.engines, frame), "header_true")
+        if self.engines:
+            self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
+            self._check(partial(check_headers, self.engines, frame), "header_true")
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
         delay = self.network.fate(host.id, to)
