@@ -98,19 +98,31 @@ def test_a_crash_loses_memory_and_keeps_the_disk() -> None:
     world.run(2.0)
     assert world.hosts[1].machine is None
     world.run(0.4)
-    assert world.hosts[1].incarnation == 2
-    assert world.hosts[1].disk.values == {"count": b"1"}
+    assert world.hosts[1].disk.values == {"incarnation": b"\x02", "count": b"1"}
     assert not world.hosts[1].store.has(SHARD)
     assert heard(world, 1, 0) <= 1
 
 
 def test_a_crash_can_fall_between_two_actions_of_one_event() -> None:
-    """Written, but not yet told: the order of actions is what a node relies on."""
-    world = beating(2)
-    world.when(action(0, 0), Crash(0))
-    world.run(3.0)
-    assert world.hosts[0].disk.values == {"count": b"1"}
-    assert heard(world, 1, 0) == 0
+    """Written, but not yet told: the order of actions is what a node relies on. A write that was under way is there or
+    is not."""
+    found = set()
+    for seed in range(6):
+        world = beating(2, seed=seed)
+        world.when(action(0, 0), Crash(0))
+        world.run(3.0)
+        found.add(world.hosts[0].disk.values.get("count"))
+        assert heard(world, 1, 0) == 0
+    assert found == {None, b"1"}
+
+
+def test_what_was_fsynced_before_another_action_outlives_every_crash() -> None:
+    """A node may rely on it as soon as it acts on it."""
+    for seed in range(6):
+        world = beating(2, seed=seed)
+        world.when(action(0, 1), Crash(0))
+        world.run(3.0)
+        assert world.hosts[0].disk.values["count"] == b"1"
 
 
 def test_a_paused_node_gets_on_waking_what_came_meanwhile() -> None:

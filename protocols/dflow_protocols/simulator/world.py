@@ -53,6 +53,8 @@ from .faults import Fault, Join, Trigger, fault_name
 from .faults.inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
+from .model.clock import HostClock
+from .model.disk import Writes, without_disk
 from .model.files import Search
 from .model.host import Host, Process, Spawn
 from .model.network import Network
@@ -64,6 +66,7 @@ from .model.work import PURE, Engines
 from .trace import Trace
 
 CHECKED_WHOLE = 16  # nodes: in larger meshes their books, which are larger, too, are looked over at fewer events
+START_AGAIN_S = 1.0
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 CLIENT = node_id(b"a client's key")
@@ -197,7 +200,7 @@ class World:
         self._triggers.clear()
         self.network.heal()
         for host in self.hosts:
-            host.health.mend()
+            host.mend()
             if host.paused:
                 self.wake(host)
 
@@ -240,23 +243,30 @@ class World:
         index = len(self.hosts)
         slots = self._slots[index % len(self._slots)]
         host_slots = self._host_slots[index % len(self._host_slots)]
-        host = Host(index, self.id_of(index), clocks.uniform(0, 1e5), seeds, slots, host_slots)
+        host = Host(index, self.id_of(index), HostClock(clocks.uniform(0, 1e5)), seeds, slots, host_slots)
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
 
     def start(self, host: Host) -> None:
+        """Turn it on; without a disk that takes its incarnation a daemon does not start, and is tried again."""
+        if host.disk.is_full:
+            self.after(START_AGAIN_S, lambda: self.start(host) if host.process is None else None)
+            return
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk, Search(life)))
-        self._tell_life(host, f"starts, incarnation {host.incarnation}")
+        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk)))
+        self._tell_life(host, f"starts, life {host.lives}")
         self._arm(host)
 
     def kill(self, host: Host) -> None:
         self._tell_life(host, "dies")
+        if host.disk.unconfirmed is not None and Random(f"{self.seed}/{host.name}/{self.now}/write").random() < 0.5:
+            self._tell_life(host, f"loses its write of {host.disk.unconfirmed[0]}")
+            host.disk.undo_unconfirmed()
         host.lose_memory()
 
     def wake(self, host: Host) -> None:
@@ -272,10 +282,26 @@ class World:
     # Events ----------------------------------------------------------------------------------------------------------
 
     def deliver(self, host: Host, event: Event) -> None:
+        process = host.process
         if host.paused:
             host.backlog.append(event)
-        elif host.process is not None:
-            self._handle(host, host.process, event)
+        elif process is not None:
+            waits_s = process.lateness.wait(self.now, host.lag_s)
+            if waits_s:
+                process.life.after(waits_s, partial(self._handle_late, host, process, event, waits_s))
+            else:
+                self._handle(host, process, event)
+
+    def _handle_late(self, host: Host, process: Process, event: Event, waited_s: float) -> None:
+        if host.paused:
+            host.backlog.append(event)
+            return
+        process.lateness.note(waited_s)
+        told = process.lateness.take(self.now)
+        if told is not None:
+            self._handle(host, process, told)
+        if host.process is process:
+            self._handle(host, process, event)
 
     def _handle(self, host: Host, process: Process, event: Event) -> None:
         self.events += 1
@@ -285,7 +311,7 @@ class World:
             host.drain(event.drained)
         if isinstance(event, FilesFound):
             process.search.heard(event)
-        cause, now = host.count_turn(), self.now + host.offset_s
+        cause, now = host.count_turn(), host.clock.read(self.now)
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
             actions = process.machine.handle(now, event)
@@ -297,15 +323,24 @@ class World:
             what = f"{host.name} raised {type(error).__name__}: {error} ({place})"
             raise self.violation(what, "no_error") from error
         host.story.take(cause, now, event, actions)
-        for action in actions:
+        is_kept = True
+        for intended in actions:
             if host.process is not process:
                 return  # it died between two actions
+            host.disk.confirm()  # the driver waits for a write before it goes on
+            action = intended if is_kept else without_disk(intended)
+            if action is None:
+                continue
             self.trace.add(self.now, host.name, "->", action, cause)
-            self._perform(host, process, action)
+            if isinstance(action, Persist):
+                is_kept = process.writes.write(action) and is_kept
+            else:
+                self._perform(host, process, action)
             if self._watch is not None:
                 self._watch(host, action)
             self._set_off(host, action)
             host.note_performed()
+        host.disk.confirm()
         self._arm(host)
 
     def _set_off(self, host: Host, action: Action) -> None:
@@ -324,7 +359,7 @@ class World:
         process = host.process
         if process is None or host.paused or process.machine.deadline == float("inf"):
             return
-        due = max(self.now, process.machine.deadline - host.offset_s)
+        due = max(self.now, host.clock.when(process.machine.deadline))
         if host.alarm.arm(due):
             process.life.after(due - self.now, lambda: self._tick(host, due))
 
@@ -341,8 +376,6 @@ class World:
         match action:
             case Send(to, message):
                 self._send(host, to, message)
-            case Persist(key, value):
-                host.disk.write(key, value)
             case Start():
                 self._begin(host, process, action)
             case Stop(call):
