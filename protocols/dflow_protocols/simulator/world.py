@@ -260,7 +260,7 @@ class World:
         host.store.watch(partial(self._shed, host))
         host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk)))
         self._tell_life(host, f"starts, life {host.lives}")
-        self._arm(host)
+        self.arm(host)
 
     def kill(self, host: Host) -> None:
         self._tell_life(host, "dies")
@@ -273,7 +273,7 @@ class World:
         self._tell_life(host, "wakes")
         for event in host.wake():
             self.deliver(host, event)
-        self._arm(host)
+        self.arm(host)
 
     def _tell_life(self, host: Host, what: str) -> None:
         self.trace.add(self.now, host.name, "!", what)
@@ -341,7 +341,7 @@ class World:
             self._set_off(host, action)
             host.note_performed()
         host.disk.confirm()
-        self._arm(host)
+        self.arm(host)
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""
@@ -354,7 +354,7 @@ class World:
             else:
                 inject(self, fault, host)
 
-    def _arm(self, host: Host) -> None:
+    def arm(self, host: Host) -> None:
         """One alarm a node, at its deadline."""
         process = host.process
         if process is None or host.paused or process.machine.deadline == float("inf"):

@@ -12,7 +12,7 @@ from ...versions.saved import Saved
 from .schedule import Life
 
 INCARNATION = "incarnation"
-LOOK_AGAIN_S = 5.0  # a daemon tries again so often what its disk did not take (dflowd/state/disk.py)
+TRY_AGAIN_S = 5.0  # a daemon tries again so often what its disk did not take (dflowd/state/disk.py)
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Writes:
         self._life = life
         self._disk = disk
         self._unkept: dict[str, Persist] = {}  # the newest write of each key, where it failed
-        self._looks = False
+        self._is_retrying = False
 
     def write(self, asked: Persist) -> bool:
         """Whether it lies on the disk."""
@@ -112,22 +112,22 @@ class Writes:
             self._life.tell(NotPersisted(asked.key, asked.or_never))
             if not asked.or_never:
                 self._unkept[asked.key] = asked
-                self._look_later()
+                self._try_later()
             return False
         self._disk.write(asked.key, asked.value)
         if was_unkept:
             self._life.tell(Persisted(asked.key))
         return True
 
-    def _look_later(self) -> None:
-        if not self._looks:
-            self._looks = True
-            self._life.after(LOOK_AGAIN_S, self._look)
+    def _try_later(self) -> None:
+        if not self._is_retrying:
+            self._is_retrying = True
+            self._life.after(TRY_AGAIN_S, self._try_again)
 
-    def _look(self) -> None:
-        self._looks = False
+    def _try_again(self) -> None:
+        self._is_retrying = False
         if self._disk.is_full:
-            self._look_later()
+            self._try_later()
             return
         unkept, self._unkept = self._unkept, {}
         for asked in unkept.values():

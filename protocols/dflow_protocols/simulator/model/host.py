@@ -13,11 +13,10 @@ from ...names import NodeId
 from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
-from .clock import HostClock
+from .clock import HostClock, Lateness
 from .disk import Disk, Writes
 from .files import HERE, Script, Search
 from .health import Health
-from .lateness import Lateness
 from .schedule import Life
 from .slots import Slots
 from .store import Store

@@ -6,7 +6,7 @@ from random import Random
 
 from dflow_protocols.events import Event, NotPersisted, Persist, Persisted, Reply, Report, Send
 from dflow_protocols.names import NodeId
-from dflow_protocols.simulator.model.disk import LOOK_AGAIN_S, Disk, Writes, without_disk
+from dflow_protocols.simulator.model.disk import TRY_AGAIN_S, Disk, Writes, without_disk
 from dflow_protocols.simulator.model.schedule import Life, Schedule
 
 
@@ -50,9 +50,9 @@ def test_what_a_full_disk_does_not_take_is_told_and_tried_again_in_its_newest_va
     assert not machine.writes.write(Persist("runs/a", b"2"))
     machine.schedule.run(1.0)
     assert machine.told == [NotPersisted("runs/a"), NotPersisted("runs/a")]
-    machine.schedule.run(LOOK_AGAIN_S)
+    machine.schedule.run(TRY_AGAIN_S)
     machine.disk.make_room()
-    machine.schedule.run(LOOK_AGAIN_S + 0.1)
+    machine.schedule.run(TRY_AGAIN_S + 0.1)
     assert machine.disk.values == {"runs/a": b"2"}
     assert machine.told[2:] == [Persisted("runs/a")]
 
@@ -64,7 +64,7 @@ def test_a_newer_value_that_is_taken_is_told_as_kept_and_nothing_older_is_writte
     machine.writes.write(Persist("runs/a", b"1"))
     machine.disk.make_room()
     assert machine.writes.write(Persist("runs/a", b"2"))
-    machine.schedule.run(2 * LOOK_AGAIN_S)
+    machine.schedule.run(2 * TRY_AGAIN_S)
     assert machine.disk.values == {"runs/a": b"2"}
     assert machine.told == [NotPersisted("runs/a"), Persisted("runs/a")]
 
@@ -75,7 +75,7 @@ def test_what_is_to_be_written_at_once_or_never_is_not_tried_again() -> None:
     machine.disk.fill()
     machine.writes.write(Persist("runs/a", b"1", or_never=True))
     machine.disk.make_room()
-    machine.schedule.run(2 * LOOK_AGAIN_S)
+    machine.schedule.run(2 * TRY_AGAIN_S)
     assert machine.disk.values == {}
     assert machine.told == [NotPersisted("runs/a", is_given_up=True)]
 
