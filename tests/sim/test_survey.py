@@ -109,7 +109,7 @@ def test_all_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("a_submit_is_answered_by_one_node", "answer_kept"),
         ("settled_before_a_replica_has_it", "seal_kept"),
-        ("no_back_up_copy", "copied_first"),
+        ("one_holder_is_sealed_at_once", "copied_first"),
     ],
 )
 def test_a_broken_rule_is_noticed(capsys: pytest.CaptureFixture[str], mutation: str, invariant: str) -> None:

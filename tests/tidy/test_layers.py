@@ -9,7 +9,8 @@ from tests.tidy.sources import arrows, folder_of, is_within
 PROTOCOLS = "dflow_protocols"
 LINE = (
     ("simulator.drawn",),
-    ("simulator.drawn.drawing", "simulator.mutations"),
+    ("simulator.drawn.drawing", "simulator.watching"),
+    ("simulator.mutations",),
     ("simulator",),
     ("simulator.faults",),
     ("simulator.model",),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from ..events import (
     Action,
@@ -53,8 +53,6 @@ from .faults import Fault, Join, Trigger, fault_name
 from .faults.inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
-from .model.clock import HostClock
-from .model.disk import Writes, without_disk
 from .model.files import Search
 from .model.host import Host, Process, Spawn
 from .model.network import Network
@@ -66,10 +64,22 @@ from .model.work import PURE, Engines
 from .trace import Trace
 
 CHECKED_WHOLE = 16  # nodes: in larger meshes their books, which are larger, too, are looked over at fewer events
-START_AGAIN_S = 1.0
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 CLIENT = node_id(b"a client's key")
+
+
+class Watcher(Protocol):
+    """Who looks at what nodes do."""
+
+    def saw(self, host: Host, action: Action) -> None:
+        """A node's action, once it is performed."""
+
+    def heard(self, host: Host, event: Event) -> None:
+        """A node's event, before it is taken."""
+
+    def dies(self, host: Host) -> None:
+        """A node's process is about to end."""
 
 
 class World:
@@ -107,7 +117,7 @@ class World:
         self.planned: list[tuple[float, Fault]] = []  # by `at`, in the order in which that was said
         self._only: Collection[int] | None = None
         self.disturbed_until = 0.0  # by a fault, or by what came of one
-        self._watch: Callable[[Host, Action], None] | None = None
+        self._watch: Watcher | None = None
         self._schedule = Schedule()
         self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
@@ -174,8 +184,8 @@ class World:
         self._requests += 1
         self.deliver(self.hosts[node], DrainRequested(self._requests, drained))
 
-    def watch(self, watch: Callable[[Host, Action], None]) -> None:
-        """`watch` looks at each action, once it is performed."""
+    def watch(self, watch: Watcher) -> None:
+        """From now on it is told of all that happens."""
         self._watch = watch
 
     def at(self, time: float, fault: Fault) -> None:
@@ -200,7 +210,7 @@ class World:
         self._triggers.clear()
         self.network.heal()
         for host in self.hosts:
-            host.mend()
+            host.health.mend()
             if host.paused:
                 self.wake(host)
 
@@ -243,37 +253,32 @@ class World:
         index = len(self.hosts)
         slots = self._slots[index % len(self._slots)]
         host_slots = self._host_slots[index % len(self._host_slots)]
-        host = Host(index, self.id_of(index), HostClock(clocks.uniform(0, 1e5)), seeds, slots, host_slots)
+        host = Host(index, self.id_of(index), clocks.uniform(0, 1e5), seeds, slots, host_slots)
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
 
     def start(self, host: Host) -> None:
-        """Turn it on; without a disk that takes its incarnation a daemon does not start, and is tried again."""
-        if host.disk.is_full:
-            self.after(START_AGAIN_S, lambda: self.start(host) if host.process is None else None)
-            return
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk)))
-        self._tell_life(host, f"starts, life {host.lives}")
-        self.arm(host)
+        host.run(Process(machine, life, slots, bulk, Search(life)))
+        self._tell_life(host, f"starts, incarnation {host.incarnation}")
+        self._arm(host)
 
     def kill(self, host: Host) -> None:
+        if self._watch is not None and host.process is not None:
+            self._watch.dies(host)
         self._tell_life(host, "dies")
-        if host.disk.unconfirmed is not None and Random(f"{self.seed}/{host.name}/{self.now}/write").random() < 0.5:
-            self._tell_life(host, f"loses its write of {host.disk.unconfirmed[0]}")
-            host.disk.undo_unconfirmed()
         host.lose_memory()
 
     def wake(self, host: Host) -> None:
         self._tell_life(host, "wakes")
         for event in host.wake():
             self.deliver(host, event)
-        self.arm(host)
+        self._arm(host)
 
     def _tell_life(self, host: Host, what: str) -> None:
         self.trace.add(self.now, host.name, "!", what)
@@ -282,26 +287,10 @@ class World:
     # Events ----------------------------------------------------------------------------------------------------------
 
     def deliver(self, host: Host, event: Event) -> None:
-        process = host.process
         if host.paused:
             host.backlog.append(event)
-        elif process is not None:
-            waits_s = process.lateness.wait(self.now, host.lag_s)
-            if waits_s:
-                process.life.after(waits_s, partial(self._handle_late, host, process, event, waits_s))
-            else:
-                self._handle(host, process, event)
-
-    def _handle_late(self, host: Host, process: Process, event: Event, waited_s: float) -> None:
-        if host.paused:
-            host.backlog.append(event)
-            return
-        process.lateness.note(waited_s)
-        told = process.lateness.take(self.now)
-        if told is not None:
-            self._handle(host, process, told)
-        if host.process is process:
-            self._handle(host, process, event)
+        elif host.process is not None:
+            self._handle(host, host.process, event)
 
     def _handle(self, host: Host, process: Process, event: Event) -> None:
         self.events += 1
@@ -311,7 +300,9 @@ class World:
             host.drain(event.drained)
         if isinstance(event, FilesFound):
             process.search.heard(event)
-        cause, now = host.count_turn(), host.clock.read(self.now)
+        if self._watch is not None:
+            self._watch.heard(host, event)
+        cause, now = host.count_turn(), self.now + host.offset_s
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
             actions = process.machine.handle(now, event)
@@ -323,25 +314,16 @@ class World:
             what = f"{host.name} raised {type(error).__name__}: {error} ({place})"
             raise self.violation(what, "no_error") from error
         host.story.take(cause, now, event, actions)
-        is_kept = True
-        for intended in actions:
+        for action in actions:
             if host.process is not process:
                 return  # it died between two actions
-            host.disk.confirm()  # the driver waits for a write before it goes on
-            action = intended if is_kept else without_disk(intended)
-            if action is None:
-                continue
             self.trace.add(self.now, host.name, "->", action, cause)
-            if isinstance(action, Persist):
-                is_kept = process.writes.write(action) and is_kept
-            else:
-                self._perform(host, process, action)
+            self._perform(host, process, action)
             if self._watch is not None:
-                self._watch(host, action)
+                self._watch.saw(host, action)
             self._set_off(host, action)
             host.note_performed()
-        host.disk.confirm()
-        self.arm(host)
+        self._arm(host)
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""
@@ -354,12 +336,12 @@ class World:
             else:
                 inject(self, fault, host)
 
-    def arm(self, host: Host) -> None:
+    def _arm(self, host: Host) -> None:
         """One alarm a node, at its deadline."""
         process = host.process
         if process is None or host.paused or process.machine.deadline == float("inf"):
             return
-        due = max(self.now, host.clock.when(process.machine.deadline))
+        due = max(self.now, process.machine.deadline - host.offset_s)
         if host.alarm.arm(due):
             process.life.after(due - self.now, lambda: self._tick(host, due))
 
@@ -376,6 +358,8 @@ class World:
         match action:
             case Send(to, message):
                 self._send(host, to, message)
+            case Persist(key, value):
+                host.disk.write(key, value)
             case Start():
                 self._begin(host, process, action)
             case Stop(call):

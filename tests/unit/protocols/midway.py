@@ -41,7 +41,7 @@ class Midway:
 
     @property
     def now(self) -> float:
-        return self.host.clock.read(self.world.now)
+        return self.world.now + self.host.offset_s
 
     def tell(self, message: Any) -> list[Action]:
         """What the node does when the peer says this; messages to it are taken out of their frames."""

@@ -14,7 +14,7 @@ from ..model.provenance import ALIKE, PARAMETER_BYTES
 from ..model.work import NOISY, PURE, WILD
 from ..spawn import spawn
 from ..toy import two_steps, warm_then_two, with_adapters
-from ..watch import Watch
+from ..watching.watch import Watch
 from ..world import World
 from .choice import ENGINES, USUAL, Choice
 from .drawing.mix import draw_faults, draw_named, draw_power_cut
@@ -44,12 +44,16 @@ class DrawnWorld:
         self._choice = choice
         self._rng = Random(f"swarm/{seed}")
         self.world = _world(seed, self._rng, choice, digest)
-        self.world.watch(Watch(self.world))
+        self._watch = Watch(self.world)
         if only is not None:
             self.world.spare(only)
 
     def live(self) -> None:
         """Its whole life. Raises Violation."""
+        self._live()
+        self._watch.end()
+
+    def _live(self) -> None:
         world, choice = self.world, self._choice
         world.run(self._rng.uniform(0.5, 3.0))
         submitter = self._rng.randrange(len(world.hosts))

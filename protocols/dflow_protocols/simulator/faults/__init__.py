@@ -9,27 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import TypeAlias, get_args
 
-from .clocks import ClockFault, Drift, Lag, Leap
-from .disks import DiskFault, FullDisk, LoseState
-from .hosts import (
-    HANDICAPS,
-    BreakEngine,
-    Crash,
-    Drain,
-    Handicap,
-    HangEngine,
-    HostFault,
-    Join,
-    Leave,
-    LoseDevices,
-    Pause,
-    PowerCut,
-)
+from .hosts import HANDICAPS, BreakEngine, Crash, Drain, Handicap, HostFault, Join, Leave, LoseDevices, Pause, PowerCut
 from .moments import Trigger, action, sends, starts
 from .network import Cut, Lose, NetworkFault, Sever, Split
 from .runs import Cancel, Poison, RunFault
 
-Fault: TypeAlias = HostFault | DiskFault | ClockFault | NetworkFault | RunFault
+Fault: TypeAlias = HostFault | NetworkFault | RunFault
 
 
 def fault_name(kind: type) -> str:
@@ -47,18 +32,12 @@ __all__ = [
     "Crash",
     "Cut",
     "Drain",
-    "Drift",
     "Fault",
-    "FullDisk",
     "Handicap",
-    "HangEngine",
     "Join",
-    "Lag",
-    "Leap",
     "Leave",
     "Lose",
     "LoseDevices",
-    "LoseState",
     "Pause",
     "Poison",
     "PowerCut",

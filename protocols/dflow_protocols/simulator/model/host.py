@@ -13,8 +13,7 @@ from ...names import NodeId
 from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
-from .clock import HostClock, Lateness
-from .disk import Disk, Writes
+from .disk import Disk
 from .files import HERE, Script, Search
 from .health import Health
 from .schedule import Life
@@ -39,7 +38,6 @@ class BootContext:
 
     index: int
     incarnation: int
-    born_ms: int  # when it starts, by the wall clock
     rng: Random
     now: float  # by its own clock
     disk: Mapping[str, bytes]
@@ -62,8 +60,6 @@ class Process:
     slots: Slots
     bulk: BulkLane
     search: Search
-    writes: Writes
-    lateness: Lateness = field(default_factory=Lateness)
 
 
 @dataclass
@@ -92,14 +88,13 @@ class Alarm:
 class Host:
     index: int
     id: NodeId
-    clock: HostClock
+    offset_s: float  # its clock's zero is its own
     seeds: tuple[int, ...]
     slot_count: int = 1
     host_slot_count: int = 0
     roles: tuple[str, ...] = ()  # words that stages may require
     process: Process | None = None
-    lives: int = 0
-    lag_s: float = 0.0  # so long what happens waits in its process before it is handled
+    incarnation: int = 0
     comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
     is_drained: bool = False  # it was told to take no new work, and knows of it
@@ -138,15 +133,14 @@ class Host:
 
     def boot(self, seed: int, now: float) -> BootContext:
         """It is switched on: what its next life starts with."""
-        self.lives += 1
+        self.incarnation += 1
         self.comes_back = False
         self.is_drained = DRAINED in self.disk.values
         return BootContext(
             self.index,
-            self.disk.begin_life(),
-            int(1000 * now),
-            Random(f"{seed}/{self.name}/{self.lives}"),
-            self.clock.read(now),
+            self.incarnation,
+            Random(f"{seed}/{self.name}/{self.incarnation}"),
+            now + self.offset_s,
             dict(self.disk.values),
             tuple(self.disk.saved.values()),
             self.seeds,
@@ -165,16 +159,6 @@ class Host:
     def drain(self, drained: bool) -> None:
         """It hears that it is to take no new work, or some again."""
         self.is_drained = drained
-
-    def lag(self, lag_s: float) -> None:
-        """From now on what happens waits so long in its process: a host that others keep busy, or that swaps."""
-        self.lag_s = lag_s
-
-    def mend(self) -> None:
-        """What calm heals."""
-        self.health.mend()
-        self.disk.make_room()
-        self.lag_s = 0.0
 
     def pause(self) -> None:
         self.paused = True

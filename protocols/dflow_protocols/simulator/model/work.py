@@ -65,6 +65,11 @@ class Engines:
         self._salts: Iterator[int] = count(1)
         self._plans: dict[int, StepPlan] = {}
 
+    @property
+    def is_pure(self) -> bool:
+        """Whether the same work gives the same shards, wherever and how often it runs."""
+        return not self._noise
+
     def plan(self, step: int) -> StepPlan:
         if step not in self._plans:
             self._plans[step] = plan(self.pipeline, step)

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 PROTOCOLS = __name__.partition(".")[0]
 SIMULATOR = __name__.rpartition(".mutations")[0]
+
+Places: TypeAlias = list[tuple[Any, str, Any]]  # owner, name, what is bound there
+_broken: list[tuple[Places, Places]] = []  # by each mutation that lives: what was there before, and what is now
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,31 @@ def living(mutation: Mutation) -> Iterator[None]:
     """The mutation holds within. Raises LookupError where its target is gone."""
     places = [(owner, name, vars(owner)[name]) for owner, name in _places(mutation)]
     changed = mutation.make(places[0][2])
-    for owner, name, _ in places:
-        setattr(owner, name, changed)
+    now = [(owner, name, changed) for owner, name, _ in places]
+    _set(now)
+    _broken.append((places, now))
     try:
         yield
     finally:
-        for owner, name, before in places:
-            setattr(owner, name, before)
+        _broken.pop()
+        _set(places)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Within, every rule holds again: what a broken world is compared with."""
+    for before, _ in reversed(_broken):
+        _set(before)
+    try:
+        yield
+    finally:
+        for _, now in _broken:
+            _set(now)
+
+
+def _set(places: Places) -> None:
+    for owner, name, value in places:
+        setattr(owner, name, value)
 
 
 def _places(mutation: Mutation) -> list[tuple[Any, str]]:

@@ -10,7 +10,7 @@ import pytest
 from dflow_protocols.claiming import deal
 from dflow_protocols.simulator import invariants
 from dflow_protocols.simulator.mutations import MUTATIONS
-from dflow_protocols.simulator.mutations.mutation import Mutation, becomes, gives, living
+from dflow_protocols.simulator.mutations.mutation import Mutation, becomes, gives, living, whole
 from dflow_protocols.steps import reduction, sealing
 from dflow_protocols.steps.step import Step
 
@@ -60,6 +60,15 @@ def test_checkers_stay_whole() -> None:
     before = vars(invariants)["pieces"]
     with living(Mutation("no", "7b", "ranges:pieces", gives(()))):
         assert vars(invariants)["pieces"] is before
+
+
+def test_what_a_broken_world_is_compared_with_is_whole() -> None:
+    """And the rule is broken again after that."""
+    before = sealing.has_copies
+    with living(Mutation("no", "3", "steps.sealing:has_copies", gives("changed"))):
+        with whole():
+            assert sealing.has_copies is before
+        assert sealing.has_copies is not before
 
 
 def test_a_target_that_is_gone_is_told() -> None:

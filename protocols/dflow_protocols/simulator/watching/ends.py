@@ -1,0 +1,49 @@
+"""How runs end: what has finished or was cancelled never comes back, and a lost branch is told once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ...events import Persist, Report
+from ...names import NodeId, RunId
+from ...run_state.status import CANCELLED, FAILED, FINISHED, load
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady
+
+ENDED = {FINISHED: 1, CANCELLED: 2}  # of these none is left for one before it, whatever the attempt
+RUNS = "runs/"  # under which a status lies on disk
+
+
+class Ends(Checker):
+    """`end_stays`, `branch_told_once`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._highest: dict[tuple[NodeId, RunId], tuple[int, int]] = {}
+        self._told: Counter[tuple[RunId, str, str]] = Counter()
+
+    @property
+    def sees(self) -> Seen:
+        return {Persist: self._persisted, Report: self._reported}
+
+    def _persisted(self, host: Host, action: Persist) -> None:
+        if not action.key.startswith(RUNS) or not action.value:
+            return
+        status = load(action.value)
+        now = (
+            ENDED.get(status.state, 0),
+            0 if status.state in ENDED else 2 * status.attempt + (status.state == FAILED),
+        )
+        before = self._highest.get((host.id, status.run), now)
+        if now < before:
+            raise self.broken(f"{host.name} takes a run for {status.state} that was further", "end_stays")
+        self._highest[host.id, status.run] = now
+
+    def _reported(self, host: Host, report: Report) -> None:
+        if report.name != "run.branch_lost":
+            return
+        key = (report.fields["run"], report.fields["version"], host.id)
+        self._told[key] += 1
+        if self._told[key] > 1:
+            raise self.broken(f"{host.name} tells twice of a lost branch", "branch_told_once")

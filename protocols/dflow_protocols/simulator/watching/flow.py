@@ -1,0 +1,113 @@
+"""A run flows: while all is well nobody waits for what is here, and nothing waits for anybody who is idle.
+
+The bounds are what drawn worlds take at most, doubled and more; each is far below what a wait that gives in would take.
+"""
+
+from __future__ import annotations
+
+from ...events import Advanced, Send
+from ...names import RunId, SealId
+from ...wire.steps import Seal, SealPut
+from ...work import ChainWork
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady, state_of
+
+SETTLES_S = 0.5  # a round trip to the replicas
+TAKEN_S = 0.5  # a theft: far less than the orphan rule takes
+STILL_S = 2.0  # nothing of a run is in any slot
+STEP_S = 8.0  # from one version to the next: a step of the toy pipelines takes one or two
+AT_EASE_S = 6.0  # after which no wait is left of what struck before
+
+
+class Flow(Checker):
+    """`seal_settles`, `slots_filled`, `never_still`, `step_in_time`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._put: dict[SealId, tuple[RunId, Seal, float]] = {}  # seals that are to be settled, since when
+        self._still: dict[RunId, float] = {}  # since when nothing of it runs
+        self._waits: dict[RunId, float] = {}  # since when partitions of it wait and a slot is idle
+        self._best: dict[RunId, tuple[int, float]] = {}  # the furthest version, since when
+
+    @property
+    def sees(self) -> Seen:
+        return {Advanced: self._advanced, Send: self._sent}
+
+    def _sent(self, host: Host, send: Send) -> None:
+        for message in send.message.messages:
+            if isinstance(message, SealPut) and not message.settled:
+                self._put.setdefault(message.seal.id, (message.run, message.seal, self.world.now))
+
+    def _advanced(self, host: Host, action: Advanced) -> None:
+        step, _ = self._best.get(action.run, (-1, 0.0))
+        if action.head.step > step:
+            self._best[action.run] = action.head.step, self.world.now
+
+    def inspect(self) -> None:
+        self._check_seals()
+        for run in self.world.runs:
+            active = [
+                host for host in self.world.live() if (state := state_of(host, run)) is not None and state.is_active
+            ]
+            self._check_slots(run, active)
+            if active and self._flows(run, active):
+                self._check_run(run, active)
+            else:
+                self._still.pop(run, None)
+
+    def _flows(self, run: RunId, active: list[Host]) -> bool:
+        """Whether nothing is in the way of a run, and no wait is left that something was."""
+        states = [state for host in active if (state := state_of(host, run)) is not None]
+        has_files = all(state.ability.are_files_known and not state.ability.withdrawn for state in states)
+        has_begun = any(state.versions.own is not None for state in states)
+        is_over = not self.world.struck or self.steady.seconds > AT_EASE_S
+        return self.steady.seconds > 0.0 and is_over and has_files and has_begun
+
+    def _check_seals(self) -> None:
+        for run, seal, since in list(self._put.values()):
+            waited = self.world.now - since
+            if min(waited, self.steady.seconds) <= SETTLES_S:
+                continue
+            if any(_is_settling(host, run, seal) for host in self.world.live()):
+                raise self.broken(f"seal {seal.id[:6]} is put for {waited:.1f} s and not settled", "seal_settles")
+            del self._put[seal.id]
+
+    def _check_slots(self, run: RunId, active: list[Host]) -> None:
+        """Whether partitions wait in a slot's queue while a slot elsewhere is idle."""
+        waiting = [host for host in active if host.process is not None and _queued(host, run)]
+        idle = [host for host in active if not host.calls and _is_able(host, run)]
+        if not (waiting and idle and self.steady.seconds > 0.0):
+            self._waits.pop(run, None)
+        elif self.world.now - self._waits.setdefault(run, self.world.now) > TAKEN_S:
+            what = f"partitions wait at {waiting[0].name} for {TAKEN_S:g} s, and {idle[0].name} is idle"
+            raise self.broken(what, "slots_filled")
+
+    def _check_run(self, run: RunId, active: list[Host]) -> None:
+        now, (step, since) = self.world.now, self._best.get(run, (0, self.world.now))
+        if any(call.run == run for host in active for call in host.calls.values()):
+            self._still.pop(run, None)
+        elif now - self._still.setdefault(run, now) > STILL_S:
+            raise self.broken(f"nothing of a run in step {step} is at work for {STILL_S:g} s", "never_still")
+        if min(now - since, self.steady.seconds) > STEP_S:
+            raise self.broken(f"step {step} takes more than {STEP_S:g} s", "step_in_time")
+
+
+def _is_settling(host: Host, run: RunId, seal: Seal) -> bool:
+    """Whether a node is at a seal's step, has it kept by the replicas, and acts on none yet."""
+    state = state_of(host, run)
+    if state is None or state.position is None or state.position.id != seal.parent or not state.is_active:
+        return False
+    step = state.step(seal.step)
+    acted_on = [step.seals[name] for name in step.settled if name in step.seals]
+    return seal.id in step.acks and all((each.kind, each.parent) != (seal.kind, seal.parent) for each in acted_on)
+
+
+def _queued(host: Host, run: RunId) -> bool:
+    assert host.process is not None
+    return any(call.run == run and isinstance(call.work, ChainWork) for call in host.process.slots.waiting)
+
+
+def _is_able(host: Host, run: RunId) -> bool:
+    state = state_of(host, run)
+    return state is not None and not state.ability.withdrawn and state.ability.may_run(()) and not state.is_leaving

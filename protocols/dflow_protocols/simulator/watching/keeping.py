@@ -1,0 +1,96 @@
+"""What a node keeps for others: the step that a late one makes up, and what only it has when it goes."""
+
+from __future__ import annotations
+
+from math import inf
+
+from ...events import Advanced, Drop, Leaving
+from ...names import NodeId, RunId, SealId, ShardId
+from ...run_state.run_state import RunState
+from ...versions.versions import preference
+from ...wire.steps import Head
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
+
+HANDS_OVER_S = 0.9  # in which a node that leaves hands over what only it has, where nothing is in the way
+
+
+class Keeping(Checker):
+    """`late_served`, `leave_hands_over`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._reached: dict[tuple[NodeId, RunId], int] = {}  # the furthest version that a node ever held
+        self._leaves: dict[NodeId, float] = {}  # since when
+        self._before: dict[NodeId, float] = {}  # for how long all was steady when those who leave were last seen here
+
+    @property
+    def sees(self) -> Seen:
+        return {Advanced: self._advanced, Drop: self._dropped}
+
+    @property
+    def hears(self) -> Seen:
+        return {Leaving: self._leaving}
+
+    def _advanced(self, host: Host, action: Advanced) -> None:
+        key = host.id, action.run
+        self._reached[key] = max(self._reached.get(key, -1), action.head.step)
+
+    def _dropped(self, host: Host, action: Drop) -> None:
+        state = state_of(host, action.run)
+        if state is None or not state.is_active or state.is_leaving or host.is_drained:
+            return
+        late = [node for node in on_duty_at(host) if self._reached.get((node, action.run), -1) < state.committed_step]
+        gone = _for_the_late(state).intersection(action.shards) if late else set()
+        gone = {shard for shard in gone if shard not in host.store.sizes}
+        if gone:
+            what = f"{host.name} frees {len(gone)} shards of step {state.committed_step - 1}, and {len(late)} are late"
+            raise self.broken(what, "late_served")
+
+    def _leaving(self, host: Host, event: Leaving) -> None:
+        self._leaves.setdefault(host.id, self.world.now)
+
+    def inspect(self) -> None:
+        for host in self.world.hosts:
+            if host.id in self._leaves and host.process is not None and not node_of(host).has_left:
+                self._before[host.id] = self.steady.seconds
+
+    def dies(self, host: Host) -> None:
+        asked, steady = self._leaves.pop(host.id, None), self._before.pop(host.id, -inf)
+        if asked is None or steady < (0.0 if node_of(host).has_left else HANDS_OVER_S):
+            return
+        for run in node_of(host).runs.values():
+            lost = self._lost_with(host, run.state) if run.is_active else set()
+            if lost:
+                what = f"{host.name} left after {self.world.now - asked:.2f} s and took {len(lost)} shards with it"
+                raise self.broken(what, "leave_hands_over")
+
+    def _lost_with(self, host: Host, state: RunState) -> set[ShardId]:
+        """What the open step needs and only this node has."""
+        others = [other for other in self.world.live() if other is not host and other.id in on_duty_at(host)]
+        own = state.versions.own
+        if own is None or not others or any(_is_further(other, state.id, own.head) for other in others):
+            return set()
+        refs = [ref for record in state.step(own.step).all_records() for ref in record.shards]
+        refs += [ref for _, ref in own.state]
+        mine = {ref for ref in refs if host.store.has(ref)}
+        return {ref.id for ref in mine if not any(other.store.has(ref) for other in others)}
+
+
+def _for_the_late(state: RunState) -> set[ShardId]:
+    """The newest committed version's parent, and the slices by which a node makes the one from the other."""
+    headers = state.versions.headers
+    header = next((each for each in state.versions.held.values() if each.step == state.committed_step), None)
+    parent = headers.get(header.parent) if header is not None and header.parent is not None else None
+    if header is None or parent is None or header.step - 1 not in state.steps:
+        return set()
+    seal = state.steps[header.step - 1].seals.get(SealId(header.seal))
+    slices = {ref.id for record in seal.entries for ref in record.shards} if seal is not None else set()
+    return slices | {ref.id for _, ref in parent.state}
+
+
+def _is_further(other: Host, run: RunId, head: Head) -> bool:
+    known = state_of(other, run)
+    own = None if known is None else known.versions.own
+    return known is not None and (not known.is_active or (own is not None and preference(own.head) < preference(head)))

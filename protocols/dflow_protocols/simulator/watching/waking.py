@@ -1,0 +1,81 @@
+"""Who slept so long that others hold it dead hears what happened before it acts on what was true then."""
+
+from __future__ import annotations
+
+from ...events import Received, Report, Send, Start
+from ...names import NodeId
+from ...wire.gossip import Sync
+from ...wire.steps import ClaimPut, SealPut, StealAsk, StealGrant
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady, node_of
+
+SURELY_S = 1.0  # beyond the suspicion time; what a node itself takes for sleep is a little less than all of it
+
+
+class Waking(Checker):
+    """`slept_listens`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._paused: dict[NodeId, float] = {}  # since when, of those that sleep now
+        self._woke: dict[NodeId, float] = {}  # when, of those that slept for long and heard nothing since
+
+    @property
+    def sees(self) -> Seen:
+        return {Start: self._acts, Send: self._sent, Report: self._reported}
+
+    @property
+    def hears(self) -> Seen:
+        return {Received: self._received}
+
+    def inspect(self) -> None:
+        for host in self.world.hosts:
+            if host.paused:
+                self._paused.setdefault(host.id, self.world.now)
+            elif host.process is None:
+                self._paused.pop(host.id, None)
+                self._woke.pop(host.id, None)
+            else:
+                self._notice(host)
+
+    def _notice(self, host: Host) -> None:
+        """It is awake; whether it slept for long is known by when it was last seen asleep."""
+        since = self._paused.pop(host.id, None)
+        if since is not None and self.world.now - since > node_of(host).membership.suspicion_s() + SURELY_S:
+            self._woke[host.id] = self.world.now
+
+    def _reported(self, host: Host, report: Report) -> None:
+        if report.name == "membership.stalled" and report.fields["seconds"] > node_of(host).membership.suspicion_s():
+            self._woke[host.id] = self.world.now
+
+    def _received(self, host: Host, event: Received) -> None:
+        self._notice(host)
+        if any(isinstance(message, Sync) and not message.wants_answer for message in event.message.messages):
+            self._woke.pop(host.id, None)
+
+    def _sent(self, host: Host, send: Send) -> None:
+        for message in send.message.messages:
+            if _says_that_it_acts(message):
+                self._acts(host, message)
+
+    def _acts(self, host: Host, what: object) -> None:
+        self._notice(host)
+        node, woke = node_of(host), self._woke.get(host.id)
+        if woke is None or not node.membership.alive()[1:]:
+            return
+        if self.world.now - woke < node.membership.suspicion_s():
+            name = type(what).__name__
+            raise self.broken(
+                f"{host.name} woke after a long sleep, heard from nobody since, and acts: {name}", "slept_listens"
+            )
+
+
+def _says_that_it_acts(message: object) -> bool:
+    """Not that it gives up what it had, nor what was settled before."""
+    match message:
+        case ClaimPut(units=units):
+            return bool(units)
+        case SealPut(settled=settled):
+            return not settled
+    return isinstance(message, StealAsk | StealGrant)

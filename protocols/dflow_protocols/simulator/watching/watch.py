@@ -1,0 +1,70 @@
+"""The watch of one world: all checkers, each told of what it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...events import Action, Event
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady
+from .ends import Ends
+from .flow import Flow
+from .keeping import Keeping
+from .naming import Naming
+from .purity import Purity
+from .restraint import Restraint
+from .waking import Waking
+from .word import Word
+from .working import Working
+
+CHECKERS: tuple[type[Checker], ...] = (Word, Restraint, Naming, Purity, Ends, Waking, Keeping, Flow, Working)
+INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next
+
+
+class Watch:
+    """Each of its checkers raises Violation."""
+
+    def __init__(self, world: World, checkers: Iterable[type[Checker]] = CHECKERS) -> None:
+        self._world = world
+        self._steady = Steady(world)
+        self._checkers = [checker(world, self._steady) for checker in checkers]
+        self._seen = _by_kind(checker.sees for checker in self._checkers)
+        self._heard = _by_kind(checker.hears for checker in self._checkers)
+        world.watch(self)
+        self._inspect()
+
+    def saw(self, host: Host, action: Action) -> None:
+        """A node's action, once it is performed."""
+        for check in self._seen.get(type(action), ()):
+            check(host, action)
+
+    def heard(self, host: Host, event: Event) -> None:
+        """A node's event, before it is taken."""
+        for check in self._heard.get(type(event), ()):
+            check(host, event)
+
+    def dies(self, host: Host) -> None:
+        """A node's process is about to end."""
+        for checker in self._checkers:
+            checker.dies(host)
+
+    def end(self) -> None:
+        """The world has ended well so far."""
+        for checker in self._checkers:
+            checker.end()
+
+    def _inspect(self) -> None:
+        self._steady.inspect()
+        for checker in self._checkers:
+            checker.inspect()
+        self._world.after(INSPECT_S, self._inspect)
+
+
+def _by_kind(of_each: Iterable[Seen]) -> dict[type, list[Callable[[Host, Any], None]]]:
+    found: dict[type, list[Callable[[Host, Any], None]]] = {}
+    for seen in of_each:
+        for kind, check in seen.items():
+            found.setdefault(kind, []).append(check)
+    return found

@@ -1,0 +1,76 @@
+"""What is worked on: each thing once where nothing breaks, and given up for a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ...events import Finished, Start, Stop
+from ...names import NodeId, RunId, TaskKey
+from ...run_state.run_state import RunState
+from ...wire.steps import Header
+from ...work import BlockWork, ChainWork, LoadWork, SliceWork
+from ..model.host import Host
+from ..world import World
+from .checker import Checker, Seen, Steady, node_of, state_of
+
+TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
+
+
+class Working(Checker):
+    """`done_once`, `stops_for_reason`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, its life, call
+        self._done: Counter[tuple[RunId, TaskKey]] = Counter()
+
+    @property
+    def sees(self) -> Seen:
+        return {Start: self._started, Stop: self._stopped}
+
+    @property
+    def hears(self) -> Seen:
+        return {Finished: self._finished}
+
+    def _started(self, host: Host, start: Start) -> None:
+        state = state_of(host, start.run)
+        self._begun[host.id, host.incarnation, start.call] = start, None if state is None else state.position
+
+    def _finished(self, host: Host, event: Finished) -> None:
+        start, _ = self._begun[host.id, host.incarnation, event.call]
+        if isinstance(start.work, ChainWork | BlockWork | SliceWork):
+            self._done[start.run, start.task] += 1
+
+    def end(self) -> None:
+        """Counted where nothing struck at all and no machine is worse than others."""
+        again = self._done.total() - len(self._done)
+        if not self.world.struck and self.is_quiet() and again > 1 + TWICE_SHARE * len(self._done):
+            raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
+
+    def _stopped(self, host: Host, stop: Stop) -> None:
+        start, position = self._begun[host.id, host.incarnation, stop.call]
+        if not _reason(host, start, position):
+            raise self.broken(f"{host.name} gives up {start.task} for no reason", "stops_for_reason")
+
+
+def _reason(host: Host, start: Start, position: Header | None) -> str:
+    """Why a node gives up a call that it began at this position, as far as it knows. Empty: for nothing."""
+    state, node = state_of(host, start.run), node_of(host)
+    if state is None or not state.is_active or isinstance(start.work, LoadWork):
+        return "it is over"
+    if state.is_leaving or host.is_drained or node.membership.silenced_by is not None:
+        return "it takes no more work"
+    if state.position != position:
+        return "another version"
+    if any(unit in state.loans.lent or _others_claim(state, unit) for unit in start.task.singles):
+        return "somebody else has it"
+    if start.task.stage in state.ability.withdrawn_at(host.id, host.id) or not state.ability.may_run(
+        (start.task.stage,)
+    ):
+        return "it has withdrawn"
+    return ""
+
+
+def _others_claim(state: RunState, unit: TaskKey) -> bool:
+    """Whether another node does, or did until its lease ended."""
+    return any(node != state.me for node in state.step(unit.step).claimants(0.0, unit))

@@ -1,0 +1,152 @@
+"""Each checker bites: a mesh that does what it must not is noticed, by the promise that it breaks."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from dflow_protocols.events import Persist, Report, Send
+from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
+from dflow_protocols.run_state import status
+from dflow_protocols.simulator.drawn.choice import Choice
+from dflow_protocols.simulator.drawn.survey import hunt
+from dflow_protocols.simulator.drawn.swarm import live_through
+from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.mutations import MUTATIONS
+from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
+from dflow_protocols.simulator.spawn import spawn
+from dflow_protocols.simulator.watching.watch import Watch
+from dflow_protocols.simulator.world import World
+from dflow_protocols.steps.duty import Due
+from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunPut
+
+RUN = RunId("a" * 32)
+CALM = Choice(nodes=3, faults=(), engine="pure")
+
+
+def _all_by_the_first(original: Any) -> Any:
+    """Whatever is open is dealt to one member."""
+    return lambda units, roster, living, unfinished, *slots: dict.fromkeys(unfinished, min(living))
+
+
+def _everything_here(original: Any) -> Any:
+    """Every node does all."""
+    return lambda self, view, rank, unit, home, able: rank
+
+
+def _leaves_in_another_order(original: Any) -> Any:
+    """A gradient of other leaves: nothing is mixed, and it is another one."""
+    return lambda groups, leaves: original(groups, 1)
+
+
+def _all_is_stale(original: Any) -> Any:
+    """A node stops what it works on whenever it looks."""
+    return lambda self, header, out: self.stop_all(out)
+
+
+BROKEN = {
+    "pure": [Mutation("", "7", "steps.reduction:cut_leaves", _leaves_in_another_order)],
+    "slots_filled": [
+        Mutation("", "11", "claiming.deal:homes", _all_by_the_first),
+        Mutation("", "11b", "controllers.stealing:Stealing.seek", gives(None)),
+    ],
+    "never_still": [Mutation("", "11", "steps.duties:open_duties", lambda original: lambda *_: Due())],
+    "step_in_time": [Mutation("", "2", "steps.view:StepView.counts", gives(False))],
+    "done_once": [Mutation("", "11", "steps.duty:Due.rank", _everything_here)],
+    "stops_for_reason": [Mutation("", "11", "run_state.calls:Calls.stop_stale", _all_is_stale)],
+}
+"""Promise -> rules that are broken together so that this one shows it first, though nothing strikes."""
+
+
+def first_violation(choice: Choice, seeds: int) -> Violation | None:
+    for seed in range(seeds):
+        try:
+            live_through(seed, choice)
+        except Violation as violation:
+            return violation
+    return None
+
+
+@pytest.mark.parametrize("invariant", BROKEN)
+def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> None:
+    """Where nothing strikes a mesh has no excuse."""
+    with ExitStack() as stack:
+        for mutation in BROKEN[invariant]:
+            stack.enter_context(living(mutation))
+        broken = first_violation(CALM, 8)
+    assert broken is not None
+    assert broken.invariant == invariant
+
+
+@pytest.mark.parametrize(
+    ("mutation", "choice", "invariant"),
+    [
+        ("slices_are_freed_at_commit", Choice(nodes=3, faults=()), "late_served"),
+        ("who_slept_acts_at_once", Choice(nodes=3, faults=("pause",)), "slept_listens"),
+        ("the_dead_are_in_the_succession", Choice(nodes=4, faults=("crash",)), "seal_settles"),
+        ("leaving_hands_nothing_over", Choice(nodes=3, faults=("leave",)), "leave_hands_over"),
+    ],
+)
+def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choice, invariant: str) -> None:
+    """A few worlds of the fault that it is for are enough."""
+    found = hunt(MUTATIONS[mutation], range(40), choice)
+    assert [violation.invariant for _, violation in found.violations] == [invariant]
+
+
+def watched() -> tuple[World, Watch]:
+    world = World(spawn, nodes=2)
+    return world, Watch(world)
+
+
+def test_two_things_of_one_name_are_noticed() -> None:
+    """Whoever has one of them would take it for the other."""
+    world, watch = watched()
+    records = [Record(TaskKey(0, "roll", Partition(0)), ("v",), (), (), (("samples", n),)) for n in (1.0, 2.0)]
+
+    def tell(record: Record) -> None:
+        watch.saw(world.hosts[0], Send(world.hosts[1].id, Frame((), (RecordPut(RUN, (record,)),))))
+
+    for record in records:
+        tell(record)
+    with living(MUTATIONS["records_named_without_outputs"]):
+        _, watch = watched()
+        tell(records[0])
+        with pytest.raises(Violation, match="two things called"):
+            tell(records[1])
+
+
+def _status(state: str, attempt: int = 0) -> Persist:
+    roster = Roster(0, 0, (), ())
+    put = RunPut(RUN, state, attempt, b"", "", (), NodeId("n"), "0", roster, b"", False)
+    return Persist(f"runs/{RUN}", status.dump(put))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (_status("finished"), _status("active")),
+        (_status("cancelled"), _status("finished")),
+        (_status("active", 1), _status("failed", 0)),
+    ],
+)
+def test_a_run_that_comes_back_from_its_end_is_noticed(before: Persist, after: Persist) -> None:
+    """What people were told is over must stay so."""
+    world, watch = watched()
+    watch.saw(world.hosts[0], before)
+    watch.saw(world.hosts[0], before)
+    with pytest.raises(Violation) as broken:
+        watch.saw(world.hosts[0], after)
+    assert broken.value.invariant == "end_stays"
+
+
+def test_a_lost_branch_that_is_told_twice_is_noticed() -> None:
+    """Its cost would be counted twice."""
+    world, watch = watched()
+    report = Report("run.branch_lost", {"run": RUN, "version": "v"}, "warning")
+    watch.saw(world.hosts[0], report)
+    with pytest.raises(Violation) as broken:
+        watch.saw(world.hosts[0], report)
+    assert broken.value.invariant == "branch_told_once"
