@@ -21,16 +21,19 @@ from dflow_protocols.events import (
     Event,
     Fetch,
     FindFiles,
+    HangUp,
     Lagged,
     Persist,
     Received,
     Reply,
     Report,
     Send,
+    SendThrough,
     Start,
     Stop,
     Tick,
     Trim,
+    Unseal,
 )
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.frame import Frame
@@ -55,6 +58,9 @@ class Performer(Protocol):
     """The rooms of the daemon, as the driver uses them. None of these waits, but `persist`."""
 
     def send(self, to: NodeId, frames: list[Frame]) -> None: ...
+    def send_through(self, action: SendThrough) -> None: ...
+    def unseal(self, action: Unseal) -> None: ...
+    def hang_up(self, action: HangUp) -> None: ...
     def persist(self, action: Persist) -> Awaitable[None]: ...
     def start(self, action: Start) -> None: ...
     def stop(self, action: Stop) -> None: ...
@@ -155,7 +161,9 @@ class Driver:
                     self._flush(performer)  # what was due before need not wait for the disk
                     self._written.clear()
                     await performer.persist(action)
-                elif is_kept or not isinstance(action, Send | Reply):  # nobody may rely on what is not on disk
+                elif is_kept or not isinstance(
+                    action, Send | SendThrough | Reply
+                ):  # nobody may rely on what is not on disk
                     self._perform(performer, cause, action)
                 elif isinstance(action, Reply):
                     performer.reply(Reply(action.request, False, action.otherwise or NOT_ON_DISK))
@@ -168,6 +176,12 @@ class Driver:
         match action:
             case Send():
                 self._outbox.setdefault(action.to, []).append(action.message)
+            case SendThrough():
+                performer.send_through(action)
+            case Unseal():
+                performer.unseal(action)
+            case HangUp():
+                performer.hang_up(action)
             case Start():
                 performer.start(action)
             case Stop():

@@ -16,13 +16,16 @@ from dflow_protocols.events import (
     Fetch,
     FindFiles,
     Finished,
+    HangUp,
     Persist,
     Received,
     Reply,
     Report,
+    SendThrough,
     Start,
     Stop,
     Trim,
+    Unseal,
 )
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.frame import Frame
@@ -55,6 +58,15 @@ class Effects:
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         self._rooms.outgoing.send(to, frames)
+
+    def send_through(self, action: SendThrough) -> None:
+        self._rooms.outgoing.send_through(action)
+
+    def unseal(self, action: Unseal) -> None:
+        self._incoming.on_opened(action)
+
+    def hang_up(self, action: HangUp) -> None:
+        self._rooms.exchange.hang_up(action.node)
 
     async def persist(self, action: Persist) -> None:
         await self._rooms.disk.write(action)

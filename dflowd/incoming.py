@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from dflow_protocols.events import Received, Report
+from dflow_protocols.events import Received, Report, Unseal
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import BULK_MESSAGES
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame
-from dflow_protocols.wire.gossip import Knock, Knocked
+from dflow_protocols.wire.gossip import GOSSIP_MESSAGES, Knock, Knocked
+from dflow_protocols.wire.steps import STEP_MESSAGES
 
 from .process.host import Host
 from .rooms import Rooms
@@ -21,6 +22,7 @@ from .transport.reach import TOKEN_BYTES
 MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
 MAX_WAITING_BYTES = 16 << 20
 MAX_REQUESTS = 16  # of one frame; a client sends one
+NODE_MESSAGES = (*GOSSIP_MESSAGES, *STEP_MESSAGES)  # what a relay may bring
 
 
 class Incoming:
@@ -53,6 +55,19 @@ class Incoming:
         if role == "node" and (rest or frame.heartbeats or not frame.messages):
             self._post(source, Frame(frame.heartbeats, tuple(rest)), len(data))
 
+    def on_opened(self, action: Unseal) -> None:
+        """A frame that a relay brought. It is for the node alone: rooms are spoken to over links."""
+        data = self._rooms.outgoing.open(action)
+        try:
+            frame = decode_frame(data) if data is not None else None
+        except WireError as error:
+            self._refuse(action.origin, str(error))
+            return
+        if frame is None or not all(isinstance(message, NODE_MESSAGES) for message in frame.messages):
+            self._refuse(action.relay, f"what it passed on is no frame of {action.origin}")
+            return
+        self._post(action.origin, frame, len(action.sealed), action.relay)
+
     def on_revoked(self, peer: NodeId) -> None:
         self._rooms.exchange.remove_peer(peer)
 
@@ -76,7 +91,7 @@ class Incoming:
             return False
         return True
 
-    def _post(self, source: NodeId, frame: Frame, nbytes: int) -> None:
+    def _post(self, source: NodeId, frame: Frame, nbytes: int, relay: NodeId | None = None) -> None:
         """To the node, unless more of this member waits already than its share: any message may be lost, and one that
         says more than can be heard must not push out the others."""
         waiting = self._waiting.setdefault(source, deque())
@@ -85,7 +100,7 @@ class Incoming:
             self._host.report(Report("transport.flooded", {"peer": source, "why": why}, "warning"))
             return
         waiting.append(nbytes)
-        self._host.post(Received(source, frame))
+        self._host.post(Received(source, frame, relay))
 
     def _refuse(self, source: NodeId, error: str) -> None:
         self._host.report(Report("wire.refused", {"peer": source, "error": error}, "warning"))

@@ -128,7 +128,7 @@ class Opening:
         control = ControlLane(host, keys, allow_list)
         closing.callback(control.close)
         control_address = self._bind(control.bind, config.listen.control, "listen.control")
-        outgoing = Outgoing(control, host.report)
+        outgoing = Outgoing(control, keys, host.report)
         dial_back = DialBack(host, keys.id, outgoing.knock)
         closing.callback(dial_back.close)
         bulk, bulk_address = self._open_bulk(keys)

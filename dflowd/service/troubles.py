@@ -46,9 +46,11 @@ def _unreachable(membership: Membership) -> list[Trouble]:
 def _unreached(membership: Membership) -> list[Trouble]:
     found = []
     for node, lanes in sorted(membership.reach.unreached.items()):
+        relay = membership.routes.get(node)
+        cost = "is given no work" if relay is None else f"is reached through {_name(membership, relay)}"
         for lane, address in sorted(lanes.items()):
             name = _name(membership, node)
-            what = f"{name} speaks to this node, but cannot be dialled at {address}, and is given no work"
+            what = f"{name} speaks to this node, but cannot be dialled at {address}, and {cost}"
             hint = f"on {name}, set listen.{lane} to an address that this host reaches, and open its port in firewalls"
             found.append(Trouble(f"membership.unreached/{node}/{lane}", what, hint))
     return found

@@ -188,6 +188,10 @@ class Exchange:
             case SessionGone(token):
                 self._lane.call(partial(self._lose_session, source, token))
 
+    def hang_up(self, peer: NodeId) -> None:
+        """A member that this node cannot talk to: what was asked of it will not come."""
+        self._lane.call(partial(self._lose_holder, peer))
+
     def remove_peer(self, peer: NodeId) -> None:
         """A peer that may not speak to this node any more: nothing is fetched from it, nor served to it."""
         self._lane.call(partial(self._expel, peer))
@@ -244,8 +248,7 @@ class Exchange:
         self._report(peer, Report(name, {"peer": peer, "why": why}, "warning"))
 
     def on_lost_link(self, peer: NodeId) -> None:
-        self._forget_session(peer)
-        self._handle(HolderGone(peer))
+        self._lose_holder(peer)
 
     def on_fault(self, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
@@ -364,8 +367,11 @@ class Exchange:
     def _expel(self, peer: NodeId) -> None:
         self._lane.expel(peer)
         if peer in self._holders:
-            self._forget_session(peer)
-            self._handle(HolderGone(peer))
+            self._lose_holder(peer)
+
+    def _lose_holder(self, peer: NodeId) -> None:
+        self._forget_session(peer)
+        self._handle(HolderGone(peer))
 
     # Reports ------------------------------------------------------------------------------------------------------
 

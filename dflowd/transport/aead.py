@@ -1,8 +1,8 @@
-"""How the bulk lane's messages are sealed: AES-256-GCM, or on a trusted fabric a keyed BLAKE3 tag.
+"""How what CURVE does not protect is sealed: the bulk lane's messages, and frames that go through relays.
 
-A message is a head (asks or answers) and at most one payload (a chunk). Both directions of a session share one key;
-a nonce is the direction, head or payload, and the sender's counter, so none comes twice. Counters only grow, so what
-was recorded cannot be played again.
+On the bulk lane AES-256-GCM, or on a trusted fabric a keyed BLAKE3 tag. A message is a head (asks or answers) and at
+most one payload (a chunk). Both directions of a session share one key; a nonce is the direction, head or payload, and
+the sender's counter, so none comes twice. Counters only grow, so what was recorded cannot be played again.
 
 On a trusted fabric nothing is secret, and the payload needs no tag: a chunk is checked against hashes that come in a
 head, and those against the shard's id.
@@ -10,12 +10,20 @@ head, and those against the shard's id.
 
 from __future__ import annotations
 
+import os
+
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .keys import KeyPair
 
 COUNTER_BYTES = 8
 TAG_BYTES = 16  # of AES-GCM; the keyed tag is cut to the same
+NONCE_BYTES = 12
+ENVELOPES = "frames through relays, dflowd 2026-11"  # what the keys are for (BLAKE3, derive_key)
+MAX_PAIRS = 1_024  # whose keys are remembered
 
 _HEAD, _PAYLOAD = 0, 1
 
@@ -88,6 +96,41 @@ class AeadSession:
 
     def _tag(self, direction: int, counter: bytes, head: bytes) -> bytes:
         return blake3(_nonce(direction, _HEAD, counter) + head, key=self._key).digest(TAG_BYTES)
+
+
+class Envelopes:
+    """Frames of this node to members, and of members to it, that others pass on and must neither read nor make.
+
+    The key of each direction is derived from the secret that two CURVE keys share (X25519), the nonce is drawn: of
+    2**32 frames two have one with a chance of 2**-33. A relay may hold a frame back or pass it on twice, which a
+    network may, too.
+    """
+
+    def __init__(self, keys: KeyPair) -> None:
+        self._public, self._secret = keys.public, X25519PrivateKey.from_private_bytes(keys.secret)
+        self._ciphers: dict[tuple[bytes, bool], AESGCM] = {}
+
+    def close(self, to: bytes, frame: bytes) -> bytes:
+        """For who has the other half of this public key. Raises ValueError for what is no key."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cipher(to, is_mine=True).encrypt(nonce, frame, None)
+
+    def open(self, origin: bytes, sealed: bytes) -> bytes | None:
+        """What who has the other half of this public key closed for this node; None for anything else."""
+        try:
+            return self._cipher(origin, is_mine=False).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
+        except (InvalidTag, ValueError):
+            return None
+
+    def _cipher(self, peer: bytes, is_mine: bool) -> AESGCM:
+        known = self._ciphers.get((peer, is_mine))
+        if known is None:
+            while len(self._ciphers) >= 2 * MAX_PAIRS:
+                del self._ciphers[next(iter(self._ciphers))]
+            shared = self._secret.exchange(X25519PublicKey.from_public_bytes(peer))
+            ends = self._public + peer if is_mine else peer + self._public
+            known = self._ciphers[peer, is_mine] = AESGCM(blake3(shared + ends, derive_key_context=ENVELOPES).digest())
+        return known
 
 
 def _nonce(direction: int, part: int, counter: bytes) -> bytes:

@@ -184,6 +184,10 @@ class ControlLane:
         """Answer over the link that a frame came by. False: that peer has gone, does not read, or lost its leave."""
         return link.peer in self._roles and self._put(link.peer, link.routing_id, frame)
 
+    def is_node(self, peer: NodeId) -> bool:
+        """Whether a key is on the allow-list as a node's."""
+        return self._roles.get(peer) == "node"
+
     def allowed(self) -> dict[str, Any]:
         """The allow-list in force: how many `keys` it has, and its `digest`."""
         return {"keys": len(self._lines), "digest": self._allow_list.digest}

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.events import Report
+from dflow_protocols.events import Report, SendThrough, Unseal
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.client import Response
 from dflow_protocols.wire.frame import Frame, encode_frame
-from dflow_protocols.wire.gossip import Knock
+from dflow_protocols.wire.gossip import Knock, Relayed
 
+from .aead import Envelopes
 from .control import ControlLane, ReplyTo
+from .keys import KeyPair
 
 
 class Outgoing:
     """Any message may be lost; none of these waits. What no frame takes is a report."""
 
-    def __init__(self, lane: ControlLane, report: Callable[[Report], None]) -> None:
+    def __init__(self, lane: ControlLane, keys: KeyPair, report: Callable[[Report], None]) -> None:
         self._lane, self._report = lane, report
+        self._me, self._envelopes = keys.id, Envelopes(keys)
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         """All that is due to a member in this turn: the newest standings, and every message in order."""
@@ -28,6 +31,18 @@ class Outgoing:
         except ValueError:  # more than one frame takes
             for message in messages:
                 self._send_alone(to, message)
+
+    def send_through(self, action: SendThrough) -> None:
+        """A frame to a member without a link to this node, by way of a relay."""
+        if self._lane.is_node(action.to):
+            frame: Frame = action.message
+            sealed = self._envelopes.close(action.public_key, encode_frame(frame.heartbeats, frame.messages))
+            self._send_alone(action.relay, Relayed(self._me, action.to, 0, sealed))
+
+    def open(self, action: Unseal) -> bytes | None:
+        """What a relay brought, if it is of who it says it is, and that is a node of the allow-list."""
+        is_node = self._lane.is_node(action.origin)
+        return self._envelopes.open(action.public_key, action.sealed) if is_node else None
 
     def tell(self, to: NodeId, message: Any) -> bool:
         """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""

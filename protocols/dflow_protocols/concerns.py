@@ -52,6 +52,12 @@ MEMBERS: Final[dict[str, Concern]] = {
         "look at the host: it was paused, swapped out or starved; what the daemon had stays good",
         stands_s=MINUTES,
     ),
+    "membership.apart": Concern(
+        "cannot talk to {node}, which lives; what the two say goes through others",
+        "look at firewalls, routes and ports between these two hosts; the run goes on",
+        ("node",),
+        ("membership.together",),
+    ),
     "membership.bad_claim": Concern("{node} claims what cannot be", _UPGRADE, ("node",), stands_s=MINUTES),
     "membership.bad_meta": Concern("{node} announces a key that is not its own", _UPGRADE, ("node",), stands_s=MINUTES),
     "membership.full": Concern(

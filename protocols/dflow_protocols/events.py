@@ -36,6 +36,7 @@ class Received:
 
     source: NodeId
     message: Any  # a Frame, or a dataclass of wire/
+    relay: NodeId | None = None  # who passed it on, where the two have no link of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +261,39 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One message to a member. The node gathers all that is due to a member in one turn into one frame."""
+    """One message to a member. The node gathers all that is due to a member in one turn into one frame.
+    `is_direct`: over the link to that member and no other way."""
 
     to: NodeId
     message: Any
+    is_direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendThrough:
+    """A frame to a member that this node cannot talk to: sealed for its key, then handed to `relay` as a Relayed."""
+
+    relay: NodeId
+    to: NodeId
+    public_key: bytes
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unseal:
+    """Open what a relay brought for this node; if `origin`, who has this key, closed it, it comes back as Received."""
+
+    origin: NodeId
+    public_key: bytes
+    relay: NodeId
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """A member cannot be talked to any more, though it lives: what was asked of it over the bulk lane is given up."""
+
+    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,5 +430,20 @@ class Report:
 
 
 Action: TypeAlias = (
-    Send | Persist | Start | Stop | Trim | Fetch | Drop | FindFiles | Discard | Reply | Dial | Advanced | Report
+    Send
+    | SendThrough
+    | Unseal
+    | HangUp
+    | Persist
+    | Start
+    | Stop
+    | Trim
+    | Fetch
+    | Drop
+    | FindFiles
+    | Discard
+    | Reply
+    | Dial
+    | Advanced
+    | Report
 )

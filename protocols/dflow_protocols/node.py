@@ -7,7 +7,7 @@ that owns it; then every run looks at its books again, and all that is due to on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from .events import (
     FetchFailed,
     FilesFound,
     Finished,
+    HangUp,
     Lagged,
     LaneFailed,
     LaneOpened,
@@ -56,12 +57,13 @@ from .run_state import status as runs
 from .run_state.calls import FreeSlots
 from .run_state.run_state import MeshView
 from .runs.anti_entropy import REFRESH
+from .runs.framing import framed, pass_on
 from .runs.registry import Registry
 from .runs.run import Run
 from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
-from .wire.gossip import GossipMessage, Meta
+from .wire.gossip import GossipMessage, Meta, Relayed
 from .wire.steps import Heartbeat, RunAck, RunGet, RunPut, RunStates, StepMessage
 
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
@@ -138,13 +140,14 @@ class Node:
         self._registry.unreadable.clear()
         if slept_s:
             actions += self.membership.slept(now, slept_s)
-        was_apart = self.membership.is_rejoining
+        was_apart, routes = self.membership.is_rejoining, self.membership.routes
         self._gather(now)
         revision = self._registry.revision.number
         self._take(now, event, actions)
         if self.membership.silenced_by is not None:
             last = [action for action in actions if not isinstance(action, Changed)]
             return self._framed(now, [*last, *give_up(self.runs.values())])
+        self._note_routes(routes, actions)
         settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
         if self._registry.revision.number != revision and not self.has_left and not self.membership.is_rejoining:
             settled += self._reconcile(now)
@@ -182,8 +185,8 @@ class Node:
 
     def _take(self, now: float, event: Event, actions: list[Action | Changed]) -> None:
         match event:
-            case Received(source, message):
-                self._receive(now, source, message, actions)
+            case Received(source, message, relay):
+                self._receive(now, source, message, actions, relay)
             case Tick():
                 self._tick(now, actions)
             case Lagged():
@@ -237,7 +240,9 @@ class Node:
     # The mesh -------------------------------------------------------------------------------------------------------
 
     def _living(self) -> frozenset[NodeId]:
-        return frozenset(self.membership.alive()) - self.membership.reach.unreached.keys()
+        """Those that shards can be fetched from, if only by way of others."""
+        unreached = self.membership.reach.unreached.keys()
+        return frozenset(self.membership.alive()) - (unreached - self.membership.routes.keys())
 
     def _gather(self, now: float) -> None:
         """Note whether all are back who were here in the last life, or were waited for long enough."""
@@ -268,7 +273,15 @@ class Node:
             slots=slots,
             unable=self._unable,
             drained=self.membership.drained() & living,
+            routes=self.membership.routes,
         )
+
+    def _note_routes(self, before: Mapping[NodeId, NodeId], actions: list[Action | Changed]) -> None:
+        """If whom this node can talk to has changed, nothing more is awaited of those whom it cannot."""
+        routes = self.membership.routes
+        if routes is not before:
+            self._registry.revision.bump()
+            actions += [HangUp(node) for node in routes if node not in before]
 
     def _route(self, now: float, actions: Sequence[Action | Changed], is_back: bool) -> list[Action]:
         """Membership's news to the runs; the rest goes on. `is_back`: this node acts again after a long sleep."""
@@ -363,19 +376,13 @@ class Node:
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
         """One frame a member, with where this node stands in every active run; other actions keep their order."""
         self._note_calls(actions)
-        out: list[Action] = [action for action in actions if not isinstance(action, Send)]
-        letters: dict[NodeId, list[Any]] = {}
-        for action in actions:
-            if isinstance(action, Send):
-                letters.setdefault(action.to, [])
-                if action.message is not None:
-                    letters[action.to].append(action.message)
-        if letters:
+
+        def heartbeats() -> tuple[Heartbeat, ...]:
             active = [run for run in self.runs.values() if run.is_active]
             mesh = self._mesh(now) if active else None
-            heartbeats = tuple(run.heartbeat(now, mesh) for run in active if mesh is not None)
-            out += [Send(to, Frame(heartbeats, tuple(messages))) for to, messages in letters.items()]
-        return out
+            return tuple(run.heartbeat(now, mesh) for run in active if mesh is not None)
+
+        return framed(actions, self.membership, heartbeats)
 
     def _run_of(self, call: int) -> Run | None:
         """Whose call it is, if the run is still known."""
@@ -393,16 +400,20 @@ class Node:
 
     # Messages -------------------------------------------------------------------------------------------------------
 
-    def _receive(self, now: float, source: NodeId, message: Any, actions: list[Action | Changed]) -> None:
+    def _receive(
+        self, now: float, source: NodeId, message: Any, actions: list[Action | Changed], relay: NodeId | None = None
+    ) -> None:
         if isinstance(message, Frame):
             if source != self.me:  # else it is another process with this node's key, as membership will find
-                self._observe(now, source, message.heartbeats, actions)
+                self._observe(now, source, message.heartbeats, actions, is_direct=relay is None)
             for each in message.messages:
-                self._receive(now, source, each, actions)
+                self._receive(now, source, each, actions, relay)
         elif isinstance(message, GossipMessage):
-            actions += self.membership.handle(now, Received(source, message))
+            actions += self.membership.handle(now, Received(source, message, relay))
         elif source == self.me:
             return
+        elif isinstance(message, Relayed) and relay is None:
+            actions += pass_on(self.membership, self.me, source, message)
         elif isinstance(message, RunPut):
             actions += self._registry.take(now, self._mesh(now), source, message)
         elif isinstance(message, RunGet):
@@ -419,11 +430,16 @@ class Node:
                 actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
     def _observe(
-        self, now: float, source: NodeId, heartbeats: tuple[Heartbeat, ...], actions: list[Action | Changed]
+        self,
+        now: float,
+        source: NodeId,
+        heartbeats: tuple[Heartbeat, ...],
+        actions: list[Action | Changed],
+        is_direct: bool,
     ) -> None:
         """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here."""
         incarnation = heartbeats[0].incarnation if heartbeats else None
-        actions += self.membership.observe(now, source, incarnation)
+        actions += self.membership.observe(now, source, incarnation, is_direct)
         for heartbeat in heartbeats:
             run = self.runs.get(heartbeat.run)
             if run is None:

@@ -54,10 +54,16 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
     ),
     "membership.unreached": ReportKind(
         "warning",
-        "a member speaks to this node but cannot be dialled at its announced address: it is given no work",
+        "a member speaks to this node but cannot be dialled at its announced address: no work, unless others reach it",
         ("node", "lane", "address"),
     ),
     "membership.reached": ReportKind("info", "a member that could not be dialled can be now", ("node",)),
+    "membership.apart": ReportKind(
+        "warning",
+        "this node and a living member cannot talk to each other: what they say goes through a relay, if there is one",
+        ("node", "relay", "seconds"),
+    ),
+    "membership.together": ReportKind("info", "a member that was apart can be talked to again", ("node",)),
     "membership.unreachable": ReportKind(
         "error",
         "a member cannot dial this node at the address that it announces, and gives it no work",

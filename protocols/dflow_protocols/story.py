@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from .events import Action, Began, Broke, Drop, Event, Finished, Received, Send, Shed, Start, Stop, Trim
+from .events import Action, Began, Broke, Drop, Event, Finished, Received, Send, SendThrough, Shed, Start, Stop, Trim
 from .names import NodeId, RecordId, RunId, ShardId, ShardRef, TaskKey
 from .pipeline.plan import StepPlan
 from .run_state.origin import home_of
@@ -200,7 +200,7 @@ class Story:
         sent: dict[int, tuple[Any, list[NodeId]]] = {}  # a message to several members is one object
         for action in actions:
             match action:
-                case Send(to, Frame(_, messages)):
+                case Send(to, Frame(_, messages)) | SendThrough(_, to, _, Frame(_, messages)):
                     for message in messages:
                         if type(message) in TELLING:
                             sent.setdefault(id(message), (message, []))[1].append(to)

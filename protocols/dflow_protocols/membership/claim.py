@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ..names import NodeId
-from ..wire.gossip import MemberState, MetaId, Update
+from ..wire.gossip import MAX_APART, MemberState, MetaId, Update
 
 RANK: Final[dict[MemberState, int]] = {"alive": 0, "suspect": 1, "dead": 2, "left": 3}
 MAX_COUNT: Final = 1 << 53  # of incarnations and refutations; a claim beyond it is nonsense and would outbid for ever
 
 
-def age(claim: Update) -> tuple[int, int, int, MetaId, bool]:
+def age(claim: Update) -> tuple[int, int, int, MetaId, bool, tuple[NodeId, ...]]:
     """Greater is newer: a later life, then a later denial, then the worse state; leaving is final within a life."""
-    return claim.incarnation, claim.refutation, RANK[claim.state], claim.meta, claim.drained
+    return claim.incarnation, claim.refutation, RANK[claim.state], claim.meta, claim.drained, claim.apart
 
 
 def newer(a: Update, b: Update) -> Update:
@@ -22,7 +22,7 @@ def newer(a: Update, b: Update) -> Update:
     return max(a, b, key=_order)
 
 
-def _order(claim: Update) -> tuple[int, int, int, MetaId, bool, NodeId | str]:
+def _order(claim: Update) -> tuple[int, int, int, MetaId, bool, tuple[NodeId, ...], NodeId | str]:
     return *age(claim), claim.by or ""
 
 
@@ -33,4 +33,4 @@ def is_up(state: MemberState) -> bool:
 
 def is_sane(claim: Update) -> bool:
     """Whether a claim may be believed at all; only a broken peer makes one that may not."""
-    return claim.incarnation < MAX_COUNT and claim.refutation < MAX_COUNT
+    return claim.incarnation < MAX_COUNT and claim.refutation < MAX_COUNT and len(claim.apart) <= MAX_APART

@@ -32,7 +32,7 @@ from .bootstrap import MAX_CACHED, MAX_STRANGERS, Bootstrap, PeerCache, Seed, St
 from .claim import age, is_sane
 from .duplicate import Duplicate
 from .probe import FailureDetector
-from .reach import Reach
+from .reach import Links, Reach
 from .rejoin import Rejoin
 from .table import Actions, Changed, Member, Table
 from .timing import Timing
@@ -67,10 +67,11 @@ class Membership:
         self._rng = rng
         self._table = Table(me, incarnation, meta, timing, now, drained)
         self._awareness = Awareness(timing.awareness_max)
-        self._detector = FailureDetector(self._table, self._awareness, timing, rng)
+        self.reach = Reach()
+        self._links = Links(self._table, self.reach)
+        self._detector = FailureDetector(self._table, self._links, self._awareness, timing, rng)
         self._bootstrap = Bootstrap(me, seeds, cached, timing, rng, now)
         self._duplicate = Duplicate(meta)
-        self.reach = Reach()
         self._rejoin: Rejoin | None = None
         self._dialled: set[NodeId] = set()
         self._strangers = Strangers()
@@ -103,6 +104,11 @@ class Membership:
         return self._table.drained()
 
     @property
+    def routes(self) -> Mapping[NodeId, NodeId]:
+        """Living members that this node cannot talk to, and which member a frame for each goes to first."""
+        return self._links.routes
+
+    @property
     def is_rejoining(self) -> bool:
         """This node slept for so long that others hold it dead, and has not heard yet what they did meanwhile."""
         return self._rejoin is not None
@@ -131,9 +137,11 @@ class Membership:
         match event:
             case Received(source, message) if source == self._table.me:
                 self._on_own_key(now, message, out)
-            case Received(source, message):
+            case Received(source, message, relay):
+                if relay is None:
+                    self._links.note_contact(source)
                 self._evidence(now, source, None, message, out)
-                self._receive(now, source, message, out)
+                self._receive(now, source, message, out, relay is None)
             case Tick():
                 self._tick(now, out)
             case Lagged(seconds) if seconds > LAG_SHARE * self.timing.probe_timeout_s:
@@ -165,10 +173,13 @@ class Membership:
             self._ask_way_back(now, out)
         return self._finish(now, out)
 
-    def observe(self, now: float, source: NodeId, incarnation: int | None) -> Actions:
-        """A message of another protocol came from `source`, which says that this is its incarnation."""
+    def observe(self, now: float, source: NodeId, incarnation: int | None, is_direct: bool = True) -> Actions:
+        """A message of another protocol came from `source`, which says that this is its incarnation. `is_direct`: over
+        the link to it."""
         if self._left:
             return []
+        if is_direct:
+            self._links.note_contact(source)
         out: Actions = []
         self._evidence(now, source, incarnation, None, out)
         return self._finish(now, out) if out else out  # nearly always nothing: this runs for every message
@@ -198,24 +209,27 @@ class Membership:
         self._table.check()
         assert self.timing.awareness_max > self._awareness.score >= 0
         self._detector.check()
+        self._links.check()
         assert len(self._strangers) <= MAX_STRANGERS
         assert self.reach.unreached.keys() <= self.members.keys()
         assert self._left or self.deadline < float("inf"), "a member that lives always has something due"
 
     # Messages --------------------------------------------------------------------------------------------------------
 
-    def _receive(self, now: float, source: NodeId, message: GossipMessage, out: Actions) -> None:
+    def _receive(
+        self, now: float, source: NodeId, message: GossipMessage, out: Actions, is_direct: bool = True
+    ) -> None:
         refuted = 0
         match message:
             case Ping(sequence, updates):
                 refuted = self._merge(now, source, updates, out)
-                out.append(Send(source, Ack(sequence, self._table.riders(source))))
+                out.append(Send(source, Ack(sequence, self._table.riders(source)), is_direct))  # the way it came
             case PingRequest(_, _, _, updates):
                 refuted = self._merge(now, source, updates, out)
                 self._detector.relay(now, source, message, out)
             case Ack(sequence, updates):
                 refuted = self._merge(now, source, updates, out)
-                self._detector.answered(source, sequence, out)
+                self._detector.answered(source, sequence, out, is_direct)
             case Nack(sequence):
                 self._detector.nacked(source, sequence)
             case Gossip(updates):
@@ -345,11 +359,12 @@ class Membership:
 
     def _tick(self, now: float, out: Actions) -> None:
         if self._detector.tick(now, out):
-            missing, others = self._table.missing_metas(dead=False), self._table.reachable()
+            missing, others = self._table.missing_metas(dead=False), self._links.near()
             if missing and others:
                 self._pull_metas(self._rng.choice(others), missing, out)
         self._table.expire(now, out)
         self.reach.expire(now)
+        self._links.tick(now, out)
         self._keep_contact(now, out)
         self._ask_way_back(now, out)
         if now >= self._peer_cache.due:
@@ -368,9 +383,9 @@ class Membership:
                 out.append(Send(self._rng.choice(dead), self._sync(wants_answer=True)))
         if now >= self._sync_due:
             self._sync_due = now + self.timing.sync_interval_s * self._rng.uniform(0.5, 1.0)
-            reachable = self._table.reachable()
-            if reachable:
-                partner = self._rng.choice(reachable)
+            near = self._links.near()
+            if near:
+                partner = self._rng.choice(near)
                 out.append(Send(partner, self._sync(wants_answer=True)))
                 self._pull_metas(partner, self._table.missing_metas(dead=True), out)
 
@@ -380,11 +395,11 @@ class Membership:
             self._table.news.clear()
         if not len(self._table.news) or now < self._gossip_due:
             return
-        reachable = self._table.reachable()
-        if not reachable:
+        near = self._links.near()
+        if not near:
             return
         self._gossip_due = now + self.timing.gossip_interval_s
-        for node in self._rng.sample(reachable, min(GOSSIP_FANOUT, len(reachable))):
+        for node in self._rng.sample(near, min(GOSSIP_FANOUT, len(near))):
             riders = self._table.riders(node)
             if riders:
                 out.append(Send(node, Gossip(riders)))
@@ -415,6 +430,9 @@ class Membership:
                     self._detector.add(node)
                 case Changed(node, _, new, _, restarted) if restarted or new in ("dead", "left"):
                     self.reach.forget(node)
+                    self._links.forget(node)
+                case Changed(node, "suspect", "alive", _, _):
+                    self._links.refuted(node)
         if not self._left:
             self._gossip(now, out)
             self._arm()

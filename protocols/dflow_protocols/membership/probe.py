@@ -14,6 +14,7 @@ from ..events import Rng, Send
 from ..names import NodeId
 from ..wire.gossip import Ack, Nack, Ping, PingRequest
 from .awareness import Awareness
+from .reach import Links
 from .table import Actions, Table
 from .timing import Timing
 
@@ -31,6 +32,7 @@ class Probe:
     indirect_at: float
     ends_at: float
     answered: bool = False
+    is_direct: bool = False  # the target itself answered, over its own link
     is_extended: bool = False  # once, since this process slept meanwhile
     relays: tuple[NodeId, ...] = ()
     nacks: set[NodeId] = field(default_factory=set)
@@ -47,8 +49,9 @@ class Probe:
         self.relays = relays
         self.indirect_at = float("inf")
 
-    def answer(self, source: NodeId, sequence: int) -> bool:
+    def answer(self, source: NodeId, sequence: int, is_direct: bool) -> bool:
         """An ack came. Whether it ends this probe well, as the target's own or a relay's word."""
+        self.is_direct |= is_direct and sequence == self.sequence and source == self.target
         is_new = not self.answered and sequence == self.sequence and (source == self.target or source in self.relays)
         self.answered |= is_new
         return is_new
@@ -138,6 +141,10 @@ class Prober:
         """A member joined: somewhere into the current round, so that a wave of joiners is not probed in one order."""
         self._round.insert(self._rng.randrange(len(self._round) + 1), node)
 
+    def probe_next(self, node: NodeId) -> None:
+        """Of the round's members this one comes next."""
+        self._round.append(node)
+
     def take_silent(self, now: float) -> list[tuple[int, Relay]]:
         """Probes for others that were not answered in time."""
         silent = [(sequence, relay) for sequence, relay in self.relays.items() if relay.nack_at <= now]
@@ -154,8 +161,9 @@ class Prober:
 class FailureDetector:
     """One probe a round, direct and then through others; who is silent to all of them becomes a suspect."""
 
-    def __init__(self, table: Table, awareness: Awareness, timing: Timing, rng: Rng) -> None:
+    def __init__(self, table: Table, links: Links, awareness: Awareness, timing: Timing, rng: Rng) -> None:
         self._table = table
+        self._links = links
         self._awareness = awareness
         self._timing = timing
         self._rng = rng
@@ -187,12 +195,12 @@ class FailureDetector:
         self._begin_round(now, out)
         return True
 
-    def answered(self, source: NodeId, sequence: int, out: Actions) -> None:
-        """An ack came: to a probe for another member, or to the own one."""
+    def answered(self, source: NodeId, sequence: int, out: Actions, is_direct: bool = True) -> None:
+        """An ack came: to a probe for another member, or to the own one. `is_direct`: over the link to its sender."""
         relay = self._prober.answered(source, sequence)
         if relay is not None:
             out.append(Send(relay.asker, Ack(relay.asked, self._table.riders(relay.asker))))
-        if self._prober.current is not None and self._prober.current.answer(source, sequence):
+        if self._prober.current is not None and self._prober.current.answer(source, sequence, is_direct):
             self._awareness.note(-1)
 
     def nacked(self, source: NodeId, sequence: int) -> None:
@@ -234,10 +242,12 @@ class FailureDetector:
             return
         probe = self._prober.begin(target, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)
         if self._table.members[target].meta is not None:
-            out.append(Send(target, Ping(probe.sequence, self._table.riders(target))))
+            out.append(Send(target, Ping(probe.sequence, self._table.riders(target)), is_direct=True))
+            if target in self._links.routes:
+                out.append(Send(target, Ping(probe.sequence, ())))
 
     def _probe_through_others(self, now: float, probe: Probe, out: Actions) -> None:
-        relays = [node for node in self._table.reachable() if node != probe.target]
+        relays = self._links.relays(probe.target)
         probe.ask_through(tuple(sorted(self._rng.sample(relays, min(INDIRECT, len(relays))))))
         for relay in probe.relays:
             request = PingRequest(probe.sequence, probe.target, probe.ends_at - now, self._table.riders(relay))
@@ -245,6 +255,11 @@ class FailureDetector:
 
     def _end_round(self, now: float, out: Actions) -> None:
         probe = self._prober.end()
-        if probe is not None and not probe.answered and probe.target in self._table.members:
+        if probe is None or probe.target not in self._table.members:
+            return
+        if not probe.answered:
             self._awareness.note(probe.missed)
+            self._links.doubt(probe.target)
             self._table.suspect(now, probe.target, out)
+        elif not probe.is_direct and not self._links.miss(probe.target):
+            self._prober.probe_next(probe.target)

@@ -1,18 +1,28 @@
-"""Reachability one way: members that speak to this node but cannot be dialled by it, and those that say so of it.
+"""Reachability: which members this node can talk to itself, and through whom it reaches the others.
 
-A member whose announced address is wrong, or closed by a firewall, can join by dialling the others; but nobody could
-fetch from it. It is given no work until it was reached. Knows what lanes found out, and nothing of why.
+A member whose announced address is wrong, or closed by a firewall, can join by dialling the others, but cannot be
+dialled. And a network need not be transitive: a firewall between two hosts, a broken route or a dead cable between two
+switches parts two members that both live, as others prove. Who gets no word of a member, or cannot dial it, tells all
+so in its own claim, and frames for it go through members that reach it. One that no way leads to is given no work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..events import Report
 from ..names import NodeId
+from ..rendezvous import ranked
+from ..wire.gossip import MAX_APART
+from .table import Actions, Table
 
 COMPLAINT_S: Final = 150.0  # a complaint stands for so long; it is made again every minute while it is true
 MAX_COMPLAINTS: Final = 64
+APART_AFTER: Final = 2  # pings in a row that others say were heard of by nobody but them, with no word in between
+MAX_HOPS: Final = 8  # members that pass a frame on; a longer way is none
+APART_REPORT_S: Final = 60.0  # for which two members cannot talk before a person hears of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Complaint:
 
 
 class Reach:
-    """By member. All of it is soft: what is true is found out again."""
+    """What lanes found out, by member. All of it is soft: what is true is found out again."""
 
     def __init__(self) -> None:
         self.unreached: dict[NodeId, dict[str, str]] = {}  # lane -> the address that did not answer
@@ -63,3 +73,126 @@ class Reach:
     def expire(self, now: float) -> None:
         for source in [source for source, complaint in self.complaints.items() if complaint.until <= now]:
             del self.complaints[source]
+
+
+class Links:
+    """Of one node, from what its lanes and probes found out and from what others say."""
+
+    def __init__(self, table: Table, reach: Reach) -> None:
+        self._table = table
+        self._reach = reach
+        self._missed: dict[NodeId, int] = {}  # pings in a row that it did not answer though it lives
+        self._doubted: set[NodeId] = set()  # its last ping was answered by nobody at all
+        self._since: dict[NodeId, float] = {}  # when it was found to be apart
+        self._told: set[NodeId] = set()  # of these: people were
+        self._routes: dict[NodeId, NodeId] = {}
+        self._routed_for: tuple[int, tuple[NodeId, ...]] | None = None  # what the routes were derived from
+
+    @property
+    def apart(self) -> tuple[NodeId, ...]:
+        """Living members that this node cannot talk to itself, sorted."""
+        silent = {node for node, count in self._missed.items() if count >= APART_AFTER}
+        return tuple(sorted(silent | self._reach.unreached.keys())) if silent or self._reach.unreached else ()
+
+    @property
+    def routes(self) -> Mapping[NodeId, NodeId]:
+        """Living members without a link to this node, by their or by its own word, and who a frame for each goes to
+        first. Those that no way leads to are not among them. The same object until it changes."""
+        mine, table = self.apart, self._table
+        if not mine and not table.parted and not self._routes:
+            return self._routes  # nearly always: this is asked for at every event
+        basis = (table.revision, mine)
+        if basis != self._routed_for:
+            self._routed_for = basis
+            is_parted = mine or any(table.me in apart for apart in table.parted.values())
+            found = find_routes(table.me, {**table.parted, table.me: mine}, table.reachable()) if is_parted else {}
+            if found != self._routes:
+                self._routes = found
+        return self._routes
+
+    def near(self) -> tuple[NodeId, ...]:
+        """Members that can be sent to without a relay; all that can be sent to, if there is none."""
+        reachable = self._table.reachable()
+        far = {*self.apart, *self.routes}
+        return tuple(node for node in reachable if node not in far) or reachable if far else reachable
+
+    def relays(self, target: NodeId) -> list[NodeId]:
+        """Members that may probe another one in this node's place: rather those that reach it."""
+        near = [node for node in self.near() if node != target]
+        beyond = self._table.members[target].claim.apart
+        able = [n for n in near if n not in beyond and target not in self._table.members[n].claim.apart]
+        return able or near
+
+    def note_contact(self, node: NodeId) -> None:
+        """It said something to this node, and no other member passed it on."""
+        if self._missed or self._doubted:
+            self._missed.pop(node, None)
+            self._doubted.discard(node)
+
+    def miss(self, node: NodeId) -> bool:
+        """It lives, as its answer by another way proves, and did not answer directly. Whether it is apart by that."""
+        self._missed[node] = self._missed.get(node, 0) + 1
+        return self._missed[node] >= APART_AFTER
+
+    def doubt(self, node: NodeId) -> None:
+        """Nobody had an answer of it."""
+        self._doubted.add(node)
+
+    def refuted(self, node: NodeId) -> None:
+        """It denied that it is dead. That reached this node, and no answer did."""
+        if node in self._doubted:
+            self._doubted.discard(node)
+            self._missed[node] = APART_AFTER
+
+    def forget(self, node: NodeId) -> None:
+        """It is gone, or lives a new life."""
+        self._missed.pop(node, None)
+        self._doubted.discard(node)
+
+    def tick(self, now: float, out: Actions) -> None:
+        """Tell members whom this node cannot talk to, if that is news, and people, if it lasts."""
+        apart = self.apart
+        told = apart[:MAX_APART]
+        if told != self._table.mine.apart:
+            self._table.part(told)
+        self._since = {node: self._since.get(node, now) for node in apart}
+        for node in sorted(self._told.difference(apart)):
+            out.append(Report("membership.together", {"node": node}))
+        self._told.intersection_update(apart)
+        for node, since in self._since.items():
+            if node not in self._told and now - since >= APART_REPORT_S:
+                self._told.add(node)
+                fields = {"node": node, "relay": self.routes.get(node, ""), "seconds": round(now - since)}
+                out.append(Report("membership.apart", fields, "warning"))
+
+    def check(self) -> None:
+        """Assert what must hold after every event."""
+        assert self._missed.keys() | self._doubted <= self._table.members.keys()
+
+
+def find_routes(
+    me: NodeId, apart: Mapping[NodeId, Collection[NodeId]], nodes: Sequence[NodeId]
+) -> dict[NodeId, NodeId]:
+    """The next hop to each of `nodes` that has no link to `me`, on a shortest way. `apart`: whom each says that it
+    cannot talk to; one of the two is enough. Of several next hops each target has its own, so that none bears all."""
+
+    def linked(one: NodeId, other: NodeId) -> bool:
+        return other not in apart.get(one, ()) and one not in apart.get(other, ())
+
+    hops = {node: node for node in nodes if linked(me, node)}
+    left = [node for node in nodes if node not in hops]
+    found: dict[NodeId, NodeId] = {}
+    edge = tuple(hops)
+    for _ in range(MAX_HOPS):
+        if not left or not edge:
+            break
+        reached = {}
+        for target in left:
+            before = next((node for node in ranked(f"{me}/{target}", edge) if linked(node, target)), None)
+            if before is not None:
+                reached[target] = hops[before]
+        hops |= reached
+        found |= reached
+        left = [node for node in left if node not in reached]
+        edge = tuple(reached)
+    return found

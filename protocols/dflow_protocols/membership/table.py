@@ -111,6 +111,8 @@ class Table:
         self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
         self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
         self._claims: tuple[Update, ...] | None = None
+        self.parted: dict[NodeId, tuple[NodeId, ...]] = {}  # living others that say whom they cannot talk to
+        self.revision = 0  # how often anything changed that is listed here
         self._list(self.members[me])
 
     @property
@@ -203,6 +205,10 @@ class Table:
         out.append(_drained(claim))
         return claim
 
+    def part(self, apart: tuple[NodeId, ...]) -> None:
+        """This node cannot talk to these members from now on, and to all others."""
+        self.news.put(self._declare(apart=apart))
+
     def _declare(self, **fields: Any) -> Update:
         """Something else of this node holds from now on, over all that was said of it before."""
         member = self.members[self.me]
@@ -217,6 +223,11 @@ class Table:
         self._others.keep(node, is_other)
         self._reachable.keep(node, is_other and member.meta is not None)
         self._drained = self._claims = None
+        self.revision += 1
+        if is_other and member.claim.apart:
+            self.parted[node] = member.claim.apart
+        else:
+            self.parted.pop(node, None)
 
     def _admit(self, now: float, claim: Update, out: Actions) -> None:
         gone = len(self.members) - len(self._alive)

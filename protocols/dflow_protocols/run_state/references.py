@@ -17,12 +17,13 @@ from .run_state import RunState
 
 
 def needed(state: RunState, records: Iterable[Record]) -> set[ShardId]:
-    """What the versions that are held or copied, running calls, promises to those who left, or these records need."""
+    """What the versions that are held or copied, running calls, promises to others, or these records need."""
     target = state.catch_up.target
     versions = [*state.versions.held.values(), *([target] if target is not None else [])]
     found = {ref.id for header in versions for _, ref in header.state}
     found.update(ref.id for call in state.calls.values() for ref, _, _ in inputs_of(call.work))
     found.update(ref.id for ref, _ in state.keep_for)
+    found.update(bringing.shard.id for bringing in state.bringing)
     found.update(ref.id for record in records for ref in record.shards)
     return found
 

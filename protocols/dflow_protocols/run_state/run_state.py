@@ -48,11 +48,22 @@ class MeshView:
     slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one
     unable: str = ""  # why none of this node's slots takes work, if so
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
+    routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members without a link to this one -> next hop
 
     @property
     def on_duty(self) -> frozenset[NodeId]:
         """The living that take new work."""
         return self.living - self.drained if self.drained else self.living
+
+
+@dataclass(frozen=True, slots=True)
+class Bringing:
+    """Chunks [first, end) of a shard that a member asked this node to fetch for it."""
+
+    asker: NodeId
+    shard: ShardRef
+    first: int
+    end: int
 
 
 @dataclass
@@ -101,6 +112,7 @@ class RunState:
     retry_at: dict[TaskKey, float] = field(default_factory=dict)  # units that came to nothing here, until when
     skipped: dict[TaskKey, Skip] = field(default_factory=dict)  # partitions (by their chain's first stage) left out
     keep_for: set[tuple[ShardRef, NodeId]] = field(default_factory=set)  # shards that leaving members asked to keep
+    bringing: dict[Bringing, tuple[NodeId, float]] = field(default_factory=dict)  # who holds it, until when to try
     committed_step: int = 0
     freed_before: int = 0  # books of earlier steps are gone
     is_leaving: bool = False  # the run starts nothing more here
@@ -264,6 +276,14 @@ class RunState:
     def kept(self, ref: ShardRef, source: NodeId) -> None:
         """The promise is kept, or cannot be any more."""
         self.keep_for.discard((ref, source))
+
+    def bring(self, bringing: Bringing, holder: NodeId, until: float) -> None:
+        """A member that cannot reach `holder` asks for what it holds."""
+        self.bringing[bringing] = (holder, until)
+
+    def brought(self, bringing: Bringing) -> None:
+        """It is here, or nobody wants it any more."""
+        del self.bringing[bringing]
 
     def lose(self, now: float, shard: ShardId) -> None:
         """The store has not what it should: claim no version any more that needs it."""

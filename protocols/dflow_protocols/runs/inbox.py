@@ -15,6 +15,8 @@ from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
 from ..versions.lineage import is_chain
 from ..wire.steps import (
+    Bring,
+    Brought,
     BucketGet,
     BucketPut,
     CheckpointPut,
@@ -40,6 +42,7 @@ from ..wire.steps import (
     TaskClaim,
 )
 from .anti_entropy import AntiEntropy
+from .relaying import Relaying
 
 
 class Inbox:
@@ -52,8 +55,10 @@ class Inbox:
         checkpoints: Checkpoints,
         quarantine: Quarantine,
         stealing: Stealing,
+        relaying: Relaying,
     ) -> None:
         self._state = state
+        self._relaying = relaying
         self._anti_entropy = anti_entropy
         self._checkpoints = checkpoints
         self._quarantine = quarantine
@@ -112,6 +117,8 @@ class Inbox:
                 self._anti_entropy.keep_promises(now, mesh, out)
             case Kept(shards=shards):
                 run.holdings.credit(source, shards)
+            case Bring() | Brought():
+                self._relaying.take(now, mesh, source, message)
             case RecordsHeld() | RecordsAsk() | ClaimPut() | BucketPut() | SealAck() | RosterPut():
                 pass  # of a step that this node keeps no books of
             case _:

@@ -42,6 +42,7 @@ from ..work import ApplyWork, Done, Failed, inputs_of
 from .anti_entropy import AntiEntropy
 from .inbox import Inbox
 from .outcomes import Outcomes
+from .relaying import Relaying
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 
@@ -81,7 +82,8 @@ class Run:
         self.files = Files(state, calls, self.stealing, outbox)
         self.beginning = Beginning(state, calls, self.checkpoints, self.advance, outbox)
         self.anti_entropy = AntiEntropy(state, outbox, self.checkpoints, self.leaving)
-        self.inbox = Inbox(state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing)
+        self.relaying = Relaying(state)
+        self.inbox = Inbox(state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing, self.relaying)
         self.outcomes = Outcomes(
             state,
             calls,
@@ -287,6 +289,7 @@ class Run:
     def _reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         state = self.state
         state.holdings.trust_again(now)
+        state.holdings.reroute(mesh.routes)
         out += state.ability.try_again(now)
         if state.ability.stand_aside(mesh.unable):
             self.outbox.tell_all(mesh, None, out)  # others take this node's share at once, or give it some again
@@ -296,6 +299,7 @@ class Run:
             self.ending.wind_up(now, mesh, out)
             return
         self.files.reconcile(now, mesh, out)
+        self.relaying.reconcile(now, mesh, out)
         if state.me not in mesh.on_duty:
             self._stand_by(now, mesh, free, out)
             return

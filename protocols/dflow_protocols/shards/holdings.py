@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..events import Action, Drop, Fetch
+from ..events import Action, Drop, Fetch, Send
 from ..journal import Journal
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from ..rendezvous import ranked
+from ..wire.steps import Bring
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
+BRING_S = 1.0  # before a relay is asked once more to bring a shard near
 
 Range = tuple[int, int]
 
@@ -38,10 +40,26 @@ class Holdings:
     fresh_at: float = 0.0  # when the last one did of a shard of which no fetch had ended before
     brought: set[ShardId] = field(default_factory=set)  # of which one has
     step: int = 0  # that this node works on, and so fetches for
+    routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members that cannot be fetched from -> a relay
+    near: dict[tuple[ShardId, Range], set[NodeId]] = field(default_factory=dict)  # who brought what for this node
 
     def work_on(self, step: int) -> None:
         """This node works on `step` from now on, and fetches for it."""
         self.step = step
+
+    def reroute(self, routes: Mapping[NodeId, NodeId]) -> None:
+        """These members cannot be fetched from now: what only they hold is to be brought near by a relay. Their
+        silence says nothing of them."""
+        if routes is not self.routes:
+            self.routes = routes
+            self._trust([node for node in self.distrusted if node in routes])
+
+    def brought_near(self, source: NodeId, shard: ShardId, chunks: Range) -> None:
+        """A member says that it has now what it was asked to bring, or anything else."""
+        key = (shard, chunks)
+        if key in self.near:
+            self.near[key].add(source)
+            self.retry_at.pop(key, None)
 
     def has(self, ref: ShardRef, chunks: Range | None = None) -> bool:
         return ref.id in self.local or (chunks is not None and chunks in self.pieces.get(ref.id, ()))
@@ -116,11 +134,17 @@ class Holdings:
             return False
         known = {*self.live_holders(ref.id, living), *(node for node in others if node in living)} - {self.me}
         known = known or {node for node in self.holders.get(ref.id, ()) if node in living}  # silent ones, if no other
-        if known or is_here:
+        near = (known - self.routes.keys()) | (self.near.get(key, set()) & frozenset(living))
+        if near or is_here:
             self.fetching[key] = (ref, is_state)
             self.begun.add(ref.id)
-            order = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))  # readers of one shard spread over its holders
+            order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
             out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
+        elif known:
+            holder = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))[0]
+            self.near[key] = set()
+            self.retry_at[key] = now + BRING_S
+            out.append(Send(self.routes[holder], Bring(self.run, ref, *chunks, holder)))
         return False
 
     def fetched(self, now: float, shard: ShardId, chunks: Range) -> bool:
@@ -131,6 +155,7 @@ class Holdings:
         ref, is_state = asked
         self._note_chunk(now, shard)
         self.brought.add(shard)
+        self.near.pop((shard, chunks), None)
         self.retry_at.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
             self.keep(ref, is_state)
@@ -167,8 +192,9 @@ class Holdings:
         """
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
-            self._distrust(dict.fromkeys(silent, doubt_until))
+            self._distrust({node: doubt_until for node in silent if node not in self.routes})
         self.holders.get(shard, set()).difference_update(missing)
+        self.near.get((shard, chunks), set()).difference_update((*missing, *silent))
         self.changed.note(shard)
         is_fetched = any(key[0] == shard for key in self.fetching)
         if silent and shard in self.begun and not is_fetched and shard not in self.pieces and shard not in self.moved:
@@ -182,10 +208,12 @@ class Holdings:
 
     def trust_again(self, now: float) -> None:
         """Doubts end with time."""
-        over = [node for node, until in self.distrusted.items() if until <= now]
-        for node in over:
+        self._trust([node for node, until in self.distrusted.items() if until <= now])
+
+    def _trust(self, nodes: list[NodeId]) -> None:
+        for node in nodes:
             del self.distrusted[node]
-        if over:
+        if nodes:
             self.changed.note_all()
 
     def is_coming(self, ref: ShardRef, chunks: Range | None = None) -> bool:
@@ -230,7 +258,7 @@ class Holdings:
             if self.holders.pop(shard, None):
                 self.changed.note(shard)
         gone_set = set(gone)
-        for table in (self.fetching, self.retry_at):
+        for table in (self.fetching, self.retry_at, self.near):
             for key in [key for key in table if key[0] in gone_set]:
                 del table[key]
         if gone:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ..events import Received, Send, Tick
+from ..events import Received, Send, SendThrough, Tick
 from ..names import ShardRef, TaskKey, is_what, is_who
 from ..wire.codec import pack
 from ..wire.frame import Frame
@@ -63,7 +63,7 @@ class Trace:
 def _content(thing: Any) -> bytes:
     """What a digest covers of an event, action or fault."""
     match thing:
-        case Received(source, Frame(_, messages)):
+        case Received(source, Frame(_, messages), None):
             return f"{source} {len(messages)}\n".encode()
         case Send(to, Frame(heartbeats, messages)):
             return pack((to, heartbeats, [(type(message).__name__, _sample(message)) for message in messages]))
@@ -82,9 +82,13 @@ def _is_gossip(thing: Any) -> bool:
     match thing:
         case Tick():
             return True
-        case Received(_, Frame(heartbeats, messages)) if not messages:
+        case Received(_, Frame(heartbeats, messages), _) if not messages:
             return not heartbeats
-        case Received(_, Frame(_, messages)) | Send(_, Frame(_, messages)):
+        case (
+            Received(_, Frame(_, messages), _)
+            | Send(_, Frame(_, messages), _)
+            | SendThrough(_, _, _, Frame(_, messages))
+        ):
             return bool(messages) and all(isinstance(message, GOSSIP_MESSAGES) for message in messages)
     return False
 

@@ -27,6 +27,7 @@ from ..events import (
     FilesFound,
     FindFiles,
     Finished,
+    HangUp,
     Persist,
     Received,
     Reply,
@@ -34,6 +35,7 @@ from ..events import (
     ResumeRequested,
     RoomMade,
     Send,
+    SendThrough,
     Shed,
     Start,
     Stop,
@@ -41,12 +43,14 @@ from ..events import (
     Submitted,
     Tick,
     Trim,
+    Unseal,
 )
 from ..names import NodeId, Part, Partition, RunId, ShardId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
-from ..wire.frame import Frame
+from ..wire.frame import Frame, decode_frame, encode_frame
+from ..wire.gossip import Relayed
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
 from .faults import Fault, Join, Trigger, fault_name
@@ -358,6 +362,14 @@ class World:
         match action:
             case Send(to, message):
                 self._send(host, to, message)
+            case SendThrough(relay, to, _, message):
+                self._check_frame(message)
+                sealed = encode_frame(message.heartbeats, message.messages)
+                self._send(host, relay, Frame((), (Relayed(host.id, to, 0, sealed),)))
+            case Unseal(origin, _, relay, sealed):
+                process.life.tell(Received(origin, decode_frame(sealed), relay))
+            case HangUp(node):
+                process.bulk.hang_up(node)
             case Persist(key, value):
                 host.disk.write(key, value)
             case Start():
@@ -424,14 +436,17 @@ class World:
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
         receiver = self._by_id.get(to)
-        if self.engines:
-            self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
-            self._check(partial(check_headers, self.engines, frame), "header_true")
+        self._check_frame(frame)
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
         delay = self.network.fate(host.id, to)
         if delay is not None and receiver is not None and _is_linked(host, receiver):
             self.after(delay, lambda: self._arrive(host.id, receiver, frame))
+
+    def _check_frame(self, frame: Frame) -> None:
+        if self.engines:
+            self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
+            self._check(partial(check_headers, self.engines, frame), "header_true")
 
     def _arrive(self, source: NodeId, receiver: Host, frame: Frame) -> None:
         if not self.network.is_cut(source, receiver.id):

@@ -19,7 +19,7 @@ from ..names import Part
 from .bulk import BULK_MESSAGES
 from .client import CLIENT_MESSAGES
 from .fields import MAX_BYTES, MAX_ITEMS, WireError, decode_fields, field_decoders
-from .gossip import GOSSIP_MESSAGES, REACH_MESSAGES
+from .gossip import GOSSIP_MESSAGES, REACH_MESSAGES, RELAY_MESSAGES
 from .steps import STEP_MESSAGES
 
 MAX_FRAME_BYTES: Final = 4 << 20  # a seal of thousands of records fits; what is larger is a shard
@@ -32,7 +32,7 @@ def type_name(cls: type) -> str:
 
 MESSAGES: Final[dict[str, type]] = {
     type_name(cls): cls
-    for family in (GOSSIP_MESSAGES, REACH_MESSAGES, STEP_MESSAGES, BULK_MESSAGES, CLIENT_MESSAGES)
+    for family in (GOSSIP_MESSAGES, REACH_MESSAGES, RELAY_MESSAGES, STEP_MESSAGES, BULK_MESSAGES, CLIENT_MESSAGES)
     for cls in family
 }
 _TYPES: Final = {cls: name for name, cls in MESSAGES.items()}

@@ -25,6 +25,7 @@ _OWN_BOUND: Final = {  # fields whose bound is their own
     ("Request", "params"): 2 * MAX_BYTES,  # a spec, the list of its files and what goes with them
     ("ShardRef", "nbytes"): MAX_SHARD_BYTES,
     ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
+    ("Relayed", "sealed"): (4 << 20) - (1 << 12),  # a frame, sealed
 }
 _OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in words, if anything
     ("RunPut", "files"): listing_fault,

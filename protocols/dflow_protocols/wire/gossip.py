@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NewType, TypeAlias, get_args
+from typing import Final, Literal, NewType, TypeAlias, get_args
 
 from ..names import NodeId, content_id, node_id
 
 MetaId = NewType("MetaId", str)  # hash of a Meta
 MemberState: TypeAlias = Literal["alive", "suspect", "dead", "left"]
+MAX_APART: Final = 32  # that a member tells of: with more it has no link worth the name, and others need not plan by it
 
 # Things that messages carry -----------------------------------------------------------------------------------------
 
@@ -53,6 +54,7 @@ class Update:
     meta: MetaId
     by: NodeId | None  # whose suspicion or verdict it is; none where the node speaks of itself
     drained: bool = False  # it takes no new work: only the node itself says so
+    apart: tuple[NodeId, ...] = ()  # members that live and that it cannot talk to itself; sorted, MAX_APART at most
 
 
 # Messages -----------------------------------------------------------------------------------------------------------
@@ -126,6 +128,17 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """A frame of `origin` to `to`, who cannot talk to each other, on its way through members that can. `sealed`: the
+    frame's bytes, which only `to` can open, and only `origin` can have closed."""
+
+    origin: NodeId
+    to: NodeId
+    hops: int  # members that passed it on so far
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Knock:
     """Sent over a link that was dialled, and over no other. Answered by Knocked(token), over any."""
 
@@ -142,3 +155,4 @@ class Knocked:
 GossipMessage: TypeAlias = Ping | PingRequest | Ack | Nack | Gossip | Sync | MetaGet | MetaPut | Unreachable
 GOSSIP_MESSAGES: tuple[type, ...] = get_args(GossipMessage)
 REACH_MESSAGES = (Knock, Knocked)  # between lanes; no machine sees them
+RELAY_MESSAGES = (Relayed,)  # for the node: whom a frame goes to next

@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
-from ..names import NodeId, RecordId, RunId, SealId, ShardId, ShardRef, SpecId, TaskKey, VersionId, content_id
+from ..names import (
+    NodeId,
+    RecordId,
+    RunId,
+    SealId,
+    ShardId,
+    ShardRef,
+    SpecId,
+    TaskKey,
+    VersionId,
+    chunk_count,
+    content_id,
+)
 from ..names import version_id as make_version_id
 
 # Things that messages carry -----------------------------------------------------------------------------------------
@@ -410,6 +422,32 @@ class Kept:
     shards: tuple[ShardId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Bring:
+    """The sender cannot talk to `holder`: please fetch chunks [first, end) of its shard, and say so with a Brought."""
+
+    run: RunId
+    shard: ShardRef
+    first: int
+    end: int
+    holder: NodeId
+
+    @property
+    def fits(self) -> bool:
+        """Whether the shard has these chunks."""
+        return 0 <= self.first < self.end <= chunk_count(self.shard.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """The sender has chunks [first, end) of this shard now."""
+
+    run: RunId
+    shard: ShardId
+    first: int
+    end: int
+
+
 RunMessage: TypeAlias = RunPut | RunAck | RunGet | RunStates
 StepMessage: TypeAlias = (
     RecordPut
@@ -430,5 +468,7 @@ StepMessage: TypeAlias = (
     | CheckpointPut
     | Keep
     | Kept
+    | Bring
+    | Brought
 )
 STEP_MESSAGES: tuple[type, ...] = (*get_args(RunMessage), *get_args(StepMessage))

@@ -16,6 +16,7 @@ from dflow_protocols.events import (
     Event,
     Fetch,
     FindFiles,
+    HangUp,
     Lagged,
     Leaving,
     Persist,
@@ -23,10 +24,12 @@ from dflow_protocols.events import (
     Reply,
     Report,
     Send,
+    SendThrough,
     Start,
     Stop,
     Tick,
     Trim,
+    Unseal,
 )
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.frame import Frame
@@ -60,6 +63,15 @@ class Diary:
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         self.done.append(("send", to, [message for frame in frames for message in frame.messages]))
+
+    def send_through(self, action: SendThrough) -> None:
+        self.done.append(action)
+
+    def unseal(self, action: Unseal) -> None:
+        self.done.append(action)
+
+    def hang_up(self, action: HangUp) -> None:
+        self.done.append(action)
 
     async def persist(self, action: Persist) -> None:
         self.done.append(("persist begins", action.key))

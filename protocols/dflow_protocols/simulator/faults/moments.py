@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ...events import Action, Send, Start
+from ...events import Action, Send, SendThrough, Start
 
 Trigger: TypeAlias = Callable[[int, int, Action], bool]
 """(node, how many actions it performed before, the action) -> whether this sets it off. Asked after each action."""
@@ -33,7 +33,7 @@ def sends(
     """When for the `nth` time a frame with such a message (for which `where` holds) is sent, anywhere or by `node`."""
 
     def matches(who: int, action: Action) -> bool:
-        if not isinstance(action, Send) or node not in (None, who):
+        if not isinstance(action, Send | SendThrough) or node not in (None, who):
             return False
         return any(isinstance(inner, message) and where(inner) for inner in action.message.messages)
 

@@ -25,10 +25,15 @@ class Transfer:
     left: list[NodeId]  # holders not yet given up, the first one being asked
     missing: list[NodeId] = field(default_factory=list)
     silent: list[NodeId] = field(default_factory=list)
+    asks: int = 0  # how often a holder was asked; what comes of an earlier ask comes too late
 
     def advance(self) -> None:
         """The next chunk is here."""
         self.at += 1
+
+    def ask(self) -> int:
+        self.asks += 1
+        return self.asks
 
 
 class BulkLane:
@@ -65,26 +70,36 @@ class BulkLane:
     def give_up(self, run: RunId, shard: ShardId) -> None:
         self._transfers = [t for t in self._transfers if (t.asked.run, t.asked.ref.id) != (run, shard)]
 
+    def hang_up(self, holder: NodeId) -> None:
+        """What this holder is being asked for will not come."""
+        for transfer in [t for t in self._transfers if t.left and t.left[0] == holder]:
+            self._refused(transfer, transfer.silent)
+
     def _go_on(self, transfer: Transfer) -> None:
         """Ask for the next chunk, or end."""
-        asked = transfer.asked
+        asked, ask = transfer.asked, transfer.ask()
         while transfer.at < asked.end and self._store.has(asked.ref, transfer.at, transfer.at + 1):
             self._store.put(asked.run, asked.ref, transfer.at, transfer.at + 1)  # another run's chunk is this one's too
             transfer.advance()
         if transfer.at >= asked.end or not transfer.left:
             self._life.after(0.0, lambda: self._end(transfer))
-        elif self._serves(transfer.left[0]) is None:
-            self._life.after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+            return
+        if self._serves(transfer.left[0]) is None:
+            self._life.after(SILENCE_S, lambda: self._stayed_silent(transfer, ask))
         else:
             seconds = 2 * self._network.delay() + (ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes)) / BYTES_PER_S
-            self._life.after(seconds, lambda: self._arrived(transfer))
+            self._life.after(seconds, lambda: self._arrived(transfer, ask))
 
-    def _arrived(self, transfer: Transfer) -> None:
-        if not any(transfer is other for other in self._transfers):
+    def _stayed_silent(self, transfer: Transfer, ask: int) -> None:
+        if ask == transfer.asks:
+            self._refused(transfer, transfer.silent)
+
+    def _arrived(self, transfer: Transfer, ask: int) -> None:
+        if ask != transfer.asks or not any(transfer is other for other in self._transfers):
             return
         asked, holder = transfer.asked, self._serves(transfer.left[0])
         if holder is None:
-            self._life.after(SILENCE_S, lambda: self._refused(transfer, transfer.silent))
+            self._life.after(SILENCE_S, lambda: self._stayed_silent(transfer, ask))
         elif not holder.has(asked.ref, transfer.at, transfer.at + 1):
             self._refused(transfer, transfer.missing)
         else:

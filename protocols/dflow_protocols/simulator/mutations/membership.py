@@ -17,6 +17,7 @@ MEMBERSHIP = (
     Mutation("who_slept_acts_at_once", "17", "membership.rejoin:Rejoin.take_due", lambda original: _over),
     Mutation("time_goes_on_in_sleep", "17", "clock:NodeClock.read", lambda original: lambda self, now, *_: (now, 0.0)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
+    Mutation("nobody_passes_frames_on", "18a", "runs.framing:pass_on", gives([])),
     Mutation("nobody_refutes", "membership", "membership.table:Table._answer", gives(False)),
     Mutation("no_suspect_is_buried", "membership", "membership.table:Table.expire", gives(None)),
 )

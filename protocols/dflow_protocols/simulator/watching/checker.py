@@ -118,7 +118,7 @@ def state_of(host: Host, run: RunId) -> RunState | None:
 def living_at(host: Host) -> frozenset[NodeId]:
     """As the node itself sees it."""
     membership = node_of(host).membership
-    return frozenset(membership.alive()) - membership.reach.unreached.keys()
+    return frozenset(membership.alive()) - (membership.reach.unreached.keys() - membership.routes.keys())
 
 
 def on_duty_at(host: Host) -> frozenset[NodeId]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...events import Action, Event
+from ...events import Action, Event, Send, SendThrough
 from ..model.host import Host
 from ..world import World
 from .checker import Checker, Seen, Steady
@@ -37,6 +37,8 @@ class Watch:
 
     def saw(self, host: Host, action: Action) -> None:
         """A node's action, once it is performed."""
+        if isinstance(action, SendThrough):
+            action = Send(action.to, action.message)  # which way a frame goes is no matter to what it says
         for check in self._seen.get(type(action), ()):
             check(host, action)
 

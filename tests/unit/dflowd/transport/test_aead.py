@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from dflowd.transport.aead import AeadSession
+from dflowd.transport.aead import AeadSession, Envelopes
+from dflowd.transport.keys import new_key_pair
 
 KEY = bytes(range(32))
 
@@ -70,3 +71,17 @@ def test_a_sealed_payload_shows_nothing_and_cannot_be_changed_or_moved() -> None
     assert not fetcher.open_payload(memoryview(payloads[1]), place)
     assert not fetcher.open_payload(memoryview(payloads[0][:-1]), place)
     assert fetcher.open_payload(memoryview(payloads[0]), place)
+
+
+def test_a_frame_through_relays_is_read_and_made_by_its_two_ends_alone() -> None:
+    """A relay is a member, and yet it must not speak under another one's id."""
+    one, other, relay = new_key_pair(), new_key_pair(), new_key_pair()
+    sealed = Envelopes(one).close(other.public, b"a frame")
+    assert Envelopes(other).open(one.public, sealed) == b"a frame"
+    assert Envelopes(relay).open(one.public, sealed) is None
+    assert Envelopes(other).open(one.public, Envelopes(relay).close(other.public, b"forged")) is None
+    assert Envelopes(one).open(other.public, sealed) is None, "sent back, it is none of the other's"
+    assert Envelopes(other).open(one.public, sealed[:-1] + bytes((sealed[-1] ^ 1,))) is None
+    for nonsense in (b"", b"short", os.urandom(64)):
+        assert Envelopes(other).open(one.public, nonsense) is None
+    assert Envelopes(other).open(bytes(32), sealed) is None, "a key of zeros shares no secret"

@@ -9,6 +9,7 @@ import pytest
 from dflow_protocols.events import Report, Send
 from dflow_protocols.membership.awareness import Awareness
 from dflow_protocols.membership.probe import NACK_SHARE, FailureDetector
+from dflow_protocols.membership.reach import Links, Reach
 from dflow_protocols.membership.table import Actions, Changed, Table
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
@@ -26,7 +27,7 @@ class Rig:
         me = meta_of(0)
         self.table = Table(me.node, 1, me, TIMING, 0.0)
         self.awareness = Awareness(TIMING.awareness_max)
-        self.detector = FailureDetector(self.table, self.awareness, TIMING, Random(1))
+        self.detector = FailureDetector(self.table, Links(self.table, Reach()), self.awareness, TIMING, Random(1))
         self.others = [meta_of(index) for index in range(1, members)]
         for other in self.others:
             self.table.merge(0.0, Update(other.node, 1, 0, "alive", other.id, None), [], synced=False)

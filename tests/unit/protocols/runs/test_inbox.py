@@ -11,6 +11,7 @@ from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.names import TaskKey, part_of
 from dflow_protocols.runs.anti_entropy import AntiEntropy
 from dflow_protocols.runs.inbox import Inbox
+from dflow_protocols.runs.relaying import Relaying
 from dflow_protocols.simulator.toy import two_steps, warm_then_two
 from dflow_protocols.wire.steps import Record, RecordPut
 from tests.unit.protocols.books import MIB, RUN, ZERO, finished_partition, record, shard, who
@@ -24,7 +25,7 @@ def take(run: ARun, told: Record) -> bool:
     quarantine = Quarantine(run.state, run.outbox)
     leaving = Leaving(run.state, run.calls, checkpoints, stealing, run.outbox)
     anti_entropy = AntiEntropy(run.state, run.outbox, checkpoints, leaving)
-    inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing)
+    inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing, Relaying(run.state))
     inbox.take(0.0, ALL, who(2), RecordPut(RUN, (told,)), run.out)
     return told in run.state.step(told.task.step).all_records()
 

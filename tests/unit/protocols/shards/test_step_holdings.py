@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dflow_protocols.events import Action, Drop, Fetch
+from dflow_protocols.events import Action, Drop, Fetch, Send
 from dflow_protocols.names import NodeId
-from dflow_protocols.shards.holdings import RETRY_S, Holdings
+from dflow_protocols.shards.holdings import BRING_S, RETRY_S, Holdings
+from dflow_protocols.wire.steps import Bring
 from tests.unit.protocols.books import MIB, RUN, shard, who
 
 REF = shard("rollout", 3 * MIB)
@@ -171,3 +172,35 @@ def test_what_lies_here_for_another_end_is_asked_for_once_more_as_part_of_a_vers
     holdings.shed(0.0, REF.id)
     holdings.keep(REF)
     assert not holdings.want(1.0, REF, ALL, [], is_state=True), "it was made again, and not as state"
+
+
+def test_what_only_members_hold_that_are_apart_is_brought_near_first() -> None:
+    """Who cannot talk to any holder asks a member that can, and fetches from that one."""
+    holdings = credited(2)
+    holdings.reroute({who(2): who(3)})
+    assert want(holdings, chunks=(1, 2)) == (False, [Send(who(3), Bring(RUN, REF, 1, 2, who(2)))])
+    assert want(holdings, chunks=(1, 2)) == (False, [])
+    holdings.brought_near(who(3), REF.id, (1, 2))
+    assert want(holdings, chunks=(1, 2)) == (False, [Fetch(RUN, REF, 1, 2, (who(3),))])
+
+
+def test_a_relay_that_does_not_answer_is_asked_again() -> None:
+    """Any message may be lost."""
+    holdings = credited(2)
+    holdings.reroute({who(2): who(3)})
+    want(holdings)
+    assert want(holdings, now=BRING_S) == (False, [Send(who(3), Bring(RUN, REF, 0, 3, who(2)))])
+
+
+def test_of_two_holders_the_one_that_can_be_talked_to_is_asked() -> None:
+    holdings = credited(2, 4)
+    holdings.reroute({who(2): who(3)})
+    assert want(holdings) == (False, [Fetch(RUN, REF, 0, 3, (who(4),))])
+
+
+def test_the_silence_of_a_member_that_is_apart_makes_no_liar_of_it() -> None:
+    """It holds what it says, and others fetch from it."""
+    holdings = credited(2)
+    holdings.reroute({who(2): who(3)})
+    holdings.failed(0.0, REF.id, (0, 3), (), [], silent=(who(2),), doubt_until=9.0)
+    assert holdings.is_live(REF.id, ALL)

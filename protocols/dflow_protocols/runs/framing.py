@@ -1,0 +1,54 @@
+"""Framing: all that is due to a member in one turn is one frame, over the link to it or through a relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..events import Action, Send, SendThrough, Unseal
+from ..membership.machine import Membership
+from ..membership.reach import MAX_HOPS
+from ..names import NodeId
+from ..wire.frame import Frame
+from ..wire.gossip import Relayed
+from ..wire.steps import Heartbeat
+
+
+def framed(
+    actions: Sequence[Action], membership: Membership, heartbeats: Callable[[], tuple[Heartbeat, ...]]
+) -> list[Action]:
+    """The messages among these actions as frames with `heartbeats()`, after all others, which keep their order."""
+    out: list[Action] = [action for action in actions if not isinstance(action, Send)]
+    routes = membership.routes
+    letters: dict[tuple[NodeId, bool], list[Any]] = {}  # by member, and whether over its link
+    for action in actions:
+        if isinstance(action, Send):
+            messages = letters.setdefault((action.to, action.is_direct or action.to not in routes), [])
+            if action.message is not None:
+                messages.append(action.message)
+    told = heartbeats() if letters else ()
+    for (to, is_direct), messages in letters.items():
+        frame = Frame(told, tuple(messages))
+        out.append(Send(to, frame) if is_direct else _through(membership, routes[to], to, frame))
+    return out
+
+
+def _through(membership: Membership, relay: NodeId, to: NodeId, frame: Frame) -> SendThrough:
+    meta = membership.members[to].meta
+    assert meta is not None, "who cannot be sent to has no route"
+    return SendThrough(relay, to, meta.public_key, frame)
+
+
+def pass_on(membership: Membership, me: NodeId, source: NodeId, relayed: Relayed) -> list[Action]:
+    """A frame between two members that cannot talk to each other came from `source`: it is for this node to open, or
+    for the next hop. One that would go back, or comes from who is not known, is lost, as any frame may be."""
+    origin, to = membership.members.get(relayed.origin), membership.members.get(relayed.to)
+    if relayed.to == me:
+        if origin is None or origin.meta is None or relayed.origin == me:
+            return []
+        return [Unseal(relayed.origin, origin.meta.public_key, source, relayed.sealed)]
+    hop = membership.routes.get(relayed.to, relayed.to)
+    if to is None or not to.is_up or relayed.hops >= MAX_HOPS or hop in (source, relayed.origin):
+        return []
+    return [Send(hop, replace(relayed, hops=relayed.hops + 1), is_direct=True)]

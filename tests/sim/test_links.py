@@ -1,0 +1,110 @@
+"""Networks that are not transitive: members that live and cannot talk to each other, while others reach both."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import combinations
+
+import pytest
+
+from dflow_protocols.simulator.faults import Cut, Sever
+from dflow_protocols.simulator.goals import ended, finish, node
+from dflow_protocols.simulator.spawn import spawn
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.world import World
+from tests.support.simulated import ENDS_S, mesh
+
+NODES = 5
+PAIRS = frozenset(combinations(range(NODES), 2))
+SHAPES = {
+    "one-pair": frozenset({(0, 1)}),
+    "line": frozenset(pair for pair in PAIRS if pair[1] - pair[0] > 1),
+    "star": frozenset(pair for pair in PAIRS if 2 not in pair),
+    "two-pairs": frozenset({(0, 1), (2, 3)}),
+    "two-sides-and-one-between": frozenset({(0, 2), (0, 3), (1, 2), (1, 3)}),
+}
+SETTLED_S = 8.0  # after so long each knows whom it cannot talk to
+SLOWER = 3.0  # times the run of the undisturbed mesh
+REPORTED_S = 90.0  # a pair that is apart for a minute is told of by then
+TOGETHER_S = 10.0
+
+
+def sever(world: World, shape: str) -> None:
+    for one, other in sorted(SHAPES[shape]):
+        world.at(world.now, Sever(one, other))
+
+
+def apart_of(world: World, index: int) -> list[str]:
+    """Whom a node says that it cannot talk to, by name."""
+    mine = node(world.hosts[index]).membership.members[world.id_of(index)].claim
+    return [host.name for host in world.hosts if host.id in mine.apart]
+
+
+@cache
+def undisturbed(seed: int) -> tuple[float, object]:
+    """How long the run takes where all talk to all, and its weights."""
+    world, run = mesh(NODES, seed=seed, pipeline=warm_then_two(), age_s=SETTLED_S)
+    began = world.now
+    world.expect(ENDS_S, ended(world, run), "the run ends")
+    return world.now - began, finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_costs_little_more_where_not_all_can_talk_to_all(shape: str, seed: int) -> None:
+    """Waiting for who cannot be reached came to 5 to 28 times the run; nobody is held dead for it, either."""
+    seconds, weights = undisturbed(seed)
+    world = World(spawn, nodes=NODES, seed=seed, seeds=tuple(range(NODES)))
+    sever(world, shape)
+    world.run(SETTLED_S)
+    run, began = world.submit(0, warm_then_two()), world.now
+    world.expect(SLOWER * seconds, ended(world, run), f"the run ends in {SLOWER:g} times the undisturbed run's time")
+    print(f"{shape}, seed {seed}: {world.now - began:.2f} s, undisturbed {seconds:.2f} s")
+    assert finish(world, run, ENDS_S) == weights
+    assert not [report for _, report in world.reports if report.name == "membership.died"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_links_that_break_under_way_are_found_and_gone_round(shape: str) -> None:
+    """As a cable that is pulled in the middle of a step: what was on its way is lost, and said again."""
+    _, weights = undisturbed(0)
+    world, run = mesh(NODES, pipeline=warm_then_two())
+    world.run(0.6)
+    sever(world, shape)
+    world.expect(ENDS_S, ended(world, run), "the run ends")
+    assert finish(world, run, ENDS_S) == weights
+
+
+def test_who_is_heard_and_does_not_hear_is_spoken_to_through_others() -> None:
+    """A firewall that lets nothing in: the one inside knows of no trouble until it is told."""
+    world, run = mesh(4, pipeline=warm_then_two())
+    world.at(world.now, Cut(0, 1, ENDS_S))
+    world.run(SETTLED_S)
+    assert apart_of(world, 1) == ["n0"]
+    assert world.id_of(1) in node(world.hosts[0]).membership.routes
+    finish(world, run, ENDS_S)
+
+
+def test_two_that_cannot_talk_for_a_minute_are_named_and_again_when_they_can() -> None:
+    """The mesh goes round a broken link, so nobody would ever learn of it."""
+    world, _ = mesh(4)
+    for source, to in ((0, 1), (1, 0)):
+        world.at(world.now, Cut(source, to, REPORTED_S))
+
+    def told(name: str) -> set[tuple[int, str]]:
+        return {(index, report.fields["node"]) for index, report in world.reports if report.name == name}
+
+    both = {(0, world.id_of(1)), (1, world.id_of(0))}
+    world.run(REPORTED_S)
+    assert told("membership.apart") == both
+    world.expect(TOGETHER_S, lambda: told("membership.together") == both, "both say that they can talk again")
+    assert not any(apart_of(world, index) for index in range(4))
+
+
+def test_a_mesh_that_loses_frames_names_no_pair() -> None:
+    """A lost ping is no broken link."""
+    world, run = mesh(5)
+    world.network.lose_share(0.05)
+    world.run(REPORTED_S)
+    assert not [report for _, report in world.reports if report.name == "membership.apart"]
+    finish(world, run, ENDS_S)
