@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Fetch, Received, Send, Tick
+from dflow_protocols.membership.table import MAX_MEMBERS
 from dflow_protocols.names import MAX_SHARD_BYTES, chunk_count
 from dflow_protocols.steps.step import MAX_SEALS
 from dflow_protocols.wire.fields import WireError
@@ -15,6 +16,7 @@ from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
 from dflow_protocols.wire.steps import FailurePut, RunPut
 from tests.support.draws import draws
 from tests.support.invention import Inventor
+from tests.support.tables import largest_tables
 from tests.unit.protocols.midway import Midway
 
 FRAMES = 60
@@ -47,6 +49,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
         node.check()
     for run in node.runs.values():
         assert all(len(step.seals) <= MAX_SEALS for step in run.state.steps.values())
+    assert all(entries <= MAX_MEMBERS for entries in largest_tables(node).values())
 
 
 def check_action(action: object) -> None:
