@@ -26,7 +26,7 @@ SOON_S = 20.0  # virtual seconds; a task of the toy takes a tenth
 def is_idle(world: World, index: int) -> bool:
     """As people are told."""
     host = world.hosts[index]
-    left = node(host).unfinished(world.now + host.offset_s)
+    left = node(host).unfinished(host.clock.read(world.now))
     return host.is_drained and not left["tasks"] and not left["shards"]
 
 

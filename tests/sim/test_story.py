@@ -23,7 +23,7 @@ def lines(world: World, run: RunId, task: TaskKey) -> list[tuple[NodeId, Entry]]
     for host in world.live():
         entries = [*host.story.dealt(run, task, steps), *host.story.of(run, [task])]
         entries.sort(key=lambda entry: entry.cause)
-        told[host.id] = [replace(entry, at=entry.at - host.offset_s) for entry in entries]
+        told[host.id] = [replace(entry, at=entry.at - host.clock.offset_s) for entry in entries]
     return in_order(told)
 
 

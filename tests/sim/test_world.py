@@ -14,6 +14,8 @@ from dflow_protocols.events import (
     Fetch,
     Fetched,
     FetchFailed,
+    Lagged,
+    NotPersisted,
     Persist,
     Received,
     Send,
@@ -21,7 +23,7 @@ from dflow_protocols.events import (
     Tick,
 )
 from dflow_protocols.names import CHUNK_BYTES, Once, RunId, ShardId, ShardRef, TaskKey
-from dflow_protocols.simulator.faults import Crash, Cut, Pause, action, sends
+from dflow_protocols.simulator.faults import Crash, Cut, Drift, FullDisk, Lag, Pause, action, sends
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.world import World
@@ -98,19 +100,31 @@ def test_a_crash_loses_memory_and_keeps_the_disk() -> None:
     world.run(2.0)
     assert world.hosts[1].machine is None
     world.run(0.4)
-    assert world.hosts[1].incarnation == 2
-    assert world.hosts[1].disk.values == {"count": b"1"}
+    assert world.hosts[1].disk.values == {"incarnation": b"\x02", "count": b"1"}
     assert not world.hosts[1].store.has(SHARD)
     assert heard(world, 1, 0) <= 1
 
 
 def test_a_crash_can_fall_between_two_actions_of_one_event() -> None:
-    """Written, but not yet told: the order of actions is what a node relies on."""
-    world = beating(2)
-    world.when(action(0, 0), Crash(0))
-    world.run(3.0)
-    assert world.hosts[0].disk.values == {"count": b"1"}
-    assert heard(world, 1, 0) == 0
+    """Written, but not yet told: the order of actions is what a node relies on. A write that was under way is there or
+    is not."""
+    found = set()
+    for seed in range(6):
+        world = beating(2, seed=seed)
+        world.when(action(0, 0), Crash(0))
+        world.run(3.0)
+        found.add(world.hosts[0].disk.values.get("count"))
+        assert heard(world, 1, 0) == 0
+    assert found == {None, b"1"}
+
+
+def test_what_was_fsynced_before_another_action_outlives_every_crash() -> None:
+    """A node may rely on it as soon as it acts on it."""
+    for seed in range(6):
+        world = beating(2, seed=seed)
+        world.when(action(0, 1), Crash(0))
+        world.run(3.0)
+        assert world.hosts[0].disk.values["count"] == b"1"
 
 
 def test_a_paused_node_gets_on_waking_what_came_meanwhile() -> None:
@@ -218,3 +232,49 @@ def test_a_fault_can_wait_for_a_message() -> None:
     world.run(4.0)
     assert [host.index for host in world.live()] == [0, 1]
     assert heard(world, 0, 2) + heard(world, 1, 2) == 4
+
+
+def test_a_full_disk_is_told_of_and_nobody_hears_what_it_did_not_take() -> None:
+    """As a driver does it; the rest of the turn is done."""
+    world = beating(2)
+    world.at(0.0, FullDisk(3.0, 0))
+    world.run(2.5)
+    assert NotPersisted("count") in beater(world, 0).got
+    assert heard(world, 1, 0) == 0
+    world.run(6.0)
+    assert world.hosts[0].disk.values["count"] == b"1"
+    assert heard(world, 1, 0) > 0
+
+
+def test_a_daemon_does_not_start_while_its_disk_is_full() -> None:
+    """It could not keep the number of its life."""
+    world = beating(2)
+    world.at(1.0, FullDisk(4.0, 0))
+    world.at(1.5, Crash(0, restart_after_s=0.5))
+    world.run(4.0)
+    assert world.hosts[0].machine is None
+    world.run(4.0)
+    assert world.hosts[0].machine is not None
+
+
+def test_a_late_process_handles_all_later_and_says_how_late_it_is() -> None:
+    """One sign a second, as a daemon's."""
+    world = beating(2)
+    world.at(2.0, Lag(0.4, 3.0, 0))
+    world.run(2.3)
+    before = heard(world, 0, 1)
+    world.run(0.05)
+    assert heard(world, 0, 1) == before
+    world.run(6.0)
+    told = [event.seconds for event in beater(world, 0).got if isinstance(event, Lagged)]
+    assert heard(world, 0, 1) > before
+    assert 2 <= len(told) <= 4
+    assert told == pytest.approx([0.4] * len(told))
+
+
+def test_a_clock_that_runs_fast_has_its_node_woken_more_often() -> None:
+    """Its node sees no other clock."""
+    world = beating(2)
+    world.at(0.0, Drift(2.0, 0))
+    world.run(20.0)
+    assert heard(world, 1, 0) > 1.6 * heard(world, 0, 1)

@@ -23,7 +23,7 @@ def spawn(boot: BootContext, steals: bool = True) -> Node:
         "cpu",
         boot.slots,
         ("trainer", *boot.roles),
-        born_ms=boot.incarnation,
+        born_ms=boot.born_ms,
     )
     return Node(
         Identity(World.id_of(boot.index), boot.incarnation, meta),

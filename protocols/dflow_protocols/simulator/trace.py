@@ -7,6 +7,7 @@ one seed that differ anywhere differ in it. A frame is covered where it is sent;
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -126,3 +127,9 @@ def brief(thing: Any, words: dict[str, str]) -> str:
         )
         return f"{type(thing).__name__}({inner})"
     return str(thing)
+
+
+def told_error(error: Exception) -> str:
+    """What was raised, and where."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({at.filename.rpartition('/')[2]}:{at.lineno}, {at.line})"

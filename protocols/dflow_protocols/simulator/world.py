@@ -6,7 +6,6 @@ can: every shard's provenance. Anything that a node must never do ends the world
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -57,6 +56,8 @@ from .faults import Fault, Join, Trigger, fault_name
 from .faults.inject import inject
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
+from .model.clock import HostClock
+from .model.disk import Writes, without_disk
 from .model.files import Search
 from .model.host import Host, Process, Spawn
 from .model.network import Network
@@ -65,9 +66,10 @@ from .model.schedule import Life, Schedule
 from .model.slots import Site, Slots
 from .model.store import Store
 from .model.work import PURE, Engines
-from .trace import Trace
+from .trace import Trace, told_error
 
 CHECKED_WHOLE = 16  # nodes: in larger meshes their books, which are larger, too, are looked over at fewer events
+START_AGAIN_S = 1.0
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 CLIENT = node_id(b"a client's key")
@@ -214,7 +216,7 @@ class World:
         self._triggers.clear()
         self.network.heal()
         for host in self.hosts:
-            host.health.mend()
+            host.mend()
             if host.paused:
                 self.wake(host)
 
@@ -257,32 +259,39 @@ class World:
         index = len(self.hosts)
         slots = self._slots[index % len(self._slots)]
         host_slots = self._host_slots[index % len(self._host_slots)]
-        host = Host(index, self.id_of(index), clocks.uniform(0, 1e5), seeds, slots, host_slots)
+        host = Host(index, self.id_of(index), HostClock(clocks.uniform(0, 1e5)), seeds, slots, host_slots)
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
 
     def start(self, host: Host) -> None:
+        """Turn it on; without a disk that takes its incarnation a daemon does not start, and is tried again."""
+        if host.disk.is_full:
+            self.after(START_AGAIN_S, lambda: self.start(host) if host.process is None else None)
+            return
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk, Search(life)))
-        self._tell_life(host, f"starts, incarnation {host.incarnation}")
-        self._arm(host)
+        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk)))
+        self._tell_life(host, f"starts, life {host.lives}")
+        self.arm(host)
 
     def kill(self, host: Host) -> None:
         if self._watch is not None and host.process is not None:
             self._watch.dies(host)
         self._tell_life(host, "dies")
+        if host.disk.unconfirmed is not None and Random(f"{self.seed}/{host.name}/{self.now}/write").random() < 0.5:
+            self._tell_life(host, f"loses its write of {host.disk.unconfirmed[0]}")
+            host.disk.undo_unconfirmed()
         host.lose_memory()
 
     def wake(self, host: Host) -> None:
         self._tell_life(host, "wakes")
         for event in host.wake():
             self.deliver(host, event)
-        self._arm(host)
+        self.arm(host)
 
     def _tell_life(self, host: Host, what: str) -> None:
         self.trace.add(self.now, host.name, "!", what)
@@ -291,10 +300,26 @@ class World:
     # Events ----------------------------------------------------------------------------------------------------------
 
     def deliver(self, host: Host, event: Event) -> None:
+        process = host.process
         if host.paused:
             host.backlog.append(event)
-        elif host.process is not None:
-            self._handle(host, host.process, event)
+        elif process is not None:
+            waits_s = process.lateness.wait(self.now, host.lag_s)
+            if waits_s:
+                process.life.after(waits_s, partial(self._handle_late, host, process, event, waits_s))
+            else:
+                self._handle(host, process, event)
+
+    def _handle_late(self, host: Host, process: Process, event: Event, waited_s: float) -> None:
+        process.lateness.note(waited_s)
+        if host.paused:
+            host.backlog.append(event)
+            return
+        told = process.lateness.take(self.now)
+        if told is not None:
+            self._handle(host, process, told)
+        if host.process is process:
+            self._handle(host, process, event)
 
     def _handle(self, host: Host, process: Process, event: Event) -> None:
         self.events += 1
@@ -306,28 +331,34 @@ class World:
             process.search.heard(event)
         if self._watch is not None:
             self._watch.heard(host, event)
-        cause, now = host.count_turn(), self.now + host.offset_s
+        cause, now = host.count_turn(), host.clock.read(self.now)
         self.trace.add(self.now, host.name, "<-", event, cause)
         try:
             actions = process.machine.handle(now, event)
             if self.events % self._check_every == 0:
                 process.machine.check()
         except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{at.filename.rpartition('/')[2]}:{at.lineno}, {at.line}"
-            what = f"{host.name} raised {type(error).__name__}: {error} ({place})"
-            raise self.violation(what, "no_error") from error
+            raise self.violation(f"{host.name} raised {told_error(error)}", "no_error") from error
         host.story.take(cause, now, event, actions)
-        for action in actions:
+        is_kept = True
+        for intended in actions:
             if host.process is not process:
                 return  # it died between two actions
+            host.disk.confirm()  # the driver waits for a write before it goes on
+            action = intended if is_kept else without_disk(intended)
+            if action is None:
+                continue
             self.trace.add(self.now, host.name, "->", action, cause)
-            self._perform(host, process, action)
+            if isinstance(action, Persist):
+                is_kept = process.writes.write(action) and is_kept
+            else:
+                self._perform(host, process, action)
             if self._watch is not None:
                 self._watch.saw(host, action)
             self._set_off(host, action)
             host.note_performed()
-        self._arm(host)
+        host.disk.confirm()
+        self.arm(host)
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""
@@ -340,12 +371,12 @@ class World:
             else:
                 inject(self, fault, host)
 
-    def _arm(self, host: Host) -> None:
+    def arm(self, host: Host) -> None:
         """One alarm a node, at its deadline."""
         process = host.process
         if process is None or host.paused or process.machine.deadline == float("inf"):
             return
-        due = max(self.now, process.machine.deadline - host.offset_s)
+        due = max(self.now, host.clock.when(process.machine.deadline))
         if host.alarm.arm(due):
             process.life.after(due - self.now, lambda: self._tick(host, due))
 
@@ -370,8 +401,6 @@ class World:
                 process.life.tell(Received(origin, decode_frame(sealed), relay))
             case HangUp(node):
                 process.bulk.hang_up(node)
-            case Persist(key, value):
-                host.disk.write(key, value)
             case Start():
                 self._begin(host, process, action)
             case Stop(call):
@@ -440,7 +469,7 @@ class World:
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
         delay = self.network.fate(host.id, to)
-        if delay is not None and receiver is not None and _is_linked(host, receiver):
+        if delay is not None and receiver is not None and host.is_linked(receiver):
             self.after(delay, lambda: self._arrive(host.id, receiver, frame))
 
     def _check_frame(self, frame: Frame) -> None:
@@ -465,8 +494,3 @@ class World:
             checker()
         except AssertionError as error:
             raise self.violation(str(error), invariant) from error
-
-
-def _is_linked(one: Host, other: Host) -> bool:
-    """Whether there is a connection: one of the two was told the other's address."""
-    return other.id in one.dialled or one.id in other.dialled

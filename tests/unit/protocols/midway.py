@@ -41,7 +41,7 @@ class Midway:
 
     @property
     def now(self) -> float:
-        return self.world.now + self.host.offset_s
+        return self.host.clock.read(self.world.now)
 
     def tell(self, message: Any) -> list[Action]:
         """What the node does when the peer says this; messages to it are taken out of their frames."""

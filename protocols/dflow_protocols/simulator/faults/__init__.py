@@ -9,12 +9,27 @@ import re
 from collections.abc import Mapping
 from typing import TypeAlias, get_args
 
-from .hosts import HANDICAPS, BreakEngine, Crash, Drain, Handicap, HostFault, Join, Leave, LoseDevices, Pause, PowerCut
+from .clocks import ClockFault, Drift, Lag, Leap
+from .disks import DiskFault, FullDisk, LoseState
+from .hosts import (
+    HANDICAPS,
+    BreakEngine,
+    Crash,
+    Drain,
+    Handicap,
+    HangEngine,
+    HostFault,
+    Join,
+    Leave,
+    LoseDevices,
+    Pause,
+    PowerCut,
+)
 from .moments import Trigger, action, sends, starts
 from .network import Cut, Lose, NetworkFault, Sever, Split
 from .runs import Cancel, Poison, RunFault
 
-Fault: TypeAlias = HostFault | NetworkFault | RunFault
+Fault: TypeAlias = HostFault | DiskFault | ClockFault | NetworkFault | RunFault
 
 
 def fault_name(kind: type) -> str:
@@ -32,12 +47,18 @@ __all__ = [
     "Crash",
     "Cut",
     "Drain",
+    "Drift",
     "Fault",
+    "FullDisk",
     "Handicap",
+    "HangEngine",
     "Join",
+    "Lag",
+    "Leap",
     "Leave",
     "Lose",
     "LoseDevices",
+    "LoseState",
     "Pause",
     "Poison",
     "PowerCut",

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ...events import Leaving
 from ...work import FailureKind
 from ..model.host import Host
-from .target import FaultTarget, named
+from .target import FaultTarget, crash, named
 
 ASK_AGAIN_S = 1.0
 HANDICAPS = ("broken", "slow", "read-only", "mute")
@@ -54,6 +54,14 @@ class BreakEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class HangEngine:
+    """The next work of the node's engine never ends, until its supervisor gives it up after `seconds`."""
+
+    seconds: float
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoseDevices:
     """All devices of the node fail, and answer again after a while, or never in this life."""
 
@@ -93,19 +101,23 @@ class Handicap:
     node: int
 
 
-HostFault: TypeAlias = Crash | PowerCut | Pause | BreakEngine | LoseDevices | Join | Leave | Drain | Handicap
+HostFault: TypeAlias = (
+    Crash | PowerCut | Pause | BreakEngine | HangEngine | LoseDevices | Join | Leave | Drain | Handicap
+)
 
 
 def inject(target: FaultTarget, fault: HostFault, actor: Host | None) -> None:
     match fault:
         case Crash(node, restart_after_s):
-            _crash(target, named(target, node, actor), restart_after_s)
+            crash(target, named(target, node, actor), restart_after_s)
         case PowerCut():
             _cut_power(target, fault)
         case Pause(seconds, node):
             _pause(target, named(target, node, actor), seconds)
         case BreakEngine(works, kind, node):
             named(target, node, actor).health.break_next(works, kind)
+        case HangEngine(seconds, node):
+            named(target, node, actor).health.hang_next(seconds)
         case LoseDevices(seconds, node):
             _lose_devices(target, named(target, node, actor), seconds)
         case Join(index):
@@ -122,21 +134,12 @@ def inject(target: FaultTarget, fault: HostFault, actor: Host | None) -> None:
             target.hosts[index].health.impair(handicap)
 
 
-def _crash(target: FaultTarget, host: Host, restart_after_s: float | None) -> None:
-    if host.process is None:
-        return
-    target.kill(host)
-    if restart_after_s is not None:
-        host.expect_back()
-        target.after(restart_after_s, lambda: target.start(host) if host.process is None else None)
-
-
 def _cut_power(target: FaultTarget, cut: PowerCut) -> None:
     for host in target.hosts:
         if host.process is None:
             continue
         off_s = Random(f"{target.seed}/{host.name}/{target.now}").uniform(0.0, cut.seconds)
-        _crash(target, host, None if host.index in cut.stays_off else off_s)
+        crash(target, host, None if host.index in cut.stays_off else off_s)
         if host.index in cut.lost:
             host.disk.wipe()
         elif host.index in cut.torn:

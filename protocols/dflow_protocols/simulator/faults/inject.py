@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..model.host import Host
-from . import Fault, hosts, network, runs
+from . import Fault, clocks, disks, hosts, network, runs
+from .clocks import ClockFault
+from .disks import DiskFault
 from .network import NetworkFault
 from .runs import RunFault
 from .target import FaultTarget
@@ -16,5 +18,9 @@ def inject(target: FaultTarget, fault: Fault, actor: Host | None) -> None:
         network.inject(target, fault)
     elif isinstance(fault, RunFault):
         runs.inject(target, fault, actor)
+    elif isinstance(fault, DiskFault):
+        disks.inject(target, fault, actor)
+    elif isinstance(fault, ClockFault):
+        clocks.inject(target, fault, actor)
     else:
         hosts.inject(target, fault, actor)

@@ -34,6 +34,9 @@ class FaultTarget(Protocol):
     def start(self, host: Host) -> None: ...
     def kill(self, host: Host) -> None: ...
     def wake(self, host: Host) -> None: ...
+    def arm(self, host: Host) -> None:
+        """Set its alarm anew: its clock is another."""
+
     def deliver(self, host: Host, event: Event) -> None: ...
     def cancel(self, node: int, run: RunId) -> None:
         """As a client of that node."""
@@ -43,6 +46,16 @@ class FaultTarget(Protocol):
 
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         """Every work on that partition of the chain breaks, anywhere."""
+
+
+def crash(target: FaultTarget, host: Host, restart_after_s: float | None) -> None:
+    """Its process is gone, if it had one, and starts again after a while, or never."""
+    if host.process is None:
+        return
+    target.kill(host)
+    if restart_after_s is not None:
+        host.expect_back()
+        target.after(restart_after_s, lambda: target.start(host) if host.process is None else None)
 
 
 def named(target: FaultTarget, node: int | None, actor: Host | None) -> Host:

@@ -20,6 +20,7 @@ class Health:
     speed: float = 1.0  # of its engines
     break_works: int = 0
     break_kind: FailureKind = "engine"
+    hang_s: float | None = None  # the next work makes no progress, and its supervisor gives it up after so long
 
     @property
     def is_broken(self) -> bool:
@@ -38,8 +39,17 @@ class Health:
         """So many of the next works break: `engine`, or `user`, which only a chain can."""
         self.break_works, self.break_kind = works, kind
 
+    def hang_next(self, hang_s: float) -> None:
+        """The next work never ends; it is given up after a while."""
+        self.hang_s = hang_s
+
+    def hang(self) -> float | None:
+        """How long a work that begins will hang, if it will."""
+        hang_s, self.hang_s = self.hang_s, None
+        return hang_s
+
     def mend(self) -> None:
-        self.break_works = 0
+        self.break_works, self.hang_s = 0, None
 
     def fail(self, start: Start, damaged: Container[VersionId]) -> Failed | None:
         """How this machine fails a work that is over, if it does; one that was to break has broken then."""

@@ -13,7 +13,8 @@ from ...names import NodeId
 from ...story import Story
 from ...versions.saved import Saved
 from .bulk import BulkLane
-from .disk import Disk
+from .clock import HostClock, Lateness
+from .disk import Disk, Writes
 from .files import HERE, Script, Search
 from .health import Health
 from .schedule import Life
@@ -38,6 +39,7 @@ class BootContext:
 
     index: int
     incarnation: int
+    born_ms: int  # when it starts, by the wall clock
     rng: Random
     now: float  # by its own clock
     disk: Mapping[str, bytes]
@@ -60,6 +62,8 @@ class Process:
     slots: Slots
     bulk: BulkLane
     search: Search
+    writes: Writes
+    lateness: Lateness = field(default_factory=Lateness)
 
 
 @dataclass
@@ -88,13 +92,14 @@ class Alarm:
 class Host:
     index: int
     id: NodeId
-    offset_s: float  # its clock's zero is its own
+    clock: HostClock
     seeds: tuple[int, ...]
     slot_count: int = 1
     host_slot_count: int = 0
     roles: tuple[str, ...] = ()  # words that stages may require
     process: Process | None = None
-    incarnation: int = 0
+    lives: int = 0
+    lag_s: float = 0.0  # so long what happens waits in its process before it is handled
     comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
     is_drained: bool = False  # it was told to take no new work, and knows of it
@@ -127,20 +132,26 @@ class Host:
         return {} if self.process is None else self.process.slots.calls
 
     @property
+    def is_late(self) -> bool:
+        """Whether what happens there waits, or will."""
+        return self.lag_s > 0.0 or (self.process is not None and self.process.lateness.waiting > 0)
+
+    @property
     def answers(self) -> bool:
         """Whether its sockets are served."""
         return self.process is not None and not self.paused
 
     def boot(self, seed: int, now: float) -> BootContext:
         """It is switched on: what its next life starts with."""
-        self.incarnation += 1
+        self.lives += 1
         self.comes_back = False
         self.is_drained = DRAINED in self.disk.values
         return BootContext(
             self.index,
-            self.incarnation,
-            Random(f"{seed}/{self.name}/{self.incarnation}"),
-            now + self.offset_s,
+            self.disk.begin_life(),
+            int(1000 * now),
+            Random(f"{seed}/{self.name}/{self.lives}"),
+            self.clock.read(now),
             dict(self.disk.values),
             tuple(self.disk.saved.values()),
             self.seeds,
@@ -160,6 +171,16 @@ class Host:
         """It hears that it is to take no new work, or some again."""
         self.is_drained = drained
 
+    def lag(self, lag_s: float) -> None:
+        """From now on what happens waits so long in its process: a host that others keep busy, or that swaps."""
+        self.lag_s = lag_s
+
+    def mend(self) -> None:
+        """What calm heals."""
+        self.health.mend()
+        self.disk.make_room()
+        self.lag_s = 0.0
+
     def pause(self) -> None:
         self.paused = True
 
@@ -175,6 +196,10 @@ class Host:
 
     def dial(self, node: NodeId, bulk: str) -> None:
         self.dialled[node] = bulk
+
+    def is_linked(self, other: Host) -> bool:
+        """Whether there is a connection: one of the two was told the other's address."""
+        return other.id in self.dialled or self.id in other.dialled
 
     def answer(self, request: int, ok: bool, value: Mapping[str, Any]) -> None:
         self.replies[request] = (ok, value)

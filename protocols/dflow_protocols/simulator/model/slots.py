@@ -117,14 +117,20 @@ class Slots:
                 continue
             self._running[start.call] = place
             self._life.tell(Began(start.call))
-            seconds = self._site.engines[start.run].seconds(start.work) / self._health.speed
-            if self._health.is_broken:
+            seconds, hang_s = self._seconds(start), self._health.hang()
+            if hang_s is not None:
+                hangs = Failed("engine", f"no progress for {hang_s:g} s", start.task.stage)
+                self._life.after(hang_s, partial(self._done, start, failed=hangs))
+            elif self._health.is_broken:
                 self._life.after(BREAKS_AFTER_S, partial(self._done, start))
             elif isinstance(start.work, BlockWork):
                 each = seconds / (start.work.end - start.work.first)
                 self._leaf(start, start.work.first, start.work.end, each)
             else:
                 self._life.after(seconds, partial(self._done, start))
+
+    def _seconds(self, start: Start) -> float:
+        return self._site.engines[start.run].seconds(start.work) / self._health.speed
 
     def _place(self, start: Start) -> tuple[bool, int] | None:
         """The slot that takes this work: one that has least to do."""
@@ -156,11 +162,11 @@ class Slots:
         self._life.tell(Reached(start.call, leaf))
         self._life.after(seconds, lambda: self._leaf(start, leaf + 1, end, seconds))
 
-    def _done(self, start: Start, end: int | None = None) -> None:
-        """A work is over; `end`: of a block, the leaf before which it stopped."""
+    def _done(self, start: Start, end: int | None = None, failed: Failed | None = None) -> None:
+        """A work is over; `end`: of a block, the leaf before which it stopped. `failed`: how it was given up."""
         if self.calls.get(start.call) is not start:
             return  # stopped meanwhile
-        failed = self._health.fail(start, self._disk.damaged) or self._poisoned(start)
+        failed = failed or self._health.fail(start, self._disk.damaged) or self._poisoned(start)
         event = Broke(start.call, failed) if failed else self._finish(start, end)
         place = self._running[start.call]
         self._forget(start.call)
@@ -180,6 +186,8 @@ class Slots:
         """What a work gives, if there is room for it."""
         done: Done = self._site.engines[start.run].run(start.work, end)
         made = [ref for each in done.made for _, ref in each.outputs]
+        if isinstance(start.work, SaveWork) and self._disk.is_full:
+            return Broke(start.call, Failed("full", "this disk takes nothing"))
         is_state = isinstance(start.work, InitWork | ApplyWork | LoadWork)
         priority = Priority(start.run, start.task.step)
         if not self._store.take_all(self._life.now, priority, made, is_state, self.pinned()):

@@ -33,7 +33,9 @@ class Steady:
 
     def inspect(self) -> None:
         world = self._world
-        if not (is_whole(world) and all(is_at_ease(host) for host in world.live()) and is_agreed(world)):
+        if not (
+            world.live() and is_whole(world) and all(is_at_ease(host) for host in world.live()) and is_agreed(world)
+        ):
             self._since = inf
         elif self._since == inf:
             self._since = world.now
@@ -92,7 +94,7 @@ def is_agreed(world: World) -> bool:
 
 
 def is_well(host: Host) -> bool:
-    is_at_work = not (host.paused or host.comes_back or host.is_drained)
+    is_at_work = not (host.paused or host.comes_back or host.is_drained or host.is_late or host.disk.is_full)
     return is_at_work and not host.health.handicaps and host.store.limit_bytes is None
 
 
@@ -100,7 +102,7 @@ def is_at_ease(host: Host) -> bool:
     """It works like any other, and never was short of room."""
     store = host.store
     has_room = store.limit_bytes is None or store.peak_bytes < ROOMY * store.limit_bytes
-    return has_room and not (host.is_drained or host.health.handicaps)
+    return has_room and not (host.is_drained or host.health.handicaps or host.is_late or host.disk.is_full)
 
 
 def node_of(host: Host) -> Node:

@@ -10,6 +10,7 @@ from ...events import Reply, Report, Send
 from ...names import MANIFEST, NodeId, RunId, SealId
 from ...run_state.status import FINISHED
 from ...runs.registry import SUBMIT_COPIES
+from ...steps.patience import Wait
 from ...wire.steps import Seal, SealAck, SealPut
 from ..model.host import Host
 from ..world import World
@@ -45,17 +46,17 @@ class Word(Checker):
     def _sent(self, host: Host, send: Send) -> None:
         for message in send.message.messages:
             match message:
-                case SealPut(seal=seal, settled=True) if seal.id not in self._settled:
-                    self._settle(host, seal)
+                case SealPut(run=run, seal=seal, settled=True) if seal.id not in self._settled:
+                    self._settle(host, run, seal)
                 case SealPut(seal=seal) if seal.kind == MANIFEST and seal.id not in self._proposed:
                     self._propose(host, seal)
                 case SealAck(seal=name):
                     self._acked.setdefault(name, set()).add(host.id)
 
-    def _settle(self, host: Host, seal: Seal) -> None:
+    def _settle(self, host: Host, run: RunId, seal: Seal) -> None:
         self._settled.add(seal.id)
         kept = self._acked.get(seal.id, set()) | {host.id}
-        if len(kept) < min(COPIES, 1 + len(_long_known(host))):
+        if len(kept) < min(COPIES, 1 + len(_long_known(host, run, seal))):
             what = f"{host.name} acts on seal {seal.id[:6]} of step {seal.step}, which nobody else keeps"
             raise self.broken(what, "seal_kept")
 
@@ -89,8 +90,9 @@ def _holds(host: Host, run: RunId, version: str) -> bool:
     return own is not None and own.id == version
 
 
-def _long_known(host: Host) -> set[NodeId]:
-    """Others on duty that have lived for long, as the node itself sees it."""
-    members = node_of(host).membership.members
-    now = max(member.heard for member in members.values())
-    return {node for node in on_duty_at(host) - {host.id} if now - members[node].up_since > LONG_S}
+def _long_known(host: Host, run: RunId, seal: Seal) -> set[NodeId]:
+    """Others on duty that have lived for long, and since before the seal was put, as the node itself sees it."""
+    members, state = node_of(host).membership.members, state_of(host, run)
+    long_ago = max(member.heard for member in members.values()) - LONG_S
+    put_at = long_ago if state is None else state.step(seal.step).patience.since.get((Wait.ACKS, seal.id), long_ago)
+    return {node for node in on_duty_at(host) - {host.id} if members[node].up_since < min(long_ago, put_at)}

@@ -34,10 +34,10 @@ class Working(Checker):
 
     def _started(self, host: Host, start: Start) -> None:
         state = state_of(host, start.run)
-        self._begun[host.id, host.incarnation, start.call] = start, None if state is None else state.position
+        self._begun[host.id, host.lives, start.call] = start, None if state is None else state.position
 
     def _finished(self, host: Host, event: Finished) -> None:
-        start, _ = self._begun[host.id, host.incarnation, event.call]
+        start, _ = self._begun[host.id, host.lives, event.call]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
             self._done[start.run, start.task] += 1
 
@@ -48,7 +48,7 @@ class Working(Checker):
             raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
 
     def _stopped(self, host: Host, stop: Stop) -> None:
-        start, position = self._begun[host.id, host.incarnation, stop.call]
+        start, position = self._begun[host.id, host.lives, stop.call]
         if not _reason(host, start, position):
             raise self.broken(f"{host.name} gives up {start.task} for no reason", "stops_for_reason")
 

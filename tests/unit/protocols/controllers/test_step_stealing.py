@@ -47,7 +47,7 @@ class Victim:
 
     @property
     def now(self) -> float:
-        return self.world.now + self.host.offset_s
+        return self.host.clock.read(self.world.now)
 
     def tell(self, message: Any) -> list[Action]:
         actions = self.node.handle(self.now, Received(self.thief, message))

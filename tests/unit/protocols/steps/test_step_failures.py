@@ -127,7 +127,7 @@ def test_a_host_that_is_taken_for_broken_gives_up_what_waits_in_its_queue() -> N
     """Others take it at once; here it would only kill the next engine."""
     world, run = queueing()
     host, (first, *behind) = world.hosts[0], rolling_out(run)
-    now, unit = world.now + host.offset_s, run.state.calls[first].unit
+    now, unit = host.clock.read(world.now), run.state.calls[first].unit
     for other in (0, 1):
         run.state.ability.failed(now, 1.0, TaskKey(unit.step, unit.stage, Partition(90 + other)), "it died", False)
     out = opened(node_of(host).handle(now, Broke(first, Failed("engine", "it died", unit.stage))))
@@ -139,7 +139,7 @@ def test_code_that_never_returns_costs_two_tries_whatever_else_waits_for_it() ->
     """Five minutes a try: what waits behind the first one would hang as well, before the second try could tell."""
     world, run = queueing()
     host, (first, *behind) = world.hosts[0], rolling_out(run)
-    now, unit = world.now + host.offset_s, run.state.calls[first].unit
+    now, unit = host.clock.read(world.now), run.state.calls[first].unit
     hangs = Failed("user", "`rewards.py:score` does not return", unit.stage)
     out = opened(node_of(host).handle(now, Broke(first, hangs)))
     assert [action.call for action in out if isinstance(action, Stop)] == behind

@@ -30,7 +30,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
     inventor = Inventor(rng)
     for other in midway.world.hosts:
         assert other.machine is not None
-        for action in other.machine.handle(midway.world.now + other.offset_s, Tick()):
+        for action in other.machine.handle(other.clock.read(midway.world.now), Tick()):
             if isinstance(action, Send):
                 for said in (*action.message.messages, *action.message.heartbeats):
                     inventor.hear(said)

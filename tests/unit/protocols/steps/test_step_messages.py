@@ -95,7 +95,7 @@ def test_a_message_of_an_unknown_run_is_answered_by_asking_what_it_is(message: A
     """Nothing of it is stored before: a run that was forgotten or made up costs no memory. Asked once for a while."""
     world = formed()
     host, peer = world.hosts[1], world.id_of(2)
-    now = world.now + host.offset_s
+    now = host.clock.read(world.now)
     first = opened(node(host).handle(now, Received(peer, message)))
     assert Send(peer, RunGet(STRANGE)) in first
     assert node(host).runs == {}
@@ -119,7 +119,7 @@ def test_a_run_is_on_disk_before_it_is_acknowledged() -> None:
     """The client was promised that two nodes have it on disk: a crash after the ack must not forget it."""
     world = formed()
     host, peer = world.hosts[1], world.id_of(2)
-    now = world.now + host.offset_s
+    now = host.clock.read(world.now)
     for state in (runs.ACTIVE, runs.CANCELLED):
         told = put(state)
         actions = opened(node(host).handle(now, Received(peer, told)))
@@ -131,7 +131,7 @@ def test_what_the_disk_did_not_take_is_acknowledged_only_once_it_did() -> None:
     """A repeat of a status that is known is not written again: it must not be acknowledged on that account."""
     world = formed()
     host, peer = world.hosts[1], world.id_of(2)
-    now = world.now + host.offset_s
+    now = host.clock.read(world.now)
     told = put(runs.ACTIVE)
     ack = Send(peer, RunAck(told.run, runs.ACTIVE, 0))
     node(host).handle(now, Received(peer, told))
@@ -145,7 +145,7 @@ def test_a_run_that_a_lone_node_cannot_keep_is_taken_back_with_all_that_it_began
     """Its client is told no, so nothing of it may run, or be found after a restart."""
     world = formed(1)
     host = world.hosts[0]
-    now = world.now + host.offset_s
+    now = host.clock.read(world.now)
     actions = opened(node(host).handle(now, Submitted(1, two_steps().canonical(), "/spec", who(7), "n")))
     (kept,) = (action for action in actions if isinstance(action, Persist))
     (answer,) = (action for action in actions if isinstance(action, Reply))
@@ -162,7 +162,7 @@ def test_a_status_that_is_known_is_acknowledged_without_writing_it_again() -> No
     """Repeats are how statuses survive loss; a disk write each would be dear."""
     world = formed()
     host, peer = world.hosts[1], world.id_of(2)
-    now = world.now + host.offset_s
+    now = host.clock.read(world.now)
     node(host).handle(now, Received(peer, put(runs.CANCELLED)))
     for late in (put(runs.CANCELLED), put(runs.ACTIVE)):
         actions = opened(node(host).handle(now, Received(peer, late)))
@@ -185,7 +185,7 @@ def test_a_run_that_is_not_what_its_id_says_is_refused(lie: RunPut) -> None:
     """One report, nothing kept, nothing acknowledged."""
     world = formed()
     host, peer = world.hosts[1], world.id_of(2)
-    actions = opened(node(host).handle(world.now + host.offset_s, Received(peer, lie)))
+    actions = opened(node(host).handle(host.clock.read(world.now), Received(peer, lie)))
     assert [action.name for action in actions if isinstance(action, Report)] == ["run.refused"]
     assert not [action for action in actions if isinstance(action, Persist)]
     assert node(host).runs == {}
@@ -212,7 +212,7 @@ def test_a_cancelled_run_stops_and_frees_everything_at_once(midway: Midway) -> N
 def test_a_client_that_cancels_what_is_unknown_is_told_so() -> None:
     world = formed()
     host = world.hosts[0]
-    actions = node(host).handle(world.now + host.offset_s, CancelRequested(5, STRANGE))
+    actions = node(host).handle(host.clock.read(world.now), CancelRequested(5, STRANGE))
     (reply,) = [action for action in actions if isinstance(action, Reply)]
     assert (reply.request, reply.ok) == (5, False)
     assert STRANGE in reply.value["what"]

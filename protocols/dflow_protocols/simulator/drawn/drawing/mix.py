@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from random import Random
 
 from ....claiming.failure import Failures
-from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, Sever
+from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, HangEngine, Sever
+from .clocks import CLOCKS
+from .disks import DISKS
 from .hosts import HOSTS, crash_and_return, power_cut
 from .network import NETWORK, lose
 from .runs import RUNS
@@ -20,9 +22,16 @@ LOSS_SHARE = 0.4  # of worlds, in which frames are lost
 LASTING_SHARE = 0.4  # of worlds, in which something does not heal
 DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
 MOST_BREAKS = Failures.ANY_ERROR  # works that fail in a world; as many may end a run, as they should
-DRAWERS: Mapping[str, Drawer] = {**HOSTS, **NETWORK, **RUNS}
+DRAWERS: Mapping[str, Drawer] = {**HOSTS, **DISKS, **CLOCKS, **NETWORK, **RUNS}
 HEALING = ("crash", "pause", "cut", "split", "break_engine", "join", "leave")
-RARE: Mapping[str, float] = {}
+RARE: Mapping[str, float] = {
+    "hang_engine": 0.1,
+    "full_disk": 0.15,
+    "lose_state": 0.1,
+    "drift": 0.3,
+    "leap": 0.1,
+    "lag": 0.15,
+}
 """Share of the worlds in which a kind of fault is drawn, beside the others."""
 
 
@@ -63,8 +72,9 @@ def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) ->
         fault = DRAWERS[kinds[rng.randrange(len(kinds))]](rng, scene, node)
         if fault is None and "crash" in kinds:
             fault = crash_and_return(rng, node)
-        scene.count_breaks(isinstance(fault, BreakEngine))
-        if fault is not None and not (isinstance(fault, BreakEngine) and scene.breaks >= MOST_BREAKS):
+        breaks = isinstance(fault, BreakEngine | HangEngine)
+        scene.count_breaks(breaks)
+        if fault is not None and not (breaks and scene.breaks >= MOST_BREAKS):
             scene.plan(rng.uniform(0.3, scene.trouble_s), fault)
 
 

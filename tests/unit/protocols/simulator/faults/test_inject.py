@@ -15,10 +15,16 @@ from dflow_protocols.simulator.faults import (
     Crash,
     Cut,
     Drain,
+    Drift,
     Fault,
+    FullDisk,
     Handicap,
+    HangEngine,
     Join,
+    Lag,
+    Leap,
     Leave,
+    LoseState,
     Pause,
     Poison,
     PowerCut,
@@ -28,6 +34,8 @@ from dflow_protocols.simulator.faults import (
 from dflow_protocols.simulator.faults.inject import inject
 from dflow_protocols.simulator.faults.target import FaultTarget
 from dflow_protocols.simulator.model.bulk import BulkLane
+from dflow_protocols.simulator.model.clock import HostClock
+from dflow_protocols.simulator.model.disk import Writes
 from dflow_protocols.simulator.model.files import Search
 from dflow_protocols.simulator.model.host import Host, Process
 from dflow_protocols.simulator.model.network import Network
@@ -55,7 +63,7 @@ class Machines:
     def __init__(self, count: int = 3) -> None:
         self.seed = 1
         self.network = Network(Random(1))
-        self.hosts = [Host(index, NodeId(f"n{index}"), 0.0, ()) for index in range(count)]
+        self.hosts = [Host(index, NodeId(f"n{index}"), HostClock(0.0), ()) for index in range(count)]
         self.runs = (RUN,)
         self.schedule = Schedule()
         self.done: list[tuple[object, ...]] = []
@@ -77,7 +85,7 @@ class Machines:
         life = Life(self.schedule, Random(1), lambda event: None)
         slots = Slots(1, 0, life, Site({}, {}), host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
-        host.run(Process(Nothing(), life, slots, bulk, Search(life)))
+        host.run(Process(Nothing(), life, slots, bulk, Search(life), Writes(life, host.disk)))
         self.done.append(("start", host.index))
 
     def kill(self, host: Host) -> None:
@@ -87,6 +95,9 @@ class Machines:
     def wake(self, host: Host) -> None:
         host.wake()
         self.done.append(("wake", host.index))
+
+    def arm(self, host: Host) -> None:
+        self.done.append(("arm", host.index))
 
     def deliver(self, host: Host, event: Event) -> None:
         self.done.append(("deliver", host.index, event))
@@ -174,7 +185,7 @@ def test_a_power_cut_takes_every_node_and_of_disks_what_it_names() -> None:
     machines.inject(PowerCut(4.0, stays_off=(0,), lost=(1,)))
     assert machines.done == [("kill", index) for index in range(3)]
     assert [host.comes_back for host in machines.hosts] == [False, True, True]
-    assert [host.disk.values for host in machines.hosts] == [{"peers": b"1"}, {}, {"peers": b"1"}]
+    assert ["peers" in host.disk.values for host in machines.hosts] == [True, False, True]
     machines.schedule.run(5.0)
     assert machines.hosts[0].process is None
     assert machines.hosts[1].process is not None
@@ -189,3 +200,48 @@ def test_what_is_wrong_with_a_machine_outlasts_its_restart_but_for_works_that_we
     health = machines.hosts[1].health
     assert (health.speed < 1.0, health.break_works) == (True, 0)
     assert not machines.network.linked(NodeId("n0"), NodeId("n1"))
+
+
+def test_a_disk_is_full_for_as_long_as_it_says() -> None:
+    """What lies there stays."""
+    machines = Machines()
+    disk = machines.hosts[1].disk
+    disk.write("peers", b"1")
+    machines.inject(FullDisk(3.0, 1))
+    assert disk.is_full
+    machines.schedule.run(4.0)
+    assert not disk.is_full
+    assert "peers" in disk.values
+
+
+def test_a_machine_that_lost_its_state_comes_back_in_what_it_takes_for_its_first_life() -> None:
+    """Its key lay elsewhere, so to the others it is who it was."""
+    machines = Machines()
+    host = machines.hosts[1]
+    host.disk.write("runs/a", b"1")
+    machines.inject(LoseState(2.0, 1))
+    assert (host.process, host.comes_back, host.disk.values) == (None, True, {})
+    machines.schedule.run(3.0)
+    assert host.process is not None
+
+
+def test_a_clock_that_drifts_or_leaps_has_its_alarm_set_anew() -> None:
+    """Else the node would be woken at the time of a clock that is no more."""
+    machines = Machines()
+    clock = machines.hosts[1].clock
+    machines.schedule.run(10.0)
+    machines.inject(Drift(1.02, 1))
+    machines.inject(Leap(5.0, 1))
+    assert machines.done == [("arm", 1), ("arm", 1)]
+    assert clock.read(20.0) == pytest.approx(10.0 + 5.0 + 10.2)
+
+
+def test_a_process_is_late_for_a_while_and_one_work_of_an_engine_hangs() -> None:
+    """Both are over then."""
+    machines = Machines()
+    machines.inject(Lag(0.5, 2.0, 1))
+    machines.inject(HangEngine(3.0, 2))
+    assert machines.hosts[1].lag_s == 0.5
+    assert [machines.hosts[2].health.hang(), machines.hosts[2].health.hang()] == [3.0, None]
+    machines.schedule.run(3.0)
+    assert machines.hosts[1].lag_s == 0.0

@@ -180,6 +180,23 @@ def test_so_many_works_break_as_were_to_and_calm_mends_the_rest() -> None:
     assert node.how(chain(0)) == "done"
 
 
+def test_a_work_that_hangs_is_given_up_and_the_next_one_is_done() -> None:
+    """As a supervisor kills an engine that makes no progress."""
+    node = Node()
+    node.health.hang_next(7.0)
+    assert node.how(chain(0)) == "engine"
+    assert node.how(chain(1)) == "done"
+
+
+def test_a_full_disk_takes_no_checkpoint_until_there_is_room() -> None:
+    """What engines compute needs no disk."""
+    node = Node()
+    node.disk.fill()
+    assert [node.how(work) for work in (chain(0), SaveWork(RUN, HEADER))] == ["done", "full"]
+    node.disk.make_room()
+    assert node.how(SaveWork(RUN, HEADER)) == "done"
+
+
 def test_a_poisoned_partition_breaks_whoever_works_on_it() -> None:
     """Its neighbours go on."""
     node = Node()
