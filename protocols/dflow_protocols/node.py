@@ -366,7 +366,7 @@ class Node:
             self._registry.revision.bump()
             mesh = self._mesh(now)
             self._refresh_at = now + REFRESH * mesh.suspicion_s / 2
-            for run in self.runs.values():
+            for run in self.runs.values() if not self.membership.is_rejoining else ():  # all that it knows is old
                 actions += run.refresh(now, mesh)
             actions += self._registry.put_again(mesh.living)
             actions += self._registry.sweep(now)

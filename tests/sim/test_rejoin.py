@@ -7,14 +7,32 @@ from typing import Any
 import pytest
 
 from dflow_protocols.events import Action, Send, Start
-from dflow_protocols.simulator.faults import Crash, Pause
+from dflow_protocols.simulator.faults import Crash, Leap, Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.work import NOISY, PURE
+from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.steps import ClaimPut, SealPut
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 SLEEP_S = 30.0
 SLEEPER = 1
+
+
+def watch_for_acts(world: World) -> tuple[list[Any], list[float]]:
+    """What the sleeper does from now on before it was told what happened, and when it did not know."""
+    acts: list[Any] = []  # answers to what lay in the inbox are none: they are facts
+    apart: list[float] = []
+
+    def watch(who: int, _: int, action: Action) -> bool:
+        if who == SLEEPER and node(world.hosts[SLEEPER]).membership.is_rejoining:
+            apart.append(world.now)
+            messages = action.message.messages if isinstance(action, Send) else (action,)
+            acts.extend(m for m in messages if isinstance(m, Start) or (isinstance(m, ClaimPut) and m.units))
+            acts.extend(m for m in messages if isinstance(m, SealPut) and not m.settled)
+        return False
+
+    world.when(watch, Crash())
+    return acts, apart
 
 
 @pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
@@ -23,18 +41,7 @@ def test_who_slept_does_nothing_before_it_heard_what_happened(tenths: int, noise
     """Every turn looks like its own and every claim expired; to act on that would fork the step and do work twice."""
     world, run = mesh(3, noise=noise)
     sleeper = world.hosts[SLEEPER]
-    acts: list[Any] = []  # answers to what lay in the inbox are none: they are facts
-    apart: list[float] = []
-
-    def watch(who: int, _: int, action: Action) -> bool:
-        if who == SLEEPER and node(sleeper).membership.is_rejoining:
-            apart.append(world.now)
-            messages = action.message.messages if isinstance(action, Send) else (action,)
-            acts.extend(m for m in messages if isinstance(m, Start | ClaimPut))
-            acts.extend(m for m in messages if isinstance(m, SealPut) and not m.settled)
-        return False
-
-    world.when(watch, Crash())
+    acts, apart = watch_for_acts(world)
     world.at(world.now + tenths / 10, Pause(SLEEP_S, SLEEPER))
     woken = world.now + tenths / 10 + SLEEP_S
     world.run(tenths / 10 + SLEEP_S + 0.001)
@@ -44,6 +51,18 @@ def test_who_slept_does_nothing_before_it_heard_what_happened(tenths: int, noise
     assert world.now - woken < 1.0
     weights = finish(world, run, ENDS_S)
     assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("hundredths", [40, 50, 60])
+def test_who_slept_repeats_no_claim_either_that_was_due_again_when_it_fell_asleep(hundredths: int) -> None:
+    """What is said again is as old as the sleep: the others have done that work since."""
+    world, run = mesh(3, slots=(3,))
+    acts, apart = watch_for_acts(world)
+    world.at(world.now + hundredths / 100, Leap(SLEEP_S, SLEEPER))
+    world.run(hundredths / 100 + 1.0)
+    assert apart, "it notices that it slept"
+    assert acts == []
+    finish(world, run, ENDS_S)
 
 
 def test_who_slept_and_finds_nobody_goes_on_alone() -> None:
