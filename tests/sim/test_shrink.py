@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dflow_cli.app import main
+from dflow_protocols.simulator.drawn import swarm
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.shrink import shrink
 from dflow_protocols.simulator.drawn.swarm import live_through
 from dflow_protocols.simulator.faults import Crash
+from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.host import Host
+from dflow_protocols.simulator.mutations import MUTATIONS
+from dflow_protocols.simulator.mutations.mutation import living
 from dflow_protocols.simulator.world import World
 
 CRASHES = Choice(nodes=3, faults=("crash", "pause", "lose"), work="none")
 SEED = 1  # which draws several faults, a crash among them
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_node_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A promise that crashes break, and nothing else."""
 
@@ -26,6 +32,7 @@ def no_node_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "kill", kill)
 
 
+@pytest.mark.usefixtures("no_node_dies")
 def test_just_the_fault_that_breaks_the_promise_is_left() -> None:
     """Whoever looks for a cause has one thing to look at, and a test that fails until it is mended."""
     found = shrink(SEED, CRASHES, "scenario")
@@ -33,14 +40,13 @@ def test_just_the_fault_that_breaks_the_promise_is_left() -> None:
     ((_, fault),) = found.faults
     assert isinstance(fault, Crash)
     assert str(fault) in found.story
-    assert f"live_through({SEED}, Choice(nodes=3," in found.case
     with pytest.raises(AssertionError, match="died"):
-        live_through(SEED, CRASHES, only=found.only)
-    live_through(SEED, CRASHES, only=())
+        live_through(SEED, CRASHES, faults=found.faults)
+    live_through(SEED, CRASHES, faults=())
     assert shrink(SEED, CRASHES, "one_chain") is None
 
 
-@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.usefixtures("no_node_dies", "in_this_process")
 def test_the_command_tells_the_fewest_faults_and_a_case(capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, as the last line of stdout is for scripts."""
     words = ["--first-seed", str(SEED), "--nodes", "3", "--faults", "crash,pause,lose", "--work", "none", "--shrink"]
@@ -48,3 +54,23 @@ def test_the_command_tells_the_fewest_faults_and_a_case(capsys: pytest.CaptureFi
     told = capsys.readouterr().err
     assert "faults that are left (1):" in told
     assert f"def test_seed_{SEED}_keeps_scenario() -> None:" in told
+
+
+def test_a_story_tells_what_was_settled_and_what_waits_and_the_case_runs_as_it_is_pasted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It fails while the rule is broken, and holds once it is mended."""
+    monkeypatch.setattr(swarm, "DEADLINE_S", 6.0)
+    mutation, seed = MUTATIONS["nobody_steps_in"], 36
+    with living(mutation):
+        found = shrink(seed, Choice(nodes=3, faults=("handicap", "pause")), "run_ends")
+        assert found is not None
+        assert len(found.faults) == 1
+        pasted: dict[str, Any] = {}
+        exec(compile(found.case, "case", "exec"), pasted)
+        case = pasted[f"test_seed_{seed}_keeps_run_ends"]
+        with pytest.raises(Violation, match="run has finished"):
+            case()
+    case()
+    for part in ("settles manifest/", "Handicap(", "says active", "waits for back-up, ", "replay: dflow sim"):
+        assert part in found.story

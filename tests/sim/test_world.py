@@ -23,7 +23,7 @@ from dflow_protocols.events import (
     Tick,
 )
 from dflow_protocols.names import CHUNK_BYTES, Once, RunId, ShardId, ShardRef, TaskKey
-from dflow_protocols.simulator.faults import Crash, Cut, Drift, FullDisk, Lag, Pause, action, sends
+from dflow_protocols.simulator.faults import Crash, Cut, Drift, FullDisk, Lag, Pause, When, action, sends
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.world import World
@@ -223,6 +223,16 @@ def test_a_node_that_raises_ends_the_world() -> None:
     beater(world, 1).handle = raises  # type: ignore[method-assign]
     with pytest.raises(Violation, match="n1 raised KeyError"):
         world.run(2.0)
+
+
+def test_the_story_tells_which_action_set_a_fault_off() -> None:
+    """Else one would have to count messages to see why a node died just then."""
+    world = beating(3)
+    world.plan(When("send run_get", 3, node=2), Crash())
+    world.run(4.0)
+    told = [thing for _, who, what, thing, _ in world.trace.lines if what == "!"]
+    assert told[-3:] == [When("send run_get", 3, node=2), Crash(), "dies"]
+    assert world.struck == {"crash": 1}
 
 
 def test_a_fault_can_wait_for_a_message() -> None:

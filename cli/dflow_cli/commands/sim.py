@@ -128,16 +128,18 @@ def _shrink(found: Survey, choice: Choice) -> None:
 
 
 def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> None:
-    from ..output import print_json
+    from ..output import print_json, print_table
 
     if not as_json:
-        struck = ", ".join(f"{name} {count}" for name, count in sorted(found.struck.items())) or "nothing"
-        print(f"{found.seeds} seeds, {len(found.violations)} violations; struck: {struck}")
+        if found.drawn:
+            rows = [(name, count, found.struck[name]) for name, count in sorted(found.drawn.items())]
+            print_table(("fault", "drawn", "struck"), rows)
+        print(f"{found.seeds} seeds, {len(found.violations)} violations")
         return
     broken = [
         {"seed": seed, "invariant": each.invariant, "at": each.at, "replay": choice.command(seed)}
         for seed, each in found.violations
     ]
     totals = {name: getattr(found, name) for name in ("seeds", "nodes", "events", "virtual_s")}
-    rest = {"struck": dict(sorted(found.struck.items())), "violations": broken, "digest": found.digest}
-    print_json({**totals, "wall_s": wall_s, **rest})
+    counts = {"drawn": dict(sorted(found.drawn.items())), "struck": dict(sorted(found.struck.items()))}
+    print_json({**totals, "wall_s": wall_s, **counts, "violations": broken, "digest": found.digest})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import count
 from random import Random
 from typing import Any, Protocol
 
@@ -48,12 +49,14 @@ from ..names import NodeId, Part, Partition, RunId, ShardId, node_id, run_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
+from ..wire.codec import type_name
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.gossip import Relayed
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
-from .faults import Fault, Join, Trigger, fault_name
+from .faults import At, Fault, Join, Moment, Trigger, When
 from .faults.inject import inject
+from .faults.traps import Trap, Traps
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
 from .model.bulk import BulkLane
 from .model.clock import HostClock
@@ -120,16 +123,14 @@ class World:
         self._spawn = spawn
         self._noise = noise
         self._replay = replay
-        self.planned: list[tuple[float, Fault]] = []  # by `at`, in the order in which that was said
-        self._only: Collection[int] | None = None
         self.disturbed_until = 0.0  # by a fault, or by what came of one
         self._watch: Watcher | None = None
         self._schedule = Schedule()
         self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
-        self._triggers: list[tuple[Trigger, Fault, float]] = []
+        self._traps = Traps()
         self._seals = SealCheck()
-        self._requests = 0
+        self._requests = count(1)
         self._with_files: set[RunId] = set()
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
@@ -167,53 +168,49 @@ class World:
         host = self.hosts[node]
         run = run_id(pipeline.text_id, CLIENT, nonce)
         self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
-        self._requests += 1
-        self.deliver(host, Submitted(self._requests, pipeline.canonical(), "/spec", CLIENT, nonce, files))
+        self.deliver(host, Submitted(next(self._requests), pipeline.canonical(), "/spec", CLIENT, nonce, files))
         if files:
             self._with_files.add(run)
         return run
 
     def cancel(self, node: int, run: RunId) -> None:
-        self._requests += 1
-        self.deliver(self.hosts[node], CancelRequested(self._requests, run))
+        self.deliver(self.hosts[node], CancelRequested(next(self._requests), run))
 
     def stop(self, node: int, run: RunId) -> None:
-        self._requests += 1
-        self.deliver(self.hosts[node], StopRequested(self._requests, run))
+        self.deliver(self.hosts[node], StopRequested(next(self._requests), run))
 
     def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
-        self._requests += 1
         self._ended.discard(run)
-        self.deliver(self.hosts[node], ResumeRequested(self._requests, run, from_start))
+        self.deliver(self.hosts[node], ResumeRequested(next(self._requests), run, from_start))
 
     def drain(self, node: int, drained: bool) -> None:
-        self._requests += 1
-        self.deliver(self.hosts[node], DrainRequested(self._requests, drained))
+        self.deliver(self.hosts[node], DrainRequested(next(self._requests), drained))
 
     def watch(self, watch: Watcher) -> None:
         """From now on it is told of all that happens."""
         self._watch = watch
 
+    def plan(self, moment: Moment, fault: Fault) -> None:
+        match moment:
+            case At(seconds):
+                self.at(seconds, fault)
+            case When():
+                self.when(moment.trigger(), fault, told=moment)
+
     def at(self, time: float, fault: Fault) -> None:
-        index = len(self.planned)
-        self.planned.append((time, fault))
-        if self._only is None or index in self._only:
-            self.after(time - self.now, lambda: inject(self, fault, None))
+        self.after(max(0.0, time - self.now), partial(inject, self, fault, None))
 
-    def spare(self, only: Collection[int]) -> None:
-        """Of the faults that will be planned by `at` just these strike, by their place in `planned`."""
-        self._only = only
-
-    def when(self, trigger: Trigger, fault: Fault, after_s: float = 0.0) -> None:
-        """`after_s` 0: between the action that sets it off and the next one; else so long after it."""
-        self._triggers.append((trigger, fault, after_s))
+    def when(self, trigger: Trigger, fault: Fault, after_s: float = 0.0, told: When | None = None) -> None:
+        """`after_s` 0: between the action that sets it off and the next one; else so long after it. `told`: how the
+        story calls that action."""
+        self._traps.set(Trap(trigger, fault, after_s, told))
 
     def after(self, seconds: float, then: Callable[[], None]) -> None:
         self._schedule.after(seconds, then)
 
     def calm(self) -> None:
         """From here on nothing is lost, cut or paused; who is dead for good stays so."""
-        self._triggers.clear()
+        self._traps.clear()
         self.network.heal()
         for host in self.hosts:
             host.mend()
@@ -244,7 +241,7 @@ class World:
         node = getattr(fault, "node", None)
         is_up = node is None or isinstance(fault, Join) or self.hosts[node].process is not None
         if is_up and (not self.engines or self.engines.keys() - self._ended):
-            self.struck[fault_name(type(fault))] += 1
+            self.struck[type_name(type(fault))] += 1
 
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         self._poison[stage, Partition(partition)] = kind
@@ -362,14 +359,13 @@ class World:
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""
-        due = [(t, f, s) for t, f, s in self._triggers if t(host.index, host.performed, action)]
-        for entry in due:
-            self._triggers.remove(entry)
-            _, fault, after_s = entry
-            if after_s:
-                self.after(after_s, partial(inject, self, fault, host))
+        for trap in self._traps.sprung(host.index, host.performed, action):
+            if trap.told is not None:
+                self.trace.add(self.now, host.name, "!", trap.told)
+            if trap.after_s:
+                self.after(trap.after_s, partial(inject, self, trap.fault, host))
             else:
-                inject(self, fault, host)
+                inject(self, trap.fault, host)
 
     def arm(self, host: Host) -> None:
         """One alarm a node, at its deadline."""
@@ -449,10 +445,8 @@ class World:
 
     def _grant(self, host: Host, asked: Fetch) -> bool:
         """Whether there is room for what a fetch brings."""
-        priority, pinned = (
-            Priority(asked.run, asked.step),
-            host.process.slots.pinned() if host.process else set[ShardId](),
-        )
+        pinned = host.process.slots.pinned() if host.process else set[ShardId]()
+        priority = Priority(asked.run, asked.step)
         return host.store.take_all(self.now, priority, [asked.ref], asked.is_state, pinned)
 
     def _shed(self, host: Host, run: RunId, shard: ShardId) -> None:

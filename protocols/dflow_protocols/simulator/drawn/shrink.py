@@ -1,69 +1,112 @@
-"""Shrinking: of the faults that led to a violation the fewest that still do, as a story and as a case for a test."""
+"""Shrinking: of the faults that led to a violation the fewest and shortest that still do, as a story and as a test."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
-from ..faults import Fault
+from ..faults import Fault, Planned
 from ..invariants import Violation
 from .choice import USUAL, Choice
+from .chronicle import chronicle
 from .swarm import DrawnWorld
+
+SHORTEST_S = 0.1
+PACKAGE = __name__.rpartition(".drawn")[0]
 
 
 @dataclass(frozen=True)
 class Shrunk:
-    """`only`: places of the faults that are left, among all that the seed draws. `faults`: these, and when."""
+    """`faults`: those that are left, and when they strike. `chronicle`: what happened then."""
 
     seed: int
     choice: Choice
-    only: tuple[int, ...]
-    faults: tuple[tuple[float, Fault], ...]
+    faults: tuple[Planned, ...]
     violation: Violation
+    chronicle: tuple[str, ...]
 
     @property
     def story(self) -> str:
-        """The faults that are left, and the end of what happened then."""
-        left = [f"{at:9.4f} {fault}" for at, fault in self.faults] or ["nothing has to strike"]
-        return "\n".join([f"faults that are left ({len(left) if self.faults else 0}):", *left, str(self.violation)])
+        left = [f"{moment} {fault}" for moment, fault in self.faults] or ["nothing has to strike"]
+        return "\n".join([f"faults that are left ({len(self.faults)}):", *left, "", *self.chronicle, self.what])
+
+    @property
+    def what(self) -> str:
+        """The last lines of the violation: what is broken, and how to see all of it again."""
+        return "\n".join(str(self.violation).splitlines()[-2:])
 
     @property
     def case(self) -> str:
-        """To be pasted into a test."""
-        choice = "" if self.choice == USUAL else f", {self.choice}"
-        told = "; ".join(f"{fault} at {at:.2f} s" for at, fault in self.faults) or "nothing strikes"
-        return "\n".join(
+        """A test, with all that it imports."""
+        kinds = {"Planned", *(type(each).__name__ for planned in self.faults for each in planned)}
+        uses = [f"from {PACKAGE}.drawn.swarm import live_through"]
+        choice = ""
+        if self.choice != USUAL:
+            uses.insert(0, f"from {PACKAGE}.drawn.choice import Choice")
+            told = {name: value for name, value in asdict(self.choice).items() if value != getattr(USUAL, name)}
+            choice = f", Choice({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+        uses.append(f"from {PACKAGE}.faults import {', '.join(sorted(kinds))}")
+        planned = [f"        ({moment}, {fault})," for moment, fault in self.faults]
+        text = "\n".join(
             [
+                *(*uses, "", ""),
                 f"def test_seed_{self.seed}_keeps_{self.violation.invariant}() -> None:",
-                f'    """{told}."""',
-                f"    live_through({self.seed}{choice}, only={self.only})",
+                f'    """{self.what.splitlines()[0]}."""',
+                f"    faults: list[Planned] = [{'' if planned else ']'}",
+                *((*planned, "    ]") if planned else ()),
+                f"    live_through({self.seed}{choice}, faults=faults)",
             ]
         )
+        return text.replace("'", '"')
 
 
 def shrink(seed: int, choice: Choice, invariant: str) -> Shrunk | None:
-    """Take away one fault after another while the same invariant is still broken. None if it is not, as when two lives
-    of the seed differ."""
-    found = _live(seed, choice, None)
-    if found is None or found.violation.invariant != invariant:
+    """Take away one fault after another, then make those that are left shorter, while the same invariant is still
+    broken. None if it is not, as when two lives of the seed differ."""
+    found = _live(seed, choice, None, invariant)
+    if found is None:
         return None
-    is_smaller = True
-    while is_smaller:
-        is_smaller = False
-        for index in found.only:
-            fewer = _live(seed, choice, [each for each in found.only if each != index])
-            if fewer is not None and fewer.violation.invariant == invariant:
-                found, is_smaller = fewer, True
+    index = 0
+    while index < len(found.faults):
+        less = _live(seed, choice, _with(found.faults, index), invariant)
+        found, index = (found, index + 1) if less is None else (less, index)
+    for index in range(len(found.faults)):
+        found = _shortened(found, index)
     return found
 
 
-def _live(seed: int, choice: Choice, only: Collection[int] | None) -> Shrunk | None:
-    """The world in which just these faults strike, if it breaks a promise."""
-    drawn = DrawnWorld(seed, choice, only=only)
+def _shortened(found: Shrunk, index: int) -> Shrunk:
+    """One of its faults lasts half as long, and half of that, while the same is broken."""
+    moment, fault = found.faults[index]
+    for shorter in _halved(fault):
+        faults = _with(found.faults, index, (moment, shorter))
+        less = _live(found.seed, found.choice, faults, found.violation.invariant)
+        if less is not None:
+            return _shortened(less, index)
+    return found
+
+
+def _with(faults: Sequence[Planned], index: int, *others: Planned) -> tuple[Planned, ...]:
+    """With these in the place of one."""
+    return (*faults[:index], *others, *faults[index + 1 :])
+
+
+def _halved(fault: Any) -> Iterator[Fault]:
+    """With half of each time that it tells, unless that is short."""
+    for name in (field.name for field in fields(fault) if field.name.endswith(("seconds", "_s"))):
+        seconds = getattr(fault, name)
+        if seconds is not None and seconds >= 2 * SHORTEST_S:
+            yield replace(fault, **{name: seconds / 2})
+
+
+def _live(seed: int, choice: Choice, faults: Sequence[Planned] | None, invariant: str) -> Shrunk | None:
+    """The world in which just these faults strike, or those that are drawn, if it breaks this invariant."""
+    drawn = DrawnWorld(seed, choice, faults=faults)
+    drawn.world.trace.keep_all()
     try:
         drawn.live()
     except Violation as violation:
-        planned = drawn.world.planned
-        left = tuple(range(len(planned)) if only is None else sorted(only))
-        return Shrunk(seed, choice, left, tuple(planned[index] for index in left), violation)
+        if violation.invariant == invariant:
+            return Shrunk(seed, choice, drawn.planned, violation, tuple(chronicle(drawn.world)))
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ...wire.codec import type_name
 from ..invariants import Violation
 from ..mutations.mutation import Mutation, living
 from .apart import twice
@@ -23,7 +24,8 @@ class Lived:
     nodes: int  # that were there from the beginning
     events: int
     virtual_s: float
-    struck: Counter[str]  # faults that met a run at work, by name
+    drawn: Counter[str]  # faults that were planned, by name
+    struck: Counter[str]  # those of them that met a run at work
     digest: str  # of all that happened
     violation: Violation | None
 
@@ -36,6 +38,7 @@ class Survey:
     nodes: int = 0  # of the largest world
     events: int = 0
     virtual_s: float = 0.0
+    drawn: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[int, Violation]] = field(default_factory=list)  # with their seeds
     digest: str = ""  # of all digests
@@ -45,6 +48,7 @@ class Survey:
         self.nodes = max(self.nodes, lived.nodes)
         self.events += lived.events
         self.virtual_s += lived.virtual_s
+        self.drawn += lived.drawn
         self.struck += lived.struck
         self.digest = hashlib.blake2b((self.digest + lived.digest).encode(), digest_size=16).hexdigest()
         if lived.violation is not None:
@@ -95,4 +99,5 @@ def live_once(seed: int, choice: Choice) -> Lived:
         drawn.live()
     except Violation as broken:
         violation = broken
-    return Lived(seed, nodes, world.events, world.now, world.struck, world.trace.digest, violation)
+    planned = Counter(type_name(type(fault)) for _, fault in drawn.planned)
+    return Lived(seed, nodes, world.events, world.now, planned, world.struck, world.trace.digest, violation)

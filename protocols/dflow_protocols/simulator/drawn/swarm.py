@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from ...names import CHUNK_BYTES, RunId
 from ...pipeline.spec import Pipeline
+from ..faults import Planned
 from ..goals import agree, begin_again, finish, finish_either_way
 from ..model.files import FILES, Answer, Script
 from ..model.host import Host
@@ -37,16 +38,16 @@ class DrawnWorld:
     """The world of one seed, before anything happens in it."""
 
     def __init__(
-        self, seed: int, choice: Choice = USUAL, digest: bool = False, only: Collection[int] | None = None
+        self, seed: int, choice: Choice = USUAL, digest: bool = False, faults: Sequence[Planned] | None = None
     ) -> None:
-        """`only`: of the faults that are drawn just these strike, counted from 0 in the order in which they are."""
+        """`faults`: these strike in place of those that are drawn."""
         self._seed = seed
         self._choice = choice
         self._rng = Random(f"swarm/{seed}")
         self.world = _world(seed, self._rng, choice, digest)
         self._watch = Watch(self.world)
-        if only is not None:
-            self.world.spare(only)
+        self.planned = () if faults is None else tuple(faults)  # when its run is submitted the drawn ones are known
+        self._draws = faults is None
 
     def live(self) -> None:
         """Its whole life. Raises Violation."""
@@ -92,15 +93,19 @@ class DrawnWorld:
         return run
 
     def _draw_faults(self, scene: Scene) -> None:
+        """And plan them, or others in their place."""
         if self._choice.faults is None:
             draw_faults(self._rng, scene)
         else:
             draw_named(self._rng, scene, self._choice.faults)
+        self.planned = tuple(scene.planned) if self._draws else self.planned
+        for moment, fault in self.planned:
+            self.world.plan(moment, fault)
 
 
-def live_through(seed: int, choice: Choice = USUAL, only: Collection[int] | None = None) -> World:
-    """The whole life of one drawn world. `only`: see DrawnWorld. Raises Violation."""
-    drawn = DrawnWorld(seed, choice, only=only)
+def live_through(seed: int, choice: Choice = USUAL, faults: Sequence[Planned] | None = None) -> World:
+    """The whole life of one drawn world. `faults`: see DrawnWorld. Raises Violation."""
+    drawn = DrawnWorld(seed, choice, faults=faults)
     drawn.live()
     return drawn.world
 

@@ -1,14 +1,14 @@
 """Faults as data: what machines, networks and runs suffer. `node` is an index; None means whoever set the fault off.
 
-inject.py does them to a target, moments.py tells what sets them off.
+inject.py does them to a target, moments.py tells when.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TypeAlias, get_args
 
+from ...wire.codec import type_name
 from .clocks import ClockFault, Drift, Lag, Leap
 from .disks import DiskFault, FullDisk, LoseState
 from .hosts import (
@@ -25,23 +25,22 @@ from .hosts import (
     Pause,
     PowerCut,
 )
-from .moments import Trigger, action, sends, starts
+from .moments import EVENTS, At, Moment, Trigger, When, action, sends, starts
 from .network import Cut, Lose, NetworkFault, Sever, Split
 from .runs import Cancel, Poison, RunFault
 
 Fault: TypeAlias = HostFault | DiskFault | ClockFault | NetworkFault | RunFault
+Planned: TypeAlias = tuple[Moment, Fault]
 
 
-def fault_name(kind: type) -> str:
-    """The words of its class: `power_cut` of PowerCut."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-
-
-FAULTS: Mapping[str, type] = {fault_name(kind): kind for kind in get_args(Fault)}
+FAULTS: Mapping[str, type] = {type_name(kind): kind for kind in get_args(Fault)}
+"""By the words of its class: `power_cut` is PowerCut."""
 
 __all__ = [
+    "EVENTS",
     "FAULTS",
     "HANDICAPS",
+    "At",
     "BreakEngine",
     "Cancel",
     "Crash",
@@ -59,14 +58,16 @@ __all__ = [
     "Lose",
     "LoseDevices",
     "LoseState",
+    "Moment",
     "Pause",
+    "Planned",
     "Poison",
     "PowerCut",
     "Sever",
     "Split",
     "Trigger",
+    "When",
     "action",
-    "fault_name",
     "sends",
     "starts",
 ]

@@ -43,11 +43,16 @@ class Waking(Checker):
         """It is awake; whether it slept for long is known by when it was last seen asleep."""
         since = self._paused.pop(host.id, None)
         if since is not None and self.world.now - since > node_of(host).membership.suspicion_s() + SURELY_S:
+            self._wakes(host)
+
+    def _wakes(self, host: Host) -> None:
+        """After a long sleep. Who knows of nobody else that lives has nobody to ask."""
+        if node_of(host).membership.alive()[1:]:
             self._woke[host.id] = self.world.now
 
     def _reported(self, host: Host, report: Report) -> None:
         if report.name == "membership.stalled" and report.fields["seconds"] > node_of(host).membership.suspicion_s():
-            self._woke[host.id] = self.world.now
+            self._wakes(host)
 
     def _received(self, host: Host, event: Received) -> None:
         self._notice(host)

@@ -62,7 +62,7 @@ def draw_named(rng: Random, scene: Scene, names: tuple[str, ...]) -> None:
 
 def draw_power_cut(rng: Random, scene: Scene) -> None:
     fault = power_cut(rng, scene, scene.submitter)
-    scene.plan(rng.uniform(0.3, scene.trouble_s), fault)
+    scene.plan_some_time(rng, fault)
 
 
 def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) -> None:
@@ -75,7 +75,7 @@ def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) ->
         breaks = isinstance(fault, BreakEngine | HangEngine)
         scene.count_breaks(breaks)
         if fault is not None and not (breaks and scene.breaks >= MOST_BREAKS):
-            scene.plan(rng.uniform(0.3, scene.trouble_s), fault)
+            scene.plan_some_time(rng, fault)
 
 
 def _lasting(rng: Random, scene: Scene) -> list[Fault]:
@@ -99,10 +99,10 @@ def _draw_drains(rng: Random, scene: Scene, is_broken: bool) -> None:
     is not: left alone on duty the broken one would be believed, as where there is no other."""
     count = 0 if rng.random() >= DRAIN_SHARE else rng.choice([1, 1, 2, scene.count])
     for _ in range(count):
-        node, after_s = rng.randrange(scene.count), rng.uniform(0.0, scene.trouble_s)
+        node = rng.randrange(scene.count)
         lasts = node not in scene.dead and scene.may_die(node) and rng.random() < 0.4
         if lasts:
             scene.bury(node)
         fault = Drain(node, None if lasts else rng.choice([0.2, 1.0, 5.0]))
         if not (is_broken and node == scene.submitter):
-            scene.plan(after_s, fault)
+            scene.plan_some_time(rng, fault, first_s=0.0)
