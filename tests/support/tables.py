@@ -11,12 +11,12 @@ OWN = "dflow_protocols"
 
 
 def largest_tables(machine: Any) -> Counter[str]:
-    """By path the entries of the largest table there: `runs[].state.steps[].seals` is one of a step of a run."""
+    """By its shortest path, the entries of the largest table there: `runs[].state.steps[].seals` a step's."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
-    left: list[tuple[str, Any]] = [("", machine)]
+    left: deque[tuple[str, Any]] = deque([("", machine)])
     while left:
-        path, thing = left.pop()
+        path, thing = left.popleft()
         if id(thing) in seen:
             continue
         seen.add(id(thing))

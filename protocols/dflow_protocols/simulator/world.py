@@ -50,7 +50,7 @@ from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
 from ..wire.codec import type_name
-from ..wire.frame import Frame, decode_frame, encode_frame
+from ..wire.frame import Frame
 from ..wire.gossip import Relayed
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
@@ -66,6 +66,7 @@ from .model.host import Host, Process, Spawn
 from .model.network import Network
 from .model.provenance import Ledger
 from .model.schedule import Life, Schedule
+from .model.sealing import close, opened
 from .model.slots import Site, Slots
 from .model.store import Store
 from .model.work import PURE, Engines
@@ -391,10 +392,11 @@ class World:
                 self._send(host, to, message)
             case SendThrough(relay, to, _, message):
                 self._check_frame(message)
-                sealed = encode_frame(message.heartbeats, message.messages)
-                self._send(host, relay, Frame((), (Relayed(host.id, to, 0, sealed),)))
+                self._send(host, relay, Frame((), (Relayed(host.id, to, 0, close(host.id, to, message)),)))
             case Unseal(origin, _, relay, sealed):
-                process.life.tell(Received(origin, decode_frame(sealed), relay))
+                frame = opened(origin, host.id, sealed)
+                if frame is not None:
+                    process.life.tell(Received(origin, frame, relay))
             case HangUp(node):
                 process.bulk.hang_up(node)
             case Start():
