@@ -1,7 +1,8 @@
-"""Between the pure node and the world: events in, actions performed, in order, one event at a time.
+"""Between the pure node and the world: events in, actions performed, in order, turn by turn.
 
-It alone reads the clock, arms one alarm for the node's deadline, and decides nothing. All that is due to a peer in
-one turn of the loop leaves in one frame. What a peer's or a user's input makes go wrong is a report, never the end.
+It alone reads the clock, arms one alarm for the node's deadline, and decides nothing. A turn takes all events that are
+there and has the node act once, so a loop that is late catches up. All that is due to a peer in one turn of the loop
+leaves in one frame. What a peer's or a user's input makes go wrong is a report, never the end.
 """
 
 from __future__ import annotations
@@ -45,13 +46,16 @@ NOT_ON_DISK = {
     "hint": "free some of that disk, or ask another daemon; `dflow doctor` says more",
     "exit": 1,
 }
-EVENTS_A_TURN = 64  # then sockets are served; at about 50 us an event a turn stays below 5 ms
+EVENTS_A_TURN = 64  # then sockets are served
 
 
 class Machine(Protocol):
     @property
     def deadline(self) -> float: ...
-    def handle(self, now: float, event: Event) -> list[Action]: ...
+    @property
+    def must_act(self) -> bool: ...
+    def take(self, now: float, event: Event) -> None: ...
+    def act(self, now: float) -> list[Action]: ...
 
 
 class Performer(Protocol):
@@ -74,7 +78,7 @@ class Performer(Protocol):
     def advance(self, action: Advanced, cause: int | None = None) -> None: ...
     def report(self, report: Report, cause: int | None = None) -> None: ...
     def observe(self, event: Event) -> None: ...
-    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None: ...
+    def note(self, cause: int, now: float, events: list[Event], actions: list[Action]) -> None: ...
 
 
 class Driver:
@@ -89,7 +93,7 @@ class Driver:
         self._alarm: asyncio.TimerHandle | None = None
         self._written = asyncio.Event()  # cleared while the disk is at work
         self._written.set()
-        self._turns = 0  # events taken so far; the number of each is the cause of all that comes of it
+        self._turns = 0  # so far; the number of each is the cause of all that comes of it
 
     def clock(self) -> float:
         """Seconds since some start; never goes back."""
@@ -122,35 +126,44 @@ class Driver:
             await self._woken.wait()
             self._woken.clear()
             late_s = self._lag.take(self.clock())
-            if late_s:
-                await self._take(machine, performer, Lagged(late_s))
+            due = deque[Event]([Lagged(late_s)] if late_s else [])  # what this turn of the loop takes
             for _ in range(min(EVENTS_A_TURN, len(self._inbox))):
                 posted, event = self._inbox.popleft()
                 self._lag.note(self.clock() - posted)
-                await self._take(machine, performer, event)
+                due.append(event)
+            while due:
+                await self._turn(machine, performer, due)
             if self.clock() >= machine.deadline:
-                await self._take(machine, performer, Tick())
+                await self._turn(machine, performer, deque([Tick()]))
             self._flush(performer)
             if self._inbox:
                 self._woken.set()
                 await asyncio.sleep(0)
             self._arm(machine.deadline)
 
-    async def _take(self, machine: Machine, performer: Performer, event: Event) -> None:
-        """Handle one event and perform what follows. Whatever it raises is told, and the next event taken."""
+    async def _turn(self, machine: Machine, performer: Performer, due: deque[Event]) -> None:
+        """Take what is due, as far as one turn may, and perform what follows. Whatever an event raises is told, and the
+        next one taken."""
         self._turns += 1
-        cause, now = self._turns, self.clock()
+        cause, now, taken = self._turns, self.clock(), list[Event]()
+        while due and not machine.must_act:
+            event = due.popleft()
+            try:
+                performer.observe(event)
+                machine.take(now, event)
+                taken.append(event)
+            except Exception as error:
+                performer.report(_mishap("driver.handle_failed", event, error), cause)
         try:
-            performer.observe(event)
-            actions = machine.handle(now, event)
+            actions = machine.act(now)
         except Exception as error:
-            performer.report(_mishap("driver.handle_failed", event, error), cause)
+            performer.report(_mishap("driver.handle_failed", machine, error), cause)
             return
         await self._perform_all(performer, cause, actions)
         try:
-            performer.note(cause, now, event, actions)
+            performer.note(cause, now, taken, actions)
         except Exception as error:
-            performer.report(_mishap("driver.perform_failed", event, error), cause)
+            performer.report(_mishap("driver.perform_failed", machine, error), cause)
 
     async def _perform_all(self, performer: Performer, cause: int, actions: list[Action]) -> None:
         """In their order; what relies on the disk is left out where that failed."""

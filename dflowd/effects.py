@@ -116,9 +116,9 @@ class Effects:
     def report(self, report: Report, cause: int | None = None) -> None:
         self._rooms.recorder.report(report, cause)
 
-    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None:
+    def note(self, cause: int, now: float, events: list[Event], actions: list[Action]) -> None:
         """A turn is over."""
-        self._rooms.story.take(cause, now, event, actions)
+        self._rooms.story.take(cause, now, events, actions)
 
     def close(self) -> None:
         self._resolver.close()

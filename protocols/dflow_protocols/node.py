@@ -1,8 +1,9 @@
 """The node: membership and runs wired as one machine, pure as they are.
 
-The daemon drives it over sockets, the simulator over pretended ones; both drive this wiring. What happens to a
-message: the sender's heartbeats first (they may name runs or versions unknown here), then the message, to the machine
-that owns it; then every run looks at its books again, and all that is due to one peer leaves in one frame.
+The daemon drives it over sockets, the simulator over pretended ones; both drive this wiring, turn by turn: they `take`
+all events that are there, then have it `act` once. What happens to a message: the sender's heartbeats first (they may
+name runs or versions unknown here), then the message, to the machine that owns it. When all are taken every run looks
+at its books again, and all that is due to one peer leaves in one frame.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Identity:
 
 
 class Node:
-    """See the module. `deadline`: when `handle(now, Tick())` is next due."""
+    """See the module. `deadline`: when a `Tick` is next due. `must_act`: whether a turn ends here, since something that
+    was taken is to be written: what relies on that must be told from what comes of the next event."""
 
     def __init__(
         self,
@@ -112,6 +114,9 @@ class Node:
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
         self.has_left = False
+        self.must_act = False
+        self._due: list[Action] = []  # of what was taken in this turn
+        self._reconciled = self._registry.revision.number  # up to where
         self._clock = NodeClock()
         self._leaving = False
         self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
@@ -128,13 +133,20 @@ class Node:
         return self._clock.outside(due)
 
     def handle(self, now: float, event: Event) -> list[Action]:
-        """Take one event; what it changes is looked at again in every run. Never raises for what a peer said.
+        """A turn with one event."""
+        self.take(now, event)
+        return self.act(now)
+
+    def take(self, now: float, event: Event) -> None:
+        """Take one event; what it changes is looked at again in every run when the node acts. Never raises for what a
+        peer said.
 
         All machines live in the node's own time, which stands still while the process sleeps.
         """
         if self.membership.silenced_by is not None:
             self.has_left |= isinstance(event, Leaving)
-            return decline(event)
+            self._due += decline(event)
+            return
         now, slept_s = self._clock.read(now, self.deadline, self.timing.probe_timeout_s)
         actions: list[Action | Changed] = [*self._registry.unreadable]
         self._registry.unreadable.clear()
@@ -142,16 +154,29 @@ class Node:
             actions += self.membership.slept(now, slept_s)
         was_apart, routes = self.membership.is_rejoining, self.membership.routes
         self._gather(now)
-        revision = self._registry.revision.number
         self._take(now, event, actions)
         if self.membership.silenced_by is not None:
-            last = [action for action in actions if not isinstance(action, Changed)]
-            return self._framed(now, [*last, *give_up(self.runs.values())])
-        self._note_routes(routes, actions)
-        settled = self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
-        if self._registry.revision.number != revision and not self.has_left and not self.membership.is_rejoining:
-            settled += self._reconcile(now)
-        return self._framed(now, settled)
+            self._due += [action for action in actions if not isinstance(action, Changed)]
+            self._due += give_up(self.runs.values())
+        else:
+            self._note_routes(routes, actions)
+            self._due += self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
+        self.must_act = any(isinstance(action, Persist) for action in self._due)
+
+    def act(self, now: float) -> list[Action]:
+        """What is to be done about all that was taken since, and what is due now that it was: the actions of a turn, in
+        the order in which they must be performed."""
+        now -= self._clock.slept_s
+        actions, self._due, self.must_act = self._due, [], False
+        has_changed, self._reconciled = (
+            self._registry.revision.number != self._reconciled,
+            self._registry.revision.number,
+        )
+        is_apart = self.has_left or self.membership.is_rejoining or self.membership.silenced_by is not None
+        if has_changed and not is_apart:
+            actions += self._reconcile(now)
+            self._reconciled = self._registry.revision.number
+        return self._framed(now, actions)
 
     def withdrawn(self, member: NodeId) -> list[dict[str, str]]:
         """The stages of active runs that a member leaves to others now: `{run, stage, error}` each."""

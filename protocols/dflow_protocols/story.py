@@ -1,6 +1,6 @@
 """Story: a task's life, as a node saw it and over all nodes: what happened to it, in which turn, and from what cause.
 
-A turn is one event and the actions that answer it; the event's number on its node is the cause of all of them. A node
+A turn is some events and the actions that answer them; its number on its node is the cause of all of them. A node
 keeps the latest of what it did and, apart from that, of what it heard, so that no peer's talk pushes out its own acts.
 Across nodes the join is (run, task) and the ids that messages carry anyway: `in_order` puts what several nodes tell
 into an order in which nothing comes before what made it happen (Lamport 1978), whatever their clocks say. Modelled on
@@ -92,7 +92,7 @@ TELLING: Final = frozenset({ClaimPut, RecordPut, RosterPut, RunPut, SealPut, Ste
 class Entry:
     """One thing that happened to some tasks of a run, at one node."""
 
-    cause: int  # the number of the event that it happened with
+    cause: int  # the number of the turn in which it happened
     at: float  # seconds, by the node's clock
     what: What
     run: RunId
@@ -100,7 +100,7 @@ class Entry:
     peers: tuple[NodeId, ...] = ()
     join: str = ""  # what both ends of a message know it by: a steal request, a seal, a roster
     records: tuple[RecordId, ...] = ()  # of the tasks, in their order, where it is about records
-    began: int | None = None  # the number of the event with which the call began that ends here
+    began: int | None = None  # the number of the turn in which the call began that ends here
     detail: str = ""
 
     @property
@@ -177,8 +177,27 @@ class Story:
 
     # A turn ---------------------------------------------------------------------------------------------------------
 
-    def take(self, cause: int, now: float, event: Event, actions: Sequence[Action]) -> None:
-        """The event of this number, and the actions that answer it. `now`: as the node was told."""
+    def take(self, cause: int, now: float, events: Iterable[Event], actions: Sequence[Action]) -> None:
+        """The turn of this number: its events, and the actions that answer them. `now`: as the node was told."""
+        for event in events:
+            self._happened(cause, now, event)
+        sent: dict[int, tuple[Any, list[NodeId]]] = {}  # a message to several members is one object
+        for action in actions:
+            match action:
+                case Send(to, Frame(_, messages)) | SendThrough(_, to, _, Frame(_, messages)):
+                    for message in messages:
+                        if type(message) in TELLING:
+                            sent.setdefault(id(message), (message, []))[1].append(to)
+                case Start() | Stop() | Trim():
+                    self._call(cause, now, action)
+                case Drop(run, shards):
+                    tasks = dict.fromkeys(self._shards.pop(shard) for shard in shards if shard in self._shards)
+                    if tasks:
+                        self._own.add(Entry(cause, now, What.DROPPED, run, tuple(tasks)))
+        for message, peers in sent.values():
+            self._tell(cause, now, tuple(peers), message)
+
+    def _happened(self, cause: int, now: float, event: Event) -> None:
         match event:
             case Received(source, Frame(_, messages)):
                 for message in messages:
@@ -197,21 +216,6 @@ class Story:
                 self._own.add(Entry(cause, now, What.BROKE, run, (task,), began=began, detail=why))
             case Shed(run, shard) if shard in self._shards:
                 self._own.add(Entry(cause, now, What.SHED, run, (self._shards[shard],)))
-        sent: dict[int, tuple[Any, list[NodeId]]] = {}  # a message to several members is one object
-        for action in actions:
-            match action:
-                case Send(to, Frame(_, messages)) | SendThrough(_, to, _, Frame(_, messages)):
-                    for message in messages:
-                        if type(message) in TELLING:
-                            sent.setdefault(id(message), (message, []))[1].append(to)
-                case Start() | Stop() | Trim():
-                    self._call(cause, now, action)
-                case Drop(run, shards):
-                    tasks = dict.fromkeys(self._shards.pop(shard) for shard in shards if shard in self._shards)
-                    if tasks:
-                        self._own.add(Entry(cause, now, What.DROPPED, run, tuple(tasks)))
-        for message, peers in sent.values():
-            self._tell(cause, now, tuple(peers), message)
 
     def _call(self, cause: int, now: float, action: Start | Stop | Trim) -> None:
         match action:

@@ -1,6 +1,6 @@
 """A world in one seed, as a discrete-event simulation: nodes, virtual time, a network, engines and faults.
 
-Drives whole nodes exactly as a daemon does (one event at a time, actions performed in order) and knows what no node
+Drives whole nodes exactly as a daemon does (turn by turn, actions performed in order) and knows what no node
 can: every shard's provenance. Anything that a node must never do ends the world with a `Violation`.
 """
 
@@ -24,9 +24,7 @@ from ..events import (
     Drop,
     Event,
     Fetch,
-    FilesFound,
     FindFiles,
-    Finished,
     HangUp,
     Persist,
     Received,
@@ -272,7 +270,7 @@ class World:
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk)))
+        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk), partial(self._turn, host)))
         self._tell_life(host, f"starts, life {host.lives}")
         self.arm(host)
 
@@ -306,7 +304,7 @@ class World:
             if waits_s:
                 process.life.after(waits_s, partial(self._handle_late, host, process, event, waits_s))
             else:
-                self._handle(host, process, event)
+                process.post(event)
 
     def _handle_late(self, host: Host, process: Process, event: Event, waited_s: float) -> None:
         process.lateness.note(waited_s)
@@ -315,29 +313,26 @@ class World:
             return
         told = process.lateness.take(self.now)
         if told is not None:
-            self._handle(host, process, told)
+            process.post(told)
         if host.process is process:
-            self._handle(host, process, event)
+            process.post(event)
 
-    def _handle(self, host: Host, process: Process, event: Event) -> None:
-        self.events += 1
-        if isinstance(event, Finished):
-            process.slots.heard(event.call)
-        if isinstance(event, DrainRequested):
-            host.drain(event.drained)
-        if isinstance(event, FilesFound):
-            process.search.heard(event)
-        if self._watch is not None:
-            self._watch.heard(host, event)
-        cause, now = host.count_turn(), host.clock.read(self.now)
-        self.trace.add(self.now, host.name, "<-", event, cause)
+    def _turn(self, host: Host) -> None:
+        """The node takes what its inbox has, acts, and its actions are performed."""
+        process = host.process
+        assert process is not None, "a loop ends with its process"
+        cause, now, events = host.count_turn(), host.clock.read(self.now), list[Event]()
         try:
-            actions = process.machine.handle(now, event)
-            if self.events % self._check_every == 0:
+            while process.inbox and not process.machine.must_act:
+                events.append(process.inbox.popleft())
+                self._note(host, events[-1], cause)
+                process.machine.take(now, events[-1])
+            actions = process.machine.act(now)
+            if cause % self._check_every == 0:
                 process.machine.check()
         except Exception as error:
             raise self.violation(f"{host.name} raised {told_error(error)}", "no_error") from error
-        host.story.take(cause, now, event, actions)
+        host.story.take(cause, now, events, actions)
         is_kept = True
         for intended in actions:
             if host.process is not process:
@@ -357,6 +352,14 @@ class World:
             host.note_performed()
         host.disk.confirm()
         self.arm(host)
+
+    def _note(self, host: Host, event: Event, cause: int) -> None:
+        """What the world keeps of an event that a node took."""
+        self.events += 1
+        host.heard(event)
+        if self._watch is not None:
+            self._watch.heard(host, event)
+        self.trace.add(self.now, host.name, "<-", event, cause)
 
     def _set_off(self, host: Host, action: Action) -> None:
         """Does this action set off a fault?"""

@@ -40,16 +40,29 @@ RUN = RunId("cd" * 16)
 
 
 class Script:
-    """A machine that answers by a function."""
+    """A machine that answers each event by a function, and whatever else by `acts`."""
 
-    def __init__(self, answer: Callable[[Event], list[Action]]) -> None:
+    def __init__(self, answer: Callable[[Event], list[Action]], acts: Callable[[], list[Action]] = list) -> None:
         self.deadline = float("inf")
         self.events: list[Event] = []
-        self._answer = answer
+        self.turns: list[int] = []  # how many events each took
+        self._answer, self._acts = answer, acts
+        self._due: list[Action] = []
+        self._taken = 0
 
-    def handle(self, now: float, event: Event) -> list[Action]:
+    @property
+    def must_act(self) -> bool:
+        return any(isinstance(action, Persist) for action in self._due)
+
+    def take(self, now: float, event: Event) -> None:
+        self._taken += 1
         self.events.append(event)
-        return self._answer(event)
+        self._due += self._answer(event)
+
+    def act(self, now: float) -> list[Action]:
+        self.turns.append(self._taken)
+        due, self._due, self._taken = self._due, [], 0
+        return [*due, *self._acts()]
 
 
 class Diary:
@@ -58,7 +71,7 @@ class Diary:
     def __init__(self, disk_is_full: bool = False) -> None:
         self.done: list[Any] = []
         self.causes: list[int | None] = []  # of the reports
-        self.turns: list[tuple[int, Event, list[Action]]] = []
+        self.turns: list[tuple[int, list[Event], list[Action]]] = []
         self._disk_is_full = disk_is_full
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
@@ -96,8 +109,8 @@ class Diary:
     def observe(self, event: Event) -> None:
         pass
 
-    def note(self, cause: int, now: float, event: Event, actions: list[Action]) -> None:
-        self.turns.append((cause, event, actions))
+    def note(self, cause: int, now: float, events: list[Event], actions: list[Action]) -> None:
+        self.turns.append((cause, events, actions))
 
 
 async def drive(
@@ -235,10 +248,10 @@ async def test_a_wish_that_the_disk_did_not_take_is_answered_as_the_machine_says
     assert Reply(1, False, otherwise) in done
 
 
-async def test_all_that_comes_of_an_event_carries_its_number() -> None:
+async def test_all_that_comes_of_a_turn_carries_its_number() -> None:
     """A report in the log is joined by it with what `dflow story` tells of the same turn."""
     driver, diary = Driver(asyncio.get_running_loop()), Diary()
-    said: list[Action] = [Report("run.resumed", {}), Stop(1)]
+    said: list[Action] = [Persist("runs/r", b"x"), Report("run.resumed", {}), Stop(1)]
     task = asyncio.create_task(driver.run(Script(lambda event: list(said)), diary))
     driver.post(Leaving())
     driver.post(Received(A, "frame"))
@@ -248,4 +261,30 @@ async def test_all_that_comes_of_an_event_carries_its_number() -> None:
         await asyncio.sleep(0)
     task.cancel()
     assert diary.causes == [1, 2]
-    assert diary.turns == [(1, Leaving(), said), (2, Received(A, "frame"), said)]
+    assert diary.turns == [(1, [Leaving()], said), (2, [Received(A, "frame")], said)]
+
+
+async def test_what_waits_is_taken_together_and_acted_on_once() -> None:
+    """A loop that comes late to a hundred messages derives what is due once, not a hundred times."""
+    script = Script(lambda event: [Stop(len(script.events))], lambda: [Stop(0)])
+    done = await drive(script, *[Received(A, number) for number in range(5)], until=lambda diary: Stop(0) in diary.done)
+    assert script.turns == [5]
+    assert done == [Stop(1), Stop(2), Stop(3), Stop(4), Stop(5), Stop(0)]
+
+
+async def test_a_write_that_fails_takes_nothing_from_what_was_taken_before_or_after() -> None:
+    """Only what relies on it is held back: another client is answered as if the disk were well."""
+    answers: list[list[Action]] = [
+        [Reply(1, True, {})],
+        [Persist("runs/r", b"x"), Reply(2, True, {})],
+        [Reply(3, True, {})],
+    ]
+    script = Script(lambda event: answers[len(script.events) - 1])
+    events = [Received(A, number) for number in range(3)]
+    done = await drive(script, *events, until=lambda diary: len(diary.done) == 5, disk_is_full=True)
+    assert [entry for entry in done if isinstance(entry, Reply)] == [
+        Reply(1, True, {}),
+        Reply(2, False, NOT_ON_DISK),
+        Reply(3, True, {}),
+    ]
+    assert script.turns == [2, 1]

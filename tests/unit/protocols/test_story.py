@@ -66,7 +66,7 @@ def told(*turns: tuple[Event, list[Action]]) -> list[Entry]:
     """The story of turns 1, 2, ..., a second apart."""
     story = Story(ME)
     for number, (event, actions) in enumerate(turns, 1):
-        story.take(number, float(number), event, actions)
+        story.take(number, float(number), [event], actions)
     return story.of(RUN)
 
 
@@ -156,7 +156,7 @@ def test_what_is_dropped_or_shed_is_told_of_its_task() -> None:
 def test_a_leaf_finds_its_block_and_a_block_its_leaves(part: Block, asked: Block) -> None:
     """Leaves change hands alone and are computed together."""
     story = Story(ME)
-    story.take(1, 1.0, Tick(), [replace(START, task=TaskKey(0, "learn", part))])
+    story.take(1, 1.0, [Tick()], [replace(START, task=TaskKey(0, "learn", part))])
     assert story.of(RUN, [TaskKey(0, "learn", asked)]) == story.of(RUN)
     assert story.of(RUN, [TaskKey(0, "learn", Block(6, 8))]) == []
     assert story.of(RUN, [TaskKey(1, "learn", asked)]) == []
@@ -167,7 +167,7 @@ def test_of_a_seal_only_what_was_asked_for_is_told() -> None:
     other = replace(RECORD, task=TaskKey(0, "roll", Partition(4)))
     story = Story(ME)
     seal = replace(SEAL, entries=(other, RECORD))
-    story.take(1, 1.0, heard(SealPut(RUN, seal, True, (), None)), [])
+    story.take(1, 1.0, [heard(SealPut(RUN, seal, True, (), None))], [])
     [entry] = story.of(RUN, [UNIT])
     assert (entry.tasks, entry.records) == ((UNIT,), (RECORD.id,))
 
@@ -176,10 +176,10 @@ def test_a_full_ring_forgets_the_oldest_and_says_until_when() -> None:
     """Bounded by what entries name, as one may name thousands; what others say pushes out no act of its own."""
     story = Story(ME, own_room=2, heard_room=2)
     for number in range(1, 5):
-        story.take(number, float(number), Tick(), [replace(START, call=number)])
+        story.take(number, float(number), [Tick()], [replace(START, call=number)])
     assert [entry.cause for entry in story.of(RUN)] == [3, 4]
     assert story.forgotten == 2.0
-    story.take(5, 5.0, heard(ClaimPut(RUN, 0, tuple(TaskKey(0, "roll", Partition(n)) for n in range(9)))), [])
+    story.take(5, 5.0, [heard(ClaimPut(RUN, 0, tuple(TaskKey(0, "roll", Partition(n)) for n in range(9))))], [])
     assert [entry.cause for entry in story.of(RUN)] == [3, 4, 5]
 
 
@@ -188,7 +188,7 @@ def test_a_deal_follows_from_the_roster_that_passed() -> None:
     steps = plan(two_steps(), 0)
     roster = Roster(0, 0, (ME, PEER), (ME, PEER), (1, 1))
     story = Story(ME)
-    story.take(1, 1.0, heard(RosterPut(RUN, roster)), [])
+    story.take(1, 1.0, [heard(RosterPut(RUN, roster))], [])
     homes = {home_of(RUN, TaskKey(0, "score", Partition(index)), steps, roster) for index in range(5)}
     assert homes == {ME, PEER}
     home = home_of(RUN, UNIT, steps, roster)

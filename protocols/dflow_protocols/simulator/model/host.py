@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
-from ...events import Action, Event, Start
+from ...events import Action, DrainRequested, Event, FilesFound, Finished, Start
 from ...membership.table import DRAINED
 from ...names import NodeId
 from ...story import Story
@@ -21,6 +22,7 @@ from .schedule import Life
 from .slots import Slots
 from .store import Store
 
+TURN_S = 0.001  # of a loop: what comes meanwhile is taken in the next turn, together
 STUCK_TICKS = 200  # a node whose deadline stays in the past for so many ticks in a row would spin for ever
 
 
@@ -29,7 +31,10 @@ class Machine(Protocol):
 
     @property
     def deadline(self) -> float: ...
-    def handle(self, now: float, event: Event) -> list[Action]: ...
+    @property
+    def must_act(self) -> bool: ...
+    def take(self, now: float, event: Event) -> None: ...
+    def act(self, now: float) -> list[Action]: ...
     def check(self) -> None: ...
 
 
@@ -63,7 +68,32 @@ class Process:
     bulk: BulkLane
     search: Search
     writes: Writes
+    turn: Callable[[], None]  # of its loop
     lateness: Lateness = field(default_factory=Lateness)
+    inbox: deque[Event] = field(default_factory=deque)  # for the next turn of its loop
+    _is_due: bool = False  # whether that is to come, or under way
+    _busy_until: float = 0.0  # with the last one
+
+    def post(self, event: Event) -> None:
+        """An event is there. The loop takes it at once, or when the turn before is over."""
+        self.inbox.append(event)
+        if not self._is_due:
+            self._is_due = True
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.life.now >= self._busy_until:
+            self._go_round()
+        else:
+            self.life.after(self._busy_until - self.life.now, self._go_round)
+
+    def _go_round(self) -> None:
+        self._busy_until = self.life.now + TURN_S
+        if self.inbox:
+            self.turn()
+        self._is_due = bool(self.inbox)
+        if self._is_due:
+            self._wait()
 
 
 @dataclass
@@ -167,6 +197,16 @@ class Host:
         """It is down, and somebody will start it again."""
         self.comes_back = True
 
+    def heard(self, event: Event) -> None:
+        """Its node is about to take this event."""
+        assert self.process is not None
+        if isinstance(event, Finished):
+            self.process.slots.heard(event.call)
+        if isinstance(event, DrainRequested):
+            self.drain(event.drained)
+        if isinstance(event, FilesFound):
+            self.process.search.heard(event)
+
     def drain(self, drained: bool) -> None:
         """It hears that it is to take no new work, or some again."""
         self.is_drained = drained
@@ -182,7 +222,11 @@ class Host:
         self.lag_s = 0.0
 
     def pause(self) -> None:
+        """What waits in its inbox waits on."""
         self.paused = True
+        if self.process is not None:
+            self.backlog += self.process.inbox
+            self.process.inbox.clear()
 
     def wake(self) -> list[Event]:
         """What arrived during the pause, in order."""

@@ -93,8 +93,8 @@ class Asked:
     def live(self) -> None:
         """A call of the unit, from second 10 to second 12 of the node's clock."""
         start = Start(1, RUN, UNIT, ChainWork(0, ("roll", "score", "adv"), 3, ()))
-        self.story.take(4, 10.0, Tick(), [start])
-        self.story.take(9, 12.0, Finished(1, Done(())), [])
+        self.story.take(4, 10.0, [Tick()], [start])
+        self.story.take(9, 12.0, [Finished(1, Done(()))], [])
 
 
 async def test_a_task_is_told_by_any_of_its_chains_stages_in_peoples_time() -> None:

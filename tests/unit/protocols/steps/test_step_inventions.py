@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dflow_protocols.events import Fetch, Received, Send, Tick
 from dflow_protocols.membership.table import MAX_MEMBERS
 from dflow_protocols.names import MAX_SHARD_BYTES, chunk_count
+from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.steps.step import MAX_SEALS
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame, encode_frame
@@ -29,8 +30,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
     midway, rng = Midway(), Random(seed)
     inventor = Inventor(rng)
     for other in midway.world.hosts:
-        assert other.machine is not None
-        for action in other.machine.handle(other.clock.read(midway.world.now), Tick()):
+        for action in node_of(other).handle(other.clock.read(midway.world.now), Tick()):
             if isinstance(action, Send):
                 for said in (*action.message.messages, *action.message.heartbeats):
                     inventor.hear(said)

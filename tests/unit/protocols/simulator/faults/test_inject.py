@@ -50,7 +50,12 @@ class Nothing:
 
     deadline = float("inf")
 
-    def handle(self, now: float, event: Event) -> list[Action]:
+    must_act = False
+
+    def take(self, now: float, event: Event) -> None:
+        pass
+
+    def act(self, now: float) -> list[Action]:
         return []
 
     def check(self) -> None:
@@ -85,7 +90,7 @@ class Machines:
         life = Life(self.schedule, Random(1), lambda event: None)
         slots = Slots(1, 0, life, Site({}, {}), host.store, host.disk, host.health)
         bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
-        host.run(Process(Nothing(), life, slots, bulk, Search(life), Writes(life, host.disk)))
+        host.run(Process(Nothing(), life, slots, bulk, Search(life), Writes(life, host.disk), lambda: None))
         self.done.append(("start", host.index))
 
     def kill(self, host: Host) -> None:
