@@ -168,12 +168,9 @@ class Node:
         the order in which they must be performed."""
         now -= self._clock.slept_s
         actions, self._due, self.must_act = self._due, [], False
-        has_changed, self._reconciled = (
-            self._registry.revision.number != self._reconciled,
-            self._registry.revision.number,
-        )
+        before, self._reconciled = self._reconciled, self._registry.revision.number
         is_apart = self.has_left or self.membership.is_rejoining or self.membership.silenced_by is not None
-        if has_changed and not is_apart:
+        if before != self._reconciled and not is_apart:
             actions += self._reconcile(now)
             self._reconciled = self._registry.revision.number
         return self._framed(now, actions)

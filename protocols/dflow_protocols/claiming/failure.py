@@ -33,6 +33,7 @@ class Failures:
 
     known: dict[tuple[TaskKey, NodeId, int], Failure] = field(default_factory=dict)
     own_attempts: dict[TaskKey, int] = field(default_factory=dict)
+    changes: int = 0  # of what is known, so far
 
     SAME_USER_ERROR = 2
     ANY_ERROR = 3
@@ -52,6 +53,7 @@ class Failures:
         if (failure.task, failure.node, failure.attempt) in self.known:
             return False
         self.known[(failure.task, failure.node, failure.attempt)] = failure
+        self.changes += 1
         of_node = [key for key in self.known if key[1] == failure.node]
         if len(of_node) > self.MAX_OF_A_NODE:
             del self.known[of_node[0]]
@@ -71,7 +73,10 @@ class Failures:
 
     def forget_steps_before(self, number: int) -> None:
         """What failed there succeeded elsewhere."""
-        self.known = {key: failure for key, failure in self.known.items() if key[0].step >= number}
+        over = [key for key in self.known if key[0].step < number]
+        for key in over:
+            del self.known[key]
+        self.changes += len(over)
         self.own_attempts = {task: count for task, count in self.own_attempts.items() if task.step >= number}
 
     def verdicts(self, able: Callable[[TaskKey], Collection[NodeId]]) -> list[Verdict]:

@@ -45,6 +45,7 @@ class Alarm:
         self.blocked = ""  # why no member on duty can go on with the open step, in words
         self._causes: tuple[str, ...] = ()  # of that, as they were told
         self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
+        self._times_from = 0  # the first of these steps
         self._marks: tuple[object, ...] = ()
         self._moved_at = state.opened_at
         self._told: Waiting | None = None  # as the report that stands says
@@ -95,7 +96,9 @@ class Alarm:
     def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
         run, marks = self._state, self._mark()
-        self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
+        if self._times_from != run.freed_before:
+            self._times_from = run.freed_before
+            self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
         is_at_rest = bool(self.blocked) or run.is_paused or run.me not in mesh.on_duty
         if marks != self._marks or is_at_rest or self._is_at_new_work(now, mesh, free):
             self._marks, self._moved_at = marks, now

@@ -20,8 +20,8 @@ from ..pipeline.plan import Chain
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
-from ..steps.backlog import known_backlog
 from ..steps.batch import Batch
+from ..steps.duties import known_backlog
 from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
@@ -102,6 +102,8 @@ class Stealing:
         """After a reconcile: what is due here and has not begun, and which borrowed units still matter."""
         running = [call.unit for call in self._state.calls.values()]
         self._untouched = [duty for duty in duties if duty.rank in STEALABLE and duty.unit not in running]
+        if not self._state.loans.borrowed:
+            return
         kept_back = self._state.step(self.open.step).kept_back if self.open is not None else ()
         borne = [duty.unit for duty in self._untouched if self._calls.may_begin(duty.work)]  # the rest is its home's
         self._state.loans.keep_only([*running, *borne, *kept_back])

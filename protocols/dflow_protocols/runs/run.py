@@ -33,7 +33,7 @@ from ..run_state.calls import Calls, FreeSlots
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.batch import Batch, gradient_cover
-from ..steps.duties import open_duties
+from ..steps.duties import OpenDuties
 from ..steps.duty import Duty, watch_homes
 from ..steps.sealing import sealed_chains
 from ..versions import facts
@@ -67,6 +67,7 @@ class Run:
         `saved`: the checkpoints of it on this node's disk. `unread`: those that cannot be read. `rng`: chance, to
         choose whom to ask for work; without it nothing is stolen. `revision`: of all runs of this node."""
         self.state = state = RunState(me, status, pipeline, now, restored, revision or Revision())
+        self._duties = OpenDuties()
         self.outbox = outbox = Outbox(state)
         self.calls = calls = Calls(state, numbers)
         self.checkpoints = Checkpoints(state, calls, outbox, saved, unread)
@@ -373,7 +374,7 @@ class Run:
             duties = self.advance.apply(view, mesh, update, out)
         if is_done:
             return duties
-        due = open_duties(view, open_chains, batch)
+        due = self._duties.due(view, open_chains, batch)
         watch_homes(view, due)
         if batch is not None:
             self.advance.prefetch(view, batch, out)

@@ -245,8 +245,9 @@ class Holdings:
 
     def know_only(self, shards: Collection[ShardId]) -> None:
         """Forget who holds anything else."""
-        self.holders = {shard: held for shard, held in self.holders.items() if shard in shards}
-        self.changed.note_all()
+        for shard in [shard for shard in self.holders if shard not in shards]:
+            del self.holders[shard]
+            self.changed.note(shard)
         self.brought &= set(shards)
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:

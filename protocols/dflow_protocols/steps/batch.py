@@ -24,10 +24,7 @@ class Batch:
     data: dict[int, tuple[tuple[int, str, ShardRef], ...]]  # partition -> (partition, "stage.output", shard)
     divisor: int
     samples: int
-
-    @property
-    def needed(self) -> frozenset[int]:
-        return frozenset(leaf.leaf for leaf in self.leaves)
+    needed: frozenset[int]  # leaves that have groups
 
 
 def make_batch(manifest: Seal, training: Training) -> Batch:
@@ -44,13 +41,15 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
                 data.setdefault(partition, []).append((partition, read, ref))
     ordered = tuple(groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1))
     kept = [group for partition in ordered for group in partition]
+    leaves = cut_leaves(ordered, training.leaves) if any(tokens for tokens, _ in kept) else ()
     return Batch(
         manifest,
         training,
-        cut_leaves(ordered, training.leaves) if any(tokens for tokens, _ in kept) else (),
+        leaves,
         {partition: tuple(read) for partition, read in data.items()},
         training.divide_by(kept),
         sum(samples for _, samples in kept),
+        frozenset(leaf.leaf for leaf in leaves),
     )
 
 

@@ -1,52 +1,42 @@
-"""Duties: what this node should run now for its open step, derived from the books at every reconcile."""
+"""Duties: what this node should run now for its open step, derived from the books; and what waits at other members."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ..claiming.deal import deal, homes
-from ..names import MANIFEST, Partition, ShardRef, TaskKey
+from ..names import NodeId, ShardRef, TaskKey
 from ..pipeline.plan import Chain
 from ..ranges import pieces
 from ..shards.holdings import Range
-from ..work import ChainWork, SliceWork
-from .batch import Batch, gradient_cover, gradient_slices, slice_records
+from ..work import SliceWork
+from .batch import Batch, gradient_cover, gradient_slices, leaf_homes, slice_records
 from .blocks import block_duties
-from .duty import CHAIN, EVALUATE, SLICE, Due, Duty
+from .duty import SLICE, Due, Duty
+from .partitions import OpenPartitions
 from .view import StepView, partition_homes
 
 
-def open_duties(view: StepView, chains: Sequence[Chain], batch: Batch | None) -> Due:
-    """What is due of these chains and, once there is a manifest, of training."""
-    found = Due()
-    for chain in chains:
-        found.add(chain_duties(view, chain))
-    if batch is not None:
-        found.add(block_duties(view, batch))
-        found.add(slice_duties(view, batch))
-    return found
+class OpenDuties:
+    """Of a run's open step at one node, kept from one reconcile to the next as far as partitions go."""
 
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()  # what they are kept of
+        self._partitions: dict[Chain, OpenPartitions] = {}
 
-def chain_duties(view: StepView, chain: Chain) -> Due:
-    """The unfinished partitions of a chain that are due here; what is done of them is not done again."""
-    rank = CHAIN if chain.sealed_in == MANIFEST else EVALUATE
-    found = Due()
-    able = view.able(chain.stages)
-    for unit, home in partition_homes(view, chain).items():
-        due = found.rank(view, rank, unit, home, able)
-        if due is None:
-            continue
-        assert isinstance(unit.part, Partition)
-        p = unit.part.index
-        before = view.progress_of(chain).done[p]
-        inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
-        reads = (view.source(chain).id, *(ref.id for record in before for ref in record.shards))
-        params = view.params(view.source(chain), chain.models)
-        call = chain.call(len(before))
-        work = ChainWork(view.step.number, call, p, params, inputs, chain.together(call))
-        needs = tuple((ref, None) for _, ref in (*params, *inputs))
-        found.here.append(Duty(due, unit, work, needs, reads))
-    return found
+    def due(self, view: StepView, chains: Sequence[Chain], batch: Batch | None) -> Due:
+        """What is due of these chains and, once there is a manifest, of training."""
+        of = view.step, view.kept, view.reads, view.trains
+        if len(of) != len(self._of) or any(now is not before for now, before in zip(of, self._of, strict=True)):
+            self._of, self._partitions = of, {}
+        found = Due()
+        for chain in chains:
+            found.add(self._partitions.setdefault(chain, OpenPartitions(chain)).due(view))
+        if batch is not None:
+            found.add(block_duties(view, batch))
+            found.add(slice_duties(view, batch))
+        return found
 
 
 def slice_duties(view: StepView, batch: Batch) -> Due:
@@ -92,3 +82,19 @@ def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
         for chunks in mine
         for ref, low, high in pieces(record.shards, chunks.first, chunks.end)
     ]
+
+
+def known_backlog(view: StepView, chains: tuple[Chain, ...], batch: Batch | None) -> Counter[NodeId]:
+    """Unfinished units by home, without those that somebody claims, as far as this node's books tell. Too high where
+    the books lack records: then the member's own word is right."""
+    found: Counter[NodeId] = Counter()
+    for chain in chains:
+        for unit, home in partition_homes(view, chain).items():
+            if home is not None and not view.step.claimants(view.now, unit):
+                found[home] += 1
+    if batch is not None:
+        taken = view.claimed_leaves(batch.training.stage)
+        for leaf, home in leaf_homes(view, batch).items():
+            if home is not None and leaf not in taken:
+                found[home] += 1
+    return found

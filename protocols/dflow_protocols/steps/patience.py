@@ -38,6 +38,10 @@ class Patience:
     def is_waiting(self, what: Wait, of: str | TaskKey = "") -> bool:
         return (what, of) in self.since
 
+    def units(self, what: Wait) -> list[TaskKey]:
+        """Those for which it waits so."""
+        return [of for kind, of in self.since if kind == what and isinstance(of, TaskKey)]
+
     def lasts(self, now: float, what: Wait, of: str | TaskKey = "") -> float:
         """Seconds since it started; 0 while nothing waits."""
         return now - self.since.get((what, of), now)

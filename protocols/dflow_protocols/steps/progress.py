@@ -21,12 +21,13 @@ from .step import Counts, Step
 @dataclass(slots=True)
 class ChainProgress:
     """Of one chain from one version. `done`: by partition, the records that are accepted so far; `unfinished`: those
-    in which stages are missing, ascending."""
+    in which stages are missing, ascending; `changed`: those that were derived again."""
 
     chain: Chain
     version: VersionId
     done: list[tuple[Record, ...]] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
+    changed: Journal[int] = field(default_factory=Journal)
 
     def take(self, partition: int, records: tuple[Record, ...]) -> None:
         """These are the accepted records of a partition now."""
@@ -36,16 +37,16 @@ class ChainProgress:
             insort(self.unfinished, partition)
         elif not was_whole and len(records) == stages:
             del self.unfinished[bisect_left(self.unfinished, partition)]
+        self.changed.note(partition)
 
 
 class Progress:
     """Of one step at one node. `follow` brings it up to date. `lost`: records of partitions that do not count; `thin`:
-    partitions of which some shard has holders beside this node, but too few; `changed`: what was derived again."""
+    partitions of which some shard has holders beside this node, but too few."""
 
     def __init__(self) -> None:
         self.lost: set[RecordId] = set()
         self.thin: dict[Partition, None] = {}
-        self.changed: Journal[int] = Journal()
         self._chains: dict[tuple[str, VersionId], ChainProgress] = {}
         self._named_by: dict[ShardId, dict[Partition, None]] = {}
         self._read = UNREAD, UNREAD  # of the books, of the holders
@@ -63,12 +64,13 @@ class Progress:
         self._read, self._living, self._copies = ends, living, copies
         if parts is None or shards is None or not are_same:
             self._begin_anew()
-            dirty = list(step.by_part)
+            parts, held = list(step.by_part), []
         else:
-            dirty = [*parts, *(part for shard in shards for part in self._named_by.get(shard, ()))]
-        for part in dict.fromkeys(dirty):
+            held = [part for shard in shards for part in self._named_by.get(shard, ())]
+        fresh = {part for part in parts if isinstance(part, Partition)}
+        for part in dict.fromkeys([*parts, *held]):
             if isinstance(part, Partition):
-                self._derive(step, holdings, part, counts)
+                self._derive(step, holdings, part, counts, part in fresh)
 
     def of(self, step: Step, chain: Chain, version: VersionId, counts: Counts) -> ChainProgress:
         """How far a chain is, if it reads this version."""
@@ -86,24 +88,25 @@ class Progress:
         self._named_by.clear()
         self.lost.clear()
         self.thin.clear()
-        self.changed.note_all()
 
-    def _derive(self, step: Step, holdings: Holdings, part: Partition, counts: Counts) -> None:
+    def _derive(self, step: Step, holdings: Holdings, part: Partition, counts: Counts, are_fresh: bool) -> None:
+        """`are_fresh`: its records are not as they were; otherwise chains follow only if one of them counts no more,
+        or again."""
         records = step.by_part.get(part, {}).values()
+        lost = {record.id for record in records if not counts(record)}
+        are_others = {record.id for record in records if record.id in self.lost} != lost
+        self.lost.difference_update(record.id for record in records)
+        self.lost |= lost
         self.thin.pop(part, None)
-        for record in records:
-            for ref in record.shards:
+        if any(record.id not in step.mine and self._is_thin(holdings, record) for record in records):
+            self.thin[part] = None
+        if are_fresh:
+            for ref in [ref for record in records for ref in record.shards]:
                 self._named_by.setdefault(ref.id, {})[part] = None
-            if counts(record):
-                self.lost.discard(record.id)
-            else:
-                self.lost.add(record.id)
-            if record.id not in step.mine and self._is_thin(holdings, record):
-                self.thin[part] = None
-        for found in self._chains.values():
-            if part.index < found.chain.partitions:
-                found.take(part.index, step.chain(found.chain, part.index, found.version, counts))
-        self.changed.note(part.index)
+        if are_fresh or are_others:
+            for found in self._chains.values():
+                if part.index < found.chain.partitions:
+                    found.take(part.index, step.chain(found.chain, part.index, found.version, counts))
 
     def _is_thin(self, holdings: Holdings, record: Record) -> bool:
         """Whether each of its shards has a holder beside this node, and one of them too few."""

@@ -40,6 +40,7 @@ class Step:
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
     said_own: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
+    claims_changed: Journal[TaskKey] = field(default_factory=Journal, repr=False, compare=False)  # of which units
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
     sealed: set[RecordId] = field(default_factory=set)  # that these seals name
@@ -164,16 +165,18 @@ class Step:
     def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """`node` says that it works on exactly these units of the step now."""
         self.first_hand[node] = until
-        self._unclaim(node)
-        for unit in units:
-            self.claims.setdefault(unit, {})[node] = until
+        self._set_claims(node, units, until)
 
     def learn_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""
         if self.first_hand.get(node, 0.0) <= now:
-            self._unclaim(node)
-            for unit in units:
-                self.claims.setdefault(unit, {})[node] = until
+            self._set_claims(node, units, until)
+
+    def _set_claims(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        self._unclaim(node)
+        for unit in units:
+            self.claims.setdefault(unit, {})[node] = until
+            self.claims_changed.note(unit)
 
     def first_hand_claims(self, now: float) -> list[tuple[TaskKey, NodeId]]:
         return [
@@ -194,6 +197,7 @@ class Step:
     def _unclaim(self, node: NodeId, which: Callable[[TaskKey], bool] = lambda unit: True) -> None:
         for unit in [unit for unit, holders in self.claims.items() if node in holders and which(unit)]:
             del self.claims[unit][node]
+            self.claims_changed.note(unit)
             if not self.claims[unit]:
                 del self.claims[unit]
 

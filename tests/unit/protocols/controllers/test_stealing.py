@@ -11,8 +11,8 @@ from dflow_protocols.events import Action, Send
 from dflow_protocols.names import MANIFEST, Partition, TaskKey, VersionId
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.batch import Batch
-from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import Duty
+from dflow_protocols.steps.partitions import OpenPartitions
 from dflow_protocols.steps.sealing import sealed_chains
 from dflow_protocols.wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, who
@@ -29,7 +29,9 @@ class Party:
         self.stealing = Stealing(self.run.state, self.run.calls, self.run.outbox, random.Random(1))
         view = self.run.view()
         chains = sealed_chains(view, MANIFEST)
-        self.duties: list[Duty] = [duty for chain in chains for duty in chain_duties(view, chain).here] if busy else []
+        self.duties: list[Duty] = (
+            [duty for chain in chains for duty in OpenPartitions(chain).due(view).here] if busy else []
+        )
         self.stealing.enter(Open(0, ZERO.id, chains, None))
         self.stealing.settle(self.duties)
 

@@ -11,8 +11,8 @@ import pytest
 from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.batch import Batch, make_batch
-from dflow_protocols.steps.duties import chain_duties
 from dflow_protocols.steps.duty import is_orphan, watch_homes
+from dflow_protocols.steps.partitions import OpenPartitions
 from dflow_protocols.steps.sealing import (
     SOLE_COPY_AFTER,
     chosen,
@@ -280,7 +280,7 @@ def test_a_partition_begun_elsewhere_goes_on_where_it_stands(partition: int) -> 
     alone = later(done(without=partition), 0.0, living=[number(FIRST)])
     chain = sealed_chains(alone, MANIFEST)[0]
     learn(alone, *finished_partition(partition)[:2], holders=(number(FIRST),))
-    (duty,) = chain_duties(alone, chain).here
+    (duty,) = OpenPartitions(chain).due(alone).here
     assert duty.unit.part == Partition(partition)
     assert isinstance(duty.work, ChainWork)
     assert duty.work.stages == ("adv",)
@@ -291,12 +291,12 @@ def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
     """Its claims show that it is at work; without any, somebody else takes the unit, not all at once."""
     at = view(me=number(FIRST))
     chain = sealed_chains(at, MANIFEST)[0]
-    due = chain_duties(at, chain)
+    due = OpenPartitions(chain).due(at)
     mine = {duty.unit.part for duty in due.here}
     assert 0 < len(mine) < TOY_PARTITIONS
     watch_homes(at, due)
-    assert {duty.unit.part for duty in chain_duties(later(at, 0.9 * SUSPICION_S), chain).here} == mine
-    assert {duty.unit.part for duty in chain_duties(later(at, 2.1 * SUSPICION_S), chain).here} == {
+    assert {duty.unit.part for duty in OpenPartitions(chain).due(later(at, 0.9 * SUSPICION_S)).here} == mine
+    assert {duty.unit.part for duty in OpenPartitions(chain).due(later(at, 2.1 * SUSPICION_S)).here} == {
         Partition(partition) for partition in range(TOY_PARTITIONS)
     }
 
@@ -305,14 +305,14 @@ def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     """It was slow and not away: what it was dealt stays its own."""
     at = view(me=number(FIRST))
     chain = sealed_chains(at, MANIFEST)[0]
-    watch_homes(at, chain_duties(at, chain))
+    watch_homes(at, OpenPartitions(chain).due(at))
     homes = partition_homes(at, chain)
     first, other = next(pair for pair in pairwise(homes) if homes[pair[0]] == homes[pair[1]] != at.me)
     at.step.claim(homes[first] or at.me, [first], 1.5 * SUSPICION_S)
     at_work = later(at, 1.0 * SUSPICION_S)
-    watch_homes(at_work, chain_duties(at_work, chain))
+    watch_homes(at_work, OpenPartitions(chain).due(at_work))
     silent = later(at, 2.1 * SUSPICION_S)
-    assert other not in {duty.unit for duty in chain_duties(silent, chain).here}
+    assert other not in {duty.unit for duty in OpenPartitions(chain).due(silent).here}
 
 
 def test_entries_are_none_while_one_partition_is_unfinished() -> None:
@@ -321,8 +321,8 @@ def test_entries_are_none_while_one_partition_is_unfinished() -> None:
 
 
 def books_of(at: StepView) -> dict[str, object]:
-    """All that the step knows, and up to where its changes are noted."""
-    return {**vars(at.step), "changed": at.step.changed.end}
+    """All that the step knows, and how much of it changed so far."""
+    return {**vars(at.step), "changed": at.step.changed.end, "claims_changed": at.step.claims_changed.end}
 
 
 def test_what_a_rule_asks_changes_nothing() -> None:
@@ -341,7 +341,7 @@ def test_what_a_rule_asks_changes_nothing() -> None:
         is_missed(at, seal, None)
         is_update_missed(at, Versions(FIRST), seal)
         is_orphan(at, unit, home, frozenset({at.me}))
-        chain_duties(at, chain)
+        OpenPartitions(chain).due(at)
         assert books_of(at) == before
 
 
