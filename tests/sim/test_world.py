@@ -43,18 +43,24 @@ class Beater:
     def __init__(self, boot: BootContext, count: int) -> None:
         self.me, self.count, self.rng = boot.index, count, boot.rng
         self.deadline = boot.now + BEAT_S
+        self.must_act = False
+        self.due: list[Action] = []
         self.got: list[Event] = []
         self.extra: list[Action] = [Dial(World.id_of(i), World.key_of(i), "c", "b") for i in range(count)]
 
-    def handle(self, now: float, event: Event) -> list[Action]:
+    def take(self, now: float, event: Event) -> None:
+        extra, self.extra = self.extra, []
         if not isinstance(event, Tick):
             self.got.append(event)
-            extra, self.extra = self.extra, []
-            return extra
+            self.due += extra
+            return
         self.deadline = now + self.rng.uniform(0.5, 1.0) * BEAT_S
-        extra, self.extra = self.extra, []
         sends = [Send(World.id_of(i), BEAT) for i in range(self.count) if i != self.me]
-        return [Persist("count", b"1"), *extra, *sends]
+        self.due += [Persist("count", b"1"), *extra, *sends]
+
+    def act(self, now: float) -> list[Action]:
+        due, self.due = self.due, []
+        return due
 
     def check(self) -> None:
         pass
@@ -214,13 +220,13 @@ def test_a_work_whose_inputs_are_not_there_ends_the_world_with_the_way_to_see_it
 
 
 def test_a_node_that_raises_ends_the_world() -> None:
-    """`handle` never raises for what a peer said."""
+    """`take` never raises for what a peer said."""
     world = beating(2)
 
-    def raises(now: float, event: Event) -> list[Action]:
+    def raises(now: float, event: Event) -> None:
         raise KeyError("x")
 
-    beater(world, 1).handle = raises  # type: ignore[method-assign]
+    beater(world, 1).take = raises  # type: ignore[method-assign]
     with pytest.raises(Violation, match="n1 raised KeyError"):
         world.run(2.0)
 

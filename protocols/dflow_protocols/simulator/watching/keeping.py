@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from ...events import Advanced, Drop, Leaving
+from ...events import Advanced, Drop, Fetched, FetchFailed, Leaving
 from ...names import NodeId, RunId, SealId, ShardId
 from ...run_state.run_state import RunState
 from ...versions.versions import preference
@@ -22,6 +22,7 @@ class Keeping(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._reached: dict[tuple[NodeId, RunId], int] = {}  # the furthest version that a node ever held
+        self._never_came: set[tuple[NodeId, ShardId]] = set()  # whose room may be given back: nothing lies in it
         self._leaves: dict[NodeId, float] = {}  # since when
         self._before: dict[NodeId, float] = {}  # for how long all was steady when those who leave were last seen here
 
@@ -31,7 +32,7 @@ class Keeping(Checker):
 
     @property
     def hears(self) -> Seen:
-        return {Leaving: self._leaving}
+        return {Leaving: self._leaving, Fetched: self._fetched, FetchFailed: self._not_fetched}
 
     def _advanced(self, host: Host, action: Advanced) -> None:
         key = host.id, action.run
@@ -43,10 +44,17 @@ class Keeping(Checker):
             return
         late = [node for node in on_duty_at(host) if self._reached.get((node, action.run), -1) < state.committed_step]
         gone = _for_the_late(state).intersection(action.shards) if late else set()
-        gone = {shard for shard in gone if shard not in host.store.sizes}
+        gone = {each for each in gone if each not in host.store.sizes and (host.id, each) not in self._never_came}
         if gone:
             what = f"{host.name} frees {len(gone)} shards of step {state.committed_step - 1}, and {len(late)} are late"
             raise self.broken(what, "late_served")
+
+    def _not_fetched(self, host: Host, event: FetchFailed) -> None:
+        if not host.store.chunks.get(event.shard):
+            self._never_came.add((host.id, event.shard))
+
+    def _fetched(self, host: Host, event: Fetched) -> None:
+        self._never_came.discard((host.id, event.shard))
 
     def _leaving(self, host: Host, event: Leaving) -> None:
         self._leaves.setdefault(host.id, self.world.now)
