@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 import zmq
 
+DEFAULT = -1  # of an option of TCP: the system's
+
 
 @dataclass(frozen=True, slots=True)
 class LinkTiming:
-    """When a link counts as lost, milliseconds. Near the probe timeout, but above what a starved host needs."""
+    """When a link counts as lost, milliseconds. Near the probe timeout, but above what a starved host needs.
+
+    What was sent and is not acknowledged for `silence_ms` ends a link. On one that is idle the peer's process is asked
+    every `heartbeat_ms` (0: never) whether it is there, and its kernel after `keepalive_s` (0: never).
+    """
 
     connect_ms: int = 2_000
     heartbeat_ms: int = 1_000
+    keepalive_s: int = 0
     silence_ms: int = 5_000
     redial_ms: int = 100
     redial_max_ms: int = 2_000
@@ -53,7 +60,10 @@ def open_router(
         zmq.HANDSHAKE_IVL: timing.silence_ms,
         zmq.HEARTBEAT_IVL: timing.heartbeat_ms,
         zmq.HEARTBEAT_TIMEOUT: timing.silence_ms,
-        zmq.HEARTBEAT_TTL: timing.silence_ms,
+        zmq.HEARTBEAT_TTL: timing.silence_ms if timing.heartbeat_ms else 0,
+        zmq.TCP_KEEPALIVE: int(timing.keepalive_s > 0),
+        zmq.TCP_KEEPALIVE_IDLE: timing.keepalive_s or DEFAULT,
+        zmq.TCP_KEEPALIVE_INTVL: timing.silence_ms // 1000,
         zmq.TCP_MAXRT: timing.silence_ms,
         zmq.RECONNECT_IVL: timing.redial_ms,
         zmq.RECONNECT_IVL_MAX: timing.redial_max_ms,
