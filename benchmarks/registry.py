@@ -24,6 +24,7 @@ BENCHMARKS = (
     "gpu/check",
     "hostile",
     "membership",
+    "membership_vs_serf",
     "mesh_bytes",
     "mesh_memory",
     "micro/fetch",

@@ -26,6 +26,7 @@ from tests.support.until import until
 
 T = TypeVar("T")
 START_S = 30.0  # a daemon takes half a second; a loaded machine has its way
+LOAD_S = 5.0  # more for each: dozens of daemons load their modules at once
 STORY_LINES = 25
 
 
@@ -82,9 +83,12 @@ class Mesh:
 
     start: ClassVar[launch.Starter] = staticmethod(launch.spawn)
 
-    def __init__(self, folder: Path, count: int, extra: str = "", host: str = "127.0.0.1") -> None:
-        """`extra`: more lines of every daemon's configuration, sections of their own. `host`: as an address has it."""
-        self.folder, self._extra, self._host = folder, extra, host
+    def __init__(
+        self, folder: Path, count: int, extra: str = "", host: str = "127.0.0.1", timing: str = "local"
+    ) -> None:
+        """`extra`: more lines of every daemon's configuration, sections of their own. `host`: as an address has it.
+        `timing`: the configuration's `mesh.timing`."""
+        self.folder, self._extra, self._host, self._timing = folder, extra, host, timing
         self.nodes: dict[str, Daemon] = {}
         self.client = new_key_pair()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -178,7 +182,7 @@ bulk = "{node.bulk}"
 [mesh]
 allow_list = "../allow"
 seeds = {json.dumps(seeds)}
-timing = "local"
+timing = "{self._timing}"
 leave_timeout_s = 5
 [trust]
 key_file = "key"
@@ -222,7 +226,7 @@ file = "log"
         def all_see_all() -> bool:
             return all(names <= self._alive_to(node) for node in self.running())
 
-        self.until(all_see_all, START_S)
+        self.until(all_see_all, START_S + LOAD_S * len(names))
 
     def until(self, condition: Callable[[], T], deadline_s: float) -> T:
         """As until(), telling each node's last reports when it fails."""

@@ -26,9 +26,9 @@ class HostMesh(Mesh):
 
     links: Links
 
-    def __init__(self, folder: Path, count: int, extra: str = "") -> None:
+    def __init__(self, folder: Path, count: int, extra: str = "", timing: str = "local") -> None:
         self.hosts = Hosts({f"n{index}": f"10.0.0.{FIRST_ADDRESS + index}" for index in range(count)})
-        super().__init__(folder, count, extra)
+        super().__init__(folder, count, extra, timing=timing)
 
     def __enter__(self) -> Self:
         self.hosts.__enter__()
