@@ -82,6 +82,7 @@ class MeshAnswers:
                     "roles": list(meta.roles) if known else [],
                     "withdrawn": self._node.withdrawn(node),
                     "facts": dict(meta.facts) if known else {},
+                    "apart": list(member.claim.apart) if member.is_up else [],
                     "unreached": sorted(self._node.membership.reach.unreached.get(node, ())),
                     **told.get(node, {"gpus": [], "drained": []}),
                 }

@@ -39,6 +39,7 @@ def nodes_listing(answer: Mapping[str, Any], is_narrow: bool) -> Listing:
         withdrawn = {}
     lines = [f"{name} withdrew from {what}" for name, what in withdrawn.items() if what]
     lines += [f"{node['name']}: {line}" for node in nodes if (line := gpu_line(node))]
+    lines += _pairs(nodes)
     return Listing(columns, lines)
 
 
@@ -82,6 +83,17 @@ def _roles(node: Node) -> str:
 def _withdrawn(node: Node) -> str:
     """Stages that fail on this node, and why."""
     return "; ".join(f"{each['stage']}: {each['error']}" for each in node.get("withdrawn") or [])
+
+
+def _pairs(nodes: Sequence[Node]) -> list[str]:
+    """Members that live and cannot talk to each other, each pair once, whichever of the two says so."""
+    place = {node["id"]: index for index, node in enumerate(nodes)}
+    said = [
+        (index, place[other]) for index, node in enumerate(nodes) for other in node.get("apart") or () if other in place
+    ]
+    names = [str(node["name"]) for node in nodes]
+    pairs = sorted({(min(pair), max(pair)) for pair in said})
+    return [f"{names[one]} cannot talk to {names[other]}: others pass on what they say" for one, other in pairs]
 
 
 def _by_name(node: Node) -> tuple[int, str]:

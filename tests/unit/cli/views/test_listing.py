@@ -63,6 +63,15 @@ def test_daemons_fit_the_terminal_and_always_say_what_runs(width: int) -> None:
     assert listing.wrapped(width)[0].startswith("n2 withdrew from score: ")
 
 
+def test_a_pair_that_cannot_talk_is_named_once() -> None:
+    """Either of the two may say so, or both; any daemon that is asked knows of it."""
+    rows = [node("n0", id="a"), node("n1", id="b", apart=["c", "a", "gone"]), node("n2", id="c", apart=["b"])]
+    lines = nodes_listing({"nodes": rows}, is_narrow=True).lines
+    assert lines == [
+        f"{one} cannot talk to {other}: others pass on what they say" for one, other in (("n0", "n1"), ("n1", "n2"))
+    ]
+
+
 def test_a_daemon_that_says_nothing_is_listed_all_the_same() -> None:
     """It is dead, or slower than the deadline; or none runs, and the folder answers."""
     gone = {"id": "", "name": "n1", "state": "dead", "incarnation": 3, "work": None, "share": None, "seen_s": None}
