@@ -67,6 +67,7 @@ class Effects:
 
     def hang_up(self, action: HangUp) -> None:
         self._rooms.exchange.hang_up(action.node)
+        self._rooms.dial_back.doubt(action.node)  # which lane of it does not answer is worth a word
 
     async def persist(self, action: Persist) -> None:
         await self._rooms.disk.write(action)

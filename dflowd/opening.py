@@ -133,7 +133,7 @@ class Opening:
         closing.callback(dial_back.close)
         bulk, bulk_address = self._open_bulk(keys)
         contents = Contents()
-        exchange = Exchange(host, store, room, bulk, outgoing.tell, files=contents)
+        exchange = Exchange(host, store, room, bulk, outgoing.tell, files=contents, doubt=dial_back.doubt)
         closing.callback(exchange.close)
         devices = find_devices()
         meta = self._meta(keys, devices, control_address, bulk_address)

@@ -64,6 +64,7 @@ LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be fre
 
 ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
 SessionMessage: TypeAlias = SessionOffer | SessionReady | SessionGone
+News: TypeAlias = ExchangeEvent | Report | Distrust | tuple[NodeId, SessionMessage]
 OpenPayload: TypeAlias = Callable[[memoryview], bool]
 
 
@@ -120,16 +121,18 @@ class Exchange:
         tell: Callable[[NodeId, SessionMessage], object],
         patience_s: float = PATIENCE_S,
         files: Files | None = None,
+        doubt: Callable[[NodeId], object] = lambda _: None,
     ) -> None:
-        """`tell` sends a message over the control lane, on the loop. `files`: served beside the store's shards. Starts
-        the bulk lane."""
+        """`tell` sends a message over the control lane, on the loop. `files`: served beside the store's shards. `doubt`
+        hears, on the loop, of a holder that said nothing. Starts the bulk lane."""
         self._host, self._store, self._room, self._lane, self._tell = host, store, room, lane, tell
+        self._doubt = doubt
         self._transfers = Transfers(patience_s)
         self._serving = Serving(store, lane, files)
         self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
         self._holders: dict[NodeId, _Holder] = {}
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
-        self._news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]] = []
+        self._news: list[News] = []
         lane.start(self)
 
     # For the loop -------------------------------------------------------------------------------------------------
@@ -208,10 +211,12 @@ class Exchange:
             if not self._store.is_wanted(run, shard):
                 self._lane.call(partial(self._handle, Dropped(run, shard)))
 
-    def _deliver(self, news: list[ExchangeEvent | Report | tuple[NodeId, SessionMessage]]) -> None:
+    def _deliver(self, news: list[News]) -> None:
         for item in news:
             if isinstance(item, Report):
                 self._host.report(item)
+            elif isinstance(item, Distrust):
+                self._doubt(item.holder)
             elif isinstance(item, tuple):
                 self._tell(*item)
             else:
@@ -304,6 +309,7 @@ class Exchange:
                     self._store.set_hashes(shard, hashes)
                 case Distrust(holder):
                     self._forget_session(holder)
+                    self._news.append(action)
                 case _:
                     self._news.append(action)
 

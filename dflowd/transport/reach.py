@@ -1,7 +1,8 @@
 """Whether members answer where they say they do: both lanes of each are dialled back until they have.
 
 Control lane: a token goes out over the dialled link and no other, so its return proves that the link leads to the
-member's key. Bulk lane: that a connection can be opened; who answers there is proved with the first session.
+member's key; then a long one, since a path may lose long packets alone. Bulk lane: that a connection can be opened; who
+answers there is proved with the first session.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import contextlib
 import hmac
 import secrets
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-from dflow_protocols.events import Lane, LaneFailed, LaneOpened
+from dflow_protocols.events import Lane, LaneFailed, LaneOpened, Report
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Knock
@@ -21,10 +23,11 @@ from dflow_protocols.wire.gossip import Knock
 from ..process.host import Host
 
 FIRST_S = 0.5  # until a lane is tried again; the pauses double
-MOST_S = 60.0
+MOST_S = 15.0
 PATIENCE_S = 4.0  # before a failure is told: a member that just started may not listen yet, or be busy
 CONNECT_S = 3.0
 TOKEN_BYTES = 16
+LONG_BYTES = 4_096  # of a token with what fills it up: more than a packet of any Ethernet that is not told to be longer
 
 
 class DialBack:
@@ -32,26 +35,46 @@ class DialBack:
 
     def __init__(self, host: Host, me: NodeId, knock: Callable[[NodeId, Knock], object]) -> None:
         """`knock` sends a message over the link that was dialled to a member."""
-        self._loop, self._post, self._me, self._knock = host.loop, host.post, me, knock
+        self._loop, self._post, self._report = host.loop, host.post, host.report
+        self._me, self._knock = me, knock
+        self._addresses: dict[NodeId, tuple[str, str]] = {}
         self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
         self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
 
     def watch(self, node: NodeId, control: str, bulk: str) -> None:
         """Try these addresses (`tcp://HOST:PORT`; bulk may be empty) until both have answered, in place of others."""
-        if node == self._me:
-            return
+        if node != self._me:
+            self._addresses[node] = (control, bulk)
+            self._try_all(node, PATIENCE_S)
+
+    def doubt(self, node: NodeId) -> None:
+        """A member that lives did not answer on a lane: try its addresses again, and tell of the first failure."""
+        if node in self._addresses and all(task.done() for (of, _), task in self._tasks.items() if of == node):
+            self._try_all(node, 0.0)
+
+    def _try_all(self, node: NodeId, patience_s: float) -> None:
+        control, bulk = self._addresses[node]
+        self._begin(node, "control", control, partial(self._return, node, control), patience_s)
+        if bulk:
+            self._begin(node, "bulk", bulk, partial(opens, bulk), patience_s)
+
+    async def _return(self, node: NodeId, address: str, pause_s: float) -> bool:
+        """Whether a token returns within `pause_s`, a short one and then a long one."""
+        if not await self._returns(node, TOKEN_BYTES, pause_s):
+            return False
+        if await self._returns(node, LONG_BYTES, max(pause_s, CONNECT_S)):
+            return True
+        fields = {"peer": node, "address": address, "nbytes": LONG_BYTES}
+        self._report(Report("transport.short_only", fields, "warning"))
+        return False
+
+    async def _returns(self, node: NodeId, nbytes: int, pause_s: float) -> bool:
         token, answered = secrets.token_bytes(TOKEN_BYTES), asyncio.Event()
         self._waiting[node] = (token, answered)
-
-        async def by_token(pause_s: float) -> bool:
-            self._knock(node, Knock(token))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(answered.wait(), pause_s)
-            return answered.is_set()
-
-        self._begin(node, "control", control, by_token)
-        if bulk:
-            self._begin(node, "bulk", bulk, lambda pause_s: opens(bulk, pause_s))
+        self._knock(node, Knock(token + bytes(nbytes - TOKEN_BYTES)))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(answered.wait(), pause_s)
+        return answered.is_set()
 
     def knocked(self, source: NodeId, token: bytes) -> None:
         """A member returned a token."""
@@ -64,17 +87,27 @@ class DialBack:
             task.cancel()
 
     def _begin(
-        self, node: NodeId, lane: Lane, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+        self,
+        node: NodeId,
+        lane: Lane,
+        address: str,
+        attempt: Callable[[float], Coroutine[Any, Any, bool]],
+        patience_s: float,
     ) -> None:
         before = self._tasks.get((node, lane))
         if before is not None:
             before.cancel()
-        self._tasks[node, lane] = self._loop.create_task(self._try(node, lane, address, attempt))
+        self._tasks[node, lane] = self._loop.create_task(self._try(node, lane, address, attempt, patience_s))
 
     async def _try(
-        self, node: NodeId, lane: Lane, address: str, attempt: Callable[[float], Coroutine[Any, Any, bool]]
+        self,
+        node: NodeId,
+        lane: Lane,
+        address: str,
+        attempt: Callable[[float], Coroutine[Any, Any, bool]],
+        patience_s: float,
     ) -> None:
-        pause_s, tell_at = FIRST_S, self._loop.time() + PATIENCE_S
+        pause_s, tell_at = FIRST_S, self._loop.time() + patience_s
         while True:
             due = self._loop.time() + pause_s
             if await attempt(pause_s):

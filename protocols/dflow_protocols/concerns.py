@@ -204,6 +204,12 @@ ROOMS: Final[dict[str, Concern]] = {
         stands_s=MINUTES,
     ),
     "transport.refused": Concern("{peer}: {why}", "compare its line on the allow-lists", ("peer",), stands_s=MINUTES),
+    "transport.short_only": Concern(
+        "{peer} at {address} answers to short frames and not to {nbytes} bytes: the path loses long packets",
+        "make the MTU of both hosts' links what the path carries, or set net.ipv4.tcp_mtu_probing = 1 on both",
+        ("peer",),
+        stands_s=HOUR,
+    ),
     "transport.cut": Concern("a link of {peer} was cut: {why}", "look what runs there", (), (), MINUTES),
     "transport.deaf": Concern("{peer} does not read what it asked for: {why}", "look at that host", (), (), MINUTES),
     "transport.flooded": Concern("{peer} sends too much: {why}", "look what runs there", (), (), MINUTES),

@@ -66,7 +66,7 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
     "membership.together": ReportKind("info", "a member that was apart can be talked to again", ("node",)),
     "membership.unreachable": ReportKind(
         "error",
-        "a member cannot dial this node at the address that it announces, and gives it no work",
+        "a member cannot dial this node at the address that it announces",
         ("peer", "lane", "address"),
     ),
     "membership.bad_claim": ReportKind("warning", "a member claimed what cannot be", ("node", "incarnation")),
@@ -237,6 +237,11 @@ WIRE: Final[dict[str, ReportKind]] = {
         "warning", "a key that is not on the allow-list, or no session, was turned away", ("peer", "why")
     ),
     "transport.refused": ReportKind("warning", "a peer cannot be dialled, or may not speak any more", ("peer", "why")),
+    "transport.short_only": ReportKind(
+        "warning",
+        "a member's control lane answers to short frames and not to long ones: the path to it loses long packets",
+        ("peer", "address", "nbytes"),
+    ),
     "transport.revoked": ReportKind(
         "info", "a key is no longer on the allow-list as what it was; its links are cut", ("peer", "name", "role")
     ),
