@@ -26,7 +26,12 @@ FLAP_S = 1.0  # down, then up, as long as the run goes on
 NAMES = [f"n{index}" for index in range(DAEMONS)]
 NEIGHBOURS = list(itertools.pairwise(NAMES))
 SPOKES = [(NAMES[0], name) for name in NAMES[1:]]
-REPORTS = ("membership.unreached", "membership.unreachable")  # those that name a fault of the network
+REPORTS = (  # those that name a fault of the network
+    "membership.unreached",
+    "membership.unreachable",
+    "membership.apart",
+    "transport.short_only",
+)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Probe:
 
     target: NodeId
     sequence: int
+    began: float
     indirect_at: float
     ends_at: float
     answered: bool = False
@@ -97,9 +98,9 @@ class Prober:
         self.current: Probe | None = None
         self.relays: dict[int, Relay] = {}
 
-    def begin(self, target: NodeId, indirect_at: float, ends_at: float) -> Probe:
+    def begin(self, target: NodeId, now: float, indirect_at: float, ends_at: float) -> Probe:
         """The probe of this round's target is the one under way from now on."""
-        self.current = Probe(target, self._next_sequence(), indirect_at, ends_at)
+        self.current = Probe(target, self._next_sequence(), now, indirect_at, ends_at)
         return self.current
 
     def end(self) -> Probe | None:
@@ -240,7 +241,7 @@ class FailureDetector:
         target = self._prober.next_target(self._table.others())
         if target is None:
             return
-        probe = self._prober.begin(target, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)
+        probe = self._prober.begin(target, now, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)
         if self._table.members[target].meta is not None:
             out.append(Send(target, Ping(probe.sequence, self._table.riders(target)), is_direct=True))
             if target in self._links.routes:
@@ -259,7 +260,8 @@ class FailureDetector:
             return
         if not probe.answered:
             self._awareness.note(probe.missed)
-            self._links.doubt(probe.target)
-            self._table.suspect(now, probe.target, out)
+            if self._table.members[probe.target].heard <= probe.began:  # else it lives, and the network is full
+                self._links.doubt(probe.target)
+                self._table.suspect(now, probe.target, out)
         elif not probe.is_direct and not self._links.miss(probe.target):
             self._prober.probe_next(probe.target)

@@ -64,6 +64,16 @@ def test_who_answers_its_ping_is_not_suspected() -> None:
     assert suspects(rig.tick(2 * ROUND)) == []
 
 
+def test_who_says_anything_while_it_is_probed_is_not_suspected() -> None:
+    """In a network that is full its answer is late behind frames of its own, each of which is a sign of life."""
+    rig = Rig()
+    target, _ = rig.ping()
+    rig.table.members[target].note_contact(1.5 * ROUND)
+    assert suspects(rig.tick(2 * ROUND)) == []
+    assert rig.awareness.score > 0, "yet this node waits longer: its probes do not come through in time"
+    assert suspects(rig.tick(4 * ROUND)) == [target], "what was heard before a probe began says nothing"
+
+
 def test_who_is_silent_is_asked_through_others_before_it_is_suspected() -> None:
     """One bad link is not a death: k others try (SWIM 3.1)."""
     rig = Rig(4)
