@@ -21,6 +21,7 @@ from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, R
 from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
+    BytesCame,
     ChunkCame,
     Distrust,
     Dropped,
@@ -60,6 +61,8 @@ from .store import Store
 
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
 OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer
+LOOK_S = 0.5  # between two looks whether parts of chunks came: within the shortest suspicion time
+LIFELESS_BYTES = 8 << 10  # a link brings so much without bringing anything
 LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be free
 
 ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
@@ -78,6 +81,7 @@ class _Holder:
     is_dialled: bool = False
     offer_again_at: float = inf
     waiting: list[Ask] = field(default_factory=list)  # at most the credit
+    received: int = 0  # bytes over its present link, when that was last asked
 
     def offer_session(self, now: float) -> SessionOffer:
         """The offer to make now: the one that was not answered yet, or a new one."""
@@ -103,9 +107,15 @@ class _Holder:
         self.is_dialled = lane.dial(peer, self.address, self.offer.token, self.offer.key)
         return self.is_dialled
 
+    def note_received(self, received: int) -> bool:
+        """So many bytes have come over its link. Whether that is more news than a handshake and signs of life make."""
+        before, self.received = self.received, received
+        return received - before > LIFELESS_BYTES
+
     def forget_session(self) -> None:
         """The next ask makes a new one; asks that were not sent are void with those that were."""
         self.offer, self.is_ready, self.is_dialled, self.offer_again_at = None, False, False, inf
+        self.received = 0
         self.waiting.clear()
 
 
@@ -133,6 +143,7 @@ class Exchange:
         self._holders: dict[NodeId, _Holder] = {}
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[News] = []
+        self._look_at = inf  # when parts of chunks are looked for
         lane.start(self)
 
     # For the loop -------------------------------------------------------------------------------------------------
@@ -262,13 +273,29 @@ class Exchange:
 
     def on_turn(self) -> float:
         now = time.monotonic()
+        if now >= self._look_at:
+            self._note_bytes()
         if now >= self._transfers.deadline:
             self._handle(Tick())
-        due = self._send_asks(now)
+        due = min(self._send_asks(now), self._look_again(now))
         if self._serving.take_back():
             due = min(due, now + LENT_CHECK_S)
         self._publish()
         return min(due, self._transfers.deadline)
+
+    def _look_again(self, now: float) -> float:
+        """When to look next for parts of chunks; never while nothing is asked of anybody."""
+        if not self._transfers.asked():
+            self._look_at = inf
+        elif now >= self._look_at or self._look_at == inf:
+            self._look_at = now + LOOK_S
+        return self._look_at
+
+    def _note_bytes(self) -> None:
+        """A holder of which bytes came is not silent, though no chunk is whole yet: the network is slow."""
+        for peer in self._transfers.asked():
+            if self._holder(peer).note_received(self._lane.received_from(peer)):
+                self._handle(BytesCame(peer))
 
     # Chunks -------------------------------------------------------------------------------------------------------
 
@@ -320,6 +347,7 @@ class Exchange:
             if not holder.waiting:
                 continue
             if holder.is_dialled:
+                holder.note_received(self._lane.received_from(peer))  # what came before is no answer
                 self._lane.request(peer, pack_asks(holder.waiting))
                 holder.waiting.clear()
             elif not holder.is_ready:

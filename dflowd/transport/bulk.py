@@ -151,6 +151,11 @@ class BulkLane:
         self._aliases[session.alias] = peer
         return True
 
+    def received_from(self, peer: NodeId) -> int:
+        """Bytes that have come over the present link to `peer`, also of a chunk that is not whole yet."""
+        session = self._fetching.get(peer)
+        return self._gate.received_from(session.address) if session is not None else 0
+
     def hang_up(self, peer: NodeId) -> None:
         """Close the link that fetches from `peer`, if there is one."""
         session = self._fetching.pop(peer, None)

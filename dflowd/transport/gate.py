@@ -76,12 +76,13 @@ class Gate:
     def __init__(self, listener: zmq.Socket[bytes], links_a_key: int, longest_bytes: int) -> None:
         """`links_a_key`: accepted ones at once. `longest_bytes`: of a message."""
         self._listener, self._links_a_key, self._longest = listener, links_a_key, longest_bytes
-        self.monitor = listener.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = listener.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
         self._unproved: OrderedDict[int, _Unproved] = OrderedDict()  # by descriptor, oldest first
         self._by_source: dict[str, int] = {}
         self._proved: dict[int, _Proved] = {}
         self._by_key: dict[NodeId, OrderedDict[int, None]] = {}
         self._lost: list[str] = []  # endpoints of links that ended
+        self._dialled: dict[str, tuple[int, Ends]] = {}  # links that this side opened, by endpoint
 
     @property
     def has_links(self) -> bool:
@@ -98,10 +99,18 @@ class Gate:
             endpoint = event["endpoint"].decode()
             if event["event"] == zmq.EVENT_ACCEPTED:
                 cuts += self._accepted(int(event["value"]), endpoint)
+            elif event["event"] == zmq.EVENT_CONNECTED:
+                self._connected(int(event["value"]), endpoint)
             else:
                 self._ended(int(event["value"]))
+                self._dialled.pop(endpoint, None)
                 self._lost.append(endpoint)
         return cuts
+
+    def received_from(self, endpoint: str) -> int:
+        """Bytes that the kernel has received on the link that was dialled to this endpoint; 0 if there is none."""
+        known = self._dialled.get(endpoint)
+        return (bytes_received(*known) or 0) if known is not None else 0
 
     def take_lost(self) -> list[str]:
         """Endpoints of links that ended since the last time, for who dialled them."""
@@ -179,6 +188,12 @@ class Gate:
         if len(self._unproved) > UNPROVED:
             return [self._cut_oldest(max(self._by_source, key=lambda each: self._by_source[each]), UNPROVED)]
         return []
+
+    def _connected(self, descriptor: int, endpoint: str) -> None:
+        self._dialled.pop(endpoint, None)
+        ends = ends_of(descriptor)
+        if ends is not None and endpoint.endswith(f":{ends.port}"):
+            self._dialled[endpoint] = (descriptor, ends)
 
     def _cut_oldest(self, source: str, limit: int) -> Cut:
         self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.source == source))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
 
-from ..events import Fetched, FetchFailed, Report, Tick
+from ..events import FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count, shard_id
 from ..wire.bulk import Ask
 from .credit import Peer, Transfer, mask
@@ -56,6 +56,13 @@ class ChunkCame:
 
 
 @dataclass(frozen=True, slots=True)
+class BytesCame:
+    """Part of a chunk came."""
+
+    holder: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class HolderLacks:
     holder: NodeId
     ticket: int
@@ -85,7 +92,9 @@ class Dropped:
     shard: ShardId
 
 
-TransferEvent: TypeAlias = Wanted | HashesCame | ChunkCame | HolderLacks | HolderGone | LinkRenewed | Dropped | Tick
+TransferEvent: TypeAlias = (
+    Wanted | HashesCame | ChunkCame | BytesCame | HolderLacks | HolderGone | LinkRenewed | Dropped | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ class Distrust:
     holder: NodeId
 
 
-TransferAction: TypeAlias = SendAsk | KeepHashes | Distrust | Fetched | FetchFailed | Report
+TransferAction: TypeAlias = SendAsk | KeepHashes | Distrust | Fetched | FetchAdvanced | FetchFailed | Report
 
 
 class Transfers:
@@ -137,6 +146,11 @@ class Transfers:
                 return self._on_hashes(now, holder, ticket, hashes)
             case ChunkCame():
                 return self._on_chunk(now, event)
+            case BytesCame(holder):
+                peer = self._peer(holder)
+                peer.answer(now)
+                shards = dict.fromkeys(ticket.shard for ticket in peer.tickets.values())
+                return [FetchAdvanced(run, shard) for shard in shards for run in self.wanting(shard)]
             case HolderLacks(holder, ticket, first, end):
                 return self._on_lack(now, holder, ticket, mask(first, end))
             case HolderGone(holder):
@@ -146,12 +160,12 @@ class Transfers:
             case Dropped(run, shard):
                 return self._drop(now, run, shard)
             case Tick():
-                late = [
-                    holder
-                    for holder, peer in self._peers.items()
-                    if peer.tickets and now >= peer.since + self._patience_s
-                ]
+                late = [holder for holder in self.asked() if now >= self._peers[holder].since + self._patience_s]
                 return [action for holder in late for action in (Distrust(holder), *self._give_up_holder(now, holder))]
+
+    def asked(self) -> list[NodeId]:
+        """Holders with open asks."""
+        return [holder for holder, peer in self._peers.items() if peer.tickets]
 
     def expects(self, holder: NodeId, ticket: int, index: int) -> ShardRef | None:
         """The shard of which this chunk was asked for under this ticket; None for what nobody waits for."""

@@ -210,3 +210,15 @@ def test_addresses_of_one_ipv6_host_are_one_place() -> None:
     assert counted_as("2001:db8:0:2::5") != counted_as("2001:db8:0:1::5")
     assert counted_as("fe80::1%eth0") == "fe80::/64"
     assert counted_as("::ffff:10.0.0.7") == counted_as("10.0.0.7") == "10.0.0.7"
+
+
+def test_what_came_over_a_dialled_link_is_counted_before_it_is_a_message(listener: Listener) -> None:
+    """Of a chunk that takes seconds some has come: its holder is not silent."""
+    dialler = listener.context.socket(zmq.DEALER)
+    gate, endpoint = Gate(dialler, 2, LONGEST), f"tcp://127.0.0.1:{listener.port}"
+    assert gate.received_from(endpoint) == 0
+    dialler.connect(endpoint)
+    while gate.received_from(endpoint) < 64:  # its greeting, which is no message
+        assert gate.monitor.poll(10_000) or listener.socket.poll(10)
+        gate.watch()
+    gate.close()

@@ -7,12 +7,13 @@ from collections import deque
 
 import pytest
 
-from dflow_protocols.events import Fetched, FetchFailed, Report, Tick
+from dflow_protocols.events import FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, shard_id
 from dflow_protocols.shards.credit import MAX_LOSSES
 from dflow_protocols.shards.transfer import (
     RUN_CHUNKS,
     WINDOW_CHUNKS,
+    BytesCame,
     ChunkCame,
     Distrust,
     Dropped,
@@ -132,6 +133,17 @@ def test_silence_is_counted_from_the_last_answer_and_ends_in_the_next_holder() -
     actions = transfers.handle(13.0, Tick())
     assert actions[0] == Distrust(A)
     assert {holder for holder, _ in asks(actions)} == {B}
+
+
+def test_a_holder_of_which_bytes_come_is_slow_and_not_silent() -> None:
+    """At 10 Mbit/s a chunk takes a second, of four holders at once four: given up, its bytes would all come again."""
+    transfers = Transfers(PATIENCE_S)
+    ref, _ = shard_of(2)
+    transfers.handle(10.0, wanted(ref, A))
+    assert transfers.asked() == [A]
+    assert transfers.handle(11.9, BytesCame(A)) == [FetchAdvanced(RUN, ref.id)]
+    assert transfers.handle(13.8, Tick()) == []
+    assert transfers.handle(13.9, Tick())[0] == Distrust(A)
 
 
 def test_a_dropped_fetch_gives_its_credit_to_others() -> None:
