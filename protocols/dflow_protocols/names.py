@@ -73,6 +73,9 @@ def shard_id(nbytes: int, chunk_hashes: Iterable[bytes]) -> ShardId:
     return ShardId(root.hexdigest())
 
 
+EMPTY_SHARD: Final = shard_id(0, ())  # of all that claim no bytes the one that may: there is nothing to check others by
+
+
 def hash_shard(buffer: bytes | memoryview) -> tuple[ShardId, tuple[bytes, ...]]:
     """Id and chunk hashes of a whole shard in memory."""
     view = memoryview(buffer).cast("B")

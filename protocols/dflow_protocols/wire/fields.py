@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
-from ..names import MAX_SHARD_BYTES, Part, is_what, is_who, part_of
+from ..names import EMPTY_SHARD, MAX_SHARD_BYTES, Part, is_what, is_who, part_of
 from .listing import listing_fault
 
 MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors and paths
@@ -29,6 +29,9 @@ _OWN_BOUND: Final = {  # fields whose bound is their own
 }
 _OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in words, if anything
     ("RunPut", "files"): listing_fault,
+}
+_OWN_FAULT_OF_ALL: Final = {  # what is wrong with all the fields together
+    "ShardRef": lambda ref: "" if ref.nbytes or ref.id == EMPTY_SHARD else "no bytes, by the name of some",
 }
 _WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
 
@@ -117,7 +120,8 @@ def _dataclass_decoder(cls: type) -> Decoder:
             raise WireError(f"{_kind(value)} instead of a {cls.__name__}")
         return decode_fields(cls, decoders, value)
 
-    return decode
+    fault_of = _OWN_FAULT_OF_ALL.get(cls.__name__)
+    return decode if fault_of is None else _faultless(decode, fault_of)
 
 
 def _faultless(decode: Decoder, fault_of: Callable[[Any], str]) -> Decoder:

@@ -55,7 +55,8 @@ class Store:
     def has(self, ref: ShardRef, first: int = 0, end: int | None = None) -> bool:
         end = chunk_count(ref.nbytes) if end is None else end
         held = self.chunks.get(ref.id)
-        return held is not None and all(chunk in held for chunk in range(first, end))
+        is_it = self.sizes.get(ref.id) == ref.nbytes  # a name is of a length, too, and whoever fetches checks that
+        return held is not None and is_it and all(chunk in held for chunk in range(first, end))
 
     def drop(self, run: RunId, shard: ShardId) -> bool:
         """The run no longer refers to it. Whether that freed space for which somebody waits."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.names import NodeId, Once, RunId, TaskKey
+from dflow_protocols.names import EMPTY_SHARD, NodeId, Once, RunId, ShardRef, TaskKey
 from dflow_protocols.wire.codec import MAX_FRAME_BYTES, MESSAGES, decode, encode
 from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
@@ -132,6 +132,7 @@ BOUNDS = [
     (tuple[int, str], (1,)),
     (tuple[int, str], (1, "a", 2)),
     (TaskKey, (1, "stage")),
+    (ShardRef, ("0a" * 32, 0)),
 ]
 
 
@@ -140,6 +141,11 @@ def test_each_type_refuses_what_lies_outside_its_bounds(hint: Any, value: Any) -
     """A machine never has to ask whether a field is what its annotation says."""
     with pytest.raises(WireError):
         decoder(hint)(value)
+
+
+def test_an_empty_shard_has_the_one_name_of_no_bytes() -> None:
+    """Nothing arrives by which another name could be checked: whoever was told so would believe to hold that shard."""
+    assert decoder(ShardRef)((EMPTY_SHARD, 0)) == ShardRef(EMPTY_SHARD, 0)
 
 
 def test_a_whole_number_in_a_float_field_keeps_its_bytes() -> None:

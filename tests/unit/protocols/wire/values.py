@@ -22,7 +22,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
         if hint is ShardRef:
-            return st.builds(ShardRef, values_of(hints["id"]), st.integers(0, MAX_SHARD_BYTES))
+            return st.builds(ShardRef, values_of(hints["id"]), st.integers(1, MAX_SHARD_BYTES))
         if hint is FileRef:
             name = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=9)
             return st.builds(FileRef, values_of(str), name, values_of(ShardRef))
