@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.events import Persist, Report, Send
+from dflow_protocols.claiming.ability import WITHDRAW_AFTER
+from dflow_protocols.events import Broke, Persist, Report, Send, Start
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
 from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
@@ -19,9 +20,9 @@ from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.watching.watch import Watch
 from dflow_protocols.simulator.world import World
-from dflow_protocols.steps.duty import Due
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunPut
+from dflow_protocols.work import ChainWork, Failed
 
 RUN = RunId("a" * 32)
 CALM = Choice(nodes=3, faults=(), engine="pure")
@@ -53,7 +54,7 @@ BROKEN = {
         Mutation("", "11", "claiming.deal:homes", _all_by_the_first),
         Mutation("", "11b", "controllers.stealing:Stealing.seek", gives(None)),
     ],
-    "never_still": [Mutation("", "11", "steps.duties:open_duties", lambda original: lambda *_: Due())],
+    "never_still": [Mutation("", "11", "run_state.calls:Calls.start", gives(False))],
     "step_in_time": [Mutation("", "2", "steps.view:StepView.counts", gives(False))],
     "done_once": [Mutation("", "11", "steps.duty:Due.rank", _everything_here)],
     "stops_for_reason": [Mutation("", "11", "run_state.calls:Calls.stop_stale", _all_is_stale)],
@@ -88,6 +89,11 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("who_slept_acts_at_once", Choice(nodes=3, faults=("pause",)), "slept_listens"),
         ("the_dead_are_in_the_succession", Choice(nodes=4, faults=("crash",)), "seal_settles"),
         ("leaving_hands_nothing_over", Choice(nodes=3, faults=("leave",)), "leave_hands_over"),
+        ("leaving_gives_nothing_back", Choice(nodes=3, faults=("leave",)), "leave_gives_back"),
+        ("a_drained_node_lets_nothing_go", Choice(nodes=3, faults=("drain",)), "drained_lets_go"),
+        ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
+        ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
+        ("committed_as_soon_as_made", Choice(nodes=3, faults=("pause",)), "commit_true"),
     ],
 )
 def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choice, invariant: str) -> None:
@@ -150,3 +156,19 @@ def test_a_lost_branch_that_is_told_twice_is_noticed() -> None:
     with pytest.raises(Violation) as broken:
         watch.saw(world.hosts[0], report)
     assert broken.value.invariant == "branch_told_once"
+
+
+def test_a_broken_host_that_goes_on_is_noticed() -> None:
+    """It would eat a step's partitions one after another."""
+    world, watch = watched()
+
+    def fail(call: int) -> None:
+        task = TaskKey(0, "roll", Partition(call))
+        watch.saw(world.hosts[0], Start(call, RUN, task, ChainWork(0, ("roll",), call, ())))
+        watch.heard(world.hosts[0], Broke(call, Failed("engine", "it computes nothing", "roll")))
+
+    for call in range(WITHDRAW_AFTER + 1):
+        fail(call)
+    with pytest.raises(Violation) as broken:
+        fail(WITHDRAW_AFTER + 1)
+    assert broken.value.invariant == "broken_rests"

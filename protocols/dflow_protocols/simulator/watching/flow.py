@@ -5,7 +5,7 @@ The bounds are what drawn worlds take at most, doubled and more; each is far bel
 
 from __future__ import annotations
 
-from ...events import Advanced, Send
+from ...events import Send
 from ...names import RunId, SealId
 from ...wire.steps import Seal, SealPut
 from ...work import ChainWork
@@ -28,21 +28,16 @@ class Flow(Checker):
         self._put: dict[SealId, tuple[RunId, Seal, float]] = {}  # seals that are to be settled, since when
         self._still: dict[RunId, float] = {}  # since when nothing of it runs
         self._waits: dict[RunId, float] = {}  # since when partitions of it wait and a slot is idle
-        self._best: dict[RunId, tuple[int, float]] = {}  # the furthest version, since when
+        self._best: dict[RunId, tuple[int, float]] = {}  # the furthest version that anybody holds, since when
 
     @property
     def sees(self) -> Seen:
-        return {Advanced: self._advanced, Send: self._sent}
+        return {Send: self._sent}
 
     def _sent(self, host: Host, send: Send) -> None:
         for message in send.message.messages:
             if isinstance(message, SealPut) and not message.settled:
                 self._put.setdefault(message.seal.id, (message.run, message.seal, self.world.now))
-
-    def _advanced(self, host: Host, action: Advanced) -> None:
-        step, _ = self._best.get(action.run, (-1, 0.0))
-        if action.head.step > step:
-            self._best[action.run] = action.head.step, self.world.now
 
     def inspect(self) -> None:
         self._check_seals()
@@ -84,7 +79,11 @@ class Flow(Checker):
             raise self.broken(what, "slots_filled")
 
     def _check_run(self, run: RunId, active: list[Host]) -> None:
-        now, (step, since) = self.world.now, self._best.get(run, (0, self.world.now))
+        now, held = self.world.now, [state.versions.own for host in active if (state := state_of(host, run))]
+        step = max(own.step for own in held if own is not None)
+        before, since = self._best.get(run, (step, now))
+        since = since if step == before else now
+        self._best[run] = step, since
         if any(call.run == run for host in active for call in host.calls.values()):
             self._still.pop(run, None)
         elif now - self._still.setdefault(run, now) > STILL_S:

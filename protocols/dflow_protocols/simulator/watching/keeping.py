@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from math import inf
 
-from ...events import Advanced, Drop, Fetched, FetchFailed, Leaving
+from ...events import Advanced, Drop, Fetched, FetchFailed, Leaving, Send
 from ...names import NodeId, RunId, SealId, ShardId
 from ...run_state.run_state import RunState
 from ...versions.versions import preference
-from ...wire.steps import Head
+from ...wire.steps import ClaimPut, Head
 from ..model.host import Host
 from ..world import World
 from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
 
+COPIES = 2  # of a version that is committed
+GIVES_BACK_S = 0.1  # in which a node that leaves takes its claims back
 HANDS_OVER_S = 0.9  # in which a node that leaves hands over what only it has, where nothing is in the way
 
 
 class Keeping(Checker):
-    """`late_served`, `leave_hands_over`."""
+    """`late_served`, `leave_hands_over`, `leave_gives_back`, `commit_true`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
@@ -25,10 +27,12 @@ class Keeping(Checker):
         self._never_came: set[tuple[NodeId, ShardId]] = set()  # whose room may be given back: nothing lies in it
         self._leaves: dict[NodeId, float] = {}  # since when
         self._before: dict[NodeId, float] = {}  # for how long all was steady when those who leave were last seen here
+        self._owes: dict[NodeId, float] = {}  # nodes that leave and have not taken their claims back yet
+        self._committed: dict[tuple[NodeId, int, RunId], int] = {}  # by node and life
 
     @property
     def sees(self) -> Seen:
-        return {Advanced: self._advanced, Drop: self._dropped}
+        return {Advanced: self._advanced, Drop: self._dropped, Send: self._sent}
 
     @property
     def hears(self) -> Seen:
@@ -58,11 +62,40 @@ class Keeping(Checker):
 
     def _leaving(self, host: Host, event: Leaving) -> None:
         self._leaves.setdefault(host.id, self.world.now)
+        runs = [run for run in node_of(host).runs.values() if run.is_active and run.state.calls and run.state.position]
+        if runs and on_duty_at(host) - {host.id}:
+            self._owes[host.id] = self.world.now
+
+    def _sent(self, host: Host, send: Send) -> None:
+        if any(isinstance(message, ClaimPut) and not message.units for message in send.message.messages):
+            self._owes.pop(host.id, None)
 
     def inspect(self) -> None:
         for host in self.world.hosts:
-            if host.id in self._leaves and host.process is not None and not node_of(host).has_left:
+            if host.process is None or node_of(host).has_left:
+                self._owes.pop(host.id, None)
+                continue
+            if host.id in self._leaves:
                 self._before[host.id] = self.steady.seconds
+            if host.id in self._owes and host.answers and self.world.now - self._owes[host.id] > GIVES_BACK_S:
+                raise self.broken(f"{host.name} leaves and still claims what it ran", "leave_gives_back")
+            for run in node_of(host).runs.values():
+                if run.is_active:
+                    self._check_commit(host, run.state)
+
+    def _check_commit(self, host: Host, state: RunState) -> None:
+        """A node takes a version for committed: two nodes got as far, at some time, or all trainers that there are."""
+        key, now = (host.id, host.lives, state.id), state.committed_step
+        before, self._committed[key] = self._committed.get(key, 0), now
+        if now <= before:
+            return
+        reached = {node for (node, run), step in self._reached.items() if run == state.id and step >= now}
+        saved = any(v in host.disk.saved for v, header in state.versions.held.items() if header.step == now)
+        step = state.steps.get(now - 1)
+        trainers = on_duty_at(host) & set(step.roster.trainers if step and step.roster else on_duty_at(host))
+        if len(reached) < min(COPIES, len(trainers)) and not saved:
+            what = f"{host.name} takes version {now} for committed, which {len(reached)} nodes made"
+            raise self.broken(what, "commit_true")
 
     def dies(self, host: Host) -> None:
         asked, steady = self._leaves.pop(host.id, None), self._before.pop(host.id, -inf)

@@ -1,27 +1,57 @@
-"""What a node does not do, though it could: run far ahead, pass hearsay on, work on what it left to others."""
+"""What a node does not do, though it could: run far ahead, pass hearsay on, work on what it left to others, tell
+of what it is to sum first."""
 
 from __future__ import annotations
 
 from ...controllers.advance import UNCOMMITTED
-from ...events import Advanced, Send, Start
-from ...names import NodeId, TaskKey
-from ...wire.steps import BucketPut, ClaimPut
+from ...events import Advanced, Received, Send, Start
+from ...names import Block, NodeId, RunId, TaskKey
+from ...run_state.run_state import RunState
+from ...versions.versions import preference
+from ...wire.steps import BucketPut, ClaimPut, Record, RecordPut, StealGrant
 from ...work import BlockWork, ChainWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at
+from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
+
+COPIES = 2  # of a better version, before a drained node gives up its own
+LETS_GO_S = 1.0  # in which a node that is drained ends what runs of a step that is over
 
 
 class Restraint(Checker):
-    """`bounded_ahead`, `claim_first_hand`, `withdrawn_rests`."""
+    """`bounded_ahead`, `claim_first_hand`, `withdrawn_rests`, `drained_lets_go`, `summed_first`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
-        self._claimed: dict[tuple[NodeId, NodeId], set[TaskKey]] = {}  # from whom, to whom
+        self._claimed: dict[tuple[NodeId, NodeId], set[TaskKey]] = {}  # from whom, as whom it reached
+        self._keeps: dict[tuple[NodeId, RunId], float] = {}  # what drained nodes need not any more; since when
+        self._moved: set[RunId] = set()  # runs of which leaves were stolen
+        self._told: dict[tuple[NodeId, RunId, tuple[str, ...]], set[Block]] = {}  # blocks of a gradient, by their maker
 
     @property
     def sees(self) -> Seen:
         return {Advanced: self._advanced, Send: self._sent, Start: self._started}
+
+    @property
+    def hears(self) -> Seen:
+        return {Received: self._received}
+
+    def inspect(self) -> None:
+        for host in self.world.live():
+            for run in self.world.runs:
+                state = state_of(host, run)
+                if state is None or not (host.is_drained and host.answers and _is_outdone(host, state)):
+                    self._keeps.pop((host.id, run), None)
+                elif self.world.now - self._keeps.setdefault((host.id, run), self.world.now) > LETS_GO_S:
+                    raise self.broken(
+                        f"{host.name} is drained and keeps a version that others are beyond", "drained_lets_go"
+                    )
+
+    def _received(self, host: Host, event: Received) -> None:
+        for message in event.message.messages:
+            match message:
+                case ClaimPut(units=units):
+                    self._claimed.setdefault((event.source, host.id), set()).update(units)
 
     def _advanced(self, host: Host, action: Advanced) -> None:
         ahead = action.head.step - node_of(host).runs[action.run].state.committed_step
@@ -32,11 +62,31 @@ class Restraint(Checker):
     def _sent(self, host: Host, send: Send) -> None:
         for message in send.message.messages:
             match message:
-                case ClaimPut(units=units):
-                    self._claimed.setdefault((host.id, send.to), set()).update(units)
+                case StealGrant(run=run, units=units) if any(isinstance(each.unit.part, Block) for each in units):
+                    self._moved.add(run)
+                case RecordPut(run=run, records=records):
+                    for record in records:
+                        self._tells(host, run, record)
                 case BucketPut(claims=claims):
                     for claim in claims:
                         self._passed_on(host, claim.node, claim.unit)
+
+    def _tells(self, host: Host, run: RunId, record: Record) -> None:
+        """Where nothing struck and no leaf was stolen no two blocks that a node tells of are halves of one."""
+        state, block = state_of(host, run), record.task.part
+        step = None if state is None else state.steps.get(record.task.step)
+        if not isinstance(block, Block) or step is None or record.id not in step.mine:
+            return
+        if self.world.struck or run in self._moved:
+            return
+        told = self._told.setdefault((host.id, run, record.inputs), set())
+        told.add(block)
+        size = len(block.leaves)
+        first = block.first ^ size
+        others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
+        if others and Block(first, first + size) in told:
+            what = f"{host.name} tells of both halves of a block, {block}, that it was to sum"
+            raise self.broken(what, "summed_first")
 
     def _passed_on(self, host: Host, node: NodeId, unit: TaskKey) -> None:
         if node != host.id and unit not in self._claimed.get((node, host.id), ()):
@@ -45,7 +95,9 @@ class Restraint(Checker):
     def _started(self, host: Host, start: Start) -> None:
         if not isinstance(start.work, ChainWork | BlockWork):
             return
-        state = node_of(host).runs[start.run].state
+        state = state_of(host, start.run)
+        if state is None:
+            return
         gone = state.ability.withdrawn_at(host.id, host.id)
         if start.task.stage not in gone or start.task in state.loans.borrowed:
             return
@@ -55,3 +107,12 @@ class Restraint(Checker):
         if others:
             what = f"{host.name} starts {start.task} and has withdrawn: {gone[start.task.stage]}"
             raise self.broken(what, "withdrawn_rests")
+
+
+def _is_outdone(host: Host, state: RunState) -> bool:
+    """Whether two on duty, or the only one, hold a better version, as this node knows."""
+    own, on_duty = state.versions.own, on_duty_at(host)
+    if own is None or not state.is_active or not on_duty:
+        return False
+    better = [n for n, head in state.versions.heads.items() if n in on_duty and preference(head) < preference(own.head)]
+    return len(better) >= min(COPIES, len(on_duty))

@@ -4,42 +4,73 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ...events import Finished, Start, Stop
+from ...claiming.ability import WITHDRAW_AFTER
+from ...events import Broke, Finished, Report, Start, Stop
 from ...names import NodeId, RunId, TaskKey
 from ...run_state.run_state import RunState
 from ...wire.steps import Header
 from ...work import BlockWork, ChainWork, LoadWork, SliceWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, state_of
+from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
 
 TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
 
 
 class Working(Checker):
-    """`done_once`, `stops_for_reason`."""
+    """`done_once`, `stops_for_reason`, `failed_moves_on`, `broken_rests`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
-        self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, its life, call
+        self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, life, call
         self._done: Counter[tuple[RunId, TaskKey]] = Counter()
+        self._failed: dict[tuple[RunId, TaskKey], set[NodeId]] = {}  # where
+        self._in_a_row: dict[tuple[NodeId, RunId, str], set[TaskKey]] = {}  # of a stage, failed at a node
 
     @property
     def sees(self) -> Seen:
-        return {Start: self._started, Stop: self._stopped}
+        return {Start: self._started, Stop: self._stopped, Report: self._reported}
 
     @property
     def hears(self) -> Seen:
-        return {Finished: self._finished}
+        return {Finished: self._finished, Broke: self._broke}
 
     def _started(self, host: Host, start: Start) -> None:
         state = state_of(host, start.run)
         self._begun[host.id, host.lives, start.call] = start, None if state is None else state.position
+        self._tries_again(host, start)
+
+    def _tries_again(self, host: Host, start: Start) -> None:
+        """A task that failed here, while others can do it at whom it did not."""
+        state, failed = state_of(host, start.run), self._failed.get((start.run, start.task), set())
+        if state is None or host.id not in failed or self.steady.seconds <= 0.0:
+            return
+        gone = {node for node in on_duty_at(host) if state.ability.withdrawn_at(node, host.id)}
+        others = on_duty_at(host) - failed - gone - {host.id}
+        if others:
+            what = f"{host.name} tries {start.task} again, at which it failed, and {len(others)} others did not"
+            raise self.broken(what, "failed_moves_on")
+
+    def _broke(self, host: Host, event: Broke) -> None:
+        start, _ = self._begun[host.id, host.lives, event.call]
+        if event.failed.kind not in ("engine", "user") or not isinstance(start.work, ChainWork | BlockWork | SliceWork):
+            return
+        self._failed.setdefault((start.run, start.task), set()).add(host.id)
+        row = self._in_a_row.setdefault((host.id, start.run, start.task.stage), set())
+        row.add(start.task)
+        if len(row) > WITHDRAW_AFTER + host.slot_count:
+            what = f"{host.name} failed {len(row)} different tasks of {start.task.stage} in a row and goes on"
+            raise self.broken(what, "broken_rests")
+
+    def _reported(self, host: Host, report: Report) -> None:
+        if report.name == "operator.withdrawn":
+            self._in_a_row.pop((host.id, report.fields["run"], report.fields["stage"]), None)
 
     def _finished(self, host: Host, event: Finished) -> None:
         start, _ = self._begun[host.id, host.lives, event.call]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
             self._done[start.run, start.task] += 1
+            self._in_a_row.pop((host.id, start.run, start.task.stage), None)
 
     def end(self) -> None:
         """Counted where nothing struck at all and no machine is worse than others."""
