@@ -322,9 +322,16 @@ class Node:
         if changed:
             self._gather(now)
             self._registry.revision.bump()
-            for run in self.runs.values():
-                settled += run.refresh(now, self._mesh(now), at_once=True)
+            settled += self._say_again(now, at_once=True)
         return settled
+
+    def _say_again(self, now: float, at_once: bool = False) -> list[Action]:
+        """What others may not have heard of the runs. Nothing while this node finds its way back: all that it knows is
+        old, and it says all of it at once when it is back."""
+        if self.membership.is_rejoining:
+            return []
+        mesh = self._mesh(now)
+        return [action for run in self.runs.values() for action in run.refresh(now, mesh, at_once)]
 
     def _greet(self, now: float, node: NodeId) -> list[Action]:
         """Tell a member that is new, or was away, how runs ended, as they ride on no frame; and of some of them, of
@@ -388,8 +395,7 @@ class Node:
             self._registry.revision.bump()
             mesh = self._mesh(now)
             self._refresh_at = now + REFRESH * mesh.suspicion_s / 2
-            for run in self.runs.values() if not self.membership.is_rejoining else ():  # all that it knows is old
-                actions += run.refresh(now, mesh)
+            actions += self._say_again(now)
             actions += self._registry.put_again(mesh.living)
             actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
@@ -486,9 +492,7 @@ class Node:
         mended."""
         actions += self.membership.drain(now, event.drained)
         self._registry.revision.bump()
-        mesh = self._mesh(now)
-        for run in self.runs.values():
-            actions += run.refresh(now, mesh, at_once=True)
+        actions += self._say_again(now, at_once=True)
         what = "drained" if event.drained else "takes work"
         unkept = {"what": f"it {what}, but only until it is restarted: its state directory takes nothing"}
         unkept["hint"] = "free some of that disk; `dflow doctor` says more"
