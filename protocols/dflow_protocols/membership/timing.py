@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from .broadcast import RETRANSMIT_FACTOR
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -73,9 +75,12 @@ class Timing:
     def suspicion_s(self, members: int) -> float:
         """How long a suspect that others suspect too has to refute; the unit of the step protocol's delays.
 
-        members: how many there are. Grows with their logarithm, as the time does that gossip needs to reach all.
+        members: how many there are. Among up to ten it is what a process may be stopped for. Among more, gossip needs
+        longer to bring the suspicion to it and its denial to all: by so much it grows, with their logarithm.
         """
-        return self.suspicion_intervals * max(1.0, math.log10(max(1, members))) * self.probe_interval_s
+        further = max(0.0, math.log10(max(1, members)) - 1.0)
+        there_and_back_s = 2 * RETRANSMIT_FACTOR * self.gossip_interval_s
+        return self.suspicion_intervals * self.probe_interval_s + further * there_and_back_s
 
     def suspicion_max_s(self, members: int) -> float:
         """How long a suspect has whom nobody else suspects."""
