@@ -93,7 +93,7 @@ class Ability:
         """Those of the fit that have not withdrawn; if everybody has, those that are not barred; all of them if
         everybody is."""
         fit = self.fit(stages, living, offers)
-        if not (self._told or self._troubles or self._unable or self.missing or self._refused):
+        if self._has_nobody_withdrawn:
             return fit
         gone = self._gone(stages, me, fit)
         return fit - gone.keys() or fit - self._barred(gone) or fit
@@ -109,6 +109,8 @@ class Ability:
     ) -> Withdrawal | None:
         """What keeps these stages from all living members that offer what they require, if something does: files, which
         may still come, before code; of this node before others."""
+        if self._has_nobody_withdrawn:
+            return None
         fit = self.fit(stages, living, offers)
         gone = self._gone(stages, me, fit)
         if not fit or self._barred(gone) != fit:
@@ -119,6 +121,10 @@ class Ability:
     def without_files(self, me: NodeId, nodes: Collection[NodeId]) -> frozenset[NodeId]:
         """Those of `nodes` that have not the run's files."""
         return frozenset(n for n in nodes if any(each.cause == "files" for each in self._withdrawn_at(n, me)))
+
+    @property
+    def _has_nobody_withdrawn(self) -> bool:
+        return not (self._told or self._troubles or self._unable or self.missing or self._refused)
 
     def _withdrawn_at(self, node: NodeId, me: NodeId) -> tuple[Withdrawal, ...]:
         return self.withdrawn if node == me else self._told.get(node, ())

@@ -78,15 +78,16 @@ class Sealer:
         me = self._state.me
         view.step.patience.start(view.now, Wait.BACK_UP)
         late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
+        replicas = view.replicas
+        if me not in replicas:
+            return
         for record in [record for part in view.progress.thin for record in view.step.by_part[part].values()]:
             held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
             is_enough = all(len(holders) >= view.copies for holders in held)
             if record.id in view.step.mine or is_enough or any(not holders for holders in held):
                 continue
-            spare = [node for node in ranked(record.id, view.replicas) if any(node not in h for h in held)]
+            spare = [node for node in ranked(record.id, replicas) if any(node not in h for h in held)]
             if not late and spare and spare[0] != me:
-                continue
-            if me not in view.replicas:
                 continue
             here = [view.holdings.want(view.now, ref, view.living, out) for ref in record.shards]
             if all(here):

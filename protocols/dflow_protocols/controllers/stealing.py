@@ -10,9 +10,12 @@ asks at once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil, log2
+from operator import attrgetter
 
 from ..events import Action, Rng, Send
 from ..names import Block, NodeId, Partition, TaskKey, VersionId
@@ -22,7 +25,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch
 from ..steps.duties import known_backlog
-from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty
+from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty, order_of
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
 from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
@@ -99,13 +102,18 @@ class Stealing:
         self.open, self._asked, self._untouched = None, None, []
 
     def settle(self, duties: Sequence[Duty]) -> None:
-        """After a reconcile: what is due here and has not begun, and which borrowed units still matter."""
-        running = [call.unit for call in self._state.calls.values()]
-        self._untouched = [duty for duty in duties if duty.rank in STEALABLE and duty.unit not in running]
+        """After a reconcile: what is due here (in its order) and has not begun, and which borrowed units still
+        matter."""
+        self._untouched = [duty for duty in duties if duty.rank in STEALABLE]
+        for call in self._state.calls.values():
+            at = bisect_left(self._untouched, order_of(call.rank, call.unit), key=attrgetter("order"))
+            if at < len(self._untouched) and self._untouched[at].unit == call.unit:
+                del self._untouched[at]
         if not self._state.loans.borrowed:
             return
         kept_back = self._state.step(self.open.step).kept_back if self.open is not None else ()
         borne = [duty.unit for duty in self._untouched if self._calls.may_begin(duty.work)]  # the rest is its home's
+        running = [call.unit for call in self._state.calls.values()]
         self._state.loans.keep_only([*running, *borne, *kept_back])
 
     def claimed(self) -> None:
@@ -113,7 +121,10 @@ class Stealing:
         self.must_claim = False
 
     def backlog(self, mesh: MeshView) -> int:
-        return len(self._spare(mesh))
+        """How many units wait here that others could have."""
+        in_blocks = sum(max(1, len(duty.unit.leaves)) for duty in takewhile(_is_block, self._untouched))
+        others = len(self._untouched) - bisect_left(self._untouched, BLOCK + 1, key=attrgetter("rank"))
+        return in_blocks + others + len(self._begun_spare(mesh))
 
     def took(self, now: float, unit: TaskKey, done: Done) -> None:
         """A unit was done here."""
@@ -136,7 +147,11 @@ class Stealing:
 
     def _spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
         """(rank, unit) of all partitions and leaves that are due here and that no engine has begun."""
-        found = [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles]
+        return [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles] + self._begun_spare(mesh)
+
+    def _begun_spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
+        """Of these, those that slots were given."""
+        found: list[tuple[int, TaskKey]] = []
         for number, call in self._state.calls.items():
             if self.open is None or call.parent != self.open.version:
                 continue
@@ -298,6 +313,10 @@ class Stealing:
         self._left_alone.pop(node, None)
         if self._asked is not None and self._asked.victim == node:
             self._asked = None
+
+
+def _is_block(duty: Duty) -> bool:
+    return duty.rank == BLOCK
 
 
 def _phase(opened: Open) -> tuple[VersionId, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
-from ..steps.duty import CHAIN, Duty, due_first
+from ..steps.duty import CHAIN, Duty
 from ..wire.steps import Header
 from ..work import BlockWork, ChainWork, Origin, SaveWork, Work, at_once, is_host_work
 from .origin import origin_of
@@ -94,9 +94,9 @@ class Calls:
 
     # Starting -------------------------------------------------------------------------------------------------------
 
-    def start(self, now: float, mesh: MeshView, duties: list[Duty], free: FreeSlots, out: list[Action]) -> bool:
+    def start(self, now: float, mesh: MeshView, duties: Sequence[Duty], free: FreeSlots, out: list[Action]) -> bool:
         """Give free slots what is due first and has its inputs here; bring the inputs of what comes after. True if
-        something began."""
+        something began. `duties`: in their order."""
         state, header, holdings = self._state, self._state.position, self._state.holdings
         assert header is not None
         of_version = {ref for _, ref in header.state}
@@ -105,9 +105,13 @@ class Calls:
         ahead = PREFETCH + own_slots - 1
         doubted = state.failures.doubted(state.me)  # their second try comes first, and before it nothing alike
         doubtful = {unit.stage for unit in doubted if state.retry_at.get(unit, now) > now}
-        due = due_first(duties, {call.unit for call in state.calls.values()})
+        running = {call.unit for call in state.calls.values()}
+        if doubted:
+            duties = sorted(duties, key=lambda duty: duty.unit not in doubted)
         has_started = False
-        for each in sorted(due, key=lambda duty: duty.unit not in doubted):
+        for each in duties:
+            if each.unit in running:
+                continue
             duty = self._set_apart(each)
             if not self.may_begin(duty.work):
                 continue

@@ -156,7 +156,9 @@ class RunState:
         return self.catch_up.target or self.versions.own
 
     def step(self, number: int) -> Step:
-        return self.steps.setdefault(number, Step(number))
+        if number not in self.steps:
+            self.steps[number] = Step(number)
+        return self.steps[number]
 
     def plan(self, number: int) -> StepPlan:
         if number not in self._plans:
@@ -173,6 +175,8 @@ class RunState:
 
     def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
         """The step that begins at `header`'s version, as this node sees it now: it reads what it trains."""
+        if header.step not in self.progress:
+            self.progress[header.step] = Progress()
         running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
         return StepView(
             now,
@@ -194,7 +198,7 @@ class RunState:
             running=running,
             slots=mesh.slots.get(self.me, 1),
             drained=mesh.drained,
-            kept=self.progress.setdefault(header.step, Progress()),
+            kept=self.progress[header.step],
         )
 
     def persist(self) -> Persist:

@@ -34,7 +34,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.batch import Batch, gradient_cover
 from ..steps.duties import OpenDuties
-from ..steps.duty import Duty, watch_homes
+from ..steps.duty import Duty, in_order, watch_homes
 from ..steps.sealing import sealed_chains
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut
@@ -385,9 +385,10 @@ class Run:
         """Begin what is due, and claim what runs here."""
         state, header = self.state, self.state.position
         assert header is not None
-        has_started = self.calls.start(now, mesh, duties, free, out)
+        ordered = in_order(duties)
+        has_started = self.calls.start(now, mesh, ordered, free, out)
         view = state.view(now, mesh, header)
-        self.stealing.settle(duties)
+        self.stealing.settle(ordered)
         is_over = view.is_idle and view.step.claimed_by(now, state.me) - set(state.loans.held())
         if has_started or self.stealing.must_claim or is_over:
             self.stealing.claimed()

@@ -23,7 +23,7 @@ class OpenDuties:
 
     def __init__(self) -> None:
         self._of: tuple[object, ...] = ()  # what they are kept of
-        self._partitions: dict[Chain, OpenPartitions] = {}
+        self._partitions: dict[str, OpenPartitions] = {}  # by a chain's first stage
 
     def due(self, view: StepView, chains: Sequence[Chain], batch: Batch | None) -> Due:
         """What is due of these chains and, once there is a manifest, of training."""
@@ -32,7 +32,9 @@ class OpenDuties:
             self._of, self._partitions = of, {}
         found = Due()
         for chain in chains:
-            found.add(self._partitions.setdefault(chain, OpenPartitions(chain)).due(view))
+            if chain.stages[0] not in self._partitions:
+                self._partitions[chain.stages[0]] = OpenPartitions(chain)
+            found.add(self._partitions[chain.stages[0]].due(view))
         if batch is not None:
             found.add(block_duties(view, batch))
             found.add(slice_duties(view, batch))

@@ -7,8 +7,9 @@ results are joined by content id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
 from ..rendezvous import ranked
@@ -22,6 +23,15 @@ SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)
 ORPHAN = 10  # added to the rank of another node's unit
 
 
+def order_of(rank: int, unit: TaskKey) -> tuple[int, str, int]:
+    """A unit's place among what is due: by rank and stage, parts in numerical order, p2 before p10."""
+    match unit.part:
+        case Partition(index=first) | Block(first=first) | Slice(first=first):
+            return rank, unit.stage, first
+        case Once():
+            return rank, unit.stage, 0
+
+
 @dataclass(frozen=True, slots=True)
 class Duty:
     """A unit of work that is due here, and the shards it needs; `reads` are the record's inputs so far."""
@@ -31,6 +41,10 @@ class Duty:
     work: Work
     needs: tuple[tuple[ShardRef, Range | None], ...]
     reads: tuple[str, ...]
+    order: tuple[int, str, int] = field(init=False, compare=False, repr=False)  # in which slots take them
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", order_of(self.rank, self.unit))
 
 
 def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
@@ -86,15 +100,6 @@ def watch_homes(view: StepView, due: Due) -> None:
         view.step.patience.end(Wait.HOME, unit)
 
 
-def due_first(duties: Sequence[Duty], running: Collection[TaskKey]) -> list[Duty]:
-    """In the order in which slots should take them, without what runs already."""
-    return sorted((duty for duty in duties if duty.unit not in running), key=lambda duty: (duty.rank, _order(duty)))
-
-
-def _order(duty: Duty) -> tuple[str, int]:
-    """Parts in numerical order: p2 before p10."""
-    match duty.unit.part:
-        case Partition(index=first) | Block(first=first) | Slice(first=first):
-            return duty.unit.stage, first
-        case Once():
-            return duty.unit.stage, 0
+def in_order(duties: Iterable[Duty]) -> list[Duty]:
+    """As slots should take them."""
+    return sorted(duties, key=attrgetter("order"))

@@ -9,7 +9,7 @@ import pytest
 from dflow_protocols.events import Fetch, Start, Stop, Trim
 from dflow_protocols.names import Block, Once, Partition, Slice, TaskKey
 from dflow_protocols.run_state.calls import FreeSlots
-from dflow_protocols.steps.duty import BLOCK, CHAIN, EVALUATE, SLICE, Duty
+from dflow_protocols.steps.duty import BLOCK, CHAIN, EVALUATE, SLICE, Duty, in_order
 from dflow_protocols.work import BlockWork, ChainWork, SaveWork, SliceWork, Work, at_once
 from tests.unit.protocols.books import RUN, ZERO, shard, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
@@ -144,7 +144,7 @@ def test_what_waits_for_a_whole_slot_is_not_kept_waiting_by_more_partitions() ->
     run = ARun()
     leaf = Duty(BLOCK, TaskKey(0, "learn", Block(0, 4)), LEAF, (), (ZERO.id,))
     evaluations = [replace(shared(number), rank=EVALUATE) for number in range(2)]
-    assert not run.calls.start(0.0, ALL, [*evaluations, leaf], FreeSlots(0, seats=2), run.out)
+    assert not run.calls.start(0.0, ALL, in_order([*evaluations, leaf]), FreeSlots(0, seats=2), run.out)
     assert run.calls.start(0.0, ALL, evaluations, FreeSlots(0, seats=2), run.out)
 
 
@@ -161,7 +161,7 @@ def test_an_update_begins_while_rollouts_have_every_device() -> None:
     """Both are due at once where several runs share a mesh, or an evaluation lasts."""
     run = ARun()
     update = Duty(SLICE, TaskKey(0, "learn", Slice(0, 1)), SliceWork(0, "learn", 0, 1, 4, (), 1), (), (ZERO.id,))
-    assert run.calls.start(0.0, ALL, [rollout(0), rollout(1), update], FreeSlots(0, 1), run.out)
+    assert run.calls.start(0.0, ALL, in_order([rollout(0), rollout(1), update]), FreeSlots(0, 1), run.out)
     assert started(run)[0] == update.unit
     assert not run.state.calls[1].waits
 
