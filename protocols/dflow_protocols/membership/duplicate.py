@@ -31,7 +31,7 @@ class Duplicate:
 
     def learn(self, meta: Meta) -> bool:
         """What that life is. Whether to dial it: at the own address only this node is."""
-        if meta.id != self._wanted:
+        if self._wanted is None or meta.id != self._wanted:
             return False
         self._wanted = None
         return meta.public_key == self._mine.public_key and meta.control != self._mine.control

@@ -289,9 +289,10 @@ class Membership:
             self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
 
     def _dial(self, now: float, seed: Seed, out: Actions) -> None:
-        self._dialled.add(seed.node)
+        node = seed.node
+        self._dialled.add(node)
         self._peer_cache.write_by(now + self.timing.gossip_interval_s)
-        out.append(Dial(seed.node, seed.public_key, seed.control, seed.bulk))
+        out.append(Dial(node, seed.public_key, seed.control, seed.bulk))
 
     def _sync(self, *, wants_answer: bool) -> Sync:
         meta = self.members[self._table.me].meta
