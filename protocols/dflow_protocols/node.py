@@ -328,7 +328,7 @@ class Node:
     def _say_again(self, now: float, at_once: bool = False) -> list[Action]:
         """What others may not have heard of the runs. Nothing while this node finds its way back: all that it knows is
         old, and it says all of it at once when it is back."""
-        if self.membership.is_rejoining:
+        if self.membership.is_rejoining or not self.runs:
             return []
         mesh = self._mesh(now)
         return [action for run in self.runs.values() for action in run.refresh(now, mesh, at_once)]
@@ -393,10 +393,9 @@ class Node:
             actions += self.membership.handle(now, Tick())
         if now >= self._refresh_at:
             self._registry.revision.bump()
-            mesh = self._mesh(now)
-            self._refresh_at = now + REFRESH * mesh.suspicion_s / 2
+            self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2
             actions += self._say_again(now)
-            actions += self._registry.put_again(mesh.living)
+            actions += self._registry.put_again(self._living())
             actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now)
