@@ -29,6 +29,7 @@ BENCHMARKS = (
     "mesh_memory",
     "micro/fetch",
     "micro/partitions",
+    "micro/reconcile",
     "micro/room",
     "nemesis",
     "overhead",
