@@ -27,6 +27,7 @@ MOST_S = 15.0
 PATIENCE_S = 4.0  # before a failure is told: a member that just started may not listen yet, or be busy
 CONNECT_S = 3.0
 TOKEN_BYTES = 16
+LOST_BEFORE_SAID = 2  # long tokens: one is lost where a link is dialled anew just then
 LONG_BYTES = 4_096  # of a token with what fills it up: more than a packet of any Ethernet that is not told to be longer
 
 
@@ -40,6 +41,7 @@ class DialBack:
         self._addresses: dict[NodeId, tuple[str, str]] = {}
         self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
         self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
+        self._long_lost: dict[NodeId, int] = {}  # long tokens that did not return since one did
 
     def watch(self, node: NodeId, control: str, bulk: str) -> None:
         """Try these addresses (`tcp://HOST:PORT`; bulk may be empty) until both have answered, in place of others."""
@@ -63,7 +65,11 @@ class DialBack:
         if not await self._returns(node, TOKEN_BYTES, pause_s):
             return False
         if await self._returns(node, LONG_BYTES, max(pause_s, CONNECT_S)):
+            self._long_lost.pop(node, None)
             return True
+        self._long_lost[node] = self._long_lost.get(node, 0) + 1
+        if self._long_lost[node] < LOST_BEFORE_SAID:
+            return False
         fields = {"peer": node, "address": address, "nbytes": LONG_BYTES}
         self._report(Report("transport.short_only", fields, "warning"))
         return False

@@ -20,7 +20,9 @@ CONTROL = "tcp://127.0.0.1:1"
 class Rig:
     """A node whose knocks of up to `passes` bytes come back."""
 
-    def __init__(self, passes: int) -> None:
+    def __init__(self, passes: int, loses: int = 0) -> None:
+        """`loses`: so many long ones are lost before."""
+        self._loses = loses
         self.told: list[Event] = []
         self.reports: list[Report] = []
         self.passes = passes
@@ -29,7 +31,9 @@ class Rig:
         self.dial_back = DialBack(host, ME, self._knock)
 
     def _knock(self, node: NodeId, knock: Knock) -> None:
-        if len(knock.token) <= self.passes:
+        if len(knock.token) == LONG_BYTES and self._loses:
+            self._loses -= 1
+        elif len(knock.token) <= self.passes:
             asyncio.get_running_loop().call_soon(self.dial_back.knocked, node, knock.token[: reach.TOKEN_BYTES])
 
     def _post(self, event: Event) -> None:
@@ -67,14 +71,28 @@ def test_a_path_that_loses_long_frames_alone_is_named() -> None:
     async def live() -> Rig:
         rig = Rig(passes=1_000)
         rig.dial_back.watch(PEER, CONTROL, "")
-        await rig.until_told(1)
+        await rig.until_told(2)
         rig.dial_back.close()
         return rig
 
     rig = asyncio.run(live())
-    assert rig.told == [LaneFailed(PEER, "control", CONTROL)]
+    assert rig.told == [LaneFailed(PEER, "control", CONTROL)] * 2
     fields = {"peer": PEER, "address": CONTROL, "nbytes": LONG_BYTES}
     assert set(map(str, rig.reports)) == {str(Report("transport.short_only", fields, "warning"))}
+
+
+def test_a_long_frame_that_is_lost_once_names_no_path() -> None:
+    """Links are dialled anew while a mesh forms, and what is on its way is lost then."""
+
+    async def live() -> Rig:
+        rig = Rig(passes=LONG_BYTES, loses=1)
+        rig.dial_back.watch(PEER, CONTROL, "")
+        async with asyncio.timeout(20.0):
+            while LaneOpened(PEER, "control") not in rig.told:
+                await rig.until_told(len(rig.told) + 1)
+        return rig
+
+    assert asyncio.run(live()).reports == []
 
 
 def test_a_member_that_is_doubted_is_tried_again_and_its_first_failure_told() -> None:
