@@ -48,7 +48,7 @@ from ..pipeline.spec import Pipeline
 from ..ranges import State
 from ..shards.space import Priority
 from ..wire.codec import type_name
-from ..wire.frame import Frame
+from ..wire.frame import Frame, encode_frame
 from ..wire.gossip import Relayed
 from ..wire.steps import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
@@ -61,7 +61,7 @@ from .model.clock import HostClock
 from .model.disk import Writes, without_disk
 from .model.files import Search
 from .model.host import Host, Process, Spawn
-from .model.network import Network
+from .model.network import Lanes, Network
 from .model.provenance import Ledger
 from .model.schedule import Life, Schedule
 from .model.sealing import close, opened
@@ -268,9 +268,11 @@ class World:
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
-        bulk = BulkLane(life, host.store, self.network, partial(self._serves, host), partial(self._grant, host))
+        lanes = Lanes(host.id, life, self.network)
+        bulk = BulkLane(life, host.store, lanes, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
-        host.run(Process(machine, life, slots, bulk, Search(life), Writes(life, host.disk), partial(self._turn, host)))
+        writes, turn = Writes(life, host.disk), partial(self._turn, host)
+        host.run(Process(machine, life, slots, bulk, Search(life), lanes, writes, turn))
         self._tell_life(host, f"starts, life {host.lives}")
         self.arm(host)
 
@@ -421,8 +423,8 @@ class World:
                 host.disk.discard(version)
             case Reply(request, ok, value):
                 host.answer(request, ok, value)
-            case Dial(node, _, _, bulk):
-                host.dial(node, bulk)
+            case Dial():
+                process.lanes.watch(action)
             case Advanced():
                 self.advanced.append((host.index, action))
             case Report():
@@ -467,9 +469,10 @@ class World:
         self._check_frame(frame)
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
-        delay = self.network.fate(host.id, to)
-        if delay is not None and receiver is not None and host.is_linked(receiver):
-            self.after(delay, lambda: self._arrive(host.id, receiver, frame))
+        delays = self.network.fates(self.now, host.id, to, lambda: len(encode_frame(frame.heartbeats, frame.messages)))
+        if receiver is not None and host.is_linked(receiver):
+            for delay in delays:
+                self.after(delay, partial(self._arrive, host.id, receiver, frame))
 
     def _check_frame(self, frame: Frame) -> None:
         if self.engines:
@@ -485,7 +488,7 @@ class World:
         host = self._by_id.get(holder)
         if host is None or not host.answers or host.health.is_mute:
             return None
-        is_reached = self.network.linked(asker.id, holder) and asker.dialled.get(holder)
+        is_reached = self.network.opens(asker.id, holder, "bulk") and asker.knows(holder)
         return host.store if is_reached else None
 
     def _check(self, checker: Callable[[], Any], invariant: str) -> None:

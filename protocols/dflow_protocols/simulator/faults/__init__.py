@@ -26,7 +26,7 @@ from .hosts import (
     PowerCut,
 )
 from .moments import EVENTS, At, Moment, Trigger, When, action, sends, starts
-from .network import Cut, Lose, NetworkFault, Sever, Split
+from .network import CloseLane, Cut, FillQueue, Lose, Narrow, NetworkFault, Repeat, Sever, Split, Stall
 from .runs import Cancel, Poison, RunFault
 
 Fault: TypeAlias = HostFault | DiskFault | ClockFault | NetworkFault | RunFault
@@ -43,11 +43,13 @@ __all__ = [
     "At",
     "BreakEngine",
     "Cancel",
+    "CloseLane",
     "Crash",
     "Cut",
     "Drain",
     "Drift",
     "Fault",
+    "FillQueue",
     "FullDisk",
     "Handicap",
     "HangEngine",
@@ -59,12 +61,15 @@ __all__ = [
     "LoseDevices",
     "LoseState",
     "Moment",
+    "Narrow",
     "Pause",
     "Planned",
     "Poison",
     "PowerCut",
+    "Repeat",
     "Sever",
     "Split",
+    "Stall",
     "Trigger",
     "When",
     "action",

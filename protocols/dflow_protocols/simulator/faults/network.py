@@ -1,10 +1,12 @@
-"""What networks do, as data, and how it is done to one: cuts that heal, links that never do, frames that are lost."""
+"""What networks do, as data, and how it is done to one: links that are cut, frames that are lost, late or repeated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
+from ...events import Lane
 from ...names import NodeId
 from .target import FaultTarget
 
@@ -42,7 +44,50 @@ class Lose:
     share: float
 
 
-NetworkFault: TypeAlias = Cut | Split | Sever | Lose
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """So large a share of all frames arrives twice, as from a sender that tried again, until everything heals."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What `source` sends to `to` for a while arrives once that is over, all at once and in any order, as over
+    connections that were dialled again. Chunks pass."""
+
+    source: int
+    to: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FillQueue:
+    """For a while no frame fits into the queue from `source` to `to`: they are dropped without a word. Chunks pass."""
+
+    source: int
+    to: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """Each link carries so many bytes a second one way, of both lanes together: frames queue behind chunks. Until
+    everything heals."""
+
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLane:
+    """A firewall: for a while nobody can open a connection to this lane of the node's, while it can to others'."""
+
+    lane: Lane
+    seconds: float
+    node: int
+
+
+NetworkFault: TypeAlias = Cut | Split | Sever | Lose | Repeat | Stall | FillQueue | Narrow | CloseLane
 
 
 def inject(target: FaultTarget, fault: NetworkFault) -> None:
@@ -55,6 +100,22 @@ def inject(target: FaultTarget, fault: NetworkFault) -> None:
             target.network.sever(target.hosts[one].id, target.hosts[other].id)
         case Lose(share):
             target.network.lose_share(share)
+        case Repeat(share):
+            target.network.repeat_share(share)
+        case Stall(source, to, seconds):
+            way = (target.hosts[source].id, target.hosts[to].id)
+            target.network.hold(way, target.now + seconds)
+            target.after(seconds, partial(target.network.release, way))
+        case FillQueue(source, to, seconds):
+            way = (target.hosts[source].id, target.hosts[to].id)
+            target.network.fill(way)
+            target.after(seconds, partial(target.network.empty, way))
+        case Narrow(bytes_per_s):
+            target.network.narrow(bytes_per_s)
+        case CloseLane(lane, seconds, node):
+            closed = target.hosts[node].id
+            target.network.close(closed, lane)
+            target.after(seconds, partial(target.network.open, closed, lane))
 
 
 def _between(target: FaultTarget, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:

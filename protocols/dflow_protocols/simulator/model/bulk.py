@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ...events import Fetch, FetchAdvanced, Fetched, FetchFailed
 from ...names import CHUNK_BYTES, NodeId, RunId, ShardId
-from .network import BYTES_PER_S, Network
+from .network import Lanes
 from .schedule import Life
 from .store import Store
 
@@ -47,13 +47,13 @@ class BulkLane:
         self,
         life: Life,
         store: Store,
-        network: Network,
+        lanes: Lanes,
         serves: Callable[[NodeId], Store | None],
         grant: Callable[[Fetch], bool],
     ) -> None:
         self._life = life
         self._store = store
-        self._network = network
+        self._lanes = lanes
         self._serves = serves
         self._grant = grant
         self._transfers: list[Transfer] = []
@@ -87,7 +87,7 @@ class BulkLane:
         if self._serves(transfer.left[0]) is None:
             self._life.after(SILENCE_S, lambda: self._stayed_silent(transfer, ask))
         else:
-            seconds = 2 * self._network.delay() + (ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes)) / BYTES_PER_S
+            seconds = self._lanes.fetch_seconds(transfer.left[0], ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes))
             self._life.after(seconds, lambda: self._arrived(transfer, ask))
 
     def _stayed_silent(self, transfer: Transfer, ask: int) -> None:

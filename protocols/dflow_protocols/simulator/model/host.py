@@ -18,6 +18,7 @@ from .clock import HostClock, Lateness
 from .disk import Disk, Writes
 from .files import HERE, Script, Search
 from .health import Health
+from .network import Lanes
 from .schedule import Life
 from .slots import Slots
 from .store import Store
@@ -67,6 +68,7 @@ class Process:
     slots: Slots
     bulk: BulkLane
     search: Search
+    lanes: Lanes
     writes: Writes
     turn: Callable[[], None]  # of its loop
     lateness: Lateness = field(default_factory=Lateness)
@@ -139,7 +141,6 @@ class Host:
     files: Script = HERE  # what it says of runs' files
     health: Health = field(default_factory=Health)
     alarm: Alarm = field(default_factory=Alarm)
-    dialled: dict[NodeId, str] = field(default_factory=dict)  # whose addresses it knows: the bulk one, if any
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
     turns: int = 0  # of this life
@@ -160,6 +161,10 @@ class Host:
     def calls(self) -> Mapping[int, Start]:
         """Works that its slots were given and have not ended."""
         return {} if self.process is None else self.process.slots.calls
+
+    def knows(self, node: NodeId) -> bool:
+        """Whether it was told that member's addresses in this life."""
+        return self.process is not None and node in self.process.lanes.dials
 
     @property
     def is_late(self) -> bool:
@@ -238,12 +243,12 @@ class Host:
         """Whenever it is asked from now on."""
         self.files = script
 
-    def dial(self, node: NodeId, bulk: str) -> None:
-        self.dialled[node] = bulk
-
     def is_linked(self, other: Host) -> bool:
-        """Whether there is a connection: one of the two was told the other's address."""
-        return other.id in self.dialled or self.id in other.dialled
+        """Whether there is a connection: one of the two could dial the other."""
+        return self._has_dialled(other) or other._has_dialled(self)
+
+    def _has_dialled(self, other: Host) -> bool:
+        return self.process is not None and other.id in self.process.lanes.linked
 
     def answer(self, request: int, ok: bool, value: Mapping[str, Any]) -> None:
         self.replies[request] = (ok, value)
@@ -264,7 +269,6 @@ class Host:
         self.process = None
         self.paused = False
         self.backlog.clear()
-        self.dialled.clear()
         self.alarm = Alarm()
         self.health.mend()
         self.turns, self.story = 0, Story(self.id)

@@ -81,16 +81,15 @@ class Checker:
 
 
 def is_whole(world: World) -> bool:
-    """Whether no link is cut and no frame is lost."""
-    network = world.network
-    return not (network.cuts or network.severed or network.loss)
+    """Whether all links carry all that is sent, once and at once."""
+    return world.network.is_whole
 
 
 def is_agreed(world: World) -> bool:
-    """Whether all that live answer, and know each other, and nobody else, as alive."""
+    """Whether somebody lives, and all that do answer, and know each other, and nobody else, as alive."""
     live = world.live()
     living = {host.id for host in live}
-    return all(host.answers and living_at(host) == living for host in live)
+    return bool(live) and all(host.answers and living_at(host) == living for host in live)
 
 
 def is_well(host: Host) -> bool:

@@ -25,6 +25,11 @@ MOST_BREAKS = Failures.ANY_ERROR  # works that fail in a world; as many may end 
 DRAWERS: Mapping[str, Drawer] = {**HOSTS, **DISKS, **CLOCKS, **NETWORK, **RUNS}
 HEALING = ("crash", "pause", "cut", "split", "break_engine", "join", "leave")
 RARE: Mapping[str, float] = {
+    "repeat": 0.15,
+    "stall": 0.2,
+    "fill_queue": 0.15,
+    "narrow": 0.15,
+    "close_lane": 0.15,
     "hang_engine": 0.1,
     "full_disk": 0.15,
     "lose_state": 0.1,

@@ -12,11 +12,13 @@ from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.simulator.faults import (
     BreakEngine,
     Cancel,
+    CloseLane,
     Crash,
     Cut,
     Drain,
     Drift,
     Fault,
+    FillQueue,
     FullDisk,
     Handicap,
     HangEngine,
@@ -25,11 +27,14 @@ from dflow_protocols.simulator.faults import (
     Leap,
     Leave,
     LoseState,
+    Narrow,
     Pause,
     Poison,
     PowerCut,
+    Repeat,
     Sever,
     Split,
+    Stall,
 )
 from dflow_protocols.simulator.faults.inject import inject
 from dflow_protocols.simulator.faults.target import FaultTarget
@@ -38,7 +43,7 @@ from dflow_protocols.simulator.model.clock import HostClock
 from dflow_protocols.simulator.model.disk import Writes
 from dflow_protocols.simulator.model.files import Search
 from dflow_protocols.simulator.model.host import Host, Process
-from dflow_protocols.simulator.model.network import Network
+from dflow_protocols.simulator.model.network import Lanes, Network
 from dflow_protocols.simulator.model.schedule import Life, Schedule
 from dflow_protocols.simulator.model.slots import Site, Slots
 
@@ -89,8 +94,9 @@ class Machines:
     def start(self, host: Host) -> None:
         life = Life(self.schedule, Random(1), lambda event: None)
         slots = Slots(1, 0, life, Site({}, {}), host.store, host.disk, host.health)
-        bulk = BulkLane(life, host.store, self.network, lambda holder: None, lambda asked: True)
-        host.run(Process(Nothing(), life, slots, bulk, Search(life), Writes(life, host.disk), lambda: None))
+        lanes = Lanes(host.id, life, self.network)
+        bulk = BulkLane(life, host.store, lanes, lambda holder: None, lambda asked: True)
+        host.run(Process(Nothing(), life, slots, bulk, Search(life), lanes, Writes(life, host.disk), lambda: None))
         self.done.append(("start", host.index))
 
     def kill(self, host: Host) -> None:
@@ -250,3 +256,25 @@ def test_a_process_is_late_for_a_while_and_one_work_of_an_engine_hangs() -> None
     assert [machines.hosts[2].health.hang(), machines.hosts[2].health.hang()] == [3.0, None]
     machines.schedule.run(3.0)
     assert machines.hosts[1].lag_s == 0.0
+
+
+def test_what_a_network_does_for_a_while_is_over_then() -> None:
+    """Held frames, full queues and closed lanes, each on its own way."""
+    machines = Machines()
+    for fault in (Stall(0, 1, 5.0), FillQueue(1, 2, 5.0), CloseLane("bulk", 5.0, 2)):
+        machines.inject(fault)
+    network = machines.network
+    assert (set(network.held_until), network.full) == ({("n0", "n1")}, {("n1", "n2")})
+    assert not network.opens(NodeId("n0"), NodeId("n2"), "bulk")
+    machines.schedule.run(6.0)
+    assert network.is_whole
+
+
+def test_what_a_network_does_to_all_lasts_until_it_is_healed() -> None:
+    """Frames that come twice, and narrow links."""
+    machines = Machines()
+    machines.inject(Repeat(0.5))
+    machines.inject(Narrow(1e6))
+    assert (machines.network.repeated, machines.network.bytes_per_s) == (0.5, 1e6)
+    machines.network.heal()
+    assert machines.network.is_whole

@@ -7,13 +7,13 @@ from random import Random
 from dflow_protocols.events import Event, Fetch, FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef
 from dflow_protocols.simulator.model.bulk import BulkLane
-from dflow_protocols.simulator.model.network import Network
+from dflow_protocols.simulator.model.network import Lanes, Network
 from dflow_protocols.simulator.model.schedule import Life, Schedule
 from dflow_protocols.simulator.model.store import Store
 
 RUN = RunId("ab" * 16)
 SHARD = ShardRef(ShardId("d" * 64), 3 * CHUNK_BYTES)
-A, B = NodeId("a"), NodeId("b")
+ME, A, B = NodeId("me"), NodeId("a"), NodeId("b")
 
 
 class Reader:
@@ -23,7 +23,9 @@ class Reader:
         self.schedule, self.got, self.store = Schedule(), list[Event](), Store()
         self.reached: dict[NodeId, Store] = {}
         life = Life(self.schedule, Random(1), self.got.append)
-        self.lane = BulkLane(life, self.store, Network(Random(1)), self.reached.get, lambda asked: grant)
+        self.lane = BulkLane(
+            life, self.store, Lanes(ME, life, Network(Random(1))), self.reached.get, lambda asked: grant
+        )
 
     def fetch(self, *holders: NodeId) -> list[Event]:
         self.lane.fetch(Fetch(RUN, SHARD, 0, 3, holders))
