@@ -7,12 +7,13 @@ from typing import cast
 
 from ..names import RunId, ShardId
 from ..node import Node
-from ..run_state.status import CANCELLED, FAILED, FINISHED, outcome
+from ..run_state.status import CANCELLED, FAILED, FINISHED, STOPPED, outcome
 from .invariants import check_chain
 from .model.host import Host
 from .world import World
 
 AGREE_EVERY_S = 0.1  # how often all are compared with all: a thousand nodes, and many events between
+MOST_HELPS = 3  # that a person gives one run
 FROM_START_HINT = "--from-start"  # in the error of such a run
 
 
@@ -62,6 +63,50 @@ def begin_again(world: World, run: RunId, deadline_s: float) -> bool:
     return True
 
 
+def conclude(world: World, run: RunId, deadline_s: float) -> None:
+    """From now on calm: the run must end, and leave nothing behind. Clients do what people would: a run that was
+    stopped is resumed, one of which no checkpoint can be brought back begins again, and one that waits for members
+    that are gone for good goes on. One that was cancelled may be. Of a submit that nobody answered nothing may be left.
+    Raises Violation."""
+    world.calm()
+    world.run(deadline_s, lambda: not any(host.comes_back for host in world.hosts))
+    done, cancelled, failed = (ended(world, run, state) for state in (FINISHED, CANCELLED, FAILED))
+    for _ in range(MOST_HELPS):
+        world.run(deadline_s, lambda: done() or cancelled() or failed() or is_unknown(world, run))
+        if done() or cancelled() or is_unknown(world, run) or not _help(world, run):
+            break
+    if is_unknown(world, run) and not _is_answered(world, run):
+        return
+    if run in world.cancelled and cancelled():
+        finish_cancelled(world, run, deadline_s)
+    else:
+        finish(world, run, deadline_s)
+
+
+def is_unknown(world: World, run: RunId) -> bool:
+    """Whether no live node has ever heard of the run."""
+    return all(state_at(host, run) is None for host in world.live())
+
+
+def _is_answered(world: World, run: RunId) -> bool:
+    """Whether a client was told that the run is taken."""
+    return any(ok and value.get("run") == run for host in world.hosts for ok, value in host.replies.values())
+
+
+def _help(world: World, run: RunId) -> bool:
+    """A person has a run go on that waits for one. Whether it did."""
+    for host in world.live():
+        known = node(host).runs.get(run)
+        if known is None:
+            continue
+        said = outcome(known.status) if known.status.state == FAILED else {}
+        from_start = FROM_START_HINT in said.get("error", "")
+        if said.get(STOPPED) or from_start or (known.is_active and known.state.is_paused):
+            world.resume(host.index, run, from_start)
+            return True
+    return False
+
+
 def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
     """From now on calm: the run must end everywhere, in one version of one chain, and leave nothing behind.
 
@@ -86,18 +131,6 @@ def finish_cancelled(world: World, run: RunId, deadline_s: float) -> None:
     world.calm()
     world.expect(deadline_s, ended(world, run, CANCELLED), "every node says that the run is cancelled", "run_ends")
     world.expect(deadline_s, freed(world, run), "every shard of the cancelled run is freed", "shards_freed")
-
-
-def finish_either_way(world: World, run: RunId, deadline_s: float) -> None:
-    """From now on calm: a cancel that may have come in time or not. Raises Violation."""
-    world.calm()
-    cancelled = ended(world, run, CANCELLED)
-    done = ended(world, run)
-    world.expect(deadline_s, lambda: cancelled() or done(), "every node says how the run ended", "run_ends")
-    if cancelled():
-        finish_cancelled(world, run, deadline_s)
-    else:
-        finish(world, run, deadline_s)
 
 
 def agree(world: World, deadline_s: float) -> None:

@@ -86,6 +86,25 @@ def two_models() -> Pipeline:
     )
 
 
+ROLE = "judge"  # a word that nodes may offer
+
+
+def with_sizes(pipeline: Pipeline, steps: int, partitions: int, leaves: int) -> Pipeline:
+    """The same of another size: so many steps, and in those of GRPO so many partitions and leaves."""
+    stages = [stage for stage in pipeline.stages if stage.id == "warm"]
+    when = pipeline.stage("roll").when
+    assert not isinstance(when, bool), "it is an expression, or there is none"
+    return replace(pipeline, steps=steps, stages=[*stages, *_grpo(when, partitions, leaves)])
+
+
+def with_role(pipeline: Pipeline) -> Pipeline:
+    """The same, but that rewards are given only where ROLE is offered."""
+    return replace(
+        pipeline,
+        stages=[replace(stage, requires=(ROLE,)) if stage.id == "score" else stage for stage in pipeline.stages],
+    )
+
+
 def with_adapters(pipeline: Pipeline) -> Pipeline:
     """The same, but that versions hold adapters of its models, each in one shard, and name their bases."""
     lora = {"rank": 8, "alpha": 16}

@@ -92,8 +92,8 @@ class Watcher(Protocol):
 
 class World:
     """`spawn` makes the machine that is driven. `seeds`: indices of the nodes that every node's configuration names.
-    `slots`, `host_slots`: of one node after the other, again from the first where nodes are more. `alike`: what comes
-    out with equal bytes (provenance.py); for pure engines, as the checkers tell executions apart by their bytes."""
+    `slots`, `host_slots`, `roles`: of one node after the other, again from the first where nodes are more. `alike`:
+    what comes out with equal bytes (provenance.py); for pure engines, as checkers tell executions apart by bytes."""
 
     def __init__(
         self,
@@ -104,6 +104,7 @@ class World:
         seeds: tuple[int, ...] = (0,),
         slots: Sequence[int] = (1,),
         host_slots: Sequence[int] = (0,),
+        roles: Sequence[tuple[str, ...]] = ((),),
         noise: frozenset[type] = PURE,
         alike: frozenset[str] = frozenset(),
         digest: bool = False,
@@ -131,9 +132,10 @@ class World:
         self._seals = SealCheck()
         self._requests = count(1)
         self._with_files: set[RunId] = set()
+        self.cancelled: set[RunId] = set()  # by a client, in time or not
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
-        self._slots, self._host_slots = tuple(slots), tuple(host_slots)
+        self._slots, self._host_slots, self._roles = tuple(slots), tuple(host_slots), tuple(roles)
         self.hosts: list[Host] = []
         self._by_id: dict[NodeId, Host] = {}
         clocks = Random(f"{seed}/clocks")
@@ -166,20 +168,21 @@ class World:
         """A client of `node` submits; nothing is promised until its reply is there. `files`: that its works open."""
         host = self.hosts[node]
         run = run_id(pipeline.text_id, CLIENT, nonce)
-        self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
+        if run not in self.engines:
+            self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
         self.deliver(host, Submitted(next(self._requests), pipeline.canonical(), "/spec", CLIENT, nonce, files))
         if files:
             self._with_files.add(run)
         return run
 
     def cancel(self, node: int, run: RunId) -> None:
+        self.cancelled.add(run)
         self.deliver(self.hosts[node], CancelRequested(next(self._requests), run))
 
     def stop(self, node: int, run: RunId) -> None:
         self.deliver(self.hosts[node], StopRequested(next(self._requests), run))
 
     def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
-        self._ended.discard(run)
         self.deliver(self.hosts[node], ResumeRequested(next(self._requests), run, from_start))
 
     def drain(self, node: int, drained: bool) -> None:
@@ -253,9 +256,9 @@ class World:
 
     def _add(self, clocks: Random, seeds: tuple[int, ...]) -> Host:
         index = len(self.hosts)
-        slots = self._slots[index % len(self._slots)]
-        host_slots = self._host_slots[index % len(self._host_slots)]
-        host = Host(index, self.id_of(index), HostClock(clocks.uniform(0, 1e5)), seeds, slots, host_slots)
+        slots, host_slots = (each[index % len(each)] for each in (self._slots, self._host_slots))
+        roles, clock = self._roles[index % len(self._roles)], HostClock(clocks.uniform(0, 1e5))
+        host = Host(index, self.id_of(index), clock, seeds, slots, host_slots, roles)
         self.hosts.append(host)
         self._by_id[host.id] = host
         return host
@@ -429,8 +432,8 @@ class World:
                 self.advanced.append((host.index, action))
             case Report():
                 self.reports.append((host.index, action))
-                if action.name == "run.ended":
-                    self._ended.add(action.fields["run"])
+                if action.name in ("run.ended", "run.resumed"):
+                    (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
 
     def _begin(self, host: Host, process: Process, start: Start) -> None:
         if host.is_drained and not isinstance(start.work, SaveWork | LoadWork):  # by which it hands over what it has
@@ -452,9 +455,8 @@ class World:
 
     def _grant(self, host: Host, asked: Fetch) -> bool:
         """Whether there is room for what a fetch brings."""
-        pinned = host.process.slots.pinned() if host.process else set[ShardId]()
-        priority = Priority(asked.run, asked.step)
-        return host.store.take_all(self.now, priority, [asked.ref], asked.is_state, pinned)
+        pinned: set[ShardId] = host.process.slots.pinned() if host.process else set()
+        return host.store.take_all(self.now, Priority(asked.run, asked.step), [asked.ref], asked.is_state, pinned)
 
     def _shed(self, host: Host, run: RunId, shard: ShardId) -> None:
         """A shard gave way to an earlier priority."""

@@ -37,8 +37,9 @@ class Choice:
         return self.virtual_s * TROUBLE_S / CALM_AFTER_S
 
     @property
-    def may_cancel(self) -> bool:
-        return self.faults is not None and "cancel" in self.faults
+    def varies(self) -> bool:
+        """Whether runs are of all sorts and sizes: where faults are named they are the small usual ones."""
+        return self.faults is None
 
     @property
     def poisons(self) -> bool:

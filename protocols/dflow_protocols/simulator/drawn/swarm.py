@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from ...names import CHUNK_BYTES, RunId
+from ...names import RunId
 from ...pipeline.spec import Pipeline
 from ..faults import Planned
-from ..goals import agree, begin_again, finish, finish_either_way
+from ..goals import agree, conclude
 from ..model.files import FILES, Answer, Script
 from ..model.host import Host
 from ..model.provenance import ALIKE, PARAMETER_BYTES
 from ..model.work import NOISY, PURE, WILD
 from ..spawn import spawn
-from ..toy import two_steps, warm_then_two, with_adapters
+from ..toy import ROLE
 from ..watching.watch import Watch
 from ..world import World
 from .choice import ENGINES, USUAL, Choice
 from .drawing.mix import draw_faults, draw_named, draw_power_cut
 from .drawing.runs import poison
 from .drawing.scene import Scene
+from .runs import SECOND_AFTER_S, SECOND_SHARE, draw_pipelines, draw_second, has_roles
 
-DEADLINE_S = 60.0  # for the run to end after everything has healed
+DEADLINE_S = 60.0  # for a run to end after everything has healed
+PARTITION_S = 1.0  # more for each of its partitions: of a slow machine that works alone
+OFFERS_SHARE = 0.5  # of nodes, which offer what a stage requires
 POWER_CUT_SHARE = 0.2  # of worlds
+LARGE, LARGE_SHARE = 16, 0.01  # nodes, in so few of the worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
-RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
-AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
-ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 FILES_SHARE = 0.4  # of worlds, in which works of the run open files
 STANDS = ("here", "here", "late", "late", "never", "goes", "refuses")  # how files stand on a host, but the submitter's
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
@@ -48,6 +49,7 @@ class DrawnWorld:
         self._watch = Watch(self.world)
         self.planned = () if faults is None else tuple(faults)  # when its run is submitted the drawn ones are known
         self._draws = faults is None
+        self._runs: list[RunId] = []
 
     def live(self) -> None:
         """Its whole life. Raises Violation."""
@@ -63,34 +65,41 @@ class DrawnWorld:
             world.run(choice.virtual_s)
             agree(world, DEADLINE_S)
             return
-        run = self._submit(submitter)
+        self._submit(_able(world, submitter))
         world.run(choice.virtual_s)
-        world.calm()
-        if choice.may_cancel:
-            finish_either_way(world, run, DEADLINE_S)
-            return
-        begin_again(world, run, DEADLINE_S)
-        finish(world, run, DEADLINE_S)
+        for run in self._runs:
+            conclude(world, run, DEADLINE_S + PARTITION_S * _partitions(world.engines[run].pipeline))
 
-    def _submit(self, submitter: int) -> RunId:
+    def _submit(self, submitter: int) -> None:
         """A run is submitted, and trouble lies ahead."""
         seed, rng, world = self._seed, self._rng, self.world
         nodes = len(world.hosts)
         power = Random(f"swarm/{seed}/power")
         cuts_power = power.random() < POWER_CUT_SHARE
-        pipeline, saving = _pipelines(seed, rng, self._choice)
+        pipeline, saving = draw_pipelines(seed, rng, self._choice)
         chosen = saving if cuts_power and power.random() < 0.7 else pipeline
         files = Random(f"swarm/{seed}/files")
         _draw_files(files, world.hosts, chosen, submitter)
-        run = world.submit(submitter, chosen, files=FILES if files.random() < FILES_SHARE else ())
-        scene = Scene(world, self._choice.trouble_s, submitter)
+        self._runs.append(world.submit(submitter, chosen, files=FILES if files.random() < FILES_SHARE else ()))
+        self._submit_second(chosen)
+        scene = Scene(world, self._choice.trouble_s, submitter, chosen.on_poison == "skip")
         if self._choice.engine == "poison":
             scene.plan(0.0, poison(rng))
         if cuts_power and self._choice.faults is None:
             draw_power_cut(power, scene)
         self._draw_faults(scene)
         _draw_files(files, world.hosts[nodes:], chosen, submitter)
-        return run
+
+    def _submit_second(self, first: Pipeline) -> None:
+        """In a part of the worlds there are two; whoever takes the second one may die before anybody else knows."""
+        rng, world = Random(f"swarm/{self._seed}/second"), self.world
+        is_roomy = all(host.store.limit_bytes is None for host in world.hosts)
+        if not self._choice.varies or rng.random() >= SECOND_SHARE or world.ledger.alike or not is_roomy:
+            return  # what is alike could not be told apart
+        node, pipeline = rng.randrange(len(world.hosts)), draw_second(rng, first)
+        world.after(
+            rng.uniform(0.0, SECOND_AFTER_S), lambda: self._runs.append(world.submit(node, pipeline, nonce="1"))
+        )
 
     def _draw_faults(self, scene: Scene) -> None:
         """And plan them, or others in their place."""
@@ -113,7 +122,8 @@ def live_through(seed: int, choice: Choice = USUAL, faults: Sequence[Planned] | 
 def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
     """Nodes, engines and stores."""
     drawn = rng.choice([1, 2, 2, 3, 3, 3, 4, 5, 7]), rng.choice([PURE, NOISY, NOISY, WILD])
-    nodes = choice.nodes or drawn[0]
+    is_large = choice.varies and Random(f"swarm/{seed}/large").random() < LARGE_SHARE
+    nodes = choice.nodes or (LARGE if is_large else drawn[0])
     noise = drawn[1] if choice.engine is None else ENGINES[choice.engine]
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
     alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
@@ -125,6 +135,7 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
         seeds=seeds,
         slots=slots,
         host_slots=host_slots,
+        roles=_roles(seed, nodes, choice),
         noise=noise,
         alike=alike,
         digest=digest,
@@ -134,6 +145,28 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
     for host in world.hosts:
         host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
     return world
+
+
+def _roles(seed: int, nodes: int, choice: Choice) -> list[tuple[str, ...]]:
+    """What each node offers; one of them at least what a stage may require."""
+    if not has_roles(seed, choice):
+        return [()]
+    rng = Random(f"swarm/{seed}/offers")
+    offers = [rng.random() < OFFERS_SHARE for _ in range(nodes)]
+    offers[rng.randrange(nodes)] = True
+    return [(ROLE,) if each else () for each in offers]
+
+
+def _able(world: World, submitter: int) -> int:
+    """The submitter, or the next node after it that can run every stage: it stays, so that the run can end."""
+    count = len(world.hosts)
+    order = [(submitter + index) % count for index in range(count)]
+    return next((index for index in order if world.hosts[index].roles), submitter)
+
+
+def _partitions(pipeline: Pipeline) -> int:
+    """In all steps, at most."""
+    return pipeline.schedule.steps * max(int(stage.config.get("partitions", 1)) for stage in pipeline.stages)
 
 
 def _draw_files(rng: Random, hosts: Sequence[Host], pipeline: Pipeline, submitter: int) -> None:
@@ -165,17 +198,3 @@ def _of_each(seed: int, what: str, choices: tuple[int, ...], nodes: int) -> list
     """What each node has of it."""
     rng = Random(f"swarm/{seed}/{what}")
     return [rng.choice(choices) for _ in range(nodes)]
-
-
-def _pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pipeline]:
-    """What a world runs, and what it runs where its checkpoints are to be needed."""
-    sizes = {
-        "range_bytes": CHUNK_BYTES if Random(f"swarm/{seed}/ranges").random() < RANGES_SHARE else 0,
-        "at_once": Random(f"swarm/{seed}/at_once").choice(AT_ONCE),
-    }
-    pipeline, saving = rng.choice([two_steps, two_steps, warm_then_two])(**sizes), warm_then_two(every=1, **sizes)
-    if choice.poisons:
-        pipeline = saving = two_steps(on_poison="skip", **sizes)
-    if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
-        pipeline, saving = with_adapters(pipeline), with_adapters(saving)
-    return pipeline, saving

@@ -27,7 +27,7 @@ from .hosts import (
 )
 from .moments import EVENTS, At, Moment, Trigger, When, action, sends, starts
 from .network import CloseLane, Cut, FillQueue, Lose, Narrow, NetworkFault, Repeat, Sever, Split, Stall
-from .runs import Cancel, Poison, RunFault
+from .runs import Cancel, Poison, RunFault, Stop
 
 Fault: TypeAlias = HostFault | DiskFault | ClockFault | NetworkFault | RunFault
 Planned: TypeAlias = tuple[Moment, Fault]
@@ -70,6 +70,7 @@ __all__ = [
     "Sever",
     "Split",
     "Stall",
+    "Stop",
     "Trigger",
     "When",
     "action",

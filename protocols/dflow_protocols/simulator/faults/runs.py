@@ -1,4 +1,4 @@
-"""What befalls a run alone, as data, and how it is done to it: a client cancels it, work breaks everywhere."""
+"""What befalls a run alone, as data, and how it is done to it: clients cancel or stop it, work breaks everywhere."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A client asks the node to stop the run where it is, and a while later one asks another node to resume it."""
+
+    resumed_by: int
+    resumed_after_s: float
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Poison:
     """Whoever works on this partition of a chain breaks, on every machine: `user` (its code raises always alike) or
     `engine` (it kills the engine)."""
@@ -28,7 +37,7 @@ class Poison:
     kind: FailureKind
 
 
-RunFault: TypeAlias = Cancel | Poison
+RunFault: TypeAlias = Cancel | Stop | Poison
 
 
 def inject(target: FaultTarget, fault: RunFault, actor: Host | None) -> None:
@@ -37,5 +46,10 @@ def inject(target: FaultTarget, fault: RunFault, actor: Host | None) -> None:
             index = named(target, node, actor).index
             for run in target.runs:
                 target.after(0.0, partial(target.cancel, index, run))
+        case Stop(resumed_by, after_s, node):
+            index = named(target, node, actor).index
+            for run in target.runs:
+                target.after(0.0, partial(target.stop, index, run))
+                target.after(after_s, partial(target.resume, resumed_by, run))
         case Poison(stage, partition, kind):
             target.poison_work(stage, partition, kind)

@@ -41,6 +41,12 @@ class FaultTarget(Protocol):
     def cancel(self, node: int, run: RunId) -> None:
         """As a client of that node."""
 
+    def stop(self, node: int, run: RunId) -> None:
+        """As a client of that node."""
+
+    def resume(self, node: int, run: RunId) -> None:
+        """As a client of that node."""
+
     def drain(self, node: int, drained: bool) -> None:
         """As a client of that node."""
 

@@ -41,11 +41,16 @@ def undisturbed(pipeline: Pipeline, alike: frozenset[str]) -> dict[int, State]:
 def _undisturbed(form: bytes, pipeline: Pipeline, alike: frozenset[str]) -> dict[int, State]:
     """`form`: tells pipelines apart."""
     with whole():
-        world, states = World(spawn, nodes=1, alike=alike), _States()
+        world, states = World(spawn, nodes=1, roles=[_roles(pipeline)], alike=alike), _States()
         world.watch(states)
         world.submit(0, pipeline)
         world.run(ENDS_S, lambda: pipeline.schedule.steps in states.found)
     return states.found
+
+
+def _roles(pipeline: Pipeline) -> tuple[str, ...]:
+    """All that its stages require."""
+    return tuple(sorted({word for stage in pipeline.stages for word in stage.requires}))
 
 
 class _States:

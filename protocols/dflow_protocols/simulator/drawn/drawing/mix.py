@@ -36,6 +36,9 @@ RARE: Mapping[str, float] = {
     "drift": 0.3,
     "leap": 0.1,
     "lag": 0.15,
+    "cancel": 0.05,
+    "stop": 0.08,
+    "poison": 0.7,
 }
 """Share of the worlds in which a kind of fault is drawn, beside the others."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from ...faults import Cancel, Poison
+from ...faults import Cancel, Fault, Poison, Stop
 from ...toy import TOY_PARTITIONS
-from .scene import Drawer
+from .scene import Drawer, Scene
 
 
 def poison(rng: Random) -> Poison:
@@ -15,7 +15,18 @@ def poison(rng: Random) -> Poison:
     return Poison("roll", rng.randrange(TOY_PARTITIONS), "user")
 
 
+def _poison(rng: Random, scene: Scene, node: int) -> Fault | None:
+    """Where a run does not leave out what is at fault, it rightly fails."""
+    return poison(rng) if scene.skips else None
+
+
+def _stop(rng: Random, scene: Scene, node: int) -> Fault:
+    """Any node may be asked to resume it."""
+    return Stop(rng.randrange(scene.count), rng.choice([0.1, 1.0, 4.0]), node)
+
+
 RUNS: Mapping[str, Drawer] = {
     "cancel": lambda rng, scene, node: Cancel(node),
-    "poison": lambda rng, scene, node: poison(rng),
+    "poison": _poison,
+    "stop": _stop,
 }

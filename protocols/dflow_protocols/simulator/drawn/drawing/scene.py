@@ -38,12 +38,13 @@ TIMES: Mapping[str, int] = {
 @dataclass
 class Scene:
     """`trouble_s`: faults fall within so long. `submitter`: the node that the run is submitted to, and that may alone
-    know of it for a while. `dead`: who is for good, and comes to be. `breaks`: works that are to fail; few, since many
-    rightly end a run."""
+    know of it for a while. `skips`: its run leaves out what is at fault. `dead`: who is for good, and comes to be.
+    `breaks`: works that are to fail; few, since many rightly end a run."""
 
     world: World
     trouble_s: float
     submitter: int
+    skips: bool = False
     dead: set[int] = field(default_factory=set)
     breaks: int = 0
     planned: list[Planned] = field(default_factory=list)  # in the order in which it was drawn

@@ -35,6 +35,7 @@ from dflow_protocols.simulator.faults import (
     Sever,
     Split,
     Stall,
+    Stop,
 )
 from dflow_protocols.simulator.faults.inject import inject
 from dflow_protocols.simulator.faults.target import FaultTarget
@@ -115,6 +116,12 @@ class Machines:
 
     def cancel(self, node: int, run: RunId) -> None:
         self.done.append(("cancel", node, run))
+
+    def stop(self, node: int, run: RunId) -> None:
+        self.done.append(("stop", node, run))
+
+    def resume(self, node: int, run: RunId) -> None:
+        self.done.append(("resume", node, run))
 
     def drain(self, node: int, drained: bool) -> None:
         self.done.append(("drain", node, drained))
@@ -278,3 +285,13 @@ def test_what_a_network_does_to_all_lasts_until_it_is_healed() -> None:
     assert (machines.network.repeated, machines.network.bytes_per_s) == (0.5, 1e6)
     machines.network.heal()
     assert machines.network.is_whole
+
+
+def test_a_run_is_stopped_at_one_node_and_resumed_a_while_later_at_another() -> None:
+    """Any daemon takes a client's word."""
+    machines = Machines()
+    machines.inject(Stop(2, 3.0, 1))
+    machines.schedule.run(2.0)
+    assert machines.done == [("stop", 1, RUN)]
+    machines.schedule.run(2.0)
+    assert machines.done == [("stop", 1, RUN), ("resume", 2, RUN)]

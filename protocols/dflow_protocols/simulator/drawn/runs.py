@@ -1,0 +1,63 @@
+"""What drawn worlds run: pipelines of many kinds and sizes, and how often there are two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from ...names import CHUNK_BYTES
+from ...pipeline.spec import Pipeline
+from ..toy import two_steps, warm_then_two, with_adapters, with_role, with_sizes
+from .choice import Choice
+
+RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
+AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
+ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
+ROLE_SHARE = 0.15  # of worlds, in which a stage requires what not every node offers
+SKIP_SHARE = 0.12  # of worlds, in which a run leaves out what is at fault
+PAUSE_SHARE = 0.12  # of worlds, in which the smaller part of a split waits
+SIZED_SHARE = 0.12  # of worlds, in which a run has another size than the usual one
+SIZES = ((1, 5, 4), (2, 1, 1), (2, 2, 2), (2, 12, 8), (3, 3, 4), (8, 2, 2), (2, 32, 8))  # steps, partitions, leaves
+SECOND_SHARE = 0.15  # of worlds, in which a second run is submitted
+SECOND_AFTER_S = 4.0  # at most
+
+
+def has_roles(seed: int, choice: Choice) -> bool:
+    """Whether in this world a stage requires what not every node offers."""
+    return choice.varies and Random(f"swarm/{seed}/roles").random() < ROLE_SHARE
+
+
+def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pipeline]:
+    """What a world runs, and what it runs where its checkpoints are to be needed."""
+    sizes = {
+        "range_bytes": CHUNK_BYTES if Random(f"swarm/{seed}/ranges").random() < RANGES_SHARE else 0,
+        "at_once": Random(f"swarm/{seed}/at_once").choice(AT_ONCE),
+    }
+    pipeline, saving = rng.choice([two_steps, two_steps, warm_then_two])(**sizes), warm_then_two(every=1, **sizes)
+    if choice.poisons:
+        pipeline = saving = two_steps(on_poison="skip", **sizes)
+    if choice.varies:
+        pipeline, saving = _vary(seed, pipeline), _vary(seed, saving)
+    if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
+        pipeline, saving = with_adapters(pipeline), with_adapters(saving)
+    if has_roles(seed, choice):
+        pipeline, saving = with_role(pipeline), with_role(saving)
+    return pipeline, saving
+
+
+def draw_second(rng: Random, first: Pipeline) -> Pipeline:
+    """The other run of a world that has two: often of the very same spec."""
+    return first if rng.random() < 0.5 else replace(two_steps(), on_poison=first.on_poison)
+
+
+def _vary(seed: int, pipeline: Pipeline) -> Pipeline:
+    size = Random(f"swarm/{seed}/size")
+    if size.random() < SIZED_SHARE:
+        steps, partitions, leaves = size.choice(SIZES)
+        warm = pipeline.schedule.steps - 2  # those before the first one of GRPO
+        pipeline = with_sizes(pipeline, warm + steps, partitions, leaves)
+    if Random(f"swarm/{seed}/skips").random() < SKIP_SHARE:
+        pipeline = replace(pipeline, on_poison="skip")
+    if Random(f"swarm/{seed}/pauses").random() < PAUSE_SHARE:
+        pipeline = replace(pipeline, on_split="pause_minority")
+    return pipeline
