@@ -20,10 +20,8 @@ INTRODUCTION = (
     "Each mutation breaks one rule of [the protocol](protocol.md) on purpose: a function, method or constant is "
     "another one while a mesh lives (`simulator/mutations/`). The usual worlds of seeds 0, 1, 2 and so on, up to "
     f"{SEEDS} of them, are lived one after the other until an invariant is broken (`dflow sim --list` says what each "
-    "holds). `survives N`: none of the first N worlds shows it. Its rule saves work, is about what drawn worlds have "
-    "none of, or is made up for by another rule; or it takes a sharper invariant, or more worlds where N is small. The "
-    "tests that [the protocol](protocol.md) names beside each rule hold it meanwhile. `make mutations` writes this "
-    "page anew.\n\n"
+    "holds). `survives N`: none of these N worlds shows it. Where drawn worlds cannot show a broken rule its row says "
+    "why, and which test holds it. `make mutations` writes this page anew.\n\n"
     "| mutation | rule | target | noticed by | at seed |\n|---|---|---|---|---|\n"
 )
 
@@ -39,7 +37,9 @@ class Outcome:
 
 
 def try_out(name: str) -> Outcome:
-    """Live through worlds with this mutation until one shows it."""
+    """Live through worlds with this mutation until one shows it; through none, where that could show nothing."""
+    if MUTATIONS[name].unseen:
+        return Outcome(name, 0)
     found = hunt(MUTATIONS[name], range(SEEDS), USUAL)
     return Outcome(name, found.seeds, found.violations[0][1].invariant if found.violations else "")
 
@@ -50,6 +50,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
     for each in outcomes:
         mutation = MUTATIONS[each.name]
         noticed = f"`{each.invariant}` | {each.seeds - 1}" if each.invariant else f"survives {each.seeds} |"
+        if mutation.unseen:
+            noticed = f"not tried: {mutation.unseen} |"
         rows.append(f"| `{each.name}` | {mutation.rule} | `{mutation.target}` | {noticed} |\n")
     return INTRODUCTION + "".join(rows)
 

@@ -172,3 +172,8 @@ def test_a_broken_host_that_goes_on_is_noticed() -> None:
     with pytest.raises(Violation) as broken:
         fail(WITHDRAW_AFTER + 1)
     assert broken.value.invariant == "broken_rests"
+
+
+def test_who_slept_gives_nothing_away_before_it_heard_what_happened() -> None:
+    """A request lies in its inbox when it wakes; in this world it granted what others had done long since."""
+    live_through(12, Choice(nodes=3, faults=("lose_devices", "pause")))

@@ -61,6 +61,11 @@ class Slots:
         self._made: dict[int, Counter[tuple[RunId, ShardId]]] = {}  # by calls the node is yet to hear of
 
     @property
+    def has_devices(self) -> bool:
+        """Whether any slot works that has a device."""
+        return self._counts[False] > 0
+
+    @property
     def waiting(self) -> list[Start]:
         """Works that no slot has taken yet, in the order in which they were begun."""
         return [start for call, start in self.calls.items() if call not in self._running]

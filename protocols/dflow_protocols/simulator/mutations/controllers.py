@@ -27,26 +27,76 @@ CONTROLLERS = (
         lambda original: lambda self, mesh: self._state.committed_step,
     ),
     Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
-    Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
+    Mutation(
+        "nobody_pauses_in_a_split",
+        "10b",
+        "steps.roster:is_minority",
+        gives(False),
+        unseen="drawn pipelines do not ask for it; "
+        "`tests/sim/test_splits.py:test_only_one_part_of_a_split_goes_on_where_the_pipeline_asks_for_it`",
+    ),
     Mutation(
         "no_roster_is_issued_again",
         "12",
         "controllers.rosters:Rosters.ensure",
         lambda original: lambda self, view, mesh, out: view.step.roster is not None,
     ),
-    Mutation("a_refusal_is_forgotten_at_once", "11b", "controllers.stealing:LEAVE_ALONE", becomes(0.0)),
-    Mutation("a_victim_gives_what_is_not_worth_it", "11c", "controllers.stealing:WORTH", becomes(1000.0)),
-    Mutation("a_partition_is_skipped_for_any_error", "14c", "controllers.quarantine:Quarantine._may_skip", gives(True)),
-    Mutation("nobody_is_told_of_a_block", "14d", "controllers.alarm:Alarm.needs", gives(None)),
-    Mutation("no_alarm", "14e", "controllers.alarm:Alarm.reconcile", gives(None)),
+    Mutation(
+        "a_refusal_is_forgotten_at_once",
+        "11b",
+        "controllers.stealing:LEAVE_ALONE",
+        becomes(0.0),
+        unseen="it costs messages, and nobody waits; `tests/unit/protocols/controllers/test_step_stealing.py`",
+    ),
+    Mutation(
+        "a_victim_gives_what_is_not_worth_it",
+        "11c",
+        "controllers.stealing:WORTH",
+        becomes(1000.0),
+        unseen="it costs time only; "
+        "`tests/unit/protocols/controllers/test_step_stealing.py:test_a_slow_thief_gets_less_than_half`",
+    ),
+    Mutation(
+        "a_partition_is_skipped_for_any_error",
+        "14c",
+        "controllers.quarantine:Quarantine._may_skip",
+        gives(True),
+        unseen="drawn pipelines are not `exact`; "
+        "`tests/sim/test_claiming.py:test_where_weights_are_a_function_of_the_pipeline_a_dying_engine_leaves_nothing_out`",
+    ),
+    Mutation(
+        "nobody_is_told_of_a_block",
+        "14d",
+        "controllers.alarm:Alarm.needs",
+        gives(None),
+        unseen="it is told to people; "
+        "`tests/sim/test_claiming.py:test_a_stage_that_nobody_can_run_waits_and_goes_on_when_somebody_joins`",
+    ),
+    Mutation(
+        "no_alarm",
+        "14e",
+        "controllers.alarm:Alarm.reconcile",
+        gives(None),
+        unseen="it is told to people; "
+        "`tests/sim/test_alarms.py:test_work_that_is_repeated_for_ever_is_told_with_what_the_run_waits_for`",
+    ),
     Mutation("finished_with_one_saver", "15", "controllers.checkpoints:SAVERS", becomes(1)),
     Mutation("no_checkpoint_is_written", "15a", "controllers.checkpoints:Checkpoints.owed", gives(None)),
-    Mutation("old_checkpoints_stay", "15b", "controllers.checkpoints:Checkpoints._keep_newest", gives(None)),
+    Mutation(
+        "old_checkpoints_stay",
+        "15b",
+        "controllers.checkpoints:Checkpoints._keep_newest",
+        gives(None),
+        unseen="disks of drawn worlds have room for all; "
+        "`tests/unit/protocols/controllers/test_step_checkpoints.py:test_an_old_checkpoint_goes_only_when_enough_newer_ones_lie_on_two_disks`",
+    ),
     Mutation(
         "nobody_is_waited_for_after_a_restart",
         "15c",
         "controllers.beginning:Beginning._have_all_spoken",
         gives(True),
+        unseen="it costs steps, which are made again; "
+        "`tests/unit/protocols/controllers/test_step_checkpoints.py:test_nothing_is_begun_before_all_of_the_last_life_have_come_and_spoken`",
     ),
     Mutation("a_damaged_checkpoint_is_tried_again", "15d", "controllers.checkpoints:Checkpoints.refuse", gives(None)),
     Mutation("leaving_hands_nothing_over", "16", "controllers.leaving:Leaving.hand_over", gives(None)),

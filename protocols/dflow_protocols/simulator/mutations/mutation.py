@@ -23,12 +23,13 @@ _broken: list[tuple[Places, Places]] = []  # by each mutation that lives: what w
 @dataclass(frozen=True)
 class Mutation:
     """`rule`: of docs/protocol.md. `target`: `room.module:Class.method` or `room.module:name`. `make`: gives what
-    takes its place, from what is there."""
+    takes its place, from what is there. `unseen`: why drawn worlds cannot show it, and which test holds the rule."""
 
     name: str
     rule: str
     target: str
     make: Callable[[Any], Any]
+    unseen: str = ""
 
 
 @contextmanager

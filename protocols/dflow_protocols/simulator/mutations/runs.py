@@ -6,14 +6,42 @@ from .mutation import Mutation, becomes, gives
 
 RUNS = (
     Mutation("nothing_is_said_again", "13", "runs.anti_entropy:AntiEntropy.refresh", gives(False)),
-    Mutation("ends_are_not_compared", "13", "runs.registry:Registry.compare", gives([])),
+    Mutation(
+        "ends_are_not_compared",
+        "13",
+        "runs.registry:Registry.compare",
+        gives([]),
+        unseen="who speaks of a run that has ended is told so as well; "
+        "`tests/sim/test_cases.py:test_a_dead_node_that_returns_learns_that_the_run_was_cancelled`",
+    ),
     Mutation("what_failed_is_not_tried_again", "14", "runs.outcomes:RETRY_AFTER", becomes(1e6)),
     Mutation("works_open_files_that_are_not_there", "14f", "run_state.calls:Calls.may_begin", gives(True)),
     Mutation("a_submit_is_answered_by_one_node", "15", "runs.registry:SUBMIT_COPIES", becomes(1)),
     Mutation("the_last_word_counts", "15", "run_state.status:merge", lambda original: lambda mine, other: other),
     Mutation("a_resumed_run_stays_failed", "15e", "run_state.status:height", gives((0, 0))),
-    Mutation("a_slot_takes_whatever_comes", "11aa", "run_state.calls:FreeSlots.take", gives(None)),
-    Mutation("no_end_is_forgotten", "19", "runs.tombstones:Tombstones.take_old", gives([])),
-    Mutation("room_is_not_told_of", "20a", "run_state.calls:Calls.room_made", gives(None)),
+    Mutation(
+        "a_slot_takes_whatever_comes",
+        "11aa",
+        "run_state.calls:FreeSlots.take",
+        gives(None),
+        unseen="works then wait in the slot, which costs time only; "
+        "`tests/unit/protocols/run_state/test_calls.py:test_partitions_that_share_slots_are_spread_over_them`",
+    ),
+    Mutation(
+        "no_end_is_forgotten",
+        "19",
+        "runs.tombstones:Tombstones.take_old",
+        gives([]),
+        unseen="drawn worlds do not live for thirty days; "
+        "`tests/unit/protocols/runs/test_tombstones.py:test_an_end_that_is_too_old_is_not_taken_up_again`",
+    ),
+    Mutation(
+        "room_is_not_told_of",
+        "20a",
+        "run_state.calls:Calls.room_made",
+        gives(None),
+        unseen="it costs a wait of four suspicion times; "
+        "`tests/unit/protocols/shards/test_admission_queue.py:test_who_comes_first_is_waited_for_but_not_for_ever`",
+    ),
     Mutation("a_full_disk_vouches", "21", "runs.registry:Registry.not_persisted", gives([])),
 )

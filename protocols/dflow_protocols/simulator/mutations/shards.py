@@ -15,6 +15,12 @@ SHARDS = (
             )
         ),
     ),
-    Mutation("who_lacks_a_shard_is_asked_again", "2", "shards.holdings:Holdings.forget", gives(None)),
+    Mutation(
+        "who_lacks_a_shard_is_asked_again",
+        "2",
+        "shards.holdings:Holdings.forget",
+        gives(None),
+        unseen="who began a new life says that it lacks the shard; `tests/unit/protocols/shards/test_step_holdings.py`",
+    ),
     Mutation("a_node_forgets_nothing_that_was_shed", "20", "shards.holdings:Holdings.shed", gives(None)),
 )

@@ -63,7 +63,14 @@ STEPS = (
     Mutation("one_holder_is_sealed_at_once", "3", "steps.sealing:has_copies", gives(True)),
     Mutation("no_back_up_copy", "3", "controllers.sealer:Sealer.back_up", gives(None)),
     Mutation("settled_before_a_replica_has_it", "4", "steps.sealing:is_kept", gives(True)),
-    Mutation("no_seal_is_carried", "4", "steps.sealing:is_carried", gives(False)),
+    Mutation(
+        "no_seal_is_carried",
+        "4",
+        "steps.sealing:is_carried",
+        gives(False),
+        unseen="it takes a slice that is gone while a node holds the version, for as long as a seal lasts; "
+        "`tests/unit/protocols/steps/test_step_seals.py:test_a_seal_on_whose_chain_a_living_node_holds_a_version_wins_over_all`",
+    ),
     Mutation(
         "nobody_steps_in",
         "5",
@@ -115,6 +122,8 @@ STEPS = (
         "11a",
         "steps.step:Step.claimants",
         lambda original: lambda self, now, unit: tuple(sorted(self.claims.get(unit, {}))),
+        unseen="a claim ends with its node's next word or death, the lease only where both are lost; "
+        "`tests/unit/protocols/steps/test_step_books.py:test_a_claim_lives_for_its_lease_and_names_all_that_its_node_runs`",
     ),
     Mutation(
         "hearsay_claims_are_passed_on",
@@ -124,6 +133,19 @@ STEPS = (
             lambda self, now: [(unit, node) for unit in sorted(self.claims) for node in self.claimants(now, unit)]
         ),
     ),
-    Mutation("any_record_is_admitted", "13a", "steps.admission:is_record", gives(True)),
-    Mutation("a_failed_claim_stays", "14", "steps.step:Step.learn_failed", gives(None)),
+    Mutation(
+        "any_record_is_admitted",
+        "13a",
+        "steps.admission:is_record",
+        gives(True),
+        unseen="no node of a drawn world lies; `tests/unit/protocols/steps/test_step_lies.py`",
+    ),
+    Mutation(
+        "a_failed_claim_stays",
+        "14",
+        "steps.step:Step.learn_failed",
+        gives(None),
+        unseen="the node's next claims say the same; "
+        "`tests/unit/protocols/steps/test_step_failures.py:test_a_claim_ends_with_the_word_that_it_failed_and_not_with_a_repetition_of_it`",
+    ),
 )

@@ -21,6 +21,13 @@ VERSIONS = (
         lambda original: lambda head: (head.samples, head.step, head.version),
     ),
     Mutation("a_stalled_head_is_not_set_aside", "10", "versions.catch_up:CatchUp._set_aside", gives(None)),
-    Mutation("a_lost_branch_goes_untold", "10a", "versions.lineage:Lineage.switch", gives(None)),
+    Mutation(
+        "a_lost_branch_goes_untold",
+        "10a",
+        "versions.lineage:Lineage.switch",
+        gives(None),
+        unseen="it is told to people, and no node acts on it; "
+        "`tests/sim/test_splits.py:test_a_lost_branch_is_told_of_once_with_what_it_cost`",
+    ),
     Mutation("who_is_late_copies_nothing", "15f", "versions.catch_up:CatchUp.reconcile", gives(None)),
 )

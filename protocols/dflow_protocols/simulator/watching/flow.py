@@ -58,7 +58,8 @@ class Flow(Checker):
         states = [state for host in active if (state := state_of(host, run)) is not None]
         has_files = all(state.ability.are_files_known and not state.ability.withdrawn for state in states)
         has_begun = any(state.versions.own is not None for state in states)
-        is_over = not self.world.struck or self.steady.seconds > AT_EASE_S
+        at_ease_s = min(self.steady.seconds, self.world.now - self.world.disturbed_until)
+        is_over = not self.world.struck or at_ease_s > AT_EASE_S
         return self.steady.seconds > 0.0 and is_over and has_files and has_begun
 
     def _check_seals(self) -> None:

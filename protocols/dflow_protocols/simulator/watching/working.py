@@ -91,6 +91,8 @@ def _reason(host: Host, start: Start, position: Header | None) -> str:
         return "it is over"
     if state.is_leaving or host.is_drained or node.membership.silenced_by is not None:
         return "it takes no more work"
+    if host.process is not None and not host.process.slots.has_devices:
+        return "its devices failed"
     if state.position != position:
         return "another version"
     if any(unit in state.loans.lent or _others_claim(state, unit) for unit in start.task.singles):

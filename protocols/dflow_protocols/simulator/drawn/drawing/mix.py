@@ -31,6 +31,7 @@ RARE: Mapping[str, float] = {
     "narrow": 0.15,
     "close_lane": 0.15,
     "hang_engine": 0.1,
+    "lose_devices": 0.15,
     "full_disk": 0.15,
     "lose_state": 0.1,
     "drift": 0.3,
