@@ -65,7 +65,7 @@ from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GossipMessage, Meta, Relayed
-from .wire.steps import Heartbeat, RunAck, RunGet, RunPut, RunStates, StepMessage
+from .wire.steps import Heartbeat, RunAck, RunGet, RunPut, RunStates, StealAsk, StepMessage
 
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
@@ -437,8 +437,8 @@ class Node:
                 self._receive(now, source, each, actions, relay)
         elif isinstance(message, GossipMessage):
             actions += self.membership.handle(now, Received(source, message, relay))
-        elif source == self.me:
-            return
+        elif source == self.me or (self.membership.is_rejoining and isinstance(message, StealAsk)):
+            return  # what was its to give when it fell asleep may be done long since: who is in want asks again
         elif isinstance(message, Relayed) and relay is None:
             actions += pass_on(self.membership, self.me, source, message)
         elif isinstance(message, RunPut):
