@@ -21,6 +21,7 @@ import os
 import statistics
 import tempfile
 import time
+from math import nan
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,8 @@ from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import await_stable
 
 ARMS = ("plain", "one", "unconnected", "two")
-ASK_EVERY_S = 0.5
+ASK_EVERY_S = 0.5  # while it is measured, as answers are work, too
+WARM_ASK_S = 0.05  # before, so that what is measured begins with a step
 HIGH_LOAD = 0.5  # before an arm starts: somebody else computes here
 QUICK = {"steps": 3, "rounds": 1}
 
@@ -45,10 +47,10 @@ def meshed(loaded: Loaded, nodes: int) -> Arm:
         asked = mesh.running()[0]
         spec, base = loaded.pipeline.canonical(), str(loaded.base)
         run = str(mesh.ask(asked, "submit", spec=spec, base=base, name="overhead", nonce="1")["run"])
-        first = await_step(mesh, asked, run, WARM_STEPS + 1)
+        first = await_step(mesh, asked, run, WARM_STEPS + 1, WARM_ASK_S)
         before_s = processor_s(mesh)
-        counted = await_step(mesh, asked, run, loaded.pipeline.schedule.steps) - first
-        cpu_s = (processor_s(mesh) - before_s) / counted
+        counted = await_step(mesh, asked, run, loaded.pipeline.schedule.steps, ASK_EVERY_S) - first
+        cpu_s = (processor_s(mesh) - before_s) / counted if counted else nan
         mesh.until(lambda: mesh.ask(asked, "run", run=run)["state"] != "active", RUN_S)
         state = mesh.ask(asked, "run", run=run)["state"]
         if state != "done":
@@ -62,13 +64,13 @@ def meshed(loaded: Loaded, nodes: int) -> Arm:
     return Arm(spans([row["time_s"] for row in rows]), cpu_s, told)
 
 
-def await_step(mesh: Mesh, asked: Daemon, run: str, step: int) -> int:
-    """Wait until the run is at `step`, or further: where it is. Asks rarely, since answers are work, too."""
+def await_step(mesh: Mesh, asked: Daemon, run: str, step: int, every_s: float) -> int:
+    """Wait until the run is at `step`, or further: where it is."""
     until_s = time.monotonic() + RUN_S
     while (at := (told := mesh.ask(asked, "run", run=run))["step"]) < step:
         if time.monotonic() > until_s or told["state"] not in ("active", "done"):
             raise TimeoutError(f"the run is {told['state']} at step {at}\n{mesh.story()}")
-        time.sleep(ASK_EVERY_S)
+        time.sleep(every_s)
     return int(at)
 
 
