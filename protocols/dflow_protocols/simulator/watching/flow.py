@@ -57,7 +57,9 @@ class Flow(Checker):
         """Whether nothing is in the way of a run, and no wait is left that something was."""
         states = [state for host in active if (state := state_of(host, run)) is not None]
         has_files = all(state.ability.are_files_known and not state.ability.withdrawn for state in states)
-        has_begun = any(state.versions.own is not None for state in states)
+        has_begun = any(state.versions.own is not None for state in states) and not any(
+            state.is_paused for state in states
+        )
         at_ease_s = min(self.steady.seconds, self.world.now - self.world.disturbed_until)
         is_over = not self.world.struck or at_ease_s > AT_EASE_S
         return self.steady.seconds > 0.0 and is_over and has_files and has_begun

@@ -92,8 +92,9 @@ class Keeping(Checker):
         reached = {node for (node, run), step in self._reached.items() if run == state.id and step >= now}
         saved = any(v in host.disk.saved for v, header in state.versions.held.items() if header.step == now)
         step = state.steps.get(now - 1)
-        trainers = on_duty_at(host) & set(step.roster.trainers if step and step.roster else on_duty_at(host))
-        if len(reached) < min(COPIES, len(trainers)) and not saved:
+        on_duty = on_duty_at(host)
+        trainers = on_duty & set(step.roster.trainers if step and step.roster else on_duty)
+        if len(reached) < min(COPIES, len(trainers)) and not saved and self.steady.seconds > 0.0:
             what = f"{host.name} takes version {now} for committed, which {len(reached)} nodes made"
             raise self.broken(what, "commit_true")
 

@@ -24,7 +24,7 @@ class Working(Checker):
         super().__init__(world, steady)
         self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, life, call
         self._done: Counter[tuple[RunId, TaskKey]] = Counter()
-        self._failed: dict[tuple[RunId, TaskKey], set[NodeId]] = {}  # where
+        self._failed: dict[tuple[RunId, TaskKey], set[tuple[NodeId, int]]] = {}  # where, in which life
         self._in_a_row: dict[tuple[NodeId, RunId, str], set[TaskKey]] = {}  # of a stage, failed at a node
 
     @property
@@ -43,10 +43,10 @@ class Working(Checker):
     def _tries_again(self, host: Host, start: Start) -> None:
         """A task that failed here, while others can do it at whom it did not."""
         state, failed = state_of(host, start.run), self._failed.get((start.run, start.task), set())
-        if state is None or host.id not in failed or self.steady.seconds <= 0.0:
+        if state is None or (host.id, host.lives) not in failed or self.steady.seconds <= 0.0:
             return
         gone = {node for node in on_duty_at(host) if state.ability.withdrawn_at(node, host.id)}
-        others = on_duty_at(host) - failed - gone - {host.id}
+        others = on_duty_at(host) - {node for node, _ in failed} - gone
         if others:
             what = f"{host.name} tries {start.task} again, at which it failed, and {len(others)} others did not"
             raise self.broken(what, "failed_moves_on")
@@ -55,7 +55,7 @@ class Working(Checker):
         start, _ = self._begun[host.id, host.lives, event.call]
         if event.failed.kind not in ("engine", "user") or not isinstance(start.work, ChainWork | BlockWork | SliceWork):
             return
-        self._failed.setdefault((start.run, start.task), set()).add(host.id)
+        self._failed.setdefault((start.run, start.task), set()).add((host.id, host.lives))
         row = self._in_a_row.setdefault((host.id, start.run, start.task.stage), set())
         row.add(start.task)
         if len(row) > WITHDRAW_AFTER + host.slot_count:

@@ -16,8 +16,8 @@ def poison(rng: Random) -> Poison:
 
 
 def _poison(rng: Random, scene: Scene, node: int) -> Fault | None:
-    """Where a run does not leave out what is at fault, it rightly fails."""
-    return poison(rng) if scene.skips else None
+    """Where a run does not leave out what is at fault, or other works fail as well, it rightly fails."""
+    return poison(rng) if scene.skips and not scene.breaks else None
 
 
 def _stop(rng: Random, scene: Scene, node: int) -> Fault:
