@@ -79,7 +79,14 @@ def _places(mutation: Mutation) -> list[tuple[Any, str]]:
         for known, each in sorted(sys.modules.items())
         if known.startswith(PROTOCOLS) and not known.startswith(SIMULATOR) and each is not module
     ]
-    return [(module, name), *((user, name) for user in users if vars(user).get(name) is vars(module)[name])]
+    target = vars(module)[name]
+    bound = [
+        (user, called)
+        for user in users
+        for called, value in vars(user).items()
+        if value is target and (called == name or callable(target))
+    ]
+    return [(module, name), *bound]
 
 
 def gives(value: Any) -> Callable[[Any], Any]:

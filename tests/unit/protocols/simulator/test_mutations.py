@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.claiming import deal
+from dflow_protocols.names import ShardId, ShardRef
 from dflow_protocols.simulator import invariants
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, becomes, gives, living, whole
 from dflow_protocols.steps import reduction, sealing
 from dflow_protocols.steps.step import Step
+from dflow_protocols.wire.steps import Header
 
 RULES = Path(__file__).parents[4] / "docs" / "protocol.md"
 
@@ -43,6 +45,18 @@ def test_whoever_imported_a_function_has_the_other_one_until_the_end() -> None:
 
         assert vars(view)["homes"] is deal.homes is not homes
     assert vars(view)["homes"] is homes
+
+
+def test_a_function_that_is_called_otherwise_where_it_is_imported_changes_too() -> None:
+    """Else a mutation of it would break nothing, and its rule would seem to need no guard."""
+
+    def ids() -> set[str]:
+        states = ((), (("params:policy", ShardRef(ShardId("a" * 64), 1)),))
+        return {Header(None, 0, 0, "s", state).id for state in states}
+
+    assert len(ids()) == 2
+    with living(MUTATIONS["versions_named_without_state"]):
+        assert len(ids()) == 1
 
 
 def test_methods_and_constants_change_too_even_where_a_world_breaks() -> None:
