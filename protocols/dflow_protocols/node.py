@@ -296,6 +296,7 @@ class Node:
             unable=self._unable,
             drained=self.membership.drained() & living,
             routes=self.membership.routes,
+            is_rejoining=self.membership.is_rejoining,
         )
 
     def _note_routes(self, before: Mapping[NodeId, NodeId], actions: list[Action | Changed]) -> None:

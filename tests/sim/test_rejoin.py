@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.events import Action, Send, Start
-from dflow_protocols.simulator.faults import Crash, Leap, Pause
+from dflow_protocols.simulator.faults import BreakEngine, Crash, Leap, Pause
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.world import World
@@ -60,6 +60,18 @@ def test_who_slept_repeats_no_claim_either_that_was_due_again_when_it_fell_aslee
     acts, apart = watch_for_acts(world)
     world.at(world.now + hundredths / 100, Leap(SLEEP_S, SLEEPER))
     world.run(hundredths / 100 + 1.0)
+    assert apart, "it notices that it slept"
+    assert acts == []
+    finish(world, run, ENDS_S)
+
+
+def test_who_slept_claims_nothing_either_because_a_work_broke_meanwhile() -> None:
+    """Of a work that came to nothing others are told by what is still claimed: as of before the sleep."""
+    world, run = mesh(3, slots=(3,))
+    acts, apart = watch_for_acts(world)
+    world.at(world.now + 0.6, BreakEngine(1, node=SLEEPER))
+    world.at(world.now + 0.61, Pause(SLEEP_S, SLEEPER))
+    world.run(SLEEP_S + 1.6)
     assert apart, "it notices that it slept"
     assert acts == []
     finish(world, run, ENDS_S)

@@ -49,6 +49,7 @@ class MeshView:
     unable: str = ""  # why none of this node's slots takes work, if so
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
     routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members without a link to this one -> next hop
+    is_rejoining: bool = False  # whether this node slept for long, and nobody has told it yet what happened meanwhile
 
     @property
     def on_duty(self) -> frozenset[NodeId]:

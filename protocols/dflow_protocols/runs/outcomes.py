@@ -127,9 +127,7 @@ class Outcomes:
             return
         if failed.kind == "stopped":
             state.loans.give_up(unit)
-            position = state.position
-            if position is not None:
-                self._outbox.put_claims(state.view(now, mesh, position), out)
+            self._put_claims(now, mesh, out)
             return
         if isinstance(call.work, LoadWork):
             failure = self._beginning.load_failed(now, mesh, call.work.header, failed, out)
@@ -152,10 +150,15 @@ class Outcomes:
     def _tell_failure(self, now: float, mesh: MeshView, failure: Failure, out: list[Action]) -> None:
         if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
             self._outbox.tell_all(mesh, FailurePut(self._state.id, (failure,)), out)
-        position = self._state.position
-        if position is not None:
-            self._outbox.put_claims(self._state.view(now, mesh, position), out)  # another node may try at once
+        self._put_claims(now, mesh, out)
         self._quarantine.judge(now, mesh, out)
+
+    def _put_claims(self, now: float, mesh: MeshView, out: list[Action]) -> None:
+        """What is left of them: another node may try the rest at once. Not after a long sleep, before this node knows
+        what became of all that it had claimed: then it says everything again."""
+        position = self._state.position
+        if position is not None and not mesh.is_rejoining:
+            self._outbox.put_claims(self._state.view(now, mesh, position), out)
 
 
 def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:
