@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from ...names import RunId
+from ...pipeline.plan import plan
 from ...pipeline.spec import Pipeline
 from ..faults import Planned
 from ..goals import agree, conclude
@@ -33,6 +34,7 @@ HOST_SLOTS = (0, 0, 1)  # beside them
 FILES_SHARE = 0.4  # of worlds, in which works of the run open files
 STANDS = ("here", "here", "late", "late", "never", "goes", "refuses")  # how files stand on a host, but the submitter's
 ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
+LEAST_ROOM = 6  # beside a gradient for each leaf: what who ends a step alone may hold at once
 
 
 class DrawnWorld:
@@ -78,6 +80,7 @@ class DrawnWorld:
         cuts_power = power.random() < POWER_CUT_SHARE
         pipeline, saving = draw_pipelines(seed, rng, self._choice)
         chosen = saving if cuts_power and power.random() < 0.7 else pipeline
+        _widen_rooms(world, chosen)
         files = Random(f"swarm/{seed}/files")
         _draw_files(files, world.hosts, chosen, submitter)
         self._runs.append(world.submit(submitter, chosen, files=FILES if files.random() < FILES_SHARE else ()))
@@ -145,6 +148,15 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
     for host in world.hosts:
         host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
     return world
+
+
+def _widen_rooms(world: World, pipeline: Pipeline) -> None:
+    """As far as it takes for one node to end the run."""
+    trainings = [each for step in range(pipeline.schedule.steps) for each in plan(pipeline, step).trainings]
+    least = (LEAST_ROOM + max(each.leaves for each in trainings)) * PARAMETER_BYTES
+    for host in world.hosts:
+        if host.store.limit_bytes is not None:
+            host.store.limit(max(host.store.limit_bytes, least))
 
 
 def _roles(seed: int, nodes: int, choice: Choice) -> list[tuple[str, ...]]:

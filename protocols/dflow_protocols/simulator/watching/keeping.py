@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from ...events import Advanced, Drop, Fetched, FetchFailed, Leaving, Send
-from ...names import NodeId, RunId, SealId, ShardId
+from ...names import NodeId, Once, RunId, SealId, ShardId, VersionId
 from ...run_state.run_state import RunState
 from ...versions.versions import preference
 from ...wire.steps import ClaimPut, Head
@@ -24,11 +24,15 @@ class Keeping(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._reached: dict[tuple[NodeId, RunId], int] = {}  # the furthest version that a node ever held
+        self._whole: set[tuple[NodeId, int, VersionId]] = set()  # versions that nodes came to hold, by their life
         self._never_came: set[tuple[NodeId, ShardId]] = set()  # whose room may be given back: nothing lies in it
         self._leaves: dict[NodeId, float] = {}  # since when
         self._before: dict[NodeId, float] = {}  # for how long all was steady when those who leave were last seen here
         self._owes: dict[NodeId, float] = {}  # nodes that leave and have not taken their claims back yet
         self._committed: dict[tuple[NodeId, int, RunId], int] = {}  # by node and life
+        self._let_go: dict[
+            tuple[NodeId, int, RunId], int
+        ] = {}  # a commit after which nobody was late, by node and life
 
     @property
     def sees(self) -> Seen:
@@ -39,6 +43,7 @@ class Keeping(Checker):
         return {Leaving: self._leaving, Fetched: self._fetched, FetchFailed: self._not_fetched}
 
     def _advanced(self, host: Host, action: Advanced) -> None:
+        self._whole.add((host.id, host.lives, action.head.version))
         key = host.id, action.run
         self._reached[key] = max(self._reached.get(key, -1), action.head.step)
 
@@ -47,11 +52,30 @@ class Keeping(Checker):
         if state is None or not state.is_active or state.is_leaving or host.is_drained:
             return
         late = [node for node in on_duty_at(host) if self._reached.get((node, action.run), -1) < state.committed_step]
-        gone = _for_the_late(state).intersection(action.shards) if late else set()
+        key = host.id, host.lives, action.run
+        if not late:
+            self._let_go[key] = state.committed_step
+        if self._let_go.get(key) == state.committed_step:
+            return  # whatever a call still read then goes after it, though somebody came on duty meanwhile
+        gone = self._for_the_late(host, state).intersection(action.shards)
         gone = {each for each in gone if each not in host.store.sizes and (host.id, each) not in self._never_came}
         if gone:
             what = f"{host.name} frees {len(gone)} shards of step {state.committed_step - 1}, and {len(late)} are late"
             raise self.broken(what, "late_served")
+
+    def _for_the_late(self, host: Host, state: RunState) -> set[ShardId]:
+        """The newest committed version's parent, where the node had it whole, and the slices by which a late one makes
+        the one from the other."""
+        headers = state.versions.headers
+        header = next((each for each in state.versions.held.values() if each.step == state.committed_step), None)
+        parent = headers.get(header.parent) if header is not None and header.parent is not None else None
+        if header is None or parent is None or header.step - 1 not in state.steps:
+            return set()
+        if (host.id, host.lives, parent.id) not in self._whole:
+            return set()
+        seal = state.steps[header.step - 1].seals.get(SealId(header.seal))
+        slices = {ref.id for record in seal.entries for ref in record.shards} if seal is not None else set()
+        return slices | {ref.id for _, ref in parent.state}
 
     def _not_fetched(self, host: Host, event: FetchFailed) -> None:
         if not host.store.chunks.get(event.shard):
@@ -67,8 +91,10 @@ class Keeping(Checker):
             self._owes[host.id] = self.world.now
 
     def _sent(self, host: Host, send: Send) -> None:
-        if any(isinstance(message, ClaimPut) and not message.units for message in send.message.messages):
-            self._owes.pop(host.id, None)
+        """A checkpoint that is being written is finished: of that it goes on to tell."""
+        for message in send.message.messages:
+            if isinstance(message, ClaimPut) and all(unit.part == Once("save") for unit in message.units):
+                self._owes.pop(host.id, None)
 
     def inspect(self) -> None:
         for host in self.world.hosts:
@@ -118,18 +144,6 @@ class Keeping(Checker):
         refs += [ref for _, ref in own.state]
         mine = {ref for ref in refs if host.store.has(ref)}
         return {ref.id for ref in mine if not any(other.store.has(ref) for other in others)}
-
-
-def _for_the_late(state: RunState) -> set[ShardId]:
-    """The newest committed version's parent, and the slices by which a node makes the one from the other."""
-    headers = state.versions.headers
-    header = next((each for each in state.versions.held.values() if each.step == state.committed_step), None)
-    parent = headers.get(header.parent) if header is not None and header.parent is not None else None
-    if header is None or parent is None or header.step - 1 not in state.steps:
-        return set()
-    seal = state.steps[header.step - 1].seals.get(SealId(header.seal))
-    slices = {ref.id for record in seal.entries for ref in record.shards} if seal is not None else set()
-    return slices | {ref.id for _, ref in parent.state}
 
 
 def _is_further(other: Host, run: RunId, head: Head) -> bool:

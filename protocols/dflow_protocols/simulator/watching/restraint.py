@@ -26,7 +26,8 @@ class Restraint(Checker):
         self._claimed: dict[tuple[NodeId, NodeId], set[TaskKey]] = {}  # from whom, as whom it reached
         self._keeps: dict[tuple[NodeId, RunId], float] = {}  # what drained nodes need not any more; since when
         self._moved: set[RunId] = set()  # runs of which leaves were stolen
-        self._told: dict[tuple[NodeId, RunId, tuple[str, ...]], set[Block]] = {}  # blocks of a gradient, by their maker
+        self._begun: dict[tuple[NodeId, RunId, str], dict[Block, float]] = {}  # when blocks were, by version and maker
+        self._told: dict[tuple[NodeId, RunId, tuple[str, ...]], set[Block]] = {}  # though it worked on the other half
 
     @property
     def sees(self) -> Seen:
@@ -72,7 +73,8 @@ class Restraint(Checker):
                         self._passed_on(host, claim.node, claim.unit)
 
     def _tells(self, host: Host, run: RunId, record: Record) -> None:
-        """Where nothing struck and no leaf was stolen no two blocks that a node tells of are halves of one."""
+        """Where nothing struck and no leaf was stolen no two blocks that a node tells of are halves of one, of which it
+        worked on the second when it told of the first: later it may be dealt leaves that it had not then."""
         state, block = state_of(host, run), record.task.part
         step = None if state is None else state.steps.get(record.task.step)
         if not isinstance(block, Block) or step is None or record.id not in step.mine:
@@ -80,13 +82,19 @@ class Restraint(Checker):
         if self.world.struck or run in self._moved:
             return
         told = self._told.setdefault((host.id, run, record.inputs), set())
-        told.add(block)
-        size = len(block.leaves)
-        first = block.first ^ size
+        first = block.first ^ len(block.leaves)
+        half = Block(first, first + len(block.leaves))
+        if self._works_on(half, (host.id, run, record.inputs[0])):
+            told.add(block)
         others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
-        if others and Block(first, first + size) in told:
+        if others and half in told:
             what = f"{host.name} tells of both halves of a block, {block}, that it was to sum"
             raise self.broken(what, "summed_first")
+
+    def _works_on(self, block: Block, at: tuple[NodeId, RunId, str]) -> bool:
+        """Whether all of a block was begun before this turn."""
+        begun = [each for each, when in self._begun.get(at, {}).items() if when < self.world.now]
+        return {leaf for each in begun for leaf in each.leaves}.issuperset(block.leaves)
 
     def _passed_on(self, host: Host, node: NodeId, unit: TaskKey) -> None:
         if node != host.id and unit not in self._claimed.get((node, host.id), ()):
@@ -98,6 +106,9 @@ class Restraint(Checker):
         state = state_of(host, start.run)
         if state is None:
             return
+        if isinstance(start.task.part, Block) and state.position is not None:
+            begun = self._begun.setdefault((host.id, start.run, state.position.id), {})
+            begun.setdefault(start.task.part, self.world.now)
         gone = state.ability.withdrawn_at(host.id, host.id)
         if start.task.stage not in gone or start.task in state.loans.borrowed:
             return

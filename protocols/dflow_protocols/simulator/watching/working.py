@@ -23,7 +23,8 @@ class Working(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, life, call
-        self._done: Counter[tuple[RunId, TaskKey]] = Counter()
+        self._agreed: set[tuple[NodeId, int, int]] = set()  # of these, those that were begun when all was well
+        self._done: Counter[tuple[RunId, TaskKey]] = Counter()  # of those
         self._failed: dict[tuple[RunId, TaskKey], set[tuple[NodeId, int]]] = {}  # where, in which life
         self._in_a_row: dict[tuple[NodeId, RunId, str], set[TaskKey]] = {}  # of a stage, failed at a node
 
@@ -37,7 +38,10 @@ class Working(Checker):
 
     def _started(self, host: Host, start: Start) -> None:
         state = state_of(host, start.run)
-        self._begun[host.id, host.lives, start.call] = start, None if state is None else state.position
+        key = host.id, host.lives, start.call
+        self._begun[key] = start, None if state is None else state.position
+        if self.steady.seconds > 0.0:
+            self._agreed.add(key)
         self._tries_again(host, start)
 
     def _tries_again(self, host: Host, start: Start) -> None:
@@ -67,14 +71,16 @@ class Working(Checker):
             self._in_a_row.pop((host.id, report.fields["run"], report.fields["stage"]), None)
 
     def _finished(self, host: Host, event: Finished) -> None:
-        start, _ = self._begun[host.id, host.lives, event.call]
+        key = host.id, host.lives, event.call
+        start, _ = self._begun[key]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
-            self._done[start.run, start.task] += 1
+            self._done[start.run, start.task] += key in self._agreed
             self._in_a_row.pop((host.id, start.run, start.task.stage), None)
 
     def end(self) -> None:
-        """Counted where nothing struck at all and no machine is worse than others."""
-        again = self._done.total() - len(self._done)
+        """Counted where nothing struck at all and no machine is worse than others, from when all knew each other on: a
+        mesh that is young is dealt its work by members who each know others of it."""
+        again = sum(max(0, times - 1) for times in self._done.values())
         if not self.world.struck and self.is_quiet() and again > 1 + TWICE_SHARE * len(self._done):
             raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
 
