@@ -129,18 +129,18 @@ def _parameters(state: State) -> tuple[ShardId, ...]:
     return tuple(ref.id for name, ref in state if name.startswith("params:"))
 
 
-def _check_parameters(engines: Engines, state: State, step: int) -> list[list[Weights]]:
+def _check_parameters(engines: Engines, state: State, step: int) -> dict[str, list[list[Weights]]]:
     """The parameters are those before `step`: every training step of the model before it was applied, in order, and
-    no other. Gives these updates, for each shard of a model."""
+    no other. Gives these updates, for each model and each shard of it."""
     trained = [(s, training.model) for s in range(step) for training in engines.plan(s).trainings]
-    found = []
+    found: dict[str, list[list[Weights]]] = {}
     for name in sorted({name for name, _ in state if name.startswith("params:")}):
         for part, ref in enumerate(shards_of(state, name)):
             ways = list(_updates(engines.ledger, ref.id, name, part))
             done = [[update.step for update in way] for way in ways]
             due = [s for s, model in trained if name == f"params:{model}"]
             assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
-            found.append(ways[done.index(due)])
+            found.setdefault(name, []).append(ways[done.index(due)])
     _check_bases(engines, state)
     return found
 
@@ -339,9 +339,12 @@ def _trained_samples(engines: Engines, update: Weights) -> int:
 
 def check_header(engines: Engines, header: Header) -> None:
     """A version says truly which steps and how many samples went into it: fork choice goes by that."""
-    for updates in _check_parameters(engines, header.state, header.step):
-        total = sum(_trained_samples(engines, update) for update in updates)
-        assert header.samples == total, f"version {header.step} says {header.samples} samples, trained were {total}"
+    total = 0
+    for model, ways in _check_parameters(engines, header.state, header.step).items():
+        trained = {sum(_trained_samples(engines, update) for update in updates) for updates in ways}
+        assert len(trained) == 1, f"version {header.step} has shards of {model} that {sorted(trained)} samples trained"
+        total += trained.pop()
+    assert header.samples == total, f"version {header.step} says {header.samples} samples, trained were {total}"
 
 
 def check_chain(engines: Engines, state: State) -> None:
