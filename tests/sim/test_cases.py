@@ -18,14 +18,16 @@ from dflow_protocols.simulator.faults import (
     Pause,
     Split,
     Trigger,
+    action,
     sends,
     starts,
 )
 from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE
+from dflow_protocols.simulator.toy import two_models
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
-from tests.support.simulated import ENDS_S, NOISES, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, NOISES, first_time, mesh, undisturbed_weights
 
 Case = Callable[[], tuple[Trigger, Fault, float]]
 
@@ -82,6 +84,31 @@ def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
     world, run = mesh(nodes, noise=noise)
     world.when(moment, fault, after_s)
     world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("kind", ["manifest", "update"])
+def test_a_sealer_dies_before_anybody_has_its_seal(kind: str, nodes: int, noise: frozenset[type]) -> None:
+    """It had decided; what it knew is with the others, or made again."""
+    sealer, performed = first_time(seals(kind), nodes, noise)
+    world, run = mesh(nodes, noise=noise)
+    world.when(action(sealer, performed - 1), Crash(sealer))
+    world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("work", [BlockWork, SliceWork, ApplyWork])
+def test_one_trainer_is_left_in_the_middle_of_an_update(work: type, noise: frozenset[type]) -> None:
+    """It makes again what only the dead held, and commits alone."""
+    world, run = mesh(3, noise=noise)
+    world.when(starts(work, nth=1), Crash(1))
+    world.when(starts(work, nth=1), Crash(2))
+    world.expect(ENDS_S, ended(world, run), "the one that is left ends the run")
     weights = finish(world, run, ENDS_S)
     assert noise or weights == undisturbed_weights()
 
@@ -147,7 +174,7 @@ def test_all_daemons_stall_and_wake(nodes: int) -> None:
 
 def test_a_run_may_be_submitted_to_a_mesh_that_is_just_forming() -> None:
     """Nobody is stable yet, and most have not met."""
-    for age in (0.05, 0.3, 1.0):
+    for age in (0.05, 0.3, 1.0, 2.0):
         world, run = mesh(4, age_s=age, submit_to=3)
         assert finish(world, run, ENDS_S) == undisturbed_weights()
 
@@ -158,6 +185,16 @@ def test_a_node_whose_engine_always_breaks_holds_nobody_up(nodes: int) -> None:
     world, run = mesh(nodes)
     world.at(world.now, BreakEngine(10_000, "engine", nodes - 1))
     world.expect(ENDS_S, ended(world, run), "the others finish the run")
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_a_trainer_that_cannot_apply_holds_nobody_up(nodes: int) -> None:
+    """It answers every ping and does all else: it copies what others applied, and counts for the commit then."""
+    world, run = mesh(nodes)
+    for nth in range(100):
+        world.when(starts(ApplyWork, nth=nth, node=nodes - 1), BreakEngine(1, "engine", nodes - 1))
+    world.expect(ENDS_S, ended(world, run), "all end the run")
     assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 
@@ -210,3 +247,24 @@ def test_a_dead_node_that_returns_learns_that_the_run_was_cancelled() -> None:
     world.at(world.now + 1.0, Cancel(0))
     world.run(11.0)
     finish_cancelled(world, run, ENDS_S)
+
+
+TURNS: dict[str, Callable[[], Trigger]] = {
+    "as_the_judge_is_applied": lambda: starts(ApplyWork, step=0),
+    "in_the_first_leaf_of_the_policy": lambda: starts(BlockWork, step=1),
+    "as_the_policy_is_applied": lambda: starts(ApplyWork, step=1),
+    "as_the_policy_is_applied_again": lambda: starts(ApplyWork, step=2),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("moment", TURNS)
+def test_a_death_amid_two_models_that_take_turns(moment: str, noise: frozenset[type]) -> None:
+    """Each step trains one of them, by its stage's `when`, and carries the other on as it is."""
+    world, run = mesh(3, noise=noise, pipeline=two_models())
+    world.when(TURNS[moment](), Crash(), after_s=0.01)
+    world.run(ENDS_S, ended(world, run))
+    weights = finish(world, run, ENDS_S)
+    if not noise:
+        alone, again = mesh(1, pipeline=two_models())
+        assert weights == finish(alone, again, ENDS_S)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.names import RunId
-from dflow_protocols.simulator.faults import Pause
-from dflow_protocols.simulator.goals import finish
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.simulator.faults import Join, Pause
+from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
 from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.toy import two_steps
@@ -31,3 +32,25 @@ def test_two_runs_in_the_room_of_little_more_than_one_both_end_though_a_node_lag
         assert max(host.store.peak_bytes for host in world.hosts) <= room * PARAMETER_BYTES
         shed += sum(len(host.store.shed) for host in world.hosts)
     assert shed, "room was never short: the test shows nothing"
+
+
+def test_an_older_run_that_waits_for_a_host_gives_its_room_to_one_that_can_go_on() -> None:
+    """Its rollouts fill the room until somebody joins who may train: they can be made again, and give way to a run
+    that comes before it."""
+    room, raw = 8 * PARAMETER_BYTES, two_steps(partitions=30).to_dict()
+    raw["stages"][3]["requires"] = ["roomy"]
+    world, older = mesh(2, pipeline=Pipeline.from_dict(raw))
+    for host in world.hosts:
+        host.store.limit(room)
+    world.run(12.0)
+    assert node(world.hosts[0]).runs[older].summary()["blocked"] == "needs `roomy` (stage learn)"
+    younger = world.submit(1, two_steps(), nonce="a")
+    assert younger < older, "runs come in the order of their ids"
+    finish(world, younger, ENDS_S)
+    assert all(host.store.shed for host in world.hosts), "room was never short: the test shows nothing"
+    joiner = world.add((0,))
+    joiner.roles = ("roomy",)
+    world.at(world.now, Join(joiner.index))
+    world.run(1.0)
+    finish(world, older, ENDS_S)
+    assert max(host.store.peak_bytes for host in world.hosts[:2]) <= room

@@ -7,8 +7,10 @@ from functools import cache, partial
 
 import pytest
 
+from dflow_protocols.events import Action
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.simulator.faults import Pause, Trigger
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.files import FILES, Script
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
@@ -77,3 +79,18 @@ def undisturbed_actions(nodes: int, seed: int = 0) -> tuple[tuple[int, ...], tup
     before = tuple(host.performed for host in world.hosts)
     finish(world, run, ENDS_S)
     return before, tuple(host.performed for host in world.hosts)
+
+
+def first_time(trigger: Trigger, nodes: int, noise: frozenset[type]) -> tuple[int, int]:
+    """Which node of an undisturbed mesh is the one that acts so, and how many actions it performed before."""
+    seen: list[tuple[int, int]] = []
+
+    def notes(node: int, performed: int, action: Action) -> bool:
+        if trigger(node, performed, action):
+            seen.append((node, performed))
+        return bool(seen)
+
+    world, _ = mesh(nodes, noise=noise)
+    world.when(notes, Pause(0.0))
+    world.expect(ENDS_S, lambda: bool(seen), "the action is performed")
+    return seen[0]
