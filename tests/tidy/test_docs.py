@@ -128,12 +128,13 @@ def is_config_key(span: str) -> bool:
     return of_pipelines or (f"## [{section}]" in text and f"| `{key}` |" in text)
 
 
-def test_every_case_that_the_protocol_names_is_one() -> None:
+@pytest.mark.parametrize("page", ["protocol.md", "simulator.md"])
+def test_every_case_that_a_page_names_is_one(page: str) -> None:
     """Cases of the simulator are named in prose, by the words that stand in the table."""
     known = {
         node.value for node in ast.walk(tree(CASES)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    named = [span for span in spans(ROOT / "docs" / "protocol.md") if re.fullmatch(r"(a|an|the)_[a-z0-9_]+", span)]
+    named = [span for span in spans(ROOT / "docs" / page) if re.fullmatch(r"(a|an|the)_[a-z0-9_]+", span)]
     assert named
     assert [name for name in named if name not in known] == []
 
