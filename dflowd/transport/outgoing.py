@@ -8,6 +8,7 @@ from typing import Any
 from dflow_protocols.events import Report, SendThrough, Unseal
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.client import Response
+from dflow_protocols.wire.fields import MAX_SEALED
 from dflow_protocols.wire.frame import Frame, encode_frame
 from dflow_protocols.wire.gossip import Knock, Relayed
 
@@ -34,10 +35,14 @@ class Outgoing:
 
     def send_through(self, action: SendThrough) -> None:
         """A frame to a member without a link to this node, by way of a relay."""
-        if self._lane.is_node(action.to):
-            frame: Frame = action.message
-            sealed = self._envelopes.close(action.public_key, encode_frame(frame.heartbeats, frame.messages))
-            self._send_alone(action.relay, Relayed(self._me, action.to, 0, sealed))
+        if not self._lane.is_node(action.to):
+            return
+        frame: Frame = action.message
+        try:
+            self._pass(action, encode_frame(frame.heartbeats, frame.messages))
+        except ValueError:  # more than one frame takes
+            for message in frame.messages:
+                self._pass_alone(action, message)
 
     def open(self, action: Unseal) -> bytes | None:
         """What a relay brought, if it is of who it says it is, and that is a node of the allow-list."""
@@ -59,4 +64,20 @@ class Outgoing:
         try:
             self.tell(to, message)
         except ValueError as error:
-            self._report(Report("wire.too_long", {"message": type(message).__name__, "error": str(error)}, "error"))
+            self._refuse(message, error)
+
+    def _pass(self, action: SendThrough, frame: bytes) -> None:
+        """Seal a frame and hand it to the relay. Raises ValueError for one that no relay would take."""
+        sealed = self._envelopes.close(action.public_key, frame)
+        if len(sealed) > MAX_SEALED:
+            raise ValueError(f"a sealed frame of {len(sealed)} bytes, more than {MAX_SEALED}")
+        self.tell(action.relay, Relayed(self._me, action.to, 0, sealed))
+
+    def _pass_alone(self, action: SendThrough, message: Any) -> None:
+        try:
+            self._pass(action, encode_frame((), (message,)))
+        except ValueError as error:
+            self._refuse(message, error)
+
+    def _refuse(self, message: Any, error: ValueError) -> None:
+        self._report(Report("wire.too_long", {"message": type(message).__name__, "error": str(error)}, "error"))

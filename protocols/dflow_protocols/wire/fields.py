@@ -20,12 +20,13 @@ MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors an
 MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
 MAX_ITEMS: Final = 16_384  # of any list; the longest are a large mesh's members and a large step's records
 MAX_INT: Final = (1 << 63) - 1
+MAX_SEALED: Final = (4 << 20) - (1 << 12)  # bytes of a frame that goes through relays: it has to fit into theirs
 
 _OWN_BOUND: Final = {  # fields whose bound is their own
     ("Request", "params"): 2 * MAX_BYTES,  # a spec, the list of its files and what goes with them
     ("ShardRef", "nbytes"): MAX_SHARD_BYTES,
     ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
-    ("Relayed", "sealed"): (4 << 20) - (1 << 12),  # a frame, sealed
+    ("Relayed", "sealed"): MAX_SEALED,
 }
 _OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in words, if anything
     ("RunPut", "files"): listing_fault,
