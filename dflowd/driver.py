@@ -24,6 +24,7 @@ from dflow_protocols.events import (
     FindFiles,
     HangUp,
     Lagged,
+    NotPersisted,
     Persist,
     Received,
     Reply,
@@ -104,8 +105,10 @@ class Driver:
         return self._lag.worst_lately()
 
     def post(self, event: Event) -> None:
-        """Something happened; it is handled after all that was posted before."""
-        self._inbox.append((self.clock(), event))
+        """Something happened; it is handled after all that was posted before. But that a write failed comes first: what
+        waits must not be answered as if it lay on the disk."""
+        put = self._inbox.appendleft if isinstance(event, NotPersisted) else self._inbox.append
+        put((self.clock(), event))
         self._woken.set()
 
     async def written(self) -> None:
@@ -126,28 +129,29 @@ class Driver:
             await self._woken.wait()
             self._woken.clear()
             late_s = self._lag.take(self.clock())
-            due = deque[Event]([Lagged(late_s)] if late_s else [])  # what this turn of the loop takes
-            for _ in range(min(EVENTS_A_TURN, len(self._inbox))):
-                posted, event = self._inbox.popleft()
-                self._lag.note(self.clock() - posted)
-                due.append(event)
-            while due:
-                await self._turn(machine, performer, due)
+            if late_s:
+                self._inbox.appendleft((self.clock(), Lagged(late_s)))
+            left = min(EVENTS_A_TURN, len(self._inbox))  # what this turn of the loop takes
+            while left:
+                left -= await self._turn(machine, performer, left)
             if self.clock() >= machine.deadline:
-                await self._turn(machine, performer, deque([Tick()]))
+                self._inbox.appendleft((self.clock(), Tick()))
+                await self._turn(machine, performer, 1)
             self._flush(performer)
             if self._inbox:
                 self._woken.set()
                 await asyncio.sleep(0)
             self._arm(machine.deadline)
 
-    async def _turn(self, machine: Machine, performer: Performer, due: deque[Event]) -> None:
-        """Take what is due, as far as one turn may, and perform what follows. Whatever an event raises is told, and the
-        next one taken."""
+    async def _turn(self, machine: Machine, performer: Performer, most: int) -> int:
+        """Take so many events, as far as one turn may, and perform what follows. How many were taken. Whatever an event
+        raises is told, and the next one taken."""
         self._turns += 1
-        cause, now, taken = self._turns, self.clock(), list[Event]()
-        while due and not machine.must_act:
-            event = due.popleft()
+        cause, now, taken, count = self._turns, self.clock(), list[Event](), 0
+        while count < most and not machine.must_act:
+            posted, event = self._inbox.popleft()
+            self._lag.note(now - posted)
+            count += 1
             try:
                 performer.observe(event)
                 machine.take(now, event)
@@ -158,12 +162,13 @@ class Driver:
             actions = machine.act(now)
         except Exception as error:
             performer.report(_mishap("driver.handle_failed", machine, error), cause)
-            return
+            return count
         await self._perform_all(performer, cause, actions)
         try:
             performer.note(cause, now, taken, actions)
         except Exception as error:
             performer.report(_mishap("driver.perform_failed", machine, error), cause)
+        return count
 
     async def _perform_all(self, performer: Performer, cause: int, actions: list[Action]) -> None:
         """In their order; what relies on the disk is left out where that failed."""

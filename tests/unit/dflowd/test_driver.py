@@ -19,6 +19,7 @@ from dflow_protocols.events import (
     HangUp,
     Lagged,
     Leaving,
+    NotPersisted,
     Persist,
     Received,
     Reply,
@@ -288,3 +289,26 @@ async def test_a_write_that_fails_takes_nothing_from_what_was_taken_before_or_af
         Reply(3, True, {}),
     ]
     assert script.turns == [2, 1]
+
+
+async def test_that_a_write_failed_is_heard_of_before_whatever_waits() -> None:
+    """What says the same again would else be answered as if it lay on the disk: a submit that a client repeats, or a
+    status that a member puts again while a slow disk is about to refuse it."""
+
+    class Refusing(Diary):
+        async def persist(self, action: Persist) -> None:
+            driver.post(NotPersisted(action.key))
+            await super().persist(action)
+
+    driver = Driver(asyncio.get_running_loop())
+    script = Script(lambda event: [Persist("runs/r", b"x")] if len(script.events) == 1 else [])
+    again = [Received(A, "again"), Received(B, "again")]
+    for event in (Received(A, "first"), *again):
+        driver.post(event)
+    task = asyncio.create_task(driver.run(script, Refusing(disk_is_full=True)))
+    end = driver.clock() + 30.0
+    while len(script.events) < 4:
+        assert driver.clock() < end, script.events
+        await asyncio.sleep(0)
+    task.cancel()
+    assert script.events == [Received(A, "first"), NotPersisted("runs/r"), *again]
