@@ -27,7 +27,8 @@ class Relaying:
             case Brought(shard=name, first=first, end=end):
                 self._state.holdings.brought_near(source, name, (first, end))
             case Bring(shard=shard, first=first, end=end, holder=holder) if message.fits and holder in mesh.living:
-                if len(self._state.bringing) < MAX_BRINGING:
+                leads_back = mesh.routes.get(holder) == source  # then each would keep the other's promise alive
+                if len(self._state.bringing) < MAX_BRINGING and not leads_back:
                     until = now + BRING_FOR * mesh.suspicion_s
                     self._state.bring(Bringing(source, shard, first, end), holder, until)
 

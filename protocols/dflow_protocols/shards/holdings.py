@@ -16,6 +16,7 @@ from ..wire.steps import Bring
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
 BRING_S = 1.0  # before a relay is asked once more to bring a shard near
+BRING_ASKS = 8  # for what one holder has, before another one's turn: a relay does not say that it finds nothing
 
 Range = tuple[int, int]
 
@@ -42,6 +43,7 @@ class Holdings:
     step: int = 0  # that this node works on, and so fetches for
     routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members that cannot be fetched from -> a relay
     near: dict[tuple[ShardId, Range], set[NodeId]] = field(default_factory=dict)  # who brought what for this node
+    asks: dict[tuple[ShardId, Range], int] = field(default_factory=dict)  # of relays, for what none has brought yet
 
     def work_on(self, step: int) -> None:
         """This node works on `step` from now on, and fetches for it."""
@@ -141,8 +143,9 @@ class Holdings:
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
             out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
         elif known:
-            holder = ranked(f"{ref.id}/{self.me}", tuple(sorted(known)))[0]
-            self.near[key] = set()
+            order, asks = ranked(f"{ref.id}/{self.me}", tuple(sorted(known))), self.asks.get(key, 0)
+            holder = order[asks // BRING_ASKS % len(order)]
+            self.near[key], self.asks[key] = set(), asks + 1
             self.retry_at[key] = now + BRING_S
             out.append(Send(self.routes[holder], Bring(self.run, ref, *chunks, holder)))
         return False
@@ -155,8 +158,8 @@ class Holdings:
         ref, is_state = asked
         self._note_chunk(now, shard)
         self.brought.add(shard)
-        self.near.pop((shard, chunks), None)
-        self.retry_at.pop((shard, chunks), None)
+        for table in (self.near, self.asks, self.retry_at):
+            table.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
             self.keep(ref, is_state)
         else:
@@ -244,11 +247,12 @@ class Holdings:
         return {*self.local, *self.pieces, *self.begun}
 
     def know_only(self, shards: Collection[ShardId]) -> None:
-        """Forget who holds anything else."""
+        """Forget who holds anything else, and what was tried for it."""
         for shard in [shard for shard in self.holders if shard not in shards]:
             del self.holders[shard]
             self.changed.note(shard)
         self.brought &= set(shards)
+        self._forget_tries({key[0] for table in (self.near, self.asks, self.retry_at) for key in table} - {*shards})
 
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
         """Free shards, whole or in part, and what is known of them."""
@@ -259,8 +263,13 @@ class Holdings:
             if self.holders.pop(shard, None):
                 self.changed.note(shard)
         gone_set = set(gone)
-        for table in (self.fetching, self.retry_at, self.near):
-            for key in [key for key in table if key[0] in gone_set]:
-                del table[key]
+        for key in [key for key in self.fetching if key[0] in gone_set]:
+            del self.fetching[key]
+        self._forget_tries(gone_set)
         if gone:
             out.append(Drop(self.run, tuple(gone)))
+
+    def _forget_tries(self, shards: Collection[ShardId]) -> None:
+        for table in (self.near, self.asks, self.retry_at):
+            for key in [key for key in table if key[0] in shards]:
+                del table[key]

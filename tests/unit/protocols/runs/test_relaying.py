@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.events import Action, Fetch, Send
 from dflow_protocols.run_state.references import keep_only
 from dflow_protocols.runs.relaying import BRING_FOR, Relaying
@@ -57,4 +59,12 @@ def test_chunks_that_no_shard_has_are_not_promised() -> None:
     for first, end in ((0, 4), (2, 2), (-1, 1)):
         relaying.take(0.0, ALL, who(2), Bring(RUN, REF, first, end, who(3)))
     relaying.take(0.0, ALL, who(2), Bring(RUN, REF, 0, 3, who(77)))
+    assert run.state.bringing == {}
+
+
+def test_who_asks_is_not_asked_for_the_same_in_turn() -> None:
+    """Two that each take the other for nearer would ask each other without end, also for what nobody wants any more."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    relaying.take(0.0, replace(ALL, routes={who(3): who(2)}), who(2), ASK)
     assert run.state.bringing == {}

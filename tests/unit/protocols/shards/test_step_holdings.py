@@ -6,7 +6,7 @@ import pytest
 
 from dflow_protocols.events import Action, Drop, Fetch, Send
 from dflow_protocols.names import NodeId
-from dflow_protocols.shards.holdings import BRING_S, RETRY_S, Holdings
+from dflow_protocols.shards.holdings import BRING_ASKS, BRING_S, RETRY_S, Holdings
 from dflow_protocols.wire.steps import Bring
 from tests.unit.protocols.books import MIB, RUN, shard, who
 
@@ -190,6 +190,28 @@ def test_a_relay_that_does_not_answer_is_asked_again() -> None:
     holdings.reroute({who(2): who(3)})
     want(holdings)
     assert want(holdings, now=BRING_S) == (False, [Send(who(3), Bring(RUN, REF, 0, 3, who(2)))])
+
+
+def test_where_one_relay_brings_nothing_another_holder_has_its_turn() -> None:
+    """The holder may have lost the shard, or the relay has no room: neither tells who asked."""
+    holdings = credited(2, 4)
+    holdings.reroute({who(2): who(3), who(4): who(5)})
+    asked: list[NodeId] = []
+    for look in range(2 * BRING_ASKS + 1):
+        _, out = want(holdings, now=look * BRING_S)
+        asked += [each.message.holder for each in out if isinstance(each, Send)]
+    first, *rest = asked[::BRING_ASKS]
+    assert {first, *rest} == {who(2), who(4)}
+    assert asked == [first] * BRING_ASKS + [rest[0]] * BRING_ASKS + [first]
+
+
+def test_what_was_asked_for_in_vain_is_forgotten_with_the_step_that_wanted_it() -> None:
+    """A run of many steps would remember every shard that came too late."""
+    holdings = credited(2)
+    holdings.reroute({who(2): who(3)})
+    want(holdings)
+    holdings.know_only([shard("other").id])
+    assert (holdings.near, holdings.asks, holdings.retry_at) == ({}, {}, {})
 
 
 def test_of_two_holders_the_one_that_can_be_talked_to_is_asked() -> None:
