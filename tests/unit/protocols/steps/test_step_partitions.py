@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dflow_protocols.names import MANIFEST, Partition, TaskKey
+from dflow_protocols.names import MANIFEST, NodeId, Partition, TaskKey
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.duties import OpenDuties
 from dflow_protocols.steps.duty import Due, watch_homes
+from dflow_protocols.steps.partitions import OpenPartitions
 from dflow_protocols.steps.progress import Progress
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.sealing import sealed_chains
@@ -106,3 +108,23 @@ def test_what_is_kept_is_what_is_derived_from_scratch(happened: list[tuple[Any, 
             waits = dict(at.step.patience.since)
             watch_homes(at, scratch)
             assert at.step.patience.since == waits, "waiting for a home ends alike"
+
+
+def test_a_claim_that_has_ended_beside_one_that_lasts_makes_nothing_derived_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two that claimed a partition the one whose claim ended may say nothing for the rest of the step."""
+    at, kept, all_again = view(members=(1, 2, 3)), OpenDuties(), list[float]()
+    derive_all = OpenPartitions._derive_all
+
+    def noted(self: OpenPartitions, seen: StepView, able: frozenset[NodeId]) -> None:
+        all_again.append(seen.now)
+        derive_all(self, seen, able)
+
+    monkeypatch.setattr(OpenPartitions, "_derive_all", noted)
+    at.step.claim(who(2), UNITS[:1], at.now + 1.0)
+    at.step.claim(who(3), UNITS[:1], at.now + 9.0)
+    chains = sealed_chains(at, MANIFEST)[:1]
+    for seconds in (0.0, 2.0, 2.5, 3.0):
+        kept.due(later(at, at.now + seconds), chains, None)
+    assert all_again == [at.now, at.now + 2.0]
