@@ -56,6 +56,17 @@ def test_the_command_tells_the_fewest_faults_and_a_case(capsys: pytest.CaptureFi
     assert f"def test_seed_{SEED}_keeps_scenario() -> None:" in told
 
 
+@pytest.mark.usefixtures("no_node_dies", "in_this_process")
+def test_what_is_not_seen_again_is_said_to_be_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where two lives of a seed differ: silence would be taken for a command that forgot what it was asked for."""
+    monkeypatch.setattr("dflow_protocols.simulator.drawn.shrink.shrink", lambda *_: None)
+    words = ["--first-seed", str(SEED), "--nodes", "3", "--faults", "crash,pause,lose", "--work", "none", "--shrink"]
+    assert main(["sim", *words]) == 1
+    assert f"seed {SEED}: lived once more it breaks no `scenario`" in capsys.readouterr().err
+
+
 def test_a_story_tells_what_was_settled_and_what_waits_and_the_case_runs_as_it_is_pasted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -123,7 +123,9 @@ def _shrink(found: Survey, choice: Choice) -> None:
 
     for seed, violation in found.violations:
         fewest = shrink(seed, choice, violation.invariant)
-        if fewest is not None:
+        if fewest is None:
+            note(f"seed {seed}: lived once more it breaks no `{violation.invariant}`, so there is nothing to shrink")
+        else:
             note(f"seed {seed}, shrunk\n{fewest.story}\n\n{fewest.case}")
 
 
