@@ -50,6 +50,7 @@ class Leaving:
         state, position = self._state, self._state.position
         if position is None or not state.is_active:
             return False
+        state.gather(now, ())
         self._outbox.put_claims(state.view(now, mesh, position), out, self._stealing.give_back())
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
-from ..steps.duty import CHAIN, Duty
+from ..steps.duty import CHAIN, SLICE, Duty
 from ..wire.steps import Header
 from ..work import BlockWork, ChainWork, Origin, SaveWork, Work, at_once, is_host_work
 from .origin import origin_of
@@ -108,7 +108,7 @@ class Calls:
         running = {call.unit for call in state.calls.values()}
         if doubted:
             duties = sorted(duties, key=lambda duty: duty.unit not in doubted)
-        has_started = False
+        has_started, gathering = False, list[TaskKey]()
         for each in duties:
             if each.unit in running:
                 continue
@@ -134,10 +134,13 @@ class Calls:
                 free.take(duty.work)
             elif all(here) or any(holdings.is_coming(ref, chunks) for ref, chunks in duty.needs):
                 ahead -= 1  # one that nobody can bring must not keep the others from being tried
+                if duty.rank == SLICE and not all(here):
+                    gathering.append(duty.unit)
             if slots <= 0 and all(here):
                 free.keep_for(duty.work)
             if ahead <= 0:
                 break
+        state.gather(now, gathering)
         return has_started
 
     def may_begin(self, work: Work) -> bool:

@@ -45,13 +45,11 @@ class Outbox:
             self.tell(others, RecordPut(self._state.id, for_trainers), out)
 
     def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
-        """What runs here or was taken from others, to the step's replicas and to those it was taken from. Nobody is
-        told while there is no roster. `owners`: whom something was taken from that is given back."""
+        """What this node has in hand, to the step's replicas and to those it was taken from. Nobody is told while there
+        is no roster. `owners`: whom something was taken from that is given back."""
         if view.step.roster is None:
             return
-        state = self._state
-        running = [call.unit for call in state.calls.values() if call.parent == view.trains.id]
-        units = tuple(dict.fromkeys([*running, *state.loans.held()]))
+        state, units = self._state, self._state.taken_on(view)
         view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)
         others = [*view.replicas, *state.loans.concerned(), *owners]
         self.tell(others, ClaimPut(state.id, view.step.number, units), out)

@@ -6,7 +6,7 @@ changed by its verbs only, so that who wants to know when a scalar changes finds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +110,7 @@ class RunState:
     steps: dict[int, Step] = field(default_factory=dict)
     progress: dict[int, Progress] = field(default_factory=dict)  # of steps that were looked at
     calls: dict[int, Call] = field(default_factory=dict)
+    gathering: dict[TaskKey, float] = field(default_factory=dict)  # units that wait for their inputs here, since when
     retry_at: dict[TaskKey, float] = field(default_factory=dict)  # units that came to nothing here, until when
     skipped: dict[TaskKey, Skip] = field(default_factory=dict)  # partitions (by their chain's first stage) left out
     keep_for: set[tuple[ShardRef, NodeId]] = field(default_factory=set)  # shards that leaving members asked to keep
@@ -202,6 +203,16 @@ class RunState:
             kept=self.progress[header.step],
         )
 
+    def taken_on(self, view: StepView) -> tuple[TaskKey, ...]:
+        """What this node has in hand of a step: it runs here, was taken from others, or waits for inputs that flow."""
+        moved_at = self.holdings.advanced_at
+        flowing = [
+            unit
+            for unit, since in self.gathering.items()
+            if unit.step == view.step.number and view.now - max(since, moved_at) <= view.suspicion_s
+        ]
+        return tuple(dict.fromkeys([*view.running, *self.loans.held(), *flowing]))
+
     def persist(self) -> Persist:
         return Persist(f"runs/{self.id}", runs.dump(self.status))
 
@@ -248,6 +259,10 @@ class RunState:
     def end_call(self, number: int) -> Call | None:
         """The call has ended, or is given up. None if it was given up before."""
         return self.calls.pop(number, None)
+
+    def gather(self, now: float, units: Iterable[TaskKey]) -> None:
+        """These are this node's to do, and their inputs are on their way."""
+        self.gathering = {unit: self.gathering.get(unit, now) for unit in units}
 
     def refreshed(self, now: float) -> None:
         self.refreshed_at = now

@@ -65,7 +65,7 @@ class AntiEntropy:
             self._poll(sorted(mesh.living), step.number, "", out)
             return True
         view = state.view(now, mesh, header)
-        if view.running or state.loans.held():
+        if state.taken_on(view):
             self._outbox.put_claims(view, out)
         if waited or at_once:
             if self._checkpoints.mine:

@@ -329,6 +329,7 @@ class Run:
         """This node is drained. A checkpoint that nobody has a better one of is loaded all the same, for those on duty
         to copy: what only this node has is handed over."""
         state = self.state
+        state.gather(now, ())
         if state.versions.own is None and mesh.on_duty and self.checkpoints.mine:
             self.beginning.reconcile(now, mesh, free, out)
         self.draining.reconcile(now, mesh, out)
@@ -382,15 +383,16 @@ class Run:
         return duties + due.here
 
     def _start(self, now: float, mesh: MeshView, duties: list[Duty], free: FreeSlots, out: list[Action]) -> None:
-        """Begin what is due, and claim what runs here."""
+        """Begin what is due, and claim what this node has in hand."""
         state, header = self.state, self.state.position
         assert header is not None
         ordered = in_order(duties)
         has_started = self.calls.start(now, mesh, ordered, free, out)
         view = state.view(now, mesh, header)
         self.stealing.settle(ordered)
-        is_over = view.is_idle and view.step.claimed_by(now, state.me) - set(state.loans.held())
-        if has_started or self.stealing.must_claim or is_over:
+        in_hand, claimed = set(state.taken_on(view)), view.step.claimed_by(now, state.me)
+        is_over = view.is_idle and claimed - in_hand
+        if has_started or self.stealing.must_claim or is_over or state.gathering.keys() & in_hand - claimed:
             self.stealing.claimed()
             self.outbox.put_claims(view, out)
 

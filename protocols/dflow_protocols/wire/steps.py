@@ -173,7 +173,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class TaskClaim:
-    """`node` is running `unit` (the task key of the first stage it still has to do)."""
+    """`node` is running `unit` (the task key of the first stage it still has to do), or brings what it reads."""
 
     unit: TaskKey
     node: NodeId

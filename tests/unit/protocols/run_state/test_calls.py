@@ -46,6 +46,25 @@ def test_inputs_that_are_not_here_are_brought_before_the_work_begins() -> None:
     assert [action.ref for action in run.out if isinstance(action, Fetch)] == [shard("input")]
 
 
+def test_a_slice_whose_inputs_flow_is_in_hand_and_one_whose_inputs_stall_is_not() -> None:
+    """Idle members leave it to who brings its blocks over a slow link, as long as they come."""
+    run = ARun()
+    run.state.holdings.credit(who(2), [shard("block").id])
+    unit = TaskKey(0, "learn", Slice(0, 1))
+    duty = Duty(SLICE, unit, SliceWork(0, "learn", 0, 1, 1, (), 1), ((shard("block"), None),), (ZERO.id,))
+
+    def in_hand(now: float) -> tuple[TaskKey, ...]:
+        return run.state.taken_on(run.view(now))
+
+    run.calls.start(0.0, ALL, [duty], FreeSlots(1), run.out)
+    assert in_hand(ALL.suspicion_s) == (unit,)
+    assert in_hand(1.1 * ALL.suspicion_s) == ()
+    run.state.holdings.advanced(ALL.suspicion_s, shard("block").id)
+    assert in_hand(1.1 * ALL.suspicion_s) == (unit,)
+    run.calls.start(ALL.suspicion_s, ALL, [], FreeSlots(1), run.out)
+    assert in_hand(ALL.suspicion_s) == ()
+
+
 def test_what_came_to_nothing_is_not_tried_again_before_its_time() -> None:
     """The same at once would fail the same."""
     run = ARun()
