@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, TypeAlias, cast
 
-from ...names import NodeId, RunId
+from ...names import NodeId, RunId, TaskKey
 from ...node import Node
 from ...run_state.run_state import RunState
 from ..invariants import Violation
@@ -124,3 +124,8 @@ def living_at(host: Host) -> frozenset[NodeId]:
 
 def on_duty_at(host: Host) -> frozenset[NodeId]:
     return living_at(host) - node_of(host).membership.drained()
+
+
+def others_claim(state: RunState, unit: TaskKey) -> bool:
+    """Whether another node does, or did until its lease ended."""
+    return any(node != state.me for node in state.step(unit.step).claimants(0.0, unit))

@@ -3,6 +3,8 @@ of what it is to sum first."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...controllers.advance import UNCOMMITTED
 from ...events import Advanced, Received, Send, Start
 from ...names import Block, NodeId, RunId, TaskKey
@@ -12,7 +14,7 @@ from ...wire.steps import BucketPut, ClaimPut, Record, RecordPut, StealGrant
 from ...work import BlockWork, ChainWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
+from .checker import Checker, Seen, Steady, node_of, on_duty_at, others_claim, state_of
 
 COPIES = 2  # of a better version, before a drained node gives up its own
 LETS_GO_S = 1.0  # in which a node that is drained ends what runs of a step that is over
@@ -74,17 +76,22 @@ class Restraint(Checker):
 
     def _tells(self, host: Host, run: RunId, record: Record) -> None:
         """Where nothing struck and no leaf was stolen no two blocks that a node tells of are halves of one, of which it
-        worked on the second when it told of the first: later it may be dealt leaves that it had not then."""
+        worked on the second, and nobody else did, when it told of the first: leaves are dealt to others, or from them,
+        as it turns out who can train."""
         state, block = state_of(host, run), record.task.part
-        step = None if state is None else state.steps.get(record.task.step)
-        if not isinstance(block, Block) or step is None or record.id not in step.mine:
+        if state is None or not isinstance(block, Block):
+            return
+        step = state.steps.get(record.task.step)
+        if step is None or record.id not in step.mine:
             return
         if self.world.struck or run in self._moved:
             return
         told = self._told.setdefault((host.id, run, record.inputs), set())
         first = block.first ^ len(block.leaves)
         half = Block(first, first + len(block.leaves))
-        if self._works_on(half, (host.id, run, record.inputs[0])):
+        leaves = replace(record.task, part=half).singles
+        is_own = not any(others_claim(state, leaf) for leaf in leaves)
+        if is_own and self._works_on(half, (host.id, run, record.inputs[0])):
             told.add(block)
         others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
         if others and half in told:

@@ -7,12 +7,11 @@ from collections import Counter
 from ...claiming.ability import WITHDRAW_AFTER
 from ...events import Broke, Finished, Report, Start, Stop
 from ...names import NodeId, RunId, TaskKey
-from ...run_state.run_state import RunState
 from ...wire.steps import Header
 from ...work import BlockWork, ChainWork, LoadWork, SliceWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
+from .checker import Checker, Seen, Steady, node_of, on_duty_at, others_claim, state_of
 
 TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
 
@@ -81,6 +80,8 @@ class Working(Checker):
         """Counted where nothing struck at all and no machine is worse than others, from when all knew each other on: a
         mesh that is young is dealt its work by members who each know others of it."""
         again = sum(max(0, times - 1) for times in self._done.values())
+        if any(report.name == "run.branch_lost" for _, report in self.world.reports):
+            return  # each made a version of its own, as wild engines do: what began on the others counts for nothing
         if not self.world.struck and self.is_quiet() and again > 1 + TWICE_SHARE * len(self._done):
             raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
 
@@ -101,7 +102,7 @@ def _reason(host: Host, start: Start, position: Header | None) -> str:
         return "its devices failed"
     if state.position != position:
         return "another version"
-    if any(unit in state.loans.lent or _others_claim(state, unit) for unit in start.task.singles):
+    if any(unit in state.loans.lent or others_claim(state, unit) for unit in start.task.singles):
         return "somebody else has it"
     if start.task.stage in state.ability.withdrawn_at(host.id, host.id) or not state.ability.may_run(
         (start.task.stage,)
@@ -111,8 +112,3 @@ def _reason(host: Host, start: Start, position: Header | None) -> str:
     if any(each.kind == "user" and each.task.stage == start.task.stage for each in failed):
         return "the second try of its stage's code goes first"
     return ""
-
-
-def _others_claim(state: RunState, unit: TaskKey) -> bool:
-    """Whether another node does, or did until its lease ended."""
-    return any(node != state.me for node in state.step(unit.step).claimants(0.0, unit))
