@@ -11,7 +11,7 @@ from ...names import MANIFEST, NodeId, RunId, SealId
 from ...run_state.status import FINISHED
 from ...runs.registry import SUBMIT_COPIES
 from ...steps.patience import Wait
-from ...wire.steps import Seal, SealAck, SealPut
+from ...wire.steps import HeaderPut, Seal, SealAck, SealPut
 from ..model.host import Host
 from ..world import World
 from .checker import Checker, Seen, Steady, living_at, node_of, on_duty_at, state_of
@@ -50,6 +50,8 @@ class Word(Checker):
                     self._settle(host, run, seal)
                 case SealPut(seal=seal) if seal.kind == MANIFEST and seal.id not in self._proposed:
                     self._propose(host, seal)
+                case HeaderPut(seal=Seal(id=name)):  # whoever made that version acted on it, and may have been alone
+                    self._settled.add(name)
                 case SealAck(seal=name):
                     self._acked.setdefault(name, set()).add(host.id)
 
