@@ -47,6 +47,8 @@ class Flow(Checker):
             active = [
                 host for host in self.world.live() if (state := state_of(host, run)) is not None and state.is_active
             ]
+            if not active:
+                self._best.pop(run, None)  # who takes it up again may begin anew
             self._check_slots(run, active)
             if active and self._flows(run, active):
                 self._check_run(run, active)
