@@ -26,7 +26,7 @@ from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardRef, chunk_hash
 from dflow_protocols.ranges import State
 from dflow_protocols.shards.space import Priority
-from dflow_protocols.work import ApplyWork, InitWork
+from dflow_protocols.work import ApplyWork, InitWork, Product
 from dflowd.child.mapping import MappedShards
 from dflowd.child.mappings import Mappings
 from dflowd.jobs.job import Job
@@ -55,7 +55,7 @@ class Daemon:
         self._step = 0
 
     def grant(self, sizes: tuple[int, ...]) -> tuple[calls.GrantedSegment, ...]:
-        found = [self.store.grant(Priority(RUN, self._step), size, is_state=True) for size in sizes]
+        found = [self.store.grant(Priority(RUN, self._step, Product.STATE), size) for size in sizes]
         self._granted |= {each.number: each for each in found}
         return tuple(calls.GrantedSegment(each.number, each.nbytes, each.path) for each in found)
 

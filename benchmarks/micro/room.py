@@ -41,7 +41,7 @@ async def longest_turn(nbytes: int, is_on_loop: bool) -> tuple[float, float]:
     if is_on_loop:
         done.set_result([store.grant(PLACE, nbytes)])
     else:
-        room.grant(PLACE, [nbytes], False, done.set_result)
+        room.grant(PLACE, [nbytes], done.set_result)
     await done
     took = time.perf_counter() - began
     await watching

@@ -166,8 +166,8 @@ class Exchange:
         Asked again, it goes on, with the new holders too. The memory stays granted to the run until it is dropped.
         """
         assert 0 <= asked.first <= asked.end <= chunk_count(asked.ref.nbytes), "chunks outside of the shard"
-        priority = Priority(asked.run, asked.step)
-        self._room.fetch(priority, asked.ref, asked.first, asked.end, asked.is_state, partial(self._begin, asked))
+        priority = Priority(asked.run, asked.step, asked.product)
+        self._room.fetch(priority, asked.ref, asked.first, asked.end, partial(self._begin, asked))
 
     def _begin(self, asked: Fetch, present: int | Full) -> None:
         run, shard, first, end = asked.run, asked.ref.id, asked.first, asked.end

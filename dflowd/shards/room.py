@@ -56,14 +56,14 @@ class Room:
             on_shed=lambda run, shard: self._call(lambda: host.post(Shed(run, shard))),
         )
 
-    def grant(self, priority: Priority, sizes: Sequence[int], is_state: bool, then: Callable[[Granted], None]) -> None:
+    def grant(self, priority: Priority, sizes: Sequence[int], then: Callable[[Granted], None]) -> None:
         """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
 
         def take() -> Callable[[], None]:
             segments: list[Segment] = []
             try:
                 for nbytes in sizes:
-                    segments.append(self._store.grant(priority, nbytes, is_state))
+                    segments.append(self._store.grant(priority, nbytes))
             except BaseException:
                 for segment in segments:
                     self._store.release(segment)
@@ -79,14 +79,13 @@ class Room:
         ref: ShardRef,
         first: int,
         end: int,
-        is_state: bool,
         then: Callable[[int | Full], None],
     ) -> None:
         """Room for chunks of a shard to be fetched. `then` gets the bitmap of those that are here already. Nothing is
         told if the run drops the shard meanwhile."""
 
         def take() -> Callable[[], None]:
-            present = self._store.partial(priority, ref, first, end, is_state)
+            present = self._store.partial(priority, ref, first, end)
             return lambda: then(present)
 
         span = (ref.nbytes, first, end)

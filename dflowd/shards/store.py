@@ -36,7 +36,7 @@ class _Shard:
     segment: Segment
     hashes: tuple[bytes, ...] | None  # of all chunks; none until the first holder told them
     present: int  # bitmap of the chunks that were verified
-    runs: dict[RunId, int]  # who refers to it, and the oldest step of theirs that does
+    runs: dict[RunId, Priority]  # who refers to it, and what first for
     untold: Counter[RunId] = field(default_factory=Counter)  # works of a run that made it, of which it has yet to hear
     is_state: bool = False  # of a version: nobody might be able to make it again
     pins: int = 0
@@ -50,7 +50,7 @@ class _Shard:
     @property
     def priority(self) -> Priority:
         """The first of those that it is for."""
-        return min(Priority(run, step) for run, step in self.runs.items())
+        return min(self.runs.values())
 
     def become(self, segment: Segment, hashes: tuple[bytes, ...], present: int) -> None:
         """It lies in another segment from now on; who uses the one before may finish there."""
@@ -66,9 +66,9 @@ class _Shard:
         outdated, self.outdated = self.outdated, ()
         return outdated
 
-    def refer(self, priority: Priority, is_state: bool) -> None:
-        self.runs[priority.run] = min(priority.step, self.runs.get(priority.run, priority.step))
-        self.is_state |= is_state
+    def refer(self, priority: Priority) -> None:
+        self.runs[priority.run] = min(priority, self.runs.get(priority.run, priority))
+        self.is_state |= priority.is_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Store:
         self._lock = threading.RLock()
         self._pool = SegmentPool(memory_limit_bytes, label, spill)
         self._shards: dict[ShardId, _Shard] = {}
-        self._grants: dict[int, tuple[Priority, bool, Segment]] = {}
+        self._grants: dict[int, tuple[Priority, Segment]] = {}
         self._state_bytes = 0
         self._admission = AdmissionQueue()
         self._on_room: Callable[[], None] = lambda: None
@@ -112,11 +112,11 @@ class Store:
 
     # What engines make --------------------------------------------------------------------------------------------
 
-    def grant(self, priority: Priority, nbytes: int, is_state: bool = False) -> Segment:
+    def grant(self, priority: Priority, nbytes: int) -> Segment:
         """Room for an output, to be sealed or released. May take long where memory is fresh. Raises Full."""
         with self._lock:
             segment = self._make_room(priority, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
-            self._grants[segment.number] = (priority, is_state, segment)
+            self._grants[segment.number] = (priority, segment)
         try:
             self._pool.back(segment)
         except Full:
@@ -159,7 +159,7 @@ class Store:
         if nbytes > segment.nbytes:
             raise ValueError(f"a shard of {nbytes} bytes in a grant of {segment.nbytes}")
         with self._lock:
-            priority, is_state, _ = self._grants.pop(segment.number)
+            priority, _ = self._grants.pop(segment.number)
             segment.resize(nbytes)
             whole = chunk_mask(0, chunk_count(nbytes))
             known = self._shards.get(shard)
@@ -171,7 +171,7 @@ class Store:
             else:  # a fetch is under way; who reads or writes the part may finish there
                 known.become(segment, tuple(chunk_hashes), whole)
                 self._sweep(known)
-            self._refer(known, priority, is_state)
+            self._refer(known, priority)
             return known.ref
 
     def release(self, segment: Segment) -> None:
@@ -285,7 +285,7 @@ class Store:
             for known in self._shards.values():
                 for run in sorted(known.runs):
                     by_run[run] = by_run.get(run, 0) + known.segment.resident_bytes
-            for priority, _, segment in self._grants.values():
+            for priority, segment in self._grants.values():
                 by_run[priority.run] = by_run.get(priority.run, 0) + segment.resident_bytes
             return Usage(
                 limit_bytes=self._pool.limit_bytes,
@@ -309,7 +309,7 @@ class Store:
         with self._lock:
             for known in self._shards.values():
                 known.segment.close()
-            for _, _, segment in self._grants.values():
+            for _, segment in self._grants.values():
                 segment.close()
             self._shards.clear()
             self._grants.clear()
@@ -317,7 +317,7 @@ class Store:
 
     # What comes from peers ----------------------------------------------------------------------------------------
 
-    def partial(self, priority: Priority, ref: ShardRef, first: int, end: int, is_state: bool = False) -> int:
+    def partial(self, priority: Priority, ref: ShardRef, first: int, end: int) -> int:
         """Make room for chunks [first, end) of a shard to be fetched. Returns the bitmap of those that are here.
 
         May take long where memory is fresh. Raises Full, and then nothing has changed.
@@ -331,7 +331,7 @@ class Store:
             else:
                 self._make_room(priority, lambda: self._widen(known, chunk_mask(first, end)), known)
             was_referred = priority.run in known.runs
-            self._refer(known, priority, is_state)
+            self._refer(known, priority)
             known.pins += 1
             segment = known.segment
         try:
@@ -399,7 +399,7 @@ class Store:
                 return taken
             except Full:
                 if not self._shed(priority, spared):
-                    granted = [other for other, _, _ in self._grants.values()]
+                    granted = [other for other, _ in self._grants.values()]
                     held = [known.priority for known in self._shards.values() if known.runs]
                     self._admission.refuse(now, priority, granted + held)
                     raise
@@ -449,10 +449,10 @@ class Store:
                 self._count_state(-known.ref.nbytes)
             self._give(known.segment)
 
-    def _refer(self, known: _Shard, priority: Priority, is_state: bool) -> None:
-        if is_state and not known.is_state:
+    def _refer(self, known: _Shard, priority: Priority) -> None:
+        if priority.is_state and not known.is_state:
             self._count_state(known.ref.nbytes)
-        known.refer(priority, is_state)
+        known.refer(priority)
 
     def _count_state(self, nbytes: int) -> None:
         self._state_bytes += nbytes

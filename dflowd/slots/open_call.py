@@ -9,14 +9,13 @@ from dflow_protocols.events import Start
 from dflow_protocols.names import ShardId, ShardRef
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.work import (
-    ApplyWork,
     Failed,
     InitWork,
-    LoadWork,
     SaveWork,
     at_once,
     inputs_of,
     is_host_work,
+    made_by,
 )
 
 from ..shards.segment import Segment
@@ -70,12 +69,7 @@ class OpenCall:
     @property
     def priority(self) -> Priority:
         """Whose room it asks for, and how old that is."""
-        return Priority(self.asked.run, self.asked.task.step)
-
-    @property
-    def is_of_state(self) -> bool:
-        """Whether what it makes is part of a version."""
-        return isinstance(self.asked.work, InitWork | ApplyWork | LoadWork)
+        return Priority(self.asked.run, self.asked.task.step, made_by(self.asked.work))
 
     def least_room(self, sizes: Sequence[int]) -> int:
         """Bytes without which outputs of these lengths are not worth making."""

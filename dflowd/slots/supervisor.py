@@ -281,7 +281,7 @@ class Supervisor:
             self._answer_grant(slot, call, calls.Refused(message.call, why, True))
             return
         call.owe_room()
-        self._room.grant(call.priority, message.sizes, call.is_of_state, partial(self._granted, slot, call))
+        self._room.grant(call.priority, message.sizes, partial(self._granted, slot, call))
 
     def _granted(self, slot: Slot, call: OpenCall, granted: list[Segment] | Full) -> None:
         """Space was found for what a call asked for, or was not; the call may be over by now."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
 from .wire.steps import FileRef, Head
-from .work import Done, Failed, Origin, Work
+from .work import Done, Failed, Origin, Product, Work
 
 T = TypeVar("T")
 
@@ -348,8 +348,8 @@ class Trim:
 class Fetch:
     """Bring chunks [first, end) of a shard here, from any of the holders. Answered by Fetched or FetchFailed.
 
-    `step`: what it is needed for; space is granted to the oldest step first. `is_state`: it is part of a version, and
-    may not give way to anything.
+    `step`: what it is needed for; space is granted to the oldest step first. `product`: what of it; the state of a
+    version may not give way to anything.
     """
 
     run: RunId
@@ -358,7 +358,7 @@ class Fetch:
     end: int
     holders: tuple[NodeId, ...]
     step: int = 0
-    is_state: bool = False
+    product: Product = Product.OUTPUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ the local store when the work starts, so a work never waits for the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from enum import IntEnum, StrEnum
+from typing import Any, Literal, TypeAlias, assert_never
 
 from .names import Block, RunId, ShardRef, VersionId, chunk_count
 from .pipeline.spec import Pipeline
@@ -26,6 +26,16 @@ class Origin(StrEnum):
     DEALT = "dealt"  # to it, by the step's roster; or to nobody in particular, as making a version is
     STOLEN = "stolen"  # by it from another one, when it was idle
     AGAIN = "again"  # from a member that was dealt it and is dead, silent or failed at it
+
+
+class Product(IntEnum):
+    """What of a step a shard is, in the order in which they are given room: what ends the step comes before what it is
+    made of, or a store full of blocks would leave none for their sum. What is cheap to make again comes last."""
+
+    STATE = 0  # part of a version: it never gives way
+    SLICE = 1  # of the gradient, or of an update
+    OUTPUT = 2  # of a chain's stages
+    BLOCK = 3  # gradients of leaves, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +194,31 @@ def needs_device(pipeline: Pipeline, work: Work) -> bool:
 def is_host_work(work: Work) -> bool:
     """Whether it is done on shards alone: it needs neither a model nor the device that holds one."""
     return isinstance(work, SumWork | SliceWork | ApplyWork | LoadWork)
+
+
+def made_by(work: Work) -> Product:
+    """What it makes."""
+    match work:
+        case InitWork() | ApplyWork() | LoadWork():
+            return Product.STATE
+        case SliceWork():
+            return Product.SLICE
+        case BlockWork() | SumWork():
+            return Product.BLOCK
+        case ChainWork() | SaveWork():
+            return Product.OUTPUT
+    assert_never(work)
+
+
+def read_by(work: Work) -> Product:
+    """What it reads, beside a version's state."""
+    match work:
+        case ApplyWork():
+            return Product.SLICE
+        case SliceWork() | SumWork():
+            return Product.BLOCK
+        case _:
+            return Product.OUTPUT
 
 
 def inputs_of(work: Work) -> tuple[Piece, ...]:

@@ -25,7 +25,7 @@ from ..versions import facts
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
 from ..wire.steps import Header, Seal
-from ..work import ApplyWork, Done
+from ..work import ApplyWork, Done, Product
 
 UNCOMMITTED = 2  # versions beyond the committed one that a node makes at most: bounds what it must keep
 
@@ -49,7 +49,8 @@ class Advance:
             return []
         slices = tuple(record.shards[0] for record in made)
         ahead = [node for node, head in self._state.versions.heads.items() if head.step > header.step]
-        here = [self._state.holdings.want(view.now, ref, mesh.living, out, others=ahead) for ref in slices]
+        want = partial(self._state.holdings.want, view.now, product=Product.SLICE)
+        here = [want(ref, mesh.living, out, others=ahead) for ref in slices]
         if not all(here):
             return []
         self._free_blocks(view, training.stage, out)
@@ -158,12 +159,13 @@ class Advance:
 
     def prefetch(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""
+        holdings = self._state.holdings
         for ref, chunks in slice_pieces(view, batch):
-            self._state.holdings.want(view.now, ref, view.living, out, chunks)
+            holdings.want(view.now, ref, view.living, out, chunks, product=Product.BLOCK)
         if self._state.catch_up.target is None:  # only who applies them needs the slices
             for record in slice_records(view, batch):
                 if record is not None:
-                    self._state.holdings.want(view.now, record.shards[0], view.living, out)
+                    holdings.want(view.now, record.shards[0], view.living, out, product=Product.SLICE)
 
     def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
         own = self._state.versions.own

@@ -9,7 +9,7 @@ from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
 from ..steps.duty import CHAIN, SLICE, Duty
 from ..wire.steps import Header
-from ..work import BlockWork, ChainWork, Origin, SaveWork, Work, at_once, is_host_work
+from ..work import BlockWork, ChainWork, Origin, Product, SaveWork, Work, at_once, is_host_work, read_by
 from .origin import origin_of
 from .run_state import Call, MeshView, RunState
 
@@ -118,9 +118,9 @@ class Calls:
             if state.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
                 continue
             here = [
-                holdings.want(now, ref, mesh.living, out, chunks, version_holders, is_state=True)
+                holdings.want(now, ref, mesh.living, out, chunks, version_holders, product=Product.STATE)
                 if ref in of_version
-                else holdings.want(now, ref, mesh.living, out, chunks)
+                else holdings.want(now, ref, mesh.living, out, chunks, product=read_by(duty.work))
                 for ref, chunks in duty.needs
             ]
             slots = free.of(duty.work)

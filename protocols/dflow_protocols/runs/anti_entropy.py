@@ -28,6 +28,7 @@ from ..wire.steps import (
     SealPut,
     TaskClaim,
 )
+from ..work import Product
 
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
 RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
@@ -107,7 +108,7 @@ class AntiEntropy:
         """Fetch what leaving members asked this node to keep, and say so once it is here."""
         kept: dict[NodeId, list[ShardId]] = {}
         for ref, source in sorted(self._state.keep_for):
-            if self._state.holdings.want(now, ref, mesh.living, out, others=[source], is_state=True):
+            if self._state.holdings.want(now, ref, mesh.living, out, others=[source], product=Product.STATE):
                 kept.setdefault(source, []).append(ref.id)
             elif source in mesh.living:
                 continue

@@ -20,7 +20,19 @@ from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
 from ..wire.steps import Failure, FailurePut, Header, Record
-from ..work import ApplyWork, BlockWork, ChainWork, Done, Failed, InitWork, LoadWork, SaveWork, SumWork
+from ..work import (
+    ApplyWork,
+    BlockWork,
+    ChainWork,
+    Done,
+    Failed,
+    InitWork,
+    LoadWork,
+    Product,
+    SaveWork,
+    SumWork,
+    made_by,
+)
 
 RETRY_AFTER = 0.5  # suspicion times before a unit that failed here is tried again
 ROOM_AFTER = 4.0  # suspicion times before one that found no room is, unless room is made before
@@ -58,7 +70,7 @@ class Outcomes:
         if call is None:
             return
         self._alarm.done(call.unit, out)
-        is_state = isinstance(call.work, InitWork | ApplyWork | LoadWork)
+        is_state = made_by(call.work) is Product.STATE
         for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
             state.holdings.keep(ref, is_state)
         failed = _not_finite(call, done)

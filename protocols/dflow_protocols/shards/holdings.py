@@ -13,6 +13,7 @@ from ..journal import Journal
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from ..rendezvous import ranked
 from ..wire.steps import Bring
+from ..work import Product
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
 BRING_S = 1.0  # before a relay is asked once more to bring a shard near
@@ -32,7 +33,7 @@ class Holdings:
     changed: Journal[ShardId] = field(
         default_factory=Journal, repr=False, compare=False
     )  # whose holders did, or count no more
-    fetching: dict[tuple[ShardId, Range], tuple[ShardRef, bool]] = field(default_factory=dict)  # whether as state
+    fetching: dict[tuple[ShardId, Range], tuple[ShardRef, Product]] = field(default_factory=dict)
     retry_at: dict[tuple[ShardId, Range], float] = field(default_factory=dict)
     distrusted: dict[NodeId, float] = field(default_factory=dict)  # alive, but silent when asked for a shard; until
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
@@ -119,17 +120,18 @@ class Holdings:
         out: list[Action],
         chunks: Range | None = None,
         others: Iterable[NodeId] = (),
-        is_state: bool = False,
+        product: Product = Product.OUTPUT,
     ) -> bool:
         """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
 
-        `others`: nodes that should hold it too, for reasons this book does not know of. `is_state`: part of a version;
-        what lies here for another end is asked for once more, which moves no byte, so that it gives way no longer.
+        `others`: nodes that should hold it too, for reasons this book does not know of. `product`: what of a step it
+        is; a version's state that lies here for another end is asked for once more, which moves no byte, so that it
+        gives way no longer.
         """
         whole = (0, chunk_count(ref.nbytes))
         chunks = chunks or whole
         is_here = self.has(ref, chunks)
-        if is_here and (not is_state or ref.id in self.states):
+        if is_here and (product is not Product.STATE or ref.id in self.states):
             return True
         key = (ref.id, chunks)
         if key in self.fetching or (ref.id, whole) in self.fetching or self.retry_at.get(key, now) > now:
@@ -138,10 +140,10 @@ class Holdings:
         known = known or {node for node in self.holders.get(ref.id, ()) if node in living}  # silent ones, if no other
         near = (known - self.routes.keys()) | (self.near.get(key, set()) & frozenset(living))
         if near or is_here:
-            self.fetching[key] = (ref, is_state)
+            self.fetching[key] = (ref, product)
             self.begun.add(ref.id)
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
-            out.append(Fetch(self.run, ref, *chunks, order, self.step, is_state))
+            out.append(Fetch(self.run, ref, *chunks, order, self.step, product))
         elif known:
             order, asks = ranked(f"{ref.id}/{self.me}", tuple(sorted(known))), self.asks.get(key, 0)
             holder = order[asks // BRING_ASKS % len(order)]
@@ -155,13 +157,13 @@ class Holdings:
         asked = self.fetching.pop((shard, chunks), None)
         if asked is None:
             return False
-        ref, is_state = asked
+        ref, product = asked
         self._note_chunk(now, shard)
         self.brought.add(shard)
         for table in (self.near, self.asks, self.retry_at):
             table.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
-            self.keep(ref, is_state)
+            self.keep(ref, product is Product.STATE)
         else:
             self.pieces.setdefault(shard, set()).add(chunks)
         return True

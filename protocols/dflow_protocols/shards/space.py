@@ -1,9 +1,9 @@
 """Admission to a node's store: who may take space, and what is evicted for it. Owns the order, knows no bytes.
 
-Space is for a step of a run, and that is its priority: earlier ones come first, in an order that is the same on every
-node, so that two nodes do not each make room for what the other has put off. What can be made again gives way to an
-earlier priority, the latest first; nothing gives way to its own or to a later one, or two requests could push each
-other out for ever.
+Space is for a product of a step of a run, and that is its priority: earlier runs and steps come first, and of a step
+what ends it, in an order that is the same on every node, so that two nodes do not each make room for what the other has
+put off. What can be made again gives way to an earlier priority, the latest first; nothing gives way to its own or to a
+later one, or two requests could push each other out for ever.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..names import RunId
+from ..work import Product
 
 T = TypeVar("T")
 STARVATION_S = 10.0  # so long the first one that found no room is waited for, before later ones take what is freed
@@ -20,10 +21,16 @@ STARVATION_S = 10.0  # so long the first one that found no room is waited for, b
 
 @dataclass(frozen=True, slots=True, order=True)
 class Priority:
-    """A step of a run; the smaller comes first. Runs are in the order of their ids."""
+    """What of a step of a run space is for; the smaller comes first. Runs are in the order of their ids."""
 
     run: RunId
     step: int
+    product: Product = Product.OUTPUT
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it is for part of a version."""
+        return self.product is Product.STATE
 
 
 class AdmissionQueue:

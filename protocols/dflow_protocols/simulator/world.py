@@ -456,7 +456,7 @@ class World:
     def _grant(self, host: Host, asked: Fetch) -> bool:
         """Whether there is room for what a fetch brings."""
         pinned: set[ShardId] = host.process.slots.pinned() if host.process else set()
-        return host.store.take_all(self.now, Priority(asked.run, asked.step), [asked.ref], asked.is_state, pinned)
+        return host.store.take_all(self.now, Priority(asked.run, asked.step, asked.product), [asked.ref], pinned)
 
     def _shed(self, host: Host, run: RunId, shard: ShardId) -> None:
         """A shard gave way to an earlier priority."""

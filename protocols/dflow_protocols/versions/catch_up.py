@@ -13,6 +13,7 @@ from ..events import Action, Send
 from ..names import NodeId
 from ..shards.holdings import Holdings
 from ..wire.steps import Head, Header, HeaderGet
+from ..work import Product
 from .lineage import LostBranch
 from .versions import Versions, preference
 
@@ -130,7 +131,10 @@ class CatchUp:
     def _fetch(self, now: float, living: frozenset[NodeId], out: list[Action]) -> LostBranch | None:
         assert self.target is not None
         others = self.versions.holders(self.target.id, living)
-        here = [self.holdings.want(now, ref, living, out, None, others, is_state=True) for _, ref in self.target.state]
+        here = [
+            self.holdings.want(now, ref, living, out, None, others, product=Product.STATE)
+            for _, ref in self.target.state
+        ]
         if not all(here):
             return None
         self.stalls.pop(self.target.head, None)

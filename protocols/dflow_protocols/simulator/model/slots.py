@@ -12,17 +12,15 @@ from ...names import Part, RunId, ShardId
 from ...shards.space import Priority
 from ...versions.saved import Saved
 from ...work import (
-    ApplyWork,
     BlockWork,
     Done,
     Failed,
     FailureKind,
-    InitWork,
-    LoadWork,
     SaveWork,
     at_once,
     inputs_of,
     is_host_work,
+    made_by,
 )
 from .disk import Disk
 from .health import Health
@@ -193,9 +191,8 @@ class Slots:
         made = [ref for each in done.made for _, ref in each.outputs]
         if isinstance(start.work, SaveWork) and self._disk.is_full:
             return Broke(start.call, Failed("full", "this disk takes nothing"))
-        is_state = isinstance(start.work, InitWork | ApplyWork | LoadWork)
-        priority = Priority(start.run, start.task.step)
-        if not self._store.take_all(self._life.now, priority, made, is_state, self.pinned()):
+        priority = Priority(start.run, start.task.step, made_by(start.work))
+        if not self._store.take_all(self._life.now, priority, made, self.pinned()):
             return Broke(start.call, Failed("full", "no room"))
         if isinstance(start.work, SaveWork):
             self._save(start.work)

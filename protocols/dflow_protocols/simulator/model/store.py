@@ -17,7 +17,7 @@ class Store:
     limit_bytes: int | None = None  # of memory and disk together; None: as much as is asked for
     chunks: dict[ShardId, set[int]] = field(default_factory=dict)
     sizes: dict[ShardId, int] = field(default_factory=dict)
-    runs: dict[ShardId, dict[RunId, int]] = field(default_factory=dict)  # who refers to it, and since which step
+    runs: dict[ShardId, dict[RunId, Priority]] = field(default_factory=dict)  # who refers to it, and what first for
     untold: Counter[tuple[RunId, ShardId]] = field(default_factory=Counter)  # made by works the node has yet to hear of
     states: set[ShardId] = field(default_factory=set)  # parts of versions: they never give way
     shed: set[ShardId] = field(default_factory=set)  # given up for an earlier priority at some time
@@ -69,7 +69,7 @@ class Store:
         self._remove(shard)
         return self.admission.freed()
 
-    def take(self, now: float, priority: Priority, ref: ShardRef, is_state: bool, pinned: Collection[ShardId]) -> bool:
+    def take(self, now: float, priority: Priority, ref: ShardRef, pinned: Collection[ShardId]) -> bool:
         """Make room for a shard, after shedding for it if need be. False: there is none."""
         if ref.id not in self.sizes and self.limit_bytes is not None:
             if not self.admission.enter(now, priority):
@@ -83,18 +83,16 @@ class Store:
                 self.give_up(given)
             self.admission.took(priority)
         self._enter(priority, ref)
-        if is_state:
+        if priority.is_state:
             self.states.add(ref.id)
         return True
 
-    def take_all(
-        self, now: float, priority: Priority, refs: Collection[ShardRef], is_state: bool, pinned: Collection[ShardId]
-    ) -> bool:
+    def take_all(self, now: float, priority: Priority, refs: Collection[ShardRef], pinned: Collection[ShardId]) -> bool:
         """Make room for all of these, or for none. `pinned`: what stays where it is."""
         new = [ref for ref in refs if ref.id not in self.sizes]
         spared = {*pinned, *(ref.id for ref in refs)}
         for ref in refs:
-            if not self.take(now, priority, ref, is_state, spared):
+            if not self.take(now, priority, ref, spared):
                 for taken in new:
                     self.drop(priority.run, taken.id)
                 return False
@@ -114,7 +112,7 @@ class Store:
             self.peak_bytes = max(self.peak_bytes, self.held_bytes)
             self.sizes[ref.id], self.chunks[ref.id], self.runs[ref.id] = ref.nbytes, set(), {}
         owners = self.runs[ref.id]
-        owners[priority.run] = min(priority.step, owners.get(priority.run, priority.step))
+        owners[priority.run] = min(priority, owners.get(priority.run, priority))
 
     def _remove(self, shard: ShardId) -> None:
         self.held_bytes -= self.sizes[shard]
@@ -122,4 +120,4 @@ class Store:
         self.states.discard(shard)
 
     def _priority(self, shard: ShardId) -> Priority:
-        return min(Priority(run, step) for run, step in self.runs[shard].items())
+        return min(self.runs[shard].values())

@@ -22,5 +22,12 @@ SHARDS = (
         gives(None),
         unseen="who began a new life says that it lacks the shard; `tests/unit/protocols/shards/test_step_holdings.py`",
     ),
+    Mutation(
+        "what_ends_a_step_has_no_precedence",
+        "20",
+        "shards.space:Priority.__gt__",
+        lambda original: lambda one, other: (one.run, one.step) > (other.run, other.step),
+        unseen="it shows where a node has little more room than one run takes; `tests/sim/test_little_room.py`",
+    ),
     Mutation("a_node_forgets_nothing_that_was_shed", "20", "shards.holdings:Holdings.shed", gives(None)),
 )

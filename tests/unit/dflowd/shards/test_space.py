@@ -11,6 +11,7 @@ import pytest
 from dflow_protocols.events import Event, RoomMade, Shed
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
 from dflow_protocols.shards.space import Priority
+from dflow_protocols.work import Product
 from dflowd.process.host import Host
 from dflowd.shards.room import Room
 from dflowd.shards.segment import Full, Segment
@@ -22,20 +23,20 @@ MIB = 1 << 20
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
 
-def put(store: Store, priority: Priority, nbytes: int = MIB, is_state: bool = False) -> ShardRef:
+def put(store: Store, priority: Priority, nbytes: int = MIB) -> ShardRef:
     data = os.urandom(nbytes)
-    segment = store.grant(priority, nbytes, is_state)
+    segment = store.grant(priority, nbytes)
     segment.write(0, memoryview(data))
     shard, hashes = hash_shard(data)
     return store.seal(segment, shard, nbytes, hashes)
 
 
-def full_store(*priorities: Priority, is_state: bool = False) -> tuple[Store, list[ShardRef], list[ShardId]]:
+def full_store(*priorities: Priority) -> tuple[Store, list[ShardRef], list[ShardId]]:
     """A store of one MiB a priority, all taken, without a disk; the shards, and the list of those that will be shed."""
     store = Store(len(priorities) * MIB, "n0")
     shed: list[ShardId] = []
     store.watch(on_room=lambda: None, on_shed=lambda run, shard: shed.append(shard))
-    return store, [put(store, priority, is_state=is_state) for priority in priorities], shed
+    return store, [put(store, priority) for priority in priorities], shed
 
 
 def test_what_memory_has_no_room_for_goes_to_disk_and_is_read_as_if_it_had(tmp_path: Path) -> None:
@@ -126,9 +127,20 @@ def test_nothing_gives_way_to_a_later_step_nor_to_its_own() -> None:
     store.close()
 
 
+def test_what_ends_a_step_finds_room_where_its_blocks_fill_the_store() -> None:
+    """Else a node full of summed gradients could never take the slices that would free them; nor a late one a copy."""
+    block = Priority(FIRST, 3, Product.BLOCK)
+    for product in (Product.OUTPUT, Product.SLICE, Product.STATE):
+        store, refs, shed = full_store(block, block)
+        put(store, Priority(FIRST, 3, product))
+        assert len(shed) == 1
+        assert shed[0] in {ref.id for ref in refs}
+        store.close()
+
+
 def test_states_and_what_is_being_read_never_give_way() -> None:
     """A version may be the only copy; and an engine maps what is pinned."""
-    store, _, shed = full_store(Priority(SECOND, 9), is_state=True)
+    store, _, shed = full_store(Priority(SECOND, 9, Product.STATE))
     with pytest.raises(Full):
         store.grant(Priority(FIRST, 0), MIB)
     store.close()
@@ -181,7 +193,7 @@ async def test_requests_that_wait_are_granted_oldest_first_and_small_ones_at_onc
     order: list[str] = []
 
     def ask(name: str, priority: Priority, nbytes: int) -> None:
-        room.grant(priority, [nbytes], False, lambda granted: order.append(name))
+        room.grant(priority, [nbytes], lambda granted: order.append(name))
 
     ask("small", Priority(SECOND, 9), 1000)
     assert order == ["small"]
@@ -203,10 +215,10 @@ async def test_a_request_that_is_dropped_while_it_waits_takes_nothing() -> None:
     told: list[int | Full] = []
     shards = [ShardId(str(digit) * 64) for digit in range(3)]
     for shard in shards:
-        room.fetch(Priority(FIRST, 0), ShardRef(shard, 20 * MIB), 0, 20, False, told.append)
+        room.fetch(Priority(FIRST, 0), ShardRef(shard, 20 * MIB), 0, 20, told.append)
     room.drop(FIRST, shards)
     done: list[list[Segment] | Full] = []
-    room.grant(Priority(FIRST, 9), [2 * MIB], False, done.append)
+    room.grant(Priority(FIRST, 9), [2 * MIB], done.append)
     await until(lambda: bool(done))
     assert told == []
     assert store.usage().used_bytes == 2 * MIB
@@ -223,11 +235,11 @@ async def test_the_node_hears_of_what_was_shed_and_of_room() -> None:
     room = Room(host, store, lambda run, why: refused.append(run))
     ref = put(store, Priority(SECOND, 1))
     granted: list[list[Segment] | Full] = []
-    room.grant(Priority(FIRST, 0), [MIB], False, granted.append)
+    room.grant(Priority(FIRST, 0), [MIB], granted.append)
     await until(lambda: Shed(SECOND, ref.id) in events)
     await until(lambda: bool(granted))
     assert isinstance(granted[0], list)
-    room.grant(Priority(FIRST, 1), [MIB], False, granted.append)
+    room.grant(Priority(FIRST, 1), [MIB], granted.append)
     await until(lambda: len(granted) == 2)
     assert isinstance(granted[1], Full)
     assert refused == [FIRST]

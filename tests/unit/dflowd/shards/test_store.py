@@ -13,6 +13,7 @@ import pytest
 
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef, hash_shard
 from dflow_protocols.shards.space import Priority
+from dflow_protocols.work import Product
 from dflowd.shards.segment import Full, capacity_for, chunk_mask, runs_of
 from dflowd.shards.store import Store
 
@@ -21,9 +22,9 @@ RUN, OTHER = RunId("a" * 32), RunId("b" * 32)
 PLACE = Priority(RUN, 0)
 
 
-def put(store: Store, data: bytes, run: RunId = RUN, is_state: bool = False) -> ShardRef:
+def put(store: Store, data: bytes, run: RunId = RUN, product: Product = Product.OUTPUT) -> ShardRef:
     """Store a shard as an engine does: room, bytes, hashes."""
-    segment = store.grant(Priority(run, 0), len(data), is_state)
+    segment = store.grant(Priority(run, 0, product), len(data))
     segment.view()[:] = data
     shard, hashes = hash_shard(data)
     return store.seal(segment, shard, len(data), hashes)
@@ -77,7 +78,7 @@ def test_a_freed_segment_serves_the_next_shard_of_its_size() -> None:
 def test_a_version_that_went_is_the_room_of_the_next_one_until_the_run_is_over() -> None:
     """Fresh memory costs as much time as the update that is written there; a run that is over needs none."""
     store = Store(16 * MIB, "n0")
-    old, new = (put(store, bytes([at]) * 6 * MIB, is_state=True) for at in range(2))
+    old, new = (put(store, bytes([at]) * 6 * MIB, product=Product.STATE) for at in range(2))
     store.drop(RUN, [old.id])
     assert store.usage().recycled_bytes == 6 * MIB, "more than the share of the limit that is kept of anything"
     store.drop(RUN, [new.id])

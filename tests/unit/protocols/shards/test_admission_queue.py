@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dflow_protocols.names import RunId
 from dflow_protocols.shards.space import STARVATION_S, AdmissionQueue, Priority, latest_after
+from dflow_protocols.work import Product
 
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
 
-def test_the_order_of_places_is_that_of_runs_and_then_of_steps() -> None:
+def test_the_order_of_places_is_that_of_runs_then_of_steps_then_of_what_ends_one() -> None:
     """The same on every node: else each would make room for the run that the other one has put off."""
     places = [Priority(SECOND, 0), Priority(FIRST, 7), Priority(FIRST, 2)]
     assert sorted(places) == [Priority(FIRST, 2), Priority(FIRST, 7), Priority(SECOND, 0)]
+    of_a_step = [Priority(FIRST, 2, product) for product in Product]
+    assert of_a_step == sorted(of_a_step)
+    assert of_a_step[-1] < Priority(FIRST, 7, Product.STATE)
     found = [(place, index) for index, place in enumerate(places)]
     assert latest_after(Priority(FIRST, 2), found) == 0
     assert latest_after(Priority(FIRST, 7), found) == 0

@@ -8,6 +8,7 @@ from dflow_protocols.events import Action, Drop, Fetch, Send
 from dflow_protocols.names import NodeId
 from dflow_protocols.shards.holdings import BRING_ASKS, BRING_S, RETRY_S, Holdings
 from dflow_protocols.wire.steps import Bring
+from dflow_protocols.work import Product
 from tests.unit.protocols.books import MIB, RUN, shard, who
 
 REF = shard("rollout", 3 * MIB)
@@ -165,13 +166,13 @@ def test_what_lies_here_for_another_end_is_asked_for_once_more_as_part_of_a_vers
     holdings.keep(REF)
     assert want(holdings) == (True, [])
     out: list[Action] = []
-    assert not holdings.want(0.0, REF, ALL, out, is_state=True)
-    assert out == [Fetch(RUN, REF, 0, 3, (), is_state=True)]
+    assert not holdings.want(0.0, REF, ALL, out, product=Product.STATE)
+    assert out == [Fetch(RUN, REF, 0, 3, (), product=Product.STATE)]
     holdings.fetched(0.0, REF.id, (0, 3))
-    assert holdings.want(0.0, REF, ALL, [], is_state=True)
+    assert holdings.want(0.0, REF, ALL, [], product=Product.STATE)
     holdings.shed(0.0, REF.id)
     holdings.keep(REF)
-    assert not holdings.want(1.0, REF, ALL, [], is_state=True), "it was made again, and not as state"
+    assert not holdings.want(1.0, REF, ALL, [], product=Product.STATE), "it was made again, and not as state"
 
 
 def test_what_only_members_hold_that_are_apart_is_brought_near_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dflow_protocols.names import CHUNK_BYTES, RunId, ShardId, ShardRef
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.simulator.model.store import Store
+from dflow_protocols.work import Product
 
 FIRST, SECOND = RunId("a" * 32), RunId("b" * 32)
 
@@ -18,14 +19,14 @@ def test_a_pretended_store_sheds_as_the_real_one() -> None:
     shed: list[tuple[RunId, ShardId]] = []
     store = Store(limit_bytes=400, on_shed=lambda run, shard: shed.append((run, shard)))
     refs = [ShardRef(ShardId(str(digit) * 64), 100) for digit in range(6)]
-    assert store.take(0.0, Priority(FIRST, 5), refs[0], True, ())
+    assert store.take(0.0, Priority(FIRST, 5, Product.STATE), refs[0], ())
     for index, step in ((1, 5), (2, 6), (3, 7)):
-        assert store.take(0.0, Priority(FIRST, step), refs[index], False, ())
-    assert store.take(0.0, Priority(FIRST, 4), refs[4], False, {refs[3].id})
+        assert store.take(0.0, Priority(FIRST, step), refs[index], ())
+    assert store.take(0.0, Priority(FIRST, 4), refs[4], {refs[3].id})
     assert shed == [(FIRST, refs[2].id)]
-    assert store.take(0.0, Priority(FIRST, 4), refs[5], False, {refs[3].id})
+    assert store.take(0.0, Priority(FIRST, 4), refs[5], {refs[3].id})
     assert shed[1:] == [(FIRST, refs[1].id)]
-    assert not store.take(0.0, Priority(FIRST, 4), refs[2], False, {refs[3].id})
+    assert not store.take(0.0, Priority(FIRST, 4), refs[2], {refs[3].id})
     assert store.drop(FIRST, refs[5].id)
     assert store.held_bytes == 300
 
@@ -44,9 +45,9 @@ def test_what_a_call_made_cannot_be_dropped_before_the_node_hears_of_it() -> Non
 def test_room_for_several_shards_is_taken_for_all_or_for_none() -> None:
     """Half a state is of no use and would keep others out."""
     store = Store(limit_bytes=250)
-    assert not store.take_all(0.0, Priority(FIRST, 1), [ref(1), ref(2), ref(3)], True, ())
+    assert not store.take_all(0.0, Priority(FIRST, 1, Product.STATE), [ref(1), ref(2), ref(3)], ())
     assert store.held_bytes == 0
-    assert store.take_all(0.0, Priority(FIRST, 1), [ref(1), ref(2)], True, ())
+    assert store.take_all(0.0, Priority(FIRST, 1, Product.STATE), [ref(1), ref(2)], ())
 
 
 def test_a_shard_of_two_runs_stays_until_both_have_dropped_it() -> None:
