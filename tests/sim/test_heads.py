@@ -97,6 +97,6 @@ def test_a_better_head_that_nobody_can_fetch_stops_nobody(noise: frozenset[type]
     ahead, behind = own(world, 0, run), own(world, 1, run)
     assert ahead.step >= behind.step + 2
     world.calm()
-    world.expect(20.0, lambda: own(world, 1, run).step > behind.step, "it goes on though it hears of a better head")
+    world.expect(30.0, lambda: own(world, 1, run).step > behind.step, "it goes on though it hears of a better head")
     assert not any(who and seen.head.version == ahead.id for who, seen in world.advanced), "somebody fetched it"
     finish(world, run, ENDS_S)
