@@ -250,7 +250,8 @@ class Membership:
                         out.append(Send(self._table.me, self._sync(wants_answer=True)))
             case Unreachable(lane, address):
                 fields = {"peer": source, "lane": lane, "address": address}
-                if source in self.members and self.reach.complain(now, source, lane, address):
+                is_mine = _is_announced(self.members[self._table.me].meta, lane, address)
+                if is_mine and source in self.members and self.reach.complain(now, source, lane, address):
                     out.append(Report("membership.unreachable", fields, "error"))
             case _:
                 assert_never(message)
@@ -351,6 +352,8 @@ class Membership:
         member = self.members.get(node)
         if member is None or not member.is_up or now - member.heard > self.suspicion_s():
             return
+        if not _is_announced(member.meta, lane, address):
+            return  # of a life before this one, or a seed's: the announced one is dialled by now
         if self.reach.fail(node, lane, address):
             fields = {"node": node, "lane": lane, "address": address}
             out.append(Report("membership.unreached", fields, "warning"))
@@ -452,3 +455,8 @@ class Membership:
             self._rejoin.due if self._rejoin is not None else float("inf"),
             min(suspicions, default=float("inf")),
         )
+
+
+def _is_announced(meta: Meta | None, lane: str, address: str) -> bool:
+    """Whether a member says of itself that a lane of it is there; also where it is not known what it says."""
+    return meta is None or address == {"control": meta.control, "bulk": meta.bulk}.get(lane)

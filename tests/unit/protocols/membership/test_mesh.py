@@ -356,11 +356,15 @@ def test_a_member_that_speaks_but_cannot_be_dialled_is_told_so_and_kept_apart() 
     mesh.run(2.0)
     life, other = mesh.hosts[0].life, mesh.hosts[1]
     assert life is not None
+    assert life.handle(mesh.now, LaneFailed(other.node, "bulk", "tcp://127.0.0.1:1")) == [], "it announces another one"
+    assert troubles(life) == []
     told = life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
     assert Send(other.node, Unreachable("bulk", other.meta.bulk)) in told
     assert set(life.reach.unreached) == {other.node}
     assert [trouble.key for trouble in troubles(life)] == [f"membership.unreached/{other.node}/bulk"]
     assert other.life is not None
+    other.life.handle(mesh.now, Received(mesh.id(0), Unreachable("bulk", "tcp://127.0.0.1:1")))
+    assert troubles(other.life) == [], "it was another life's"
     other.life.handle(mesh.now, Received(mesh.id(0), Unreachable("bulk", other.meta.bulk)))
     assert [trouble.key for trouble in troubles(other.life)] == [f"membership.unreachable/{mesh.id(0)}"]
     life.handle(mesh.now, LaneOpened(other.node, "bulk"))
