@@ -8,9 +8,9 @@ from dflow_protocols.simulator.mutations import MUTATIONS
 
 def test_a_row_says_what_noticed_a_mutation_or_how_many_worlds_it_survived() -> None:
     """Who strengthens an invariant looks for what survives."""
-    told = page([Outcome("no_back_up_copy", 2, "copied_first"), Outcome("no_alarm", 300)]).splitlines()
+    told = page([Outcome("no_back_up_copy", 2, "copied_first"), Outcome("a_loan_never_lapses", 300)]).splitlines()
     assert told[-2].endswith("| `controllers.sealer:Sealer.back_up` | `copied_first` | 1 |")
-    assert told[-1].startswith("| `no_alarm` | 14e |")
+    assert told[-1].startswith("| `a_loan_never_lapses` | 11d |")
     assert told[-1].endswith("| survives 300 | |")
 
 

@@ -27,14 +27,7 @@ CONTROLLERS = (
         lambda original: lambda self, mesh: self._state.committed_step,
     ),
     Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
-    Mutation(
-        "nobody_pauses_in_a_split",
-        "10b",
-        "steps.roster:is_minority",
-        gives(False),
-        unseen="drawn pipelines do not ask for it; "
-        "`tests/sim/test_splits.py:test_only_one_part_of_a_split_goes_on_where_the_pipeline_asks_for_it`",
-    ),
+    Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
     Mutation(
         "no_roster_is_issued_again",
         "12",

@@ -16,14 +16,7 @@ def _over(self: Any, now: float) -> list[Any]:
 MEMBERSHIP = (
     Mutation("who_slept_acts_at_once", "17", "membership.rejoin:Rejoin.take_due", lambda original: _over),
     Mutation("time_goes_on_in_sleep", "17", "clock:NodeClock.read", lambda original: lambda self, now, *_: (now, 0.0)),
-    Mutation(
-        "who_cannot_be_dialled_counts",
-        "18",
-        "membership.reach:Reach.fail",
-        gives(False),
-        unseen="links of drawn worlds lead both ways; "
-        "`tests/mesh/test_reach.py:test_who_announces_an_address_that_leads_nowhere_gets_no_work_until_it_is_mended`",
-    ),
+    Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
     Mutation("nobody_passes_frames_on", "18a", "runs.framing:pass_on", gives([])),
     Mutation(
         "nobody_refutes",
