@@ -33,6 +33,7 @@ class Keeping(Checker):
         self._let_go: dict[
             tuple[NodeId, int, RunId], int
         ] = {}  # a commit after which nobody was late, by node and life
+        self._died_at = -inf  # when the last node did
 
     @property
     def sees(self) -> Seen:
@@ -126,7 +127,8 @@ class Keeping(Checker):
 
     def dies(self, host: Host) -> None:
         asked, steady = self._leaves.pop(host.id, None), self._before.pop(host.id, -inf)
-        if asked is None or steady < (0.0 if node_of(host).has_left else HANDS_OVER_S):
+        is_power_cut, self._died_at = self.world.now == self._died_at, self.world.now  # who was to hold it died as well
+        if is_power_cut or asked is None or steady < (0.0 if node_of(host).has_left else HANDS_OVER_S):
             return
         for run in node_of(host).runs.values():
             lost = self._lost_with(host, run.state) if run.is_active else set()
