@@ -13,7 +13,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from dflow_protocols.events import Lane, LaneFailed, LaneOpened, Report
 from dflow_protocols.names import NodeId
@@ -29,6 +29,9 @@ CONNECT_S = 3.0
 TOKEN_BYTES = 16
 LOST_BEFORE_SAID = 2  # long tokens: one is lost where a link is dialled anew just then
 LONG_BYTES = 4_096  # of a token with what fills it up: more than a packet of any Ethernet that is not told to be longer
+
+Attempt: TypeAlias = Callable[[float], Coroutine[Any, Any, bool]]
+"""Given so many seconds: whether a lane answers."""
 
 
 class DialBack:
@@ -92,27 +95,13 @@ class DialBack:
         for task in self._tasks.values():
             task.cancel()
 
-    def _begin(
-        self,
-        node: NodeId,
-        lane: Lane,
-        address: str,
-        attempt: Callable[[float], Coroutine[Any, Any, bool]],
-        patience_s: float,
-    ) -> None:
+    def _begin(self, node: NodeId, lane: Lane, address: str, attempt: Attempt, patience_s: float) -> None:
         before = self._tasks.get((node, lane))
         if before is not None:
             before.cancel()
         self._tasks[node, lane] = self._loop.create_task(self._try(node, lane, address, attempt, patience_s))
 
-    async def _try(
-        self,
-        node: NodeId,
-        lane: Lane,
-        address: str,
-        attempt: Callable[[float], Coroutine[Any, Any, bool]],
-        patience_s: float,
-    ) -> None:
+    async def _try(self, node: NodeId, lane: Lane, address: str, attempt: Attempt, patience_s: float) -> None:
         pause_s, tell_at = FIRST_S, self._loop.time() + patience_s
         while True:
             due = self._loop.time() + pause_s

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dflow_protocols.simulator.drawn.choice import Choice
     from dflow_protocols.simulator.drawn.survey import Lived, Survey
 
+MOST_VIRTUAL_S = 86_400.0
 HUNTED = 300  # meshes, of which one has to show that a rule is broken
 
 
@@ -27,7 +28,7 @@ def sim(
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="What computes; else drawn.")] = None,
     work: Annotated[str, typer.Option(metavar="NAME", help="run, or none: membership alone.")] = "run",
     virtual_seconds: Annotated[
-        float, typer.Option(min=1.0, metavar="T", help="How long each mesh lives until all heals.")
+        float, typer.Option(min=1.0, max=MOST_VIRTUAL_S, metavar="T", help="How long each mesh lives until all heals.")
     ] = 12.0,
     mutation: Annotated[
         str | None, typer.Option(metavar="NAME", help="A rule that is broken, until a mesh shows it.")

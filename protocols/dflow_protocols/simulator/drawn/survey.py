@@ -81,13 +81,15 @@ def hunt(
 
 
 def compare(first: Lived, second: Lived, choice: Choice) -> Lived:
-    """Of two lives of one seed the first one, to which the second must be equal."""
+    """Of two lives of one seed the first one, to which the second must be equal. A promise that only one of them broke
+    is told with that."""
     if first.digest == second.digest:
         return first
+    broken = first.violation or second.violation
     what = (
         f"two lives of seed {first.seed} differ: {first.digest} and {second.digest}\n"
         f"replay: {choice.command(first.seed)}"
-    )
+    ) + ("" if broken is None else f"\nin one of them {broken.invariant} is broken:\n{broken}")
     return replace(first, violation=Violation(what, "one_digest", first.virtual_s))
 
 

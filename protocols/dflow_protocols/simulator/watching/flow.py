@@ -95,11 +95,7 @@ class Flow(Checker):
             self._still.pop(run, None)
         elif now - self._still.setdefault(run, now) > STILL_S:
             raise self.broken(f"nothing of a run in step {step} is at work for {STILL_S:g} s", "never_still")
-        pipeline = self.world.engines[run].pipeline
-        is_usual = (
-            pipeline.on_poison == "fail" and len(self.world.runs) == 1 and _partitions(pipeline) <= TOY_PARTITIONS
-        )
-        if is_usual and min(now - since, self.steady.seconds) > STEP_S:
+        if self._is_usual(run) and min(now - since, self.steady.seconds) > STEP_S:
             raise self.broken(f"step {step} takes more than {STEP_S:g} s", "step_in_time")
 
     def _is_usual(self, run: RunId) -> bool:
