@@ -36,7 +36,8 @@ REPORTS = (  # those that name a fault of the network
 
 @dataclass(frozen=True)
 class Fault:
-    """`impose`: from the run's submission on; where it `lasts_s`, from the first generation on, and so long."""
+    """`impose`: from the run's submission on; where it `lasts_s`, or a process is struck too, from the first generation
+    on, and so long."""
 
     what: str
     impose: Callable[[Links], None]
@@ -168,11 +169,12 @@ def _try(
     trial: NetworkTrial, fault: Fault, impose: Callable[[], None], hit_in_words: str, hit: Callable[[Daemon], None]
 ) -> None:
     def strike(run: str) -> None:
-        if fault.lasts_s is not None:
-            trial.seen(run, "generation")
+        if fault.lasts_s is None and not hit_in_words:
+            impose()
+            return
+        victim = trial.seen(run, "generation")[-1]  # before, since an answer for all may take longer than the run then
         impose()
-        if hit_in_words:
-            hit(trial.seen(run, "generation")[-1])
+        hit(victim)
         if fault.lasts_s is not None:
             time.sleep(fault.lasts_s)
             trial.heal()
