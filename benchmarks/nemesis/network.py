@@ -22,6 +22,7 @@ from tests.support.sites import BULK_PORT, HostMesh
 DAEMONS = 5
 PAUSE_S = 5.0  # longer than it takes to be declared dead
 SPLIT_S = 6.0
+DISK_BYTES = 1 << 30  # room for what all runs of a session leave; it takes memory only while it is full
 FLAP_S = 1.0  # down, then up, as long as the run goes on
 NAMES = [f"n{index}" for index in range(DAEMONS)]
 NEIGHBOURS = list(itertools.pairwise(NAMES))
@@ -130,7 +131,7 @@ class NetworkTrial(Trial):
 @contextmanager
 def network_trial(folder: Path, tell: Tell) -> Iterator[NetworkTrial]:
     """Daemons that run, each on a host of its own."""
-    with small_disk(folder / NAMES[-1] / "state") as disk, HostMesh(folder, DAEMONS) as mesh:
+    with small_disk(folder / NAMES[-1] / "state", DISK_BYTES) as disk, HostMesh(folder, DAEMONS) as mesh:
         trial = NetworkTrial(mesh, tell, disk=disk)
         try:
             yield trial
