@@ -24,6 +24,7 @@ from ..wire.gossip import (
     Ping,
     PingRequest,
     Sync,
+    SyncAsk,
     Unreachable,
     Update,
 )
@@ -236,6 +237,9 @@ class Membership:
                 refuted = self._merge(now, source, updates, out)
             case Sync():
                 refuted = self._synchronise(now, source, message, out)
+            case SyncAsk(digest):
+                if digest != self._table.digest():
+                    out.append(Send(source, self._sync(wants_answer=True)))
             case MetaGet(metas):
                 wanted = frozenset(metas)
                 known = (member.meta for member in self.members.values() if member.claim.meta in wanted)
@@ -390,7 +394,7 @@ class Membership:
             near = self._links.near()
             if near:
                 partner = self._rng.choice(near)
-                out.append(Send(partner, self._sync(wants_answer=True)))
+                out.append(Send(partner, SyncAsk(self._table.digest())))
                 self._pull_metas(partner, self._table.missing_metas(dead=True), out)
 
     def _gossip(self, now: float, out: Actions) -> None:

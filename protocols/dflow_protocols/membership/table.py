@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgpack
 
 from ..events import Action, Persist, Report
-from ..names import NodeId
+from ..names import NodeId, content_id
 from ..wire.gossip import MemberState, Meta, MetaId, Update
 from .broadcast import MAX_RIDERS, Broadcast
 from .claim import MAX_COUNT, age, is_sane, is_up
@@ -111,6 +111,7 @@ class Table:
         self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
         self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
         self._claims: tuple[Update, ...] | None = None
+        self._digest: str | None = None
         self.parted: dict[NodeId, tuple[NodeId, ...]] = {}  # living others that say whom they cannot talk to
         self.revision = 0  # how often anything changed that is listed here
         self._list(self.members[me])
@@ -141,6 +142,13 @@ class Table:
         if self._claims is None:
             self._claims = tuple(member.claim for member in self.members.values())
         return self._claims
+
+    def digest(self) -> str:
+        """The same on all nodes that believe the same of the same members, whoever told them so."""
+        if self._digest is None:
+            told = [(c.node, c.incarnation, c.refutation, c.state, c.meta, c.drained, c.apart) for c in self.claims()]
+            self._digest = content_id("claims", sorted(told))
+        return self._digest
 
     def unknown(self, claims: Sequence[Update]) -> list[Update]:
         """Those of which exactly the same is not believed already: most of a push-pull is."""
@@ -222,7 +230,7 @@ class Table:
         self._alive.keep(node, member.is_up)
         self._others.keep(node, is_other)
         self._reachable.keep(node, is_other and member.meta is not None)
-        self._drained = self._claims = None
+        self._drained = self._claims = self._digest = None
         self.revision += 1
         if is_other and member.claim.apart:
             self.parted[node] = member.claim.apart

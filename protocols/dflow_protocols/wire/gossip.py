@@ -108,6 +108,14 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncAsk:
+    """A hash of all that the sender believes. Who believes the same is silent, who does not answers by a Sync that
+    wants an answer."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetaGet:
     metas: tuple[MetaId, ...]
 
@@ -152,7 +160,7 @@ class Knocked:
     token: bytes
 
 
-GossipMessage: TypeAlias = Ping | PingRequest | Ack | Nack | Gossip | Sync | MetaGet | MetaPut | Unreachable
+GossipMessage: TypeAlias = Ping | PingRequest | Ack | Nack | Gossip | Sync | SyncAsk | MetaGet | MetaPut | Unreachable
 GOSSIP_MESSAGES: tuple[type, ...] = get_args(GossipMessage)
 REACH_MESSAGES = (Knock, Knocked)  # between lanes; no machine sees them
 RELAY_MESSAGES = (Relayed,)  # for the node: whom a frame goes to next

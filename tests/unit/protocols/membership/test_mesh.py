@@ -10,7 +10,7 @@ from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers,
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.wire.gossip import Gossip, MetaGet, MetaPut, Sync, Unreachable, Update
+from dflow_protocols.wire.gossip import Gossip, MetaGet, MetaPut, Sync, SyncAsk, Unreachable, Update
 from dflowd.service.troubles import troubles
 from tests.unit.protocols.membership.mesh import Mesh, meta_of
 
@@ -283,6 +283,20 @@ def test_a_newer_life_heard_of_in_another_protocol_is_asked_for() -> None:
     assert life.observe(mesh.now, mesh.id(1), 1) == []
     asked = life.observe(mesh.now, mesh.id(1), 2)
     assert [action.message.wants_answer for action in asked if isinstance(action, Send)] == [True]
+
+
+def test_members_that_believe_the_same_tell_each_other_so_and_no_more() -> None:
+    """Everything at every push-pull costs bytes that grow with the mesh, for news of nothing."""
+    mesh = started(6, 1)
+    one, other = mesh.hosts[0].life, mesh.hosts[1].life
+    assert one is not None
+    assert other is not None
+    said = [out.message for out in one.handle(mesh.now + 60.0, Tick()) if isinstance(out, Send)]
+    (ask,) = [message for message in said if isinstance(message, SyncAsk)]
+    assert not any(isinstance(message, Sync) for message in said)
+    assert other.handle(mesh.now, Received(mesh.id(0), ask)) == []
+    answers = other.handle(mesh.now, Received(mesh.id(0), SyncAsk("another")))
+    assert [(out.to, out.message.wants_answer) for out in answers if isinstance(out, Send)] == [(mesh.id(0), True)]
 
 
 def test_one_who_left_says_nothing_more() -> None:
