@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .claiming.ability import offers_of
 from .clock import NodeClock
 from .events import (
     Action,
@@ -59,6 +58,7 @@ from .run_state.calls import FreeSlots
 from .run_state.run_state import MeshView
 from .runs.anti_entropy import REFRESH
 from .runs.framing import framed, pass_on
+from .runs.mesh import Mesh
 from .runs.registry import Registry
 from .runs.run import Run
 from .runs.silence import decline, give_up
@@ -107,10 +107,10 @@ class Node:
         self.slots, self._host_slots = max(1, identity.meta.slots), host_slots
         self._usable, self._unable = self.slots, ""  # slots that take work now; why none does
         self.timing = timing
-        self._offers = offers_of(identity.meta)
         self.membership = Membership(
             identity.id, identity.incarnation, identity.meta, timing, rng, seeds, cached_peers, now, drained
         )
+        self._views = Mesh(self.membership, identity.meta, self.slots)
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
         self.has_left = False
@@ -261,42 +261,18 @@ class Node:
 
     # The mesh -------------------------------------------------------------------------------------------------------
 
-    def _living(self) -> frozenset[NodeId]:
-        """Those that shards can be fetched from, if only by way of others."""
-        unreached = self.membership.reach.unreached.keys()
-        return frozenset(self.membership.alive()) - (unreached - self.membership.routes.keys())
-
     def _gather(self, now: float) -> None:
         """Note whether all are back who were here in the last life, or were waited for long enough."""
-        if self._awaited and (self._awaited <= self._living() or now >= self._await_until):
+        if self._awaited and (self._awaited <= self._views.living() or now >= self._await_until):
             self._awaited = frozenset()
 
     def _mesh(self, now: float) -> MeshView:
-        members, living = self.membership.members, self._living()
-        stable = frozenset(
-            node
-            for node in living
-            if node == self.me
-            or (members[node].meta is not None and now - members[node].up_since >= self.timing.stable_s)
-        )
-        offers = {node: offers_of(meta) for node in sorted(living) if (meta := members[node].meta) is not None}
-        offers[self.me] = self._offers
-        slots = {node: meta.slots for node in sorted(living) if (meta := members[node].meta) is not None}
-        slots[self.me] = self.slots
-        return MeshView(
-            living,
-            stable,
-            self.membership.suspicion_s(),
-            self.membership.incarnation,
+        return self._views.view(
+            now,
             is_gathered=not self._awaited,
             waiting=frozenset(n for run in self.runs.values() for n, call in run.state.calls.items() if call.waits),
-            offers=offers,
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
-            slots=slots,
             unable=self._unable,
-            drained=self.membership.drained() & living,
-            routes=self.membership.routes,
-            is_rejoining=self.membership.is_rejoining,
         )
 
     def _note_routes(self, before: Mapping[NodeId, NodeId], actions: list[Action | Changed]) -> None:
@@ -396,7 +372,7 @@ class Node:
             self._registry.revision.bump()
             self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2
             actions += self._say_again(now)
-            actions += self._registry.put_again(self._living())
+            actions += self._registry.put_again(self._views.living())
             actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now)

@@ -92,6 +92,11 @@ class Membership:
         return self._table.members
 
     @property
+    def revision(self) -> int:
+        """How often anything changed of the members, as they are listed."""
+        return self._table.revision
+
+    @property
     def incarnation(self) -> int:
         """Of this node; it grows in the middle of a life only if others remember a life that the disk does not."""
         return self._table.mine.incarnation

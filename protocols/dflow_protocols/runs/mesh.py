@@ -1,0 +1,85 @@
+"""The mesh as a node's runs see it, kept for as long as nothing changes of which it follows.
+
+It is asked for at every event, and changes seldom: with the membership list, with what lanes and probes find out, when
+a member has lived for a while, and with what the node says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+from ..claiming.ability import Offers, offers_of
+from ..membership.machine import Membership
+from ..names import NodeId
+from ..run_state.run_state import MeshView
+from ..wire.gossip import Meta
+
+
+class Mesh:
+    """One node's."""
+
+    def __init__(self, membership: Membership, meta: Meta, slots: int) -> None:
+        """`meta`: what the node announced of itself; `slots`: how many works it runs at once."""
+        self._membership = membership
+        self._me, self._my_offers, self._my_slots = meta.node, offers_of(meta), slots
+        self._basis: tuple[object, ...] = ()  # what `_living` and the tables of the view were derived from
+        self._living: frozenset[NodeId] = frozenset()
+        self._says: tuple[object, ...] = ()  # what the node said of itself for the view
+        self._view: MeshView | None = None
+        self._unstable_since = inf  # when the first of those came to life that are to be stable after a while
+
+    def living(self) -> frozenset[NodeId]:
+        """Those that shards can be fetched from, if only by way of others. The same object until it changes."""
+        membership = self._membership
+        unreached, routes = membership.reach.unreached, membership.routes
+        basis = (membership.revision, tuple(unreached), tuple(routes.items()))
+        if basis != self._basis:
+            self._basis, self._view = basis, None
+            self._living = frozenset(membership.alive()) - (unreached.keys() - routes.keys())
+        return self._living
+
+    def view(self, now: float, *, is_gathered: bool, waiting: frozenset[int], is_shared: bool, unable: str) -> MeshView:
+        """What MeshView says, which has the same fields. The same object until it changes."""
+        living = self.living()
+        is_rejoining = self._membership.is_rejoining
+        says, known = (is_gathered, waiting, is_shared, unable, is_rejoining), self._view
+        if known is None or says != self._says or self._is_stable(now, self._unstable_since):
+            self._says = says
+            known = self._view = MeshView(
+                living,
+                self._stable(now),
+                self._membership.suspicion_s(),
+                self._membership.incarnation,
+                is_gathered=is_gathered,
+                waiting=waiting,
+                offers=self._offers() if known is None else known.offers,
+                is_shared=is_shared,
+                slots=self._slots() if known is None else known.slots,
+                unable=unable,
+                drained=self._membership.drained() & living,
+                routes=self._membership.routes,
+                is_rejoining=is_rejoining,
+            )
+        return known
+
+    def _is_stable(self, now: float, up_since: float) -> bool:
+        return now - up_since >= self._membership.timing.stable_s
+
+    def _stable(self, now: float) -> frozenset[NodeId]:
+        """The living that have been so for a while, this node among them."""
+        members, others = self._membership.members, self._living - {self._me}
+        since = {node: members[node].up_since for node in others if members[node].meta is not None}
+        stable = {node for node, up_since in since.items() if self._is_stable(now, up_since)}
+        self._unstable_since = min((up_since for node, up_since in since.items() if node not in stable), default=inf)
+        return frozenset(stable | (self._living & {self._me}))
+
+    def _metas(self) -> Mapping[NodeId, Meta]:
+        members = self._membership.members
+        return {node: meta for node in sorted(self._living) if (meta := members[node].meta) is not None}
+
+    def _offers(self) -> Offers:
+        return {**{node: offers_of(meta) for node, meta in self._metas().items()}, self._me: self._my_offers}
+
+    def _slots(self) -> Mapping[NodeId, int]:
+        return {**{node: meta.slots for node, meta in self._metas().items()}, self._me: self._my_slots}
