@@ -5,7 +5,7 @@ A head is a claim: it counts while its holder lives. Commit is evidence, not a f
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..names import NodeId, ShardId, VersionId
@@ -29,6 +29,7 @@ class Versions:
     set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     lineage: Lineage = field(init=False)
+    _heads: dict[NodeId, Head] | None = field(default=None, repr=False, compare=False)  # until `claims` change
 
     def __post_init__(self) -> None:
         self.lineage = Lineage(self.me)
@@ -60,24 +61,30 @@ class Versions:
         known = self.claims.get(source)
         if known is not None and known[0] > heartbeat.incarnation:
             return False
-        self.claims[source] = (heartbeat.incarnation, heartbeat.own)
+        if known != (heartbeat.incarnation, heartbeat.own):
+            self.claims[source] = (heartbeat.incarnation, heartbeat.own)
+            self._heads = None
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
         return known is None or known[1] != heartbeat.own
 
     @property
-    def heads(self) -> dict[NodeId, Head]:
+    def heads(self) -> Mapping[NodeId, Head]:
         """What others claim to hold, by node in order of id; who claims nothing is not in it."""
-        return {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
+        if self._heads is None:
+            self._heads = {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
+        return self._heads
 
     def learn_head(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
         """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
         it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
         if holder in living and holder != self.me and holder not in self.claims:
             self.claims[holder] = (-1, head)
+            self._heads = None
 
     def forget(self, node: NodeId) -> None:
         self.claims.pop(node, None)
+        self._heads = None
         self.lineage.forget(node)
 
     def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:

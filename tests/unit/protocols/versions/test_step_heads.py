@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from dflow_protocols.names import VersionId
 from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
-from dflow_protocols.wire.steps import Head, Header, HeaderGet
+from dflow_protocols.wire.steps import Head, Header, HeaderGet, Heartbeat
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, version, who
 
 HEADS = st.builds(
@@ -69,6 +71,29 @@ def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
     versions.learn_head(who(3), one.head, ALL)
     versions.learn_head(who(1), one.head, ALL)
     assert versions.claims == {who(2): (1, ZERO.head), who(3): (-1, one.head)}
+
+
+said = st.one_of(
+    st.tuples(st.just("itself"), st.integers(2, 4), st.integers(0, 2), st.one_of(st.none(), HEADS)),
+    st.tuples(st.just("others"), st.integers(2, 4), HEADS),
+    st.tuples(st.just("gone"), st.integers(2, 4)),
+)
+
+
+@given(st.lists(said))
+def test_what_others_claim_to_hold_follows_every_claim(claims: list[tuple[Any, ...]]) -> None:
+    """The heads are kept until a claim changes: a stale one would be copied from who has it no more."""
+    versions = knows(1)
+    for what, number, *of in claims:
+        match what, *of:
+            case "itself", incarnation, head:
+                versions.observe(who(number), Heartbeat(RUN, incarnation, head, None, None, 0))
+            case "others", head:
+                versions.learn_head(who(number), head, ALL)
+            case _:
+                versions.forget(who(number))
+        found = {node: head for node, (_, head) in sorted(versions.claims.items()) if head is not None}
+        assert list(versions.heads.items()) == list(found.items())
 
 
 def test_descent_is_known_or_unknown_never_guessed() -> None:
