@@ -330,7 +330,7 @@ class Node:
         mesh = self._mesh(now)
         for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
             out += run.reconcile(now, mesh, self._free(run, mesh))
-        for run in self.runs.values():
+        for run in [run for run in self.runs.values() if run.stealing.is_in_want(mesh)]:
             free = self._free(run, mesh)
             if free.device > 0 or free.seats > 0:
                 run.seek(now, mesh, free.device > 0, out)

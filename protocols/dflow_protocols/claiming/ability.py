@@ -98,6 +98,11 @@ class Ability:
         gone = self._gone(stages, me, fit)
         return fit - gone.keys() or fit - self._barred(gone) or fit
 
+    @property
+    def is_everybodys(self) -> bool:
+        """Whether any living member is able to run any stage."""
+        return not self._needs and self._has_nobody_withdrawn
+
     def lacking(self, stages: Collection[str], living: frozenset[NodeId], offers: Offers) -> dict[str, str]:
         """What these stages require, and which of them does, if no living member offers all of it."""
         if self.fit(stages, living, offers):
@@ -157,6 +162,11 @@ class Ability:
             found |= {stage: Withdrawal(stage, "device", self._unable) for stage in self._stages}
         found |= {stage: Withdrawal(stage, "code", REFUSES_CODE) for stage in self._refused}
         return tuple(found[stage] for stage in sorted(found))
+
+    @property
+    def may_run_all(self) -> bool:
+        """Whether any work of the run may start here."""
+        return self.are_files_known and not self.missing and not self._refused
 
     def may_run(self, stages: Collection[str]) -> bool:
         """Whether a work that opens files may start here: they lie here, and the code of its stages is run here."""

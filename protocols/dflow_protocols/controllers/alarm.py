@@ -59,6 +59,9 @@ class Alarm:
 
     def needs(self, view: StepView, chains: tuple[Chain, ...], out: list[Action]) -> None:
         """Say what these chains and the training miss as soon as nobody can go on, and when somebody can again."""
+        if view.ability.is_everybodys:
+            self._block(view.step.number, {}, out)
+            return
         trained = [(training.stage,) for training in view.plan.trainings] if chains else []
         missing = {
             word: stage

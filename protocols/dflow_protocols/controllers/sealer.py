@@ -78,10 +78,11 @@ class Sealer:
         me = self._state.me
         view.step.patience.start(view.now, Wait.BACK_UP)
         late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
-        replicas = view.replicas
+        thin = view.progress.thin
+        replicas = view.replicas if thin else ()
         if me not in replicas:
             return
-        for record in [record for part in view.progress.thin for record in view.step.by_part[part].values()]:
+        for record in [record for part in thin for record in view.step.by_part[part].values()]:
             held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
             is_enough = all(len(holders) >= view.copies for holders in held)
             if record.id in view.step.mine or is_enough or any(not holders for holders in held):

@@ -170,10 +170,14 @@ class Stealing:
         before, self._told[node] = self._told.get(node, 0), heartbeat.backlog
         return heartbeat.backlog > before and not self._untouched and self._asked is None
 
+    def is_in_want(self, mesh: MeshView) -> bool:
+        """Whether all that is due here has begun, and nothing waits behind it: only then this node looks for more."""
+        return self.open is not None and not self._untouched and not self._is_crowded(mesh)
+
     def seek(self, now: float, mesh: MeshView, is_idle: bool, out: list[Action]) -> None:
         """A slot is idle, or has seats for partitions beside those that it works on: if nothing is due here, ask for
         somebody else's. A leaf finds no seat."""
-        if self._rng is None or self.open is None or self._untouched or self._is_crowded(mesh):
+        if self._rng is None or self.open is None or not self.is_in_want(mesh):
             return
         if not is_idle and self.open.batch is not None:
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..claiming.ability import Ability, Offers
 from ..claiming.deal import homes
@@ -25,6 +26,13 @@ from .step import Step
 def step_order(run: str, step: int, nodes: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
     """The order in which a step is dealt and its seals are made: another one each step, the same for everybody."""
     return ranked(f"{run}/{step}", nodes)
+
+
+@lru_cache(maxsize=256)
+def _succession(run: str, step: int, members: tuple[NodeId, ...], on_duty: frozenset[NodeId]) -> tuple[NodeId, ...]:
+    rest = tuple(node for node in sorted(on_duty) if node not in members)
+    order = (*step_order(run, step, members), *step_order(run, step, rest))
+    return tuple(node for node in order if node in on_duty)
 
 
 @dataclass(slots=True)
@@ -102,9 +110,8 @@ class StepView:
     @property
     def succession(self) -> tuple[NodeId, ...]:
         """Who seals, first to last: the roster's living, then all others that live; none that is drained."""
-        rest = tuple(node for node in self.on_duty if node not in self.roster)
-        order = (*self.roster, *step_order(self.run, self.step.number, rest))
-        return tuple(node for node in order if node in self.on_duty)
+        assert self.step.roster is not None
+        return _succession(self.run, self.step.number, self.step.roster.members, self.on_duty)
 
     @property
     def replicas(self) -> tuple[NodeId, ...]:
