@@ -29,6 +29,7 @@ from ..wire.steps import (
     TaskClaim,
 )
 from ..work import Product
+from .vouched import Vouched
 
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
 RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
@@ -44,6 +45,7 @@ class AntiEntropy:
         self._checkpoints = checkpoints
         self._leaving = leaving
         self._polls = 0
+        self._vouched: dict[int, Vouched] = {}  # by step
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -75,7 +77,7 @@ class AntiEntropy:
             if failed:
                 self._outbox.tell_all(mesh, FailurePut(state.id, failed[:RECORDS_A_MESSAGE]), out)
             if step.mine:
-                digest = digest_of(self._own(step))
+                digest = digest_of(self._vouched_in(step).by(state.me))
                 self._outbox.tell(view.replicas, RecordsHeld(state.id, step.number, digest, ()), out)
             for seal_id in step.acks:
                 if seal_id not in step.settled:
@@ -97,7 +99,7 @@ class AntiEntropy:
             step.forget_own(source)  # these are all: others that it told of before it has no more
         for record in step.learn_own(source, held.records):
             holdings.credit(source, [ref.id for ref in record.shards])
-        known = step.own_of(source, lambda record: holdings.has_said(source, [ref.id for ref in record.shards]))
+        known = self._vouched_in(step).by(source)
         if not held.records and digest_of(known) != held.digest:
             out.append(Send(source, RecordsAsk(self._state.id, held.step, ())))
         lacking = tuple(name for name in held.records if name not in known)
@@ -116,12 +118,20 @@ class AntiEntropy:
         for source, shards in kept.items():
             out.append(Send(source, Kept(self._state.id, tuple(shards))))
 
+    def _vouched_in(self, step: Step) -> Vouched:
+        """For which records of a step members vouch."""
+        known = self._vouched.get(step.number)
+        if known is None or known.step is not step:
+            self._vouched = {number: each for number, each in self._vouched.items() if number in self._state.steps}
+            known = self._vouched[step.number] = Vouched(step, self._state.holdings)
+        return known
+
     # Answering ------------------------------------------------------------------------------------------------------
 
     def _own(self, step: Step) -> dict[RecordId, Record]:
         """The records that this node vouches for: it made them, and their outputs lie here."""
-        here = self._state.holdings.local
-        return {name: record for name, record in step.mine.items() if all(ref.id in here for ref in record.shards)}
+        vouched = self._vouched_in(step).by(self._state.me)
+        return {name: record for name, record in step.mine.items() if name in vouched}
 
     def answer_records(self, source: NodeId, step: Step, asked: tuple[RecordId, ...], out: list[Action]) -> None:
         """The ids of the own records, or those that were asked for."""

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from ..journal import UNREAD, Journal
-from ..names import NodeId, Partition, RecordId, ShardId, VersionId
+from ..names import NodeId, Partition, RecordId, VersionId
 from ..pipeline.plan import Chain
 from ..shards.holdings import Holdings
 from ..wire.steps import Record
@@ -48,7 +48,6 @@ class Progress:
         self.lost: set[RecordId] = set()
         self.thin: dict[Partition, None] = {}
         self._chains: dict[tuple[str, VersionId], ChainProgress] = {}
-        self._named_by: dict[ShardId, dict[Partition, None]] = {}
         self._read = UNREAD, UNREAD  # of the books, of the holders
         self._living: frozenset[NodeId] = frozenset()
         self._copies = 0
@@ -66,7 +65,7 @@ class Progress:
             self._begin_anew()
             parts, held = list(step.by_part), []
         else:
-            held = [part for shard in shards for part in self._named_by.get(shard, ())]
+            held = [record.task.part for shard in shards for record in step.named_by.get(shard, {}).values()]
         fresh = {part for part in parts if isinstance(part, Partition)}
         for part in dict.fromkeys([*parts, *held]):
             if isinstance(part, Partition):
@@ -85,7 +84,6 @@ class Progress:
 
     def _begin_anew(self) -> None:
         self._chains.clear()
-        self._named_by.clear()
         self.lost.clear()
         self.thin.clear()
 
@@ -100,9 +98,6 @@ class Progress:
         self.thin.pop(part, None)
         if any(record.id not in step.mine and self._is_thin(holdings, record) for record in records):
             self.thin[part] = None
-        if are_fresh:
-            for ref in [ref for record in records for ref in record.shards]:
-                self._named_by.setdefault(ref.id, {})[part] = None
         if are_fresh or are_others:
             for found in self._chains.values():
                 if part.index < found.chain.partitions:

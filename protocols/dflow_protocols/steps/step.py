@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..journal import Journal
-from ..names import Block, NodeId, Part, Partition, RecordId, SealId, Slice, TaskKey, VersionId, content_id
+from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, VersionId, content_id
 from ..pipeline.plan import Chain
 from ..wire.steps import Record, Roster, Seal
 from .patience import Patience
@@ -35,6 +35,8 @@ class Step:
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     by_id: dict[RecordId, Record] = field(default_factory=dict)  # the same
     by_part: dict[Part, dict[RecordId, Record]] = field(default_factory=dict)  # the same
+    named_by: dict[ShardId, dict[RecordId, Record]] = field(default_factory=dict)  # the same, by what they name
+    forgotten: int = 0  # how many there were too many
     changed: Journal[Part] = field(default_factory=Journal, repr=False, compare=False)  # whose records did
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
@@ -69,6 +71,8 @@ class Step:
             return False
         known[record.id] = self.by_id[record.id] = record
         self.by_part.setdefault(record.task.part, {})[record.id] = record
+        for ref in record.shards:
+            self.named_by.setdefault(ref.id, {})[record.id] = record
         if len(known) > MAX_PER_TASK:
             self._forget_oldest(known)
         self.changed.note(record.task.part)
@@ -81,6 +85,11 @@ class Step:
         if len(others) > MAX_PER_TASK:
             oldest = known.pop(others[0])
             del self.by_id[oldest.id], self.by_part[oldest.task.part][oldest.id]
+            for shard in dict.fromkeys(ref.id for ref in oldest.shards):
+                del self.named_by[shard][oldest.id]
+                if not self.named_by[shard]:
+                    del self.named_by[shard]
+            self.forgotten += 1
 
     def keep(self, seal: Seal) -> None:
         """A seal's bytes, and the records that it names. Where there are too many the oldest goes, as with records."""
@@ -114,11 +123,6 @@ class Step:
         if found:
             self.said_own.setdefault(node, set()).update(record.id for record in found)
         return found
-
-    def own_of(self, node: NodeId, holds: Callable[[Record], bool]) -> set[RecordId]:
-        """The records that a node says to have made, of those of which it is believed to hold the outputs."""
-        said = self.said_own.get(node, ())
-        return {name for name in said if (record := self.by_id.get(name)) is not None and holds(record)}
 
     def all_records(self) -> list[Record]:
         return list(self.by_id.values())
@@ -217,8 +221,7 @@ class Step:
 
     def digest(self) -> str:
         """Of what the books hold: who has the same needs no answer."""
-        ids = sorted(record.id for known in self.records.values() for record in known.values())
-        return content_id("books", [ids, sorted(self.settled), self.roster.id if self.roster else ""])
+        return content_id("books", [sorted(self.by_id), sorted(self.settled), self.roster.id if self.roster else ""])
 
     def forget(self, node: NodeId) -> None:
         self._unclaim(node)
