@@ -91,8 +91,10 @@ class Links:
     @property
     def apart(self) -> tuple[NodeId, ...]:
         """Living members that this node cannot talk to itself, sorted."""
+        if not self._missed and not self._reach.unreached:
+            return ()  # nearly always: this is asked for at every event
         silent = {node for node, count in self._missed.items() if count >= APART_AFTER}
-        return tuple(sorted(silent | self._reach.unreached.keys())) if silent or self._reach.unreached else ()
+        return tuple(sorted(silent | self._reach.unreached.keys()))
 
     @property
     def routes(self) -> Mapping[NodeId, NodeId]:
@@ -100,7 +102,7 @@ class Links:
         first. Those that no way leads to are not among them. The same object until it changes."""
         mine, table = self.apart, self._table
         if not mine and not table.parted and not self._routes:
-            return self._routes  # nearly always: this is asked for at every event
+            return self._routes
         basis = (table.revision, mine)
         if basis != self._routed_for:
             self._routed_for = basis

@@ -126,11 +126,13 @@ class Inbox:
 
     def _learn(self, record: Record, holders: Iterable[NodeId], may_hold: Collection[NodeId]) -> None:
         """Take a record that can be one of the run's, and who of those that may hold its outputs is said to."""
-        if self._state.is_near(record.task.step) and self._fits(record):
-            self._state.step(record.task.step).add(record)
+        state, number = self._state, record.task.step
+        is_known = number in state.steps and record.id in state.steps[number].by_id  # it is told of by each holder
+        if state.is_near(number) and (is_known or self._fits(record)):
+            state.step(number).add(record)
             for holder in holders:
                 if holder in may_hold:
-                    self._state.holdings.credit(holder, [ref.id for ref in record.shards])
+                    state.holdings.credit(holder, [ref.id for ref in record.shards])
 
     def _fits(self, record: Record) -> bool:
         plan, position = self._state.plan(record.task.step), self._state.position
