@@ -4,7 +4,9 @@ Owns the socket, the thread, and the sealing of what goes over a link. What is a
 (shards/exchange.py). A peer opens a link with the token of a session that was agreed on over the control lane, so a
 stranger gets no byte; a session belongs to one fetcher and one holder, and the fetcher dials.
 
-The facts about ZeroMQ at the head of control.py hold here too, with PLAIN in place of CURVE.
+The facts about ZeroMQ at the head of control.py hold here too, with PLAIN in place of CURVE. And one more: a poll takes
+the first part of a message off its link, and libzmq ends the process (`!_more`, fq.cpp) where that link is disconnected
+before the rest is read. So what has come is read after each poll before anything else is done.
 """
 
 from __future__ import annotations
@@ -245,9 +247,9 @@ class BulkLane:
             wait_s = due - time.monotonic()
             poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1))
             try:
+                self._take_messages()  # before a link may be hung up
                 self._make_calls()
                 self._zap.drain()
-                self._take_messages()
                 self._take_losses()
                 self._check_gate()
                 due = min(self._guest.on_turn(), self._check_at)
