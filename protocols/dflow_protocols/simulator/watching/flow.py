@@ -8,12 +8,13 @@ from __future__ import annotations
 from ...events import Send
 from ...names import RunId, SealId
 from ...pipeline.spec import Pipeline
+from ...runs.anti_entropy import REFRESH
 from ...wire.steps import Seal, SealPut
 from ...work import ChainWork
 from ..model.host import Host
 from ..toy import TOY_PARTITIONS
 from ..world import World
-from .checker import Checker, Seen, Steady, state_of
+from .checker import Checker, Seen, Steady, node_of, state_of
 
 SETTLES_S = 0.5  # a round trip to the replicas
 TAKEN_S = 0.5  # a theft: far less than the orphan rule takes
@@ -68,21 +69,32 @@ class Flow(Checker):
 
     def _check_seals(self) -> None:
         for run, seal, since in list(self._put.values()):
-            waited = self.world.now - since
-            if min(waited, self.steady.seconds) <= SETTLES_S:
+            waited, steady_s = self.world.now - since, self.steady.seconds
+            lost_s = 0.0 if waited < steady_s else REFRESH * self._suspicion_s  # until what was lost is said again
+            if min(waited, steady_s) <= SETTLES_S + lost_s:
                 continue
             if any(_is_settling(host, run, seal) for host in self.world.live()):
                 raise self.broken(f"seal {seal.id[:6]} is put for {waited:.1f} s and not settled", "seal_settles")
             del self._put[seal.id]
 
+    @property
+    def _suspicion_s(self) -> float:
+        return max(node_of(host).membership.suspicion_s() for host in self.world.live())
+
     def _check_slots(self, run: RunId, active: list[Host]) -> None:
         """Whether partitions wait in a slot's queue while a slot elsewhere is idle."""
-        waiting = [host for host in active if host.process is not None and _queued(host, run)]
-        idle = [host for host in active if not host.calls and _is_able(host, run)]
-        if not (waiting and idle and self.steady.seconds > 0.0):
+        pipeline, idle = self.world.engines[run].pipeline, [host for host in active if not host.calls]
+        pairs = [
+            (host, other)
+            for host in (active if idle else ())
+            for work in _queued(host, run)
+            for other in idle
+            if _is_able(other, run, pipeline, work)
+        ]
+        if not (pairs and self.steady.seconds > 0.0):
             self._waits.pop(run, None)
         elif self.world.now - self._waits.setdefault(run, self.world.now) > TAKEN_S:
-            what = f"partitions wait at {waiting[0].name} for {TAKEN_S:g} s, and {idle[0].name} is idle"
+            what = f"partitions wait at {pairs[0][0].name} for {TAKEN_S:g} s, and {pairs[0][1].name} is idle"
             raise self.broken(what, "slots_filled")
 
     def _check_run(self, run: RunId, active: list[Host]) -> None:
@@ -119,11 +131,15 @@ def _is_settling(host: Host, run: RunId, seal: Seal) -> bool:
     return seal.id in step.acks and all((each.kind, each.parent) != (seal.kind, seal.parent) for each in acted_on)
 
 
-def _queued(host: Host, run: RunId) -> bool:
-    assert host.process is not None
-    return any(call.run == run and isinstance(call.work, ChainWork) for call in host.process.slots.waiting)
+def _queued(host: Host, run: RunId) -> list[ChainWork]:
+    """Partitions of a run that wait for a slot of the node."""
+    waiting = () if host.process is None else host.process.slots.waiting
+    return [call.work for call in waiting if call.run == run and isinstance(call.work, ChainWork)]
 
 
-def _is_able(host: Host, run: RunId) -> bool:
+def _is_able(host: Host, run: RunId, pipeline: Pipeline, work: ChainWork) -> bool:
+    """Whether a node may do what others wait with, and offers what that requires."""
     state = state_of(host, run)
-    return state is not None and not state.ability.withdrawn and state.ability.may_run(()) and not state.is_leaving
+    if state is None or state.ability.withdrawn or state.is_leaving or not state.ability.may_run(work.stages):
+        return False
+    return all(word in host.roles for stage in work.stages for word in pipeline.stage(stage).requires)

@@ -11,6 +11,7 @@ from ..world import World
 from .checker import Checker, Seen, Steady, node_of
 
 SURELY_S = 1.0  # beyond the suspicion time; what a node itself takes for sleep is a little less than all of it
+CLOCK_S = 0.1  # by so much a node's own clock and its turns may tell the wait for others shorter
 
 
 class Waking(Checker):
@@ -69,7 +70,7 @@ class Waking(Checker):
         node, woke = node_of(host), self._woke.get(host.id)
         if woke is None or not node.membership.alive()[1:]:
             return
-        if self.world.now - woke < node.membership.suspicion_s():
+        if self.world.now - woke < node.membership.suspicion_s() - CLOCK_S:
             name = type(what).__name__
             raise self.broken(
                 f"{host.name} woke after a long sleep, heard from nobody since, and acts: {name}", "slept_listens"
