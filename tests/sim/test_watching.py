@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dflow_protocols.claiming.ability import WITHDRAW_AFTER
 from dflow_protocols.events import Broke, Persist, Report, Send, Start
-from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
+from dflow_protocols.names import NodeId, Partition, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
+from dflow_protocols.simulator.faults import Crash
+from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
+from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.watching.watch import Watch
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
-from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunPut
+from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut
 from dflow_protocols.work import ChainWork, Failed
+from tests.support.simulated import FORMED_S
 
 RUN = RunId("a" * 32)
 CALM = Choice(nodes=3, faults=(), engine="pure")
@@ -94,6 +99,8 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
         ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
         ("committed_as_soon_as_made", Choice(nodes=3, faults=("pause",)), "commit_true"),
+        ("a_loan_never_lapses", Choice(nodes=3, faults=("lose",)), "loan_lapses"),
+        ("who_cannot_be_dialled_counts", Choice(nodes=3, faults=("close_lane",)), "unreached_rests"),
     ],
 )
 def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choice, invariant: str) -> None:
@@ -102,8 +109,8 @@ def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choi
     assert [violation.invariant for _, violation in found.violations] == [invariant]
 
 
-def watched() -> tuple[World, Watch]:
-    world = World(spawn, nodes=2)
+def watched(nodes: int = 2) -> tuple[World, Watch]:
+    world = World(spawn, nodes=nodes)
     return world, Watch(world)
 
 
@@ -172,6 +179,52 @@ def test_a_broken_host_that_goes_on_is_noticed() -> None:
     with pytest.raises(Violation) as broken:
         fail(WITHDRAW_AFTER + 1)
     assert broken.value.invariant == "broken_rests"
+
+
+def test_who_vouches_for_what_its_disk_did_not_take_is_noticed() -> None:
+    """Its client was told that the run is safe."""
+    world, watch = watched()
+    host, ack = world.hosts[0], Send(world.hosts[1].id, Frame((), (RunAck(RUN, "finished", 0),)))
+    host.disk.write(f"runs/{RUN}", _status("finished").value)
+    watch.saw(host, ack)
+    host.disk.write(f"runs/{RUN}", _status("active").value)
+    with pytest.raises(Violation) as broken:
+        watch.saw(host, ack)
+    assert broken.value.invariant == "disk_vouched"
+
+
+def test_books_that_have_what_the_store_gave_up_are_noticed() -> None:
+    """Others would wait for what nobody has."""
+    world, _ = watched()
+    run = world.submit(0, two_steps())
+    world.run(0.4)
+    node(world.hosts[0]).runs[run].state.holdings.keep(ShardRef(ShardId("e" * 64), 1))
+    with pytest.raises(Violation) as broken:
+        world.run(1.0)
+    assert broken.value.invariant == "books_true"
+
+
+def test_who_goes_on_in_the_smaller_part_of_a_split_is_noticed() -> None:
+    """Two branches would come of it, though the run asked for one."""
+    world, _ = watched(nodes=3)
+    world.run(FORMED_S)
+    world.submit(0, replace(two_steps(), on_split="pause_minority"))
+    for dead in (1, 2):
+        world.at(world.now + 0.4, Crash(dead))
+    with living(MUTATIONS["nobody_pauses_in_a_split"]), pytest.raises(Violation) as broken:
+        world.run(30.0)
+    assert broken.value.invariant == "minority_waits"
+
+
+@pytest.mark.parametrize("seed", [60004, 60044])
+def test_who_is_held_up_by_what_a_fault_left_is_not_blamed(seed: int) -> None:
+    """An acknowledgement was lost before all was well; whoever is idle does not offer what the partitions require."""
+    live_through(seed)
+
+
+def test_who_slept_and_heard_from_nobody_acts_when_it_has_waited_by_its_own_clock() -> None:
+    """A turn lies between its waking and what the watch sees of it."""
+    live_through(30083)
 
 
 def test_who_slept_gives_nothing_away_before_it_heard_what_happened() -> None:

@@ -1,27 +1,30 @@
-"""What a node does not do, though it could: run far ahead, pass hearsay on, work on what it left to others, tell
-of what it is to sum first."""
+"""What a node does not do, though it could: run far ahead, pass hearsay on, work on what it left to others or in the
+smaller part of a split, tell of what it is to sum first, count on whom nobody reaches."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from ...controllers.advance import UNCOMMITTED
-from ...events import Advanced, Received, Send, Start
+from ...events import Advanced, Lane, LaneFailed, LaneOpened, Received, Send, Start
 from ...names import Block, NodeId, RunId, TaskKey
 from ...run_state.run_state import RunState
 from ...versions.versions import preference
 from ...wire.steps import BucketPut, ClaimPut, Record, RecordPut, StealGrant
-from ...work import BlockWork, ChainWork
+from ...work import ApplyWork, BlockWork, ChainWork, SliceWork, SumWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at, others_claim, state_of
+from .checker import Checker, Seen, Steady, living_at, node_of, on_duty_at, others_claim, state_of
 
 COPIES = 2  # of a better version, before a drained node gives up its own
+ALL_KNOW_S = 1.0  # in which members tell each other whom they cannot dial
 LETS_GO_S = 1.0  # in which a node that is drained ends what runs of a step that is over
 
 
 class Restraint(Checker):
-    """`bounded_ahead`, `claim_first_hand`, `withdrawn_rests`, `drained_lets_go`, `summed_first`."""
+    """`bounded_ahead`, `claim_first_hand`, `withdrawn_rests`, `drained_lets_go`, `summed_first`, `minority_waits`,
+    `unreached_rests`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
@@ -30,6 +33,9 @@ class Restraint(Checker):
         self._moved: set[RunId] = set()  # runs of which leaves were stolen
         self._begun: dict[tuple[NodeId, RunId, str], dict[Block, float]] = {}  # when blocks were, by version and maker
         self._told: dict[tuple[NodeId, RunId, tuple[str, ...]], set[Block]] = {}  # though it worked on the other half
+        self._failed: dict[
+            tuple[NodeId, int, NodeId], dict[Lane, float]
+        ] = {}  # by a life, of another: which lanes; when
 
     @property
     def sees(self) -> Seen:
@@ -37,7 +43,7 @@ class Restraint(Checker):
 
     @property
     def hears(self) -> Seen:
-        return {Received: self._received}
+        return {Received: self._received, LaneFailed: self._undialled, LaneOpened: self._dialled}
 
     def inspect(self) -> None:
         for host in self.world.live():
@@ -49,6 +55,27 @@ class Restraint(Checker):
                     raise self.broken(
                         f"{host.name} is drained and keeps a version that others are beyond", "drained_lets_go"
                     )
+
+        self._check_unreached()
+
+    def _undialled(self, host: Host, event: LaneFailed) -> None:
+        self._failed.setdefault((host.id, host.lives, event.node), {}).setdefault(event.lane, self.world.now)
+
+    def _dialled(self, host: Host, event: LaneOpened) -> None:
+        self._failed.get((host.id, host.lives, event.node), {}).pop(event.lane, None)
+
+    def _check_unreached(self) -> None:
+        """Whom all others found that they cannot dial counts as living to none of them."""
+        for closed in self.world.live():
+            others = [host for host in self.world.live() if host is not closed]
+            since = [self._failed.get((host.id, host.lives, closed.id)) for host in others]
+            found = [max(lanes.values()) if lanes else inf for lanes in since]
+            if not found or self.world.now - max(found) < ALL_KNOW_S or not closed.answers:
+                continue
+            for host in others:
+                if host.answers and not host.is_late and closed.id in living_at(host):
+                    what = f"{host.name} counts on {closed.name}, which nobody has been able to dial"
+                    raise self.broken(what, "unreached_rests")
 
     def _received(self, host: Host, event: Received) -> None:
         for message in event.message.messages:
@@ -108,6 +135,8 @@ class Restraint(Checker):
             raise self.broken(f"{host.name} passes on that {unit} is claimed by hearsay", "claim_first_hand")
 
     def _started(self, host: Host, start: Start) -> None:
+        if isinstance(start.work, ChainWork | BlockWork | SumWork | SliceWork | ApplyWork):
+            self._goes_on(host, start)
         if not isinstance(start.work, ChainWork | BlockWork):
             return
         state = state_of(host, start.run)
@@ -125,6 +154,18 @@ class Restraint(Checker):
         if others:
             what = f"{host.name} starts {start.task} and has withdrawn: {gone[start.task.stage]}"
             raise self.broken(what, "withdrawn_rests")
+
+    def _goes_on(self, host: Host, start: Start) -> None:
+        """A node works on a step, of whose roster it sees less than half alive."""
+        state = state_of(host, start.run)
+        if state is None or state.pipeline.on_split != "pause_minority":
+            return
+        step = state.steps.get(start.task.step)
+        members = (step.roster if step is not None and step.roster is not None else state.status.roster).members
+        here = living_at(host).intersection(members)
+        if 2 * len(here) < len(members):
+            what = f"{host.name} starts {start.task} where {len(here)} of {len(members)} live that the step is dealt to"
+            raise self.broken(what, "minority_waits")
 
 
 def _is_outdone(host: Host, state: RunState) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from ...events import Action, Event, Send, SendThrough
 from ..model.host import Host
 from ..world import World
+from .books import Books
 from .checker import Checker, Seen, Steady
 from .ends import Ends
 from .flow import Flow
@@ -19,7 +20,7 @@ from .waking import Waking
 from .word import Word
 from .working import Working
 
-CHECKERS: tuple[type[Checker], ...] = (Word, Restraint, Naming, Purity, Ends, Waking, Keeping, Flow, Working)
+CHECKERS: tuple[type[Checker], ...] = (Word, Restraint, Naming, Purity, Ends, Waking, Keeping, Books, Flow, Working)
 INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from ...controllers.checkpoints import SAVERS
 from ...events import Reply, Report, Send
 from ...names import MANIFEST, NodeId, RunId, SealId
-from ...run_state.status import FINISHED
+from ...run_state.status import FINISHED, height, load
 from ...runs.registry import SUBMIT_COPIES
 from ...steps.patience import Wait
-from ...wire.steps import HeaderPut, Seal, SealAck, SealPut
+from ...wire.steps import HeaderPut, RunAck, Seal, SealAck, SealPut
 from ..model.host import Host
 from ..world import World
 from .checker import Checker, Seen, Steady, living_at, node_of, on_duty_at, state_of
@@ -21,7 +21,7 @@ COPIES = 2  # of a settled seal, and of what a manifest names
 
 
 class Word(Checker):
-    """`answer_kept`, `seal_kept`, `copied_first`, `end_saved`."""
+    """`answer_kept`, `disk_vouched`, `seal_kept`, `copied_first`, `end_saved`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
@@ -54,6 +54,16 @@ class Word(Checker):
                     self._settled.add(name)
                 case SealAck(seal=name):
                     self._acked.setdefault(name, set()).add(host.id)
+                case RunAck():
+                    self._vouch(host, message)
+
+    def _vouch(self, host: Host, ack: RunAck) -> None:
+        kept = host.disk.values.get(f"runs/{ack.run}")
+        status = None if kept is None else load(kept)
+        if status is None or height(status.state, status.attempt) < height(ack.state, ack.attempt):
+            lies = "nothing of it" if status is None else f"that it is {status.state}"
+            what = f"{host.name} vouches that it keeps a run as {ack.state}, and on its disk lies {lies}"
+            raise self.broken(what, "disk_vouched")
 
     def _settle(self, host: Host, run: RunId, seal: Seal) -> None:
         self._settled.add(seal.id)
