@@ -15,6 +15,7 @@ from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
+from dflow_protocols.simulator.drawn.watch import Watch
 from dflow_protocols.simulator.faults import Crash
 from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.invariants import Violation
@@ -22,7 +23,6 @@ from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.simulator.watching.watch import Watch
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut

@@ -9,7 +9,8 @@ from tests.tidy.sources import arrows, folder_of, is_within
 PROTOCOLS = "dflow_protocols"
 LINE = (
     ("simulator.drawn",),
-    ("simulator.drawn.drawing", "simulator.watching"),
+    ("simulator.drawn.drawing", "simulator.watching.runs"),
+    ("simulator.watching",),
     ("simulator.mutations",),
     ("simulator",),
     ("simulator.faults",),

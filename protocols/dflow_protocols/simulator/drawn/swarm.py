@@ -16,13 +16,13 @@ from ..model.provenance import ALIKE, PARAMETER_BYTES
 from ..model.work import NOISY, PURE, WILD
 from ..spawn import spawn
 from ..toy import ROLE
-from ..watching.watch import Watch
 from ..world import World
 from .choice import ENGINES, USUAL, Choice
 from .drawing.mix import draw_faults, draw_named, draw_power_cut
 from .drawing.runs import poison
 from .drawing.scene import Scene
 from .runs import SECOND_AFTER_S, SECOND_SHARE, draw_pipelines, draw_second, has_roles
+from .watch import Watch
 
 DEADLINE_S = 60.0  # for a run to end after everything has healed
 PARTITION_S = 1.0  # more for each of its partitions: of a slow machine that works alone

@@ -7,18 +7,18 @@ from typing import Any
 
 from ...events import Action, Event, Send, SendThrough
 from ..model.host import Host
+from ..watching.books import Books
+from ..watching.checker import Checker, Seen, Steady
+from ..watching.ends import Ends
+from ..watching.keeping import Keeping
+from ..watching.naming import Naming
+from ..watching.restraint import Restraint
+from ..watching.runs.flow import Flow
+from ..watching.runs.purity import Purity
+from ..watching.waking import Waking
+from ..watching.word import Word
+from ..watching.working import Working
 from ..world import World
-from .books import Books
-from .checker import Checker, Seen, Steady
-from .ends import Ends
-from .flow import Flow
-from .keeping import Keeping
-from .naming import Naming
-from .purity import Purity
-from .restraint import Restraint
-from .waking import Waking
-from .word import Word
-from .working import Working
 
 CHECKERS: tuple[type[Checker], ...] = (Word, Restraint, Naming, Purity, Ends, Waking, Keeping, Books, Flow, Working)
 INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next

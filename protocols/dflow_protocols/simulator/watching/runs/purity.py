@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
-from ...events import Action, Advanced, Event
-from ...pipeline.spec import Pipeline
-from ...ranges import State
-from ..model.host import Host
-from ..mutations.mutation import whole
-from ..spawn import spawn
-from ..world import World
-from .checker import Checker, Seen, node_of
+from ....events import Action, Advanced, Event
+from ....pipeline.spec import Pipeline
+from ....ranges import State
+from ...model.host import Host
+from ...mutations.mutation import whole
+from ...spawn import spawn
+from ...world import World
+from ..checker import Checker, Seen, node_of
 
 ENDS_S = 120.0  # virtual seconds that a run takes at most which nothing disturbs
 

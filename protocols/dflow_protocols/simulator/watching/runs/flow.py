@@ -5,16 +5,16 @@ The bounds are what drawn worlds take at most, doubled and more; each is far bel
 
 from __future__ import annotations
 
-from ...events import Send
-from ...names import RunId, SealId
-from ...pipeline.spec import Pipeline
-from ...runs.anti_entropy import REFRESH
-from ...wire.steps import Seal, SealPut
-from ...work import ChainWork
-from ..model.host import Host
-from ..toy import TOY_PARTITIONS
-from ..world import World
-from .checker import Checker, Seen, Steady, node_of, state_of
+from ....events import Send
+from ....names import RunId, SealId
+from ....pipeline.spec import Pipeline
+from ....runs.anti_entropy import REFRESH
+from ....wire.steps import Seal, SealPut
+from ....work import ChainWork
+from ...model.host import Host
+from ...toy import TOY_PARTITIONS
+from ...world import World
+from ..checker import Checker, Seen, Steady, node_of, state_of
 
 SETTLES_S = 0.5  # a round trip to the replicas
 TAKEN_S = 0.5  # a theft: far less than the orphan rule takes
