@@ -68,6 +68,9 @@ class Working(Checker):
     def _reported(self, host: Host, report: Report) -> None:
         if report.name == "operator.withdrawn":
             self._in_a_row.pop((host.id, report.fields["run"], report.fields["stage"]), None)
+        elif report.name == "run.resumed":  # its books of failures are empty again
+            for key in [key for key in self._failed if key[0] == report.fields["run"]]:
+                del self._failed[key]
 
     def _finished(self, host: Host, event: Finished) -> None:
         key = host.id, host.lives, event.call
