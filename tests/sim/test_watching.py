@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -9,25 +10,31 @@ from typing import Any
 import pytest
 
 from dflow_protocols.claiming.ability import WITHDRAW_AFTER
-from dflow_protocols.events import Broke, Persist, Report, Send, Start
+from dflow_protocols.events import Broke, Finished, Persist, Report, Send, Start
 from dflow_protocols.names import NodeId, Partition, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
-from dflow_protocols.simulator.drawn.watch import Watch
+from dflow_protocols.simulator.drawn.watch import CHECKERS, Watch
 from dflow_protocols.simulator.faults import Crash
-from dflow_protocols.simulator.goals import node
+from dflow_protocols.simulator.faults.target import crash
+from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
-from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
+from dflow_protocols.simulator.watching.books import Books
+from dflow_protocols.simulator.watching.checker import Checker
+from dflow_protocols.simulator.watching.runs.ending import Ending
+from dflow_protocols.simulator.watching.runs.thrift import Thrift
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut
-from dflow_protocols.work import ChainWork, Failed
-from tests.support.simulated import FORMED_S
+from dflow_protocols.work import ChainWork, Done, Failed
+from tests.support.simulated import ENDS_S, FORMED_S
 
 RUN = RunId("a" * 32)
 CALM = Choice(nodes=3, faults=(), engine="pure")
@@ -99,7 +106,6 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
         ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
         ("committed_as_soon_as_made", Choice(nodes=3, faults=("pause",)), "commit_true"),
-        ("a_loan_never_lapses", Choice(nodes=3, faults=("lose",)), "loan_lapses"),
         ("who_cannot_be_dialled_counts", Choice(nodes=3, faults=("close_lane",)), "unreached_rests"),
     ],
 )
@@ -109,9 +115,16 @@ def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choi
     assert [violation.invariant for _, violation in found.violations] == [invariant]
 
 
-def watched(nodes: int = 2) -> tuple[World, Watch]:
+def watched(nodes: int = 2, checkers: Iterable[type[Checker]] = CHECKERS) -> tuple[World, Watch]:
     world = World(spawn, nodes=nodes)
-    return world, Watch(world)
+    return world, Watch(world, checkers)
+
+
+def violated(world: World, seconds: float) -> str:
+    """The invariant that a world breaks within so long."""
+    with pytest.raises(Violation) as broken:
+        world.run(seconds)
+    return broken.value.invariant
 
 
 def test_two_things_of_one_name_are_noticed() -> None:
@@ -199,9 +212,21 @@ def test_books_that_have_what_the_store_gave_up_are_noticed() -> None:
     run = world.submit(0, two_steps())
     world.run(0.4)
     node(world.hosts[0]).runs[run].state.holdings.keep(ShardRef(ShardId("e" * 64), 1))
-    with pytest.raises(Violation) as broken:
-        world.run(1.0)
-    assert broken.value.invariant == "books_true"
+    assert violated(world, 1.0) == "books_true"
+
+
+def test_a_loan_that_never_ends_though_nobody_claims_it_is_noticed() -> None:
+    """The grant was lost, or the thief died: the work is left to somebody who does not know of it."""
+    world, _ = watched(checkers=[Books])
+    world.run(FORMED_S)
+    run = world.submit(0, two_steps(partitions=12))
+    for host in world.hosts:
+        host.health.impair("slow")
+    world.run(0.5)
+    lender, thief = world.hosts
+    with living(MUTATIONS["a_loan_never_lapses"]):
+        node(lender).runs[run].state.loans.lend([TaskKey(0, "roll", Partition(11))], thief.id, 0.0)
+        assert violated(world, 5.0) == "loan_lapses"
 
 
 def test_who_goes_on_in_the_smaller_part_of_a_split_is_noticed() -> None:
@@ -211,9 +236,62 @@ def test_who_goes_on_in_the_smaller_part_of_a_split_is_noticed() -> None:
     world.submit(0, replace(two_steps(), on_split="pause_minority"))
     for dead in (1, 2):
         world.at(world.now + 0.4, Crash(dead))
-    with living(MUTATIONS["nobody_pauses_in_a_split"]), pytest.raises(Violation) as broken:
-        world.run(30.0)
-    assert broken.value.invariant == "minority_waits"
+    with living(MUTATIONS["nobody_pauses_in_a_split"]):
+        assert violated(world, 30.0) == "minority_waits"
+
+
+def test_a_run_that_takes_too_long_where_nothing_strikes_is_noticed() -> None:
+    """Each wait by itself would pass for one that has its reason."""
+    world, _ = watched(nodes=2, checkers=[Ending])
+    world.run(FORMED_S)
+    world.submit(0, two_steps())
+    with living(Mutation("", "4", "steps.sealing:has_copies", gives(False))):
+        assert violated(world, 30.0) == "ends_in_time"
+
+
+def test_bytes_that_nobody_needs_are_noticed() -> None:
+    """Whoever sums a slice reads its chunks of the others' blocks, and not the blocks."""
+    world, watch = watched(nodes=2)
+    world.run(FORMED_S)
+    run = world.submit(0, two_steps())
+    finish(world, run, ENDS_S)
+    watch.end()
+    process = world.hosts[0].process
+    assert process is not None
+    block = next(shard for shard in world.ledger.entries if isinstance(world.ledger[shard], BlockSum))
+    process.bulk.fetched_bytes[block] += (TOY_LEAVES + 2) * PARAMETER_BYTES
+    with pytest.raises(Violation) as broken:
+        watch.end()
+    assert broken.value.invariant == "bytes_derived"
+
+
+def test_work_that_is_done_again_though_nobody_who_died_held_it_is_noticed() -> None:
+    """A death costs what was lost with it, and no more."""
+    world, watch = watched(nodes=3, checkers=[Thrift])
+    world.submit(0, two_steps())
+    world.kill(world.hosts[2])
+    for host in world.hosts[:2]:
+        for call in range(12):
+            task = TaskKey(0, "roll", Partition(call))
+            watch.saw(host, Start(call, RUN, task, ChainWork(0, ("roll",), call, ())))
+            watch.heard(host, Finished(call, Done(())))
+    with pytest.raises(Violation) as broken:
+        watch.end()
+    assert broken.value.invariant == "redone_lost"
+
+
+def test_who_does_not_wait_for_a_better_checkpoint_is_noticed() -> None:
+    """All died at once: steps that lie on a disk, which comes back a little later, would be made again."""
+    world, _ = watched(nodes=2)
+    world.run(FORMED_S)
+    world.submit(0, warm_then_two(every=1))
+    best, worse = world.hosts
+    world.run(ENDS_S, lambda: len(best.disk.saved) >= 2 and world.saved.keys() >= best.disk.saved.keys())
+    for host in world.hosts:
+        crash(world, host, 0.1 if host is worse else 2.0)
+    worse.disk.saved.clear()
+    with living(MUTATIONS["nobody_is_waited_for_after_a_restart"]):
+        assert violated(world, 5.0) == "best_comes_back"
 
 
 @pytest.mark.parametrize("seed", [60004, 60044])

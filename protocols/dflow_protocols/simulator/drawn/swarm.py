@@ -28,6 +28,7 @@ DEADLINE_S = 60.0  # for a run to end after everything has healed
 PARTITION_S = 1.0  # more for each of its partitions: of a slow machine that works alone
 OFFERS_SHARE = 0.5  # of nodes, which offer what a stage requires
 POWER_CUT_SHARE = 0.2  # of worlds
+ALONE_SHARE = 0.5  # of those with checkpoints, in which nothing else strikes: what has to come back is known
 LARGE, LARGE_SHARE = 16, 0.01  # nodes, in so few of the worlds
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
@@ -80,6 +81,7 @@ class DrawnWorld:
         cuts_power = power.random() < POWER_CUT_SHARE
         pipeline, saving = draw_pipelines(seed, rng, self._choice)
         chosen = saving if cuts_power and power.random() < 0.7 else pipeline
+        is_alone = chosen is saving and Random(f"swarm/{seed}/alone").random() < ALONE_SHARE
         _widen_rooms(world, chosen)
         files = Random(f"swarm/{seed}/files")
         _draw_files(files, world.hosts, chosen, submitter)
@@ -89,8 +91,8 @@ class DrawnWorld:
         if self._choice.engine == "poison":
             scene.plan(0.0, poison(rng))
         if cuts_power and self._choice.faults is None:
-            draw_power_cut(power, scene)
-        self._draw_faults(scene)
+            draw_power_cut(power, scene, is_alone)
+        self._draw_faults(scene, is_alone)
         _draw_files(files, world.hosts[nodes:], chosen, submitter)
 
     def _submit_second(self, first: Pipeline) -> None:
@@ -104,11 +106,11 @@ class DrawnWorld:
             rng.uniform(0.0, SECOND_AFTER_S), lambda: self._runs.append(world.submit(node, pipeline, nonce="1"))
         )
 
-    def _draw_faults(self, scene: Scene) -> None:
-        """And plan them, or others in their place."""
-        if self._choice.faults is None:
+    def _draw_faults(self, scene: Scene, is_alone: bool = False) -> None:
+        """And plan them, or others in their place. `is_alone`: what is planned already is all of the usual ones."""
+        if self._choice.faults is None and not is_alone:
             draw_faults(self._rng, scene)
-        else:
+        elif self._choice.faults is not None:
             draw_named(self._rng, scene, self._choice.faults)
         self.planned = tuple(scene.planned) if self._draws else self.planned
         for moment, fault in self.planned:

@@ -13,14 +13,31 @@ from ..watching.ends import Ends
 from ..watching.keeping import Keeping
 from ..watching.naming import Naming
 from ..watching.restraint import Restraint
+from ..watching.runs.comeback import Comeback
+from ..watching.runs.ending import Ending
 from ..watching.runs.flow import Flow
 from ..watching.runs.purity import Purity
+from ..watching.runs.thrift import Thrift
 from ..watching.waking import Waking
 from ..watching.word import Word
 from ..watching.working import Working
 from ..world import World
 
-CHECKERS: tuple[type[Checker], ...] = (Word, Restraint, Naming, Purity, Ends, Waking, Keeping, Books, Flow, Working)
+CHECKERS: tuple[type[Checker], ...] = (
+    Word,
+    Restraint,
+    Naming,
+    Purity,
+    Ends,
+    Waking,
+    Keeping,
+    Books,
+    Flow,
+    Ending,
+    Thrift,
+    Comeback,
+    Working,
+)
 INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next
 
 

@@ -88,8 +88,6 @@ CONTROLLERS = (
         "15c",
         "controllers.beginning:Beginning._have_all_spoken",
         gives(True),
-        unseen="it costs steps, which are made again; "
-        "`tests/unit/protocols/controllers/test_step_checkpoints.py:test_nothing_is_begun_before_all_of_the_last_life_have_come_and_spoken`",
     ),
     Mutation("a_damaged_checkpoint_is_tried_again", "15d", "controllers.checkpoints:Checkpoints.refuse", gives(None)),
     Mutation("leaving_hands_nothing_over", "16", "controllers.leaving:Leaving.hand_over", gives(None)),

@@ -8,9 +8,11 @@ from typing import Any, TypeAlias, cast
 
 from ...names import NodeId, RunId, TaskKey
 from ...node import Node
+from ...pipeline.spec import Pipeline
 from ...run_state.run_state import RunState
 from ..invariants import Violation
 from ..model.host import Host
+from ..toy import TOY_PARTITIONS
 from ..world import World
 
 Seen: TypeAlias = Mapping[type, Callable[[Host, Any], None]]
@@ -102,6 +104,11 @@ def is_at_ease(host: Host) -> bool:
     store = host.store
     has_room = store.limit_bytes is None or store.peak_bytes < ROOMY * store.limit_bytes
     return has_room and not (host.is_drained or host.health.handicaps or host.is_late or host.disk.is_full)
+
+
+def is_small(pipeline: Pipeline) -> bool:
+    """Whether a step of it is no larger than that of most."""
+    return max(int(stage.config.get("partitions", 1)) for stage in pipeline.stages) <= TOY_PARTITIONS
 
 
 def node_of(host: Host) -> Node:

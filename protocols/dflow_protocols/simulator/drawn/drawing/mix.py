@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from random import Random
 
 from ....claiming.failure import Failures
-from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, HangEngine, Sever
+from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, HangEngine, Sever, When
 from .clocks import CLOCKS
 from .disks import DISKS
 from .hosts import HOSTS, crash_and_return, power_cut
@@ -21,6 +21,7 @@ from .scene import Drawer, Scene
 LOSS_SHARE = 0.4  # of worlds, in which frames are lost
 LASTING_SHARE = 0.4  # of worlds, in which something does not heal
 DRAIN_SHARE = 0.3  # of worlds, in which nodes are drained, some for good
+SAVES = 7  # that nodes begin in an undisturbed run which saves each version
 MOST_BREAKS = Failures.ANY_ERROR  # works that fail in a world; as many may end a run, as they should
 DRAWERS: Mapping[str, Drawer] = {**HOSTS, **DISKS, **CLOCKS, **NETWORK, **RUNS}
 HEALING = ("crash", "pause", "cut", "split", "break_engine", "join", "leave")
@@ -69,9 +70,13 @@ def draw_named(rng: Random, scene: Scene, names: tuple[str, ...]) -> None:
         _draw_some(rng, scene, names, rng.choice([1, 1, 2, 3, 8]))
 
 
-def draw_power_cut(rng: Random, scene: Scene) -> None:
+def draw_power_cut(rng: Random, scene: Scene, is_alone: bool) -> None:
+    """`is_alone`: nothing else will strike; then it does as a checkpoint is begun, and not the first."""
     fault = power_cut(rng, scene, scene.submitter)
-    scene.plan_some_time(rng, fault)
+    if is_alone:
+        scene.planned.append((When("start save_work", rng.randrange(1, SAVES)), fault))
+    else:
+        scene.plan_some_time(rng, fault)
 
 
 def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) -> None:

@@ -12,9 +12,8 @@ from ....runs.anti_entropy import REFRESH
 from ....wire.steps import Seal, SealPut
 from ....work import ChainWork
 from ...model.host import Host
-from ...toy import TOY_PARTITIONS
 from ...world import World
-from ..checker import Checker, Seen, Steady, node_of, state_of
+from ..checker import Checker, Seen, Steady, is_small, node_of, state_of
 
 SETTLES_S = 0.5  # a round trip to the replicas
 TAKEN_S = 0.5  # a theft: far less than the orphan rule takes
@@ -70,9 +69,10 @@ class Flow(Checker):
     def _check_seals(self) -> None:
         for run, seal, since in list(self._put.values()):
             waited, steady_s = self.world.now - since, self.steady.seconds
-            lost_s = 0.0 if waited < steady_s else REFRESH * self._suspicion_s  # until what was lost is said again
-            if min(waited, steady_s) <= SETTLES_S + lost_s:
+            if min(waited, steady_s) <= SETTLES_S:
                 continue
+            if waited >= steady_s and steady_s <= SETTLES_S + REFRESH * self._suspicion_s:
+                continue  # what was lost before all was well is said again first
             if any(_is_settling(host, run, seal) for host in self.world.live()):
                 raise self.broken(f"seal {seal.id[:6]} is put for {waited:.1f} s and not settled", "seal_settles")
             del self._put[seal.id]
@@ -113,12 +113,7 @@ class Flow(Checker):
     def _is_usual(self, run: RunId) -> bool:
         """Whether it is as large as most, alone, and not held up by what fails everywhere."""
         pipeline = self.world.engines[run].pipeline
-        is_small = _partitions(pipeline) <= TOY_PARTITIONS
-        return is_small and pipeline.on_poison == "fail" and len(self.world.runs) == 1
-
-
-def _partitions(pipeline: Pipeline) -> int:
-    return max(int(stage.config.get("partitions", 1)) for stage in pipeline.stages)
+        return is_small(pipeline) and pipeline.on_poison == "fail" and len(self.world.runs) == 1
 
 
 def _is_settling(host: Host, run: RunId, seal: Seal) -> bool:

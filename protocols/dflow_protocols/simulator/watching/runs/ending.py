@@ -1,0 +1,46 @@
+"""A run ends in time where little or nothing is in its way."""
+
+from __future__ import annotations
+
+from ....events import Advanced, Report
+from ....names import RunId
+from ...model.host import Host
+from ...world import World
+from ..checker import Checker, Seen, Steady, is_at_ease, is_small
+
+CALM_S = 4.0  # a step, from the first version on: drawn ones take up to 2.3 in the mean
+LOSSY_S = 8.0  # where up to a tenth of all frames never arrives: up to 3
+LOSES = frozenset({"lose", "repeat", "join"})
+
+
+class Ending(Checker):
+    """`ends_in_time`."""
+
+    def __init__(self, world: World, steady: Steady) -> None:
+        super().__init__(world, steady)
+        self._begun: dict[RunId, float] = {}  # when its first version was made; of those that have not ended
+
+    @property
+    def sees(self) -> Seen:
+        return {Advanced: self._advanced, Report: self._reported}
+
+    def _advanced(self, host: Host, action: Advanced) -> None:
+        if action.head.step == 0:
+            self._begun.setdefault(action.run, self.world.now)
+
+    def _reported(self, host: Host, report: Report) -> None:
+        if report.name == "run.ended":
+            self._begun.pop(report.fields["run"], None)
+
+    def inspect(self) -> None:
+        """How many steps there are says what time there is. Any other fault, and it is not held to here."""
+        struck = self.world.struck.keys()
+        if not struck <= LOSES or len(self.world.runs) > 1 or not all(is_at_ease(host) for host in self.world.live()):
+            self._begun.clear()
+        for run, since in self._begun.items():
+            pipeline = self.world.engines[run].pipeline
+            due_s = (LOSSY_S if struck else CALM_S) * pipeline.schedule.steps
+            if is_small(pipeline) and self.world.now - since > due_s:
+                raise self.broken(
+                    f"a run of {pipeline.schedule.steps} steps takes more than {due_s:g} s", "ends_in_time"
+                )
