@@ -136,6 +136,8 @@ class Outcomes:
             state.retry(unit, now + ROOM_AFTER * mesh.suspicion_s)
             if failed.kind == "full":
                 self._calls.found_no_room(unit)
+                state.loans.give_up(unit)
+                self._put_claims(now, mesh, out)
             return
         if failed.kind == "stopped":
             state.loans.give_up(unit)
