@@ -101,6 +101,12 @@ RUNS: Final[dict[str, Concern]] = {
         ("run",),
         ("run.unpaused", "run.ended"),
     ),
+    "run.gave_way": Concern(
+        "gave way to run {to}, as there is no room for both",
+        "it goes on by itself when that run has ended; raise shards.memory_limit or shards.disk_limit to have both",
+        ("run",),
+        ("run.resumed", "run.ended"),
+    ),
     "run.blocked": Concern(
         "blocked at step {step}: {why}",
         "add a daemon that offers it (node.roles, or a GPU), has the files or runs the code, or end a drain; "

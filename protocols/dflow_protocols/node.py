@@ -373,7 +373,7 @@ class Node:
             self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2
             actions += self._say_again(now)
             actions += self._registry.put_again(self._views.living())
-            actions += self._registry.sweep(now)
+            actions += self._registry.share_room(now, self._mesh(now)) + self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now)
 

@@ -103,7 +103,15 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a run failed, was stopped, finished or was cancelled, as found here or as told by a member",
         ("run", "state", "version", "weights", "step", "samples", "facts", "error", "evidence", "stopped"),
     ),
-    "run.resumed": ReportKind("info", "a failed or stopped run is active again, at this attempt", ("run", "attempt")),
+    "run.resumed": ReportKind(
+        "info", "a run that failed, was stopped or gave way is active again, at this attempt", ("run", "attempt")
+    ),
+    "run.gave_way": ReportKind(
+        "warning",
+        "a run waits, since another one, `to`, found no room beside it: its newest version is saved and freed, and it "
+        "goes on by itself when that has ended",
+        ("run", "to"),
+    ),
     "checkpoint.saved": ReportKind(
         "info", "a version lies whole on this node's disk", ("run", "step", "version", "folder")
     ),

@@ -39,6 +39,7 @@ TOLD = frozenset(
         "run.set_back",
         "run.regained",
         "run.branch_lost",
+        "run.gave_way",
         "run.resumed",
         "run.paused",
         "run.unpaused",

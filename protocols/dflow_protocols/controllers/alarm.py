@@ -98,7 +98,7 @@ class Alarm:
 
     def reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         """Notice whether anything is new, and say when nothing was for long, or is again."""
-        run, marks = self._state, self._mark()
+        run, marks = self._state, self.marks
         if self._times_from != run.freed_before:
             self._times_from = run.freed_before
             self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
@@ -119,7 +119,8 @@ class Alarm:
             out.append(Report("run.stalled", fields, "warning"))
         self._told = waiting
 
-    def _mark(self) -> tuple[object, ...]:
+    @property
+    def marks(self) -> tuple[object, ...]:
         """What changes whenever something came about that was not there before."""
         run, position = self._state, self._state.position
         saved = (len(self._checkpoints.mine), sum(len(heads) for heads in self._checkpoints.others.values()))

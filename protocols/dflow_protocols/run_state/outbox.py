@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..events import Action, Report, Send
+from ..events import Action, Send
 from ..names import Block, NodeId, ShardId, Slice
 from ..steps.view import StepView
 from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
@@ -74,6 +74,6 @@ class Outbox:
         """Move the run's status up, and tell everybody."""
         run = self._state
         run.end(state, outcome)
-        out.append(Report("run.ended", {"run": run.id, "state": run.status.state, **runs.outcome(run.status)}))
+        out.append(run.end_report({"state": run.status.state, **runs.outcome(run.status)}))
         out.append(run.persist())
         self.tell_all(mesh, run.status, out)

@@ -13,7 +13,7 @@ from typing import Any
 from ..claiming.ability import Ability, Offers
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..events import Persist
+from ..events import Persist, Report
 from ..names import NodeId, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
@@ -123,6 +123,7 @@ class RunState:
     advanced_at: float = field(init=False)  # when the own head last changed
     refreshed_at: float = 0.0  # when all was last said again that others may not have heard
     last_started: float = 0.0  # for fairness among runs
+    refused_at: float = -1.0  # when this node's store last had no room for it
     _plans: dict[int, StepPlan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -216,7 +217,18 @@ class RunState:
     def persist(self) -> Persist:
         return Persist(f"runs/{self.id}", runs.dump(self.status))
 
+    def end_report(self, how: Mapping[str, Any]) -> Report:
+        """That it is active no more. `how`: it ended, if it did not give way."""
+        other = runs.yields_to(self.status)
+        if other is not None:
+            return Report("run.gave_way", {"run": self.id, "to": other}, "warning")
+        return Report("run.ended", {"run": self.id, **how})
+
     # What changes it ------------------------------------------------------------------------------------------------
+
+    def found_no_room(self, now: float) -> None:
+        """The store refused room for something of the run."""
+        self.refused_at = now
 
     def take_status(self, status: RunPut) -> bool:
         """Merge what another node knows of the run's status. True if it moved on."""

@@ -1,6 +1,7 @@
 """Run status: a lattice active < failed < finished < cancelled, merged upwards, kept on disk as a tombstone.
 
-A run that a person stopped has failed, and its outcome says that nothing went wrong. A failed run that is taken up
+A run that a person stopped has failed, and its outcome says that nothing went wrong; so has one that gave way to
+another run for want of room, and is taken up again by itself. A failed run that is taken up
 again is active at the next attempt, which is above failed at the one before. What has finished or was cancelled has
 ended at every attempt.
 """
@@ -27,7 +28,16 @@ MAX_ATTEMPT = 1 << 20
 FIELDS = 10  # of the form on disk
 FROM_START = "from_start"
 STOPPED = "stopped"
-_SAID: dict[str, type] = {"samples": int, "step": int, "version": str, "weights": str, "error": str, "facts": dict}
+YIELDS = "yields"
+_SAID: dict[str, type] = {
+    "samples": int,
+    "step": int,
+    "version": str,
+    "weights": str,
+    "error": str,
+    "facts": dict,
+    YIELDS: str,
+}
 
 
 def height(state: str, attempt: int) -> tuple[int, int]:
@@ -70,8 +80,10 @@ def outcome_id(status: RunPut) -> str:
 
 
 def ended(status: RunPut, state: Lifecycle, outcome: dict[str, Any]) -> RunPut:
-    """`status` moved up to `state`, with what came of it."""
-    return merge(status, replace(status, state=state, outcome=msgpack.packb(outcome)))
+    """`status` moved up to `state`, with what came of it. One that gave way has failed at its attempt, so what ends it
+    is of the next one."""
+    attempt = status.attempt + (yields_to(status) is not None)
+    return merge(status, replace(status, state=state, attempt=attempt, outcome=msgpack.packb(outcome)))
 
 
 def resumed(status: RunPut, from_start: bool = False) -> RunPut:
@@ -91,10 +103,22 @@ def is_stopped(status: RunPut) -> bool:
     return status.state == FAILED and bool(outcome(status).get(STOPPED))
 
 
+def yields_to(status: RunPut) -> RunId | None:
+    """The run that it gave way to, as there was no room for both, if it waits for that."""
+    return RunId(outcome(status)[YIELDS]) if status.state == FAILED and YIELDS in outcome(status) else None
+
+
+def has_ended(status: RunPut) -> bool:
+    """Whether it does not go on by itself."""
+    return status.state != ACTIVE and yields_to(status) is None
+
+
 def told(status: RunPut) -> str:
     """The state in the words that people and scripts read."""
     if is_stopped(status):
         return STOPPED
+    if yields_to(status) is not None:
+        return ACTIVE
     return "done" if status.state == FINISHED else status.state
 
 

@@ -135,6 +135,7 @@ class Outcomes:
         if failed.kind == "full" or isinstance(call.work, SaveWork):
             state.retry(unit, now + ROOM_AFTER * mesh.suspicion_s)
             if failed.kind == "full":
+                state.found_no_room(now)
                 self._calls.found_no_room(unit)
                 state.loans.give_up(unit)
                 self._put_claims(now, mesh, out)

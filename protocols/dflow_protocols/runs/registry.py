@@ -36,6 +36,7 @@ from ..wire.listing import listing_fault
 from ..wire.steps import Header, RunAck, RunGet, RunPut, RunStates
 from .run import Run
 from .tombstones import TOMBSTONE_S, Tombstones
+from .yielding import Yielding, may_go_on, those_waiting
 
 MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
 MAX_ACTIVE = 256  # further ones are refused until one has ended: each keeps books, and a file on disk
@@ -76,6 +77,7 @@ class Registry:
         self._unkept: set[RunId] = set()  # whose status should be on this node's disk, and is not
         self._asked: dict[tuple[RunId, NodeId], float] = {}
         self._tombstones = Tombstones()
+        self._yielding = Yielding()
         self._crowded_out: list[RunId] = []  # forgotten to make room; their disk is still to be told
         self._saved: dict[RunId, list[Saved]] = {}  # checkpoints of runs that are not known yet
         for checkpoint in saved:
@@ -91,7 +93,7 @@ class Registry:
     def _open(
         self, now: float, status: RunPut, pipeline: Pipeline, restored: bool, saved: Iterable[Header] = ()
     ) -> Run:
-        for run in [run for run in self.runs.values() if not run.is_active][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
+        for run in [run for run in self.runs.values() if run.has_ended][: max(0, len(self.runs) + 1 - MAX_RUNS)]:
             del self.runs[run.id]
             self._crowded_out.append(run.id)
         bare = replace(status, acknowledge=False, age_s=0.0)
@@ -102,7 +104,7 @@ class Registry:
         return run
 
     def _is_crowded(self) -> bool:
-        return sum(run.is_active for run in self.runs.values()) >= MAX_ACTIVE
+        return sum(not run.has_ended for run in self.runs.values()) >= MAX_ACTIVE
 
     def _restore(self, now: float, kept: Restored) -> None:
         """Take up a run of an earlier life."""
@@ -113,7 +115,7 @@ class Registry:
             self.unreadable.append(Report("run.unreadable", {"run": kept.name, "error": str(error)}, "error"))
             return
         run = self._open(now, status, pipeline, True, self._found(status.run, pipeline, self.unreadable))
-        if not run.is_active:
+        if run.has_ended:
             self._tombstones.note(now, run.id, kept.age_s)
 
     def _found(self, run: RunId, pipeline: Pipeline, refused: list[Report]) -> list[Header]:
@@ -145,6 +147,17 @@ class Registry:
             run.inherit(old, out)
         out += [run.state.persist(), Report("run.resumed", {"run": run.id, "attempt": status.attempt})]
         run.checkpoints.tell(mesh.living, out)
+        return out
+
+    def share_room(self, now: float, mesh: MeshView) -> list[Action]:
+        """See that no run is stuck for want of room; one that gave way is taken up again when the other one can do
+        without. Called now and then."""
+        out: list[Action] = []
+        self._yielding.reconcile(now, mesh, self.runs, out)
+        for run in those_waiting(self.runs.values()):
+            if not mesh.is_rejoining and may_go_on(run, self.runs):
+                out += self._reopen(now, mesh, runs.resumed(run.status))
+                self.runs[run.id].outbox.tell_all(mesh, self.runs[run.id].status, out)
         return out
 
     def sweep(self, now: float) -> list[Action]:
@@ -191,7 +204,7 @@ class Registry:
         if run is None:
             return [_unknown(event.request, event.run)]
         out: list[Action] = []
-        if run.is_active:
+        if not run.has_ended:
             run.outbox.end(runs.CANCELLED, {}, mesh, out)
         return out + self._spread(mesh.living, run, event.request, "is cancelled all the same, until a restart")
 
@@ -201,7 +214,7 @@ class Registry:
         if run is None:
             return [_unknown(event.request, event.run)]
         out: list[Action] = []
-        if run.is_active:
+        if not run.has_ended:
             run.outbox.end(runs.FAILED, {runs.STOPPED: True}, mesh, out)
         return out + self._spread(mesh.living, run, event.request, "is stopped all the same, until a restart")
 
@@ -316,7 +329,7 @@ class Registry:
             refused: list[Report] = []
             is_new = status.acknowledge and status.attempt == 0  # a client waits; else the run may have got somewhere
             run = self._open(now, status, pipeline, not is_new, self._found(status.run, pipeline, refused))
-            if not run.is_active:
+            if run.has_ended:
                 self._tombstones.note(now, run.id, status.age_s)
             out = [
                 *refused,
@@ -334,8 +347,8 @@ class Registry:
         if run.state.take_status(status):
             if run.is_active and run.status.attempt > attempt:  # its books are of an attempt that failed, heard or not
                 return self._reopen(now, mesh, run.status)
-            ended = [] if run.is_active else [Report("run.ended", {"run": run.id, "state": run.status.state})]
-            if ended:
+            ended = [] if run.is_active else [run.state.end_report({"state": run.status.state})]
+            if run.has_ended:
                 self._tombstones.note(now, run.id, status.age_s)
             return [replace(run.state.persist(), age_s=status.age_s), *ended]
         mine = run.status

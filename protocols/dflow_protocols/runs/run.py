@@ -109,6 +109,11 @@ class Run:
     def is_active(self) -> bool:
         return self.state.is_active
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does not go on by itself: one that gave way to another run does."""
+        return runs.has_ended(self.status)
+
     def heartbeat(self, now: float, mesh: MeshView) -> Heartbeat:
         """Where this node stands in the run: rides on every frame."""
         state, own = self.state, self.state.versions.own
@@ -122,7 +127,7 @@ class Run:
         state, outcome, own = self.state, runs.outcome(self.status), self.state.versions.own
         settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
         best = max((head.step for head in state.versions.heads.values()), default=0)
-        saved, is_over = self.checkpoints.best, not state.is_active
+        saved, is_over = self.checkpoints.best, self.has_ended
         return {
             "run": state.id,
             "name": state.pipeline.name,
@@ -137,7 +142,7 @@ class Run:
             "evidence": outcome.get("evidence", []),
             "skipped": facts.skipped(settled),
             **self._reproducibility(facts.not_exact_since(settled)),
-            "blocked": self.alarm.blocked if state.is_active else "",
+            "blocked": self._blocked(),
             "files": state.ability.missing if state.is_active else "",
             "starved": self.calls.is_starved and state.is_active,
             "paused": state.is_paused and state.is_active,
@@ -147,11 +152,31 @@ class Run:
             "spec": state.status.spec,
         }
 
+    def _blocked(self) -> str:
+        other = runs.yields_to(self.status)
+        if other is not None:
+            return f"gave way to run {other[:8]}, as there is no room for both"
+        return self.alarm.blocked if self.is_active else ""
+
     def _reproducibility(self, since: int | None) -> dict[str, Any]:
         """What the weights are a function of, and from which step on if that changed on the way."""
         claimed = self.state.pipeline.reproducibility
         is_less = claimed == EXACT and since is not None
         return {"reproducibility": REPLAY if is_less else claimed, "since_step": since if is_less else None}
+
+    @property
+    def progress(self) -> tuple[object, ...]:
+        """What changes whenever something of the run came about, here or as others say, that was not there before."""
+        best = max((head.step for head in self.state.versions.heads.values()), default=0)
+        return (*self.alarm.marks, self.state.holdings.fresh_at, best)
+
+    def is_others_work(self, now: float, mesh: MeshView) -> bool:
+        """Whether another member works on the open step, as far as this node can tell: only its replicas can."""
+        state, position = self.state, self.state.position
+        if position is None or state.step(position.step).roster is None:
+            return False
+        view = state.view(now, mesh, position)
+        return state.me not in view.replicas or bool((view.at_work & mesh.living) - {state.me})
 
     # What happens ---------------------------------------------------------------------------------------------------
 
@@ -206,6 +231,8 @@ class Run:
                 holdings.fetched(now, shard, (first, end))
             case FetchFailed(_, shard, first, end, missing, silent):
                 self.state.revision.bump()
+                if not missing and not silent:
+                    self.state.found_no_room(now)
                 holdings.failed(now, shard, (first, end), missing, out, silent, now + DISTRUST * suspicion_s)
             case FetchAdvanced(_, shard):
                 holdings.advanced(now, shard)

@@ -17,7 +17,7 @@ TOMBSTONE_S: Final = 30 * 86_400.0  # longer than any machine is away and comes 
 
 class Ended(Protocol):
     @property
-    def is_active(self) -> bool: ...
+    def has_ended(self) -> bool: ...
 
 
 class Tombstones:
@@ -37,7 +37,7 @@ class Tombstones:
     def take_old(self, now: float, runs: Mapping[RunId, Ended]) -> list[RunId]:
         """Runs to forget now. Notes which have ended, or begun again, since the last call."""
         for name, run in runs.items():
-            if not run.is_active:
+            if run.has_ended:
                 self._ended_at.setdefault(name, now)
-        self._ended_at = {name: at for name, at in self._ended_at.items() if name in runs and not runs[name].is_active}
+        self._ended_at = {name: at for name, at in self._ended_at.items() if name in runs and runs[name].has_ended}
         return [name for name, at in self._ended_at.items() if now - at >= TOMBSTONE_S]

@@ -256,6 +256,17 @@ class Holdings:
         self.brought &= set(shards)
         self._forget_tries({key[0] for table in (self.near, self.asks, self.retry_at) for key in table} - {*shards})
 
+    def drop_parts(self, out: list[Action]) -> bool:
+        """Free what lies here in part and is not on its way: it can be fetched again. Whether there was any."""
+        coming = {shard for shard, _ in self.fetching}
+        parts = sorted((self.pieces.keys() | self.begun) - self.local.keys() - coming)
+        for shard in parts:
+            self.pieces.pop(shard, None)
+            self._end_beginning(shard)
+        if parts:
+            out.append(Drop(self.run, tuple(parts)))
+        return bool(parts)
+
     def drop(self, shards: Iterable[ShardId], out: list[Action]) -> None:
         """Free shards, whole or in part, and what is known of them."""
         gone = sorted(set(shards))

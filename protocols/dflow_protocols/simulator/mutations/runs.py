@@ -43,5 +43,13 @@ RUNS = (
         unseen="it costs a wait of four suspicion times; "
         "`tests/unit/protocols/shards/test_admission_queue.py:test_who_comes_first_is_waited_for_but_not_for_ever`",
     ),
+    Mutation(
+        "no_run_gives_way",
+        "20b",
+        "runs.yielding:Yielding.reconcile",
+        gives(None),
+        unseen="two runs of a drawn world have room for both; "
+        "`tests/sim/test_little_room.py:test_of_two_runs_whose_state_leaves_no_room_for_either_the_later_one_waits_for_the_other`",
+    ),
     Mutation("a_full_disk_vouches", "21", "runs.registry:Registry.not_persisted", gives([])),
 )

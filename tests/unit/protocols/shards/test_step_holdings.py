@@ -108,6 +108,21 @@ def test_room_is_kept_where_holders_answered(missing: list[NodeId]) -> None:
     assert holdings.all_here() == {REF.id}
 
 
+def test_parts_can_be_given_up_and_fetched_again() -> None:
+    """They serve nobody else; what is whole, or on its way, stays."""
+    holdings = credited(2)
+    want(holdings, chunks=(0, 1))
+    holdings.fetched(1.0, REF.id, (0, 1))
+    other = shard("other", MIB)
+    holdings.keep(other)
+    out: list[Action] = []
+    assert holdings.drop_parts(out)
+    assert out == [Drop(RUN, (REF.id,))]
+    assert holdings.all_here() == {other.id}
+    assert want(holdings, chunks=(0, 1)) == (False, [Fetch(RUN, REF, 0, 1, (who(2),))])
+    assert not holdings.drop_parts(out)
+
+
 def test_a_dead_node_holds_nothing_any_more() -> None:
     """Shared memory dies with its process; a later life of it starts empty."""
     holdings = credited(2, 3)
