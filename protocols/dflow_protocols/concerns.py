@@ -225,6 +225,7 @@ ROOMS: Final[dict[str, Concern]] = {
     "transport.fault": Concern("a fault of this program in lane {lane}: {error}", _FAULT, ("lane",), (), HOUR),
     "daemon.fault": Concern("a fault of this program at {at}, {where}: {error}", _FAULT, ("at",), (), HOUR),
     "driver.handle_failed": Concern("a fault of this program at {at}: {error}", _FAULT, ("at",), (), HOUR),
+    "run.broken": Concern("a fault of this program at {at}: {error}", _FAULT, ("run",), ("run.ended",), HOUR),
     "driver.perform_failed": Concern(
         "a fault of this program, or of its disk, at {at}: {error}", _FAULT, ("at",), (), HOUR
     ),

@@ -106,6 +106,9 @@ RUNS: Final[dict[str, ReportKind]] = {
     "run.resumed": ReportKind(
         "info", "a run that failed, was stopped or gave way is active again, at this attempt", ("run", "attempt")
     ),
+    "run.broken": ReportKind(
+        "error", "a fault of this program: what was due in this run was not derived", ("run", "error", "at")
+    ),
     "run.gave_way": ReportKind(
         "warning",
         "a run waits, since another one, `to`, found no room beside it: its newest version is saved and freed, and it "

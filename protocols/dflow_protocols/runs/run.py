@@ -8,7 +8,9 @@ without a case of its own.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..controllers.advance import UNCOMMITTED, Advance
@@ -23,7 +25,7 @@ from ..controllers.quarantine import Quarantine
 from ..controllers.rosters import Rosters
 from ..controllers.sealer import Sealer
 from ..controllers.stealing import Open, Stealing
-from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, FilesFound, Rng
+from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, FilesFound, Report, Rng
 from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
 from ..pipeline.grammar.engines import EXACT, REPLAY
 from ..pipeline.plan import Chain
@@ -45,6 +47,7 @@ from .outcomes import Outcomes
 from .relaying import Relaying
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
+MAX_ERROR = 500  # characters of an error that a report has
 
 
 class Run:
@@ -68,6 +71,7 @@ class Run:
         choose whom to ask for work; without it nothing is stolen. `revision`: of all runs of this node."""
         self.state = state = RunState(me, status, pipeline, now, restored, revision or Revision())
         self._duties = OpenDuties()
+        self._fault = ""  # of this program, that showed last
         self.outbox = outbox = Outbox(state)
         self.calls = calls = Calls(state, numbers)
         self.checkpoints = Checkpoints(state, calls, outbox, saved, unread)
@@ -250,8 +254,9 @@ class Run:
 
     def seek(self, now: float, mesh: MeshView, is_idle: bool, out: list[Action]) -> None:
         """This node has a slot that is idle, or seats for partitions in those that work: look for work elsewhere."""
-        self.state.lapse(now, mesh)
-        self.stealing.seek(now, mesh, is_idle, out)
+        with self._isolated(out):
+            self.state.lapse(now, mesh)
+            self.stealing.seek(now, mesh, is_idle, out)
 
     def go_on(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """A person says that those for whom a paused run waits will not come back."""
@@ -300,19 +305,33 @@ class Run:
     def refresh(self, now: float, mesh: MeshView, at_once: bool = False) -> list[Action]:
         """Say again what others may not have heard, if it is time for that."""
         out: list[Action] = []
-        self.state.lapse(now, mesh)
-        if self.anti_entropy.refresh(now, mesh, at_once, out):
-            self.state.revision.bump()
+        with self._isolated(out):
+            self.state.lapse(now, mesh)
+            if self.anti_entropy.refresh(now, mesh, at_once, out):
+                self.state.revision.bump()
         return out
 
     def reconcile(self, now: float, mesh: MeshView, free: FreeSlots) -> list[Action]:
         """Derive what is due and emit what is not yet under way, as far as slots are free."""
         out: list[Action] = []
-        self.state.lapse(now, mesh)
-        self._reconcile(now, mesh, free, out)
-        if self.is_active:
-            self.alarm.reconcile(now, mesh, free, out)
+        with self._isolated(out):
+            self.state.lapse(now, mesh)
+            self._reconcile(now, mesh, free, out)
+            if self.is_active:
+                self.alarm.reconcile(now, mesh, free, out)
         return out
+
+    @contextmanager
+    def _isolated(self, out: list[Action]) -> Iterator[None]:
+        """A fault of this program that shows in one run is told, and costs no other run what was due in the turn. What
+        this one emitted before it is performed, as its books say so."""
+        try:
+            yield
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            self._fault = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            fields = {"run": self.id, "error": self._fault, "at": f"{at.filename.rpartition('/')[2]}:{at.lineno}"}
+            out.append(Report("run.broken", fields, "error"))
 
     def _reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         state = self.state
@@ -425,6 +444,7 @@ class Run:
 
     def check(self) -> None:
         """Assert what must hold after every event."""
+        assert not self._fault, self._fault
         state, own = self.state, self.state.versions.own
         if own is not None and self.is_active:
             missing = [name for name, ref in own.state if ref.id not in state.holdings.local]

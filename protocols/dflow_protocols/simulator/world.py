@@ -432,8 +432,8 @@ class World:
                 self.advanced.append((host.index, action))
             case Report():
                 self.reports.append((host.index, action))
-                if action.name in ("run.ended", "run.gave_way", "run.resumed"):
-                    (self._ended.discard if action.name == "run.resumed" else self._ended.add)(action.fields["run"])
+                if action.name in ("run.ended", "run.resumed"):
+                    (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
 
     def _begin(self, host: Host, process: Process, start: Start) -> None:
         if host.is_drained and not isinstance(start.work, SaveWork | LoadWork):  # by which it hands over what it has
