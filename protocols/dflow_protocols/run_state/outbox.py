@@ -46,8 +46,9 @@ class Outbox:
 
     def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What this node has in hand, to the step's replicas and to those it was taken from. Nobody is told while there
-        is no roster. `owners`: whom something was taken from that is given back."""
-        if view.step.roster is None:
+        is no roster, nor after a long sleep before this node knows what became of all that it had claimed: then it says
+        everything again. `owners`: whom something was taken from that is given back."""
+        if view.step.roster is None or view.is_rejoining:
             return
         state, units = self._state, self._state.taken_on(view)
         view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)

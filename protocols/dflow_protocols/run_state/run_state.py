@@ -202,6 +202,7 @@ class RunState:
             slots=mesh.slots.get(self.me, 1),
             drained=mesh.drained,
             kept=self.progress[header.step],
+            is_rejoining=mesh.is_rejoining,
         )
 
     def taken_on(self, view: StepView) -> tuple[TaskKey, ...]:

@@ -169,10 +169,9 @@ class Outcomes:
         self._quarantine.judge(now, mesh, out)
 
     def _put_claims(self, now: float, mesh: MeshView, out: list[Action]) -> None:
-        """What is left of them: another node may try the rest at once. Not after a long sleep, before this node knows
-        what became of all that it had claimed: then it says everything again."""
+        """What is left of them: another node may try the rest at once."""
         position = self._state.position
-        if position is not None and not mesh.is_rejoining:
+        if position is not None:
             self._outbox.put_claims(self._state.view(now, mesh, position), out)
 
 

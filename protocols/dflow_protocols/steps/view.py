@@ -59,6 +59,7 @@ class StepView:
     slots: int = 1  # how many works this node runs at once
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
     kept: Progress = field(default_factory=Progress)  # as of an earlier view of this step
+    is_rejoining: bool = False  # whether this node slept for long, and does not know yet what others did meanwhile
     on_duty: frozenset[NodeId] = field(init=False)  # the others
     at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
 

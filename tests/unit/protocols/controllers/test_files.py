@@ -256,6 +256,18 @@ def test_what_was_taken_from_others_is_theirs_again_as_soon_as_it_may_not_start(
     assert (who(3), ClaimPut(RUN, 0, ())) in gate.run.told(ClaimPut)
 
 
+def test_who_slept_claims_nothing_when_it_is_told_of_files() -> None:
+    """What runs here may be done by others since: it says so again when it knows."""
+    gate = Gate()
+    gate.found()
+    assert gate.starts_chain("roll", "score", "adv")
+    gate.files.found(0.0, replace(ALL, is_rejoining=True), WHY, (), gate.run.out)
+    assert gate.run.told(ClaimPut) == []
+    gate.files.found(0.0, ALL, "", (), gate.run.out)
+    gate.found(WHY)
+    assert gate.run.told(ClaimPut) != []
+
+
 def test_what_is_granted_too_late_is_not_claimed() -> None:
     """Who granted it had not heard yet: without a claim it is due at its home again when the grant lapses."""
     gate = Gate()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.controllers.leaving import Leaving
 from dflow_protocols.controllers.stealing import Stealing
 from dflow_protocols.events import Send, Start, Stop
-from dflow_protocols.names import Once, Partition, TaskKey
-from dflow_protocols.steps.duty import CHAIN, Duty
+from dflow_protocols.names import Once, Partition, Slice, TaskKey
+from dflow_protocols.steps.duty import CHAIN, SLICE, Duty
 from dflow_protocols.wire.steps import ClaimPut, Keep
-from dflow_protocols.work import ChainWork, SaveWork
+from dflow_protocols.work import ChainWork, SaveWork, SliceWork
 from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
@@ -36,6 +38,17 @@ def test_what_runs_is_stopped_and_no_longer_claimed() -> None:
     assert Stop(call) in run.out
     assert run.state.is_leaving
     assert {to for to, claim in run.told(ClaimPut) if claim == ClaimPut(RUN, 0, ())} == {who(2), who(3)}
+
+
+def test_who_slept_and_lost_its_devices_claims_nothing_before_it_knows_more() -> None:
+    """It still sums; but whose that is now it has yet to hear."""
+    run = ARun()
+    unit, work = TaskKey(0, "learn", Slice(0, 1)), SliceWork(0, "learn", 0, 1, 4, (), 1)
+    run.calls.begin(0.0, Duty(SLICE, unit, work, (), (ZERO.id,)), ZERO, [])
+    run.out += leaving(run).stand_aside(1.0, replace(ALL, is_rejoining=True))
+    assert run.told(ClaimPut) == []
+    run.out += leaving(run).stand_aside(1.0, ALL)
+    assert {claim for _, claim in run.told(ClaimPut)} == {ClaimPut(RUN, 0, (unit,))}
 
 
 def test_a_checkpoint_that_is_being_written_is_finished() -> None:
