@@ -105,6 +105,7 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("a_drained_node_lets_nothing_go", Choice(nodes=3, faults=("drain",)), "drained_lets_go"),
         ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
         ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
+        ("two_of_one_key_both_speak", Choice(nodes=3, faults=("clone",)), "one_speaks"),
         ("committed_as_soon_as_made", Choice(nodes=3, faults=("pause",)), "commit_true"),
         ("who_cannot_be_dialled_counts", Choice(nodes=3, faults=("close_lane",)), "unreached_rests"),
     ],

@@ -25,6 +25,7 @@ from dflow_protocols.events import (
 from dflow_protocols.names import CHUNK_BYTES, Once, RunId, ShardId, ShardRef, TaskKey
 from dflow_protocols.simulator.faults import Crash, Cut, Drift, FullDisk, Lag, Pause, When, action, sends
 from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.machines import key_of
 from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
@@ -46,7 +47,7 @@ class Beater:
         self.must_act = False
         self.due: list[Action] = []
         self.got: list[Event] = []
-        self.extra: list[Action] = [Dial(World.id_of(i), World.key_of(i), "c", "b") for i in range(count)]
+        self.extra: list[Action] = [Dial(World.id_of(i), key_of(i), "c", "b") for i in range(count)]
 
     def take(self, now: float, event: Event) -> None:
         extra, self.extra = self.extra, []

@@ -64,6 +64,7 @@ INVARIANTS = {
     "leave_gives_back": "who leaves takes its claims back at once",
     "commit_true": "a version is taken for committed once two nodes hold it, or all trainers, or the own disk",
     "slept_listens": "who slept for long acts only after it heard what happened meanwhile, or from nobody",
+    "one_speaks": "of two processes with one key one falls silent, and does nothing more, and the other goes on",
     "withdrawn_rests": "who has withdrawn from a stage starts none of it while others can",
     "loan_lapses": "what was lent to somebody who never claims it is the lender's again when its lease is over",
     "minority_waits": "who sees less than half of a step's roster alive does not go on, where a run asks for that",

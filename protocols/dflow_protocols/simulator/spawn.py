@@ -8,28 +8,28 @@ from ..membership.table import DRAINED
 from ..membership.timing import Timing
 from ..node import Identity, Node
 from ..wire.gossip import Meta
-from .model.host import BootContext
-from .world import World
+from .machines import key_of
+from .model.host import BootContext, bulk_of, control_of
 
 
 def spawn(boot: BootContext, steals: bool = True) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
-    key = World.key_of(boot.index)
     meta = Meta(
-        key,
-        _control(boot.index),
-        f"tcp://n{boot.index}:2",
+        boot.key,
+        control_of(boot.index),
+        bulk_of(boot.index),
         f"n{boot.index}",
         "cpu",
         boot.slots,
         ("trainer", *boot.roles),
         born_ms=boot.born_ms,
     )
+    seeds = [Seed(key_of(index), control_of(index)) for index in boot.seeds]
     return Node(
-        Identity(World.id_of(boot.index), boot.incarnation, meta),
+        Identity(meta.node, boot.incarnation, meta),
         Timing.local(),
         boot.rng,
-        [Seed(World.key_of(index), _control(index)) for index in boot.seeds if index != boot.index],
+        [seed for seed in seeds if seed.public_key != boot.key],
         decode_peers(boot.disk.get("peers", b"")),
         [Restored(value) for key, value in sorted(boot.disk.items()) if key.startswith("runs/")],
         boot.now,
@@ -38,7 +38,3 @@ def spawn(boot: BootContext, steals: bool = True) -> Node:
         host_slots=boot.host_slots,
         drained=DRAINED in boot.disk,
     )
-
-
-def _control(index: int) -> str:
-    return f"tcp://n{index}:1"

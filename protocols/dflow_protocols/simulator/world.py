@@ -56,8 +56,8 @@ from .faults import At, Fault, Join, Moment, Trigger, When
 from .faults.inject import inject
 from .faults.traps import Trap, Traps
 from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
+from .machines import Machines, key_of
 from .model.bulk import BulkLane
-from .model.clock import HostClock
 from .model.disk import Writes, without_disk
 from .model.files import Search
 from .model.host import Host, Process, Spawn
@@ -135,24 +135,18 @@ class World:
         self.cancelled: set[RunId] = set()  # by a client, in time or not
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
-        self._slots, self._host_slots, self._roles = tuple(slots), tuple(host_slots), tuple(roles)
-        self.hosts: list[Host] = []
-        self._by_id: dict[NodeId, Host] = {}
+        self.machines = Machines(seed, slots, host_slots, roles)
+        self.hosts = self.machines.all
         clocks = Random(f"{seed}/clocks")
         for _ in range(nodes):
-            self._add(clocks, seeds)
+            self.machines.add(seeds, clocks)
         self._check_every = 1 + nodes // CHECKED_WHOLE
         for host in self.hosts:
             self.start(host)
 
     @staticmethod
     def id_of(index: int) -> NodeId:
-        return node_id(World.key_of(index))
-
-    @staticmethod
-    def key_of(index: int) -> bytes:
-        """The 32 bytes that stand for a node's public key."""
-        return (index + 1).to_bytes(32, "little")
+        return node_id(key_of(index))
 
     @property
     def now(self) -> float:
@@ -166,7 +160,7 @@ class World:
 
     def submit(self, node: int, pipeline: Pipeline, nonce: str = "0", files: tuple[FileRef, ...] = ()) -> RunId:
         """A client of `node` submits; nothing is promised until its reply is there. `files`: that its works open."""
-        host = self.hosts[node]
+        host = self.machines.served(node)
         run = run_id(pipeline.text_id, CLIENT, nonce)
         if run not in self.engines:
             self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
@@ -177,16 +171,16 @@ class World:
 
     def cancel(self, node: int, run: RunId) -> None:
         self.cancelled.add(run)
-        self.deliver(self.hosts[node], CancelRequested(next(self._requests), run))
+        self.deliver(self.machines.served(node), CancelRequested(next(self._requests), run))
 
     def stop(self, node: int, run: RunId) -> None:
-        self.deliver(self.hosts[node], StopRequested(next(self._requests), run))
+        self.deliver(self.machines.served(node), StopRequested(next(self._requests), run))
 
     def resume(self, node: int, run: RunId, from_start: bool = False) -> None:
-        self.deliver(self.hosts[node], ResumeRequested(next(self._requests), run, from_start))
+        self.deliver(self.machines.served(node), ResumeRequested(next(self._requests), run, from_start))
 
     def drain(self, node: int, drained: bool) -> None:
-        self.deliver(self.hosts[node], DrainRequested(next(self._requests), drained))
+        self.deliver(self.machines.served(node), DrainRequested(next(self._requests), drained))
 
     def watch(self, watch: Watcher) -> None:
         """From now on it is told of all that happens."""
@@ -228,11 +222,11 @@ class World:
             raise self.violation(f"after {deadline_s:g} s still not so: {what}", invariant)
 
     def live(self) -> list[Host]:
-        return [host for host in self.hosts if host.process is not None]
+        """Whose process is there, but for one that is silent: another is who it was."""
+        return [host for host in self.hosts if host.process is not None and not host.is_silent]
 
     def violation(self, what: str, invariant: str) -> Violation:
-        words: dict[str, str] = {host.id: host.name for host in self.hosts}
-        story = "\n".join(self.trace.story(STORY_LINES, words))
+        story = "\n".join(self.trace.story(STORY_LINES, self.machines.names()))
         return Violation(f"{story}\n{what}\nreplay: {self._replay or f'seed {self.seed}'}", invariant, self.now)
 
     # What a fault does -----------------------------------------------------------------------------------------------
@@ -252,16 +246,11 @@ class World:
 
     def add(self, seeds: tuple[int, ...]) -> Host:
         """A machine that was not there before; `start` turns it on."""
-        return self._add(Random(f"{self.seed}/clock/{len(self.hosts)}"), seeds)
+        return self.machines.add(seeds)
 
-    def _add(self, clocks: Random, seeds: tuple[int, ...]) -> Host:
-        index = len(self.hosts)
-        slots, host_slots = (each[index % len(each)] for each in (self._slots, self._host_slots))
-        roles, clock = self._roles[index % len(self._roles)], HostClock(clocks.uniform(0, 1e5))
-        host = Host(index, self.id_of(index), clock, seeds, slots, host_slots, roles)
-        self.hosts.append(host)
-        self._by_id[host.id] = host
-        return host
+    def copy(self, host: Host) -> Host:
+        """A machine that was not there before, with a copy of what lies on another one's disk, its key with it."""
+        return self.machines.copy(host)
 
     def start(self, host: Host) -> None:
         """Turn it on; without a disk that takes its incarnation a daemon does not start, and is tried again."""
@@ -271,7 +260,7 @@ class World:
         machine = self._spawn(host.boot(self.seed, self.now))
         life = Life(self._schedule, self._inbox, partial(self.deliver, host))
         slots = Slots(host.slot_count, host.host_slot_count, life, self._site, host.store, host.disk, host.health)
-        lanes = Lanes(host.id, life, self.network)
+        lanes = Lanes(host.place, life, self.network, self.machines.place)
         bulk = BulkLane(life, host.store, lanes, partial(self._serves, host), partial(self._grant, host))
         host.store.watch(partial(self._shed, host))
         writes, turn = Writes(life, host.disk), partial(self._turn, host)
@@ -432,6 +421,9 @@ class World:
                 self.advanced.append((host.index, action))
             case Report():
                 self.reports.append((host.index, action))
+                if action.name == "membership.silenced":
+                    host.fall_silent()
+                    self._tell_life(host, "falls silent")
                 if action.name in ("run.ended", "run.resumed"):
                     (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
 
@@ -467,30 +459,32 @@ class World:
     # Links -----------------------------------------------------------------------------------------------------------
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
-        receiver = self._by_id.get(to)
+        receiver = self.machines.reached(host, to)
         self._check_frame(frame)
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
-        delays = self.network.fates(self.now, host.id, to, lambda: len(encode_frame(frame.heartbeats, frame.messages)))
+        way = host.place, to if receiver is None else receiver.place
+        delays = self.network.fates(self.now, *way, lambda: len(encode_frame(frame.heartbeats, frame.messages)))
         if receiver is not None and host.is_linked(receiver):
             for delay in delays:
-                self.after(delay, partial(self._arrive, host.id, receiver, frame))
+                self.after(delay, partial(self._arrive, host, receiver, frame))
 
     def _check_frame(self, frame: Frame) -> None:
         if self.engines:
             self._check(partial(check_seals, self._seals, self.engines, frame), "seal_true")
             self._check(partial(check_headers, self.engines, frame), "header_true")
 
-    def _arrive(self, source: NodeId, receiver: Host, frame: Frame) -> None:
-        if not self.network.is_cut(source, receiver.id):
-            self.deliver(receiver, Received(source, frame))
+    def _arrive(self, source: Host, receiver: Host, frame: Frame) -> None:
+        if receiver.process is not None and not self.network.is_cut(source.place, receiver.place):
+            receiver.process.lanes.note_frame(source.id, source.place)
+            self.deliver(receiver, Received(source.id, frame))
 
     def _serves(self, asker: Host, holder: NodeId) -> Store | None:
         """The store of a holder that can be reached there and back."""
-        host = self._by_id.get(holder)
-        if host is None or not host.answers or host.health.is_mute:
+        host = self.machines.holder(asker, holder)
+        if host is None or not host.answers or host.is_silent or host.health.is_mute:
             return None
-        is_reached = self.network.opens(asker.id, holder, "bulk") and asker.knows(holder)
+        is_reached = self.network.opens(asker.place, host.place, "bulk") and asker.knows(holder)
         return host.store if is_reached else None
 
     def _check(self, checker: Callable[[], Any], invariant: str) -> None:

@@ -24,7 +24,7 @@ UNTOLD_REPORTS = ("step.advanced",)  # `holds` says the same of a version
 def chronicle(world: World) -> list[str]:
     """What happened, in order; then each node that lives, with what it waits for. Of lines in a row that say the same
     of one node the first is told."""
-    words: dict[str, str] = {host.id: host.name for host in world.hosts}
+    words = world.machines.names()
     told: list[str] = []
     last: dict[str, str] = {}
     settled: set[str] = set()

@@ -18,6 +18,7 @@ from ..watching.runs.ending import Ending
 from ..watching.runs.flow import Flow
 from ..watching.runs.purity import Purity
 from ..watching.runs.thrift import Thrift
+from ..watching.twins import Twins
 from ..watching.waking import Waking
 from ..watching.word import Word
 from ..watching.working import Working
@@ -37,6 +38,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Thrift,
     Comeback,
     Working,
+    Twins,
 )
 INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next
 

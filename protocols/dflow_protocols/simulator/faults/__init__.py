@@ -14,6 +14,7 @@ from .disks import DiskFault, FullDisk, LoseState
 from .hosts import (
     HANDICAPS,
     BreakEngine,
+    Clone,
     Crash,
     Drain,
     Handicap,
@@ -43,6 +44,7 @@ __all__ = [
     "At",
     "BreakEngine",
     "Cancel",
+    "Clone",
     "CloseLane",
     "Crash",
     "Cut",

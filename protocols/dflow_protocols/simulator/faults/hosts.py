@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ...events import Leaving
 from ...work import FailureKind
 from ..model.host import Host
-from .target import FaultTarget, crash, named
+from .target import FaultTarget, crash, named, start_later
 
 ASK_AGAIN_S = 1.0
 HANDICAPS = ("broken", "slow", "read-only", "mute")
@@ -101,8 +101,19 @@ class Handicap:
     node: int
 
 
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """The node's state directory is copied, its key with it, and a while later a second process starts with the copy on
+    another machine, for good. `returns_after_s`: the first one dies as it is copied, and comes back after so long;
+    None: it lives on."""
+
+    starts_after_s: float
+    returns_after_s: float | None = None
+    node: int | None = None
+
+
 HostFault: TypeAlias = (
-    Crash | PowerCut | Pause | BreakEngine | HangEngine | LoseDevices | Join | Leave | Drain | Handicap
+    Crash | PowerCut | Pause | BreakEngine | HangEngine | LoseDevices | Join | Leave | Drain | Handicap | Clone
 )
 
 
@@ -132,6 +143,11 @@ def inject(target: FaultTarget, fault: HostFault, actor: Host | None) -> None:
                 target.after(lasting_s, partial(_take_back, target, target.hosts[index]))
         case Handicap(handicap, index):
             target.hosts[index].health.impair(handicap)
+        case Clone(starts_after_s, returns_after_s, node):
+            original = named(target, node, actor)
+            start_later(target, target.copy(original), starts_after_s)
+            if returns_after_s is not None:
+                crash(target, original, returns_after_s)
 
 
 def _cut_power(target: FaultTarget, cut: PowerCut) -> None:

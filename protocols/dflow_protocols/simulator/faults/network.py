@@ -93,34 +93,34 @@ NetworkFault: TypeAlias = Cut | Split | Sever | Lose | Repeat | Stall | FillQueu
 def inject(target: FaultTarget, fault: NetworkFault) -> None:
     match fault:
         case Cut(source, to, seconds):
-            _cut(target, {(target.hosts[source].id, target.hosts[to].id)}, seconds)
+            _cut(target, {(target.hosts[source].place, target.hosts[to].place)}, seconds)
         case Split(side, seconds, inbound):
             _cut(target, _between(target, side, inbound), seconds)
         case Sever(one, other):
-            target.network.sever(target.hosts[one].id, target.hosts[other].id)
+            target.network.sever(target.hosts[one].place, target.hosts[other].place)
         case Lose(share):
             target.network.lose_share(share)
         case Repeat(share):
             target.network.repeat_share(share)
         case Stall(source, to, seconds):
-            way = (target.hosts[source].id, target.hosts[to].id)
+            way = (target.hosts[source].place, target.hosts[to].place)
             target.network.hold(way, target.now + seconds)
             target.after(seconds, partial(target.network.release, way))
         case FillQueue(source, to, seconds):
-            way = (target.hosts[source].id, target.hosts[to].id)
+            way = (target.hosts[source].place, target.hosts[to].place)
             target.network.fill(way)
             target.after(seconds, partial(target.network.empty, way))
         case Narrow(bytes_per_s):
             target.network.narrow(bytes_per_s)
         case CloseLane(lane, seconds, node):
-            closed = target.hosts[node].id
+            closed = target.hosts[node].place
             target.network.close(closed, lane)
             target.after(seconds, partial(target.network.open, closed, lane))
 
 
 def _between(target: FaultTarget, side: tuple[int, ...], inbound: bool) -> set[tuple[NodeId, NodeId]]:
-    inside = [target.hosts[index].id for index in side]
-    outside = [host.id for host in target.hosts if host.index not in side]
+    inside = [target.hosts[index].place for index in side]
+    outside = [host.place for host in target.hosts if host.index not in side]
     pairs = {(there, here) for here in inside for there in outside}
     return pairs if inbound else pairs | {(here, there) for there, here in pairs}
 

@@ -33,6 +33,9 @@ class FaultTarget(Protocol):
 
     def start(self, host: Host) -> None: ...
     def kill(self, host: Host) -> None: ...
+    def copy(self, host: Host) -> Host:
+        """A machine that was not there before, with a copy of what lies on that one's disk, its key with it."""
+
     def wake(self, host: Host) -> None: ...
     def arm(self, host: Host) -> None:
         """Set its alarm anew: its clock is another."""
@@ -60,8 +63,13 @@ def crash(target: FaultTarget, host: Host, restart_after_s: float | None) -> Non
         return
     target.kill(host)
     if restart_after_s is not None:
-        host.expect_back()
-        target.after(restart_after_s, lambda: target.start(host) if host.process is None else None)
+        start_later(target, host, restart_after_s)
+
+
+def start_later(target: FaultTarget, host: Host, seconds: float) -> None:
+    """Somebody starts it after so long, if it is still down then."""
+    host.expect_back()
+    target.after(seconds, lambda: target.start(host) if host.process is None else None)
 
 
 def named(target: FaultTarget, node: int | None, actor: Host | None) -> Host:

@@ -66,6 +66,10 @@ class Disk:
     def discard(self, version: VersionId) -> None:
         self.saved.pop(version, None)
 
+    def copy(self, other: Disk) -> None:
+        """All that lies on another disk lies here, too."""
+        self.values, self.saved, self.damaged = dict(other.values), dict(other.saved), set(other.damaged)
+
     def tear_newest(self) -> None:
         """Power was cut while the newest checkpoint's bytes were on their way."""
         if self.saved:

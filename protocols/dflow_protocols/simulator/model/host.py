@@ -39,11 +39,22 @@ class Machine(Protocol):
     def check(self) -> None: ...
 
 
+def control_of(index: int) -> str:
+    """Where the machine of this index listens."""
+    return f"tcp://n{index}:1"
+
+
+def bulk_of(index: int) -> str:
+    """Where the machine of this index serves shards."""
+    return f"tcp://n{index}:2"
+
+
 @dataclass(frozen=True)
 class BootContext:
     """What a node starts with."""
 
     index: int
+    key: bytes  # its public key
     incarnation: int
     born_ms: int  # when it starts, by the wall clock
     rng: Random
@@ -122,18 +133,23 @@ class Alarm:
 
 @dataclass
 class Host:
+    """`id`: who it is to others; `place`: which machine it is. They are alike, but for one with another's key."""
+
     index: int
     id: NodeId
+    place: NodeId
     clock: HostClock
     seeds: tuple[int, ...]
     slot_count: int = 1
     host_slot_count: int = 0
     roles: tuple[str, ...] = ()  # words that stages may require
+    key: bytes = b""  # by which its node is known; of no account to anything else here
     process: Process | None = None
     lives: int = 0
     lag_s: float = 0.0  # so long what happens waits in its process before it is handled
     comes_back: bool = False  # it is down, and somebody will start it again
     paused: bool = False
+    is_silent: bool = False  # another process has its key, and this one says nothing more
     is_drained: bool = False  # it was told to take no new work, and knows of it
     backlog: list[Event] = field(default_factory=list)  # what arrived during the pause
     disk: Disk = field(default_factory=Disk)
@@ -152,6 +168,16 @@ class Host:
     @property
     def name(self) -> str:
         return f"n{self.index}"
+
+    @property
+    def control(self) -> str:
+        """Where it listens."""
+        return control_of(self.index)
+
+    @property
+    def bulk(self) -> str:
+        """Where it serves shards."""
+        return bulk_of(self.index)
 
     @property
     def machine(self) -> Machine | None:
@@ -183,6 +209,7 @@ class Host:
         self.is_drained = DRAINED in self.disk.values
         return BootContext(
             self.index,
+            self.key,
             self.disk.begin_life(),
             int(1000 * now),
             Random(f"{seed}/{self.name}/{self.lives}"),
@@ -215,6 +242,10 @@ class Host:
     def drain(self, drained: bool) -> None:
         """It hears that it is to take no new work, or some again."""
         self.is_drained = drained
+
+    def fall_silent(self) -> None:
+        """Another process with its key was there first."""
+        self.is_silent = True
 
     def lag(self, lag_s: float) -> None:
         """From now on what happens waits so long in its process: a host that others keep busy, or that swaps."""
@@ -267,7 +298,7 @@ class Host:
         if self.process is not None:
             self.process.life.end()
         self.process = None
-        self.paused = False
+        self.paused = self.is_silent = False
         self.backlog.clear()
         self.alarm = Alarm()
         self.health.mend()

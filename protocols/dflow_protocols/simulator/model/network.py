@@ -145,29 +145,44 @@ class Lanes:
     """One life's. Members are dialled back as `dflowd/transport/reach.py` does it; that a lane is open is told only
     where it was closed, as nothing follows from it elsewhere."""
 
-    def __init__(self, me: NodeId, life: Life, network: Network) -> None:
+    def __init__(
+        self,
+        place: NodeId,
+        life: Life,
+        network: Network,
+        place_of: Callable[[NodeId, str], NodeId] = lambda node, address: node,
+    ) -> None:
+        """`place`: the machine's; `place_of(member, address)`: that of who listens there."""
         self.dials: dict[NodeId, Dial] = {}  # the addresses that it was told last
         self.linked: set[NodeId] = set()  # whose control lane it has a connection to
-        self._me, self._life, self._network = me, life, network
+        self.spoke: dict[NodeId, NodeId] = {}  # from which place a member spoke last
+        self._place, self._life, self._network = place, life, network
+        self._place_of = place_of
 
     def watch(self, dial: Dial) -> None:
         """Try both addresses until they have answered, in place of others."""
         self.dials[dial.node] = dial
         lanes: tuple[tuple[Lane, str], ...] = (("control", dial.control), ("bulk", dial.bulk))
         for lane, address in lanes:
-            if (dial.node, lane) in self._network.closed:
+            if (self._place_of(dial.node, address), lane) in self._network.closed:
                 self._try(dial, lane, address, FIRST_S, self._life.now + PATIENCE_S)
             elif lane == "control":
                 self.linked.add(dial.node)
 
+    def note_frame(self, node: NodeId, place: NodeId) -> None:
+        """A frame of that member came from there."""
+        self.spoke[node] = place
+
     def fetch_seconds(self, holder: NodeId, nbytes: float) -> float:
         """How long it takes to ask a holder and get so many bytes."""
-        return 2 * self._network.delay() + self._network.transmit(self._life.now, holder, self._me, nbytes)
+        dial = self.dials.get(holder)
+        place = holder if dial is None else self._place_of(holder, dial.bulk)
+        return 2 * self._network.delay() + self._network.transmit(self._life.now, place, self._place, nbytes)
 
     def _try(self, dial: Dial, lane: Lane, address: str, pause_s: float, tell_at: float) -> None:
         if self.dials[dial.node] is not dial:
             return
-        if self._network.opens(self._me, dial.node, lane):
+        if self._network.opens(self._place, self._place_of(dial.node, address), lane):
             if lane == "control":
                 self.linked.add(dial.node)
             self._life.tell(LaneOpened(dial.node, lane))

@@ -16,6 +16,7 @@ def _over(self: Any, now: float) -> list[Any]:
 MEMBERSHIP = (
     Mutation("who_slept_acts_at_once", "17", "membership.rejoin:Rejoin.take_due", lambda original: _over),
     Mutation("time_goes_on_in_sleep", "17", "clock:NodeClock.read", lambda original: lambda self, now, *_: (now, 0.0)),
+    Mutation("two_of_one_key_both_speak", "17a", "membership.duplicate:Duplicate.yields_to", gives(False)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
     Mutation("nobody_passes_frames_on", "18a", "runs.framing:pass_on", gives([])),
     Mutation(

@@ -30,7 +30,7 @@ class Books(Checker):
                 continue  # it hears of nothing, or too late
             for name, run in node_of(host).runs.items():
                 for shard in run.state.holdings.local.keys() - host.store.chunks.keys():
-                    key = host.id, host.lives, name, shard
+                    key = host.place, host.lives, name, shard
                     self._lacks[key] = lacks.get(key, now)
                     if now - self._lacks[key] > TOLD_S:
                         what = f"{host.name} takes {shard[:6]} for here, which its store has not had for {TOLD_S:g} s"
@@ -43,7 +43,7 @@ class Books(Checker):
     ) -> None:
         due_s = GRANT_LEASE * node_of(host).membership.suspicion_s() + LAPSES_S
         for unit, loan in state.loans.lent.items():
-            key = host.id, host.lives, state.id, unit
+            key = host.place, host.lives, state.id, unit
             before = lent.get(key)
             self._lent[key] = before if before is not None and before[0] == loan else (loan, self.world.now)
             if self.world.now - self._lent[key][1] > due_s:

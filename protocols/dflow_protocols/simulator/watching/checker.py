@@ -91,7 +91,7 @@ def is_agreed(world: World) -> bool:
     """Whether somebody lives, and all that do answer, and know each other, and nobody else, as alive."""
     live = world.live()
     living = {host.id for host in live}
-    return bool(live) and all(host.answers and living_at(host) == living for host in live)
+    return bool(live) and len(living) == len(live) and all(host.answers and living_at(host) == living for host in live)
 
 
 def is_well(host: Host) -> bool:

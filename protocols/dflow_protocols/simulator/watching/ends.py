@@ -35,15 +35,15 @@ class Ends(Checker):
             ENDED.get(status.state, 0),
             0 if status.state in ENDED else 2 * status.attempt + (status.state == FAILED),
         )
-        before = self._highest.get((host.id, status.run), now)
+        before = self._highest.get((host.place, status.run), now)
         if now < before:
             raise self.broken(f"{host.name} takes a run for {status.state} that was further", "end_stays")
-        self._highest[host.id, status.run] = now
+        self._highest[host.place, status.run] = now
 
     def _reported(self, host: Host, report: Report) -> None:
         if report.name != "run.branch_lost":
             return
-        key = (report.fields["run"], report.fields["version"], host.id)
+        key = (report.fields["run"], report.fields["version"], host.place)
         self._told[key] += 1
         if self._told[key] > 1:
             raise self.broken(f"{host.name} tells twice of a lost branch", "branch_told_once")

@@ -44,7 +44,7 @@ class Keeping(Checker):
         return {Leaving: self._leaving, Fetched: self._fetched, FetchFailed: self._not_fetched}
 
     def _advanced(self, host: Host, action: Advanced) -> None:
-        self._whole.add((host.id, host.lives, action.head.version))
+        self._whole.add((host.place, host.lives, action.head.version))
         key = host.id, action.run
         self._reached[key] = max(self._reached.get(key, -1), action.head.step)
 
@@ -53,13 +53,13 @@ class Keeping(Checker):
         if state is None or not state.is_active or state.is_leaving or host.is_drained:
             return
         late = [node for node in on_duty_at(host) if self._reached.get((node, action.run), -1) < state.committed_step]
-        key = host.id, host.lives, action.run
+        key = host.place, host.lives, action.run
         if not late:
             self._let_go[key] = state.committed_step
         if self._let_go.get(key) == state.committed_step:
             return  # whatever a call still read then goes after it, though somebody came on duty meanwhile
         gone = self._for_the_late(host, state).intersection(action.shards)
-        gone = {each for each in gone if each not in host.store.sizes and (host.id, each) not in self._never_came}
+        gone = {each for each in gone if each not in host.store.sizes and (host.place, each) not in self._never_came}
         if gone:
             what = f"{host.name} frees {len(gone)} shards of step {state.committed_step - 1}, and {len(late)} are late"
             raise self.broken(what, "late_served")
@@ -72,7 +72,7 @@ class Keeping(Checker):
         parent = headers.get(header.parent) if header is not None and header.parent is not None else None
         if header is None or parent is None or header.step - 1 not in state.steps:
             return set()
-        if (host.id, host.lives, parent.id) not in self._whole:
+        if (host.place, host.lives, parent.id) not in self._whole:
             return set()
         seal = state.steps[header.step - 1].seals.get(SealId(header.seal))
         slices = {ref.id for record in seal.entries for ref in record.shards} if seal is not None else set()
@@ -80,31 +80,31 @@ class Keeping(Checker):
 
     def _not_fetched(self, host: Host, event: FetchFailed) -> None:
         if not host.store.chunks.get(event.shard):
-            self._never_came.add((host.id, event.shard))
+            self._never_came.add((host.place, event.shard))
 
     def _fetched(self, host: Host, event: Fetched) -> None:
-        self._never_came.discard((host.id, event.shard))
+        self._never_came.discard((host.place, event.shard))
 
     def _leaving(self, host: Host, event: Leaving) -> None:
-        self._leaves.setdefault(host.id, self.world.now)
+        self._leaves.setdefault(host.place, self.world.now)
         runs = [run for run in node_of(host).runs.values() if run.is_active and run.state.calls and run.state.position]
         if runs and on_duty_at(host) - {host.id}:
-            self._owes[host.id] = self.world.now
+            self._owes[host.place] = self.world.now
 
     def _sent(self, host: Host, send: Send) -> None:
         """A checkpoint that is being written is finished: of that it goes on to tell."""
         for message in send.message.messages:
             if isinstance(message, ClaimPut) and all(unit.part == Once("save") for unit in message.units):
-                self._owes.pop(host.id, None)
+                self._owes.pop(host.place, None)
 
     def inspect(self) -> None:
         for host in self.world.hosts:
             if host.process is None or node_of(host).has_left:
-                self._owes.pop(host.id, None)
+                self._owes.pop(host.place, None)
                 continue
-            if host.id in self._leaves:
-                self._before[host.id] = self.steady.seconds
-            if host.id in self._owes and host.answers and self.world.now - self._owes[host.id] > GIVES_BACK_S:
+            if host.place in self._leaves:
+                self._before[host.place] = self.steady.seconds
+            if host.place in self._owes and host.answers and self.world.now - self._owes[host.place] > GIVES_BACK_S:
                 raise self.broken(f"{host.name} leaves and still claims what it ran", "leave_gives_back")
             for run in node_of(host).runs.values():
                 if run.is_active:
@@ -112,7 +112,7 @@ class Keeping(Checker):
 
     def _check_commit(self, host: Host, state: RunState) -> None:
         """A node takes a version for committed: two nodes got as far, at some time, or all trainers that there are."""
-        key, now = (host.id, host.lives, state.id), state.committed_step
+        key, now = (host.place, host.lives, state.id), state.committed_step
         before, self._committed[key] = self._committed.get(key, 0), now
         if now <= before:
             return
@@ -126,7 +126,7 @@ class Keeping(Checker):
             raise self.broken(what, "commit_true")
 
     def dies(self, host: Host) -> None:
-        asked, steady = self._leaves.pop(host.id, None), self._before.pop(host.id, -inf)
+        asked, steady = self._leaves.pop(host.place, None), self._before.pop(host.place, -inf)
         is_power_cut, self._died_at = self.world.now == self._died_at, self.world.now  # who was to hold it died as well
         if is_power_cut or asked is None or steady < (0.0 if node_of(host).has_left else HANDS_OVER_S):
             return

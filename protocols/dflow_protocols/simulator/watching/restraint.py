@@ -50,8 +50,8 @@ class Restraint(Checker):
             for run in self.world.runs:
                 state = state_of(host, run)
                 if state is None or not (host.is_drained and host.answers and _is_outdone(host, state)):
-                    self._keeps.pop((host.id, run), None)
-                elif self.world.now - self._keeps.setdefault((host.id, run), self.world.now) > LETS_GO_S:
+                    self._keeps.pop((host.place, run), None)
+                elif self.world.now - self._keeps.setdefault((host.place, run), self.world.now) > LETS_GO_S:
                     raise self.broken(
                         f"{host.name} is drained and keeps a version that others are beyond", "drained_lets_go"
                     )
@@ -59,18 +59,22 @@ class Restraint(Checker):
         self._check_unreached()
 
     def _undialled(self, host: Host, event: LaneFailed) -> None:
-        self._failed.setdefault((host.id, host.lives, event.node), {}).setdefault(event.lane, self.world.now)
+        self._failed.setdefault((host.place, host.lives, event.node), {}).setdefault(event.lane, self.world.now)
 
     def _dialled(self, host: Host, event: LaneOpened) -> None:
-        self._failed.get((host.id, host.lives, event.node), {}).pop(event.lane, None)
+        self._failed.get((host.place, host.lives, event.node), {}).pop(event.lane, None)
 
     def _check_unreached(self) -> None:
         """Whom all others found that they cannot dial counts as living to none of them."""
         for closed in self.world.live():
             others = [host for host in self.world.live() if host is not closed]
-            since = [self._failed.get((host.id, host.lives, closed.id)) for host in others]
+            since = [self._failed.get((host.place, host.lives, closed.id)) for host in others]
             found = [max(lanes.values()) if lanes else inf for lanes in since]
-            if not found or self.world.now - max(found) < ALL_KNOW_S or not closed.answers:
+            if (
+                not (found and self.world.machines.are_unlike)
+                or self.world.now - max(found) < ALL_KNOW_S
+                or not closed.answers
+            ):
                 continue
             for host in others:
                 if host.answers and not host.is_late and closed.id in living_at(host):
@@ -81,7 +85,7 @@ class Restraint(Checker):
         for message in event.message.messages:
             match message:
                 case ClaimPut(units=units):
-                    self._claimed.setdefault((event.source, host.id), set()).update(units)
+                    self._claimed.setdefault((event.source, host.place), set()).update(units)
 
     def _advanced(self, host: Host, action: Advanced) -> None:
         ahead = action.head.step - node_of(host).runs[action.run].state.committed_step
@@ -113,12 +117,12 @@ class Restraint(Checker):
             return
         if self.world.struck or run in self._moved:
             return
-        told = self._told.setdefault((host.id, run, record.inputs), set())
+        told = self._told.setdefault((host.place, run, record.inputs), set())
         first = block.first ^ len(block.leaves)
         half = Block(first, first + len(block.leaves))
         leaves = replace(record.task, part=half).singles
         is_own = not any(others_claim(state, leaf) for leaf in leaves)
-        if is_own and self._works_on(half, (host.id, run, record.inputs[0])):
+        if is_own and self._works_on(half, (host.place, run, record.inputs[0])):
             told.add(block)
         others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
         if others and half in told:
@@ -131,7 +135,7 @@ class Restraint(Checker):
         return {leaf for each in begun for leaf in each.leaves}.issuperset(block.leaves)
 
     def _passed_on(self, host: Host, node: NodeId, unit: TaskKey) -> None:
-        if node != host.id and unit not in self._claimed.get((node, host.id), ()):
+        if node != host.id and unit not in self._claimed.get((node, host.place), ()):
             raise self.broken(f"{host.name} passes on that {unit} is claimed by hearsay", "claim_first_hand")
 
     def _started(self, host: Host, start: Start) -> None:
@@ -143,7 +147,7 @@ class Restraint(Checker):
         if state is None:
             return
         if isinstance(start.task.part, Block) and state.position is not None:
-            begun = self._begun.setdefault((host.id, start.run, state.position.id), {})
+            begun = self._begun.setdefault((host.place, start.run, state.position.id), {})
             begun.setdefault(start.task.part, self.world.now)
         gone = state.ability.withdrawn_at(host.id, host.id)
         if start.task.stage not in gone or start.task in state.loans.borrowed:

@@ -33,23 +33,23 @@ class Waking(Checker):
     def inspect(self) -> None:
         for host in self.world.hosts:
             if host.paused:
-                self._paused.setdefault(host.id, self.world.now)
+                self._paused.setdefault(host.place, self.world.now)
             elif host.process is None:
-                self._paused.pop(host.id, None)
-                self._woke.pop(host.id, None)
+                self._paused.pop(host.place, None)
+                self._woke.pop(host.place, None)
             else:
                 self._notice(host)
 
     def _notice(self, host: Host) -> None:
         """It is awake; whether it slept for long is known by when it was last seen asleep."""
-        since = self._paused.pop(host.id, None)
+        since = self._paused.pop(host.place, None)
         if since is not None and self.world.now - since > node_of(host).membership.suspicion_s() + SURELY_S:
             self._wakes(host)
 
     def _wakes(self, host: Host) -> None:
         """After a long sleep. Who knows of nobody else that lives has nobody to ask."""
         if node_of(host).membership.alive()[1:]:
-            self._woke[host.id] = self.world.now
+            self._woke[host.place] = self.world.now
 
     def _reported(self, host: Host, report: Report) -> None:
         if report.name == "membership.stalled" and report.fields["seconds"] > node_of(host).membership.suspicion_s():
@@ -58,7 +58,7 @@ class Waking(Checker):
     def _received(self, host: Host, event: Received) -> None:
         self._notice(host)
         if any(isinstance(message, Sync) and not message.wants_answer for message in event.message.messages):
-            self._woke.pop(host.id, None)
+            self._woke.pop(host.place, None)
 
     def _sent(self, host: Host, send: Send) -> None:
         for message in send.message.messages:
@@ -67,7 +67,7 @@ class Waking(Checker):
 
     def _acts(self, host: Host, what: object) -> None:
         self._notice(host)
-        node, woke = node_of(host), self._woke.get(host.id)
+        node, woke = node_of(host), self._woke.get(host.place)
         if woke is None or not node.membership.alive()[1:]:
             return
         if self.world.now - woke < node.membership.suspicion_s() - CLOCK_S:

@@ -24,7 +24,7 @@ class Working(Checker):
         self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, life, call
         self._agreed: set[tuple[NodeId, int, int]] = set()  # of these, those that were begun when all was well
         self._done: Counter[tuple[RunId, TaskKey]] = Counter()  # of those
-        self._failed: dict[tuple[RunId, TaskKey], set[tuple[NodeId, int]]] = {}  # where, in which life
+        self._failed: dict[tuple[RunId, TaskKey], dict[tuple[NodeId, int], NodeId]] = {}  # where, by life; as whom
         self._in_a_row: dict[tuple[NodeId, RunId, str], set[TaskKey]] = {}  # of a stage, failed at a node
 
     @property
@@ -37,7 +37,7 @@ class Working(Checker):
 
     def _started(self, host: Host, start: Start) -> None:
         state = state_of(host, start.run)
-        key = host.id, host.lives, start.call
+        key = host.place, host.lives, start.call
         self._begun[key] = start, None if state is None else state.position
         if self.steady.seconds > 0.0:
             self._agreed.add(key)
@@ -45,21 +45,21 @@ class Working(Checker):
 
     def _tries_again(self, host: Host, start: Start) -> None:
         """A task that failed here, while others can do it at whom it did not."""
-        state, failed = state_of(host, start.run), self._failed.get((start.run, start.task), set())
-        if state is None or (host.id, host.lives) not in failed or self.steady.seconds <= 0.0:
+        state, failed = state_of(host, start.run), self._failed.get((start.run, start.task), {})
+        if state is None or (host.place, host.lives) not in failed or self.steady.seconds <= 0.0:
             return
         gone = {node for node in on_duty_at(host) if state.ability.withdrawn_at(node, host.id)}
-        others = on_duty_at(host) - {node for node, _ in failed} - gone
+        others = on_duty_at(host) - set(failed.values()) - gone
         if others:
             what = f"{host.name} tries {start.task} again, at which it failed, and {len(others)} others did not"
             raise self.broken(what, "failed_moves_on")
 
     def _broke(self, host: Host, event: Broke) -> None:
-        start, _ = self._begun[host.id, host.lives, event.call]
+        start, _ = self._begun[host.place, host.lives, event.call]
         if event.failed.kind not in ("engine", "user") or not isinstance(start.work, ChainWork | BlockWork | SliceWork):
             return
-        self._failed.setdefault((start.run, start.task), set()).add((host.id, host.lives))
-        row = self._in_a_row.setdefault((host.id, start.run, start.task.stage), set())
+        self._failed.setdefault((start.run, start.task), {})[host.place, host.lives] = host.id
+        row = self._in_a_row.setdefault((host.place, start.run, start.task.stage), set())
         row.add(start.task)
         if len(row) > WITHDRAW_AFTER + host.slot_count:
             what = f"{host.name} failed {len(row)} different tasks of {start.task.stage} in a row and goes on"
@@ -67,17 +67,17 @@ class Working(Checker):
 
     def _reported(self, host: Host, report: Report) -> None:
         if report.name == "operator.withdrawn":
-            self._in_a_row.pop((host.id, report.fields["run"], report.fields["stage"]), None)
+            self._in_a_row.pop((host.place, report.fields["run"], report.fields["stage"]), None)
         elif report.name == "run.resumed":  # its books of failures are empty again
             for key in [key for key in self._failed if key[0] == report.fields["run"]]:
                 del self._failed[key]
 
     def _finished(self, host: Host, event: Finished) -> None:
-        key = host.id, host.lives, event.call
+        key = host.place, host.lives, event.call
         start, _ = self._begun[key]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
             self._done[start.run, start.task] += key in self._agreed
-            self._in_a_row.pop((host.id, start.run, start.task.stage), None)
+            self._in_a_row.pop((host.place, start.run, start.task.stage), None)
 
     def end(self) -> None:
         """Counted where nothing struck at all and no machine is worse than others, from when all knew each other on: a
@@ -89,7 +89,7 @@ class Working(Checker):
             raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
 
     def _stopped(self, host: Host, stop: Stop) -> None:
-        start, position = self._begun[host.id, host.lives, stop.call]
+        start, position = self._begun[host.place, host.lives, stop.call]
         if not _reason(host, start, position):
             raise self.broken(f"{host.name} gives up {start.task} for no reason", "stops_for_reason")
 

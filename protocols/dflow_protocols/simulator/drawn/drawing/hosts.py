@@ -8,6 +8,7 @@ from random import Random
 from ...faults import (
     HANDICAPS,
     BreakEngine,
+    Clone,
     Crash,
     Drain,
     Fault,
@@ -52,6 +53,14 @@ def _join(rng: Random, scene: Scene, node: int) -> Fault:
     return Join(scene.world.add(tuple(range(scene.count))).index)
 
 
+def _clone(rng: Random, scene: Scene, node: int) -> Fault | None:
+    """Somebody else has to stay: two that are alone never hear of each other."""
+    if scene.count - len(scene.dead) < 2:
+        return None
+    scene.keep_all()
+    return Clone(rng.choice([0.1, 1.0, 4.0]), rng.choice([None, None, 0.3, 2.0, 6.0]), node)
+
+
 def _handicap(rng: Random, scene: Scene, node: int) -> Fault | None:
     """The submitter stays whole, so that the run can end."""
     if scene.count == 1:
@@ -71,4 +80,5 @@ HOSTS: Mapping[str, Drawer] = {
     "leave": _leave,
     "drain": lambda rng, scene, node: Drain(node, rng.choice([0.2, 1.0, 5.0])),
     "handicap": _handicap,
+    "clone": _clone,
 }

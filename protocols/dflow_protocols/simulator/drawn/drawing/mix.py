@@ -38,6 +38,7 @@ RARE: Mapping[str, float] = {
     "drift": 0.3,
     "leap": 0.1,
     "lag": 0.15,
+    "clone": 0.1,
     "cancel": 0.05,
     "stop": 0.08,
     "poison": 0.7,

@@ -67,7 +67,7 @@ class Comeback(Checker):
     def _take_stock(self) -> None:
         world = self.world
         self._struck, self._started = sum(world.struck.values()), {}
-        if world.struck.keys() & CLIENTS or not is_whole(world):
+        if world.struck.keys() & CLIENTS or not (is_whole(world) and world.machines.are_unlike):
             return
         for host in world.hosts:
             self._known[host.id] = frozenset(seed.node for seed in decode_peers(host.disk.values.get("peers", b"")))

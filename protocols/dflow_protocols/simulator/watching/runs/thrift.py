@@ -43,10 +43,10 @@ class Thrift(Checker):
 
     def _started(self, host: Host, start: Start) -> None:
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
-            self._starts[host.id, host.lives, start.call] = start
+            self._starts[host.place, host.lives, start.call] = start
 
     def _finished(self, host: Host, event: Finished) -> None:
-        start = self._starts.pop((host.id, host.lives, event.call), None)
+        start = self._starts.pop((host.place, host.lives, event.call), None)
         if start is not None:
             self._done.update((start.run, unit) for unit in _units(start, event.done))
 

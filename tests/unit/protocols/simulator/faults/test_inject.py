@@ -12,6 +12,7 @@ from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.simulator.faults import (
     BreakEngine,
     Cancel,
+    Clone,
     CloseLane,
     Crash,
     Cut,
@@ -68,13 +69,19 @@ class Nothing:
         pass
 
 
+def _host(index: int, place: int | None = None) -> Host:
+    """`place`: of its own index, but for a copy."""
+    where = NodeId(f"n{index if place is None else place}")
+    return Host(index if place is None else place, NodeId(f"n{index}"), where, HostClock(0.0), ())
+
+
 class Machines:
     """Machines and a network; what is done to them is written down."""
 
     def __init__(self, count: int = 3) -> None:
         self.seed = 1
         self.network = Network(Random(1))
-        self.hosts = [Host(index, NodeId(f"n{index}"), HostClock(0.0), ()) for index in range(count)]
+        self.hosts = [_host(index) for index in range(count)]
         self.runs = (RUN,)
         self.schedule = Schedule()
         self.done: list[tuple[object, ...]] = []
@@ -103,6 +110,11 @@ class Machines:
     def kill(self, host: Host) -> None:
         host.lose_memory()
         self.done.append(("kill", host.index))
+
+    def copy(self, host: Host) -> Host:
+        self.hosts.append(_host(host.index, len(self.hosts)))
+        self.done.append(("copy", host.index))
+        return self.hosts[-1]
 
     def wake(self, host: Host) -> None:
         host.wake()
@@ -143,6 +155,8 @@ class Machines:
         (Crash(1), [("kill", 1)]),
         (Crash(1, restart_after_s=2.0), [("kill", 1), ("start", 1)]),
         (Crash(), [("kill", 0)]),
+        (Clone(2.0, None, 1), [("copy", 1), ("start", 3)]),
+        (Clone(2.0, 1.0, 1), [("copy", 1), ("kill", 1), ("start", 1), ("start", 3)]),
         (Pause(1.0, 2), [("wake", 2)]),
         (Cancel(), [("cancel", 0, RUN)]),
         (Join(1), []),  # it is there
