@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from ...names import RunId
@@ -82,6 +83,8 @@ class DrawnWorld:
         pipeline, saving = draw_pipelines(seed, rng, self._choice)
         chosen = saving if cuts_power and power.random() < 0.7 else pipeline
         is_alone = chosen is saving and Random(f"swarm/{seed}/alone").random() < ALONE_SHARE
+        if world.ledger.alike:  # with and without what is left out gradients could come out alike
+            chosen = replace(chosen, on_poison="fail")
         _widen_rooms(world, chosen)
         files = Random(f"swarm/{seed}/files")
         _draw_files(files, world.hosts, chosen, submitter)

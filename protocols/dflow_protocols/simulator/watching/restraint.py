@@ -65,16 +65,14 @@ class Restraint(Checker):
         self._failed.get((host.place, host.lives, event.node), {}).pop(event.lane, None)
 
     def _check_unreached(self) -> None:
-        """Whom all others found that they cannot dial counts as living to none of them."""
+        """Whom all others found that they cannot dial counts as living to none of them, unless another has its key."""
+        if not self.world.machines.are_unlike:
+            return
         for closed in self.world.live():
             others = [host for host in self.world.live() if host is not closed]
             since = [self._failed.get((host.place, host.lives, closed.id)) for host in others]
             found = [max(lanes.values()) if lanes else inf for lanes in since]
-            if (
-                not (found and self.world.machines.are_unlike)
-                or self.world.now - max(found) < ALL_KNOW_S
-                or not closed.answers
-            ):
+            if not found or self.world.now - max(found) < ALL_KNOW_S or not closed.answers:
                 continue
             for host in others:
                 if host.answers and not host.is_late and closed.id in living_at(host):
