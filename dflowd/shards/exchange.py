@@ -52,6 +52,7 @@ from dflow_protocols.wire.fields import WireError
 from dflowd.process.host import Host
 from dflowd.process.tally import Tally
 from dflowd.transport.bulk import BulkLane
+from dflowd.transport.links import SHORT_BYTES
 from dflowd.transport.traffic import Traffic
 
 from .room import Room
@@ -262,6 +263,13 @@ class Exchange:
 
     def on_stranger(self, peer: str, name: str, why: str) -> None:
         self._report(peer, Report(name, {"peer": peer, "why": why}, "warning"))
+
+    def on_short_path(self, peer: NodeId) -> None:
+        why = f"segments have at most {SHORT_BYTES} bytes now"
+        self._report(peer, Report("transport.short_only", {"peer": peer, "why": why}, "warning"))
+
+    def on_outdated(self, peer: NodeId, token: bytes) -> None:
+        self._news.append((peer, SessionGone(token)))
 
     def on_lost_link(self, peer: NodeId) -> None:
         self._lose_holder(peer)

@@ -29,7 +29,7 @@ from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
 
 from .aead import AeadSession
-from .gate import CHECK_S, Cut, Gate
+from .gate import CHECK_S, STALL_S, Cut, Gate
 from .router import LinkTiming, allow_ipv6, listen, open_router
 from .traffic import TrafficTable
 from .zap import Handshake, ZapHandler
@@ -37,6 +37,7 @@ from .zap import Handshake, ZapHandler
 MAX_MESSAGE_BYTES = max(CHUNK_BYTES, MAX_HEAD_BYTES) + 4096
 QUEUE_MESSAGES = 64  # per link and direction; four times the credit, and a bound on what a peer that stops costs
 MESSAGES_A_TURN = 64
+ANSWERED_S = 5.0  # since an answer, after which its link is gone if it did not arrive
 LINKS_A_KEY = 3  # accepted ones at once: the one in use, and others that are about to end
 
 
@@ -54,6 +55,12 @@ class Guest(Protocol):
 
     def on_stranger(self, peer: str, name: str, why: str) -> None:
         """Someone was turned away or cut off: `name` of the report, and why. `peer`: an address, or a node's id."""
+
+    def on_short_path(self, peer: NodeId) -> None:
+        """The path to `peer` loses long packets; links that are opened from now on keep to short ones."""
+
+    def on_outdated(self, peer: NodeId, token: bytes) -> None:
+        """What `peer` is still owed under this session will not arrive; under another one it would."""
 
     def on_lost_link(self, peer: NodeId) -> None:
         """The link that was dialled to `peer` broke, as it does at once when a process is killed."""
@@ -102,6 +109,8 @@ class BulkLane:
         )
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_MESSAGE_BYTES)
         self._check_at = inf
+        self._answered_at = self._mend_at = inf  # when somebody was last answered, and links are to be looked at
+        self._outdated: dict[NodeId, bytes] = {}  # sessions whose peers were asked to open another one
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
@@ -210,6 +219,8 @@ class BulkLane:
         session = self._serving.get(peer)
         if session is None:
             return None
+        self._answered_at = time.monotonic()
+        self._mend_at = min(self._mend_at, self._answered_at + STALL_S)
         parts: list[bytes | memoryview] = [session.aead.seal_head(head)]
         if chunk is None:
             self._send(peer, link, parts)
@@ -252,7 +263,8 @@ class BulkLane:
                 self._zap.drain()
                 self._take_losses()
                 self._check_gate()
-                due = min(self._guest.on_turn(), self._check_at)
+                self._mend_links()
+                due = min(self._guest.on_turn(), self._check_at, self._mend_at)
             except Exception as error:  # ours, and to be mended; but every fetch of this node hangs on this thread
                 self._guest.on_fault(error)
                 due = time.monotonic() + 1.0
@@ -314,6 +326,24 @@ class BulkLane:
             self._check_at = inf
         if self._check_at == inf and self._gate.has_links:
             self._check_at = time.monotonic() + CHECK_S
+
+    def _mend_links(self) -> None:
+        """A link on which a peer is heard and does not hear is opened anew. Where the path loses long packets, all are,
+        and keep to short ones from now on: others may well come by that path, too."""
+        now, gate = time.monotonic(), self._gate
+        deaf = gate.deaf(now) if now >= self._mend_at else {}
+        if now >= self._mend_at:
+            self._mend_at = now + STALL_S if now < self._answered_at + ANSWERED_S else inf
+        short = [] if gate.is_short else [peer for peer, loses_long in deaf.items() if loses_long]
+        for peer in short:
+            self._guest.on_short_path(peer)
+        renews_all = not gate.is_short and (bool(short) or gate.met_short)  # whom we fetch from found such a path
+        if renews_all:
+            gate.shorten()
+        for peer, session in self._serving.items():
+            if (renews_all or peer in deaf) and session.token != self._outdated.get(peer):
+                self._outdated[peer] = session.token
+                self._guest.on_outdated(peer, session.token)
 
     def _tell_cuts(self, cuts: list[Cut]) -> None:
         for each in cuts:

@@ -120,6 +120,7 @@ class ControlLane:
         self._socket.setsockopt(zmq.CURVE_PUBLICKEY, key_text(keys.public).encode())
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, key_text(keys.secret).encode())
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_FRAME_BYTES)
+        self._gate.shorten()  # a frame that no path carries would end all contact, and most frames are short
         self._unread: dict[NodeId, list[tuple[zmq.MessageTracker, int]]] = {}
         self._drain_due = False
         self._look_at_list()
@@ -136,6 +137,7 @@ class ControlLane:
             return listen(self._socket, address, zmq.CURVE_SERVER)
         finally:
             self._socket.setsockopt(zmq.CURVE_SERVER, 0)  # an option of the next bind, not of what is dialled
+            self._watch_gate()  # before a peer connects
             self._look_again()
 
     def start(self, guest: Guest) -> None:

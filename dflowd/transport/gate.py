@@ -8,8 +8,10 @@ there are too many: an honest handshake takes milliseconds, so a member comes th
 address do not open more than the allowance in that time. And it compares what the kernel has received on a link with
 what became messages.
 
-A descriptor is a number that the kernel gives to the next who asks, so a link is known by its ends too, and nothing is
-done to a descriptor that leads elsewhere by now: to an engine, to a neighbour, or to a file.
+It also sees to it that links go on where the path loses long packets and the word that says so (RFC 2923, 2.1): by
+such a link nothing arrives any more once something long was sent, so accepted ones can be kept to short segments.
+
+Nothing is done to a descriptor that leads elsewhere by now: to an engine, to a neighbour, or to a file.
 
 Owns counts and descriptors of accepted links; knows nothing of messages. For one thread.
 """
@@ -18,11 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
-import struct
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import zmq
@@ -30,12 +29,15 @@ from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.names import NodeId
 
+from .links import Ends, bytes_received, ends_of, held, is_short, progress_of, shorten_accepted
+
 UNPROVED_AN_ADDRESS = 64  # links from one address (of IPv6: a /64) that brought no message under a listed key
 UNPROVED = 256  # from all addresses together; each may cost a message's length while its handshake lasts
 EVENTS_A_TURN = 256
+EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
 CHECK_S = 0.5  # between two looks at what came by links without becoming messages
+STALL_S = 0.25  # between two looks at what was sent and does not arrive
 SLACK_BYTES = 2 << 20  # heartbeats and what encryption adds, beyond the longest message
-_BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received of struct tcp_info (linux/tcp.h)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,6 @@ class Cut:
 
     peer: str
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """What tells a connected TCP socket from any other one that gets its descriptor later."""
-
-    inode: int
-    host: str  # of the peer
-    port: int
-    own_port: int
 
 
 @dataclass(slots=True)
@@ -68,6 +60,7 @@ class _Proved:
     peer: NodeId
     messages: int = 0  # since the last look
     received: int = 0  # by the kernel, when a message was last seen to have come
+    stalled_since: float | None = None  # when it was first seen that nothing of what is under way arrives
 
 
 class Gate:
@@ -76,13 +69,16 @@ class Gate:
     def __init__(self, listener: zmq.Socket[bytes], links_a_key: int, longest_bytes: int) -> None:
         """`links_a_key`: accepted ones at once. `longest_bytes`: of a message."""
         self._listener, self._links_a_key, self._longest = listener, links_a_key, longest_bytes
-        self.monitor = listener.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = listener.get_monitor_socket(EVENTS)
         self._unproved: OrderedDict[int, _Unproved] = OrderedDict()  # by descriptor, oldest first
         self._by_source: dict[str, int] = {}
         self._proved: dict[int, _Proved] = {}
         self._by_key: dict[NodeId, OrderedDict[int, None]] = {}
         self._lost: list[str] = []  # endpoints of links that ended
         self._dialled: dict[str, tuple[int, Ends]] = {}  # links that this side opened, by endpoint
+        self._listening: list[int] = []  # descriptors that links are accepted by
+        self.is_short = False  # links that are accepted keep to short segments
+        self.met_short = False  # a link that was dialled does, since its other end asked for it
 
     @property
     def has_links(self) -> bool:
@@ -97,7 +93,9 @@ class Gate:
             except zmq.Again:
                 break
             endpoint = event["endpoint"].decode()
-            if event["event"] == zmq.EVENT_ACCEPTED:
+            if event["event"] == zmq.EVENT_LISTENING:
+                self._listens(int(event["value"]))
+            elif event["event"] == zmq.EVENT_ACCEPTED:
                 cuts += self._accepted(int(event["value"]), endpoint)
             elif event["event"] == zmq.EVENT_CONNECTED:
                 self._connected(int(event["value"]), endpoint)
@@ -160,6 +158,26 @@ class Gate:
             self._cut(descriptor)
         return cuts
 
+    def shorten(self) -> None:
+        """Links that are accepted from now on keep to short segments, both ways."""
+        self.is_short = True
+        for descriptor in self._listening:
+            shorten_accepted(descriptor)
+
+    def deaf(self, now: float) -> dict[NodeId, bool]:
+        """Peers that are heard and get nothing of what is on its way to them: whether the path loses what is long. To
+        be called every STALL_S while something is."""
+        found = {}
+        for descriptor, link in self._proved.items():
+            progress = progress_of(descriptor, link.ends)
+            if progress is None or not progress.is_stalled:
+                link.stalled_since = None
+            elif link.stalled_since is None:
+                link.stalled_since = now
+            elif progress.is_deaf(now - link.stalled_since):
+                found[link.peer] = progress.loses_what_is_long
+        return found
+
     def expel(self, descriptor: int, address: str) -> None:
         """Cut the accepted link by which a message of who may not speak came from `address`, if it is still there."""
         self.watch()
@@ -174,6 +192,11 @@ class Gate:
     def _noted(self, descriptor: int) -> Ends | None:
         link = self._proved.get(descriptor) or self._unproved.get(descriptor)
         return link.ends if link is not None else None
+
+    def _listens(self, descriptor: int) -> None:
+        self._listening.append(descriptor)
+        if self.is_short:
+            shorten_accepted(descriptor)
 
     def _accepted(self, descriptor: int, endpoint: str) -> list[Cut]:
         self._ended(descriptor)
@@ -194,6 +217,7 @@ class Gate:
         ends = ends_of(descriptor)
         if ends is not None and endpoint.endswith(f":{ends.port}"):
             self._dialled[endpoint] = (descriptor, ends)
+            self.met_short = self.met_short or is_short(descriptor)
 
     def _cut_oldest(self, source: str, limit: int) -> Cut:
         self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.source == source))
@@ -203,7 +227,7 @@ class Gate:
         """Shut a link; libzmq closes the descriptor itself. One that has gone already: nothing happens."""
         noted = self._noted(descriptor)
         self._ended(descriptor)
-        with _held(descriptor) as (link, ends):
+        with held(descriptor) as (link, ends):
             if link is not None and ends == noted:
                 with contextlib.suppress(OSError):
                     link.shutdown(socket.SHUT_RDWR)
@@ -221,28 +245,6 @@ class Gate:
                 del self._by_key[link.peer]
 
 
-@contextlib.contextmanager
-def _held(descriptor: int) -> Iterator[tuple[socket.socket | None, Ends | None]]:
-    """What a descriptor leads to at this moment, kept open meanwhile; nothing where that is no connected TCP socket."""
-    with contextlib.ExitStack() as closing:
-        try:
-            link = closing.enter_context(socket.socket(fileno=os.dup(descriptor)))
-            if link.family not in (socket.AF_INET, socket.AF_INET6):
-                raise OSError("a socket of this host")
-            host, port = link.getpeername()[:2]
-            found = link, Ends(os.fstat(link.fileno()).st_ino, host, port, link.getsockname()[1])
-        except OSError:
-            yield None, None
-        else:
-            yield found
-
-
-def ends_of(descriptor: int) -> Ends | None:
-    """None if the descriptor leads to no connected TCP socket."""
-    with _held(descriptor) as (_, ends):
-        return ends
-
-
 def counted_as(host: str) -> str:
     """What addresses of one host have in common: of IPv6 a host has a whole /64."""
     number = ipaddress.ip_address(host.partition("%")[0])
@@ -251,12 +253,3 @@ def counted_as(host: str) -> str:
     if number.ipv4_mapped is not None:
         return str(number.ipv4_mapped)
     return str(ipaddress.ip_network((number, 64), strict=False))
-
-
-def bytes_received(descriptor: int, noted: Ends) -> int | None:
-    """Bytes that the kernel has received on a link; None if the descriptor is that link's no more."""
-    with _held(descriptor) as (link, ends), contextlib.suppress(OSError, struct.error):
-        if link is not None and ends == noted:
-            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
-            return int(_BYTES_RECEIVED.unpack(info)[0])
-    return None

@@ -1,8 +1,7 @@
 """Whether members answer where they say they do: both lanes of each are dialled back until they have.
 
 Control lane: a token goes out over the dialled link and no other, so its return proves that the link leads to the
-member's key; then a long one, since a path may lose long packets alone. Bulk lane: that a connection can be opened; who
-answers there is proved with the first session.
+member's key. Bulk lane: that a connection can be opened; who answers there is proved with the first session.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-from dflow_protocols.events import Lane, LaneFailed, LaneOpened, Report
+from dflow_protocols.events import Lane, LaneFailed, LaneOpened
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.endpoint import parse_endpoint
 from dflow_protocols.wire.gossip import Knock
@@ -27,8 +26,6 @@ MOST_S = 15.0
 PATIENCE_S = 4.0  # before a failure is told: a member that just started may not listen yet, or be busy
 CONNECT_S = 3.0
 TOKEN_BYTES = 16
-LOST_BEFORE_SAID = 2  # long tokens: one is lost where a link is dialled anew just then
-LONG_BYTES = 4_096  # of a token with what fills it up: more than a packet of any Ethernet that is not told to be longer
 
 Attempt: TypeAlias = Callable[[float], Coroutine[Any, Any, bool]]
 """Given so many seconds: whether a lane answers."""
@@ -39,12 +36,11 @@ class DialBack:
 
     def __init__(self, host: Host, me: NodeId, knock: Callable[[NodeId, Knock], object]) -> None:
         """`knock` sends a message over the link that was dialled to a member."""
-        self._loop, self._post, self._report = host.loop, host.post, host.report
+        self._loop, self._post = host.loop, host.post
         self._me, self._knock = me, knock
         self._addresses: dict[NodeId, tuple[str, str]] = {}
         self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
         self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
-        self._long_lost: dict[NodeId, int] = {}  # long tokens that did not return since one did
 
     def watch(self, node: NodeId, control: str, bulk: str) -> None:
         """Try these addresses (`tcp://HOST:PORT`; bulk may be empty) until both have answered, in place of others."""
@@ -59,28 +55,15 @@ class DialBack:
 
     def _try_all(self, node: NodeId, patience_s: float) -> None:
         control, bulk = self._addresses[node]
-        self._begin(node, "control", control, partial(self._return, node, control), patience_s)
+        self._begin(node, "control", control, partial(self._returns, node), patience_s)
         if bulk:
             self._begin(node, "bulk", bulk, partial(opens, bulk), patience_s)
 
-    async def _return(self, node: NodeId, address: str, pause_s: float) -> bool:
-        """Whether a token returns within `pause_s`, a short one and then a long one."""
-        if not await self._returns(node, TOKEN_BYTES, pause_s):
-            return False
-        if await self._returns(node, LONG_BYTES, max(pause_s, CONNECT_S)):
-            self._long_lost.pop(node, None)
-            return True
-        self._long_lost[node] = self._long_lost.get(node, 0) + 1
-        if self._long_lost[node] < LOST_BEFORE_SAID:
-            return False
-        fields = {"peer": node, "address": address, "nbytes": LONG_BYTES}
-        self._report(Report("transport.short_only", fields, "warning"))
-        return False
-
-    async def _returns(self, node: NodeId, nbytes: int, pause_s: float) -> bool:
+    async def _returns(self, node: NodeId, pause_s: float) -> bool:
+        """Whether a token returns within `pause_s`."""
         token, answered = secrets.token_bytes(TOKEN_BYTES), asyncio.Event()
         self._waiting[node] = (token, answered)
-        self._knock(node, Knock(token + bytes(nbytes - TOKEN_BYTES)))
+        self._knock(node, Knock(token))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(answered.wait(), pause_s)
         return answered.is_set()

@@ -211,7 +211,7 @@ ROOMS: Final[dict[str, Concern]] = {
     ),
     "transport.refused": Concern("{peer}: {why}", "compare its line on the allow-lists", ("peer",), stands_s=MINUTES),
     "transport.short_only": Concern(
-        "{peer} at {address} answers to short frames and not to {nbytes} bytes: the path loses long packets",
+        "the path to {peer} loses long packets, so shards go in short ones: {why}",
         "make the MTU of both hosts' links what the path carries, or set net.ipv4.tcp_mtu_probing = 1 on both",
         ("peer",),
         stands_s=HOUR,

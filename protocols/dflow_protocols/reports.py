@@ -250,8 +250,8 @@ WIRE: Final[dict[str, ReportKind]] = {
     "transport.refused": ReportKind("warning", "a peer cannot be dialled, or may not speak any more", ("peer", "why")),
     "transport.short_only": ReportKind(
         "warning",
-        "a member's control lane answers to short frames and not to long ones: the path to it loses long packets",
-        ("peer", "address", "nbytes"),
+        "the path to a member loses long packets; from now on the bulk lane keeps to short ones",
+        ("peer", "why"),
     ),
     "transport.revoked": ReportKind(
         "info", "a key is no longer on the allow-list as what it was; its links are cut", ("peer", "name", "role")

@@ -12,6 +12,7 @@ import zmq
 
 from dflow_protocols.names import NodeId
 from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate, counted_as
+from dflowd.transport.links import SHORT_BYTES
 from tests.support.until import until
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -224,4 +225,47 @@ def test_what_came_over_a_dialled_link_is_counted_before_it_is_a_message(listene
         return gate.received_from(endpoint) >= 64  # a greeting, which is no message
 
     until(has_greeted, 30)
+    gate.close()
+
+
+def test_links_that_are_accepted_after_it_was_asked_for_keep_to_short_segments(listener: Listener) -> None:
+    """Both ways, as the listener tells it to who connects: so one end heals a path."""
+    long, short = listener.connect(), None
+    listener.watch()
+    listener.gate.shorten()
+    short = listener.connect()
+    segment_bytes = [link.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) for link in (long, short)]
+    assert segment_bytes[1] <= SHORT_BYTES < segment_bytes[0]
+    for link in (long, short):
+        link.close()
+
+
+def test_a_listener_that_comes_later_keeps_to_short_segments_too() -> None:
+    """The control lane asks for it before it binds."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    gate = Gate(router, 2, LONGEST)
+    gate.shorten()
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    gate.watch()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= SHORT_BYTES
+    gate.close()
+    context.destroy(linger=0)
+
+
+def test_who_dials_one_that_keeps_to_short_segments_notices(listener: Listener) -> None:
+    """The path that made it do so is the own one, too, and need not be found a second time."""
+    listener.gate.shorten()
+    listener.watch()
+    dialler = listener.context.socket(zmq.DEALER)
+    gate = Gate(dialler, 2, LONGEST)
+    assert not gate.met_short
+    dialler.connect(f"tcp://127.0.0.1:{listener.port}")
+
+    def met() -> bool:
+        gate.watch()
+        return gate.met_short
+
+    until(met, 30)
     gate.close()
