@@ -66,9 +66,17 @@ LOOK_S = 0.5  # between two looks whether parts of chunks came: within the short
 LIFELESS_BYTES = 8 << 10  # a link brings so much without bringing anything
 LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be free
 
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A holder has said nothing for a while to what it was asked."""
+
+    holder: NodeId
+
+
 ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
 SessionMessage: TypeAlias = SessionOffer | SessionReady | SessionGone
-News: TypeAlias = ExchangeEvent | Report | Distrust | tuple[NodeId, SessionMessage]
+News: TypeAlias = ExchangeEvent | Report | Distrust | Silent | tuple[NodeId, SessionMessage]
 OpenPayload: TypeAlias = Callable[[memoryview], bool]
 
 
@@ -227,7 +235,7 @@ class Exchange:
         for item in news:
             if isinstance(item, Report):
                 self._host.report(item)
-            elif isinstance(item, Distrust):
+            elif isinstance(item, Distrust | Silent):
                 self._doubt(item.holder)
             elif isinstance(item, tuple):
                 self._tell(*item)
@@ -300,10 +308,12 @@ class Exchange:
         return self._look_at
 
     def _note_bytes(self) -> None:
-        """A holder of which bytes came is not silent, though no chunk is whole yet: the network is slow."""
+        """A holder of which bytes came is not silent, though no chunk is whole yet: the network is slow. Whether one
+        that is silent can be reached at all is found out before patience with it ends."""
         for peer in self._transfers.asked():
             if self._holder(peer).note_received(self._lane.received_from(peer)):
                 self._handle(BytesCame(peer))
+        self._news += [Silent(peer) for peer in self._transfers.silent(time.monotonic(), LOOK_S)]
 
     # Chunks -------------------------------------------------------------------------------------------------------
 

@@ -22,9 +22,11 @@ from dflow_protocols.wire.gossip import Knock
 from ..process.host import Host
 
 FIRST_S = 0.5  # until a lane is tried again; the pauses double
-MOST_S = 15.0
+MOST_S = 120.0  # less than COMPLAINT_S: each failed try is told to the member
 PATIENCE_S = 4.0  # before a failure is told: a member that just started may not listen yet, or be busy
-CONNECT_S = 3.0
+DOUBT_S = 1.5  # the same where it answered before
+DOUBT_AGAIN_S = 15.0  # what is tried and has no answer is begun anew after so long, if somebody asks
+CONNECT_S = 1.5  # TCP asks a second time after one second (RFC 6298, 2.1)
 TOKEN_BYTES = 16
 
 Attempt: TypeAlias = Callable[[float], Coroutine[Any, Any, bool]]
@@ -40,6 +42,7 @@ class DialBack:
         self._me, self._knock = me, knock
         self._addresses: dict[NodeId, tuple[str, str]] = {}
         self._tasks: dict[tuple[NodeId, str], asyncio.Task[None]] = {}
+        self._begun: dict[NodeId, float] = {}
         self._waiting: dict[NodeId, tuple[bytes, asyncio.Event]] = {}
 
     def watch(self, node: NodeId, control: str, bulk: str) -> None:
@@ -49,11 +52,16 @@ class DialBack:
             self._try_all(node, PATIENCE_S)
 
     def doubt(self, node: NodeId) -> None:
-        """A member that lives did not answer on a lane: try its addresses again, and tell of the first failure."""
-        if node in self._addresses and all(task.done() for (of, _), task in self._tasks.items() if of == node):
-            self._try_all(node, 0.0)
+        """A member that lives did not answer on a lane: try its addresses again, and tell of a failure soon. One that
+        is tried and does not answer for long is only tried now and then, until somebody asks for it."""
+        if node not in self._addresses:
+            return
+        are_done = all(task.done() for (of, _), task in self._tasks.items() if of == node)
+        if are_done or self._loop.time() >= self._begun[node] + DOUBT_AGAIN_S:
+            self._try_all(node, DOUBT_S)
 
     def _try_all(self, node: NodeId, patience_s: float) -> None:
+        self._begun[node] = self._loop.time()
         control, bulk = self._addresses[node]
         self._begin(node, "control", control, partial(self._returns, node), patience_s)
         if bulk:

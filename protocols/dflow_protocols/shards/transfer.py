@@ -160,12 +160,16 @@ class Transfers:
             case Dropped(run, shard):
                 return self._drop(now, run, shard)
             case Tick():
-                late = [holder for holder in self.asked() if now >= self._peers[holder].since + self._patience_s]
+                late = self.silent(now, self._patience_s)
                 return [action for holder in late for action in (Distrust(holder), *self._give_up_holder(now, holder))]
 
     def asked(self) -> list[NodeId]:
         """Holders with open asks."""
         return [holder for holder, peer in self._peers.items() if peer.tickets]
+
+    def silent(self, now: float, for_s: float) -> list[NodeId]:
+        """Holders with open asks that have said nothing for so long."""
+        return [holder for holder in self.asked() if now >= self._peers[holder].since + for_s]
 
     def expects(self, holder: NodeId, ticket: int, index: int) -> ShardRef | None:
         """The shard of which this chunk was asked for under this ticket; None for what nobody waits for."""
