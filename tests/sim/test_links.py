@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from dflow_protocols.simulator.faults import Cut, Sever
+from dflow_protocols.simulator.faults import Cut, Sever, Split
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import warm_then_two
@@ -23,6 +23,7 @@ SHAPES = {
     "two-pairs": frozenset({(0, 1), (2, 3)}),
     "two-sides-and-one-between": frozenset({(0, 2), (0, 3), (1, 2), (1, 3)}),
 }
+LOOSE = 2
 SETTLED_S = 8.0  # after so long each knows whom it cannot talk to
 SLOWER = 3.0  # times the run of the undisturbed mesh
 REPORTED_S = 90.0  # a pair that is apart for a minute is told of by then
@@ -72,6 +73,16 @@ def test_links_that_break_under_way_are_found_and_gone_round(shape: str) -> None
     world.run(0.6)
     sever(world, shape)
     world.expect(ENDS_S, ended(world, run), "the run ends")
+    assert finish(world, run, ENDS_S) == weights
+
+
+def test_a_member_whose_cable_is_loose_costs_little() -> None:
+    """A second down, a second up, for as long as the run takes: it is dealt no further step, so nobody waits for it."""
+    seconds, weights = undisturbed(0)
+    world, run = mesh(NODES, pipeline=warm_then_two(), age_s=SETTLED_S)
+    for second in range(0, int(SLOWER * seconds) + 2, 2):
+        world.at(world.now + second, Split((LOOSE,), 1.0))
+    world.expect(SLOWER * seconds, ended(world, run), f"the run ends in {SLOWER:g} times the undisturbed run's time")
     assert finish(world, run, ENDS_S) == weights
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -54,6 +55,7 @@ class Member:
     up_since: float  # when it came to life in this incarnation, as far as noticed here
     meta: Meta | None = None  # until it was pulled, the member cannot be sent to
     heard: float = -1.0  # when it last said anything to this node
+    suspected: tuple[float, float] = (-inf, -inf)  # when it became a suspect, the time before the last and the last
 
     @property
     def state(self) -> MemberState:
@@ -73,6 +75,8 @@ class Member:
         restarted = claim.incarnation > old.incarnation
         if restarted or claim.state != old.state:
             self.since = now
+            if claim.state == "suspect":
+                self.suspected = (self.suspected[1], now)
         if restarted or (is_up(claim.state) and not is_up(old.state)):
             self.up_since = now
         if claim.meta != old.meta:

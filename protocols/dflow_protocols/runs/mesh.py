@@ -15,6 +15,8 @@ from ..names import NodeId
 from ..run_state.run_state import MeshView
 from ..wire.gossip import Meta
 
+UNSTEADY_FOR = 8.0  # suspicion times: who was suspected twice within them is dealt nothing
+
 
 class Mesh:
     """One node's."""
@@ -27,7 +29,7 @@ class Mesh:
         self._living: frozenset[NodeId] = frozenset()
         self._says: tuple[object, ...] = ()  # what the node said of itself for the view
         self._view: MeshView | None = None
-        self._unstable_since = inf  # when the first of those came to life that are to be stable after a while
+        self._stable_again_at = inf  # when the first of those that are not stable may be so
 
     def living(self) -> frozenset[NodeId]:
         """Those that shards can be fetched from, if only by way of others. The same object until it changes."""
@@ -44,7 +46,7 @@ class Mesh:
         living = self.living()
         is_rejoining = self._membership.is_rejoining
         says, known = (is_gathered, waiting, is_shared, unable, is_rejoining), self._view
-        if known is None or says != self._says or self._is_stable(now, self._unstable_since):
+        if known is None or says != self._says or now >= self._stable_again_at:
             self._says = says
             known = self._view = MeshView(
                 living,
@@ -63,16 +65,19 @@ class Mesh:
             )
         return known
 
-    def _is_stable(self, now: float, up_since: float) -> bool:
-        return now - up_since >= self._membership.timing.stable_s
-
     def _stable(self, now: float) -> frozenset[NodeId]:
-        """The living that have been so for a while, this node among them."""
-        members, others = self._membership.members, self._living - {self._me}
-        since = {node: members[node].up_since for node in others if members[node].meta is not None}
-        stable = {node for node, up_since in since.items() if self._is_stable(now, up_since)}
-        self._unstable_since = min((up_since for node, up_since in since.items() if node not in stable), default=inf)
-        return frozenset(stable | (self._living & {self._me}))
+        """The living that have been so for a while, this node among them: a step may be dealt to them. Not to one whose
+        link comes and goes, for which each seal and fetch would wait; unless that is so of most."""
+        timing, members = self._membership.timing, self._membership.members
+        others = [node for node in self._living if node != self._me and members[node].meta is not None]
+        here_at = {node: members[node].up_since + timing.stable_s for node in others}
+        unsteady_s = UNSTEADY_FOR * self._membership.suspicion_s()
+        steady_at = {node: max(at, members[node].suspected[0] + unsteady_s) for node, at in here_at.items()}
+        self._stable_again_at = min((at for at in (*here_at.values(), *steady_at.values()) if at > now), default=inf)
+        me = self._living & {self._me}
+        here = me | {node for node, at in here_at.items() if at <= now}
+        steady = me | {node for node, at in steady_at.items() if at <= now}
+        return steady if 2 * len(steady) > len(here) else here
 
     def _metas(self) -> Mapping[NodeId, Meta]:
         members = self._membership.members

@@ -18,6 +18,14 @@ MEMBERSHIP = (
     Mutation("time_goes_on_in_sleep", "17", "clock:NodeClock.read", lambda original: lambda self, now, *_: (now, 0.0)),
     Mutation("two_of_one_key_both_speak", "17a", "membership.duplicate:Duplicate.yields_to", gives(False)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
+    Mutation(
+        "who_comes_and_goes_is_dealt_work",
+        "18b",
+        "runs.mesh:UNSTEADY_FOR",
+        lambda original: 0.0,
+        unseen="it costs time alone, and drawn cuts seldom strike a member again and again; "
+        "`tests/unit/protocols/runs/test_mesh.py` shows it",
+    ),
     Mutation("nobody_passes_frames_on", "18a", "runs.framing:pass_on", gives([])),
     Mutation(
         "nobody_refutes",

@@ -12,7 +12,7 @@ from dflow_protocols.events import LaneFailed, LaneOpened, Received
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
-from dflow_protocols.runs.mesh import Mesh
+from dflow_protocols.runs.mesh import UNSTEADY_FOR, Mesh
 from dflow_protocols.wire.gossip import Gossip, MemberState, Sync, Update
 from tests.unit.protocols.membership.mesh import meta_of
 
@@ -77,6 +77,42 @@ def test_a_member_is_stable_once_it_has_lived_for_a_while() -> None:
     assert stable(stable_s * 0.9) == {ME.node}
     assert stable(stable_s) == {ME.node, meta_of(1).node}
     assert stable(stable_s * 1.5) == {ME.node, meta_of(1).node, meta_of(2).node}
+
+
+def suspect(life: Membership, now: float, number: int, times: int) -> None:
+    """It is suspected so often, and denies it each time."""
+    for refutation in range(times):
+        change(life, now, "claims", number, 1, refutation, "suspect", False, [])
+        change(life, now, "claims", number, 1, refutation + 1, "alive", False, [])
+
+
+def stable_of(mesh: Mesh, now: float) -> set[NodeId]:
+    return set(mesh.view(now, is_gathered=True, waiting=frozenset(), is_shared=False, unable="").stable)
+
+
+def test_who_was_suspected_twice_of_late_is_not_stable() -> None:
+    """Its cable is loose: whoever is dealt to is waited for at each seal and each fetch. Once may be chance."""
+    life = Membership(ME.node, 1, ME, Timing.local(), Random(1), [], [], 0.0)
+    mesh, now = Mesh(life, ME, slots=1), Timing.local().stable_s
+    for number in range(1, NODES):
+        change(life, 0.0, "greets", number)
+    everybody = {meta_of(number).node for number in range(NODES)}
+    suspect(life, now, 1, times=1)
+    assert stable_of(mesh, now) == everybody
+    suspect(life, now, 2, times=2)
+    assert stable_of(mesh, now) == everybody - {meta_of(2).node}
+    assert stable_of(mesh, now + UNSTEADY_FOR * life.suspicion_s()) == everybody
+
+
+def test_where_most_are_suspected_again_and_again_all_are_stable() -> None:
+    """Then it is the network, or this node; a step dealt to itself alone would be done by nobody else."""
+    life = Membership(ME.node, 1, ME, Timing.local(), Random(1), [], [], 0.0)
+    mesh, now = Mesh(life, ME, slots=1), Timing.local().stable_s
+    for number in range(1, NODES):
+        change(life, 0.0, "greets", number)
+    for number in (1, 2):
+        suspect(life, now, number, times=2)
+    assert stable_of(mesh, now) == {meta_of(number).node for number in range(NODES)}
 
 
 @settings(deadline=None)
