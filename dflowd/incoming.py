@@ -8,7 +8,7 @@ from typing import Any
 from dflow_protocols.events import Received, Report, Unseal
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import BULK_MESSAGES
-from dflow_protocols.wire.client import Request, Response
+from dflow_protocols.wire.client import CLIENT_MESSAGES, Request, Response
 from dflow_protocols.wire.fields import WireError
 from dflow_protocols.wire.frame import Frame, decode_frame
 from dflow_protocols.wire.gossip import GOSSIP_MESSAGES, Knock, Knocked
@@ -22,7 +22,7 @@ from .transport.reach import TOKEN_BYTES
 MAX_WAITING = 256  # frames of one member that wait to be handled; an honest one has a few
 MAX_WAITING_BYTES = 16 << 20
 MAX_REQUESTS = 16  # of one frame; a client sends one
-NODE_MESSAGES = (*GOSSIP_MESSAGES, *STEP_MESSAGES)  # what a relay may bring
+RELAYED_MESSAGES = (*GOSSIP_MESSAGES, *STEP_MESSAGES, *CLIENT_MESSAGES)  # lanes and sessions belong to links
 
 
 class Incoming:
@@ -56,17 +56,35 @@ class Incoming:
             self._post(source, Frame(frame.heartbeats, tuple(rest)), len(data))
 
     def on_opened(self, action: Unseal) -> None:
-        """A frame that a relay brought. It is for the node alone: rooms are spoken to over links."""
+        """A frame that a relay brought: for the node, or of who gathers answers for a client. Who closed it is to blame
+        for what it says, and the relay for what nobody closed."""
+        origin = action.origin
+        if not self._rooms.control.is_node(origin):
+            self._refuse(origin, "its key is not on the allow-list as a node's")
+            return
         data = self._rooms.outgoing.open(action)
+        if data is None:
+            self._refuse(action.relay, f"what it passed on is no frame of {origin}")
+            return
         try:
-            frame = decode_frame(data) if data is not None else None
+            frame = decode_frame(data)
         except WireError as error:
-            self._refuse(action.origin, str(error))
+            self._refuse(origin, str(error))
             return
-        if frame is None or not all(isinstance(message, NODE_MESSAGES) for message in frame.messages):
-            self._refuse(action.relay, f"what it passed on is no frame of {action.origin}")
+        asked = [message for message in frame.messages if isinstance(message, CLIENT_MESSAGES)]
+        if len(asked) > MAX_REQUESTS or not all(isinstance(message, RELAYED_MESSAGES) for message in frame.messages):
+            self._refuse(origin, "what does not go through relays")
             return
-        self._post(action.origin, frame, len(action.sealed), action.relay)
+        for message in asked:
+            if isinstance(message, Request):
+                self._rooms.service.on_request(
+                    origin, "node", message, lambda response: self._rooms.service.tell(origin, response)
+                )
+            else:
+                self._rooms.service.on_response(origin, message)
+        rest = tuple(message for message in frame.messages if message not in asked)
+        if rest or not asked:
+            self._post(origin, Frame(frame.heartbeats, rest), len(action.sealed), action.relay)
 
     def on_revoked(self, peer: NodeId) -> None:
         self._rooms.exchange.remove_peer(peer)

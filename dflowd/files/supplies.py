@@ -7,7 +7,7 @@ All methods are for the loop's thread; what reads disks does so in one other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 FILES = RunId("files")  # in whose name files are fetched; no run is called so
 AT_ONCE = 4  # files that come at the same time
+MOST_RELAYED = 64  # lists of files that are fetched for members at the same time
 RETRY_S = 1.0  # after a round in which nothing came; twice as long after each further one
 LONGEST_RETRY_S = 15.0
 WORDS = 200  # characters
@@ -41,8 +42,9 @@ class KnownRun(Protocol):
     def state(self) -> Any: ...
 
 
-Holders = Callable[[Sequence[ShardRef]], Awaitable[Mapping[ShardId, tuple[NodeId, ...]]]]
-"""Living members that can serve each of these files."""
+Holders = Callable[[Sequence[ShardRef], int], Awaitable[Mapping[ShardId, tuple[NodeId, ...]]]]
+"""Living members that have each of these files and serve it to this node; none yet for one that is on its way to a
+relay. The number: members that asked one another for it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,20 +208,29 @@ class Supplies:
 
     # Bringing -------------------------------------------------------------------------------------------------------
 
-    async def bring(self, refs: Sequence[ShardRef]) -> tuple[bool, frozenset[ShardId]]:
+    async def bring(self, refs: Sequence[ShardRef], hops: int = 0) -> tuple[bool, frozenset[ShardId]]:
         """Fetch files from members into the cache: whether any came, and those that no member has. Those that are here
-        already count for none."""
+        already count for none. `hops`: members that asked one another for them before this one."""
         wanted = {ref.id: ref for ref in refs if not await self._in_thread(self._cache.find, ref)}
         if not wanted:
             return False, frozenset()
-        holders = await self._holders(list(wanted.values()))
+        holders = await self._holders(list(wanted.values()), hops)
         tasks = [self._come(ref, holders[ref.id]) for ref in wanted.values() if holders.get(ref.id)]
         have_come = await asyncio.gather(*(asyncio.shield(task) for task in tasks))
-        return any(have_come), frozenset(shard for shard in wanted if not holders.get(shard))
+        return any(have_come), frozenset(shard for shard in wanted if shard not in holders)
 
     def start_bringing(self, base: str, files: Sequence[FileRef]) -> None:
         """Fetch those that lie neither under `base` nor in the cache, and tell nobody."""
-        task = self._host.loop.create_task(self._bring_lacking(base, files))
+        self._start(self._bring_lacking(base, files))
+
+    def start_relaying(self, refs: Sequence[ShardRef], hops: int) -> None:
+        """Fetch files for a member that can get them from nobody else, unless this is done for as many already as it
+        may be: who asks will ask again."""
+        if len(self._tasks) < MOST_RELAYED:
+            self._start(self.bring(refs, hops))
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._host.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -69,16 +69,16 @@ class Service:
         me: NodeId,
         node: NodeView,
         recorder: Recorder,
-        ask: Callable[[NodeId, Request], bool],
+        tell: Callable[[NodeId, Request | Response], bool],
         written: Callable[[], Awaitable[None]],
         key_name: Callable[[NodeId], str],
     ) -> None:
-        """`ask` sends a request to a member; False if there is no way to it. `written` waits for the disk.
-        `key_name`: of a key, on the allow-list."""
+        """`tell` sends a message to a member, through others where need be; False if there is no way to it. `written`
+        waits for the disk. `key_name`: of a key, on the allow-list."""
         self.host, self.me, self.node, self.recorder = host, me, node, recorder
         self._methods: dict[str, Method] = {}
         self._own_shares: dict[str, Share] = {}
-        self._loop, self._ask, self._written = host.loop, ask, written
+        self._loop, self.tell, self._written = host.loop, tell, written
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._shares: dict[tuple[NodeId, int], asyncio.Future[dict[str, Any]]] = {}
@@ -212,7 +212,7 @@ class Service:
         ids = []
         for node in others:
             request = Request(self.next_request(), method, packed, wait_s)
-            if self._ask(node, request):
+            if self.tell(node, request):
                 future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
                 self._shares[node, request.id] = future
                 ids.append((node, request.id))
@@ -235,7 +235,7 @@ class Service:
             return await self._own_share(method, params)
         request = Request(self.next_request(), method, msgpack.packb(params), deadline_s * 0.8)
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        if node in self.node.membership.alive() and self._ask(node, request):
+        if node in self.node.membership.alive() and self.tell(node, request):
             self._shares[node, request.id] = future
             await asyncio.wait([future], timeout=deadline_s * 0.8)
             self._shares.pop((node, request.id), None)

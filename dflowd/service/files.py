@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dflow_protocols.membership.reach import MAX_HOPS
 from dflow_protocols.names import NodeId, ShardId, ShardRef
 from dflow_protocols.wire.listing import MAX_FILES, listing_fault
 from dflow_protocols.wire.steps import FileRef
@@ -31,6 +33,7 @@ class FileAnswers:
                 "share.files.locate": self._own_locate,
                 "share.files.bring": self._own_bring,
                 "share.files.has": self._own_has,
+                "share.files.relay": self._own_relay,
             },
         )
 
@@ -76,16 +79,30 @@ class FileAnswers:
         refs = [_ref(shard, nbytes) for shard, nbytes in params["files"][:MAX_FILES]]
         return {"ids": await self._supplies.has(refs)}
 
+    def _own_relay(self, params: Params) -> dict[str, Any]:
+        refs = [_ref(shard, nbytes) for shard, nbytes in params["files"][:MAX_FILES]]
+        self._supplies.start_relaying(refs, int(params["hops"]))
+        return {}
 
-async def holders_of(service: Service, refs: Sequence[ShardRef]) -> dict[ShardId, tuple[NodeId, ...]]:
-    """Living members, this node aside, that can serve each of these files."""
+
+async def holders_of(service: Service, refs: Sequence[ShardRef], hops: int) -> dict[ShardId, tuple[NodeId, ...]]:
+    """Living members, this node aside, that have each of these files and serve it to this node. None for one that only
+    members have from which this node is apart: then a relay, after `hops` others, is asked to fetch it first."""
     asked = {"files": [(ref.id, ref.nbytes) for ref in refs]}
     shares, _ = await service.gather("share.files.has", asked, LOCATE_S)
-    found: dict[ShardId, tuple[NodeId, ...]] = {}
+    found: dict[ShardId, list[NodeId]] = {}
     for node, share in sorted(shares.items()):
         for shard in share["ids"] if node != service.me else ():
-            found[shard] = (*found.get(shard, ()), node)
-    return found
+            found.setdefault(shard, []).append(node)
+    routes = service.node.membership.routes
+    near = {shard: tuple(node for node in nodes if node not in routes) for shard, nodes in found.items()}
+    far = [ref for ref in refs if ref.id in near and not near[ref.id]]
+    if hops < MAX_HOPS:
+        for relay in {routes[found[ref.id][0]] for ref in far}:
+            wanted = [(ref.id, ref.nbytes) for ref in far if routes[found[ref.id][0]] == relay]
+            with contextlib.suppress(Refusal):  # it is asked again with the next look
+                await service.ask_one(relay, "share.files.relay", {"files": wanted, "hops": hops + 1}, LOCATE_S)
+    return near
 
 
 LOCATE_S = 5.0

@@ -15,7 +15,7 @@ EXIT_FAILED, EXIT_INPUT = 1, 2
 MOST_NUMBER = 1 << 53  # of a parameter
 
 Params = Mapping[str, Any]
-Answer = Callable[[Response], None]
+Answer = Callable[[Response], object]
 
 
 class Refusal(Exception):

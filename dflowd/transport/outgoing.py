@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dflow_protocols.events import Report, SendThrough, Unseal
+from dflow_protocols.events import Report, Send, SendThrough, Unseal
+from dflow_protocols.membership.machine import Membership
 from dflow_protocols.names import NodeId
+from dflow_protocols.runs.framing import addressed
 from dflow_protocols.wire.client import Response
 from dflow_protocols.wire.fields import MAX_SEALED
 from dflow_protocols.wire.frame import Frame, encode_frame
@@ -52,6 +54,14 @@ class Outgoing:
     def tell(self, to: NodeId, message: Any) -> bool:
         """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""
         return self._lane.send(to, encode_frame((), (message,)))
+
+    def tell_by_any_way(self, membership: Membership, to: NodeId, message: Any) -> bool:
+        """The same, through others where there is no link to that member."""
+        action = addressed(membership, to, Frame((), (message,)))
+        if isinstance(action, Send):
+            return self.tell(to, message)
+        self.send_through(action)
+        return True
 
     def knock(self, peer: NodeId, message: Knock) -> bool:
         """Over the link that was dialled to `peer`, or none."""

@@ -38,6 +38,20 @@ def test_two_members_that_cannot_talk_end_as_all_do(tmp_path: Path) -> None:
         end = ended(mesh, run)
         assert (end["state"], end["weights"]) == ("done", weights_of(all_stages(steps=2)))
         assert not any("membership.died" in line for node in mesh.nodes.values() for line in node.log_lines())
+        told = mesh.ask(mesh.nodes["n1"], "tasks", run=run)
+        assert told["missing"] == []  # what n2 knows comes to n1 by way of n0
+
+
+def test_where_long_packets_are_lost_a_run_ends_as_anywhere(tmp_path: Path) -> None:
+    """A tunnel on the way takes less than both ends believe: pings pass, and no gradient does."""
+    with HostMesh(tmp_path, 3) as mesh:
+        mesh.links.drop_longer(1000)
+        run = mesh.submit(mesh.running()[1], all_stages(steps=2))
+        end = ended(mesh, run)
+        assert (end["state"], end["weights"]) == ("done", weights_of(all_stages(steps=2)))
+        lines = [line for node in mesh.nodes.values() for line in node.log_lines()]
+        assert not any("membership.died" in line for line in lines)
+        assert any("transport.short_only" in line for line in lines)
 
 
 def test_networks_of_a_process_that_was_killed_are_removed_with_what_runs_there() -> None:

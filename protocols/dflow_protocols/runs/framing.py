@@ -30,11 +30,15 @@ def framed(
     told = heartbeats() if letters else ()
     for (to, is_direct), messages in letters.items():
         frame = Frame(told, tuple(messages))
-        out.append(Send(to, frame) if is_direct else _through(membership, routes[to], to, frame))
+        out.append(Send(to, frame) if is_direct else addressed(membership, to, frame))
     return out
 
 
-def _through(membership: Membership, relay: NodeId, to: NodeId, frame: Frame) -> SendThrough:
+def addressed(membership: Membership, to: NodeId, frame: Frame) -> Send | SendThrough:
+    """A frame to a member, by whatever way leads there now."""
+    relay = membership.routes.get(to)
+    if relay is None:
+        return Send(to, frame)
     meta = membership.members[to].meta
     assert meta is not None, "who cannot be sent to has no route"
     return SendThrough(relay, to, meta.public_key, frame)

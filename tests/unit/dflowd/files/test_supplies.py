@@ -74,7 +74,7 @@ Opens = Callable[..., Site]
 async def site(neighbours: Neighbours, tmp_path: Path) -> AsyncIterator[Opens]:
     sites: list[Site] = []
 
-    async def holders(me: NodeId, refs: Sequence[ShardRef]) -> dict[ShardId, tuple[NodeId, ...]]:
+    async def holders(me: NodeId, refs: Sequence[ShardRef], _: int) -> dict[ShardId, tuple[NodeId, ...]]:
         found: dict[ShardId, tuple[NodeId, ...]] = {}
         for other in sites:
             for shard in await other.supplies.has(refs) if other.peer.id != me else ():
@@ -92,7 +92,7 @@ async def site(neighbours: Neighbours, tmp_path: Path) -> AsyncIterator[Opens]:
             peer.contents,
             peer.store,
             peer.exchange,
-            lambda refs: holders(peer.id, refs),
+            lambda refs, hops: holders(peer.id, refs, hops),
             runs,
             runs_code,
         )
