@@ -21,6 +21,8 @@ from .timing import Timing
 INDIRECT: Final = 3  # members asked to probe in our place (SWIM's k)
 MAX_RELAYS: Final = 256  # probes made for others at a time
 NACK_SHARE: Final = 0.8  # of the asker's patience, after which it is told that the target is silent to us, too
+FURTHER_SHARE: Final = 0.25  # of it, after which further members are asked: the asker may not reach them
+LEAST_SHARE: Final = 0.5  # of the probe timeout: with less patience nobody further is asked, which ends it
 
 
 @dataclass(slots=True)
@@ -78,14 +80,25 @@ class Probe:
         return len(self.relays) - len(self.nacks) if self.relays else 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Relay:
-    """A probe made for another member."""
+    """A probe made for another member. At `further_at` others are asked in turn."""
 
     asker: NodeId
     asked: int  # the asker's sequence
     target: NodeId
     nack_at: float
+    further_at: float
+    relays: tuple[NodeId, ...] = ()
+
+    @property
+    def next_at(self) -> float:
+        return min(self.nack_at, self.further_at)
+
+    def ask_through(self, relays: tuple[NodeId, ...]) -> None:
+        """The probe goes on by these."""
+        self.relays = relays
+        self.further_at = float("inf")
 
 
 class Prober:
@@ -108,18 +121,19 @@ class Prober:
         ended, self.current = self.current, None
         return ended
 
-    def relay(self, asker: NodeId, asked: int, target: NodeId, nack_at: float) -> int | None:
+    def relay(self, relay: Relay) -> int | None:
         """Probe for another member: the sequence to ping the target with; None if there is no room for one more."""
         if len(self.relays) >= MAX_RELAYS:
             return None
         sequence = self._next_sequence()
-        self.relays[sequence] = Relay(asker, asked, target, nack_at)
+        self.relays[sequence] = relay
         return sequence
 
     def answered(self, source: NodeId, sequence: int) -> Relay | None:
         """An ack came. The probe for another member that it answers, if it does."""
         relay = self.relays.get(sequence)
-        return self.relays.pop(sequence) if relay is not None and relay.target == source else None
+        is_answered = relay is not None and (relay.target == source or source in relay.relays)
+        return self.relays.pop(sequence) if is_answered else None
 
     def forget_relays(self) -> None:
         self.relays.clear()
@@ -146,6 +160,10 @@ class Prober:
         """Of the round's members this one comes next."""
         self._round.append(node)
 
+    def unanswered(self, now: float) -> list[tuple[int, Relay]]:
+        """Probes for others that it is time to ask further members for."""
+        return [(sequence, relay) for sequence, relay in self.relays.items() if relay.further_at <= now < relay.nack_at]
+
     def take_silent(self, now: float) -> list[tuple[int, Relay]]:
         """Probes for others that were not answered in time."""
         silent = [(sequence, relay) for sequence, relay in self.relays.items() if relay.nack_at <= now]
@@ -155,8 +173,8 @@ class Prober:
 
     @property
     def deadline(self) -> float:
-        nacks = min((relay.nack_at for relay in self.relays.values()), default=float("inf"))
-        return min(nacks, self.current.next_at) if self.current else nacks
+        relays = min((relay.next_at for relay in self.relays.values()), default=float("inf"))
+        return min(relays, self.current.next_at) if self.current else relays
 
 
 class FailureDetector:
@@ -187,6 +205,8 @@ class FailureDetector:
         """Whether a new round began."""
         for _, relay in self._prober.take_silent(now):
             out.append(Send(relay.asker, Nack(relay.asked)))
+        for sequence, relay in self._prober.unanswered(now):
+            self._ask_further(now, sequence, relay, out)
         probe = self._prober.current
         if probe is not None and probe.is_due_through_others(now):
             self._probe_through_others(now, probe, out)
@@ -217,8 +237,11 @@ class FailureDetector:
         sequence = None
         if member is not None and member.meta is not None:
             longest_s = self._timing.probe_interval_s * self._timing.awareness_max
-            nack_at = now + NACK_SHARE * min(max(request.deadline_s, 0.0), longest_s)
-            sequence = self._prober.relay(asker, request.sequence, request.target, nack_at)
+            patience_s = min(max(request.deadline_s, 0.0), longest_s)
+            asks_further = patience_s >= LEAST_SHARE * self._timing.probe_timeout_s
+            further_at = now + FURTHER_SHARE * patience_s if asks_further else float("inf")
+            nack_at = now + NACK_SHARE * patience_s
+            sequence = self._prober.relay(Relay(asker, request.sequence, request.target, nack_at, further_at))
         if sequence is None:
             out.append(Send(asker, Nack(request.sequence)))
         else:
@@ -248,11 +271,22 @@ class FailureDetector:
                 out.append(Send(target, Ping(probe.sequence, ())))
 
     def _probe_through_others(self, now: float, probe: Probe, out: Actions) -> None:
-        relays = self._links.relays(probe.target)
-        probe.ask_through(tuple(sorted(self._rng.sample(relays, min(INDIRECT, len(relays))))))
+        probe.ask_through(self._links.relays(probe.target, INDIRECT, self._rng))
         for relay in probe.relays:
             request = PingRequest(probe.sequence, probe.target, probe.ends_at - now, self._table.riders(relay))
             out.append(Send(relay, request))
+
+    def _ask_further(self, now: float, sequence: int, relay: Relay, out: Actions) -> None:
+        """A link that broke is gone round by the next member, and two in a row by way of one that the asker cannot
+        reach: before it is known who can talk to whom, nobody else finds out that the target lives. Once it is a
+        suspect its own denial does."""
+        member = self._table.members.get(relay.target)
+        is_believed_alive = member is not None and member.state == "alive"
+        asked = self._links.relays(relay.target, INDIRECT, self._rng, relay.asker) if is_believed_alive else ()
+        relay.ask_through(asked)
+        for node in relay.relays:
+            request = PingRequest(sequence, relay.target, relay.nack_at - now, self._table.riders(node))
+            out.append(Send(node, request))
 
     def _end_round(self, now: float, out: Actions) -> None:
         probe = self._prober.end()

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..events import Report
+from ..events import Report, Rng
 from ..names import NodeId
 from ..rendezvous import ranked
 from ..wire.gossip import MAX_APART
@@ -118,12 +118,15 @@ class Links:
         far = {*self.apart, *self.routes}
         return tuple(node for node in reachable if node not in far) or reachable if far else reachable
 
-    def relays(self, target: NodeId) -> list[NodeId]:
-        """Members that may probe another one in this node's place: rather those that reach it."""
-        near = [node for node in self.near() if node != target]
+    def relays(self, target: NodeId, most: int, rng: Rng, asker: NodeId | None = None) -> tuple[NodeId, ...]:
+        """So many members that may probe another one in this node's place, or the `asker`'s, sorted: rather those that
+        reach it, and else any, which may know of a way."""
+        near = [node for node in self.near() if node not in (target, asker)]
         beyond = self._table.members[target].claim.apart
         able = [n for n in near if n not in beyond and target not in self._table.members[n].claim.apart]
-        return able or near
+        chosen = rng.sample(able, min(most, len(able)))
+        rest = [node for node in near if node not in chosen]
+        return tuple(sorted([*chosen, *rng.sample(rest, min(most - len(chosen), len(rest)))]))
 
     def note_contact(self, node: NodeId) -> None:
         """It said something to this node, and no other member passed it on."""

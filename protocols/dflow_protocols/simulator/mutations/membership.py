@@ -35,5 +35,13 @@ MEMBERSHIP = (
         unseen="a run goes on without who was buried; "
         "`dflow sim --work none --mutation nobody_refutes` shows it at once",
     ),
+    Mutation(
+        "relays_ask_nobody_further",
+        "18a",
+        "membership.probe:FailureDetector._ask_further",
+        gives(None),
+        unseen="a suspect denies it in time; "
+        "`tests/sim/test_links.py:test_links_that_break_under_way_are_found_and_gone_round` shows it",
+    ),
     Mutation("no_suspect_is_buried", "membership", "membership.table:Table.expire", gives(None)),
 )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from dflow_protocols.events import Report, Send
 from dflow_protocols.membership.awareness import Awareness
-from dflow_protocols.membership.probe import NACK_SHARE, FailureDetector
+from dflow_protocols.membership.probe import FURTHER_SHARE, LEAST_SHARE, NACK_SHARE, FailureDetector
 from dflow_protocols.membership.reach import Links, Reach
 from dflow_protocols.membership.table import Actions, Changed, Table
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
-from dflow_protocols.wire.gossip import Ack, Nack, Ping, PingRequest, Update
+from dflow_protocols.wire.gossip import Ack, MemberState, Nack, Ping, PingRequest, Update
 from tests.unit.protocols.membership.mesh import meta_of
 
 TIMING = Timing.lan()
@@ -133,6 +134,36 @@ def test_a_relay_passes_the_answer_on_or_says_in_time_that_there_is_none() -> No
             rig.detector.answered(target, ping.message.sequence, out)
         assert out == ([Send(asker, Ack(7, ()))] if answers else [])
         assert rig.tick(NACK_SHARE) == ([] if answers else [Send(asker, Nack(7))])
+
+
+def asked_to_relay(patience_s: float, state: MemberState = "alive") -> tuple[Rig, NodeId, Actions]:
+    """A relay of five members after a while in which the target was silent: who is to try now. And the asker."""
+    rig = Rig(5)
+    asker, target = (other.node for other in rig.others[:2])
+    rig.detector.begin(100.0)
+    rig.table.merge(0.0, replace(rig.table.members[target].claim, state=state), [], synced=False)
+    rig.detector.relay(0.0, asker, PingRequest(7, target, patience_s, ()), [])
+    return rig, asker, rig.tick(FURTHER_SHARE * patience_s)
+
+
+def test_a_relay_asks_members_that_the_asker_may_not_reach() -> None:
+    """Two links in a row may have broken just now, and nobody knows yet who can talk to whom."""
+    rig, asker, sent = asked_to_relay(TIMEOUT)
+    further = sorted(other.node for other in rig.others[2:])
+    assert [send.to for send in sent if isinstance(send, Send)] == further
+    (request,) = {send.message for send in sent if isinstance(send, Send)}
+    assert (request.target, request.deadline_s) == (rig.others[1].node, (NACK_SHARE - FURTHER_SHARE) * TIMEOUT)
+    out: Actions = []
+    rig.detector.answered(asker, request.sequence, out)  # it was not asked
+    rig.detector.answered(further[0], request.sequence, out)
+    assert out == [Send(asker, Ack(7, ()))]
+    assert rig.tick(NACK_SHARE * TIMEOUT) == []
+
+
+def test_asking_further_comes_to_an_end() -> None:
+    """Each has less patience than who asked it; and of whom all are told that it is suspected, its denial tells."""
+    assert asked_to_relay(0.9 * LEAST_SHARE * TIMEOUT)[2] == []
+    assert asked_to_relay(TIMEOUT, "suspect")[2] == []
 
 
 def test_a_relay_that_knows_no_such_member_says_so_at_once() -> None:
