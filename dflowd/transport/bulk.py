@@ -6,7 +6,7 @@ stranger gets no byte; a session belongs to one fetcher and one holder, and the 
 
 The facts about ZeroMQ at the head of control.py hold here too, with PLAIN in place of CURVE. And one more: a poll takes
 the first part of a message off its link, and libzmq ends the process (`!_more`, fq.cpp) where that link is disconnected
-before the rest is read. So what has come is read after each poll before anything else is done.
+before the rest is read. So what has come is read after each poll before a call may hang up, and taken after the calls.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .zap import Handshake, ZapHandler
 
 MAX_MESSAGE_BYTES = max(CHUNK_BYTES, MAX_HEAD_BYTES) + 4096
 QUEUE_MESSAGES = 64  # per link and direction; four times the credit, and a bound on what a peer that stops costs
-MESSAGES_A_TURN = 64
+MESSAGES_A_TURN = 16  # read at once, each as long as a chunk
 ANSWERED_S = 5.0  # since an answer, after which its link is gone if it did not arrive
 LINKS_A_KEY = 3  # accepted ones at once: the one in use, and others that are about to end
 
@@ -258,9 +258,11 @@ class BulkLane:
             wait_s = due - time.monotonic()
             poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1))
             try:
-                self._take_messages()  # before a link may be hung up
+                came = self._read()
                 self._make_calls()
                 self._zap.drain()
+                for message in came:
+                    self._take(*message)
                 self._take_losses()
                 self._check_gate()
                 self._mend_links()
@@ -280,21 +282,21 @@ class BulkLane:
         for _ in range(len(self._calls)):
             self._calls.popleft()()
 
-    def _take_messages(self) -> None:
-        for _ in range(MESSAGES_A_TURN):
-            try:
+    def _read(self) -> list[tuple[bytes, NodeId | None, list[zmq.Frame]]]:
+        """Messages that wait: the link of each, whose it is if it was dialled, and the parts."""
+        came: list[tuple[bytes, NodeId | None, list[zmq.Frame]]] = []
+        with contextlib.suppress(zmq.Again):
+            while len(came) < MESSAGES_A_TURN:
                 link = self._socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            parts = []
-            while self._socket.rcvmore:
-                parts.append(self._socket.recv(zmq.DONTWAIT, copy=False))
-            self._take(link, parts)
+                parts = []
+                while self._socket.rcvmore:
+                    parts.append(self._socket.recv(zmq.DONTWAIT, copy=False))
+                came.append((link, self._aliases.get(link), parts))
+        return came
 
-    def _take(self, link: bytes, parts: list[zmq.Frame]) -> None:
-        if not 1 <= len(parts) <= 2:
+    def _take(self, link: bytes, dialled: NodeId | None, parts: list[zmq.Frame]) -> None:
+        if not 1 <= len(parts) <= 2 or self._aliases.get(link) != dialled:  # it was hung up since
             return
-        dialled = self._aliases.get(link)
         peer = dialled or NodeId(str(parts[0].get("User-Id")))
         session = self._fetching.get(peer) if dialled else self._serving.get(peer)
         if session is None:

@@ -80,7 +80,6 @@ def test_a_link_may_be_hung_up_whatever_has_come_by_it() -> None:
 
         fetcher.lane.call(ask)
         assert has_hung_up.wait(DEADLINE_S)
-        assert fetcher.answers == [b"first"]
         assert not fetcher.faults
     finally:
         fetcher.lane.close()
