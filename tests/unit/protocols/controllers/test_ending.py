@@ -5,12 +5,13 @@ from __future__ import annotations
 from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, Checkpoints
 from dflow_protocols.controllers.ending import Ending
 from dflow_protocols.events import Drop, Start, Stop
-from dflow_protocols.names import Once, Partition, TaskKey
+from dflow_protocols.names import UPDATE, Once, Partition, TaskKey
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.duty import SAVE, Duty
-from dflow_protocols.wire.steps import Header
+from dflow_protocols.steps.roster import make_roster
+from dflow_protocols.wire.steps import Header, Seal
 from dflow_protocols.work import SaveWork
-from tests.unit.protocols.books import RUN, ZERO, finished_partition, heartbeat, learn, version, who
+from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, heartbeat, learn, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 ONE = version("one", ZERO, samples=4)
@@ -82,6 +83,26 @@ def test_the_last_version_is_saved_before_the_run_is_finished() -> None:
     duties = [duty for now in (0.0, 0.1) for duty in ends.reconcile(now)]
     assert all(isinstance(duty.work, SaveWork) and duty.rank == SAVE for duty in duties)
     assert ends.run.state.is_active
+
+
+def test_a_run_is_not_finished_by_one_disk_because_a_claim_of_its_node_came_late() -> None:
+    """A frame that was held up says that the saver has an older version: it would not be counted among who may save,
+    and its disk would be enough for both."""
+    ends, nodes = Ends(LAST), [who(number) for number in (1, 2, 3)]
+    step, evaluated = ends.run.state.step(LAST.step), Seal(SPEC, LAST.step, LAST.id, LAST.id, UPDATE, 0, 0, ())
+    step.take_roster(make_roster(LAST.step, 0, nodes, nodes))
+    step.keep(evaluated)
+    step.settled.add(evaluated.id)
+    ends.run.state.commit(LAST.step)
+    ends.checkpoints.learn(who(2), (LAST.head,))
+    ends.run.state.versions.observe(who(2), heartbeat(ZERO))
+    for now in (0.0, COMMIT_WAIT - 0.1):
+        ends.reconcile(now)
+    assert ends.run.state.is_active
+    ends.checkpoints.saved(ALL, LAST, "", ends.run.out)
+    for now in (COMMIT_WAIT, 2 * COMMIT_WAIT):
+        ends.reconcile(now)
+    assert not ends.run.state.is_active
 
 
 def test_a_failed_run_saves_its_newest_version_then_frees_everything() -> None:
