@@ -83,5 +83,5 @@ def test_a_story_tells_what_was_settled_and_what_waits_and_the_case_runs_as_it_i
         with pytest.raises(Violation, match="run has finished"):
             case()
     case()
-    for part in ("settles manifest/", "Handicap(", "says active", "waits for back-up, ", "replay: dflow sim"):
+    for part in ("settles manifest/", "Handicap(", "says active", "waits for copies, ", "replay: dflow sim"):
         assert part in found.story

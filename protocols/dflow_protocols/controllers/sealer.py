@@ -6,7 +6,7 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import MANIFEST, SealId, SealKind
+from ..names import MANIFEST, NodeId, SealId, SealKind
 from ..rendezvous import ranked
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
@@ -15,7 +15,7 @@ from ..steps.blocks import kept_back
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
 from ..steps.view import StepView
-from ..wire.steps import Seal
+from ..wire.steps import Record, Seal
 from .rosters import Rosters
 
 
@@ -74,23 +74,38 @@ class Sealer:
             self._outbox.put_records(view, now.tell, out, owners)
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
-        """Be the second holder of records that have only one: the first replica that has not made them is."""
-        me = self._state.me
-        view.step.patience.start(view.now, Wait.BACK_UP)
-        late = view.step.patience.lasts(view.now, Wait.BACK_UP) > view.suspicion_s
-        thin = view.progress.thin
+        """Be the second holder of records that have only one: the first replica that has not made them is. Of a
+        partition that is said once, when of all that was asked for nothing is on its way any more: at each word all
+        replicas look at the step again."""
+        patience, thin = view.step.patience, view.progress.thin
+        patience.follow_all(view.now, Wait.BACK_UP, thin)
         replicas = view.replicas if thin else ()
-        if me not in replicas:
+        if self._state.me not in replicas:
             return
-        for record in [record for part in thin for record in view.step.by_part[part].values()]:
-            held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
-            is_enough = all(len(holders) >= view.copies for holders in held)
-            if record.id in view.step.mine or is_enough or any(not holders for holders in held):
-                continue
-            spare = [node for node in ranked(record.id, replicas) if any(node not in h for h in held)]
-            if not late and spare and spare[0] != me:
-                continue
-            here = [view.holdings.want(view.now, ref, view.living, out) for ref in record.shards]
-            if all(here):
-                view.step.add(record, own=True)
-                self._outbox.put_records(view, [record], out)
+        for part in tuple(thin):
+            late = patience.lasts(view.now, Wait.BACK_UP, part) > view.suspicion_s
+            records = view.step.by_part[part].values()
+            wanted = [record for record in records if self._backs_up(view, record, replicas, late)]
+            here = [record for record in wanted if self._fetch(view, record, out)]
+            rest = [ref for record in wanted if record not in here for ref in record.shards]
+            if here and not any(view.holdings.is_coming(ref) for ref in rest):
+                for record in here:
+                    view.step.add(record, own=True)
+                self._outbox.put_records(view, here, out)
+
+    def _backs_up(self, view: StepView, record: Record, replicas: tuple[NodeId, ...], late: bool) -> bool:
+        """Whether it is for this node to hold what a record names, too."""
+        me = self._state.me
+        held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
+        is_enough = all(len(holders) >= view.copies for holders in held)
+        if record.id in view.step.mine or is_enough or any(not holders for holders in held):
+            return False
+        of_part = f"{view.run}/{view.step.number}/{record.task.part}"  # so all its records have the same second holder
+        order = ranked(of_part, replicas)
+        spare = [node for node in order if any(node not in h for h in held)]
+        return late or not spare or spare[0] == me
+
+    def _fetch(self, view: StepView, record: Record, out: list[Action]) -> bool:
+        """Whether all is here that a record names; it is asked for."""
+        here = [view.holdings.want(view.now, ref, view.living, out) for ref in record.shards]
+        return all(here)

@@ -6,10 +6,14 @@ ends where a reconcile sees its cause, each subject in one place. So no rule's a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
-from ..names import TaskKey
+from ..names import Partition, TaskKey
+
+Thing: TypeAlias = str | TaskKey | Partition
 
 
 class Wait(StrEnum):
@@ -20,7 +24,7 @@ class Wait(StrEnum):
     COPIES = "copies"  # for second holders of what a manifest is to name
     RETURN = "return"  # for what a seal names, and nobody alive holds, to come back
     HOME = "home"  # for the silent home of a unit to claim it
-    BACK_UP = "back-up"  # for the first replica to hold a second copy
+    BACK_UP = "back-up"  # for the first replica to hold a second copy of a partition
     TRAINER = "trainer"  # for somebody of the roster who trains to live
     COMPANY = "company"  # for most of the roster to live
 
@@ -29,30 +33,37 @@ class Wait(StrEnum):
 class Patience:
     """One node's with one step. `of`: which of a subject's things, where there are several."""
 
-    since: dict[tuple[Wait, str | TaskKey], float] = field(default_factory=dict)
+    since: dict[tuple[Wait, Thing], float] = field(default_factory=dict)
 
-    def start(self, now: float, what: Wait, of: str | TaskKey = "") -> None:
+    def start(self, now: float, what: Wait, of: Thing = "") -> None:
         """The thing waits; if it did already, nothing changes."""
         self.since.setdefault((what, of), now)
 
-    def is_waiting(self, what: Wait, of: str | TaskKey = "") -> bool:
+    def is_waiting(self, what: Wait, of: Thing = "") -> bool:
         return (what, of) in self.since
 
     def units(self, what: Wait) -> list[TaskKey]:
         """Those for which it waits so."""
         return [of for kind, of in self.since if kind == what and isinstance(of, TaskKey)]
 
-    def lasts(self, now: float, what: Wait, of: str | TaskKey = "") -> float:
+    def lasts(self, now: float, what: Wait, of: Thing = "") -> float:
         """Seconds since it started; 0 while nothing waits."""
         return now - self.since.get((what, of), now)
 
-    def end(self, what: Wait, of: str | TaskKey = "") -> None:
+    def end(self, what: Wait, of: Thing = "") -> None:
         """It waits no longer: the next time it does, its patience is whole again."""
         self.since.pop((what, of), None)
 
-    def follow(self, now: float, is_waiting: bool, what: Wait, of: str | TaskKey = "") -> None:
+    def follow(self, now: float, is_waiting: bool, what: Wait, of: Thing = "") -> None:
         """Start or end, by what a reconcile sees."""
         if is_waiting:
             self.start(now, what, of)
         else:
             self.end(what, of)
+
+    def follow_all(self, now: float, what: Wait, waiting: Collection[Partition]) -> None:
+        """The same of all things of a kind: just these wait."""
+        for of in [of for kind, of in self.since if kind == what and of not in waiting]:
+            self.end(what, of)
+        for of in waiting:
+            self.start(now, what, of)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from ...events import Advanced, Broke, Reply, Report, Send
-from ...names import TaskKey
 from ...node import Node
 from ...run_state.run_state import RunState
-from ...steps.patience import Wait
+from ...steps.patience import Thing, Wait
 from ...wire.steps import SealPut
 from ..model.host import Host
 from ..trace import brief
@@ -75,7 +74,7 @@ def _end_of(host: Host, words: dict[str, str]) -> str:
     return f"{'is paused and ' if host.paused else ''}{'; '.join(told) or 'knows of no run'}"
 
 
-def _waits(state: RunState) -> list[tuple[Wait, str | TaskKey]]:
+def _waits(state: RunState) -> list[tuple[Wait, Thing]]:
     """What the node's open step waits for, the longest wait first; silent homes, of which there are many, at last."""
     own = state.versions.own
     step = state.steps.get(0 if own is None else own.step)
@@ -83,7 +82,7 @@ def _waits(state: RunState) -> list[tuple[Wait, str | TaskKey]]:
     return sorted(since, key=lambda wait: (wait[0] is Wait.HOME, since[wait]))
 
 
-def _brief(of: str | TaskKey, words: dict[str, str]) -> str:
+def _brief(of: Thing, words: dict[str, str]) -> str:
     return "/".join(brief(part, words) for part in str(of).split("/"))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
-from dflow_protocols.names import MANIFEST, UPDATE
+from dflow_protocols.names import MANIFEST, UPDATE, ShardRef
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.wire.steps import RecordPut, SealPut
-from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn
+from dflow_protocols.wire.steps import Record, RecordPut, SealPut
+from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 
@@ -24,6 +24,39 @@ def finish_all(run: ARun, holders: tuple[int, ...] = (1, 2)) -> None:
 def when_due(run: ARun) -> float:
     """When it is surely this node's turn, whatever its place in the succession."""
     return 3 * SUSPICION_S
+
+
+def made_by_another(run: ARun, partition: int) -> tuple[Record, ...]:
+    """Node 2 finished a partition, and nobody else has what it made."""
+    records = finished_partition(partition)
+    learn(run.view(), *records, holders=(2,))
+    return records
+
+
+def backing_up(partition: int) -> tuple[ARun, Sealer, tuple[Record, ...]]:
+    """A node of three that learnt of one partition that another one finished."""
+    run = ARun()
+    return run, sealer(run), made_by_another(run, partition)
+
+
+def backed_up(run: ARun, at_node: Sealer, now: float = 0.0) -> list[ShardRef]:
+    """What the node then begins to fetch."""
+    run.out.clear()
+    at_node.back_up(run.view(now), run.out)
+    return [action.ref for action in run.out if isinstance(action, Fetch)]
+
+
+def refs_of(*records: Record) -> list[ShardRef]:
+    return [ref for record in records for ref in record.shards]
+
+
+def copied_here() -> set[int]:
+    """The partitions of which this node is the first to be a second holder."""
+    fetched = {}
+    for partition in range(TOY_PARTITIONS):
+        run, at_node, _ = backing_up(partition)
+        fetched[partition] = backed_up(run, at_node)
+    return {partition for partition, refs in fetched.items() if refs}
 
 
 def test_a_manifest_is_put_to_the_replicas_and_announced_when_they_keep_it() -> None:
@@ -76,6 +109,51 @@ def test_a_replica_becomes_the_second_holder_of_what_has_one() -> None:
     run.out.clear()
     at_node.back_up(run.view(3 * SUSPICION_S), run.out)
     assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, (first,))}
+
+
+def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_once() -> None:
+    """At each word all replicas look at the step again: a chain of three stages would cost them three looks each."""
+    run, at_node, records = backing_up(min(copied_here()))
+    fetched = refs_of(*records)
+    assert backed_up(run, at_node) == fetched
+    for ref in fetched:
+        assert run.told(RecordPut) == []
+        run.state.holdings.fetched(0.0, ref.id, (0, 1))
+        at_node.back_up(run.view(), run.out)
+    assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, records)}
+
+
+def test_an_output_that_nobody_gives_does_not_keep_the_others_from_being_told() -> None:
+    """They have two holders. That the last one is tried again a little later is no reason to doubt it."""
+    run, at_node, (*others, last) = backing_up(min(copied_here()))
+    backed_up(run, at_node)
+    for ref in refs_of(*others):
+        run.state.holdings.fetched(0.0, ref.id, (0, 1))
+    for ref in refs_of(last):
+        run.state.holdings.failed(0.0, ref.id, (0, 1), [], run.out)
+    at_node.back_up(run.view(), run.out)
+    assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, tuple(others))}
+
+
+def test_a_third_holder_is_made_only_of_what_waited_long_for_its_second_one() -> None:
+    """A step takes minutes, a partition of it is new for a moment: patience with the step would have all copy all."""
+    early, new = sorted(set(range(TOY_PARTITIONS)) - copied_here())[:2]
+    run, at_node, waits = backing_up(early)
+    assert backed_up(run, at_node) == []
+    late = 2 * SUSPICION_S
+    made_by_another(run, new)
+    assert backed_up(run, at_node, late) == refs_of(*waits)
+
+
+def test_what_is_thin_again_is_waited_for_anew() -> None:
+    """Its second holder died: whose turn it is to be the next one has had no time yet."""
+    part = min(set(range(TOY_PARTITIONS)) - copied_here())
+    run, at_node, records = backing_up(part)
+    backed_up(run, at_node)
+    run.state.holdings.credit(who(3), [ref.id for ref in refs_of(*records)])
+    assert backed_up(run, at_node, 0.5) == []
+    run.state.holdings.forget(who(3))
+    assert backed_up(run, at_node, 2 * SUSPICION_S) == []
 
 
 def test_where_nobody_else_lives_there_is_nothing_to_copy() -> None:
