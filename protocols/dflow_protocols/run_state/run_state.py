@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..events import Persist, Report
-from ..names import NodeId, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from ..names import NodeId, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
@@ -224,6 +224,17 @@ class RunState:
         if other is not None:
             return Report("run.gave_way", {"run": self.id, "to": other}, "warning")
         return Report("run.ended", {"run": self.id, **how})
+
+    def is_more_coming(self, shard: ShardId) -> bool:
+        """Whether it is an output of partitions of which others are on their way: who reads one waits for all."""
+        held = self.holdings
+        coming = [
+            any(held.is_coming(ref) for each in step.by_part[record.task.part].values() for ref in each.shards)
+            for step in self.steps.values()
+            for record in step.named_by.get(shard, {}).values()
+            if isinstance(record.task.part, Partition)
+        ]
+        return bool(coming) and all(coming)
 
     # What changes it ------------------------------------------------------------------------------------------------
 

@@ -231,8 +231,9 @@ class Run:
         holdings, out = self.state.holdings, list[Action]()
         match event:
             case Fetched(_, shard, first, end):
-                self.state.revision.bump()
                 holdings.fetched(now, shard, (first, end))
+                if not self.state.is_more_coming(shard):  # whatever happens to the last of them moves it
+                    self.state.revision.bump()
             case FetchFailed(_, shard, first, end, missing, silent):
                 self.state.revision.bump()
                 if not missing and not silent:

@@ -57,6 +57,21 @@ def test_what_goes_with_the_books_of_a_step() -> None:
     assert (run.state.steps, run.state.failures.known, run.state.retry_at) == ({}, {}, {})
 
 
+def test_of_a_partitions_outputs_all_but_the_last_have_more_coming() -> None:
+    """Who reads a partition reads all of it: a look at each output would find nothing to do but at the last."""
+    run, records = ARun(), finished_partition(0)
+    learn(run.view(), *records, holders=(2,))
+    refs, other = [ref for record in records for ref in record.shards], ZERO.state[0][1]
+    for ref in (*refs, other):
+        run.state.holdings.want(0.0, ref, ALL.living, run.out)
+    found = []
+    for ref in refs:
+        run.state.holdings.fetched(0.0, ref.id, (0, 1))
+        found.append(run.state.is_more_coming(ref.id))
+    assert found == [True, True, False]
+    assert not run.state.is_more_coming(other.id)
+
+
 def test_a_run_that_ended_stays_ended_whatever_is_heard_later() -> None:
     """Status only goes up: else two nodes would switch it on and off for ever."""
     run = ARun()
