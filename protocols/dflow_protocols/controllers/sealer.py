@@ -91,7 +91,7 @@ class Sealer:
             if here and not any(view.holdings.is_coming(ref) for ref in rest):
                 for record in here:
                     view.step.add(record, own=True)
-                self._outbox.put_records(view, here, out)
+                self._outbox.put_names(view, here, out)
 
     def _backs_up(self, view: StepView, record: Record, replicas: tuple[NodeId, ...], late: bool) -> bool:
         """Whether it is for this node to hold what a record names, too."""

@@ -12,7 +12,7 @@ from typing import Any
 from ..events import Action, Send
 from ..names import Block, NodeId, ShardId, Slice
 from ..steps.view import StepView
-from ..wire.steps import ClaimPut, Record, RecordPut, Roster, Seal, SealPut
+from ..wire.steps import ClaimPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
 from .run_state import MeshView, RunState
 
@@ -43,6 +43,11 @@ class Outbox:
         if for_trainers:
             others = [node for node in view.trainers if node in view.living and node not in view.replicas]
             self.tell(others, RecordPut(self._state.id, for_trainers), out)
+
+    def put_names(self, view: StepView, records: list[Record], out: list[Action]) -> None:
+        """That this node has the outputs of these, too, to the step's replicas: who lacks one asks for it."""
+        names = tuple(record.id for record in records)
+        self.tell(view.replicas, RecordsHeld(self._state.id, view.step.number, "", names), out)
 
     def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What this node has in hand, to the step's replicas and to those it was taken from. Nobody is told while there

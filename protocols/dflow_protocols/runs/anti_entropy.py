@@ -99,10 +99,9 @@ class AntiEntropy:
             step.forget_own(source)  # these are all: others that it told of before it has no more
         for record in step.learn_own(source, held.records):
             holdings.credit(source, [ref.id for ref in record.shards])
-        known = self._vouched_in(step).by(source)
-        if not held.records and digest_of(known) != held.digest:
+        if not held.records and digest_of(self._vouched_in(step).by(source)) != held.digest:
             out.append(Send(source, RecordsAsk(self._state.id, held.step, ())))
-        lacking = tuple(name for name in held.records if name not in known)
+        lacking = tuple(name for name in held.records if name not in step.by_id)
         if lacking:
             out.append(Send(source, RecordsAsk(self._state.id, held.step, lacking)))
 

@@ -266,7 +266,7 @@ class RecordPut:
 @dataclass(frozen=True, slots=True)
 class RecordsHeld:
     """The sender made these records of the step and holds their outputs. Said again and again by `digest` alone, of
-    all their ids; these are named to who asked for them."""
+    all their ids; these are named to who asked for them. Those that it is the second to hold are named without it."""
 
     run: RunId
     step: int

@@ -7,7 +7,7 @@ from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
 from dflow_protocols.names import MANIFEST, UPDATE, ShardRef
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.wire.steps import Record, RecordPut, SealPut
+from dflow_protocols.wire.steps import Record, RecordsHeld, SealPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
@@ -48,6 +48,12 @@ def backed_up(run: ARun, at_node: Sealer, now: float = 0.0) -> list[ShardRef]:
 
 def refs_of(*records: Record) -> list[ShardRef]:
     return [ref for record in records for ref in record.shards]
+
+
+def named(run: ARun) -> set[str]:
+    """The records whose outputs it says to have, too."""
+    told = [message for _, message in run.told(RecordsHeld) if isinstance(message, RecordsHeld)]
+    return {name for message in told for name in message.records}
 
 
 def copied_here() -> set[int]:
@@ -108,7 +114,7 @@ def test_a_replica_becomes_the_second_holder_of_what_has_one() -> None:
         run.state.holdings.keep(ref)
     run.out.clear()
     at_node.back_up(run.view(3 * SUSPICION_S), run.out)
-    assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, (first,))}
+    assert named(run) == {first.id}
 
 
 def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_once() -> None:
@@ -117,10 +123,12 @@ def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_o
     fetched = refs_of(*records)
     assert backed_up(run, at_node) == fetched
     for ref in fetched:
-        assert run.told(RecordPut) == []
+        assert run.told(RecordsHeld) == []
         run.state.holdings.fetched(0.0, ref.id, (0, 1))
         at_node.back_up(run.view(), run.out)
-    assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, records)}
+    assert {message for _, message in run.told(RecordsHeld)} == {
+        RecordsHeld(RUN, 0, "", tuple(record.id for record in records))
+    }
 
 
 def test_an_output_that_nobody_gives_does_not_keep_the_others_from_being_told() -> None:
@@ -132,7 +140,7 @@ def test_an_output_that_nobody_gives_does_not_keep_the_others_from_being_told() 
     for ref in refs_of(last):
         run.state.holdings.failed(0.0, ref.id, (0, 1), [], run.out)
     at_node.back_up(run.view(), run.out)
-    assert {message for _, message in run.told(RecordPut)} == {RecordPut(RUN, tuple(others))}
+    assert named(run) == {record.id for record in others}
 
 
 def test_a_third_holder_is_made_only_of_what_waited_long_for_its_second_one() -> None:
