@@ -135,9 +135,8 @@ class SegmentPool:
         """How many bytes `back` would have to see to after `take` of the same."""
         capacity = capacity_for(nbytes)
         wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
-        there = max(
-            (s.resident & wanted for s in self._free.values() if s.capacity == capacity), key=int.bit_count, default=0
-        )
+        best = self._best(capacity, wanted)
+        there = best.resident if best is not None else 0
         return (wanted & ~there).bit_count() * min(capacity, CHUNK_BYTES)
 
     def take(self, nbytes: int, first: int, end: int) -> Segment:
@@ -260,13 +259,24 @@ class SegmentPool:
         return Segment(self._made, fd, 0, capacity)
 
     def _recycled(self, capacity: int, wanted: int) -> Segment | None:
-        """Of the free ones of this size, that with most of what is wanted, then with least beside it."""
-        fitting = [segment for segment in self._free.values() if segment.capacity == capacity]
-        if not fitting:
-            return None
-        best = max(fitting, key=lambda it: ((it.resident & wanted).bit_count(), -it.resident.bit_count()))
-        del self._free[best.number]
-        self.free_bytes -= best.resident_bytes
+        best = self._best(capacity, wanted)
+        if best is not None:
+            del self._free[best.number]
+            self.free_bytes -= best.resident_bytes
+        return best
+
+    def _best(self, capacity: int, wanted: int) -> Segment | None:
+        """Of the free ones of this size, that with most of what is wanted, then with least beside it. Often the first
+        has just that, as all small ones do: there may be hundreds, and each shard asks."""
+        best: Segment | None = None
+        most = (-1, 0)
+        for segment in self._free.values():
+            if segment.capacity == capacity:
+                if segment.resident == wanted:
+                    return segment
+                fits = (segment.resident & wanted).bit_count(), -segment.resident.bit_count()
+                if fits > most:
+                    best, most = segment, fits
         return best
 
     def _full(self, wanted: int, why: str) -> Full:
