@@ -36,6 +36,7 @@ BENCHMARKS = (
     "plain_loop",
     "slots",
     "stealing",
+    "tasks",
 )
 FOLDER = Path(__file__).parent
 
