@@ -408,10 +408,12 @@ class Node:
         self, now: float, source: NodeId, message: Any, actions: list[Action | Changed], relay: NodeId | None = None
     ) -> None:
         if isinstance(message, Frame):
-            if source != self.me:  # else it is another process with this node's key, as membership will find
-                self._observe(now, source, message.heartbeats, actions, is_direct=relay is None)
+            self._observe(now, source, message.heartbeats, actions)
             for each in message.messages:
                 self._receive(now, source, each, actions, relay)
+            if source != self.me:  # else it is another process with this node's key, as membership finds
+                incarnation = message.heartbeats[0].incarnation if message.heartbeats else None
+                actions += self.membership.observe(now, source, incarnation, relay is None)
         elif isinstance(message, GossipMessage):
             actions += self.membership.handle(now, Received(source, message, relay))
         elif source == self.me or (self.membership.is_rejoining and isinstance(message, StealAsk)):
@@ -434,17 +436,10 @@ class Node:
                 actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
     def _observe(
-        self,
-        now: float,
-        source: NodeId,
-        heartbeats: tuple[Heartbeat, ...],
-        actions: list[Action | Changed],
-        is_direct: bool,
+        self, now: float, source: NodeId, heartbeats: tuple[Heartbeat, ...], actions: list[Action | Changed]
     ) -> None:
         """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here."""
-        incarnation = heartbeats[0].incarnation if heartbeats else None
-        actions += self.membership.observe(now, source, incarnation, is_direct)
-        for heartbeat in heartbeats:
+        for heartbeat in heartbeats if source != self.me else ():
             run = self.runs.get(heartbeat.run)
             if run is None:
                 actions += self._registry.ask(now, self._mesh(now), source, heartbeat.run)

@@ -12,6 +12,7 @@ from .claim import is_up
 
 RETRANSMIT_FACTOR: Final = 4  # as in memberlist; with 3, one in some hundred refutations missed a member
 MAX_RIDERS: Final = 12  # claims a message, about 2.5 KB: two Ethernet frames
+MAX_JOINS: Final = 2 * MAX_RIDERS  # joins to be told; of a wave of them push-pulls bring more, and each of them once
 
 
 def retransmit_limit(members: int) -> int:
@@ -33,26 +34,39 @@ class Broadcast:
 
     def __init__(self) -> None:
         self._news: dict[NodeId, _News] = {}
-        self._queue: list[_News] = []  # sorted: a large mesh that meets has a thousand of them for every message
+        self._queue: list[_News] = []  # sorted
+        self._joins: dict[NodeId, None] = {}  # members that are new, the one that came last at the end
         self._age = 0
 
     def __len__(self) -> int:
         return len(self._news)
 
-    def put(self, claim: Update) -> None:
-        """Tell this from now on, in place of what was told of that member."""
+    def put(self, claim: Update, *, is_join: bool = False) -> None:
+        """Tell this from now on, in place of what was told of that member. Of joins only the latest are told: all
+        other news waits for nobody, and a member that was not told of compares its books sooner or later."""
         self.drop(claim.node)
         self._age -= 1
         self._keep(_News(is_up(claim.state), 0, self._age, claim))
+        if is_join:
+            self._joins[claim.node] = None
+            if len(self._joins) > MAX_JOINS:
+                self.drop(next(iter(self._joins)))
 
     def drop(self, node: NodeId) -> None:
         news = self._news.pop(node, None)
         if news is not None:
             del self._queue[bisect_left(self._queue, news)]
+            self._joins.pop(node, None)
+
+    def keep_only(self, node: NodeId) -> None:
+        """What was to be told of others is told no more."""
+        for other in [other for other in self._news if other != node]:
+            self.drop(other)
 
     def clear(self) -> None:
         self._news.clear()
         self._queue.clear()
+        self._joins.clear()
 
     def take(self, members: int, count: int = MAX_RIDERS) -> tuple[Update, ...]:
         """The most urgent claims, each counted as told once; gone after their last time."""
@@ -64,6 +78,7 @@ class Broadcast:
                 self._keep(_News(news.is_of_living, news.transmits + 1, news.age, news.claim))
             else:
                 del self._news[news.claim.node]
+                self._joins.pop(news.claim.node, None)
         return tuple(news.claim for news in taken)
 
     def _keep(self, news: _News) -> None:

@@ -18,7 +18,6 @@ from ..wire.gossip import (
     GossipMessage,
     Meta,
     MetaGet,
-    MetaId,
     MetaPut,
     Nack,
     Ping,
@@ -30,16 +29,16 @@ from ..wire.gossip import (
 )
 from .awareness import Awareness
 from .bootstrap import MAX_CACHED, MAX_STRANGERS, Bootstrap, PeerCache, Seed, Strangers
+from .broadcast import MAX_RIDERS, retransmit_limit
 from .claim import age, is_sane
 from .duplicate import Duplicate
 from .probe import FailureDetector
 from .reach import Links, Reach
 from .rejoin import Rejoin
-from .table import Actions, Changed, Member, Table
+from .table import MAX_METAS, Actions, Changed, Member, Table
 from .timing import Timing
 
 GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
-MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 MAX_TOLD: Final = 64  # members told directly that this node leaves, or is drained; gossip tells the others
 LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late takes live members for silent ones
 
@@ -146,8 +145,8 @@ class Membership:
             case Received(source, message, relay):
                 if relay is None:
                     self._links.note_contact(source)
-                self._evidence(now, source, None, message, out)
                 self._receive(now, source, message, out, relay is None)
+                self._evidence(now, source, None, message, out)
             case Tick():
                 self._tick(now, out)
             case Lagged(seconds) if seconds > LAG_SHARE * self.timing.probe_timeout_s:
@@ -271,24 +270,27 @@ class Membership:
         fresh, refuted = self._table.unknown(updates), 0
         if not fresh:
             return 0
-        before = frozenset(self._table.missing_metas(dead=False))
         self._notice_duplicate(now, source, fresh, out)
         for claim in fresh:
             refuted += self._table.merge(now, claim, out, synced=False)
             if claim.node == self._table.me and claim.state != "alive" and self._table.mine.state == "alive":
                 out.append(Send(source, Gossip((self._table.mine,))))  # it missed the denial, or has not heard it yet
-        self._pull_metas(source, [m for m in self._table.missing_metas(dead=False) if m not in before], out)
+        self._pull_metas(now, source, [claim.node for claim in fresh], out)
         return refuted
 
     def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> int:
-        """A push-pull. How many of its claims were refuted."""
-        fresh = self._table.unknown(message.updates)
+        """A push-pull. How many of its claims were refuted. Who differs much from one member does so from others."""
+        fresh, was_alone = self._table.unknown(message.updates), len(self.alive()) == 1
         self._notice_duplicate(now, source, fresh, out)
         refuted = sum(self._table.merge(now, claim, out, synced=True) for claim in fresh)
+        if was_alone:
+            self._table.tell_only_mine()  # nobody is there to be told but those who told
+        if len(fresh) > MAX_RIDERS:
+            self._compare_within(now, self.timing.probe_interval_s)
         self._learn(now, message.meta, source, out)
-        self._pull_metas(source, self._table.missing_metas(dead=False), out)
+        self._pull_metas(now, source, self._table.lacking(dead=False), out)
         if message.wants_answer:
-            out.append(Send(source, self._sync(wants_answer=False)))
+            out.append(Send(source, self._sync(wants_answer=False, told=message.updates)))
         elif self._rejoin is not None:
             self._end_rejoin(out, answered=True)
         return refuted
@@ -297,6 +299,15 @@ class Membership:
         """Somebody tells who a member is: dial it, if that was not known."""
         if self._table.learn(meta, node, out):
             self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
+            self._compare_within(now, self.timing.probe_interval_s + self._telling_s())
+
+    def _telling_s(self) -> float:
+        """How long a claim is told, at most."""
+        return retransmit_limit(len(self.alive())) * self.timing.gossip_interval_s
+
+    def _compare_within(self, now: float, seconds: float) -> None:
+        """With one member, whether it believes the same: when a join has been told, and not all were told by chance."""
+        self._sync_due = min(self._sync_due, now + self._rng.uniform(0.5, 1.0) * seconds)
 
     def _dial(self, now: float, seed: Seed, out: Actions) -> None:
         node = seed.node
@@ -304,19 +315,22 @@ class Membership:
         self._peer_cache.write_by(now + self.timing.gossip_interval_s)
         out.append(Dial(node, seed.public_key, seed.control, seed.bulk))
 
-    def _sync(self, *, wants_answer: bool) -> Sync:
+    def _sync(self, *, wants_answer: bool, told: Sequence[Update] = ()) -> Sync:
+        """All that this node believes, but what the receiver just told."""
         meta = self.members[self._table.me].meta
         assert meta is not None
-        return Sync(wants_answer, meta, self._table.claims())
+        return Sync(wants_answer, meta, self._table.beyond(told))
 
-    def _pull_metas(self, source: NodeId, missing: Sequence[MetaId], out: Actions) -> None:
-        if missing:
-            out.append(Send(source, MetaGet(tuple(missing[:MAX_METAS]))))
+    def _pull_metas(self, now: float, source: NodeId, lacking: Sequence[NodeId], out: Actions) -> None:
+        """Ask for metas of these that are not here; for none that somebody was just asked for."""
+        wanted = self._table.ask_metas(now, lacking, self.timing.probe_timeout_s)
+        if wanted:
+            out.append(Send(source, MetaGet(wanted)))
 
     def _evidence(self, now: float, source: NodeId, incarnation: int | None, message: Any, out: Actions) -> None:
         """Something came from `source`: it lives. Make sure that both sides know."""
         member = self.members.get(source)
-        if source == self._table.me or isinstance(message, Sync):
+        if source == self._table.me:
             return
         if member is not None:
             is_newer = incarnation is not None and incarnation > member.incarnation
@@ -325,6 +339,8 @@ class Membership:
                 return
             if member.state == "left" and not is_newer:
                 return
+        if isinstance(message, Sync):
+            return  # it told all that it can
         if not self._strangers.ask(now, source, self.timing.probe_timeout_s):
             return
         if member is not None and member.state == "suspect":
@@ -372,9 +388,9 @@ class Membership:
 
     def _tick(self, now: float, out: Actions) -> None:
         if self._detector.tick(now, out):
-            missing, others = self._table.missing_metas(dead=False), self._links.near()
-            if missing and others:
-                self._pull_metas(self._rng.choice(others), missing, out)
+            lacking, others = self._table.lacking(dead=False), self._links.near()
+            if lacking and others:
+                self._pull_metas(now, self._rng.choice(others), lacking, out)
         self._table.expire(now, out)
         self.reach.expire(now)
         self._links.tick(now, out)
@@ -400,12 +416,12 @@ class Membership:
             if near:
                 partner = self._rng.choice(near)
                 out.append(Send(partner, SyncAsk(self._table.digest())))
-                self._pull_metas(partner, self._table.missing_metas(dead=True), out)
+                self._pull_metas(now, partner, self._table.lacking(dead=True), out)
 
     def _gossip(self, now: float, out: Actions) -> None:
         if len(self.alive()) == 1:
             # Alone, there is nobody to tell; whoever is met later gets all by push-pull, where deaths are only doubts.
-            self._table.news.clear()
+            self._table.tell_only_mine()
         if not len(self._table.news) or now < self._gossip_due:
             return
         near = self._links.near()

@@ -6,7 +6,7 @@ is overridden only by a later incarnation or refutation. Knows nothing of probes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final, TypeAlias
@@ -24,6 +24,7 @@ from .timing import Timing
 
 MAX_MEMBERS: Final = 8_192  # the dead among them; a Sync of all fits into half a frame
 DRAINED: Final = "drained"  # of this node: under this key it is kept that it is
+MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
 
 
@@ -112,6 +113,10 @@ class Table:
         self.news.put(mine)
         self._outbid_again = now
         self._lacking: dict[NodeId, MetaId] = {}  # members whose meta was announced and is not here
+        self._untold: set[NodeId] = (
+            set()
+        )  # of these: new ones, told of when it is here, since who hears of them asks for it
+        self._asked_at: dict[NodeId, float] = {}  # when somebody was asked for it last
         self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
         self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
         self._claims: tuple[Update, ...] | None = None
@@ -159,9 +164,22 @@ class Table:
         members = self.members
         return [c for c in claims if (m := members.get(c.node)) is None or (m.claim is not c and m.claim != c)]
 
-    def missing_metas(self, *, dead: bool) -> list[MetaId]:
-        """Digests of members whose meta is not here yet; those of the gone only where asked for."""
-        return sorted({meta for node, meta in self._lacking.items() if dead or self.members[node].is_up})
+    def beyond(self, told: Sequence[Update]) -> tuple[Update, ...]:
+        """What is believed, but what was told in the same words."""
+        if not told:
+            return self.claims()
+        theirs = {claim.node: claim for claim in told}
+        return tuple(c for c in self.claims() if (t := theirs.get(c.node)) is not c and t != c)
+
+    def lacking(self, *, dead: bool) -> list[NodeId]:
+        """Members whose meta is not here yet; the gone only where asked for."""
+        return [node for node in self._lacking if dead or self.members[node].is_up]
+
+    def ask_metas(self, now: float, nodes: Iterable[NodeId], pause_s: float) -> tuple[MetaId, ...]:
+        """Digests of the metas of these to ask for now, of those that are not here; then not again for `pause_s`."""
+        due = [n for n in nodes if n in self._lacking and now >= self._asked_at.get(n, -pause_s) + pause_s]
+        self._asked_at.update(dict.fromkeys(due[:MAX_METAS], now))
+        return tuple(self._lacking[node] for node in due[:MAX_METAS])
 
     # Claims ----------------------------------------------------------------------------------------------------------
 
@@ -200,12 +218,17 @@ class Table:
             self._become(now, member, replace(member.claim, state="dead", by=self.me), out)
 
     def riders(self, to: NodeId) -> tuple[Update, ...]:
-        """News to ride on a message; first of all what is held against the receiver itself, so that it can refute."""
+        """News to ride on a message; first of all what is held against the receiver itself, so that it can refute, and
+        to one that said nothing yet, and so may not know this node, who speaks."""
         member = self.members.get(to)
         count = len(self._alive)
-        if member is None or member.state in ("alive", "left"):
+        if member is None or member.state == "left":
             return self.news.take(count)
-        return (member.claim, *self.news.take(count, MAX_RIDERS - 1))
+        if member.state != "alive":
+            return (member.claim, *self.news.take(count, MAX_RIDERS - 1))
+        if member.heard < member.up_since:
+            return (self.mine, *self.news.take(count, MAX_RIDERS - 1))
+        return self.news.take(count)
 
     def leave(self) -> Update:
         return self._declare(state="left")
@@ -249,7 +272,8 @@ class Table:
                 return
             oldest = min((n for n, m in self.members.items() if not m.is_up), key=lambda n: (self.members[n].since, n))
             del self.members[oldest]
-            self._lacking.pop(oldest, None)
+            self._found_meta(oldest)
+            self._untold.discard(oldest)
             self.news.drop(oldest)
         member = self.members[claim.node] = Member(claim, now, now)
         self._note_change(now, member, None, False, out)
@@ -263,14 +287,20 @@ class Table:
     def _note_change(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:
         claim = member.claim
         self._list(member)
-        if member.meta is None:
+        if member.meta is None and self._lacking.get(claim.node) != claim.meta:
             self._lacking[claim.node] = claim.meta
+            self._asked_at.pop(claim.node, None)
         self.suspicions.pop(claim.node, None)
         if claim.state == "suspect":
             count = len(self._alive)
             least_s, most_s = self.timing.suspicion_s(count), self.timing.suspicion_max_s(count)
             self.suspicions[claim.node] = Suspicion(now, claim.by or claim.node, count - 2, least_s, most_s)
-        self.news.put(claim)
+        if (old is None or restarted) and claim.state == "alive" and member.meta is None:
+            self._untold.add(claim.node)
+            self.news.drop(claim.node)
+        else:
+            self._untold.discard(claim.node)
+            self.news.put(claim)
         has_moved = old is None or restarted or claim.state != old.state
         has_drained = claim.drained != (old is not None and old.drained)
         if has_moved:
@@ -326,9 +356,22 @@ class Table:
             out.append(_report("bad_meta", node, level="warning"))
             return False
         member.learn(meta)
-        self._lacking.pop(node, None)
+        self._found_meta(node)
         self._list(member)
+        if node in self._untold:
+            self._untold.discard(node)
+            self.news.put(member.claim, is_join=True)
         return True
+
+    def tell_only_mine(self) -> None:
+        """What was heard of others is news to nobody."""
+        self._untold.clear()
+        self.news.keep_only(self.me)
+
+    def _found_meta(self, node: NodeId) -> None:
+        """It is here, or not wanted any more."""
+        self._lacking.pop(node, None)
+        self._asked_at.pop(node, None)
 
     def check(self) -> None:
         suspects = {node for node, member in self.members.items() if member.state == "suspect"}
@@ -337,6 +380,7 @@ class Table:
         assert len(self.members) <= MAX_MEMBERS
         lacking = {node: member.claim.meta for node, member in self.members.items() if member.meta is None}
         assert lacking == self._lacking, "who cannot be sent to is known as such"
+        assert self._untold | self._asked_at.keys() <= lacking.keys()
         up = sorted(node for node, member in self.members.items() if member.is_up)
         assert list(self.alive()) == up, "the living are listed as such"
         assert self.reachable() == tuple(node for node in up if node not in lacking and node != self.me)

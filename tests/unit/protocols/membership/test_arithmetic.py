@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.membership.awareness import Awareness
-from dflow_protocols.membership.broadcast import Broadcast, retransmit_limit
+from dflow_protocols.membership.broadcast import MAX_JOINS, Broadcast, retransmit_limit
 from dflow_protocols.membership.claim import RANK, age, newer
 from dflow_protocols.membership.probe import Prober
 from dflow_protocols.membership.suspicion import Suspicion, suspicion_timeout_s
@@ -124,6 +124,17 @@ def test_each_claim_gets_its_turns_and_then_rests() -> None:
     while len(news):
         told += [update.node for update in news.take(9, 7)]
     assert all(told.count(node) == retransmit_limit(9) for node in OTHERS[:30])
+
+
+def test_of_a_wave_of_joins_the_latest_are_told_and_all_else_that_happens() -> None:
+    """A thousand members that join at once are told of by push-pulls; whom somebody suspects must hear of it."""
+    news = Broadcast()
+    news.put(claim(1, 0, "suspect", OTHERS[0]))
+    for node in OTHERS[1 : MAX_JOINS + 10]:
+        news.put(claim(1, 0, "alive", node), is_join=True)
+    told = [update.node for _ in range(100) for update in news.take(len(OTHERS))]
+    assert set(told) == {OTHERS[0], *OTHERS[10 : MAX_JOINS + 10]}
+    assert not len(news)
 
 
 def test_newer_news_of_a_member_replaces_the_older() -> None:

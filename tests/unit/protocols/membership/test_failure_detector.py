@@ -22,7 +22,8 @@ ROUND, TIMEOUT = TIMING.probe_interval_s, TIMING.probe_timeout_s
 
 
 class Rig:
-    """A detector and what it stands on. Node 0 is the one; the others are members that it can send to."""
+    """A detector and what it stands on. Node 0 is the one; the others are members that it can send to, and that have
+    spoken to it."""
 
     def __init__(self, members: int = 2) -> None:
         me = meta_of(0)
@@ -33,6 +34,7 @@ class Rig:
         for other in self.others:
             self.table.merge(0.0, Update(other.node, 1, 0, "alive", other.id, None), [], synced=False)
             self.table.learn(other, other.node, [])
+            self.table.members[other.node].note_contact(0.0)
             self.detector.add(other.node)
         self.table.news.clear()
         self.detector.begin(ROUND)

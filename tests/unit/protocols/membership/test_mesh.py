@@ -10,7 +10,7 @@ from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers,
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member
 from dflow_protocols.membership.timing import Timing
-from dflow_protocols.wire.gossip import Gossip, MetaGet, MetaPut, Sync, SyncAsk, Unreachable, Update
+from dflow_protocols.wire.gossip import Ack, Gossip, MetaGet, MetaPut, Ping, Sync, SyncAsk, Unreachable, Update
 from dflowd.service.troubles import troubles
 from tests.unit.protocols.membership.mesh import Mesh, meta_of
 
@@ -297,6 +297,62 @@ def test_members_that_believe_the_same_tell_each_other_so_and_no_more() -> None:
     assert other.handle(mesh.now, Received(mesh.id(0), ask)) == []
     answers = other.handle(mesh.now, Received(mesh.id(0), SyncAsk("another")))
     assert [(out.to, out.message.wants_answer) for out in answers if isinstance(out, Send)] == [(mesh.id(0), True)]
+
+
+def test_an_answer_leaves_out_what_was_just_told() -> None:
+    """Who asks for everything has told everything: to send it back doubles the bytes."""
+    mesh = started(6, 1)
+    one, other = mesh.hosts[0].life, mesh.hosts[1].life
+    assert one is not None
+    assert other is not None
+    told = tuple(member.claim for member in one.members.values())
+    (answer,) = other.handle(mesh.now, Received(mesh.id(0), Sync(True, mesh.hosts[0].meta, told[:4])))
+    assert isinstance(answer, Send)
+    assert {claim.node for claim in answer.message.updates} == {claim.node for claim in told[4:]}
+
+
+def test_the_first_word_to_a_member_says_who_speaks() -> None:
+    """In a wave of joiners most hear from members that they were not told of: a push-pull with each is n^2 of them."""
+    mesh = started(3, 1)
+    life = mesh.hosts[0].life
+    assert life is not None
+    newcomer, claim = meta_of(7), life.members[mesh.id(0)].claim
+    told = Update(newcomer.node, 1, 0, "alive", newcomer.id, None)
+    life.handle(mesh.now, Received(mesh.id(1), Gossip((told,))))
+    life.handle(mesh.now, Received(mesh.id(1), MetaPut((newcomer,))))
+    mesh.hush()
+    (ack,) = (out for out in life.handle(mesh.now, Received(newcomer.node, Ping(1, ()))) if isinstance(out, Send))
+    assert ack.message == Ack(1, (claim,))
+    (ack,) = (out for out in life.handle(mesh.now, Received(newcomer.node, Ping(2, ()))) if isinstance(out, Send))
+    assert ack.message == Ack(2, ()), "it answered, so it knows"
+
+
+def test_who_hears_of_members_asks_once_for_their_addresses() -> None:
+    """Several tell of a joiner within milliseconds; each answer is as long as the first one."""
+    life = alone()
+    claim = Update(meta_of(1).node, 1, 0, "alive", meta_of(1).id, None)
+    asked = [
+        out.message
+        for at, teller in enumerate((2, 3, 4))
+        for out in life.handle(0.01 * at, Received(meta_of(teller).node, Sync(False, meta_of(teller), (claim,))))
+        if isinstance(out, Send) and isinstance(out.message, MetaGet)
+    ]
+    assert asked == [MetaGet((meta_of(1).id,))]
+
+
+def test_a_joiner_tells_nobody_what_the_mesh_told_it() -> None:
+    """The claims of a thousand members, told by each joiner to members that have them."""
+    mesh = started(8, 2)
+    mesh.run(10.0)
+    joiner = Mesh(9, seed=2).hosts[8]
+    life = Membership(joiner.node, 1, joiner.meta, Timing.local(), mesh.rng, (), (), mesh.now)
+    teller = mesh.hosts[0].life
+    assert teller is not None
+    claims = tuple(member.claim for member in teller.members.values())
+    out = life.handle(mesh.now, Received(mesh.id(0), Sync(False, mesh.hosts[0].meta, claims)))
+    out += life.handle(mesh.now, Received(mesh.id(0), MetaPut(tuple(host.meta for host in mesh.hosts))))
+    told = {claim.node for each in out if isinstance(each, Send) for claim in getattr(each.message, "updates", ())}
+    assert told <= {joiner.node}
 
 
 def test_one_who_left_says_nothing_more() -> None:
