@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ..events import Received, Send, SendThrough, Tick
+from ..events import Dial, Received, Report, Send, SendThrough, Tick
 from ..names import ShardRef, TaskKey, is_what, is_who
 from ..wire.codec import pack
 from ..wire.frame import Frame
@@ -72,6 +72,12 @@ def _content(thing: Any) -> bytes:
             return f"{source} {len(messages)}\n".encode()
         case Send(to, Frame(heartbeats, messages)):
             return pack((to, heartbeats, [(type(message).__name__, _sample(message)) for message in messages]))
+        case Dial():  # a thousand members dial a thousand each
+            return f"{thing.node} {thing.control} {thing.bulk}\n".encode()
+        case Report():
+            return f"{thing.name} {thing.fields}\n".encode()
+        case Tick():
+            return b"\n"
     return f"{thing!r}\n".encode()
 
 

@@ -140,7 +140,7 @@ class World:
         clocks = Random(f"{seed}/clocks")
         for _ in range(nodes):
             self.machines.add(seeds, clocks)
-        self._check_every = 1 + nodes // CHECKED_WHOLE
+        self._check_every = 1 + (nodes // CHECKED_WHOLE) ** 2
         for host in self.hosts:
             self.start(host)
 
@@ -387,6 +387,13 @@ class World:
         match action:
             case Send(to, message):
                 self._send(host, to, message)
+            case Report():
+                self.reports.append((host.index, action))
+                if action.name == "membership.silenced":
+                    host.fall_silent()
+                    self._tell_life(host, "falls silent")
+                if action.name in ("run.ended", "run.resumed"):
+                    (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
             case SendThrough(relay, to, _, message):
                 self._check_frame(message)
                 self._send(host, relay, Frame((), (Relayed(host.id, to, 0, close(host.id, to, message)),)))
@@ -394,6 +401,8 @@ class World:
                 frame = opened(origin, host.id, sealed)
                 if frame is not None:
                     process.life.tell(Received(origin, frame, relay))
+            case Dial():
+                process.lanes.watch(action)
             case HangUp(node):
                 process.bulk.hang_up(node)
             case Start():
@@ -415,17 +424,8 @@ class World:
                 host.disk.discard(version)
             case Reply(request, ok, value):
                 host.answer(request, ok, value)
-            case Dial():
-                process.lanes.watch(action)
             case Advanced():
                 self.advanced.append((host.index, action))
-            case Report():
-                self.reports.append((host.index, action))
-                if action.name == "membership.silenced":
-                    host.fall_silent()
-                    self._tell_life(host, "falls silent")
-                if action.name in ("run.ended", "run.resumed"):
-                    (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
 
     def _begin(self, host: Host, process: Process, start: Start) -> None:
         if host.is_drained and not isinstance(start.work, SaveWork | LoadWork):  # by which it hands over what it has

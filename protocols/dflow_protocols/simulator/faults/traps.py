@@ -30,6 +30,8 @@ class Traps:
 
     def sprung(self, node: int, performed: int, action: Action) -> list[Trap]:
         """Those that this action sets off: they are set no more."""
+        if not self._set:
+            return []
         found = [trap for trap in self._set if trap.trigger(node, performed, action)]
         for trap in found:
             self._set.remove(trap)

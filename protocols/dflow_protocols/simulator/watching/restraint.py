@@ -66,8 +66,8 @@ class Restraint(Checker):
 
     def _check_unreached(self) -> None:
         """Whom all others found that they cannot dial counts as living to none of them, unless another has its key."""
-        if not self.world.machines.are_unlike:
-            return
+        if not self._failed or not self.world.machines.are_unlike:
+            return  # nearly always nobody was, and a thousand nodes are a million pairs
         for closed in self.world.live():
             others = [host for host in self.world.live() if host is not closed]
             since = [self._failed.get((host.place, host.lives, closed.id)) for host in others]
