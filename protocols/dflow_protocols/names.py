@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, NewType, TypeAlias
 
 import msgpack
@@ -23,6 +24,7 @@ SealId = NewType("SealId", str)
 VersionId = NewType("VersionId", str)
 
 SealKind: TypeAlias = Literal["manifest", "update"]
+MANY_KEYS: Final = 4_096  # whose ids are kept at hand: those of a large mesh are asked for again and again
 MANIFEST: Final = "manifest"  # fixes the records that training reads
 UPDATE: Final = "update"  # fixes the reduced slices, and ends the step
 
@@ -47,6 +49,7 @@ def content_id(kind: str, value: Any) -> str:
     return blake3(msgpack.packb([kind, value], use_bin_type=True)).hexdigest()
 
 
+@lru_cache(maxsize=MANY_KEYS)
 def node_id(public_key: bytes) -> NodeId:
     """Id of the node that owns a CURVE key. `public_key`: the 32 raw bytes."""
     return NodeId(blake3(b"dflowd.node\0" + public_key).hexdigest()[:32])

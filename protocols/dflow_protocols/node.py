@@ -313,6 +313,8 @@ class Node:
     def _greet(self, now: float, node: NodeId) -> list[Action]:
         """Tell a member that is new, or was away, how runs ended, as they ride on no frame; and of some of them, of
         others the next time, which checkpoints lie here: it may have older ones, which can go."""
+        if not self.runs:
+            return []
         ended = [run for run in self.runs.values() if not run.is_active]
         states = tuple((run.id, run.status.state, runs.outcome_id(run.status)) for run in ended)
         out: list[Action] = [Send(node, RunStates(states))] if states else []

@@ -251,8 +251,8 @@ class Membership:
                 if found:
                     out.append(Send(source, MetaPut(found[:MAX_METAS])))
             case MetaPut(metas):
+                self._learn(now, [(meta, meta.node) for meta in metas[:MAX_METAS]], out)
                 for meta in metas[:MAX_METAS]:
-                    self._learn(now, meta, meta.node, out)
                     if self._duplicate.learn(meta):
                         self._dial(now, Seed(meta.public_key, meta.control), out)
                         out.append(Send(self._table.me, self._sync(wants_answer=True)))
@@ -287,7 +287,7 @@ class Membership:
             self._table.tell_only_mine()  # nobody is there to be told but those who told
         if len(fresh) > MAX_RIDERS:
             self._compare_within(now, self.timing.probe_interval_s)
-        self._learn(now, message.meta, source, out)
+        self._learn(now, [(message.meta, source)], out)
         self._pull_metas(now, source, self._table.lacking(dead=False), out)
         if message.wants_answer:
             out.append(Send(source, self._sync(wants_answer=False, told=message.updates)))
@@ -295,24 +295,24 @@ class Membership:
             self._end_rejoin(out, answered=True)
         return refuted
 
-    def _learn(self, now: float, meta: Meta, node: NodeId, out: Actions) -> None:
-        """Somebody tells who a member is: dial it, if that was not known."""
-        if self._table.learn(meta, node, out):
+    def _learn(self, now: float, told: Sequence[tuple[Meta, NodeId]], out: Actions) -> None:
+        """Somebody tells who members are: dial those of which that was not known. When they have been told of, too, see
+        whether all were that should be."""
+        learnt = [meta for meta, node in told if self._table.learn(meta, node, out)]
+        for meta in learnt:
             self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
-            self._compare_within(now, self.timing.probe_interval_s + self._telling_s())
-
-    def _telling_s(self) -> float:
-        """How long a claim is told, at most."""
-        return retransmit_limit(len(self.alive())) * self.timing.gossip_interval_s
+        if learnt:
+            telling_s = retransmit_limit(len(self.alive())) * self.timing.gossip_interval_s
+            self._compare_within(now, self.timing.probe_interval_s + telling_s)
 
     def _compare_within(self, now: float, seconds: float) -> None:
-        """With one member, whether it believes the same: when a join has been told, and not all were told by chance."""
+        """With one member, whether it believes the same."""
         self._sync_due = min(self._sync_due, now + self._rng.uniform(0.5, 1.0) * seconds)
 
     def _dial(self, now: float, seed: Seed, out: Actions) -> None:
         node = seed.node
         self._dialled.add(node)
-        self._peer_cache.write_by(now + self.timing.gossip_interval_s)
+        self._peer_cache.write_by(now + self.timing.probe_interval_s)
         out.append(Dial(node, seed.public_key, seed.control, seed.bulk))
 
     def _sync(self, *, wants_answer: bool, told: Sequence[Update] = ()) -> Sync:
@@ -453,15 +453,14 @@ class Membership:
             out.append(Persist("peers", packed))
 
     def _finish(self, now: float, out: Actions) -> Actions:
-        for action in tuple(out):
-            match action:
-                case Changed(node, old, new, _, _) if new == "alive" and old not in ("alive", "suspect"):
-                    self._detector.add(node)
-                case Changed(node, _, new, _, restarted) if restarted or new in ("dead", "left"):
-                    self.reach.forget(node)
-                    self._links.forget(node)
-                case Changed(node, "suspect", "alive", _, _):
-                    self._links.refuted(node)
+        for change in [action for action in out if isinstance(action, Changed)]:
+            if change.new == "alive" and change.old not in ("alive", "suspect"):
+                self._detector.add(change.node)
+            elif change.restarted or change.new in ("dead", "left"):
+                self.reach.forget(change.node)
+                self._links.forget(change.node)
+            elif change.old == "suspect" and change.new == "alive":
+                self._links.refuted(change.node)
         if not self._left:
             self._gossip(now, out)
             self._arm()

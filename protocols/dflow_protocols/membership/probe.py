@@ -6,6 +6,7 @@ says something of this node's own health (Lifeguard section IV-A). Knows nothing
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -143,11 +144,13 @@ class Prober:
         return self._sequence
 
     def next_target(self, candidates: Sequence[NodeId]) -> NodeId | None:
-        """The next of this round that is still a candidate; a new round, shuffled again, when it is used up."""
+        """The next of this round that is still a candidate; a new round, shuffled again, when it is used up.
+        `candidates`: sorted."""
         for _ in range(2):
             while self._round:
                 node = self._round.pop()
-                if node in candidates:
+                at = bisect_left(candidates, node)
+                if candidates[at : at + 1] and candidates[at] == node:
                     return node
             self._round = self._rng.sample(candidates, len(candidates))
         return None

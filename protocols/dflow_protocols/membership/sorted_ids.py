@@ -12,6 +12,7 @@ class SortedIds:
 
     def __init__(self) -> None:
         self._ids: list[NodeId] = []
+        self._in: set[NodeId] = set()
         self._read: tuple[NodeId, ...] | None = None  # as last read; none when it has changed since
 
     def __len__(self) -> int:
@@ -19,10 +20,15 @@ class SortedIds:
 
     def keep(self, node: NodeId, is_in: bool) -> None:
         """It is among them from now on, or is not."""
-        at = bisect_left(self._ids, node)
-        if (self._ids[at : at + 1] == [node]) == is_in:
+        if (node in self._in) == is_in:
             return
-        self._ids[at : at + (not is_in)] = [node] if is_in else []
+        at = bisect_left(self._ids, node)
+        if is_in:
+            self._ids.insert(at, node)
+            self._in.add(node)
+        else:
+            del self._ids[at]
+            self._in.discard(node)
         self._read = None
 
     def read(self) -> tuple[NodeId, ...]:

@@ -253,8 +253,9 @@ class Table:
 
     def _list(self, member: Member) -> None:
         """A member is not what it was: what is listed follows."""
-        node, is_other = member.claim.node, member.is_up and member.claim.node != self.me
-        self._alive.keep(node, member.is_up)
+        node, up = member.claim.node, member.is_up
+        is_other = up and node != self.me
+        self._alive.keep(node, up)
         self._others.keep(node, is_other)
         self._reachable.keep(node, is_other and member.meta is not None)
         self._drained = self._claims = self._digest = None
