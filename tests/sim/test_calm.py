@@ -9,14 +9,17 @@ from collections import Counter
 
 import pytest
 
-from dflow_protocols.names import CHUNK_BYTES
+from dflow_protocols.events import Action, Event, Finished, Start
+from dflow_protocols.names import CHUNK_BYTES, NodeId, TaskKey
 from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.model import provenance
+from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum, PartitionOutput, SliceSum
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.world import World
-from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
+from dflow_protocols.work import ChainWork
+from tests.support.simulated import ENDS_S, FORMED_S, mesh, undisturbed_weights
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,40 @@ def test_engines_that_never_agree_still_make_one_version(nodes: int, noise: froz
     """vLLM, a judge, unlike hosts: what ran twice differs, and still nothing is mixed and one version is left."""
     world, run = mesh(nodes, seed=nodes, noise=noise)
     finish(world, run, ENDS_S)
+
+
+class Executions:
+    """How often each partition's chain was done, by who drives."""
+
+    def __init__(self) -> None:
+        self.begun: dict[tuple[NodeId, int], TaskKey] = {}
+        self.done: Counter[TaskKey] = Counter()
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Start) and isinstance(action.work, ChainWork):
+            self.begun[host.id, action.call] = action.task
+
+    def heard(self, host: Host, event: Event) -> None:
+        if isinstance(event, Finished) and (host.id, event.call) in self.begun:
+            self.done[self.begun.pop((host.id, event.call))] += 1
+
+    def dies(self, host: Host) -> None:
+        """None does."""
+
+
+@pytest.mark.parametrize("age_s", [0.5, 2.0, FORMED_S])
+def test_nothing_is_done_twice_where_nothing_breaks(age_s: float) -> None:
+    """Also in a mesh that is a moment old: who is idle knows too little then, and asks before it takes over."""
+    units = again = 0
+    for seed in range(2):
+        world, run = mesh(8, seed=seed, age_s=age_s, pipeline=two_steps(partitions=24, leaves=8))
+        seen = Executions()
+        world.watch(seen)
+        finish(world, run, ENDS_S)
+        units += len(seen.done)
+        again += seen.done.total() - len(seen.done)
+    assert units == 2 * (2 * 24 + 3 * 2)
+    assert again <= 1, "a theft may cross with the work"
 
 
 def test_a_warm_up_hands_its_parameters_on_and_drops_its_moments() -> None:

@@ -65,7 +65,7 @@ class AntiEntropy:
             self._leaving.hand_over(mesh, out)
         step = state.step(header.step)
         if step.roster is None:
-            self._poll(sorted(mesh.living), step.number, "", out)
+            self._poll(now, sorted(mesh.living), step, "", out)
             return True
         view = state.view(now, mesh, header)
         if state.taken_on(view):
@@ -83,14 +83,15 @@ class AntiEntropy:
                 if seal_id not in step.settled:
                     self._outbox.put_seal(view, step.seals[seal_id], out)
             others = [node for node in view.replicas if node != state.me] or sorted(mesh.living)
-            self._poll(others, step.number, step.digest(), out)
+            self._poll(now, others, step, step.digest(), out)
         return True
 
-    def _poll(self, nodes: list[NodeId], step: int, known: str, out: list[Action]) -> None:
+    def _poll(self, now: float, nodes: list[NodeId], step: Step, known: str, out: list[Action]) -> None:
         others = [node for node in nodes if node != self._state.me]
         if others:
             self._polls += 1
-            out.append(Send(others[self._polls % len(others)], BucketGet(self._state.id, step, known)))
+            step.polled(now)
+            out.append(Send(others[self._polls % len(others)], BucketGet(self._state.id, step.number, known)))
 
     def compare(self, source: NodeId, held: RecordsHeld, out: list[Action]) -> None:
         """What a member says to have made: ask for what is not known of that."""

@@ -47,14 +47,18 @@ class Duty:
         object.__setattr__(self, "order", order_of(self.rank, self.unit))
 
 
+ANSWER_AFTER = 0.1  # suspicion times in which a replica that was asked for its books has answered
+
+
 def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
     """Whether a unit of a living but silent home may be run by anyone able: after a delay that differs from node to
-    node."""
+    node, in which it asked a replica for its books, since claims and records are told to those alone."""
     if home in view.at_work or not view.is_idle or view.me not in able:  # who is at work will come to it
         return False
     order = ranked(str(unit), tuple(sorted(able)))
     delay = view.suspicion_s * (1 + order.index(view.me) / len(order))
-    return view.step.patience.lasts(view.now, Wait.HOME, unit) > delay
+    silent_s, asked_s = view.step.patience.lasts(view.now, Wait.HOME, unit), view.now - view.step.polled_at
+    return silent_s > delay and ANSWER_AFTER * view.suspicion_s <= asked_s < silent_s
 
 
 @dataclass(slots=True)

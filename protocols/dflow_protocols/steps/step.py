@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from ..journal import Journal
 from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, VersionId, content_id
@@ -50,6 +51,10 @@ class Step:
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
+    polled_at: float = -inf  # when this node last asked a replica for its books
+
+    def polled(self, now: float) -> None:
+        self.polled_at = now
 
     def open(self, now: float) -> None:
         """This node begins the step, if it has not yet."""

@@ -31,6 +31,19 @@ def _left_out(original: Any) -> Any:
     return lambda partitions, leaves: original(partitions, leaves)[:-1]
 
 
+def _unasked(original: Any) -> Any:
+    """Whoever asked nobody for its books takes what seems to be an orphan."""
+
+    def is_orphan(view: Any, *rest: Any) -> bool:
+        before = view.step.polled_at
+        view.step.polled(view.now - view.suspicion_s / 2)
+        found = original(view, *rest)
+        view.step.polled(before)
+        return bool(found)
+
+    return is_orphan
+
+
 def _twice(original: Any) -> Any:
     """The last leaf reads what the first one does, too."""
 
@@ -117,6 +130,13 @@ STEPS = (
         ),
     ),
     Mutation("no_orphan_is_taken", "11", "steps.duty:is_orphan", gives(False)),
+    Mutation(
+        "an_orphan_is_taken_unasked",
+        "11",
+        "steps.duty:is_orphan",
+        _unasked,
+        unseen="it costs executions only; `tests/sim/test_calm.py:test_nothing_is_done_twice_where_nothing_breaks`",
+    ),
     Mutation(
         "a_claim_never_ends",
         "11a",

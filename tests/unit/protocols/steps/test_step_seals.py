@@ -295,10 +295,24 @@ def test_a_silent_home_keeps_its_work_until_the_orphan_delay() -> None:
     mine = {duty.unit.part for duty in due.here}
     assert 0 < len(mine) < TOY_PARTITIONS
     watch_homes(at, due)
+    at.step.polled(0.5 * SUSPICION_S)
     assert {duty.unit.part for duty in OpenPartitions(chain).due(later(at, 0.9 * SUSPICION_S)).here} == mine
     assert {duty.unit.part for duty in OpenPartitions(chain).due(later(at, 2.1 * SUSPICION_S)).here} == {
         Partition(partition) for partition in range(TOY_PARTITIONS)
     }
+
+
+@pytest.mark.parametrize("polled", [None, 0.0, 2.05])
+def test_nobody_takes_an_orphan_who_did_not_hear_of_it_meanwhile(polled: float | None) -> None:
+    """Claims and records are told to replicas: who did not ask one, or has no answer yet, would do again what is done,
+    in every mesh that is young."""
+    at = view(me=number(FIRST))
+    chain = sealed_chains(at, MANIFEST)[0]
+    due = OpenPartitions(chain).due(at)
+    watch_homes(at, due)
+    if polled is not None:
+        at.step.polled(polled * SUSPICION_S)
+    assert len(OpenPartitions(chain).due(later(at, 2.1 * SUSPICION_S)).here) == len(due.here)
 
 
 def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
@@ -309,6 +323,7 @@ def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     homes = partition_homes(at, chain)
     first, other = next(pair for pair in pairwise(homes) if homes[pair[0]] == homes[pair[1]] != at.me)
     at.step.claim(homes[first] or at.me, [first], 1.5 * SUSPICION_S)
+    at.step.polled(1.4 * SUSPICION_S)
     at_work = later(at, 1.0 * SUSPICION_S)
     watch_homes(at_work, OpenPartitions(chain).due(at_work))
     silent = later(at, 2.1 * SUSPICION_S)
