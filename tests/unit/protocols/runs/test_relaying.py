@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dflow_protocols.events import Action, Fetch, Send
+from dflow_protocols.names import chunk_count
 from dflow_protocols.run_state.references import keep_only
-from dflow_protocols.runs.relaying import BRING_FOR, Relaying
+from dflow_protocols.runs.relaying import ALL_SHARES, BRING_FOR, MAX_BRINGING, SMALL_BYTES, Relaying
 from dflow_protocols.wire.steps import Bring, Brought
-from tests.unit.protocols.books import MIB, RUN, shard, who
+from tests.unit.protocols.books import MIB, RUN, ZERO, shard, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
 REF = shard("gradient", 3 * MIB)
@@ -60,6 +61,73 @@ def test_chunks_that_no_shard_has_are_not_promised() -> None:
         relaying.take(0.0, ALL, who(2), Bring(RUN, REF, first, end, who(3)))
     relaying.take(0.0, ALL, who(2), Bring(RUN, REF, 0, 3, who(77)))
     assert run.state.bringing == {}
+
+
+def gradient(number: int) -> Bring:
+    """As long as an asker's share."""
+    ref = shard(f"gradient {number}", SMALL_BYTES)
+    return Bring(RUN, ref, 0, chunk_count(ref.nbytes), who(3))
+
+
+def test_one_asker_gets_no_more_than_its_share_of_a_relays_store() -> None:
+    """A member that is broken, or worse, would fill it with whatever another one holds. It asks again for the rest; the
+    others are served meanwhile."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    for number in range(3):
+        relaying.take(0.0, ALL, who(2), gradient(number))
+    assert [each.shard for each in run.state.bringing] == [gradient(0).shard]
+    relaying.take(0.0, ALL, who(3), replace(gradient(1), holder=who(2)))
+    assert len(run.state.bringing) == 2
+    bringing(run, relaying)
+    run.state.holdings.fetched(0.0, gradient(0).shard.id, (0, gradient(0).end))
+    bringing(run, relaying)
+    relaying.take(1.0, ALL, who(2), gradient(2))
+    assert len(run.state.bringing) == 1, "what was brought still lies there"
+    keep_only(run.state, (), [])
+    relaying.take(1.0, ALL, who(2), gradient(2))
+    assert len(run.state.bringing) == 2
+
+
+def test_all_askers_together_get_no_more_than_is_bounded() -> None:
+    """Else a mesh in which most cannot talk to each other would fill the one that reaches all."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    for number in range(2, 12):
+        relaying.take(0.0, ALL, who(number), gradient(number))
+    assert sum(each.shard.nbytes for each in run.state.bringing) == ALL_SHARES * SMALL_BYTES
+
+
+def test_a_copy_of_the_version_fits_into_a_share() -> None:
+    """Who is late and cannot reach any holder needs all of it at once."""
+    params, moments = shard("params", 2 * SMALL_BYTES), shard("moments", 4 * SMALL_BYTES)
+    state = (("optimizer:learn", moments), ("params:policy", params))
+    run = ARun(own=replace(ZERO, state=state))
+    relaying = Relaying(run.state)
+    run.state.holdings.drop([params.id, moments.id], [])
+    for _, ref in state:
+        relaying.take(0.0, ALL, who(2), Bring(RUN, ref, 0, chunk_count(ref.nbytes), who(3)))
+    assert len(run.state.bringing) == 2
+
+
+def test_small_asks_of_one_member_leave_room_for_those_of_others() -> None:
+    """Each costs a fetch and a place in the table."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    for number in range(MAX_BRINGING):
+        relaying.take(0.0, ALL, who(2), Bring(RUN, shard(f"slice {number}", 64), 0, 1, who(3)))
+    relaying.take(0.0, ALL, who(3), Bring(RUN, REF, 1, 3, who(2)))
+    assert any(each.asker == who(3) for each in run.state.bringing)
+
+
+def test_what_a_relay_has_anyhow_is_no_part_of_a_share() -> None:
+    """It takes no room; and who asks for it may not have heard that it is here."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    run.state.holdings.keep(gradient(0).shard)
+    for number in range(2):
+        relaying.take(0.0, ALL, who(2), gradient(number))
+    assert len(run.state.bringing) == 2
 
 
 def test_who_asks_is_not_asked_for_the_same_in_turn() -> None:
