@@ -12,22 +12,26 @@ import pytest
 from dflow_protocols.claiming.ability import WITHDRAW_AFTER
 from dflow_protocols.events import Broke, Finished, Persist, Report, Send, Start
 from dflow_protocols.names import NodeId, Partition, RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
 from dflow_protocols.simulator.drawn.watch import CHECKERS, Watch
-from dflow_protocols.simulator.faults import Crash
+from dflow_protocols.simulator.faults import Crash, Split
 from dflow_protocols.simulator.faults.target import crash
 from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum
+from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
-from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
+from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two, with_sizes
 from dflow_protocols.simulator.watching.books import Books
 from dflow_protocols.simulator.watching.checker import Checker
+from dflow_protocols.simulator.watching.heads import Heads
+from dflow_protocols.simulator.watching.limits import Limits
 from dflow_protocols.simulator.watching.runs.ending import Ending
 from dflow_protocols.simulator.watching.runs.thrift import Thrift
 from dflow_protocols.simulator.world import World
@@ -105,6 +109,9 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("a_drained_node_lets_nothing_go", Choice(nodes=3, faults=("drain",)), "drained_lets_go"),
         ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
         ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
+        ("the_committed_version_goes", Choice(nodes=3, faults=()), "committed_kept"),
+        ("who_is_late_copies_nothing", Choice(nodes=3, faults=("split",), engine="wild"), "one_branch"),
+        ("a_task_is_tried_for_ever", Choice(nodes=3, faults=("poison",), engine="noisy"), "task_gives_up"),
         ("two_of_one_key_both_speak", Choice(nodes=3, faults=("clone",)), "one_speaks"),
         ("committed_as_soon_as_made", Choice(nodes=3, faults=("pause",)), "commit_true"),
         ("who_cannot_be_dialled_counts", Choice(nodes=3, faults=("close_lane",)), "unreached_rests"),
@@ -143,6 +150,43 @@ def test_two_things_of_one_name_are_noticed() -> None:
         tell(records[0])
         with pytest.raises(Violation, match="two things called"):
             tell(records[1])
+
+
+def submitted(nodes: int, pipeline: Pipeline, checker: type[Checker]) -> World:
+    """A young mesh with a run, at which one checker alone looks."""
+    world = World(spawn, nodes=nodes, noise=NOISY)
+    Watch(world, (checker,))
+    world.run(1.0)
+    world.submit(0, pipeline)
+    return world
+
+
+def test_who_leaves_its_version_for_a_worse_one_is_noticed() -> None:
+    """What only it had would be gone with that."""
+    world = submitted(3, two_steps(), Heads)
+    world.at(world.now + 1.0, Split((0,), 5.0))
+    with living(MUTATIONS["the_fewest_samples_win"]), pytest.raises(Violation) as broken:
+        world.run(20.0)
+    assert broken.value.invariant == "never_back"
+
+
+def test_books_that_grow_with_each_step_are_noticed() -> None:
+    """A run may have a million of them."""
+    world = submitted(2, with_sizes(two_steps(), 8, 2, 2), Limits)
+    stays = Mutation("", "8", "run_state.run_state:RunState.free_before", gives(None))
+    with living(stays), pytest.raises(Violation) as broken:
+        world.run(40.0)
+    assert broken.value.invariant == "within_bounds"
+
+
+def test_a_store_that_holds_more_than_it_may_is_noticed() -> None:
+    """The machine would swap, or kill the daemon."""
+    world, _ = watched()
+    world.hosts[0].store.limit(1)
+    world.hosts[0].store.put(RUN, ShardRef(ShardId("b" * 64), 2))
+    with pytest.raises(Violation) as broken:
+        world.run(1.0)
+    assert broken.value.invariant == "within_bounds"
 
 
 def _status(state: str, attempt: int = 0) -> Persist:

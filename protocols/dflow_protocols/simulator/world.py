@@ -324,6 +324,8 @@ class World:
             actions = process.machine.act(now)
             if cause % self._check_every == 0:
                 process.machine.check()
+        except Violation:  # of a promise that was broken before
+            raise
         except Exception as error:
             raise self.violation(f"{host.name} raised {told_error(error)}", "no_error") from error
         host.story.take(cause, now, events, actions)

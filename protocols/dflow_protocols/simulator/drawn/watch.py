@@ -10,7 +10,9 @@ from ..model.host import Host
 from ..watching.books import Books
 from ..watching.checker import Checker, Seen, Steady
 from ..watching.ends import Ends
+from ..watching.heads import Heads
 from ..watching.keeping import Keeping
+from ..watching.limits import Limits
 from ..watching.naming import Naming
 from ..watching.restraint import Restraint
 from ..watching.runs.comeback import Comeback
@@ -31,6 +33,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Purity,
     Ends,
     Waking,
+    Heads,
     Keeping,
     Books,
     Flow,
@@ -39,6 +42,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Comeback,
     Working,
     Twins,
+    Limits,
 )
 INSPECT_S = 0.1  # of virtual time, from one look at the whole world to the next
 

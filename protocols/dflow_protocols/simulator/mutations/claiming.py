@@ -5,6 +5,7 @@ from __future__ import annotations
 from .mutation import Mutation, becomes, gives
 
 CLAIMING = (
+    Mutation("a_task_is_tried_for_ever", "14b", "claiming.failure:Failures.verdicts", gives([])),
     Mutation("a_loan_never_lapses", "11d", "claiming.loans:Loans.lapse", gives(None)),
     Mutation(
         "a_broken_host_is_dealt_on",

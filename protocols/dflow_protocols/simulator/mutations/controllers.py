@@ -26,6 +26,12 @@ CONTROLLERS = (
         "controllers.ending:Ending._needed_step",
         lambda original: lambda self, mesh: self._state.committed_step,
     ),
+    Mutation(
+        "the_committed_version_goes",
+        "9a",
+        "controllers.ending:Ending._needed_step",
+        lambda original: lambda self, mesh: self._state.committed_step + 1,
+    ),
     Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
     Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
     Mutation(
