@@ -45,6 +45,7 @@ class Holdings:
     routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members that cannot be fetched from -> a relay
     near: dict[tuple[ShardId, Range], set[NodeId]] = field(default_factory=dict)  # who brought what for this node
     asks: dict[tuple[ShardId, Range], int] = field(default_factory=dict)  # of relays, for what none has brought yet
+    tried: dict[tuple[ShardId, Range], NodeId] = field(default_factory=dict)  # who was silent, and alone is asked again
 
     def work_on(self, step: int) -> None:
         """This node works on `step` from now on, and fetches for it."""
@@ -142,6 +143,8 @@ class Holdings:
         if near or is_here:
             self.fetching[key] = (ref, product)
             self.begun.add(ref.id)
+            if len(near) == 1 and near <= self.distrusted.keys():
+                self.tried[key] = next(iter(near))
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
             out.append(Fetch(self.run, ref, *chunks, order, self.step, product))
         elif known:
@@ -158,6 +161,7 @@ class Holdings:
         if asked is None:
             return False
         ref, product = asked
+        self._trust_who_served((shard, chunks))
         self._note_chunk(now, shard)
         self.brought.add(shard)
         for table in (self.near, self.asks, self.retry_at):
@@ -195,6 +199,7 @@ class Holdings:
         store full of nothing. Where holders answered, or room was refused, it is soon asked for again, and two runs
         would pass what room there is to and fro.
         """
+        self.tried.pop((shard, chunks), None)
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
             self._distrust({node: doubt_until for node in silent if node not in self.routes})
@@ -214,6 +219,12 @@ class Holdings:
     def trust_again(self, now: float) -> None:
         """Doubts end with time."""
         self._trust([node for node, until in self.distrusted.items() if until <= now])
+
+    def _trust_who_served(self, key: tuple[ShardId, Range]) -> None:
+        """Who alone was asked for this, though it had been silent, has it after all."""
+        holder = self.tried.pop(key, None)
+        if holder is not None and holder in self.distrusted:
+            self._trust([holder])
 
     def _trust(self, nodes: list[NodeId]) -> None:
         for node in nodes:
@@ -254,7 +265,8 @@ class Holdings:
             del self.holders[shard]
             self.changed.note(shard)
         self.brought &= set(shards)
-        self._forget_tries({key[0] for table in (self.near, self.asks, self.retry_at) for key in table} - {*shards})
+        tables = (self.near, self.asks, self.retry_at, self.tried)
+        self._forget_tries({key[0] for table in tables for key in table} - {*shards})
 
     def drop_parts(self, out: list[Action]) -> bool:
         """Free what lies here in part and is not on its way: it can be fetched again. Whether there was any."""
@@ -283,6 +295,6 @@ class Holdings:
             out.append(Drop(self.run, tuple(gone)))
 
     def _forget_tries(self, shards: Collection[ShardId]) -> None:
-        for table in (self.near, self.asks, self.retry_at):
+        for table in (self.near, self.asks, self.retry_at, self.tried):
             for key in [key for key in table if key[0] in shards]:
                 del table[key]

@@ -16,6 +16,13 @@ SHARDS = (
         ),
     ),
     Mutation(
+        "who_serves_after_all_stays_doubted",
+        "13a",
+        "shards.holdings:Holdings._trust_who_served",
+        gives(None),
+        unseen="it costs time alone; `tests/unit/protocols/shards/test_step_holdings.py` shows it",
+    ),
+    Mutation(
         "who_lacks_a_shard_is_asked_again",
         "2",
         "shards.holdings:Holdings.forget",

@@ -98,6 +98,28 @@ def test_room_in_which_something_lies_or_is_to_come_is_kept(came: str) -> None:
     assert holdings.all_here() == {REF.id}
 
 
+def test_who_was_silent_and_serves_after_all_is_a_holder_again_at_once() -> None:
+    """Its link was bad for a moment. What it alone has would be made again meanwhile, and wait for the end of doubt."""
+    holdings = credited(2)
+    want(holdings)
+    holdings.failed(1.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=9.0)
+    assert want(holdings, 2.0) == (False, [Fetch(RUN, REF, 0, 3, (who(2),))])
+    assert holdings.live_holders(REF.id, ALL) == ()
+    holdings.fetched(3.0, REF.id, (0, 3))
+    assert holdings.live_holders(REF.id, ALL) == (who(2), who(1))
+
+
+def test_who_is_silent_again_is_doubted_longer() -> None:
+    """It is asked once more only as nobody else has it."""
+    holdings = credited(2)
+    want(holdings)
+    holdings.failed(1.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=9.0)
+    want(holdings, 2.0)
+    holdings.failed(3.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=11.0)
+    holdings.trust_again(10.0)
+    assert not holdings.is_live(REF.id, ALL)
+
+
 @pytest.mark.parametrize("missing", [[], [who(2)]])
 def test_room_is_kept_where_holders_answered(missing: list[NodeId]) -> None:
     """Or two runs would pass it to and fro: it is asked for again in a moment."""
