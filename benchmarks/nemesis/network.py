@@ -31,6 +31,7 @@ REPORTS = (  # those that name a fault of the network
     "membership.unreached",
     "membership.unreachable",
     "membership.apart",
+    "membership.unsteady",
     "transport.short_only",
 )
 

@@ -58,6 +58,12 @@ MEMBERS: Final[dict[str, Concern]] = {
         ("node",),
         ("membership.together",),
     ),
+    "membership.unsteady": Concern(
+        "{node} comes and goes: it is suspected again and again, lives, and is dealt no steps meanwhile",
+        "look at its cable, its switch's port, and what else its processors do",
+        ("node",),
+        stands_s=MINUTES,
+    ),
     "membership.bad_claim": Concern("{node} claims what cannot be", _UPGRADE, ("node",), stands_s=MINUTES),
     "membership.bad_meta": Concern("{node} announces a key that is not its own", _UPGRADE, ("node",), stands_s=MINUTES),
     "membership.full": Concern(

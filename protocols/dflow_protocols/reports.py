@@ -63,6 +63,11 @@ MEMBERSHIP: Final[dict[str, ReportKind]] = {
         "this node and a living member cannot talk to each other: what they say goes through a relay, if there is one",
         ("node", "relay", "seconds"),
     ),
+    "membership.unsteady": ReportKind(
+        "warning",
+        "a member was suspected twice of late and denied it each time, so the next steps are not dealt to it",
+        ("node",),
+    ),
     "membership.together": ReportKind("info", "a member that was apart can be talked to again", ("node",)),
     "membership.unreachable": ReportKind(
         "error",

@@ -23,6 +23,7 @@ from .suspicion import Suspicion
 from .timing import Timing
 
 MAX_MEMBERS: Final = 8_192  # the dead among them; a Sync of all fits into half a frame
+UNSTEADY_FOR: Final = 8.0  # suspicion times: who was suspected twice within them comes and goes
 DRAINED: Final = "drained"  # of this node: under this key it is kept that it is
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
@@ -58,6 +59,14 @@ class Member:
     heard: float = -1.0  # when it last said anything to this node
     suspected: tuple[float, float] = (-inf, -inf)  # when it became a suspect, the time before the last and the last
 
+    def is_steady(self, now: float, suspicion_s: float) -> bool:
+        """Whether it was not suspected twice of late, and denied it: a link that comes and goes is not to wait for."""
+        return now >= self.steady_at(suspicion_s)
+
+    def steady_at(self, suspicion_s: float) -> float:
+        """From when on that is so, if it is not suspected again."""
+        return self.suspected[0] + UNSTEADY_FOR * suspicion_s
+
     @property
     def state(self) -> MemberState:
         return self.claim.state
@@ -74,6 +83,8 @@ class Member:
         """A newer claim holds. Whether its process lives a later life than the one known before."""
         old, self.claim = self.claim, claim
         restarted = claim.incarnation > old.incarnation
+        if restarted:
+            self.suspected = (-inf, -inf)
         if restarted or claim.state != old.state:
             self.since = now
             if claim.state == "suspect":
@@ -281,8 +292,11 @@ class Table:
 
     def _become(self, now: float, member: Member, claim: Update, out: Actions) -> None:
         """The only place where a member's claim is replaced."""
-        old = member.claim
+        old, suspicion_s = member.claim, self.timing.suspicion_s(len(self._alive))
+        was_steady = member.is_steady(now, suspicion_s)
         restarted = member.become(now, claim)
+        if was_steady and not member.is_steady(now, suspicion_s):
+            out.append(_report("unsteady", claim.node, level="warning"))
         self._note_change(now, member, old, restarted, out)
 
     def _note_change(self, now: float, member: Member, old: Update | None, restarted: bool, out: Actions) -> None:

@@ -15,8 +15,6 @@ from ..names import NodeId
 from ..run_state.run_state import MeshView
 from ..wire.gossip import Meta
 
-UNSTEADY_FOR = 8.0  # suspicion times: who was suspected twice within them is dealt nothing
-
 
 class Mesh:
     """One node's."""
@@ -71,8 +69,8 @@ class Mesh:
         timing, members = self._membership.timing, self._membership.members
         others = [node for node in self._living if node != self._me and members[node].meta is not None]
         here_at = {node: members[node].up_since + timing.stable_s for node in others}
-        unsteady_s = UNSTEADY_FOR * self._membership.suspicion_s()
-        steady_at = {node: max(at, members[node].suspected[0] + unsteady_s) for node, at in here_at.items()}
+        suspicion_s = self._membership.suspicion_s()
+        steady_at = {node: max(at, members[node].steady_at(suspicion_s)) for node, at in here_at.items()}
         self._stable_again_at = min((at for at in (*here_at.values(), *steady_at.values()) if at > now), default=inf)
         me = self._living & {self._me}
         here = me | {node for node, at in here_at.items() if at <= now}

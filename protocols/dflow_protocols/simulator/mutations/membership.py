@@ -21,7 +21,7 @@ MEMBERSHIP = (
     Mutation(
         "who_comes_and_goes_is_dealt_work",
         "18b",
-        "runs.mesh:UNSTEADY_FOR",
+        "membership.table:UNSTEADY_FOR",
         lambda original: 0.0,
         unseen="it costs time alone, and drawn cuts seldom strike a member again and again; "
         "`tests/unit/protocols/runs/test_mesh.py` shows it",

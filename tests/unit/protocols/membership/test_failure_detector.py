@@ -195,6 +195,24 @@ def test_after_a_sleep_that_made_it_dead_to_others_a_node_accuses_nobody() -> No
     assert suspects(rig.tick(3 * ROUND)) == []
 
 
+def test_a_member_that_comes_and_goes_is_told_of_once() -> None:
+    """Each suspicion by itself looks like any other, and the run goes on: nobody would look at the cable."""
+    rig, out = Rig(), list[object]()
+    member = rig.table.members[rig.others[0].node]
+    for refutation in range(4):
+        now = 2.0 * refutation
+        for state, numbered in (("suspect", refutation), ("alive", refutation + 1)):
+            told: Actions = []
+            claim = replace(member.claim, state=state, refutation=numbered)  # type: ignore[arg-type]
+            rig.table.merge(now, claim, told, synced=False)
+            out += [action for action in told if isinstance(action, Report) and action.name == "membership.unsteady"]
+        assert len(out) == (refutation > 0)
+    assert not member.is_steady(now, TIMING.suspicion_s(2))
+    restarted = replace(member.claim, incarnation=2, refutation=0)
+    rig.table.merge(now, restarted, [], synced=False)
+    assert member.is_steady(now, TIMING.suspicion_s(2)), "a new process on a mended host starts afresh"
+
+
 def test_a_table_says_whether_it_had_to_refute() -> None:
     """The machine slows its own probes down by that, whatever the log says of it (Lifeguard IV-A)."""
     rig = Rig()

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from dflow_protocols.events import LaneFailed, LaneOpened, Received
 from dflow_protocols.membership.machine import Membership
+from dflow_protocols.membership.table import UNSTEADY_FOR
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
-from dflow_protocols.runs.mesh import UNSTEADY_FOR, Mesh
+from dflow_protocols.runs.mesh import Mesh
 from dflow_protocols.wire.gossip import Gossip, MemberState, Sync, Update
 from tests.unit.protocols.membership.mesh import meta_of
 
