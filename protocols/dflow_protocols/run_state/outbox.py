@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..events import Action, Send
-from ..names import Block, NodeId, ShardId, Slice
+from ..names import Block, NodeId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.steps import ClaimPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
@@ -50,15 +50,22 @@ class Outbox:
         self.tell(view.replicas, RecordsHeld(self._state.id, view.step.number, "", names), out)
 
     def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
-        """What this node has in hand, to the step's replicas and to those it was taken from. Nobody is told while there
-        is no roster, nor after a long sleep before this node knows what became of all that it had claimed: then it says
-        everything again. `owners`: whom something was taken from that is given back."""
+        """What this node has in hand, to whom it concerns. Nobody is told while there is no roster, nor after a long
+        sleep before this node knows what became of all that it had claimed: then it says everything again. `owners`:
+        whom something was taken from that is given back."""
         if view.step.roster is None or view.is_rejoining:
             return
         state, units = self._state, self._state.taken_on(view)
         view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)
-        others = [*view.replicas, *state.loans.concerned(), *owners]
+        others = [*self._concerned(view, units), *state.loans.concerned(), *owners]
         self.tell(others, ClaimPut(state.id, view.step.number, units), out)
+
+    def _concerned(self, view: StepView, units: Iterable[TaskKey]) -> list[NodeId]:
+        """The step's replicas, and for a slice all trainers: each knows from the blocks that it is due, and would take
+        it for an orphan before the replicas' books say whose it is."""
+        is_for_all = any(isinstance(unit.part, Slice) for unit in units)
+        trainers = [node for node in view.trainers if node in view.living] if is_for_all else []
+        return [*view.replicas, *trainers]
 
     def put_seal(self, view: StepView, seal: Seal, out: list[Action]) -> None:
         """A seal that is to be settled, to the replicas that have not acknowledged it."""

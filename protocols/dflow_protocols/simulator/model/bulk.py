@@ -13,6 +13,7 @@ from .schedule import Life
 from .store import Store
 
 SILENCE_S = 1.0  # a holder that serves nothing for so long is given up
+LOOK_S = 0.5  # so often a chunk that is on its way is said to be, as `dflowd/shards/exchange.py` does
 ASK_BYTES = 1000.0  # a request and its envelope, for the time it takes
 
 
@@ -89,13 +90,24 @@ class BulkLane:
         else:
             seconds = self._lanes.fetch_seconds(transfer.left[0], ASK_BYTES + min(CHUNK_BYTES, asked.ref.nbytes))
             self._life.after(seconds, lambda: self._arrived(transfer, ask))
+            self._watch(transfer, ask, seconds)
+
+    def _watch(self, transfer: Transfer, ask: int, left_s: float) -> None:
+        """As long as a chunk is under way its bytes are a sign of life."""
+        if left_s > LOOK_S:
+            self._life.after(LOOK_S, lambda: self._flows(transfer, ask, left_s - LOOK_S))
+
+    def _flows(self, transfer: Transfer, ask: int, left_s: float) -> None:
+        if ask == transfer.asks and self._serves(transfer.left[0]) is not None and self._is_wanted(transfer):
+            self._life.tell(FetchAdvanced(transfer.asked.run, transfer.asked.ref.id))
+            self._watch(transfer, ask, left_s)
 
     def _stayed_silent(self, transfer: Transfer, ask: int) -> None:
         if ask == transfer.asks:
             self._refused(transfer, transfer.silent)
 
     def _arrived(self, transfer: Transfer, ask: int) -> None:
-        if ask != transfer.asks or not any(transfer is other for other in self._transfers):
+        if ask != transfer.asks or not self._is_wanted(transfer):
             return
         asked, holder = transfer.asked, self._serves(transfer.left[0])
         if holder is None:
@@ -114,8 +126,11 @@ class BulkLane:
         answer.append(transfer.left.pop(0))
         self._go_on(transfer)
 
+    def _is_wanted(self, transfer: Transfer) -> bool:
+        return any(transfer is other for other in self._transfers)
+
     def _end(self, transfer: Transfer) -> None:
-        if not any(transfer is other for other in self._transfers):
+        if not self._is_wanted(transfer):
             return
         self._transfers = [other for other in self._transfers if other is not transfer]
         asked = transfer.asked

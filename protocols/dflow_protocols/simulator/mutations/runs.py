@@ -52,4 +52,12 @@ RUNS = (
         "`tests/sim/test_little_room.py:test_of_two_runs_whose_state_leaves_no_room_for_either_the_later_one_waits_for_the_other`",
     ),
     Mutation("a_full_disk_vouches", "21", "runs.registry:Registry.not_persisted", gives([])),
+    Mutation(
+        "a_slice_is_claimed_at_replicas_alone",
+        "11a",
+        "run_state.outbox:Outbox._concerned",
+        lambda original: lambda self, view, units: list(view.replicas),
+        unseen="it costs bytes on slow links only; "
+        "`tests/sim/test_calm.py:test_on_slow_links_a_slice_is_left_to_who_brings_its_blocks`",
+    ),
 )
