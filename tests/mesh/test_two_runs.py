@@ -43,5 +43,18 @@ def test_two_runs_at_once_in_less_memory_than_one_takes_go_to_disk_and_end_in_th
             mesh.until(lambda each=each: shards_of(mesh, each)["disk_bytes"] == 0, 60)  # type: ignore[misc]
 
 
+def test_two_runs_whose_versions_leave_no_room_for_a_step_end_one_after_the_other(tmp_path: Path) -> None:
+    """Else both would wait for ever, and a person would have to find out which to cancel. The one that waits says why,
+    and goes on by itself from the version that it had."""
+    with Mesh(tmp_path, 2, '[shards]\nmemory_limit = "44 MiB"\ndisk_limit = 0') as mesh:
+        node, other = mesh.running()
+        pipelines = [toy_pipeline(steps=3, parameters=1_500_000, seed=seed) for seed in (1, 2)]
+        runs = [mesh.submit(each, pipeline) for each, pipeline in zip((node, other), pipelines, strict=True)]
+        mesh.until(lambda: "gave way to run" in mesh.ask(node, "run", run=max(runs))["blocked"], 90)
+        assert mesh.ask(node, "run", run=max(runs))["state"] == "active"
+        for run in runs:
+            mesh.until(lambda run=run: mesh.ask(node, "run", run=run)["state"] == "done", 120)  # type: ignore[misc]
+
+
 def shards_of(mesh: Mesh, node: Daemon) -> dict[str, int]:
     return dict(mesh.ask(node, "status")["memory"]["shards"])
