@@ -4,8 +4,9 @@ page left as it is, `python -m benchmarks.mutations NAME ...`."""
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,11 @@ class Outcome:
     seeds: int
     invariant: str = ""
 
+    @property
+    def has_survived(self) -> bool:
+        """Though it was tried."""
+        return self.seeds > 0 and not self.invariant
+
 
 def try_out(name: str) -> Outcome:
     """Live through worlds with this mutation until one shows it; through none, where that could show nothing."""
@@ -57,13 +63,18 @@ def page(outcomes: Sequence[Outcome]) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    outcomes = []
-    with ProcessPoolExecutor() as pool:
-        for outcome in pool.map(try_out, names or MUTATIONS):
-            outcomes.append(outcome)
-            print(outcome.name, outcome.invariant or "survives", outcome.seeds, flush=True)
+    wanted, began = list(names or MUTATIONS), time.monotonic()
+    outcomes: dict[str, Outcome] = {}
+    with ProcessPoolExecutor() as pool:  # on all cores; what is noticed late holds nobody else up
+        for future in as_completed([pool.submit(try_out, name) for name in wanted]):
+            outcome = future.result()
+            outcomes[outcome.name] = outcome
+            told = "not tried" if MUTATIONS[outcome.name].unseen else outcome.invariant or "survives"
+            print(f"{len(outcomes)}/{len(wanted)} {outcome.name}: {told}, {outcome.seeds} worlds", flush=True)
+    worlds, survivors = sum(each.seeds for each in outcomes.values()), [n for n in wanted if outcomes[n].has_survived]
+    print(f"{worlds} worlds in {time.monotonic() - began:.0f} s; unnoticed: {', '.join(survivors) or 'none'}")
     if not names:
-        PAGE.write_text(page(outcomes))
+        PAGE.write_text(page([outcomes[name] for name in wanted]))
 
 
 if __name__ == "__main__":
