@@ -52,6 +52,20 @@ def freed(world: World, run: RunId) -> Callable[[], bool]:
     return holds
 
 
+def retired(world: World, run: RunId) -> Callable[[], bool]:
+    """No disk has more checkpoints of the run than it asks for, but for what cannot be read."""
+    keep: int = world.engines[run].pipeline.checkpoint["keep"]
+
+    def holds() -> bool:
+        disks = [host.disk for host in world.live()]
+        return all(
+            sum(kept.run == run and version not in disk.damaged for version, kept in disk.saved.items()) <= keep
+            for disk in disks
+        )
+
+    return holds
+
+
 def begin_again(world: World, run: RunId, deadline_s: float) -> bool:
     """Where no checkpoint of the run can be brought back it stops, and begins again when it is told to: tell it.
     Whether that was so; `deadline_s`: for the run to end, this way or another."""
@@ -116,6 +130,7 @@ def finish(world: World, run: RunId, deadline_s: float) -> tuple[ShardId, ...]:
     world.expect(deadline_s, ended(world, run), "every node says that the run has finished", "run_ends")
     world.expect(deadline_s, freed(world, run), "every shard of the finished run is freed", "shards_freed")
     world.expect(deadline_s, lambda: len(final_versions(world, run)) == 1, "nodes end with one version", "one_version")
+    world.expect(deadline_s, retired(world, run), "no disk keeps more checkpoints than asked for", "checkpoints_go")
     state = world.saved.get(final_versions(world, run).pop())
     if state is None:
         raise world.violation("the final version was never saved", "version_saved")

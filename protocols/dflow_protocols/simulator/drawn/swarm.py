@@ -73,6 +73,7 @@ class DrawnWorld:
         world.run(choice.virtual_s)
         for run in self._runs:
             conclude(world, run, DEADLINE_S + PARTITION_S * _partitions(world.engines[run].pipeline))
+        agree(world, DEADLINE_S)
 
     def _submit(self, submitter: int) -> None:
         """A run is submitted, and trouble lies ahead."""

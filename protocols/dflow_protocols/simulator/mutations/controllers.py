@@ -86,8 +86,6 @@ CONTROLLERS = (
         "15b",
         "controllers.checkpoints:Checkpoints._keep_newest",
         gives(None),
-        unseen="disks of drawn worlds have room for all; "
-        "`tests/unit/protocols/controllers/test_step_checkpoints.py:test_an_old_checkpoint_goes_only_when_enough_newer_ones_lie_on_two_disks`",
     ),
     Mutation(
         "nobody_is_waited_for_after_a_restart",

@@ -32,8 +32,6 @@ MEMBERSHIP = (
         "membership",
         "membership.table:Table._answer",
         gives(False),
-        unseen="a run goes on without who was buried; "
-        "`dflow sim --work none --mutation nobody_refutes` shows it at once",
     ),
     Mutation(
         "relays_ask_nobody_further",
