@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from dflow_protocols.simulator.watching.books import Books
 from dflow_protocols.simulator.watching.checker import Checker
 from dflow_protocols.simulator.watching.heads import Heads
 from dflow_protocols.simulator.watching.limits import Limits
+from dflow_protocols.simulator.watching.runs.cycles import Cycles
 from dflow_protocols.simulator.watching.runs.ending import Ending
 from dflow_protocols.simulator.watching.runs.thrift import Thrift
 from dflow_protocols.simulator.world import World
@@ -292,6 +294,22 @@ def test_a_run_that_takes_too_long_where_nothing_strikes_is_noticed() -> None:
     world.submit(0, two_steps())
     with living(Mutation("", "4", "steps.sealing:has_copies", gives(False))):
         assert violated(world, 30.0) == "ends_in_time"
+
+
+def test_nodes_that_each_take_a_unit_for_the_others_are_noticed() -> None:
+    """Either would do it, and neither ever does."""
+    world, _ = watched(checkers=[Cycles])
+    world.run(FORMED_S)
+    run = world.submit(0, two_steps(partitions=12))
+    world.run(0.5)
+    unit = TaskKey(0, "roll", Partition(11))
+    states = [node(host).runs[run].state for host in world.hosts]
+    with living(MUTATIONS["a_claim_never_ends"]), living(Mutation("", "11a", "steps.step:Step._unclaim", gives(None))):
+        for state, other in zip(states, reversed(world.hosts), strict=True):
+            assert unit not in {call.unit for call in state.calls.values()}
+            state.step(0).claims.setdefault(unit, {})[other.id] = inf
+            state.step(0).claims_changed.note(unit)
+        assert violated(world, 60.0) == "no_cycle"
 
 
 def test_bytes_that_nobody_needs_are_noticed() -> None:

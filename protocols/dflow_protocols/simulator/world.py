@@ -70,7 +70,7 @@ from .model.store import Store
 from .model.work import PURE, Engines
 from .trace import Trace, told_error
 
-CHECKED_WHOLE = 16  # nodes: in larger meshes their books, which are larger, too, are looked over at fewer events
+CHECKED_WHOLE = 8  # nodes: of so many and more the books are looked over at fewer events
 START_AGAIN_S = 1.0
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60

@@ -16,6 +16,7 @@ from ..watching.limits import Limits
 from ..watching.naming import Naming
 from ..watching.restraint import Restraint
 from ..watching.runs.comeback import Comeback
+from ..watching.runs.cycles import Cycles
 from ..watching.runs.ending import Ending
 from ..watching.runs.flow import Flow
 from ..watching.runs.purity import Purity
@@ -40,6 +41,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Ending,
     Thrift,
     Comeback,
+    Cycles,
     Working,
     Twins,
     Limits,
