@@ -59,6 +59,9 @@ class Working(Checker):
         if event.failed.kind not in ("engine", "user") or not isinstance(start.work, ChainWork | BlockWork | SliceWork):
             return
         self._failed.setdefault((start.run, start.task), {})[host.place, host.lives] = host.id
+        state = state_of(host, start.run)
+        if state is not None and start.task.stage in state.ability.withdrawn_at(host.id, host.id):
+            return  # it has withdrawn, and goes on where everybody has
         row = self._in_a_row.setdefault((host.place, start.run, start.task.stage), set())
         row.add(start.task)
         if len(row) > WITHDRAW_AFTER + host.slot_count:
@@ -69,8 +72,8 @@ class Working(Checker):
         if report.name == "operator.withdrawn":
             self._in_a_row.pop((host.place, report.fields["run"], report.fields["stage"]), None)
         elif report.name == "run.resumed":  # its books of failures are empty again
-            for key in [key for key in self._failed if key[0] == report.fields["run"]]:
-                del self._failed[key]
+            self._failed = {key: at for key, at in self._failed.items() if key[0] != report.fields["run"]}
+            self._in_a_row = {key: row for key, row in self._in_a_row.items() if key[1] != report.fields["run"]}
 
     def _finished(self, host: Host, event: Finished) -> None:
         key = host.place, host.lives, event.call

@@ -25,7 +25,7 @@ class Thrift(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._made: dict[tuple[RunId, int], set[VersionId]] = {}  # versions, by step
-        self._starts: dict[tuple[NodeId, int, int], Start] = {}  # by node, life, call
+        self._starts: dict[tuple[NodeId, int, int], Start] = {}  # by machine, life, call
         self._done: Counter[tuple[RunId, TaskKey]] = Counter()
         self._lost = 0  # units that the dead held
         self._deaths = 0
@@ -57,15 +57,14 @@ class Thrift(Checker):
             self._lost += self._held_alone(host, run)
 
     def _held_alone(self, host: Host, run: RunId) -> int:
-        """How many units are lost with a node: those since the best version that others have, or the disks, where it
-        had a better one, else those of which only it has what came out."""
+        """How many units are lost with a node: those since the best version that others have, where it had a better
+        one, else those of which only it has what came out. All, where nobody else lives: who knows which disks are
+        whole."""
         state, others = state_of(host, run), [each for each in self.world.live() if each is not host]
         if state is None or not state.is_active:
             return 0
         heads = [own.step for each in others if (known := state_of(each, run)) and (own := known.versions.own)]
-        saved = [kept.header.step for each in self.world.hosts for kept in each.disk.saved.values() if kept.run == run]
-        base = max(heads, default=max(saved, default=0))
-        own = state.versions.own
+        base, own = max(heads, default=0), state.versions.own
         if not heads or (own is not None and own.step > base):
             return sum(times > 0 for (of, unit), times in self._done.items() if of == run and unit.step >= base)
         records = [record for step in state.steps.values() if step.number >= base for record in step.all_records()]
