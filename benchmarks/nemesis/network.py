@@ -33,6 +33,7 @@ REPORTS = (  # those that name a fault of the network
     "membership.apart",
     "membership.unsteady",
     "transport.short_only",
+    "transport.slow_link",
 )
 
 

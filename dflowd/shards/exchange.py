@@ -18,7 +18,7 @@ from typing import TypeAlias
 from blake3 import blake3
 
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
+from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
     BytesCame,
@@ -55,6 +55,7 @@ from dflowd.transport.bulk import BulkLane
 from dflowd.transport.links import SHORT_BYTES
 from dflowd.transport.traffic import Traffic
 
+from .rates import Rates
 from .room import Room
 from .segment import Full, chunk_mask
 from .serving import Files, Serving
@@ -150,6 +151,7 @@ class Exchange:
         self._serving = Serving(store, lane, files)
         self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
         self._holders: dict[NodeId, _Holder] = {}
+        self._rates = Rates()
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[News] = []
         self._look_at = inf  # when parts of chunks are looked for
@@ -263,6 +265,8 @@ class Exchange:
                     self._handle(HashesCame(peer, ticket, hashes))
                 case Lacks(ticket, first, end):
                     self._handle(HolderLacks(peer, ticket, first, end))
+        if not self._transfers.is_asked(peer):
+            self._rates.idle(peer)
 
     def on_refused(self, peer: NodeId, token: bytes, address: str) -> None:
         """`peer` is told, in case it was it. By address, so that a stranger does not use up what it may be told."""
@@ -321,6 +325,7 @@ class Exchange:
         ref = self._transfers.expects(peer, piece.ticket, piece.index)
         if ref is None:
             return
+        self._note_rate(peer, piece, ref)
         place = self._store.landing(ref.id, piece.index)
         if place is None:  # dropped, or an engine made the same
             is_good = self._store.has_range(ref.id, piece.index, piece.index + 1)
@@ -345,6 +350,14 @@ class Exchange:
             self._news += [FetchAdvanced(run, ref.id) for run in self._transfers.wanting(ref.id)]
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
 
+    def _note_rate(self, peer: NodeId, piece: Piece, ref: ShardRef) -> None:
+        if piece.data is not None:  # what is short takes as long as its way does, whatever a link carries
+            return
+        nbytes = min(CHUNK_BYTES, ref.nbytes - piece.index * CHUNK_BYTES)
+        report = self._rates.came(time.monotonic(), peer, nbytes)
+        if report is not None:
+            self._news.append(report)
+
     def _handle(self, event: TransferEvent) -> None:
         for action in self._transfers.handle(time.monotonic(), event):
             match action:
@@ -367,6 +380,7 @@ class Exchange:
             if holder.is_dialled:
                 holder.note_received(self._lane.received_from(peer))  # what came before is no answer
                 self._lane.request(peer, pack_asks(holder.waiting))
+                self._rates.asked(now, peer)
                 holder.waiting.clear()
             elif not holder.is_ready:
                 if holder.offer is None or now >= holder.offer_again_at:
@@ -414,6 +428,7 @@ class Exchange:
 
     def _forget_session(self, peer: NodeId) -> None:
         self._holder(peer).forget_session()
+        self._rates.idle(peer)
         self._lane.hang_up(peer)
 
     def _expel(self, peer: NodeId) -> None:

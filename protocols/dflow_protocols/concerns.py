@@ -222,6 +222,12 @@ ROOMS: Final[dict[str, Concern]] = {
         ("peer",),
         stands_s=HOUR,
     ),
+    "transport.slow_link": Concern(
+        "{peer} brings shards at {bytes_s} bytes a second: the link is narrow or full, or loses packets",
+        "measure it (`iperf3`), and look for errors of cables, duplex and switches; each step waits for it",
+        ("peer",),
+        ("transport.link_recovered",),
+    ),
     "transport.cut": Concern("a link of {peer} was cut: {why}", "look what runs there", (), (), MINUTES),
     "transport.deaf": Concern("{peer} does not read what it asked for: {why}", "look at that host", (), (), MINUTES),
     "transport.flooded": Concern("{peer} sends too much: {why}", "look what runs there", (), (), MINUTES),

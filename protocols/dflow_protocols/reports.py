@@ -258,6 +258,12 @@ WIRE: Final[dict[str, ReportKind]] = {
         "the path to a member loses long packets; from now on the bulk lane keeps to short ones",
         ("peer", "why"),
     ),
+    "transport.slow_link": ReportKind(
+        "warning", "a holder brings far less than a link should carry, while it is waited for", ("peer", "bytes_s")
+    ),
+    "transport.link_recovered": ReportKind(
+        "info", "a holder whose link was slow brings what it should again", ("peer", "bytes_s")
+    ),
     "transport.revoked": ReportKind(
         "info", "a key is no longer on the allow-list as what it was; its links are cut", ("peer", "name", "role")
     ),

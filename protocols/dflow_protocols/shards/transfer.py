@@ -171,6 +171,11 @@ class Transfers:
         """Holders with open asks that have said nothing for so long."""
         return [holder for holder in self.asked() if now >= self._peers[holder].since + for_s]
 
+    def is_asked(self, holder: NodeId) -> bool:
+        """Whether it has open asks."""
+        peer = self._peers.get(holder)
+        return peer is not None and bool(peer.tickets)
+
     def expects(self, holder: NodeId, ticket: int, index: int) -> ShardRef | None:
         """The shard of which this chunk was asked for under this ticket; None for what nobody waits for."""
         peer = self._peers.get(holder)

@@ -1,0 +1,39 @@
+"""Slow links are named, once, and taken back; what is not the link's fault is not held against it."""
+
+from __future__ import annotations
+
+from dflow_protocols.events import Report
+from dflow_protocols.names import CHUNK_BYTES, NodeId
+from dflowd.shards.rates import JUDGED_S, SLOW_BYTES_S, Rates
+
+PEER = NodeId("0a" * 16)
+SLOW_CHUNK_S = 1.5 * CHUNK_BYTES / SLOW_BYTES_S
+
+
+def bring(rates: Rates, begin: float, chunks: int, chunk_s: float) -> list[Report]:
+    """So many chunks that are asked for at once and come one after the other."""
+    rates.asked(begin, PEER)
+    came = [rates.came(begin + (index + 1) * chunk_s, PEER, CHUNK_BYTES) for index in range(chunks)]
+    rates.idle(PEER)
+    return [report for report in came if report is not None]
+
+
+def test_a_slow_link_is_named_once_and_taken_back_when_it_is_quick_again() -> None:
+    """A person learns which link every step waits for; a line for each chunk would hide it."""
+    rates = Rates()
+    (slow,) = bring(rates, 0.0, 100, SLOW_CHUNK_S)
+    assert slow == Report("transport.slow_link", {"peer": PEER, "bytes_s": round(SLOW_BYTES_S / 1.5)}, "warning")
+    assert [report.name for report in bring(rates, 1000.0, 100, 0.01)] == ["transport.link_recovered"]
+
+
+def test_time_in_which_nothing_is_asked_says_nothing_of_a_link() -> None:
+    """A chunk a minute over a quick link is a run with long steps."""
+    rates = Rates()
+    assert [report for turn in range(100) for report in bring(rates, 60.0 * turn, 1, 0.01)] == []
+
+
+def test_one_long_wait_is_no_slow_link() -> None:
+    """A host that was starved for a while: what came before and after it counts, too."""
+    rates = Rates()
+    bring(rates, 0.0, 2, 0.01)
+    assert bring(rates, 1.0, 1, 0.8 * JUDGED_S) == bring(rates, 10.0, 20, 0.01) == []
