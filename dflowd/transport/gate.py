@@ -11,6 +11,8 @@ what became messages.
 It also sees to it that links go on where the path loses long packets and the word that says so (RFC 2923, 2.1): by
 such a link nothing arrives any more once something long was sent, so accepted ones can be kept to short segments.
 
+Each link, also one that is dialled, is told to repeat soon what is lost: frames are few and wanted at once.
+
 Nothing is done to a descriptor that leads elsewhere by now: to an engine, to a neighbour, or to a file.
 
 Owns counts and descriptors of accepted links; knows nothing of messages. For one thread.
@@ -29,7 +31,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from dflow_protocols.names import NodeId
 
-from .links import Ends, bytes_received, ends_of, held, is_short, progress_of, shorten_accepted
+from .links import Ends, bytes_received, ends_of, hasten, held, is_short, progress_of, shorten_accepted
 
 UNPROVED_AN_ADDRESS = 64  # links from one address (of IPv6: a /64) that brought no message under a listed key
 UNPROVED = 256  # from all addresses together; each may cost a message's length while its handshake lasts
@@ -203,6 +205,7 @@ class Gate:
         ends = ends_of(descriptor)
         if ends is None or not endpoint.endswith(f":{ends.own_port}"):  # gone already, and its number is another's
             return []
+        hasten(descriptor, ends)
         source = counted_as(ends.host)
         self._unproved[descriptor] = _Unproved(ends, source)
         self._by_source[source] = self._by_source.get(source, 0) + 1
@@ -217,6 +220,7 @@ class Gate:
         ends = ends_of(descriptor)
         if ends is not None and endpoint.endswith(f":{ends.port}"):
             self._dialled[endpoint] = (descriptor, ends)
+            hasten(descriptor, ends)
             self.met_short = self.met_short or is_short(descriptor)
 
     def _cut_oldest(self, source: str, limit: int) -> Cut:

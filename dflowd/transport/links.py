@@ -17,6 +17,10 @@ from dataclasses import dataclass
 SHORT_BYTES = 536  # of a segment: what every host has to take (RFC 9293, 3.7.1); with its headers a packet of 576
 FRESH_BYTES = 4 << 10  # a link by which no more arrived may never have carried a long segment
 FEW, MANY = 4, 8  # segments and repetitions that were all lost: on a fresh link no chance, on any link none
+REPEAT_S = 0.05  # beyond the round trip; above the 40 ms for which kernels may hold an acknowledgement back
+ACKNOWLEDGE_S = 0.01  # for which ours may
+REPEAT_MOST_S = 1.0  # between two repetitions, however many were lost; kernels take no less
+TCP_RTO_MAX_MS, TCP_RTO_MIN_US, TCP_DELACK_MAX_US = 44, 45, 46  # linux/tcp.h, since 2025
 ROUND_TRIP_S = 0.05  # for what was repeated to be acknowledged, at least
 _INFO = struct.Struct("=2xB21xII12xI4xI12xI48xQQ")  # of struct tcp_info (linux/tcp.h), up to tcpi_bytes_received
 _INT = struct.Struct("=i")
@@ -116,3 +120,19 @@ def shorten_accepted(listening: int) -> None:
     """Links that this listening socket accepts from now on carry no segments longer than SHORT_BYTES, either way."""
     with socket.socket(fileno=os.dup(listening)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SHORT_BYTES)
+
+
+def hasten(descriptor: int, noted: Ends) -> None:
+    """What is lost on that link is repeated REPEAT_S after the round trip in place of 200 ms, and after REPEAT_MOST_S
+    at the latest in place of two minutes, if the kernel lets programs say so."""
+    options = {
+        TCP_RTO_MIN_US: round(REPEAT_S * 1e6),
+        TCP_RTO_MAX_MS: round(REPEAT_MOST_S * 1e3),
+        TCP_DELACK_MAX_US: round(ACKNOWLEDGE_S * 1e6),
+    }
+    with held(descriptor) as (link, ends):
+        if link is None or ends != noted:
+            return
+        for option, value in options.items():
+            with contextlib.suppress(OSError):
+                link.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -12,7 +12,7 @@ import zmq
 
 from dflow_protocols.names import NodeId
 from dflowd.transport.gate import UNPROVED_AN_ADDRESS, Cut, Gate, counted_as
-from dflowd.transport.links import SHORT_BYTES
+from dflowd.transport.links import SHORT_BYTES, TCP_RTO_MIN_US, held
 from tests.support.until import until
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -269,3 +269,17 @@ def test_who_dials_one_that_keeps_to_short_segments_notices(listener: Listener) 
 
     until(met, 30)
     gate.close()
+
+
+def test_links_are_told_to_repeat_soon_what_is_lost(listener: Listener) -> None:
+    """By itself TCP waits 200 ms and then twice as long with each loss in a row: where a fifth of the packets is lost
+    a ping's answer comes after a second and more."""
+    member = listener.connect()
+    member.sendall(b"\x00\x05hello")
+    with held(listener.take()) as (link, _):
+        assert link is not None
+        try:
+            repeat_us = link.getsockopt(socket.IPPROTO_TCP, TCP_RTO_MIN_US)
+        except OSError:
+            pytest.skip("this kernel lets no program say so")
+        assert repeat_us <= 60_000
