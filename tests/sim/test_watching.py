@@ -19,9 +19,9 @@ from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
 from dflow_protocols.simulator.drawn.watch import CHECKERS, Watch
-from dflow_protocols.simulator.faults import Crash, Split
+from dflow_protocols.simulator.faults import Crash, Join, Pause, Split
 from dflow_protocols.simulator.faults.target import crash
-from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum
 from dflow_protocols.simulator.model.work import NOISY
@@ -36,6 +36,7 @@ from dflow_protocols.simulator.watching.limits import Limits
 from dflow_protocols.simulator.watching.runs.cycles import Cycles
 from dflow_protocols.simulator.watching.runs.ending import Ending
 from dflow_protocols.simulator.watching.runs.thrift import Thrift
+from dflow_protocols.simulator.watching.waking import Waking
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut
@@ -189,6 +190,17 @@ def test_a_store_that_holds_more_than_it_may_is_noticed() -> None:
     with pytest.raises(Violation) as broken:
         world.run(1.0)
     assert broken.value.invariant == "within_bounds"
+
+
+def test_who_knew_nobody_when_it_fell_asleep_may_act_when_it_wakes() -> None:
+    """What a newcomer said to it meanwhile is all that there is to hear."""
+    world = World(spawn, nodes=1)
+    Watch(world, (Waking,))
+    world.at(1.0, Pause(8.0, 0))
+    world.at(3.0, Join(world.add((0,)).index))
+    world.run(9.01)
+    run = world.submit(0, two_steps())
+    assert world.run(ENDS_S, ended(world, run))
 
 
 def _status(state: str, attempt: int = 0) -> Persist:

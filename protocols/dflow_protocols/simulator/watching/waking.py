@@ -20,6 +20,7 @@ class Waking(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._paused: dict[NodeId, float] = {}  # since when, of those that sleep now
+        self._knew: dict[NodeId, bool] = {}  # whether it knew of somebody else that lives, when last seen awake
         self._woke: dict[NodeId, float] = {}  # when, of those that slept for long and heard nothing since
 
     @property
@@ -38,6 +39,8 @@ class Waking(Checker):
                 self._paused.pop(host.place, None)
                 self._woke.pop(host.place, None)
             else:
+                if host.place not in self._paused:
+                    self._knew[host.place] = bool(node_of(host).membership.alive()[1:])
                 self._notice(host)
 
     def _notice(self, host: Host) -> None:
@@ -47,8 +50,9 @@ class Waking(Checker):
             self._wakes(host)
 
     def _wakes(self, host: Host) -> None:
-        """After a long sleep. Who knows of nobody else that lives has nobody to ask."""
-        if node_of(host).membership.alive()[1:]:
+        """After a long sleep. Who knew of nobody else that lives has nobody to ask: whoever spoke to it meanwhile came
+        later."""
+        if self._knew.get(host.place):
             self._woke[host.place] = self.world.now
 
     def _reported(self, host: Host, report: Report) -> None:
