@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from dflow_protocols.names import RunId
-from dflow_protocols.run_state.status import CANCELLED
-from dflow_protocols.simulator.faults import Crash, Stop
-from dflow_protocols.simulator.goals import conclude, ended, is_unknown
+from dflow_protocols.run_state.status import CANCELLED, FAILED
+from dflow_protocols.simulator.faults import Crash, Poison, Stop
+from dflow_protocols.simulator.goals import conclude, ended, finish, is_unknown, state_at
 from dflow_protocols.simulator.toy import two_steps
-from tests.support.simulated import ENDS_S, mesh
+from dflow_protocols.work import FailureKind
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 
 def test_a_run_that_was_stopped_for_good_is_resumed() -> None:
@@ -29,6 +32,19 @@ def test_a_run_that_waits_for_who_is_gone_for_good_goes_on() -> None:
         world.at(world.now + 0.5, Crash(node))
     conclude(world, run, ENDS_S)
     assert ended(world, run)()
+
+
+@pytest.mark.parametrize("kind", ["user", "engine"])
+@pytest.mark.parametrize("mended_after_s", [None, 4.0])
+def test_a_run_that_failed_by_itself_is_resumed_when_that_is_mended(
+    kind: FailureKind, mended_after_s: float | None
+) -> None:
+    """Its author mends it, and a client resumes it: then, or when everything has healed."""
+    world, run = mesh(3)
+    world.at(world.now + 0.1, Poison("roll", 1, kind, mended_after_s, resumed_by=2))
+    assert world.run(ENDS_S, lambda: state_at(world.hosts[2], run) == FAILED)
+    conclude(world, run, ENDS_S)
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 
 def test_a_run_that_was_cancelled_in_time_is_over() -> None:

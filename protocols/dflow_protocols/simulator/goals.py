@@ -10,6 +10,7 @@ from ..node import Node
 from ..run_state.status import CANCELLED, FAILED, FINISHED, STOPPED, outcome
 from .invariants import check_chain
 from .model.host import Host
+from .model.slots import POISON
 from .world import World
 
 AGREE_EVERY_S = 0.1  # how often all are compared with all: a thousand nodes, and many events between
@@ -108,14 +109,17 @@ def _is_answered(world: World, run: RunId) -> bool:
 
 
 def _help(world: World, run: RunId) -> bool:
-    """A person has a run go on that waits for one. Whether it did."""
+    """A person has a run go on that waits for one: mends what all fail on, if that is why. Whether it did."""
     for host in world.live():
         known = node(host).runs.get(run)
         if known is None:
             continue
         said = outcome(known.status) if known.status.state == FAILED else {}
-        from_start = FROM_START_HINT in said.get("error", "")
-        if said.get(STOPPED) or from_start or (known.is_active and known.state.is_paused):
+        error = said.get("error", "")
+        from_start, is_poisoned = FROM_START_HINT in error, POISON in error
+        if is_poisoned:
+            world.mend_works()
+        if said.get(STOPPED) or from_start or is_poisoned or (known.is_active and known.state.is_paused):
             world.resume(host.index, run, from_start)
             return True
     return False

@@ -242,6 +242,9 @@ class World:
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         self._poison[stage, Partition(partition)] = kind
 
+    def mend_works(self) -> None:
+        self._poison.clear()
+
     # Lives -----------------------------------------------------------------------------------------------------------
 
     def add(self, seeds: tuple[int, ...]) -> Host:

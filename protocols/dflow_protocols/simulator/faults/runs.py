@@ -30,11 +30,14 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Poison:
     """Whoever works on this partition of a chain breaks, on every machine: `user` (its code raises always alike) or
-    `engine` (it kills the engine)."""
+    `engine` (it kills the engine). `mended_after_s`: so much later its author has mended it, and a client of
+    `resumed_by` resumes what has failed by then; None: it stays as it is."""
 
     stage: str
     partition: int
     kind: FailureKind
+    mended_after_s: float | None = None
+    resumed_by: int = 0
 
 
 RunFault: TypeAlias = Cancel | Stop | Poison
@@ -51,5 +54,13 @@ def inject(target: FaultTarget, fault: RunFault, actor: Host | None) -> None:
             for run in target.runs:
                 target.after(0.0, partial(target.stop, index, run))
                 target.after(after_s, partial(target.resume, resumed_by, run))
-        case Poison(stage, partition, kind):
+        case Poison(stage, partition, kind, mended_after_s, resumed_by):
             target.poison_work(stage, partition, kind)
+            if mended_after_s is not None:
+                target.after(mended_after_s, partial(_mend, target, resumed_by))
+
+
+def _mend(target: FaultTarget, resumed_by: int) -> None:
+    target.mend_works()
+    for run in target.runs:
+        target.resume(resumed_by, run)

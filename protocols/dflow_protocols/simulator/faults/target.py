@@ -56,6 +56,9 @@ class FaultTarget(Protocol):
     def poison_work(self, stage: str, partition: int, kind: FailureKind) -> None:
         """Every work on that partition of the chain breaks, anywhere."""
 
+    def mend_works(self) -> None:
+        """No work breaks because of what it works on any more."""
+
 
 def crash(target: FaultTarget, host: Host, restart_after_s: float | None) -> None:
     """Its process is gone, if it had one, and starts again after a while, or never."""

@@ -28,6 +28,7 @@ from .schedule import Life
 from .store import Store
 from .work import Engines
 
+POISON = "poison"  # what its works say when they break
 BREAKS_AFTER_S = 0.005  # how fast a broken engine gives a work back
 
 
@@ -183,7 +184,7 @@ class Slots:
 
     def _poisoned(self, start: Start) -> Failed | None:
         kind = self._site.poison.get((start.task.stage, start.task.part))
-        return None if kind is None else Failed(kind, "poison", start.task.stage)
+        return None if kind is None else Failed(kind, POISON, start.task.stage)
 
     def _finish(self, start: Start, end: int | None) -> Finished | Broke:
         """What a work gives, if there is room for it."""

@@ -11,11 +11,12 @@ from ...names import NodeId, RunId, TaskKey
 from ...node import MAX_CALLS
 from ...run_state.run_state import MAX_KEPT, STEPS_AHEAD, RunState
 from ...runs.registry import MAX_RUNS
+from ...steps.patience import Wait
 from ...steps.step import MAX_PER_TASK, MAX_SEALS
 from ...work import BlockWork, ChainWork, SliceWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of
+from .checker import Checker, Seen, Steady, node_of, state_of
 
 AT_WORK = 1  # of a task that fails everywhere: as often as it may fail, and once more where two had begun it
 MEASURE_S = 1.0  # from one look at all tables to the next
@@ -53,8 +54,8 @@ class Limits(Checker):
         start = self._begun.pop((host.place, host.lives, event.call), None)
         if start is None or event.failed.kind not in ("engine", "user") or start.run in self._withdrew:
             return
-        if any(each.process is None for each in self.world.hosts):
-            return  # who is gone may come back, and show that the task is good
+        if any(_lacks_company(each, start) for each in self.world.hosts):
+            return  # who is gone, or has not the files, may yet show that the task is good
         key = start.run, start.task
         self._failed[key] = self._failed.get(key, 0) + 1
         if self._failed[key] > Failures.ANY_ERROR + AT_WORK:
@@ -75,10 +76,17 @@ class Limits(Checker):
         node = node_of(host)
         tables = [("runs", len(node.runs), MAX_RUNS), ("calls", len(host.calls), MAX_CALLS)]
         for run in node.runs.values():
-            tables += _tables(run.state, len(node.membership.members))
+            tables += _tables(run.state, len(self.world.hosts))  # one may speak before it is known as a member
         for name, entries, most in tables:
             if entries > most:
                 raise self.broken(f"{host.name} has {entries} {name}, and may have {most}", "within_bounds")
+
+
+def _lacks_company(host: Host, start: Start) -> bool:
+    """Whether it is down, or waits until most of the roster can try what failed."""
+    state = state_of(host, start.run)
+    step = None if state is None else state.steps.get(start.task.step)
+    return host.process is None or (step is not None and step.patience.is_waiting(Wait.COMPANY))
 
 
 def _tables(state: RunState, members: int) -> Iterator[tuple[str, int, int]]:

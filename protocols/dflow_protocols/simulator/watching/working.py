@@ -49,10 +49,17 @@ class Working(Checker):
         if state is None or (host.place, host.lives) not in failed or self.steady.seconds <= 0.0:
             return
         gone = {node for node in on_duty_at(host) if state.ability.withdrawn_at(node, host.id)}
-        others = on_duty_at(host) - set(failed.values()) - gone
+        others = (on_duty_at(host) & self._fit(start)) - set(failed.values()) - gone
         if others:
             what = f"{host.name} tries {start.task} again, at which it failed, and {len(others)} others did not"
             raise self.broken(what, "failed_moves_on")
+
+    def _fit(self, start: Start) -> set[NodeId]:
+        """Who offers what a work requires."""
+        stages = start.work.stages if isinstance(start.work, ChainWork) else ()
+        pipeline = self.world.engines[start.run].pipeline
+        needs = {word for stage in stages for word in pipeline.stage(stage).requires}
+        return {host.id for host in self.world.live() if needs.issubset(host.roles)}
 
     def _broke(self, host: Host, event: Broke) -> None:
         start, _ = self._begun[host.place, host.lives, event.call]

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
+from ....work import FailureKind
 from ...faults import Cancel, Fault, Poison, Stop
 from ...toy import TOY_PARTITIONS
 from .scene import Drawer, Scene
 
+KINDS: tuple[FailureKind, ...] = ("user", "user", "engine")
+FAILS_SHARE = 0.15  # of worlds with a run that leaves nothing out, in which it fails by itself
+
 
 def poison(rng: Random) -> Poison:
-    """User code fails on one partition wherever it is tried: the run leaves it out."""
-    return Poison("roll", rng.randrange(TOY_PARTITIONS), "user")
+    """One partition fails wherever it is tried: its code raises, or it kills the engine."""
+    return Poison("roll", rng.randrange(TOY_PARTITIONS), rng.choice(KINDS))
 
 
 def _poison(rng: Random, scene: Scene, node: int) -> Fault | None:
-    """Where a run does not leave out what is at fault, or other works fail as well, it rightly fails."""
-    return poison(rng) if scene.skips and not scene.breaks else None
+    """A run that does not leave out what is at fault rightly fails, and is resumed when that is mended: in a part of
+    the worlds. Where other works fail as well nobody could tell why it did."""
+    if scene.breaks:
+        return None
+    if scene.skips:
+        return poison(rng)
+    mended = replace(poison(rng), mended_after_s=rng.choice([1.0, 3.0, 6.0]), resumed_by=rng.randrange(scene.count))
+    return mended if rng.random() < FAILS_SHARE else None
 
 
 def _stop(rng: Random, scene: Scene, node: int) -> Fault:

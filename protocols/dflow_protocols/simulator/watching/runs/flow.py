@@ -6,7 +6,7 @@ The bounds are what drawn worlds take at most, doubled and more; each is far bel
 from __future__ import annotations
 
 from ....events import Send
-from ....names import RunId, SealId
+from ....names import RunId, SealId, TaskKey
 from ....pipeline.spec import Pipeline
 from ....runs.anti_entropy import REFRESH
 from ....wire.steps import Seal, SealPut
@@ -87,9 +87,9 @@ class Flow(Checker):
         pairs = [
             (host, other)
             for host in (active if idle else ())
-            for work in _queued(host, run)
+            for task, work in _queued(host, run)
             for other in idle
-            if _is_able(other, run, pipeline, work)
+            if _is_able(other, run, pipeline, work) and not _has_failed(other, run, task)
         ]
         if not (pairs and self.steady.seconds > 0.0):
             self._waits.pop(run, None)
@@ -126,10 +126,16 @@ def _is_settling(host: Host, run: RunId, seal: Seal) -> bool:
     return seal.id in step.acks and all((each.kind, each.parent) != (seal.kind, seal.parent) for each in acted_on)
 
 
-def _queued(host: Host, run: RunId) -> list[ChainWork]:
+def _queued(host: Host, run: RunId) -> list[tuple[TaskKey, ChainWork]]:
     """Partitions of a run that wait for a slot of the node."""
     waiting = () if host.process is None else host.process.slots.waiting
-    return [call.work for call in waiting if call.run == run and isinstance(call.work, ChainWork)]
+    return [(call.task, call.work) for call in waiting if call.run == run and isinstance(call.work, ChainWork)]
+
+
+def _has_failed(host: Host, run: RunId, task: TaskKey) -> bool:
+    """Whether what others wait with came to nothing there."""
+    state = state_of(host, run)
+    return state is not None and host.id in state.failures.nodes(task)
 
 
 def _is_able(host: Host, run: RunId, pipeline: Pipeline, work: ChainWork) -> bool:

@@ -141,6 +141,9 @@ class Machines:
     def poison_work(self, stage: str, partition: int, kind: str) -> None:
         self.done.append(("poison", stage, partition, kind))
 
+    def mend_works(self) -> None:
+        self.done.append(("mend",))
+
     def inject(self, fault: Fault, actor: int | None = None) -> None:
         target: FaultTarget = self
         inject(target, fault, None if actor is None else self.hosts[actor])
@@ -164,6 +167,7 @@ class Machines:
         (Drain(1, 5.0), [("drain", 1, True), ("drain", 1, False)]),
         (Leave(1), [("deliver", 1, Leaving()), ("kill", 1)]),
         (Poison("roll", 3, "user"), [("poison", "roll", 3, "user")]),
+        (Poison("roll", 3, "user", 2.0, 1), [("poison", "roll", 3, "user"), ("mend",), ("resume", 1, RUN)]),
     ],
 )
 def test_a_fault_does_to_the_machine_that_it_names_what_it_says(fault: Fault, done: list[tuple[object, ...]]) -> None:
