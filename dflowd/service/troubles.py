@@ -36,12 +36,12 @@ def _silenced(membership: Membership) -> list[Trouble]:
 
 def _unreachable(membership: Membership) -> list[Trouble]:
     found = []
-    for source, complaint in sorted(membership.reach.complaints.items()):
+    for (source, lane), complaint in sorted(membership.reach.complaints.items()):
         what = (
             f"{_name(membership, source)} cannot dial this node at {complaint.address}; others may pass on what it says"
         )
-        hint = f"set listen.{complaint.lane} to an address that the others reach, and open its port in firewalls"
-        found.append(Trouble(f"membership.unreachable/{source}", what, hint))
+        hint = f"set listen.{lane} to an address that the others reach, and open its port in firewalls"
+        found.append(Trouble(f"membership.unreachable/{source}/{lane}", what, hint))
     return found
 
 

@@ -29,7 +29,6 @@ APART_REPORT_S: Final = 60.0  # for which two members cannot talk before a perso
 class Complaint:
     """A member cannot dial this node at `address`."""
 
-    lane: str
     address: str
     until: float
 
@@ -39,7 +38,7 @@ class Reach:
 
     def __init__(self) -> None:
         self.unreached: dict[NodeId, dict[str, str]] = {}  # lane -> the address that did not answer
-        self.complaints: dict[NodeId, Complaint] = {}
+        self.complaints: dict[tuple[NodeId, str], Complaint] = {}  # by who complains, and lane
 
     def fail(self, node: NodeId, lane: str, address: str) -> bool:
         """A lane did not get through to a member that lives. Whether that is news."""
@@ -60,19 +59,20 @@ class Reach:
     def forget(self, node: NodeId) -> None:
         """It is gone, or lives a new life at an address of its own."""
         self.unreached.pop(node, None)
-        self.complaints.pop(node, None)
+        for of in [of for of in self.complaints if of[0] == node]:
+            del self.complaints[of]
 
     def complain(self, now: float, source: NodeId, lane: str, address: str) -> bool:
         """A member says that it cannot dial this node. Whether that is news."""
-        known = self.complaints.get(source)
+        known = self.complaints.get((source, lane))
         if known is None and len(self.complaints) >= MAX_COMPLAINTS:
             return False
-        self.complaints[source] = Complaint(lane, address, now + COMPLAINT_S)
-        return known is None or (known.lane, known.address) != (lane, address)
+        self.complaints[source, lane] = Complaint(address, now + COMPLAINT_S)
+        return known is None or known.address != address
 
     def expire(self, now: float) -> None:
-        for source in [source for source, complaint in self.complaints.items() if complaint.until <= now]:
-            del self.complaints[source]
+        for of in [of for of, complaint in self.complaints.items() if complaint.until <= now]:
+            del self.complaints[of]
 
 
 class Links:

@@ -5,7 +5,7 @@ import dataclasses
 import msgpack
 import pytest
 
-from dflow_protocols.events import Dial, Lagged, LaneFailed, LaneOpened, Received, Send, Tick
+from dflow_protocols.events import Dial, Lagged, LaneFailed, LaneOpened, Received, Report, Send, Tick
 from dflow_protocols.membership.bootstrap import MAX_CACHED, Seed, decode_peers, encode_peers
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.table import Changed, Member
@@ -436,7 +436,11 @@ def test_a_member_that_speaks_but_cannot_be_dialled_is_told_so_and_kept_apart() 
     other.life.handle(mesh.now, Received(mesh.id(0), Unreachable("bulk", "tcp://127.0.0.1:1")))
     assert troubles(other.life) == [], "it was another life's"
     other.life.handle(mesh.now, Received(mesh.id(0), Unreachable("bulk", other.meta.bulk)))
-    assert [trouble.key for trouble in troubles(other.life)] == [f"membership.unreachable/{mesh.id(0)}"]
+    assert [trouble.key for trouble in troubles(other.life)] == [f"membership.unreachable/{mesh.id(0)}/bulk"]
+    again = [("control", other.meta.control), ("bulk", other.meta.bulk), ("control", other.meta.control)]
+    told = [a for lane in again for a in other.life.handle(mesh.now, Received(mesh.id(0), Unreachable(*lane)))]
+    reports = [action.fields["lane"] for action in told if isinstance(action, Report)]
+    assert reports == ["control"], "each lane is told of once, however they take turns"
     life.handle(mesh.now, LaneOpened(other.node, "bulk"))
     assert troubles(life) == []
     mesh.crash(2)
