@@ -81,7 +81,7 @@ class Heads(Checker):
 
     def _check_branches(self, run: RunId, heads: dict[VersionId, tuple[Header, RunState]]) -> None:
         apart = set()
-        if self.steady.seconds > 0.0:
+        if self.steady.seconds > 0.0 and "narrow" not in self.world.struck:  # chunks that left then still crawl
             for one, other in combinations(sorted(heads), 2):
                 (first, state), (second, _) = sorted((heads[one], heads[other]), key=lambda each: -each[0].step)
                 if state.versions.descends(first.id, second) is False:
