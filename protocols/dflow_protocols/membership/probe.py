@@ -20,6 +20,7 @@ from .table import Actions, Table
 from .timing import Timing
 
 INDIRECT: Final = 3  # members asked to probe in our place (SWIM's k)
+MAX_PUT_OFF: Final = 8  # members of which the turn is put off at a time
 MAX_RELAYS: Final = 256  # probes made for others at a time
 NACK_SHARE: Final = 0.8  # of the asker's patience, after which it is told that the target is silent to us, too
 FURTHER_SHARE: Final = 0.25  # of it, after which further members are asked: the asker may not reach them
@@ -262,9 +263,23 @@ class FailureDetector:
     def check(self) -> None:
         assert len(self._prober.relays) <= MAX_RELAYS
 
+    def _next_target(self, now: float) -> NodeId | None:
+        """Whose turn it is. Who is new, and cannot be sent to yet, has it later in this round: silence to a ping that
+        was never sent says nothing, and in a wave of joiners there would be many suspects."""
+        for _ in range(MAX_PUT_OFF):
+            target = self._prober.next_target(self._table.others())
+            if target is None or not self._is_introduced_late(now, target):
+                return target
+            self._prober.add(target)
+        return None
+
+    def _is_introduced_late(self, now: float, node: NodeId) -> bool:
+        member = self._table.members[node]
+        return member.meta is None and now - member.up_since < self._timing.stable_s
+
     def _begin_round(self, now: float, out: Actions) -> None:
         self._due = now + self._awareness.stretch(self._timing.probe_interval_s)
-        target = self._prober.next_target(self._table.others())
+        target = self._next_target(now)
         if target is None:
             return
         probe = self._prober.begin(target, now, now + self._awareness.stretch(self._timing.probe_timeout_s), self._due)

@@ -111,6 +111,18 @@ def test_relays_that_are_silent_too_speak_against_this_node(nacks: int, score: i
     assert rig.awareness.score == score
 
 
+def test_who_cannot_be_sent_to_yet_is_probed_once_it_can_or_should() -> None:
+    """Else a wave of joiners takes each other for dead, for pings that were never sent."""
+    rig = Rig(1)
+    newcomer = meta_of(7)
+    rig.table.merge(ROUND, Update(newcomer.node, 1, 0, "alive", newcomer.id, None), [], synced=False)
+    rig.detector.add(newcomer.node)
+    rounds = range(1, int(TIMING.stable_s / ROUND) + 4)
+    found = [node for at in rounds for node in suspects(rig.tick(at * ROUND)) if node == newcomer.node]
+    assert found == [newcomer.node], "a ghost of which nobody knows where it is must go, too"
+    assert rig.table.suspicions[newcomer.node].started > TIMING.stable_s
+
+
 def test_an_answer_to_another_probe_is_none_to_this_one() -> None:
     """A late ack of the round before proves nothing of the member that is asked now."""
     rig = Rig()
