@@ -49,7 +49,7 @@ LONG_BYTES = 64 << 10  # a frame from here on is counted until it has left
 UNREAD_BYTES = 16 << 20  # of long frames that a peer has not read; it gets no further one until it does
 WATCH_S = 1.0  # how soon a change of the allow-list counts for links that are open
 KNOCK_S = 1.0  # before a peer that refused this node is dialled again: it may not have the newest allow-list
-TIMING = LinkTiming(heartbeat_ms=0, keepalive_s=60)  # two links to every member, whose process is probed as it is
+TIMING = LinkTiming(heartbeat_ms=0, keepalive_s=300)  # two links to every member, whose process is probed anyway
 LINGER_MS = 300  # for the last words of a node that leaves
 
 

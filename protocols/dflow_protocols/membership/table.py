@@ -26,6 +26,7 @@ MAX_MEMBERS: Final = 8_192  # the dead among them; a Sync of all fits into half 
 UNSTEADY_FOR: Final = 8.0  # suspicion times: who was suspected twice within them comes and goes
 DRAINED: Final = "drained"  # of this node: under this key it is kept that it is
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
+DIGEST_BYTES: Final = 16  # of the hash that two members compare: nobody gains by books that only look alike
 MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
 
 
@@ -131,7 +132,7 @@ class Table:
         self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
         self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
         self._claims: tuple[Update, ...] | None = None
-        self._digest: str | None = None
+        self._digest: bytes | None = None
         self.parted: dict[NodeId, tuple[NodeId, ...]] = {}  # living others that say whom they cannot talk to
         self.revision = 0  # how often anything changed that is listed here
         self._list(self.members[me])
@@ -163,11 +164,11 @@ class Table:
             self._claims = tuple(member.claim for member in self.members.values())
         return self._claims
 
-    def digest(self) -> str:
+    def digest(self) -> bytes:
         """The same on all nodes that believe the same of the same members, whoever told them so."""
         if self._digest is None:
             told = [(c.node, c.incarnation, c.refutation, c.state, c.meta, c.drained, c.apart) for c in self.claims()]
-            self._digest = content_id("claims", sorted(told))
+            self._digest = bytes.fromhex(content_id("claims", sorted(told)))[:DIGEST_BYTES]
         return self._digest
 
     def unknown(self, claims: Sequence[Update]) -> list[Update]:

@@ -119,7 +119,7 @@ class SyncAsk:
     """A hash of all that the sender believes. Who believes the same is silent, who does not answers by a Sync that
     wants an answer."""
 
-    digest: str
+    digest: bytes  # 16 of them
 
 
 @dataclass(frozen=True, slots=True)

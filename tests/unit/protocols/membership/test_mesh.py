@@ -295,7 +295,7 @@ def test_members_that_believe_the_same_tell_each_other_so_and_no_more() -> None:
     (ask,) = [message for message in said if isinstance(message, SyncAsk)]
     assert not any(isinstance(message, Sync) for message in said)
     assert other.handle(mesh.now, Received(mesh.id(0), ask)) == []
-    answers = other.handle(mesh.now, Received(mesh.id(0), SyncAsk("another")))
+    answers = other.handle(mesh.now, Received(mesh.id(0), SyncAsk(b"another")))
     assert [(out.to, out.message.wants_answer) for out in answers if isinstance(out, Send)] == [(mesh.id(0), True)]
 
 
