@@ -6,10 +6,10 @@ The bounds are what drawn worlds take at most, doubled and more; each is far bel
 from __future__ import annotations
 
 from ....events import Send
-from ....names import RunId, SealId, TaskKey
+from ....names import NodeId, RunId, SealId, TaskKey
 from ....pipeline.spec import Pipeline
 from ....runs.anti_entropy import REFRESH
-from ....wire.steps import Seal, SealPut
+from ....wire.steps import Seal, SealPut, StealRefuse
 from ....work import ChainWork
 from ...model.host import Host
 from ...world import World
@@ -30,6 +30,7 @@ class Flow(Checker):
         self._put: dict[SealId, tuple[RunId, Seal, float]] = {}  # seals that are to be settled, since when
         self._still: dict[RunId, float] = {}  # since when nothing of it runs
         self._waits: dict[RunId, float] = {}  # since when partitions of it wait and a slot is idle
+        self._asks_again: dict[NodeId, float] = {}  # when whoever was refused work may ask for some again
         self._best: dict[RunId, tuple[int, float]] = {}  # the furthest version that anybody holds, since when
 
     @property
@@ -40,6 +41,8 @@ class Flow(Checker):
         for message in send.message.messages:
             if isinstance(message, SealPut) and not message.settled:
                 self._put.setdefault(message.seal.id, (message.run, message.seal, self.world.now))
+            if isinstance(message, StealRefuse):
+                self._asks_again[send.to] = self.world.now + message.wait_s
 
     def inspect(self) -> None:
         self._check_seals()
@@ -84,6 +87,7 @@ class Flow(Checker):
     def _check_slots(self, run: RunId, active: list[Host]) -> None:
         """Whether partitions wait in a slot's queue while a slot elsewhere is idle."""
         pipeline, idle = self.world.engines[run].pipeline, [host for host in active if not host.calls]
+        idle = [host for host in idle if self._asks_again.get(host.id, 0.0) < self.world.now]
         pairs = [
             (host, other)
             for host in (active if idle else ())
