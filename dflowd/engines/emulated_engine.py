@@ -30,32 +30,39 @@ from dflow_protocols.work import (
     SliceWork,
     Work,
 )
+from dflowd.data import columns
 from dflowd.jobs import counter_random
 from dflowd.jobs.job import Job, put
+from dflowd.shards import layout
 from dflowd.slots.doing import Doing
 from dflowd.training.accumulate import HostMemory, Vector
 from dflowd.training.block import size_of, sum_block
 from dflowd.training.update import FLOAT_BYTES
 
 from .contract import Engine
-from .emulated_payload import Payload, pretend, profile_of, refuse_mixtures
+from .emulated_payload import Payload, refuse_mixtures
+from .emulated_profile import TRAINING, Phase, Profile, pretend, profile_of, train_s
 from .states import ShardStates
 
 PRETENDED: Mapping[type[Work], str] = {SliceWork: "reduce_s", ApplyWork: "apply_s", SaveWork: "save_s"}
 
 
 def make_engine() -> Engine:
+    phase = Phase()
     return Engine(
         capabilities=("emulated",),
         numerics=f"emulated numpy-{np.__version__.split('.')[0]}",
-        rollouts=EmulatedRollouts(),
-        gradients=EmulatedGradients(),
+        rollouts=EmulatedRollouts(phase),
+        gradients=EmulatedGradients(phase),
         states=ShardStates(EmulatedWeights(), _pretend_work),
     )
 
 
 class EmulatedRollouts:
     """Each operator's columns are those of the torch engine, with one more, `source`: see the module."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
@@ -65,7 +72,8 @@ class EmulatedRollouts:
             start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
             key = _key(job, work.step, stage_id, work.partition)
-            name, blob, groups, metrics = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key).make()
+            payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key, self._phase)
+            name, blob, groups, metrics = payload.make()
             blobs[f"{stage_id}.{name}"] = blob
             made.append((stage_id, name, groups, metrics, job.baton.seconds() - start))
         refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made])
@@ -78,6 +86,9 @@ class EmulatedRollouts:
 
 class EmulatedGradients:
     """Gradients drawn from what a leaf reads."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
 
     def block(self, job: Job, work: BlockWork) -> Done:
         profile = profile_of(job.pipeline)
@@ -101,10 +112,11 @@ class EmulatedGradients:
         work: BlockWork,
         leaf: LeafGroups,
         inputs: Mapping[tuple[int, str], ShardRef],
-        profile: Mapping[str, float],
+        profile: Profile,
     ) -> Vector:
         """A function of exactly what the leaf reads, in its order."""
-        pretend(job, profile, "gradient_s")
+        self._phase.enter(job, profile, TRAINING)
+        pretend(job, profile, train_s(profile, _trained_tokens(job, leaf, inputs)))
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
@@ -131,7 +143,8 @@ class EmulatedWeights:
 
 def _pretend_work(job: Job, work: Work) -> None:
     if type(work) in PRETENDED:
-        pretend(job, profile_of(job.pipeline), PRETENDED[type(work)])
+        profile = profile_of(job.pipeline)
+        pretend(job, profile, profile[PRETENDED[type(work)]])
 
 
 def _key(job: Job, *names: str | int | bytes) -> bytes:
@@ -143,6 +156,18 @@ def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) ->
     """By the rollout's stage; a demonstration is a group of its own."""
     stages = [name.partition(".")[0] for _, name in sorted(inputs) if name.endswith(".rollout")]
     return int(job.pipeline.stage(stages[0]).config["group"]) if stages else 1
+
+
+def _trained_tokens(job: Job, leaf: LeafGroups, inputs: Mapping[tuple[int, str], ShardRef]) -> int:
+    """Of the completions, or demonstrations, in the groups of a leaf."""
+    samples = _samples_of_a_group(job, inputs)
+    total = 0
+    for (partition, name), ref in inputs.items():
+        if name.endswith((".rollout", ".batch")):
+            lengths = columns.lengths(layout.decode(job.shards.read(ref))["tokens"])
+            pieces = [piece for piece in leaf.pieces if piece[0] == partition]
+            total += sum(int(lengths[first * samples : end * samples].sum()) for _, first, end in pieces)
+    return total
 
 
 def _samples(work: ChainWork) -> tuple[dict[str, object], ...]:

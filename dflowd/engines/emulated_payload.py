@@ -5,69 +5,32 @@ Rewards rise with the step, so that curves look alive. Whatever is made from a r
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols.names import ShardRef, hash_shard
-from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline import Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups
 from dflow_protocols.pipeline.weighing import reward_weights
-from dflow_protocols.ranges import RANGE_BYTES
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 from dflowd.shards import layout
 
-PROFILE: Mapping[str, float] = {
-    "parameters": 4096,  # float32 values in a gradient
-    "range_bytes": RANGE_BYTES,  # of parameters in one shard
-    "generate_s": 0.02,  # a partition's generate
-    "reward_s": 0.0,  # a partition's reward, advantage, or batch of demonstrations
-    "evaluate_s": 0.02,  # a partition's evaluate
-    "gradient_s": 0.02,  # a leaf
-    "reduce_s": 0.0,  # a slice
-    "apply_s": 0.005,  # an update
-    "save_s": 0.0,  # a checkpoint
-    "tokens": 32,  # mean length of a completion
-    "jitter": 0.0,  # each sleep is stretched by up to this share, drawn anew
-    "noise": 0.0,  # not 0: other bytes at every execution
-    "kills": 0,  # 1 + the partition whose generate ends the engine's process
-    "raises": 0,  # 1 + the partition whose generate raises the user's error
-    "hangs": 0,  # 1 + the partition whose generate makes no progress
-    "at_once": 1,  # partitions that one slot generates together, in the time of one
-}
-"""What a spec's `emulated` section may set; seconds, counts and shares."""
+from .emulated_profile import NAP_S, SAMPLING, Phase, draw_lengths, generate_s, pretend, profile_of, score_s
 
-SPEED = float(os.environ.get("DFLOWD_EMULATED_SPEED", "1"))  # of this host beside others; 0: it is broken
-NAP_S = 0.02  # the longest sleep between two signs of progress
 VOCABULARY = 1000
+IMAGE_BYTES = 1 << 20  # that are drawn
 
 Made = tuple[str, bytes, Groups, tuple[tuple[str, float], ...]]
 """(name of the output, its bytes, groups, metrics)"""
-
-
-def profile_of(pipeline: Pipeline) -> dict[str, float]:
-    return {**PROFILE, **{key: float(value) for key, value in (pipeline.emulated or {}).items()}}
-
-
-def pretend(job: Job, profile: Mapping[str, float], what: str) -> None:
-    """Take as long as `what` takes, in naps. Raises RuntimeError on a host that is broken."""
-    if not SPEED:
-        raise RuntimeError("this host is broken")
-    jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
-    until, doing = time.monotonic() + profile[what] * jitter / SPEED, job.board.read()
-    with job.baton.aboard():
-        while (left := until - time.monotonic()) > 0:
-            job.baton.together(doing, partial(time.sleep, min(left, NAP_S)))
-            job.baton.pass_on()
-            job.progress()
 
 
 def refuse_mixtures(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> None:
@@ -93,8 +56,9 @@ class Payload:
         chain: Chain,
         blobs: Mapping[str, bytes],
         key: bytes,
+        phase: Phase,
     ) -> None:
-        self._job, self._stage, self._blobs = job, stage, blobs
+        self._job, self._stage, self._blobs, self._phase = job, stage, blobs, phase
         self._profile = profile_of(job.pipeline)
         self._partition = work.partition
         self._first, self._end = partition_groups(chain, work.partition)
@@ -113,12 +77,14 @@ class Payload:
         }
         return next((makers[name] for name in self._stage.operator.writes if name in makers), self._other)()
 
-    def _encode(self, source: bytes = b"", **named: layout.Column) -> bytes:
+    def _encode(self, source: bytes = b"", /, **named: layout.Column) -> bytes:
         return layout.encode(named | {"source": columns.pack(np.frombuffer(source, np.uint8))})
 
+    def _pretend(self, seconds: float) -> None:
+        pretend(self._job, self._profile, seconds)
+
     def _lengths(self, count: int) -> Any:
-        mean = int(self._profile["tokens"])
-        return self._rng.integers(1, 2 * mean + 1, count).astype(np.int32)
+        return draw_lengths(self._profile, self._rng, count, self._stage.config.get("max_tokens", math.inf))
 
     def _tokens(self, lengths: Any) -> layout.Column:
         return columns.pack(self._rng.integers(0, VOCABULARY, int(lengths.sum()), np.int32), lengths)
@@ -126,14 +92,15 @@ class Payload:
     def _generate(self) -> Made:
         while self._profile["hangs"] == self._partition + 1:
             time.sleep(NAP_S)
-        pretend(self._job, self._profile, "generate_s")
+        self._phase.enter(self._job, self._profile, SAMPLING)
+        lengths = self._lengths(self._count * int(self._stage.config["group"]))
+        self._pretend(generate_s(self._profile, self._count, lengths))
         if self._profile["kills"] == self._partition + 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._profile["raises"] == self._partition + 1:
             raise UserError("this partition cannot be worked with", self._stage.id)
-        lengths = self._lengths(self._count * int(self._stage.config["group"]))
         logprobs = columns.pack(-self._rng.random(int(lengths.sum()), np.float32), lengths)
-        blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs)
+        blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs, **self._images(len(lengths)))
         metrics = {
             "samples": len(lengths),
             "completion_tokens": int(lengths.sum()),
@@ -142,8 +109,16 @@ class Payload:
         }
         return "rollout", blob, (), _sums(metrics)
 
+    def _images(self, samples: int) -> dict[str, layout.Column]:
+        """As many bytes as the profile says, of which a MiB is drawn and repeated; none if it says none."""
+        size = samples * int(self._profile["sample_bytes"])
+        if not size:
+            return {}
+        drawn = np.frombuffer(self._rng.bytes(min(size, IMAGE_BYTES)), np.uint8)
+        return {"image": columns.pack(np.resize(drawn, size))}
+
     def _reward(self) -> Made:
-        pretend(self._job, self._profile, "reward_s")
+        self._pretend(self._profile["reward_s"])
         source = self._source("rollout")
         rows = len(self._lengths_of("rollout"))
         rewards = (self._rng.random(rows) < self._skill).astype(np.float32)
@@ -155,7 +130,7 @@ class Payload:
         return "reward", self._encode(source, reward=columns.pack(rewards)), (), _sums(metrics)
 
     def _advantage(self) -> Made:
-        pretend(self._job, self._profile, "reward_s")
+        self._pretend(self._profile["reward_s"])
         weighed = [
             weight * columns.values(layout.decode(self._blobs[read])["reward"])
             for read, weight in reward_weights(self._stage).items()
@@ -172,19 +147,19 @@ class Payload:
         return "advantage", blob, groups, _sums({"groups": self._count, "groups_zero_std": int(flat.sum())})
 
     def _batch(self) -> Made:
-        pretend(self._job, self._profile, "reward_s")
+        self._pretend(self._profile["reward_s"])
         lengths = self._lengths(self._count)
         return "batch", self._encode(tokens=self._tokens(lengths)), tuple((int(n), 1) for n in lengths), ()
 
     def _evaluate(self) -> Made:
-        pretend(self._job, self._profile, "evaluate_s")
+        self._pretend(self._profile["evaluate_s"])
         right = int((self._rng.random(self._count) < self._skill).sum())
         blob = self._encode(correct=layout.column("i64", [right]))
         return "evaluation", blob, (), _sums({"evaluated": self._count, "correct": right})
 
     def _other(self) -> Made:
         """The first output of a stage: one number a completion."""
-        pretend(self._job, self._profile, "reward_s")
+        self._pretend(score_s(self._profile, int(self._lengths_of("rollout").sum())))
         name = self._stage.writes[0]
         values = columns.pack(self._rng.random(len(self._lengths_of("rollout")), np.float32))
         return name, self._encode(self._source("rollout"), **{name: values}), (), ()

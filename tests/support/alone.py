@@ -32,7 +32,7 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.engines import emulated_payload
+from dflowd.engines import emulated_profile
 from dflowd.engines.contract import Engine, perform
 from dflowd.engines.registry import open_engine
 from dflowd.jobs.baton import Baton
@@ -240,7 +240,7 @@ def weights_of(pipeline: Pipeline) -> str:
 def _weights_of(spec: bytes) -> str:
     pipeline, engine = Pipeline.from_canonical(spec), open_engine("emulated")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emulated_payload, "SPEED", math.inf)
+        patch.setattr(emulated_profile, "SPEED", math.inf)
         alone = Alone(engine, pipeline, Path(folder), Path(folder), range_bytes=range_bytes(pipeline))
         state = alone.run(alone.init(), range(pipeline.schedule.steps))
     return str(facts.named(Header(None, 0, 0, SealId(""), state))["weights"])
