@@ -34,6 +34,7 @@ BENCHMARKS = (
     "nemesis",
     "overhead",
     "plain_loop",
+    "scaling",
     "slots",
     "stealing",
     "tasks",

@@ -24,7 +24,17 @@ from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 from dflowd.shards import layout
 
-from .emulated_profile import NAP_S, SAMPLING, Phase, draw_lengths, generate_s, pretend, profile_of, score_s
+from .emulated_profile import (
+    NAP_S,
+    SAMPLING,
+    Phase,
+    draw_lengths,
+    generate_s,
+    pretend,
+    pretend_alone,
+    profile_of,
+    score_s,
+)
 
 VOCABULARY = 1000
 IMAGE_BYTES = 1 << 20  # that are drawn
@@ -159,7 +169,8 @@ class Payload:
 
     def _other(self) -> Made:
         """The first output of a stage: one number a completion."""
-        self._pretend(score_s(self._profile, int(self._lengths_of("rollout").sum())))
+        self._pretend(self._profile["reward_s"])
+        pretend_alone(self._job, self._profile, score_s(self._profile, int(self._lengths_of("rollout").sum())))
         name = self._stage.writes[0]
         values = columns.pack(self._rng.random(len(self._lengths_of("rollout")), np.float32))
         return name, self._encode(self._source("rollout"), **{name: values}), (), ()

@@ -62,7 +62,7 @@ def profile_of(pipeline: Pipeline) -> dict[str, float]:
 
 
 def pretend(job: Job, profile: Profile, seconds: float) -> None:
-    """Take so long, in naps. Raises RuntimeError on a host that is broken."""
+    """Take so long, in naps, as do others that pretend in this slot. Raises RuntimeError on a host that is broken."""
     if not SPEED:
         raise RuntimeError("this host is broken")
     jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
@@ -72,6 +72,14 @@ def pretend(job: Job, profile: Profile, seconds: float) -> None:
             job.baton.together(doing, partial(time.sleep, min(left, NAP_S)))
             job.baton.pass_on()
             job.progress()
+
+
+def pretend_alone(job: Job, profile: Profile, seconds: float) -> None:
+    """The same, while nothing else runs in this slot: what fills a device takes no less time beside more of it."""
+    until = time.monotonic() + seconds / SPEED
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, NAP_S))
+        job.progress()
 
 
 def draw_lengths(profile: Profile, rng: np.random.Generator, count: int, longest: float) -> Any:
@@ -106,7 +114,7 @@ def decode_steps(lengths: Iterable[int], running: int) -> int:
 
 def score_s(profile: Profile, tokens: int) -> float:
     """A partition's seconds of scoring so many tokens of completions."""
-    return profile["reward_s"] + profile["score_token_s"] * tokens
+    return profile["score_token_s"] * tokens
 
 
 def train_s(profile: Profile, tokens: int) -> float:

@@ -30,8 +30,8 @@ def test_prompts_steps_and_tokens_each_take_their_time() -> None:
     assert generate_s(of, prompts=2, lengths=[3, 5]) == pytest.approx(0.02 + 0.5 + 0.08)
 
 
-def test_scoring_and_training_take_what_their_tokens_take_beside_what_a_call_takes() -> None:
-    assert score_s(profile(score_token_s=0.5, reward_s=1.0), 4) == 3.0
+def test_scoring_and_training_take_what_their_tokens_take() -> None:
+    assert score_s(profile(score_token_s=0.5), 4) == 2.0
     assert train_s(profile(train_token_s=0.25, gradient_s=1.0), 4) == 2.0
 
 

@@ -1,0 +1,76 @@
+"""What a system did with a profile's work on so many nodes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+DERIVED = ("samples_s", "waiting")  # of a row
+TICKS = 100.0  # of a processor a second, in /proc
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of a step, the first one left out: in it nobody knows yet how long things take.
+
+    `step_s`: median seconds. `samples`: all nodes'. `bytes`: that crossed between nodes, by lane, where the system
+    tells. `cpu_s`: processor seconds of all that is no emulated device, all nodes together. `stage_s`: seconds of
+    slots by stage, all nodes together. `weights`: where the system has some.
+    """
+
+    system: str
+    profile: str
+    nodes: int
+    steps: int
+    step_s: float
+    samples: int
+    cpu_s: float
+    bytes: Mapping[str, float] = field(default_factory=dict)
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    weights: str = ""
+
+    @property
+    def samples_s(self) -> float:
+        return self.samples / self.step_s
+
+    @property
+    def waiting(self) -> float:
+        """The share of the slots' time in which they computed nothing; nan where the system does not tell."""
+        return 1 - sum(self.stage_s.values()) / (self.nodes * self.step_s) if self.stage_s else float("nan")
+
+    def row(self) -> dict[str, Any]:
+        told = asdict(self) | {"samples_s": self.samples_s, "waiting": self.waiting}
+        return {name: _short(value) for name, value in told.items() if value not in ("", {}) and value == value}
+
+
+def from_row(line: str) -> Measured:
+    """Of another process, which printed its row as JSON."""
+    told = json.loads(line)
+    return Measured(**{name: value for name, value in told.items() if name not in DERIVED})
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _short(each) for name, each in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def settled(seconds: Sequence[float]) -> float:
+    """The median of all but the first."""
+    return statistics.median(seconds[1:] or seconds)
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Processor seconds that these processes took so far, user's and system's; those that are gone count nothing."""
+    total = 0.0
+    for pid in pids:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except FileNotFoundError:
+            continue
+        total += sum(map(int, stat.rpartition(")")[2].split()[11:13])) / TICKS
+    return total
