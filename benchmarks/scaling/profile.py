@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.pipeline import Pipeline
-from dflowd.engines.emulated_profile import PROFILE, decode_steps, draw_lengths, generate_s
+from dflowd.engines.emulated.profile import PROFILE, decode_steps, draw_lengths, generate_s
 
 FOLDER = Path(__file__).parent / "profiles"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))

@@ -13,7 +13,7 @@ from .contract import Engine
 ENGINES: Mapping[str, str] = {
     "torch": "dflowd.engines.torch_engine",
     "vllm": "dflowd.engines.vllm_engine",
-    "emulated": "dflowd.engines.emulated_engine",
+    "emulated": "dflowd.engines.emulated.engine",
 }
 
 HOST_ENGINES: Mapping[str, str] = dict.fromkeys(ENGINES, "dflowd.engines.host_engine") | {

@@ -32,8 +32,8 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.engines import emulated_profile
 from dflowd.engines.contract import Engine, perform
+from dflowd.engines.emulated import profile as emulated_profile
 from dflowd.engines.registry import open_engine
 from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import Lost, NoRoom

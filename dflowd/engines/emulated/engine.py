@@ -31,6 +31,8 @@ from dflow_protocols.work import (
     Work,
 )
 from dflowd.data import columns
+from dflowd.engines.contract import Engine
+from dflowd.engines.states import ShardStates
 from dflowd.jobs import counter_random
 from dflowd.jobs.job import Job, put
 from dflowd.shards import layout
@@ -39,10 +41,8 @@ from dflowd.training.accumulate import HostMemory, Vector
 from dflowd.training.block import size_of, sum_block
 from dflowd.training.update import FLOAT_BYTES
 
-from .contract import Engine
-from .emulated_payload import Payload, refuse_mixtures
-from .emulated_profile import TRAINING, Phase, Profile, pretend, profile_of, train_s
-from .states import ShardStates
+from .payload import Payload, refuse_mixtures
+from .profile import TRAINING, Phase, Profile, pretend, profile_of, train_s
 
 PRETENDED: Mapping[type[Work], str] = {SliceWork: "reduce_s", ApplyWork: "apply_s", SaveWork: "save_s"}
 

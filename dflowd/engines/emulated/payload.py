@@ -24,7 +24,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 from dflowd.shards import layout
 
-from .emulated_profile import (
+from .profile import (
     NAP_S,
     SAMPLING,
     Phase,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dflowd.engines.emulated_profile import PROFILE, decode_steps, draw_lengths, generate_s, score_s, train_s
+from dflowd.engines.emulated.profile import PROFILE, decode_steps, draw_lengths, generate_s, score_s, train_s
 
 
 def profile(**given: float) -> dict[str, float]:
