@@ -37,7 +37,8 @@ def test_a_stolen_task_is_told_from_deal_to_seal_in_order() -> None:
     world, run = mesh(3, pipeline=WIDE)
     world.at(world.now, Handicap("slow", 2))
     world.run(ENDS_S, ended(world, run))
-    task = stolen_tasks(world, run)[0]
+    stolen = stolen_tasks(world, run)
+    task = next(task for task in stolen if stolen.count(task) == 1)  # who took it may lend it again before it begins
     told = lines(world, run, task)
     victim = next(node for node, entry in told if entry.what is What.LENT)
     thief = next(node for node, entry in told if entry.what is What.STOLEN)
