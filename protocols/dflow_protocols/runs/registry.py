@@ -317,7 +317,7 @@ class Registry:
             out = self._merge(now, mesh, source, known, status)
         elif status.state != runs.ACTIVE and status.age_s >= TOMBSTONE_S:
             return []  # forgotten here, and soon there
-        elif status.state == runs.ACTIVE and self._is_crowded():
+        elif not runs.has_ended(status) and self._is_crowded():
             return [_refused(source, status, f"{MAX_ACTIVE} runs are active")]
         else:
             try:

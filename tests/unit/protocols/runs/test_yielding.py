@@ -13,7 +13,7 @@ from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.run_state import MeshView
-from dflow_protocols.runs.registry import Registry
+from dflow_protocols.runs.registry import MAX_ACTIVE, Registry
 from dflow_protocols.runs.tombstones import TOMBSTONE_S
 from dflow_protocols.runs.yielding import YIELD_AFTER
 from dflow_protocols.simulator.toy import two_steps
@@ -136,6 +136,15 @@ def test_what_gave_way_is_not_forgotten_however_long_it_waits() -> None:
     known.sweep(0.0)
     known.sweep(2 * TOMBSTONE_S)
     assert SECOND.run in known.runs
+
+
+def test_a_member_cannot_fill_this_node_with_runs_that_wait() -> None:
+    """None of them is forgotten to make room, so they count as active ones do."""
+    known = Registry(ME, (), (), (), 0.0, None)
+    for number in range(MAX_ACTIVE + 2):
+        waits = runs.ended(_status(str(number)), runs.FAILED, {runs.YIELDS: FIRST.run})
+        known.take(0.0, MESH, NodeId("bb" * 16), waits)
+    assert len(known.runs) == MAX_ACTIVE
 
 
 @pytest.mark.parametrize(
