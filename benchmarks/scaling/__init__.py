@@ -25,7 +25,7 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from benchmarks.figure import Figure, Goal, Tell
 from benchmarks.scaling.measured import Measured, from_row
@@ -33,6 +33,7 @@ from benchmarks.scaling.mesh import on_a_mesh
 from benchmarks.scaling.profile import NAMES, Profile, load
 from benchmarks.scaling.report import write
 
+System: TypeAlias = Literal["dflowd", "ray-batches", "ray-references"]
 RAY = {"ray-batches": "batches", "ray-references": "references"}
 GOALS = {"siirl-table1": 2.09, "grpo-7b-math": 2.6, "vlm-7b": 6.9}  # times the single controller, as DistFlow reached
 RAY_S = 600.0
@@ -44,7 +45,7 @@ def measure(
     *,
     profiles: Annotated[tuple[str, ...], f"workloads: {', '.join(NAMES)}"] = ("siirl-table1",),
     nodes: Annotated[tuple[int, ...], "sizes of the mesh"] = (1, 2, 4),
-    systems: Annotated[tuple[str, ...], f"dflowd, {', '.join(RAY)}"] = ("dflowd", *RAY),
+    systems: Annotated[tuple[System, ...], "which are measured"] = get_args(System),
     strong: Annotated[bool, "the same work for all sizes"] = False,
     steps: Annotated[int, "of each run"] = 6,
     report: Annotated[str, "folder to write the report to"] = "",
@@ -77,9 +78,13 @@ def _one(profile: Profile, system: str, nodes: int, work: int, steps: int) -> Me
         return "needs Ray: pip install 'dflowd[bench]'"
     words = [profile.name, str(nodes), str(work), str(steps), RAY[system]]
     command = [sys.executable, "-m", "benchmarks.scaling.ray_controller", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it took more than {RAY_S:g} s"
     if done.returncode:
-        return f"it failed: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}"
+        told = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        return f"it failed: {told[-1] if told else f'exit code {done.returncode}'}"
     return from_row(done.stdout.splitlines()[-1])
 
 

@@ -24,6 +24,8 @@ def on_a_mesh(folder: Path, profile: Profile, nodes: int, work: int, steps: int)
         asked = mesh.running()[0]
         run = mesh.submit(asked, profile.pipeline(work, steps))
         summary = ended(mesh, run)
+        if summary["state"] != "done":
+            raise RuntimeError(f"the run ended as {summary['state']}\n{mesh.story()}")
         moved = {lane: (_received(mesh, lane) - bytes_before[lane]) / steps for lane in LANES}
         processor_s = (cpu_s(processes) - cpu_before) / steps
         rows: list[dict[str, Any]] = mesh.ask(asked, "metrics", run=run)["rows"]
