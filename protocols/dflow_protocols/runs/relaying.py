@@ -46,13 +46,14 @@ class Relaying:
         self._bytes = {
             each: nbytes for each, nbytes in self._bytes.items() if each in state.bringing or each.shard.id in here
         }
-        nbytes = self._bytes.pop(bringing, 0)
+        nbytes = self._bytes.get(bringing, 0)
         if not state.holdings.has(bringing.shard, chunks):
             nbytes = min(bringing.shard.nbytes, (bringing.end - bringing.first) * CHUNK_BYTES)
-        theirs = sum(known for each, known in self._bytes.items() if each.asker == bringing.asker)
+        others = {each: known for each, known in self._bytes.items() if each != bringing}
+        theirs = sum(known for each, known in others.items() if each.asker == bringing.asker)
         promises = sum(each.asker == bringing.asker for each in state.bringing)
         share = self._share()
-        if theirs + nbytes > share or sum(self._bytes.values()) + nbytes > ALL_SHARES * share:
+        if theirs + nbytes > share or sum(others.values()) + nbytes > ALL_SHARES * share:
             return False
         if promises >= ASKER_SHARE or len(state.bringing) >= MAX_BRINGING:
             return False

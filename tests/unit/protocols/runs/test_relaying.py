@@ -7,7 +7,7 @@ from dataclasses import replace
 from dflow_protocols.events import Action, Fetch, Send
 from dflow_protocols.names import chunk_count
 from dflow_protocols.run_state.references import keep_only
-from dflow_protocols.runs.relaying import ALL_SHARES, BRING_FOR, MAX_BRINGING, SMALL_BYTES, Relaying
+from dflow_protocols.runs.relaying import ALL_SHARES, ASKER_SHARE, BRING_FOR, MAX_BRINGING, SMALL_BYTES, Relaying
 from dflow_protocols.wire.steps import Bring, Brought
 from tests.unit.protocols.books import MIB, RUN, ZERO, shard, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
@@ -118,6 +118,24 @@ def test_small_asks_of_one_member_leave_room_for_those_of_others() -> None:
         relaying.take(0.0, ALL, who(2), Bring(RUN, shard(f"slice {number}", 64), 0, 1, who(3)))
     relaying.take(0.0, ALL, who(3), Bring(RUN, REF, 1, 3, who(2)))
     assert any(each.asker == who(3) for each in run.state.bringing)
+
+
+def test_what_was_brought_stays_counted_though_it_is_asked_for_once_too_often() -> None:
+    """Else a member that has as many promises as it may would be rid of what lies here for it, by asking again."""
+    run = ARun()
+    relaying = Relaying(run.state)
+    brought, other = (shard(name, SMALL_BYTES - 2 * ASKER_SHARE) for name in ("brought", "other"))
+    whole = chunk_count(brought.nbytes)
+    relaying.take(0.0, ALL, who(2), Bring(RUN, brought, 0, whole, who(3)))
+    bringing(run, relaying)
+    run.state.holdings.fetched(0.0, brought.id, (0, whole))
+    bringing(run, relaying)
+    for number in range(ASKER_SHARE):
+        relaying.take(0.0, ALL, who(2), Bring(RUN, shard(f"slice {number}", 1), 0, 1, who(3)))
+    relaying.take(0.0, ALL, who(2), Bring(RUN, brought, 0, whole, who(3)))
+    bringing(run, relaying, now=(BRING_FOR + 1) * ALL.suspicion_s)
+    relaying.take(9.0, ALL, who(2), Bring(RUN, other, 0, whole, who(3)))
+    assert run.state.bringing == {}
 
 
 def test_what_a_relay_has_anyhow_is_no_part_of_a_share() -> None:
