@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dflow_protocols.events import Report, Restored
+import pytest
+
+from dflow_protocols.events import CancelRequested, Drop, Report, Restored, Send
 from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.calls import FreeSlots
 from dflow_protocols.run_state.run_state import MeshView
+from dflow_protocols.runs import registry
 from dflow_protocols.runs.registry import Registry
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.steps.roster import make_roster
@@ -74,3 +77,33 @@ def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     del run.state.calls[call]
     run.reconcile(1.2, AROUND, FreeSlots(1))
     assert run.leaving.is_done(AROUND)
+
+
+def _cancelled(nonce: str) -> RunPut:
+    return runs.ended(replace(ACTIVE, run=run_id(PIPELINE.text_id, PEER, nonce), nonce=nonce), runs.CANCELLED, {})
+
+
+def test_a_run_whose_end_a_client_waits_for_is_not_forgotten_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is still to be answered, and the next look at who waits would find no run."""
+    monkeypatch.setattr(registry, "MAX_RUNS", 2)
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    known.cancel(AROUND, CancelRequested(1, NAME))
+    for nonce in ("1", "2"):
+        known.take(0.0, AROUND, PEER, _cancelled(nonce))
+    again = [action for action in known.put_again(LIVING) if isinstance(action, Send)]
+    assert [(put.to, put.message.run) for put in again] == [(PEER, NAME)]
+
+
+def test_what_is_still_to_be_freed_is_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the store of a run that nobody knows lies there for ever."""
+    monkeypatch.setattr(registry, "MAX_RUNS", 2)
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    run, (_, ref) = known.runs[NAME], ZERO.state[0]
+    known.take(0.0, AROUND, PEER, _cancelled("1"))
+    known.runs[_cancelled("1").run].reconcile(0.0, AROUND, FreeSlots(0))
+    run.state.holdings.keep(ref)
+    known.take(0.0, AROUND, PEER, runs.ended(ACTIVE, runs.CANCELLED, {}))
+    known.take(0.0, AROUND, PEER, _cancelled("2"))
+    assert known.runs.keys() == {NAME, _cancelled("2").run}
+    dropped = [action for action in run.reconcile(0.0, AROUND, FreeSlots(0)) if isinstance(action, Drop)]
+    assert [ref.id in drop.shards for drop in dropped] == [True]
