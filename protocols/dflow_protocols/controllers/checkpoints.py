@@ -119,15 +119,19 @@ class Checkpoints:
 
     def part(self, now: float, mesh: MeshView, out: list[Action]) -> bool:
         """There is no next step here, as this node leaves or the run failed: save the newest version, so that a site
-        that is switched off, or a run that is resumed, loses no step. True while that is under way. Tried once."""
+        that is switched off, or a run that is resumed, loses no step. True while that is under way. Tried once; but
+        what gave way to another run, and is to go on by itself, stays until it, or a better one, lies on a disk."""
         run, own = self._state, self._state.versions.own
         if any(isinstance(call.work, SaveWork) for call in run.calls.values()):
             return True
-        if own is None or own.step == 0 or own.id in self.mine or self._has_parted:
+        if own is None or own.step == 0 or own.id in self.mine:
             return False
-        duty = self.duty(own, own)
-        if run.me not in self._savers(now, mesh, own) or not self._calls.may_begin(duty.work):
-            return False
+        duty, best = self.duty(own, own), self.best_elsewhere(mesh.living)
+        gave_way = runs.yields_to(run.status) is not None and not run.is_leaving
+        stays = gave_way and (best is None or preference(best) > preference(own.head))
+        may_try = not self._has_parted or (stays and run.retry_at.get(duty.unit, now) <= now)
+        if not may_try or run.me not in self._savers(now, mesh, own) or not self._calls.may_begin(duty.work):
+            return stays
         self._has_parted = True
         self._calls.begin(now, duty, own, out)
         return True

@@ -99,6 +99,34 @@ def test_the_newest_version_is_saved_once_when_there_is_no_next_step_here() -> N
     assert not checkpoints.part(0.2, mesh(1), run.out)
 
 
+def test_what_gave_way_stays_in_memory_until_it_lies_on_a_disk() -> None:
+    """Where a store has no room its disk may be full, too; and nobody asked for the run to lose its steps."""
+    run, checkpoints = kept()
+    run.state.end(runs.FAILED, {runs.YIELDS: "another run"})
+    assert checkpoints.part(0.0, mesh(1, 2), run.out)
+    (start,) = (action for action in run.out if isinstance(action, Start))
+    run.calls.take(start.call)
+    run.state.retry(start.task, 4.0)
+    assert checkpoints.part(1.0, mesh(1, 2), run.out)
+    assert len([action for action in run.out if isinstance(action, Start)]) == 1
+    assert checkpoints.part(4.0, mesh(1, 2), run.out)
+    *_, again = (action for action in run.out if isinstance(action, Start))
+    run.calls.take(again.call)
+    checkpoints.learn(who(2), (ONE.head,))
+    assert not checkpoints.part(5.0, mesh(1, 2), run.out)
+
+
+def test_a_node_that_leaves_does_not_wait_for_a_disk_though_its_run_gave_way() -> None:
+    """Who asked it to go would wait for ever where that disk is full."""
+    run, checkpoints = kept()
+    run.state.end(runs.FAILED, {runs.YIELDS: "another run"})
+    run.state.leave()
+    assert checkpoints.part(0.0, mesh(1), run.out)
+    (start,) = (action for action in run.out if isinstance(action, Start))
+    run.calls.take(start.call)
+    assert not checkpoints.part(9.0, mesh(1), run.out)
+
+
 def test_a_checkpoint_that_cannot_be_brought_back_is_passed_over_and_its_story_told() -> None:
     """It stays on the disk for people to see; nobody waits for it any more."""
     run, checkpoints = kept(ONE)
