@@ -69,12 +69,23 @@ class Progress:
         return self.unacked + self.retransmits >= (FEW if self.acked < FRESH_BYTES else MANY)
 
 
+def _copied(descriptor: int) -> socket.socket:
+    """The socket that a descriptor leads to, under a number of its own. Raises OSError for a file, of which nothing is
+    kept open then."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+
+
 @contextlib.contextmanager
 def held(descriptor: int) -> Iterator[tuple[socket.socket | None, Ends | None]]:
     """What a descriptor leads to at this moment, kept open meanwhile; nothing where that is no connected TCP socket."""
     with contextlib.ExitStack() as closing:
         try:
-            link = closing.enter_context(socket.socket(fileno=os.dup(descriptor)))
+            link = closing.enter_context(_copied(descriptor))
             if link.family not in (socket.AF_INET, socket.AF_INET6):
                 raise OSError("a socket of this host")
             host, port = link.getpeername()[:2]
@@ -118,7 +129,7 @@ def is_short(descriptor: int) -> bool:
 
 def shorten_accepted(listening: int) -> None:
     """Links that this listening socket accepts from now on carry no segments longer than SHORT_BYTES, either way."""
-    with socket.socket(fileno=os.dup(listening)) as listener:
+    with _copied(listening) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SHORT_BYTES)
 
 

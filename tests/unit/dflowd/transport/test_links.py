@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
-from dflowd.transport.links import FEW, FRESH_BYTES, MANY, SHORT_BYTES, Progress
+from dflowd.transport.links import FEW, FRESH_BYTES, MANY, SHORT_BYTES, Progress, ends_of
 
 STUCK = Progress(
     retransmits=2,
@@ -50,3 +51,15 @@ def test_a_path_that_loses_packets_at_random_is_not_taken_for_one_that_loses_lon
 def test_what_fits_into_a_short_segment_says_nothing_of_long_ones() -> None:
     """A sign of life, or a word that nothing is there."""
     assert not replace(STUCK, waiting=SHORT_BYTES).is_stalled
+
+
+def test_a_descriptor_that_leads_to_a_file_by_now_costs_none() -> None:
+    """A stranger that dials and hangs up may leave its number to a shard's memory, which would never be freed: each
+    look would hold one more descriptor of it."""
+    file = os.memfd_create("shard")
+    try:
+        before = os.listdir("/proc/self/fd")
+        assert ends_of(file) is None
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        os.close(file)
