@@ -81,7 +81,10 @@ class FileAnswers:
 
     def _own_relay(self, params: Params) -> dict[str, Any]:
         refs = [_ref(shard, nbytes) for shard, nbytes in params["files"][:MAX_FILES]]
-        self._supplies.start_relaying(refs, int(params["hops"]))
+        hops = typed(params, "hops", int)
+        if isinstance(hops, bool) or not 0 < hops <= MAX_HOPS:
+            raise Refusal(f"`hops` is {hops}", f"it is 1 to {MAX_HOPS}")
+        self._supplies.start_relaying(refs, hops)
         return {}
 
 
@@ -92,7 +95,7 @@ async def holders_of(service: Service, refs: Sequence[ShardRef], hops: int) -> d
     shares, _ = await service.gather("share.files.has", asked, LOCATE_S)
     found: dict[ShardId, list[NodeId]] = {}
     for node, share in sorted(shares.items()):
-        for shard in share["ids"] if node != service.me else ():
+        for shard in _told(share, refs) if node != service.me else ():
             found.setdefault(shard, []).append(node)
     routes = service.node.membership.routes
     near = {shard: tuple(node for node in nodes if node not in routes) for shard, nodes in found.items()}
@@ -103,6 +106,13 @@ async def holders_of(service: Service, refs: Sequence[ShardRef], hops: int) -> d
             with contextlib.suppress(Refusal):  # it is asked again with the next look
                 await service.ask_one(relay, "share.files.relay", {"files": wanted, "hops": hops + 1}, LOCATE_S)
     return near
+
+
+def _told(share: Mapping[str, Any], refs: Iterable[ShardRef]) -> list[ShardId]:
+    """Those of these files that a member says it has; none where it says something else."""
+    ids = share.get("ids")
+    told = {each for each in ids if isinstance(each, str)} if isinstance(ids, list) else set()
+    return [ref.id for ref in refs if ref.id in told]
 
 
 LOCATE_S = 5.0
