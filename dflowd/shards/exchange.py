@@ -352,6 +352,7 @@ class Exchange:
 
     def _note_rate(self, peer: NodeId, piece: Piece, ref: ShardRef) -> None:
         if piece.data is not None:  # what is short takes as long as its way does, whatever a link carries
+            self._rates.rested(time.monotonic(), peer)
             return
         nbytes = min(CHUNK_BYTES, ref.nbytes - piece.index * CHUNK_BYTES)
         report = self._rates.came(time.monotonic(), peer, nbytes)

@@ -72,6 +72,13 @@ class Rates:
             else Report("transport.link_recovered", fields)
         )
 
+    def rested(self, now: float, holder: NodeId) -> None:
+        """Until now what was waited for was too short to say anything of its link."""
+        rate = self._rates.get(holder)
+        if rate is not None and rate.since is not None:
+            rate.rest()
+            rate.wait(now)
+
     def idle(self, holder: NodeId) -> None:
         """Nothing is asked of it any more, or nothing will come."""
         rate = self._rates.get(holder)

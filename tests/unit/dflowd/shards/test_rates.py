@@ -37,3 +37,13 @@ def test_one_long_wait_is_no_slow_link() -> None:
     rates = Rates()
     bring(rates, 0.0, 2, 0.01)
     assert bring(rates, 1.0, 1, 0.8 * JUDGED_S) == bring(rates, 10.0, 20, 0.01) == []
+
+
+def test_a_chunk_after_many_short_answers_is_not_held_against_the_link() -> None:
+    """A holder of hundreds of small shards is asked for some at each moment, over a link that may be quick."""
+    rates = Rates()
+    rates.asked(0.0, PEER)
+    for turn in range(1000):
+        rates.rested(0.01 * turn, PEER)
+        rates.asked(0.01 * turn, PEER)
+    assert rates.came(10.0, PEER, CHUNK_BYTES) is None
