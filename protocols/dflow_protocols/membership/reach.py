@@ -18,7 +18,7 @@ from ..rendezvous import ranked
 from ..wire.gossip import MAX_APART
 from .table import Actions, Table
 
-COMPLAINT_S: Final = 150.0  # a complaint stands for so long; it is made again every minute while it is true
+COMPLAINT_S: Final = 150.0  # a complaint stands for so long; it is made again every two minutes while it is true
 MAX_COMPLAINTS: Final = 64
 APART_AFTER: Final = 2  # pings in a row that others say were heard of by nobody but them, with no word in between
 MAX_HOPS: Final = 8  # members that pass a frame on; a longer way is none
