@@ -7,7 +7,7 @@ says something of this node's own health (Lifeguard section IV-A). Knows nothing
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,6 @@ from .table import Actions, Table
 from .timing import Timing
 
 INDIRECT: Final = 3  # members asked to probe in our place (SWIM's k)
-MAX_PUT_OFF: Final = 8  # members of which the turn is put off at a time
 MAX_RELAYS: Final = 256  # probes made for others at a time
 NACK_SHARE: Final = 0.8  # of the asker's patience, after which it is told that the target is silent to us, too
 FURTHER_SHARE: Final = 0.25  # of it, after which further members are asked: the asker may not reach them
@@ -144,15 +143,20 @@ class Prober:
         self._sequence += 1
         return self._sequence
 
-    def next_target(self, candidates: Sequence[NodeId]) -> NodeId | None:
-        """The next of this round that is still a candidate; a new round, shuffled again, when it is used up.
-        `candidates`: sorted."""
+    def next_target(self, candidates: Sequence[NodeId], not_yet: Collection[NodeId] = ()) -> NodeId | None:
+        """The next of this round that is still a candidate; a new round, shuffled again, when nobody else is left in
+        it. Those that are `not_yet` to be probed keep their turn, and hold up nobody. `candidates`: sorted."""
         for _ in range(2):
+            put_off: list[NodeId] = []
             while self._round:
                 node = self._round.pop()
                 at = bisect_left(candidates, node)
-                if candidates[at : at + 1] and candidates[at] == node:
+                if not candidates[at : at + 1] or candidates[at] != node:
+                    continue
+                if node not in not_yet:
+                    self._round += reversed(put_off)
                     return node
+                put_off.append(node)
             self._round = self._rng.sample(candidates, len(candidates))
         return None
 
@@ -264,18 +268,11 @@ class FailureDetector:
         assert len(self._prober.relays) <= MAX_RELAYS
 
     def _next_target(self, now: float) -> NodeId | None:
-        """Whose turn it is. Who is new, and cannot be sent to yet, has it later in this round: silence to a ping that
-        was never sent says nothing, and in a wave of joiners there would be many suspects."""
-        for _ in range(MAX_PUT_OFF):
-            target = self._prober.next_target(self._table.others())
-            if target is None or not self._is_introduced_late(now, target):
-                return target
-            self._prober.add(target)
-        return None
-
-    def _is_introduced_late(self, now: float, node: NodeId) -> bool:
-        member = self._table.members[node]
-        return member.meta is None and now - member.up_since < self._timing.stable_s
+        """Whose turn it is. Who is new, and cannot be sent to yet, has it later: silence to a ping that was never sent
+        says nothing, and in a wave of joiners there would be many suspects."""
+        members, newest = self._table.members, now - self._timing.stable_s
+        late = {node for node in self._table.lacking(dead=False) if members[node].up_since > newest}
+        return self._prober.next_target(self._table.others(), late)
 
     def _begin_round(self, now: float, out: Actions) -> None:
         self._due = now + self._awareness.stretch(self._timing.probe_interval_s)

@@ -123,6 +123,23 @@ def test_who_cannot_be_sent_to_yet_is_probed_once_it_can_or_should() -> None:
     assert rig.table.suspicions[newcomer.node].started > TIMING.stable_s
 
 
+def test_who_cannot_be_sent_to_yet_holds_up_nobodys_probe() -> None:
+    """Else one that waits for its introduction, or a member that tells of ever new ghosts, would keep everybody from
+    noticing who dies."""
+    rig = Rig(4)
+    for number in range(7, 20):
+        ghost = meta_of(number)
+        rig.table.merge(ROUND, Update(ghost.node, 1, 0, "alive", ghost.id, None), [], synced=False)
+        rig.detector.add(ghost.node)
+    asked = []
+    for turn in range(1, 10):
+        for send in rig.tick(turn * ROUND):
+            assert isinstance(send, Send)
+            asked.append(send.to)
+            rig.detector.answered(send.to, send.message.sequence, [])
+    assert sorted(asked) == sorted(3 * [other.node for other in rig.others]), "each once a round"
+
+
 def test_an_answer_to_another_probe_is_none_to_this_one() -> None:
     """A late ack of the round before proves nothing of the member that is asked now."""
     rig = Rig()
