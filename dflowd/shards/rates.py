@@ -6,6 +6,7 @@ Pure: time is an argument. Only such time counts in which something that was ask
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId
@@ -14,6 +15,7 @@ SLOW_BYTES_S = 2 << 20  # 17 Mbit/s: a chunk takes half a second
 JUDGED_S = 5.0  # of waiting: a process that is starved for a while is no slow link
 JUDGED_BYTES = 4 << 20  # after which a link that was slow may be found to be so no more
 RECOVERED = 2  # times as fast as what counts as slow
+AGAIN_S = 1800.0  # after which it is said once more of a link that is slow still; within what the concern stands for
 
 
 @dataclass(slots=True)
@@ -24,6 +26,7 @@ class _Rate:
     seconds: float = 0.0
     nbytes: int = 0
     is_slow: bool = False
+    said_at: float = -inf  # that it is slow
 
     def wait(self, now: float) -> None:
         """From now on, unless it is waited for already."""
@@ -36,8 +39,9 @@ class _Rate:
         if self.since is not None:
             self.seconds, self.nbytes, self.since = self.seconds + now - self.since, self.nbytes + nbytes, now
 
-    def judge(self) -> int | None:
-        """Bytes a second, if the link is slow by that and was not before, or the other way round."""
+    def judge(self, now: float) -> int | None:
+        """Bytes a second, if the link is slow by that and was not before, or the other way round; and again if it is
+        slow still and that was said long ago."""
         bytes_s = self.nbytes / max(self.seconds, 1e-9)
         is_quick = self.nbytes >= JUDGED_BYTES and bytes_s >= RECOVERED * SLOW_BYTES_S
         if not is_quick and self.seconds < JUDGED_S:
@@ -45,7 +49,10 @@ class _Rate:
         was_slow = self.is_slow
         self.is_slow = not is_quick and (was_slow or bytes_s < SLOW_BYTES_S)
         self.seconds, self.nbytes = 0.0, 0
-        return round(bytes_s) if was_slow is not self.is_slow else None
+        if was_slow is self.is_slow and not (self.is_slow and now >= self.said_at + AGAIN_S):
+            return None
+        self.said_at = now
+        return round(bytes_s)
 
 
 class Rates:
@@ -62,7 +69,7 @@ class Rates:
         """It brought so many bytes. A report, where its link is slow by that, or is no more."""
         rate = self._rates.setdefault(holder, _Rate())
         rate.add(now, nbytes)
-        bytes_s = rate.judge()
+        bytes_s = rate.judge(now)
         if bytes_s is None:
             return None
         fields = {"peer": holder, "bytes_s": bytes_s}

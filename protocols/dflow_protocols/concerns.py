@@ -227,6 +227,7 @@ ROOMS: Final[dict[str, Concern]] = {
         "measure it (`iperf3`), and look for errors of cables, duplex and switches; each step waits for it",
         ("peer",),
         ("transport.link_recovered",),
+        HOUR,
     ),
     "transport.cut": Concern("a link of {peer} was cut: {why}", "look what runs there", (), (), MINUTES),
     "transport.deaf": Concern("{peer} does not read what it asked for: {why}", "look at that host", (), (), MINUTES),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from dflow_protocols.concerns import CONCERNS
 from dflow_protocols.events import Report
 from dflow_protocols.names import CHUNK_BYTES, NodeId
-from dflowd.shards.rates import JUDGED_S, SLOW_BYTES_S, Rates
+from dflowd.shards.rates import AGAIN_S, JUDGED_S, SLOW_BYTES_S, Rates
 
 PEER = NodeId("0a" * 16)
 SLOW_CHUNK_S = 1.5 * CHUNK_BYTES / SLOW_BYTES_S
@@ -24,6 +27,14 @@ def test_a_slow_link_is_named_once_and_taken_back_when_it_is_quick_again() -> No
     (slow,) = bring(rates, 0.0, 100, SLOW_CHUNK_S)
     assert slow == Report("transport.slow_link", {"peer": PEER, "bytes_s": round(SLOW_BYTES_S / 1.5)}, "warning")
     assert [report.name for report in bring(rates, 1000.0, 100, 0.01)] == ["transport.link_recovered"]
+
+
+def test_a_link_that_stays_slow_is_named_again_before_it_is_forgotten() -> None:
+    """The concern ends by itself, as the run does that used the link: nobody measures one that carries nothing."""
+    rates = Rates()
+    told = bring(rates, 0.0, round(2.5 * AGAIN_S / SLOW_CHUNK_S), SLOW_CHUNK_S)
+    assert [report.name for report in told] == 3 * ["transport.slow_link"]
+    assert AGAIN_S + JUDGED_S < CONCERNS["transport.slow_link"].stands_s < inf
 
 
 def test_time_in_which_nothing_is_asked_says_nothing_of_a_link() -> None:
