@@ -76,6 +76,26 @@ def test_of_two_runs_whose_state_leaves_no_room_for_either_the_later_one_waits_f
     assert all(node(host).runs[later].status.attempt == 1 for host in world.hosts)
 
 
+def test_what_gives_way_while_all_disks_are_full_loses_no_step() -> None:
+    """Where stores have no room disks may have none either. It goes on from the version that it had, not from 0."""
+    world, one = mesh(3, noise=NOISY, seed=24)
+    for host in world.hosts:
+        host.store.limit_bytes = 8 * PARAMETER_BYTES
+    later = max(one, world.submit(2, two_steps(), nonce="another"))
+    world.at(world.now + 1.0, Pause(8.0, 2))
+    world.run(10.0)
+    for host in world.hosts:
+        host.disk.fill()
+    world.expect(ENDS_S, gave_way(world, later), "the later run gives way")
+    world.run(15.0)
+    for host in world.hosts:
+        host.disk.make_room()
+    for run in (one, later):
+        finish(world, run, ENDS_S)
+    made = [advanced.head.step for _, advanced in world.advanced if advanced.run == later and not advanced.is_copied]
+    assert made.count(0) <= len(world.hosts), "it began again"
+
+
 def test_an_older_run_that_waits_for_a_host_gives_its_room_to_one_that_can_go_on() -> None:
     """Its rollouts fill the room until somebody joins who may train: they can be made again, and give way to a run
     that comes before it."""
