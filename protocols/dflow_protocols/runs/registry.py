@@ -38,7 +38,7 @@ from .run import Run
 from .tombstones import TOMBSTONE_S, Tombstones
 from .yielding import Yielding, may_go_on, those_waiting
 
-MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten first
+MAX_RUNS = 1_024  # known at once, ended ones included; the oldest ended ones are forgotten for active ones
 MAX_ACTIVE = 256  # further ones are refused until one has ended: each keeps books, and a file on disk
 SUBMIT_COPIES = 2  # nodes that have a status on disk before the client is answered
 
@@ -107,6 +107,10 @@ class Registry:
 
     def _is_crowded(self) -> bool:
         return sum(not run.has_ended for run in self.runs.values()) >= MAX_ACTIVE
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.runs) >= MAX_RUNS
 
     def _restore(self, now: float, kept: Restored) -> None:
         """Take up a run of an earlier life."""
@@ -319,6 +323,8 @@ class Registry:
             out = self._merge(now, mesh, source, known, status)
         elif status.state != runs.ACTIVE and status.age_s >= TOMBSTONE_S:
             return []  # forgotten here, and soon there
+        elif runs.has_ended(status) and self._is_full:
+            return []  # perhaps forgotten for others: what went for it would be told of again, in turn
         elif not runs.has_ended(status) and self._is_crowded():
             return [_refused(source, status, f"{MAX_ACTIVE} runs are active")]
         else:
@@ -368,7 +374,8 @@ class Registry:
         """How runs ended elsewhere: ask where that is news."""
         told = {name: (state, outcome) for name, state, outcome in message.states}
         mine = {name: (run.status.state, runs.outcome_id(run.status)) for name, run in self.runs.items()}
-        return [Send(source, RunGet(name)) for name, end in told.items() if mine.get(name) != end]
+        news = [name for name, end in told.items() if mine.get(name) != end and (name in mine or not self._is_full)]
+        return [Send(source, RunGet(name)) for name in news]
 
     def acknowledged(self, living: Collection[NodeId], source: NodeId, ack: RunAck) -> list[Action]:
         run = self.runs.get(ack.run)

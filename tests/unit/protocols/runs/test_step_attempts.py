@@ -17,7 +17,7 @@ from dflow_protocols.runs.registry import Registry
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.versions.saved import Place, Saved
-from dflow_protocols.wire.steps import RunPut
+from dflow_protocols.wire.steps import RunPut, RunStates
 from dflow_protocols.work import SaveWork
 from tests.unit.protocols.books import version
 
@@ -79,8 +79,12 @@ def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     assert run.leaving.is_done(AROUND)
 
 
+def _other(nonce: str) -> RunPut:
+    return replace(ACTIVE, run=run_id(PIPELINE.text_id, PEER, nonce), nonce=nonce)
+
+
 def _cancelled(nonce: str) -> RunPut:
-    return runs.ended(replace(ACTIVE, run=run_id(PIPELINE.text_id, PEER, nonce), nonce=nonce), runs.CANCELLED, {})
+    return runs.ended(_other(nonce), runs.CANCELLED, {})
 
 
 def test_a_run_whose_end_a_client_waits_for_is_not_forgotten_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +93,7 @@ def test_a_run_whose_end_a_client_waits_for_is_not_forgotten_for_others(monkeypa
     known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
     known.cancel(AROUND, CancelRequested(1, NAME))
     for nonce in ("1", "2"):
-        known.take(0.0, AROUND, PEER, _cancelled(nonce))
+        known.take(0.0, AROUND, PEER, _other(nonce))
     again = [action for action in known.put_again(LIVING) if isinstance(action, Send)]
     assert [(put.to, put.message.run) for put in again] == [(PEER, NAME)]
 
@@ -103,7 +107,21 @@ def test_what_is_still_to_be_freed_is_forgotten_last(monkeypatch: pytest.MonkeyP
     known.runs[_cancelled("1").run].reconcile(0.0, AROUND, FreeSlots(0))
     run.state.holdings.keep(ref)
     known.take(0.0, AROUND, PEER, runs.ended(ACTIVE, runs.CANCELLED, {}))
-    known.take(0.0, AROUND, PEER, _cancelled("2"))
-    assert known.runs.keys() == {NAME, _cancelled("2").run}
+    known.take(0.0, AROUND, PEER, _other("2"))
+    assert known.runs.keys() == {NAME, _other("2").run}
     dropped = [action for action in run.reconcile(0.0, AROUND, FreeSlots(0)) if isinstance(action, Drop)]
     assert [ref.id in drop.shards for drop in dropped] == [True]
+
+
+def test_a_full_table_takes_up_no_end_of_a_run_that_is_unknown_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members whose tables are full would remind each other of what each forgot last, and write it, without end; and
+    what was stopped, to be resumed, would go for it. A run that is active still finds a place."""
+    monkeypatch.setattr(registry, "MAX_RUNS", 2)
+    stopped = runs.ended(ACTIVE, runs.FAILED, {runs.STOPPED: True})
+    known = Registry(ME, [Restored(runs.dump(status)) for status in (_cancelled("1"), stopped)], (), (), 0.0, None)
+    ended = _cancelled("2")
+    assert known.compare(PEER, RunStates(((ended.run, ended.state, runs.outcome_id(ended)),))) == []
+    assert known.take(0.0, AROUND, PEER, ended) == []
+    assert known.runs.keys() == {_cancelled("1").run, NAME}
+    known.take(0.0, AROUND, PEER, _other("3"))
+    assert known.runs.keys() == {NAME, _other("3").run}
