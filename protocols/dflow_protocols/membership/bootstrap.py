@@ -17,7 +17,7 @@ from ..names import NodeId, node_id
 from .timing import Timing
 
 MAX_CACHED: Final = 64  # peers kept on disk; the more, the likelier one still lives after a long night
-MAX_STRANGERS: Final = 1_024  # sources remembered so that none is asked who it is more often than once an interval
+MAX_PAUSES: Final = 1_024  # sources remembered so that none gets the books, or is asked for its own, again at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class PeerCache:
         return packed
 
 
-class Strangers:
-    """Sources of which too little is known. Each is asked who it is, at most once in a while."""
+class Pauses:
+    """Sources to which something long is said at most once in a while, however often they give cause for it."""
 
     def __init__(self) -> None:
         self._next_at: dict[NodeId, float] = {}
@@ -80,11 +80,11 @@ class Strangers:
     def __len__(self) -> int:
         return len(self._next_at)
 
-    def ask(self, now: float, source: NodeId, pause_s: float) -> bool:
-        """Whether to ask this one now; then not again for `pause_s`."""
+    def end(self, now: float, source: NodeId, pause_s: float) -> bool:
+        """Whether it may be said to this one now; then not again for `pause_s`."""
         if now < self._next_at.get(source, now):
             return False
-        if len(self._next_at) >= MAX_STRANGERS:
+        if len(self._next_at) >= MAX_PAUSES:
             del self._next_at[next(iter(self._next_at))]
         self._next_at[source] = now + pause_s
         return True

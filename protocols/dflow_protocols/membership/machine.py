@@ -28,7 +28,7 @@ from ..wire.gossip import (
     Update,
 )
 from .awareness import Awareness
-from .bootstrap import MAX_CACHED, MAX_STRANGERS, Bootstrap, PeerCache, Seed, Strangers
+from .bootstrap import MAX_CACHED, MAX_PAUSES, Bootstrap, Pauses, PeerCache, Seed
 from .broadcast import MAX_RIDERS, retransmit_limit
 from .claim import age, is_sane
 from .duplicate import Duplicate
@@ -40,6 +40,7 @@ from .timing import Timing
 
 GOSSIP_FANOUT: Final = 3  # members told at a time, as memberlist does
 MAX_TOLD: Final = 64  # members told directly that this node leaves, or is drained; gossip tells the others
+ANSWER_PAUSE: Final = 0.5  # gossip intervals between two answers to one member: less than any honest asker's pause
 LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late takes live members for silent ones
 
 
@@ -74,7 +75,7 @@ class Membership:
         self._duplicate = Duplicate(meta)
         self._rejoin: Rejoin | None = None
         self._dialled: set[NodeId] = set()
-        self._strangers = Strangers()
+        self._strangers, self._answered = Pauses(), Pauses()  # who was asked for its books, or told of these
         self._peer_cache = PeerCache()
         self._detector.begin(now + rng.uniform(0.0, timing.probe_interval_s))
         self._sync_due = now + rng.uniform(0.5, 1.0) * timing.sync_interval_s
@@ -215,7 +216,7 @@ class Membership:
         assert self.timing.awareness_max > self._awareness.score >= 0
         self._detector.check()
         self._links.check()
-        assert len(self._strangers) <= MAX_STRANGERS
+        assert max(len(self._strangers), len(self._answered)) <= MAX_PAUSES
         assert self.reach.unreached.keys() <= self.members.keys()
         assert self._left or self.deadline < float("inf"), "a member that lives always has something due"
 
@@ -242,7 +243,7 @@ class Membership:
             case Sync():
                 refuted = self._synchronise(now, source, message, out)
             case SyncAsk(digest):
-                if digest != self._table.digest():
+                if digest != self._table.digest() and self._may_answer(now, source):
                     out.append(Send(source, self._sync(wants_answer=True)))
             case MetaGet(metas):
                 wanted = frozenset(metas)
@@ -290,10 +291,15 @@ class Membership:
         self._learn(now, [(message.meta, source)], out)
         self._pull_metas(now, source, self._table.lacking(dead=False), out)
         if message.wants_answer:
-            out.append(Send(source, self._sync(wants_answer=False, told=message.updates)))
+            if self._may_answer(now, source):
+                out.append(Send(source, self._sync(wants_answer=False, told=message.updates)))
         elif self._rejoin is not None:
             self._end_rejoin(out, answered=True)
         return refuted
+
+    def _may_answer(self, now: float, source: NodeId) -> bool:
+        """Whether to tell this one all that is believed, which is much more than it takes to ask."""
+        return self._answered.end(now, source, ANSWER_PAUSE * self.timing.gossip_interval_s)
 
     def _learn(self, now: float, told: Sequence[tuple[Meta, NodeId]], out: Actions) -> None:
         """Somebody tells who members are: dial those of which that was not known. When they have been told of, too, see
@@ -341,7 +347,7 @@ class Membership:
                 return
         if isinstance(message, Sync):
             return  # it told all that it can
-        if not self._strangers.ask(now, source, self.timing.probe_timeout_s):
+        if not self._strangers.end(now, source, self.timing.probe_timeout_s):
             return
         if member is not None and member.state == "suspect":
             member.note_contact(now)

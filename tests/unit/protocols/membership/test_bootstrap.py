@@ -6,11 +6,11 @@ from random import Random
 
 from dflow_protocols.membership.bootstrap import (
     MAX_CACHED,
-    MAX_STRANGERS,
+    MAX_PAUSES,
     Bootstrap,
+    Pauses,
     PeerCache,
     Seed,
-    Strangers,
     decode_peers,
 )
 from dflow_protocols.membership.timing import Timing
@@ -67,11 +67,11 @@ def test_peers_are_written_once_a_change_and_a_lonely_node_keeps_those_of_better
 
 def test_a_stranger_is_asked_at_most_once_in_a_while_and_few_are_remembered() -> None:
     """Whoever sends much must not make this node send much."""
-    strangers = Strangers()
+    strangers = Pauses()
     one = NodeId("0a" * 16)
-    assert strangers.ask(0.0, one, 1.0)
-    assert not strangers.ask(0.9, one, 1.0)
-    assert strangers.ask(1.0, one, 1.0)
-    for index in range(2 * MAX_STRANGERS):
-        strangers.ask(1.0, NodeId(f"{index:032x}"), 1.0)
-    assert len(strangers) == MAX_STRANGERS
+    assert strangers.end(0.0, one, 1.0)
+    assert not strangers.end(0.9, one, 1.0)
+    assert strangers.end(1.0, one, 1.0)
+    for index in range(2 * MAX_PAUSES):
+        strangers.end(1.0, NodeId(f"{index:032x}"), 1.0)
+    assert len(strangers) == MAX_PAUSES

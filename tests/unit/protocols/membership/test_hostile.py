@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Received, Report, Send, Tick
 from dflow_protocols.membership.claim import RANK
 from dflow_protocols.wire.codec import encode
-from dflow_protocols.wire.gossip import GOSSIP_MESSAGES, Gossip, Sync, Update
+from dflow_protocols.wire.gossip import GOSSIP_MESSAGES, Gossip, Sync, SyncAsk, Update
 from tests.support.draws import draws
 from tests.unit.protocols.membership.mesh import Mesh, meta_of
 from tests.unit.protocols.wire.values import values_of
@@ -72,6 +73,25 @@ def test_a_mesh_outlives_a_member_that_slanders_everybody() -> None:
     mesh.run(5.0)
     assert mesh.deaths() == []
     assert mesh.all_see("alive", *range(5))
+
+
+@pytest.mark.parametrize("asked", ["whether it differs", "for everything"])
+def test_who_asks_for_the_books_again_and_again_gets_them_now_and_then(asked: str) -> None:
+    """A frame holds thousands of such asks of a few bytes each; the answer is as long as the mesh is large."""
+    mesh = Mesh(2, seed=3)
+    mesh.start_all()
+    assert mesh.until(lambda: mesh.all_see("alive", 0, 1), 10.0)
+    life = mesh.hosts[0].life
+    assert life is not None
+    ask = SyncAsk(b"another") if asked == "whether it differs" else Sync(True, meta_of(1), ())
+
+    def answers(now: float) -> int:
+        told = [action for _ in range(100) for action in life.handle(now, Received(mesh.id(1), ask))]
+        return sum(isinstance(action, Send) and isinstance(action.message, Sync) for action in told)
+
+    now = mesh.now + 1.0
+    assert answers(now) == 1
+    assert answers(now + life.timing.gossip_interval_s) == 1
 
 
 def test_a_claim_beyond_all_counts_is_refused_and_reported() -> None:
