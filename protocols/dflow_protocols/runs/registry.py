@@ -95,7 +95,7 @@ class Registry:
     ) -> Run:
         spare = [run for run in self.runs.values() if run.has_ended and run.id not in self._waiting]
         spare.sort(key=lambda run: not run.state.is_cleared)  # first those of which nothing is left to free
-        for run in spare[: max(0, len(self.runs) + 1 - MAX_RUNS)]:
+        for run in spare[: max(0, len(self.runs.keys() | {status.run}) - MAX_RUNS)]:
             del self.runs[run.id]
             self._crowded_out.append(run.id)
         bare = replace(status, acknowledge=False, age_s=0.0)

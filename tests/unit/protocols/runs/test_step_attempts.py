@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.events import CancelRequested, Drop, Report, Restored, Send
+from dflow_protocols.events import CancelRequested, Drop, Report, Restored, ResumeRequested, Send
 from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
@@ -125,3 +125,13 @@ def test_a_full_table_takes_up_no_end_of_a_run_that_is_unknown_here(monkeypatch:
     assert known.runs.keys() == {_cancelled("1").run, NAME}
     known.take(0.0, AROUND, PEER, _other("3"))
     assert known.runs.keys() == {NAME, _other("3").run}
+
+
+def test_to_resume_a_run_makes_no_other_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a place in the table already."""
+    monkeypatch.setattr(registry, "MAX_RUNS", 2)
+    stopped = runs.ended(ACTIVE, runs.FAILED, {runs.STOPPED: True})
+    known = Registry(ME, [Restored(runs.dump(status)) for status in (_cancelled("1"), stopped)], (), (), 0.0, None)
+    known.resume(0.0, AROUND, ResumeRequested(1, NAME))
+    assert known.runs.keys() == {_cancelled("1").run, NAME}
+    assert known.runs[NAME].is_active
