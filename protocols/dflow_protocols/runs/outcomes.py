@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
 
 from ..claiming.failure import Failures
@@ -14,7 +14,7 @@ from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Report
 from ..metrics import NONFINITE_LEAF_MIN, NONFINITE_LEAVES, UPDATE_SKIPPED
-from ..names import Block, RunId, ShardId, TaskKey
+from ..names import Block, NodeId, RunId, ShardId, TaskKey
 from ..ranges import in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
@@ -137,12 +137,10 @@ class Outcomes:
             if failed.kind == "full":
                 state.found_no_room(now)
                 self._calls.found_no_room(unit)
-                state.loans.give_up(unit)
-                self._put_claims(now, mesh, out)
+                self._give_back(now, mesh, unit, out)
             return
         if failed.kind == "stopped":
-            state.loans.give_up(unit)
-            self._put_claims(now, mesh, out)
+            self._give_back(now, mesh, unit, out)
             return
         if isinstance(call.work, LoadWork):
             failure = self._beginning.load_failed(now, mesh, call.work.header, failed, out)
@@ -168,11 +166,17 @@ class Outcomes:
         self._put_claims(now, mesh, out)
         self._quarantine.judge(now, mesh, out)
 
-    def _put_claims(self, now: float, mesh: MeshView, out: list[Action]) -> None:
+    def _give_back(self, now: float, mesh: MeshView, unit: TaskKey, out: list[Action]) -> None:
+        """It did not fail, and somebody else may do it; whom it was taken from hears so, too."""
+        owners = self._state.loans.concerned()
+        self._state.loans.give_up(unit)
+        self._put_claims(now, mesh, out, owners)
+
+    def _put_claims(self, now: float, mesh: MeshView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What is left of them: another node may try the rest at once."""
         position = self._state.position
         if position is not None:
-            self._outbox.put_claims(self._state.view(now, mesh, position), out)
+            self._outbox.put_claims(self._state.view(now, mesh, position), out, owners)
 
 
 def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:
