@@ -6,6 +6,8 @@ nothing.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ..events import Action, Send
 from ..names import CHUNK_BYTES, NodeId
 from ..run_state.run_state import Bringing, MeshView, RunState
@@ -25,6 +27,8 @@ class Relaying:
     def __init__(self, state: RunState) -> None:
         self._state = state
         self._bytes: dict[Bringing, int] = {}  # of what is promised, or lies here for it; 0 if it did before
+        self._theirs, self._promises = Counter[NodeId](), Counter[NodeId]()  # these bytes and promises, by asker
+        self._is_counted = False  # in this turn
 
     def take(self, now: float, mesh: MeshView, source: NodeId, message: Bring | Brought) -> None:
         """A member asks for chunks of a shard that it cannot reach, or has what it was asked for."""
@@ -42,23 +46,34 @@ class Relaying:
         state, chunks = self._state, (bringing.first, bringing.end)
         if bringing in state.bringing:
             return True
-        here = state.holdings.all_here()
+        self._count()
+        asker, known = bringing.asker, self._bytes.get(bringing, 0)
+        nbytes = known
+        if not state.holdings.has(bringing.shard, chunks):
+            nbytes = min(bringing.shard.nbytes, (bringing.end - bringing.first) * CHUNK_BYTES)
+        more, share = nbytes - known, self._share()
+        if self._theirs[asker] + more > share or self._theirs.total() + more > ALL_SHARES * share:
+            return False
+        if self._promises[asker] >= ASKER_SHARE or len(state.bringing) >= MAX_BRINGING:
+            return False
+        self._bytes[bringing] = nbytes
+        self._theirs[asker] += more
+        self._promises[asker] += 1
+        return True
+
+    def _count(self) -> None:
+        """What is promised, and what lies here, to each asker: once a turn, since a frame holds thousands of asks."""
+        if self._is_counted:
+            return
+        state, here = self._state, self._state.holdings.all_here()
         self._bytes = {
             each: nbytes for each, nbytes in self._bytes.items() if each in state.bringing or each.shard.id in here
         }
-        nbytes = self._bytes.get(bringing, 0)
-        if not state.holdings.has(bringing.shard, chunks):
-            nbytes = min(bringing.shard.nbytes, (bringing.end - bringing.first) * CHUNK_BYTES)
-        others = {each: known for each, known in self._bytes.items() if each != bringing}
-        theirs = sum(known for each, known in others.items() if each.asker == bringing.asker)
-        promises = sum(each.asker == bringing.asker for each in state.bringing)
-        share = self._share()
-        if theirs + nbytes > share or sum(others.values()) + nbytes > ALL_SHARES * share:
-            return False
-        if promises >= ASKER_SHARE or len(state.bringing) >= MAX_BRINGING:
-            return False
-        self._bytes[bringing] = nbytes
-        return True
+        self._theirs = Counter()
+        for each, nbytes in self._bytes.items():
+            self._theirs[each.asker] += nbytes
+        self._promises = Counter(each.asker for each in state.bringing)
+        self._is_counted = True
 
     def _share(self) -> int:
         """Bytes that lie here, or are to, for one asker alone: what a copy of the version takes, which is more than a
@@ -68,7 +83,7 @@ class Relaying:
 
     def reconcile(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Fetch what was promised, if need be by way of others in turn, and tell who asked once it is here."""
-        state = self._state
+        state, self._is_counted = self._state, False
         for bringing, (holder, until) in tuple(state.bringing.items()):
             chunks = (bringing.first, bringing.end)
             if bringing.asker not in mesh.living or until <= now:

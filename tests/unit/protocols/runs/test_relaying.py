@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from dflow_protocols.events import Action, Fetch, Send
-from dflow_protocols.names import chunk_count
+from dflow_protocols.names import ShardId, chunk_count
 from dflow_protocols.run_state.references import keep_only
 from dflow_protocols.runs.relaying import ALL_SHARES, ASKER_SHARE, BRING_FOR, MAX_BRINGING, SMALL_BYTES, Relaying
 from dflow_protocols.wire.steps import Bring, Brought
@@ -85,6 +87,7 @@ def test_one_asker_gets_no_more_than_its_share_of_a_relays_store() -> None:
     relaying.take(1.0, ALL, who(2), gradient(2))
     assert len(run.state.bringing) == 1, "what was brought still lies there"
     keep_only(run.state, (), [])
+    bringing(run, relaying)
     relaying.take(1.0, ALL, who(2), gradient(2))
     assert len(run.state.bringing) == 2
 
@@ -136,6 +139,24 @@ def test_what_was_brought_stays_counted_though_it_is_asked_for_once_too_often() 
     bringing(run, relaying, now=(BRING_FOR + 1) * ALL.suspicion_s)
     relaying.take(9.0, ALL, who(2), Bring(RUN, other, 0, whole, who(3)))
     assert run.state.bringing == {}
+
+
+def test_asks_of_one_turn_are_held_against_one_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame holds thousands of them: counted at each, one frame kept a daemon busy until it was dead to others."""
+    run, counts = ARun(), list[int]()
+    all_here = run.state.holdings.all_here
+
+    def counted() -> set[ShardId]:
+        counts.append(1)
+        return all_here()
+
+    monkeypatch.setattr(run.state.holdings, "all_here", counted)
+    relaying = Relaying(run.state)
+    for turn in range(1, 3):
+        for number in range(9):
+            relaying.take(0.0, ALL, who(2), gradient(number))
+        bringing(run, relaying)
+        assert len(counts) == turn
 
 
 def test_what_a_relay_has_anyhow_is_no_part_of_a_share() -> None:
