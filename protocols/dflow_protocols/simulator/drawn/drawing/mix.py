@@ -11,6 +11,7 @@ from random import Random
 
 from ....claiming.failure import Failures
 from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, HangEngine, Sever, When
+from ...faults.runs import RunFault
 from .clocks import CLOCKS
 from .disks import DISKS
 from .hosts import HOSTS, crash_and_return, power_cut
@@ -87,6 +88,8 @@ def _draw_some(rng: Random, scene: Scene, kinds: tuple[str, ...], count: int) ->
         fault = DRAWERS[kinds[rng.randrange(len(kinds))]](rng, scene, node)
         if fault is None and "crash" in kinds:
             fault = crash_and_return(rng, node)
+        if isinstance(fault, RunFault) and not scene.world.runs:
+            continue  # it would befall nobody
         breaks = isinstance(fault, BreakEngine | HangEngine)
         scene.count_breaks(breaks)
         if fault is not None and not (breaks and scene.breaks >= MOST_BREAKS):
