@@ -280,6 +280,9 @@ class Exchange:
         why = f"segments have at most {SHORT_BYTES} bytes now"
         self._report(peer, Report("transport.short_only", {"peer": peer, "why": why}, "warning"))
 
+    def on_short_peer(self, peer: NodeId) -> None:
+        self._report(peer, Report("transport.short_too", {"peer": peer}))
+
     def on_outdated(self, peer: NodeId, token: bytes) -> None:
         self._news.append((peer, SessionGone(token)))
 

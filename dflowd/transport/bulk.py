@@ -59,6 +59,9 @@ class Guest(Protocol):
     def on_short_path(self, peer: NodeId) -> None:
         """The path to `peer` loses long packets; links that are opened from now on keep to short ones."""
 
+    def on_short_peer(self, peer: NodeId) -> None:
+        """`peer` keeps to short packets, so links that are opened from now on do, too."""
+
     def on_outdated(self, peer: NodeId, token: bytes) -> None:
         """What `peer` is still owed under this session will not arrive; under another one it would."""
 
@@ -339,8 +342,10 @@ class BulkLane:
         short = [] if gate.is_short else [peer for peer, loses_long in deaf.items() if loses_long]
         for peer in short:
             self._guest.on_short_path(peer)
-        renews_all = not gate.is_short and (bool(short) or gate.met_short)  # whom we fetch from found such a path
+        renews_all = not gate.is_short and bool(short or gate.met_short)  # whom we fetch from found such a path
         if renews_all:
+            for peer in [] if short else [p for p, s in self._fetching.items() if s.address == gate.met_short]:
+                self._guest.on_short_peer(peer)
             gate.shorten()
         for peer, session in self._serving.items():
             if (renews_all or peer in deaf) and session.token != self._outdated.get(peer):

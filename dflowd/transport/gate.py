@@ -80,7 +80,7 @@ class Gate:
         self._dialled: dict[str, tuple[int, Ends]] = {}  # links that this side opened, by endpoint
         self._listening: list[int] = []  # descriptors that links are accepted by
         self.is_short = False  # links that are accepted keep to short segments
-        self.met_short = False  # a link that was dialled does, since its other end asked for it
+        self.met_short = ""  # endpoint of the first dialled link that does, since its other end asked for it
 
     @property
     def has_links(self) -> bool:
@@ -221,7 +221,8 @@ class Gate:
         if ends is not None and endpoint.endswith(f":{ends.port}"):
             self._dialled[endpoint] = (descriptor, ends)
             hasten(descriptor, ends)
-            self.met_short = self.met_short or is_short(descriptor)
+            if not self.met_short and is_short(descriptor):
+                self.met_short = endpoint
 
     def _cut_oldest(self, source: str, limit: int) -> Cut:
         self._cut(next(descriptor for descriptor, known in self._unproved.items() if known.source == source))

@@ -258,6 +258,9 @@ WIRE: Final[dict[str, ReportKind]] = {
         "the path to a member loses long packets; from now on the bulk lane keeps to short ones",
         ("peer", "why"),
     ),
+    "transport.short_too": ReportKind(
+        "info", "a member's bulk lane keeps to short packets; from now on this one does, too", ("peer",)
+    ),
     "transport.slow_link": ReportKind(
         "warning", "a holder brings far less than a link should carry, while it is waited for", ("peer", "bytes_s")
     ),

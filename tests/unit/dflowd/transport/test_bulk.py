@@ -26,6 +26,7 @@ class Party:
         self.address = self.lane.bind("tcp://127.0.0.1:0")
         self.answers: list[bytes] = []
         self.faults: list[Exception] = []
+        self.met: list[NodeId] = []
         self.at_end_of_turn: Callable[[], None] = lambda: None
         self.lane.start(self)
 
@@ -40,6 +41,9 @@ class Party:
     def on_stranger(self, peer: str, name: str, why: str) -> None: ...
 
     def on_short_path(self, peer: NodeId) -> None: ...
+
+    def on_short_peer(self, peer: NodeId) -> None:
+        self.met.append(peer)
 
     def on_outdated(self, peer: NodeId, token: bytes) -> None: ...
 
@@ -81,6 +85,28 @@ def test_a_link_may_be_hung_up_whatever_has_come_by_it() -> None:
         fetcher.lane.call(ask)
         assert has_hung_up.wait(DEADLINE_S)
         assert not fetcher.faults
+    finally:
+        fetcher.lane.close()
+        holder.lane.close()
+
+
+def test_who_keeps_to_short_packets_since_another_does_says_of_whom() -> None:
+    """Its shards come slower from then on, and nothing is wrong with its own paths."""
+    holder, fetcher = Party(HOLDER), Party(FETCHER)
+    try:
+        holder.lane.call(holder.lane._gate.shorten)
+        holder.lane.call(partial(holder.lane.admit, FETCHER, TOKEN, KEY))
+
+        def ask() -> None:
+            fetcher.lane.dial(HOLDER, holder.address, TOKEN, KEY)
+            fetcher.lane.request(HOLDER, b"first")
+
+        for turn in (threading.Event(), threading.Event()):  # a whole one, in which the listener is told
+            holder.lane.call(turn.set)
+            assert turn.wait(DEADLINE_S)
+        fetcher.lane.call(ask)
+        until(lambda: fetcher.answers == [b"first"], DEADLINE_S)
+        until(lambda: fetcher.met == [HOLDER], DEADLINE_S)
     finally:
         fetcher.lane.close()
         holder.lane.close()

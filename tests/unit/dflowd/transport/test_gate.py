@@ -265,7 +265,7 @@ def test_who_dials_one_that_keeps_to_short_segments_notices(listener: Listener) 
 
     def met() -> bool:
         gate.watch()
-        return gate.met_short
+        return bool(gate.met_short)
 
     until(met, 30)
     gate.close()
