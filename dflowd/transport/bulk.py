@@ -99,6 +99,7 @@ class BulkLane:
         self._aliases: dict[bytes, NodeId] = {}
         self.traffic = TrafficTable()
         self._calls: deque[Callable[[], None]] = deque()
+        self._came: deque[tuple[bytes, NodeId | None, list[zmq.Frame]]] = deque()  # read, and not taken yet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._zap = ZapHandler(self._context, self._admit)
@@ -261,11 +262,11 @@ class BulkLane:
             wait_s = due - time.monotonic()
             poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1))
             try:
-                came = self._read()
+                self._came += self._read()
                 self._make_calls()
                 self._zap.drain()
-                for message in came:
-                    self._take(*message)
+                while self._came:
+                    self._take(*self._came.popleft())
                 self._take_losses()
                 self._check_gate()
                 self._mend_links()
@@ -282,8 +283,12 @@ class BulkLane:
             os.eventfd_read(self._wake)
         except BlockingIOError:
             return
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
+        try:
+            for _ in range(len(self._calls)):
+                self._calls.popleft()()
+        finally:
+            if self._calls:  # the rest, after one that raised
+                os.eventfd_write(self._wake, 1)
 
     def _read(self) -> list[tuple[bytes, NodeId | None, list[zmq.Frame]]]:
         """Messages that wait: the link of each, whose it is if it was dialled, and the parts."""

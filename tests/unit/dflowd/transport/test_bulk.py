@@ -110,3 +110,25 @@ def test_who_keeps_to_short_packets_since_another_does_says_of_whom() -> None:
     finally:
         fetcher.lane.close()
         holder.lane.close()
+
+
+def test_a_fault_costs_no_other_call_its_turn() -> None:
+    """Each is a fetch, an admission or a removal of another peer, which may be the last one for long."""
+    party = Party(HOLDER)
+    try:
+        may_go_on, is_called = threading.Event(), threading.Event()
+
+        def fail() -> None:
+            raise ValueError("of this call alone")
+
+        def wait() -> None:
+            may_go_on.wait(DEADLINE_S)
+
+        party.lane.call(wait)
+        party.lane.call(fail)
+        party.lane.call(is_called.set)
+        may_go_on.set()
+        assert is_called.wait(DEADLINE_S)
+        assert len(party.faults) == 1
+    finally:
+        party.lane.close()
