@@ -51,6 +51,15 @@ def test_a_run_that_is_to_end_another_way_ends_that_way(choice: Choice) -> None:
     assert live_once(0, choice).violation is None
 
 
+def test_some_worlds_have_just_the_room_that_a_run_takes() -> None:
+    """Only such a store sheds or refuses; that it is one of them is told with what became of its world."""
+    limits = {seed: swarm.DrawnWorld(seed, Choice()).world.hosts[0].store.limit_bytes for seed in range(40)}
+    tight = next(seed for seed, limit in limits.items() if limit == swarm.TIGHT)
+    roomy = next(seed for seed, limit in limits.items() if limit is None)
+    assert live_once(tight, Choice()).rooms["limited"] == 1
+    assert not live_once(roomy, Choice()).rooms
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_a_broken_promise_is_told_with_its_name_and_the_command_that_shows_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,9 @@ def _summarize(found: Survey, choice: Choice, wall_s: float, as_json: bool) -> N
         if found.drawn:
             rows = [(name, count, found.struck[name]) for name, count in sorted(found.drawn.items())]
             print_table(("fault", "drawn", "struck"), rows)
+        if found.rooms:
+            limited, shed, refused = (found.rooms[name] for name in ("limited", "shed", "refused"))
+            print(f"stores limited in {limited} worlds: something shed in {shed}, refused in {refused}")
         print(f"{found.seeds} seeds, {len(found.violations)} violations")
         return
     broken = [

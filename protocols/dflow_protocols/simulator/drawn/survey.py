@@ -11,6 +11,7 @@ from functools import partial
 from ...wire.codec import type_name
 from ..invariants import Violation
 from ..mutations.mutation import Mutation, living
+from ..world import World
 from .apart import twice
 from .choice import Choice
 from .swarm import DrawnWorld
@@ -26,6 +27,7 @@ class Lived:
     virtual_s: float
     drawn: Counter[str]  # faults that were planned, by name
     struck: Counter[str]  # those of them that met a run at work
+    rooms: Counter[str]  # worlds, which is this one or none: whose stores were `limited`, `shed` something, `refused`
     digest: str  # of all that happened
     violation: Violation | None
 
@@ -40,6 +42,7 @@ class Survey:
     virtual_s: float = 0.0
     drawn: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
+    rooms: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[int, Violation]] = field(default_factory=list)  # with their seeds
     digest: str = ""  # of all digests
 
@@ -50,6 +53,7 @@ class Survey:
         self.virtual_s += lived.virtual_s
         self.drawn += lived.drawn
         self.struck += lived.struck
+        self.rooms += lived.rooms
         self.digest = hashlib.blake2b((self.digest + lived.digest).encode(), digest_size=16).hexdigest()
         if lived.violation is not None:
             self.violations.append((lived.seed, lived.violation))
@@ -102,4 +106,15 @@ def live_once(seed: int, choice: Choice) -> Lived:
     except Violation as broken:
         violation = broken
     planned = Counter(type_name(type(fault)) for _, fault in drawn.planned)
-    return Lived(seed, nodes, world.events, world.now, planned, world.struck, world.trace.digest, violation)
+    digest, rooms = world.trace.digest, _rooms(world)
+    return Lived(seed, nodes, world.events, world.now, planned, world.struck, rooms, digest, violation)
+
+
+def _rooms(world: World) -> Counter[str]:
+    stores = [host.store for host in world.hosts]
+    seen = {
+        "limited": any(store.limit_bytes is not None for store in stores),
+        "shed": any(store.shed for store in stores),
+        "refused": any(store.refusals for store in stores),
+    }
+    return Counter(name for name, is_so in seen.items() if is_so)

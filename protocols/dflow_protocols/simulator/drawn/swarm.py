@@ -35,7 +35,9 @@ SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
 FILES_SHARE = 0.4  # of worlds, in which works of the run open files
 STANDS = ("here", "here", "late", "late", "never", "goes", "refuses")  # how files stand on a host, but the submitter's
-ROOMS = (12, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
+TIGHT = 0  # as little as the run takes: such a store has to shed, or to refuse
+ROOMS = (TIGHT, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
+WILD_ROOM = 12  # in the place of a tight one, where updates differ: a node may hold three versions for a while
 LEAST_ROOM = 6  # beside a gradient for each leaf: what who ends a step alone may hold at once
 
 
@@ -151,6 +153,7 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
         replay=choice.command(seed),
     )
     room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
+    room = WILD_ROOM if room == TIGHT and noise == WILD else room
     for host in world.hosts:
         host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
     return world

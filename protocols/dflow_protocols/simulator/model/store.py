@@ -25,6 +25,7 @@ class Store:
     on_shed: Callable[[RunId, ShardId], None] = field(default=lambda run, shard: None)
     held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
     peak_bytes: int = 0
+    refusals: int = 0  # how often there was no room
 
     def limit(self, limit_bytes: int | None) -> None:
         self.limit_bytes = limit_bytes
@@ -78,6 +79,7 @@ class Store:
                 free = set(self.sizes) - self.states - set(pinned)
                 given = latest_after(priority, ((self._priority(shard), shard) for shard in sorted(free)))
                 if given is None:
+                    self.refusals += 1
                     self.admission.refuse(now, priority, [self._priority(shard) for shard in self.sizes])
                     return False
                 self.give_up(given)

@@ -108,7 +108,7 @@ def is_well(host: Host) -> bool:
 def is_at_ease(host: Host) -> bool:
     """It works like any other, and never was short of room."""
     store = host.store
-    has_room = store.limit_bytes is None or store.peak_bytes < ROOMY * store.limit_bytes
+    has_room = store.limit_bytes is None or (store.peak_bytes < ROOMY * store.limit_bytes and not store.refusals)
     return has_room and not (host.is_drained or host.health.handicaps or host.is_late or host.disk.is_full)
 
 
