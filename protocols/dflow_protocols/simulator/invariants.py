@@ -44,7 +44,7 @@ INVARIANTS = {
     "claim_first_hand": "a claim is passed on by who heard it of the node that made it",
     "pure": "where the same work gives the same bytes every version is the one that one undisturbed node makes",
     "end_stays": "a run that has finished or was cancelled is never taken for less, nor an attempt for an earlier one",
-    "branch_told_once": "a lost branch is told of once by a node",
+    "branch_told_once": "a lost branch is told of once by a node, in a life and attempt",
     "one_branch": "of branches whose nodes hear each other again one is left, which all that work on the run hold",
     "never_back": "a node leaves a version only for a better one, so the best falls with all that hold it, or never",
     "committed_kept": "what a node holds of the newest committed version stays",

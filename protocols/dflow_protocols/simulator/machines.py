@@ -21,11 +21,18 @@ class Machines:
     """By index, by id and by address. An id names two machines once a state directory was copied."""
 
     def __init__(
-        self, seed: int, slots: Sequence[int], host_slots: Sequence[int], roles: Sequence[tuple[str, ...]]
+        self,
+        seed: int,
+        slots: Sequence[int],
+        host_slots: Sequence[int],
+        roles: Sequence[tuple[str, ...]],
+        classes: int = 1,
     ) -> None:
-        """What each has of slots and roles: one after the other, again from the first where machines are more."""
+        """What each has of slots and roles: one after the other, again from the first where machines are more.
+        `classes`: of numerics; each machine is of one of them."""
         self.all: list[Host] = []
         self._seed = seed
+        self._classes = classes
         self._slots, self._host_slots, self._roles = tuple(slots), tuple(host_slots), tuple(roles)
         self._by_id: dict[NodeId, list[Host]] = {}
         self._by_address: dict[str, Host] = {}
@@ -58,6 +65,7 @@ class Machines:
             self._roles[like % len(self._roles)],
             key,
         )
+        host.health.compute_as(Random(f"{self._seed}/numerics/{index}").randrange(self._classes))
         self.all.append(host)
         self._by_id.setdefault(host.id, []).append(host)
         self._by_address |= {host.control: host, host.bulk: host}

@@ -106,6 +106,7 @@ class World:
         host_slots: Sequence[int] = (0,),
         roles: Sequence[tuple[str, ...]] = ((),),
         noise: frozenset[type] = PURE,
+        classes: int = 1,
         alike: frozenset[str] = frozenset(),
         digest: bool = False,
         replay: str = "",
@@ -120,8 +121,7 @@ class World:
         self.advanced: list[tuple[int, Advanced]] = []  # node, the versions that it came to hold
         self.struck: Counter[str] = Counter()  # faults that met a run at work; any, where none was submitted
         self.saved: dict[str, State] = {}  # versions of which a checkpoint was begun
-        self._spawn = spawn
-        self._noise = noise
+        self._spawn, self._noise, self._classes = spawn, noise, classes
         self._replay = replay
         self.disturbed_until = 0.0  # by a fault, or by what came of one
         self._watch: Watcher | None = None
@@ -135,7 +135,7 @@ class World:
         self.cancelled: set[RunId] = set()  # by a client, in time or not
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
-        self.machines = Machines(seed, slots, host_slots, roles)
+        self.machines = Machines(seed, slots, host_slots, roles, classes)
         self.hosts = self.machines.all
         clocks = Random(f"{seed}/clocks")
         for _ in range(nodes):
@@ -163,7 +163,8 @@ class World:
         host = self.machines.served(node)
         run = run_id(pipeline.text_id, CLIENT, nonce)
         if run not in self.engines:
-            self.engines[run] = Engines(self.ledger, pipeline, self._noise, Random(f"{self.seed}/work/{run}"))
+            work = Random(f"{self.seed}/work/{run}")
+            self.engines[run] = Engines(self.ledger, pipeline, self._noise, work, self._classes)
         self.deliver(host, Submitted(next(self._requests), pipeline.canonical(), "/spec", CLIENT, nonce, files))
         if files:
             self._with_files.add(run)

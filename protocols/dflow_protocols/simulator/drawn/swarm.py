@@ -31,6 +31,7 @@ OFFERS_SHARE = 0.5  # of nodes, which offer what a stage requires
 POWER_CUT_SHARE = 0.2  # of worlds
 ALONE_SHARE = 0.5  # of those with checkpoints, in which nothing else strikes: what has to come back is known
 LARGE, LARGE_SHARE = 16, 0.01  # nodes, in so few of the worlds
+CLASSES_SHARE = 0.2  # of the worlds whose engines would never agree: they agree within two classes of hosts instead
 SLOTS = (1, 1, 1, 2, 3, 8)  # of a node
 HOST_SLOTS = (0, 0, 1)  # beside them
 FILES_SHARE = 0.4  # of worlds, in which works of the run open files
@@ -137,6 +138,7 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
     nodes = choice.nodes or (LARGE if is_large else drawn[0])
     noise = drawn[1] if choice.engine is None else ENGINES[choice.engine]
     seeds = (0,) if nodes == 1 else (0, rng.randrange(nodes))
+    has_classes = choice.engine is None and noise == WILD and Random(f"swarm/{seed}/classes").random() < CLASSES_SHARE
     alike = Random(f"swarm/{seed}/alike").choice([frozenset(), ALIKE]) if noise is PURE else frozenset()
     slots, host_slots = _of_each(seed, "slots", SLOTS, nodes), _of_each(seed, "host_slots", HOST_SLOTS, nodes)
     world = World(
@@ -147,7 +149,8 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
         slots=slots,
         host_slots=host_slots,
         roles=_roles(seed, nodes, choice),
-        noise=noise,
+        noise=PURE if has_classes else noise,
+        classes=2 if has_classes else 1,
         alike=alike,
         digest=digest,
         replay=choice.command(seed),

@@ -18,6 +18,7 @@ class Health:
 
     handicaps: set[str] = field(default_factory=set)
     speed: float = 1.0  # of its engines
+    numerics: int = 0  # their class: those of one give the same bytes
     break_works: int = 0
     break_kind: FailureKind = "engine"
     hang_s: float | None = None  # the next work makes no progress, and its supervisor gives it up after so long
@@ -34,6 +35,10 @@ class Health:
         self.handicaps.add(handicap)
         if handicap == "slow":
             self.speed = 1.0 / SLOW
+
+    def compute_as(self, numerics: int) -> None:
+        """Its engines are of this class."""
+        self.numerics = numerics
 
     def break_next(self, works: int, kind: FailureKind) -> None:
         """So many of the next works break: `engine`, or `user`, which only a chain can."""

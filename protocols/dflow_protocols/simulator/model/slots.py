@@ -188,7 +188,7 @@ class Slots:
 
     def _finish(self, start: Start, end: int | None) -> Finished | Broke:
         """What a work gives, if there is room for it."""
-        done: Done = self._site.engines[start.run].run(start.work, end)
+        done: Done = self._site.engines[start.run].run(start.work, end, self._health.numerics)
         made = [ref for each in done.made for _, ref in each.outputs]
         if isinstance(start.work, SaveWork) and self._disk.is_full:
             return Broke(start.call, Failed("full", "this disk takes nothing"))

@@ -1,7 +1,7 @@
 """Pretended engines: a work in, after a drawn while its symbolic shards out.
 
 A pure engine gives the same ids for the same work, wherever and how often it runs; a noisy one gives other ids each
-time, as sampling on unlike hardware does.
+time, as sampling on unlike hardware does. Where hosts are of several classes of numerics, those of one class agree.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ DROPPED_SHARE = 0.2  # of groups: all its samples got one reward, so there is no
 class Engines:
     """What all slots of a world can do with one pipeline. Knows no node and no clock."""
 
-    def __init__(self, ledger: Ledger, pipeline: Pipeline, noise: frozenset[type], rng: Random) -> None:
+    def __init__(
+        self, ledger: Ledger, pipeline: Pipeline, noise: frozenset[type], rng: Random, classes: int = 1
+    ) -> None:
+        """`classes`: of numerics, that hosts are of."""
         self.ledger = ledger
         self.pipeline = pipeline
         self._spec = str(pipeline.id)
         self._noise = noise
+        self._classes = classes
         self._rng = rng
         self._salts: Iterator[int] = count(1)
         self._plans: dict[int, StepPlan] = {}
@@ -68,7 +72,7 @@ class Engines:
     @property
     def is_pure(self) -> bool:
         """Whether the same work gives the same shards, wherever and how often it runs."""
-        return not self._noise
+        return not self._noise and self._classes == 1
 
     def plan(self, step: int) -> StepPlan:
         if step not in self._plans:
@@ -84,9 +88,9 @@ class Engines:
             base *= STRAGGLER_FACTOR
         return base * self._rng.uniform(0.6, 1.6)
 
-    def run(self, work: Work, end: int | None = None) -> Done:
-        """`end`: where a block that was trimmed stopped."""
-        salt = next(self._salts) if type(work) in self._noise else 0
+    def run(self, work: Work, end: int | None = None, numerics: int = 0) -> Done:
+        """`end`: where a block that was trimmed stopped. `numerics`: the class of who runs it."""
+        salt = next(self._salts) if type(work) in self._noise else numerics if type(work) in WILD else 0
         makers: dict[type, Callable[..., Done]] = {
             ChainWork: self._chain,
             BlockWork: self._block,

@@ -9,7 +9,7 @@ from ...names import NodeId, RunId
 from ...run_state.status import CANCELLED, FAILED, FINISHED, load
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady
+from .checker import Checker, Seen, Steady, node_of
 
 ENDED = {FINISHED: 1, CANCELLED: 2}  # of these none is left for one before it, whatever the attempt
 RUNS = "runs/"  # under which a status lies on disk
@@ -21,7 +21,7 @@ class Ends(Checker):
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
         self._highest: dict[tuple[NodeId, RunId], tuple[int, int]] = {}
-        self._told: Counter[tuple[RunId, str, str]] = Counter()
+        self._told: Counter[tuple[RunId, int, str, str, int]] = Counter()
 
     @property
     def sees(self) -> Seen:
@@ -43,7 +43,9 @@ class Ends(Checker):
     def _reported(self, host: Host, report: Report) -> None:
         if report.name != "run.branch_lost":
             return
-        key = (report.fields["run"], report.fields["version"], host.place)
+        run = report.fields["run"]  # what is made again after a restart, or at another attempt, may be lost again
+        attempt = node_of(host).runs[run].status.attempt
+        key = (run, attempt, report.fields["version"], host.place, host.lives)
         self._told[key] += 1
         if self._told[key] > 1:
             raise self.broken(f"{host.name} tells twice of a lost branch", "branch_told_once")
