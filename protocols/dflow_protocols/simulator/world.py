@@ -131,7 +131,7 @@ class World:
         self._traps = Traps()
         self._seals = SealCheck()
         self._requests = count(1)
-        self._with_files: set[RunId] = set()
+        self.with_files: set[RunId] = set()  # whose works open some
         self.cancelled: set[RunId] = set()  # by a client, in time or not
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
         self._inbox = Random(f"{seed}/inbox")
@@ -167,7 +167,7 @@ class World:
             self.engines[run] = Engines(self.ledger, pipeline, self._noise, work, self._classes)
         self.deliver(host, Submitted(next(self._requests), pipeline.canonical(), "/spec", CLIENT, nonce, files))
         if files:
-            self._with_files.add(run)
+            self.with_files.add(run)
         return run
 
     def cancel(self, node: int, run: RunId) -> None:
@@ -444,7 +444,7 @@ class World:
                 what = f"{host.name} starts {start.task} without having {ref.id[:8]} [{first}, {end})"
                 raise self.violation(what, "inputs_here")
         self._check(partial(check_work, self.engines[start.run], start.work), "work_linked")
-        if start.run in self._with_files:
+        if start.run in self.with_files:
             found = process.search.of(start.run)
             self._check(partial(check_files, self.engines[start.run], start.work, found), "files_here")
         if isinstance(start.work, SaveWork):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....events import Advanced, Report
 from ....names import RunId
+from ...model.files import HERE
 from ...model.host import Host
 from ...world import World
 from ..checker import Checker, Seen, Steady, is_at_ease, is_small
@@ -32,10 +33,18 @@ class Ending(Checker):
         if report.name == "run.ended":
             self._begun.pop(report.fields["run"], None)
 
+    def _is_able(self, host: Host) -> bool:
+        """Whether it can do any part of what there is to do, and at once."""
+        return is_at_ease(host) and (host.files == HERE or not self.world.with_files)
+
     def inspect(self) -> None:
         """How many steps there are says what time there is. Any other fault, and it is not held to here."""
         struck = self.world.struck.keys()
-        if not struck <= LOSES or len(self.world.runs) > 1 or not all(is_at_ease(host) for host in self.world.live()):
+        if (
+            not struck <= LOSES
+            or len(self.world.runs) > 1
+            or not all(self._is_able(host) for host in self.world.live())
+        ):
             self._begun.clear()
         for run, since in self._begun.items():
             pipeline = self.world.engines[run].pipeline
