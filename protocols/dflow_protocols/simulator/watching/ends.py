@@ -44,8 +44,8 @@ class Ends(Checker):
         if report.name != "run.branch_lost":
             return
         run = report.fields["run"]  # what is made again after a restart, or at another attempt, may be lost again
-        attempt = node_of(host).runs[run].status.attempt
-        key = (run, attempt, report.fields["version"], host.place, host.lives)
+        known = node_of(host).runs.get(run)
+        key = (run, known.status.attempt if known else 0, report.fields["version"], host.place, host.lives)
         self._told[key] += 1
         if self._told[key] > 1:
             raise self.broken(f"{host.name} tells twice of a lost branch", "branch_told_once")
