@@ -3,6 +3,7 @@
     python -m benchmarks --list                the benchmarks, and what each asks
     python -m benchmarks NAME [--quick]        run one; --quick gives a figure in a minute or two, a rough one
     python -m benchmarks NAME --help           what it measures, its settings
+    python -m benchmarks compare OLD NEW       two sets of results, figure by figure: better, worse, within noise
     python -m benchmarks NAME --json           the last line is one JSON object for scripts:
       {"name", "settings", "figures": [{"figure", "unit", "ours", "anchor", "anchor_value", "ratio", "goal", "holds"}]}
 
@@ -21,6 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from benchmarks import compare
 from benchmarks.figure import Skipped, table
 from benchmarks.registry import BENCHMARKS, Benchmark, load, question
 
@@ -32,6 +34,8 @@ def main(words: Sequence[str] | None = None) -> None:
     name = next((word for word in words[:1] if not word.startswith("-")), None)
     if name is None:
         overview(words)
+    elif name == "compare":
+        compare_results(words[1:])
     elif name not in BENCHMARKS:
         unknown(name)
     else:
@@ -60,8 +64,19 @@ def overview(words: Sequence[str]) -> None:
 def unknown(name: str) -> NoReturn:
     near = [each for each in BENCHMARKS if name in each] or difflib.get_close_matches(name, BENCHMARKS, 1)
     hint = f"did you mean `{near[0]}`? " if near else ""
-    print(f"error: there is no benchmark `{name}`", file=sys.stderr)
-    print(f"hint: {hint}`python -m benchmarks --list` tells which there are", file=sys.stderr)
+    refuse(f"there is no benchmark `{name}`", f"{hint}`python -m benchmarks --list` tells which there are")
+
+
+def compare_results(words: Sequence[str]) -> None:
+    try:
+        compare.main(words)
+    except compare.Unreadable as why:
+        refuse(str(why), why.hint)
+
+
+def refuse(error: str, hint: str) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    print(f"hint: {hint}", file=sys.stderr)
     sys.exit(WRONG_INPUT)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -79,6 +79,11 @@ def table(figures: Iterable[Figure]) -> str:
         goal = "" if each.goal is None else str(each.goal)
         verdict = "" if each.goal is None else ("yes" if each.holds else "NO")
         rows.append((each.figure, f"{each.ours:.4g}", each.unit, against, ratio, goal, verdict))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, columns below each other."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
