@@ -54,6 +54,7 @@ class Room:
         store.watch(
             on_room=lambda: self._call(lambda: host.post(RoomMade())),
             on_shed=lambda run, shard: self._call(lambda: host.post(Shed(run, shard))),
+            on_surplus=self._let_go,
         )
 
     def grant(self, priority: Priority, sizes: Sequence[int], then: Callable[[Granted], None]) -> None:
@@ -149,6 +150,10 @@ class Room:
                 tell()
         finally:
             self._go_on()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed: the store closes all itself
+            self._worker.submit(self._store.let_go)
 
     def _call(self, then: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before a thread

@@ -3,7 +3,7 @@ a copy.
 
 Owns which shard lies where, for which runs, who is using it, and which gives way. Knows nothing of peers: exchange.py
 brings shards in and hands them out. Safe for threads: the loop, the bulk lane and room.py's worker all work on it, and
-every method but `grant`, `partial` and `landed` is short.
+every method but `grant`, `partial`, `landed` and `let_go` is short.
 
 A shard's memory is free again once no run refers to it and nothing has it pinned. When there is neither memory nor
 disk left, what can be made again is shed for what an earlier step needs, the newest first.
@@ -101,14 +101,21 @@ class Store:
         self._shards: dict[ShardId, _Shard] = {}
         self._grants: dict[int, tuple[Priority, Segment]] = {}
         self._state_bytes = 0
+        self._is_surplus_told = False
         self._admission = AdmissionQueue()
         self._on_room: Callable[[], None] = lambda: None
         self._on_shed: Callable[[RunId, ShardId], None] = lambda run, shard: None
+        self._on_surplus: Callable[[], None] = lambda: None
 
-    def watch(self, on_room: Callable[[], None], on_shed: Callable[[RunId, ShardId], None]) -> None:
-        """Be told, in any thread, that space was freed after somebody found none, and of what is gone though a run
-        refers to it."""
-        self._on_room, self._on_shed = on_room, on_shed
+    def watch(
+        self,
+        on_room: Callable[[], None],
+        on_shed: Callable[[RunId, ShardId], None],
+        on_surplus: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Be told, in any thread, that space was freed after somebody found none, of what is gone though a run refers
+        to it, and that `let_go` is due in a thread that can wait."""
+        self._on_room, self._on_shed, self._on_surplus = on_room, on_shed, on_surplus
 
     # What engines make --------------------------------------------------------------------------------------------
 
@@ -117,6 +124,7 @@ class Store:
         with self._lock:
             segment = self._make_room(priority, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
             self._grants[segment.number] = (priority, segment)
+        self._keep_limit()
         try:
             self._pool.back(segment)
         except Full:
@@ -127,11 +135,12 @@ class Store:
         return segment
 
     def is_quick(self, sizes: Iterable[tuple[int, int, int]], most_bytes: int) -> bool:
-        """Whether segments of (nbytes, first chunk, end chunk) could be had at once: in memory, and little of it
-        fresh."""
+        """Whether segments of (nbytes, first chunk, end chunk) could be had at once: in memory, little of it fresh, and
+        nothing to be closed for it."""
         with self._lock:
-            cost = sum(self._pool.cost(*size) for size in sizes)
-            return cost <= most_bytes and cost <= self._pool.limit_bytes - self._pool.taken_bytes
+            cost, pool = sum(self._pool.cost(*size) for size in sizes), self._pool
+            unused = pool.limit_bytes - pool.taken_bytes - pool.free_bytes - pool.surplus_bytes
+            return not cost or cost <= min(most_bytes, unused)
 
     def can_hold(self, nbytes: int) -> bool:
         """Whether so many bytes would fit if nothing else were here."""
@@ -334,6 +343,7 @@ class Store:
             self._refer(known, priority)
             known.pins += 1
             segment = known.segment
+        self._keep_limit()
         try:
             self._pool.back(segment)
         except Full:
@@ -457,8 +467,28 @@ class Store:
     def _count_state(self, nbytes: int) -> None:
         self._state_bytes += nbytes
         self._pool.expect(STATE_FOLLOWS * self._state_bytes)
+        self._tell_surplus()
 
     def _give(self, segment: Segment) -> None:
         self._pool.give(segment)
+        self._tell_surplus()
         if self._admission.freed():
             self._on_room()
+
+    def let_go(self) -> None:
+        """Give back to the machine what is kept no longer. May take long."""
+        with self._lock:
+            self._is_surplus_told = False
+            surplus = self._pool.take_surplus()
+        for segment in surplus:
+            segment.close()
+
+    def _keep_limit(self) -> None:
+        """Before memory is put behind what was counted: what it was taken from goes."""
+        if self._pool.is_over:
+            self.let_go()
+
+    def _tell_surplus(self) -> None:
+        if self._pool.has_surplus and not self._is_surplus_told:
+            self._is_surplus_told = True
+            self._on_surplus()

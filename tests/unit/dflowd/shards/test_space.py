@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,37 @@ async def test_requests_that_wait_are_granted_oldest_first_and_small_ones_at_onc
     await until(lambda: len(order) == 5)
     assert order == ["small", "begun", "oldest", "older", "late"]
     room.close()
+    store.close()
+
+
+async def test_memory_goes_back_to_the_machine_in_a_thread() -> None:
+    """To unmap the state of a large model takes seconds: on the loop, others would take this node for dead."""
+    store = Store(64 * MIB, "n0")
+    room = Room(Host(asyncio.get_running_loop(), print, print), store, print)
+    refs = [put(store, Priority(FIRST, 0), 12 * MIB + index) for index in range(4)]
+    paths = [store.path(ref.id) for ref in refs]
+    for path in paths:
+        assert os.path.exists(path)
+    is_waiting = threading.Event()
+    room._worker.submit(is_waiting.wait)
+    store.drop(FIRST, [ref.id for ref in refs])
+    assert store.usage().recycled_bytes == 12 * MIB + MIB  # the newest: it fits into the share that is kept
+    assert all(map(os.path.exists, paths)), "closed by who dropped it"
+    is_waiting.set()
+    await until(lambda: not any(map(os.path.exists, paths[:3])))
+    room.close()
+    store.close()
+
+
+def test_what_was_taken_from_recycled_memory_goes_before_the_new_lies_there() -> None:
+    """Else a host whose memory is full by its limit would have both at once, and run out of it."""
+    store = Store(16 * MIB, "n0")
+    first = store.grant(Priority(FIRST, 0), 4 * MIB)
+    path = first.path
+    store.release(first)
+    assert not store.is_quick([(13 * MIB, 0, 13)], 16 * MIB)
+    store.grant(Priority(FIRST, 0), 13 * MIB)
+    assert not os.path.exists(path)
     store.close()
 
 
