@@ -215,8 +215,7 @@ async def test_memory_goes_back_to_the_machine_in_a_thread() -> None:
     room = Room(Host(asyncio.get_running_loop(), print, print), store, print)
     refs = [put(store, Priority(FIRST, 0), 12 * MIB + index) for index in range(4)]
     paths = [store.path(ref.id) for ref in refs]
-    for path in paths:
-        assert os.path.exists(path)
+    assert all(map(os.path.exists, paths))
     is_waiting = threading.Event()
     room._worker.submit(is_waiting.wait)
     store.drop(FIRST, [ref.id for ref in refs])
