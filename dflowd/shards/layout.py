@@ -95,11 +95,12 @@ def read_texts(source: Column) -> list[str]:
 def encode(columns: Mapping[str, Column]) -> bytes:
     """The shard of these columns. Raises LayoutError where lengths do not add up to the data."""
     header, parts = _plan(columns)
-    shard = bytearray(MAGIC + len(header).to_bytes(4, "little") + header)
+    pieces: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(4, "little"), header]
+    at = 8 + len(header)
     for part in parts:
-        shard += bytes(_align(len(shard)) - len(shard))
-        shard += _flat_bytes(part)
-    return bytes(shard)
+        pieces += bytes(_align(at) - at), _flat_bytes(part)
+        at = _align(at) + part.nbytes
+    return b"".join(pieces)  # one copy of what may be large
 
 
 def decode(shard: bytes | memoryview) -> dict[str, Column]:
