@@ -89,6 +89,7 @@ class Baton:
         try:
             yield
         finally:
+            self._settle()
             del self._calls[call]
             self.holder = NOBODY
             self.board.take(())
@@ -141,6 +142,14 @@ class Baton:
             self.board.take((self.holder,))
             self.board.write(own)
 
+    def drift(self, doing: Doing, seconds: float) -> None:
+        """A pass that needs nobody's hands: so long passes for all who are aboard, while any call may go on. It costs
+        them what of it no other call had the baton."""
+        self.board.take(tuple(self._aboard))
+        self.board.write(doing)
+        with self.resting():
+            time.sleep(seconds)
+
     def seconds(self) -> float:
         """Of the slot, that the call took so far."""
         self._settle()
@@ -148,7 +157,8 @@ class Baton:
 
     def _take(self, call: int) -> None:
         self._lock.take()
-        self.holder, self._since = call, time.perf_counter()
+        self._settle(tuple(self._aboard))  # who drifts had the slot while nobody had the baton
+        self.holder = call
         self.board.take((call,) if call else ())
         self.board.write(self._calls[call].doing)
 

@@ -42,12 +42,12 @@ class Shards(Protocol):
         are hashed now. Raises GivenUp."""
 
 
-def put(shards: Shards, blobs: Sequence[bytes]) -> tuple[ShardRef, ...]:
-    """Store small outputs. Raises NoRoom."""
+def put(shards: Shards, blobs: Sequence[bytes], hashes: Hashes | None = None) -> tuple[ShardRef, ...]:
+    """Store small outputs. `hashes`: of each one's chunks, where they are known. Raises NoRoom."""
     rooms = shards.allocate([len(blob) for blob in blobs])
     for room, blob in zip(rooms, blobs, strict=True):
         room[:] = blob
-    return shards.seal(rooms)
+    return shards.seal(rooms, hashes)
 
 
 @dataclass(frozen=True, slots=True)

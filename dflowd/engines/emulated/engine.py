@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dflow_protocols.names import ShardRef
+from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.ranges import State
 from dflow_protocols.versions.saved import Place
@@ -42,41 +43,44 @@ from dflowd.training.block import size_of, sum_block
 from dflowd.training.update import FLOAT_BYTES
 
 from .payload import Payload, refuse_mixtures
-from .profile import TRAINING, Phase, Profile, pretend, profile_of, train_s
+from .profile import TRAINING, Device, Profile, profile_of, train_s
 
 PRETENDED: Mapping[type[Work], str] = {SliceWork: "reduce_s", ApplyWork: "apply_s", SaveWork: "save_s"}
 
 
 def make_engine() -> Engine:
-    phase = Phase()
+    device = Device()
     return Engine(
         capabilities=("emulated",),
         numerics=f"emulated numpy-{np.__version__.split('.')[0]}",
-        rollouts=EmulatedRollouts(phase),
-        gradients=EmulatedGradients(phase),
-        states=ShardStates(EmulatedWeights(), _pretend_work),
+        rollouts=EmulatedRollouts(device),
+        gradients=EmulatedGradients(device),
+        states=ShardStates(EmulatedWeights(), partial(_pretend, device)),
     )
 
 
 class EmulatedRollouts:
     """Each operator's columns are those of the torch engine, with one more, `source`: see the module."""
 
-    def __init__(self, phase: Phase) -> None:
-        self._phase = phase
+    def __init__(self, device: Device) -> None:
+        self._device = device
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
+        ids, hashes = {name: ref.id for name, ref in work.inputs}, list[tuple[bytes, ...]]()
         made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
             key = _key(job, work.step, stage_id, work.partition)
-            payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, key, self._phase)
+            payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, ids, key, self._device)
             name, blob, groups, metrics = payload.make()
             blobs[f"{stage_id}.{name}"] = blob
+            ids[f"{stage_id}.{name}"], of_chunks = hash_shard(blob)
+            hashes.append(of_chunks)
             made.append((stage_id, name, groups, metrics, job.baton.seconds() - start))
-        refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made])
+        refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made], hashes)
         results = tuple(
             Made(stage_id, ((name, ref),), metrics, groups, seconds)
             for (stage_id, name, groups, metrics, seconds), ref in zip(made, refs, strict=True)
@@ -87,8 +91,8 @@ class EmulatedRollouts:
 class EmulatedGradients:
     """Gradients drawn from what a leaf reads."""
 
-    def __init__(self, phase: Phase) -> None:
-        self._phase = phase
+    def __init__(self, device: Device) -> None:
+        self._device = device
 
     def block(self, job: Job, work: BlockWork) -> Done:
         profile = profile_of(job.pipeline)
@@ -115,8 +119,8 @@ class EmulatedGradients:
         profile: Profile,
     ) -> Vector:
         """A function of exactly what the leaf reads, in its order."""
-        self._phase.enter(job, profile, TRAINING)
-        pretend(job, profile, train_s(profile, _trained_tokens(job, leaf, inputs)))
+        self._device.enter(job, profile, TRAINING)
+        self._device.fill(job, profile, train_s(profile, _trained_tokens(job, leaf, inputs)))
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
@@ -141,10 +145,10 @@ class EmulatedWeights:
         return {}
 
 
-def _pretend_work(job: Job, work: Work) -> None:
+def _pretend(device: Device, job: Job, work: Work) -> None:
     if type(work) in PRETENDED:
         profile = profile_of(job.pipeline)
-        pretend(job, profile, profile[PRETENDED[type(work)]])
+        device.fill(job, profile, profile[PRETENDED[type(work)]])
 
 
 def _key(job: Job, *names: str | int | bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols.names import ShardRef, hash_shard
+from dflow_protocols.names import ShardId, ShardRef
 from dflow_protocols.pipeline import Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups
 from dflow_protocols.pipeline.weighing import reward_weights
@@ -27,11 +27,9 @@ from dflowd.shards import layout
 from .profile import (
     NAP_S,
     SAMPLING,
-    Phase,
+    Device,
     draw_lengths,
     generate_s,
-    pretend,
-    pretend_alone,
     profile_of,
     score_s,
 )
@@ -56,7 +54,7 @@ def refuse_mixtures(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> Non
 
 
 class Payload:
-    """One stage's output on one partition."""
+    """One stage's output on one partition. `blobs`, `ids`: of what it may read, by "stage.output"."""
 
     def __init__(
         self,
@@ -65,10 +63,12 @@ class Payload:
         stage: Stage,
         chain: Chain,
         blobs: Mapping[str, bytes],
+        ids: Mapping[str, ShardId],
         key: bytes,
-        phase: Phase,
+        device: Device,
     ) -> None:
-        self._job, self._stage, self._blobs, self._phase = job, stage, blobs, phase
+        self._job, self._stage, self._blobs, self._device = job, stage, blobs, device
+        self._ids = ids
         self._profile = profile_of(job.pipeline)
         self._partition = work.partition
         self._first, self._end = partition_groups(chain, work.partition)
@@ -91,7 +91,7 @@ class Payload:
         return layout.encode(named | {"source": columns.pack(np.frombuffer(source, np.uint8))})
 
     def _pretend(self, seconds: float) -> None:
-        pretend(self._job, self._profile, seconds)
+        self._device.share(self._job, self._profile, seconds)
 
     def _lengths(self, count: int) -> Any:
         return draw_lengths(self._profile, self._rng, count, self._stage.config.get("max_tokens", math.inf))
@@ -102,7 +102,7 @@ class Payload:
     def _generate(self) -> Made:
         while self._profile["hangs"] == self._partition + 1:
             time.sleep(NAP_S)
-        self._phase.enter(self._job, self._profile, SAMPLING)
+        self._device.enter(self._job, self._profile, SAMPLING)
         lengths = self._lengths(self._count * int(self._stage.config["group"]))
         self._pretend(generate_s(self._profile, self._count, lengths))
         if self._profile["kills"] == self._partition + 1:
@@ -170,22 +170,23 @@ class Payload:
     def _other(self) -> Made:
         """The first output of a stage: one number a completion."""
         self._pretend(self._profile["reward_s"])
-        pretend_alone(self._job, self._profile, score_s(self._profile, int(self._lengths_of("rollout").sum())))
+        tokens = int(self._lengths_of("rollout").sum())
+        self._device.fill(self._job, self._profile, score_s(self._profile, tokens))
         name = self._stage.writes[0]
         values = columns.pack(self._rng.random(len(self._lengths_of("rollout")), np.float32))
         return name, self._encode(self._source("rollout"), **{name: values}), (), ()
 
-    def _named(self, output: str) -> bytes:
-        return next(blob for name, blob in sorted(self._blobs.items()) if name.endswith(f".{output}"))
+    def _name_of(self, output: str) -> str:
+        return next(name for name in sorted(self._blobs) if name.endswith(f".{output}"))
 
     def _columns(self, output: str) -> dict[str, layout.Column]:
-        return layout.decode(self._named(output))
+        return layout.decode(self._blobs[self._name_of(output)])
 
     def _lengths_of(self, output: str) -> Any:
         return columns.lengths(self._columns(output)["tokens"])
 
     def _source(self, output: str) -> bytes:
-        return bytes.fromhex(hash_shard(self._named(output))[0])
+        return bytes.fromhex(self._ids[self._name_of(output)])
 
 
 def _sums(values: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

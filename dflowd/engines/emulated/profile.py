@@ -11,8 +11,6 @@ import heapq
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,34 +50,13 @@ PROFILE: Mapping[str, float] = {
 """Seconds, counts and shares."""
 
 SPEED = float(os.environ.get("DFLOWD_EMULATED_SPEED", "1"))  # of this host beside others; 0: it is broken
-NAP_S = 0.02  # the longest sleep between two signs of progress
+NAP_S = 0.05  # the longest sleep between two signs of progress
 
 Profile = Mapping[str, float]
 
 
 def profile_of(pipeline: Pipeline) -> dict[str, float]:
     return {**PROFILE, **{key: float(value) for key, value in (pipeline.emulated or {}).items()}}
-
-
-def pretend(job: Job, profile: Profile, seconds: float) -> None:
-    """Take so long, in naps, as do others that pretend in this slot. Raises RuntimeError on a host that is broken."""
-    if not SPEED:
-        raise RuntimeError("this host is broken")
-    jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
-    until, doing = time.monotonic() + seconds * jitter / SPEED, job.board.read()
-    with job.baton.aboard():
-        while (left := until - time.monotonic()) > 0:
-            job.baton.together(doing, partial(time.sleep, min(left, NAP_S)))
-            job.baton.pass_on()
-            job.progress()
-
-
-def pretend_alone(job: Job, profile: Profile, seconds: float) -> None:
-    """The same, while nothing else runs in this slot: what fills a device takes no less time beside more of it."""
-    until = time.monotonic() + seconds / SPEED
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, NAP_S))
-        job.progress()
 
 
 def draw_lengths(profile: Profile, rng: np.random.Generator, count: int, longest: float) -> Any:
@@ -122,16 +99,44 @@ def train_s(profile: Profile, tokens: int) -> float:
     return profile["gradient_s"] + profile["train_token_s"] * tokens
 
 
-@dataclass
-class Phase:
-    """What a slot's device was last used for: models are loaded and caches made when that changes."""
+class Device:
+    """One slot's. Partitions that are sampled together share it; what fills it stops their sampling, and the host's
+    work does not."""
 
-    _name: str = ""
+    def __init__(self) -> None:
+        self._phase = ""
+        self._filled_s = 0.0  # in all
 
-    def enter(self, job: Job, profile: Profile, name: str) -> None:
-        if self._name not in ("", name):
-            pretend(job, profile, profile["switch_s"])
-        self._name = name
+    def enter(self, job: Job, profile: Profile, phase: str) -> None:
+        """Models are loaded and caches made where it was last used for another phase."""
+        if self._phase not in ("", phase):
+            self.share(job, profile, profile["switch_s"])
+        self._phase = phase
+
+    def share(self, job: Job, profile: Profile, seconds: float) -> None:
+        """Take so long beside others that do the same. Raises RuntimeError on a host that is broken."""
+        until, doing = time.monotonic() + _stretched(profile, seconds) - self._filled_s, job.board.read()
+        with job.baton.aboard():
+            while (left := until + self._filled_s - time.monotonic()) > 0:
+                job.baton.drift(doing, min(left, NAP_S))
+                job.progress()
+
+    def fill(self, job: Job, profile: Profile, seconds: float) -> None:
+        """Take so long, in which nothing else is computed. Raises RuntimeError on a host that is broken."""
+        took = _stretched(profile, seconds)
+        until = time.monotonic() + took
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, NAP_S))
+            job.progress()
+        self._filled_s += took
+
+
+def _stretched(profile: Profile, seconds: float) -> float:
+    """What this host takes. Raises RuntimeError where it is broken."""
+    if not SPEED:
+        raise RuntimeError("this host is broken")
+    jitter = 1 + profile["jitter"] * float(np.random.default_rng().random()) if profile["jitter"] else 1.0
+    return seconds * jitter / SPEED
 
 
 SAMPLING, TRAINING = "sampling", "training"

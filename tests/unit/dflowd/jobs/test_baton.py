@@ -136,6 +136,41 @@ def test_a_pass_costs_those_who_share_it_and_nobody_else() -> None:
     assert all(0.1 <= cost < 0.2 for cost in costs.values()), costs
 
 
+def test_who_drifts_leaves_the_baton_to_others_and_pays_for_the_rest() -> None:
+    """A pass that needs no hands keeps nobody waiting, and is not told to cost what somebody else's work took."""
+    baton, costs = Baton(), dict[int, float]()
+
+    def works() -> None:
+        began = time.perf_counter()
+        until(lambda: time.perf_counter() - began > 0.2, DEADLINE_S)
+        costs[2] = baton.seconds()
+
+    with baton.held(1):
+        before = baton.seconds()
+        thread = started(baton, 2, works)
+        until(lambda: queued(baton) == 1, DEADLINE_S)
+        with baton.aboard():
+            baton.drift(PASS, 0.1)
+        costs[1] = baton.seconds() - before
+    thread.join(DEADLINE_S)
+    assert costs[2] >= 0.2
+    assert costs[1] < 0.1, "it slept while the other worked"
+
+
+def test_a_process_that_ends_while_its_calls_drift_shows_all_of_them() -> None:
+    """Nobody can tell whose doing it was, so none is blamed alone."""
+    baton = Baton()
+    with baton.held(1), baton.aboard():
+        baton._aboard.append(2)
+        baton._calls[2] = baton._calls[1]
+        shown: list[tuple[int, ...]] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", lambda _: shown.append(baton.board.read().calls))
+            baton.drift(PASS, 0.1)
+        baton._aboard.remove(2)
+    assert shown == [(1, 2)]
+
+
 class EndedError(Exception):
     """The process would have ended."""
 

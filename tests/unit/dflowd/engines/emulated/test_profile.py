@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
-from dflowd.engines.emulated.profile import PROFILE, decode_steps, draw_lengths, generate_s, score_s, train_s
+from dflowd.engines.emulated import profile as emulated
+from dflowd.engines.emulated.profile import PROFILE, Device, decode_steps, draw_lengths, generate_s, score_s, train_s
+from dflowd.jobs.job import Job
+from dflowd.slots.doing import NOTHING
 
 
 def profile(**given: float) -> dict[str, float]:
@@ -40,3 +47,35 @@ def test_lengths_with_a_tail_have_the_mean_and_end_at_the_longest() -> None:
     assert drawn.mean() == pytest.approx(1000, rel=0.03)
     assert drawn.max() <= 8192
     assert np.median(drawn) < 800  # few long ones make up for it
+
+
+class PretendedTime:
+    """Of a process in which nothing takes longer than it sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_what_fills_a_device_stops_the_sampling_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device does one or the other: a mesh that scores while it samples would else compute for nothing."""
+    clock, device, of = PretendedTime(), Device(), profile()
+    monkeypatch.setattr(emulated, "time", clock)
+    scored = list[float]()
+
+    def drift(_: object, seconds: float) -> None:
+        clock.sleep(seconds)
+        if not scored:
+            scored.append(clock.now)
+            device.fill(job, of, 0.5)
+
+    baton = SimpleNamespace(aboard=nullcontext, drift=drift)
+    job = cast(Job, cast(Any, SimpleNamespace(baton=baton, board=SimpleNamespace(read=lambda: NOTHING), progress=int)))
+    device.share(job, of, 1.0)
+    assert clock.now == pytest.approx(1.5)
+    assert scored[0] < 1.0
