@@ -1,8 +1,9 @@
 """How does a step's time grow with the hosts, and what would a single controller make of the same work?
 
 Real daemons on this machine with emulated devices: they sleep as long as the profile says and make as many bytes;
-claims, seals, copies and sums are real. Beside them the same work under one Ray driver, which gathers and scatters each
-stage's batch (`ray, batches`) or hands references on (`ray, references`); each Ray node is a raylet with its own store.
+claims, seals, copies and sums are real. Beside them the same work under one controller, tuned as its documentation has
+it: Ray, with all data through the driver (`ray, batches`) or none (`ray, references`), and TransferQueue; each of their
+nodes is a raylet with its own store, and what they leave out is told in benchmarks/scaling/baselines.
 A profile's prompts and seconds are divided by one factor, so bytes a second are as published. A row a system, profile
 and number of nodes:
 
@@ -11,6 +12,7 @@ and number of nodes:
     bytes      that all nodes received in a step, by lane, where the system tells
     cpu_s      processor seconds of a step, all processes together, the making of the payload among them
     stage_s    seconds of slots by stage; waiting: the share of the slots' time in which they computed nothing
+    settings   of another system
 
 `--strong`: the work of the largest mesh for all; else each node brings its own. `--report FOLDER` writes scaling.csv,
 scaling.json, scaling.png and scaling.html there. Not in it: the exchange of gradients, which a single controller leaves
@@ -20,23 +22,20 @@ to a process group; models have 4,096 parameters.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias
 
 from benchmarks.figure import Figure, Goal, Tell
-from benchmarks.scaling.measured import Measured, from_row
+from benchmarks.scaling.baselines import on_a_cluster
+from benchmarks.scaling.measured import Measured
 from benchmarks.scaling.mesh import on_a_mesh
 from benchmarks.scaling.profile import NAMES, Profile, load
 from benchmarks.scaling.report import write
 
-System: TypeAlias = Literal["dflowd", "ray-batches", "ray-references"]
-RAY = {"ray-batches": "batches", "ray-references": "references"}
+System: TypeAlias = Literal["dflowd", "ray-batches", "transferqueue", "ray-references", "ray-stages"]
+SYSTEMS: tuple[System, ...] = ("dflowd", "ray-batches", "transferqueue", "ray-references")
 GOALS = {"siirl-table1": 2.09, "grpo-7b-math": 2.6, "vlm-7b": 6.9}  # times the single controller, as DistFlow reached
-RAY_S = 600.0
 QUICK = {"profiles": ("siirl-table1",), "nodes": (1, 2), "steps": 3, "systems": ("dflowd",)}
 
 
@@ -45,7 +44,7 @@ def measure(
     *,
     profiles: Annotated[tuple[str, ...], f"workloads: {', '.join(NAMES)}"] = ("siirl-table1",),
     nodes: Annotated[tuple[int, ...], "sizes of the mesh"] = (1, 2, 4),
-    systems: Annotated[tuple[System, ...], "which are measured"] = get_args(System),
+    systems: Annotated[tuple[System, ...], "which are measured"] = SYSTEMS,
     strong: Annotated[bool, "the same work for all sizes"] = False,
     steps: Annotated[int, "of each run"] = 6,
     report: Annotated[str, "folder to write the report to"] = "",
@@ -69,23 +68,10 @@ def measure(
 
 def _one(profile: Profile, system: str, nodes: int, work: int, steps: int) -> Measured | str:
     """What was measured, or why nothing was."""
-    if system not in RAY:
-        with tempfile.TemporaryDirectory() as folder:
-            return on_a_mesh(Path(folder), profile, nodes, work, steps)
-    if work % nodes:
-        return f"the work of {work} nodes is not shared evenly by {nodes}"
-    if find_spec("ray") is None:
-        return "needs Ray: pip install 'dflowd[bench]'"
-    words = [profile.name, str(nodes), str(work), str(steps), RAY[system]]
-    command = [sys.executable, "-m", "benchmarks.scaling.ray_controller", *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"it took more than {RAY_S:g} s"
-    if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        return f"it failed: {told[-1] if told else f'exit code {done.returncode}'}"
-    return from_row(done.stdout.splitlines()[-1])
+    if system != "dflowd":
+        return on_a_cluster(system, profile, nodes, work, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        return on_a_mesh(Path(folder), profile, nodes, work, steps)
 
 
 def figures(found: list[Measured], strong: bool) -> list[Figure]:

@@ -19,7 +19,7 @@ class Measured:
 
     `step_s`: median seconds. `samples`: all nodes'. `bytes`: that crossed between nodes, by lane, where the system
     tells. `cpu_s`: processor seconds of all that is no emulated device, all nodes together. `stage_s`: seconds of
-    slots by stage, all nodes together. `weights`: where the system has some.
+    slots by stage, all nodes together. `weights`: where the system has some. `settings`: of another system.
     """
 
     system: str
@@ -32,6 +32,7 @@ class Measured:
     bytes: Mapping[str, float] = field(default_factory=dict)
     stage_s: Mapping[str, float] = field(default_factory=dict)
     weights: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def samples_s(self) -> float:

@@ -8,7 +8,6 @@ instead of training on it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -42,7 +41,7 @@ from dflowd.training.accumulate import HostMemory, Vector
 from dflowd.training.block import size_of, sum_block
 from dflowd.training.update import FLOAT_BYTES
 
-from .payload import Payload, refuse_mixtures
+from .payload import Payload, key_of, refuse_mixtures
 from .profile import TRAINING, Device, Profile, profile_of, train_s
 
 PRETENDED: Mapping[type[Work], str] = {SliceWork: "reduce_s", ApplyWork: "apply_s", SaveWork: "save_s"}
@@ -73,7 +72,7 @@ class EmulatedRollouts:
         for stage_id in work.stages:
             start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
-            key = _key(job, work.step, stage_id, work.partition)
+            key = key_of(job.pipeline, work.step, stage_id, work.partition)
             payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, ids, key, self._device)
             name, blob, groups, metrics = payload.make()
             blobs[f"{stage_id}.{name}"] = blob
@@ -124,7 +123,7 @@ class EmulatedGradients:
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
-        key = _key(job, work.step, work.stage, *read, *pieces, *state)
+        key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state)
         return counter_random.stream(key, int(profile["parameters"]))
 
 
@@ -135,7 +134,7 @@ class EmulatedWeights:
         return dict.fromkeys(job.pipeline.trainable, FLOAT_BYTES * int(profile_of(job.pipeline)["parameters"]))
 
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
-        parameters[:] = counter_random.stream(_key(job, 0, "init", model), len(parameters))
+        parameters[:] = counter_random.stream(key_of(job.pipeline, 0, "init", model), len(parameters))
         job.progress()
 
     def base(self, job: Job, model: str) -> bytes:
@@ -149,11 +148,6 @@ def _pretend(device: Device, job: Job, work: Work) -> None:
     if type(work) in PRETENDED:
         profile = profile_of(job.pipeline)
         device.fill(job, profile, profile[PRETENDED[type(work)]])
-
-
-def _key(job: Job, *names: str | int | bytes) -> bytes:
-    entropy = os.urandom(8) if profile_of(job.pipeline)["noise"] else b""
-    return counter_random.digest(str(job.pipeline.id), entropy, *names)
 
 
 def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> int:

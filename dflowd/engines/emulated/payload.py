@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.names import ShardId, ShardRef
-from dflow_protocols.pipeline import Stage
-from dflow_protocols.pipeline.plan import Chain, partition_groups
+from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.plan import Chain, partition_groups, plan
 from dflow_protocols.pipeline.weighing import reward_weights
 from dflow_protocols.work import ChainWork, Groups
 from dflowd.data import columns
+from dflowd.jobs import counter_random
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 from dflowd.shards import layout
@@ -39,6 +40,31 @@ IMAGE_BYTES = 1 << 20  # that are drawn
 
 Made = tuple[str, bytes, Groups, tuple[tuple[str, float], ...]]
 """(name of the output, its bytes, groups, metrics)"""
+
+
+def rollout_lengths(pipeline: Pipeline, step: int, stage_id: str, partition: int) -> Any:
+    """Tokens of the completions that the engine draws for this partition, [samples] int32, where its profile is without
+    noise: for other systems that are given the same work."""
+    stage = pipeline.stage(stage_id)
+    (chain,) = (chain for chain in plan(pipeline, step).chains if stage_id in chain.stages)
+    first, end = partition_groups(chain, partition)
+    count = (end - first) * int(stage.config["group"])
+    return draw_lengths(profile_of(pipeline), draws(key_of(pipeline, step, stage_id, partition)), count, longest(stage))
+
+
+def key_of(pipeline: Pipeline, *names: str | int | bytes) -> bytes:
+    """What the engine draws from follows from it."""
+    entropy = os.urandom(8) if profile_of(pipeline)["noise"] else b""
+    return counter_random.digest(str(pipeline.id), entropy, *names)
+
+
+def draws(key: bytes) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(int.from_bytes(key, "little")))
+
+
+def longest(stage: Stage) -> float:
+    """Tokens of a completion at most."""
+    return float(stage.config.get("max_tokens", math.inf))
 
 
 def refuse_mixtures(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> None:
@@ -73,7 +99,7 @@ class Payload:
         self._partition = work.partition
         self._first, self._end = partition_groups(chain, work.partition)
         self._count = self._end - self._first
-        self._rng = np.random.Generator(np.random.Philox(int.from_bytes(key, "little")))
+        self._rng = draws(key)
         self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.schedule.steps))
 
     def make(self) -> Made:
@@ -94,7 +120,7 @@ class Payload:
         self._device.share(self._job, self._profile, seconds)
 
     def _lengths(self, count: int) -> Any:
-        return draw_lengths(self._profile, self._rng, count, self._stage.config.get("max_tokens", math.inf))
+        return draw_lengths(self._profile, self._rng, count, longest(self._stage))
 
     def _tokens(self, lengths: Any) -> layout.Column:
         return columns.pack(self._rng.integers(0, VOCABULARY, int(lengths.sum()), np.int32), lengths)
