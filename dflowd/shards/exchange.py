@@ -23,6 +23,8 @@ from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
     BytesCame,
     ChunkCame,
+    CopiersMet,
+    CopierTold,
     Distrust,
     Dropped,
     HashesCame,
@@ -39,6 +41,8 @@ from dflow_protocols.wire.bulk import (
     KEY_BYTES,
     TOKEN_BYTES,
     Ask,
+    Copiers,
+    Has,
     Lacks,
     Piece,
     SessionGone,
@@ -49,6 +53,7 @@ from dflow_protocols.wire.bulk import (
     unpack_answers,
 )
 from dflow_protocols.wire.fields import WireError
+from dflow_protocols.work import Product
 from dflowd.process.host import Host
 from dflowd.process.tally import Tally
 from dflowd.transport.bulk import BulkLane
@@ -117,6 +122,10 @@ class _Holder:
         self.is_dialled = lane.dial(peer, self.address, self.offer.token, self.offer.key)
         return self.is_dialled
 
+    def keep_asks(self, wanting: Callable[[ShardId], object]) -> None:
+        """Of what waits to be sent, those for shards that somebody still wants."""
+        self.waiting = [ask for ask in self.waiting if wanting(ask.shard)]
+
     def note_received(self, received: int) -> bool:
         """So many bytes have come over its link. Whether that is more news than a handshake and signs of life make."""
         before, self.received = self.received, received
@@ -147,7 +156,7 @@ class Exchange:
         hears, on the loop, of a holder that said nothing. Starts the bulk lane."""
         self._host, self._store, self._room, self._lane, self._tell = host, store, room, lane, tell
         self._doubt = doubt
-        self._transfers = Transfers(patience_s)
+        self._transfers = Transfers(patience_s, lane.me)
         self._serving = Serving(store, lane, files)
         self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
         self._holders: dict[NodeId, _Holder] = {}
@@ -192,7 +201,8 @@ class Exchange:
         if present & wanted == wanted:
             self._host.loop.call_soon(self._post, Fetched(run, shard, first, end))
             return
-        event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard))
+        is_copy = asked.product is Product.STATE and (first, end) == (0, chunk_count(asked.ref.nbytes))
+        event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard), is_copy)
         self._lane.call(partial(self._handle, event))
 
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
@@ -265,6 +275,10 @@ class Exchange:
                     self._handle(HashesCame(peer, ticket, hashes))
                 case Lacks(ticket, first, end):
                     self._handle(HolderLacks(peer, ticket, first, end))
+                case Copiers(shard, nodes):
+                    self._handle(CopiersMet(peer, shard, tuple(filter(self._is_reached, nodes))))
+                case Has(shard, present):
+                    self._handle(CopierTold(peer, shard, present))
         if not self._transfers.is_asked(peer):
             self._rates.idle(peer)
 
@@ -300,7 +314,7 @@ class Exchange:
             self._note_bytes()
         if now >= self._transfers.deadline:
             self._handle(Tick())
-        due = min(self._send_asks(now), self._look_again(now))
+        due = min(self._send_asks(now), self._look_again(now), self._serving.tell_grown())
         if self._serving.take_back():
             due = min(due, now + LENT_CHECK_S)
         self._publish()
@@ -349,6 +363,8 @@ class Exchange:
             self._report(NodeId(""), Report("shards.disk_failed", {"shard": ref.id}, "error"))
             self._handle(HolderLacks(peer, piece.ticket, piece.index, piece.index + 1))
             return
+        if is_good:
+            self._serving.grow(ref.id)
         if is_good and chunk_count(ref.nbytes) > 1:
             self._news += [FetchAdvanced(run, ref.id) for run in self._transfers.wanting(ref.id)]
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
@@ -386,7 +402,9 @@ class Exchange:
                 self._lane.request(peer, pack_asks(holder.waiting))
                 self._rates.asked(now, peer)
                 holder.waiting.clear()
-            elif not holder.is_ready:
+                continue
+            holder.keep_asks(self._transfers.wanting)
+            if holder.waiting and not holder.is_ready:
                 if holder.offer is None or now >= holder.offer_again_at:
                     self._news.append((peer, holder.offer_session(now)))
                 due = min(due, holder.offer_again_at)
@@ -396,6 +414,10 @@ class Exchange:
 
     def _holder(self, peer: NodeId) -> _Holder:
         return self._holders.setdefault(peer, _Holder())
+
+    def _is_reached(self, peer: NodeId) -> bool:
+        """Whether it is a member that says where to dial it."""
+        return peer in self._holders and bool(self._holders[peer].address)
 
     def _admit(self, peer: NodeId, token: bytes, key: bytes) -> None:
         self._lane.admit(peer, token, key)

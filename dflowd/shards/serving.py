@@ -5,14 +5,27 @@ Owns what is lent to the lane while it is being sent. Works in the bulk lane's t
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 import zmq
 
 from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId, ShardId
+from dflow_protocols.shards.swarm import Audience
 from dflow_protocols.shards.transfer import RUN_CHUNKS, WINDOW_CHUNKS
-from dflow_protocols.wire.bulk import Answer, Ask, Lacks, Piece, Told, pack_answers, unpack_asks
+from dflow_protocols.wire.bulk import (
+    NODE_BYTES,
+    Answer,
+    Ask,
+    Copiers,
+    Has,
+    Lacks,
+    Piece,
+    Told,
+    pack_answers,
+    unpack_asks,
+)
 from dflow_protocols.wire.fields import WireError
 from dflowd.transport.bulk import BulkLane
 
@@ -43,6 +56,8 @@ class Serving:
     def __init__(self, store: Store, lane: BulkLane, files: Files | None = None) -> None:
         self._store, self._lane, self._files = store, lane, files
         self._lent: list[tuple[zmq.MessageTracker, ShardId]] = []
+        self._audience = Audience()
+        self._links: dict[NodeId, bytes] = {}  # by which one that copies asked last
 
     def answer(self, peer: NodeId, link: bytes, head: bytes) -> Report | None:
         """Answer a message of asks. Returns a report if it was none."""
@@ -54,9 +69,25 @@ class Serving:
         for ask in asks:
             if reply.is_over:
                 break
-            self._answer_one(reply, ask)
+            if ask.is_copy:
+                self._links[peer] = link
+                self._tell_copiers(reply, peer, ask)
+            if ask.first < ask.end:
+                self._answer_one(reply, ask)
         reply.flush()
         return None
+
+    def grow(self, shard: ShardId) -> None:
+        """One more chunk of it is here."""
+        self._audience.grow(time.monotonic(), shard)
+
+    def tell_grown(self) -> float:
+        """Tell those who copy from here what came meanwhile, if it is time for that. Returns when it is again."""
+        for shard, peers in self._audience.take_grown(time.monotonic()):
+            has = Has(shard, self._present(shard))
+            for peer in peers:
+                self._lane.answer(peer, self._links[peer], pack_answers([has]), None)
+        return self._audience.deadline
 
     def take_back(self) -> bool:
         """Unpin what libzmq has sent; whether some is still on its way."""
@@ -65,6 +96,18 @@ class Serving:
                 self._store.unpin(shard)
         self._lent = [item for item in self._lent if not item[0].done]
         return bool(self._lent)
+
+    def _tell_copiers(self, reply: _Reply, peer: NodeId, ask: Ask) -> None:
+        others = self._audience.ask(time.monotonic(), ask.shard, peer)
+        if others is not None:
+            reply.add(Copiers(ask.shard, others), NODE_BYTES * len(others))
+        if ask.first == ask.end:
+            present = self._present(ask.shard)
+            reply.add(Has(ask.shard, present), (present or 0).bit_length() // 8)
+
+    def _present(self, shard: ShardId) -> int | None:
+        """Bitmap of what is here; None if nothing of it is, or comes."""
+        return self._store.present(shard) if self._store.knows(shard) else None
 
     def _answer_one(self, reply: _Reply, ask: Ask) -> None:
         try:

@@ -210,6 +210,12 @@ class Store:
             known = self._shards.get(shard)
             return known is not None and run in known.runs
 
+    def knows(self, shard: ShardId) -> bool:
+        """Whether it, or a part of it, lies here or is to come, for some run."""
+        with self._lock:
+            known = self._shards.get(shard)
+            return known is not None and bool(known.runs)
+
     def present(self, shard: ShardId) -> int:
         """Bitmap of the chunks that lie here verified, for some run."""
         with self._lock:

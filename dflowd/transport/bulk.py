@@ -93,7 +93,7 @@ class BulkLane:
 
     def __init__(self, me: NodeId, fabric: str, timing: LinkTiming | None = None) -> None:
         """`fabric`: `encrypted`, or `trusted` where only who speaks and what a chunk is are proved."""
-        self._me, self._is_trusted = me, fabric == "trusted"
+        self.me, self._is_trusted = me, fabric == "trusted"
         self._serving: dict[NodeId, _Session] = {}
         self._fetching: dict[NodeId, _Session] = {}
         self._aliases: dict[bytes, NodeId] = {}
@@ -186,7 +186,7 @@ class BulkLane:
                 self._aliases[sharing.alias] = other
 
     def _connect(self, session: _Session) -> bool:
-        self._socket.setsockopt(zmq.PLAIN_USERNAME, self._me.encode())
+        self._socket.setsockopt(zmq.PLAIN_USERNAME, self.me.encode())
         self._socket.setsockopt(zmq.PLAIN_PASSWORD, session.token.hex().encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.renew_alias())
         allow_ipv6(self._socket, session.address)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
-from ..names import NodeId, RunId, ShardId, ShardRef
+from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 
 MAX_LOSSES = 3  # lost asks to one holder in one fetch, before it counts as silent
 
@@ -27,6 +27,12 @@ class Source:
     losses: int = 0
     is_usable: bool = True
     has_lied: bool = False
+    is_copier: bool = False  # it copies the shard itself, says a holder; the node that fetches named it not
+    has_told: bool = False  # such a one: what it has
+
+    def tell(self, lacks: int) -> None:
+        """It says what it has: all but these."""
+        self.lacks, self.has_told = lacks, True
 
     def lack(self, chunks: int) -> None:
         self.lacks |= chunks
@@ -52,6 +58,8 @@ class Transfer:
     asked: int = 0
     wants: list[tuple[RunId, int, int]] = field(default_factory=list)
     sources: dict[NodeId, Source] = field(default_factory=dict)
+    is_copy: bool = False  # others may copy it too, and get from here what is here
+    start: int = 0  # of a copy: the chunk to begin with
 
     @property
     def needed(self) -> int:
@@ -71,6 +79,23 @@ class Transfer:
             self.wants.append((run, first, end))
         for holder in holders:
             self.sources.setdefault(holder, Source())
+
+    def copy(self, start: int) -> None:
+        """Share it with whoever copies it too; begin at `start`."""
+        self.is_copy, self.start = True, start
+
+    def meet(self, copier: NodeId) -> None:
+        """One more copies this shard. Until it says what it has it has nothing."""
+        self.sources[copier] = Source(lacks=mask(0, chunk_count(self.ref.nbytes)), is_copier=True)
+
+    def parts(self) -> dict[NodeId, int]:
+        """Of the others that copy it and have not all of it yet: bitmap of what each has."""
+        whole = mask(0, chunk_count(self.ref.nbytes))
+        return {
+            node: whole & ~source.lacks
+            for node, source in self.sources.items()
+            if source.is_copier and source.has_told and source.is_usable and source.lacks
+        }
 
     def renew(self, present: int, hashes: tuple[bytes, ...] | None) -> bool:
         """What lies here: less than before, if the shard was dropped and is wanted again. Whether the hashes are known
@@ -119,11 +144,20 @@ class Peer:
     since: float = inf  # when it last answered, or was asked after it had answered all
     queue: dict[ShardId, None] = field(default_factory=dict)  # fetches that may have something to ask it
 
+    def open_of(self, shard: ShardId) -> int:
+        """How many chunks of this shard are open here."""
+        return sum(ticket.open.bit_count() for ticket in self.tickets.values() if ticket.shard == shard)
+
+    def skip_ticket(self) -> int:
+        """A number for an ask that opens nothing."""
+        number, self.next_ticket = self.next_ticket, self.next_ticket + 1
+        return number
+
     def open_ticket(self, now: float, shard: ShardId, chunks: int) -> int:
         """The number of a new ask. A peer that had answered all is timed from now on."""
         if not self.tickets:
             self.since = now
-        number, self.next_ticket = self.next_ticket, self.next_ticket + 1
+        number = self.skip_ticket()
         self.tickets[number] = Ticket(shard, chunks)
         self.open_count += chunks.bit_count()
         return number

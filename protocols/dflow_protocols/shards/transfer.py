@@ -1,7 +1,8 @@
 """Fetching under credit-based flow control: which chunk is asked of which holder, and when a holder is given up.
 
 Owns every fetch of one node: credit, ranges, several holders at once, verification against the shard's id. Knows
-nothing of sockets, sealing or memory: who drives it stores a chunk, hashes it, and asks `verifies`.
+nothing of sockets, sealing or memory: who drives it stores a chunk, hashes it, and asks `verifies`. What several nodes
+copy at once they get from each other as well: swarm.py.
 
 A holder has credit for WINDOW_CHUNKS chunks over all fetches. It answers asks in the order in which they came, so an
 answer proves that older asks still open were lost with their link, and their chunks are asked for again.
@@ -18,6 +19,7 @@ from ..events import FetchAdvanced, Fetched, FetchFailed, Report, Tick
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count, shard_id
 from ..wire.bulk import Ask
 from .credit import Peer, Transfer, mask
+from .swarm import MOST_COPIERS, allowed, starting_chunk
 
 WINDOW_CHUNKS = 16  # asked of one holder and not yet there: 16 MiB hide 13 ms of round trip on a 10 Gbit/s link
 RUN_CHUNKS = 8  # of one ask, so that two asks are under way and other fetches get their turn
@@ -36,6 +38,7 @@ class Wanted:
     holders: tuple[NodeId, ...]
     present: int
     hashes: tuple[bytes, ...] | None
+    is_copy: bool = False  # of all of it, so that others that copy it are met and given what is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,24 @@ class HolderLacks:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiersMet:
+    """A holder says who copies the shard from it, too."""
+
+    holder: NodeId
+    shard: ShardId
+    copiers: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopierTold:
+    """Which chunks another copier has, as a bitmap; None: it does not copy the shard any more, and has none."""
+
+    copier: NodeId
+    shard: ShardId
+    present: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HolderGone:
     """The holder is dead, or what was asked of it will never be answered."""
 
@@ -93,7 +114,17 @@ class Dropped:
 
 
 TransferEvent: TypeAlias = (
-    Wanted | HashesCame | ChunkCame | BytesCame | HolderLacks | HolderGone | LinkRenewed | Dropped | Tick
+    Wanted
+    | HashesCame
+    | ChunkCame
+    | BytesCame
+    | HolderLacks
+    | CopiersMet
+    | CopierTold
+    | HolderGone
+    | LinkRenewed
+    | Dropped
+    | Tick
 )
 
 
@@ -122,10 +153,10 @@ TransferAction: TypeAlias = SendAsk | KeepHashes | Distrust | Fetched | FetchAdv
 
 
 class Transfers:
-    """All fetches of a node. `patience_s`: how long a holder with open asks may say nothing at all."""
+    """All fetches of `me`. `patience_s`: how long a holder with open asks may say nothing at all."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, patience_s: float, me: NodeId) -> None:
+        self._patience_s, self._me = patience_s, me
         self._transfers: dict[ShardId, Transfer] = {}
         self._peers: dict[NodeId, Peer] = {}
 
@@ -153,10 +184,14 @@ class Transfers:
                 return [FetchAdvanced(run, shard) for shard in shards for run in self.wanting(shard)]
             case HolderLacks(holder, ticket, first, end):
                 return self._on_lack(now, holder, ticket, mask(first, end))
+            case CopiersMet(holder, shard, copiers):
+                return self._meet(holder, shard, copiers)
+            case CopierTold(copier, shard, present):
+                return self._on_copier(now, copier, shard, present)
             case HolderGone(holder):
                 return self._give_up_holder(now, holder)
             case LinkRenewed(holder):
-                return self._lose(now, holder, list(self._peer(holder).tickets))
+                return [*self._watch_again(holder), *self._lose(now, holder, list(self._peer(holder).tickets))]
             case Dropped(run, shard):
                 return self._drop(now, run, shard)
             case Tick():
@@ -218,6 +253,8 @@ class Transfers:
         transfer = self._transfers.setdefault(shard, Transfer(event.ref, event.hashes))
         again = transfer.renew(event.present, event.hashes)
         transfer.want(event.run, event.first, event.end, event.holders)
+        if event.is_copy:
+            transfer.copy(starting_chunk(event.ref, self._me))
         kept = [KeepHashes(shard, transfer.hashes)] if again and transfer.hashes else []
         return [*kept, *self._complete(shard), *self._offer(now, shard)]
 
@@ -255,6 +292,36 @@ class Transfers:
         self._transfers[known.shard].sources[holder].lack(chunks)
         self._close(holder, ticket, known.open & chunks)
         return [*actions, *self._offer(now, known.shard), *self._pump(now, holder)]
+
+    def _meet(self, holder: NodeId, shard: ShardId, copiers: Sequence[NodeId]) -> list[TransferAction]:
+        transfer = self._transfers.get(shard)
+        if transfer is None or not transfer.is_copy or holder not in transfer.sources:
+            return []
+        room = MOST_COPIERS - sum(source.is_copier for source in transfer.sources.values())
+        met = [copier for copier in copiers if copier not in transfer.sources and copier != self._me][: max(0, room)]
+        for copier in met:
+            transfer.meet(copier)
+        return [self._watch(copier, shard) for copier in met]
+
+    def _watch(self, copier: NodeId, shard: ShardId) -> SendAsk:
+        """Ask for nothing, so as to hear what is there."""
+        return SendAsk(copier, Ask(self._peer(copier).skip_ticket(), shard, 0, 0, with_hashes=False, is_copy=True))
+
+    def _watch_again(self, holder: NodeId) -> list[TransferAction]:
+        known = [(shard, transfer.sources.get(holder)) for shard, transfer in self._transfers.items()]
+        return [self._watch(holder, shard) for shard, source in known if source is not None and source.is_copier]
+
+    def _on_copier(self, now: float, copier: NodeId, shard: ShardId, present: int | None) -> list[TransferAction]:
+        transfer = self._transfers.get(shard)
+        source = transfer.sources.get(copier) if transfer is not None else None
+        if transfer is None or source is None or not source.is_copier:
+            return []
+        if present is None:
+            self._close_all(copier, shard)
+            source.give_up()
+        else:
+            source.tell(mask(0, chunk_count(transfer.ref.nbytes)) & ~present)
+        return self._offer(now, shard)
 
     def _give_up_holder(self, now: float, holder: NodeId) -> list[TransferAction]:
         peer = self._peer(holder)
@@ -348,8 +415,9 @@ class Transfers:
 
     def _fail(self, shard: ShardId) -> list[TransferAction]:
         transfer = self._transfers.pop(shard)
-        missing = tuple(sorted(who for who, it in transfer.sources.items() if it.lacks or it.has_lied))
-        silent = tuple(sorted(who for who in transfer.sources if who not in missing))
+        named = {who: source for who, source in transfer.sources.items() if not source.is_copier}
+        missing = tuple(sorted(who for who, source in named.items() if source.lacks or source.has_lied))
+        silent = tuple(sorted(who for who in named if who not in missing))
         return [FetchFailed(run, shard, first, end, missing, silent) for run, first, end in transfer.wants]
 
     def _pump(self, now: float, holder: NodeId) -> list[TransferAction]:
@@ -360,18 +428,21 @@ class Transfers:
         return actions
 
     def _ask_next(self, now: float, holder: NodeId, share: int) -> list[TransferAction]:
-        """One ask of at most `share` chunks for the fetch that is first in this holder's queue, if it has credit."""
+        """One ask of at most `share` chunks for the first in the holder's queue that may ask, if it has credit."""
         peer = self._peer(holder)
-        while peer.queue and peer.open_count < WINDOW_CHUNKS:
+        for _ in range(len(peer.queue) if peer.open_count < WINDOW_CHUNKS else 0):
             shard = peer.dequeue()
             transfer = self._transfers.get(shard)
-            chunks = transfer.obtainable(holder) if transfer and holder in transfer.sources else 0
-            if transfer is None or not chunks:
+            if transfer is None or holder not in transfer.sources:
                 continue
-            ask = self._ask(now, peer, transfer, chunks, share)
+            chunks = transfer.obtainable(holder)
+            if transfer.is_copy:
+                chunks = allowed(transfer, holder, self._me, peer.open_of(shard))
+            ask = self._ask(now, peer, transfer, chunks, share) if chunks else None
             if transfer.obtainable(holder):
                 peer.enqueue(shard)
-            return [SendAsk(holder, ask)]
+            if ask is not None:
+                return [SendAsk(holder, ask)]
         return []
 
     def _ask(self, now: float, peer: Peer, transfer: Transfer, chunks: int, share: int) -> Ask:
@@ -382,4 +453,4 @@ class Transfers:
         number = peer.open_ticket(now, transfer.ref.id, asked)
         transfer.ask(asked)
         with_hashes = transfer.hashes is None and chunk_count(transfer.ref.nbytes) > 1
-        return Ask(number, transfer.ref.id, first, end, with_hashes)
+        return Ask(number, transfer.ref.id, first, end, with_hashes, transfer.is_copy)

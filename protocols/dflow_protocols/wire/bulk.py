@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from ..names import CHUNK_BYTES, MAX_SHARD_BYTES, ShardId
+from ..names import CHUNK_BYTES, MAX_SHARD_BYTES, NodeId, ShardId
 from .fields import WireError
 
 TOKEN_BYTES = 32
 KEY_BYTES = 32
 HASH_BYTES = 32
+NODE_BYTES = 16
 MAX_HEAD_BYTES = (2 << 20) + 4096  # the hashes of MAX_CHUNKS, and some small answers
 MAX_CHUNKS = 1 << 16  # of a shard: 64 GiB; no peer makes us shift a bitmap by a number of its choosing
 MAX_ITEMS = 4096  # asks or answers of one message
@@ -59,13 +60,18 @@ BULK_MESSAGES = (SessionOffer, SessionReady, SessionGone)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Send chunks [first, end) of a shard, and first, if wanted, the hashes of all its chunks."""
+    """Send chunks [first, end) of a shard, and first, if wanted, the hashes of all its chunks.
+
+    `is_copy`: the sender copies all of it, and serves what it has. It is told who else does. If it asks for no chunk,
+    it is told what is here of the shard, now and when it is more.
+    """
 
     ticket: int  # grows with each ask to one holder
     shard: ShardId
     first: int
     end: int
     with_hashes: bool
+    is_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,23 @@ class Lacks:
     end: int
 
 
-Answer: TypeAlias = Told | Piece | Lacks
+@dataclass(frozen=True, slots=True)
+class Copiers:
+    """These nodes copy the shard from the sender, too. Answers no ticket."""
+
+    shard: ShardId
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """The chunks of the shard that are at the sender, as a bitmap; None: none, and none will be. Answers no ticket."""
+
+    shard: ShardId
+    present: int | None
+
+
+Answer: TypeAlias = Told | Piece | Lacks | Copiers | Has
 
 
 class _Kind(IntEnum):
@@ -102,11 +124,13 @@ class _Kind(IntEnum):
     PIECE = 1
     PAYLOAD = 2  # a piece whose data follows
     LACKS = 3
+    COPIERS = 4
+    HAS = 5
 
 
 def pack_asks(asks: Sequence[Ask]) -> bytes:
     packed: bytes = msgpack.packb(
-        [(ask.ticket, bytes.fromhex(ask.shard), ask.first, ask.end, ask.with_hashes) for ask in asks]
+        [(ask.ticket, bytes.fromhex(ask.shard), ask.first, ask.end, ask.with_hashes, ask.is_copy) for ask in asks]
     )
     return packed
 
@@ -116,10 +140,15 @@ def unpack_asks(head: bytes | memoryview) -> list[Ask]:
     asks = []
     for item in _items(head):
         match item:
-            case [int() as ticket, bytes() as shard, int() as first, int() as end, bool() as with_hashes] if (
-                len(shard) == HASH_BYTES and ticket >= 0 and 0 <= first <= end <= MAX_CHUNKS
-            ):
-                asks.append(Ask(ticket, ShardId(shard.hex()), first, end, with_hashes))
+            case [
+                int() as ticket,
+                bytes() as shard,
+                int() as first,
+                int() as end,
+                bool() as hashes,
+                bool() as copy,
+            ] if len(shard) == HASH_BYTES and ticket >= 0 and 0 <= first <= end <= MAX_CHUNKS:
+                asks.append(Ask(ticket, ShardId(shard.hex()), first, end, hashes, copy))
             case _:
                 raise WireError("not an ask")
     return asks
@@ -147,6 +176,11 @@ def _answer_item(answer: Answer) -> tuple[Any, ...]:
             return _Kind.PIECE, ticket, index, data
         case Lacks(ticket, first, end):
             return _Kind.LACKS, ticket, first, end
+        case Copiers(shard, nodes):
+            return _Kind.COPIERS, bytes.fromhex(shard), b"".join(map(bytes.fromhex, nodes))
+        case Has(shard, present):
+            packed = None if present is None else present.to_bytes(-(-present.bit_length() // 8), "little")
+            return _Kind.HAS, bytes.fromhex(shard), packed
 
 
 def _read_answer(item: Any, is_last: bool) -> Answer:
@@ -159,6 +193,17 @@ def _read_answer(item: Any, is_last: bool) -> Answer:
             return Piece(ticket, index, None)
         case [_Kind.LACKS, int() as ticket, int() as first, int() as end] if 0 <= first <= end <= MAX_CHUNKS:
             return Lacks(ticket, first, end)
+        case [_Kind.COPIERS, bytes() as shard, bytes() as joined] if (
+            len(shard) == HASH_BYTES and len(joined) % NODE_BYTES == 0
+        ):
+            nodes = (joined[at : at + NODE_BYTES].hex() for at in range(0, len(joined), NODE_BYTES))
+            return Copiers(ShardId(shard.hex()), tuple(map(NodeId, nodes)))
+        case [_Kind.HAS, bytes() as shard, None] if len(shard) == HASH_BYTES:
+            return Has(ShardId(shard.hex()), None)
+        case [_Kind.HAS, bytes() as shard, bytes() as present] if (
+            len(shard) == HASH_BYTES and len(present) <= MAX_CHUNKS // 8
+        ):
+            return Has(ShardId(shard.hex()), int.from_bytes(present, "little"))
         case _:
             raise WireError("not an answer")
 

@@ -36,5 +36,13 @@ SHARDS = (
         lambda original: lambda one, other: (one.run, one.step) > (other.run, other.step),
         unseen="it shows where a node has little more room than one run takes; `tests/sim/test_little_room.py`",
     ),
+    Mutation(
+        "every_copier_takes_the_same_share",
+        "15g",
+        "shards.swarm:_every",
+        lambda original: lambda count, at, end: original(count, 0, end),
+        unseen="the simulator's lanes take one chunk after another from one holder; "
+        "`tests/unit/protocols/shards/test_swarm.py:test_a_version_is_with_many_nearly_as_soon_as_with_one`",
+    ),
     Mutation("a_node_forgets_nothing_that_was_shed", "20", "shards.holdings:Holdings.shed", gives(None)),
 )

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from dflow_protocols.events import Event, Fetch, FetchAdvanced, Fetched, FetchFailed, Report
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count, hash_shard
 from dflow_protocols.shards.space import Priority
+from dflow_protocols.work import Product
 from dflowd.files.contents import Contents
 from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
@@ -63,6 +64,11 @@ class Peer:
     def fetch(self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None, run: RunId = RUN) -> None:
         end = chunk_count(ref.nbytes) if end is None else end
         self.exchange.fetch(Fetch(run, ref, first, end, tuple(holder.id for holder in holders)))
+
+    def copy(self, ref: ShardRef, *holders: Peer) -> None:
+        """Fetch all of it, as part of a version."""
+        names = tuple(holder.id for holder in holders)
+        self.exchange.fetch(Fetch(RUN, ref, 0, chunk_count(ref.nbytes), names, product=Product.STATE))
 
     async def fetched(
         self, ref: ShardRef, *holders: Peer, first: int = 0, end: int | None = None

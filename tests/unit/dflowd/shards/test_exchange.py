@@ -279,3 +279,18 @@ async def test_a_token_without_its_key_gets_nothing(neighbours: Neighbours) -> N
     assert not dealer.poll(200)
     context.destroy(linger=0)
     assert isinstance(await a.fetched(ref, b), Fetched)
+
+
+async def test_those_who_copy_a_version_at_once_give_it_to_each_other(neighbours: Neighbours) -> None:
+    """Each gets it once, and not all of it from its holder, though that is the only one they were told of."""
+    holder, *copiers = neighbours.several(5)
+    data = os.urandom(48 * CHUNK_BYTES)
+    ref = holder.put(data)
+    for copier in copiers:
+        copier.copy(ref, holder)
+    await until(lambda: all(copier.ends(ref.id) for copier in copiers), "all copies")
+    assert all(copier.ends(ref.id) == [Fetched(RUN, ref.id, 0, 48)] for copier in copiers)
+    assert all(copier.data(ref) == data for copier in copiers)
+    assert sum(map(bytes_received, copiers)) < 4.1 * len(data)
+    among_themselves = sum(map(bytes_received, copiers)) - sum(it.sent for it in holder.exchange.traffic().values())
+    assert among_themselves > CHUNK_BYTES

@@ -33,6 +33,7 @@ from dflow_protocols.wire.bulk import Ask
 PATIENCE_S = 2.0
 RUN, OTHER = RunId("1" * 32), RunId("2" * 32)
 A, B, C = NodeId("a" * 32), NodeId("b" * 32), NodeId("c" * 32)
+ME = NodeId("e" * 32)
 
 
 def shard_of(chunks: int, salt: int = 0) -> tuple[ShardRef, tuple[bytes, ...]]:
@@ -54,7 +55,7 @@ def asks(actions: list[TransferAction]) -> list[tuple[NodeId, Ask]]:
 
 def test_a_shard_of_one_chunk_takes_one_round_trip() -> None:
     """Most shards of a step are small: their id alone proves the bytes, so no list of hashes is asked for."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, (digest,) = shard_of(1)
     ((holder, ask),) = asks(transfers.handle(0.0, wanted(ref, A)))
     assert (holder, ask) == (A, Ask(0, ref.id, 0, 1, with_hashes=False))
@@ -67,7 +68,7 @@ def test_a_shard_of_one_chunk_takes_one_round_trip() -> None:
 
 def test_no_holder_is_asked_for_more_than_its_credit_over_all_fetches() -> None:
     """What is on its way to us is memory and queue at the holder; the high-water mark drops silently."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     first, _ = shard_of(40)
     second, _ = shard_of(40, salt=1)
     made = asks(transfers.handle(0.0, wanted(first, A))) + asks(transfers.handle(0.0, wanted(second, A)))
@@ -78,7 +79,7 @@ def test_no_holder_is_asked_for_more_than_its_credit_over_all_fetches() -> None:
 
 def test_holders_share_the_chunks_of_a_large_shard() -> None:
     """Two holders are twice the bandwidth."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, _ = shard_of(8)
     made = asks(transfers.handle(0.0, wanted(ref, A, B)))
     assert {holder for holder, _ in made} == {A, B}
@@ -87,7 +88,7 @@ def test_holders_share_the_chunks_of_a_large_shard() -> None:
 
 def test_hashes_that_do_not_make_the_id_are_a_lie() -> None:
     """The list of hashes is what every chunk is trusted by."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, hashes = shard_of(3)
     ((_, ask),) = asks(transfers.handle(0.0, wanted(ref, A)))
     assert ask.with_hashes
@@ -99,7 +100,7 @@ def test_hashes_that_do_not_make_the_id_are_a_lie() -> None:
 
 def test_an_answer_shows_that_older_asks_were_lost_and_they_are_made_again() -> None:
     """Answers keep the order of asks, so a gap is a loss, and needs no timeout."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     first, second = shard_of(1)[0], shard_of(1, salt=1)[0]
     transfers.handle(0.0, wanted(first, A))
     transfers.handle(0.0, wanted(second, A))
@@ -111,7 +112,7 @@ def test_an_answer_shows_that_older_asks_were_lost_and_they_are_made_again() -> 
 
 def test_a_holder_whose_links_keep_breaking_is_passed_over() -> None:
     """Each new link would reset its patience for ever."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, _ = shard_of(1)
     actions = transfers.handle(0.0, wanted(ref, A))
     for _ in range(MAX_LOSSES):
@@ -122,7 +123,7 @@ def test_a_holder_whose_links_keep_breaking_is_passed_over() -> None:
 
 def test_silence_is_counted_from_the_last_answer_and_ends_in_the_next_holder() -> None:
     """A holder that is at work on other asks is slow, not silent."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, hashes = shard_of(20)
     (_, ask), *_ = asks(transfers.handle(10.0, wanted(ref, A)))
     assert transfers.deadline == 10.0 + PATIENCE_S
@@ -137,7 +138,7 @@ def test_silence_is_counted_from_the_last_answer_and_ends_in_the_next_holder() -
 
 def test_a_holder_of_which_bytes_come_is_slow_and_not_silent() -> None:
     """At 10 Mbit/s a chunk takes a second, of four holders at once four: given up, its bytes would all come again."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, _ = shard_of(2)
     transfers.handle(10.0, wanted(ref, A))
     assert transfers.asked() == [A]
@@ -148,7 +149,7 @@ def test_a_holder_of_which_bytes_come_is_slow_and_not_silent() -> None:
 
 def test_a_dropped_fetch_gives_its_credit_to_others() -> None:
     """A cancelled run must not hold up the others' fetches."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     first, second = shard_of(WINDOW_CHUNKS)[0], shard_of(1, salt=1)[0]
     transfers.handle(0.0, wanted(first, A))
     assert not asks(transfers.handle(0.0, wanted(second, A)))
@@ -159,7 +160,7 @@ def test_a_dropped_fetch_gives_its_credit_to_others() -> None:
 
 def test_ranges_are_announced_each_when_it_is_complete() -> None:
     """Two slices of one gradient may be wanted, and the first one is worked on at once."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, hashes = shard_of(6)
     ((_, one),) = asks(transfers.handle(0.0, wanted(ref, A, first=0, end=2)))
     ((_, two),) = asks(transfers.handle(0.0, wanted(ref, A, first=2, end=4)))
@@ -172,7 +173,7 @@ def test_ranges_are_announced_each_when_it_is_complete() -> None:
 
 def test_one_fetch_serves_two_runs_and_goes_on_when_one_of_them_drops_it() -> None:
     """Two runs of one spec make the same bytes: neither may end, nor be told of, what the other asked for."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, _ = shard_of(1)
     ((_, ask),) = asks(transfers.handle(0.0, wanted(ref, A)))
     assert not asks(transfers.handle(0.0, wanted(ref, A, run=OTHER)))
@@ -193,7 +194,7 @@ class Swarm:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.transfers = Transfers(PATIENCE_S)
+        self.transfers = Transfers(PATIENCE_S, ME)
         self.now = 0.0
         self.kinds = {NodeId(f"{n:032x}"): self.rng.choice(self.KINDS) for n in range(self.rng.randint(1, 5))}
         self.shards = dict(shard_of(self.rng.randint(1, 30), salt) for salt in range(self.rng.randint(1, 12)))

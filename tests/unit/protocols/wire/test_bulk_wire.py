@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.names import ShardId
+from dflow_protocols.names import NodeId, ShardId
 from dflow_protocols.wire.bulk import (
     MAX_CHUNKS,
     Answer,
     Ask,
+    Copiers,
+    Has,
     Lacks,
     Piece,
     Told,
@@ -24,8 +26,19 @@ from dflow_protocols.wire.bulk import (
 )
 from dflow_protocols.wire.fields import WireError
 
-ASKS = [Ask(0, ShardId("ab" * 32), 0, 1, False), Ask(7, ShardId("cd" * 32), 3, 9, True)]
-ANSWERS: list[Answer] = [Told(7, (b"h" * 32, b"i" * 32)), Piece(0, 0, b"small"), Lacks(7, 3, 5), Piece(7, 5, None)]
+SHARD = ShardId("cd" * 32)
+ASKS = [Ask(0, ShardId("ab" * 32), 0, 1, False), Ask(7, SHARD, 3, 9, True), Ask(8, SHARD, 0, 0, False, True)]
+ANSWERS: list[Answer] = [
+    Told(7, (b"h" * 32, b"i" * 32)),
+    Piece(0, 0, b"small"),
+    Lacks(7, 3, 5),
+    Copiers(SHARD, (NodeId("a1" * 16), NodeId("b2" * 16))),
+    Copiers(SHARD, ()),
+    Has(SHARD, 0),
+    Has(SHARD, (1 << 40) + 5),
+    Has(SHARD, None),
+    Piece(7, 5, None),
+]
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=64) | st.text(max_size=8),
@@ -51,7 +64,8 @@ def test_any_head_is_read_or_refused(head: bytes) -> None:
 
 def test_numbers_that_would_cost_memory_are_refused() -> None:
     """Chunk numbers become bitmaps; one of 2^60 would be the end of the process."""
-    for answer in (Lacks(0, 0, MAX_CHUNKS + 1), Piece(0, MAX_CHUNKS, b""), Piece(0, 1 << 60, None)):
+    long: list[Answer] = [Lacks(0, 0, MAX_CHUNKS + 1), Piece(0, MAX_CHUNKS, b""), Has(SHARD, 1 << MAX_CHUNKS)]
+    for answer in (*long, Piece(0, 1 << 60, None)):
         with pytest.raises(WireError):
             unpack_answers(pack_answers([answer]))
     with pytest.raises(WireError):
