@@ -27,8 +27,9 @@ import zmq
 
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
 from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
+from dflowd.process.heap import keep_what_is_freed
 
-from .aead import AeadSession
+from .aead import TAG_BYTES, AeadSession, Outbound
 from .gate import CHECK_S, STALL_S, Cut, Gate
 from .router import LinkTiming, allow_ipv6, listen, open_router
 from .traffic import TrafficTable
@@ -112,6 +113,7 @@ class BulkLane:
             linger_ms=0,
         )
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_MESSAGE_BYTES)
+        self._outbound = Outbound(CHUNK_BYTES + TAG_BYTES)
         self._check_at = inf
         self._answered_at = self._mend_at = inf  # when somebody was last answered, and links are to be looked at
         self._outdated: dict[NodeId, bytes] = {}  # sessions whose peers were asked to open another one
@@ -124,6 +126,7 @@ class BulkLane:
 
     def start(self, guest: Guest) -> None:
         self._guest = guest
+        keep_what_is_freed()
         self._thread = threading.Thread(target=self._run, name="dflowd-bulk", daemon=True)
         self._thread.start()
 
@@ -229,11 +232,13 @@ class BulkLane:
         if chunk is None:
             self._send(peer, link, parts)
             return None
-        parts.append(session.aead.seal_payload(chunk))
-        if not session.aead.sends_payloads_as_they_lie:
-            self._send(peer, link, parts)
-            return None
-        return self._send_tracked(peer, link, parts)
+        if session.aead.sends_payloads_as_they_lie:
+            return self._send_tracked(peer, link, [*parts, chunk])
+        buffer = self._outbound.take()
+        tracker = self._send_tracked(peer, link, [*parts, session.aead.seal_payload(chunk, buffer)])
+        if tracker is not None:
+            self._outbound.lend(buffer, tracker)
+        return None
 
     def _send(self, peer: NodeId, link: bytes, parts: list[bytes | memoryview]) -> bool:
         try:
