@@ -69,6 +69,7 @@ from .store import Store
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
 OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer
 LOOK_S = 0.5  # between two looks whether parts of chunks came: within the shortest suspicion time
+TELL_S = 0.1  # between two words that fetches go on: well within LOOK_S
 LIFELESS_BYTES = 8 << 10  # a link brings so much without bringing anything
 LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be free
 
@@ -97,6 +98,7 @@ class _Holder:
     offer_again_at: float = inf
     waiting: list[Ask] = field(default_factory=list)  # at most the credit
     received: int = 0  # bytes over its present link, when that was last asked
+    is_awaited: bool = False  # it was asked and has not answered all
 
     def offer_session(self, now: float) -> SessionOffer:
         """The offer to make now: the one that was not answered yet, or a new one."""
@@ -131,10 +133,18 @@ class _Holder:
         before, self.received = self.received, received
         return received - before > LIFELESS_BYTES
 
+    def ask(self, received: int) -> None:
+        """It is asked for something; what came before is no answer."""
+        self.is_awaited, self.received = True, received
+
+    def rest(self) -> None:
+        """It has answered all."""
+        self.is_awaited = False
+
     def forget_session(self) -> None:
         """The next ask makes a new one; asks that were not sent are void with those that were."""
         self.offer, self.is_ready, self.is_dialled, self.offer_again_at = None, False, False, inf
-        self.received = 0
+        self.received, self.is_awaited = 0, False
         self.waiting.clear()
 
 
@@ -164,6 +174,8 @@ class Exchange:
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[News] = []
         self._look_at = inf  # when parts of chunks are looked for
+        self._advanced: dict[ShardId, None] = {}  # of which chunks came, and nobody was told yet
+        self._tell_at = 0.0  # when somebody may be
         lane.start(self)
 
     # For the loop -------------------------------------------------------------------------------------------------
@@ -281,6 +293,7 @@ class Exchange:
                     self._handle(CopierTold(peer, shard, present))
         if not self._transfers.is_asked(peer):
             self._rates.idle(peer)
+            self._holder(peer).rest()
 
     def on_refused(self, peer: NodeId, token: bytes, address: str) -> None:
         """`peer` is told, in case it was it. By address, so that a stranger does not use up what it may be told."""
@@ -314,7 +327,7 @@ class Exchange:
             self._note_bytes()
         if now >= self._transfers.deadline:
             self._handle(Tick())
-        due = min(self._send_asks(now), self._look_again(now), self._serving.tell_grown())
+        due = min(self._send_asks(now), self._look_again(now), self._tell_advanced(now), self._serving.tell_grown())
         if self._serving.take_back():
             due = min(due, now + LENT_CHECK_S)
         self._publish()
@@ -327,6 +340,18 @@ class Exchange:
         elif now >= self._look_at or self._look_at == inf:
             self._look_at = now + LOOK_S
         return self._look_at
+
+    def _tell_advanced(self, now: float) -> float:
+        """Say of which fetches chunks came: of the first one at once. When it is to be said next."""
+        if not self._advanced:
+            return inf
+        if now < self._tell_at:
+            return self._tell_at
+        for shard in self._advanced:
+            self._news += [FetchAdvanced(run, shard) for run in self._transfers.wanting(shard)]
+        self._advanced.clear()
+        self._tell_at = now + TELL_S
+        return inf
 
     def _note_bytes(self) -> None:
         """A holder of which bytes came is not silent, though no chunk is whole yet: the network is slow. Whether one
@@ -366,7 +391,7 @@ class Exchange:
         if is_good:
             self._serving.grow(ref.id)
         if is_good and chunk_count(ref.nbytes) > 1:
-            self._news += [FetchAdvanced(run, ref.id) for run in self._transfers.wanting(ref.id)]
+            self._advanced[ref.id] = None
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
 
     def _note_rate(self, peer: NodeId, piece: Piece, ref: ShardRef) -> None:
@@ -398,7 +423,8 @@ class Exchange:
             if not holder.waiting:
                 continue
             if holder.is_dialled:
-                holder.note_received(self._lane.received_from(peer))  # what came before is no answer
+                if not holder.is_awaited:
+                    holder.ask(self._lane.received_from(peer))
                 self._lane.request(peer, pack_asks(holder.waiting))
                 self._rates.asked(now, peer)
                 holder.waiting.clear()

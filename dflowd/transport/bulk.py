@@ -102,6 +102,7 @@ class BulkLane:
         self._calls: deque[Callable[[], None]] = deque()
         self._came: deque[tuple[bytes, NodeId | None, list[zmq.Frame]]] = deque()  # read, and not taken yet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_woken = False  # calls that wait will be made; set last by who calls, cleared first by who makes them
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._zap = ZapHandler(self._context, self._admit)
         self._socket = open_router(
@@ -133,7 +134,9 @@ class BulkLane:
     def call(self, what: Callable[[], None]) -> None:
         """Have `what` called in the lane's thread, soon and in order. For any thread."""
         self._calls.append(what)
-        os.eventfd_write(self._wake, 1)
+        if not self._is_woken:
+            self._is_woken = True
+            os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """End the thread and let go of the socket; what was queued is lost. For the thread that started it."""
@@ -265,13 +268,17 @@ class BulkLane:
         due = inf
         while not self._is_stopping:
             wait_s = due - time.monotonic()
-            poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1))
+            ready = dict(poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1)))
             try:
                 self._came += self._read()
-                self._make_calls()
-                self._zap.drain()
+                if self._wake in ready:
+                    self._make_calls()
+                if self._zap.socket in ready:
+                    self._zap.drain()
                 while self._came:
                     self._take(*self._came.popleft())
+                if self._gate.monitor in ready:
+                    self._tell_cuts(self._gate.watch())
                 self._take_losses()
                 self._check_gate()
                 self._mend_links()
@@ -284,10 +291,8 @@ class BulkLane:
         self._is_stopping = True
 
     def _make_calls(self) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            return
+        os.eventfd_read(self._wake)
+        self._is_woken = False
         try:
             for _ in range(len(self._calls)):
                 self._calls.popleft()()
@@ -300,10 +305,11 @@ class BulkLane:
         came: list[tuple[bytes, NodeId | None, list[zmq.Frame]]] = []
         with contextlib.suppress(zmq.Again):
             while len(came) < MESSAGES_A_TURN:
-                link = self._socket.recv(zmq.DONTWAIT)
-                parts = []
-                while self._socket.rcvmore:
-                    parts.append(self._socket.recv(zmq.DONTWAIT, copy=False))
+                part = self._socket.recv(zmq.DONTWAIT, copy=False)
+                link, parts = part.bytes, []
+                while part.more:
+                    part = self._socket.recv(zmq.DONTWAIT, copy=False)
+                    parts.append(part)
                 came.append((link, self._aliases.get(link), parts))
         return came
 
@@ -330,7 +336,6 @@ class BulkLane:
 
     def _take_losses(self) -> None:
         """After the messages, so that what came before the break still counts."""
-        self._tell_cuts(self._gate.watch())
         for address in self._gate.take_lost():
             for peer in [peer for peer, session in self._fetching.items() if session.address == address]:
                 self._guest.on_lost_link(peer)

@@ -23,8 +23,10 @@ from .swarm import MOST_COPIERS, allowed, starting_chunk
 
 WINDOW_CHUNKS = 16  # asked of one holder and not yet there: 16 MiB hide 13 ms of round trip on a 10 Gbit/s link
 RUN_CHUNKS = 8  # of one ask, so that two asks are under way and other fetches get their turn
+REFILL_CHUNKS = 4  # of free credit, below which nothing is asked: else each chunk that came cost an ask of its own
 
 assert RUN_CHUNKS <= WINDOW_CHUNKS // 2
+assert REFILL_CHUNKS <= WINDOW_CHUNKS // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +432,8 @@ class Transfers:
     def _ask_next(self, now: float, holder: NodeId, share: int) -> list[TransferAction]:
         """One ask of at most `share` chunks for the first in the holder's queue that may ask, if it has credit."""
         peer = self._peer(holder)
-        for _ in range(len(peer.queue) if peer.open_count < WINDOW_CHUNKS else 0):
+        has_credit = peer.open_count <= WINDOW_CHUNKS - REFILL_CHUNKS
+        for _ in range(len(peer.queue) if has_credit else 0):
             shard = peer.dequeue()
             transfer = self._transfers.get(shard)
             if transfer is None or holder not in transfer.sources:

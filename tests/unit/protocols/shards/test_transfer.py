@@ -11,6 +11,7 @@ from dflow_protocols.events import FetchAdvanced, Fetched, FetchFailed, Report, 
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, shard_id
 from dflow_protocols.shards.credit import MAX_LOSSES
 from dflow_protocols.shards.transfer import (
+    REFILL_CHUNKS,
     RUN_CHUNKS,
     WINDOW_CHUNKS,
     BytesCame,
@@ -74,6 +75,19 @@ def test_no_holder_is_asked_for_more_than_its_credit_over_all_fetches() -> None:
     made = asks(transfers.handle(0.0, wanted(first, A))) + asks(transfers.handle(0.0, wanted(second, A)))
     assert sum(ask.end - ask.first for _, ask in made) == WINDOW_CHUNKS
     assert all(ask.end - ask.first <= RUN_CHUNKS for _, ask in made)
+    transfers.check()
+
+
+def test_what_comes_is_followed_by_one_ask_for_several_chunks() -> None:
+    """An ask for each chunk costs both ends as much again as the chunk."""
+    transfers = Transfers(PATIENCE_S)
+    ref, hashes = shard_of(40)
+    ((_, first), *_) = asks(transfers.handle(0.0, wanted(ref, A)))
+    transfers.handle(0.1, HashesCame(A, first.ticket, hashes))
+    made = [asks(transfers.handle(0.1, ChunkCame(A, first.ticket, index, True))) for index in range(REFILL_CHUNKS)]
+    assert not any(made[:-1])
+    ((_, ask),) = made[-1]
+    assert ask.end - ask.first == REFILL_CHUNKS
     transfers.check()
 
 
