@@ -7,10 +7,9 @@ begins with `on_`, except `on_message`, is called in the lane's.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import TypeAlias
@@ -40,7 +39,6 @@ from dflow_protocols.shards.transfer import (
 from dflow_protocols.wire.bulk import (
     KEY_BYTES,
     TOKEN_BYTES,
-    Ask,
     Copiers,
     Has,
     Lacks,
@@ -60,6 +58,7 @@ from dflowd.transport.bulk import BulkLane
 from dflowd.transport.links import SHORT_BYTES
 from dflowd.transport.traffic import Traffic
 
+from .holder import Holder
 from .rates import Rates
 from .room import Room
 from .segment import Full, chunk_mask
@@ -67,10 +66,8 @@ from .serving import Files, Serving
 from .store import Store
 
 PATIENCE_S = 2.0  # a holder that says nothing for so long is passed over; near the time in which a death is noticed
-OFFER_INTERVAL_S = 0.5  # the control lane may lose an offer
 LOOK_S = 0.5  # between two looks whether parts of chunks came: within the shortest suspicion time
 TELL_S = 0.1  # between two words that fetches go on: well within LOOK_S
-LIFELESS_BYTES = 8 << 10  # a link brings so much without bringing anything
 LENT_CHECK_S = 0.01  # how soon memory that libzmq has sent is noticed to be free
 
 
@@ -85,67 +82,6 @@ ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
 SessionMessage: TypeAlias = SessionOffer | SessionReady | SessionGone
 News: TypeAlias = ExchangeEvent | Report | Distrust | Silent | tuple[NodeId, SessionMessage]
 OpenPayload: TypeAlias = Callable[[memoryview], bool]
-
-
-@dataclass(slots=True)
-class _Holder:
-    """The way to one holder. A session is offered, then ready, then (with an address) dialled."""
-
-    address: str = ""
-    offer: SessionOffer | None = None
-    is_ready: bool = False
-    is_dialled: bool = False
-    offer_again_at: float = inf
-    waiting: list[Ask] = field(default_factory=list)  # at most the credit
-    received: int = 0  # bytes over its present link, when that was last asked
-    is_awaited: bool = False  # it was asked and has not answered all
-
-    def offer_session(self, now: float) -> SessionOffer:
-        """The offer to make now: the one that was not answered yet, or a new one."""
-        if self.offer is None:
-            self.offer = SessionOffer(secrets.token_bytes(TOKEN_BYTES), secrets.token_bytes(KEY_BYTES))
-        self.offer_again_at = now + OFFER_INTERVAL_S
-        return self.offer
-
-    def accepts(self, token: bytes) -> bool:
-        """Whether this is the session that was offered."""
-        return self.offer is not None and self.offer.token == token
-
-    def ready(self) -> None:
-        self.is_ready = True
-
-    def move(self, address: str) -> None:
-        self.address = address
-
-    def dial(self, lane: BulkLane, peer: NodeId) -> bool:
-        """Open its link, if it is time for that. False: its address is none."""
-        if self.offer is None or not self.is_ready or not self.address:
-            return True
-        self.is_dialled = lane.dial(peer, self.address, self.offer.token, self.offer.key)
-        return self.is_dialled
-
-    def keep_asks(self, wanting: Callable[[ShardId], object]) -> None:
-        """Of what waits to be sent, those for shards that somebody still wants."""
-        self.waiting = [ask for ask in self.waiting if wanting(ask.shard)]
-
-    def note_received(self, received: int) -> bool:
-        """So many bytes have come over its link. Whether that is more news than a handshake and signs of life make."""
-        before, self.received = self.received, received
-        return received - before > LIFELESS_BYTES
-
-    def ask(self, received: int) -> None:
-        """It is asked for something; what came before is no answer."""
-        self.is_awaited, self.received = True, received
-
-    def rest(self) -> None:
-        """It has answered all."""
-        self.is_awaited = False
-
-    def forget_session(self) -> None:
-        """The next ask makes a new one; asks that were not sent are void with those that were."""
-        self.offer, self.is_ready, self.is_dialled, self.offer_again_at = None, False, False, inf
-        self.received, self.is_awaited = 0, False
-        self.waiting.clear()
 
 
 class Exchange:
@@ -169,7 +105,7 @@ class Exchange:
         self._transfers = Transfers(patience_s, lane.me)
         self._serving = Serving(store, lane, files)
         self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
-        self._holders: dict[NodeId, _Holder] = {}
+        self._holders: dict[NodeId, Holder] = {}
         self._rates = Rates()
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[News] = []
@@ -438,8 +374,8 @@ class Exchange:
 
     # Sessions -----------------------------------------------------------------------------------------------------
 
-    def _holder(self, peer: NodeId) -> _Holder:
-        return self._holders.setdefault(peer, _Holder())
+    def _holder(self, peer: NodeId) -> Holder:
+        return self._holders.setdefault(peer, Holder())
 
     def _is_reached(self, peer: NodeId) -> bool:
         """Whether it is a member that says where to dial it."""
@@ -467,7 +403,7 @@ class Exchange:
         else:
             self._dial(peer, holder)
 
-    def _dial(self, peer: NodeId, holder: _Holder) -> None:
+    def _dial(self, peer: NodeId, holder: Holder) -> None:
         if not holder.dial(self._lane, peer):
             why = f"its bulk address {holder.address!r} is none"
             self._report(peer, Report("transport.refused", {"peer": peer, "why": why}, "warning"))

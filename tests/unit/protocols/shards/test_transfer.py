@@ -80,7 +80,7 @@ def test_no_holder_is_asked_for_more_than_its_credit_over_all_fetches() -> None:
 
 def test_what_comes_is_followed_by_one_ask_for_several_chunks() -> None:
     """An ask for each chunk costs both ends as much again as the chunk."""
-    transfers = Transfers(PATIENCE_S)
+    transfers = Transfers(PATIENCE_S, ME)
     ref, hashes = shard_of(40)
     ((_, first), *_) = asks(transfers.handle(0.0, wanted(ref, A)))
     transfers.handle(0.1, HashesCame(A, first.ticket, hashes))
