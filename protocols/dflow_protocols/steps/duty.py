@@ -97,11 +97,14 @@ class Due:
 
 
 def watch_homes(view: StepView, due: Due) -> None:
-    """Start the patience with homes that are silent, and end it where they are at work."""
-    for unit in due.silent:
+    """Start the patience with homes that are silent. End it where they are at work and, as far as an idle node looks at
+    all, with those that are a unit's home no longer: whoever comes to be it is waited for from then on."""
+    silent, busy = dict.fromkeys(due.silent), set(due.busy)
+    for unit in view.step.patience.units(Wait.HOME):
+        if unit in busy or (view.is_idle and unit not in silent):
+            view.step.patience.end(Wait.HOME, unit)
+    for unit in silent:
         view.step.patience.start(view.now, Wait.HOME, unit)
-    for unit in due.busy:
-        view.step.patience.end(Wait.HOME, unit)
 
 
 def in_order(duties: Iterable[Duty]) -> list[Duty]:

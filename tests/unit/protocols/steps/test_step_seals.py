@@ -330,6 +330,20 @@ def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     assert other not in {duty.unit for duty in OpenPartitions(chain).due(silent).here}
 
 
+def test_a_home_that_was_dead_meanwhile_has_the_whole_delay_again() -> None:
+    """Its work was this node's until it came back: what it was silent about before it died says nothing now."""
+    at = view(me=number(FIRST))
+    chain = sealed_chains(at, MANIFEST)[0]
+    due = OpenPartitions(chain).due(at)
+    mine = {duty.unit.part for duty in due.here}
+    watch_homes(at, due)
+    alone = later(at, 1.0 * SUSPICION_S, living=[number(FIRST)])
+    watch_homes(alone, OpenPartitions(chain).due(alone))
+    back = later(at, 2.1 * SUSPICION_S)
+    at.step.polled(1.5 * SUSPICION_S)
+    assert {duty.unit.part for duty in OpenPartitions(chain).due(back).here} == mine
+
+
 def test_entries_are_none_while_one_partition_is_unfinished() -> None:
     at = done(without=2)
     assert entries_of(at, sealed_chains(at, MANIFEST)) is None
