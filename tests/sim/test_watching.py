@@ -18,7 +18,7 @@ from dflow_protocols.run_state import status
 from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
-from dflow_protocols.simulator.drawn.watch import CHECKERS, Watch
+from dflow_protocols.simulator.drawn.watch import CHECKERS, INSPECT_S, Watch
 from dflow_protocols.simulator.faults import Crash, Join, Pause, Split
 from dflow_protocols.simulator.faults.target import crash
 from dflow_protocols.simulator.goals import ended, finish, node
@@ -30,7 +30,7 @@ from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two, with_sizes
 from dflow_protocols.simulator.watching.books import Books
-from dflow_protocols.simulator.watching.checker import Checker
+from dflow_protocols.simulator.watching.checker import Checker, Steady
 from dflow_protocols.simulator.watching.heads import Heads
 from dflow_protocols.simulator.watching.limits import Limits
 from dflow_protocols.simulator.watching.runs.cycles import Cycles
@@ -201,6 +201,25 @@ def test_who_knew_nobody_when_it_fell_asleep_may_act_when_it_wakes() -> None:
     world.run(9.01)
     run = world.submit(0, two_steps())
     assert world.run(ENDS_S, ended(world, run))
+
+
+def test_a_mesh_is_new_to_itself_when_somebody_comes_however_soon_all_know_that() -> None:
+    """What was said to it in the moment before it knew of a run is said again first, and nobody is late until then."""
+    world = World(spawn, nodes=2)
+    steady = Steady(world)
+
+    def look() -> None:
+        steady.inspect()
+        world.after(INSPECT_S, look)
+
+    look()
+    world.at(5.0, Join(world.add((0, 1)).index))
+    world.run(4.9)
+    assert steady.seconds > 1.0
+    world.run(0.5)
+    assert steady.seconds < 0.5
+    world.run(2.0)
+    assert steady.seconds > 1.0
 
 
 def _status(state: str, attempt: int = 0) -> Persist:

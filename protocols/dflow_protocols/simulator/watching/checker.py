@@ -22,11 +22,12 @@ QUIET_S = 6.0  # longer than a sealer waits for second holders, and than a save 
 
 class Steady:
     """Since when the mesh is whole and well and all its nodes agree on who lives: however they got there, from then on
-    they do the same at once."""
+    they do the same at once. A life that begins is news to all, however soon they agree on it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._since = inf
+        self._lives = 0
 
     @property
     def seconds(self) -> float:
@@ -34,8 +35,9 @@ class Steady:
         return self._world.now - self._since
 
     def inspect(self) -> None:
-        world = self._world
-        if not (
+        world, lives = self._world, sum(host.lives for host in self._world.hosts)
+        has_begun, self._lives = lives > self._lives, lives
+        if has_begun or not (
             world.live() and is_whole(world) and all(is_at_ease(host) for host in world.live()) and is_agreed(world)
         ):
             self._since = inf

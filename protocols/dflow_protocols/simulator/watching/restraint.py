@@ -31,7 +31,9 @@ class Restraint(Checker):
         self._claimed: dict[tuple[NodeId, NodeId], set[TaskKey]] = {}  # from whom, as whom it reached
         self._keeps: dict[tuple[NodeId, RunId], float] = {}  # what drained nodes need not any more; since when
         self._moved: set[RunId] = set()  # runs of which leaves were stolen
-        self._begun: dict[tuple[NodeId, RunId, str], dict[Block, float]] = {}  # when blocks were, by version and maker
+        self._begun: dict[
+            tuple[NodeId, RunId, str], dict[Block, tuple[float, frozenset[NodeId]]]
+        ] = {}  # blocks, by version and maker: when, and among whom leaves were dealt then
         self._told: dict[tuple[NodeId, RunId, tuple[str, ...]], set[Block]] = {}  # though it worked on the other half
         self._failed: dict[
             tuple[NodeId, int, NodeId], dict[Lane, float]
@@ -105,8 +107,8 @@ class Restraint(Checker):
 
     def _tells(self, host: Host, run: RunId, record: Record) -> None:
         """Where nothing struck and no leaf was stolen no two blocks that a node tells of are halves of one, of which it
-        worked on the second, and nobody else did, when it told of the first: leaves are dealt to others, or from them,
-        as it turns out who can train."""
+        worked on the second, and nobody else did, when it told of the first, unless leaves were dealt anew in between:
+        to others, or from them, as it turned out who can train."""
         state, block = state_of(host, run), record.task.part
         if state is None or not isinstance(block, Block):
             return
@@ -120,16 +122,17 @@ class Restraint(Checker):
         half = Block(first, first + len(block.leaves))
         leaves = replace(record.task, part=half).singles
         is_own = not any(others_claim(state, leaf) for leaf in leaves)
-        if is_own and self._works_on(half, (host.place, run, record.inputs[0])):
+        if is_own and self._works_on(half, (host.place, run, record.inputs[0]), _trainers_at(host, state)):
             told.add(block)
         others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
         if others and half in told:
             what = f"{host.name} tells of both halves of a block, {block}, that it was to sum"
             raise self.broken(what, "summed_first")
 
-    def _works_on(self, block: Block, at: tuple[NodeId, RunId, str]) -> bool:
-        """Whether all of a block was begun before this turn."""
-        begun = [each for each, when in self._begun.get(at, {}).items() if when < self.world.now]
+    def _works_on(self, block: Block, at: tuple[NodeId, RunId, str], trainers: frozenset[NodeId]) -> bool:
+        """Whether all of a block was begun before this turn, as leaves are dealt among these."""
+        known = self._begun.get(at, {}).items()
+        begun = [each for each, (when, among) in known if when < self.world.now and among == trainers]
         return {leaf for each in begun for leaf in each.leaves}.issuperset(block.leaves)
 
     def _passed_on(self, host: Host, node: NodeId, unit: TaskKey) -> None:
@@ -146,14 +149,11 @@ class Restraint(Checker):
             return
         if isinstance(start.task.part, Block) and state.position is not None:
             begun = self._begun.setdefault((host.place, start.run, state.position.id), {})
-            begun.setdefault(start.task.part, self.world.now)
+            begun.setdefault(start.task.part, (self.world.now, _trainers_at(host, state)))
         gone = state.ability.withdrawn_at(host.id, host.id)
         if start.task.stage not in gone or start.task in state.loans.borrowed:
             return
-        others = [
-            node for node in on_duty_at(host) if node != host.id and not state.ability.withdrawn_at(node, host.id)
-        ]
-        if others:
+        if _trainers_at(host, state) - {host.id}:
             what = f"{host.name} starts {start.task} and has withdrawn: {gone[start.task.stage]}"
             raise self.broken(what, "withdrawn_rests")
 
@@ -168,6 +168,11 @@ class Restraint(Checker):
         if 2 * len(here) < len(members):
             what = f"{host.name} starts {start.task} where {len(here)} of {len(members)} live that the step is dealt to"
             raise self.broken(what, "minority_waits")
+
+
+def _trainers_at(host: Host, state: RunState) -> frozenset[NodeId]:
+    """Among whom a node deals leaves: whoever is on duty and has not withdrawn."""
+    return frozenset(node for node in on_duty_at(host) if not state.ability.withdrawn_at(node, host.id))
 
 
 def _is_outdone(host: Host, state: RunState) -> bool:

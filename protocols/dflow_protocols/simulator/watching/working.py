@@ -13,6 +13,7 @@ from ..model.host import Host
 from ..world import World
 from .checker import Checker, Seen, Steady, node_of, on_duty_at, others_claim, state_of
 
+ORPHANED_AFTER = 2.0  # suspicion times, at most, in which a silent home keeps what it is dealt
 TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
 
 
@@ -44,9 +45,11 @@ class Working(Checker):
         self._tries_again(host, start)
 
     def _tries_again(self, host: Host, start: Start) -> None:
-        """A task that failed here, while others can do it at whom it did not."""
+        """A task that failed here, while others can do it at whom it did not. Who was not there for as long as a home
+        is waited for may be silent yet, and what it is dealt an orphan."""
         state, failed = state_of(host, start.run), self._failed.get((start.run, start.task), {})
-        if state is None or (host.place, host.lives) not in failed or self.steady.seconds <= 0.0:
+        patience_s = ORPHANED_AFTER * node_of(host).membership.suspicion_s()
+        if state is None or (host.place, host.lives) not in failed or self.steady.seconds <= patience_s:
             return
         gone = {node for node in on_duty_at(host) if state.ability.withdrawn_at(node, host.id)}
         others = (on_duty_at(host) & self._fit(start)) - set(failed.values()) - gone
