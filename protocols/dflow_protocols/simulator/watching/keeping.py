@@ -7,14 +7,16 @@ from math import inf
 from ...events import Advanced, Drop, Fetched, FetchFailed, Leaving, Send
 from ...names import NodeId, Once, RunId, SealId, ShardId, VersionId
 from ...run_state.run_state import RunState
+from ...runs.anti_entropy import REFRESH
 from ...versions.versions import preference
-from ...wire.steps import ClaimPut, Head
+from ...wire.steps import ClaimPut, Head, Keep
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at, state_of
+from .checker import Checker, Seen, Steady, living_at, node_of, on_duty_at, state_of
 
 COPIES = 2  # of a version that is committed
 GIVES_BACK_S = 0.1  # in which a node that leaves takes its claims back
+ASKS_S = 0.4  # more than `REFRESH`, in which one that is drained asks somebody to keep what only it has
 HANDS_OVER_S = 0.9  # in which a node that leaves hands over what only it has, where nothing is in the way
 
 
@@ -29,6 +31,7 @@ class Keeping(Checker):
         self._leaves: dict[NodeId, float] = {}  # since when
         self._before: dict[NodeId, float] = {}  # for how long all was steady when those who leave were last seen here
         self._owes: dict[NodeId, float] = {}  # nodes that leave and have not taken their claims back yet
+        self._alone: dict[tuple[NodeId, RunId], float] = {}  # by who is to ask others to keep something: since when
         self._committed: dict[tuple[NodeId, int, RunId], int] = {}  # by node and life
         self._let_go: dict[
             tuple[NodeId, int, RunId], int
@@ -87,13 +90,18 @@ class Keeping(Checker):
 
     def _leaving(self, host: Host, event: Leaving) -> None:
         self._leaves.setdefault(host.place, self.world.now)
-        runs = [run for run in node_of(host).runs.values() if run.is_active and run.state.calls and run.state.position]
-        if runs and on_duty_at(host) - {host.id}:
+        runs = [run for run in node_of(host).runs.values() if run.is_active and run.state.position]
+        if any(run.state.calls for run in runs) and on_duty_at(host) - {host.id}:
             self._owes[host.place] = self.world.now
+        for run in runs:
+            if self._holds_alone(host, run.state):
+                self._alone[host.place, run.id] = self.world.now
 
     def _sent(self, host: Host, send: Send) -> None:
         """A checkpoint that is being written is finished: of that it goes on to tell."""
         for message in send.message.messages:
+            if isinstance(message, Keep):
+                self._alone.pop((host.place, message.run), None)
             if isinstance(message, ClaimPut) and all(unit.part == Once("save") for unit in message.units):
                 self._owes.pop(host.place, None)
 
@@ -109,6 +117,28 @@ class Keeping(Checker):
             for run in node_of(host).runs.values():
                 if run.is_active:
                     self._check_commit(host, run.state)
+                self._check_asks(host, run.id)
+
+    def _check_asks(self, host: Host, run: RunId) -> None:
+        """Who leaves asks at once, as far as it knew then what only it has; who is drained does again and again."""
+        key, state, leaves = (host.place, run), state_of(host, run), host.place in self._leaves
+        ends = leaves or host.is_drained
+        if state is None or not ends or not _can_speak(host) or not self._holds_alone(host, state):
+            self._alone.pop(key, None)
+        elif key in self._alone or not leaves:
+            waits_s = GIVES_BACK_S if leaves else ASKS_S + REFRESH * node_of(host).membership.suspicion_s()
+            if self.world.now - self._alone.setdefault(key, self.world.now) > waits_s:
+                raise self.broken(f"{host.name} is to end and asks nobody to keep what only it has", "leave_hands_over")
+
+    def _holds_alone(self, host: Host, state: RunState) -> bool:
+        """Whether a node has what would be lost with it, and knows of nobody else who does."""
+        living, own = living_at(host), state.versions.own
+        if own is None or not state.is_active:
+            return False
+        lost = self._lost_with(host, state)
+        if state.versions.holders(own.id, living):  # who claims a version has all of it
+            lost -= {ref.id for _, ref in own.state}
+        return any(state.holdings.live_holders(each, living) == (host.id,) for each in lost)
 
     def _check_commit(self, host: Host, state: RunState) -> None:
         """A node takes a version for committed: two nodes got as far, at some time, or all trainers that there are."""
@@ -146,6 +176,11 @@ class Keeping(Checker):
         refs += [ref for _, ref in own.state]
         mine = {ref for ref in refs if host.store.has(ref)}
         return {ref.id for ref in mine if not any(other.store.has(ref) for other in others)}
+
+
+def _can_speak(host: Host) -> bool:
+    """Whether what a node says in a turn goes out at once."""
+    return host.answers and not (host.is_late or host.disk.is_full or node_of(host).membership.silenced_by is not None)
 
 
 def _is_further(other: Host, run: RunId, head: Head) -> bool:
