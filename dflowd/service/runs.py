@@ -9,7 +9,7 @@ from dflow_protocols.events import CancelRequested, ResumeRequested, StopRequest
 from dflow_protocols.names import NodeId, RunId, run_id
 from dflow_protocols.pipeline import Pipeline, SpecError
 
-from .dispatch import Service
+from .dispatch import RunView, Service
 from .files import listed
 from .request import EXIT_FAILED, Params, Refusal, number_of, typed
 from .standing import StandingProblems
@@ -57,14 +57,14 @@ class RunAnswers:
         request = self._service.next_request()
         reply = await self._service.decide(request, CancelRequested(request, run), deadline_s, _late(run))
         self._service.audit("audit.cancelled", source, run=run)
-        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+        return {"run": run, "state": str(reply["state"] if "state" in reply else self._view(run).summary()["state"])}
 
     async def _stop(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
         request = self._service.next_request()
         reply = await self._service.decide(request, StopRequested(request, run), deadline_s, _late(run))
         self._service.audit("audit.stopped", source, run=run)
-        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+        return {"run": run, "state": str(reply["state"] if "state" in reply else self._view(run).summary()["state"])}
 
     async def _resume(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
@@ -72,7 +72,7 @@ class RunAnswers:
         event = ResumeRequested(request, run, params.get("from_start") is True)
         reply = await self._service.decide(request, event, deadline_s, _late(run))
         self._service.audit("audit.resumed", source, run=run)
-        return {"run": run, "state": str(reply.get("state", self._service.node.runs[run].summary()["state"]))}
+        return {"run": run, "state": str(reply["state"] if "state" in reply else self._view(run).summary()["state"])}
 
     async def _runs(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         shares, missing = await self._service.gather("share.runs", {}, deadline_s)
@@ -87,7 +87,7 @@ class RunAnswers:
 
     async def _run(self, source: NodeId, params: Params, deadline_s: float) -> dict[str, Any]:
         run = self._service.find(params)
-        summary = dict(self._service.node.runs[run].summary())
+        summary = dict(self._view(run).summary())
         shares, missing = await self._service.gather("share.end", {"run": run}, deadline_s)
         began = [share["began_s"] for share in shares.values() if share["began_s"] is not None]
         ended = [share["ended_s"] for share in shares.values() if share["ended_s"] is not None]
@@ -110,11 +110,15 @@ class RunAnswers:
         known_step = int(number_of(params, "known_step", -1))
         until = self._host.clock() + min(number_of(params, "timeout_s", WAIT_CAP_S), WAIT_CAP_S)
         while True:
-            summary = self._service.node.runs[run].summary()
+            summary = self._view(run).summary()
             left_s = until - self._host.clock()
             if summary["state"] in FINAL_STATES or summary["step"] > known_step or left_s <= 0:
                 return await self._run(source, {"run": run}, deadline_s)
             await self._service.recorder.news.wait(min(left_s, 1.0))
+
+    def _view(self, run: RunId) -> RunView:
+        """As it stands now: a run that ended may be forgotten while somebody waits. Raises Refusal."""
+        return self._service.node.runs[self._service.find({"run": run})]
 
     def _own_end(self, params: Params) -> dict[str, Any]:
         """The newest checkpoint here, and this node's view of when the run was."""

@@ -123,6 +123,19 @@ async def test_digits_that_two_runs_share_name_neither(tmp_path: Path) -> None:
     assert (await daemon.ask("run", run="abcd1")).ok
 
 
+async def test_who_waits_for_a_run_that_is_forgotten_is_told_so(tmp_path: Path) -> None:
+    """A month after its end, or as others crowd it out: no fault of the daemon, which the client could do nothing
+    about."""
+    daemon = Daemon(tmp_path, RUN)
+    answer = asyncio.ensure_future(daemon.ask("wait", run=RUN, known_step=3))
+    await asyncio.sleep(0)
+    daemon.view.runs.clear()
+    daemon.recorder.report(Report("run.forgotten", {"run": RunId(RUN)}))
+    response = await answer
+    assert not response.ok
+    assert "is known here" in msgpack.unpackb(response.value)["what"]
+
+
 async def test_a_list_of_runs_does_not_carry_their_specs(tmp_path: Path) -> None:
     """A spec may be a megabyte, and there are many runs."""
     response = await Daemon(tmp_path, "ab" * 16).ask("runs")
