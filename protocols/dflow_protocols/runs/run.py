@@ -324,15 +324,17 @@ class Run:
 
     @contextmanager
     def _isolated(self, out: list[Action]) -> Iterator[None]:
-        """A fault of this program that shows in one run is told, and costs no other run what was due in the turn. What
-        this one emitted before it is performed, as its books say so."""
+        """A fault of this program that shows in one run is told, once as long as it is the same, since it may show in
+        each turn; and it costs no other run what was due in the turn. What this one emitted before it is performed, as
+        its books say so."""
         try:
             yield
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
-            self._fault = f"{type(error).__name__}: {error}"[:MAX_ERROR]
-            fields = {"run": self.id, "error": self._fault, "at": f"{at.filename.rpartition('/')[2]}:{at.lineno}"}
-            out.append(Report("run.broken", fields, "error"))
+            before, self._fault = self._fault, f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            if self._fault != before:
+                fields = {"run": self.id, "error": self._fault, "at": f"{at.filename.rpartition('/')[2]}:{at.lineno}"}
+                out.append(Report("run.broken", fields, "error"))
 
     def _reconcile(self, now: float, mesh: MeshView, free: FreeSlots, out: list[Action]) -> None:
         state = self.state
