@@ -12,11 +12,11 @@ import pytest
 from dflow_protocols.events import Action, Event, Finished, Start
 from dflow_protocols.names import CHUNK_BYTES, NodeId, TaskKey
 from dflow_protocols.simulator.goals import ended, final_versions, finish
-from dflow_protocols.simulator.model import provenance
+from dflow_protocols.simulator.model import provenance, work
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.network import Lanes
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum, PartitionOutput, SliceSum
-from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.model.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.world import World
 from dflow_protocols.work import ChainWork
@@ -76,6 +76,18 @@ def test_nothing_is_done_twice_where_nothing_breaks(age_s: float) -> None:
         again += seen.done.total() - len(seen.done)
     assert units == 2 * (2 * 24 + 3 * 2)
     assert again <= 1, "a theft may cross with the work"
+
+
+def test_nothing_is_done_twice_where_works_last_longer_than_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most nodes of a large mesh keep no books for others: who is idle must hear from a replica who is at work, though
+    nothing else is new there."""
+    monkeypatch.setitem(SECONDS, ChainWork, 3.0)
+    monkeypatch.setattr(work, "STRAGGLER_SHARE", 0.0)
+    world, run = mesh(7, pipeline=two_steps(partitions=14, leaves=4), steals=False)
+    seen = Executions()
+    world.watch(seen)
+    finish(world, run, ENDS_S)
+    assert seen.done.total() == len(seen.done) == 2 * (14 + 2) + 2
 
 
 def test_a_warm_up_hands_its_parameters_on_and_drops_its_moments() -> None:

@@ -219,7 +219,11 @@ class Liar:
         with dealer(self.node, self.keys) as link:
             meta = Meta(self.keys.public, "tcp://127.0.0.1:1", "tcp://127.0.0.1:1", "liar", "cpu", 1, ("trainer",))
             mine = Update(self.keys.id, 1, 0, "alive", meta.id, None)
-            asks = (Sync(True, meta, (mine,)), RunGet(self.run), *(BucketGet(self.run, s, "") for s in range(30)))
+            asks = (
+                Sync(True, meta, (mine,)),
+                RunGet(self.run),
+                *(BucketGet(self.run, s, "d", "d", "d") for s in range(30)),
+            )
             link.send(encode_frame((), asks))
             for number in range(count):
                 frame = self.inventor.frame()

@@ -65,7 +65,7 @@ class AntiEntropy:
             self._leaving.hand_over(mesh, out)
         step = state.step(header.step)
         if step.roster is None:
-            self._poll(now, sorted(mesh.living), step, "", out)
+            self._poll(now, sorted(mesh.living), step, is_of_records=True, out=out)
             return True
         view = state.view(now, mesh, header)
         if state.taken_on(view):
@@ -83,15 +83,22 @@ class AntiEntropy:
                 if seal_id not in step.settled:
                     self._outbox.put_seal(view, step.seals[seal_id], out)
             others = [node for node in view.replicas if node != state.me] or sorted(mesh.living)
-            self._poll(now, others, step, step.digest(), out)
+            is_of_records = view.is_idle or state.me in view.replicas
+            self._poll(now, others, step, is_of_records, out)
         return True
 
-    def _poll(self, now: float, nodes: list[NodeId], step: Step, known: str, out: list[Action]) -> None:
+    def _poll(self, now: float, nodes: list[NodeId], step: Step, is_of_records: bool, out: list[Action]) -> None:
+        """Ask one after the other. `is_of_records`: who has work of its own, and keeps no books for others, needs no
+        records before it is done."""
         others = [node for node in nodes if node != self._state.me]
         if others:
             self._polls += 1
-            step.polled(now)
-            out.append(Send(others[self._polls % len(others)], BucketGet(self._state.id, step.number, known)))
+            records = ""
+            if is_of_records:
+                step.polled(now)
+                records = step.records_digest()
+            known = BucketGet(self._state.id, step.number, step.settled_digest(), step.claims_digest(now), records)
+            out.append(Send(others[self._polls % len(others)], known))
 
     def compare(self, source: NodeId, held: RecordsHeld, out: list[Action]) -> None:
         """What a member says to have made: ask for what is not known of that."""
@@ -145,14 +152,21 @@ class AntiEntropy:
         for at in range(0, len(wanted), RECORDS_A_MESSAGE):
             out.append(Send(source, RecordPut(self._state.id, tuple(wanted[at : at + RECORDS_A_MESSAGE]))))
 
-    def answer_books(
-        self, now: float, mesh: MeshView, source: NodeId, number: int, known: str, out: list[Action]
-    ) -> None:
-        """What this node's books say of a step, seals first."""
-        state = self._state
+    def answer_books(self, now: float, mesh: MeshView, source: NodeId, known: BucketGet, out: list[Action]) -> None:
+        """What this node's books say of a step that is not known, seals first."""
+        state, number = self._state, known.step
         step = state.steps.get(number)
-        if step is None or step.digest() == known:
+        if step is None:
             return
+        if known.settled not in ("", step.settled_digest()):
+            self._tell_settled(mesh, source, step, out)
+        claims = known.claims not in ("", step.claims_digest(now))
+        records = known.records not in ("", step.records_digest())
+        if claims or records:
+            self._tell_books(now, mesh, source, step, claims, records, out)
+
+    def _tell_settled(self, mesh: MeshView, source: NodeId, step: Step, out: list[Action]) -> None:
+        state, number = self._state, step.number
         following = state.steps.get(number + 1)
         for seal_id, seal in sorted(step.seals.items()):
             if seal_id in step.settled:
@@ -161,12 +175,17 @@ class AntiEntropy:
                 out.append(Send(source, SealPut(state.id, seal, True, holders, roster)))
         if step.roster is not None:
             out.append(Send(source, RosterPut(state.id, step.roster)))
-        held = tuple(Held(record, self._holders(mesh, record)) for record in step.all_records() if record.shards)
-        bare = tuple(Held(record, ()) for record in step.all_records() if not record.shards)
-        claims = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now))
+
+    def _tell_books(
+        self, now: float, mesh: MeshView, source: NodeId, step: Step, claims: bool, records: bool, out: list[Action]
+    ) -> None:
+        known = step.all_records() if records else []
+        held = tuple(Held(record, self._holders(mesh, record)) for record in known if record.shards)
+        bare = tuple(Held(record, ()) for record in known if not record.shards)
+        told = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now)) if claims else ()
         for at in range(0, max(1, len(held + bare)), RECORDS_A_MESSAGE):
             some = (held + bare)[at : at + RECORDS_A_MESSAGE]
-            out.append(Send(source, BucketPut(state.id, number, some, claims if at == 0 else ())))
+            out.append(Send(source, BucketPut(self._state.id, step.number, some, told if at == 0 else ())))
 
     def _holders(self, mesh: MeshView, record: Record) -> tuple[NodeId, ...]:
         """Living nodes that are known to hold all that the record names."""

@@ -92,8 +92,8 @@ class Inbox:
             case FailurePut(failures=failures):
                 self._learn_failures(source, failures)
                 self._quarantine.judge(now, mesh, out)
-            case BucketGet(step=number, known=known):
-                self._anti_entropy.answer_books(now, mesh, source, number, known, out)
+            case BucketGet():
+                self._anti_entropy.answer_books(now, mesh, source, message, out)
             case BucketPut(step=number, records=held, claims=claims) if self._state.is_near(number):
                 for each in held:
                     self._learn(each.record, each.holders, mesh.living)

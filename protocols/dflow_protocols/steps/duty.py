@@ -63,7 +63,7 @@ def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozense
 
 @dataclass(slots=True)
 class Due:
-    """What is due here of some units, and of those of others whose homes show no claim, or do."""
+    """What is due here of some units, and of those of others whose homes show no claim, or are not waited for."""
 
     here: list[Duty] = field(default_factory=list)
     silent: list[TaskKey] = field(default_factory=list)
@@ -74,6 +74,7 @@ class Due:
     ) -> int | None:
         """The unit's rank if it is due here, else None; noted where somebody else is to come to it."""
         if view.is_taken(unit):
+            self.busy.append(unit)
             return None
         if unit in view.loans.borrowed:
             return rank

@@ -106,6 +106,7 @@ class OpenPartitions:
         """An unfinished partition is his who has taken it, else this node's, or its home's. `home`: as it is dealt."""
         unit = self._unit(view, partition)
         if view.is_taken(unit):
+            view.step.patience.end(Wait.HOME, unit)  # should that end, its home has its time again
             ends = [until for until in view.step.claims.get(unit, {}).values() if until > view.now]
             self._taken_until = min([self._taken_until, *ends])
         elif unit in view.loans.borrowed or able_home(unit, home, view.failures.nodes(unit), able) == view.me:

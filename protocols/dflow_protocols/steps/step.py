@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 
 from ..journal import Journal
@@ -29,6 +30,20 @@ def digest_of(records: Iterable[RecordId]) -> str:
     return content_id("records", sorted(records))
 
 
+@dataclass(frozen=True)
+class Claim:
+    """All that a node works on in a step, as far as it is known; `until` it is said again."""
+
+    node: NodeId
+    units: tuple[TaskKey, ...]
+    until: float
+
+    @cached_property
+    def id(self) -> str:
+        """Of who and what: it is the same when it is said again."""
+        return content_id("claim", [self.node, sorted(map(str, self.units))])
+
+
 @dataclass
 class Step:
     number: int
@@ -43,6 +58,7 @@ class Step:
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
     said_own: dict[NodeId, set[RecordId]] = field(default_factory=dict)  # by whom: others' own, as they say themselves
     claims: dict[TaskKey, dict[NodeId, float]] = field(default_factory=dict)  # until when
+    by_claimant: dict[NodeId, Claim] = field(default_factory=dict)  # the same
     claims_changed: Journal[TaskKey] = field(default_factory=Journal, repr=False, compare=False)  # of which units
     first_hand: dict[NodeId, float] = field(default_factory=dict)  # until when a node's own word about claims counts
     seals: dict[SealId, Seal] = field(default_factory=dict)
@@ -51,7 +67,8 @@ class Step:
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
-    polled_at: float = -inf  # when this node last asked a replica for its books
+    polled_at: float = -inf  # when this node last asked a replica for all that its books say
+    _records_known: tuple[int, str] = (-1, "")  # the place in the journal, and the digest there
 
     def polled(self, now: float) -> None:
         self.polled_at = now
@@ -183,9 +200,12 @@ class Step:
 
     def _set_claims(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         self._unclaim(node)
-        for unit in units:
+        claim = Claim(node, tuple(units), until)
+        for unit in claim.units:
             self.claims.setdefault(unit, {})[node] = until
             self.claims_changed.note(unit)
+        if claim.units:
+            self.by_claimant[node] = claim
 
     def first_hand_claims(self, now: float) -> list[tuple[TaskKey, NodeId]]:
         return [
@@ -197,22 +217,30 @@ class Step:
 
     def claimed_by(self, now: float, node: NodeId) -> set[TaskKey]:
         """What a node claims now."""
-        return {unit for unit, holders in self.claims.items() if holders.get(node, now) > now}
+        claim = self.by_claimant.get(node)
+        return set(claim.units) if claim is not None and claim.until > now else set()
 
     def learn_failed(self, node: NodeId, task: TaskKey) -> None:
         """`node` failed at a task, so it is not at work on it: its claim must not keep others waiting."""
         self._unclaim(node, lambda unit: task.holds(unit) or unit.holds(task))
 
     def _unclaim(self, node: NodeId, which: Callable[[TaskKey], bool] = lambda unit: True) -> None:
-        for unit in [unit for unit, holders in self.claims.items() if node in holders and which(unit)]:
-            del self.claims[unit][node]
-            self.claims_changed.note(unit)
-            if not self.claims[unit]:
-                del self.claims[unit]
+        claim = self.by_claimant.pop(node, None)
+        if claim is None:
+            return
+        left = tuple(unit for unit in claim.units if not which(unit))
+        if left:
+            self.by_claimant[node] = Claim(node, left, claim.until)
+        for unit in dict.fromkeys(claim.units):
+            if which(unit):
+                del self.claims[unit][node]
+                self.claims_changed.note(unit)
+                if not self.claims[unit]:
+                    del self.claims[unit]
 
     def at_work(self, now: float) -> frozenset[NodeId]:
         """Nodes with a living claim of anything in this step."""
-        return frozenset(node for holders in self.claims.values() for node, until in holders.items() if until > now)
+        return frozenset(node for node, claim in self.by_claimant.items() if claim.until > now)
 
     def claimants(self, now: float, unit: TaskKey) -> tuple[NodeId, ...]:
         return tuple(node for node, until in sorted(self.claims.get(unit, {}).items()) if until > now)
@@ -224,9 +252,19 @@ class Step:
         before, self.roster = self.roster, newer(self.roster, roster)
         return self.roster != before
 
-    def digest(self) -> str:
-        """Of what the books hold: who has the same needs no answer."""
-        return content_id("books", [sorted(self.by_id), sorted(self.settled), self.roster.id if self.roster else ""])
+    def settled_digest(self) -> str:
+        """Of the seals that are acted on, and the roster: who has the same needs no answer."""
+        return content_id("settled", [sorted(self.settled), self.roster.id if self.roster else ""])
+
+    def claims_digest(self, now: float) -> str:
+        """The same of who works on what now, whoever said so."""
+        return content_id("claims", sorted(claim.id for claim in self.by_claimant.values() if claim.until > now))
+
+    def records_digest(self) -> str:
+        """The same of all records: derived again when there are others."""
+        if self._records_known[0] != self.changed.end:
+            self._records_known = self.changed.end, digest_of(self.by_id)
+        return self._records_known[1]
 
     def forget(self, node: NodeId) -> None:
         self._unclaim(node)

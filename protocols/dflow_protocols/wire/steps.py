@@ -339,11 +339,15 @@ class FailurePut:
 
 @dataclass(frozen=True, slots=True)
 class BucketGet:
-    """What is known of a step? Answered by BucketPut and SealPuts, unless `known` says it is the same."""
+    """What is known of a step? Three digests of what the sender knows, each answered where the receiver has another
+    one: `settled` seals and roster by SealPuts and a RosterPut, `claims` and `records` by BucketPuts. No digest: the
+    sender does not ask for that; what nothing is known of has one, too."""
 
     run: RunId
     step: int
-    known: str
+    settled: str
+    claims: str
+    records: str
 
 
 @dataclass(frozen=True, slots=True)

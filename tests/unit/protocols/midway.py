@@ -53,7 +53,8 @@ class Midway:
         run = self.node.runs[self.run]
         held = {name: set(holders) for name, holders in run.state.holdings.holders.items() if holders}
         steps = {
-            number: (step.digest(), self._claims(step), sorted(step.seals)) for number, step in run.state.steps.items()
+            number: (step.settled_digest(), step.records_digest(), self._claims(step), sorted(step.seals))
+            for number, step in run.state.steps.items()
         }
         return steps, held, dict(run.state.versions.headers), dict(run.state.failures.known), run.status
 

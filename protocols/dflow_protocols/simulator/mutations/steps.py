@@ -138,6 +138,14 @@ STEPS = (
         unseen="it costs executions only; `tests/sim/test_calm.py:test_nothing_is_done_twice_where_nothing_breaks`",
     ),
     Mutation(
+        "claims_alone_are_no_news",
+        "13",
+        "steps.step:Step.claims_digest",
+        gives("alike"),
+        unseen="it costs executions only; "
+        "`tests/sim/test_calm.py:test_nothing_is_done_twice_where_works_last_longer_than_patience`",
+    ),
+    Mutation(
         "a_claim_never_ends",
         "11a",
         "steps.step:Step.claimants",

@@ -99,10 +99,26 @@ def test_a_block_is_found_by_what_it_read() -> None:
 def test_the_digest_of_the_books_tells_what_is_in_them_not_how_it_came(order: list[Record]) -> None:
     """Who has the same needs no answer; who lacks one record gets one."""
     step = step_with(*order)
-    assert step.digest() == step_with(*finished_partition(0), *finished_partition(1)).digest()
-    assert step.digest() != step_with(*order[1:]).digest()
-    step.add(order[0])
-    assert step.digest() == step_with(*order).digest()
+    assert step.records_digest() == step_with(*finished_partition(0), *finished_partition(1)).records_digest()
+    fewer = step_with(*order[1:])
+    assert step.records_digest() != fewer.records_digest()
+    fewer.add(order[0])
+    assert step.records_digest() == fewer.records_digest()
+
+
+def test_the_digest_of_claims_tells_who_is_at_work_on_what_and_not_how_long() -> None:
+    """Who has heard of the same claims needs no answer, though they were said again; it does once one has ended."""
+    first, second = Step(0), Step(0)
+    one, two = (TaskKey(0, "roll", Partition(index)) for index in range(2))
+    assert first.claims_digest(0.0) == second.claims_digest(0.0)
+    first.claim(who(0), [one, two], until=4.0)
+    first.claim(who(1), [], until=4.0)
+    assert first.claims_digest(0.0) != second.claims_digest(0.0)
+    second.learn_claim(0.0, who(0), [two, one], until=5.0)
+    assert first.claims_digest(0.0) == second.claims_digest(0.0)
+    assert first.claims_digest(4.5) != second.claims_digest(4.5)
+    second.learn_failed(who(0), one)
+    assert first.claims_digest(0.0) != second.claims_digest(0.0)
 
 
 def test_a_claim_lives_for_its_lease_and_names_all_that_its_node_runs() -> None:

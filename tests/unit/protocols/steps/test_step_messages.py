@@ -86,7 +86,7 @@ STRANGE = RunId("f" * 32)
     [
         RecordPut(STRANGE, finished_partition(0)),
         ClaimPut(STRANGE, 0, (TaskKey(0, "roll", Partition(0)),)),
-        BucketGet(STRANGE, 0, ""),
+        BucketGet(STRANGE, 0, "d", "d", "d"),
         Frame((Heartbeat(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
     ],
     ids=lambda message: type(message).__name__,
@@ -224,11 +224,16 @@ def test_a_client_that_cancels_what_is_unknown_is_told_so() -> None:
 def test_books_that_are_the_same_are_not_sent_again(midway: Midway) -> None:
     """Everybody who waits polls: an answer costs the step's records and seals."""
     step = midway.node.runs[midway.run].state.step(0)
-    same = midway.tell(BucketGet(midway.run, 0, step.digest()))
-    assert not [each for each in same if isinstance(each, Send) and isinstance(each.message, BucketPut)]
-    other = midway.tell(BucketGet(midway.run, 0, ""))
-    kinds = [type(each.message) for each in other if isinstance(each, Send) and each.to == midway.peer]
-    assert kinds[:2] == [RosterPut, BucketPut]
+    settled, claims, records = step.settled_digest(), step.claims_digest(midway.now), step.records_digest()
+
+    def answers(*known: str) -> list[type]:
+        told = midway.tell(BucketGet(midway.run, 0, *known))
+        return [type(each.message) for each in told if isinstance(each, Send) and each.to == midway.peer]
+
+    assert BucketPut not in answers(settled, claims, records)
+    assert answers("other", claims, records) == [RosterPut]
+    assert answers(settled, "other", "") == [BucketPut]
+    assert answers("other", "other", "other")[:2] == [RosterPut, BucketPut]
 
 
 def parts(part: str) -> TaskKey:
@@ -358,10 +363,10 @@ def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) ->
     made = finished_partition(0)[0]
     run = midway.node.runs[midway.run]
     midway.tell(RecordPut(midway.run, (made,)))
-    known = run.state.step(0).digest()
+    known = run.state.step(0).records_digest()
     midway.tell(RecordPut(midway.run, (made,)))
     midway.tell(BucketPut(midway.run, 0, (Held(made, (midway.world.id_of(0),)),), ()))
-    assert run.state.step(0).digest() == known
+    assert run.state.step(0).records_digest() == known
     living = midway.node.membership.alive()
     expected = sorted([midway.peer, midway.world.id_of(0)])
     assert list(run.state.holdings.live_holders(made.shards[0].id, living)) == expected
