@@ -18,8 +18,10 @@ class Measured:
     """Of a step, the first one left out: in it nobody knows yet how long things take.
 
     `step_s`: median seconds. `samples`: all nodes'. `bytes`: that crossed between nodes, by lane, where the system
-    tells. `cpu_s`: processor seconds of all that is no emulated device, all nodes together. `stage_s`: seconds of
-    slots by stage, all nodes together. `weights`: where the system has some. `settings`: of another system.
+    tells. `cpu_s`: processor seconds of all processes, all nodes together, `daemon_cpu_s` those of daemons alone; nan
+    where they are on other machines. `memory_bytes`: of all processes at the end. `stage_s`: seconds of slots by stage,
+    all nodes together; `waits_s`: seconds in which they waited, by cause (waits.py). `ideal_s`: a step, if only its
+    devices took time. `weights`: where the system has some. `settings`: of another system.
     """
 
     system: str
@@ -33,6 +35,10 @@ class Measured:
     stage_s: Mapping[str, float] = field(default_factory=dict)
     weights: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    daemon_cpu_s: float = float("nan")
+    memory_bytes: int = 0
+    waits_s: Mapping[str, float] = field(default_factory=dict)
+    ideal_s: float = float("nan")
 
     @property
     def samples_s(self) -> float:
@@ -45,13 +51,13 @@ class Measured:
 
     def row(self) -> dict[str, Any]:
         told = asdict(self) | {"samples_s": self.samples_s, "waiting": self.waiting}
-        return {name: _short(value) for name, value in told.items() if value not in ("", {}) and value == value}
+        return {name: _short(value) for name, value in told.items() if value not in ("", {}, 0) and value == value}
 
 
 def from_row(line: str) -> Measured:
     """Of another process, which printed its row as JSON."""
     told = json.loads(line)
-    return Measured(**{name: value for name, value in told.items() if name not in DERIVED})
+    return Measured(**{"cpu_s": float("nan")} | {name: value for name, value in told.items() if name not in DERIVED})
 
 
 def _short(value: Any) -> Any:

@@ -23,7 +23,7 @@ from dflowd.engines.emulated.profile import PROFILE, decode_steps, draw_lengths,
 FOLDER = Path(__file__).parent / "profiles"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 PARTITIONS = 4  # a node, which it samples together: so one that is slow can give some away
-LEAVES = 4  # a node
+LEAVES = 4  # a node, or more, as in all they are a power of two; fewer where there are fewer prompts
 DRAWS = 200  # batches by which a step's seconds are met
 STEP_SHARE = 0.7  # of the seconds of sampling: decode steps, which cost what reading weights costs; the rest: sequences
 TOKEN_BYTES = 8  # of a sampled token: its id and its log-probability
@@ -31,7 +31,7 @@ TOKEN_BYTES = 8  # of a sampled token: its id and its log-probability
 
 @dataclass(frozen=True)
 class Profile:
-    """What one node does in a step, scaled down. `published`: system -> nodes -> what it reached."""
+    """What one node does in a step, scaled down. `published`: system -> nodes -> what it reached, in `unit`."""
 
     name: str
     about: str
@@ -47,6 +47,7 @@ class Profile:
     shares: Mapping[str, float]
     scale: float
     published: Mapping[str, Mapping[str, float]]
+    unit: str
 
     @property
     def samples(self) -> int:
@@ -101,7 +102,8 @@ class Profile:
             "partitions": PARTITIONS * nodes,
             "max_tokens": self.max_tokens,
         }
-        learn = {"leaves": LEAVES * nodes, "optimizer": {"adamw": {"lr": 1e-3}}}
+        wanted, most = (LEAVES * nodes - 1).bit_length(), (self.prompts * nodes).bit_length() - 1
+        learn = {"leaves": 1 << min(wanted, most), "optimizer": {"adamw": {"lr": 1e-3}}}
         model = {"init": {"config": "c.json", "tokenizer": "t"}}
         return Pipeline.from_dict(
             {
@@ -137,5 +139,6 @@ def load(name: str) -> Profile:
         shares=told["share"],
         scale=scale,
         published=told["published"],
+        unit=told.get("unit", ""),
         **step,
     )
