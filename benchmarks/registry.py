@@ -38,6 +38,7 @@ BENCHMARKS = (
     "slots",
     "stealing",
     "tasks",
+    "weights",
 )
 FOLDER = Path(__file__).parent
 

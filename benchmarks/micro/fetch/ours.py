@@ -27,6 +27,7 @@ from dflow_protocols.names import NodeId, RunId, ShardRef, chunk_count, hash_sha
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflow_protocols.wire.keys import parse_key
+from dflow_protocols.work import Product
 from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
@@ -43,23 +44,23 @@ KINDS: dict[str, type[SessionMessage]] = {kind.__name__: kind for kind in (Sessi
 class Peer:
     """A node's lanes and store, without the node."""
 
-    def __init__(self, keys: KeyPair, allow_list: Path, fabric: str) -> None:
+    def __init__(self, keys: KeyPair, allow_list: Path, fabric: str, address: str = "127.0.0.1") -> None:
         loop = asyncio.get_running_loop()
         self.keys = keys
         self.store = Store(1 << 30, "bench")
         host = Host(loop, self._on_event, print)
         self.control = ControlLane(host, keys, AllowList(allow_list))
-        self.control_address = self.control.bind("tcp://127.0.0.1:0")
+        self.control_address = self.control.bind(f"tcp://{address}:0")
         lane = BulkLane(keys.id, fabric)
-        self.bulk_address = lane.bind("tcp://127.0.0.1:0")
+        self.bulk_address = lane.bind(f"tcp://{address}:0")
         self.room = Room(host, self.store, print)
         self.exchange = Exchange(host, self.store, self.room, lane, self._tell)
         self.control.start(self)
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
-    async def fetch(self, ref: ShardRef, holder: NodeId) -> None:
+    async def fetch(self, ref: ShardRef, holder: NodeId, product: Product = Product.OUTPUT) -> None:
         done = self._waiting[ref.id] = asyncio.get_running_loop().create_future()
-        self.exchange.fetch(Fetch(RUN, ref, 0, chunk_count(ref.nbytes), (holder,)))
+        self.exchange.fetch(Fetch(RUN, ref, 0, chunk_count(ref.nbytes), (holder,), product=product))
         await done
 
     def put(self, data: bytes) -> ShardRef:

@@ -22,7 +22,8 @@ COPIES_S = 10.0  # who asked for some of a shard so lately still copies it
 FORGET_S = 60.0  # what nobody asked for, and of which no chunk came, since
 MOST_COPIERS = 16  # that one copier is told of: more links bring no more, once its own is full
 TELL_S = 0.02  # at most so often is told what is here of a shard
-COPY_CHUNKS = 2  # open at one holder for a shard that others copy too: what is asked of a slow one comes late
+COPY_CHUNKS = 8  # open at each holder, shared among those who copy: what is asked of a slow one comes late
+LEAST_CHUNKS = 2  # of that for each of many: one on its way while another is asked for
 
 
 @dataclass(slots=True)
@@ -110,13 +111,13 @@ def allowed(transfer: Transfer, holder: NodeId, me: NodeId, open_count: int) -> 
     parts = transfer.parts()
     if not parts:  # alone so far: others may begin any moment
         return 0 if open_count > transfer.present.bit_count() else chunks >> transfer.start << transfer.start or chunks
-    if open_count >= COPY_CHUNKS:
+    count = len(parts) + 1
+    if open_count >= max(LEAST_CHUNKS, COPY_CHUNKS // count):
         return 0
     if holder in parts:
         return _first(chunks & ~_held_twice(parts.values()) or chunks, transfer.start)
     lonely = chunks & ~_held(parts.values())
-    count, at = len(parts) + 1, sorted([*parts, me]).index(me)
-    share = lonely & _every(count, at, chunk_count(transfer.ref.nbytes))
+    share = lonely & _every(count, sorted([*parts, me]).index(me), chunk_count(transfer.ref.nbytes))
     return _first(share or (0 if open_count else lonely or chunks), transfer.start)
 
 
