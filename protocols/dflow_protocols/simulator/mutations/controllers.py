@@ -18,7 +18,15 @@ def _samples_uncounted(original: Any) -> Any:
 
 
 CONTROLLERS = (
-    Mutation("no_bound_on_uncommitted_versions", "8", "controllers.advance:UNCOMMITTED", becomes(1000)),
+    Mutation(
+        "no_bound_on_uncommitted_versions",
+        "8",
+        "controllers.advance:UNCOMMITTED",
+        becomes(1000),
+        unseen="who is two steps before all others is the only trainer of the roster that follows, and its own claim "
+        "commits; it takes a claim that is lost for as long as three steps last; "
+        "`tests/unit/protocols/controllers/test_advance.py:test_a_node_does_not_run_far_ahead_of_what_others_hold`",
+    ),
     Mutation("samples_go_uncounted", "10", "controllers.advance:Advance._adopt", _samples_uncounted),
     Mutation(
         "slices_are_freed_at_commit",
