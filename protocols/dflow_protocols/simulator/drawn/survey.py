@@ -113,7 +113,7 @@ def live_once(seed: int, choice: Choice) -> Lived:
 def _rooms(world: World) -> Counter[str]:
     stores = [host.store for host in world.hosts]
     seen = {
-        "limited": any(store.limit_bytes is not None for store in stores),
+        "limited": any(store.limit_bytes is not None or store.refusals for store in stores),
         "shed": any(store.shed for store in stores),
         "refused": any(store.refusals for store in stores),
     }

@@ -10,7 +10,7 @@ from typing import TypeAlias, get_args
 
 from ...wire.codec import type_name
 from .clocks import ClockFault, Drift, Lag, Leap
-from .disks import DiskFault, FullDisk, LoseState
+from .disks import DiskFault, FillStore, FullDisk, LoseState
 from .hosts import (
     HANDICAPS,
     BreakEngine,
@@ -52,6 +52,7 @@ __all__ = [
     "Drift",
     "Fault",
     "FillQueue",
+    "FillStore",
     "FullDisk",
     "Handicap",
     "HangEngine",

@@ -1,4 +1,4 @@
-"""What befalls disks and what lies on them, as data, and how it is done to them."""
+"""What befalls disks, stores and what lies there, as data, and how it is done to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ class LoseState:
     node: int | None = None
 
 
-DiskFault: TypeAlias = FullDisk | LoseState
+@dataclass(frozen=True, slots=True)
+class FillStore:
+    """Something else takes all the room that the node's store has left, for a while: what comes then has to wait, or
+    something to give way."""
+
+    seconds: float
+    node: int | None = None
+
+
+DiskFault: TypeAlias = FullDisk | LoseState | FillStore
 
 
 def inject(target: FaultTarget, fault: DiskFault, actor: Host | None) -> None:
@@ -36,6 +45,9 @@ def inject(target: FaultTarget, fault: DiskFault, actor: Host | None) -> None:
         case FullDisk(seconds):
             host.disk.fill()
             target.after(seconds, host.disk.make_room)
+        case FillStore(seconds):
+            host.store.fill()
+            target.after(seconds, lambda: host.store.make_room())
         case LoseState(restart_after_s):
             crash(target, host, restart_after_s)
             host.disk.wipe()

@@ -255,6 +255,7 @@ class Host:
         """What calm heals."""
         self.health.mend()
         self.disk.make_room()
+        self.store.make_room()
         self.lag_s = 0.0
 
     def pause(self) -> None:

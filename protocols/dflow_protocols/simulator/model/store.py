@@ -26,9 +26,23 @@ class Store:
     held_bytes: int = 0  # a segment is granted whole, however few of its chunks are here
     peak_bytes: int = 0
     refusals: int = 0  # how often there was no room
+    filled_bytes: int | None = None  # all that there is for now, less than the limit; None: as much as that
 
     def limit(self, limit_bytes: int | None) -> None:
         self.limit_bytes = limit_bytes
+
+    def fill(self) -> None:
+        """Something else takes all the room that is left."""
+        self.filled_bytes = self.held_bytes
+
+    def make_room(self) -> None:
+        """It is gone again."""
+        self.filled_bytes = None
+
+    @property
+    def most_bytes(self) -> int | None:
+        """What may be held now. None: as much as is asked for."""
+        return self.limit_bytes if self.filled_bytes is None else self.filled_bytes
 
     def watch(self, on_shed: Callable[[RunId, ShardId], None]) -> None:
         """`on_shed` is told of each shard that gave way, for each run that refers to it."""
@@ -72,10 +86,11 @@ class Store:
 
     def take(self, now: float, priority: Priority, ref: ShardRef, pinned: Collection[ShardId]) -> bool:
         """Make room for a shard, after shedding for it if need be. False: there is none."""
-        if ref.id not in self.sizes and self.limit_bytes is not None:
+        most = self.most_bytes
+        if ref.id not in self.sizes and most is not None:
             if not self.admission.enter(now, priority):
                 return False
-            while self.held_bytes + ref.nbytes > self.limit_bytes:
+            while self.held_bytes + ref.nbytes > most:
                 free = set(self.sizes) - self.states - set(pinned)
                 given = latest_after(priority, ((self._priority(shard), shard) for shard in sorted(free)))
                 if given is None:

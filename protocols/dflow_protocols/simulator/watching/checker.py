@@ -104,13 +104,14 @@ def _finds(host: Host, living: tuple[NodeId, ...]) -> bool:
 
 def is_well(host: Host) -> bool:
     is_at_work = not (host.paused or host.comes_back or host.is_drained or host.is_late or host.disk.is_full)
-    return is_at_work and not host.health.handicaps and host.store.limit_bytes is None
+    return is_at_work and not host.health.handicaps and host.store.most_bytes is None
 
 
 def is_at_ease(host: Host) -> bool:
     """It works like any other, and never was short of room."""
     store = host.store
-    has_room = store.limit_bytes is None or (store.peak_bytes < ROOMY * store.limit_bytes and not store.refusals)
+    is_roomy = store.limit_bytes is None or store.peak_bytes < ROOMY * store.limit_bytes
+    has_room = is_roomy and store.filled_bytes is None and not store.refusals
     return has_room and not (host.is_drained or host.health.handicaps or host.is_late or host.disk.is_full)
 
 

@@ -36,6 +36,7 @@ RARE: Mapping[str, float] = {
     "lose_devices": 0.15,
     "full_disk": 0.15,
     "lose_state": 0.1,
+    "fill_store": 0.2,
     "drift": 0.3,
     "leap": 0.1,
     "lag": 0.15,

@@ -20,6 +20,7 @@ from dflow_protocols.simulator.faults import (
     Drift,
     Fault,
     FillQueue,
+    FillStore,
     FullDisk,
     Handicap,
     HangEngine,
@@ -248,6 +249,15 @@ def test_a_disk_is_full_for_as_long_as_it_says() -> None:
     machines.schedule.run(4.0)
     assert not disk.is_full
     assert "peers" in disk.values
+
+
+def test_a_store_is_filled_for_as_long_as_it_says() -> None:
+    """As long as nothing more is granted what comes has to wait."""
+    machines = Machines()
+    machines.inject(FillStore(3.0, 1))
+    assert machines.hosts[1].store.most_bytes == 0
+    machines.schedule.run(4.0)
+    assert machines.hosts[1].store.most_bytes is None
 
 
 def test_a_machine_that_lost_its_state_comes_back_in_what_it_takes_for_its_first_life() -> None:

@@ -80,3 +80,16 @@ def test_what_is_given_up_is_told_to_every_run_that_refers_to_it() -> None:
     store.give_up(ref(1).id)
     assert shed == [(FIRST, ref(1).id), (SECOND, ref(1).id)]
     assert not store.has(ref(1))
+
+
+def test_a_store_that_something_else_has_filled_grants_no_more_until_that_is_gone() -> None:
+    """What lies there stays, and what is for later gives way as in one that is full."""
+    store = Store()
+    later, sooner = Priority(FIRST, 7), Priority(FIRST, 5)
+    assert store.take(0.0, later, ref(1), ())
+    store.fill()
+    assert not store.take(1.0, Priority(FIRST, 8), ref(2), ())
+    assert store.take(2.0, sooner, ref(3), ())
+    assert (store.shed, store.refusals) == ({ref(1).id}, 1)
+    store.make_room()
+    assert store.take(3.0, later, ref(1), ())
