@@ -343,7 +343,7 @@ class World:
                 continue
             self.trace.add(self.now, host.name, "->", action, cause)
             if isinstance(action, Persist):
-                is_kept = process.writes.write(action) and is_kept
+                is_kept = process.write(action) and is_kept
             else:
                 self._perform(host, process, action)
             if self._watch is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgpack
 
-from ...events import Action, NotPersisted, Persist, Persisted, Reply, Send, SendThrough
+from ...events import Action, Persist, Persisted, Reply, Send, SendThrough
 from ...names import VersionId
 from ...versions.saved import Saved
 from .schedule import Life
@@ -100,8 +100,8 @@ def without_disk(action: Action) -> Action | None:
 
 
 class Writes:
-    """One life's writes. What the disk does not take is told to the node and tried again, until a newer value of the
-    key is written."""
+    """One life's writes. What the disk does not take is tried again, until a newer value of the key is written; that it
+    lies there after all is told to the node."""
 
     def __init__(self, life: Life, disk: Disk) -> None:
         self._life = life
@@ -113,7 +113,6 @@ class Writes:
         """Whether it lies on the disk."""
         was_unkept = self._unkept.pop(asked.key, None) is not None
         if self._disk.is_full:
-            self._life.tell(NotPersisted(asked.key, asked.or_never))
             if not asked.or_never:
                 self._unkept[asked.key] = asked
                 self._try_later()

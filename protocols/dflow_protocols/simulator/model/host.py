@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
-from ...events import Action, DrainRequested, Event, FilesFound, Finished, Start
+from ...events import Action, DrainRequested, Event, FilesFound, Finished, NotPersisted, Persist, Start
 from ...membership.table import DRAINED
 from ...names import NodeId
 from ...story import Story
@@ -90,6 +90,18 @@ class Process:
     def post(self, event: Event) -> None:
         """An event is there. The loop takes it at once, or when the turn before is over."""
         self.inbox.append(event)
+        self._come_round()
+
+    def write(self, asked: Persist) -> bool:
+        """Whether it lies on the disk. That it does not the loop takes first of all that waits, which must not be
+        answered as if it did, as `dflowd/driver.py:Driver.post` has it."""
+        is_kept = self.writes.write(asked)
+        if not is_kept:
+            self.inbox.appendleft(NotPersisted(asked.key, asked.or_never))
+            self._come_round()
+        return is_kept
+
+    def _come_round(self) -> None:
         if not self._is_due:
             self._is_due = True
             self._wait()
