@@ -14,6 +14,7 @@ from tests.support.hosts import Hosts, lacks
 from tests.support.repository import ROOT
 from tests.support.sites import HostMesh
 from tests.support.strike import all_stages, ended
+from tests.support.toy import toy_pipeline
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
 KILLED = """
@@ -52,6 +53,25 @@ def test_where_long_packets_are_lost_a_run_ends_as_anywhere(tmp_path: Path) -> N
         lines = [line for node in mesh.nodes.values() for line in node.log_lines()]
         assert not any("membership.died" in line for line in lines)
         assert any("transport.short_only" in line for line in lines)
+
+
+def test_a_daemon_behind_a_slow_link_arrives(tmp_path: Path) -> None:
+    """Its copy of a version takes several steps of the others. They keep what follows it, so it trains in the end."""
+    pipeline = toy_pipeline(steps=500, partitions=8, parameters=1_000_000, generate_s=0.3, gradient_s=0.3)
+    with HostMesh(tmp_path, 3) as mesh:
+        asked, late = mesh.nodes["n0"], mesh.nodes["n2"]
+        mesh.kill(late)
+        run = mesh.submit(asked, pipeline)
+        mesh.until(lambda: mesh.ask(asked, "run", run=run)["step"] >= 2, 60)
+        mesh.links.narrow(20, late.name)  # a state takes five seconds, a gradient less than two
+        mesh.launch(late)
+
+        def trains() -> bool:
+            rows = mesh.ask(asked, "tasks", run=run)["tasks"]
+            return any(row["node"] == late.name and row["stage"] == "learn" for row in rows)
+
+        mesh.until(trains, 180)
+        assert mesh.ask(asked, "cancel", run=run)["state"] == "cancelled"
 
 
 def test_networks_of_a_process_that_was_killed_are_removed_with_what_runs_there() -> None:

@@ -46,7 +46,7 @@ class Links:
         self._hosts = hosts
         self._cuts: set[tuple[str, str]] = set()
         self._filters: dict[str, Filter] = {}
-        self._is_narrow = False
+        self._narrowed: set[str] = set()
 
     def cut_one_way(self, source: str, target: str) -> None:
         """Nothing goes from the one to the other; what the other sends arrives."""
@@ -86,12 +86,12 @@ class Links:
         self._filters.setdefault(host, Filter()).closed.add(port)
         self._write(host)
 
-    def narrow(self, mbit_s: float) -> None:
-        """No host sends or receives more; what is beyond waits for QUEUE_S, then it is lost."""
-        self._is_narrow = True
+    def narrow(self, mbit_s: float, *names: str) -> None:
+        """None of these hosts (or of all) sends or receives more; what is beyond waits for QUEUE_S, then it is lost."""
+        self._narrowed.update(names or self._hosts.addresses)
         limit = int(mbit_s * 1e6 / 8 * QUEUE_S) + BURST_BYTES
         shape = ["root", "tbf", "rate", f"{mbit_s:g}mbit", "burst", str(BURST_BYTES), "limit", str(limit)]
-        for space, device in self._ends():
+        for space, device in self._ends(names or self._hosts.addresses):
             _run(["tc", "-n", space, "qdisc", "replace", "dev", device, *shape])
 
     def heal(self) -> None:
@@ -103,16 +103,15 @@ class Links:
         self._filters.clear()
         for host in healed:
             self._write(host)
-        if self._is_narrow:
-            self._is_narrow = False
-            for space, device in self._ends():
-                _run(["tc", "-n", space, "qdisc", "del", "dev", device, "root"])
+        for space, device in self._ends(self._narrowed):
+            _run(["tc", "-n", space, "qdisc", "del", "dev", device, "root"])
+        self._narrowed.clear()
 
-    def _ends(self) -> list[tuple[str, str]]:
+    def _ends(self, hosts: Collection[str]) -> list[tuple[str, str]]:
         """Both ends of each host's cable: (namespace, device)."""
         bridge = self._hosts.space("net")
-        near = [(self._hosts.space(host), "eth0") for host in self._hosts.addresses]
-        return near + [(bridge, self._hosts.port(host)) for host in self._hosts.addresses]
+        near = [(self._hosts.space(host), "eth0") for host in hosts]
+        return near + [(bridge, self._hosts.port(host)) for host in hosts]
 
     def _ip(self, host: str, *words: str) -> None:
         _run(["ip", "-n", self._hosts.space(host), *words])

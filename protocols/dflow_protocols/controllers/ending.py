@@ -16,6 +16,10 @@ from ..versions import facts
 from ..wire.steps import Header, Record
 from .checkpoints import COMMIT_WAIT, SAVERS, Checkpoints
 
+PINNED = 1  # versions kept for members that copy one, beyond what is kept anyway
+PINNED_STEPS = 8  # back from the committed one: whose copy takes longer could not follow the others either
+NO_ROOM_FOR = 4.0  # suspicion times after a refusal of room in which nothing is kept for who is that late
+
 
 class Ending:
     """What one run at one node is done with."""
@@ -32,12 +36,12 @@ class Ending:
         state, own = self._state, self._state.versions.own
         assert own is not None
         self._commit(now, mesh, own)
-        needed_step = self._needed_step(mesh)
+        needed_step, pinned = self._needed_step(mesh), self._pinned(now, mesh, own)
         owed = self._checkpoints.owed(now, mesh, own)
-        sweep = (state.committed_step, needed_step, own.id, owed, state.catch_up.target, state.refreshed_at)
+        sweep = (state.committed_step, needed_step, pinned, own.id, owed, state.catch_up.target, state.refreshed_at)
         if sweep != self._swept:
             self._swept = sweep
-            self._free(needed_step, owed, out)
+            self._free(needed_step, pinned, owed, out)
             self._checkpoints.retire(mesh, out)
         duties = [self._checkpoints.duty(owed, own)] if owed is not None else []
         if own.step == state.last_step and state.catch_up.target is None:
@@ -76,32 +80,46 @@ class Ending:
             return committed
         return committed - 1
 
-    def _free(self, needed_step: int, owed: Header | None, out: list[Action]) -> None:
+    def _pinned(self, now: float, mesh: MeshView, own: Header) -> Header | None:
+        """The version that a late member copies or goes on from: the oldest of them, of the own chain, that is not too
+        far back. None where room is short."""
+        state, versions = self._state, self._state.versions
+        if state.refused_at >= 0.0 and now - state.refused_at <= NO_ROOM_FOR * mesh.suspicion_s:
+            return None
+        oldest = state.committed_step - PINNED_STEPS
+        told = [head.version for node, head in versions.pins.items() if node in mesh.on_duty]
+        known = [versions.headers[version] for version in told if version in versions.headers]
+        found = [each for each in known if each.step >= oldest and versions.descends(own.id, each)]
+        return min(found, key=lambda header: (header.step, header.id), default=None)
+
+    def _free(self, needed_step: int, pinned: Header | None, owed: Header | None, out: list[Action]) -> None:
         """Inputs and blocks of a step go when its version is committed; its slices and the version before, which a
-        late node needs to catch up, when none is late, or one step later. A version that is still to be saved stays
-        that long, too. What nothing refers to any more goes with them."""
+        late node needs to catch up, when none is late, or one step later; those that follow a pinned version, with
+        that one, as long as it is pinned. A version that is still to be saved stays that long, too. What nothing
+        refers to any more goes with them."""
         state, committed = self._state, self._state.committed_step
         versions, own = state.versions, state.versions.own
+        kept_from = min(committed - 1, pinned.step) if pinned is not None else committed - 1
         versions.keep_only(
             [
                 header.id
                 for header in versions.held.values()
-                if header is own
+                if header in (own, pinned)
                 or (header is owed and header.step >= committed - 1)
                 or (own is not None and header.step >= needed_step and versions.descends(own.id, header))
             ]
         )  # one that lost the fork choice goes as soon as the winner is whole
-        state.free_before(committed - 1)
+        state.free_before(kept_from)
         needed: list[Record] = []
         for number, step in state.steps.items():
             records = [*step.all_records(), *step.kept_back.values()]
-            if number == committed - 1 and needed_step == committed:
+            if number == committed - 1 and needed_step == committed and pinned is None:
                 continue
-            if number == committed - 1:
+            if number < committed:
                 records = [record for seal in step.seals.values() if seal.kind == UPDATE for record in seal.entries]
             needed += records
         references.keep_only(state, needed, out)
-        versions.prune(committed - 2, [call.parent for call in state.calls.values() if call.parent is not None])
+        versions.prune(kept_from - 1, [call.parent for call in state.calls.values() if call.parent is not None])
         versions.forget_set_aside()
         state.catch_up.forget_stalls()
 

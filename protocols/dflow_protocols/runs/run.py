@@ -18,7 +18,7 @@ from ..controllers.alarm import Alarm
 from ..controllers.beginning import Beginning
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.draining import Draining
-from ..controllers.ending import Ending
+from ..controllers.ending import PINNED, Ending
 from ..controllers.files import Files
 from ..controllers.leaving import Leaving
 from ..controllers.quarantine import Quarantine
@@ -124,7 +124,8 @@ class Run:
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
         backlog = self.stealing.backlog(mesh)
-        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn)
+        pinned = state.catch_up.pinned
+        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn, pinned)
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""
@@ -454,5 +455,5 @@ class Run:
             assert not missing, f"{own.id} is claimed, but {missing} of it is not here"
         for call in state.calls.values():
             assert call.parent is None or call.parent in state.versions.headers
-        assert len(state.versions.held) <= 2 + UNCOMMITTED + 1
+        assert len(state.versions.held) <= 2 + UNCOMMITTED + 1 + PINNED
         assert not (state.is_cleared and state.calls)

@@ -42,6 +42,14 @@ class CatchUp:
     behind_since: float | None = None  # since when a better head is known that the own next update should reach
     stalls: dict[Head, int] = field(default_factory=dict)
     asked: Asked | None = None
+    is_following: bool = False  # the own version is more than one behind the best, and is the one that this came from
+
+    @property
+    def pinned(self) -> Head | None:
+        """The version that this node copies or goes on from, so that others keep what it takes to reach them."""
+        if self.target is not None:
+            return self.target.head
+        return self.versions.own.head if self.versions.own is not None and self.is_following else None
 
     def restart_patience(self) -> None:
         """The own head changed: how long a better one has been known is counted anew."""
@@ -89,14 +97,15 @@ class CatchUp:
 
     def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         found, own = self.versions.best(now, living), self.versions.own
+        self.is_following = False
         if found is None or (own is not None and found[0].version == own.id):
             self.behind_since = None
             return
         head, _ = found
         header = self.versions.headers.get(head.version)
         if header is None:
-            next_is_due = own is not None and head.step == own.step + 1
-            if not next_is_due or self._is_stuck(now, suspicion_s, busy):
+            is_next = own is not None and head.step == own.step + 1
+            if not is_next or not self._knows_parent() or self._is_stuck(now, suspicion_s, busy):
                 self._ask(now, head, living, suspicion_s, out)
             return
         self.asked = None
@@ -104,8 +113,15 @@ class CatchUp:
             self._set_aside(now, head, suspicion_s)  # the claim is better than what it claims: no way back
             return
         if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
+            self.is_following = head.step > own.step + 1
             return
         self.target, self.since, self.behind_since = header, now, None
+
+    def _knows_parent(self) -> bool:
+        """Of the own version; not of one that was just copied. Whether that is committed is then told by the headers of
+        what others made of it, and nothing is made of it before."""
+        own = self.versions.own
+        return own is None or own.parent is None or own.parent in self.versions.headers
 
     def _is_stuck(self, now: float, suspicion_s: float, busy: bool) -> bool:
         """Whether the own next update did not come about for a suspicion time, though somebody has it."""

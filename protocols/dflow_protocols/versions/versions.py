@@ -26,6 +26,7 @@ class Versions:
     headers: dict[VersionId, Header] = field(default_factory=dict)
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
     claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
+    pins: dict[NodeId, Head] = field(default_factory=dict)  # others': the version that one copies or goes on from
     set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     lineage: Lineage = field(init=False)
@@ -66,7 +67,14 @@ class Versions:
             self._heads = None
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
-        return known is None or known[1] != heartbeat.own
+        return (known is None or known[1] != heartbeat.own) | self._learn_pin(source, heartbeat.pinned)
+
+    def _learn_pin(self, source: NodeId, pinned: Head | None) -> bool:
+        """Whether it is another one than before."""
+        before = self.pins.pop(source, None)
+        if pinned is not None:
+            self.pins[source] = pinned
+        return before != pinned
 
     @property
     def heads(self) -> Mapping[NodeId, Head]:
@@ -84,6 +92,7 @@ class Versions:
 
     def forget(self, node: NodeId) -> None:
         self.claims.pop(node, None)
+        self.pins.pop(node, None)
         self._heads = None
         self.lineage.forget(node)
 
@@ -111,11 +120,11 @@ class Versions:
         return min(self.claimed(now, living), key=lambda pair: preference(pair[0]), default=None)
 
     def descends(self, version: VersionId, ancestor: Header) -> bool | None:
-        """Whether a version's chain leads to `ancestor`; None where a header is missing on the way."""
+        """Whether a version's chain leads to `ancestor`, as headers say or who told of one; None where neither does."""
         at: VersionId | None = version
         below: int | None = None
         while at is not None:
-            if at == ancestor.id:
+            if at == ancestor.id or ancestor.head in self.before.get(at, ()):
                 return True
             header = self.headers.get(at)
             if header is None:

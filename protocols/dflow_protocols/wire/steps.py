@@ -54,6 +54,7 @@ class Heartbeat:
     holder: NodeId | None  # who claimed `best`
     backlog: int = 0  # units of the open step that wait at the sender and that it would give away
     withdrawn: tuple[Withdrawal, ...] = ()
+    pinned: Head | None = None  # the version that the sender copies, or goes on from to reach the others
 
 
 @dataclass(frozen=True)

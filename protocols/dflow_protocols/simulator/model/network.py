@@ -40,6 +40,7 @@ class Network:
     held_until: dict[Way, float] = field(default_factory=dict)  # frames wait for that time
     closed: set[tuple[NodeId, Lane]] = field(default_factory=set)  # nobody can open a connection there
     bytes_per_s: float | None = None  # of a link, for all that passes that way; None: each fetch has BYTES_PER_S
+    takes_bytes_per_s: dict[NodeId, float] = field(default_factory=dict)  # of places with a narrow way in, each fetch
     frames: int = 0
     _busy_until: dict[Way, float] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class Network:
     def is_whole(self) -> bool:
         """Whether nothing is wrong with it."""
         is_open = not (self.cuts or self.severed or self.full or self.held_until or self.closed)
-        return is_open and not (self.loss or self.repeated) and self.bytes_per_s is None
+        return is_open and not (self.loss or self.repeated or self.takes_bytes_per_s) and self.bytes_per_s is None
 
     def fates(self, now: float, source: NodeId, to: NodeId, size: Callable[[], int]) -> tuple[float, ...]:
         """Seconds until a frame sent now arrives, or none if it never does; two where it is repeated. `size` gives its
@@ -71,7 +72,7 @@ class Network:
     def transmit(self, now: float, source: NodeId, to: NodeId, nbytes: float) -> float:
         """Seconds until so many bytes have left; on a narrow link they wait for what was sent before them."""
         if self.bytes_per_s is None:
-            return nbytes / BYTES_PER_S
+            return nbytes / self.takes_bytes_per_s.get(to, BYTES_PER_S)
         done = max(now, self._busy_until.get((source, to), now)) + nbytes / self.bytes_per_s
         self._busy_until[source, to] = done
         return done - now
@@ -132,6 +133,10 @@ class Network:
     def narrow(self, bytes_per_s: float) -> None:
         """Every link, for all that passes it one way."""
         self.bytes_per_s = bytes_per_s
+
+    def narrow_to(self, place: NodeId, bytes_per_s: float) -> None:
+        """Of what that place fetches, each by itself; it does not heal."""
+        self.takes_bytes_per_s[place] = bytes_per_s
 
     def heal(self) -> None:
         for each in (self.cuts, self.full, self.held_until, self.closed, self._busy_until):

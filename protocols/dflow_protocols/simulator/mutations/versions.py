@@ -29,5 +29,13 @@ VERSIONS = (
         unseen="it is told to people, and no node acts on it; "
         "`tests/sim/test_splits.py:test_a_lost_branch_is_told_of_once_with_what_it_cost`",
     ),
+    Mutation(
+        "nothing_is_pinned",
+        "15h",
+        "controllers.ending:Ending._pinned",
+        gives(None),
+        unseen="in drawn worlds a copy takes no longer than a step; "
+        "`tests/sim/test_late.py:test_who_copies_slowly_arrives_and_becomes_a_trainer`",
+    ),
     Mutation("who_is_late_copies_nothing", "15f", "versions.catch_up:CatchUp.reconcile", gives(None)),
 )

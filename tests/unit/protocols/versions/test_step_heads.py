@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -222,3 +223,39 @@ def test_a_copy_that_flows_is_never_given_up() -> None:
         following.holdings.advanced(tenth / 10, two.state[0][1].id)
         look(following, tenth / 10)
         assert following.target == two
+
+
+def test_who_was_copying_asks_what_became_of_its_version_and_goes_on_from_there() -> None:
+    """The others are further by the time it is whole: to copy again would take as long again."""
+    three = version("three", version("two", version("one", ZERO)), samples=8)
+    copied = replace(version("one", ZERO), parent=VersionId("f" * 64))  # whose parent this node never heard of
+    following = follower(copied, own=copied)
+    following.versions.observe(who(2), heartbeat(three))
+    assert look(following, 0.0) == [Send(who(2), HeaderGet(RUN, three.id))]
+    before = (Head(VersionId("2" * 64), 2, 0), copied.head)
+    following.versions.learn(three, before)
+    assert look(following, 0.1) == []
+    assert following.pinned == copied.head
+    assert [type(each) for each in look(following, 0.2 + SUSPICION_S)] == [Fetch, Fetch]  # gone after all
+    assert following.pinned == three.head
+
+
+def test_of_a_version_just_copied_even_the_next_ones_header_is_asked_for() -> None:
+    """Else nothing would tell that it is committed, and nobody makes two versions of one that is not."""
+    one = version("one", ZERO)
+    two = version("two", one, samples=8)
+    following = follower(one, own=one)
+    following.versions.headers.pop(ZERO.id, None)
+    following.versions.observe(who(2), heartbeat(two))
+    assert look(following, 0.0) == [Send(who(2), HeaderGet(RUN, two.id))]
+
+
+def test_what_a_member_pins_is_as_it_last_said_and_goes_with_it() -> None:
+    """A pin that outlived its node would keep a version for nobody."""
+    versions = knows(1, ZERO, own=ZERO)
+    pinning = replace(heartbeat(None), pinned=ZERO.head)
+    assert versions.observe(who(2), pinning)
+    assert not versions.observe(who(2), pinning)
+    assert versions.pins == {who(2): ZERO.head}
+    versions.forget(who(2))
+    assert versions.pins == {}

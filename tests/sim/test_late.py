@@ -1,0 +1,85 @@
+"""Who comes late and copies slowly: the others keep what it copies, and what it takes from there to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dflow_protocols.controllers.ending import PINNED_STEPS
+from dflow_protocols.names import RunId
+from dflow_protocols.simulator.faults import Crash, Join
+from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.model.host import Host
+from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
+from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.watching.checker import state_of
+from dflow_protocols.simulator.world import World
+from dflow_protocols.wire.steps import Head
+from tests.support.simulated import ENDS_S, mesh
+
+STEPS = 16
+SLOW_BYTES_S = 1e6  # a state takes nine seconds, of which a step takes two; a gradient three
+TOO_SLOW_BYTES_S = 2e4  # a state takes longer than the run
+
+
+def joined(bytes_per_s: float) -> tuple[World, RunId, Host]:
+    """Two that are at their third step, and one that has just come."""
+    world, run = mesh(2, pipeline=replace(two_steps(), steps=STEPS), steals=False)
+    joiner = world.add((0,))
+    world.network.narrow_to(joiner.place, bytes_per_s)
+    world.at(world.now + 3.0, Join(joiner.index))
+    world.run(3.1)
+    return world, run, joiner
+
+
+def pins(world: World, run: RunId) -> list[Head]:
+    """What the first node is asked to keep."""
+    state = state_of(world.hosts[0], run)
+    return [] if state is None else list(state.versions.pins.values())
+
+
+def test_who_copies_slowly_arrives_and_becomes_a_trainer() -> None:
+    """Each copy that was begun again took longer than the others needed to free what it copied."""
+    world, run, joiner = joined(SLOW_BYTES_S)
+
+    def trains() -> bool:
+        state = state_of(world.hosts[0], run)
+        rosters = [step.roster for step in state.steps.values()] if state is not None else []
+        return any(roster is not None and joiner.id in roster.trainers for roster in rosters)
+
+    world.run(60.0, trains)
+    assert trains()
+    assert joiner.process is not None
+    moments = [count for count in joiner.process.bulk.fetched_bytes.values() if count > 1.5 * PARAMETER_BYTES]
+    assert len(moments) == 1  # of one version; what followed it made of gradients
+    finish(world, run, ENDS_S)
+
+
+def test_who_could_never_follow_is_waited_for_no_longer_than_a_bound() -> None:
+    """Its pin would keep a version and all gradients since until the run ends."""
+    world, run, _ = joined(TOO_SLOW_BYTES_S)
+    state = state_of(world.hosts[0], run)
+    assert state is not None
+    most = 0
+    for _ in range(400):
+        world.run(0.1)
+        if not state.is_active:
+            break
+        assert len(state.versions.held) <= 5
+        most = max(most, state.committed_step - state.freed_before)
+    assert 4 <= most <= PINNED_STEPS
+
+
+@pytest.mark.parametrize("seconds", [2.0, 8.0, 12.0])
+def test_what_is_kept_for_a_late_node_goes_with_it(seconds: float) -> None:
+    """It dies while it copies, or while it follows; nothing of its pin is left."""
+    world, run, joiner = joined(SLOW_BYTES_S)
+    world.run(seconds)
+    world.at(world.now, Crash(joiner.index))
+    world.run(8.0)
+    assert pins(world, run) == []
+    state = state_of(world.hosts[0], run)
+    assert state is not None
+    assert not state.is_active or state.freed_before >= state.committed_step - 2
+    finish(world, run, ENDS_S)
