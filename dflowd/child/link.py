@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import zmq
 
-from dflow_protocols.events import Reached
+from dflow_protocols.events import Broke, Finished, Reached
 from dflowd.jobs.baton import NOBODY, Baton
 from dflowd.jobs.failures import GivenUp, NoRoom, TooLarge
 from dflowd.slots.calls import (
     BEAT_S,
+    HOLD_S,
     Beat,
     Call,
     FromChild,
@@ -28,6 +31,7 @@ from dflowd.slots.calls import (
     GrantedSegment,
     Quit,
     Refused,
+    Sealed,
     Trim,
     decode,
     encode,
@@ -36,6 +40,8 @@ from dflowd.slots.calls import (
 from .evidence import Evidence
 
 FAR = 1 << 62  # a leaf that no block has
+AT_ONCE, SOON = b"!", b""  # when what follows is to be said
+MOST_HELD = 16  # messages
 
 
 @dataclass(slots=True)
@@ -54,6 +60,27 @@ class _Open:
     def work_unseen(self, is_begin: bool) -> None:
         """A library begins, or ends, to work for it."""
         self.is_opaque = is_begin
+
+
+class _Said:
+    """What waits to be said in one go. `until`: when it waits no longer."""
+
+    def __init__(self, line: zmq.Socket[bytes]) -> None:
+        self._line = line
+        self._frames: list[bytes] = []
+        self.until = inf
+
+    def add(self, when: bytes, frame: bytes) -> None:
+        if not self._frames:
+            self.until = time.monotonic() + HOLD_S
+        self._frames.append(frame)
+        if when == AT_ONCE or len(self._frames) >= MOST_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._frames:
+            self._line.send_multipart(self._frames)
+            self._frames, self.until = [], inf
 
 
 class Link:
@@ -78,11 +105,14 @@ class Link:
         self._thread.start()
 
     def send(self, message: FromChild) -> None:
-        self._outbox.send(encode(message))
+        when = SOON if isinstance(message, Sealed) else AT_ONCE  # the end of its call follows
+        self._outbox.send_multipart([when, encode(message)])
 
-    def ended(self, call: int) -> None:
-        """It is answered: nothing more is told of it."""
-        self._open.pop(call, None)
+    def answer(self, message: Finished | Broke) -> None:
+        """The end of a call: nothing more is told of it. While more are in hand it waits a moment for theirs."""
+        self._open.pop(message.call, None)
+        is_last = self._open.keys() <= {NOBODY}
+        self._outbox.send_multipart([AT_ONCE if is_last else SOON, encode(message)])
 
     @property
     def _mine(self) -> _Open:
@@ -139,20 +169,25 @@ class Link:
         poller = zmq.Poller()
         poller.register(line, zmq.POLLIN)
         poller.register(outbox, zmq.POLLIN)
-        evidence = Evidence()
+        evidence, said = Evidence(), _Said(line)
         while True:
-            ready = dict(poller.poll(int(BEAT_S * 1000)))
+            left_s = max(0.0, min(BEAT_S, said.until - time.monotonic()))
+            ready = dict(poller.poll(int(left_s * 1000)))
             if outbox in ready:
-                frame = outbox.recv()
-                if not frame:
+                when, *frames = outbox.recv_multipart()
+                if not frames:
                     break
-                line.send(frame)
+                said.add(when, frames[0])
             if line in ready:
-                self._receive(decode(line.recv()))
-            if not ready:
+                for frame in line.recv_multipart():
+                    self._receive(decode(frame))
+            if not ready and said.until < inf:
+                said.flush()
+            elif not ready:
                 for beat in self._beats(evidence.has_grown()):
                     line.send(encode(beat))
                 self._on_beat()
+        said.flush()
         outbox.close()
         line.close()
 

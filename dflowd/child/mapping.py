@@ -27,7 +27,7 @@ class MappedShards:
     """The Shards of one call. Mappings live as long as an array into them does."""
 
     def __init__(self, call: Call, line: Line, mappings: Mappings) -> None:
-        self._call = call.id
+        self._call, self._room = call.id, call.room
         self._link = line
         self._map = mappings.map
         self._inputs: dict[ShardId, list[Input]] = {}  # of equal shards, each may be read in other chunks
@@ -47,11 +47,23 @@ class MappedShards:
         return self._chunks(ref, first, end)[first * CHUNK_BYTES : end * CHUNK_BYTES]
 
     def allocate(self, sizes: Sequence[int]) -> list[memoryview]:
-        segments = self._link.grant(tuple(sizes))
-        rooms = [self._map(segment.path, segment.nbytes, mmap.PROT_READ | mmap.PROT_WRITE) for segment in segments]
+        segments = self._with_call(sizes) or self._link.grant(tuple(sizes))
+        rooms = [
+            self._map(segment.path, nbytes, mmap.PROT_READ | mmap.PROT_WRITE)
+            for segment, nbytes in zip(segments, sizes, strict=True)
+        ]
         for room, segment in zip(rooms, segments, strict=True):
             self._segments[id(room)] = segment
         return rooms
+
+    def _with_call(self, sizes: Sequence[int]) -> tuple[GrantedSegment, ...]:
+        """Of the room that came with the call, as far as it is not used yet: that for these, or none if it is too
+        little."""
+        room = self._room[: len(sizes)]
+        if len(room) < len(sizes) or any(nbytes > segment.nbytes for segment, nbytes in zip(room, sizes, strict=True)):
+            return ()
+        self._room = self._room[len(sizes) :]
+        return room
 
     def joined(self, rooms: Sequence[memoryview]) -> memoryview:
         if len(rooms) == 1:

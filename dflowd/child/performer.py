@@ -99,10 +99,9 @@ class Performer:
         with self._baton.held(call.id):
             match self._answer(call):
                 case Done() as done:
-                    self._link.send(Finished(call.id, done))
+                    self._link.answer(Finished(call.id, done))
                 case Failed() as failed:
-                    self._link.send(Broke(call.id, failed))
-            self._link.ended(call.id)
+                    self._link.answer(Broke(call.id, failed))
 
     def _answer(self, call: Call) -> Done | Failed:
         try:

@@ -61,18 +61,20 @@ class Room:
         """Room for outputs of these lengths, all or none. `then` gets the segments, to be sealed or released."""
 
         def take() -> Callable[[], None]:
-            segments: list[Segment] = []
-            try:
-                for nbytes in sizes:
-                    segments.append(self._store.grant(priority, nbytes))
-            except BaseException:
-                for segment in segments:
-                    self._store.release(segment)
-                raise
+            segments = self._take(priority, sizes)
             return lambda: then(segments)
 
         spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
         self._ask(_Request(priority, spans, None, take, lambda why: self._refuse(priority.run, why, then)))
+
+    def grant_now(self, priority: Priority, sizes: Sequence[int]) -> list[Segment]:
+        """The same if it can be had at once and nobody waits for any; else none."""
+        spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
+        if self._waiting or self._current is not None or not self._store.is_quick(spans, QUICK_BYTES):
+            return []
+        with contextlib.suppress(Full):
+            return self._take(priority, sizes)
+        return []
 
     def fetch(
         self,
@@ -103,6 +105,18 @@ class Room:
     def close(self) -> None:
         self._waiting.clear()
         self._worker.shutdown(wait=True)
+
+    def _take(self, priority: Priority, sizes: Sequence[int]) -> list[Segment]:
+        """All of them. Raises Full."""
+        segments: list[Segment] = []
+        try:
+            for nbytes in sizes:
+                segments.append(self._store.grant(priority, nbytes))
+        except BaseException:
+            for segment in segments:
+                self._store.release(segment)
+            raise
+        return segments
 
     def _refuse(self, run: RunId, why: Full, then: Callable[[Full], None]) -> None:
         self._on_refused(run, why)

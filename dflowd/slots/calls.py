@@ -1,13 +1,16 @@
-"""What a daemon asks of an engine child, and what the child answers: one msgpack frame a message over ipc://.
+"""What a daemon asks of an engine child, and what the child answers: msgpack frames over ipc://, one a message and as
+many in a batch as there are.
 
 The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at a time, or on several partitions of one
-run; each message names its call:
+run. Of short partitions it has more in hand, which it does one after the other, so that it need not wait for the
+daemon between two of them; and what it says of one that is over waits a moment for the next. Each message names its
+call:
 
     child   Ready                                          once, after its self-test
     daemon  Call             child  Beat ...               every BEAT_S of each call, from a thread of its own
                              child  Reached                a block is at this leaf
     daemon  Trim                                           a block shall end earlier; answered by its Finished
-                             child  Grant   -> Granted | Refused
+                             child  Grant   -> Granted | Refused, where the room that came with the call does not do
                              child  Sealed                 outputs lie hashed in the segments
                              child  Finished | Broke       the end of the call
     daemon  GiveUp                                         the child ends the call soon, and still answers it
@@ -43,6 +46,7 @@ from dflow_protocols.work import (
 )
 
 BEAT_S = 0.5  # a child that beats not for ten of these is dead or starved beyond use
+HOLD_S = 0.005  # that the end of a call waits at most for others to be told with it, while more calls are in hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantedSegment:
+    """Room for one output: the first `nbytes` of the file at `path`, writable."""
+
+    id: int
+    nbytes: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Do `work`. Complete in itself, so that a restarted child needs nothing that was sent before."""
 
@@ -68,15 +81,7 @@ class Call:
     folder: str  # where checkpoints of the run go
     work: Work
     inputs: tuple[Input, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedSegment:
-    """Room for one output: the first `nbytes` of the file at `path`, writable."""
-
-    id: int
-    nbytes: int
-    path: str
+    room: tuple[GrantedSegment, ...] = ()  # for its outputs, if they are about as long as those of the call before
 
 
 @dataclass(frozen=True, slots=True)

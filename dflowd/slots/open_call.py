@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dflow_protocols.events import Start
-from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.names import ShardId, ShardRef, TaskKey
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.work import (
+    ChainWork,
     Failed,
     InitWork,
     SaveWork,
@@ -36,6 +37,7 @@ class OpenCall:
     brief: RunBrief
     end: int | None = None  # of a block that was trimmed
     given_up_s: float | None = None
+    made_in: tuple[int, ...] = ()  # bytes of the room of each output, in their order
     is_owed_room: bool = False  # what it asked for was not answered yet: the daemon is late, not the child
     _moved_s: float = 0.0  # when its progress last grew
     _progress: int = -1
@@ -51,6 +53,16 @@ class OpenCall:
     def at_once(self) -> int:
         """How many calls like it, of its run, a slot may have."""
         return at_once(self.asked.work)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it works on a partition."""
+        return isinstance(self.asked.work, ChainWork)
+
+    def is_like(self, task: TaskKey) -> bool:
+        """Whether it is a partition of the same stage, and needs no slot for itself."""
+        mine = self.asked.task
+        return self.is_chain and not self.asked.fresh and (mine.step, mine.stage) == (task.step, task.stage)
 
     @property
     def is_of_host(self) -> bool:
@@ -129,8 +141,10 @@ class OpenCall:
         bytes of another name."""
         made: list[ShardId] = []
         for shard in self._sealed:
-            store.seal(self._granted[shard.segment], shard.id, shard.nbytes, shard.hashes)
+            segment = self._granted[shard.segment]
+            store.seal(segment, shard.id, shard.nbytes, shard.hashes)
             del self._granted[shard.segment]
+            self.made_in += (segment.capacity,)
             made.append(shard.id)
         return made
 

@@ -24,7 +24,7 @@ from .devices import is_lost
 from .doing import Board, Doing
 
 LAST_WORDS_BYTES = 4096  # of its standard error, read when it died
-MESSAGES_A_TURN = 64  # then the loop serves others first
+BATCHES_A_TURN = 16  # of messages; then the loop serves others first
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class EngineChild:
         be started."""
         self._loop, self._on_message, self._on_exit = loop, on_message, on_exit
         self._peer: bytes | None = None
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes] = []  # for the child to speak, or for what else is said in this turn of the loop
         # A path through an open folder is short however deep the folder lies; sun_path holds 107 bytes.
         self._folder = os.open(command.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket_file = command.folder / f"{command.name}.sock"
@@ -89,14 +89,10 @@ class EngineChild:
         return self._board.read()
 
     def send(self, message: ToChild) -> None:
-        """Queue a message; before the child has spoken it waits here."""
-        frame = encode(message)
-        if self._peer is None:
-            self._waiting.append(frame)
-            return
-        with contextlib.suppress(zmq.Again):  # a child that reads nothing is hung, and the watch will find it
-            self._socket.send_multipart([self._peer, frame], zmq.NOBLOCK)
-        self._loop.call_soon(self._drain)  # sending takes the edge off the socket's descriptor
+        """Queue a message. All of one turn of the loop leave together; before the child has spoken they wait."""
+        if not self._waiting and self._peer is not None:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(encode(message))
 
     def kill(self) -> None:
         """End it now, and what it started. `on_exit` follows."""
@@ -137,29 +133,33 @@ class EngineChild:
 
     def _drain(self) -> None:
         """Read until nothing is left: the descriptor tells only of changes."""
-        for _ in range(MESSAGES_A_TURN):
+        for _ in range(BATCHES_A_TURN):
             if self._socket.closed:
                 return
             try:
-                peer, frame = self._socket.recv_multipart(zmq.NOBLOCK)
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            except ValueError:  # not two frames: nothing a child of this installation sends
-                continue
-            self._peer = peer
-            self._flush()
-            try:
-                message = decode(frame)
-            except ValueError:
-                continue
-            self._on_message(message)
+            if self._peer is None:
+                self._peer = peer
+                self._flush()
+            for frame in frames:
+                try:
+                    message = decode(frame)
+                except ValueError:
+                    continue
+                if self._socket.closed:
+                    return
+                self._on_message(message)
         self._loop.call_soon(self._drain)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for frame in waiting:
-            with contextlib.suppress(zmq.Again):
-                self._socket.send_multipart([self._peer or b"", frame], zmq.NOBLOCK)
+        if self._socket.closed or not waiting:
+            return
+        with contextlib.suppress(zmq.Again):  # a child that reads nothing is hung, and the watch will find it
+            self._socket.send_multipart([self._peer or b"", *waiting], zmq.NOBLOCK)
+        self._loop.call_soon(self._drain)  # sending takes the edge off the socket's descriptor
 
     def _reap(self) -> None:
         assert self._process is not None

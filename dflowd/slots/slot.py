@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dflow_protocols.events import Report
+from dflow_protocols.names import TaskKey
+from dflow_protocols.work import Done
 
-from .calls import Call, GiveUp, Input, Ready, ToChild, Trim
+from .calls import Call, GiveUp, GrantedSegment, Input, Ready, ToChild, Trim
 from .open_call import OpenCall
 from .process import EngineChild
 from .settings import SupervisorSettings
@@ -20,6 +22,8 @@ from .settings import SupervisorSettings
 START_LIMIT_S = 180.0  # importing a framework from a cold disk on a busy machine; then the start counts as failed
 GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before it is killed
 QUIT_LIMIT_S = 2.0
+IN_HAND_S = 0.01  # of work that a child has at most beside what it is at: what is in its hand nobody steals
+MOST_IN_HAND = 8
 STUCK_SHARE = 0.2  # of the time that a call may make no progress, after which it is told
 
 
@@ -40,6 +44,8 @@ class Slot:
     _heard_s: float = 0.0  # when the child last said anything
     _dismissed_s: float = 0.0
     _is_used: bool = False  # whether the child has had a call
+    _like: TaskKey | None = None  # the call that was done last
+    _in_hand: int = 1  # how many partitions like that the child may have, one of which it is at
     _stuck: set[int] = field(default_factory=set)  # calls of which it was told that they make no progress
 
     # Calls ----------------------------------------------------------------------------------------------------------
@@ -50,10 +56,20 @@ class Slot:
             return False
         if not self.calls:
             return True
-        has_to_wait = call.asked.fresh or call.brief.engine != self.engine
+        if call.asked.fresh or call.brief.engine != self.engine:
+            return False
+        if len(self.calls) >= max(call.at_once, self._in_hand):
+            return False
         is_of_one_run = all(other.asked.run == call.asked.run for other in self.calls.values())
-        most = min(each.at_once for each in (call, *self.calls.values()))
-        return not has_to_wait and is_of_one_run and len(self.calls) < most
+        return is_of_one_run and (self._are_short(call) or len(self.calls) < self._at_once(call))
+
+    def _at_once(self, call: OpenCall) -> int:
+        return min(each.at_once for each in (call, *self.calls.values()))
+
+    def _are_short(self, call: OpenCall) -> bool:
+        """Whether the child can have this one in its hand, beside what it has: all are as the one done last was."""
+        like = self._like
+        return like is not None and all(each.is_like(like) for each in (call, *self.calls.values()))
 
     def preference(self, engine: str) -> tuple[bool, int, bool, int]:
         """The least one is asked first: a child that already is of the right kind, then one that has least to do."""
@@ -63,13 +79,13 @@ class Slot:
         """Whether its child must go before the call can begin."""
         return self.child is not None and (self.engine != call.brief.engine or (call.asked.fresh and self._is_used))
 
-    def begin(self, call: OpenCall, inputs: tuple[Input, ...], now: float) -> None:
-        """Send a call to the child."""
+    def begin(self, call: OpenCall, inputs: tuple[Input, ...], room: tuple[GrantedSegment, ...], now: float) -> None:
+        """Send a call to the child. `room`: for its outputs, as far as that could be known."""
         assert self.child is not None
         call.room_answered(now)
         self.calls[call.id] = call
         brief = call.brief
-        self.child.send(Call(call.id, brief.spec, brief.base, brief.code, brief.folder, call.asked.work, inputs))
+        self.child.send(Call(call.id, brief.spec, brief.base, brief.code, brief.folder, call.asked.work, inputs, room))
         self._is_used = True
         if call.end is not None:
             self.child.send(Trim(call.id, call.end))
@@ -82,9 +98,15 @@ class Slot:
     def trim(self, call: OpenCall, end: int) -> None:
         self._send(Trim(call.id, end))
 
-    def end(self, call: OpenCall) -> None:
-        """The call is over."""
+    def end(self, call: OpenCall, done: Done | None = None) -> None:
+        """The call is over. `done`: what it gave, if it gave anything."""
         self.calls.pop(call.id, None)
+        if done is not None and call.is_chain:
+            seconds = sum(made.seconds for made in done.made)
+            self._like = call.asked.task
+            self._in_hand = 1 + int(IN_HAND_S / max(seconds, IN_HAND_S / MOST_IN_HAND))
+        else:
+            self._like, self._in_hand = None, 1
 
     def _send(self, message: ToChild) -> None:
         if self.child is not None:
@@ -96,6 +118,7 @@ class Slot:
         """A child was started for it."""
         self.child, self.engine, self.verdict = child, engine, ""
         self._ready, self._is_used, self._heard_s = None, False, now
+        self._like, self._in_hand = None, 1
 
     def heard(self, now: float) -> None:
         self._heard_s = now

@@ -40,6 +40,7 @@ from .slot import Slot
 
 CHECK_INTERVAL_S = 1.0  # how often silence and progress are looked at, while a child lives
 ENGINE_MODULE = "dflowd.child.process"
+SMALL_BYTES = 1 << 16  # room for an output that is given before it is asked for
 MOST_SUSPECTS = 256  # tasks that are done alone, since an engine died that had them among others
 
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._queue: deque[OpenCall] = deque()
         self._suspects: deque[tuple[RunId, TaskKey]] = deque(maxlen=MOST_SUSPECTS)
         self._untold: dict[int, tuple[RunId, list[ShardId]]] = {}  # what finished calls made, until the node hears
+        self._made_lately: tuple[TaskKey | None, tuple[int, ...]] = None, ()  # by which call, in rooms of which sizes
         self._births = 0
         self._check_handle: asyncio.TimerHandle | None = None
         self._check_due_s = 0.0
@@ -185,8 +187,10 @@ class Supervisor:
         waits: set[bool] = set()  # for slots with and without a device: the first that waits lets no other pass
         for call in list(self._queue):
             is_host = self._is_of_host(call)
+            if is_host in waits:
+                continue
             able = [slot for slot in self._slots if slot.is_host is is_host and slot.takes(call)]
-            if is_host in waits or not able:
+            if not able:
                 waits.add(is_host)
                 continue
             slot = min(able, key=partial(Slot.preference, engine=call.brief.engine))
@@ -204,9 +208,19 @@ class Supervisor:
             return
         if slot.child is None and not self._spawn(slot, call):
             return
-        slot.begin(call, inputs, self._clock())
+        slot.begin(call, inputs, self._room_ahead(call), self._clock())
         self._tell_begin(call)
         self._watch()
+
+    def _room_ahead(self, call: OpenCall) -> tuple[calls.GrantedSegment, ...]:
+        """Room for what a partition makes, if it is as little as what the last one of its stage made: so it need not
+        ask. What it does not use is free again when it ends."""
+        like, sizes = self._made_lately
+        if like is None or not call.is_like(like) or max(sizes, default=0) > SMALL_BYTES:
+            return ()
+        segments = self._room.grant_now(call.priority, sizes)
+        call.take(segments)
+        return _shown(segments)
 
     def _tell_begin(self, call: OpenCall) -> None:
         if not call.is_given_up:
@@ -292,8 +306,7 @@ class Supervisor:
             self._answer_grant(slot, call, calls.Refused(call.id, str(granted)))
         else:
             call.take(granted)
-            segments = tuple(calls.GrantedSegment(segment.number, segment.nbytes, segment.path) for segment in granted)
-            self._answer_grant(slot, call, calls.Granted(call.id, segments))
+            self._answer_grant(slot, call, calls.Granted(call.id, _shown(granted)))
 
     def _answer_grant(self, slot: Slot, call: OpenCall, answer: calls.Granted | calls.Refused) -> None:
         call.room_answered(self._clock())
@@ -311,7 +324,8 @@ class Supervisor:
                 end = Broke(call.id, Failed("engine", what, blame=call.asked.task.stage))
             self._store.made(call.asked.run, made)
             self._untold[call.id] = (call.asked.run, made)
-        slot.end(call)
+            self._made_lately = (call.asked.task if call.is_chain else None, call.made_in)
+        slot.end(call, message.done)
         self._end([(call, end)])
 
     def _break(self, slot: Slot, call: OpenCall, message: Broke) -> None:
@@ -390,3 +404,8 @@ class Supervisor:
             slot.judge(now)
         if any(slot.child is not None for slot in self._slots):
             self._watch()
+
+
+def _shown(segments: list[Segment]) -> tuple[calls.GrantedSegment, ...]:
+    """As a child is told of them."""
+    return tuple(calls.GrantedSegment(segment.number, segment.nbytes, segment.path) for segment in segments)

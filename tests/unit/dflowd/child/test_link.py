@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.work import ChainWork
+from dflow_protocols.events import Finished
+from dflow_protocols.work import ChainWork, Done
 from dflowd.child.link import Link
 from dflowd.jobs.baton import Baton
 from dflowd.jobs.failures import GivenUp
-from dflowd.slots.calls import Beat, Call, GiveUp, Grant, Granted, GrantedSegment, Trim, decode, encode
+from dflowd.slots.calls import Beat, Call, GiveUp, Grant, Granted, GrantedSegment, Sealed, Trim, decode, encode
 from tests.support.until import until
 
 DEADLINE_S = 60.0
@@ -166,3 +167,20 @@ def test_a_call_that_waits_for_the_baton_is_as_far_as_the_one_that_has_it(two: E
         moved = two.progress()
         assert {call for call in (1, 2) if moved[call] > first[call]} == {1, 2}
         assert two.progress() == moved
+
+
+def test_the_ends_of_short_calls_are_told_together(two: Ends) -> None:
+    """A daemon looks at all that came with one frame once; at a thousand partitions a second that is most of its
+    work."""
+    for number in (1, 2):
+        two.link.send(Sealed(number, ()))
+        two.link.answer(Finished(number, Done(())))
+    _, *frames = two.router.recv_multipart()
+    told = [decode(frame) for frame in frames]
+    assert [type(message) for message in told] == [Sealed, Finished, Sealed, Finished]
+
+
+def test_the_end_of_a_call_does_not_wait_for_the_end_of_a_long_one(two: Ends) -> None:
+    """The other one may take minutes."""
+    two.link.answer(Finished(1, Done(())))
+    assert two.hear() == Finished(1, Done(()))

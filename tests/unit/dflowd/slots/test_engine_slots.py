@@ -243,3 +243,43 @@ async def test_no_engine_outlives_its_supervisor(tmp_path: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def in_hand(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> list[int]:
+    """Calls for short partitions, of which the engine has several."""
+    calls: list[int] = []
+
+    def are_several() -> bool:
+        if not it.supervisor.standing()["waiting"]:
+            calls[:] = [it.start(chain(params, partition), f"p{partition}") for partition in range(4)]
+        return it.is_at_work(2) or it.is_at_work(3) or it.is_at_work(4)
+
+    await it.until(are_several)
+    return calls
+
+
+async def test_of_short_partitions_an_engine_has_several_in_its_hand_and_room_for_what_they_make(
+    tmp_path: Path,
+) -> None:
+    """Between two of them it would wait for its daemon as long as it works. All it did not use is free again."""
+    async with bench(tmp_path) as it:
+        params = await it.init()
+        alone = [await it.answer(it.start(chain(params, partition), f"p{partition}")) for partition in range(4)]
+        together = [await it.answer(call) for call in await in_hand(it, params)]
+        for one, other in zip(alone, together, strict=True):
+            assert isinstance(one, Finished)
+            assert isinstance(other, Finished)
+            assert [made.outputs for made in one.done.made] == [made.outputs for made in other.done.made]
+        await it.until(lambda: it.store.usage().grants_count == it.store.usage().pinned_count == 0)
+
+
+async def test_what_a_killed_engine_had_in_its_hand_is_answered_too(tmp_path: Path) -> None:
+    """Nobody would do it again."""
+    async with bench(tmp_path) as it:
+        params = await it.init()
+        calls = await in_hand(it, params)
+        os.kill(it.child, signal.SIGKILL)
+        for call in calls:
+            await it.answer(call)
+        usage = it.store.usage()
+        assert (usage.pinned_count, usage.grants_count) == (0, 0)
