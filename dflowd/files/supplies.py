@@ -117,6 +117,8 @@ class Supplies:
         if self.runs_code:
             return self.base_of(run, base)
         functions = [named.name.partition(":")[0] for named in named_files(pipeline) if is_code(named.path)]
+        if not functions:  # nothing is loaded, so nobody need look where links lead, at each start of a work
+            return base
         leads_in = any(self._cache.holds(Path(base) / name) for name in ("", *functions))
         return str(self._cache.nowhere) if leads_in else base
 

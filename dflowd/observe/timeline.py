@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from dflow_protocols.books import COSTS, TASKS, StepCost, costs_of
@@ -116,13 +116,13 @@ class Timeline:
         is_shared, begin = at_once(running.asked.work) > 1, now_s - own_s
         cost.add_busy(own_s if is_shared else now_s - running.row.started)
         for made in done.made:
-            row = replace(running.row, id=f"{task.step}/{made.stage}/{task.part}", stage=made.stage, state="done")
-            row.started = begin
+            row, began = running.row, begin
             begin += made.seconds
-            row.ended, row.seconds = begin, made.seconds
             if is_shared and not rows:
-                row.started = min(row.started, running.row.started)
-            rows.append(row)
+                began = min(began, row.started)
+            name = f"{task.step}/{made.stage}/{task.part}"
+            done_row = TaskRow(name, made.stage, row.step, "done", row.stolen, row.origin, began, begin, made.seconds)
+            rows.append(done_row)
             cost.add(made.stage, made.seconds)
         self._keep(running, cost, rows)
 

@@ -138,7 +138,8 @@ class StateDirectory:
 
     def run_folder(self, run: str) -> Path:
         folder = self.path / "runs" / run
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def write_address(self, fields: Mapping[str, Any]) -> None:
