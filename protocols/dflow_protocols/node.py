@@ -270,7 +270,6 @@ class Node:
         return self._views.view(
             now,
             is_gathered=not self._awaited,
-            waiting=frozenset(n for run in self.runs.values() for n, call in run.state.calls.items() if call.waits),
             is_shared=sum(run.is_active for run in self.runs.values()) > 1,
             unable=self._unable,
         )
@@ -332,7 +331,7 @@ class Node:
         mesh = self._mesh(now)
         for run in sorted(self.runs.values(), key=lambda run: (run.state.last_started, run.id)):
             out += run.reconcile(now, mesh, self._free(run, mesh))
-        for run in [run for run in self.runs.values() if run.stealing.is_in_want(mesh)]:
+        for run in [run for run in self.runs.values() if run.stealing.is_in_want]:
             free = self._free(run, mesh)
             if free.device > 0 or free.seats > 0:
                 run.seek(now, mesh, free.device > 0, out)

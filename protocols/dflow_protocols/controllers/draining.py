@@ -34,7 +34,7 @@ class Draining:
     def reconcile(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Give up what has not begun, tell what was made, and let go when others are further."""
         state = self._state
-        self._calls.stop_waiting(mesh.waiting, out)
+        self._calls.stop_waiting(out)
         if state.catch_up.target is not None:
             state.catch_up.stop()
             references.keep_only(state, references.all_records(state), out)

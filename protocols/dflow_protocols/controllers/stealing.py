@@ -29,7 +29,7 @@ from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty, order_of
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
 from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
-from ..work import BlockWork, ChainWork, Done
+from ..work import BlockWork, ChainWork
 
 GRANT_LEASE = 1.0  # suspicion times that a grant waits for the thief's first claim; a fetch of inputs lies between
 REPEAT_AFTER = 0.25  # suspicion times without an answer
@@ -73,7 +73,6 @@ class Stealing:
         self._outbox = outbox
         self.open: Open | None = None
         self.must_claim = False  # what was borrowed has to be claimed before its lease ends
-        self.pace: dict[str, float] = {}  # by stage, seconds of a slot that one partition or leaf took here lately
         self._rng = rng
         self._untouched: list[Duty] = []
         self._told: dict[NodeId, int] = {}  # backlogs of others at this version, by their own word
@@ -120,17 +119,11 @@ class Stealing:
         """What was borrowed has been claimed."""
         self.must_claim = False
 
-    def backlog(self, mesh: MeshView) -> int:
+    def backlog(self) -> int:
         """How many units wait here that others could have."""
         in_blocks = sum(max(1, len(duty.unit.leaves)) for duty in takewhile(_is_block, self._untouched))
         others = len(self._untouched) - bisect_left(self._untouched, BLOCK + 1, key=attrgetter("rank"))
-        return in_blocks + others + len(self._begun_spare(mesh))
-
-    def took(self, now: float, unit: TaskKey, done: Done) -> None:
-        """A unit was done here."""
-        self._calls.moved(now)
-        seconds = sum(made.seconds for made in done.made) / max(1, len(unit.leaves))
-        self.pace[unit.stage] = (self.pace.get(unit.stage, seconds) + seconds) / 2
+        return in_blocks + others + len(self._begun_spare())
 
     def give_back(self, but: Collection[TaskKey] = ()) -> list[NodeId]:
         """This node looks for nothing more, and what it took is its owners' again, `but` what lies in these units. Who
@@ -145,19 +138,19 @@ class Stealing:
             return None
         return self._state.view(now, mesh, position)
 
-    def _spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
+    def _spare(self) -> list[tuple[int, TaskKey]]:
         """(rank, unit) of all partitions and leaves that are due here and that no engine has begun."""
-        return [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles] + self._begun_spare(mesh)
+        return [(duty.rank, unit) for duty in self._untouched for unit in duty.unit.singles] + self._begun_spare()
 
-    def _begun_spare(self, mesh: MeshView) -> list[tuple[int, TaskKey]]:
+    def _begun_spare(self) -> list[tuple[int, TaskKey]]:
         """Of these, those that slots were given."""
         found: list[tuple[int, TaskKey]] = []
-        for number, call in self._state.calls.items():
+        for call in self._state.calls.values():
             if self.open is None or call.parent != self.open.version:
                 continue
             if isinstance(call.work, BlockWork):
                 found += [(BLOCK, unit) for unit in call.unit.singles if unit.leaves[0] > call.reached]
-            elif isinstance(call.work, ChainWork) and number in mesh.waiting:
+            elif isinstance(call.work, ChainWork) and call.waits:
                 found.append((call.rank, call.unit))
         return found
 
@@ -170,14 +163,15 @@ class Stealing:
         before, self._told[node] = self._told.get(node, 0), heartbeat.backlog
         return heartbeat.backlog > before and not self._untouched and self._asked is None
 
-    def is_in_want(self, mesh: MeshView) -> bool:
+    @property
+    def is_in_want(self) -> bool:
         """Whether all that is due here has begun, and nothing waits behind it: only then this node looks for more."""
-        return self.open is not None and not self._untouched and not self._is_crowded(mesh)
+        return self.open is not None and not self._untouched and not self._is_crowded()
 
     def seek(self, now: float, mesh: MeshView, is_idle: bool, out: list[Action]) -> None:
         """A slot is idle, or has seats for partitions beside those that it works on: if nothing is due here, ask for
         somebody else's. A leaf finds no seat."""
-        if self._rng is None or self.open is None or not self.is_in_want(mesh):
+        if self._rng is None or self.open is None or not self.is_in_want:
             return
         if not is_idle and self.open.batch is not None:
             return
@@ -196,14 +190,14 @@ class Stealing:
             pair = self._rng.sample(rich, min(2, len(rich)))
             _, victim = max(pair)
             message = StealAsk(
-                self._state.id, self._rng.randrange(1 << 53), self.open.version, tuple(sorted(self.pace.items()))
+                self._state.id, self._rng.randrange(1 << 53), self.open.version, tuple(sorted(self._calls.pace.items()))
             )
             self._asked = Asked(victim, message, now)
             self._tries += 1
             out.append(Send(victim, message))
 
-    def _is_crowded(self, mesh: MeshView) -> bool:
-        return any(number in mesh.waiting for number in self._state.calls)
+    def _is_crowded(self) -> bool:
+        return any(call.waits for call in self._state.calls.values())
 
     def _ask_again(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         asked = self._asked
@@ -262,13 +256,13 @@ class Stealing:
             out.append(Send(source, self._answers[source]))
         else:
             wait_s = LEAVE_ALONE * mesh.suspicion_s
-            out.append(Send(source, StealRefuse(self._state.id, ask.request, ask.version, self.backlog(mesh), wait_s)))
+            out.append(Send(source, StealRefuse(self._state.id, ask.request, ask.version, self.backlog(), wait_s)))
 
     def _give(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> tuple[Stolen, ...]:
         view, paces = self._view(now, mesh), dict(ask.pace)
         if view is None or view.trains.id != ask.version or self._state.is_leaving:
             return ()
-        spare = [(rank, unit) for rank, unit in self._spare(mesh) if self._can(view, source, unit)]
+        spare = [(rank, unit) for rank, unit in self._spare() if self._can(view, source, unit)]
         if not spare:
             return ()
         first = min(spare)[0]
@@ -276,7 +270,7 @@ class Stealing:
         units = [unit for unit in units if unit.stage == units[0].stage]
         stage = units[0].stage
         slots = view.slots, mesh.slots.get(source, 1)
-        count = self._share(now, len(units), self.pace.get(stage), paces.get(stage), *slots)
+        count = self._share(now, len(units), self._calls.pace.get(stage), paces.get(stage), *slots)
         chosen = _upper(units, count)
         if not chosen:
             return ()

@@ -9,12 +9,14 @@ from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
 from ..steps.duty import CHAIN, SLICE, Duty
 from ..wire.steps import Header
-from ..work import BlockWork, ChainWork, Origin, Product, SaveWork, Work, at_once, is_host_work, read_by
+from ..work import BlockWork, ChainWork, Done, Origin, Product, SaveWork, Work, at_once, is_host_work, read_by
 from .origin import origin_of
 from .run_state import Call, MeshView, RunState
 
 QUEUED = 1  # partitions that wait behind what runs in each slot, so that it need not wait for this loop; none where
 # runs share the slots, or one in the midst of its rollouts would never let another's blocks in
+QUEUED_S = 0.04  # of work that waits there at most, where partitions are short: a turn then begins several
+MOST_QUEUED = 16
 PREFETCH = 2  # duties beyond those that run, whose inputs are brought in meanwhile, and one more for each further slot
 
 
@@ -83,6 +85,7 @@ class Calls:
         self._numbers = numbers
         self._starved: set[TaskKey] = set()  # units that wait to be tried again and found no room
         self._behind: set[int] = set()  # calls that were started while no slot was free
+        self.pace: dict[str, float] = {}  # by stage, seconds of a slot that one partition or leaf took here lately
         self.moved_at = 0.0  # when a slot last began a partition or a leaf
 
     @property
@@ -125,7 +128,7 @@ class Calls:
             ]
             slots = free.of(duty.work)
             may_wait = duty.rank == CHAIN and not mesh.is_shared and not mesh.unable
-            room = slots + QUEUED * own_slots if may_wait else slots
+            room = slots + self._queued(duty.unit.stage) * own_slots if may_wait else slots
             if room > 0 and all(here):
                 call = self.begin(now, duty, header, out, waits=slots <= 0)
                 has_started = True
@@ -142,6 +145,11 @@ class Calls:
                 break
         state.gather(now, gathering)
         return has_started
+
+    def _queued(self, stage: str) -> int:
+        """How many of its partitions wait behind what runs in a slot."""
+        short = QUEUED_S / MOST_QUEUED
+        return max(QUEUED, int(QUEUED_S / max(self.pace.get(stage, QUEUED_S), short)))
 
     def may_begin(self, work: Work) -> bool:
         """Whether the run's files lie here, where the work opens some, and the code of its stages is run here: of a
@@ -195,6 +203,12 @@ class Calls:
         self.moved(now)
         self._state.change_call(number, reached=leaf)
 
+    def took(self, now: float, unit: TaskKey, done: Done) -> None:
+        """A unit was done here."""
+        self.moved(now)
+        seconds = sum(made.seconds for made in done.made) / max(1, len(unit.leaves))
+        self.pace[unit.stage] = (self.pace.get(unit.stage, seconds) + seconds) / 2
+
     def moved(self, now: float) -> None:
         """A slot began, or ended, a partition or a leaf."""
         self.moved_at = now
@@ -221,10 +235,11 @@ class Calls:
             if not (but_saves and isinstance(call.work, SaveWork)):
                 self.stop(number, out)
 
-    def stop_waiting(self, waiting: frozenset[int], out: list[Action]) -> None:
+    def stop_waiting(self, out: list[Action]) -> None:
         """Give up what no slot has begun."""
-        for number in sorted(waiting & self._state.calls.keys()):
-            self.stop(number, out)
+        for number, call in sorted(self._state.calls.items()):
+            if call.waits:
+                self.stop(number, out)
 
     def stop_on_devices(self, out: list[Action]) -> None:
         """Give up all that needs a device."""

@@ -56,7 +56,7 @@ class Outbox:
         if view.step.roster is None or view.is_rejoining:
             return
         state, units = self._state, self._state.taken_on(view)
-        view.step.claim(state.me, units, view.now + LEASE * view.suspicion_s)
+        view.step.claim(view.now, state.me, units, view.now + LEASE * view.suspicion_s)
         others = [*self._concerned(view, units), *state.loans.concerned(), *owners]
         self.tell(others, ClaimPut(state.id, view.step.number, units), out)
 

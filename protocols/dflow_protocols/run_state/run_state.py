@@ -42,7 +42,6 @@ class MeshView:
     suspicion_s: float
     incarnation: int
     is_gathered: bool  # whether the members of this node's last life are back, or were waited for
-    waiting: frozenset[int] = frozenset()  # calls that wait in a slot's queue
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require
     is_shared: bool = False  # whether several runs want this node's slots
     slots: Mapping[NodeId, int] = field(default_factory=dict)  # how many works each member runs at once, if not one

@@ -79,7 +79,7 @@ class Inbox:
                 self._anti_entropy.answer_records(source, run.steps[number], asked, out)
             case ClaimPut(step=number, units=units) if self._state.is_near(number):
                 fits = [unit for unit in units if is_unit(unit, run.plan(number))]
-                run.step(number).claim(source, fits, now + LEASE * mesh.suspicion_s)
+                run.step(number).claim(now, source, fits, now + LEASE * mesh.suspicion_s)
                 run.loans.learn_claims(source, fits)
             case StealAsk():
                 self._stealing.answer(now, mesh, source, message, out)

@@ -39,11 +39,11 @@ class Mesh:
             self._living = frozenset(membership.alive()) - (unreached.keys() - routes.keys())
         return self._living
 
-    def view(self, now: float, *, is_gathered: bool, waiting: frozenset[int], is_shared: bool, unable: str) -> MeshView:
+    def view(self, now: float, *, is_gathered: bool, is_shared: bool, unable: str) -> MeshView:
         """What MeshView says, which has the same fields. The same object until it changes."""
         living = self.living()
         is_rejoining = self._membership.is_rejoining
-        says, known = (is_gathered, waiting, is_shared, unable, is_rejoining), self._view
+        says, known = (is_gathered, is_shared, unable, is_rejoining), self._view
         if known is None or says != self._says or now >= self._stable_again_at:
             self._says = says
             known = self._view = MeshView(
@@ -52,7 +52,6 @@ class Mesh:
                 self._membership.suspicion_s(),
                 self._membership.incarnation,
                 is_gathered=is_gathered,
-                waiting=waiting,
                 offers=self._offers() if known is None else known.offers,
                 is_shared=is_shared,
                 slots=self._slots() if known is None else known.slots,

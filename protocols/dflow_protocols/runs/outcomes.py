@@ -11,7 +11,6 @@ from ..controllers.alarm import Alarm
 from ..controllers.beginning import Beginning
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.quarantine import Quarantine
-from ..controllers.stealing import Stealing
 from ..events import Action, Report
 from ..metrics import NONFINITE_LEAF_MIN, NONFINITE_LEAVES, UPDATE_SKIPPED
 from ..names import Block, NodeId, RunId, ShardId, TaskKey
@@ -51,7 +50,6 @@ class Outcomes:
         beginning: Beginning,
         checkpoints: Checkpoints,
         quarantine: Quarantine,
-        stealing: Stealing,
         alarm: Alarm,
     ) -> None:
         self._state = state
@@ -61,7 +59,6 @@ class Outcomes:
         self._beginning = beginning
         self._checkpoints = checkpoints
         self._quarantine = quarantine
-        self._stealing = stealing
         self._alarm = alarm
 
     def finished(self, now: float, mesh: MeshView, number: int, done: Done, out: list[Action]) -> None:
@@ -104,7 +101,7 @@ class Outcomes:
             if isinstance(work, ChainWork):
                 reads += tuple(ref.id for _, ref in made.outputs)
         if isinstance(work, BlockWork | ChainWork):
-            self._stealing.took(now, call.unit, done)
+            self._calls.took(now, call.unit, done)
         state = self._state
         out += state.ability.succeeded(call.unit)
         position = state.position

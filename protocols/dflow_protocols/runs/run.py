@@ -97,7 +97,6 @@ class Run:
             self.beginning,
             self.checkpoints,
             self.quarantine,
-            self.stealing,
             self.alarm,
         )
 
@@ -123,7 +122,7 @@ class Run:
         state, own = self.state, self.state.versions.own
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
-        backlog = self.stealing.backlog(mesh)
+        backlog = self.stealing.backlog()
         pinned = state.catch_up.pinned
         return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn, pinned)
 

@@ -188,24 +188,27 @@ class Step:
         tasks = sorted(task for task in self.records if task.stage == stage and isinstance(task.part, Block))
         return [record for task in tasks if (record := self.find(task, inputs, counts)) is not None]
 
-    def claim(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+    def claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """`node` says that it works on exactly these units of the step now."""
         self.first_hand[node] = until
-        self._set_claims(node, units, until)
+        self._set_claims(now, node, units, until)
 
     def learn_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""
         if self.first_hand.get(node, 0.0) <= now:
-            self._set_claims(node, units, until)
+            self._set_claims(now, node, units, until)
 
-    def _set_claims(self, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
-        self._unclaim(node)
-        claim = Claim(node, tuple(units), until)
-        for unit in claim.units:
-            self.claims.setdefault(unit, {})[node] = until
-            self.claims_changed.note(unit)
-        if claim.units:
-            self.by_claimant[node] = claim
+    def _set_claims(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
+        """A claim that is only renewed is nothing new."""
+        claimed = dict.fromkeys(units)
+        self._unclaim(node, lambda unit: unit not in claimed)
+        for unit in claimed:
+            holders = self.claims.setdefault(unit, {})
+            if not now < holders.get(node, now) <= until:
+                self.claims_changed.note(unit)
+            holders[node] = until
+        if claimed:
+            self.by_claimant[node] = Claim(node, tuple(claimed), until)
 
     def first_hand_claims(self, now: float) -> list[tuple[TaskKey, NodeId]]:
         return [

@@ -68,7 +68,7 @@ def test_a_victim_gives_the_later_half_and_takes_it_out_of_its_slot() -> None:
     """What runs is never moved; what waits behind it in the slot's queue may be."""
     victim = Victim(ChainWork)
     running = next(iter(victim.host.calls.values())).task
-    before = victim.run.stealing.backlog(victim.node._mesh(victim.now))
+    before = victim.run.stealing.backlog()
     actions = victim.tell(victim.ask(1))
     (grant,) = told(actions, StealGrant, victim.thief)
     assert len(grant.units) == (before + 1) // 2
@@ -102,18 +102,18 @@ def test_a_request_about_another_version_is_refused_with_the_true_backlog() -> N
     """A thief that is a step behind, or ahead, could only waste its time."""
     victim = Victim(ChainWork)
     (refusal,) = told(victim.tell(victim.ask(1, version=VersionId("ab" * 32))), StealRefuse, victim.thief)
-    assert refusal.backlog == victim.run.stealing.backlog(victim.node._mesh(victim.now)) > 0
+    assert refusal.backlog == victim.run.stealing.backlog() > 0
     assert refusal.wait_s > 0
 
 
 def test_a_slow_thief_gets_less_than_half() -> None:
     """It would hold everybody up with what it took last."""
     victim = Victim(ChainWork)
-    victim.run.stealing.pace["roll"] = 0.2
+    victim.run.calls.pace["roll"] = 0.2
     (grant,) = told(victim.tell(victim.ask(1, pace=(("roll", 0.8),))), StealGrant, victim.thief)
     assert 1 <= len(grant.units) <= 2
     other = Victim(ChainWork)
-    other.run.stealing.pace["roll"] = 0.2
+    other.run.calls.pace["roll"] = 0.2
     assert told(other.tell(other.ask(1, pace=(("roll", 60.0),))), StealRefuse, other.thief)
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from dflow_protocols.events import Fetch, Start, Stop, Trim
 from dflow_protocols.names import Block, Once, Partition, Slice, TaskKey
-from dflow_protocols.run_state.calls import FreeSlots
+from dflow_protocols.run_state.calls import QUEUED_S, FreeSlots
 from dflow_protocols.steps.duty import BLOCK, CHAIN, EVALUATE, SLICE, Duty, in_order
-from dflow_protocols.work import BlockWork, ChainWork, SaveWork, SliceWork, Work, at_once
+from dflow_protocols.work import BlockWork, ChainWork, Done, Made, SaveWork, SliceWork, Work, at_once
 from tests.unit.protocols.books import RUN, ZERO, shard, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
@@ -36,6 +36,14 @@ def test_one_more_partition_waits_behind_what_runs_in_each_slot() -> None:
     queued = list(run.state.calls)[1]
     run.calls.began(queued)
     assert not run.state.calls[queued].waits
+
+
+def test_of_short_partitions_as_many_wait_as_are_done_in_a_moment() -> None:
+    """A turn then begins several, and hears of several that ended; idle members may still take what waits."""
+    run = ARun()
+    run.calls.took(0.0, TaskKey(0, "roll", Partition(9)), Done((Made("roll", (), (), (), QUEUED_S / 5),)))
+    assert run.calls.start(0.0, ALL, [rollout(number) for number in range(9)], FreeSlots(1), run.out)
+    assert [call.waits for call in run.state.calls.values()] == [False, *[True] * 5]
 
 
 def test_inputs_that_are_not_here_are_brought_before_the_work_begins() -> None:

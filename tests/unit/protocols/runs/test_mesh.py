@@ -36,7 +36,7 @@ changes = st.one_of(
     st.tuples(st.just("reached"), others),
     st.tuples(st.just("drained"), st.booleans()),
     st.tuples(st.just("later"), st.floats(0.0, 3.0)),
-    st.tuples(st.just("says"), st.booleans(), st.frozensets(st.integers(1, 3)), st.sampled_from(["", "no device"])),
+    st.tuples(st.just("says"), st.booleans(), st.sampled_from(["", "no device"])),
 )
 
 
@@ -73,7 +73,7 @@ def test_a_member_is_stable_once_it_has_lived_for_a_while() -> None:
     change(life, stable_s / 2, "greets", 2)
 
     def stable(now: float) -> set[NodeId]:
-        return set(mesh.view(now, is_gathered=True, waiting=frozenset(), is_shared=False, unable="").stable)
+        return set(mesh.view(now, is_gathered=True, is_shared=False, unable="").stable)
 
     assert stable(stable_s * 0.9) == {ME.node}
     assert stable(stable_s) == {ME.node, meta_of(1).node}
@@ -88,7 +88,7 @@ def suspect(life: Membership, now: float, number: int, times: int) -> None:
 
 
 def stable_of(mesh: Mesh, now: float) -> set[NodeId]:
-    return set(mesh.view(now, is_gathered=True, waiting=frozenset(), is_shared=False, unable="").stable)
+    return set(mesh.view(now, is_gathered=True, is_shared=False, unable="").stable)
 
 
 def test_who_was_suspected_twice_of_late_is_not_stable() -> None:
@@ -122,12 +122,12 @@ def test_what_is_kept_of_the_mesh_is_what_membership_says(told: list[tuple[Any, 
     """Whatever changes, and in whatever order: else a node would deal work to the dead, or leave out the living."""
     life = Membership(ME.node, 1, ME, Timing.local(), Random(1), [], [], 0.0)
     kept, now = Mesh(life, ME, slots=1), 0.0
-    says: dict[str, Any] = {"is_gathered": True, "waiting": frozenset(), "is_shared": False, "unable": ""}
+    says: dict[str, Any] = {"is_gathered": True, "is_shared": False, "unable": ""}
     for what, *of in told:
         if what == "later":
             now += of[0]
         elif what == "says":
-            says = {"is_gathered": of[0], "waiting": of[1], "is_shared": of[0], "unable": of[2]}
+            says = {"is_gathered": of[0], "is_shared": of[0], "unable": of[1]}
         else:
             change(life, now, what, *of)
         fresh = Mesh(life, ME, slots=1)

@@ -124,7 +124,7 @@ def test_what_can_no_longer_be_summed_here_is_told_as_it_is() -> None:
     first = blocks_of(at, made)[0][0]
     record = make(at, made, first, first + 1)
     rest = [TaskKey(0, made.training.stage, Block.of_leaf(leaf)) for leaf in range(LEAVES) if leaf != first]
-    at.step.claim(who(OTHER), rest, at.now + 9.0)
+    at.step.claim(at.now, who(OTHER), rest, at.now + 9.0)
     assert kept_back(at, made).tell == [record]
 
 

@@ -54,7 +54,7 @@ def change(at: StepView, what: str, *of: Any) -> StepView:
             at.step.forget(who(number))
             at.holdings.forget(who(number))
         case "claim", number, named, seconds:
-            at.step.claim(who(number), named, at.now + seconds)
+            at.step.claim(at.now, who(number), named, at.now + seconds)
             at.loans.learn_claims(who(number), named)
         case "hearsay", number, named, seconds:
             at.step.learn_claim(at.now, who(number), named, at.now + seconds)
@@ -122,8 +122,8 @@ def test_a_claim_that_has_ended_beside_one_that_lasts_makes_nothing_derived_agai
         derive_all(self, seen, able)
 
     monkeypatch.setattr(OpenPartitions, "_derive_all", noted)
-    at.step.claim(who(2), UNITS[:1], at.now + 1.0)
-    at.step.claim(who(3), UNITS[:1], at.now + 9.0)
+    at.step.claim(at.now, who(2), UNITS[:1], at.now + 1.0)
+    at.step.claim(at.now, who(3), UNITS[:1], at.now + 9.0)
     chains = sealed_chains(at, MANIFEST)[:1]
     for seconds in (0.0, 2.0, 2.5, 3.0):
         kept.due(later(at, at.now + seconds), chains, None)

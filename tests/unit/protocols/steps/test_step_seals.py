@@ -322,7 +322,7 @@ def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     watch_homes(at, OpenPartitions(chain).due(at))
     homes = partition_homes(at, chain)
     first, other = next(pair for pair in pairwise(homes) if homes[pair[0]] == homes[pair[1]] != at.me)
-    at.step.claim(homes[first] or at.me, [first], 1.5 * SUSPICION_S)
+    at.step.claim(at.now, homes[first] or at.me, [first], 1.5 * SUSPICION_S)
     at.step.polled(1.4 * SUSPICION_S)
     at_work = later(at, 1.0 * SUSPICION_S)
     watch_homes(at_work, OpenPartitions(chain).due(at_work))
