@@ -155,6 +155,7 @@ class Once:
 Part: TypeAlias = Partition | Block | Slice | Once
 """Which share of a stage a task is. Everywhere a text is wanted (wire, ids, reports) it is `str(part)`."""
 
+MAX_SHARE: Final = 20  # characters of a share's text
 _NUMBER = r"(0|[1-9]\d{0,8})"
 _SHARE = re.compile(rf"p{_NUMBER}|([bs]){_NUMBER}-{_NUMBER}", re.ASCII)
 
@@ -162,6 +163,11 @@ _SHARE = re.compile(rf"p{_NUMBER}|([bs]){_NUMBER}-{_NUMBER}", re.ASCII)
 def part_of(text: str) -> Part:
     """The part whose text this is. What names no share is a word, whether or not any task is called so, so that
     `str(part_of(text)) == text` holds for every text."""
+    return _part_of(text) if len(text) <= MAX_SHARE else Once(text)
+
+
+@lru_cache(maxsize=MANY_KEYS)
+def _part_of(text: str) -> Part:
     found = _SHARE.fullmatch(text)
     if found is None:
         return Once(text)

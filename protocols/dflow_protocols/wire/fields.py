@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections import OrderedDict
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, TypeAlias
+
+import msgpack
 
 from ..names import EMPTY_SHARD, MAX_SHARD_BYTES, Part, is_what, is_who, part_of
 from .listing import listing_fault
@@ -34,6 +37,9 @@ _OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in 
 _OWN_FAULT_OF_ALL: Final = {  # what is wrong with all the fields together
     "ShardRef": lambda ref: "" if ref.nbytes or ref.id == EMPTY_SHARD else "no bytes, by the name of some",
 }
+_TOLD_OFTEN: Final = {"Record"}  # by everybody who holds it, by replicas that are asked, and in seals: made once
+MANY_MADE: Final = 4_096  # values of one class that are kept at hand: the records of a large step
+SHORT_FORM: Final = 2_048  # bytes; what is longer is made each time, or a peer could have us keep much
 _WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
 
 Decoder: TypeAlias = Callable[[Any], Any]
@@ -122,7 +128,28 @@ def _dataclass_decoder(cls: type) -> Decoder:
         return decode_fields(cls, decoders, value)
 
     fault_of = _OWN_FAULT_OF_ALL.get(cls.__name__)
-    return decode if fault_of is None else _faultless(decode, fault_of)
+    made = decode if fault_of is None else _faultless(decode, fault_of)
+    return _kept(made) if cls.__name__ in _TOLD_OFTEN else made
+
+
+def _kept(decode: Decoder) -> Decoder:
+    """The same, giving the value that was made of the same bytes before, if that was lately. Bytes are compared, as 2
+    and 2.0 are equal and no two of a kind."""
+    known: OrderedDict[bytes, Any] = OrderedDict()
+
+    def decode_once(value: Any) -> Any:
+        form = msgpack.packb(value, use_bin_type=True)
+        if form in known:
+            known.move_to_end(form)
+            return known[form]
+        made = decode(value)
+        if len(form) <= SHORT_FORM:
+            known[form] = made
+            if len(known) > MANY_MADE:
+                known.popitem(last=False)
+        return made
+
+    return decode_once
 
 
 def _faultless(decode: Decoder, fault_of: Callable[[Any], str]) -> Decoder:
