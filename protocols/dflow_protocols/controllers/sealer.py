@@ -85,6 +85,8 @@ class Sealer:
         for part in tuple(thin):
             late = patience.lasts(view.now, Wait.BACK_UP, part) > view.suspicion_s
             records = view.step.by_part[part].values()
+            if not late and any(view.holdings.is_coming(ref) for record in records for ref in record.shards):
+                continue  # what is asked for is looked at again when it is here
             wanted = [record for record in records if self._backs_up(view, record, replicas, late)]
             here = [record for record in wanted if self._fetch(view, record, out)]
             rest = [ref for record in wanted if record not in here for ref in record.shards]

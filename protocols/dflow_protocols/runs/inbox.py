@@ -164,7 +164,10 @@ class Inbox:
     def _may_keep(self, seal: Seal) -> bool:
         """Whether a seal can be one of the run's, and not so far ahead of those known that none could follow it."""
         run = self._state
-        if not self._state.is_near(seal.step) or seal.spec != run.spec or not is_seal(seal, run.plan(seal.step)):
+        if not self._state.is_near(seal.step) or seal.spec != run.spec:
+            return False
+        admitted = run.steps[seal.step].by_id if seal.step in run.steps else ()
+        if not is_seal(seal, run.plan(seal.step), admitted):
             return False
         known = [other.generation for other in run.step(seal.step).seals.values() if other.kind == seal.kind]
         return seal.generation <= max(known, default=0) + MAX_JUMP

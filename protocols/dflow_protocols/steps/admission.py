@@ -7,10 +7,10 @@ is also true is for content ids, evidence and fork choice to settle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from ..claiming.failure import Failures
-from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, SealKind, Slice, TaskKey
+from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, SealKind, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import BASE_BYTES, MAX_RANGES, State, is_cut, shards_of, total_bytes
@@ -81,10 +81,12 @@ def is_of_gradient(record: Record, state: State, model: str) -> bool:
     return isinstance(part, Slice) and part in slices(total_bytes(params))
 
 
-def is_seal(seal: Seal, plan: StepPlan) -> bool:
+def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> bool:
     """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order, and each read what
-    the seal says that it did."""
-    if not all(is_record(record, plan) for record in seal.entries) or not _is_linked(seal, plan):
+    the seal says that it did. `admitted`: records of the step that were looked at before."""
+    if not all(record.id in admitted or is_record(record, plan) for record in seal.entries):
+        return False
+    if not _is_linked(seal, plan):
         return False
     tasks = [(record.task.stage, record.task.part) for record in seal.entries]
     if seal.kind == MANIFEST:
@@ -167,9 +169,10 @@ def _is_short(record: Record) -> bool:
 def _is_linked(seal: Seal, plan: StepPlan) -> bool:
     """Whether a seal joins only what belongs together: a chain's records read the parent and each other's outputs, a
     slice the parent and the manifest."""
+    chains = {stage: chain for chain in plan.chains for stage in chain.stages}
     read: tuple[str, ...] = ()
     for record in seal.entries:
-        chain = _chain_of(record.task.stage, plan) if isinstance(record.task.part, Partition) else None
+        chain = chains.get(record.task.stage) if isinstance(record.task.part, Partition) else None
         if chain is None:
             read = (seal.parent, seal.previous)
         elif record.task.stage == chain.stages[0]:

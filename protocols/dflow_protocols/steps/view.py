@@ -61,11 +61,17 @@ class StepView:
     kept: Progress = field(default_factory=Progress)  # as of an earlier view of this step
     is_rejoining: bool = False  # whether this node slept for long, and does not know yet what others did meanwhile
     on_duty: frozenset[NodeId] = field(init=False)  # the others
-    at_work: frozenset[NodeId] = field(init=False)  # who claims to run something in this step
+    _at_work: frozenset[NodeId] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.at_work = self.step.at_work(self.now)
         self.on_duty = self.living - self.drained if self.drained else self.living
+
+    @property
+    def at_work(self) -> frozenset[NodeId]:
+        """Who claims to run something in this step, as it was when this was first asked for."""
+        if self._at_work is None:
+            self._at_work = self.step.at_work(self.now)
+        return self._at_work
 
     def counts(self, record: Record) -> bool:
         """A record counts while each of its outputs has a live holder."""
