@@ -21,7 +21,9 @@ Light: imported by the daemon, so no numpy and no torch here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgpack
@@ -204,7 +206,16 @@ _CLASSES: tuple[type, ...] = (
     Broke,
 )
 _NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
-_FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}
+
+
+def _values_of(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+    """What gives an object's fields, in order."""
+    names = [field.name for field in fields(cls)]
+    get = attrgetter(*names) if names else lambda value: ()
+    return get if len(names) != 1 else lambda value: (get(value),)
+
+
+_VALUES = {cls: _values_of(cls) for cls in _CLASSES}
 
 
 def encode(message: ToChild | FromChild) -> bytes:
@@ -229,8 +240,7 @@ def _pack(value: Any) -> msgpack.ExtType:
     cls = type(value)
     if cls not in _NUMBERS:
         raise TypeError(f"cannot send a {cls.__name__}")
-    body = [getattr(value, name) for name in _FIELDS[cls]]
-    return msgpack.ExtType(_NUMBERS[cls], msgpack.packb(body, default=_pack, use_bin_type=True))
+    return msgpack.ExtType(_NUMBERS[cls], msgpack.packb(_VALUES[cls](value), default=_pack, use_bin_type=True))
 
 
 def _unpack(number: int, body: bytes) -> Any:

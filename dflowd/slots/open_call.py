@@ -60,9 +60,9 @@ class OpenCall:
         return isinstance(self.asked.work, ChainWork)
 
     def is_like(self, task: TaskKey) -> bool:
-        """Whether it is a partition of the same stage, and needs no slot for itself."""
-        mine = self.asked.task
-        return self.is_chain and not self.asked.fresh and (mine.step, mine.stage) == (task.step, task.stage)
+        """Whether it is a partition of the same stage, done alone, and needs no slot for itself."""
+        mine, is_alone = self.asked.task, self.is_chain and self.at_once == 1
+        return is_alone and not self.asked.fresh and (mine.step, mine.stage) == (task.step, task.stage)
 
     @property
     def is_of_host(self) -> bool:

@@ -44,8 +44,9 @@ class Slot:
     _heard_s: float = 0.0  # when the child last said anything
     _dismissed_s: float = 0.0
     _is_used: bool = False  # whether the child has had a call
-    _like: TaskKey | None = None  # the call that was done last
-    _in_hand: int = 1  # how many partitions like that the child may have, one of which it is at
+    _like: TaskKey | None = None  # the call that was done last, if it was for a partition
+    _in_hand: int = 1  # how many like that the child may have, one of which it is at: more than one where they are
+    # short, so that it need not wait between two of them
     _stuck: set[int] = field(default_factory=set)  # calls of which it was told that they make no progress
 
     # Calls ----------------------------------------------------------------------------------------------------------
@@ -60,16 +61,12 @@ class Slot:
             return False
         if len(self.calls) >= max(call.at_once, self._in_hand):
             return False
-        is_of_one_run = all(other.asked.run == call.asked.run for other in self.calls.values())
-        return is_of_one_run and (self._are_short(call) or len(self.calls) < self._at_once(call))
+        first = next(iter(self.calls.values()))  # all others came to it as this one may
+        are_short = self._like is not None and call.is_like(self._like) and first.is_like(self._like)
+        return call.asked.run == first.asked.run and (are_short or len(self.calls) < self._at_once(call))
 
     def _at_once(self, call: OpenCall) -> int:
         return min(each.at_once for each in (call, *self.calls.values()))
-
-    def _are_short(self, call: OpenCall) -> bool:
-        """Whether the child can have this one in its hand, beside what it has: all are as the one done last was."""
-        like = self._like
-        return like is not None and all(each.is_like(like) for each in (call, *self.calls.values()))
 
     def preference(self, engine: str) -> tuple[bool, int, bool, int]:
         """The least one is asked first: a child that already is of the right kind, then one that has least to do."""

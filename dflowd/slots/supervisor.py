@@ -185,7 +185,10 @@ class Supervisor:
     def _fill(self) -> None:
         """Give waiting calls to slots that take them, preferring a child that already is of the right kind."""
         waits: set[bool] = set()  # for slots with and without a device: the first that waits lets no other pass
+        kinds = {slot.is_host for slot in self._slots}
         for call in list(self._queue):
+            if waits == kinds:
+                return
             is_host = self._is_of_host(call)
             if is_host in waits:
                 continue
