@@ -1,7 +1,7 @@
 """How many bytes does a step move between nodes, and how many should it?
 
 Real daemons on loopback with emulated engines, eight leaves, rollouts that are small beside the gradient. A row a mesh;
-bytes of the bulk lane are in units of S, the bytes of one gradient:
+bytes of the bulk lane are in units of S, the bytes of one float32 gradient:
 
     derived   by hand from the deal, the blocks and the slices (see `derived_bytes`)
     measured  what all nodes together received in frames where nothing is stolen, mean of a step; `most` the busiest
@@ -15,11 +15,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from benchmarks.figure import Figure, Goal, Tell
 from dflow_protocols.claiming.deal import deal
 from dflow_protocols.names import CHUNK_BYTES, NodeId
+from dflow_protocols.pipeline.grammar.signatures import GRADIENT_BYTES
+from dflow_protocols.ranges import FLOAT_BYTES
+from dflow_protocols.simulator.toy import with_bfloat16
 from dflow_protocols.steps.reduction import aligned_blocks, slices
 from tests.support.mesh import Mesh
 from tests.support.strike import await_stable
@@ -31,23 +34,25 @@ MOST = 1.02  # times what is derived: heads of frames, and small shards beside t
 QUICK = {"nodes": (2, 3), "steps": 3}
 
 
-def derived_bytes(nodes: int, leaves: int, gradient_bytes: int) -> int:
+def derived_bytes(nodes: int, leaves: int, gradient_bytes: int, element_bytes: int = FLOAT_BYTES) -> int:
     """Bytes that all trainers together receive for one update.
 
-    A slice's owner brings that range of every block that another node summed; then everybody brings all slices that
-    another node reduced. Who is who changes with each step, how much does not.
+    A slice's owner brings that range of every block that another node summed, of `element_bytes` an element; then
+    everybody brings all slices that another node reduced, of float32. Who is who changes with each step, how much does
+    not.
     """
     trainers = [NodeId(f"{index:032x}") for index in range(nodes)]
     summed = deal(range(leaves), trainers)
     blocks = {
         node: len(list(aligned_blocks([leaf for leaf in range(leaves) if summed[leaf] == node]))) for node in trainers
     }
-    all_slices = slices(gradient_bytes)
+    block_bytes = gradient_bytes // FLOAT_BYTES * element_bytes
+    all_slices = slices(block_bytes)
     total = 0
     for chunks, owner in deal(all_slices, trainers).items():
-        nbytes = min(chunks.end * CHUNK_BYTES, gradient_bytes) - chunks.first * CHUNK_BYTES
+        nbytes = min(chunks.end * CHUNK_BYTES, block_bytes) - chunks.first * CHUNK_BYTES
         total += nbytes * (sum(blocks.values()) - blocks[owner])
-        total += nbytes * (nodes - 1)
+        total += nbytes // element_bytes * FLOAT_BYTES * (nodes - 1)
     return total
 
 
@@ -84,13 +89,14 @@ def without_stealing(mesh: Mesh) -> Mesh:
     return mesh
 
 
-def moved_by(mesh: Mesh, parameters: int, steps: int, nonce: str) -> Moved:
-    """Run `steps` updates of a model with so many float32 parameters, on a mesh whose members are stable."""
+def moved_by(mesh: Mesh, parameters: int, steps: int, nonce: str, gradient: str = "float32") -> Moved:
+    """Run `steps` updates of a model with so many float32 parameters, on a mesh whose members are stable. `gradient`:
+    the dtype of its gradients."""
     before = {lane: received(mesh, lane) for lane in ("bulk", "control")}
     suspected = times_suspected(mesh)
     asked = mesh.running()[0]
     pipeline = toy_pipeline(steps, 12, LEAVES, parameters, generate_s=0.02, gradient_s=0.02)
-    run = mesh.submit(asked, pipeline, nonce)
+    run = mesh.submit(asked, pipeline if gradient == "float32" else with_bfloat16(pipeline), nonce)
     mesh.until(lambda: mesh.ask(asked, "run", run=run)["state"] == "done", RUN_S)
     after = {lane: received(mesh, lane) for lane in ("bulk", "control")}
     moved = {lane: {name: after[lane][name] - before[lane][name] for name in before[lane]} for lane in before}
@@ -103,6 +109,7 @@ def measure(
     nodes: Annotated[tuple[int, ...], "sizes of the meshes"] = (2, 3, 4, 7),
     parameters: Annotated[int, "float32 of the model"] = 2_000_000,
     steps: Annotated[int, "of each run"] = 6,
+    gradient: Annotated[Literal["float32", "bfloat16"], "dtype of the blocks"] = "float32",
 ) -> list[Figure]:
     size = 4 * parameters
     figures = []
@@ -110,11 +117,12 @@ def measure(
         with tempfile.TemporaryDirectory() as folder:
             with without_stealing(Mesh(Path(folder) / "dealt", count)) as mesh:
                 await_stable(mesh)
-                moved = moved_by(mesh, parameters, steps, "measured")
+                moved = moved_by(mesh, parameters, steps, "measured", gradient)
             with Mesh(Path(folder) / "stealing", count) as mesh:
                 await_stable(mesh)
-                stealing = moved_by(mesh, parameters, steps, "stealing").per_step() / size
-        derived, measured = derived_bytes(count, LEAVES, size) / size, moved.per_step() / size
+                stealing = moved_by(mesh, parameters, steps, "stealing", gradient).per_step() / size
+        derived = derived_bytes(count, LEAVES, size, GRADIENT_BYTES[gradient]) / size
+        measured = moved.per_step() / size
         row = {
             "nodes": count,
             "derived": round(derived, 3),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dflow_protocols.ranges import State, shards_of
+from dflow_protocols.ranges import FLOAT_BYTES, State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
 from dflowd.jobs.job import Job
@@ -20,7 +20,6 @@ from dflowd.training.device_memory import memory_on
 from dflowd.training.finite import judge
 from dflowd.training.gather import leaf_data, objective_of
 from dflowd.training.leaf import add_gradient
-from dflowd.training.update import FLOAT_BYTES
 
 from .contract import Engine
 from .exactness import numerics_class, own_device, settle

@@ -6,6 +6,9 @@ node of that tree. What is absent, beyond a leaf's last micro-batch or where a l
 node, or which device, summed which part does not show in the bits: any disjoint cover by blocks is finished to the same
 root.
 
+With `gradient: bfloat16` each node of the outer tree, from the leaves to the root, is rounded once to bfloat16 after it
+was added in float32. If only what is published were rounded, the cover would show in the bits.
+
 Zeros leave as +0: a sum that a block publishes and one that stays inside a bigger block may differ in the sign of a
 zero and in nothing else, so both ends of a cover take the sign away.
 """
@@ -14,14 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float32]
+from .bfloat16 import Bits, Floats, narrow, rounded, widen
+
+Vector: TypeAlias = Floats
+Stored: TypeAlias = Vector | Bits
+"""A block as it lies in its shards: float32, or the bits of bfloat16."""
+
 V = TypeVar("V")
+S = TypeVar("S", Floats, Bits, Floats | Bits)
 
+CACHED = 1 << 16  # elements that several passes are made over, out of the cache
 ELEMENTS = 1 << 22  # worked on at a time where vectors are as long as a model: progress shows within a second
 
 
@@ -30,7 +39,7 @@ def spans(size: int, longest: int = ELEMENTS) -> Iterator[slice]:
     return (slice(at, min(at + longest, size)) for at in range(0, size, longest))
 
 
-def within(vectors: Sequence[Vector], size: int) -> Iterator[Vector]:
+def within(vectors: Sequence[S], size: int) -> Iterator[S]:
     """Elements of vectors that lie one behind the other, `size` at a time. All vectors but the last have a multiple of
     that many: views."""
     for each in vectors:
@@ -54,16 +63,19 @@ class Memory(Protocol[V]):
     def add(self, left: V, right: V) -> V:
         """Their sum, which takes the place of both."""
 
+    def round(self, vector: V) -> None:
+        """Each element to the nearest bfloat16."""
+
     def is_finite(self, vector: V) -> bool:
         """Whether all elements are."""
 
     def mark(self, vector: V) -> None:
         """Make it one not-a-number of fixed bytes, and zeros behind it."""
 
-    def lies_in(self, vector: V, room: Vector) -> bool:
+    def lies_in(self, vector: V, room: Stored) -> bool:
         """Whether it needs no writing there."""
 
-    def write(self, vector: V, room: Vector) -> None:
+    def write(self, vector: V, room: Stored) -> None:
         """Its values with all zeros as +0, [P], into `room`, which it may lie in. Not used again."""
 
 
@@ -96,6 +108,12 @@ class HostMemory:
         self._spare.append(right)
         return left
 
+    def round(self, vector: Vector) -> None:
+        for span in self._spans():
+            for part in spans(span.stop - span.start, CACHED):
+                values = vector[span][part]
+                values[:] = rounded(values)
+
     def is_finite(self, vector: Vector) -> bool:
         """A square that is too large for float32 is looked at again, one element at a time."""
         for span in self._spans():
@@ -111,12 +129,12 @@ class HostMemory:
             vector[span].fill(0)
         vector[:1] = np.nan
 
-    def lies_in(self, vector: Vector, room: Vector) -> bool:
+    def lies_in(self, vector: Vector, room: Stored) -> bool:
         return np.shares_memory(vector, room)
 
-    def write(self, vector: Vector, room: Vector) -> None:
+    def write(self, vector: Vector, room: Stored) -> None:
         for span in self._spans():
-            np.add(vector[span], np.float32(0), out=room[span])
+            store(vector[span], room[span])
 
     def _spans(self) -> Iterator[slice]:
         for span in spans(self._size):
@@ -126,10 +144,11 @@ class HostMemory:
 
 class Tree(Generic[V]):
     """Sums what comes in order, like a binary counter. Of n, at most 1 + floor(log2(n)) vectors are alive, and if they
-    are made by `begin` no more than of half as many, rounded up."""
+    are made by `begin` no more than of half as many, rounded up. `is_rounded`: each sum, to bfloat16."""
 
-    def __init__(self, memory: Memory[V]) -> None:
+    def __init__(self, memory: Memory[V], is_rounded: bool = False) -> None:
         self.memory = memory
+        self._is_rounded = is_rounded
         self._stack: list[tuple[int, V | None]] = []  # (how many are summed, their sum), from left to right
         self._count = 1  # that what `begin` gave will hold
 
@@ -172,25 +191,31 @@ class Tree(Generic[V]):
     def _sum(self, left: V | None, right: V | None) -> V | None:
         if left is None or right is None:
             return right if left is None else left
-        return self.memory.add(left, right)
+        total = self.memory.add(left, right)
+        if self._is_rounded:
+            self.memory.round(total)
+        return total
 
 
 class BlockStack(Generic[V]):
-    """Sums the leaves of an aligned block, pushed in order."""
+    """Sums the leaves of an aligned block, pushed in order. `is_rounded`: each node of the tree, to bfloat16."""
 
-    def __init__(self, first: int, end: int, memory: Memory[V]) -> None:
+    def __init__(self, first: int, end: int, memory: Memory[V], is_rounded: bool = False) -> None:
         size = end - first
         if size < 1 or size & (size - 1) or first % size:
             raise ValueError(f"[{first}, {end}) is no aligned block of leaves")
         self._next = first
         self._first, self._end = first, end
-        self._tree = Tree(memory)
+        self._memory, self._is_rounded = memory, is_rounded
+        self._tree = Tree(memory, is_rounded)
 
     def push(self, gradient: V | None) -> None:
         """Add the next leaf's gradient, [parameters]; None for an absent leaf. It is the stack's from now on."""
         if self._next == self._end:
             raise ValueError("the block is full")
         self._next += 1
+        if gradient is not None and self._is_rounded:
+            self._memory.round(gradient)
         self._tree.push(gradient)
 
     def blocks(self) -> list[tuple[int, int, V | None]]:
@@ -204,11 +229,25 @@ class BlockStack(Generic[V]):
         return found
 
 
-def finish(cover: Mapping[tuple[int, int], Vector], end: int, first: int = 0) -> Vector:
+def store(values: Vector, room: Stored) -> None:
+    """Write values [n] into a room [n], all zeros as +0; into one of bfloat16 what `rounded` left."""
+    if room.dtype == np.float32:
+        np.add(values, np.float32(0), out=room)
+        return
+    for span in spans(len(values), CACHED):
+        room[span] = narrow(np.add(values[span], np.float32(0)))
+
+
+def as_floats(block: Stored) -> Vector:
+    """Its values; a copy where they are bfloat16."""
+    return block.view(np.float32) if block.dtype == np.float32 else widen(block.view(np.uint16))
+
+
+def finish(cover: Mapping[tuple[int, int], Stored], end: int, first: int = 0) -> Vector:
     """The sum of the leaves [first, end), a node of the tree, from disjoint aligned blocks {(first, end): its sum}.
 
-    Leaves in no block are absent. The inputs stay as they are. Raises ValueError where there is no block at all or a
-    block is no node of the tree. Zeros are +0.
+    Leaves in no block are absent. The inputs stay as they are. Of blocks of bfloat16 each sum is rounded to that.
+    Raises ValueError where there is no block at all or a block is no node of the tree. Zeros are +0.
     """
     used: set[tuple[int, int]] = set()
     total = _sum(cover, first, end, used)
@@ -217,14 +256,15 @@ def finish(cover: Mapping[tuple[int, int], Vector], end: int, first: int = 0) ->
     return np.add(total, np.float32(0))
 
 
-def _sum(cover: Mapping[tuple[int, int], Vector], first: int, end: int, used: set[tuple[int, int]]) -> Vector | None:
+def _sum(cover: Mapping[tuple[int, int], Stored], first: int, end: int, used: set[tuple[int, int]]) -> Vector | None:
     if (first, end) in cover:
         used.add((first, end))
-        return cover[first, end]
+        return as_floats(cover[first, end])
     if end - first < 2:
         return None
     middle = (first + end) // 2
     left, right = _sum(cover, first, middle, used), _sum(cover, middle, end, used)
     if left is None or right is None:
         return right if left is None else left
-    return np.add(left, right)
+    total = np.add(left, right)
+    return rounded(total) if next(iter(cover.values())).dtype == np.uint16 else total

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from dflow_protocols.metrics import GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED
-from dflow_protocols.ranges import State, in_order, shards_of
+from dflow_protocols.ranges import FLOAT_BYTES, State, in_order, shards_of
 from dflow_protocols.work import ApplyWork
 from dflowd.jobs.job import Job
 
 from .accumulate import Vector, within
 from .hashing import ChunkHashes
 from .optimizer import AdamW, Parts, Scratch
-from .update import CHUNK, FLOAT_BYTES, vector
+from .update import CHUNK, vector
 
 NORM_BLOCK = 1 << 16  # elements summed in float64 before sums are added: a border that no slicing moves
 

@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from dflow_protocols.metrics import merge
-from dflow_protocols.names import Block
+from dflow_protocols.names import Block, ShardRef
+from dflow_protocols.pipeline.grammar.signatures import gradient_bytes
+from dflow_protocols.ranges import FLOAT_BYTES, gradient_sizes
 from dflow_protocols.work import BlockWork, Done, LeafGroups, Made
 from dflowd.jobs.job import Job
 
-from .accumulate import BlockStack, Memory, Vector, spans
-from .update import FLOAT_BYTES, vector
+from .accumulate import BlockStack, Memory, Stored, spans
+from .update import stored
 
 Sums = Mapping[str, float]
 V = TypeVar("V")
@@ -20,7 +24,7 @@ V = TypeVar("V")
 
 def size_of(work: BlockWork) -> int:
     """Elements of the gradient."""
-    return sum(_sizes(work)) // FLOAT_BYTES
+    return sum(ref.nbytes for ref in _params(work)) // FLOAT_BYTES
 
 
 def sum_block(job: Job, work: BlockWork, memory: Memory[V], add: Callable[[LeafGroups], tuple[V | None, Sums]]) -> Done:
@@ -31,10 +35,12 @@ def sum_block(job: Job, work: BlockWork, memory: Memory[V], add: Callable[[LeafG
     """
     start = time.perf_counter()
     groups = {leaf.leaf: leaf for leaf in work.leaves}
-    rooms = job.shards.allocate(_sizes(work))
-    lent = vector(job.shards.joined(rooms))
-    memory.lend(lent)
-    stack = BlockStack(work.first, work.end, memory)
+    size = gradient_bytes(job.pipeline.stage(work.stage).config)
+    rooms = job.shards.allocate(gradient_sizes(_params(work), size))
+    lent = stored(job.shards.joined(rooms), size)
+    if size == FLOAT_BYTES:
+        memory.lend(lent.view(np.float32))
+    stack = BlockStack(work.first, work.end, memory, is_rounded=size < FLOAT_BYTES)
     sums: dict[int, Sums] = {}
     for leaf in range(work.first, work.end):
         if not job.leaf(leaf):
@@ -55,12 +61,12 @@ def sum_block(job: Job, work: BlockWork, memory: Memory[V], add: Callable[[LeafG
     return Done(tuple(made))
 
 
-def _sizes(work: BlockWork) -> list[int]:
-    return [ref.nbytes for name, ref in work.state if name.startswith("params:")]
+def _params(work: BlockWork) -> list[ShardRef]:
+    return [ref for name, ref in work.state if name.startswith("params:")]
 
 
 def _written(
-    job: Job, memory: Memory[V], rooms: list[memoryview], lent: Vector, totals: Sequence[V | None]
+    job: Job, memory: Memory[V], rooms: list[memoryview], lent: Stored, totals: Sequence[V | None]
 ) -> list[memoryview]:
     """The rooms of all totals, in order. One total may lie in `lent`, which is `rooms`; a whole block needs no
     others."""
@@ -70,7 +76,7 @@ def _written(
     found = [more[at : at + len(sizes)] for at in range(0, len(more), len(sizes))]
     found[here:here] = [rooms] if totals else []
     for place, (parts, total) in enumerate(zip(found, totals, strict=True)):
-        out = lent if place == here else vector(job.shards.joined(parts))
+        out = lent if place == here else stored(job.shards.joined(parts), lent.itemsize)
         if total is not None:
             memory.write(total, out)
             continue

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dflowd.models.transfer import down
 
-from .accumulate import ELEMENTS, HostMemory, Memory, Vector, spans
+from .accumulate import ELEMENTS, HostMemory, Memory, Stored, Vector, spans, store
 
 BYTES = 4  # an element
 PIECE = ELEMENTS  # elements that go to the host, and come back, together
@@ -85,6 +85,11 @@ class DeviceMemory:
         self._held = [each for each in self._held if each is not right]
         return left
 
+    def round(self, vector: Held) -> None:
+        for part in self._pieces_of(vector):
+            part.copy_(part.bfloat16())
+            self._progress()
+
     def is_finite(self, vector: Held) -> bool:
         finite = [part.isfinite().all() for part in self._pieces_of(vector)]
         return bool(torch.stack(finite).all()) if finite else True
@@ -94,17 +99,19 @@ class DeviceMemory:
             part.zero_()
         next(self._pieces_of(vector))[:1].fill_(torch.nan)
 
-    def lies_in(self, vector: Held, room: Vector) -> bool:
+    def lies_in(self, vector: Held, room: Stored) -> bool:
         return False
 
-    def write(self, vector: Held, room: Vector) -> None:
-        out = torch.from_numpy(room)
-        runs = torch.split(vector.whole, PROGRESS) if vector.whole is not None else vector.pieces
-        for part, there in zip(runs, torch.split(out, len(runs[0])), strict=True):
-            down(part, there)
-            there.add_(0.0)
+    def write(self, vector: Held, room: Stored) -> None:
+        longest = PROGRESS if room.dtype == np.float32 else PIECE
+        runs = torch.split(vector.whole, longest) if vector.whole is not None else vector.pieces
+        rooms = (room[span] for span in spans(self._size, len(runs[0])))
+        for part, there in zip(runs, rooms, strict=True):
+            values: Vector = there.view(np.float32) if there.dtype == np.float32 else np.empty(len(there), np.float32)
+            down(part, torch.from_numpy(values))
+            store(values, there)
             self._progress()
-        if np.isnan(room[:1]).any():
+        if room.dtype == np.float32 and np.isnan(room[:1]).any():
             room[:1] = np.nan  # a marked leaf is in it, and additions on a device may have changed its bits
         self._held = [each for each in self._held if each is not vector]
 

@@ -7,21 +7,26 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef
-from dflow_protocols.ranges import MAX_RANGES, State, cut
+from dflow_protocols.pipeline.grammar.signatures import gradient_bytes
+from dflow_protocols.ranges import FLOAT_BYTES, MAX_RANGES, State, cut
 from dflow_protocols.work import InitWork, SliceWork, SumWork
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 
-from .accumulate import Vector, finish, spans, within
+from .accumulate import Stored, Vector, finish, spans, store, within
 from .hashing import ChunkHashes
 
-FLOAT_BYTES = 4
 CHUNK = CHUNK_BYTES // FLOAT_BYTES  # elements that a thread takes at a time: what it writes is hashed from the cache
 
 
 def vector(view: memoryview) -> Vector:
     """A shard of bare float32 values as an array, without a copy."""
     return np.frombuffer(view, np.float32)
+
+
+def stored(view: memoryview, element_bytes: int) -> Stored:
+    """A shard of a block's gradient, of so many bytes an element, without a copy."""
+    return vector(view) if element_bytes == FLOAT_BYTES else np.frombuffer(view, np.uint16)
 
 
 def first_state(
@@ -49,17 +54,18 @@ def first_state(
 def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
     """The gradient of a block from those of its parts, shard by shard. Returns the record's outputs."""
     blocks = [(first, end) for first, end, _ in work.cover]
+    size = gradient_bytes(job.pipeline.stage(work.stage).config)
     rooms = job.shards.allocate([ref.nbytes for ref in work.cover[0][2]])
     parts = [
-        (room, vector(out), [vector(job.shards.read(ref)) for ref in across])
+        (room, stored(out, size), [stored(job.shards.read(ref), size) for ref in across])
         for room, (out, *across) in enumerate(zip(rooms, *(refs for _, _, refs in work.cover), strict=True))
     ]
     hashes = ChunkHashes(rooms)
 
-    def add(given: tuple[int, int, Vector, list[Vector]]) -> None:
+    def add(given: tuple[int, int, Stored, list[Stored]]) -> None:
         room, at, out, across = given
-        out[:] = finish(dict(zip(blocks, across, strict=True)), work.end, work.first)
-        hashes.wrote(room, FLOAT_BYTES * at, out.nbytes)
+        store(finish(dict(zip(blocks, across, strict=True)), work.end, work.first), out)
+        hashes.wrote(room, size * at, out.nbytes)
 
     chunks = (
         (room, span.start, out[span], [part[span] for part in across])
@@ -73,12 +79,13 @@ def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
 def reduce_slice(job: Job, work: SliceWork) -> ShardRef:
     """Finish the tree for the work's chunks and divide once, at the root."""
     blocks = [(first, end) for first, end, _ in work.cover]
-    pieces = [[vector(job.shards.read_chunks(*piece)) for piece in parts] for _, _, parts in work.cover]
-    (room,) = job.shards.allocate([sum(piece.nbytes for piece in pieces[0])])
+    size = gradient_bytes(job.pipeline.stage(work.stage).config)
+    pieces = [[stored(job.shards.read_chunks(*piece), size) for piece in parts] for _, _, parts in work.cover]
+    (room,) = job.shards.allocate([sum(FLOAT_BYTES * len(piece) for piece in pieces[0])])
     out, divisor = vector(room), np.float32(max(1, work.divisor))
     hashes = ChunkHashes([room])
 
-    def finish_chunk(given: tuple[slice, tuple[Vector, ...]]) -> None:
+    def finish_chunk(given: tuple[slice, tuple[Stored, ...]]) -> None:
         span, across = given
         np.divide(finish(dict(zip(blocks, across, strict=True)), work.leaves), divisor, out=out[span])
         hashes.wrote(0, FLOAT_BYTES * span.start, out[span].nbytes)

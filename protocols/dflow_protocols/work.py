@@ -62,9 +62,9 @@ class LeafGroups:
 class BlockWork:
     """Sum the gradients of the aligned block of leaves [first, end) by the fixed tree.
 
-    Result: one Made with outputs `gradient`: float32 [parameters], not yet divided, in shards as long as those of the
-    parameters. An empty leaf adds nothing. A block that was trimmed gives one Made for each aligned block of what it
-    did, with that block as its `block`.
+    Result: one Made with outputs `gradient`: [parameters] in the dtype that the stage's `gradient` says, not yet
+    divided, in shards cut at the same elements as those of the parameters. An empty leaf adds nothing. A block that was
+    trimmed gives one Made for each aligned block of what it did, with that block as its `block`.
     """
 
     step: int
@@ -94,11 +94,11 @@ class SumWork:
 
 @dataclass(frozen=True, slots=True)
 class SliceWork:
-    """Finish the tree for the chunks [first, end) of the gradient, and divide.
+    """Finish the tree for the chunks [first, end) of the gradient as blocks have it, and divide.
 
     `cover`: disjoint aligned blocks in leaf order that cover all leaves, each with the pieces of its gradient's shards
-    that these chunks are, which alone are local. Result: one Made with output `slice`: float32, the bytes of those
-    chunks.
+    that these chunks are, which alone are local. Result: one Made with output `slice`: the elements of those
+    chunks as float32.
     """
 
     step: int

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.simulator.toy import with_bfloat16
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
@@ -26,8 +28,8 @@ class Trial:
     mesh: Mesh
     nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def submit(self, node: Daemon | None = None) -> str:
-        return self.mesh.submit(node or self.mesh.nodes["n0"], SPEC, nonce=str(next(self.nonces)))
+    def submit(self, node: Daemon | None = None, spec: Pipeline = SPEC) -> str:
+        return self.mesh.submit(node or self.mesh.nodes["n0"], spec, nonce=str(next(self.nonces)))
 
     def seen(self, run: str, stage: str, part: str, since_step: int = 1, count: int = 1) -> list[Daemon]:
         """Daemons that run such a task now."""
@@ -39,11 +41,11 @@ class Trial:
 
         return self.mesh.until(found, SEES_S)
 
-    def check(self, run: str, what: str) -> None:
+    def check(self, run: str, what: str, spec: Pipeline = SPEC) -> None:
         """The run ends by itself on all that live, in the weights of an undisturbed one."""
         answer = ended(self.mesh, run)
         assert (answer["state"], answer["step"]) == ("done", answer["steps"])
-        assert answer["weights"] == weights_of(SPEC)
+        assert answer["weights"] == weights_of(spec)
         print(f"{what}: {answer['wall_s']:.1f} s")
 
     def restore(self) -> None:
@@ -85,6 +87,14 @@ def test_a_daemon_killed_at_any_task_changes_nothing(trial: Trial, kind: str) ->
     victim = trial.seen(run, stage, part, since_step)[-1]
     strike(trial.mesh, victim)
     trial.check(run, f"killed in {kind}")
+
+
+def test_gradients_of_half_the_bytes_are_the_same_whoever_dies(trial: Trial) -> None:
+    """A death cuts the leaves into other blocks, of which each is rounded."""
+    narrow = with_bfloat16(SPEC)
+    run = trial.submit(spec=narrow)
+    strike(trial.mesh, trial.seen(run, "learn", "b", 1)[-1])
+    trial.check(run, "killed in a block of bfloat16", narrow)
 
 
 def test_a_run_survives_the_daemon_that_it_was_submitted_to(trial: Trial) -> None:

@@ -9,7 +9,7 @@ from dflow_protocols.simulator.faults import Crash, Pause
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.provenance import ALIKE
 from dflow_protocols.simulator.model.work import NOISY, PURE
-from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.toy import warm_then_two, with_bfloat16
 from tests.support.simulated import ENDS_S, mesh
 
 CUT = warm_then_two(every=1, range_bytes=CHUNK_BYTES)
@@ -23,6 +23,15 @@ def test_any_number_of_nodes_makes_the_same_ranges() -> None:
         ends.add(finish(world, run, ENDS_S))
     assert len(ends) == 1
     assert len(ends.pop()) == 3
+
+
+def test_gradients_of_half_the_bytes_are_cut_at_the_same_elements() -> None:
+    """Of bfloat16, in ranges or in one shard; whoever dies, the weights are those of one node alone."""
+    for pipeline in (with_bfloat16(CUT), with_bfloat16(warm_then_two(every=1))):
+        alone, same = mesh(1, pipeline=pipeline)
+        world, run = mesh(3, pipeline=pipeline)
+        world.at(world.now + 2.0, Crash(1, 1.0))
+        assert finish(world, run, ENDS_S) == finish(alone, same, ENDS_S)
 
 
 @pytest.mark.parametrize("alike", [frozenset(), ALIKE], ids=["unlike", "alike"])

@@ -15,7 +15,7 @@ import pytest
 from dflow_protocols.metrics import finish, merge
 from dflow_protocols.names import CHUNK_BYTES, SealId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
-from dflow_protocols.ranges import RANGE_BYTES, State, pieces, range_bytes, shards_of, total_bytes
+from dflow_protocols.ranges import RANGE_BYTES, State, gradient_sizes, pieces, range_bytes, shards_of
 from dflow_protocols.steps.reduction import cut_leaves, slices
 from dflow_protocols.versions import facts
 from dflow_protocols.wire.steps import Header
@@ -202,7 +202,9 @@ class Alone:
                 tuple((*block, pieces(refs, chunks.first, chunks.end)) for block, refs in gradients.items()),
                 divisor,
             )
-            for chunks in slices(total_bytes(shards_of(state, f"params:{training.model}")))
+            for chunks in slices(
+                sum(gradient_sizes(shards_of(state, f"params:{training.model}"), training.gradient_bytes))
+            )
         )
         reduced = tuple(self.done(work).made[0].outputs[0][1] for work in works)
         apply = ApplyWork(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.grammar.engines import ENGINES
-from dflow_protocols.pipeline.grammar.signatures import DTYPES
+from dflow_protocols.pipeline.grammar.signatures import DTYPES, gradient_bytes
+from dflow_protocols.ranges import FLOAT_BYTES
 
 from .outline import Outline
 
@@ -148,7 +149,7 @@ def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) 
 
 def _sums(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
     """Gradients that wait for others while a block of two leaves is summed, of the stage where they take most. The one
-    that passes add to is beside them: in the block's shards, or on the GPU."""
+    that passes add to is beside them: in the block's shards, or on the GPU. Shards of bfloat16 have no place for it."""
     found = []
     for stage in _stages(pipeline):
         if not stage.operator.trains:
@@ -157,6 +158,7 @@ def _sums(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) ->
         waiting = (
             (passes + 1) // 2
         ).bit_length()  # the other leaf's sum, and the depth of the tree over pairs of passes
+        waiting += gradient_bytes(stage.config) < FLOAT_BYTES and not has_gpu
         why = f"float32, {waiting} that wait to be added to; about {passes} micro-batches a leaf of `{stage.id}`"
         nbytes = 4 * waiting * trained_of(pipeline, outlines, str(stage.model))
         found.append(Need("gradients", nbytes, why + ("; on the GPU, if it has room" if has_gpu else "")))

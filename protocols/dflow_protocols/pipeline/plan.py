@@ -12,7 +12,7 @@ from itertools import pairwise
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
 from .grammar.algorithms import DIVISORS, LOSSES
 from .grammar.engines import ENGINES, EXACT
-from .grammar.signatures import Lesson, loss_of
+from .grammar.signatures import Lesson, gradient_bytes, loss_of
 from .graph import chains
 from .spec import Pipeline, Stage
 
@@ -56,6 +56,7 @@ class Training:
     update: int  # how many updates this stage made before this step
     updates: int  # how many it makes in the whole run
     keep_optimizer: bool  # whether the stage is active in a later step
+    gradient_bytes: int  # of an element of a block's gradient
 
     def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
         """What the step's summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
@@ -189,6 +190,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Tr
         update=schedule.runs_before(stage.id, step),
         updates=schedule.runs(stage.id),
         keep_optimizer=schedule.runs_after(stage.id, step),
+        gradient_bytes=gradient_bytes(stage.config),
     )
 
 

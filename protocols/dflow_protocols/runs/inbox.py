@@ -141,7 +141,7 @@ class Inbox:
         training = plan.training_of(record.task.stage)
         if training is None or isinstance(record.task.part, Partition):  # of demonstrations, which the stage makes
             return True
-        return position is not None and is_of_gradient(record, position.state, training.model)
+        return position is not None and is_of_gradient(record, position.state, training)
 
     def _learn_failures(self, source: NodeId, failures: tuple[Failure, ...]) -> None:
         """Each tells its own; who failed at a task is not at work on it."""

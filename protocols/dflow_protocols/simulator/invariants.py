@@ -11,8 +11,9 @@ from math import inf
 
 from ..events import FilesFound
 from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
+from ..pipeline.grammar.signatures import gradient_bytes
 from ..pipeline.plan import Training
-from ..ranges import Piece, State, pieces, shards_of
+from ..ranges import FLOAT_BYTES, Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
 from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
 from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
@@ -112,7 +113,8 @@ def check_work(engines: Engines, work: Work) -> None:
         case BlockWork():
             _check_block(engines, work)
         case SumWork():
-            whole = (0, chunk_count(provenance.PARAMETER_BYTES))
+            element_bytes = gradient_bytes(engines.pipeline.stage(work.stage).config)
+            whole = (0, chunk_count(provenance.PARAMETER_BYTES // FLOAT_BYTES * element_bytes))
             cover = tuple((first, end, pieces(refs, *whole)) for first, end, refs in work.cover)
             _check_cover(engines, work, cover, whole, work.first, work.end)
         case SliceWork():
@@ -305,7 +307,8 @@ def _check_whole(slices: list[SliceSum], step: int) -> None:
         assert piece.first == at, f"the slices have a gap or an overlap at chunk {at}"
         assert _same_reading(piece, slices[0]), f"slices of step {step} were summed over different inputs"
         at = piece.end
-    assert not slices or at == chunk_count(provenance.PARAMETER_BYTES), f"the slices of step {step} end at chunk {at}"
+    whole = sum(piece.nbytes for piece in slices) == provenance.PARAMETER_BYTES
+    assert not slices or whole, f"the slices of step {step} end at chunk {at}"
 
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:

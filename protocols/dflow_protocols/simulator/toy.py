@@ -105,6 +105,17 @@ def with_role(pipeline: Pipeline) -> Pipeline:
     )
 
 
+def with_bfloat16(pipeline: Pipeline) -> Pipeline:
+    """The same, but that its gradients are bfloat16."""
+    return replace(
+        pipeline,
+        stages=[
+            replace(stage, config={**stage.config, "gradient": "bfloat16"}) if stage.operator.trains else stage
+            for stage in pipeline.stages
+        ],
+    )
+
+
 def with_adapters(pipeline: Pipeline) -> Pipeline:
     """The same, but that versions hold adapters of its models, each in one shard, and name their bases."""
     lora = {"rank": 8, "alpha": 16}

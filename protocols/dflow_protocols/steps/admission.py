@@ -11,9 +11,9 @@ from collections.abc import Container, Sequence
 
 from ..claiming.failure import Failures
 from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, SealKind, Slice, TaskKey
-from ..pipeline.plan import Chain, StepPlan, partition_groups
+from ..pipeline.plan import Chain, StepPlan, Training, partition_groups
 from ..pipeline.spec import Pipeline
-from ..ranges import BASE_BYTES, MAX_RANGES, State, is_cut, shards_of, total_bytes
+from ..ranges import BASE_BYTES, MAX_RANGES, State, gradient_sizes, is_cut, shards_of
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .reduction import slices
 
@@ -70,15 +70,16 @@ def is_record(record: Record, plan: StepPlan) -> bool:
     return made >= read and len(record.groups) <= end - first
 
 
-def is_of_gradient(record: Record, state: State, model: str) -> bool:
-    """Whether the record of a block or a slice is of a gradient of this model: a block's shards are as long as those of
-    the parameters, a slice is one of those into which so many bytes are cut."""
-    part, params = record.task.part, shards_of(state, f"params:{model}")
+def is_of_gradient(record: Record, state: State, training: Training) -> bool:
+    """Whether the record of a block or a slice is of a gradient of this training: a block's shards are cut where those
+    of the parameters are, a slice is one of those into which so many bytes are cut."""
+    part, params = record.task.part, shards_of(state, f"params:{training.model}")
+    sizes = gradient_sizes(params, training.gradient_bytes)
     if not params:
         return False
     if isinstance(part, Block):
-        return [ref.nbytes for ref in record.shards] == [ref.nbytes for ref in params]
-    return isinstance(part, Slice) and part in slices(total_bytes(params))
+        return tuple(ref.nbytes for ref in record.shards) == sizes
+    return isinstance(part, Slice) and part in slices(sum(sizes))
 
 
 def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..claiming.deal import homes
 from ..names import Block, NodeId, Partition, ShardRef, Slice, TaskKey
 from ..pipeline.plan import Training
-from ..ranges import shards_of, total_bytes
+from ..ranges import gradient_sizes, shards_of
 from ..wire.steps import Record, Seal
 from ..work import Groups, LeafGroups
 from .reduction import cover, cut_leaves, slices
@@ -87,7 +87,7 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
 def gradient_slices(view: StepView, batch: Batch) -> tuple[Slice, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
     params = shards_of(view.trains.state, f"params:{batch.training.model}")
-    return slices(total_bytes(params)) if batch.leaves else ()
+    return slices(sum(gradient_sizes(params, batch.training.gradient_bytes))) if batch.leaves else ()
 
 
 def slice_records(view: StepView, batch: Batch) -> tuple[Record | None, ...]:

@@ -16,6 +16,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "evaluate": "benchmark eval evaluation valid validation",
     "every": "eval_steps save_steps interval",
     "float32": "fp32",
+    "gradient": "allreduce_dtype communication_data_type grad_reduce_dtype reduce_dtype",
     "generate": "inference rollout rollouts sample sampling",
     "group": "group_size n num_generations num_return_sequences samples_per_prompt",
     "jsonl": "data_files dataset dataset_name file files hf huggingface json path",

@@ -21,6 +21,7 @@ DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
 MAX_LEAVES = 1024
 DTYPES = ("float32", "bfloat16")
+GRADIENT_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2}  # of an element
 EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
 
 
@@ -133,6 +134,13 @@ _TRAINING: Mapping[str, Shape] = {
         "of the forward and backward pass; parameters, moments and sums of gradients are float32 in any case",
         "float32",
         choices=DTYPES,
+        unwritten=True,
+    ),
+    "gradient": Text(
+        "in which leaves and blocks of them are kept and sent: with bfloat16 in half the bytes, each rounded to the "
+        "nearest as it is made; what is added, what is summed within a leaf, and slices are float32 in any case",
+        "float32",
+        choices=tuple(GRADIENT_BYTES),
         unwritten=True,
     ),
     "on_nonfinite": Text(
@@ -343,6 +351,11 @@ def loss_of(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, Mapping[str
     """The kind and the settings of a training stage's loss. `config`: the stage's, checked or as written."""
     settings = config.get("loss") or {}
     return str(settings.get("kind") or lesson.loss), settings
+
+
+def gradient_bytes(config: Mapping[str, Any]) -> int:
+    """Of an element of a block's gradient. `config`: the training stage's, checked."""
+    return GRADIENT_BYTES[config.get("gradient", "float32")]
 
 
 def truncated() -> dict[str, Any]:

@@ -85,6 +85,7 @@ class SliceSum:
     stage: str
     first: int
     end: int
+    nbytes: int
     sums: tuple[LeafSum, ...]
     divisor: int
     salt: int
@@ -93,8 +94,7 @@ class SliceSum:
     def ref(self) -> ShardRef:
         leaves = [leaf.id for leaf in self.sums]
         fields = [self.spec, self.step, self.stage, self.first, self.end, leaves, self.divisor, self.salt]
-        end = min(self.end * CHUNK_BYTES, PARAMETER_BYTES)
-        return ShardRef(ShardId(content_id("slice", fields)), end - self.first * CHUNK_BYTES)
+        return ShardRef(ShardId(content_id("slice", fields)), self.nbytes)
 
 
 @dataclass(frozen=True)

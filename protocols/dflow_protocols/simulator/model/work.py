@@ -6,15 +6,16 @@ time, as sampling on unlike hardware does. Where hosts are of several classes of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 from random import Random
 
-from ...names import ShardRef, chunk_count
+from ...names import CHUNK_BYTES, ShardRef, chunk_count
+from ...pipeline.grammar.signatures import gradient_bytes
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
-from ...ranges import BASE_BYTES, State, cut, in_order, shards_of
+from ...ranges import BASE_BYTES, FLOAT_BYTES, State, cut, gradient_sizes, in_order, shards_of
 from ...steps.reduction import aligned_blocks
 from ...work import (
     ApplyWork,
@@ -149,18 +150,20 @@ class Engines:
             partitions = {partition for partition, _, _ in leaf.pieces}
             inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
             sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
-        outputs = self._gradient(work, tuple(sums), [ref for name, ref in work.state if name.startswith("params:")])
+        params_of = [ref for name, ref in work.state if name.startswith("params:")]
+        sizes = gradient_sizes(params_of, gradient_bytes(self.pipeline.stage(work.stage).config))
+        outputs = self._gradient(work, tuple(sums), sizes)
         return Done((Made(work.stage, outputs, (("loss_sum", 1.0),), (), 0.1),))
 
     def _gradient(
-        self, work: BlockWork | SumWork, sums: tuple[LeafSum, ...], like: Sequence[ShardRef]
+        self, work: BlockWork | SumWork, sums: tuple[LeafSum, ...], sizes: Iterable[int]
     ) -> tuple[tuple[str, ShardRef], ...]:
-        """A block's outputs, cut like these shards."""
+        """A block's outputs, of these lengths."""
         outputs, at = [], 0
-        for ref in like:
-            block = BlockSum(self._spec, work.step, work.stage, work.first, work.end, sums, at, ref.nbytes)
+        for nbytes in sizes:
+            block = BlockSum(self._spec, work.step, work.stage, work.first, work.end, sums, at, nbytes)
             outputs.append(("gradient", self.ledger.enter(block)))
-            at += chunk_count(ref.nbytes)
+            at += chunk_count(nbytes)
         return tuple(outputs)
 
     def _trimmed(self, work: BlockWork, end: int, salt: int) -> Done:
@@ -175,7 +178,7 @@ class Engines:
     def _sum(self, work: SumWork, salt: int) -> Done:
         blocks = [self.ledger.block(refs[0].id, work.step, first, end, 0) for first, end, refs in work.cover]
         sums = tuple(leaf for block in blocks for leaf in block.sums)
-        outputs = self._gradient(work, sums, work.cover[0][2])
+        outputs = self._gradient(work, sums, [ref.nbytes for ref in work.cover[0][2]])
         return Done((Made(work.stage, outputs, work.metrics, (), 0.01),))
 
     def _slice(self, work: SliceWork, salt: int) -> Done:
@@ -184,7 +187,10 @@ class Engines:
             for first, end, parts in work.cover
         ]
         sums = tuple(leaf for block in blocks for leaf in block.sums)
-        made = SliceSum(self._spec, work.step, work.stage, work.first, work.end, sums, work.divisor, salt)
+        pieces = work.cover[0][2]
+        stored = sum(min(end * CHUNK_BYTES, ref.nbytes) - first * CHUNK_BYTES for ref, first, end in pieces)
+        nbytes = stored * FLOAT_BYTES // gradient_bytes(self.pipeline.stage(work.stage).config)
+        made = SliceSum(self._spec, work.step, work.stage, work.first, work.end, nbytes, sums, work.divisor, salt)
         return Done((Made(work.stage, (("slice", self.ledger.enter(made)),)),))
 
     def _apply(self, work: ApplyWork, salt: int) -> Done:

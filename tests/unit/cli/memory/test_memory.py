@@ -149,6 +149,13 @@ def test_gradients_that_wait_grow_with_the_logarithm_of_micro_batches(tokens: in
     assert gradients.nbytes == waiting * 4 * GB
 
 
+def test_a_gradient_that_shards_of_half_its_bytes_cannot_hold_is_the_engines_own() -> None:
+    """Passes add to float32; where blocks are float32 too, that is in their shards."""
+    narrow = {name: {"config": {"micro_batch_tokens": 1 << 20, "gradient": "bfloat16"}} for name in ("learn", "warm")}
+    (gradients,) = (need for need in needs(False, **narrow).engine if need.what == "gradients")
+    assert gradients.nbytes == 2 * 4 * GB
+
+
 def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 80) -> dict[str, Any]:
     one = {"memory_total": gpu and gpu * GB}
     return {

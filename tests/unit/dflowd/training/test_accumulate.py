@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflowd.training.accumulate import BlockStack, HostMemory, Tree, Vector, finish
+from dflowd.training.accumulate import BlockStack, HostMemory, Stored, Tree, Vector, finish
+from dflowd.training.bfloat16 import rounded
 
 LEAVES, WIDTH = 8, 50
 
 
-def tree(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
-    """S[a, a+2m) = S[a, a+m) + S[a+m, a+2m), as the definition says it."""
+def tree(
+    leaves: list[Vector | None], first: int, end: int, kept: Callable[[Vector], Vector] = lambda total: total
+) -> Vector | None:
+    """S[a, a+2m) = S[a, a+m) + S[a+m, a+2m), as the definition says it. `kept`: what is kept of a node."""
     if end - first == 1:
-        return leaves[first]
-    left, right = tree(leaves, first, (first + end) // 2), tree(leaves, (first + end) // 2, end)
+        leaf = leaves[first]
+        return None if leaf is None else kept(leaf)
+    left, right = tree(leaves, first, (first + end) // 2, kept), tree(leaves, (first + end) // 2, end, kept)
     if left is None or right is None:
         return right if left is None else left
-    return left + right
+    return kept(left + right)
 
 
 def block(leaves: list[Vector | None], first: int, end: int) -> Vector | None:
@@ -70,6 +75,27 @@ def test_any_cover_finishes_to_the_same_bits(cover: list[tuple[int, int]], seed:
     whole = tree(leaves, 0, LEAVES)
     assert whole is not None
     assert found.tobytes() == (whole + np.float32(0)).tobytes()
+
+
+@given(covers(), st.integers(0, 1000), st.sets(st.integers(0, LEAVES - 1), max_size=LEAVES - 1))
+def test_any_cover_of_bfloat16_finishes_to_the_same_bits(
+    cover: list[tuple[int, int]], seed: int, absent: set[int]
+) -> None:
+    """Each node of the tree is rounded, whether it is published or not."""
+    leaves = gradients(seed, absent)
+    blocks: dict[tuple[int, int], Stored] = {}
+    for first, end in cover:
+        memory, room = HostMemory(WIDTH), np.empty(WIDTH, np.uint16)
+        stack = BlockStack(first, end, memory, is_rounded=True)
+        for leaf in leaves[first:end]:
+            stack.push(None if leaf is None else leaf.copy())
+        ((_, _, total),) = stack.blocks()
+        if total is not None:
+            memory.write(total, room)
+            blocks[first, end] = room
+    whole = tree(leaves, 0, LEAVES, rounded)
+    assert whole is not None
+    assert finish(blocks, LEAVES).tobytes() == (whole + np.float32(0)).tobytes()
 
 
 def test_a_block_of_zeros_adds_nothing() -> None:

@@ -20,7 +20,7 @@ from dflowd.jobs.job import Job
 from dflowd.jobs.threads import Threads
 from dflowd.training.accumulate import finish
 from dflowd.training.apply import NORM_BLOCK, apply_slices, global_norm
-from dflowd.training.update import CHUNK, FLOAT_BYTES, reduce_slice, sum_blocks
+from dflowd.training.update import CHUNK, reduce_slice, sum_blocks
 from tests.support.alone import MemoryShards
 from tests.support.toy import toy_pipeline
 
@@ -169,4 +169,4 @@ def test_an_update_that_nobody_waits_for_ends_soon(threads: int) -> None:
     with pytest.raises(GivenUp):
         applied(replace(job, progress=progress), state, [params])
     assert next(told) == 9
-    assert FLOAT_BYTES * len(params) == len(shards.shards[state[0][1].id])
+    assert 4 * len(params) == len(shards.shards[state[0][1].id])

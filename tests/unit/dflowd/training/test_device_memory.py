@@ -96,6 +96,23 @@ def test_a_device_that_turns_out_to_be_full_has_the_host_hold_what_waits(monkeyp
     assert room.tolist() == [4.0] * SIZE
 
 
+def test_a_block_of_bfloat16_has_the_same_bytes_on_a_device() -> None:
+    """Each of its nodes is rounded where it lies."""
+    rng, rooms = np.random.default_rng(1), []
+    leaves = [rng.standard_normal(SIZE, np.float32) for _ in range(4)]
+    memories: tuple[Memory[Any], ...] = (HostMemory(SIZE), on_device(1))
+    for memory in memories:
+        stack: BlockStack[Any] = BlockStack(0, 4, memory, is_rounded=True)
+        for leaf in leaves:
+            vector = memory.blank()
+            memory.values(vector)[:] = leaf if isinstance(memory, HostMemory) else torch.from_numpy(leaf)
+            stack.push(vector)
+        ((_, _, total),) = stack.blocks()
+        rooms.append(np.empty(SIZE, np.uint16))
+        memory.write(total, rooms[-1])
+    assert rooms[0].tobytes() == rooms[1].tobytes()
+
+
 @pytest.mark.parametrize("make", [lambda: HostMemory(SIZE), lambda: on_device(0)])
 def test_a_leaf_that_is_left_out_has_the_same_bytes_on_a_device(make: Callable[[], Memory[Any]]) -> None:
     """Its one not-a-number goes into a sum that every node has to find alike, whoever added it."""

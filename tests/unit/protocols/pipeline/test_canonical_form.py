@@ -67,7 +67,12 @@ def test_a_key_that_came_later_is_written_only_where_it_says_something() -> None
 
 @pytest.mark.parametrize(
     ("key", "default", "other"),
-    [("compute", "float32", "bfloat16"), ("gradient_checkpointing", None, True), ("on_nonfinite", "fail", "skip")],
+    [
+        ("compute", "float32", "bfloat16"),
+        ("gradient", "float32", "bfloat16"),
+        ("gradient_checkpointing", None, True),
+        ("on_nonfinite", "fail", "skip"),
+    ],
 )
 def test_a_training_that_leaves_a_later_key_alone_keeps_its_id(key: str, default: Any, other: Any) -> None:
     """Nor does it matter whether the default is written."""

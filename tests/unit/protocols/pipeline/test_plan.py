@@ -21,7 +21,7 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
     assert plan(Pipeline.from_dict(example()), 49) == StepPlan(
         49,
         (Chain(("warm",), partitions=4, groups=128, models=(), sealed_in="manifest"),),
-        (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 128, 49, 50, keep_optimizer=False),),
+        (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 128, 49, 50, False, 4),),
     )
 
 
@@ -30,7 +30,11 @@ def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
     assert plan(Pipeline.from_dict(example()), 51) == StepPlan(
         51,
         (ROLLOUT,),
-        (Training("learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 96 * 8 * 6, 1, 180, True),),
+        (
+            Training(
+                "learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 96 * 8 * 6, 1, 180, True, 4
+            ),
+        ),
     )
 
 

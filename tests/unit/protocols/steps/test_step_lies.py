@@ -9,10 +9,11 @@ import pytest
 
 from dflow_protocols.events import CancelRequested, Persist, Tick
 from dflow_protocols.names import Partition
+from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.ranges import MAX_RANGES
 from dflow_protocols.run_state import status as runs
-from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.steps import Record, Seal, SealPut
 from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard, version
@@ -113,16 +114,16 @@ def test_a_version_of_adapters_names_its_base(midway: Midway, base: int | None, 
 
 def test_a_gradient_that_is_cut_elsewhere_than_the_parameters_is_not_kept() -> None:
     """A slice is read from the same chunks of every block, so one that is laid out otherwise must not get in."""
-    parts = (MIB, MIB, 500)
+    parts, training = (MIB, MIB, 500), plan(two_steps(), 0).trainings[0]
     state = tuple(("params:policy", shard(f"p{k}", size)) for k, size in enumerate(parts))
     block = record("learn", "b0-2", ["v"], *(shard(f"g{k}", size) for k, size in enumerate(parts)))
-    assert is_of_gradient(block, state, "policy")
+    assert is_of_gradient(block, state, training)
     for wrong in ((2 * MIB, 500), (MIB, MIB), (MIB, MIB, 501), ()):
         other = record("learn", "b0-2", ["v"], *(shard(f"g{k}", size) for k, size in enumerate(wrong)))
-        assert not is_of_gradient(other, state, "policy")
+        assert not is_of_gradient(other, state, training)
     slices = [f"s{k}-{k + 1}" for k in range(3)]
-    assert all(is_of_gradient(record("learn", part, ["v"], shard("s")), state, "policy") for part in slices)
-    assert not is_of_gradient(record("learn", "s0-2", ["v"], shard("s")), state, "policy")
+    assert all(is_of_gradient(record("learn", part, ["v"], shard("s")), state, training) for part in slices)
+    assert not is_of_gradient(record("learn", "s0-2", ["v"], shard("s")), state, training)
 
 
 def test_a_manifest_that_mixes_executions_is_not_kept(midway: Midway) -> None:

@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.names import CHUNK_BYTES, ShardRef, chunk_count
-from dflow_protocols.ranges import RANGE_BYTES, SHARD_BYTES, cut, in_order, is_cut, pieces, range_bytes, shards_of
-from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
+from dflow_protocols.ranges import (
+    RANGE_BYTES,
+    SHARD_BYTES,
+    cut,
+    gradient_sizes,
+    in_order,
+    is_cut,
+    pieces,
+    range_bytes,
+    shards_of,
+)
+from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps, with_bfloat16
 from dflow_protocols.steps.batch import gradient_slices, make_batch
 from dflow_protocols.steps.duties import slice_duties
 from dflow_protocols.wire.bulk import MAX_CHUNKS
@@ -55,6 +65,16 @@ def test_a_shard_of_a_state_can_be_fetched() -> None:
     """Moments are twice as long as their parameters, and no peer takes more than so many chunks."""
     assert range_bytes(two_steps()) == RANGE_BYTES
     assert chunk_count(2 * RANGE_BYTES) == chunk_count(SHARD_BYTES) <= MAX_CHUNKS
+
+
+def test_a_shard_of_a_gradient_of_half_the_bytes_is_whole_chunks() -> None:
+    """So that a slice of it is whole chunks of the parameters, too."""
+    odd = two_steps(range_bytes=3 * CHUNK_BYTES)
+    assert range_bytes(odd) == 3 * CHUNK_BYTES
+    bound = range_bytes(with_bfloat16(odd))
+    assert bound == 4 * CHUNK_BYTES
+    params = [shard(str(part), size) for part, size in enumerate(cut(9 * CHUNK_BYTES + 4, bound))]
+    assert gradient_sizes(params, 2) == (2 * CHUNK_BYTES, 2 * CHUNK_BYTES, CHUNK_BYTES // 2 + 2)
 
 
 def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
