@@ -16,7 +16,7 @@ import numpy as np
 
 from dflow_protocols.names import ShardRef, hash_shard
 from dflow_protocols.pipeline.plan import plan
-from dflow_protocols.ranges import State
+from dflow_protocols.ranges import FLOAT_BYTES, State
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import (
     ApplyWork,
@@ -37,13 +37,13 @@ from dflowd.jobs import counter_random
 from dflowd.jobs.job import Job, put
 from dflowd.shards import layout
 from dflowd.slots.doing import Doing
-from dflowd.training.accumulate import HostMemory, Vector
+from dflowd.training.accumulate import HostMemory, Vector, spans
 from dflowd.training.block import size_of, sum_block
-from dflowd.training.update import FLOAT_BYTES
 
 from .payload import Payload, key_of, refuse_mixtures
 from .profile import TRAINING, Device, Profile, profile_of, train_s
 
+DRAWN = 1_048_573  # a prime, so that no two of the first million chunks begin at the same place of it
 PRETENDED: Mapping[type[Work], str] = {SliceWork: "reduce_s", ApplyWork: "apply_s", SaveWork: "save_s"}
 
 
@@ -103,28 +103,29 @@ class EmulatedGradients:
 
         def add(leaf: LeafGroups) -> tuple[Vector, dict[str, float]]:
             gradient = memory.blank()
-            gradient += self._gradient(job, work, leaf, inputs, profile)
+            self._draw(gradient, job, work, leaf, inputs, profile)
             groups = sum(end - first for _, first, end in leaf.pieces)
             return gradient, {"trained_samples": float(groups * samples)}
 
         return sum_block(job, work, memory, add)
 
-    def _gradient(
+    def _draw(
         self,
+        gradient: Vector,
         job: Job,
         work: BlockWork,
         leaf: LeafGroups,
         inputs: Mapping[tuple[int, str], ShardRef],
         profile: Profile,
-    ) -> Vector:
-        """A function of exactly what the leaf reads, in its order."""
+    ) -> None:
+        """Fill in a function of exactly what the leaf reads, in its order."""
         self._device.enter(job, profile, TRAINING)
         self._device.fill(job, profile, train_s(profile, _trained_tokens(job, leaf, inputs)))
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
         key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state)
-        return counter_random.stream(key, int(profile["parameters"]))
+        _fill(job, gradient, key)
 
 
 class EmulatedWeights:
@@ -134,8 +135,7 @@ class EmulatedWeights:
         return dict.fromkeys(job.pipeline.trainable, FLOAT_BYTES * int(profile_of(job.pipeline)["parameters"]))
 
     def fill(self, job: Job, model: str, parameters: Vector) -> None:
-        parameters[:] = counter_random.stream(key_of(job.pipeline, 0, "init", model), len(parameters))
-        job.progress()
+        _fill(job, parameters, key_of(job.pipeline, 0, "init", model))
 
     def base(self, job: Job, model: str) -> bytes:
         raise NotImplementedError("a model without weights has no adapters")
@@ -148,6 +148,14 @@ def _pretend(device: Device, job: Job, work: Work) -> None:
     if type(work) in PRETENDED:
         profile = profile_of(job.pipeline)
         device.fill(job, profile, profile[PRETENDED[type(work)]])
+
+
+def _fill(job: Job, vector: Vector, key: bytes) -> None:
+    """With numbers of which DRAWN are drawn, and repeated."""
+    drawn = counter_random.stream(key, min(len(vector), DRAWN))
+    for span in spans(len(vector), DRAWN):
+        vector[span] = drawn[: span.stop - span.start]
+        job.progress()
 
 
 def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> int:
