@@ -27,6 +27,7 @@ BENCHMARKS = (
     "membership_vs_serf",
     "mesh_bytes",
     "mesh_memory",
+    "micro/exchange",
     "micro/fetch",
     "micro/partitions",
     "micro/reconcile",
