@@ -375,7 +375,10 @@ class Exchange:
     # Sessions -----------------------------------------------------------------------------------------------------
 
     def _holder(self, peer: NodeId) -> Holder:
-        return self._holders.setdefault(peer, Holder())
+        known = self._holders.get(peer)
+        if known is None:
+            known = self._holders[peer] = Holder()
+        return known
 
     def _is_reached(self, peer: NodeId) -> bool:
         """Whether it is a member that says where to dial it."""

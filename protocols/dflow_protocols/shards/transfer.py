@@ -283,8 +283,12 @@ class Transfers:
         if not event.is_good:
             return [*actions, *self._catch_lie(now, holder, known.shard)]
         self._close(holder, event.ticket, bit)
-        self._transfers[known.shard].receive(bit)
-        return [*actions, *self._complete(known.shard), *self._offer(now, known.shard), *self._pump(now, holder)]
+        transfer = self._transfers[known.shard]
+        transfer.receive(bit)
+        actions += self._complete(known.shard)
+        if transfer.is_copy or not transfer.asked:  # else it is credit of this holder alone that is free again
+            actions += self._offer(now, known.shard)
+        return [*actions, *self._pump(now, holder)]
 
     def _on_lack(self, now: float, holder: NodeId, ticket: int, chunks: int) -> list[TransferAction]:
         known = self._peer(holder).tickets.get(ticket)
@@ -371,7 +375,10 @@ class Transfers:
     # Bookkeeping --------------------------------------------------------------------------------------------------
 
     def _peer(self, holder: NodeId) -> Peer:
-        return self._peers.setdefault(holder, Peer())
+        known = self._peers.get(holder)
+        if known is None:
+            known = self._peers[holder] = Peer()
+        return known
 
     def _close(self, holder: NodeId, number: int, chunks: int) -> None:
         """These open chunks of a ticket are answered, or will never be."""
