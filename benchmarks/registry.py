@@ -29,6 +29,7 @@ BENCHMARKS = (
     "mesh_memory",
     "micro/exchange",
     "micro/fetch",
+    "micro/latency",
     "micro/partitions",
     "micro/reconcile",
     "micro/room",
