@@ -28,11 +28,10 @@ class Source:
     is_usable: bool = True
     has_lied: bool = False
     is_copier: bool = False  # it copies the shard itself, says a holder; the node that fetches named it not
-    has_told: bool = False  # such a one: what it has
 
     def tell(self, lacks: int) -> None:
         """It says what it has: all but these."""
-        self.lacks, self.has_told = lacks, True
+        self.lacks = lacks
 
     def lack(self, chunks: int) -> None:
         self.lacks |= chunks
@@ -89,12 +88,13 @@ class Transfer:
         self.sources[copier] = Source(lacks=mask(0, chunk_count(self.ref.nbytes)), is_copier=True)
 
     def parts(self) -> dict[NodeId, int]:
-        """Of the others that copy it and have not all of it yet: bitmap of what each has."""
+        """Of the others that copy it and have not all of it yet: bitmap of what each has. Those count that have said
+        nothing so far: all who begin at once know each other sooner than their lanes are open."""
         whole = mask(0, chunk_count(self.ref.nbytes))
         return {
             node: whole & ~source.lacks
             for node, source in self.sources.items()
-            if source.is_copier and source.has_told and source.is_usable and source.lacks
+            if source.is_copier and source.is_usable and source.lacks
         }
 
     def renew(self, present: int, hashes: tuple[bytes, ...] | None) -> bool:

@@ -156,7 +156,7 @@ def test_a_slow_copier_holds_up_nobody() -> None:
     """Of one with a tenth of their pace the others ask little at once, and its share they ask of the source."""
     mesh = Mesh(5)
     mesh.copiers[0].chunk_s = 10 * CHUNK_S
-    assert mesh.run() <= 1.8
+    assert mesh.run() <= 1.85
 
 
 def test_a_copier_that_dies_holds_up_nobody() -> None:
