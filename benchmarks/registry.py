@@ -21,6 +21,7 @@ from benchmarks.figure import Figure
 BENCHMARKS = (
     "apply",
     "engines",
+    "goodput",
     "gpu/check",
     "hostile",
     "membership",

@@ -54,6 +54,11 @@ class Profile:
         """Of a node and step."""
         return self.prompts * self.group
 
+    @property
+    def hour_s(self) -> float:
+        """Seconds that stand for an hour."""
+        return 3600.0 / self.scale
+
     @cached_property
     def device(self) -> dict[str, float]:
         """The emulated engine's profile with which a node computes as many seconds a step as this says, in the mean."""

@@ -8,7 +8,7 @@ import time
 
 from benchmarks.scaling.baselines import LABELS
 from benchmarks.scaling.baselines.batches import ByBatches
-from benchmarks.scaling.baselines.cluster import Driver, cluster, processor_s, spilled_bytes
+from benchmarks.scaling.baselines.cluster import Driver, RayNodes, processor_s, spilled_bytes
 from benchmarks.scaling.baselines.references import ByReferences, ByStages
 from benchmarks.scaling.baselines.work import Share
 from benchmarks.scaling.measured import Measured, settled
@@ -31,7 +31,7 @@ def driver_of(system: str) -> type[Driver]:
 
 def run(system: str, profile: Profile, nodes: int, work: int, steps: int) -> Measured:
     shares = [Share(profile.name, work, steps, node, work // nodes) for node in range(nodes)]
-    with cluster(profile, nodes, work // nodes) as settings:
+    with RayNodes(profile, nodes, work // nodes) as cluster:
         driver = driver_of(system)(profile, shares)
         cpu_before, seconds = processor_s(), []
         for step in range(steps):
@@ -39,7 +39,7 @@ def run(system: str, profile: Profile, nodes: int, work: int, steps: int) -> Mea
             driver.step(step)
             seconds.append(time.perf_counter() - began)
         taken = (processor_s() - cpu_before) / steps
-        told = settings | dict(driver.settings) | {"spilled_bytes": spilled_bytes()}
+        told = cluster.settings | dict(driver.settings) | {"spilled_bytes": spilled_bytes()}
         driver.close()
     return Measured(
         system=LABELS[system],

@@ -8,9 +8,9 @@ object manager. CPUs are what Ray schedules by and bind nobody: each node has en
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Protocol, Self
 
 import psutil
 import ray
@@ -40,32 +40,58 @@ class Driver(Protocol):
     def close(self) -> None: ...
 
 
-@contextmanager
-def cluster(profile: Profile, nodes: int, count: int) -> Iterator[dict[str, Any]]:
-    """Nodes that each have the work of `count`; gives the settings."""
-    store = max(LEAST_STORE_BYTES, STORE_TIMES * count * profile.samples * profile.sample_bytes)
-    head = {"num_cpus": CPUS, "object_store_memory": store * nodes, "include_dashboard": False}
-    started = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        for index in range(nodes):
-            started.add_node(
-                num_cpus=CPUS, object_store_memory=store, resources={_resource(index): 1, WORKER_NODE: CPUS}
-            )
-        ray.init(address=started.address, log_to_driver=False, logging_level="ERROR")
-        yield {
-            "ray": ray.__version__,
-            "store_bytes": store,
-            "driver_store_bytes": store * nodes,
-            "workers_a_node": 1,
-        }
-    finally:
+class RayNodes:
+    """The nodes of a cluster, each with the work of `count` nodes. A context: at its end all are killed."""
+
+    def __init__(self, profile: Profile, nodes: int, count: int, config: Mapping[str, Any] | None = None) -> None:
+        """`config`: of Ray itself, where its defaults are not what is wanted."""
+        self._config = dict(config or {})
+        self._store = max(LEAST_STORE_BYTES, STORE_TIMES * count * profile.samples * profile.sample_bytes)
+        self._count = nodes
+        self._nodes: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        store = self._store * self._count
+        head = {"num_cpus": CPUS, "object_store_memory": store, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head | {"_system_config": self._config})
+        for index in range(self._count):
+            self.start(index)
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         ray.shutdown()
-        started.shutdown()
+        self._cluster.shutdown()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a row tells of it."""
+        return {
+            "ray": ray.__version__,
+            "store_bytes": self._store,
+            "driver_store_bytes": self._store * self._count,
+            "workers_a_node": 1,
+            **self._config,
+        }
+
+    def start(self, index: int) -> None:
+        self._nodes[index] = self._cluster.add_node(
+            num_cpus=CPUS, object_store_memory=self._store, resources={_resource(index): 1, WORKER_NODE: CPUS}
+        )
+
+    def kill(self, index: int) -> None:
+        """kill -9 of its raylet and of all that it started."""
+        self._cluster.remove_node(self._nodes.pop(index), allow_graceful=False)
+
+
+def worker(kind: type, share: Share) -> Any:
+    """An actor of this class on the share's node, once it is there."""
+    return ray.remote(kind).options(resources={_resource(share.node): 1}).remote(share)
 
 
 def workers(kind: type, shares: Sequence[Share]) -> list[Any]:
     """An actor of this class on each node, once all are up."""
-    actors = [ray.remote(kind).options(resources={_resource(share.node): 1}).remote(share) for share in shares]
+    actors = [worker(kind, share) for share in shares]
     ray.get([actor.is_up.remote() for actor in actors])
     return actors
 

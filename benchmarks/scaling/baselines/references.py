@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import ray
 
-from benchmarks.scaling.baselines.cluster import workers
+from benchmarks.scaling.baselines.cluster import worker, workers
 from benchmarks.scaling.baselines.work import Device, Share
 from benchmarks.scaling.profile import Profile
 
@@ -19,6 +19,7 @@ class ByReferences:
     settings: ClassVar[Mapping[str, Any]] = {"balance_batch": False}
 
     def __init__(self, profile: Profile, shares: Sequence[Share]) -> None:
+        self._shares = shares
         self._workers = workers(Device, shares)
 
     def step(self, step: int) -> None:
@@ -30,6 +31,16 @@ class ByReferences:
 
     def close(self) -> None:
         pass
+
+    def replace_dead(self) -> None:
+        """Waits until each worker answers; one that died is started anew on its node, as soon as that is there."""
+        for at, share in enumerate(self._shares):
+            while True:
+                try:
+                    ray.get(self._workers[at].is_up.remote())
+                    break
+                except ray.exceptions.RayError:
+                    self._workers[at] = worker(Device, share)
 
     def _on(self, worker: int, method: str, batch: Any) -> Any:
         return getattr(self._workers[worker], method).remote(batch)
