@@ -38,6 +38,7 @@ BENCHMARKS = (
     "overhead",
     "plain_loop",
     "scaling",
+    "scaling/causes",
     "slots",
     "stealing",
     "tasks",
