@@ -23,6 +23,7 @@ BENCHMARKS = (
     "engines",
     "goodput",
     "gpu/check",
+    "growth",
     "hostile",
     "membership",
     "membership_vs_serf",

@@ -106,6 +106,10 @@ class Process:
             self._is_due = True
             self._wait()
 
+    def keep_busy(self, seconds: float) -> None:
+        """The turn that just ended takes so long: the next one comes after it."""
+        self._busy_until = max(self._busy_until, self.life.now + seconds)
+
     def _wait(self) -> None:
         if self.life.now >= self._busy_until:
             self._go_round()
