@@ -48,7 +48,7 @@ def homes(
     A function of the set of the dead, not of the order of their deaths, so that nodes agree as soon as they agree who
     lives.
     """
-    dealt = deal(units, roster, slots)
+    dealt, unfinished = deal(units, roster, slots), frozenset(unfinished)
     left = [unit for unit in units if unit in unfinished and unit in dealt and dealt[unit] not in living]
     dealt.update(deal(left, [member for member in roster if member in living], slots))
     return dealt

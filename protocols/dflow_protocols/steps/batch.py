@@ -55,6 +55,8 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
 
 def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:
     """A disjoint cover of all leaves by blocks whose records count, or None while leaves are missing."""
+    if not batch.needed <= view.covered(batch.training, batch.manifest.id):
+        return None
     inputs = (view.trains.id, batch.manifest.id)
     return cover(
         Block(0, batch.training.leaves),
@@ -65,18 +67,9 @@ def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], 
 
 def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     """The leaves of which no block counts, and where each is to be done."""
-    training, inputs = batch.training, (view.trains.id, batch.manifest.id)
-
-    def is_covered(leaf: int) -> bool:
-        size = 1
-        while size <= training.leaves:
-            first = leaf - leaf % size
-            if view.step.gradient(training.stage, Block(first, first + size), inputs, view.counts):
-                return True
-            size *= 2
-        return False
-
-    missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and not is_covered(leaf)]
+    training = batch.training
+    covered = view.covered(training, batch.manifest.id)
+    missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and leaf not in covered]
     able = view.able((training.stage,))
     members = view.dealt_to(view.trainers, able)
     dealt = homes(range(training.leaves), members, able, missing, view.capacity) if missing else {}

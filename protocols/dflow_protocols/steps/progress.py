@@ -1,4 +1,4 @@
-"""Progress: how far a step's partitions are at one node, kept as its books and the holders of its shards change.
+"""Progress: how far a step's partitions and leaves are at one node, kept as its books and its shards' holders change.
 
 All of it is derived: which records count, which have too few holders, how far each partition's chain is. A partition is
 derived again when one of its records came, or when somebody came to hold what such a record names or ceased to; all
@@ -8,10 +8,12 @@ are, when others live than before. So a reconcile costs as much as changed, not 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from ..journal import UNREAD, Journal
-from ..names import NodeId, Partition, RecordId, VersionId
+from ..names import Block, NodeId, Partition, RecordId, VersionId
 from ..pipeline.plan import Chain
 from ..shards.holdings import Holdings
 from ..wire.steps import Record
@@ -40,6 +42,26 @@ class ChainProgress:
         self.changed.note(partition)
 
 
+@dataclass(slots=True)
+class Covered:
+    """The leaves of one training that lie in blocks which count, if these read `inputs`. `leaves`: how many such blocks
+    each lies in."""
+
+    stage: str
+    inputs: tuple[str, ...]
+    blocks: set[Block] = field(default_factory=set)
+    leaves: Counter[int] = field(default_factory=Counter)
+
+    def take(self, block: Block, is_made: bool) -> None:
+        """Whether a record of this block counts now."""
+        if is_made and block not in self.blocks:
+            self.blocks.add(block)
+            self.leaves.update(block.leaves)
+        elif not is_made and block in self.blocks:
+            self.blocks.remove(block)
+            self.leaves -= Counter(block.leaves)
+
+
 class Progress:
     """Of one step at one node. `follow` brings it up to date. `lost`: records of partitions that do not count; `thin`:
     partitions of which some shard has holders beside this node, but too few."""
@@ -48,6 +70,7 @@ class Progress:
         self.lost: set[RecordId] = set()
         self.thin: dict[Partition, None] = {}
         self._chains: dict[tuple[str, VersionId], ChainProgress] = {}
+        self._covered: dict[tuple[str, tuple[str, ...]], Covered] = {}
         self._read = UNREAD, UNREAD  # of the books, of the holders
         self._living: frozenset[NodeId] = frozenset()
         self._copies = 0
@@ -70,6 +93,9 @@ class Progress:
         for part in dict.fromkeys([*parts, *held]):
             if isinstance(part, Partition):
                 self._derive(step, holdings, part, counts, part in fresh)
+            elif isinstance(part, Block):
+                for covered in self._covered.values():
+                    covered.take(part, step.gradient(covered.stage, part, covered.inputs, counts) is not None)
 
     def of(self, step: Step, chain: Chain, version: VersionId, counts: Counts) -> ChainProgress:
         """How far a chain is, if it reads this version."""
@@ -82,8 +108,18 @@ class Progress:
                     self._chains[key].take(partition, step.chain(chain, partition, version, counts))
         return self._chains[key]
 
+    def leaves(self, step: Step, stage: str, inputs: tuple[str, ...], counts: Counts) -> Set[int]:
+        """The leaves of a training that lie in a block which counts, if it read these."""
+        if (stage, inputs) not in self._covered:
+            covered = self._covered[stage, inputs] = Covered(stage, inputs)
+            for part in step.by_part:
+                if isinstance(part, Block):
+                    covered.take(part, step.gradient(stage, part, inputs, counts) is not None)
+        return self._covered[stage, inputs].leaves.keys()
+
     def _begin_anew(self) -> None:
         self._chains.clear()
+        self._covered.clear()
         self.lost.clear()
         self.thin.clear()
 

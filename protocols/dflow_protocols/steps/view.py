@@ -5,7 +5,7 @@ The books and the plan of the step, the version it starts from, who lives and wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, NodeId, Partition, TaskKey
+from ..names import MANIFEST, Block, NodeId, Partition, SealId, TaskKey
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
@@ -92,6 +92,10 @@ class StepView:
         """How far a chain's partitions are now."""
         return self.progress.of(self.step, chain, self.source(chain).id, self.counts)
 
+    def covered(self, training: Training, manifest: SealId) -> Set[int]:
+        """The leaves of a training that lie in a block which counts, if it read this manifest."""
+        return self.progress.leaves(self.step, training.stage, (self.trains.id, manifest), self.counts)
+
     @property
     def training(self) -> Training | None:
         """The training whose update is open: the first, as long as validation refuses a step with two."""
@@ -147,7 +151,10 @@ class StepView:
         taken = {unit.leaves[0] for unit in self.loans.lent if unit.stage == stage and unit.leaves}
         for unit in self.step.claims:
             if unit.stage == stage and unit.leaves:
-                claimants = self.step.claimants(self.now, unit)
+                claimants = [node for node in self.step.claimants(self.now, unit) if node != self.me]
+                if not self.loans.borrowed:
+                    taken.update(unit.leaves if any(node in self.living for node in claimants) else ())
+                    continue
                 for leaf in unit.leaves:
                     single = TaskKey(unit.step, stage, Block.of_leaf(leaf))
                     if any(n in self.living for n in self.loans.believed(single, claimants)):

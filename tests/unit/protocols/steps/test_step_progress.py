@@ -15,9 +15,15 @@ from dflow_protocols.steps.sealing import is_missed, sealed_chains
 from dflow_protocols.steps.step import MAX_PER_TASK
 from dflow_protocols.steps.view import StepView
 from dflow_protocols.wire.steps import Record, Seal
-from tests.unit.protocols.books import SPEC, ZERO, finished_partition, later, learn, shard, view, who
+from tests.unit.protocols.books import SPEC, ZERO, finished_partition, later, learn, record, shard, view, who
 
-RECORDS = [record for p in range(3) for take in "ab" for record in finished_partition(p, take=take)]
+READS = (ZERO.id, "m" * 64)  # a version, and a manifest
+BLOCKS = [
+    record("learn", block, reads, shard(f"{block}/{reads[0]}"))
+    for block in ("b0-1", "b1-2", "b0-2", "b2-4", "b0-4")
+    for reads in (READS, (ZERO.id, "n" * 64))
+]
+RECORDS = [*(each for p in range(3) for take in "ab" for each in finished_partition(p, take=take)), *BLOCKS]
 SHARDS = [record.shards[0] for record in RECORDS]
 
 changes = st.one_of(
@@ -76,6 +82,7 @@ def facts(at: StepView) -> tuple[object, ...]:
         [(found.done, found.unfinished) for found in chains],
         {name for name in at.progress.lost if name in at.step.by_id},
         sorted(part.index for part in at.progress.thin),
+        set(at.progress.leaves(at.step, "learn", READS, at.counts)),
     )
 
 
@@ -90,6 +97,21 @@ def test_what_is_kept_is_what_is_derived_from_scratch(happened: list[tuple[Any, 
         if number % ask_every == 0:
             assert facts(at) == facts(replace(at, kept=Progress()))
     assert facts(at) == facts(replace(at, kept=Progress()))
+
+
+def test_a_leaf_is_covered_while_a_block_that_read_this_manifest_counts() -> None:
+    """Who looks what is left to train sees no leaf that somebody summed, alone or with others."""
+    at = view()
+    learn(at, record("learn", "b0-2", READS, shard("sum")), record("learn", "b1-2", READS, shard("leaf")), holders=(2,))
+    learn(at, record("learn", "b2-4", (ZERO.id, "n" * 64), shard("other")), holders=(2,))
+
+    def covered(at: StepView) -> set[int]:
+        return set(at.progress.leaves(at.step, "learn", READS, at.counts))
+
+    assert covered(at) == {0, 1}
+    at.holdings.failed(at.now, shard("sum").id, (0, 1), [who(2)], [])
+    assert covered(at) == {1}
+    assert covered(later(at, 1.0, living=(1, 3))) == set()
 
 
 def test_a_partition_is_thin_while_another_member_alone_holds_what_it_made() -> None:
