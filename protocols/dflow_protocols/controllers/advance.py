@@ -135,7 +135,7 @@ class Advance:
                 fork_step=None if lost is None else lost.fork_step,
             )
         )
-        self._outbox.tell_all(mesh, None, out)
+        self._outbox.tell_advance(self._state.view(now, mesh, own), mesh, out)
 
     def _step_metrics(self, update: Seal | None) -> list[Iterable[tuple[str, float]]]:
         """Of the records that the step's seals name, and of blocks that cover the gradient."""

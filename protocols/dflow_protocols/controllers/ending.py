@@ -36,7 +36,7 @@ class Ending:
         state, own = self._state, self._state.versions.own
         assert own is not None
         self._commit(now, mesh, own)
-        needed_step, pinned = self._needed_step(mesh), self._pinned(now, mesh, own)
+        needed_step, pinned = self._needed_step(now, mesh, out), self._pinned(now, mesh, own)
         owed = self._checkpoints.owed(now, mesh, own)
         sweep = (state.committed_step, needed_step, pinned, own.id, owed, state.catch_up.target, state.refreshed_at)
         if sweep != self._swept:
@@ -67,17 +67,23 @@ class Ending:
         waited = now - self._state.advanced_at > COMMIT_WAIT * mesh.suspicion_s
         return waited and own.id in self._checkpoints.mine
 
-    def _needed_step(self, mesh: MeshView) -> int:
+    def _needed_step(self, now: float, mesh: MeshView, out: list[Action]) -> int:
         """The step whose version is the oldest that is needed: the committed one if all on duty have it or a later
         one, else its parent, from which a late node makes it."""
-        versions, committed = self._state.versions, self._state.committed_step
+        versions, committed, me = self._state.versions, self._state.committed_step, self._state.me
         held = next((header for header in versions.held.values() if header.step == committed), None)
+        if held is None:
+            return committed - 1
         heads = versions.heads
-        if held is not None and all(
-            node == self._state.me or (node in heads and versions.descends(heads[node].version, held))
-            for node in mesh.on_duty
-        ):
+        if all(node == me or (node in heads and versions.descends(heads[node].version, held)) for node in mesh.on_duty):
+            if versions.found_everywhere(committed):
+                self._outbox.tell_arrival(self._state.view(now, mesh, held), mesh, out)
             return committed
+        tellers = [node for node, step in versions.everywhere.items() if step >= committed]
+        step = self._state.steps.get(committed)
+        if tellers and step is not None and step.roster is not None:
+            replicas = self._state.view(now, mesh, held).replicas
+            return committed if any(node in replicas for node in tellers) else committed - 1
         return committed - 1
 
     def _pinned(self, now: float, mesh: MeshView, own: Header) -> Header | None:

@@ -7,6 +7,7 @@ loss. Nothing here is a promise that a message arrives.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
@@ -17,6 +18,7 @@ from . import status as runs
 from .run_state import MeshView, RunState
 
 LEASE = 2.0  # suspicion times that a claim lives without renewal
+FEW = 16  # members that one tells by itself: of more each passes on to as many, or the step's replicas tell for it
 
 
 class Outbox:
@@ -32,6 +34,17 @@ class Outbox:
     def tell_all(self, mesh: MeshView, message: Any, out: list[Action]) -> None:
         """To every living member; `None` is a frame with nothing but the own heartbeat."""
         self.tell(sorted(mesh.living), message, out)
+
+    def tell_advance(self, view: StepView, mesh: MeshView, out: list[Action]) -> None:
+        """The own newest version is another one. Where members are many the replicas of the step that begins there are
+        told, who tell all when they get there: that is evidence enough, and each speaks to three."""
+        is_for_all = len(mesh.living) <= FEW or view.step.roster is None or self._state.me in view.replicas
+        self.tell(sorted(mesh.living) if is_for_all else view.replicas, None, out)
+
+    def tell_arrival(self, view: StepView, mesh: MeshView, out: list[Action]) -> None:
+        """All on duty hold the version that the step begins with: where members are many only its replicas know."""
+        if len(mesh.living) > FEW and view.step.roster is not None and self._state.me in view.replicas:
+            self.tell_all(mesh, None, out)
 
     def put_records(
         self, view: StepView, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()
@@ -75,8 +88,18 @@ class Outbox:
 
     def announce_seal(self, view: StepView, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
         """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
-        message = SealPut(self._state.id, seal, True, self.holders(view.living, seal), roster)
-        self.tell(sorted(view.living), message, out)
+        rest = [node for node in view.succession if node != self._state.me]
+        rest += sorted(view.living.difference(rest, [self._state.me]))
+        self.pass_on(SealPut(self._state.id, seal, True, self.holders(view.living, seal), roster, tuple(rest)), out)
+
+    def pass_on(self, put: SealPut, out: list[Action]) -> None:
+        """To `onward` by a tree: FEW are told, and each of them whom to tell in turn. Who is cut off by one that lost
+        it asks a replica."""
+        first, rest = put.onward[:FEW], put.onward[FEW:]
+        to_leaves = replace(put, onward=())
+        for at, node in enumerate(first):
+            theirs = rest[at::FEW]
+            out.append(Send(node, replace(put, onward=theirs) if theirs else to_leaves))
 
     def holders(self, living: frozenset[NodeId], seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
         """Who is known to hold what a seal names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from ..controllers.checkpoints import Checkpoints
@@ -10,7 +11,7 @@ from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Send
 from ..names import NodeId, Partition, TaskKey
-from ..run_state.outbox import LEASE
+from ..run_state.outbox import LEASE, Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
 from ..versions.lineage import is_chain
@@ -56,8 +57,10 @@ class Inbox:
         quarantine: Quarantine,
         stealing: Stealing,
         relaying: Relaying,
+        outbox: Outbox,
     ) -> None:
         self._state = state
+        self._outbox = outbox
         self._relaying = relaying
         self._anti_entropy = anti_entropy
         self._checkpoints = checkpoints
@@ -187,10 +190,18 @@ class Inbox:
                     run.holdings.credit(holder, [shard])
         if put.settled:
             step.settled.add(seal.id)
+            self._pass_on(mesh, put, out)
         else:
             out.append(Send(source, SealAck(run.id, seal.step, seal.id)))
         if put.roster is not None and put.roster.step == seal.step + 1:
             run.step(seal.step + 1).take_roster(put.roster)
+
+    def _pass_on(self, mesh: MeshView, put: SealPut, out: list[Action]) -> None:
+        """A settled seal goes on to whom its sender named, once."""
+        run = self._state
+        onward = tuple(node for node in dict.fromkeys(put.onward) if node in mesh.living and node != run.me)
+        if onward and run.step(put.seal.step).passes_on(put.seal.id):
+            self._outbox.pass_on(replace(put, onward=onward), out)
 
     def _take_header(self, put: HeaderPut) -> None:
         """A header that was asked for. Its samples and step are not in its id, so they must be those that were

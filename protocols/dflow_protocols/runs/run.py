@@ -88,7 +88,9 @@ class Run:
         self.beginning = Beginning(state, calls, self.checkpoints, self.advance, outbox)
         self.anti_entropy = AntiEntropy(state, outbox, self.checkpoints, self.leaving)
         self.relaying = Relaying(state)
-        self.inbox = Inbox(state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing, self.relaying)
+        self.inbox = Inbox(
+            state, self.anti_entropy, self.checkpoints, self.quarantine, self.stealing, self.relaying, outbox
+        )
         self.outcomes = Outcomes(
             state,
             calls,
@@ -122,9 +124,9 @@ class Run:
         state, own = self.state, self.state.versions.own
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
-        backlog = self.stealing.backlog()
-        pinned = state.catch_up.pinned
-        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, state.ability.withdrawn, pinned)
+        backlog, pinned = self.stealing.backlog(), state.catch_up.pinned
+        said = state.ability.withdrawn, pinned, state.versions.everywhere.get(state.me, 0)
+        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, *said)
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""

@@ -64,6 +64,7 @@ class Step:
     seals: dict[SealId, Seal] = field(default_factory=dict)
     sealed: set[RecordId] = field(default_factory=set)  # that these seals name
     settled: set[SealId] = field(default_factory=set)
+    passed_on: set[SealId] = field(default_factory=set)  # of these, to whom the sender named
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
@@ -124,6 +125,12 @@ class Step:
         self.sealed.update(record.id for record in seal.entries)
         for record in seal.entries:
             self.add(record)
+
+    def passes_on(self, seal: SealId) -> bool:
+        """Whether this node has not passed a settled seal on yet; it is about to. One that was told twice is not."""
+        is_first = seal not in self.passed_on
+        self.passed_on = {other for other in self.passed_on if other in self.seals} | {seal}
+        return is_first
 
     def begin_to_settle(self, seal: Seal, me: NodeId) -> None:
         """This node has the replicas keep a seal from now on, and is the first to keep it."""

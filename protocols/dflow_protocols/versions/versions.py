@@ -29,6 +29,7 @@ class Versions:
     pins: dict[NodeId, Head] = field(default_factory=dict)  # others': the version that one copies or goes on from
     set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
+    everywhere: dict[NodeId, int] = field(default_factory=dict)  # by who says so, this node too: see Heartbeat
     lineage: Lineage = field(init=False)
     _heads: dict[NodeId, Head] | None = field(default=None, repr=False, compare=False)  # until `claims` change
 
@@ -67,7 +68,9 @@ class Versions:
             self._heads = None
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
-        return (known is None or known[1] != heartbeat.own) | self._learn_pin(source, heartbeat.pinned)
+        moved = known is None or known[1] != heartbeat.own or self.everywhere.get(source, 0) != heartbeat.everywhere
+        self.everywhere[source] = heartbeat.everywhere
+        return moved | self._learn_pin(source, heartbeat.pinned)
 
     def _learn_pin(self, source: NodeId, pinned: Head | None) -> bool:
         """Whether it is another one than before."""
@@ -75,6 +78,12 @@ class Versions:
         if pinned is not None:
             self.pins[source] = pinned
         return before != pinned
+
+    def found_everywhere(self, step: int) -> bool:
+        """This node knows of all on duty that they hold the version after so many steps. True if that is news."""
+        is_news = self.everywhere.get(self.me) != step
+        self.everywhere[self.me] = step
+        return is_news
 
     @property
     def heads(self) -> Mapping[NodeId, Head]:
@@ -93,6 +102,7 @@ class Versions:
     def forget(self, node: NodeId) -> None:
         self.claims.pop(node, None)
         self.pins.pop(node, None)
+        self.everywhere.pop(node, None)
         self._heads = None
         self.lineage.forget(node)
 

@@ -55,6 +55,7 @@ class Heartbeat:
     backlog: int = 0  # units of the open step that wait at the sender and that it would give away
     withdrawn: tuple[Withdrawal, ...] = ()
     pinned: Head | None = None  # the version that the sender copies, or goes on from to reach the others
+    everywhere: int = 0  # steps done in the newest version that all on duty hold, as they told the sender
 
 
 @dataclass(frozen=True)
@@ -361,13 +362,15 @@ class BucketPut:
 
 @dataclass(frozen=True, slots=True)
 class SealPut:
-    """A seal, whole. `settled`: its bytes lie on the step's living replicas, so that it may be acted on."""
+    """A seal, whole. `settled`: its bytes lie on the step's living replicas, so that it may be acted on. `onward`: to
+    whom the receiver is to pass it on."""
 
     run: RunId
     seal: Seal
     settled: bool
     holders: tuple[tuple[ShardId, tuple[NodeId, ...]], ...]  # beside it: who holds what its entries name
     roster: Roster | None  # with an update seal: the next step's
+    onward: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,14 @@ from .mutation import Mutation, becomes, gives
 RUNS = (
     Mutation("nothing_is_said_again", "13", "runs.anti_entropy:AntiEntropy.refresh", gives(False)),
     Mutation(
+        "a_settled_seal_goes_no_further",
+        "4a",
+        "runs.inbox:Inbox._pass_on",
+        gives(None),
+        unseen="drawn worlds have members so few that each is told by who settled it; "
+        "`tests/sim/test_many.py:test_a_seal_comes_to_everybody_without_being_asked_for`",
+    ),
+    Mutation(
         "ends_are_not_compared",
         "13",
         "runs.registry:Registry.compare",

@@ -15,6 +15,14 @@ VERSIONS = (
     Mutation("committed_as_soon_as_made", "9", "versions.versions:Versions.is_committed", gives(True)),
     Mutation("nothing_is_committed", "9", "versions.versions:Versions.is_committed", gives(False)),
     Mutation(
+        "nobody_says_that_all_have_a_version",
+        "9b",
+        "run_state.outbox:Outbox.tell_arrival",
+        gives(None),
+        unseen="drawn worlds have members so few that each hears of all; "
+        "`tests/sim/test_many.py:test_many_nodes_hold_no_more_than_few_do`",
+    ),
+    Mutation(
         "the_fewest_samples_win",
         "10",
         "versions.versions:preference",

@@ -25,7 +25,7 @@ def take(run: ARun, told: Record) -> bool:
     quarantine = Quarantine(run.state, run.outbox)
     leaving = Leaving(run.state, run.calls, checkpoints, stealing, run.outbox)
     anti_entropy = AntiEntropy(run.state, run.outbox, checkpoints, leaving)
-    inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing, Relaying(run.state))
+    inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing, Relaying(run.state), run.outbox)
     inbox.take(0.0, ALL, who(2), RecordPut(RUN, (told,)), run.out)
     return told in run.state.step(told.task.step).all_records()
 

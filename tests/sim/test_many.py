@@ -1,0 +1,83 @@
+"""Where members are many: word of seals and versions goes by way of others, and steps end as they do among few.
+
+What "many" is, is set lower here, so that small worlds show it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.events import Action, Event, Send
+from dflow_protocols.names import MANIFEST, RunId
+from dflow_protocols.run_state import outbox
+from dflow_protocols.simulator.faults import Crash, sends
+from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.model.host import Host
+from dflow_protocols.simulator.model.work import PURE, WILD
+from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.wire.steps import SealPut
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
+
+SPREADS_S = 0.2  # of five seals, each over four links at most; to be asked for one takes more
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FEW", 2)
+
+
+@pytest.mark.parametrize("noise", [PURE, WILD], ids=["pure", "wild"])
+def test_many_nodes_end_as_one_does(noise: frozenset[type]) -> None:
+    """Also where no two make the same version: who hears late follows."""
+    world, run = mesh(9, noise=noise)
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == undisturbed_weights()
+
+
+class Held:
+    """How many versions nodes hold when the manifest of a later step is proposed."""
+
+    def __init__(self, run: RunId, hosts: list[Host]) -> None:
+        self.counts: list[int] = []
+        self._run, self._hosts = run, hosts
+
+    def saw(self, host: Host, action: Action) -> None:
+        puts = action.message.messages if isinstance(action, Send) else ()
+        if any(isinstance(put, SealPut) and put.seal.kind == MANIFEST and put.seal.step > 0 for put in puts):
+            self.counts += [len(node(each).runs[self._run].state.versions.held) for each in self._hosts]
+
+    def heard(self, host: Host, event: Event) -> None:
+        pass
+
+    def dies(self, host: Host) -> None:
+        pass
+
+
+def test_many_nodes_hold_no_more_than_few_do() -> None:
+    """A replica of the step says that all hold its version, so nobody keeps the one before it for who is late."""
+    world, run = mesh(9, pipeline=warm_then_two(), steals=False)
+    held = Held(run, world.hosts)
+    world.watch(held)
+    finish(world, run, ENDS_S)
+    assert held.counts
+    assert max(held.counts) == 1
+
+
+def test_a_seal_comes_to_everybody_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who settled it told two, and they the others: no step waits until somebody asks."""
+    seconds = []
+    for few in (2, 16):
+        monkeypatch.setattr(outbox, "FEW", few)
+        world, run = mesh(9, steals=False)
+        began = world.now
+        finish(world, run, ENDS_S)
+        seconds.append(world.now - began)
+    assert seconds[0] <= seconds[1] + SPREADS_S
+
+
+@pytest.mark.parametrize("nth", range(3))
+def test_who_was_to_hear_of_a_seal_from_one_that_died_asks_for_it(nth: int) -> None:
+    """Nothing rests on one message, nor on who passes it on."""
+    world, run = mesh(9)
+    world.when(sends(SealPut, nth, where=lambda put: bool(put.onward)), Crash())
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
