@@ -9,13 +9,13 @@ import pytest
 
 from dflow_protocols.events import Action, Event, Send
 from dflow_protocols.names import MANIFEST, RunId
-from dflow_protocols.run_state import outbox
+from dflow_protocols.run_state import long_seals, outbox
 from dflow_protocols.simulator.faults import Crash, sends
 from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.work import PURE, WILD
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.wire.steps import SealPut
+from dflow_protocols.wire.steps import BucketPut, SealPut
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 SPREADS_S = 0.2  # of five seals, each over four links at most; to be asked for one takes more
@@ -80,4 +80,16 @@ def test_who_was_to_hear_of_a_seal_from_one_that_died_asks_for_it(nth: int) -> N
     """Nothing rests on one message, nor on who passes it on."""
     world, run = mesh(9)
     world.when(sends(SealPut, nth, where=lambda put: bool(put.onward)), Crash())
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+@pytest.mark.parametrize("lost", [None, 0, 1, 4])
+def test_a_seal_too_long_for_a_message_settles_as_any_other(lost: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records travel apart from their names; where some are lost it is asked for again."""
+    monkeypatch.setattr(long_seals, "ENTRIES_A_MESSAGE", 4)
+    monkeypatch.setattr(long_seals, "RECORDS_A_MESSAGE", 4)
+    world, run = mesh(5)
+    if lost is not None:
+        put = sends(BucketPut, lost, where=lambda put: not put.claims)
+        world.when(put, Crash(restart_after_s=1.0))
     assert finish(world, run, ENDS_S) == undisturbed_weights()

@@ -15,6 +15,7 @@ from ..names import Block, NodeId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.steps import ClaimPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
+from .long_seals import parted
 from .run_state import MeshView, RunState
 
 LEASE = 2.0  # suspicion times that a claim lives without renewal
@@ -83,8 +84,9 @@ class Outbox:
     def put_seal(self, view: StepView, seal: Seal, out: list[Action]) -> None:
         """A seal that is to be settled, to the replicas that have not acknowledged it."""
         acked = view.step.acks[seal.id]
-        message = SealPut(self._state.id, seal, False, self.holders(view.living, seal), None)
-        self.tell([node for node in view.replicas if node not in acked], message, out)
+        records, last = parted(SealPut(self._state.id, seal, False, self.holders(view.living, seal), None))
+        for message in (*records, last):
+            self.tell([node for node in view.replicas if node not in acked], message, out)
 
     def announce_seal(self, view: StepView, seal: Seal, roster: Roster | None, out: list[Action]) -> None:
         """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
@@ -96,10 +98,12 @@ class Outbox:
         """To `onward` by a tree: FEW are told, and each of them whom to tell in turn. Who is cut off by one that lost
         it asks a replica."""
         first, rest = put.onward[:FEW], put.onward[FEW:]
-        to_leaves = replace(put, onward=())
+        records, last = parted(put)
+        to_leaves = replace(last, onward=())
         for at, node in enumerate(first):
             theirs = rest[at::FEW]
-            out.append(Send(node, replace(put, onward=theirs) if theirs else to_leaves))
+            out.extend(Send(node, each) for each in records)
+            out.append(Send(node, replace(last, onward=theirs) if theirs else to_leaves))
 
     def holders(self, living: frozenset[NodeId], seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
         """Who is known to hold what a seal names."""

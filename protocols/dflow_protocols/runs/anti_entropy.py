@@ -10,6 +10,7 @@ from ..controllers.checkpoints import Checkpoints
 from ..controllers.leaving import Leaving
 from ..events import Action, Send
 from ..names import NodeId, RecordId, SealId, ShardId
+from ..run_state.long_seals import RECORDS_A_MESSAGE, parted
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.step import Step, digest_of
@@ -32,7 +33,6 @@ from ..work import Product
 from .vouched import Vouched
 
 REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
-RECORDS_A_MESSAGE = 256  # a record has 1-2 KB; a message must fit into a frame
 IDS_A_MESSAGE = 8_192
 
 
@@ -172,7 +172,8 @@ class AntiEntropy:
             if seal_id in step.settled:
                 roster = following.roster if following is not None and seal.kind == "update" else None
                 holders = self._outbox.holders(mesh.living, seal)
-                out.append(Send(source, SealPut(state.id, seal, True, holders, roster)))
+                records, last = parted(SealPut(state.id, seal, True, holders, roster))
+                out += [Send(source, each) for each in (*records, last)]
         if step.roster is not None:
             out.append(Send(source, RosterPut(state.id, step.roster)))
 

@@ -11,6 +11,7 @@ from ..controllers.quarantine import Quarantine
 from ..controllers.stealing import Stealing
 from ..events import Action, Send
 from ..names import NodeId, Partition, TaskKey
+from ..run_state.long_seals import joined
 from ..run_state.outbox import LEASE, Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
@@ -35,6 +36,7 @@ from ..wire.steps import (
     RosterPut,
     Seal,
     SealAck,
+    SealNames,
     SealPut,
     StealAsk,
     StealGrant,
@@ -101,8 +103,8 @@ class Inbox:
                 for each in held:
                     self._learn(each.record, each.holders, mesh.living)
                 self._learn_claims(now, mesh, number, claims)
-            case SealPut():
-                self._take_seal(mesh, source, message, out)
+            case SealPut() | SealNames():
+                self._take_any_seal(mesh, source, message, out)
             case SealAck(step=number, seal=seal_id) if number in run.steps:
                 acks = run.steps[number].acks.get(seal_id)
                 if acks is not None:
@@ -174,6 +176,13 @@ class Inbox:
             return False
         known = [other.generation for other in run.step(seal.step).seals.values() if other.kind == seal.kind]
         return seal.generation <= max(known, default=0) + MAX_JUMP
+
+    def _take_any_seal(self, mesh: MeshView, source: NodeId, told: SealPut | SealNames, out: list[Action]) -> None:
+        """A long one if its records came before it; else it is asked for again."""
+        if self._state.is_near(told.seal.step):
+            put = told if isinstance(told, SealPut) else joined(told, self._state.step(told.seal.step))
+            if put is not None:
+                self._take_seal(mesh, source, put, out)
 
     def _take_seal(self, mesh: MeshView, source: NodeId, put: SealPut, out: list[Action]) -> None:
         run, seal = self._state, put.seal

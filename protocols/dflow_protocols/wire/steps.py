@@ -374,6 +374,19 @@ class SealPut:
 
 
 @dataclass(frozen=True, slots=True)
+class SealNames:
+    """A seal that is too long for one message. `seal` lacks its entries: these are named here in their order, and
+    BucketPuts before it bring them and who holds what they name. All else as in SealPut."""
+
+    run: RunId
+    seal: Seal
+    entries: tuple[RecordId, ...]
+    settled: bool
+    roster: Roster | None
+    onward: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SealAck:
     """The sender keeps this seal's bytes."""
 
@@ -469,6 +482,7 @@ StepMessage: TypeAlias = (
     | BucketGet
     | BucketPut
     | SealPut
+    | SealNames
     | SealAck
     | HeaderGet
     | HeaderPut

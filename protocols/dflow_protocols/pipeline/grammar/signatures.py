@@ -18,7 +18,7 @@ from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Rea
 FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
 FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
-MAX_PARTITIONS = 512  # a manifest names every stage of every partition, and must fit into one frame
+MAX_PARTITIONS = 2048  # a manifest names every stage of every partition, eight of them in one list
 MAX_LEAVES = 1024
 DTYPES = ("float32", "bfloat16")
 GRADIENT_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2}  # of an element

@@ -67,6 +67,7 @@ from dflow_protocols.wire.steps import (
     RunStates,
     Seal,
     SealAck,
+    SealNames,
     SealPut,
     TaskClaim,
 )
@@ -254,6 +255,10 @@ LIES: dict[str, Callable[[RunId, NodeId], Any]] = {
     "seal of another stage": lambda run, me: SealPut(run, seal(record("no", "p0", ["x"])), True, (), None),
     "seal of a later step's record": lambda run, me: SealPut(
         run, seal(record("roll", "p0", [], step=1)), True, (), None
+    ),
+    "names of a seal of a step too far": lambda run, me: SealNames(run, replace(seal(), step=2**40), (), True, None),
+    "names of a seal whose records are not here": lambda run, me: SealNames(
+        run, seal(), (RecordId("e" * 64),), True, None
     ),
     "seal of a step too far": lambda run, me: SealPut(run, replace(seal(), step=2**40), True, (), None),
     "acknowledgement of no seal": lambda run, me: SealAck(run, 0, SealId("s" * 64)),
