@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from dflow_protocols.events import Action, Event, Received, Send
 from dflow_protocols.node import Node
@@ -18,6 +18,8 @@ from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.wire.codec import from_wire, pack, to_wire, type_name, unpack
 from dflow_protocols.wire.frame import Frame
+
+T = TypeVar("T")
 
 STANDINGS = "standings"  # the part of a frame that says where its sender is in its runs
 ENVELOPE_BYTES = 5  # of a frame: mark, wire version, msgpack's of three arrays
@@ -99,7 +101,7 @@ def decode(data: bytes) -> Any:
     return from_wire(unpack(data))
 
 
-def timed(does: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+def timed(does: Callable[..., T], *arguments: Any) -> tuple[float, T]:
     """CPU seconds of this thread, and what came of it."""
     began = time.thread_time()
     given = does(*arguments)

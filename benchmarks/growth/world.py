@@ -27,9 +27,9 @@ class Devices(Engines):
         """`seconds`: that one node computes in a step."""
         super().__init__(ledger, pipeline, PURE, Random(0))
         roll, learn = pipeline.stages[0], pipeline.stages[-1]
-        shares, self._partitions = profile.shares, roll.config["partitions"] // nodes
+        shares, self._partitions = profile.shares, int(roll.config["partitions"]) // nodes
         self._chain_s = seconds * (shares["generate"] + shares["score"]) / self._partitions
-        self._leaf_s = seconds * shares["train"] * nodes / learn.config["leaves"]
+        self._leaf_s = seconds * shares["train"] * nodes / int(learn.config["leaves"])
 
     def seconds(self, work: Work) -> float:
         if isinstance(work, ChainWork):
