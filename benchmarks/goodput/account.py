@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run. `kills`: that struck before its end. `weights`: where the system has some."""
+    """One run. `kills`: that struck before its end. `work`: by what two runs are known to have done the same."""
 
     system: str
     seconds: float
     kills: int
-    weights: str = ""
+    work: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

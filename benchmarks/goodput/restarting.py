@@ -9,11 +9,11 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from benchmarks.goodput.account import Trial
 from benchmarks.goodput.kills import Kill, Striker
 from benchmarks.scaling.profile import Profile, load
 
+T = TypeVar("T")
 GLANCE_S = 0.05
 PARAMETERS = 4096  # as the mesh's model has
 STATES = 3  # float32 values of each parameter: itself and two of its optimizer
@@ -37,22 +38,22 @@ class Checkpoint:
         self._path, self.took = path, list[float]()
         self._state = np.zeros((STATES, PARAMETERS), np.float32)
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, tokens: float) -> None:
         began, new = time.monotonic(), self._path.with_suffix(".new")
         with new.open("wb") as file:
-            np.savez(file, state=self._state, step=step)
+            np.savez(file, state=self._state, step=step, tokens=tokens)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, self._path)
         self.took.append(time.monotonic() - began)
 
-    def step(self) -> int:
-        """Steps that it holds; 0 without one."""
+    def load(self) -> tuple[int, float]:
+        """Steps and trained tokens that it holds; none without a file."""
         if not self._path.exists():
-            return 0
+            return 0, 0.0
         with np.load(self._path) as saved:
             self._state = saved["state"]
-            return int(saved["step"])
+            return int(saved["step"]), float(saved["tokens"])
 
 
 def run(profile: Profile, nodes: int, steps: int, checkpoint: Checkpoint, kills: list[Kill]) -> Trial:
@@ -63,56 +64,60 @@ def run(profile: Profile, nodes: int, steps: int, checkpoint: Checkpoint, kills:
     with RayNodes(profile, nodes, 1, HEALTH) as cluster:
         driver = ByReferences(profile, [Share(profile.name, nodes, steps, node, 1) for node in range(nodes)])
         striker = Striker(kills, nodes, cluster.kill, cluster.start)
-        began = time.monotonic()
-        with striking(striker):
-            trained = train(driver, steps, checkpoint)
-        seconds = time.monotonic() - began
-    settings = {"checkpoint_s": round(statistics.median(checkpoint.took), 4), "steps_done_again": trained - steps}
+        begun, seconds = while_struck(striker, lambda: timed(lambda: train(driver, steps, checkpoint)))
+    settings = {"checkpoint_s": round(statistics.median(checkpoint.took), 4), "steps_lost": begun - steps}
     settings |= cluster.settings
-    return Trial("ray, references, restarted", seconds, striker.done, settings=settings)
+    step, tokens = checkpoint.load()
+    return Trial("ray, references, restarted", seconds, striker.done, f"{step} steps, {tokens:.0f} tokens", settings)
 
 
 class Restartable(Protocol):
     """A driver that can go on after a death, as `ByReferences` can."""
 
-    def step(self, step: int) -> None: ...
+    def step(self, step: int) -> float: ...
 
     def replace_dead(self) -> None: ...
 
 
 def train(driver: Restartable, steps: int, checkpoint: Checkpoint) -> int:
-    """Steps that were done, those again among them."""
+    """Steps that were begun, those among them that a death broke off or undid. What was done is in the checkpoint."""
     from ray.exceptions import RayError
 
-    step = trained = 0
+    begun, step, tokens = 0, 0, 0.0
     while step < steps:
+        begun += 1
         try:
-            driver.step(step)
+            trained = driver.step(step)
         except RayError:
             driver.replace_dead()
-            step = checkpoint.step()
+            step, tokens = checkpoint.load()
             continue
-        step, trained = step + 1, trained + 1
-        checkpoint.save(step)
-    return trained
+        step, tokens = step + 1, tokens + trained
+        checkpoint.save(step, tokens)
+    return begun
 
 
-@contextmanager
-def striking(striker: Striker) -> Iterator[None]:
-    """In a thread, since the driver waits for its workers."""
-    began, is_over = time.monotonic(), threading.Event()
+def while_struck(striker: Striker, work: Callable[[], T]) -> T:
+    """What `work` gives. It is done in a thread, and nodes are killed and started in this one, which has to be the main
+    thread: a node of Ray that starts sets handlers of signals. Raises what the work or a strike raises."""
+    began, done = time.monotonic(), Future[T]()
 
-    def strike() -> None:
-        while not is_over.wait(GLANCE_S):
-            striker.strike(time.monotonic() - began)
+    def to_the_end() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # whatever it is, nobody waits for ever
+            done.set_exception(error)
 
-    thread = threading.Thread(target=strike)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+    threading.Thread(target=to_the_end, daemon=True).start()
+    while not wait([done], GLANCE_S).done:
+        striker.strike(time.monotonic() - began)
+    return done.result()
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What it gives, and the seconds it took."""
+    began = time.monotonic()
+    return work(), time.monotonic() - began
 
 
 def main(name: str, nodes: str, steps: str, struck: str, path: str) -> None:

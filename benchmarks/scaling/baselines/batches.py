@@ -25,7 +25,7 @@ class ByBatches:
         self._workers = workers(Device, shares)
         self._threads = ThreadPoolExecutor(os.cpu_count())
 
-    def step(self, step: int) -> None:
+    def step(self, step: int) -> float:
         parts: list[Batch] = ray.get([worker.generate.remote(step) for worker in self._workers])
         lengths = np.concatenate([part["lengths"] for part in parts])
         order = np.concatenate(balanced(lengths, len(self._workers)))
@@ -35,7 +35,7 @@ class ByBatches:
         for part in self._spread("score", batch):
             batch |= part
         batch |= {name: values[order] for name, values in made.items()}
-        self._spread("train", batch)
+        return float(sum(self._spread("train", batch)))
 
     def close(self) -> None:
         self._threads.shutdown()

@@ -34,8 +34,8 @@ class Driver(Protocol):
     def __init__(self, profile: Profile, shares: Sequence[Share]) -> None:
         """Starts the workers and waits for them."""
 
-    def step(self, step: int) -> None:
-        """One step, from 0."""
+    def step(self, step: int) -> float:
+        """One step, from 0. The tokens it trained."""
 
     def close(self) -> None: ...
 
@@ -52,8 +52,9 @@ class RayNodes:
 
     def __enter__(self) -> Self:
         store = self._store * self._count
-        head = {"num_cpus": CPUS, "object_store_memory": store, "include_dashboard": False}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head | {"_system_config": self._config})
+        head: dict[str, Any] = {"num_cpus": CPUS, "object_store_memory": store, "include_dashboard": False}
+        head |= {"_system_config": dict(self._config)}  # Ray adds to it
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         for index in range(self._count):
             self.start(index)
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")

@@ -22,12 +22,13 @@ class ByReferences:
         self._shares = shares
         self._workers = workers(Device, shares)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int) -> float:
         batches = self._between([worker.generate.remote(step) for worker in self._workers])
         scores = self._between([self._on(at, "score", batch) for at, batch in enumerate(batches)])
         gains = [self._on(at, "advantages", batch) for at, batch in enumerate(batches)]
         everything = zip(self._workers, batches, scores, gains, strict=True)
-        ray.get([worker.train.remote(batch, score, gain) for worker, batch, score, gain in everything])
+        trained = [worker.train.remote(batch, score, gain) for worker, batch, score, gain in everything]
+        return float(sum(ray.get(trained)))
 
     def close(self) -> None:
         pass

@@ -91,7 +91,7 @@ class ByQueue:
         tq.init(OmegaConf.create({"backend": {"storage_backend": "SimpleStorage", "SimpleStorage": storage}}))
         self._workers = workers(QueueDevice, shares)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int) -> float:
         sampled = ray.get([worker.sample.remote(step) for worker in self._workers])
         keys = [key for made, _ in sampled for key in made]
         lengths = np.concatenate([drawn for _, drawn in sampled])
@@ -99,12 +99,14 @@ class ByQueue:
         self._all("score_keys", dealt)
         gains = torch.from_numpy(advantages(lengths, self._group)["advantages"])
         tq.kv_batch_put(keys, PARTITION, TensorDict({"advantages": gains}, batch_size=len(keys)))
-        self._all("train_keys", dealt)
+        trained = self._all("train_keys", dealt)
         tq.kv_clear(keys, PARTITION)
+        return float(sum(trained))
 
     def close(self) -> None:
         tq.close()
 
-    def _all(self, method: str, dealt: Sequence[list[str]]) -> None:
+    def _all(self, method: str, dealt: Sequence[list[str]]) -> list[Any]:
         calls = zip(self._workers, dealt, strict=True)
-        ray.get([getattr(worker, method).remote(keys) for worker, keys in calls])
+        done: list[Any] = ray.get([getattr(worker, method).remote(keys) for worker, keys in calls])
+        return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.goodput import figures
 from benchmarks.goodput.account import goodput
 from benchmarks.goodput.kills import Kill, Striker, draw
-from benchmarks.goodput.restarting import Checkpoint, train
+from benchmarks.goodput.restarting import Checkpoint, train, while_struck
 from benchmarks.scaling.profile import load
 
 
@@ -61,10 +62,10 @@ def test_goodput_is_an_hour_over_an_hour_and_its_kills() -> None:
 
 def test_a_checkpoint_holds_the_step_that_was_saved_last(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
-    assert Checkpoint(path).step() == 0
-    Checkpoint(path).save(3)
-    Checkpoint(path).save(4)
-    assert Checkpoint(path).step() == 4
+    assert Checkpoint(path).load() == (0, 0.0)
+    Checkpoint(path).save(3, 300.0)
+    Checkpoint(path).save(4, 400.0)
+    assert Checkpoint(path).load() == (4, 400.0)
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.npz"]
 
 
@@ -79,7 +80,7 @@ def test_the_goal_is_of_goodput_itself_and_the_rival_stands_beside_it() -> None:
 
 
 def test_a_controller_does_again_what_was_lost_since_its_checkpoint(tmp_path: Path) -> None:
-    """A step that a death ended counts once it is done; those before it are in the file."""
+    """A step that a death broke off is begun again, and its tokens count once; those before it are in the file."""
     errors = pytest.importorskip("ray.exceptions")
 
     class Dying:
@@ -89,15 +90,41 @@ def test_a_controller_does_again_what_was_lost_since_its_checkpoint(tmp_path: Pa
             self.tried: list[int] = []
             self.replaced = 0
 
-        def step(self, step: int) -> None:
+        def step(self, step: int) -> float:
             self.tried.append(step)
             if self.tried == [0, 1]:
                 raise errors.RayActorError
+            return 10.0
 
         def replace_dead(self) -> None:
             self.replaced += 1
 
-    driver = Dying()
-    assert train(driver, 3, Checkpoint(tmp_path / "checkpoint.npz")) == 3
+    driver, checkpoint = Dying(), Checkpoint(tmp_path / "checkpoint.npz")
+    assert train(driver, 3, checkpoint) == 4
+    assert checkpoint.load() == (3, 30.0)
     assert driver.tried == [0, 1, 1, 2]
     assert driver.replaced == 1
+
+
+def test_nodes_are_killed_and_started_by_the_main_thread_while_the_driver_works() -> None:
+    """Ray refuses to start a node elsewhere, since it sets handlers of signals; the driver then waits for ever."""
+    strikers, is_back = list[threading.Thread](), threading.Event()
+
+    def repair(_: int) -> None:
+        strikers.append(threading.current_thread())
+        is_back.set()
+
+    striker = Striker([Kill(0.0, 1, 0.01)], 2, lambda _: strikers.append(threading.current_thread()), repair)
+    assert while_struck(striker, lambda: is_back.wait(10.0))
+    assert strikers == [threading.main_thread()] * 2
+
+
+def test_a_strike_that_fails_ends_the_run() -> None:
+    """Else a driver waits for a node that nobody starts."""
+
+    def refuse(_: int) -> None:
+        raise OSError("no room")
+
+    never = threading.Event()
+    with pytest.raises(OSError, match="no room"):
+        while_struck(Striker([Kill(0.0, 1, 1.0)], 2, refuse, refuse), lambda: never.wait(10.0))
