@@ -12,9 +12,11 @@ from torch import Tensor
 from .advantages.flat import Rewards, Sizes
 from .advantages.grpo import group_advantage
 from .advantages.rloo import leave_one_out
+from .losses.cispo import cispo
 from .losses.cross_entropy import cross_entropy
 from .losses.dr_grpo import dr_grpo
 from .losses.grpo import grpo
+from .losses.gspo import gspo
 from .losses.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
@@ -26,6 +28,8 @@ ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArr
 LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]] = {
     "grpo": grpo,
     "dr_grpo": dr_grpo,
+    "gspo": gspo,
+    "cispo": cispo,
     "cross_entropy": cross_entropy,
 }
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

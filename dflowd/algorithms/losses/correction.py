@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, exp
+from torch import exp
 
+from .completions import mean_of_completion
 from .kl import k3
 from .tokens import Sums, Tokens
 
@@ -38,17 +38,9 @@ def correct(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tokens, Sums]:
     kind = settings.get("kind", "none")
     if kind == "none":
         return tokens, figures
-    ratio = exp(apart if settings["level"] == "token" else _of_completions(apart, tokens))
+    ratio = exp(apart if settings["level"] == "token" else mean_of_completion(apart, tokens))
     is_in = (ratio <= settings["high"]) & (ratio >= settings.get("low", 0.0))
     share = {"truncate": ratio.clamp(max=settings["high"]), "mask": is_in.float(), "band": ratio * is_in}[kind]
     figures["corrected"] = (~is_in).sum().double()
     given = {**tokens.given, "old_logprob": trained, "weight": tokens["weight"] * share}
     return replace(tokens, given=given), figures
-
-
-def _of_completions(apart: Tensor, tokens: Tokens) -> Tensor:
-    """Of each token the mean over its completion, [tokens] float32."""
-    assert tokens.samples is not None
-    _, places = torch.unique(tokens.samples, return_inverse=True)
-    sums = torch.zeros(int(places.max()) + 1, dtype=torch.float64, device=apart.device)
-    return (sums.index_add(0, places, apart.double())[places] / tokens.lengths).float()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.losses.kl import k3, kl_sums
+from dflowd.algorithms.losses.kl import kl_sums, less_kl
 from dflowd.algorithms.losses.ratio import Gain, clipped_gain, gain_sums
 from dflowd.algorithms.losses.tokens import Sums, Tokens
 
@@ -28,10 +28,7 @@ def grpo_loss(
     of a sum over the step that is divided by its tokens (or sequences) later, and the gains.
     """
     gain = clipped_gain(logp, logp_old, advantage, clip)
-    each = gain.gain
-    if logp_ref is not None and beta:
-        each = each - beta * k3(logp, logp_ref)
-    return -(each * weight).sum(), gain
+    return -(less_kl(gain.gain, logp, logp_ref, beta) * weight).sum(), gain
 
 
 def grpo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:

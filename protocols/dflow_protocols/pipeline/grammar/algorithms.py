@@ -94,6 +94,31 @@ LOSSES: Mapping[str, Loss] = {
         asks={"kl": "logprob"},
         config=_CLIPPED,
     ),
+    "gspo": Loss(
+        "clipped gains of whole sequences, by the geometric mean of their tokens' ratios (arXiv 2507.18071)",
+        divisor=lambda settings: "samples",
+        reads=("advantage",),
+        asks={"kl": "logprob"},
+        config={
+            "clip": Items(
+                "how far a sequence's ratio may fall below and rise above 1 before its gain is cut",
+                Number("a distance from 1", at_least=0),
+                (3e-4, 4e-4),
+                count=2,
+            ),
+            "kl": _CLIPPED["kl"],
+        },
+    ),
+    "cispo": Loss(
+        "the policy gradient by a bounded ratio, over the step's tokens (arXiv 2506.13585)",
+        divisor=lambda settings: "tokens",
+        reads=("advantage",),
+        asks={"kl": "logprob"},
+        config={
+            "high": Number("the most that a token's share is multiplied by", 5.0, at_least=1),
+            "kl": _CLIPPED["kl"],
+        },
+    ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }
 

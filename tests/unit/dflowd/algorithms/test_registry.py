@@ -26,7 +26,7 @@ def test_a_loss_runs_by_its_defaults_on_the_columns_that_it_reads_and_no_others(
     settings = Reader({}).read(Section("", row.config), {}, "")
     given = {name: torch.rand(length) for name in {*row.columns(settings), "sampled_logprob"}}
     logp = torch.rand(length, requires_grad=True)
-    loss, _ = LOSSES[kind](Tokens(logp, torch.full((length,), 3.0), given), settings)
+    loss, _ = LOSSES[kind](Tokens(logp, torch.full((length,), 3.0), given, torch.zeros(length).long()), settings)
     assert loss.shape == ()
     (slope,) = torch.autograd.grad(loss, logp)
     assert slope.isfinite().all()
@@ -72,6 +72,7 @@ def test_a_token_that_is_masked_out_gives_no_gradient() -> None:
         logp = torch.tensor([-1.0, -2.0], requires_grad=True)
         given = {"advantage": torch.ones(2), "sampled_logprob": torch.tensor([-1.0, -2.0])}
         settings = Reader({}).read(Section("", algorithms.LOSSES[kind].config), {}, "")
-        loss, _ = function(Tokens(logp, torch.full((2,), 2.0), given | {"mask": torch.tensor([1.0, 0])}), settings)
+        given["mask"] = torch.tensor([1.0, 0])
+        loss, _ = function(Tokens(logp, torch.full((2,), 2.0), given, torch.zeros(2).long()), settings)
         (slope,) = torch.autograd.grad(loss, logp)
         assert (slope != 0).tolist() == [True, False]
