@@ -7,7 +7,7 @@ from ..names import UPDATE
 from ..run_state import references
 from ..run_state import status as runs
 from ..run_state.calls import Calls
-from ..run_state.outbox import Outbox
+from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
 from ..steps.duty import Duty
 from ..steps.patience import Wait
@@ -79,7 +79,10 @@ class Ending:
             if versions.found_everywhere(committed):
                 self._outbox.tell_arrival(self._state.view(now, mesh, held), mesh, out)
             return committed
-        tellers = [node for node, step in versions.everywhere.items() if step >= committed]
+        if is_few(mesh):
+            return committed - 1  # who came since a replica said that all have it speaks for itself
+        said = [node for node, step in versions.everywhere.items() if step >= committed and node in heads]
+        tellers = [node for node in said if versions.descends(heads[node].version, held)]
         step = self._state.steps.get(committed)
         if tellers and step is not None and step.roster is not None:
             replicas = self._state.view(now, mesh, held).replicas

@@ -22,6 +22,11 @@ LEASE = 2.0  # suspicion times that a claim lives without renewal
 FEW = 16  # members that one tells by itself: of more each passes on to as many, or the step's replicas tell for it
 
 
+def is_few(mesh: MeshView) -> bool:
+    """Whether each member tells all others of its versions itself."""
+    return len(mesh.living) <= FEW
+
+
 class Outbox:
     """One run's at one node."""
 
@@ -39,12 +44,12 @@ class Outbox:
     def tell_advance(self, view: StepView, mesh: MeshView, out: list[Action]) -> None:
         """The own newest version is another one. Where members are many the replicas of the step that begins there are
         told, who tell all when they get there: that is evidence enough, and each speaks to three."""
-        is_for_all = len(mesh.living) <= FEW or view.step.roster is None or self._state.me in view.replicas
+        is_for_all = is_few(mesh) or view.step.roster is None or self._state.me in view.replicas
         self.tell(sorted(mesh.living) if is_for_all else view.replicas, None, out)
 
     def tell_arrival(self, view: StepView, mesh: MeshView, out: list[Action]) -> None:
         """All on duty hold the version that the step begins with: where members are many only its replicas know."""
-        if len(mesh.living) > FEW and view.step.roster is not None and self._state.me in view.replicas:
+        if not is_few(mesh) and view.step.roster is not None and self._state.me in view.replicas:
             self.tell_all(mesh, None, out)
 
     def put_records(

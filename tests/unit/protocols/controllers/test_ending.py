@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, Checkpoints
 from dflow_protocols.controllers.ending import Ending
 from dflow_protocols.events import Drop, Start, Stop
 from dflow_protocols.names import UPDATE, Once, Partition, TaskKey
+from dflow_protocols.run_state import outbox
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.duty import SAVE, Duty
 from dflow_protocols.steps.roster import make_roster
@@ -73,6 +78,34 @@ def test_a_node_that_is_late_still_finds_the_version_before() -> None:
     ends.run.state.versions.observe(who(3), heartbeat(ZERO))
     ends.reconcile()
     assert list(ends.run.state.versions.held) == [ZERO.id, ONE.id]
+
+
+@pytest.mark.parametrize("few", [16, 2])
+def test_who_is_late_among_few_outweighs_a_replicas_word_that_none_is(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have come on duty since. Where members are many nobody but the replicas would know of it."""
+    monkeypatch.setattr(outbox, "FEW", few)
+    ends = Ends(ZERO, ONE)
+    state, nodes = ends.run.state, [who(number) for number in (1, 2, 3)]
+    state.step(ONE.step).take_roster(make_roster(ONE.step, 0, nodes, nodes))
+    state.versions.observe(who(2), replace(heartbeat(ONE), everywhere=ONE.step))
+    state.versions.observe(who(3), heartbeat(ZERO))
+    ends.reconcile()
+    assert list(state.versions.held) == ([ZERO.id, ONE.id] if few == 16 else [ONE.id])
+
+
+def test_a_word_of_another_branch_frees_nothing_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many steps were done there, by other members."""
+    monkeypatch.setattr(outbox, "FEW", 2)
+    ends, other = Ends(ZERO, ONE), version("other", ZERO, samples=4)
+    state, nodes = ends.run.state, [who(number) for number in (1, 2, 3)]
+    state.step(ONE.step).take_roster(make_roster(ONE.step, 0, nodes, nodes))
+    state.versions.learn(other)
+    state.versions.observe(who(2), replace(heartbeat(other), everywhere=ONE.step))
+    state.versions.observe(who(3), heartbeat(ONE))
+    ends.reconcile()
+    assert list(state.versions.held) == [ZERO.id, ONE.id]
 
 
 def test_the_last_version_is_saved_before_the_run_is_finished() -> None:
