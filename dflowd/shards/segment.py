@@ -227,7 +227,7 @@ class SegmentPool:
             return
         self.taken_bytes -= segment.resident_bytes
         if not segment.resident:
-            self._surplus.append(segment)
+            segment.close()  # nothing is behind it
             return
         self._free[segment.number] = segment
         self.free_bytes += segment.resident_bytes

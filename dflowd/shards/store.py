@@ -419,6 +419,7 @@ class Store:
                     held = [known.priority for known in self._shards.values() if known.runs]
                     self._admission.refuse(now, priority, granted + held)
                     raise
+                self.let_go()  # a disk has room again only when the file is closed
 
     def _shed(self, priority: Priority, spared: _Shard | None) -> bool:
         """Give up what has to give way to this priority. False: there is nothing."""
@@ -484,8 +485,7 @@ class Store:
     def let_go(self) -> None:
         """Give back to the machine what is kept no longer. May take long."""
         with self._lock:
-            self._is_surplus_told = False
-            surplus = self._pool.take_surplus()
+            surplus, self._is_surplus_told = self._pool.take_surplus(), False
         for segment in surplus:
             segment.close()
 

@@ -239,6 +239,38 @@ def test_what_was_taken_from_recycled_memory_goes_before_the_new_lies_there() ->
     store.close()
 
 
+def test_a_disk_that_is_full_sheds_no_more_than_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room again only when a file is closed, which is not left to the thread: else one shard after the other
+    would go, and in the end nothing would have been gained."""
+    folder, whole = tmp_path / "spill", os.statvfs(tmp_path)
+
+    def small_disk(path: Path) -> os.statvfs_result:
+        """As if it had four MiB."""
+        files = [entry for entry in os.scandir("/proc/self/fd") if str(folder) in os.readlink(entry.path)]
+        left = 4 * MIB - sum(os.stat(file.path).st_blocks * 512 for file in files)
+        return os.statvfs_result((1, 1, left, left, left, *tuple(whole)[5:]))
+
+    store, shed = Store(MIB, "n0", SpillFolder(folder, None, spare_bytes=0)), list[ShardId]()
+    store.watch(on_room=lambda: None, on_shed=lambda run, shard: shed.append(shard))
+    put(store, Priority(FIRST, 0))  # all of the memory
+    monkeypatch.setattr(os, "statvfs", small_disk)
+    later = [put(store, Priority(SECOND, step)) for step in range(4)]
+    put(store, Priority(FIRST, 1))
+    assert shed == [later[-1].id]
+    store.close()
+
+
+def test_who_is_refused_again_and_again_leaves_no_open_files() -> None:
+    """A node that is full asks until something is freed, which may take long."""
+    store, _, _ = full_store(Priority(FIRST, 0))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(Full):
+            store.grant(Priority(SECOND, 0), MIB)
+    assert len(os.listdir("/proc/self/fd")) == before
+    store.close()
+
+
 async def test_a_request_that_is_dropped_while_it_waits_takes_nothing() -> None:
     """A cancelled run must not get memory that nobody will ever give back."""
     store = Store(256 * MIB, "n0")
