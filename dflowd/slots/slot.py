@@ -24,6 +24,7 @@ GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before 
 QUIT_LIMIT_S = 2.0
 IN_HAND_S = 0.01  # of work that a child has at most beside what it is at: what is in its hand nobody steals
 MOST_IN_HAND = 8
+DISTRUSTED = "its call failed"
 STUCK_SHARE = 0.2  # of the time that a call may make no progress, after which it is told
 
 
@@ -135,7 +136,12 @@ class Slot:
     def distrust(self, now: float) -> None:
         """End the child after a failure: what that left behind is not worth trusting."""
         self.is_dismissed, self._dismissed_s = True, now
-        self.kill("its call failed")
+        self.kill(DISTRUSTED)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether what the child says counts: not of what it went on with after a failure."""
+        return self.verdict != DISTRUSTED
 
     def drain(self, why: str, now: float) -> list[OpenCall]:
         """Its device is of no use: end the child, and take nothing more. Returns the calls that are to be answered now;

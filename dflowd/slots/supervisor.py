@@ -263,6 +263,8 @@ class Supervisor:
     # What children say ----------------------------------------------------------------------------------------------
 
     def _on_message(self, slot: Slot, message: calls.FromChild) -> None:
+        if not slot.is_trusted:
+            return  # its calls end as it does
         now = self._clock()
         slot.heard(now)
         if isinstance(message, calls.Ready):

@@ -283,3 +283,37 @@ async def test_what_a_killed_engine_had_in_its_hand_is_answered_too(tmp_path: Pa
             await it.answer(call)
         usage = it.store.usage()
         assert (usage.pinned_count, usage.grants_count) == (0, 0)
+
+
+@pytest.fixture
+def breaking_engine(tmp_path: Path) -> dict[str, str]:
+    """What makes an engine child fail at every partition once there is a file `broken`, as one does whose device has
+    lost its context."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib\n"
+        "import dflowd.engines.emulated.payload as payload\n"
+        "make = payload.Payload.make\n"
+        "def broken(self):\n"
+        f"    if pathlib.Path({str(tmp_path / 'broken')!r}).exists():\n"
+        "        raise RuntimeError('the device is broken')\n"
+        "    return make(self)\n"
+        "payload.Payload.make = broken\n"
+    )
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+async def test_what_an_engine_had_in_its_hand_when_it_broke_is_not_blamed(
+    tmp_path: Path, breaking_engine: dict[str, str]
+) -> None:
+    """After a failure the same process fails at whatever comes next: that says nothing of those tasks, and would make a
+    node withdraw from their stage."""
+    async with bench(tmp_path, environment=breaking_engine) as it:
+        params = await it.init()
+        for partition in range(4):
+            await it.answer(it.start(chain(params, partition), f"p{partition}"))
+        (tmp_path / "broken").touch()
+        calls = [it.start(chain(params, partition), f"p{partition}") for partition in range(4)]
+        ends = [await it.answer(call) for call in calls]
+        failed = [end.failed.kind for end in ends if isinstance(end, Broke)]
+        assert failed == ["engine", "stopped", "stopped", "stopped"]
