@@ -120,8 +120,12 @@ class Outbound:
     def lend(self, buffer: bytearray, tracker: zmq.MessageTracker) -> None:
         """It is being sent; `tracker` says when that is over."""
         if len(self._lent) >= BUFFERS_KEPT:
-            self._lent = [each for each in self._lent if not each[0].done]
+            self.forget()
         self._lent.append((tracker, buffer))
+
+    def forget(self) -> None:
+        """Those that nobody reads any more."""
+        self._lent = [each for each in self._lent if not each[0].done]
 
 
 class Envelopes:

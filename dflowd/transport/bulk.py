@@ -353,7 +353,10 @@ class BulkLane:
         now, gate = time.monotonic(), self._gate
         deaf = gate.deaf(now) if now >= self._mend_at else {}
         if now >= self._mend_at:
-            self._mend_at = now + STALL_S if now < self._answered_at + ANSWERED_S else inf
+            is_idle = now >= self._answered_at + ANSWERED_S
+            self._mend_at = inf if is_idle else now + STALL_S
+            if is_idle:
+                self._outbound.forget()
         short = [] if gate.is_short else [peer for peer, loses_long in deaf.items() if loses_long]
         for peer in short:
             self._guest.on_short_path(peer)

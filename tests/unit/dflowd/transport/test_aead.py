@@ -123,3 +123,15 @@ def test_what_many_fetchers_took_at_once_is_not_kept() -> None:
     kept = {id(outbound.take()) for _ in range(4 * BUFFERS_KEPT)} & {id(buffer) for buffer, _ in taken}
     assert len(kept) <= BUFFERS_KEPT
     assert any(last is buffer for buffer, _ in taken)
+
+
+def test_who_answers_nobody_for_a_while_keeps_no_buffers() -> None:
+    """The last to be served may have been thirty nodes at once, with half a GB on its way to them."""
+    outbound = Outbound(8)
+    taken = [lend(outbound) for _ in range(4 * BUFFERS_KEPT)]
+    for _, sending in taken[1:]:
+        sending.done = True
+    outbound.forget()
+    assert not any(outbound.take() is buffer for buffer, _ in taken)
+    taken[0][1].done = True
+    assert outbound.take() is taken[0][0], "what was still on its way is not forgotten"
