@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.micro.latency import joined
+from benchmarks.micro.latency import compared, joined
 
 HERE, THERE = "01" * 16, "02" * 16
 
@@ -33,3 +33,13 @@ def test_what_one_node_did_is_joined_with_when_the_other_heard_of_it() -> None:
     assert times["claim"] == [pytest.approx(1.0), pytest.approx(3.0)]
     assert times["completion"] == [pytest.approx(5.0)]
     assert times["copies"] == [pytest.approx(20.0)]
+
+
+def test_what_a_run_did_not_see_is_no_figure() -> None:
+    """A script reads the last line as JSON, which has no number for it."""
+    figures = compared(
+        {"claim": [], "copies": [3.0], "answer": [1.0]}, {"claim": [1.0], "copies": [], "answer": [2.0]}, 16
+    )
+    assert [(each.figure, each.ours, each.anchor_value) for each in figures] == [
+        ("answer, median, 16 MiB a partition", 1.0, 2.0)
+    ]
