@@ -138,7 +138,10 @@ def _kept(decode: Decoder) -> Decoder:
     known: OrderedDict[bytes, Any] = OrderedDict()
 
     def decode_once(value: Any) -> Any:
-        form = msgpack.packb(value, use_bin_type=True)
+        try:
+            form = msgpack.packb(value, use_bin_type=True)
+        except ValueError:  # nested deeper than msgpack before 1.2 writes, though it reads that
+            return decode(value)
         if form in known:
             known.move_to_end(form)
             return known[form]

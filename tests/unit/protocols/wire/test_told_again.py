@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from dflow_protocols.names import RunId
@@ -44,3 +45,19 @@ def test_long_records_are_not_kept() -> None:
     long = replace(ONE, metrics=tuple((f"metric{number}", 1.0) for number in range(SHORT_FORM // 8)))
     assert told(long)[0] is not told(long)[0]
     assert told(long) == (long,)
+
+
+def test_what_is_too_deep_to_be_written_again_is_refused_like_any_other_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """msgpack before 1.2 reads twice as deep as it writes: a member could have made each of its frames an exception
+    that nobody expects."""
+    deep: tuple[object, ...] = ()
+    for _ in range(600):
+        deep = (deep,)
+    frame = msgpack.packb(("record_put", RUN, (deep,)))
+
+    def packb(value: object, **options: bool) -> bytes:
+        raise ValueError("recursion limit exceeded.")
+
+    monkeypatch.setattr(msgpack, "packb", packb)
+    with pytest.raises(WireError):
+        decode(frame)
