@@ -206,11 +206,12 @@ class Inbox:
             run.step(seal.step + 1).take_roster(put.roster)
 
     def _pass_on(self, mesh: MeshView, put: SealPut, out: list[Action]) -> None:
-        """A settled seal goes on to whom its sender named, once."""
+        """A settled seal goes on to whom its sender named, once, with all that this node knows of who holds what it
+        names: of a long one the sender said that beside the records."""
         run = self._state
         onward = tuple(node for node in dict.fromkeys(put.onward) if node in mesh.living and node != run.me)
         if onward and run.step(put.seal.step).passes_on(put.seal.id):
-            self._outbox.pass_on(replace(put, onward=onward), out)
+            self._outbox.pass_on(replace(put, holders=self._outbox.holders(mesh.living, put.seal), onward=onward), out)
 
     def _take_header(self, put: HeaderPut) -> None:
         """A header that was asked for. Its samples and step are not in its id, so they must be those that were

@@ -8,25 +8,33 @@ from dflow_protocols.controllers.checkpoints import Checkpoints
 from dflow_protocols.controllers.leaving import Leaving
 from dflow_protocols.controllers.quarantine import Quarantine
 from dflow_protocols.controllers.stealing import Stealing
-from dflow_protocols.names import TaskKey, part_of
+from dflow_protocols.names import MANIFEST, TaskKey, part_of
+from dflow_protocols.run_state import long_seals
+from dflow_protocols.run_state.long_seals import parted
+from dflow_protocols.run_state.run_state import MeshView
 from dflow_protocols.runs.anti_entropy import AntiEntropy
 from dflow_protocols.runs.inbox import Inbox
 from dflow_protocols.runs.relaying import Relaying
 from dflow_protocols.simulator.toy import two_steps, warm_then_two
-from dflow_protocols.wire.steps import Record, RecordPut
+from dflow_protocols.wire.steps import BucketPut, Record, RecordPut, Seal, SealPut, StepMessage
 from tests.unit.protocols.books import MIB, RUN, ZERO, finished_partition, record, shard, who
-from tests.unit.protocols.controllers.a_run import ALL, ARun
+from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 
-def take(run: ARun, told: Record) -> bool:
-    """Whether the run's node takes a record that another one says it made."""
+def hear(run: ARun, message: StepMessage, members: MeshView = ALL) -> None:
+    """The run's node is told this by another one."""
     checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
     stealing = Stealing(run.state, run.calls, run.outbox, None)
     quarantine = Quarantine(run.state, run.outbox)
     leaving = Leaving(run.state, run.calls, checkpoints, stealing, run.outbox)
     anti_entropy = AntiEntropy(run.state, run.outbox, checkpoints, leaving)
     inbox = Inbox(run.state, anti_entropy, checkpoints, quarantine, stealing, Relaying(run.state), run.outbox)
-    inbox.take(0.0, ALL, who(2), RecordPut(RUN, (told,)), run.out)
+    inbox.take(0.0, members, who(2), message, run.out)
+
+
+def take(run: ARun, told: Record) -> bool:
+    """Whether the run's node takes a record that another one says it made."""
+    hear(run, RecordPut(RUN, (told,)))
     return told in run.state.step(told.task.step).all_records()
 
 
@@ -51,3 +59,20 @@ def test_blocks_are_taken_if_they_are_as_long_as_the_parameters(nbytes: int, is_
     """What is cut or sized otherwise would break whoever sums it."""
     block = record("learn", "b0-2", [ZERO.id, "m"], shard("gradient", nbytes))
     assert take(ARun(two_steps()), block) == is_taken
+
+
+def test_a_long_seal_is_passed_on_with_who_holds_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a manifest whose partitions nobody is known to hold no leaf can be done, and who has all its records asks for
+    none."""
+    monkeypatch.setattr(long_seals, "ENTRIES_A_MESSAGE", 2)
+    run = ARun(two_steps())
+    entries = tuple(each for at in range(run.state.plan(0).chains[0].partitions) for each in finished_partition(at))
+    holders = tuple((ref.id, (who(2), who(3))) for each in entries for ref in each.shards)
+    seal = Seal(run.state.spec, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, entries)
+    records, last = parted(SealPut(RUN, seal, True, holders, None, (who(4),)))
+    for message in (*records, last):
+        hear(run, message, mesh(1, 2, 3, 4))
+    passed = [message for to, message in run.told(BucketPut) if to == who(4) and isinstance(message, BucketPut)]
+    held = [each for message in passed for each in message.records]
+    assert [each.record for each in held] == list(entries)
+    assert {each.holders for each in held} == {(who(2), who(3))}
