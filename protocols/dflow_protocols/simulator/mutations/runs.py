@@ -15,6 +15,14 @@ RUNS = (
         "`tests/sim/test_many.py:test_a_seal_comes_to_everybody_without_being_asked_for`",
     ),
     Mutation(
+        "no_long_seal_is_put_together",
+        "4b",
+        "run_state.long_seals:joined",
+        gives(None),
+        unseen="drawn worlds have no seal so long; "
+        "`tests/sim/test_many.py:test_a_seal_too_long_for_a_message_settles_as_any_other`",
+    ),
+    Mutation(
         "ends_are_not_compared",
         "13",
         "runs.registry:Registry.compare",
