@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -24,6 +26,19 @@ def test_a_mutation_finds_its_target(mutation: Mutation) -> None:
     """A function that was renamed would else be a rule that nobody breaks any more, and that seems well guarded."""
     with living(mutation):
         pass
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=lambda mutation: mutation.name)
+def test_a_mutation_is_called_as_its_target_is(mutation: Mutation) -> None:
+    """One that fails for its arguments shows as a fault of the program in any world, whatever watches its rule."""
+    where = f"dflow_protocols.{mutation.target}"
+    target = pkgutil.resolve_name(where)
+    with living(mutation):
+        other = pkgutil.resolve_name(where)
+    if inspect.isfunction(target):
+        taken = inspect.signature(target).parameters.values()
+        named = {each.name: None for each in taken if each.kind is each.KEYWORD_ONLY}
+        inspect.signature(other).bind(*(each.name for each in taken if each.name not in named), **named)
 
 
 def test_each_rule_has_a_mutation() -> None:
