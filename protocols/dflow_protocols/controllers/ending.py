@@ -13,11 +13,11 @@ from ..steps.duty import Duty
 from ..steps.patience import Wait
 from ..steps.sealing import chosen, is_turn, sealed_chains
 from ..versions import facts
+from ..versions.catch_up import FOLLOWED_STEPS
 from ..wire.steps import Header, Record
 from .checkpoints import COMMIT_WAIT, SAVERS, Checkpoints
 
 PINNED = 1  # versions kept for members that copy one, beyond what is kept anyway
-PINNED_STEPS = 8  # back from the committed one: whose copy takes longer could not follow the others either
 NO_ROOM_FOR = 4.0  # suspicion times after a refusal of room in which nothing is kept for who is that late
 
 
@@ -95,7 +95,7 @@ class Ending:
         state, versions = self._state, self._state.versions
         if state.refused_at >= 0.0 and now - state.refused_at <= NO_ROOM_FOR * mesh.suspicion_s:
             return None
-        oldest = state.committed_step - PINNED_STEPS
+        oldest = state.committed_step - FOLLOWED_STEPS
         told = [head.version for node, head in versions.pins.items() if node in mesh.on_duty]
         known = [versions.headers[version] for version in told if version in versions.headers]
         found = [each for each in known if each.step >= oldest and versions.descends(own.id, each)]

@@ -22,7 +22,7 @@ from ..shards.holdings import Holdings
 from ..steps.progress import Progress
 from ..steps.step import Step
 from ..steps.view import StepView
-from ..versions.catch_up import CatchUp
+from ..versions.catch_up import FOLLOWED_STEPS, CatchUp
 from ..versions.versions import Versions
 from ..wire.steps import Header, RunPut, Skip
 from ..work import Work
@@ -170,10 +170,13 @@ class RunState:
 
     def is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
-        best = max((head.step for head in self.versions.heads.values()), default=0)
+        return self.freed_before <= number <= min(self._newest_step() + STEPS_AHEAD, self.last_step)
+
+    def _newest_step(self) -> int:
+        """Of the versions that this node knows of."""
         own = self.versions.own
-        newest = max(best, own.step if own is not None else 0)
-        return self.freed_before <= number <= min(newest + STEPS_AHEAD, self.last_step)
+        heads = self.versions.heads.values() if own is None else (*self.versions.heads.values(), own.head)
+        return max((head.step for head in heads), default=0)
 
     def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
         """The step that begins at `header`'s version, as this node sees it now: it reads what it trains."""
@@ -307,6 +310,15 @@ class RunState:
         self.skipped = {task: skip for task, skip in self.skipped.items() if task.step >= number}
         self.retry_at = {unit: at for unit, at in self.retry_at.items() if unit.step >= number}
         self.freed_before = max(self.freed_before, number)
+
+    def pass_over(self, target: Header) -> None:
+        """Books of steps before the version that is copied go, but for those of the own one, from which this node goes
+        on should the copy come to nothing; and those since that are so far back that nobody goes on from there."""
+        own = self.versions.own.step if self.versions.own is not None else 0
+        first = max(target.step, self._newest_step() - FOLLOWED_STEPS)
+        for number in [number for number in self.steps if own < number < first and number != target.step]:
+            del self.steps[number]
+            self.progress.pop(number, None)
 
     def skip(self, skip: Skip) -> None:
         """The manifest of the task's step will lack this partition: nobody runs it any more."""

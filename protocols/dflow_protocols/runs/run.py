@@ -396,6 +396,8 @@ class Run:
         lost = state.catch_up.reconcile(now, mesh.living, mesh.suspicion_s, applying, out)
         if state.versions.own is not before:
             self.advance.moved(now, mesh, before, {}, out, lost=lost)
+        if state.catch_up.target is not None:
+            state.pass_over(state.catch_up.target)
 
     def _work_from(self, now: float, mesh: MeshView, header: Header, out: list[Action]) -> list[Duty]:
         """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""

@@ -19,6 +19,7 @@ from .versions import Versions, preference
 
 SET_ASIDE_FOR = 2.0  # suspicion times; doubled by each stall of the same head, up to MAX_DOUBLINGS
 MAX_DOUBLINGS = 5
+FOLLOWED_STEPS = 8  # behind the best head from which one goes on to it; what it takes is kept for no longer
 
 
 @dataclass
@@ -105,6 +106,7 @@ class CatchUp:
         header = self.versions.headers.get(head.version)
         if header is None:
             is_next = own is not None and head.step == own.step + 1
+            self.is_following = own is not None and own.step + 1 < head.step <= own.step + FOLLOWED_STEPS
             if not is_next or not self._knows_parent() or self._is_stuck(now, suspicion_s, busy):
                 self._ask(now, head, living, suspicion_s, out)
             return
@@ -112,10 +114,15 @@ class CatchUp:
         if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
             self._set_aside(now, head, suspicion_s)  # the claim is better than what it claims: no way back
             return
-        if own is not None and self.versions.descends(head.version, own) and not self._is_stuck(now, suspicion_s, busy):
+        if own is not None and self._may_follow(own, head) and not self._is_stuck(now, suspicion_s, busy):
             self.is_following = head.step > own.step + 1
             return
         self.target, self.since, self.behind_since = header, now, None
+
+    def _may_follow(self, own: Header, head: Head) -> bool:
+        """Whether it comes of the own version, and what it takes to make it is kept by somebody yet: else each step
+        would be done once more here, alone, while the others get further away."""
+        return head.step <= own.step + FOLLOWED_STEPS and self.versions.descends(head.version, own) is True
 
     def _knows_parent(self) -> bool:
         """Of the own version; not of one that was just copied. Whether that is committed is then told by the headers of
@@ -155,5 +162,5 @@ class CatchUp:
             return None
         self.stalls.pop(self.target.head, None)
         lost = self.versions.hold(self.target, living)
-        self.target = None
+        self.target, self.is_following = None, True  # as far as is known: a pin that is gone for a moment is of no use
         return lost

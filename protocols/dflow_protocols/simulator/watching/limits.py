@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...claiming.failure import Failures
 from ...controllers.advance import UNCOMMITTED
+from ...controllers.ending import PINNED
 from ...events import Broke, Report, Start
 from ...names import NodeId, RunId, TaskKey
 from ...node import MAX_CALLS
@@ -13,6 +14,7 @@ from ...run_state.run_state import MAX_KEPT, STEPS_AHEAD, RunState
 from ...runs.registry import MAX_RUNS
 from ...steps.patience import Wait
 from ...steps.step import MAX_PER_TASK, MAX_SEALS
+from ...versions.catch_up import FOLLOWED_STEPS
 from ...work import BlockWork, ChainWork, SliceWork
 from ..model.host import Host
 from ..world import World
@@ -91,9 +93,11 @@ def _lacks_company(host: Host, start: Start) -> bool:
 
 def _tables(state: RunState, members: int) -> Iterator[tuple[str, int, int]]:
     """Of a run's books: what it is, how many entries it has, and may have."""
-    yield "steps with books", len(state.steps), UNCOMMITTED + 2 + STEPS_AHEAD
-    yield "steps whose progress is known", len(state.progress), UNCOMMITTED + 2 + STEPS_AHEAD
-    yield "versions", len(state.versions.held), UNCOMMITTED + 3
+    is_late = state.catch_up.pinned is not None
+    steps = UNCOMMITTED + 2 + STEPS_AHEAD + (FOLLOWED_STEPS + 2 if is_late or state.versions.pins else 0)
+    yield "steps with books", len(state.steps), steps
+    yield "steps whose progress is known", len(state.progress), steps
+    yield "versions", len(state.versions.held), UNCOMMITTED + 3 + (PINNED if state.versions.pins else 0)
     yield "claims of versions", len(state.versions.claims), members
     yield "failures", len(state.failures.known), members * Failures.MAX_OF_A_NODE
     yield "shards kept for others", len(state.keep_for), MAX_KEPT

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dflow_protocols.events import Action, Fetch, Send
 from dflow_protocols.names import VersionId
 from dflow_protocols.shards.holdings import Holdings
-from dflow_protocols.versions.catch_up import SET_ASIDE_FOR, CatchUp
+from dflow_protocols.versions.catch_up import FOLLOWED_STEPS, SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
 from dflow_protocols.wire.steps import Head, Header, HeaderGet, Heartbeat
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, version, who
@@ -232,12 +232,25 @@ def test_who_was_copying_asks_what_became_of_its_version_and_goes_on_from_there(
     following = follower(copied, own=copied)
     following.versions.observe(who(2), heartbeat(three))
     assert look(following, 0.0) == [Send(who(2), HeaderGet(RUN, three.id))]
+    assert following.pinned == copied.head  # until it is known that nothing better comes of it
     before = (Head(VersionId("2" * 64), 2, 0), copied.head)
     following.versions.learn(three, before)
     assert look(following, 0.1) == []
     assert following.pinned == copied.head
     assert [type(each) for each in look(following, 0.2 + SUSPICION_S)] == [Fetch, Fetch]  # gone after all
     assert following.pinned == three.head
+
+
+def test_who_is_so_far_behind_that_nothing_is_kept_for_it_copies_the_newest_version() -> None:
+    """It would do each step once more, alone, while the others get further away, and keep books of all of these."""
+    chain = [ZERO]
+    for number in range(FOLLOWED_STEPS + 1):
+        chain.append(version(f"v{number}", chain[-1], samples=8))
+    for best, is_copied in ((chain[FOLLOWED_STEPS], False), (chain[-1], True)):
+        following = follower(*chain, own=ZERO)
+        following.versions.observe(who(2), heartbeat(best))
+        look(following, 0.0)
+        assert (following.target is not None) == is_copied
 
 
 def test_of_a_version_just_copied_even_the_next_ones_header_is_asked_for() -> None:
