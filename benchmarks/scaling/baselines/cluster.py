@@ -3,6 +3,7 @@
 Each node is a raylet with an object store of its own, in shared memory and so large that nothing is spilled (reads of
 numpy arrays there are without a copy); the driver has a node for itself. Data goes from store to store by Ray's own
 object manager. CPUs are what Ray schedules by and bind nobody: each node has enough for all of its actors at once.
+Workers run at the priority of everybody else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.scaling.profile import Profile
 STORE_TIMES = 4  # a node's samples of a step: those of two stages, the step before, and one to spare
 LEAST_STORE_BYTES = 256 << 20
 CPUS = 16  # of a node
+TUNED = {"worker_niceness": 0}  # by default 15: with company on the machine they would starve, and daemons would not
 WORKER_NODE = "worker_node"  # the resource that all nodes have but the driver's
 
 
@@ -44,8 +46,8 @@ class RayNodes:
     """The nodes of a cluster, each with the work of `count` nodes. A context: at its end all are killed."""
 
     def __init__(self, profile: Profile, nodes: int, count: int, config: Mapping[str, Any] | None = None) -> None:
-        """`config`: of Ray itself, where its defaults are not what is wanted."""
-        self._config = dict(config or {})
+        """`config`: of Ray itself, where neither its defaults nor `TUNED` are what is wanted."""
+        self._config = TUNED | dict(config or {})
         self._store = max(LEAST_STORE_BYTES, STORE_TIMES * count * profile.samples * profile.sample_bytes)
         self._count = nodes
         self._nodes: dict[int, Any] = {}
