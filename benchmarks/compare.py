@@ -24,7 +24,7 @@ from benchmarks.figure import aligned
 ENDINGS = (".json", ".jsonl", ".log", ".txt")
 NOISE = 0.05
 RATES = ("/s", "a second")  # a unit that ends so is better when there is more of it
-COSTS = ("s", "ms", "bytes", "MB", "MiB", "GB")  # and these are better when there is less
+COSTS = ("s", "ms", "bytes", "kB", "MB", "MiB", "GB", "processor seconds a GB")  # and of these less
 
 Name: TypeAlias = tuple[str, str]  # of a benchmark and one of its figures
 Row: TypeAlias = dict[str, Any]

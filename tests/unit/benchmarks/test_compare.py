@@ -47,6 +47,7 @@ def compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         (Figure("f", "odd", 10.0, goal=Goal(5, True)), Figure("f", "odd", 20.0, goal=Goal(5, True)), "better"),
         (Figure("f", "bytes", 0.0), Figure("f", "bytes", 0.0), "within noise"),
         (Figure("f", "bytes", 0.0), Figure("f", "bytes", 7.0), "worse"),
+        (Figure("f", "kB", 350.0), Figure("f", "kB", 250.0), "better"),
     ],
 )
 def test_a_figure_is_better_by_its_goal_or_by_its_unit(compared: Any, old: Figure, new: Figure, verdict: str) -> None:
