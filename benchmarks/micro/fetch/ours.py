@@ -101,8 +101,8 @@ class Shards:
     """The fetcher, and the process that holds."""
 
     def __init__(self, fabric: str) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="dflow-fetch-"))
-        lines = []
+        self._folder = tempfile.TemporaryDirectory(prefix="dflow-fetch-")  # until this process ends
+        folder, lines = Path(self._folder.name), []
         for who in ("holder", "fetcher"):
             keys = new_key_pair()
             write_key_pair(folder / who, keys)
