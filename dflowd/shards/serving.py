@@ -98,7 +98,9 @@ class Serving:
         return bool(self._lent)
 
     def _tell_copiers(self, reply: _Reply, peer: NodeId, ask: Ask) -> None:
-        others = self._audience.ask(time.monotonic(), ask.shard, peer)
+        """No books are kept of who copies what is not here and does not come: a peer may name any number of shards."""
+        is_here = self._store.knows(ask.shard)
+        others = self._audience.ask(time.monotonic(), ask.shard, peer) if is_here else None
         if others is not None:
             reply.add(Copiers(ask.shard, others), NODE_BYTES * len(others))
         if ask.first == ask.end:
