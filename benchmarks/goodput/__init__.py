@@ -13,7 +13,7 @@ tells at what rate), and goodput at a rate follows: an hour over an hour and the
 detection of a death (some 2 s with `local` times, and for Ray with health checks set to match) and the start of a
 process; both cost as much as `scale` times their seconds would, so all figures are on the low side. A row a run:
 
-    kills     as drawn, of which some may come after the end
+    kills     that struck; one drawn for after the end does not
     seconds   of the run; lost_s: more than the undisturbed run took
     rate      in percent of the nodes an hour
     work      that no kill may change: the final weights of the mesh; with Ray, the steps and trained tokens of the last
@@ -48,7 +48,7 @@ def measure(
     tell: Tell,
     *,
     profile: Annotated[str, "workload, of benchmarks/scaling/profiles"] = "grpo-7b-math",
-    nodes: Annotated[int, "of the mesh"] = 4,
+    nodes: Annotated[int, "of each system"] = 4,
     steps: Annotated[int, "of each run"] = 60,
     kills: Annotated[int, "in each struck run"] = 4,
     rounds: Annotated[int, "struck runs of each system"] = 2,
