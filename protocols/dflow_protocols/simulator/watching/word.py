@@ -48,8 +48,8 @@ class Word(Checker):
             match message:
                 case SealPut(run=run, seal=seal, settled=True) if seal.id not in self._settled:
                     self._settle(host, run, seal)
-                case SealPut(seal=seal) if seal.kind == MANIFEST and seal.id not in self._proposed:
-                    self._propose(host, seal)
+                case SealPut(run=run, seal=seal) if seal.kind == MANIFEST and seal.id not in self._proposed:
+                    self._propose(host, run, seal)
                 case HeaderPut(seal=Seal(id=name)):  # whoever made that version acted on it, and may have been alone
                     self._settled.add(name)
                 case SealAck(seal=name):
@@ -72,9 +72,9 @@ class Word(Checker):
             what = f"{host.name} acts on seal {seal.id[:6]} of step {seal.step}, which nobody else keeps"
             raise self.broken(what, "seal_kept")
 
-    def _propose(self, host: Host, seal: Seal) -> None:
+    def _propose(self, host: Host, run: RunId, seal: Seal) -> None:
         self._proposed.add(seal.id)
-        if not self.is_quiet():
+        if not self.is_quiet() or self._is_over(run, seal.step):
             return
         due = min(COPIES, len(on_duty_at(host)))
         for ref in (ref for record in seal.entries for ref in record.shards):
@@ -82,6 +82,12 @@ class Word(Checker):
             if copies < due:
                 what = f"{host.name} seals {ref.id[:6]} of step {seal.step}, which {copies} of {due} stores have"
                 raise self.broken(what, "copied_first")
+
+    def _is_over(self, run: RunId, step: int) -> bool:
+        """Whether somebody committed what came of the step, and may have let its inputs go: who is late and seals it
+        once more does not know yet."""
+        states = (state_of(each, run) for each in self.world.live())
+        return any(state is not None and state.committed_step > step for state in states)
 
     def _reported(self, host: Host, report: Report) -> None:
         told = report.fields
