@@ -18,7 +18,8 @@ from ..world import World
 from .checker import Checker, Seen, Steady, living_at, node_of, on_duty_at, others_claim, state_of
 
 COPIES = 2  # of a better version, before a drained node gives up its own
-ALL_KNOW_S = 1.0  # in which members tell each other whom they cannot dial
+MOST_KNOW_S = 1.0  # in which members tell each other whom they cannot dial
+ALL_KNOW_S = 6.0  # and in which a push-pull tells whom that gossip passed by
 LETS_GO_S = 1.0  # in which a node that is drained ends what runs of a step that is over
 
 
@@ -74,12 +75,13 @@ class Restraint(Checker):
             others = [host for host in self.world.live() if host is not closed]
             since = [self._failed.get((host.place, host.lives, closed.id)) for host in others]
             found = [max(lanes.values()) if lanes else inf for lanes in since]
-            if not found or self.world.now - max(found) < ALL_KNOW_S or not closed.answers:
+            if not found or self.world.now - max(found) < MOST_KNOW_S or not closed.answers:
                 continue
-            for host in others:
-                if host.answers and not host.is_late and closed.id in living_at(host):
-                    what = f"{host.name} counts on {closed.name}, which nobody has been able to dial"
-                    raise self.broken(what, "unreached_rests")
+            counting = [each for each in others if each.answers and not each.is_late and closed.id in living_at(each)]
+            is_passed_by = self.world.now - max(found) < ALL_KNOW_S and 2 * len(counting) < len(others)
+            if counting and not is_passed_by:
+                what = f"{counting[0].name} counts on {closed.name}, which nobody has been able to dial"
+                raise self.broken(what, "unreached_rests")
 
     def _received(self, host: Host, event: Received) -> None:
         for message in event.message.messages:
