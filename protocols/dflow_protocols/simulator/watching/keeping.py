@@ -179,8 +179,10 @@ class Keeping(Checker):
 
 
 def _can_speak(host: Host) -> bool:
-    """Whether what a node says in a turn goes out at once."""
-    return host.answers and not (host.is_late or host.disk.is_full or node_of(host).membership.silenced_by is not None)
+    """Whether what a node says in a turn goes out at once; one that slept asks others first what happened meanwhile."""
+    membership = node_of(host).membership
+    is_mute = membership.is_rejoining or membership.silenced_by is not None
+    return host.answers and not (host.is_late or host.disk.is_full or is_mute)
 
 
 def _is_further(other: Host, run: RunId, head: Head) -> bool:
