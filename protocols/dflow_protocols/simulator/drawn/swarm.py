@@ -156,7 +156,7 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
         replay=choice.command(seed),
     )
     room = Random(f"swarm/{seed}/room").choice([None, None, None, *ROOMS])
-    room = WILD_ROOM if room == TIGHT and noise == WILD else room
+    room = WILD_ROOM if room == TIGHT and noise != PURE else room
     for host in world.hosts:
         host.store.limit(None if room is None else int(room * PARAMETER_BYTES))
     return world
