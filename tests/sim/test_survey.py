@@ -53,7 +53,7 @@ def test_a_run_that_is_to_end_another_way_ends_that_way(choice: Choice) -> None:
 
 def test_some_worlds_have_just_the_room_that_a_run_takes() -> None:
     """Where nothing fills it only such a store sheds or refuses; the survey tells that there was one."""
-    limits = {seed: swarm.DrawnWorld(seed, Choice()).world.hosts[0].store.limit_bytes for seed in range(40)}
+    limits = {seed: swarm.DrawnWorld(seed, Choice()).world.hosts[0].store.limit_bytes for seed in range(110)}
     tight = next(seed for seed, limit in limits.items() if limit == swarm.TIGHT)
     roomy = next(seed for seed, limit in limits.items() if limit is None)
     assert live_once(tight, Choice()).rooms["limited"] == 1
