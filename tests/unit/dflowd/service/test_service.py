@@ -126,12 +126,17 @@ async def test_digits_that_two_runs_share_name_neither(tmp_path: Path) -> None:
 async def test_who_waits_for_a_run_that_is_forgotten_is_told_so(tmp_path: Path) -> None:
     """A month after its end, or as others crowd it out: no fault of the daemon, which the client could do nothing
     about."""
-    daemon = Daemon(tmp_path, RUN)
-    answer = asyncio.ensure_future(daemon.ask("wait", run=RUN, known_step=3))
-    await asyncio.sleep(0)
-    daemon.view.runs.clear()
-    daemon.recorder.report(Report("run.forgotten", {"run": RunId(RUN)}))
-    response = await answer
+    daemon = Daemon(tmp_path)
+
+    class Forgotten(Known):
+        """Gone as soon as it was looked at."""
+
+        def summary(self) -> dict[str, Any]:
+            daemon.view.runs.clear()
+            return super().summary()
+
+    daemon.view.runs[RunId(RUN)] = Forgotten()
+    response = await daemon.ask("wait", run=RUN, known_step=3)
     assert not response.ok
     assert "is known here" in msgpack.unpackb(response.value)["what"]
 
