@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dflow_protocols.events import Action, Event, Start
 from dflow_protocols.names import Block, Part, Partition, Slice
 from dflow_protocols.simulator.faults import (
     BreakEngine,
@@ -23,8 +24,9 @@ from dflow_protocols.simulator.faults import (
     starts,
 )
 from dflow_protocols.simulator.goals import ended, finish, finish_cancelled, state_at
+from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.work import NOISY, PURE
-from dflow_protocols.simulator.toy import two_models
+from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_models, two_steps, with_reference
 from dflow_protocols.wire.steps import RecordPut, SealPut
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SaveWork, SliceWork
 from tests.support.simulated import ENDS_S, NOISES, first_time, mesh, undisturbed_weights
@@ -86,6 +88,42 @@ def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
     world.run(ENDS_S, ended(world, run))
     weights = finish(world, run, ENDS_S)
     assert noise or weights == undisturbed_weights()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("nth", [0, 4, 9])
+def test_a_node_dies_between_the_calls_of_a_chain(nth: int, noise: frozenset[type]) -> None:
+    """What was sampled is told before a reference scores it: others go on from the copy, or sample again."""
+    world, run = mesh(3, noise=noise, pipeline=with_reference(two_steps()))
+    world.when(publishes(Partition, nth), Crash(), 0.01)
+    world.run(ENDS_S, ended(world, run))
+    finish(world, run, ENDS_S)
+
+
+class Chains:
+    """Which stages of chains are begun, in order, by who drives."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, tuple[str, ...]]] = []
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Start) and isinstance(action.work, ChainWork):
+            self.begun.append((action.work.step, action.work.stages))
+
+    def heard(self, host: Host, event: Event) -> None:
+        """Nothing that matters here."""
+
+    def dies(self, host: Host) -> None:
+        """None does."""
+
+
+def test_all_partitions_are_sampled_before_a_reference_scores_them() -> None:
+    """The device changes its models once a step, and copies are made while others are still sampled."""
+    world, run = mesh(1, pipeline=with_reference(two_steps()))
+    world.watch(seen := Chains())
+    finish(world, run, ENDS_S)
+    first = [stages for step, stages in seen.begun if step == 0 and stages[0] != "held"]
+    assert first == [("roll",)] * TOY_PARTITIONS + [("ref", "score", "adv")] * TOY_PARTITIONS
 
 
 @pytest.mark.parametrize("noise", NOISES)

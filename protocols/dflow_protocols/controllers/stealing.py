@@ -25,7 +25,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch
 from ..steps.duties import known_backlog
-from ..steps.duty import BLOCK, CHAIN, EVALUATE, Duty, order_of
+from ..steps.duty import BLOCK, CHAIN, CHAIN_REST, EVALUATE, Duty, order_of
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
 from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
@@ -37,7 +37,7 @@ REPEATS = 2
 LEAVE_ALONE = 0.5  # suspicion times that one who refused is not asked again
 STEAL_COST_S = 0.03  # two messages, a start elsewhere, perhaps a fetch
 WORTH = 0.75  # of the time that the victim alone would take: the thief has to be done by then, or it is not worth it
-STEALABLE = (BLOCK, CHAIN, EVALUATE)
+STEALABLE = (BLOCK, CHAIN, CHAIN_REST, EVALUATE)
 
 
 @dataclass(frozen=True, slots=True)

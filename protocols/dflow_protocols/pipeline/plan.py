@@ -28,7 +28,7 @@ class Chain:
     groups: int  # prompts of the whole step, dealt to partitions in contiguous runs
     models: tuple[str, ...]  # models whose parameters some stage reads
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
-    cuts: tuple[int, ...] = ()  # places of stages that have another engine than the one before
+    cuts: tuple[int, ...] = ()  # places of stages with which another call begins
     at_once: int = 1  # partitions that one slot may work on together
     apart: tuple[str, ...] = ()  # stages that pass through a model in another engine than the one that samples
 
@@ -150,13 +150,23 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
         groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
-        cuts=tuple(at for at, pair in enumerate(pairwise(engines), 1) if pair[0] != pair[1]),
+        cuts=_cuts(stages, engines),
         apart=tuple(
             stage.id
             for stage, engine in zip(stages, engines, strict=True)
             if stage.model is not None and ENGINES[engine].batch < max(ENGINES[e].batch for e in engines)
         ),
         at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
+    )
+
+
+def _cuts(stages: Sequence[Stage], engines: Sequence[str]) -> tuple[int, ...]:
+    """Before a stage of another engine than the one before it; and before one that passes what was just sampled through
+    a model: meanwhile the samples, which are long and dear, get their second copy."""
+    return tuple(
+        at
+        for at, (before, stage) in enumerate(pairwise(stages), 1)
+        if engines[at - 1] != engines[at] or (before.operator.samples and stage.operator.model == "parameters")
     )
 
 

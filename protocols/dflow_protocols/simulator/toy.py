@@ -105,6 +105,13 @@ def with_role(pipeline: Pipeline) -> Pipeline:
     )
 
 
+def with_reference(pipeline: Pipeline) -> Pipeline:
+    """The same, but that a model that stays as it is scores what was sampled, in a call of its own."""
+    reference = Stage("ref", "logprob", model="reference")
+    stages = [each for stage in pipeline.stages for each in ((stage, reference) if stage.id == "roll" else (stage,))]
+    return replace(pipeline, models={**pipeline.models, "reference": {"path": "start"}}, stages=stages)
+
+
 def with_bfloat16(pipeline: Pipeline) -> Pipeline:
     """The same, but that its gradients are bfloat16."""
     return replace(

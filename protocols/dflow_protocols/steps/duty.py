@@ -18,8 +18,9 @@ from ..work import Work
 from .patience import Wait
 from .view import StepView, able_home
 
-# Order in a slot: what other nodes wait for first, what nobody waits for last.
-SLICE, SUM, BLOCK, CHAIN, EVALUATE, SAVE = range(6)
+# Order in a slot: what other nodes wait for first, what nobody waits for last. A partition of which a call is done goes
+# on behind those of which none is: the device changes its models once, and what was sampled is copied meanwhile.
+SLICE, SUM, BLOCK, CHAIN, CHAIN_REST, EVALUATE, SAVE = range(7)
 ORPHAN = 10  # added to the rank of another node's unit
 
 

@@ -19,7 +19,7 @@ from ..journal import UNREAD
 from ..names import MANIFEST, NodeId, Partition, TaskKey
 from ..pipeline.plan import Chain
 from ..work import ChainWork
-from .duty import CHAIN, EVALUATE, Due, Duty
+from .duty import CHAIN, CHAIN_REST, EVALUATE, Due, Duty
 from .patience import Wait
 from .progress import ChainProgress
 from .view import StepView, able_home, partition_homes
@@ -40,7 +40,7 @@ class OpenPartitions:
         self._dealt: dict[int, NodeId] = {}
         self._is_dealt_again = False
         self._here: dict[int, Duty] = {}
-        self._order: list[int] = []  # of these
+        self._order: list[int] = []  # of these, by partition
         self._elsewhere: dict[int, NodeId | None] = {}  # by partition, its home
         self._homes: Counter[NodeId | None] = Counter()  # how many of these each has
 
@@ -126,6 +126,8 @@ class OpenPartitions:
         call = chain.call(len(before))
         work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call))
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
+        if before and self._rank == CHAIN:
+            rank += CHAIN_REST - CHAIN
         return Duty(rank, self._unit(view, partition), work, needs, reads)
 
     def _unit(self, view: StepView, partition: int) -> TaskKey:

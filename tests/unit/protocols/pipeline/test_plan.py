@@ -60,7 +60,7 @@ def test_a_reference_model_is_scored_in_the_chain_and_read_by_the_leaves() -> No
     spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "reference"})
     stage(spec, "learn")["config"]["loss"]["kl"] = 0.01
     planned = plan(Pipeline.from_dict(spec), 60)
-    assert planned.chains == (Chain(("roll", "ref", "score", "adv"), 12, 96, ("policy",), "manifest"),)
+    assert planned.chains == (Chain(("roll", "ref", "score", "adv"), 12, 96, ("policy",), "manifest", cuts=(1,)),)
     (training,) = planned.trainings
     assert training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
 
@@ -76,6 +76,15 @@ def test_a_chain_is_one_call_until_a_stage_has_another_engine() -> None:
     stage(spec, "adv")["engine"] = "emulated"
     (chain,) = plan(Pipeline.from_dict(spec), 60).chains
     assert [chain.call(done) for done in range(3)] == [("roll",), ("score", "adv"), ("adv",)]
+
+
+def test_what_was_sampled_is_told_before_another_pass_through_a_model() -> None:
+    """Samples are long and dear: they get their second copy while a reference scores them."""
+    spec = example()
+    spec["models"]["reference"] = {"path": "start"}
+    spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "reference"})
+    (chain,) = plan(Pipeline.from_dict(spec), 60).chains
+    assert [chain.call(done) for done in range(3)] == [("roll",), ("ref", "score", "adv"), ("score", "adv")]
 
 
 def test_a_sequence_mean_divides_by_samples() -> None:
