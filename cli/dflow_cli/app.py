@@ -31,6 +31,7 @@ from .commands.report import report
 from .commands.resume import resume
 from .commands.run import run
 from .commands.samples import samples
+from .commands.schema import schema
 from .commands.shards import shards
 from .commands.sim import sim
 from .commands.story import story
@@ -53,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 SECTIONS = {
-    "Start": (init, validate, plan, push, run, submit, wait, resume, cancel),
+    "Start": (init, validate, plan, schema, push, run, submit, wait, resume, cancel),
     "Look": (ps, watch, tasks, story, logs, shards),
     "Results": (metrics, samples, plot, report, export),
     "Hosts": (up, down, nodes, drain, doctor, sim, version),

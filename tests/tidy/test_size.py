@@ -17,7 +17,6 @@ NOT_A_CONCEPT = {"utils", "util", "common", "helpers", "helper", "misc", "manage
 ENTRY_POINTS = {"dflowd.__main__", "dflow_cli.app"}
 WRITTEN_OUT = {
     "dflow_protocols.reports",  # tests hold code and docs to these
-    "dflow_protocols.pipeline.grammar.schema",
     "dflow_cli.template.rewards",
     "dflowd.rewards.checks",  # specs name its functions
 }

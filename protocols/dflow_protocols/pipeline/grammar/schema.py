@@ -1,7 +1,7 @@
 """JSON Schema of the format, made from the tables that validation reads: editors complete and check as one types.
 
 It says what one value may look like. What ties values together (who reads what, cycles, numbers that have to fit each
-other) only `validate` knows.
+other) only `validate` knows. `x-unwritten` marks keys that the canonical form leaves out where they have their default.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .layout import STAGE, TOP
+from .layout import PLAN_VERSION, STAGE, TOP
 from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
 from .signatures import FUNCTION_PATTERN, OPERATORS
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EXPRESSION = {"type": "string", "minLength": 1, "maxLength": 400}
 
 
@@ -26,7 +27,9 @@ def make_schema() -> dict[str, Any]:
         "additionalProperties": {"type": ["number", "boolean", "string"]},
     }
     top["properties"]["stages"]["items"] = {"anyOf": [*map(_stage, OPERATORS), _users_own()]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A dflowd pipeline", **top}
+    top["properties"]["plan_version"]["enum"] = [PLAN_VERSION, None]
+    about = {"$schema": DIALECT, "$id": f"urn:dflowd:pipeline:{PLAN_VERSION}", "title": "A dflowd pipeline"}
+    return about | top
 
 
 def _stage(op: str) -> dict[str, Any]:
@@ -69,6 +72,8 @@ def _optional(shape: Shape) -> dict[str, Any]:
         schema = {"anyOf": [schema, {"type": "null"}]}
         if shape.default is not None:
             schema["default"] = list(shape.default) if isinstance(shape.default, tuple) else shape.default
+    if shape.unwritten:
+        schema["x-unwritten"] = True
     return {"description": shape.about, **schema} if shape.about else schema
 
 

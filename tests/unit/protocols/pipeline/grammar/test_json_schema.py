@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.grammar.layout import PLAN_VERSION
 from dflow_protocols.pipeline.grammar.schema import make_schema
+from tests.support.repository import EXAMPLES
 from tests.unit.protocols.pipeline.grammar.schema_check import fits
 from tests.unit.protocols.written_specs import example, stage
 
@@ -56,3 +60,28 @@ def test_a_mistake_does_not_fit(change: Callable[[dict[str, Any]], Any]) -> None
 
 def test_the_schema_is_plain_json() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
+
+
+@pytest.mark.parametrize("name", ["spell_backward", "smollm2", "gsm8k/qwen", "own_reward/pipeline"])
+def test_every_example_fits(name: str) -> None:
+    """The other files there are overlays, and no pipelines by themselves."""
+    assert fits(SCHEMA, yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()))
+
+
+def test_the_schema_is_one_by_its_own_rules_and_says_of_what_version() -> None:
+    """A tool that keeps several takes the one for a document's `plan_version`."""
+    Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] == f"urn:dflowd:pipeline:{PLAN_VERSION}"
+    assert not fits(SCHEMA, example() | {"plan_version": PLAN_VERSION + 1})
+
+
+def test_the_schema_marks_what_the_canonical_form_leaves_out() -> None:
+    """Whoever makes canonical forms by another program reads it there."""
+    (advantage, *_) = [each for each in SCHEMA["properties"]["stages"]["items"]["anyOf"] if _op(each) == "advantage"]
+    settings = advantage["properties"]["config"]["anyOf"][0]["properties"]
+    assert "x-unwritten" in settings["ddof"]
+    assert "x-unwritten" not in settings["scale"]
+
+
+def _op(stage: dict[str, Any]) -> str:
+    return str(stage["properties"]["op"].get("const", ""))
