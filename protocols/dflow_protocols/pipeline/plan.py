@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey
+from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey, content_id
 from .grammar.algorithms import DIVISORS, LOSSES
 from .grammar.engines import ENGINES, EXACT
-from .grammar.signatures import Lesson, gradient_bytes, loss_of
+from .grammar.signatures import Lesson, gradient_bytes, loss_of, updates_of
 from .graph import chains
 from .spec import Pipeline, Stage
 
@@ -31,6 +31,8 @@ class Chain:
     cuts: tuple[int, ...] = ()  # places of stages with which another call begins
     at_once: int = 1  # partitions that one slot may work on together
     apart: tuple[str, ...] = ()  # stages that pass through a model in another engine than the one that samples
+    trained: tuple[str, ...] = ()  # "stage.output" of each partition that the step's trainings read
+    counted: tuple[str, ...] = ()  # stages whose records' `groups` say what is trained on
 
     def call(self, done: int) -> tuple[str, ...]:
         """The stages that are one engine's call, where the first `done` are done: as far as the engine stays."""
@@ -43,8 +45,25 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class MiniBatch:
+    """Which of a manifest's kept groups an update trains on: the part `index` of `count`, as evenly as groups allow, of
+    the groups in an order by hash. `order` names that, another one each epoch; where there is one part, none."""
+
+    index: int = 0
+    count: int = 1
+    order: str = ""
+
+    def of(self, groups: Sequence[tuple[int, int]]) -> Collection[tuple[int, int]]:
+        """Those of `groups` that are in it, each by (partition, place in it)."""
+        if self.count == 1:
+            return groups
+        order = sorted(groups, key=lambda group: content_id("mini-batch", [self.order, *group]))
+        return {*order[self.index * len(order) // self.count : (self.index + 1) * len(order) // self.count]}
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
-    """An optimizer update of the step: leaves read what the chains' stages made."""
+    """An optimizer update: leaves read what the chains' stages made."""
 
     stage: str
     model: str
@@ -52,41 +71,48 @@ class Training:
     reads: tuple[str, ...]  # "stage.output" of each partition that a leaf needs
     groups_from: str  # the stage whose records' `groups` say what is trained on
     divisor: str  # what the summed gradient is divided by: one of DIVISORS
-    most_tokens: int  # of the step's completions, if each is as long as it may be
-    update: int  # how many updates this stage made before this step
+    most_tokens: int  # of the completions of the step, or of the mini-batch, if each is as long as it may be
+    update: int  # how many updates this stage made before this one
     updates: int  # how many it makes in the whole run
-    keep_optimizer: bool  # whether the stage is active in a later step
+    keep_optimizer: bool  # whether the stage makes a later one
     gradient_bytes: int  # of an element of a block's gradient
+    epoch: int = 0  # of the step
+    minibatch: MiniBatch = MiniBatch()
 
     def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
-        """What the step's summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
+        """What the summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
         return DIVISORS[self.divisor](groups, self.most_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Step `step` of the run. The one after the last (`step == steps`) has only what is evaluated on the final
-    version; a step may have no training at all, and then hands its state on unchanged."""
+    """What leads from version `step` to the next one. At the final version there is only what is evaluated on it; a
+    step may have no training at all, and then hands its state on unchanged. Where a step of the pipeline makes several
+    updates only the first of their plans has chains to run: the others go on with what those gave, `is_carried`."""
 
-    step: int
+    step: int  # the version's number
     chains: tuple[Chain, ...]
-    trainings: tuple[Training, ...]  # in the pipeline's order
+    trainings: tuple[Training, ...]  # the update that is made, if one is
+    is_carried: bool = False  # whether what its chains give was made for the step before it
 
     def training_of(self, stage: str) -> Training | None:
         """What this stage trains in the step; None if it trains nothing."""
         return next((training for training in self.trainings if training.stage == stage), None)
 
 
-def plan(pipeline: Pipeline, step: int) -> StepPlan:
-    """What step `step` consists of. Raises ValueError outside [0, steps]."""
-    steps = pipeline.schedule.steps
-    if not 0 <= step <= steps:
-        raise ValueError(f"step {step} of {steps}")
-    active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, step)]
+def plan(pipeline: Pipeline, number: int) -> StepPlan:
+    """What version `number` is followed by. Raises ValueError outside [0, versions]."""
+    place = pipeline.schedule.place(number)
+    active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, place.step)]
+    updates = _updates(active)
+    trained = (_training(pipeline, *updates[place.update], place.step),) if updates else ()
     sources = {stage.id: _sources(stage) for stage in _ordered(active)}
     groups = chains(sources, [stage.id for stage in active if not stage.operator.is_on_partitions])
-    trainings = tuple(_training(pipeline, stage, lesson, step) for stage in active if (lesson := stage.operator.trains))
-    return StepPlan(step, tuple(_chain(pipeline, group, trainings) for group in groups), trainings)
+    readings = [_Reading.of(stage, lesson) for stage in active if (lesson := stage.operator.trains)]
+    found = tuple(_chain(pipeline, group, readings) for group in groups)
+    if place.update:
+        found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
+    return StepPlan(number, found, trained, is_carried=place.update > 0)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:
@@ -123,7 +149,7 @@ def _is_due(pipeline: Pipeline, stage: Stage, step: int) -> bool:
 
 
 def _sources(stage: Stage) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(read.partition(".")[0] for read in stage.reads))
+    return tuple(dict.fromkeys(map(_stage_of, stage.reads)))
 
 
 def _ordered(active: list[Stage]) -> list[Stage]:
@@ -138,7 +164,25 @@ def _ordered(active: list[Stage]) -> list[Stage]:
     return done
 
 
-def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training, ...]) -> Chain:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a training stage reads, of any of its updates. `trained`: as in Chain."""
+
+    trained: tuple[str, ...]
+    samples_from: str
+    groups_from: str
+
+    @classmethod
+    def of(cls, stage: Stage, lesson: Lesson) -> _Reading:
+        reads = tuple(stage.reads) or tuple(f"{stage.id}.{output}" for output in stage.writes)
+        samples, groups = (
+            _stage_of(next(read for read in reads if read.endswith(f".{output}")))
+            for output in (lesson.samples, lesson.groups)
+        )
+        return cls(reads, samples, groups)
+
+
+def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Reading]) -> Chain:
     stages = [pipeline.stage(name) for name in group]
     config, begins = stages[0].config, stages[0].operator.begins
     assert begins is not None, "a chain begins with what makes its partitions: validation has seen to that"
@@ -149,7 +193,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
         partitions=config["partitions"],
         groups=config[begins.groups],
         models=tuple(model for model in pipeline.trainable if model in readers),
-        sealed_in=MANIFEST if any(training.groups_from in group for training in trainings) else UPDATE,
+        sealed_in=MANIFEST if any(reading.groups_from in group for reading in readings) else UPDATE,
         cuts=_cuts(stages, engines),
         apart=tuple(
             stage.id
@@ -157,6 +201,8 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], trainings: tuple[Training
             if stage.model is not None and ENGINES[engine].batch < max(ENGINES[e].batch for e in engines)
         ),
         at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
+        trained=tuple(dict.fromkeys(read for each in readings for read in each.trained if _stage_of(read) in group)),
+        counted=tuple(dict.fromkeys(each.groups_from for each in readings if each.groups_from in group)),
     )
 
 
@@ -181,27 +227,41 @@ def _at_once(pipeline: Pipeline, engines: Sequence[str], completions: int) -> in
     return max(1, min(MOST_AT_ONCE, batch // completions))
 
 
-def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, step: int) -> Training:
-    reads = tuple(stage.reads) or tuple(f"{stage.id}.{output}" for output in stage.writes)
-    samples_from, groups_from = (
-        next(read for read in reads if read.endswith(f".{output}")).partition(".")[0]
-        for output in (lesson.samples, lesson.groups)
-    )
+def _updates(active: Iterable[Stage]) -> list[tuple[Stage, Lesson, int]]:
+    """The updates of a step in their order: by stage, epoch and mini-batch. Each: the stage, and which of its own."""
+    return [
+        (stage, lesson, at)
+        for stage in active
+        if (lesson := stage.operator.trains) is not None
+        for at in range(updates_of(stage.config))
+    ]
+
+
+def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: int) -> Training:
+    """Update `at` of those that a stage makes in a step."""
+    reading = _Reading.of(stage, lesson)
     kind, settings = loss_of(lesson, stage.config)
-    schedule = pipeline.schedule
+    schedule, each, parts = pipeline.schedule, updates_of(stage.config), int(stage.config.get("minibatches", 1))
+    epoch, part = divmod(at, parts)
     return Training(
         stage=stage.id,
         model=str(stage.model),
         leaves=stage.config["leaves"],
-        reads=reads,
-        groups_from=groups_from,
+        reads=reading.trained,
+        groups_from=reading.groups_from,
         divisor=LOSSES[kind].divisor(settings),
-        most_tokens=_most_tokens(pipeline.stage(samples_from)),
-        update=schedule.runs_before(stage.id, step),
-        updates=schedule.runs(stage.id),
-        keep_optimizer=schedule.runs_after(stage.id, step),
+        most_tokens=max(1, _most_tokens(pipeline.stage(reading.samples_from)) // parts),
+        update=schedule.runs_before(stage.id, step) * each + at,
+        updates=schedule.runs(stage.id) * each,
+        keep_optimizer=at + 1 < each or schedule.runs_after(stage.id, step),
         gradient_bytes=gradient_bytes(stage.config),
+        epoch=epoch,
+        minibatch=MiniBatch(part, parts, f"{pipeline.id}/{step}/{stage.id}/{epoch}") if parts > 1 else MiniBatch(),
     )
+
+
+def _stage_of(read: str) -> str:
+    return read.partition(".")[0]
 
 
 def _most_tokens(maker: Stage) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .grammar.expression import parse
 from .grammar.problem import Problem
+from .grammar.signatures import updates_of
 from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
 
@@ -46,14 +47,18 @@ def _check_group(group: Sequence[Vertex]) -> Iterator[Problem]:
 
 
 def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Schedule | None, list[Problem]]:
-    """When each stage runs; two trainings never share a step."""
+    """When each stage runs, and which versions each step makes."""
     stages = {stage["id"]: stage for stage in spec["stages"]}
     by_id = {vertex.id: vertex for vertex in vertices}
     timings = [
         Timing(
-            name, parse(stages[name]["when"], {}) if stages[name]["when"] else None, stages[name]["every"], v.sources
+            name,
+            parse(stages[name]["when"], {}) if stages[name]["when"] else None,
+            stages[name]["every"],
+            by_id[name].sources,
+            updates_of(stages[name]["config"]) if by_id[name].operator.trains else 0,
         )
-        for name, v in ((name, by_id[name]) for name in order(vertices))
+        for name in order(vertices)
     ]
     try:
         schedule = make_schedule(spec["steps"], timings)
@@ -64,19 +69,10 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
             return None, [Problem(place, what, "it has to be true or false at every step")]
         what = f"stage `{error.stage}` runs at step {error.step}, but `{error.source}`, which it reads, does not"
         return None, [Problem(place, what, "leave `when` out: it then runs whenever what it reads is there")]
-    return schedule, list(_overlaps(vertices, schedule))
-
-
-def _overlaps(vertices: Sequence[Vertex], schedule: Schedule) -> Iterator[Problem]:
-    """Several updates in one step are a later version's."""
-    trained: dict[int, str] = {}
-    for vertex in vertices:
-        if vertex.operator.trains is None:
-            continue
-        mask = schedule.active[vertex.id]
-        clash = next((step for step in trained if mask[step]), None)
-        if clash is not None:
-            what = f"stages `{trained[clash]}` and `{vertex.id}` both train at step {clash}"
-            yield Problem(f"{vertex.place}.when", what, "give them steps of their own by `when`: one update a step yet")
-            continue
-        trained.update({step: vertex.id for step, active in enumerate(mask) if active})
+    if schedule.versions > schedule.steps:
+        step = next(at for at, first in enumerate(schedule.firsts[1:]) if first > at + 1)
+        what, hint = f"step {step} makes several updates, and one is all that can be run yet", "give stages that train"
+        return None, [
+            Problem("stages", what, f"{hint} steps of their own by `when`, without `epochs` and `minibatches`")
+        ]
+    return schedule, []

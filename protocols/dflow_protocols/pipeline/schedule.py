@@ -1,9 +1,15 @@
-"""Which stages are active at which steps, worked out once for the whole run."""
+"""Which stages are active at which steps, and which versions a step makes, worked out once for the whole run.
+
+A step in which several updates are made (mini-batches, epochs, several stages that train) makes a version by each. The
+protocol counts versions: its step `number` is what leads from one version to the next. People count the pipeline's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import and_
 
 from .grammar.expression import Expression, ExpressionError
@@ -11,20 +17,48 @@ from .grammar.expression import Expression, ExpressionError
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a stage wants to run. `sources`: stages it reads from, which were given before it."""
+    """When a stage wants to run. `sources`: stages it reads from, which were given before it. `updates`: how many it
+    makes in a step in which it runs; 0: it trains nothing."""
 
     id: str
     when: Expression | None
     every: int
     sources: tuple[str, ...]
+    updates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a version stands in the pipeline: before update `update` of step `step`."""
+
+    step: int
+    update: int = 0
+    updates: int = 1  # of that step; 1 where it trains nothing, as it makes a version all the same
+    first: int = 0  # number of the version that the step began with
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`active[stage][step]` is 1 where the stage runs."""
+    """`active[stage][step]` is 1 where the stage runs. `firsts`: by step, the number of the version that it begins
+    with; the last one is that of the final version, and so how many the run makes."""
 
     steps: int
     active: Mapping[str, bytes]
+    firsts: Sequence[int]
+
+    @property
+    def versions(self) -> int:
+        """How many the run makes, beside version 0."""
+        return self.firsts[-1]
+
+    def place(self, number: int) -> Place:
+        """Of the version with this number. Raises ValueError outside [0, versions]."""
+        if not 0 <= number <= self.versions:
+            raise ValueError(f"version {number} of {self.versions}")
+        step = bisect_right(self.firsts, number) - 1
+        first = self.firsts[step]
+        updates = self.firsts[step + 1] - first if step < self.steps else 1
+        return Place(step, number - first, updates, first)
 
     def is_active(self, stage: str, step: int) -> bool:
         return self.active[stage][step] == 1
@@ -48,7 +82,7 @@ class Unready(ValueError):
         self.stage, self.step, self.source, self.error = stage, step, source, error
 
 
-def make_schedule(steps: int, timings: Iterable[Timing]) -> Schedule:
+def make_schedule(steps: int, timings: Sequence[Timing]) -> Schedule:
     """Evaluate every `when` at every step. Raises Unready.
 
     A stage without `when` runs whenever all that it reads from does. `every` counts from the first such step.
@@ -65,7 +99,14 @@ def make_schedule(steps: int, timings: Iterable[Timing]) -> Schedule:
         if missing is not None:
             raise Unready(timing.id, missing, next(name for name in timing.sources if not active[name][missing]))
         active[timing.id] = wanted
-    return Schedule(steps, active)
+    updates = {timing.id: timing.updates for timing in timings if timing.updates}
+    return Schedule(steps, active, _firsts(steps, [(active[name], each) for name, each in updates.items()]))
+
+
+def _firsts(steps: int, trained: Sequence[tuple[bytes, int]]) -> Sequence[int]:
+    """`trained`: of each stage that trains, when, and how many updates it makes then."""
+    made = [max(1, sum(each for active, each in trained if active[step])) for step in range(steps)]
+    return range(steps + 1) if sum(made) == steps else tuple(accumulate(made, initial=0))
 
 
 def _evaluate(timing: Timing, when: Expression, steps: int) -> bytes:

@@ -123,6 +123,22 @@ _ADAMW = Section(
 )
 
 _TRAINING: Mapping[str, Shape] = {
+    "epochs": Number(
+        "passes over what a step's partitions give: each is an update, or one for each of its mini-batches",
+        1,
+        integer=True,
+        at_least=1,
+        at_most=64,
+        unwritten=True,
+    ),
+    "minibatches": Number(
+        "parts that an epoch cuts the step's groups into, in an order of its own; an update is made by each",
+        1,
+        integer=True,
+        at_least=1,
+        at_most=64,
+        unwritten=True,
+    ),
     "leaves": _count(
         "virtual ranks that a fixed tree sums, a power of two; absent: as many as `partitions` feed, at most 64",
         None,
@@ -278,7 +294,7 @@ OPERATORS: Mapping[str, Operator] = {
         ),
     ),
     "train": Operator(
-        "one optimizer update by a policy-gradient loss",
+        "optimizer updates by a policy-gradient loss: one a step, if `epochs` and `minibatches` say nothing else",
         scope="step",
         reads=("rollout", "advantage"),
         may_read=("logprob",),
@@ -288,7 +304,7 @@ OPERATORS: Mapping[str, Operator] = {
         config=Section("", {**_TRAINING, "loss": _LOSS, "correction": _CORRECTION}),
     ),
     "sft": Operator(
-        "one optimizer update by cross-entropy on demonstrations",
+        "optimizer updates by cross-entropy on demonstrations: one a step, as with `train`",
         scope="step",
         writes=("batch",),
         effect="seeded",
@@ -351,6 +367,11 @@ def loss_of(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, Mapping[str
     """The kind and the settings of a training stage's loss. `config`: the stage's, checked or as written."""
     settings = config.get("loss") or {}
     return str(settings.get("kind") or lesson.loss), settings
+
+
+def updates_of(config: Mapping[str, Any]) -> int:
+    """How many updates a training stage makes in a step. `config`: the stage's, checked."""
+    return int(config.get("epochs", 1)) * int(config.get("minibatches", 1))
 
 
 def gradient_bytes(config: Mapping[str, Any]) -> int:

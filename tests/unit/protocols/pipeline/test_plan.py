@@ -12,7 +12,8 @@ from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.pipeline import Chain, Pipeline, StepPlan, Training, partition_groups, plan, tasks
 from tests.unit.protocols.written_specs import example, stage
 
-ROLLOUT = Chain(("roll", "score", "adv"), partitions=12, groups=96, models=("policy",), sealed_in="manifest")
+READ = ("roll.rollout", "adv.advantage")
+ROLLOUT = Chain(("roll", "score", "adv"), 12, 96, ("policy",), "manifest", trained=READ, counted=("adv",))
 EVALUATION = Chain(("heldout",), partitions=8, groups=1000, models=("policy",), sealed_in="update")
 
 
@@ -20,7 +21,7 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
     """Supervised stages need no parameters to make a batch, so partitions may start before the version is here."""
     assert plan(Pipeline.from_dict(example()), 49) == StepPlan(
         49,
-        (Chain(("warm",), partitions=4, groups=128, models=(), sealed_in="manifest"),),
+        (Chain(("warm",), 4, 128, (), "manifest", trained=("warm.batch",), counted=("warm",)),),
         (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 128, 49, 50, False, 4),),
     )
 
@@ -30,11 +31,7 @@ def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
     assert plan(Pipeline.from_dict(example()), 51) == StepPlan(
         51,
         (ROLLOUT,),
-        (
-            Training(
-                "learn", "policy", 8, ("roll.rollout", "adv.advantage"), "adv", "tokens", 96 * 8 * 6, 1, 180, True, 4
-            ),
-        ),
+        (Training("learn", "policy", 8, READ, "adv", "tokens", 96 * 8 * 6, 1, 180, True, 4),),
     )
 
 
@@ -60,9 +57,9 @@ def test_a_reference_model_is_scored_in_the_chain_and_read_by_the_leaves() -> No
     spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "reference"})
     stage(spec, "learn")["config"]["loss"]["kl"] = 0.01
     planned = plan(Pipeline.from_dict(spec), 60)
-    assert planned.chains == (Chain(("roll", "ref", "score", "adv"), 12, 96, ("policy",), "manifest", cuts=(1,)),)
-    (training,) = planned.trainings
-    assert training.reads == ("roll.rollout", "adv.advantage", "ref.logprob")
+    (chain,), (training,) = planned.chains, planned.trainings
+    assert (chain.stages, chain.models, chain.cuts) == (("roll", "ref", "score", "adv"), ("policy",), (1,))
+    assert training.reads == chain.trained == (*READ, "ref.logprob")
 
 
 def test_a_chain_is_one_call_until_a_stage_has_another_engine() -> None:

@@ -209,9 +209,9 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
     "two trainings in a step": (
         lambda s: stage(s, "warm").update(when="step < 60"),
         (
-            "stages[4].when",
-            "stages `warm` and `learn` both train at step 50",
-            "give them steps of their own by `when`: one update a step yet",
+            "stages",
+            "step 50 makes several updates, and one is all that can be run yet",
+            "give stages that train steps of their own by `when`, without `epochs` and `minibatches`",
         ),
     ),
     "reads what nobody writes": (
