@@ -13,11 +13,14 @@ from .advantages.flat import Rewards, Sizes
 from .advantages.grpo import group_advantage
 from .advantages.rloo import leave_one_out
 from .losses.cispo import cispo
+from .losses.cpgd import cpgd
 from .losses.cross_entropy import cross_entropy
 from .losses.dr_grpo import dr_grpo
+from .losses.gmpo import gmpo
+from .losses.gpg import gpg
 from .losses.grpo import grpo
 from .losses.gspo import gspo
-from .losses.tokens import Sums, Tokens
+from .terms.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
     "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),
@@ -30,6 +33,9 @@ LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]]
     "dr_grpo": dr_grpo,
     "gspo": gspo,
     "cispo": cispo,
+    "cpgd": cpgd,
+    "gmpo": gmpo,
+    "gpg": gpg,
     "cross_entropy": cross_entropy,
 }
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

@@ -23,7 +23,9 @@ CHUNK_ELEMENTS = 1 << 22  # logits alive at once: 16 MiB of float32
 Logits = Callable[[Tensor], Tensor]
 
 
-def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+def likelihood(
+    policy: Policy, batch: MicroBatch, temperature: float, *, entropy_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of a micro-batch's trained tokens, both [tokens] float32."""
     device = policy.device
     policy.require_length(int(batch.positions.max(initial=0)) + 1)
@@ -32,7 +34,9 @@ def likelihood(policy: Policy, batch: MicroBatch, temperature: float) -> tuple[T
     hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), sight)
     states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
     targets = torch.from_numpy(batch.targets).to(device)
-    return token_likelihood(states, policy.logits, policy.vocabulary, targets, temperature)
+    return token_likelihood(
+        states, policy.logits, policy.vocabulary, targets, temperature, entropy_gradient=entropy_gradient
+    )
 
 
 def _seen(segments: Any, device: torch.device) -> Tensor:
@@ -44,27 +48,42 @@ def _seen(segments: Any, device: torch.device) -> Tensor:
 
 
 def token_likelihood(
-    hidden: Tensor, logits: Logits, vocabulary: int, targets: Tensor, temperature: float
+    hidden: Tensor,
+    logits: Logits,
+    vocabulary: int,
+    targets: Tensor,
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target, and entropy (nats, no gradient) of the distribution that it is drawn from.
+    """Log-probability of each target, and entropy (nats) of the distribution that it is drawn from, through which a
+    gradient goes only if asked for, as it costs memory and time.
 
     hidden: [tokens, width]. `logits`: [rows, width] -> [rows, vocabulary] float32. targets: [tokens] int64. Both
     results: [tokens] float32, of the full vocabulary at `temperature`.
     """
     rows = max(1, CHUNK_ELEMENTS // vocabulary)
     if len(hidden) <= rows:
-        return _likelihood(hidden, logits, targets, temperature)
+        return _likelihood(hidden, logits, targets, temperature, entropy_gradient)
     parts = [
         checkpoint(
-            _likelihood, hidden[at : at + rows], logits, targets[at : at + rows], temperature, use_reentrant=False
+            _likelihood,
+            hidden[at : at + rows],
+            logits,
+            targets[at : at + rows],
+            temperature,
+            entropy_gradient,
+            use_reentrant=False,
         )
         for at in range(0, len(hidden), rows)
     ]
     return torch.cat([logp for logp, _ in parts]), torch.cat([entropy for _, entropy in parts])
 
 
-def _likelihood(hidden: Tensor, logits: Logits, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _likelihood(
+    hidden: Tensor, logits: Logits, targets: Tensor, temperature: float, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
     logp = torch.log_softmax(logits(hidden) / temperature, -1)
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(logp.exp() * logp).sum(-1)
     return logp.gather(-1, targets[:, None])[:, 0], entropy

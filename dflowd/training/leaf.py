@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.algorithms.losses.correction import correct
-from dflowd.algorithms.losses.tokens import Sums, Tokens
 from dflowd.algorithms.registry import LOSSES
+from dflowd.algorithms.terms.correction import correct
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
@@ -76,14 +76,15 @@ def add_gradient(
 
 
 def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
-    logp, entropy = likelihood(policy, batch, objective.temperature)
-    tokens, apart = columns.tokens(logp, batch), Sums()
+    wants_entropy = bool(objective.settings.get("entropy"))
+    logp, entropy = likelihood(policy, batch, objective.temperature, entropy_gradient=wants_entropy)
+    tokens, apart = columns.tokens(logp, entropy, batch), Sums()
     if "sampled_logprob" in tokens.given:
         tokens, apart = correct(tokens, objective.correction)
     loss, told = LOSSES[objective.loss](tokens, objective.settings)
     ended = int((batch.offsets == 0).sum())  # every completion starts once
     counts = {"tokens": len(logp), "samples": ended, "constant": ended * objective.most_tokens}
-    own: Sums = {"trained_tokens": len(logp), "entropy_sum": entropy.double().sum()}
+    own: Sums = {"trained_tokens": len(logp), "entropy_sum": entropy.detach().double().sum()}
     own |= {"loss_sum": loss.detach().double(), "loss_count": counts[objective.divisor]}
     _count(sums, own | apart | told)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -115,13 +116,13 @@ class _Columns:
         trained = {name: getattr(batch, name)[kept] for name in ("places", "targets", "samples", "offsets")}
         return replace(batch, **trained)
 
-    def tokens(self, logp: Tensor, batch: MicroBatch) -> Tokens:
+    def tokens(self, logp: Tensor, entropy: Tensor, batch: MicroBatch) -> Tokens:
         """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""
         samples = torch.from_numpy(batch.samples).to(logp.device)
         places = self._starts[samples] + torch.from_numpy(batch.offsets).to(logp.device)
         given = {name: values[places] for name, values in self._by_token.items()}
         given |= {name: values[samples] for name, values in self._by_sample.items()}
-        return Tokens(logp, self._lengths[samples], given, samples)
+        return Tokens(logp, self._lengths[samples], given, samples, entropy)
 
 
 def _count(sums: Sums, more: Mapping[str, float | Tensor]) -> None:

@@ -1,11 +1,11 @@
-"""The gradient of GRPO against another implementation of it: TRL's `GRPOTrainer`, on one frozen batch.
+"""Gradients of policy losses against another implementation of them: TRL's `GRPOTrainer`, on one frozen batch.
 
 `make peer` installs it into an environment of its own and runs this.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,39 @@ MODELS = {
     "Gemma 3, windows": zoo.ARCHITECTURES["Gemma 3, windows in half of its layers"],
 }
 AGREE = 1.5e-6  # float32 sums in two orders: 7e-7 to 1.2e-6 were seen, five of 18 cases above 1e-6
-LOSSES = {  # TRL's name: ours, its mean, and what its sum is divided by
-    "grpo": ("grpo", {"mean": "sequence"}, "samples"),
-    "bnpo": ("grpo", {"mean": "token"}, "tokens"),
-    "dapo": ("grpo", {"mean": "token"}, "tokens"),
-    "dr_grpo": ("dr_grpo", {}, "constant"),
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A loss as both name it. `theirs`: settings of GRPOConfig; `divisor`: of our sum."""
+
+    kind: str
+    settings: dict[str, Any]
+    divisor: str
+    theirs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_by_token(self) -> bool:
+        return self.divisor == "tokens"
+
+
+LOSSES = {  # by what TRL calls it, or what is turned on there
+    "grpo": Twin("grpo", {"mean": "sequence"}, "samples"),
+    "bnpo": Twin("grpo", {"mean": "token"}, "tokens"),
+    "dapo": Twin("grpo", {"mean": "token"}, "tokens"),
+    "dr_grpo": Twin("dr_grpo", {}, "constant"),
+}
+VARIANTS = {
+    "delta": Twin("grpo", {"mean": "token", "dual_clip": 1.5}, "tokens", {"loss_type": "dapo", "delta": 1.5}),
+    "entropy": Twin("grpo", {"mean": "token", "entropy": 0.1}, "tokens", {"loss_type": "bnpo", "entropy_coef": 0.1}),
+    "bias-corrected KL": Twin(
+        "grpo",
+        {"mean": "token", "kl_kind": "k3_unbiased"},
+        "tokens",
+        {"loss_type": "dapo", "use_bias_correction_kl": True},
+    ),
+    "gspo": Twin("gspo", {}, "samples", {"loss_type": "grpo", "importance_sampling_level": "sequence"}),
+    "cispo": Twin("cispo", {"high": 1 + CLIP[1]}, "tokens", {"loss_type": "cispo", "epsilon_high": 1 + CLIP[1]}),
 }
 
 
@@ -100,24 +128,23 @@ def frozen_batch(folder: Path) -> Batch:
     return Batch(prompts, said, group_advantage(rewards, "std").reshape(-1), old, reference)
 
 
-def our_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
-    kind, settings, divisor = LOSSES[loss_type]
+def our_gradient(folder: Path, batch: Batch, twin: Twin, beta: float) -> tuple[Any, dict[str, float]]:
     policy = Policy("policy", {"path": folder.name}, folder.parent, 0)
     total = np.zeros(policy.parameters.size, np.float32)
     policy.parameters.begin_gradient(total)
-    objective = Objective(kind, {"clip": CLIP, "kl": beta, **settings}, divisor, 8192, TEMPERATURE, LONGEST)
+    settings = {"clip": CLIP, "kl": beta, **twin.settings}
+    objective = Objective(twin.kind, settings, twin.divisor, 8192, TEMPERATURE, LONGEST)
     sums = add_gradient(policy, batch.leaf(beta), objective, lambda: None)
     policy.parameters.end_gradient()
     return total / np.float32(sums["loss_count"]), sums
 
 
-def their_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> tuple[Any, dict[str, float]]:
+def their_gradient(folder: Path, batch: Batch, theirs: dict[str, Any], beta: float) -> tuple[Any, dict[str, float]]:
+    asked = {"use_bias_correction_kl": False, "epsilon_high": CLIP[1], **theirs}
     settings = trl.GRPOConfig(
         output_dir=str(folder.parent / "out"),
-        loss_type=loss_type,
         beta=beta,
         epsilon=CLIP[0],
-        epsilon_high=CLIP[1],
         temperature=TEMPERATURE,
         per_device_train_batch_size=GROUPS * SAMPLES,
         num_generations=SAMPLES,
@@ -127,7 +154,7 @@ def their_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> t
         gradient_checkpointing=False,
         report_to=[],
         model_init_kwargs={"dtype": "float32"},
-        use_bias_correction_kl=False,
+        **asked,
     )
     trainer = trl.GRPOTrainer(
         model=str(folder),
@@ -149,16 +176,28 @@ def their_gradient(folder: Path, batch: Batch, loss_type: str, beta: float) -> t
 def test_the_gradient_is_the_one_that_trl_computes(name: str, loss_type: str, beta: float, tmp_path: Path) -> None:
     """Clipped tokens, a temperature, a mean over tokens or sequences and a KL, each of which could be off by itself."""
     folder = zoo.write(MODELS[name], tmp_path / "model")
-    batch = frozen_batch(folder)
-    ours, sums = our_gradient(folder, batch, loss_type, beta)
-    theirs, metrics = their_gradient(folder, batch, loss_type, beta)
+    batch, twin = frozen_batch(folder), LOSSES[loss_type]
+    ours, sums = our_gradient(folder, batch, twin, beta)
+    theirs, metrics = their_gradient(folder, batch, {"loss_type": loss_type}, beta)
     tokens = sums["trained_tokens"]
     gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     print(f"{name}, {loss_type}, KL {beta}: {gap:.1e} of the largest element")
     assert gap < AGREE
     assert (sums["clipped_low"] + sums["clipped_high"]) / tokens > 0.1
-    if LOSSES[loss_type][2] == "tokens":  # TRL's share of clipped tokens is over tokens too
+    if twin.is_by_token:  # TRL's share of clipped tokens is over tokens too
         assert sums["clipped_low"] / tokens == pytest.approx(metrics["clip_ratio/low_mean"], abs=1e-6)
         assert sums["clipped_high"] / tokens == pytest.approx(metrics["clip_ratio/high_mean"], abs=1e-6)
     if beta:
         assert sums["kl_sum"] / tokens == pytest.approx(metrics["kl"], rel=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variants_gradient_is_the_one_that_trl_computes(variant: str, tmp_path: Path) -> None:
+    """What is a setting here and a setting there, too, each with a divergence taken off."""
+    folder = zoo.write(MODELS["Llama"], tmp_path / "model")
+    batch, twin = frozen_batch(folder), VARIANTS[variant]
+    ours, _ = our_gradient(folder, batch, twin, 0.04)
+    theirs, _ = their_gradient(folder, batch, twin.theirs, 0.04)
+    gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    print(f"{variant}: {gap:.1e} of the largest element")
+    assert gap < AGREE

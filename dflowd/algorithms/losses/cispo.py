@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, exp
 
-from dflowd.algorithms.losses.kl import kl_sums, less_kl
-from dflowd.algorithms.losses.ratio import Gain, gain_sums
-from dflowd.algorithms.losses.tokens import Sums, Tokens
+from dflowd.algorithms.terms.ratio import Gain, gain_sums
+from dflowd.algorithms.terms.regularization import regularized
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 
 def cispo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
-    """Eq. 4 and 5 without a lower bound, as the paper runs it. `settings`: `high` and `kl`. Returns the loss [], a part
-    of a sum over the step that is divided by its trained tokens, and its figures."""
-    high, reference = settings["high"], tokens.find("logprob")
+    """Eq. 4 and 5 without a lower bound, as the paper runs it. `settings`: `high`, and those of `regularized`. Returns
+    the loss [], a part of a sum over the step that is divided by its trained tokens, and its figures."""
+    high = settings["high"]
     ratio = exp(tokens.logp - tokens["old_logprob"]).detach()
-    each = less_kl(ratio.clamp(max=high) * tokens["advantage"] * tokens.logp, tokens.logp, reference, settings["kl"])
-    figures = gain_sums(Gain(each, ratio, torch.zeros_like(ratio, dtype=torch.bool), ratio > high))
-    return -(each * tokens.weight).sum(), figures | ({} if reference is None else kl_sums(tokens.logp, reference))
+    gain = ratio.clamp(max=high) * tokens["advantage"] * tokens.logp
+    each, figures = regularized(gain, tokens, settings)
+    own = gain_sums(Gain(each, ratio, torch.zeros_like(ratio, dtype=torch.bool), ratio > high))
+    return -(each * tokens.weight).sum(), own | figures

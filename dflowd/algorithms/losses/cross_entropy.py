@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.losses.tokens import Sums, Tokens
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 
 def cross_entropy(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.losses.tokens import Sums, Tokens
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 from .grpo import clipped
 
 
 def dr_grpo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
-    """`settings`: `clip` and `kl`. Returns the loss [], a part of a sum over the step that is divided by the most
+    """`settings` as of `clipped`. Returns the loss [], a part of a sum over the step that is divided by the most
     tokens that its completions may have, and its figures."""
     return clipped(tokens, settings, tokens.weight)

@@ -8,22 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
-from dflowd.algorithms.losses.completions import mean_of_completion, trained_tokens
-from dflowd.algorithms.losses.kl import kl_sums, less_kl
-from dflowd.algorithms.losses.ratio import clipped_gain, gain_sums
-from dflowd.algorithms.losses.tokens import Sums, Tokens
+from dflowd.algorithms.terms.completions import mean_of_completion, trained_tokens
+from dflowd.algorithms.terms.ratio import clipped_gain, gain_sums
+from dflowd.algorithms.terms.regularization import regularized
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 
 def gspo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
     """Eq. 5 as a sum over tokens, each with its completion's ratio (eq. 7) and one share of that completion.
 
-    `settings`: `clip` and `kl`. Returns the loss [], a part of a sum over the step that is divided by its trained
-    completions, and its figures, in which each token has its completion's ratio.
+    `settings`: `clip`, and those of `regularized`. Returns the loss [], a part of a sum over the step that is divided
+    by its trained completions, and its figures, in which each token has its completion's ratio.
     """
     below, above = settings["clip"]
-    old, reference = tokens["old_logprob"], tokens.find("logprob")
+    old = tokens["old_logprob"]
     moved = mean_of_completion(tokens.logp - old, tokens)
     gain = clipped_gain(old + moved, old, tokens["advantage"], (below, above))
-    each = less_kl(gain.gain, tokens.logp, reference, settings["kl"])
-    loss = -(each * (tokens.weight / trained_tokens(tokens))).sum()
-    return loss, gain_sums(gain) | ({} if reference is None else kl_sums(tokens.logp, reference))
+    each, figures = regularized(gain.gain, tokens, settings)
+    return -(each * (tokens.weight / trained_tokens(tokens))).sum(), gain_sums(gain) | figures

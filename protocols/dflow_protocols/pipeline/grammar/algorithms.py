@@ -65,60 +65,104 @@ ADVANTAGES: Mapping[str, Advantage] = {
     "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)"),
 }
 
-_CLIPPED: Mapping[str, Shape] = {
-    "clip": Items(
-        "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
-        Number("a distance from 1", at_least=0),
-        (0.2, 0.28),
-        count=2,
-    ),
+KL_KINDS: Mapping[str, str] = {
+    "k1": "the difference of log-probabilities",
+    "k2": "half of its square",
+    "k3": "never negative, without bias",
+    "k3_unbiased": "its gradient without bias as well, behind several updates too (arXiv 2512.02556)",
+}
+"""Estimators of the KL divergence (Schulman, 2020)."""
+
+_CLIP = Items(
+    "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
+    Number("a distance from 1", at_least=0),
+    (0.2, 0.28),
+    count=2,
+)
+
+_REGULARIZED: Mapping[str, Shape] = {
     "kl": Number("weight of the KL divergence from a `logprob` stage's model", 0.0, at_least=0),
+    "kl_kind": Text(
+        f"its estimator; {'; '.join(f'{kind}: {about}' for kind, about in KL_KINDS.items())}",
+        "k3",
+        choices=tuple(KL_KINDS),
+        unwritten=True,
+    ),
+    "entropy": Number("weight of the policy's entropy, which is rewarded", 0.0, at_least=0, unwritten=True),
 }
 
+_CLIPPED: Mapping[str, Shape] = {
+    "clip": _CLIP,
+    "dual_clip": Number(
+        "the most that the ratio counts where a completion was worse than was to be expected (arXiv 1912.09729), such "
+        "as 3; absent: however much it is",
+        None,
+        above=1,
+        unwritten=True,
+    ),
+    **_REGULARIZED,
+}
+
+_GSPO_CLIP = Items(
+    "how far a sequence's ratio may fall below and rise above 1 before its gain is cut",
+    Number("a distance from 1", at_least=0),
+    (3e-4, 4e-4),
+    count=2,
+)
+
+_CPGD_CLIP = Items(_CLIP.about, _CLIP.item, (0.2, 0.2), count=2)
+
+_GMPO_CLIP = Items(
+    "how far the logarithm of a token's probability ratio may fall and rise before it is cut",
+    Number("nats", at_least=0),
+    (0.4, 0.4),
+    count=2,
+)
+
+
+def _policy(about: str, divisor: str | Callable[[Mapping[str, Any]], str], config: Mapping[str, Shape]) -> Loss:
+    """A policy-gradient loss, regularized or not."""
+    by = divisor if callable(divisor) else lambda settings: divisor
+    return Loss(about, by, reads=("advantage",), asks={"kl": "logprob"}, config=config)
+
+
 LOSSES: Mapping[str, Loss] = {
-    "grpo": Loss(
+    "grpo": _policy(
         "clipped gains over the step's tokens, or over its sequences (arXiv 2402.03300, 2503.14476)",
-        divisor=lambda settings: "tokens" if settings["mean"] == "token" else "samples",
-        reads=("advantage",),
-        asks={"kl": "logprob"},
-        config={
-            "clip": _CLIPPED["clip"],
+        lambda settings: "tokens" if settings["mean"] == "token" else "samples",
+        {
             "mean": Text("what counts alike: every token, or every sequence", "token", choices=("token", "sequence")),
-            "kl": _CLIPPED["kl"],
+            **_CLIPPED,
         },
     ),
-    "dr_grpo": Loss(
-        "clipped gains over the most tokens that a step may have (arXiv 2503.20783)",
-        divisor=lambda settings: "constant",
-        reads=("advantage",),
-        asks={"kl": "logprob"},
-        config=_CLIPPED,
+    "dr_grpo": _policy(
+        "clipped gains over the most tokens that a step may have (arXiv 2503.20783)", "constant", _CLIPPED
     ),
-    "gspo": Loss(
+    "gspo": _policy(
         "clipped gains of whole sequences, by the geometric mean of their tokens' ratios (arXiv 2507.18071)",
-        divisor=lambda settings: "samples",
-        reads=("advantage",),
-        asks={"kl": "logprob"},
-        config={
-            "clip": Items(
-                "how far a sequence's ratio may fall below and rise above 1 before its gain is cut",
-                Number("a distance from 1", at_least=0),
-                (3e-4, 4e-4),
-                count=2,
-            ),
-            "kl": _CLIPPED["kl"],
-        },
+        "samples",
+        {"clip": _GSPO_CLIP, **_REGULARIZED},
     ),
-    "cispo": Loss(
+    "gmpo": _policy(
+        "gains of whole sequences, by the geometric mean of their tokens' clipped ratios (arXiv 2507.20673)",
+        "samples",
+        {"clip": _GMPO_CLIP, **_REGULARIZED},
+    ),
+    "cispo": _policy(
         "the policy gradient by a bounded ratio, over the step's tokens (arXiv 2506.13585)",
-        divisor=lambda settings: "tokens",
-        reads=("advantage",),
-        asks={"kl": "logprob"},
-        config={
-            "high": Number("the most that a token's share is multiplied by", 5.0, at_least=1),
-            "kl": _CLIPPED["kl"],
+        "tokens",
+        {"high": Number("the most that a token's share is multiplied by", 5.0, at_least=1), **_REGULARIZED},
+    ),
+    "cpgd": _policy(
+        "the clipped policy gradient, with a pull back to the policy that sampled (arXiv 2505.12504)",
+        "tokens",
+        {
+            "clip": _CPGD_CLIP,
+            "drift": Number("weight of the KL divergence from the policy that sampled", 0.001, at_least=0),
+            **_REGULARIZED,
         },
     ),
+    "gpg": _policy("the plain policy gradient over the step's tokens (arXiv 2504.02546)", "tokens", _REGULARIZED),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }
 

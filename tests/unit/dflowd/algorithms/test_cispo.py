@@ -7,7 +7,7 @@ import torch
 
 from dflowd.algorithms.losses.cispo import cispo
 from dflowd.algorithms.losses.grpo import grpo
-from dflowd.algorithms.losses.tokens import Tokens
+from dflowd.algorithms.terms.tokens import Tokens
 
 RATIOS = torch.tensor([0.1, 1.0, 4.0, 9.0])
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from dflowd.algorithms.losses.correction import correct
 from dflowd.algorithms.losses.grpo import grpo
-from dflowd.algorithms.losses.tokens import Sums, Tokens
+from dflowd.algorithms.terms.correction import correct
+from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 SETTINGS = {"clip": (0.2, 0.28), "mean": "token", "kl": 0.0}
 RATIOS = [1.0, 4.0, 0.25, 1.5]  # pi / mu of two completions of two tokens each

@@ -7,7 +7,7 @@ import torch
 
 from dflowd.algorithms.losses.dr_grpo import dr_grpo
 from dflowd.algorithms.losses.grpo import grpo
-from dflowd.algorithms.losses.tokens import Tokens
+from dflowd.algorithms.terms.tokens import Tokens
 
 CLIP = {"clip": (0.2, 0.28), "kl": 0.0}
 

@@ -8,9 +8,10 @@ import torch
 
 from dflowd.algorithms.advantages.flat import flat_groups
 from dflowd.algorithms.advantages.grpo import group_advantage
-from dflowd.algorithms.losses.grpo import grpo_loss
-from dflowd.algorithms.losses.kl import k3
-from dflowd.algorithms.losses.ratio import clipped_gain
+from dflowd.algorithms.losses.grpo import grpo
+from dflowd.algorithms.terms.kl import k3
+from dflowd.algorithms.terms.ratio import clipped_gain
+from dflowd.algorithms.terms.tokens import Tokens
 
 CLIP = (0.2, 0.28)
 
@@ -97,15 +98,35 @@ def test_k3_is_zero_where_both_agree_and_never_negative() -> None:
     assert (k3(logp, torch.full((7,), -1.0)) >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "gain", "is_cut"),
+    [
+        (5.0, -1.0, -3.0, True),  # far likelier than it was, and bad: pushed back no harder than by 3
+        (2.0, -1.0, -2.0, False),
+        (5.0, 1.0, 1.28, True),  # by the upper bound of old
+        (0.5, -1.0, -0.8, False),
+    ],
+)
+def test_a_dual_clip_bounds_what_a_bad_token_costs(ratio: float, advantage: float, gain: float, is_cut: bool) -> None:
+    """Dual-clip PPO, eq. 5: where the advantage is negative, the plain clip leaves the ratio without a bound."""
+    logp = torch.tensor([ratio]).log().requires_grad_()
+    found = clipped_gain(logp, torch.zeros(1), torch.tensor([advantage]), CLIP, 3.0)
+    assert found.gain.item() == pytest.approx(gain, rel=1e-5)
+    assert bool(found.cut_high) == is_cut
+
+
 def test_the_loss_is_a_sum_that_any_cut_into_parts_keeps() -> None:
     """Leaves and micro-batches add up to the step's loss; the divisor comes later."""
     generator = torch.Generator().manual_seed(0)
     logp, old, reference, advantage, weight = torch.randn(5, 12, generator=generator)
-    whole, _ = grpo_loss(logp, old, reference, advantage, weight, clip=CLIP, beta=0.1)
-    parts = sum(
-        grpo_loss(logp[s], old[s], reference[s], advantage[s], weight[s], clip=CLIP, beta=0.1)[0]
-        for s in (slice(0, 5), slice(5, 12))
-    )
-    assert float(whole) == pytest.approx(float(parts), rel=1e-5)
-    without, _ = grpo_loss(logp, old, None, advantage, weight, clip=CLIP, beta=0.1)
-    assert float(whole - without) == pytest.approx(0.1 * float((k3(logp, reference) * weight).sum()), rel=1e-4)
+
+    def loss_of(part: slice, **more: torch.Tensor) -> float:
+        given = {"old_logprob": old[part], "advantage": advantage[part], "weight": weight[part], **more}
+        settings = {"clip": CLIP, "mean": "token", "kl": 0.1}
+        return grpo(Tokens(logp[part], torch.ones(12)[part], given), settings)[0].item()
+
+    whole = loss_of(slice(0, 12), logprob=reference)
+    parts = sum(loss_of(part, logprob=reference[part]) for part in (slice(0, 5), slice(5, 12)))
+    assert whole == pytest.approx(parts, rel=1e-5)
+    without = loss_of(slice(0, 12))
+    assert whole - without == pytest.approx(0.1 * float((k3(logp, reference) * weight).sum()), rel=1e-4)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dflowd.algorithms.losses.gspo import gspo
-from dflowd.algorithms.losses.kl import k3
-from dflowd.algorithms.losses.tokens import Tokens
+from dflowd.algorithms.terms.kl import k3
+from dflowd.algorithms.terms.tokens import Tokens
 
 RATIOS = torch.tensor([2.0, 0.5, 1.5, 1.5, 1.0])  # of a completion of two tokens, and of one of three
 MEAN = 2.25 ** (1 / 3)  # the second one's; the first one's is 1

@@ -9,8 +9,8 @@ import torch
 from dflow_protocols.pipeline.grammar import algorithms
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.shape import Reader, Section
-from dflowd.algorithms.losses.tokens import Tokens
 from dflowd.algorithms.registry import ADVANTAGES, LOSSES
+from dflowd.algorithms.terms.tokens import Tokens
 
 
 def test_every_algorithm_that_a_spec_may_name_has_a_function_and_no_other_has() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dflowd.algorithms.losses.cross_entropy import cross_entropy
-from dflowd.algorithms.losses.tokens import Tokens
+from dflowd.algorithms.terms.tokens import Tokens
 from dflowd.models import likelihood
 from dflowd.models.likelihood import token_likelihood
 
@@ -30,3 +30,15 @@ def test_chunks_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPa
     assert torch.allclose(results[1][0], plain[range(30), targets], atol=1e-5)
     assert torch.allclose(results[1][1], torch.distributions.Categorical(logits=plain).entropy(), atol=1e-5)  # type: ignore[no-untyped-call]
     assert not results[1][1].requires_grad
+
+
+def test_an_entropy_has_a_gradient_where_it_is_asked_for() -> None:
+    """Chunked or not, it is the gradient of the plain formula."""
+    torch.manual_seed(0)
+    head = nn.Linear(8, 50)
+    hidden, targets = torch.randn(30, 8, requires_grad=True), torch.randint(0, 50, (30,))
+    logp, entropy = token_likelihood(hidden, head, 50, targets, 0.7, entropy_gradient=True)
+    plain = torch.distributions.Categorical(logits=head(hidden) / 0.7).entropy()  # type: ignore[no-untyped-call]
+    found, meant = (torch.autograd.grad(each.square().sum(), hidden)[0] for each in (entropy, plain))
+    assert torch.allclose(found, meant, atol=1e-5)
+    assert logp.requires_grad

@@ -6,7 +6,7 @@ Run this file to write both anew: `python tests/unit/protocols/pipeline/grammar/
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from dflow_protocols.pipeline.grammar.layout import STAGE, TOP
@@ -21,9 +21,9 @@ SCHEMA = DOCS / "pipeline.schema.json"
 HEADING = "## Every key\n"
 
 
-def rows(keys: Mapping[str, Shape], prefix: str = "", kinds: Collection[str] = ()) -> Iterator[str]:
+def rows(keys: Iterable[tuple[str, Shape]], prefix: str = "", kinds: Collection[str] = ()) -> Iterator[str]:
     """One line a key, those inside it below it. Exactly one of `kinds` has to be there."""
-    for key, shape in keys.items():
+    for key, shape in keys:
         if shape.default == REQUIRED:
             default = "required" if len(kinds) < 2 or key not in kinds else f"this or {other(key, kinds)}"
         else:
@@ -42,12 +42,12 @@ def other(key: str, kinds: Collection[str]) -> str:
 
 def inner_rows(shape: Shape, prefix: str) -> Iterator[str]:
     if isinstance(shape, Section):
-        yield from rows(shape.keys, prefix)
+        yield from rows(shape.keys.items(), prefix)
     elif isinstance(shape, Variants):
         seen: dict[str, Shape] = {}
         for table in shape.kinds.values():
             seen |= table.keys
-        yield from rows(seen, prefix, shape.kinds)
+        yield from rows(seen.items(), prefix, shape.kinds)
     elif isinstance(shape, Kinds):
         yield from rows(every_key(shape), prefix)
     elif isinstance(shape, Named):
@@ -56,30 +56,34 @@ def inner_rows(shape: Shape, prefix: str) -> Iterator[str]:
         yield from inner_rows(shape.item, prefix)
 
 
-def every_key(shape: Kinds) -> Mapping[str, Shape]:
-    """Those of any kind; of one that not all have it is said which have it."""
+def every_key(shape: Kinds) -> Iterator[tuple[str, Shape]]:
+    """Those of any kind; of one that not all have, or not all alike, it is said which have it so."""
     of = {kind: shape.keys_of(kind) for kind in shape.kinds}
-    found = {key: inner for keys in of.values() for key, inner in keys.items()}
-    only = {key: [kind for kind, keys in of.items() if key in keys] for key in found}
-    return {
-        key: inner
-        if len(only[key]) == len(of)
-        else replace(inner, about=f"{inner.about}; only with `{shape.tag}: {' or '.join(only[key])}`")
-        for key, inner in found.items()
-    }
+    for key in dict.fromkeys(key for keys in of.values() for key in keys):
+        alike: list[tuple[Shape, list[str]]] = []
+        for kind, inner in ((kind, keys[key]) for kind, keys in of.items() if key in keys):
+            known = next((kinds for other, kinds in alike if other == inner), None)
+            if known is None:
+                alike.append((inner, [kind]))
+            else:
+                known.append(kind)
+        for inner, kinds in alike:
+            only = f"; only with `{shape.tag}: {' or '.join(kinds)}`" if len(kinds) < len(of) else ""
+            yield key, replace(inner, about=f"{inner.about}{only}")
 
 
-def table(keys: Mapping[str, Shape]) -> list[str]:
+def table(keys: Iterable[tuple[str, Shape]]) -> list[str]:
     return ["| key | default | |", "|---|---|---|", *rows(keys), ""]
 
 
 def reference() -> str:
-    lines = ["### The pipeline", *table(TOP), "### A stage", *table(STAGE)]
+    lines = ["### The pipeline", *table(TOP.items()), "### A stage", *table(STAGE.items())]
     for name, operator in OPERATORS.items():
         reads = ", ".join(f"`{output}`" for output in operator.reads) or "nothing"
         writes = ", ".join(f"`{output}`" for output in operator.writes) or "nothing"
         lines += [f"### `{name}`", f"{operator.about}. Reads {reads}; writes {writes}.", ""]
-        config = every_key(operator.config) if isinstance(operator.config, Kinds) else operator.config.keys
+        of = operator.config
+        config = list(every_key(of)) if isinstance(of, Kinds) else list(of.keys.items())
         if config:
             lines += table(config)
     return "\n".join(lines)

@@ -23,6 +23,7 @@ class Tokens:
     lengths: Tensor  # tokens of the completion that each one belongs to
     given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
     samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
+    entropy: Tensor | None = None  # nats, of the distribution that each one is drawn from; a gradient if asked for
 
     @property
     def weight(self) -> Tensor:
