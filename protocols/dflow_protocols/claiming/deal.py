@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -22,18 +23,20 @@ def deal(units: Sequence[U], members: Sequence[NodeId], slots: Slots = ONE_EACH)
     """
     if not members:
         return {}
-    weights = [slots.get(member, 1) for member in members]
+    weights = tuple(slots.get(member, 1) for member in members)
+    return dict(zip(units, _runs(len(units), tuple(members), weights), strict=True))
+
+
+@lru_cache(maxsize=64)
+def _runs(count: int, members: tuple[NodeId, ...], weights: tuple[int, ...]) -> tuple[NodeId, ...]:
+    """Whose each of `count` units is. Asked for at every look at a step, and the same for all of that step."""
     total = sum(weights)
-    shares = [len(units) * weight // total for weight in weights]
-    by_remainder = sorted(range(len(members)), key=lambda place: (-(len(units) * weights[place] % total), place))
-    for place in by_remainder[: len(units) - sum(shares)]:
+    shares = [count * weight // total for weight in weights]
+    by_remainder = sorted(range(len(members)), key=lambda place: (-(count * weights[place] % total), place))
+    for place in by_remainder[: count - sum(shares)]:
         shares[place] += 1
-    homes: dict[U, NodeId] = {}
-    at = 0
-    for place in sorted(range(len(members)), key=lambda place: -shares[place]):
-        homes.update(dict.fromkeys(units[at : at + shares[place]], members[place]))
-        at += shares[place]
-    return homes
+    longest_first = sorted(range(len(members)), key=lambda place: -shares[place])
+    return tuple(members[place] for place in longest_first for _ in range(shares[place]))
 
 
 def homes(
@@ -48,7 +51,10 @@ def homes(
     A function of the set of the dead, not of the order of their deaths, so that nodes agree as soon as they agree who
     lives.
     """
-    dealt, unfinished = deal(units, roster, slots), frozenset(unfinished)
+    dealt = deal(units, roster, slots)
+    if all(member in living for member in roster):
+        return dealt
+    unfinished = frozenset(unfinished)
     left = [unit for unit in units if unit in unfinished and unit in dealt and dealt[unit] not in living]
     dealt.update(deal(left, [member for member in roster if member in living], slots))
     return dealt

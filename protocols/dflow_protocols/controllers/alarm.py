@@ -83,7 +83,7 @@ class Alarm:
 
     def stand_by(self, mesh: MeshView, out: list[Action]) -> None:
         """This node is drained: all that it can say is whether anybody is not."""
-        step = max((head.step for head in self._state.versions.heads.values()), default=0)
+        step = self._state.versions.newest_step
         position = self._state.position
         causes = {} if mesh.on_duty else {ALL_DRAINED: ""}
         self._block(position.step if position is not None else step, causes, out)

@@ -74,20 +74,19 @@ class Ending:
         held = next((header for header in versions.held.values() if header.step == committed), None)
         if held is None:
             return committed - 1
-        heads = versions.heads
-        if all(node == me or (node in heads and versions.descends(heads[node].version, held)) for node in mesh.on_duty):
+        there = versions.who_got_to(held)
+        if mesh.on_duty <= there | {me}:
             if versions.found_everywhere(committed):
                 self._outbox.tell_arrival(self._state.view(now, mesh, held), mesh, out)
             return committed
         if is_few(mesh):
             return committed - 1  # who came since a replica said that all have it speaks for itself
-        said = [node for node, step in versions.everywhere.items() if step >= committed and node in heads]
-        tellers = [node for node in said if versions.descends(heads[node].version, held)]
         step = self._state.steps.get(committed)
-        if tellers and step is not None and step.roster is not None:
-            replicas = self._state.view(now, mesh, held).replicas
-            return committed if any(node in replicas for node in tellers) else committed - 1
-        return committed - 1
+        if step is None or step.roster is None:
+            return committed - 1
+        replicas = self._state.view(now, mesh, held).replicas
+        is_said = any(node in there and versions.everywhere.get(node, 0) >= committed for node in replicas)
+        return committed if is_said else committed - 1
 
     def _pinned(self, now: float, mesh: MeshView, own: Header) -> Header | None:
         """The version that a late member copies or goes on from: the oldest of them, of the own chain, that is not too

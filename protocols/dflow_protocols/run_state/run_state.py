@@ -175,8 +175,7 @@ class RunState:
     def _newest_step(self) -> int:
         """Of the versions that this node knows of."""
         own = self.versions.own
-        heads = self.versions.heads.values() if own is None else (*self.versions.heads.values(), own.head)
-        return max((head.step for head in heads), default=0)
+        return max(self.versions.newest_step, own.step if own is not None else 0)
 
     def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
         """The step that begins at `header`'s version, as this node sees it now: it reads what it trains."""

@@ -132,7 +132,7 @@ class Run:
         """What people are told of the run."""
         state, outcome, own = self.state, runs.outcome(self.status), self.state.versions.own
         settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
-        best = max((head.step for head in state.versions.heads.values()), default=0)
+        best = state.versions.newest_step
         saved, is_over = self.checkpoints.best, self.has_ended
         return {
             "run": state.id,
@@ -173,7 +173,7 @@ class Run:
     @property
     def progress(self) -> tuple[object, ...]:
         """What changes whenever something of the run came about, here or as others say, that was not there before."""
-        best = max((head.step for head in self.state.versions.heads.values()), default=0)
+        best = self.state.versions.newest_step
         return (*self.alarm.marks, self.state.holdings.fresh_at, best)
 
     def is_others_work(self, now: float, mesh: MeshView) -> bool:

@@ -69,10 +69,12 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     """The leaves of which no block counts, and where each is to be done."""
     training = batch.training
     covered = view.covered(training, batch.manifest.id)
-    missing = [leaf for leaf in range(training.leaves) if leaf in batch.needed and leaf not in covered]
+    missing = sorted(batch.needed - covered)
     able = view.able((training.stage,))
     members = view.dealt_to(view.trainers, able)
     dealt = homes(range(training.leaves), members, able, missing, view.capacity) if missing else {}
+    if not view.failures.known:
+        return {leaf: dealt.get(leaf) for leaf in missing}
     units = {leaf: TaskKey(view.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}
     return {leaf: able_home(unit, dealt.get(leaf), view.failures.nodes(unit), able) for leaf, unit in units.items()}
 

@@ -8,7 +8,7 @@ once: nobody fetches any. Losing what was kept back costs time only: for all oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import metrics
@@ -18,6 +18,7 @@ from ..wire.steps import Record
 from ..work import BlockWork, SumWork
 from .batch import Batch, leaf_homes
 from .duty import BLOCK, SUM, Due, Duty
+from .patience import Wait
 from .reduction import aligned_blocks, cover
 from .view import StepView
 
@@ -28,25 +29,34 @@ def block_duties(view: StepView, batch: Batch) -> Due:
     home = leaf_homes(view, batch)
     if not home:
         return found
-    mine = _own_leaves(view, batch, home)
-    made = _made(view, batch)
+    claimed = view.claimed_leaves(stage)
+    mine, made = _own_leaves(view, batch, home, claimed), _made(view, batch)
     running = {leaf for unit in view.running if unit.stage == stage for leaf in unit.leaves}
     begun = running | {leaf for block in made for leaf in block.leaves}
     for block in aligned_blocks(mine):
-        parts = cover(block, mine, made.get)
+        parts = cover(block, frozenset(block.leaves), made.get)
         if parts is not None and len(parts) > 1 and running.isdisjoint(block.leaves):
             found.here.append(_sum_duty(view, batch, block, parts))
     for leaves in _cut([leaf for leaf in mine if leaf not in begun], view.slots):
         found.here += [_block_duty(view, batch, BLOCK, block) for block in aligned_blocks(leaves)]
     able = view.able((stage,))
-    taken = view.claimed_leaves(stage) | begun
-    for leaf, node in home.items():
-        if leaf in taken or leaf in mine:
+    taken = claimed | begun | frozenset(mine)
+    for leaf in _watched(view, stage, home, able):
+        if leaf in taken:
             continue
-        due = found.orphan_rank(view, BLOCK, _single(view, stage, leaf), node, able)
+        due = found.orphan_rank(view, BLOCK, _single(view, stage, leaf), home[leaf], able)
         if due is not None:
             found.here.append(_block_duty(view, batch, due, Block.of_leaf(leaf)))
     return found
+
+
+def _watched(view: StepView, stage: str, home: Mapping[int, NodeId | None], able: frozenset[NodeId]) -> Collection[int]:
+    """Of these leaves those whose homes this node may have to wait for: all, if it is idle and one of the homes shows
+    no claim; else those that it waits for already, as it may have to no longer."""
+    if view.is_idle and view.me in able and any(node not in view.at_work for node in home.values()):
+        return home.keys()
+    waits = view.step.patience.units(Wait.HOME)
+    return sorted(leaf for unit in waits if unit.stage == stage for leaf in unit.leaves if leaf in home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ def kept_back(view: StepView, batch: Batch, all_of_it: bool = False) -> KeptBack
     others = [node for node in view.trainers if node in view.on_duty and node != view.me]
     told = {block: record for block, record in made.items() if not home.keys().isdisjoint(block.leaves)}
     if others and not all_of_it:
-        whole = list(aligned_blocks(_own_leaves(view, batch, home)))
+        whole = list(aligned_blocks(_own_leaves(view, batch, home, view.claimed_leaves(batch.training.stage))))
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in whole)}
     elif any(block.is_inside(other) for block in told for other in told):
         told = {block: record for block, record in told.items() if not any(block.is_inside(each) for each in told)}
@@ -80,15 +90,11 @@ def kept_back(view: StepView, batch: Batch, all_of_it: bool = False) -> KeptBack
     return KeptBack(list(told.values()), over)
 
 
-def _own_leaves(view: StepView, batch: Batch, home: dict[int, NodeId | None]) -> list[int]:
+def _own_leaves(view: StepView, batch: Batch, home: Mapping[int, NodeId | None], claimed: Collection[int]) -> list[int]:
     """The unfinished leaves that are this node's to sum: dealt to it or taken from others, and nobody else's now."""
     stage = batch.training.stage
-    taken = view.claimed_leaves(stage)
-    return [
-        leaf
-        for leaf, node in home.items()
-        if leaf not in taken and (node == view.me or _single(view, stage, leaf) in view.loans.borrowed)
-    ]
+    borrowed = {leaf for unit in view.loans.borrowed if unit.stage == stage for leaf in unit.leaves}
+    return [leaf for leaf, node in home.items() if leaf not in claimed and (node == view.me or leaf in borrowed)]
 
 
 def _made(view: StepView, batch: Batch) -> dict[Block, Record]:

@@ -76,6 +76,8 @@ def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
     dealt = deal(borders, [node for node in view.dealt_to(view.trainers, able) if node in able])
     done = zip(borders, slice_records(view, batch), strict=True)
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == view.me]
+    if not mine:
+        return []
     inputs = (view.trains.id, batch.manifest.id)
     blocks = view.step.blocks(batch.training.stage, inputs, view.counts)
     return [

@@ -56,10 +56,11 @@ def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozense
     node, in which it asked a replica for its books, since claims and records are told to those alone."""
     if home in view.at_work or not view.is_idle or view.me not in able:  # who is at work will come to it
         return False
-    order = ranked(str(unit), tuple(sorted(able)))
-    delay = view.suspicion_s * (1 + order.index(view.me) / len(order))
     silent_s, asked_s = view.step.patience.lasts(view.now, Wait.HOME, unit), view.now - view.step.polled_at
-    return silent_s > delay and ANSWER_AFTER * view.suspicion_s <= asked_s < silent_s
+    if silent_s <= view.suspicion_s or not ANSWER_AFTER * view.suspicion_s <= asked_s < silent_s:
+        return False
+    order = ranked(str(unit), tuple(sorted(able)))
+    return silent_s > view.suspicion_s * (1 + order.index(view.me) / len(order))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ without groups adds nothing. Any disjoint cover by aligned blocks ends in the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -57,11 +57,11 @@ def aligned_blocks(leaves: Sequence[int]) -> Iterator[Block]:
 
 
 def cover(
-    whole: Block, needed: Collection[int], find: Callable[[Block], B | None]
+    whole: Block, needed: Container[int], find: Callable[[Block], B | None]
 ) -> tuple[tuple[Block, B], ...] | None:
     """Disjoint aligned blocks in leaf order that hold every needed leaf of `whole`, largest first; None if some leaf is
     missing. `find` gives what is known of a block."""
-    if not any(whole.first <= leaf < whole.end for leaf in needed):
+    if not any(leaf in needed for leaf in whole.leaves):
         return ()
     found = find(whole)
     if found is not None:

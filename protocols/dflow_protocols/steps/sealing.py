@@ -42,8 +42,8 @@ def is_carried(view: StepView, versions: Versions, seal: Seal) -> bool:
     for a suspicion time is set aside, and holds nobody up until it is tried again."""
     updates = {seal.id} if seal.kind == UPDATE else {s.id for s in view.step.seals.values() if s.previous == seal.id}
     made = [header for header in versions.headers.values() if header.seal in updates and header.step > view.trains.step]
-    heads = [head.version for head, _ in versions.claimed(view.now, view.living)]
-    return any(versions.descends(head, header) for header in made for head in heads)
+    heads = versions.claimed(view.now, view.living) if made else []
+    return any(versions.descends(head.version, header) for header in made for head in heads)
 
 
 def is_turn(view: StepView, what: str) -> bool:

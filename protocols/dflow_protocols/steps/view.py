@@ -149,15 +149,14 @@ class StepView:
     def claimed_leaves(self, stage: str) -> set[int]:
         """Leaves that other living nodes have: they claim a block with them, or were just given them."""
         taken = {unit.leaves[0] for unit in self.loans.lent if unit.stage == stage and unit.leaves}
-        for unit in self.step.claims:
-            if unit.stage == stage and unit.leaves:
-                claimants = [node for node in self.step.claimants(self.now, unit) if node != self.me]
+        for unit, until in self.step.claims.items():
+            if unit.stage == stage and isinstance(unit.part, Block):
+                claimants = [n for n, end in until.items() if end > self.now and n != self.me and n in self.living]
                 if not self.loans.borrowed:
-                    taken.update(unit.leaves if any(node in self.living for node in claimants) else ())
+                    taken.update(unit.part.leaves if claimants else ())
                     continue
-                for leaf in unit.leaves:
-                    single = TaskKey(unit.step, stage, Block.of_leaf(leaf))
-                    if any(n in self.living for n in self.loans.believed(single, claimants)):
+                for leaf in unit.part.leaves:
+                    if self.loans.believed(TaskKey(unit.step, stage, Block.of_leaf(leaf)), claimants):
                         taken.add(leaf)
         return taken
 

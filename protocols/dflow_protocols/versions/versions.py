@@ -5,7 +5,7 @@ A head is a claim: it counts while its holder lives. Commit is evidence, not a f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from ..names import NodeId, ShardId, VersionId
@@ -31,6 +31,7 @@ class Versions:
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     everywhere: dict[NodeId, int] = field(default_factory=dict)  # by who says so, this node too: see Heartbeat
     lineage: Lineage = field(init=False)
+    claimants: dict[Head, set[NodeId]] = field(default_factory=dict, repr=False)  # the same as `claims`, by version
     _heads: dict[NodeId, Head] | None = field(default=None, repr=False, compare=False)  # until `claims` change
 
     def __post_init__(self) -> None:
@@ -63,9 +64,7 @@ class Versions:
         known = self.claims.get(source)
         if known is not None and known[0] > heartbeat.incarnation:
             return False
-        if known != (heartbeat.incarnation, heartbeat.own):
-            self.claims[source] = (heartbeat.incarnation, heartbeat.own)
-            self._heads = None
+        self._claim(source, heartbeat.incarnation, heartbeat.own)
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
         moved = known is None or known[1] != heartbeat.own or self.everywhere.get(source, 0) != heartbeat.everywhere
@@ -96,14 +95,29 @@ class Versions:
         """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
         it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
         if holder in living and holder != self.me and holder not in self.claims:
-            self.claims[holder] = (-1, head)
-            self._heads = None
+            self._claim(holder, -1, head)
+
+    def _claim(self, node: NodeId, incarnation: int, head: Head | None) -> None:
+        """This is what a node claims to hold now."""
+        if self.claims.get(node) == (incarnation, head):
+            return
+        self._unclaim(node)
+        self.claims[node] = (incarnation, head)
+        if head is not None:
+            self.claimants.setdefault(head, set()).add(node)
+
+    def _unclaim(self, node: NodeId) -> None:
+        self._heads = None
+        _, head = self.claims.pop(node, (0, None))
+        if head is not None:
+            self.claimants[head].discard(node)
+            if not self.claimants[head]:
+                del self.claimants[head]
 
     def forget(self, node: NodeId) -> None:
-        self.claims.pop(node, None)
+        self._unclaim(node)
         self.pins.pop(node, None)
         self.everywhere.pop(node, None)
-        self._heads = None
         self.lineage.forget(node)
 
     def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
@@ -118,16 +132,31 @@ class Versions:
         header = self.headers.get(child)
         return header is not None and header.parent == version
 
-    def claimed(self, now: float, living: Collection[NodeId]) -> list[tuple[Head, NodeId]]:
-        """The heads that living nodes claim and that are not set aside, and who; this node's own is the last."""
-        found: list[tuple[Head, NodeId]] = [
-            (head, node) for node, head in self.heads.items() if node in living and self.set_aside.get(head, now) <= now
-        ]
-        return found if self.own is None else [*found, (self.own.head, self.me)]
+    @property
+    def newest_step(self) -> int:
+        """Of all versions that others claim; 0 if they claim none."""
+        return max((head.step for head in self.claimants), default=0)
 
-    def best(self, now: float, living: Collection[NodeId]) -> tuple[Head, NodeId] | None:
-        """The one of them that fork choice prefers."""
-        return min(self.claimed(now, living), key=lambda pair: preference(pair[0]), default=None)
+    def claimed(self, now: float, living: Set[NodeId]) -> list[Head]:
+        """The heads that living nodes claim and that are not set aside, each once; this node's own is the last."""
+        found = [
+            head
+            for head, nodes in self.claimants.items()
+            if not nodes.isdisjoint(living) and self.set_aside.get(head, now) <= now
+        ]
+        return found if self.own is None else [*found, self.own.head]
+
+    def best(self, now: float, living: Set[NodeId]) -> tuple[Head, NodeId] | None:
+        """The one of them that fork choice prefers, and who claims it: rather another one than this node."""
+        head = min(self.claimed(now, living), key=preference, default=None)
+        if head is None:
+            return None
+        return head, min(self.claimants.get(head, set()) & living, default=self.me)
+
+    def who_got_to(self, header: Header) -> set[NodeId]:
+        """Others that claim the version or one that descends from it, as far as its chain is known here."""
+        found = [nodes for head, nodes in self.claimants.items() if self.descends(head.version, header)]
+        return set().union(*found)
 
     def descends(self, version: VersionId, ancestor: Header) -> bool | None:
         """Whether a version's chain leads to `ancestor`, as headers say or who told of one; None where neither does."""
@@ -147,9 +176,7 @@ class Versions:
 
     def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:
         """Whether enough living nodes claim the version or a descendant: two, or all the trainers there are."""
-        claimed = sum(
-            1 for node, head in self.heads.items() if node in living and self.descends(head.version, header) is True
-        )
+        claimed = len(self.who_got_to(header).intersection(living))
         if self.own is not None and self.descends(self.own.id, header):
             claimed += 1
         return claimed >= min(2, sum(1 for node in trainers if node in living))
@@ -174,8 +201,7 @@ class Versions:
 
     def forget_set_aside(self) -> None:
         """Of heads that nobody claims any more."""
-        claimed = set(self.heads.values())
-        self.set_aside = {head: until for head, until in self.set_aside.items() if head in claimed}
+        self.set_aside = {head: until for head, until in self.set_aside.items() if head in self.claimants}
 
     def prune(self, before_step: int, needed: Collection[VersionId]) -> None:
         """Drop headers of versions before a step, as their chain is settled for this node; but not those `needed`."""
