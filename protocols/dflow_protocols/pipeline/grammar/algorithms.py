@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .shape import Items, Number, Shape, Text
+from .shape import Flag, Items, Number, Shape, Text
 
 Counts: TypeAlias = Iterable[tuple[int, int]]
 """(trained tokens, trained completions) of each group of a step"""
@@ -47,6 +47,13 @@ class Loss:
         return (*self.reads, *asked)
 
 
+_WHITEN = Flag(
+    "take the mean of the whole step's advantages off, and divide by their deviation, both over its trained tokens "
+    "(arXiv 2501.03262)",
+    False,
+    unwritten=True,
+)
+
 ADVANTAGES: Mapping[str, Advantage] = {
     "grpo": Advantage(
         "the group's mean is taken off (arXiv 2402.03300)",
@@ -60,9 +67,10 @@ ADVANTAGES: Mapping[str, Advantage] = {
                 at_most=1,
                 unwritten=True,
             ),
+            "whiten": _WHITEN,
         },
     ),
-    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)"),
+    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)", {"whiten": _WHITEN}),
 }
 
 KL_KINDS: Mapping[str, str] = {
