@@ -118,7 +118,9 @@ _GSPO_CLIP = Items(
     count=2,
 )
 
-_CPGD_CLIP = Items(_CLIP.about, _CLIP.item, (0.2, 0.2), count=2)
+_SHARE = Number("of a group's tokens that are picked", 2e-4, above=0, at_most=1)
+
+_SYMMETRIC_CLIP = Items(_CLIP.about, _CLIP.item, (0.2, 0.2), count=2)
 
 _GMPO_CLIP = Items(
     "how far the logarithm of a token's probability ratio may fall and rise before it is cut",
@@ -165,8 +167,32 @@ LOSSES: Mapping[str, Loss] = {
         "the clipped policy gradient, with a pull back to the policy that sampled (arXiv 2505.12504)",
         "tokens",
         {
-            "clip": _CPGD_CLIP,
+            "clip": _SYMMETRIC_CLIP,
             "drift": Number("weight of the KL divergence from the policy that sampled", 0.001, at_least=0),
+            **_REGULARIZED,
+        },
+    ),
+    "clip_cov": _policy(
+        "clipped gains, without some of the tokens that would take the most entropy (arXiv 2505.22617)",
+        "tokens",
+        {
+            "clip": _SYMMETRIC_CLIP,
+            "share": _SHARE,
+            "bounds": Items(
+                "of the covariance of log-probability and advantage, between which tokens are drawn",
+                Number("a covariance"),
+                (1.0, 5.0),
+                count=2,
+            ),
+            **_REGULARIZED,
+        },
+    ),
+    "kl_cov": _policy(
+        "gains without a clip; those of the tokens that would take the most entropy are held back (arXiv 2505.22617)",
+        "tokens",
+        {
+            "share": _SHARE,
+            "penalty": Number("weight of what holds them back, the distance from what was sampled", 1.0, at_least=0),
             **_REGULARIZED,
         },
     ),
