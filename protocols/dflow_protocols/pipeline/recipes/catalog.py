@@ -51,13 +51,35 @@ RECIPES: Mapping[str, Recipe] = {
         "arXiv 2503.20783",
         {"adv": {"method": "grpo", "scale": "none"}, "learn": {"loss": {"kind": "dr_grpo", "clip": [0.2, 0.2]}}},
     ),
+    "dapo": Recipe(
+        "arXiv 2503.14476",
+        {
+            "adv": {"method": "grpo", "drop_flat_groups": True},
+            "learn": {"loss": {"kind": "grpo", "clip": [0.2, 0.28], "mean": "token"}},
+        },
+    ),
     "gspo": Recipe(
         "arXiv 2507.18071",
         {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "gspo", "clip": [3e-4, 4e-4]}}},
     ),
+    "gmpo": Recipe(
+        "arXiv 2507.20673",
+        {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "gmpo", "clip": [0.4, 0.4]}}},
+    ),
     "cispo": Recipe(
         "MiniMax-M1, arXiv 2506.13585",
         {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "cispo", "high": 5.0}}},
+    ),
+    "cpgd": Recipe(
+        "arXiv 2505.12504",
+        {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "cpgd", "clip": [0.2, 0.2], "drift": 0.001}}},
+    ),
+    "gpg": Recipe(
+        "arXiv 2504.02546",
+        {
+            "adv": {"method": "grpo", "scale": "none", "drop_flat_groups": True},
+            "learn": {"loss": {"kind": "gpg"}},
+        },
     ),
     "rloo": Recipe(
         "arXiv 2402.14740",
