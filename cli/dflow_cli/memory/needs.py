@@ -48,11 +48,12 @@ class Needs:
     device: tuple[Need, ...]
     opening: Need  # in the engine, before a model is proved and rounded: in place of what comes later
     trained: int
+    carried: int = 0  # bytes of parameters of earlier versions, in shards
 
     @property
     def most_shards(self) -> int:
         """Without which no step ends."""
-        return APPLYING * self.trained
+        return APPLYING * self.trained + self.carried
 
     @property
     def most_engine(self) -> int:
@@ -69,12 +70,16 @@ class Needs:
 def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Needs:
     """`outlines`: by model, of all that the pipeline has. `has_gpu`: slots own a GPU each."""
     trained = sum(trained_of(pipeline, outlines, model) for model in pipeline.trainable)
-    shards = (
+    sampled = sum(trained_of(pipeline, outlines, model) for model in pipeline.sampled)
+    carried = pipeline.lag * FLOAT_BYTES * sampled
+    shards: tuple[Need, ...] = (
         Need("rolling out", ROLLING * trained, f"{ROLLING} bytes a trained parameter: it and two moments"),
         Need("summing", SUMMING * trained, f"{SUMMING}: a block's gradient and its share of the others' beside it"),
         Need("applying", APPLYING * trained, f"{APPLYING}: the old state, the gradient, the new state"),
         Need("a late node", LATE * trained, f"{LATE} more, while another is a version behind"),
     )
+    if carried:
+        shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each version behind"),)
     passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
     waiting = [need for need in passes if need.phase == WAITING]
     passes = [need for need in passes if need.phase != WAITING]
@@ -83,10 +88,10 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     largest = max((outlines[model].parameters for model in _opened(pipeline)), default=0)
     opening = Need("opening", BYTES["float32"] * largest, "float32, once; before, and not beside, the others")
     if not has_gpu:
-        return Needs(shards, (*host, *passes), (), opening, trained)
+        return Needs(shards, (*host, *passes), (), opening, trained, carried)
     context = Need("CUDA", CUDA_CONTEXT, "context and kernels, an estimate")
     summed = Need("gradient", gradient, "float32", TRAINING)
-    return Needs(shards, (*host, *waiting), (context, summed, *passes), opening, trained)
+    return Needs(shards, (*host, *waiting), (context, summed, *passes), opening, trained, carried)
 
 
 def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:

@@ -124,8 +124,7 @@ class EmulatedGradients:
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
-        whitened = [number.hex() for number in work.whitening or ()]
-        key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state, *whitened)
+        key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state)
         _fill(job, gradient, key)
 
 

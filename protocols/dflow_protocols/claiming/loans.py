@@ -33,7 +33,7 @@ class Borrowed:
 
 @dataclass
 class Loans:
-    """One run's, for its open step. Units are single partitions and single leaves."""
+    """One run's, for its open steps. Units are single partitions and single leaves."""
 
     me: NodeId
     lent: dict[TaskKey, Lent] = field(default_factory=dict)
@@ -105,6 +105,11 @@ class Loans:
         loan = self.borrowed.get(unit)
         given = {self.me} if loan is None else {self.me, loan.lender, loan.home}
         return [node for node in claimants if node not in given]
+
+    def end_step(self, step: int) -> None:
+        """What was given and taken of this step, and of those before, is over."""
+        self.lent = {unit: loan for unit, loan in self.lent.items() if unit.step > step}
+        self.borrowed = {unit: loan for unit, loan in self.borrowed.items() if unit.step > step}
 
     def clear(self) -> None:
         self.lent.clear()

@@ -21,7 +21,7 @@ from ..steps.duties import slice_pieces
 from ..steps.duty import Duty
 from ..steps.reduction import cover
 from ..steps.view import StepView
-from ..versions import facts
+from ..versions import facts, lagged
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
 from ..wire.steps import Header, Seal
@@ -57,14 +57,14 @@ class Advance:
         work = ApplyWork(
             header.step,
             training.stage,
-            header.state,
+            lagged.own(header.state),
             slices,
             training.update,
             training.updates,
             training.keep_optimizer,
         )
         unit = TaskKey(header.step, training.stage, Once("apply"))
-        return [Duty(-1, unit, work, tuple((ref, None) for _, ref in header.state), (header.id, update.id))]
+        return [Duty(-1, unit, work, tuple((ref, None) for _, ref in work.state), (header.id, update.id))]
 
     def _free_blocks(self, view: StepView, stage: str, out: list[Action]) -> None:
         """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
@@ -86,7 +86,7 @@ class Advance:
         made: dict[str, float],
         out: list[Action],
     ) -> None:
-        """Hold the version that `update` makes of the own one."""
+        """Hold the version that `update` makes of the own one. `state`: its own, without what it carries along."""
         parent = self._state.versions.own
         assert parent is not None
         manifest = self._state.step(update.step).seals.get(SealId(update.previous))
@@ -95,7 +95,7 @@ class Advance:
             parent.step + 1,
             parent.samples + update.samples,
             update.id,
-            state,
+            lagged.carry(self._state.pipeline, parent.state, state),
             facts.merge(
                 parent.facts,
                 facts.evaluated(self._state.pipeline, update),

@@ -39,7 +39,7 @@ class Draining:
             state.catch_up.stop()
             references.keep_only(state, references.all_records(state), out)
         if state.position is not None:
-            self._end_step(state.view(now, mesh, state.position), out)
+            self._end_steps(state.views(now, mesh, state.position), out)
         step = self._step_of_others(mesh)
         if step is None:
             return
@@ -53,18 +53,18 @@ class Draining:
         if is_news:
             self._outbox.tell_all(mesh, None, out)
 
-    def _end_step(self, view: StepView, out: list[Action]) -> None:
+    def _end_steps(self, views: list[StepView], out: list[Action]) -> None:
         """Tell of blocks that were kept back, and claim what runs and nothing else."""
-        state = self._state
+        state, view = self._state, views[0]
         if view.step.roster is None:
             return
         manifest = chosen(view, state.versions, MANIFEST, view.trains.id)
         batch = self._sealer.batch(view, manifest)
         if batch is not None:
             self._sealer.tell_blocks(view, batch, out)
-        owners = self._stealing.give_back(view.running)
-        if owners or view.step.claimed_by(view.now, state.me) != {*view.running, *state.loans.held()}:
-            self._outbox.put_claims(view, out, owners)
+        owners = self._stealing.give_back([unit for view in views for unit in view.running])
+        if owners or any(view.step.claimed_by(view.now, state.me) != set(state.taken_on(view)) for view in views):
+            self._outbox.put_all_claims(views, out, owners)
 
     def _step_of_others(self, mesh: MeshView) -> int | None:
         """How far those on duty are, if enough of them have a better version than this node."""

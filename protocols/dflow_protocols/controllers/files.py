@@ -59,5 +59,6 @@ class Files:
         """Claim what runs and nothing else."""
         position = self._state.position
         if position is not None:
-            view = self._state.view(now, mesh, position)
-            self._outbox.put_claims(view, out, self._stealing.give_back(view.running))
+            views = self._state.views(now, mesh, position)
+            owners = self._stealing.give_back([unit for view in views for unit in view.running])
+            self._outbox.put_all_claims(views, out, owners)

@@ -51,7 +51,7 @@ class Leaving:
         if position is None or not state.is_active:
             return False
         state.gather(now, ())
-        self._outbox.put_claims(state.view(now, mesh, position), out, self._stealing.give_back())
+        self._outbox.put_all_claims(state.views(now, mesh, position), out, self._stealing.give_back())
         return True
 
     def reconcile(self, now: float, mesh: MeshView, out: list[Action]) -> None:
@@ -73,13 +73,14 @@ class Leaving:
         return not self._is_saving and not self.held_alone(mesh)
 
     def held_alone(self, mesh: MeshView) -> tuple[ShardRef, ...]:
-        """Shards of the version and of the open step that none of those who stay is known to hold. Nothing where one of
-        them is further: then the step is over."""
+        """Shards of the version and of the open steps that none of those who stay is known to hold. Nothing where one
+        of them is further: then the step is over."""
         run, keepers = self._state, self._keepers(mesh)
         own = run.versions.own
         if own is None or not keepers or self._is_outdone(own.head, keepers):
             return ()
-        refs = [ref for record in run.step(own.step).all_records() for ref in record.shards]
+        steps = [step for number, step in run.steps.items() if number >= own.step]
+        refs = [ref for step in steps for record in step.all_records() for ref in record.shards]
         if not run.versions.holders(own.id, keepers):
             refs += [ref for _, ref in own.state]
         here = {*keepers, run.me}

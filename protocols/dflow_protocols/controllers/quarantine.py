@@ -51,12 +51,14 @@ class Quarantine:
                     self._decide(verdict, mesh, out)
 
     def _is_done(self, now: float, task: TaskKey, mesh: MeshView) -> bool:
-        """Whether a partition of the open step has its records."""
+        """Whether a partition of an open step has its records."""
         position = self._state.position
         chains = [chain for chain in self._state.plan(task.step).chains if chain.stages[0] == task.stage]
-        if position is None or position.step != task.step or not isinstance(task.part, Partition) or not chains:
+        if position is None or not isinstance(task.part, Partition) or not chains:
             return False
-        view = self._state.view(now, mesh, position)
+        view = next((v for v in self._state.views(now, mesh, position) if v.step.number == task.step), None)
+        if view is None:
+            return False
         done = view.progress_of(chains[0]).done[task.part.index]
         return len(done) == len(chains[0].stages)
 

@@ -56,6 +56,9 @@ class Rosters:
         if step.patience.lasts(view.now, Wait.TRAINER) <= mesh.suspicion_s:
             return step.roster is not None
         self._issue(step, mesh, out)
+        for ahead in range(step.number + 1, min(step.number + self._state.pipeline.lag, self._state.last_step) + 1):
+            if self._state.step(ahead).roster is None:  # as after a cold start: it would be waited for at each step
+                self._issue(self._state.step(ahead), mesh, out)
         return True
 
     def _issue(self, step: Step, mesh: MeshView, out: list[Action]) -> None:
@@ -67,10 +70,12 @@ class Rosters:
         self._outbox.tell_all(mesh, RosterPut(self._state.id, roster), out)
 
     def after(self, view: StepView, seal: Seal, mesh: MeshView) -> Roster | None:
-        """The next step's roster, which lies beside an update seal: the one known, else one made now."""
-        if seal.kind != UPDATE or view.step.number >= self._state.last_step:
+        """The roster of the next step that is not open yet, which lies beside an update seal: the one known, else one
+        made now."""
+        number = view.step.number + 1 + self._state.pipeline.lag
+        if seal.kind != UPDATE or number > self._state.last_step:
             return None
-        following = self._state.step(view.step.number + 1)
+        following = self._state.step(number)
         if following.roster is None:
             following.take_roster(self._next(following.number, 0, mesh))
         return following.roster

@@ -25,7 +25,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch
 from ..steps.duties import known_backlog
-from ..steps.duty import BLOCK, CHAIN, CHAIN_REST, EVALUATE, Duty, order_of
+from ..steps.duty import AHEAD, AHEAD_REST, BLOCK, CHAIN, CHAIN_REST, EVALUATE, Duty, order_of
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
 from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
@@ -37,7 +37,7 @@ REPEATS = 2
 LEAVE_ALONE = 0.5  # suspicion times that one who refused is not asked again
 STEAL_COST_S = 0.03  # two messages, a start elsewhere, perhaps a fetch
 WORTH = 0.75  # of the time that the victim alone would take: the thief has to be done by then, or it is not worth it
-STEALABLE = (BLOCK, CHAIN, CHAIN_REST, EVALUATE)
+STEALABLE = (BLOCK, CHAIN, CHAIN_REST, EVALUATE, AHEAD, AHEAD_REST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,10 @@ class Stealing:
     # What this node has ---------------------------------------------------------------------------------------------
 
     def enter(self, opened: Open) -> None:
-        """The step as this look finds it. Loans of another version are over; with a new phase all are rich again."""
+        """The step as this look finds it. Loans of the one before are over; with a new phase all are rich again."""
         before, self.open = self.open, opened
         if before is None or before.version != opened.version:
-            self._state.loans.clear()
+            self._state.loans.end_step(opened.step if before is None else before.step)
             self._answers.clear()
             self._asked = None
         if before is None or _phase(before) != _phase(opened):
@@ -145,8 +145,11 @@ class Stealing:
     def _begun_spare(self) -> list[tuple[int, TaskKey]]:
         """Of these, those that slots were given."""
         found: list[tuple[int, TaskKey]] = []
+        position = self._state.position
         for call in self._state.calls.values():
-            if self.open is None or call.parent != self.open.version:
+            if self.open is None or position is None or position.id != self.open.version:
+                continue
+            if not self._state.is_of(call, position):
                 continue
             if isinstance(call.work, BlockWork):
                 found += [(BLOCK, unit) for unit in call.unit.singles if unit.leaves[0] > call.reached]
@@ -267,7 +270,7 @@ class Stealing:
             return ()
         first = min(spare)[0]
         units = sorted((unit for rank, unit in spare if rank == first), key=_place)
-        units = [unit for unit in units if unit.stage == units[0].stage]
+        units = [unit for unit in units if (unit.step, unit.stage) == (units[0].step, units[0].stage)]
         stage = units[0].stage
         slots = view.slots, mesh.slots.get(source, 1)
         count = self._share(now, len(units), self._calls.pace.get(stage), paces.get(stage), *slots)
@@ -277,13 +280,12 @@ class Stealing:
         stolen = self._state.loans.lend(chosen, source, now + GRANT_LEASE * mesh.suspicion_s)
         self._untouched = [duty for duty in self._untouched if not any(duty.unit.holds(unit) for unit in chosen)]
         if self._calls.withdraw(set(chosen), out):
-            self._outbox.put_claims(view, out)
+            self._outbox.put_all_claims(self._state.views(now, mesh, view.trains), out)
         return stolen
 
     def _can(self, view: StepView, thief: NodeId, unit: TaskKey) -> bool:
         """Whether the thief may run it at all, and did not fail at it before."""
-        assert self.open is not None
-        chains = [chain.stages for chain in self.open.chains if chain.stages[0] == unit.stage]
+        chains = [chain.stages for chain in self._state.plan(unit.step).chains if chain.stages[0] == unit.stage]
         able = view.able(chains[0] if chains else (unit.stage,))
         return thief in able and thief not in self._state.failures.nodes(unit)
 
@@ -321,9 +323,9 @@ def _phase(opened: Open) -> tuple[VersionId, str]:
     return opened.version, opened.batch.manifest.id if opened.batch is not None else ""
 
 
-def _place(unit: TaskKey) -> tuple[str, int]:
+def _place(unit: TaskKey) -> tuple[int, str, int]:
     assert isinstance(unit.part, Partition | Block), "slices and what is done once are not given away"
-    return unit.stage, unit.part.first if isinstance(unit.part, Block) else unit.part.index
+    return unit.step, unit.stage, unit.part.first if isinstance(unit.part, Block) else unit.part.index
 
 
 def _upper(units: Sequence[TaskKey], count: int) -> list[TaskKey]:

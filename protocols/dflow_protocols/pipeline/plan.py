@@ -78,7 +78,6 @@ class Training:
     gradient_bytes: int  # of an element of a block's gradient
     epoch: int = 0  # of the step
     minibatch: MiniBatch = MiniBatch()
-    whitens: bool = False  # whether advantages are whitened by those of the whole step
 
     def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
         """What the summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
@@ -95,6 +94,12 @@ class StepPlan:
     chains: tuple[Chain, ...]
     trainings: tuple[Training, ...]  # the update that is made, if one is
     is_carried: bool = False  # whether what its chains give was made for the step before it
+    lag: int = 0  # how many versions its rollouts are behind what it trains, once there are so many
+
+    @property
+    def samples_from(self) -> int:
+        """The number of the version that its rollouts are sampled from."""
+        return max(0, self.step - self.lag)
 
     def training_of(self, stage: str) -> Training | None:
         """What this stage trains in the step; None if it trains nothing."""
@@ -113,7 +118,7 @@ def plan(pipeline: Pipeline, number: int) -> StepPlan:
     found = tuple(_chain(pipeline, group, readings) for group in groups)
     if place.update:
         found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
-    return StepPlan(number, found, trained, is_carried=place.update > 0)
+    return StepPlan(number, found, trained, place.update > 0, pipeline.lag)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:
@@ -256,7 +261,6 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         updates=schedule.runs(stage.id) * each,
         keep_optimizer=at + 1 < each or schedule.runs_after(stage.id, step),
         gradient_bytes=gradient_bytes(stage.config),
-        whitens=bool(pipeline.stage(reading.groups_from).config.get("whiten")),
         epoch=epoch,
         minibatch=MiniBatch(part, parts, f"{pipeline.id}/{step}/{stage.id}/{epoch}") if parts > 1 else MiniBatch(),
     )

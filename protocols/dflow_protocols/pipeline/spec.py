@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -73,10 +73,9 @@ class Pipeline:
     on_split: str = "continue"
     limits: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    algorithm: InitVar[str | None] = None  # becomes stages
 
-    def __post_init__(self, algorithm: str | None) -> None:
-        raw = {item.name: getattr(self, item.name) for item in fields(self)} | {"algorithm": algorithm}
+    def __post_init__(self) -> None:
+        raw = {item.name: getattr(self, item.name) for item in fields(self)}
         if isinstance(self.stages, Sequence):
             raw["stages"] = [stage.to_dict() if isinstance(stage, Stage) else stage for stage in self.stages]
         self._fill(*resolve(raw))
@@ -140,6 +139,14 @@ class Pipeline:
     def trainable(self) -> tuple[str, ...]:
         """Models that some stage trains, sorted: those whose parameters are part of a version."""
         return tuple(sorted({str(stage.model) for stage in self.stages if stage.operator.trains}))
+
+    @cached_property
+    def sampled(self) -> tuple[str, ...]:
+        """Of these the models that rollouts are made with, sorted: what a version has of those before it, if `lag` says
+        so."""
+        stages = [stage for stage in self.stages if stage.operator.is_on_partitions and not stage.operator.evaluates]
+        readers = {stage.model for stage in stages if stage.operator.model == "parameters"}
+        return tuple(name for name in self.trainable if name in readers)
 
     @cached_property
     def bases(self) -> tuple[str, ...]:

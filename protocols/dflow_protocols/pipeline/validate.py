@@ -20,7 +20,6 @@ from .grammar.rows import RAGGED, ROW
 from .grammar.shape import NAME, NAME_FORM, Reader, at
 from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of, outputs_for
 from .graph import Vertex, connect
-from .recipes.expansion import expand
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
 
@@ -35,13 +34,11 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     """
     if not isinstance(raw, Mapping):
         raise SpecError([Problem("", "a pipeline is a mapping", "start with `name: my_pipeline`")])
-    raw = expand(raw)
     reader = Reader({})
     reader.define(_params(reader, raw.get("params")))
     reader.unknown_keys(raw, TOP, "")
     spec = {key: reader.read(shape, raw.get(key), key) for key, shape in TOP.items()}
     spec["params"] = {}
-    del spec["algorithm"]  # what it stands for is there, or it was noted
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     share_stages(spec, stages)
     _check_top(reader, spec)
@@ -88,8 +85,6 @@ def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
     if spec["plan_version"] not in (None, PLAN_VERSION):
         what = f"`plan_version` is {spec['plan_version']}, but this dflowd plans by version {PLAN_VERSION}"
         reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`; its weights are others")
-    if spec["lag"]:
-        reader.note("lag", f"`lag` is {spec['lag']}, but this version of dflowd only runs lag 0", "leave `lag` out")
     engines = {spec["engine"], *(stage.get("engine") for stage in spec["stages"] or () if stage)}
     if spec["emulated"] and spec["engine"] is not None and "emulated" not in engines:
         reader.note("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..events import Action, Start, Stop, Trim
 from ..names import Block, TaskKey
-from ..steps.duty import CHAIN, SLICE, Duty
+from ..steps.duty import AHEAD, AHEAD_REST, CHAIN, SLICE, Duty
 from ..wire.steps import Header
 from ..work import BlockWork, ChainWork, Done, Origin, Product, SaveWork, Work, at_once, is_host_work, read_by
 from .origin import origin_of
@@ -224,9 +224,14 @@ class Calls:
         out.append(Stop(number))
 
     def stop_stale(self, header: Header, out: list[Action]) -> None:
-        """Give up calls that work from another version than this node does now."""
+        """Give up calls that are for another version than this node works from now. Rollouts that were ahead may be of
+        its own step now."""
         for number, call in list(self._state.calls.items()):
-            if call.parent is not None and call.parent != header.id and not isinstance(call.work, SaveWork):
+            if call.rank in (AHEAD, AHEAD_REST) and call.unit.step == header.step:
+                self._state.change_call(number, rank=call.rank - AHEAD + CHAIN)
+            if call.parent is None or isinstance(call.work, SaveWork):
+                continue
+            if not self._state.is_of(call, header):
                 self.stop(number, out)
 
     def stop_all(self, out: list[Action], but_saves: bool = False) -> None:

@@ -79,6 +79,14 @@ class Outbox:
         others = [*self._concerned(view, units), *state.loans.concerned(), *owners]
         self.tell(others, ClaimPut(state.id, view.step.number, units), out)
 
+    def put_all_claims(self, views: Iterable[StepView], out: list[Action], owners: Iterable[NodeId] = ()) -> None:
+        """The same of all open steps. Of one ahead only if there is, or was, something."""
+        told = tuple(owners)
+        for view in views:
+            claims = self._state.taken_on(view) or view.step.claimed_by(view.now, self._state.me)
+            if claims or not view.is_ahead:
+                self.put_claims(view, out, told)
+
     def _concerned(self, view: StepView, units: Iterable[TaskKey]) -> list[NodeId]:
         """The step's replicas, and for a slice all trainers: each knows from the blocks that it is due, and would take
         it for an orphan before the replicas' books say whose it is."""

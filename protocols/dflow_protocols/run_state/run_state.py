@@ -14,18 +14,20 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..events import Persist, Report
-from ..names import NodeId, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
+from ..names import MANIFEST, NodeId, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
 from ..pipeline.spec import Pipeline
 from ..shards.holdings import Holdings
 from ..steps.progress import Progress
+from ..steps.sealing import sealed_chains_of
 from ..steps.step import Step
 from ..steps.view import StepView
 from ..versions.catch_up import FOLLOWED_STEPS, CatchUp
+from ..versions.lagged import Source, sampled
 from ..versions.versions import Versions
 from ..wire.steps import Header, RunPut, Skip
-from ..work import Work
+from ..work import ChainWork, Work
 from . import status as runs
 
 PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
@@ -124,6 +126,7 @@ class RunState:
     last_started: float = 0.0  # for fairness among runs
     refused_at: float = -1.0  # when this node's store last had no room for it
     _plans: dict[int, StepPlan] = field(default_factory=dict)
+    _sources: dict[tuple[VersionId, int], Source] = field(default_factory=dict)  # by version worked from, and step
 
     def __post_init__(self) -> None:
         self.versions = Versions(self.me)
@@ -132,7 +135,8 @@ class RunState:
         self.ability = Ability(self.id, self.pipeline, has_files=bool(self.status.files))
         self.loans = Loans(self.me)
         self.advanced_at = self.opened_at
-        self.step(0).take_roster(self.status.roster)
+        for number in range(min(self.pipeline.lag, self.last_step) + 1):
+            self.step(number).take_roster(replace(self.status.roster, step=number))
 
     # What is asked --------------------------------------------------------------------------------------------------
 
@@ -164,37 +168,70 @@ class RunState:
 
     def plan(self, number: int) -> StepPlan:
         if number not in self._plans:
-            self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= PLANS_KEPT}
+            kept = PLANS_KEPT + self.pipeline.lag
+            self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= kept}
             self._plans[number] = make_plan(self.pipeline, number)
         return self._plans[number]
 
     def is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
-        return self.freed_before <= number <= min(self._newest_step() + STEPS_AHEAD, self.last_step)
+        ahead = STEPS_AHEAD + self.pipeline.lag
+        return self.freed_before <= number <= min(self._newest_step() + ahead, self.last_step)
 
     def _newest_step(self) -> int:
         """Of the versions that this node knows of."""
         own = self.versions.own
         return max(self.versions.newest_step, own.step if own is not None else 0)
 
-    def view(self, now: float, mesh: MeshView, header: Header) -> StepView:
-        """The step that begins at `header`'s version, as this node sees it now: it reads what it trains."""
-        if header.step not in self.progress:
-            self.progress[header.step] = Progress()
-        running = tuple(call.unit for call in self.calls.values() if call.parent == header.id)
+    def is_of(self, call: Call, header: Header) -> bool:
+        """Whether what a call does is for a node that works from `header`'s version: rollouts may have begun before
+        that was made."""
+        if call.parent == header.id:
+            return True
+        is_open = header.step <= call.unit.step <= header.step + self.pipeline.lag
+        return is_open and isinstance(call.work, ChainWork) and call.reads[0] == self.source(header, call.unit.step).id
+
+    def source(self, header: Header, number: int) -> Source:
+        """What the rollouts of a step are sampled from, at a node that works from `header`'s version."""
+        key = header.id, number
+        if key not in self._sources:
+            self._sources = {each: source for each, source in self._sources.items() if each[0] in self.versions.headers}
+            behind = header.step - self.plan(number).samples_from
+            self._sources[key] = sampled(self.pipeline, header, behind)
+        return self._sources[key]
+
+    def views(self, now: float, mesh: MeshView, header: Header) -> list[StepView]:
+        """The step that begins at `header`'s version, and those ahead whose rollouts are sampled from what there is:
+        as many as `lag` says, if they have a roster."""
+        end = min(header.step + self.pipeline.lag, self.last_step) + 1
+        ahead = [number for number in range(header.step + 1, end) if self._is_open_ahead(number)]
+        return [self.view(now, mesh, header, number) for number in (header.step, *ahead)]
+
+    def _is_open_ahead(self, number: int) -> bool:
+        step = self.steps.get(number)
+        return step is not None and step.roster is not None and bool(sealed_chains_of(self.plan(number), MANIFEST))
+
+    def view(self, now: float, mesh: MeshView, header: Header, number: int | None = None) -> StepView:
+        """The step that begins at `header`'s version, or the one of that number ahead of it, as this node sees it."""
+        number = header.step if number is None else number
+        if number not in self.progress:
+            self.progress[number] = Progress()
+        mine = [call.unit for call in self.calls.values() if self.is_of(call, header)]
+        is_ahead = number > header.step
+        running = tuple(unit for unit in mine if (unit.step == number if is_ahead else unit.step <= number))
         return StepView(
             now,
             self.me,
             self.id,
             mesh.living,
             mesh.suspicion_s,
-            self.step(header.step),
-            self.plan(header.step),
-            header,
+            self.step(number),
+            self.plan(number),
+            self.source(header, number),
             header,
             self.holdings,
             self.failures,
-            is_idle=not running,
+            is_idle=not running and not is_ahead,  # whose home comes to it later is not waited for before
             loans=self.loans,
             ability=self.ability,
             offers=mesh.offers,
@@ -202,7 +239,7 @@ class RunState:
             running=running,
             slots=mesh.slots.get(self.me, 1),
             drained=mesh.drained,
-            kept=self.progress[header.step],
+            kept=self.progress[number],
             is_rejoining=mesh.is_rejoining,
         )
 
@@ -214,7 +251,8 @@ class RunState:
             for unit, since in self.gathering.items()
             if unit.step == view.step.number and view.now - max(since, moved_at) <= view.suspicion_s
         ]
-        return tuple(dict.fromkeys([*view.running, *self.loans.held(), *flowing]))
+        held = [unit for unit in self.loans.held() if unit.step == view.step.number]
+        return tuple(dict.fromkeys([*view.running, *held, *flowing]))
 
     def persist(self) -> Persist:
         return Persist(f"runs/{self.id}", runs.dump(self.status))

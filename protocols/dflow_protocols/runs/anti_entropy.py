@@ -67,9 +67,10 @@ class AntiEntropy:
         if step.roster is None:
             self._poll(now, sorted(mesh.living), step, is_of_records=True, out=out)
             return True
-        view = state.view(now, mesh, header)
-        if state.taken_on(view):
-            self._outbox.put_claims(view, out)
+        view, *ahead = state.views(now, mesh, header)
+        for each in (view, *ahead):
+            if state.taken_on(each):
+                self._outbox.put_claims(each, out)
         if waited or at_once:
             if self._checkpoints.mine:
                 self._checkpoints.tell(mesh.living, out)
@@ -167,7 +168,7 @@ class AntiEntropy:
 
     def _tell_settled(self, mesh: MeshView, source: NodeId, step: Step, out: list[Action]) -> None:
         state, number = self._state, step.number
-        following = state.steps.get(number + 1)
+        following = state.steps.get(number + 1 + state.pipeline.lag)
         for seal_id, seal in sorted(step.seals.items()):
             if seal_id in step.settled:
                 roster = following.roster if following is not None and seal.kind == "update" else None
@@ -203,3 +204,6 @@ class AntiEntropy:
                 step = state.steps.get(header.step)
                 before = state.versions.lineage.before(header.head)
                 out.append(Send(source, HeaderPut(state.id, header, before, seal, step.roster if step else None)))
+                ahead = [state.steps.get(header.step + each) for each in range(1, state.pipeline.lag + 1)]
+                rosters = [each.roster for each in ahead if each is not None and each.roster is not None]
+                out += [Send(source, RosterPut(state.id, roster)) for roster in rosters]

@@ -202,8 +202,8 @@ class Inbox:
             self._pass_on(mesh, put, out)
         else:
             out.append(Send(source, SealAck(run.id, seal.step, seal.id)))
-        if put.roster is not None and put.roster.step == seal.step + 1:
-            run.step(seal.step + 1).take_roster(put.roster)
+        if put.roster is not None and put.roster.step == seal.step + 1 + run.pipeline.lag:
+            run.step(put.roster.step).take_roster(put.roster)
 
     def _pass_on(self, mesh: MeshView, put: SealPut, out: list[Action]) -> None:
         """A settled seal goes on to whom its sender named, once, with all that this node knows of who holds what it

@@ -18,6 +18,7 @@ from ..ranges import in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
+from ..versions.lagged import carry
 from ..wire.steps import Failure, FailurePut, Header, Record
 from ..work import (
     ApplyWork,
@@ -77,7 +78,7 @@ class Outcomes:
         out += _skipped(state.id, call, done)
         match call.work:
             case InitWork():
-                made = in_order(entry for made in done.made for entry in made.outputs)
+                made = carry(state.pipeline, None, in_order(entry for made in done.made for entry in made.outputs))
                 state.versions.hold(Header(None, 0, 0, state.spec, made))
                 self._advance.moved(now, mesh, None, {}, out)
             case SaveWork(header=header):
@@ -105,9 +106,9 @@ class Outcomes:
         state = self._state
         out += state.ability.succeeded(call.unit)
         position = state.position
-        if position is None or position.id != call.parent:
+        if position is None or not state.is_of(call, position):
             return
-        view = state.view(now, mesh, position)
+        view = state.view(now, mesh, position, call.unit.step)
         if isinstance(work, BlockWork | SumWork):  # the reconcile that follows says which of them others hear of
             view.step.keep_back(records)
             return
@@ -173,7 +174,7 @@ class Outcomes:
         """What is left of them: another node may try the rest at once."""
         position = self._state.position
         if position is not None:
-            self._outbox.put_claims(self._state.view(now, mesh, position), out, owners)
+            self._outbox.put_all_claims(self._state.views(now, mesh, position), out, owners)
 
 
 def _skipped(run: RunId, call: Call, done: Done) -> Iterator[Action]:

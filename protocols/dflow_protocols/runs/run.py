@@ -9,7 +9,7 @@ without a case of its own.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,8 +36,9 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.batch import Batch, gradient_cover
 from ..steps.duties import OpenDuties
-from ..steps.duty import Duty, in_order, watch_homes
+from ..steps.duty import Due, Duty, in_order, watch_homes
 from ..steps.sealing import sealed_chains
+from ..steps.view import StepView
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut
 from ..work import ApplyWork, Done, Failed, inputs_of
@@ -70,7 +71,7 @@ class Run:
         `saved`: the checkpoints of it on this node's disk. `unread`: those that cannot be read. `rng`: chance, to
         choose whom to ask for work; without it nothing is stolen. `revision`: of all runs of this node."""
         self.state = state = RunState(me, status, pipeline, now, restored, revision or Revision())
-        self._duties = OpenDuties()
+        self._duties: dict[int, OpenDuties] = {}  # by open step
         self._fault = ""  # of this program, that showed last
         self.outbox = outbox = Outbox(state)
         self.calls = calls = Calls(state, numbers)
@@ -369,6 +370,7 @@ class Run:
             duties = self._work_from(now, mesh, header, out)
         if header is None:
             return
+        duties += self._ahead(now, mesh, header, out)
         if state.versions.own is not None:
             duties += self.ending.reconcile(now, mesh, out)
         if state.is_leaving:
@@ -428,12 +430,31 @@ class Run:
             duties = self.advance.apply(view, mesh, update, out)
         if is_done:
             return duties
-        due = self._duties.due(view, open_chains, batch)
+        due = self._due(view, open_chains, batch)
         watch_homes(view, due)
         if batch is not None:
             self.advance.prefetch(view, batch, out)
         self.sealer.back_up(view, out)
         return duties + due.here
+
+    def _ahead(self, now: float, mesh: MeshView, header: Header, out: list[Action]) -> list[Duty]:
+        """Rollouts of later steps that are sampled from what there is, and second copies of what came out. They are
+        sealed when their step's turn comes."""
+        duties: list[Duty] = []
+        if self.state.is_paused:
+            return duties
+        for view in self.state.views(now, mesh, header)[1:]:
+            duties += self._due(view, sealed_chains(view, MANIFEST), None).here
+            self.sealer.back_up(view, out)
+        return duties
+
+    def _due(self, view: StepView, chains: Sequence[Chain], batch: Batch | None) -> Due:
+        """What is due of an open step, kept from one reconcile to the next."""
+        number, first = view.step.number, view.trains.step
+        if number not in self._duties:
+            self._duties = {step: kept for step, kept in self._duties.items() if step >= first}
+            self._duties[number] = OpenDuties()
+        return self._duties[number].due(view, chains, batch)
 
     def _start(self, now: float, mesh: MeshView, duties: list[Duty], free: FreeSlots, out: list[Action]) -> None:
         """Begin what is due, and claim what this node has in hand."""
@@ -441,13 +462,17 @@ class Run:
         assert header is not None
         ordered = in_order(duties)
         has_started = self.calls.start(now, mesh, ordered, free, out)
-        view = state.view(now, mesh, header)
+        views = state.views(now, mesh, header)
         self.stealing.settle(ordered)
-        in_hand, claimed = set(state.taken_on(view)), view.step.claimed_by(now, state.me)
-        is_over = view.is_idle and claimed - in_hand
-        if has_started or self.stealing.must_claim or is_over or state.gathering.keys() & in_hand - claimed:
+        if has_started or self.stealing.must_claim or any(self._must_claim(view) for view in views):
             self.stealing.claimed()
-            self.outbox.put_claims(view, out)
+            self.outbox.put_all_claims(views, out)
+
+    def _must_claim(self, view: StepView) -> bool:
+        """Whether what this node claims of a step is over, or it waits for something that it does not claim."""
+        in_hand, claimed = set(self.state.taken_on(view)), view.step.claimed_by(view.now, self.state.me)
+        is_over = not view.running and claimed - in_hand
+        return bool(is_over or self.state.gathering.keys() & in_hand - claimed)
 
     def check(self) -> None:
         """Assert what must hold after every event."""

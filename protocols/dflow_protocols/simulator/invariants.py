@@ -6,11 +6,9 @@ sealed sample trained exactly once per update: `check_chain` walks a final versi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from math import inf
+from collections.abc import Mapping
 
 from ..events import FilesFound
-from ..metrics import whitening
 from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
 from ..pipeline.grammar.signatures import gradient_bytes
 from ..pipeline.plan import Training
@@ -21,6 +19,7 @@ from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, 
 from .model import provenance
 from .model.provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
 from .model.work import Engines
+from .parameters import check_carried, check_parameters, parameters_of, read_at, sampled_by
 
 Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
 
@@ -108,9 +107,9 @@ def check_work(engines: Engines, work: Work) -> None:
     """Raises AssertionError where a work would join what does not belong together."""
     match work:
         case ChainWork():
-            _check_parameters(engines, work.state, work.step)
+            check_parameters(engines, work.state, read_at(engines, work))
             given = {ref.id: engines.ledger.partition_output(ref.id, work.partition) for _, ref in work.inputs}
-            _check_linked(given, work.step, work.partition, _parameters(work.state))
+            _check_linked(given, work.step, work.partition, parameters_of(work.state))
         case BlockWork():
             _check_block(engines, work)
         case SumWork():
@@ -145,37 +144,6 @@ def check_files(engines: Engines, work: Work, found: FilesFound) -> None:
     assert stages.isdisjoint(found.refused), f"{type(work).__name__} starts where {found.refused} are refused"
 
 
-def _parameters(state: State) -> tuple[ShardId, ...]:
-    return tuple(ref.id for name, ref in state if name.startswith("params:"))
-
-
-def _check_parameters(engines: Engines, state: State, step: int) -> dict[str, list[list[Weights]]]:
-    """The parameters are those before `step`: every training step of the model before it was applied, in order, and
-    no other. Gives these updates, for each model and each shard of it."""
-    trained = [(s, training.model) for s in range(step) for training in engines.plan(s).trainings]
-    found: dict[str, list[list[Weights]]] = {}
-    for name in sorted({name for name, _ in state if name.startswith("params:")}):
-        for part, ref in enumerate(shards_of(state, name)):
-            ways = list(_updates(engines.ledger, ref.id, name, part))
-            done = [[update.step for update in way] for way in ways]
-            due = [s for s, model in trained if name == f"params:{model}"]
-            assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
-            found.setdefault(name, []).append(ways[done.index(due)])
-    _check_bases(engines, state)
-    return found
-
-
-def _check_bases(engines: Engines, state: State) -> None:
-    """Adapters come with what the first version says of their base, and with nothing else."""
-    params = {name.removeprefix("params:") for name, _ in state if name.startswith("params:")}
-    due = sorted(params & set(engines.pipeline.bases))
-    named = [(name, ref) for name, ref in state if name.startswith("base:")]
-    assert [name for name, _ in named] == [f"base:{model}" for model in due], f"bases {named} are given, due are {due}"
-    for name, ref in named:
-        made = engines.ledger.weights(ref.id, name, 0)
-        assert any(not each.parent for each in made), f"{name} is not the first version's"
-
-
 def _check_linked(
     given: Mapping[ShardId, PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]
 ) -> None:
@@ -198,7 +166,7 @@ def _training(engines: Engines, step: int, stage: str) -> Training:
 
 
 def _check_block(engines: Engines, work: BlockWork) -> None:
-    _check_parameters(engines, work.state, work.step)
+    check_parameters(engines, work.state, work.step)
     size = work.end - work.first
     aligned = size > 0 and size & (size - 1) == 0 and work.first % size == 0
     assert aligned, f"the block [{work.first}, {work.end}) is not aligned"
@@ -206,7 +174,7 @@ def _check_block(engines: Engines, work: BlockWork) -> None:
     for partition, _, ref in work.inputs:
         by_partition.setdefault(partition, {})[ref.id] = engines.ledger.partition_output(ref.id, partition)
     for partition, given in by_partition.items():
-        _check_linked(given, work.step, partition, _parameters(work.state))
+        _check_linked(given, work.step, partition, sampled_by(engines, work, given.values()))
     for leaf in work.leaves:
         assert work.first <= leaf.leaf < work.end, f"leaf {leaf.leaf} is outside its block"
         for partition, _, _ in leaf.pieces:
@@ -234,27 +202,8 @@ def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[Lea
         assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
         assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
         trained += sealed
-    _check_whitening(engines, training, step, sums, read)
     total = training.divide_by(trained)
     assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
-
-
-def _check_whitening(
-    engines: Engines, training: Training, step: int, sums: tuple[LeafSum, ...], read: dict[tuple[int, str], ShardId]
-) -> None:
-    """Advantages are whitened alike in every leaf, by the whole step's: its leaves read all partitions that have any,
-    unless they are a mini-batch's."""
-    assert len({leaf.whitening for leaf in sums}) <= 1, f"leaves of step {step} are whitened by several"
-    if training.minibatch.count > 1:
-        return
-    told = [
-        engines.ledger.partition_output(shard, partition).metrics
-        for (partition, name), shard in sorted(read.items())
-        if name.split(".")[0] == training.groups_from
-    ]
-    due = whitening(told) if training.whitens else None
-    for leaf in sums:
-        assert leaf.whitening == due, f"step {step}: leaf {leaf.leaf} is whitened by {leaf.whitening}, not by {due}"
 
 
 def _groups(engines: Engines, training: Training, partition: int, read: dict[tuple[int, str], ShardId]) -> Groups:
@@ -332,7 +281,7 @@ def _check_whole(slices: list[SliceSum], step: int) -> None:
 
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:
-    _check_parameters(engines, work.state, work.step)
+    check_parameters(engines, work.state, work.step)
     slices: list[SliceSum] = []
     for ref in work.slices:
         slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
@@ -352,18 +301,6 @@ def _check_apply(engines: Engines, work: ApplyWork) -> None:
     assert set.intersection(*made_by), f"step {work.step}: parameters and moments are of several updates"
 
 
-def _updates(ledger: Ledger, params: ShardId, name: str, part: int, before: float = inf) -> Iterator[list[Weights]]:
-    """The updates before a step that may have led to this part of the parameters, first to last: one way, unless things
-    are alike."""
-    for made in ledger.weights(params, name, part):
-        if not made.parent:
-            yield []
-        elif made.step < before:
-            parent = [shard for role, shard in made.parent if role == name][part]
-            for way in _updates(ledger, parent, name, part, made.step):
-                yield [*way, made]
-
-
 def _trained_samples(engines: Engines, update: Weights) -> int:
     """How many samples the gradient of an update was summed over."""
     if not update.slices:
@@ -380,7 +317,8 @@ def _trained_samples(engines: Engines, update: Weights) -> int:
 def check_header(engines: Engines, header: Header) -> None:
     """A version says truly which steps and how many samples went into it: fork choice goes by that."""
     total = 0
-    for model, ways in _check_parameters(engines, header.state, header.step).items():
+    check_carried(engines, header.state, header.step)
+    for model, ways in check_parameters(engines, header.state, header.step).items():
         trained = {sum(_trained_samples(engines, update) for update in updates) for updates in ways}
         assert len(trained) == 1, f"version {header.step} has shards of {model} that {sorted(trained)} samples trained"
         total += trained.pop()
@@ -389,7 +327,7 @@ def check_header(engines: Engines, header: Header) -> None:
 
 def check_chain(engines: Engines, state: State) -> None:
     """A final version passed each training step of the run once, in order. Raises AssertionError."""
-    _check_parameters(engines, state, engines.pipeline.schedule.steps)
+    check_parameters(engines, state, engines.pipeline.schedule.steps)
 
 
 class SealCheck:

@@ -97,6 +97,11 @@ def with_sizes(pipeline: Pipeline, steps: int, partitions: int, leaves: int) -> 
     return replace(pipeline, steps=steps, stages=[*stages, *_grpo(when, partitions, leaves)])
 
 
+def with_lag(pipeline: Pipeline, lag: int) -> Pipeline:
+    """The same, but that rollouts are so many versions behind."""
+    return replace(pipeline, lag=lag)
+
+
 def with_role(pipeline: Pipeline) -> Pipeline:
     """The same, but that rewards are given only where ROLE is offered."""
     return replace(
@@ -110,17 +115,6 @@ def with_reference(pipeline: Pipeline) -> Pipeline:
     reference = Stage("ref", "logprob", model="reference")
     stages = [each for stage in pipeline.stages for each in ((stage, reference) if stage.id == "roll" else (stage,))]
     return replace(pipeline, models={**pipeline.models, "reference": {"path": "start"}}, stages=stages)
-
-
-def with_whitening(pipeline: Pipeline) -> Pipeline:
-    """The same, but that advantages are whitened by those of the whole step."""
-    return replace(
-        pipeline,
-        stages=[
-            replace(stage, config={**stage.config, "whiten": True}) if stage.operator.compares else stage
-            for stage in pipeline.stages
-        ],
-    )
 
 
 def with_bfloat16(pipeline: Pipeline) -> Pipeline:

@@ -14,6 +14,7 @@ from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, Se
 from ..pipeline.plan import Chain, StepPlan, Training, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import BASE_BYTES, MAX_RANGES, State, gradient_sizes, is_cut, shards_of
+from ..versions.lagged import roles
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .reduction import slices
 
@@ -102,7 +103,8 @@ def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> b
 def is_header(header: Header, pipeline: Pipeline) -> bool:
     """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
     names = [name for name, _ in header.state]
-    wanted = {f"params:{model}" for model in pipeline.trainable}
+    lagged = roles(pipeline)
+    wanted = {*(f"params:{model}" for model in pipeline.trainable), *lagged}
     bases = {f"base:{model}" for model in pipeline.bases}
     known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
     sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
@@ -113,6 +115,7 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
         and names == sorted(names)
         and wanted | bases == sizes.keys() - known.keys()
         and all(is_cut(sizes[role]) for role in wanted)
+        and all(sizes[role] == sizes[f"params:{model}"] for role, model in lagged.items())
         and all(sizes[role] == [BASE_BYTES] for role in bases)
         and all(
             [*sizes[role]] == [2 * size for size in sizes.get(f"params:{known[role]}", ())]
@@ -169,15 +172,18 @@ def _is_short(record: Record) -> bool:
 
 def _is_linked(seal: Seal, plan: StepPlan) -> bool:
     """Whether a seal joins only what belongs together: a chain's records read the parent and each other's outputs, a
-    slice the parent and the manifest."""
+    slice the parent and the manifest. Where rollouts are behind they read one thing, which their seal does not name."""
     chains = {stage: chain for chain in plan.chains for stage in chain.stages}
     read: tuple[str, ...] = ()
+    source = seal.entries[0].inputs if plan.lag and seal.kind == MANIFEST and seal.entries else (seal.parent,)
+    if len(source) != 1:
+        return False
     for record in seal.entries:
         chain = chains.get(record.task.stage) if isinstance(record.task.part, Partition) else None
         if chain is None:
             read = (seal.parent, seal.previous)
         elif record.task.stage == chain.stages[0]:
-            read = (seal.parent,)
+            read = source
         if record.inputs != read:
             return False
         read += tuple(ref.id for ref in record.shards)

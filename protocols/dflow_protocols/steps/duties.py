@@ -19,7 +19,7 @@ from .view import StepView, partition_homes
 
 
 class OpenDuties:
-    """Of a run's open step at one node, kept from one reconcile to the next as far as partitions go."""
+    """Of an open step of a run at one node, kept from one reconcile to the next as far as partitions go."""
 
     def __init__(self) -> None:
         self._of: tuple[object, ...] = ()  # what they are kept of

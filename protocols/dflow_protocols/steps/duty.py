@@ -19,18 +19,19 @@ from .patience import Wait
 from .view import StepView, able_home
 
 # Order in a slot: what other nodes wait for first, what nobody waits for last. A partition of which a call is done goes
-# on behind those of which none is: the device changes its models once, and what was sampled is copied meanwhile.
-SLICE, SUM, BLOCK, CHAIN, CHAIN_REST, EVALUATE, SAVE = range(7)
+# on behind those of which none is: the device changes its models once, and what was sampled is copied meanwhile. What
+# is ahead of the node's step comes when nothing of that is left.
+SLICE, SUM, BLOCK, CHAIN, CHAIN_REST, EVALUATE, AHEAD, AHEAD_REST, SAVE = range(9)
 ORPHAN = 10  # added to the rank of another node's unit
 
 
-def order_of(rank: int, unit: TaskKey) -> tuple[int, str, int]:
-    """A unit's place among what is due: by rank and stage, parts in numerical order, p2 before p10."""
+def order_of(rank: int, unit: TaskKey) -> tuple[int, int, str, int]:
+    """A unit's place among what is due: by rank, step and stage, parts in numerical order, p2 before p10."""
     match unit.part:
         case Partition(index=first) | Block(first=first) | Slice(first=first):
-            return rank, unit.stage, first
+            return rank, unit.step, unit.stage, first
         case Once():
-            return rank, unit.stage, 0
+            return rank, unit.step, unit.stage, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Duty:
     work: Work
     needs: tuple[tuple[ShardRef, Range | None], ...]
     reads: tuple[str, ...]
-    order: tuple[int, str, int] = field(init=False, compare=False, repr=False)  # in which slots take them
+    order: tuple[int, int, str, int] = field(init=False, compare=False, repr=False)  # in which slots take them
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", order_of(self.rank, self.unit))

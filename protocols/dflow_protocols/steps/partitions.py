@@ -19,7 +19,7 @@ from ..journal import UNREAD
 from ..names import MANIFEST, NodeId, Partition, TaskKey
 from ..pipeline.plan import Chain
 from ..work import ChainWork
-from .duty import CHAIN, CHAIN_REST, EVALUATE, Due, Duty
+from .duty import AHEAD, CHAIN, CHAIN_REST, EVALUATE, Due, Duty
 from .patience import Wait
 from .progress import ChainProgress
 from .view import StepView, able_home, partition_homes
@@ -30,7 +30,6 @@ class OpenPartitions:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._rank = CHAIN if chain.sealed_in == MANIFEST else EVALUATE
         self._decided_by: tuple[object, ...] = ()  # for all partitions at once
         self._progress: ChainProgress | None = None  # as it was read
         self._read = UNREAD, UNREAD  # up to where, of that and of the claims
@@ -56,7 +55,7 @@ class OpenPartitions:
             partitions = sorted(partition for partition in waits if partition in self._elsewhere)
         for partition in partitions:
             unit, home = self._unit(view, partition), self._elsewhere[partition]
-            rank = found.orphan_rank(view, self._rank, unit, home, able)
+            rank = found.orphan_rank(view, self._rank(view), unit, home, able)
             if rank is not None:
                 found.here.append(self._duty(view, partition, rank))
         return found
@@ -64,7 +63,7 @@ class OpenPartitions:
     def _follow(self, view: StepView, able: frozenset[NodeId]) -> None:
         """Derive again what may be not as it was."""
         progress, claims, loans = view.progress_of(self._chain), view.step.claims_changed, view.loans
-        decided_by = (view.step.roster, view.living, able, view.failures.changes, tuple(view.skipped))
+        decided_by = (view.step.roster, view.living, able, view.failures.changes, tuple(view.skipped), view.is_ahead)
         is_same = progress is self._progress and decided_by == self._decided_by and view.now < self._taken_until
         parts, units = progress.changed.since(self._read[0]), claims.since(self._read[1])
         self._progress, self._read = progress, (progress.changed.end, claims.end)
@@ -110,12 +109,17 @@ class OpenPartitions:
             ends = [until for until in view.step.claims.get(unit, {}).values() if until > view.now]
             self._taken_until = min([self._taken_until, *ends])
         elif unit in view.loans.borrowed or able_home(unit, home, view.failures.nodes(unit), able) == view.me:
-            self._here[partition] = self._duty(view, partition, self._rank)
+            self._here[partition] = self._duty(view, partition, self._rank(view))
             insort(self._order, partition)
         else:
             home = able_home(unit, home, view.failures.nodes(unit), able)
             self._elsewhere[partition] = home
             self._homes[home] += 1
+
+    def _rank(self, view: StepView) -> int:
+        if view.is_ahead:
+            return AHEAD
+        return CHAIN if self._chain.sealed_in == MANIFEST else EVALUATE
 
     def _duty(self, view: StepView, partition: int, rank: int) -> Duty:
         """To do the rest of a partition: what is done of it is not done again."""
@@ -126,7 +130,7 @@ class OpenPartitions:
         call = chain.call(len(before))
         work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call))
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
-        if before and self._rank == CHAIN:
+        if before and self._rank(view) in (CHAIN, AHEAD):
             rank += CHAIN_REST - CHAIN
         return Duty(rank, self._unit(view, partition), work, needs, reads)
 

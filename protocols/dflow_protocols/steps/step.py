@@ -13,7 +13,7 @@ from functools import cached_property
 from math import inf
 
 from ..journal import Journal
-from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, VersionId, content_id
+from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, content_id
 from ..pipeline.plan import Chain
 from ..wire.steps import Record, Roster, Seal
 from .patience import Patience
@@ -165,9 +165,9 @@ class Step:
         ]
         return min(fits, key=lambda record: record.id, default=None)
 
-    def chain(self, chain: Chain, partition: int, parent: VersionId, counts: Counts) -> tuple[Record, ...]:
-        """The accepted records of a partition's chain, linked by the ids of what they read; the longest run of
-        stages that is done, and among equally long ones the one with the smaller ids first."""
+    def chain(self, chain: Chain, partition: int, source: str, counts: Counts) -> tuple[Record, ...]:
+        """The accepted records of a partition's chain, linked by the ids of what they read (`source`: the first); the
+        longest run of stages that is done, and among equally long ones the one with the smaller ids first."""
 
         def grow(read: tuple[str, ...], depth: int) -> tuple[Record, ...]:
             if depth == len(chain.stages):
@@ -184,7 +184,7 @@ class Step:
                     break
             return best
 
-        return grow((parent,), 0)
+        return grow((source,), 0)
 
     def gradient(self, stage: str, part: Block | Slice, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         """The acceptable record of a block or a slice."""

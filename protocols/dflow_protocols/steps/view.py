@@ -18,6 +18,7 @@ from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings
+from ..versions.lagged import Source
 from ..wire.steps import Header, Record, Skip
 from .progress import ChainProgress, Progress
 from .step import Step
@@ -46,8 +47,8 @@ class StepView:
     suspicion_s: float
     step: Step
     plan: StepPlan
-    reads: Header  # the version that rollouts are sampled from
-    trains: Header  # the version that is updated, and evaluated; today it is the same one
+    reads: Source  # what rollouts are sampled from: `trains`, or parameters of a version before it
+    trains: Header  # the version that is updated, and evaluated; of a step ahead the one that this node works from
     holdings: Holdings
     failures: Failures
     is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
@@ -65,6 +66,11 @@ class StepView:
 
     def __post_init__(self) -> None:
         self.on_duty = self.living - self.drained if self.drained else self.living
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the version that the step trains does not exist here yet: only its rollouts are done."""
+        return self.step.number > self.trains.step
 
     @property
     def at_work(self) -> frozenset[NodeId]:
@@ -160,11 +166,11 @@ class StepView:
                         taken.add(leaf)
         return taken
 
-    def source(self, chain: Chain) -> Header:
-        """The version whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
+    def source(self, chain: Chain) -> Source:
+        """Whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
         return self.reads if chain.sealed_in == MANIFEST else self.trains
 
-    def params(self, version: Header, models: Collection[str]) -> State:
+    def params(self, version: Source, models: Collection[str]) -> State:
         """A version's parameters of these models, and what it says of their bases."""
         names = {f"{role}:{model}" for role in ("base", "params") for model in models}
         return tuple((name, ref) for name, ref in version.state if name in names)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..recipes.catalog import RECIPES
 from .engines import ENGINES, REPRODUCIBILITY
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 from .signatures import DTYPES
 
 PLAN_VERSION = 2  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
+MAX_LAG = 8  # versions, each of which is a copy of the parameters on every node
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
@@ -196,13 +196,6 @@ TOP: Mapping[str, Shape] = {
         "the pipeline's name", pattern=r"[A-Za-z0-9][\w.-]{0,63}", form="letters, digits and _ . - (64 at most)"
     ),
     "plan_version": Number("of the rules that decide bits", PLAN_VERSION, integer=True),
-    "algorithm": Text(
-        "stands for the stages of an algorithm and their settings, as far as they are not written; no key of the "
-        "canonical form, which has them",
-        None,
-        choices=tuple(sorted(RECIPES)),
-        unwritten=True,
-    ),
     "seed": Number("all randomness follows from it", 0, integer=True, at_least=0),
     "params": Free("names for numbers that expressions may use", {}),
     "steps": Number("steps of the run", integer=True, at_least=1, at_most=MAX_STEPS),
@@ -212,7 +205,14 @@ TOP: Mapping[str, Shape] = {
         None,
         choices=REPRODUCIBILITY,
     ),
-    "lag": Number("versions that rollouts may be behind", 0, integer=True, at_least=0),
+    "lag": Number(
+        "versions that rollouts are behind: step s samples from the version that began step s - lag, while those before"
+        " it train",
+        0,
+        integer=True,
+        at_least=0,
+        at_most=MAX_LAG,
+    ),
     "engine": Text(
         "what computes; one that only samples does so in every stage that samples, beside the one that does the rest",
         "torch",

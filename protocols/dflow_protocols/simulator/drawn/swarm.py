@@ -165,7 +165,7 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
 def _widen_rooms(world: World, pipeline: Pipeline) -> None:
     """As far as it takes for one node to end the run."""
     trainings = [each for step in range(pipeline.schedule.steps) for each in plan(pipeline, step).trainings]
-    least = (LEAST_ROOM + max(each.leaves for each in trainings)) * PARAMETER_BYTES
+    least = (LEAST_ROOM + pipeline.lag + max(each.leaves for each in trainings)) * PARAMETER_BYTES
     for host in world.hosts:
         if host.store.limit_bytes is not None:
             host.store.limit(max(host.store.limit_bytes, least))

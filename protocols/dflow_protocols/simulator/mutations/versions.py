@@ -7,6 +7,25 @@ from .mutation import Mutation, gives
 
 VERSIONS = (
     Mutation(
+        "rollouts_are_of_the_newest_version",
+        "2a",
+        "versions.lagged:sampled",
+        lambda original: lambda pipeline, version, behind: original(pipeline, version, 0),
+    ),
+    Mutation(
+        "a_version_carries_itself_along",
+        "2a",
+        "versions.lagged:carry",
+        lambda original: lambda pipeline, parent, state: original(pipeline, None, state),
+    ),
+    Mutation(
+        "nothing_is_sampled_ahead",
+        "2a",
+        "run_state.run_state:RunState.views",
+        lambda original: lambda self, now, mesh, header: original(self, now, mesh, header)[:1],
+        unseen="it costs time alone; `tests/sim/test_lag.py:test_the_next_steps_are_sampled_while_one_trains`",
+    ),
+    Mutation(
         "versions_named_without_state",
         "1",
         "names:version_id",

@@ -315,8 +315,8 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         ("models.policy", "`policy` has `init` and `path`", "it has to have exactly one of them"),
     ),
     "lag": (
-        lambda s: s.update(lag=1),
-        ("lag", "`lag` is 1, but this version of dflowd only runs lag 0", "leave `lag` out"),
+        lambda s: s.update(lag=9),
+        ("lag", "`lag` is 9", "it has to be a whole number at least 0 and at most 8"),
     ),
     "plan version": (
         lambda s: s.update(plan_version=1),
@@ -389,14 +389,14 @@ def test_a_mistake_is_told_with_its_place_and_its_remedy(name: str) -> None:
 def test_all_mistakes_are_told_at_once() -> None:
     """Who has made five mistakes should not need five tries."""
     spec = example()
-    spec["lag"] = 3
+    spec["lag"] = -1
     config(spec, "roll")["temperature"] = 0
     config(spec, "adv")["method"] = "gpro"
     stage(spec, "learn")["model"] = "polcy"
     spec["checkpoint"] = {"evry": 5}
     assert [problem.path for problem in problems_of(spec)] == [
-        "checkpoint.evry",
         "lag",
+        "checkpoint.evry",
         "stages[1].config.temperature",
         "stages[3].config.method",
         "stages[4].model",

@@ -1,1 +1,0 @@
-"""Other programs' pipelines as specs: read, translated, and told what has no twin."""

@@ -1,0 +1,93 @@
+"""Parameters in the simulator: which updates they passed, and so which version of a run they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import inf
+
+from ..names import MANIFEST, ShardId
+from ..ranges import State, in_order, shards_of
+from ..versions import lagged
+from ..work import BlockWork, ChainWork
+from .model.provenance import Ledger, PartitionOutput, Weights
+from .model.work import Engines
+
+
+def read_at(engines: Engines, work: ChainWork) -> int:
+    """The step that the version began which a chain reads: rollouts may be behind what is trained."""
+    step_plan = engines.plan(work.step)
+    chain = next(chain for chain in step_plan.chains if work.stages[0] in chain.stages)
+    return step_plan.samples_from if chain.sealed_in == MANIFEST else work.step
+
+
+def parameters_of(state: State) -> tuple[ShardId, ...]:
+    return tuple(ref.id for name, ref in state if name.startswith("params:"))
+
+
+def check_parameters(engines: Engines, state: State, step: int) -> dict[str, list[list[Weights]]]:
+    """The parameters are those before `step`: every training step of the model before it was applied, in order, and
+    no other. Gives these updates, for each model and each shard of it."""
+    trained = [(s, training.model) for s in range(step) for training in engines.plan(s).trainings]
+    found: dict[str, list[list[Weights]]] = {}
+    for name in sorted({name for name, _ in state if name.startswith("params:")}):
+        for part, ref in enumerate(shards_of(state, name)):
+            ways = list(updates_of(engines.ledger, ref.id, name, part))
+            done = [[update.step for update in way] for way in ways]
+            due = [s for s, model in trained if name == f"params:{model}"]
+            assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
+            found.setdefault(name, []).append(ways[done.index(due)])
+    _check_bases(engines, state)
+    return found
+
+
+def _check_bases(engines: Engines, state: State) -> None:
+    """Adapters come with what the first version says of their base, and with nothing else."""
+    params = {name.removeprefix("params:") for name, _ in state if name.startswith("params:")}
+    due = sorted(params & set(engines.pipeline.bases))
+    named = [(name, ref) for name, ref in state if name.startswith("base:")]
+    assert [name for name, _ in named] == [f"base:{model}" for model in due], f"bases {named} are given, due are {due}"
+    for name, ref in named:
+        made = engines.ledger.weights(ref.id, name, 0)
+        assert any(not each.parent for each in made), f"{name} is not the first version's"
+
+
+def check_carried(engines: Engines, state: State, step: int) -> None:
+    """A version has the parameters of those before it that the run's lag asks for, and no others."""
+    carried = {name for name, _ in state if name.startswith(lagged.PREFIX)}
+    due = lagged.roles(engines.pipeline)
+    assert carried == due.keys(), f"the version of step {step} carries {sorted(carried)}, due are {sorted(due)}"
+    for name, model in due.items():
+        behind = int(name.removeprefix(lagged.PREFIX).partition(":")[0])
+        older = [(f"params:{model}", ref) for ref in shards_of(state, name)]
+        bases = [(f"base:{model}", ref) for ref in shards_of(state, f"base:{model}")]
+        check_parameters(engines, in_order([*bases, *older]), max(0, step - behind))
+
+
+def sampled_by(engines: Engines, work: BlockWork, given: Iterable[PartitionOutput]) -> tuple[ShardId, ...]:
+    """The parameters that a block's rollouts have to be of: those that it trains, or what these were as many versions
+    before as rollouts are behind. (Of which version they are is looked at where they are made.)"""
+    trained = parameters_of(work.state)
+    if not engines.pipeline.lag:
+        return trained
+    found = next((entry.params for entry in given if entry.params), trained)
+    names = [name for name, _ in work.state if name.startswith("params:")]
+    before = {ref.id for _, ref in work.state}
+    for part, shard in enumerate(trained):
+        for way in updates_of(engines.ledger, shard, names[part], part):
+            before.update(shard for made in way for _, shard in made.parent)
+    is_of_one_model = set(names) == {f"params:{model}" for model in engines.pipeline.sampled}
+    is_ancestor = before.issuperset(found) or not is_of_one_model
+    assert is_ancestor, f"step {work.step} trains on rollouts of another branch"
+    return found
+
+
+def updates_of(ledger: Ledger, params: ShardId, name: str, part: int, before: float = inf) -> Iterator[list[Weights]]:
+    """The updates before a step that may have led to this part of the parameters, first to last: one way, unless things
+    are alike."""
+    for made in ledger.weights(params, name, part):
+        if not made.parent:
+            yield []
+        elif made.step < before:
+            parent = [shard for role, shard in made.parent if role == name][part]
+            for way in updates_of(ledger, parent, name, part, made.step):
+                yield [*way, made]
