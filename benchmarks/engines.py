@@ -80,7 +80,7 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
 
     from dflowd.engines.exactness import settle
     from dflowd.models.policy import Policy
-    from dflowd.models.sampling import Sampler, sample
+    from dflowd.models.sampling import Sampler, sample, seats_of
     from dflowd.models.served.vllm_server import Server
 
     settle(torch.device("cpu"))
@@ -94,14 +94,15 @@ def open_samplers(folder: Path, tokens: int) -> Samplers:
     policy = Endless("policy", source, folder.parent, 0)
     server = Server(policy)
     server.serve(("first",), policy.model.named_parameters)
-    sampler = Sampler(tokens, key=b"12345678")
+    sampler = Sampler(key=b"12345678")
 
     def by_torch(prompts: list[list[int]], group: int) -> None:
-        assert sample(policy, prompts, 0, group, sampler, lambda: None).lengths.min() == tokens
+        seats = seats_of(0, len(prompts), group, tokens)
+        assert sample(policy, prompts, seats, sampler, lambda: None).lengths.min() == tokens
 
     def by_vllm(prompts: list[list[int]], group: int) -> None:
         server.forget_texts()  # what an earlier turn read is no help to this one
-        spoken = server.begin(prompts, 0, group, sampler)
+        spoken = server.begin(prompts, seats_of(0, len(prompts), group, tokens), sampler)
         while not spoken.is_over:
             server.step()
         assert spoken.completions().lengths.min() == tokens

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.figure import Figure, Goal, Tell
-from dflowd.models.sampling import Sampler
+from dflowd.models.sampling import Sampler, seats_of
 
 from .trainer import SIZES, differences, opened, texts
 
@@ -31,7 +31,7 @@ def weights_in_place(tell: Tell, device: torch.device) -> Iterator[Figure]:
     off: dict[str, Any] = {}
     for turn, policy in enumerate((first, second, first)):
         server.serve((str(turn),), policy.model.named_parameters)
-        spoken = server.begin(prompts, 0, 2, Sampler(16, key=b"check.py"))
+        spoken = server.begin(prompts, seats_of(0, len(prompts), 2, 16), Sampler(key=b"check.py"))
         while not spoken.is_over:
             server.step()
         made = spoken.completions()

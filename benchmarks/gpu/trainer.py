@@ -19,7 +19,7 @@ from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import micro_batches
 from dflowd.models.parameters import HOST, Vector
 from dflowd.models.policy import Policy
-from dflowd.models.sampling import Completions, Sampler, sample
+from dflowd.models.sampling import Completions, Sampler, sample, seats_of
 from dflowd.training.accumulate import Memory, Tree
 from dflowd.training.device_memory import DeviceMemory, memory_on
 from dflowd.training.leaf import LeafData, Objective, add_gradient
@@ -131,7 +131,7 @@ def sampling(tell: Tell, device: torch.device) -> Iterator[Figure]:
     for dtype, most in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
         policy, place = opened("llama", {}), Place(device, dtype)
         policy.compute_in(dtype, device)
-        made = sample(policy, prompts, 0, 2, Sampler(16, key=b"check.py"), lambda: None)
+        made = sample(policy, prompts, seats_of(0, len(prompts), 2, 16), Sampler(key=b"check.py"), lambda: None)
         off = np.abs(differences(exact, prompts, made))
         tell({"sampled": place.word, "mean |d log p|": float(off.mean()), "most": float(off.max())})
         yield Figure(f"sampled: distance of a log-probability, {place.word}", "nats, mean", off.mean(), goal=Goal(most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -38,6 +39,13 @@ def without_number(column: Column) -> Array:
     if column.lengths is None:
         return np.asarray(np.isnan(values(column)))
     return np.array([bool(np.isnan(row).any()) for row in rows(column)], np.bool_)
+
+
+def own_tokens(batch: Mapping[str, Column]) -> list[Array] | None:
+    """Of each row of a batch or a rollout which tokens are the model's to say, bool; None: all of them are."""
+    if "mask" in batch:
+        return [row.astype(np.bool_) for row in rows(batch["mask"])]
+    return [row >= 0 for row in rows(batch["turn"])] if "turn" in batch else None
 
 
 def rows(column: Column) -> list[Array]:

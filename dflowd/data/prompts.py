@@ -110,6 +110,14 @@ def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) ->
     return wording.cut(encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer)))
 
 
+def opening_tokens(tokenizer: Any, messages: Sequence[Message], wording: Wording = Wording()) -> list[int]:
+    """The tokens of messages that a conversation begins with in place of the data's; without a chat template each one
+    is a line. Raises UserError."""
+    is_chat = wording.is_chat(tokenizer)
+    text = render(tokenizer, messages, wording) if is_chat else "".join(f"{each['content']}\n" for each in messages)
+    return wording.cut(encode(tokenizer, text + (wording.answer_prefix or ""), add_special_tokens=not is_chat))
+
+
 def answer_tokens(tokenizer: Any, entry: Entry) -> list[int]:
     """The right answer as the model should write it, its end included."""
     return [*encode(tokenizer, entry["answer"], add_special_tokens=False), int(tokenizer.eos_token_id)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline.entries.conversation import Message
 from dflow_protocols.pipeline.weighing import reward_weights
 from dflowd.data import columns
 from dflowd.data.contract import Data
@@ -22,7 +24,8 @@ Sample = dict[str, Any]
 
 
 def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], Data]) -> tuple[Sample, ...]:
-    """{prompt, completion, answer, reward} of the first groups of a rollout or an evaluation; none of other chains.
+    """{prompt, completion, answer, reward} of the first groups of a rollout or an evaluation; none of other chains. Of
+    a conversation `completion` is what was said last, and `turns` are the messages behind its prompt.
 
     Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and
     `rewards` each one's, by stage. `known`: "stage.output" -> columns of the step's first partition.
@@ -35,11 +38,11 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
     for name, found in known.items():
         if name.endswith(".evaluation"):
             entries = evaluated(pipeline.stage(name.partition(".")[0]).config, data, range(COUNT))
-            rows = zip(entries, read_texts(found["text"]), columns.values(found["score"]), strict=False)
-            return tuple(_sample(*row) for row in rows)
+            rows = zip(entries, read_texts(found["text"]), columns.values(found["score"]), _turns(found), strict=False)
+            return tuple(_sample(entry, said, score, turns=turns) for entry, said, score, turns in rows)
         if name.endswith(".rollout"):
             config = pipeline.stage(name.partition(".")[0]).config
-            said, width = read_texts(found["text"]), int(config["group"])
+            said, turns, width = read_texts(found["text"]), _turns(found), int(config["group"])
             trained = _trained(pipeline, given)
             positions = columns.values(found["position"])[:COUNT].tolist()
             source = data(config["data"])
@@ -49,10 +52,18 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
                     said[group * width],
                     None if trained is None else trained[group * width],
                     {stage: _score(values[group * width]) for stage, values in given.items()},
+                    turns[group * width],
                 )
                 for group, position in enumerate(positions)
             )
     return ()
+
+
+def _turns(found: Columns) -> list[Any]:
+    """Of each completion the messages of its conversation; None where it is one of its own."""
+    if "turns" not in found:
+        return [None] * len(read_texts(found["text"]))
+    return [json.loads(row) for row in read_texts(found["turns"])]
 
 
 def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.Array | None:
@@ -70,7 +81,14 @@ def _score(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _sample(entry: Entry, completion: str, reward: Any, rewards: Mapping[str, float | None] | None = None) -> Sample:
+def _sample(
+    entry: Entry,
+    completion: str,
+    reward: Any,
+    rewards: Mapping[str, float | None] | None = None,
+    turns: list[Message] | None = None,
+) -> Sample:
     made = {"prompt": entry["question"], "completion": completion, "answer": entry["answer"]}
     made["reward"] = None if reward is None else _score(reward)
+    made |= {} if turns is None else {"turns": turns}
     return made | ({"rewards": dict(rewards)} if rewards and len(rewards) > 1 else {})

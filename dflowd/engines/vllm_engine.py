@@ -15,7 +15,7 @@ from dflowd.jobs.job import Job
 from dflowd.jobs.main_thread import in_main_thread
 from dflowd.models.description import Description
 from dflowd.models.parameters import by_names
-from dflowd.models.sampling import Completions, Sampler
+from dflowd.models.sampling import Completions, Sampler, Seats
 from dflowd.models.served.boarding import Boarding
 from dflowd.models.served.vllm_server import Server
 from dflowd.operators.partition import Sampling
@@ -57,18 +57,16 @@ class ServedModels:
     def sampling(self, job: Job, stage: Stage, state: State) -> Sampling:
         name = str(stage.model)
 
-        def by_server(
-            prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler
-        ) -> Completions:
+        def by_server(prompts: Sequence[Sequence[int]], seats: Seats, sampler: Sampler) -> Completions:
             description = self._opened.description(job, name)
             kind = description, _version(name, state), sampler.greedy, sampler.temperature
 
             def has_room() -> bool:
-                return self._server is not None and self._server.has_room(prompts, samples, sampler)
+                return self._server is not None and self._server.has_room(prompts, seats)
 
             with self._boarding.boarded(kind, has_room, lambda: self._go_on(job)), job.baton.aboard():
                 server = in_main_thread(lambda: self._serving(job, description, state))
-                spoken = in_main_thread(lambda: server.begin(prompts, first_group, samples, sampler))
+                spoken = in_main_thread(lambda: server.begin(prompts, seats, sampler))
                 try:
                     while not spoken.is_over:
                         self._go_on(job)

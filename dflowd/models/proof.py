@@ -22,7 +22,7 @@ from .attention import WINDOWS
 from .likelihood import likelihood
 from .packing import micro_batches
 from .policy import Policy
-from .sampling import Sampler, sample
+from .sampling import Sampler, sample, seats_of
 
 TOLERANCE = 2e-4  # of the spread of a model's logits: rounding stays below 2e-5 of it, a wrong mask above 1e-2
 WINDOW = 4  # tokens of a window or a chunk meanwhile, so that short texts outgrow it
@@ -99,7 +99,8 @@ def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
     drawn = (np.abs(stream(key, sum(PROMPTS) + COMPLETION)) * policy.vocabulary).astype(np.int32)
     first, second, other = np.split(drawn, np.cumsum(PROMPTS))
     prompts = [first, second]
-    made = sample(policy, [each.tolist() for each in prompts], 0, 1, Sampler(COMPLETION, key=key), progress)
+    asked = [each.tolist() for each in prompts]
+    made = sample(policy, asked, seats_of(0, len(asked), 1, COMPLETION), Sampler(key=key), progress)
     said = [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
     owners, texts = [0, 0, 1], [said[0], other, said[1]]
     packed = [np.zeros(len(text), np.float32) for text in texts]

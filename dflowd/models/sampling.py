@@ -1,7 +1,8 @@
 """Batched sampling with a key-value cache: prompts are read once, however many completions each gets.
 
-A completion's random numbers are counted by (group, sample, token), so they do not depend on the batch. The batch's
-composition still decides rounding; where bits matter, the caller fixes it.
+A completion's random numbers are counted by (group, sample, token), so they do not depend on the batch, and a
+completion that is sampled in several pieces gets those that it would have had in one. The batch's composition still
+decides rounding; where bits matter, the caller fixes it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ COMPACT_SHARE = 0.75  # rows that ended leave the batch once so few of it go on
 class Sampler:
     """How tokens are chosen. `key`: 8 bytes for the random numbers; unused when greedy."""
 
-    max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     greedy: bool = False
@@ -36,8 +36,30 @@ class Sampler:
 
 
 @dataclass(frozen=True, slots=True)
+class Seats:
+    """Which completions the rows of a batch are; all [rows]. `groups`, `samples`: theirs, uint64; `first`: the number
+    of the first token that is sampled now, uint64; `most`: tokens that may be sampled now, int64."""
+
+    groups: np.ndarray[Any, np.dtype[np.uint64]]
+    samples: np.ndarray[Any, np.dtype[np.uint64]]
+    first: np.ndarray[Any, np.dtype[np.uint64]]
+    most: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def seats_of(first_group: int, groups: int, samples: int, most: int) -> Seats:
+    """Whole completions of `most` tokens at most, rows in (group, sample) order; groups count from `first_group`."""
+    return Seats(
+        np.repeat(np.arange(first_group, first_group + groups, dtype=np.uint64), samples),
+        np.tile(np.arange(samples, dtype=np.uint64), groups),
+        np.zeros(groups * samples, np.uint64),
+        np.full(groups * samples, most, np.int64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Completions:
-    """`tokens`, `logprobs`: [rows, max_tokens], of which the first `lengths` [rows] count. `truncated`: [rows] bool.
+    """`tokens`, `logprobs`: [rows, tokens], of which the first `lengths` [rows] count. `truncated`: [rows] bool: those
+    that had said all that they may before they ended.
 
     Log-probabilities are of the full vocabulary at the sampler's temperature.
     """
@@ -51,34 +73,24 @@ class Completions:
 
 @torch.inference_mode()
 def sample(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    first_group: int,
-    samples: int,
-    sampler: Sampler,
-    progress: Callable[[], None],
+    policy: Policy, prompts: Sequence[Sequence[int]], seats: Seats, sampler: Sampler, progress: Callable[[], None]
 ) -> Completions:
-    """`samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`."""
-    batch = _Batch(policy, prompts, samples, sampler)
-    rows = len(prompts) * samples
+    """Completions of each prompt, as many of each: rows are in the order of `seats`, those of one prompt neighbours."""
+    rows, width = len(seats.most), int(seats.most.max(initial=0))
+    batch = _Batch(policy, prompts, seats.most, sampler)
     drawn = None
     if not sampler.greedy:
-        groups = np.arange(first_group, first_group + len(prompts), dtype=np.uint64)
-        drawn = uniforms(
-            sampler.key,
-            np.repeat(groups, samples)[:, None],
-            np.tile(np.arange(samples, dtype=np.uint64), len(prompts))[:, None],
-            np.arange(sampler.max_tokens, dtype=np.uint64)[None],
-        )
-    tokens = np.zeros((rows, sampler.max_tokens), np.int32)
-    logprobs = np.zeros((rows, sampler.max_tokens), np.float32)
+        places = seats.first[:, None] + np.arange(width, dtype=np.uint64)
+        drawn = uniforms(sampler.key, seats.groups[:, None], seats.samples[:, None], places)
+    tokens = np.zeros((rows, width), np.int32)
+    logprobs = np.zeros((rows, width), np.float32)
     nucleus = None if sampler.greedy or sampler.top_p >= 1 else np.zeros_like(logprobs)
     lengths = np.zeros(rows, np.int32)
     truncated = np.zeros(rows, np.bool_)
     active = np.arange(rows)  # rows of the batch
     alive = np.ones(rows, np.bool_)  # those of them that have not ended
     stop = StopTexts(policy.tokenizer, sampler.stop)
-    for turn in range(sampler.max_tokens if rows else 0):
+    for turn in range(width):
         luck = None if drawn is None else drawn[active, turn]
         chosen, logp, within = _choose(batch.logits(), luck, policy.never_sampled, sampler)
         tokens[active, turn], logprobs[active, turn] = chosen.cpu().numpy(), logp.cpu().numpy()
@@ -89,10 +101,10 @@ def sample(
         alive = alive & ~np.isin(tokens[active, turn], policy.stops)
         if sampler.stop:
             alive &= ~stop.ended(active, tokens[active, : turn + 1])
+        is_full = alive & (turn + 1 >= seats.most[active])
+        truncated[active[is_full]] = True
+        alive &= ~is_full
         if not alive.any():
-            break
-        if turn + 1 == sampler.max_tokens:
-            truncated[active[alive]] = True
             break
         if alive.sum() <= COMPACT_SHARE * len(active):
             chosen = batch.keep(alive, chosen)
@@ -105,7 +117,8 @@ def sample(
 class _Batch:
     """The rows still being continued: their cache, and the hidden state that predicts each one's next token."""
 
-    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], samples: int, sampler: Sampler) -> None:
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], most: Any, sampler: Sampler) -> None:
+        """`most`: [rows], tokens that follow; as many rows of each prompt."""
         from transformers import DynamicCache
 
         self._policy = policy
@@ -115,7 +128,9 @@ class _Batch:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         for row, prompt in enumerate(prompts):  # padded on the left, so that all rows go on at one place
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        policy.require_length(width + sampler.max_tokens)
+        samples = len(most) // max(1, len(prompts))
+        longest = lengths.repeat_interleave(samples) + torch.from_numpy(most)
+        policy.require_length(int(longest.max()) if len(most) else 0)
         self._seen = (torch.arange(width) >= width - lengths[:, None]).to(policy.device)
         self._positions = (torch.arange(width) - (width - lengths[:, None])).clamp(min=0).to(policy.device)
         self._cache = DynamicCache(config=policy.model.config)

@@ -37,8 +37,10 @@ def advantage(partition: Partition) -> Output:
         flat[groups] = flat_groups(given, sizes[groups])
         values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
-    lengths = columns.lengths(partition.read("rollout")["tokens"])
-    trained = trained_groups(lengths, kept[:, None] & ~np.isnan(values))
+    rollout = partition.read("rollout")
+    own = columns.own_tokens(rollout)
+    spoken = columns.lengths(rollout["tokens"]) if own is None else np.array([int(row.sum()) for row in own])
+    trained = trained_groups(spoken, kept[:, None] & ~np.isnan(values))
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
@@ -52,8 +54,8 @@ def advantage(partition: Partition) -> Output:
 
 
 def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:
-    """What is trained on of each group, as (tokens, completions). lengths: tokens of each completion; trained:
-    [groups, samples], whether it has an advantage."""
+    """What is trained on of each group, as (tokens, completions). lengths: of each completion the tokens that the model
+    said; trained: [groups, samples], whether it has an advantage."""
     tokens = np.where(trained, lengths.reshape(trained.shape), 0).sum(1)
     return tuple(zip(tokens.tolist(), trained.sum(1).tolist(), strict=True))
 

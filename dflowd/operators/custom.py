@@ -3,11 +3,12 @@
     def operator(rows: list[dict], **config) -> list[float] | dict[str, list[float]]
 
 A row is a completion: `completion`, `answer`, `prompt`, `entry`, `group` (its number in the step), `tokens` (how many),
-`truncated`, `finished`, `step`, `messages` (what was put to the model), `token_ids` and `logprobs` (of each token), and
-what the stage reads beside the rollout, by `stage.output`, and by `output` where that says which. What has a number for
-each token is a list; a completion without a score has None. A stage with several outputs gives a dict of lists by
-output. An output of `per_token` has a list of numbers in each number's place, one a token. A None as `reward` or
-`advantage` leaves the completion out of its group and of training.
+`truncated`, `finished`, `step`, `messages` (what was put to the model), `turns` (what was said then), `token_ids`,
+`logprobs` and `turn` (of each token; -1: an environment said it), and what the stage reads beside the rollout, by
+`stage.output`, and by `output` where that says which. What has a number for each token is a list; a completion without
+a score has None. A stage with several outputs gives a dict of lists by output. An output of `per_token` has a list of
+numbers in each number's place, one a token. A None as `reward` or `advantage` leaves the completion out of its group
+and of training.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def _output(name: str, given: list[Any], is_per_token: bool, rollout: Rollout) -
     groups: Groups = ()
     if name == "advantage":
         trained = ~columns.without_number(column).reshape(-1, rollout.width)
-        groups = trained_groups(rollout.lengths, trained)
+        groups = trained_groups(rollout.spoken, trained)
     return Output(name, {name: column}, metrics, groups)
 
 
 def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
     rows = []
-    conversations = [rollout.data.wording_of(entry).conversation(entry) for entry in rollout.entries]
+    spoken = rollout.spoken.tolist()
     for index, completion in enumerate(rollout.completions):
         entry = rollout.entries[index // rollout.width]
         rows.append(
@@ -82,13 +83,15 @@ def _rows(partition: Partition, rollout: Rollout) -> list[dict[str, Any]]:
                 "prompt": entry["question"],
                 "entry": entry,
                 "group": partition.first + index // rollout.width,
-                "tokens": int(rollout.lengths[index]),
+                "tokens": spoken[index],
                 "truncated": bool(rollout.truncated[index]),
                 "finished": not rollout.truncated[index],
                 "step": partition.step,
-                "messages": conversations[index // rollout.width],
+                "messages": rollout.messages[index // rollout.width],
+                "turns": rollout.said_then(index),
                 "token_ids": rollout.tokens[index].tolist(),
                 "logprobs": rollout.logprobs[index].tolist(),
+                "turn": [0] * len(rollout.tokens[index]) if rollout.turn is None else rollout.turn[index].tolist(),
             }
         )
     for source, names in row_names(partition.stage.reads).items():

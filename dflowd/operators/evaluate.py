@@ -5,46 +5,40 @@ Prompts past the end of the data are not counted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols import metrics
+from dflowd.asking.say import say
 from dflowd.data import columns
 from dflowd.data.contract import Data
-from dflowd.data.prompts import completion_text
 from dflowd.data.sources import Entry
 from dflowd.jobs.counter_random import digest
 from dflowd.models.sampling import Sampler
 from dflowd.shards.layout import texts
 
-from .context import check_context, prompts_of
 from .partition import Output, Partition
 from .reward import Answers, scores
 
 
 def evaluate(partition: Partition) -> Output:
     config = partition.stage.config
-    model = partition.description()
     data = partition.data(config["data"].partition(".")[0])
     entries = evaluated(config, partition.data, range(partition.first, partition.end))
     sampler = Sampler(
-        max_tokens=config["max_tokens"],
         temperature=config["temperature"],
         top_p=config["top_p"],
         greedy=config["greedy"],
         stop=tuple(config.get("stop", ())),
         key=digest("evaluate", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    prompts = prompts_of(partition, data, entries)
-    check_context(partition, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
-    made = partition.sample(prompts, partition.first, 1, sampler)
-    said = [
-        completion_text(model.tokenizer, row[:length].tolist())
-        for row, length in zip(made.tokens, made.lengths, strict=True)
-    ]
-    answers = Answers(said, entries, made.lengths.tolist(), made.truncated.tolist(), data)
+    said = say(partition, data, entries, 1, sampler)
+    answers = Answers(
+        said.texts, entries, said.spoken.tolist(), said.truncated.tolist(), said.openings, said.turns, said.earned
+    )
     judged = scores(partition, data, answers)
     without = np.isnan(judged.values)
     right = np.where(without, np.float32(0), judged.values)  # what has no score is no right answer
@@ -52,16 +46,18 @@ def evaluate(partition: Partition) -> Output:
     figures = {
         "evaluated": len(entries),
         "correct": float(right.astype(np.float64).sum()),
-        "evaluated_tokens": int(made.lengths.sum()),
-        "evaluated_truncated": int(made.truncated.sum()),
+        "evaluated_tokens": int(said.spoken.sum()),
+        "evaluated_truncated": int(said.truncated.sum()),
     }
-    figures |= judged.counts | ({metrics.EVALUATED_UNSCORED: unscored} if unscored else {})
+    figures |= {**said.figures, **judged.counts} | ({metrics.EVALUATED_UNSCORED: unscored} if unscored else {})
     evaluation = {
         "score": columns.pack(right),
-        "text": texts(said),
+        "text": texts(said.texts),
         "question": texts([entry["question"] for entry in entries]),
     }
-    return Output("evaluation", evaluation, figures, note=judged.note)
+    if said.turns is not None:
+        evaluation["turns"] = texts([json.dumps(each) for each in said.turns])
+    return Output("evaluation", evaluation, figures, note=judged.note or said.note)
 
 
 def evaluated(config: Mapping[str, Any], data: Callable[[str], Data], wanted: range) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.entries.conversation import ASSISTANT, Message
 from dflow_protocols.work import Groups
 from dflowd.data import columns
 from dflowd.data.contract import Data
@@ -17,7 +19,7 @@ from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
 from dflowd.models.policy import Policy
-from dflowd.models.sampling import Completions, Sampler, sample
+from dflowd.models.sampling import Completions, Sampler, Seats, sample
 from dflowd.shards.layout import Column, read_texts
 from dflowd.slots.doing import Board
 from dflowd.workers.pool import Pool
@@ -28,10 +30,8 @@ Columns = Mapping[str, Column]
 class Sampling(Protocol):
     """Completions by the stage's model, by whatever its engine samples with."""
 
-    def __call__(
-        self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler
-    ) -> Completions:
-        """`samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`."""
+    def __call__(self, prompts: Sequence[Sequence[int]], seats: Seats, sampler: Sampler) -> Completions:
+        """Completions of each prompt, as many of each: rows in the order of `seats`, those of one prompt neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,11 @@ class Partition:
         """The stage's model, where its parameters are not needed."""
         return (self.described or self.policy)(str(self.stage.model))
 
-    def sample(self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler) -> Completions:
+    def sample(self, prompts: Sequence[Sequence[int]], seats: Seats, sampler: Sampler) -> Completions:
         """As Sampling."""
         if self.sampling is not None:
-            return self.sampling(prompts, first_group, samples, sampler)
-        policy = self.policy(str(self.stage.model))
-        return sample(policy, prompts, first_group, samples, sampler, self.progress)
+            return self.sampling(prompts, seats, sampler)
+        return sample(self.policy(str(self.stage.model)), prompts, seats, sampler, self.progress)
 
     def workers(self) -> Pool:
         """What runs the user's functions."""
@@ -104,7 +103,20 @@ class Rollout:
     tokens: list[Any]  # per sample, int32 arrays
     logprobs: list[Any]  # per sample, float32 arrays: of each token, as the sampler had it
     prompts: list[Any]  # per group, int32 arrays
-    data: Data  # that the entries came from
+    messages: list[list[Message]]  # per group: what was put to the model
+    own: list[Any] | None  # per sample, bool arrays: the tokens that the model said; None: all of them
+    turn: list[Any] | None  # per sample, int32 arrays: each token's turn, -1 if not sampled; None: of one
+    turns: list[list[Message]] | None  # per sample: the messages behind those; None: it said one
+    earned: Any  # per sample, float32: what an environment gave for it, NaN without a score; None: there was none
+
+    @property
+    def spoken(self) -> columns.Array:
+        """[samples]: how many tokens the model said."""
+        return self.lengths if self.own is None else np.array([int(row.sum()) for row in self.own], np.int32)
+
+    def said_then(self, sample: int) -> list[Message]:
+        """The messages behind those that were put to the model: one of its own, without an environment."""
+        return [{"role": ASSISTANT, "content": self.completions[sample]}] if self.turns is None else self.turns[sample]
 
 
 def read_rollout(partition: Partition) -> Rollout:
@@ -112,14 +124,23 @@ def read_rollout(partition: Partition) -> Rollout:
     found = partition.read("rollout")
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     data = partition.data(maker.config["data"])
+    entries = [data.training(int(position)) for position in columns.values(found["position"])]
+    talks = {
+        name: [json.loads(row) for row in read_texts(found[name])] for name in ("opening", "turns") if name in found
+    }
+    rewards = columns.rows(found["turn_reward"]) if "turn_reward" in found else None
     return Rollout(
         int(maker.config["group"]),
-        [data.training(int(position)) for position in columns.values(found["position"])],
+        entries,
         read_texts(found["text"]),
         columns.lengths(found["tokens"]),
         columns.values(found["truncated"]).astype(np.bool_),
         columns.rows(found["tokens"]),
         columns.rows(found["logprobs"]),
         columns.rows(found["prompt"]),
-        data,
+        talks.get("opening") or [data.wording_of(entry).conversation(entry) for entry in entries],
+        columns.own_tokens(found),
+        columns.rows(found["turn"]) if "turn" in found else None,
+        talks.get("turns"),
+        None if rewards is None else np.array([row.sum() for row in rewards], np.float32),
     )

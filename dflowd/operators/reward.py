@@ -6,21 +6,22 @@ A function of your own asks by name for what it needs, and for the stage's `args
     def reward(completions: list[str], answers: list[str], prompts, entries, **args) -> list[float | None]
 
 `prompt` is the entry's prompt, `entry` all that the data says of it; it may ask for `tokens` (how many), `truncated`,
-`finished`, `step` and `messages` (the conversation that was put to the model), too. The second form gets a partition at
-once. None says that a completion cannot be scored. Calls of an `async def` wait beside each other. Workers run it, and
-may end.
+`finished`, `step`, `messages` (the conversation that was put to the model) and `turns` (what was said then, in
+conversation with an environment), too. The second form gets a partition at once. None says that a completion cannot be
+scored. Calls of an `async def` wait beside each other. Workers run it, and may end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols import metrics
-from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, MisfitError, calling
+from dflow_protocols.pipeline.entries.conversation import ASSISTANT, Message
+from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, LENT, MisfitError, calling
 from dflowd.data import columns
 from dflowd.data.contract import Data
 from dflowd.data.folder import check_files
@@ -45,8 +46,13 @@ def reasoning_gym(completion: str, answer: str, *, prompt: str, entry: Entry, da
     return data.score(completion, entry)
 
 
+def environment(completion: str, answer: str, *, prompt: str, entry: Entry, earned: float) -> float:
+    """What the environment of the conversation gave for its turns, added up."""
+    return earned
+
+
 OURS: Mapping[str, Callable[..., float]] = {
-    f"{exact_match.__module__}:{each.__name__}": each for each in (exact_match, reasoning_gym)
+    f"{exact_match.__module__}:{each.__name__}": each for each in (exact_match, reasoning_gym, environment)
 }
 """They run in the engine, which trusts them to come back. By the names that specs give them."""
 
@@ -72,32 +78,26 @@ class Answers:
     entries: Sequence[Entry]
     tokens: Sequence[int]
     truncated: Sequence[bool]
-    data: Data  # that the entries came from
+    messages: Sequence[list[Message]]
+    turns: Sequence[list[Message]] | None = None  # None: each is one
+    earned: columns.Array | None = None  # float32, NaN where an environment gave no score; None: there was none
 
     def all(self, names: Sequence[str], step: int) -> dict[str, Any]:
         """Of ALL and BESIDE, what is named."""
-        given = (
-            list(self.completions),
-            [entry["answer"] for entry in self.entries],
-            [entry["question"] for entry in self.entries],
-            list(self.entries),
-        )
-        finished = [not cut for cut in self.truncated]
-        messages = (
-            [self.data.wording_of(entry).conversation(entry) for entry in self.entries] if "messages" in names else []
-        )
-        beside = (list(self.tokens), list(self.truncated), finished, step, messages)
-        known = dict(zip(ALL, given, strict=True)) | dict(zip(BESIDE, beside, strict=True))
-        return {name: value for name, value in known.items() if name in names}
+        rows = list(self.rows((*EACH, *BESIDE), step))
+        singular = dict(zip(ALL, EACH, strict=True)) | {name: name for name in BESIDE}
+        given: dict[str, Any] = {name: [row[one] for row in rows] for name, one in singular.items()}
+        given["step"] = step
+        return {name: value for name, value in given.items() if name in names}
 
     def rows(self, names: Sequence[str], step: int) -> Iterator[dict[str, Any]]:
         """Of EACH and BESIDE, what is named, for each completion."""
-        for said, entry, tokens, truncated in zip(
-            self.completions, self.entries, self.tokens, self.truncated, strict=True
-        ):
+        for index, (said, entry) in enumerate(zip(self.completions, self.entries, strict=True)):
+            truncated = bool(self.truncated[index])
+            turns = [{"role": ASSISTANT, "content": said}] if self.turns is None else self.turns[index]
+            beside = (self.tokens[index], truncated, not truncated, step, self.messages[index], turns)
             known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
-            messages = self.data.wording_of(entry).conversation(entry) if "messages" in names else []
-            known |= dict(zip(BESIDE, (tokens, bool(truncated), not truncated, step, messages), strict=True))
+            known |= dict(zip(BESIDE, beside, strict=True))
             yield {name: value for name, value in known.items() if name in names}
 
 
@@ -105,8 +105,9 @@ def reward(partition: Partition) -> Output:
     rollout = read_rollout(partition)
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
-    lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
-    answers = Answers(rollout.completions, entries, lengths, truncated, rollout.data)
+    messages = [rollout.messages[index // rollout.width] for index in range(len(rollout.completions))]
+    spoken, truncated = rollout.spoken.tolist(), rollout.truncated.tolist()
+    answers = Answers(rollout.completions, entries, spoken, truncated, messages, rollout.turns, rollout.earned)
     found = scores(partition, partition.data(maker.config["data"]), answers)
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
@@ -123,15 +124,23 @@ def reward_metrics(rewards: columns.Array) -> dict[str, float]:
 
 
 def scores(partition: Partition, data: Data, answers: Answers) -> Scores:
-    """By the stage's function. Raises UserError, and HostError where this host has another one."""
+    """By the stage's function; what an environment left without a score has none. Raises UserError, and HostError where
+    this host has another function."""
+    found = _scored(partition, data, answers)
+    if answers.earned is None:
+        return found
+    return replace(found, values=np.where(np.isnan(answers.earned), np.float32(np.nan), found.values))
+
+
+def _scored(partition: Partition, data: Data, answers: Answers) -> Scores:
     stage, config = partition.stage, partition.stage.config
     name = str(config["function"])
     args: dict[str, Any] = dict(config["args"])
     if name in OURS:
-        args |= {"data": data} if OURS[name] is reasoning_gym else {}
         values = np.zeros(len(answers.completions), np.float32)
         for index, row in enumerate(answers.rows(EACH, partition.step)):
-            values[index] = OURS[name](**row, **args)
+            lent = {"data": data, "earned": 0.0 if answers.earned is None else answers.earned[index]}
+            values[index] = OURS[name](**row, **args, **{key: lent[key] for key in LENT.get(name, ())})
             partition.progress()
         return Scores(values)
     try:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from dflowd.asking.context import check_context
 from dflowd.data import columns
 from dflowd.data.demonstrations import demonstrate
 from dflowd.shards.layout import ragged
 
-from .context import check_context
 from .partition import Output, Partition
 
 

@@ -60,8 +60,8 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
         data.owners += [len(data.prompts) + at // width for at in range((end - first) * width)]
         data.prompts += prompts[first:end]
         data.completions += said[samples]
-        if "mask" in batch:
-            data.give("mask", columns.rows(batch["mask"])[samples])
+        if (own := columns.own_tokens(batch)) is not None:
+            data.give("mask", own[samples])
         if "logprobs" in batch:
             data.give("sampled_logprob", columns.rows(batch["logprobs"])[samples])
         for read in stage.reads:

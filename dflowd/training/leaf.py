@@ -99,7 +99,9 @@ class _Columns:
         self._first = first  # token of each completion
         self._mask = np.concatenate(data.columns["mask"]).astype(np.bool_) if "mask" in data.columns else None
         self._starts = torch.from_numpy(first).to(device)
-        self._lengths = torch.from_numpy(lengths.astype(np.float32)).to(device)
+        own = data.columns.get("mask")
+        counts = lengths if own is None else np.array([np.count_nonzero(row) for row in own])
+        self._lengths = torch.from_numpy(counts.astype(np.float32)).to(device)
         self._by_token: dict[str, Tensor] = {}
         self._by_sample: dict[str, Tensor] = {}
         for name, rows in data.columns.items():

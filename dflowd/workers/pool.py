@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -97,6 +97,14 @@ class Pool:
             tick()
         return worker
 
+    def lend_keepers(self, conversations: Collection[str]) -> list[Worker]:
+        """Those that remember one of them and are used by nobody, for the caller alone."""
+        with self._lock:
+            keepers = [worker for worker in self._idle if worker.is_alive and any(map(worker.keeps, conversations))]
+            for worker in keepers:
+                self._idle.remove(worker)
+            return keepers
+
     def _free(self) -> Worker | None:
         with self._lock:
             if not self._idle and self._count >= self.limits.workers:
@@ -159,6 +167,8 @@ class _Crew:
     def map(self, calls: Sequence[Arguments], due: Due) -> list[Outcome]:
         self.last, first = len(calls), 1
         waiting = deque(range(1, self.last + 1))
+        for worker in self.pool.lend_keepers({call.of for call in calls if call.of}):
+            self._join(worker)
         handed_s = self.pool.clock()
         while first <= self.last:
             if not self.workers:
@@ -167,7 +177,7 @@ class _Crew:
             self.again.clear()
             if self._hand(waiting, calls, due) or self._is_importing:
                 handed_s = self.pool.clock()
-            elif waiting and waiting[0] <= self.last and self.pool.clock() - handed_s > GROW_S:
+            elif self._has_more(waiting, calls) and self.pool.clock() - handed_s > GROW_S:
                 self._hire(None)
                 handed_s = self.pool.clock()
             self._listen(GROW_S if waiting else TICK_S)
@@ -187,13 +197,15 @@ class _Crew:
 
     def _hire(self, tick: Callable[[], None] | None) -> bool:
         worker = self.pool.lend(tick)
-        if worker is None:
-            return False
+        if worker is not None:
+            self._join(worker)
+        return worker is not None
+
+    def _join(self, worker: Worker) -> None:
         self.workers.append(worker)
         self.signed = worker.signature(self.name) or self.signed
         if worker.signature(self.name) is None:
             worker.load(self.name, self.pool.clock() + self.pool.limits.silence_s)
-        return True
 
     @property
     def limit_s(self) -> float:
@@ -211,12 +223,28 @@ class _Crew:
                 continue
             assert self.signed is not None
             room = self.terms.at_once if self.signed.is_async and not self.is_wary else 1
-            until_s = self.pool.clock() + self.limit_s + (GRACE_S if self.signed.is_async else 0.0)
-            while waiting and waiting[0] <= self.last and len(worker.asked) < room:
-                number = waiting.popleft()
-                worker.call(number, self.name, calls[number - 1], due, self.limit_s, until_s)
+            while len(worker.asked) < room and (number := self._next(waiting, calls, worker)) is not None:
+                call = calls[number - 1]
+                limit_s = self.limit_s * (1 if worker.keeps(call.of) else 1 + call.told)
+                until_s = self.pool.clock() + limit_s + (GRACE_S if self.signed.is_async else 0.0)
+                worker.call(number, self.name, call, due, limit_s, until_s)
                 given = True
         return given
+
+    def _next(self, waiting: deque[int], calls: Sequence[Arguments], worker: Worker) -> int | None:
+        """Take the first of these calls that is for this worker: not one of a conversation that another remembers."""
+        for place, number in enumerate(waiting):
+            if number <= self.last and self._keeper(calls[number - 1]) in (None, worker):
+                del waiting[place]
+                return number
+        return None
+
+    def _has_more(self, waiting: deque[int], calls: Sequence[Arguments]) -> bool:
+        """Whether another worker would have something to do."""
+        return any(number <= self.last and self._keeper(calls[number - 1]) is None for number in waiting)
+
+    def _keeper(self, call: Arguments) -> Worker | None:
+        return next((worker for worker in self.workers if call.of and worker.keeps(call.of)), None)
 
     def _listen(self, seconds: float) -> None:
         """Wait for what workers say, at most so long or until one is late; then `tick`."""

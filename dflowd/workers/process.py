@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from dflowd.jobs.limits import Limits
 from dflowd.jobs.ties import tie_group
 
 from .counts import begin
+from .environment import Environments, at_once, is_async
 from .float32 import float32_of, shown
 from .outcome import Due
 from .user_code import call_user, load_function, user_line
@@ -54,6 +56,7 @@ class Functions:
         self._folder = Path()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._environments = Environments()
 
     def serve(self) -> None:
         """Until the engine closes the line."""
@@ -77,21 +80,24 @@ class Functions:
         except MisfitError as error:
             self._say("raised", 0, f"{name} {error}", {})
         else:
-            self._say("loaded", told, inspect.iscoroutinefunction(function))
+            self._say("loaded", told, is_async(function))
 
     def _call(
         self, number: int, name: str, placed: list[Any], named: dict[str, Any], due: dict[str, Any], limit_s: float
     ) -> None:
         function = load_function(name, self._folder)
-        lists = (tuple(due[key]) for key in ("names", "blank", "per_token", "lengths"))
-        wanted = Due(due["count"], *lists)
-        if inspect.iscoroutinefunction(function):
-            coroutine = self._await(number, name, function(*placed, **named), wanted, limit_s)
+        names, blank, per_token, lengths = (tuple(due[key]) for key in ("names", "blank", "per_token", "lengths"))
+        wanted = Due(due["count"], names, blank, per_token, lengths, due["is_turn"])
+        call = partial(self._environments.play, function, name) if wanted.is_turn else function
+        if is_async(function):
+            coroutine = self._await(number, name, call(*placed, **named), wanted, limit_s)
             asyncio.run_coroutine_threadsafe(coroutine, self._own_loop())
             return
 
         def work() -> Any:
-            said = function(*placed, **named)
+            said = call(*placed, **named)
+            if wanted.is_turn:
+                return at_once(said)
             if inspect.isawaitable(said):  # of what only looks like a plain function
                 said = asyncio.run_coroutine_threadsafe(_awaited(said), self._own_loop()).result()
             return checked(said, wanted, name)
@@ -153,6 +159,8 @@ def parameters_of(function: Any) -> list[Parameter]:
 
 def checked(said: Any, due: Due, maker: str) -> Any:
     """What the function `maker` gave, as numbers that float32 holds and JSON can say. Raises UserError."""
+    if due.is_turn:  # environments are checked where they answer
+        return said
     if due.count is None:
         return None if said is None else float32_of(said, maker)
     if not due.names:

@@ -20,7 +20,7 @@ from typing import Any
 
 from dflowd.jobs.limits import Limits
 
-from .outcome import Arguments, Due, Signature
+from .outcome import MOST_KEPT, Arguments, Due, Signature
 
 SHOWN_BYTES = 64 << 10  # of what a worker prints in its life; the rest is read, so that it does not block, and dropped
 LAST_BYTES = 2048  # kept to say why it ended
@@ -39,6 +39,7 @@ class Worker:
         self._loaded: dict[str, Signature] = {}
         self._answers = 0
         self._asked: dict[int, float] = {}  # what it has not answered, with the moment when it is to be ended for that
+        self._kept: dict[str, None] = {}  # conversations that it remembers, in the order in which they went on
         self._last: deque[bytes] = deque(maxlen=8)
         self.line, theirs = Pipe()
         with socket.socket(fileno=os.dup(self.line.fileno())) as ours:
@@ -97,9 +98,18 @@ class Worker:
         self._asked[0] = until_s
         self._send(["load", name, str(self._folder)])
 
+    def keeps(self, conversation: str) -> bool:
+        """Whether it remembers the conversation."""
+        return conversation in self._kept
+
     def call(self, number: int, name: str, given: Arguments, due: Due, limit_s: float, until_s: float) -> None:
         """Call a function that is loaded."""
         self._asked[number] = until_s
+        if given.of:
+            self._kept.pop(given.of, None)
+            self._kept[given.of] = None
+            if len(self._kept) > MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
         self._send(["call", number, name, given.placed, dict(given.named), asdict(due), limit_s])
 
     def loaded(self, name: str, signature: Signature) -> None:

@@ -29,7 +29,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.models.likelihood import likelihood
 from dflowd.models.packing import micro_batches
 from dflowd.models.policy import Policy
-from dflowd.models.sampling import Sampler, sample
+from dflowd.models.sampling import Sampler, sample, seats_of
 from dflowd.training.leaf import LeafData, Objective, add_gradient
 from tests.support.alone import Alone
 
@@ -229,8 +229,9 @@ def examine(engine: Engine, folder: Path) -> Findings:
         np.array(prompt_tokens(policy.tokenizer, {"question": question, "answer": ""}), np.int32)
         for question in QUESTIONS
     ]
-    sampler = Sampler(max_tokens=12, temperature=TEMPERATURE, key=b"tiny zoo")
-    made = sample(policy, [prompt.tolist() for prompt in prompts], 0, SAMPLES, sampler, lambda: None)
+    sampler = Sampler(temperature=TEMPERATURE, key=b"tiny zoo")
+    seats = seats_of(0, len(prompts), SAMPLES, 12)
+    made = sample(policy, [prompt.tolist() for prompt in prompts], seats, sampler, lambda: None)
     said = [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
     owners = [sample // SAMPLES for sample in range(len(said))]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

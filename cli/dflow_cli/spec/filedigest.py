@@ -12,7 +12,7 @@ from pathlib import Path
 from dflow_protocols.pipeline import Pipeline, Problem
 from dflow_protocols.pipeline.entries.parts import FORMATS, parts_of
 from dflow_protocols.pipeline.entries.problem import EntryError
-from dflow_protocols.pipeline.files import Named, beside, digest, named_files
+from dflow_protocols.pipeline.files import Named, beside, digest, is_environment, named_files
 from dflow_protocols.pipeline.grammar.problem import Findings, nearest, suggest
 from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling, parameters_in
 
@@ -97,6 +97,9 @@ def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Probl
     defined = _defined(tree)
     if name not in defined and "*" not in defined:
         yield Problem(named.path, f"`{module}` has no `{name}`", suggest(name, defined, "functions"))
+    if is_environment(named):
+        yield from _environment(named, tree, pipeline, file.name)
+        return
     if no_function := kind_of_value(name, tree):
         at, kind = no_function
         yield Problem(named.path, f"{file.name}:{at}: `{name}` is {kind}, no function", "write it as a plain `def`")
@@ -143,6 +146,35 @@ def _misfits(
             line, what = fault
             hint = "`return` one for each completion, in their order" if how.all else "`return` one, such as 0.5"
             yield Problem(path, f"{where.partition(':')[0]}:{line}: `{function.name}` {what}", hint)
+
+
+def _environment(named: Named, tree: ast.Module, pipeline: Pipeline, file: str) -> Iterator[Problem]:
+    """Whether the class can answer a model, as far as its own text shows it: one that inherits may have the rest."""
+    name = named.name.partition(":")[2]
+    own = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    if own is None:
+        if kind_of_value(name, tree) is not None or any(
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name for node in tree.body
+        ):
+            yield Problem(named.path, f"{file}: `{name}` is no class", "write a class with `reset` and `step`")
+        return
+    if own.bases or own.keywords or own.decorator_list:
+        return
+    methods = {node.name: node for node in own.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for method, asks in (("reset", "entry"), ("step", "messages")):
+        if method not in methods:
+            what, hint = f"{file}:{own.lineno}: `{name}` has no `{method}`", f"write `def {method}(self, {asks})`"
+            yield Problem(named.path, what, hint)
+    taken = [each.name for each in parameters_in(methods["__init__"])[1:]] if "__init__" in methods else []
+    takes_any = "__init__" in methods and methods["__init__"].args.kwarg is not None
+    for index, stage in enumerate(pipeline.stages):
+        config = stage.config.get("environment")
+        surplus = (
+            [key for key in config["args"] if key not in taken] if config and config["class"] == named.name else []
+        )
+        if surplus and not takes_any:
+            what = f"{file}:{own.lineno}: `{name}` does not take `{surplus[0]}`, which `args` hold"
+            yield Problem(f"stages[{index}].config.environment.args", what, suggest(surplus[0], taken, "arguments"))
 
 
 def find_module(module: str, base: Path) -> Path | None:

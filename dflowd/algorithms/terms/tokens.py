@@ -20,7 +20,7 @@ class Tokens:
     """Completions only, packed. All tensors are [tokens], float32 unless said, on one device."""
 
     logp: Tensor  # log-probability by the model that is trained: what the gradient goes through
-    lengths: Tensor  # tokens of the completion that each one belongs to
+    lengths: Tensor  # trained tokens of the completion that each one belongs to
     given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
     samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
     entropy: Tensor | None = None  # nats, of the distribution that each one is drawn from; a gradient if asked for

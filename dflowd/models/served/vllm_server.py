@@ -25,7 +25,7 @@ from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflowd.jobs.counter_random import number
 from dflowd.jobs.failures import HostError, UserError, one_line
 from dflowd.models.description import Description
-from dflowd.models.sampling import Completions, Sampler
+from dflowd.models.sampling import Completions, Sampler, Seats
 from dflowd.models.stop_texts import StopTexts
 
 ENVIRONMENT = {
@@ -59,12 +59,12 @@ class Saying:
 
 
 class Spoken:
-    """What one call has sampled: tables [completions, max_tokens], filled as it goes on."""
+    """What one call has sampled: tables [completions, most tokens of one], filled as it goes on."""
 
-    def __init__(self, count: int, sampler: Sampler, stop: StopTexts) -> None:
-        self._sampler, self._stop = sampler, stop
-        self._tokens = np.zeros((count, sampler.max_tokens), np.int32)
-        self._logprobs = np.zeros((count, sampler.max_tokens), np.float32)
+    def __init__(self, count: int, most: int, stop: StopTexts | None) -> None:
+        self._stop = stop
+        self._tokens = np.zeros((count, most), np.int32)
+        self._logprobs = np.zeros((count, most), np.float32)
         self._lengths = np.zeros(count, np.int32)
         self._truncated = np.zeros(count, np.bool_)
         self._left = count
@@ -84,7 +84,7 @@ class Spoken:
             at += 1
         self._lengths[index] = at
         text = self._tokens[index, :at]
-        is_stopped = bool(self._sampler.stop and said.token_ids and self._stop.ended([index], text[None])[0])
+        is_stopped = bool(self._stop and said.token_ids and self._stop.ended([index], text[None])[0])
         self._truncated[index] = is_finished and said.finish_reason == "length" and not is_stopped
         self._left -= is_finished or is_stopped
         return is_finished or is_stopped
@@ -172,30 +172,30 @@ class Server:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM keeps keys and values of other weights: a text is still being said")
 
-    def has_room(self, prompts: Sequence[Sequence[int]], samples: int, sampler: Sampler) -> bool:
-        """Whether keys and values of so many completions of each prompt find room beside what is being said, however
-        long all of it gets."""
-        asked = samples * sum(self._blocks_of(prompt, sampler) for prompt in prompts)
+    def has_room(self, prompts: Sequence[Sequence[int]], seats: Seats) -> bool:
+        """Whether keys and values of these completions find room beside what is being said, however long all of it
+        gets."""
+        asked = sum(self._blocks_of(prompt, most) for prompt, most in _rows(prompts, seats))
         return asked + sum(each.blocks for each in self._saying.values()) <= self._blocks
 
-    def begin(self, prompts: Sequence[Sequence[int]], first_group: int, samples: int, sampler: Sampler) -> Spoken:
-        """Sample `samples` completions of each prompt, rows in (group, sample) order; groups count from `first_group`.
-        They are said by `step`, among all that is being said, which has to be at the same temperature.
+    def begin(self, prompts: Sequence[Sequence[int]], seats: Seats, sampler: Sampler) -> Spoken:
+        """Sample completions of each prompt, as many of each: rows in the order of `seats`, those of one prompt
+        neighbours. They are said by `step`, among all that is being said, which has to be at the same temperature.
 
-        As `models/sampling.py:sample`, by random numbers of vLLM's: each completion has a seed of its own, so what it
-        says does not depend on its batch, but for rounding.
+        As `models/sampling.py:sample`, by random numbers of vLLM's: each completion has a seed of its own, and each
+        piece of one that is sampled in several, so what it says does not depend on its batch, but for rounding.
         """
         self._scale = 1.0 if sampler.greedy else sampler.temperature
-        count = len(prompts) * samples
-        spoken = Spoken(count, sampler, StopTexts(self.description.tokenizer, sampler.stop))
+        stop = StopTexts(self.description.tokenizer, sampler.stop) if sampler.stop else None
+        spoken = Spoken(len(seats.most), int(seats.most.max(initial=0)), stop)
         try:
-            for index in range(count):
-                group, each = divmod(index, samples)
-                seed = number("vllm", sampler.key, first_group + group, each) >> (64 - SEED_BITS)
-                prompt, ours = prompts[group], str(next(self._names))
-                given = {"prompt_token_ids": list(prompt)}
-                name = self._llm.add_request(ours, given, self._request(sampler, seed))
-                self._saying[ours] = Saying(index, name, self._blocks_of(prompt, sampler), spoken)
+            for index, (prompt, most) in enumerate(_rows(prompts, seats)):
+                place = [int(seats.groups[index]), int(seats.samples[index])]
+                place += [int(seats.first[index])] if seats.first[index] else []
+                seed = number("vllm", sampler.key, *place) >> (64 - SEED_BITS)
+                ours, given = str(next(self._names)), {"prompt_token_ids": list(prompt)}
+                name = self._llm.add_request(ours, given, self._request(sampler, seed, most))
+                self._saying[ours] = Saying(index, name, self._blocks_of(prompt, most), spoken)
         except BaseException:
             self.drop(spoken)
             raise
@@ -221,15 +221,15 @@ class Server:
         for ours in left:
             del self._saying[ours]
 
-    def _blocks_of(self, prompt: Sequence[int], sampler: Sampler) -> int:
-        return -(-(len(prompt) + sampler.max_tokens) // self._block)
+    def _blocks_of(self, prompt: Sequence[int], most: int) -> int:
+        return -(-(len(prompt) + most) // self._block)
 
-    def _request(self, sampler: Sampler, seed: int) -> Any:
+    def _request(self, sampler: Sampler, seed: int, most: int) -> Any:
         never = self.description.never_sampled
         return self._parameters(
             temperature=0.0 if sampler.greedy else 1.0,
             seed=None if sampler.greedy else seed,
-            max_tokens=sampler.max_tokens,
+            max_tokens=most,
             stop_token_ids=list(self.description.stops),
             ignore_eos=True,  # those of the config are among the stops
             logprobs=0,  # of the token that was said, and of no other
@@ -276,6 +276,13 @@ class Server:
             return logits if logits is None or self._scale == 1 else logits / self._scale
 
         model.compute_logits = scaled
+
+
+def _rows(prompts: Sequence[Sequence[int]], seats: Seats) -> Iterator[tuple[Sequence[int], int]]:
+    """(prompt, tokens that may be said) of each completion."""
+    samples = len(seats.most) // max(1, len(prompts))
+    for index, most in enumerate(seats.most.tolist()):
+        yield prompts[index // samples], most
 
 
 def load_vllm() -> Any:

@@ -9,6 +9,7 @@ from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
+from .grammar.scoring import BY_ENVIRONMENT
 from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, operator_of, truncated
 from .graph import Vertex, chains_of
 
@@ -33,6 +34,9 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         return problems
     roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}
     for stage, vertex in stages.values():
+        if vertex.operator.scores:
+            root = roots[vertex.id][0]
+            problems.extend(_earned(stage, vertex, root["config"]))
         if vertex.operator.trains is None:
             continue
         root, began = roots[vertex.id if vertex.operator.is_on_partitions else vertex.sources[0]]
@@ -119,6 +123,7 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
             return
         config["max_tokens"] = max(other["max_tokens"] for other in sampled)
     yield from _stop(config, [other["stop"] for other in sampled], vertex)
+    yield from _environment(config, [other.get("environment") for other in sampled], vertex)
     if config["function"] is None:
         scoring = [other for other in spec["stages"] if "reward" in operator_of(other["op"]).writes]
         rewards = [other["config"] for other in scoring]
@@ -142,6 +147,24 @@ def _stop(config: dict[str, Any], trained: list[list[str]], vertex: Vertex) -> I
         config["stop"] = list(trained[0])
     if "stop" in config and not config["stop"] and not any(trained):
         del config["stop"]
+
+
+def _environment(config: dict[str, Any], trained: list[Any], vertex: Vertex) -> Iterator[Problem]:
+    """Who answers is who answers in training. The key is written only where one of them has an environment."""
+    if "environment" in config or not any(trained):
+        return
+    if any(other != trained[0] for other in trained):
+        what = f"stage `{vertex.id}`: `environment` is missing, and the `generate` stages of its model differ in theirs"
+        yield Problem(f"{vertex.place}.config.environment", what, "say who answers here")
+    config["environment"] = trained[0]
+
+
+def _earned(stage: Mapping[str, Any], vertex: Vertex, maker: Mapping[str, Any]) -> Iterator[Problem]:
+    """What an environment gives is there only where one is. `maker`: the config of the stage that samples."""
+    if stage["config"].get("function") == BY_ENVIRONMENT and maker.get("environment") is None:
+        what = f"stage `{vertex.id}`: `{BY_ENVIRONMENT}` is what an environment gives, and there is none"
+        hint = "write `environment` in the stage that samples, or judge by another function"
+        yield Problem(f"{vertex.place}.config.function", what, hint)
 
 
 def _partitions(stage: dict[str, Any], vertex: Vertex, begins: Beginning) -> Iterator[Problem]:

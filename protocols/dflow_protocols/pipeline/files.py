@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from blake3 import blake3
 
@@ -50,10 +51,18 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
     for index, stage in enumerate(pipeline.stages):
         if ":" in stage.op:
             functions.setdefault(stage.op, f"stages[{index}].op")
-        if "function" in stage.config:
-            functions.setdefault(stage.config["function"], f"stages[{index}].config.function")
+        for place, name in code_in(stage.config):
+            functions.setdefault(name, f"stages[{index}].config.{place}")
     for function, path in functions.items():
         yield Named(path, function, "function")
+
+
+def code_in(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, name) of what a stage's config names that is run."""
+    if "function" in config:
+        yield "function", config["function"]
+    if "environment" in config:
+        yield "environment.class", config["environment"]["class"]
 
 
 def files_of(named: Named, folder: Folder) -> list[str]:
@@ -78,6 +87,11 @@ def is_code(key: str) -> bool:
     return key.startswith("stages[")
 
 
+def is_environment(named: Named) -> bool:
+    """Whether it names a class that answers a model, and no function."""
+    return named.path.endswith(".environment.class")
+
+
 def is_model(key: str) -> bool:
     """Whether the files of a key are a model's weights, and what lies beside them."""
     return key.startswith("models.") and key.endswith(".path")
@@ -86,7 +100,7 @@ def is_model(key: str) -> bool:
 def with_own_code(pipeline: Pipeline) -> tuple[str, ...]:
     """Stages that run code which lies beside the spec, as its digest tells."""
     own = {named.name for named in named_files(pipeline) if is_code(named.path) and named.path in pipeline.digests}
-    return tuple(stage.id for stage in pipeline.stages if {stage.op, stage.config.get("function")} & own)
+    return tuple(stage.id for stage in pipeline.stages if {stage.op, *(n for _, n in code_in(stage.config))} & own)
 
 
 def laid(name: str) -> str:

@@ -30,13 +30,14 @@ def read_messages(value: Any, key: str) -> list[Message]:
     them where other messages have more to say. Raises EntryError."""
     if not isinstance(value, list) or not value:
         raise EntryError(f"`{key}` is no list of messages", AS_MESSAGES)
-    messages = [_message(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    messages = [read_message(item, f"{key}[{index}]") for index, item in enumerate(value)]
     if not any(message["role"] == USER for message in messages):
         raise EntryError(f"`{key}` has no message of the role `{USER}`", "give it a question, or take the line out")
     return messages
 
 
-def _message(value: Any, place: str) -> Message:
+def read_message(value: Any, place: str) -> Message:
+    """One message; `place`: how it is named in errors. Raises EntryError."""
     if not isinstance(value, Mapping):
         raise EntryError(f"`{place}` is no message", AS_MESSAGES)
     for key in ("role", "content"):

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from .scoring import BESIDE, EACH
 
-SAID = ("token_ids", "logprobs")  # of a completion, by token: which one, and its log-probability to the sampler
+SAID = ("token_ids", "logprobs", "turn")
+"""Of a completion, by token: which one, its log-probability to the sampler, and the model's turn that it belongs to,
+from 0; -1 and a log-probability of 0 where an environment said it."""
 ROW = (*EACH, "group", *BESIDE, *SAID)  # what every row has
 RAGGED = ("rollout", "logprob", "value", "batch", "evaluation")  # outputs that are more than a number a completion
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 
 EACH = ("completion", "answer", "prompt", "entry")
 ALL = ("completions", "answers", "prompts", "entries")
-BESIDE = ("tokens", "truncated", "finished", "step", "messages")
+BESIDE = ("tokens", "truncated", "finished", "step", "messages", "turns")
 """With either: how many tokens, whether `max_tokens` cut it off, or an end token or a stop text ended it (one of the
-two is true), the step's number, and the conversation that was put to the model; all but the step of ALL as lists."""
-LENT = {"dflowd.operators.reward:reasoning_gym": ("data",)}  # what a built-in reward is given beside these
+two is true), the step's number, the conversation that was put to the model, and what was said then; all but the step of
+ALL as lists."""
+BY_ENVIRONMENT = "dflowd.operators.reward:environment"  # what an environment gave for the turns of its conversation
+LENT = {"dflowd.operators.reward:reasoning_gym": ("data",), BY_ENVIRONMENT: ("earned",)}
+"""What a built-in reward is given beside these."""
 
 EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that another call may find otherwise
 

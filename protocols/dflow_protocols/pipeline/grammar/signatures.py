@@ -8,7 +8,7 @@ made from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES
@@ -108,6 +108,38 @@ SCORING: Mapping[str, Shape] = {
         unwritten=True,
     ),
 }
+
+CLASS_FORM = "`module:Class`, or `file.py:Class` beside the spec"
+MAX_TURNS = 256
+
+_ENVIRONMENT = Section(
+    "who answers the model, so that a completion is a conversation of several turns",
+    {
+        "class": Text("of the environment: `module:Class`", pattern=FUNCTION_PATTERN, form=CLASS_FORM),
+        "turns": Number("that the model has at most", integer=True, at_least=1, at_most=MAX_TURNS),
+        "args": Free("keyword arguments of the class", {}),
+        "timeout_s": Number(
+            "seconds that one `reset` or `step` may take", 30.0, above=0, at_most=86400, unwritten=True
+        ),
+        "on_error": Text(
+            "what a conversation costs whose environment raises, takes too long or ends its process: fail ends the "
+            "run; zero ends it there, with nothing earned; leave_out takes it out of its group and of training, too",
+            "fail",
+            choices=("fail", "zero", "leave_out"),
+            unwritten=True,
+        ),
+        "concurrency": Number(
+            "conversations whose `async def step` waits beside each other",
+            8,
+            integer=True,
+            at_least=1,
+            at_most=1024,
+            unwritten=True,
+        ),
+    },
+    None,
+    unwritten=True,
+)
 
 _ADAMW = Section(
     "AdamW (arXiv 1711.05101)",
@@ -232,6 +264,7 @@ OPERATORS: Mapping[str, Operator] = {
                 **_SAMPLING,
                 "max_tokens": _count("a completion that is longer is cut off"),
                 "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
+                "environment": _ENVIRONMENT,
             },
         ),
     ),
@@ -351,6 +384,9 @@ OPERATORS: Mapping[str, Operator] = {
                     Text("a text"),
                     None,
                     unwritten=True,
+                ),
+                "environment": replace(
+                    _ENVIRONMENT, about=f"{_ENVIRONMENT.about}; absent: as the `generate` stage of this model"
                 ),
                 "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
                 "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),

@@ -210,6 +210,36 @@ def test_a_reward_that_cannot_tell_completions_apart_is_told(folder: Path, code:
     assert any(what.startswith(f"judge.py:1: `score` {says}") for what in told)
 
 
+ENVIRONMENT = "environment: {class: 'talk.py:Talk', turns: 2, args: {most: 3}}"
+TALK = """
+class Talk:
+    def __init__(self, most=1): ...
+    def reset(self, entry): ...
+    def step(self, messages): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (TALK, ""),
+        ("from elsewhere import Talk\n", ""),
+        ("def Talk(): ...\n", "talk.py: `Talk` is no class"),
+        (TALK.replace("step", "stop"), "talk.py:2: `Talk` has no `step`"),
+        (TALK.replace("most=1", "least=1"), "talk.py:2: `Talk` does not take `most`, which `args` hold"),
+        ("x = 1\n", "`talk.py` has no `Talk`"),
+    ],
+)
+def test_an_environment_that_cannot_answer_is_told_before_the_run(folder: Path, code: str, says: str) -> None:
+    """Its class is not imported for that: the text of the file shows it."""
+    edit(folder, "prompts: 8, max_tokens: 4", f"prompts: 8, max_tokens: 4, {ENVIRONMENT}")
+    (folder / "talk.py").write_text(code)
+    if says:
+        assert any(says in mistake for mistake in mistakes())
+    else:
+        assert "stages[0].config.environment.class" in load_spec().pipeline.digests
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [

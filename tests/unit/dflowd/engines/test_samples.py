@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,11 @@ def test_a_sample_shows_the_right_answer_beside_what_was_said(tmp_path: Path) ->
     rewards = {"reward": columns.pack(np.array([0, 1, 1, 0], np.float32))}
     trained = samples_of(spec, {"roll.rollout": rollout, "score.reward": rewards}, lambda name: data)
     evaluation = {"text": texts(["e", "f"]), "score": columns.pack(np.array([1, 0], np.float32))}
+    talk = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    (told, _) = samples_of(
+        spec, {"roll.rollout": rollout | {"turns": texts([json.dumps(talk)] * 4)}}, lambda name: data
+    )
+    assert (told["turns"], told["completion"]) == (talk, "a")
     asked = samples_of(spec, {"check.evaluation": evaluation}, lambda name: data)
     assert [(each["completion"], each["reward"]) for each in trained] == [("a", 0.0), ("c", 1.0)]
     assert [(each["completion"], each["reward"]) for each in asked] == [("e", 1.0), ("f", 0.0)]

@@ -14,7 +14,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.models import attention
 from dflowd.models.policy import Policy
 from dflowd.models.proof import require_own_numbers
-from dflowd.models.sampling import Sampler, sample
+from dflowd.models.sampling import Sampler, sample, seats_of
 from tests.support import zoo
 
 KINDS = {**zoo.ARCHITECTURES, **zoo.ON_DISK}
@@ -121,4 +121,4 @@ def test_a_rotation_that_follows_the_longest_row_ends_where_it_begins(tmp_path: 
     policy = Policy("policy", {"path": "model"}, tmp_path, 0)
     policy.require_length(64)
     with pytest.raises(UserError, match="beyond 64"):
-        sample(policy, [[5] * 60], 0, 1, Sampler(max_tokens=5), lambda: None)
+        sample(policy, [[5] * 60], seats_of(0, 1, 1, 5), Sampler(), lambda: None)

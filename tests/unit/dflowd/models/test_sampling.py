@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from dflowd.models import sampling
 from dflowd.models.policy import Policy
-from dflowd.models.sampling import Completions, Sampler, sample
+from dflowd.models.sampling import Completions, Sampler, sample, seats_of
 from tests.support.repository import EXAMPLES
 
 PROMPTS = [[2, 5, 6, 3], [2, 9, 8, 7, 6, 3], [2, 4, 3]]
@@ -25,8 +26,11 @@ def policy() -> Policy:
     return made
 
 
-def draw(policy: Policy, prompts: list[list[int]], first: int, samples: int, **more: Any) -> Completions:
-    return sample(policy, prompts, first, samples, Sampler(**{"max_tokens": 8, **more}), lambda: None)
+def draw(
+    policy: Policy, prompts: list[list[int]], first: int, samples: int, max_tokens: int = 8, **more: Any
+) -> Completions:
+    seats = seats_of(first, len(prompts), samples, max_tokens)
+    return sample(policy, prompts, seats, Sampler(**more), lambda: None)
 
 
 def said(made: Completions, row: int) -> list[int]:
@@ -50,6 +54,26 @@ def test_a_completion_does_not_depend_on_the_groups_beside_it(policy: Policy) ->
     together = draw(policy, PROMPTS, 10, 4)
     alone = draw(policy, PROMPTS[1:2], 11, 4)
     assert [said(together, 4 + row) for row in range(4)] == [said(alone, row) for row in range(4)]
+
+
+def test_a_text_that_is_sampled_in_pieces_is_the_one_that_is_sampled_at_once(policy: Policy) -> None:
+    """A conversation's tokens are a function of their numbers in it, however many turns they come in."""
+    whole = draw(policy, PROMPTS[:1], 3, 1, max_tokens=8)
+    begun = draw(policy, PROMPTS[:1], 3, 1, max_tokens=3)
+    assert begun.truncated.all()
+    rest = replace(seats_of(3, 1, 1, 5), first=np.array([3], np.uint64))
+    after = sample(policy, [PROMPTS[0] + said(begun, 0)], rest, Sampler(), lambda: None)
+    assert said(begun, 0) + said(after, 0) == said(whole, 0)
+
+
+def test_each_row_may_say_as_much_as_its_own_seat_says(policy: Policy) -> None:
+    """Conversations of a batch have room left for different lengths."""
+    seats = replace(seats_of(0, 3, 1, 8), most=np.array([2, 8, 1]))
+    made = sample(policy, PROMPTS, seats, Sampler(), lambda: None)
+    assert (made.lengths <= [2, 8, 1]).all()
+    assert [said(made, row) for row in range(3)] == [
+        said(draw(policy, PROMPTS, 0, 1), row)[:most] for row, most in enumerate((2, 8, 1))
+    ]
 
 
 def test_a_completion_ends_with_its_first_end_of_sequence(policy: Policy) -> None:
@@ -110,7 +134,7 @@ def test_a_stop_text_ends_a_completion(policy: Policy) -> None:
 
 def test_nothing_is_asked_of_an_empty_partition(policy: Policy) -> None:
     """A partition past the end of the held-out data has no prompts."""
-    assert draw(policy, [], 0, 4).tokens.shape == (0, 8)
+    assert len(draw(policy, [], 0, 4).tokens) == 0
 
 
 def test_sums_of_whole_numbers_are_those_of_fractions() -> None:

@@ -51,8 +51,10 @@ def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: 
     partition = Partition(
         pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None, pool=lambda: pool
     )
+    messages = [data.wording_of(entry).conversation(entry) for entry in ENTRIES]
+    answers = Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False], messages)
     try:
-        made = scores_of(partition, data, Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False], data))
+        made = scores_of(partition, data, answers)
     finally:
         pool.close()
     assert made.values.dtype == np.float32

@@ -11,23 +11,23 @@ from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
 from dflowd.models.description import Description
 
-from .partition import Partition
+from .contract import Asked
 
 
-def prompts_of(partition: Partition, data: Data, entries: Sequence[Entry]) -> list[list[int]]:
+def prompts_of(asked: Asked, data: Data, entries: Sequence[Entry]) -> list[list[int]]:
     """Each entry's prompt as tokens. Raises UserError, naming the entry, for one that cannot be put to the model."""
-    tokenizer = partition.description().tokenizer
+    tokenizer = asked.description().tokenizer
     found = []
     for entry in entries:
         try:
             found.append(prompt_tokens(tokenizer, entry, data.wording_of(entry)))
         except UserError as error:
-            raise UserError(f"{data.place(entry)}: {error}", partition.stage.id) from error
+            raise UserError(f"{data.place(entry)}: {error}", asked.stage.id) from error
     return found
 
 
 def check_context(
-    partition: Partition,
+    asked: Asked,
     data: Data,
     entries: Sequence[Entry],
     prompts: Sequence[Sequence[int]],
@@ -37,7 +37,7 @@ def check_context(
     """Raises UserError, naming the entry, where a prompt has no token or one that the model has no row for, or where it
     and the `said` tokens beside it (`what_is_said`, in words) have more than the data allows or the model has positions
     for."""
-    model: Description = partition.description()
+    model: Description = asked.description()
     for entry, prompt, more in zip(entries, prompts, said, strict=True):
         most = data.wording_of(entry).max_prompt_tokens
         if not prompt:
@@ -56,4 +56,4 @@ def check_context(
             mend = "shorten it or take it out, let less be said, or take a model with more positions"
         else:
             continue
-        raise UserError(f"{data.place(entry)}: {told}; {mend}", partition.stage.id)
+        raise UserError(f"{data.place(entry)}: {told}; {mend}", asked.stage.id)
