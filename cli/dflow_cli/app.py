@@ -18,6 +18,7 @@ from .commands.doctor import doctor
 from .commands.down import down
 from .commands.drain import drain
 from .commands.export import export
+from .commands.importing import importing
 from .commands.init import init
 from .commands.keys import keys
 from .commands.logs import logs
@@ -62,6 +63,7 @@ SECTIONS = {
 for _section, _commands in SECTIONS.items():
     for _command in _commands:
         app.command(cls=Command, rich_help_panel=_section)(_command)
+app.add_typer(importing, rich_help_panel="Start")
 app.add_typer(keys, rich_help_panel="Hosts")
 
 

@@ -44,16 +44,21 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return table
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A plain table on stdout; as wide as it needs where stdout is no terminal."""
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """A plain table; as wide as it needs where stdout is no terminal."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 400
     console = Console(width=width, highlight=False, markup=False)
     with console.capture() as text:
         console.print(table_of(columns, rows))
-    for line in text.get().splitlines():
-        print(line.rstrip())  # rich fills the last column up with blanks
+    return [line.rstrip() for line in text.get().splitlines()]  # rich fills the last column up with blanks
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table on stdout."""
+    for line in table_lines(columns, rows):
+        print(line)
 
 
 def _cell(value: Any) -> str:

@@ -13,6 +13,7 @@ from .advantages.flat import Rewards, Sizes
 from .advantages.grpo import group_advantage
 from .advantages.rloo import leave_one_out
 from .losses.cispo import cispo
+from .losses.clip_cov import clip_cov
 from .losses.cpgd import cpgd
 from .losses.cross_entropy import cross_entropy
 from .losses.dr_grpo import dr_grpo
@@ -20,6 +21,7 @@ from .losses.gmpo import gmpo
 from .losses.gpg import gpg
 from .losses.grpo import grpo
 from .losses.gspo import gspo
+from .losses.kl_cov import kl_cov
 from .terms.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
@@ -35,6 +37,8 @@ LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]]
     "cispo": cispo,
     "cpgd": cpgd,
     "gmpo": gmpo,
+    "clip_cov": clip_cov,
+    "kl_cov": kl_cov,
     "gpg": gpg,
     "cross_entropy": cross_entropy,
 }

@@ -70,7 +70,7 @@ class TorchGradients:
         memory = memory_on(policy.device, size_of(work), job.progress)
 
         def add(leaf: LeafGroups) -> tuple[Any, Sums]:
-            tree, data = Tree(memory), leaf_data(job.pipeline, stage, leaf, inputs)
+            tree, data = Tree(memory), leaf_data(job.pipeline, stage, leaf, inputs, work.whitening)
             sums: Sums = add_gradient(policy, data, objective, job.progress, tree)
             gradient = tree.root()
             if gradient is not None:

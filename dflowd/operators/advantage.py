@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from dflow_protocols.metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
 from dflow_protocols.work import Groups
 from dflowd.algorithms.advantages.flat import flat_groups
@@ -41,7 +42,10 @@ def advantage(partition: Partition) -> Output:
     own = columns.own_tokens(rollout)
     spoken = columns.lengths(rollout["tokens"]) if own is None else np.array([int(row.sum()) for row in own])
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(values))
+    written = values.astype(np.float32).reshape(-1)
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
+    if config.get("whiten"):
+        metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
     known = values[scored]
@@ -50,7 +54,16 @@ def advantage(partition: Partition) -> Output:
         if np.abs(known).max() > LARGEST:
             what = f"an advantage of {known[np.abs(known).argmax()]:g}, whose sums are more than float32 holds"
             raise UserError(f"{what}; give smaller rewards, or `scale: std`", partition.stage.id)
-    return Output("advantage", {"advantage": columns.pack(values.astype(np.float32).reshape(-1))}, metrics, trained)
+    return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
+
+
+def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str, float]:
+    """What a step is whitened by, of one partition. advantages: [n] float32 as they are written, NaN for none; tokens:
+    [n], how many are trained by each."""
+    count = np.where(np.isnan(advantages), 0, tokens).astype(np.float64)
+    wide = np.nan_to_num(advantages.astype(np.float64))
+    sums = (count.sum(), (count * wide).sum(), (count * wide * wide).sum())
+    return dict(zip((WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM), map(float, sums), strict=True))
 
 
 def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dflow_protocols.metrics import Whitening
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.grammar.algorithms import LOSSES
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
@@ -48,8 +49,10 @@ def _source(stage: Stage, output: str) -> str:
     return next((name for name in stage.reads if name.endswith(f".{output}")), f"{stage.id}.{output}")
 
 
-def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs) -> LeafData:
-    """The leaf's groups in its order, with each column that the stage's inputs have."""
+def leaf_data(
+    pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs, whitening: Whitening | None = None
+) -> LeafData:
+    """The leaf's groups in its order, with each column that the stage's inputs have. `whitening`: of advantages."""
     data = LeafData()
     samples_from = _source(stage, _lesson(stage).samples)
     for partition, first, end in leaf.pieces:
@@ -68,7 +71,16 @@ def leaf_data(pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs
             name = _column(pipeline, stage, read)
             if name in COLUMNS:
                 data.give(name, _rows(inputs[partition, read][read.partition(".")[2]])[samples])
-    return _trained(data, _lesson(stage).groups)
+    found = _trained(data, _lesson(stage).groups)
+    if whitening is not None:
+        found.columns["advantage"] = [_whitened(row, whitening) for row in found.columns["advantage"]]
+    return found
+
+
+def _whitened(row: Any, whitening: Whitening) -> Any:
+    """A completion's advantages, or its one, as float32."""
+    mean, deviation = whitening
+    return ((np.asarray(row, np.float64) - mean) / deviation).astype(np.float32)
 
 
 def _trained(data: LeafData, groups: str) -> LeafData:

@@ -18,6 +18,7 @@ from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
 
 from .accumulate import Tree
+from .picking import pick
 
 
 @dataclass(slots=True)
@@ -56,6 +57,9 @@ def add_gradient(
     """Compute the gradient of the leaf's summed loss; returns the metrics' sums. `tree`: what its micro-batches are
     summed by; without one they are added, one behind the other, to whatever the policy's passes add to."""
     sums: Sums = {"trained_samples": float(len(data.completions))}
+    picked = pick(objective.loss, objective.settings, data.owners, data.completions, data.columns)
+    if picked is not None:
+        data.columns["picked"] = picked
     columns = _Columns(data, policy.device)
     prompts, owners, said = data.prompts, data.owners, data.completions
     for packed in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):

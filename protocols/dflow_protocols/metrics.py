@@ -47,6 +47,11 @@ GROUPS_ZERO_STD = "groups_zero_std"  # groups whose rewards are all alike
 ADVANTAGE_MAX = "advantage_max"
 ADVANTAGE_MIN = "advantage_min"
 
+# advantage with `whiten`: over the tokens that are trained on
+WHITENED_COUNT = "whitened_count"  # tokens
+WHITENED_SUM = "whitened_sum"  # of their advantages, before they are whitened
+WHITENED_SQ_SUM = "whitened_sq_sum"  # of squares
+
 # train and sft, emitted by blocks of leaves: over what was trained on, and only that
 TRAINED_SAMPLES = "trained_samples"
 TRAINED_TOKENS = "trained_tokens"  # completion tokens with a loss
@@ -117,6 +122,23 @@ _COUNTS = (
     EVALUATED_UNSCORED,
     *JUDGE,
 )
+
+
+Whitening = tuple[float, float]
+"""(mean, standard deviation) of a step's advantages over its trained tokens"""
+
+SPREAD_FLOOR = 1e-6  # times the root of the mean square: where all are alike, what rounding leaves stays small
+
+
+def whitening(parts: Iterable[Iterable[tuple[str, float]]]) -> Whitening:
+    """Of the records that have the sums for it; (0, 1), which changes nothing, where there is nothing to whiten."""
+    sums = dict(merge(parts))
+    count, total, squares = (sums.get(name, 0.0) for name in (WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM))
+    if not (count > 0 and 0 < squares < math.inf and math.isfinite(total)):
+        return 0.0, 1.0
+    mean = total / count
+    spread = squares / count - mean * mean  # rounding may leave it just below 0
+    return mean, math.sqrt(max(spread, 0.0)) + SPREAD_FLOOR * math.sqrt(squares / count)
 
 
 def merge(parts: Iterable[Iterable[tuple[str, float]]]) -> Sums:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias, assert_never
 
+from .metrics import Whitening
 from .names import Block, RunId, ShardRef, VersionId, chunk_count
 from .pipeline.spec import Pipeline
 from .ranges import RANGE_BYTES, Piece, State
@@ -74,6 +75,7 @@ class BlockWork:
     leaves: tuple[LeafGroups, ...]  # those of [first, end) that have groups
     inputs: tuple[tuple[int, str, ShardRef], ...]  # (partition, "stage.output", shard) of every partition named
     state: State  # the `base:` and `params:` entries of the stage's model
+    whitening: Whitening | None = None  # of the advantages, by the whole step's; None: they are taken as they are
 
 
 @dataclass(frozen=True, slots=True)

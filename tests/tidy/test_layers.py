@@ -29,6 +29,7 @@ LINE = (
     ("wire", "pipeline"),
     ("pipeline.entries",),
     ("pipeline.grammar",),
+    ("pipeline.recipes",),
 )
 """From the top; a layer may import those below it, and none beside it. Files at the top that are not named lie below
 all: they may import each other only."""

@@ -13,6 +13,8 @@ from ..options import AsJson, Folder, Overlays, Sets, Spec, To
 if TYPE_CHECKING:
     from dflow_protocols.pipeline import Pipeline, StepPlan
 
+    from ..spec.specfile import Loaded
+
 
 def plan(
     spec: Spec,
@@ -22,7 +24,10 @@ def plan(
         int | None, typer.Option("--step", min=0, metavar="STEP", help="Whose tasks; without it step 0.")
     ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as Mermaid, and nothing else.")] = False,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole spec, defaults included.")] = False,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Print the spec in full, as YAML (--json: JSON) that means the same."),
+    ] = False,
     memory: Annotated[
         bool, typer.Option("--memory", help="Print what it takes of memory, and whether the mesh's daemons have it.")
     ] = False,
@@ -53,7 +58,7 @@ def plan(
         plan_memory(loaded, Path(folder).absolute(), to, as_json)
         return
     if resolved:
-        print_json(pipeline.to_dict())
+        print_json(pipeline.to_dict()) if as_json else print(_written_out(loaded), end="")
         return
     if mermaid:
         print("\n".join(draw_mermaid(pipeline.stages)))
@@ -70,6 +75,15 @@ def plan(
     print("\n".join(draw_text(pipeline.stages)))
     print(f"\nstep {derived.step}")
     print("\n".join(_describe(derived)) or "nothing to do")
+
+
+def _written_out(loaded: Loaded) -> str:
+    """A spec in one file that means the same; of the files that it names digests are taken when it is read."""
+    import yaml
+
+    whole = {key: value for key, value in loaded.pipeline.to_dict().items() if key != "digests"}
+    text: str = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return f"# spec {loaded.pipeline.id}; its paths start from {loaded.base}\n{text}"
 
 
 def _claim(pipeline: Pipeline) -> str:

@@ -14,8 +14,9 @@ from dflow_protocols.pipeline.doubts import doubts
 
 from .enginelook import missing_here
 from .filedigest import digest_files
+from .layers import lay_all
 from .modellook import look_at_models
-from .spectree import Mistake, SpecFileError, fail, from_plain, merge, place_of, places, read_yaml, setting
+from .spectree import Mistake, SpecFileError, fail, from_plain, place_of, places, read_yaml
 from .spectree import strip as plain
 
 __all__ = ["Loaded", "Mistake", "SpecFileError", "load"]
@@ -44,10 +45,7 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
     else:
         tree = read_yaml(_text(path), str(path))
         known = {}
-    for overlay in overlays:
-        tree = merge(tree, read_yaml(_text(overlay), str(overlay)))
-    for text in sets:
-        tree = setting(tree, text)
+    tree = lay_all(tree, [read_yaml(_text(overlay), str(overlay)) for overlay in overlays], sets)
     known |= dict(places(tree))
     try:
         pipeline = Pipeline.from_dict(plain(tree))

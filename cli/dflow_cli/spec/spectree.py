@@ -1,4 +1,4 @@
-"""A spec as a tree in which every value remembers the line that it was written on, through overlays and `--set`."""
+"""A spec as a tree in which every value remembers the line that it was written on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from dflow_protocols.pipeline.grammar.problem import suggest
-
 MAX_DEPTH = 50
 MAX_VALUES = 100_000  # of a file with its aliases written out: nine lines of them can stand for a billion
 
@@ -18,10 +16,12 @@ Content: TypeAlias = "dict[str, Marked] | list[Marked] | Any"
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A value and where it was written, such as `arithmetic.yaml:14`. Mappings and lists hold Marked values."""
+    """A value and where it was written, such as `arithmetic.yaml:14`. Mappings and lists hold Marked values.
+    `is_removed`: a layer above took it away, by null."""
 
     content: Content
     where: str
+    is_removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,64 +121,32 @@ def from_plain(value: Any, where: str) -> Marked:
     return Marked(value, where)
 
 
-def merge(base: Marked, over: Marked) -> Marked:
-    """`over` laid over `base`: mappings key by key, stages by their id, anything else is replaced."""
-    if isinstance(base.content, dict) and isinstance(over.content, dict):
-        merged = dict(base.content)
-        for key, value in over.content.items():
-            merged[key] = merge(merged[key], value) if key in merged else value
-        return Marked(merged, base.where)
-    if isinstance(base.content, list) and isinstance(over.content, list) and stage_ids(base) and stage_ids(over):
-        stages = list(base.content)
-        for stage in over.content:
-            place = stage_ids(base).get(_id(stage))
-            if place is None:
-                stages.append(stage)
-            else:
-                stages[place] = merge(stages[place], stage)
-        return Marked(stages, base.where)
-    return over
+def retrace(value: Any, tree: Marked, where: str) -> Marked:
+    """A plain value that was made of `tree`: what is left of it has its marks, what is new was written at `where`."""
+    if strip(tree) == value:
+        return tree
+    if isinstance(value, dict) and isinstance(tree.content, dict):
+        written = tree.content
+        inner = {key: retrace(item, written.get(key, Marked(None, where)), where) for key, item in value.items()}
+        return Marked(inner, tree.where)
+    if isinstance(value, list) and isinstance(tree.content, list) and stage_ids(tree):
+        known = {stage_id(stage): stage for stage in tree.content}
+        stages = [known.get(item["id"], Marked(None, where)) for item in value]
+        return Marked([retrace(item, stage, where) for item, stage in zip(value, stages, strict=True)], tree.where)
+    return from_plain(value, where)
 
 
 def stage_ids(stages: Marked) -> dict[str, int]:
     """Place by id, if this is a list of mappings that all have one."""
     if not isinstance(stages.content, list):
         return {}
-    ids = [_id(stage) for stage in stages.content]
+    ids = [stage_id(stage) for stage in stages.content]
     return {name: place for place, name in enumerate(ids)} if all(ids) else {}
 
 
-def _id(stage: Marked) -> str:
+def stage_id(stage: Marked) -> str:
     found = stage.content.get("id") if isinstance(stage.content, dict) else None
     return found.content if found is not None and isinstance(found.content, str) else ""
-
-
-def setting(base: Marked, text: str) -> Marked:
-    """`base` with one `--set` such as `params.warmup=2` or `stages.roll.config.prompts=48`. Raises SpecFileError."""
-    where = f"--set {text}"
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise fail(where, "this sets nothing", "write `--set KEY=VALUE`, such as `--set params.warmup=2`")
-    inner = read_yaml(value, where).content if value.strip() else None
-    plain = strip(Marked(inner, where))
-    return _put(base, key.split("."), from_plain(plain, where), where)
-
-
-def _put(base: Marked, keys: list[str], value: Marked, where: str, parent: str = "") -> Marked:
-    if not keys:
-        return value
-    first, *rest = keys
-    ids = stage_ids(base) if parent == "stages" else {}
-    if ids:
-        if first not in ids:
-            raise fail(where, f"there is no stage `{first}`", suggest(first, ids, "stages"))
-        stages = list(base.content)
-        stages[ids[first]] = _put(stages[ids[first]], rest, value, where, first)
-        return Marked(stages, base.where)
-    content = base.content if isinstance(base.content, dict) else {}
-    if parent == "params" and first not in content:
-        raise fail(where, f"there is no param `{first}`", suggest(first, content, "params"))
-    return Marked(content | {first: _put(content.get(first, Marked({}, where)), rest, value, where, first)}, base.where)
 
 
 def strip(tree: Marked) -> Any:

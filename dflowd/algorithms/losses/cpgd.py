@@ -13,12 +13,12 @@ from dflowd.algorithms.terms.ratio import Gain, gain_sums
 from dflowd.algorithms.terms.regularization import regularized
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
-MOST_DRIFT = 2.0  # of the ratio above 1: what is farther off is not pulled harder (the paper's code has the same)
+MOST_DRIFT = 2.0  # of the ratio above 1: what is farther off is not pulled harder (as the authors' code has it)
 
 
 def cpgd(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
-    """Eq. 5 token by token, min(ln r A, clamp(ln r) A), less `drift` times KL(old policy, policy), whose gradient is
-    (r - 1) times that of the log-probability (section 4.1: k3's, bounded above).
+    """Token by token min(ln r A, clamp(ln r) A), less `drift` times KL(old policy, policy), whose gradient is
+    (r - 1) times that of the log-probability (k3's, bounded above).
 
     `settings`: `clip`, how far r may fall below and rise above 1; `drift`; and those of `regularized`. Returns the loss
     [], a part of a sum over the step that is divided by its trained tokens, and its figures. The old log-probability

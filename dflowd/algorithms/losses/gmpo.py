@@ -15,7 +15,7 @@ from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 
 def gmpo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
-    """Eq. 4 as a sum over tokens, each with its completion's ratio and one share of that completion.
+    """A sum over tokens, each with its completion's ratio and one share of that completion.
 
     `settings`: `clip`, how far the logarithm of a token's ratio may fall and rise before it is cut on the side to which
     the advantage drives it; and those of `regularized`. Returns the loss [], a part of a sum over the step that is

@@ -12,7 +12,7 @@ from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 
 def gpg(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
-    """Eq. 4 as a sum. `settings`: those of `regularized`. Returns the loss [], a part of a sum over the step that is
+    """`settings`: those of `regularized`. Returns the loss [], a part of a sum over the step that is
     divided by its trained tokens, and its figures.
 
     The paper's factor for groups that teach nothing is what `drop_flat_groups` of `advantage` does: dropped tokens are

@@ -124,7 +124,8 @@ class EmulatedGradients:
         read = [str(inputs[key].id) for key in sorted(inputs) if key[0] in {piece[0] for piece in leaf.pieces}]
         pieces = [number for piece in leaf.pieces for number in piece]
         state = [str(ref.id) for _, ref in work.state]
-        key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state)
+        whitened = [number.hex() for number in work.whitening or ()]
+        key = key_of(job.pipeline, work.step, work.stage, *read, *pieces, *state, *whitened)
         _fill(job, gradient, key)
 
 

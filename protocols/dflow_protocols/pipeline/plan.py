@@ -78,6 +78,7 @@ class Training:
     gradient_bytes: int  # of an element of a block's gradient
     epoch: int = 0  # of the step
     minibatch: MiniBatch = MiniBatch()
+    whitens: bool = False  # whether advantages are whitened by those of the whole step
 
     def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
         """What the summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
@@ -261,6 +262,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         updates=schedule.runs(stage.id) * each,
         keep_optimizer=at + 1 < each or schedule.runs_after(stage.id, step),
         gradient_bytes=gradient_bytes(stage.config),
+        whitens=bool(pipeline.stage(reading.groups_from).config.get("whiten")),
         epoch=epoch,
         minibatch=MiniBatch(part, parts, f"{pipeline.id}/{step}/{stage.id}/{epoch}") if parts > 1 else MiniBatch(),
     )

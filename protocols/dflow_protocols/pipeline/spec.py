@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -73,9 +73,10 @@ class Pipeline:
     on_split: str = "continue"
     limits: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    algorithm: InitVar[str | None] = None  # becomes stages
 
-    def __post_init__(self) -> None:
-        raw = {item.name: getattr(self, item.name) for item in fields(self)}
+    def __post_init__(self, algorithm: str | None) -> None:
+        raw = {item.name: getattr(self, item.name) for item in fields(self)} | {"algorithm": algorithm}
         if isinstance(self.stages, Sequence):
             raw["stages"] = [stage.to_dict() if isinstance(stage, Stage) else stage for stage in self.stages]
         self._fill(*resolve(raw))

@@ -20,6 +20,7 @@ from .grammar.rows import RAGGED, ROW
 from .grammar.shape import NAME, NAME_FORM, Reader, at
 from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of, outputs_for
 from .graph import Vertex, connect
+from .recipes.expansion import expand
 from .runnable import check_chains, check_schedule
 from .schedule import Schedule
 
@@ -34,11 +35,13 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     """
     if not isinstance(raw, Mapping):
         raise SpecError([Problem("", "a pipeline is a mapping", "start with `name: my_pipeline`")])
+    raw = expand(raw)
     reader = Reader({})
     reader.define(_params(reader, raw.get("params")))
     reader.unknown_keys(raw, TOP, "")
     spec = {key: reader.read(shape, raw.get(key), key) for key, shape in TOP.items()}
     spec["params"] = {}
+    del spec["algorithm"]  # what it stands for is there, or it was noted
     stages = [stage for stage in spec["stages"] or [] if stage is not None]
     share_stages(spec, stages)
     _check_top(reader, spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..events import FilesFound
+from ..metrics import whitening
 from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
 from ..pipeline.grammar.signatures import gradient_bytes
 from ..pipeline.plan import Training
@@ -202,8 +203,27 @@ def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[Lea
         assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
         assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
         trained += sealed
+    _check_whitening(engines, training, step, sums, read)
     total = training.divide_by(trained)
     assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
+
+
+def _check_whitening(
+    engines: Engines, training: Training, step: int, sums: tuple[LeafSum, ...], read: dict[tuple[int, str], ShardId]
+) -> None:
+    """Advantages are whitened alike in every leaf, by the whole step's: its leaves read all partitions that have any,
+    unless they are a mini-batch's."""
+    assert len({leaf.whitening for leaf in sums}) <= 1, f"leaves of step {step} are whitened by several"
+    if training.minibatch.count > 1:
+        return
+    told = [
+        engines.ledger.partition_output(shard, partition).metrics
+        for (partition, name), shard in sorted(read.items())
+        if name.split(".")[0] == training.groups_from
+    ]
+    due = whitening(told) if training.whitens else None
+    for leaf in sums:
+        assert leaf.whitening == due, f"step {step}: leaf {leaf.leaf} is whitened by {leaf.whitening}, not by {due}"
 
 
 def _groups(engines: Engines, training: Training, partition: int, read: dict[tuple[int, str], ShardId]) -> Groups:

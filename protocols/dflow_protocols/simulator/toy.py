@@ -117,6 +117,17 @@ def with_reference(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, models={**pipeline.models, "reference": {"path": "start"}}, stages=stages)
 
 
+def with_whitening(pipeline: Pipeline) -> Pipeline:
+    """The same, but that advantages are whitened by those of the whole step."""
+    return replace(
+        pipeline,
+        stages=[
+            replace(stage, config={**stage.config, "whiten": True}) if stage.operator.compares else stage
+            for stage in pipeline.stages
+        ],
+    )
+
+
 def with_bfloat16(pipeline: Pipeline) -> Pipeline:
     """The same, but that its gradients are bfloat16."""
     return replace(

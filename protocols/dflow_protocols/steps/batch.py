@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..claiming.deal import homes
+from ..metrics import Whitening, whitening
 from ..names import Block, NodeId, Partition, ShardRef, Slice, TaskKey
 from ..pipeline.plan import Training
 from ..ranges import gradient_sizes, shards_of
@@ -25,6 +26,7 @@ class Batch:
     divisor: int
     samples: int
     needed: frozenset[int]  # leaves that have groups
+    whitening: Whitening | None  # of the step's advantages, where the training whitens them
 
 
 def make_batch(manifest: Seal, training: Training) -> Batch:
@@ -50,7 +52,14 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
         training.divide_by(kept),
         sum(samples for _, samples in kept),
         frozenset(leaf.leaf for leaf in leaves),
+        whitening_of(manifest, training),
     )
+
+
+def whitening_of(manifest: Seal, training: Training) -> Whitening | None:
+    """By all that the manifest lists: a mini-batch of a step is whitened as the step is."""
+    of = (record.metrics for record in manifest.entries if record.task.stage == training.groups_from)
+    return whitening(of) if training.whitens else None
 
 
 def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.metrics import finish, merge
+from dflow_protocols.metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM, finish, merge, whitening
 
 names = st.sampled_from(["samples", "reward_sum", "ratio_max", "ratio_min", "grad_norm"])
 parts = st.lists(st.lists(st.tuples(names, st.floats(-1e9, 1e9)), max_size=5), max_size=6)
@@ -65,3 +65,31 @@ def test_every_figure_that_users_know_has_a_source() -> None:
         *("completion_length_mean", "completion_length_max", "truncated_frac"),
     }
     assert wanted <= set(finish(sums))
+
+
+def told(*advantages: float) -> list[tuple[str, float]]:
+    """What a partition's record tells of advantages of a token each."""
+    squares = sum(value * value for value in advantages)
+    return [(WHITENED_COUNT, len(advantages)), (WHITENED_SUM, sum(advantages)), (WHITENED_SQ_SUM, squares)]
+
+
+def test_a_step_is_whitened_by_all_its_tokens_together() -> None:
+    """Mean and deviation of the union, however it is cut into partitions."""
+    mean, deviation = whitening([told(1.0, 2.0), told(6.0)])
+    assert mean == 3.0
+    assert deviation == pytest.approx(math.sqrt((4 + 1 + 9) / 3), rel=1e-5)
+    assert whitening([told(6.0), told(), told(1.0, 2.0)]) == (mean, deviation)
+
+
+def test_where_all_is_alike_whitening_leaves_nothing_and_divides_by_no_zero() -> None:
+    """What rounding leaves of the mean is not made large."""
+    mean, deviation = whitening([told(*[0.1] * 7)])
+    assert abs(0.1 - mean) / deviation < 1e-8
+    assert whitening([told(0.0, 0.0)]) == whitening([]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308])
+def test_what_a_liar_says_is_a_number_in_the_end(value: float) -> None:
+    """A record that was sealed is believed, and nobody dies of it."""
+    for name in (WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM):
+        assert all(math.isfinite(each) or value == 1e308 for each in whitening([told(1.0), [(name, value)]]))

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Under which keys a data set's rows hold what: a prompt or a conversation, and the answer, which a conversation
-    may have in itself."""
+    may have in itself. A key with dots in it leads into objects, unless a row has it as it is written."""
 
     prompt: str | None
     answer: str | None
@@ -45,8 +45,7 @@ def make_entry(row: Row | EntryError, keys: Keys) -> Row:
     if isinstance(row, EntryError):
         raise row
     if keys.messages is not None:
-        _require(row, "messages", keys.messages)
-        asked, said = split_answer(read_messages(row[keys.messages], keys.messages))
+        asked, said = split_answer(read_messages(_find(row, "messages", keys.messages), keys.messages))
         answer = said if keys.answer is None else _text(row, "answer", keys.answer)
         return {**row, "question": question_of(asked), "answer": answer}
     prompt = _text(row, "prompt", str(keys.prompt))
@@ -66,16 +65,23 @@ def hashed_text(question: str, by: str) -> str:
     return question.lower() if by == "question_lower" else question
 
 
-def _require(row: Row, role: str, key: str) -> None:
-    if key not in row:
-        keys = ", ".join(f"`{name}`" for name in list(row)[:KEYS_TOLD]) or "none"
-        more = f" and {len(row) - KEYS_TOLD} more" if len(row) > KEYS_TOLD else ""
-        raise EntryError(f"no key `{key}`", f"keys there: {keys}{more}; name the one that holds it: `{role}: KEY`")
+def _find(row: Row, role: str, key: str) -> Any:
+    """What a row has under a key; under `reward_model.ground_truth` what its object `reward_model` has there."""
+    if key in row:
+        return row[key]
+    found: Any = row
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            keys = ", ".join(f"`{name}`" for name in list(row)[:KEYS_TOLD]) or "none"
+            more = f" and {len(row) - KEYS_TOLD} more" if len(row) > KEYS_TOLD else ""
+            raise EntryError(f"no key `{key}`", f"keys there: {keys}{more}; name the one that holds it: `{role}: KEY`")
+        found = found[part]
+    return found
 
 
 def _text(row: Row, role: str, key: str) -> str:
-    _require(row, role, key)
-    match row[key]:
+    found = _find(row, role, key)
+    match found:
         case str() as text if is_text(text):
             return text
         case str() as text:
@@ -83,9 +89,9 @@ def _text(row: Row, role: str, key: str) -> str:
                 f"`{key}` has {half_character(text)}, which is half a character", "correct it, or take the line out"
             )
         case bool() | None | list() | dict():
-            kind = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}[type(row[key])]
+            kind = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}[type(found)]
             hint = f"the {role} has to be a text or a number"
-            if role == "prompt" and isinstance(row[key], list):
+            if role == "prompt" and isinstance(found, list):
                 hint += f"; a conversation is named by `messages: {key}`"
             raise EntryError(f"`{key}` is {kind}, not a text", hint)
         case float() as number if not math.isfinite(number):

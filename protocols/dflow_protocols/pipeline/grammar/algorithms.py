@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .shape import Items, Number, Shape, Text
+from .shape import Flag, Items, Number, Shape, Text
 
 Counts: TypeAlias = Iterable[tuple[int, int]]
 """(trained tokens, trained completions) of each group of a step"""
@@ -47,6 +47,13 @@ class Loss:
         return (*self.reads, *asked)
 
 
+_WHITEN = Flag(
+    "take the mean of the whole step's advantages off, and divide by their deviation, both over its trained tokens "
+    "(arXiv 2501.03262)",
+    False,
+    unwritten=True,
+)
+
 ADVANTAGES: Mapping[str, Advantage] = {
     "grpo": Advantage(
         "the group's mean is taken off (arXiv 2402.03300)",
@@ -60,9 +67,10 @@ ADVANTAGES: Mapping[str, Advantage] = {
                 at_most=1,
                 unwritten=True,
             ),
+            "whiten": _WHITEN,
         },
     ),
-    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)"),
+    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)", {"whiten": _WHITEN}),
 }
 
 KL_KINDS: Mapping[str, str] = {
@@ -110,7 +118,9 @@ _GSPO_CLIP = Items(
     count=2,
 )
 
-_CPGD_CLIP = Items(_CLIP.about, _CLIP.item, (0.2, 0.2), count=2)
+_SHARE = Number("of a group's tokens that are picked", 2e-4, above=0, at_most=1)
+
+_SYMMETRIC_CLIP = Items(_CLIP.about, _CLIP.item, (0.2, 0.2), count=2)
 
 _GMPO_CLIP = Items(
     "how far the logarithm of a token's probability ratio may fall and rise before it is cut",
@@ -157,8 +167,32 @@ LOSSES: Mapping[str, Loss] = {
         "the clipped policy gradient, with a pull back to the policy that sampled (arXiv 2505.12504)",
         "tokens",
         {
-            "clip": _CPGD_CLIP,
+            "clip": _SYMMETRIC_CLIP,
             "drift": Number("weight of the KL divergence from the policy that sampled", 0.001, at_least=0),
+            **_REGULARIZED,
+        },
+    ),
+    "clip_cov": _policy(
+        "clipped gains, without some of the tokens that would take the most entropy (arXiv 2505.22617)",
+        "tokens",
+        {
+            "clip": _SYMMETRIC_CLIP,
+            "share": _SHARE,
+            "bounds": Items(
+                "of the covariance of log-probability and advantage, between which tokens are drawn",
+                Number("a covariance"),
+                (1.0, 5.0),
+                count=2,
+            ),
+            **_REGULARIZED,
+        },
+    ),
+    "kl_cov": _policy(
+        "gains without a clip; those of the tokens that would take the most entropy are held back (arXiv 2505.22617)",
+        "tokens",
+        {
+            "share": _SHARE,
+            "penalty": Number("weight of what holds them back, the distance from what was sampled", 1.0, at_least=0),
             **_REGULARIZED,
         },
     ),

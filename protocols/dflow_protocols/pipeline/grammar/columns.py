@@ -27,5 +27,6 @@ COLUMNS: Mapping[str, Column] = {
     "weight": Column("what a token's share of the loss is multiplied by", 1.0),
     "value": Column("what a critic expects to come"),
     "return": Column("what came", "advantage"),
+    "picked": Column("1 where a loss that picks some of a group's tokens has picked this one", 0.0),
     "version": Column("how many versions the one that sampled it is behind", 0.0),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..recipes.catalog import RECIPES
 from .engines import ENGINES, REPRODUCIBILITY
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 from .signatures import DTYPES
@@ -196,6 +197,13 @@ TOP: Mapping[str, Shape] = {
         "the pipeline's name", pattern=r"[A-Za-z0-9][\w.-]{0,63}", form="letters, digits and _ . - (64 at most)"
     ),
     "plan_version": Number("of the rules that decide bits", PLAN_VERSION, integer=True),
+    "algorithm": Text(
+        "stands for the stages of an algorithm and their settings, as far as they are not written; no key of the "
+        "canonical form, which has them",
+        None,
+        choices=tuple(sorted(RECIPES)),
+        unwritten=True,
+    ),
     "seed": Number("all randomness follows from it", 0, integer=True, at_least=0),
     "params": Free("names for numbers that expressions may use", {}),
     "steps": Number("steps of the run", integer=True, at_least=1, at_most=MAX_STEPS),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..recipes.catalog import ROLES
 from .layout import PLAN_VERSION, STAGE, TOP
 from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
 from .signatures import FUNCTION_PATTERN, OPERATORS
@@ -26,7 +27,7 @@ def make_schema() -> dict[str, Any]:
         "propertyNames": {"pattern": f"^{NAME}$"},
         "additionalProperties": {"type": ["number", "boolean", "string"]},
     }
-    top["properties"]["stages"]["items"] = {"anyOf": [*map(_stage, OPERATORS), _users_own()]}
+    top["properties"]["stages"]["items"] = {"anyOf": [*map(_stage, OPERATORS), _users_own(), _draft()]}
     top["properties"]["plan_version"]["enum"] = [PLAN_VERSION, None]
     about = {"$schema": DIALECT, "$id": f"urn:dflowd:pipeline:{PLAN_VERSION}", "title": "A dflowd pipeline"}
     return about | top
@@ -53,6 +54,14 @@ def _users_own() -> dict[str, Any]:
     schema["properties"]["op"] = {"type": "string", "pattern": f"^{FUNCTION_PATTERN}$"}
     schema["properties"]["model"] = {"type": "null"}
     schema["required"].append("writes")
+    return schema
+
+
+def _draft() -> dict[str, Any]:
+    """A stage that `algorithm` makes, with some of its keys written."""
+    schema = _table(STAGE)
+    schema["properties"] |= {"id": {"enum": list(ROLES)}, "op": {"type": "null"}}
+    schema["required"].remove("op")
     return schema
 
 

@@ -7,12 +7,13 @@ from random import Random
 
 from ...names import CHUNK_BYTES
 from ...pipeline.spec import Pipeline
-from ..toy import two_steps, warm_then_two, with_adapters, with_lag, with_role, with_sizes
+from ..toy import two_steps, warm_then_two, with_adapters, with_lag, with_role, with_sizes, with_whitening
 from .choice import Choice
 
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
 AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
+WHITENS_SHARE = 0.15  # of worlds, in which advantages are whitened by those of the whole step
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
 LAGS = (1, 1, 2)  # by so many versions
 ROLE_SHARE = 0.15  # of worlds, in which a stage requires what not every node offers
@@ -42,6 +43,8 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline, saving = _vary(seed, pipeline), _vary(seed, saving)
     if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
+    if Random(f"swarm/{seed}/whitens").random() < WHITENS_SHARE:
+        pipeline, saving = with_whitening(pipeline), with_whitening(saving)
     if has_roles(seed, choice):
         pipeline, saving = with_role(pipeline), with_role(saving)
     lag = Random(f"swarm/{seed}/lag")

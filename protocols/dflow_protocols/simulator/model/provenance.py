@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
+from ...metrics import Sums, Whitening
 from ...names import CHUNK_BYTES, ShardId, ShardRef, content_id
 from ...work import Groups
 
@@ -31,6 +32,7 @@ class PartitionOutput:
     inputs: tuple[ShardId, ...]
     groups: Groups
     salt: int
+    metrics: Sums = ()  # what its record tells beside it; of the salt, so no part of the name
 
     @cached_property
     def ref(self) -> ShardRef:
@@ -51,10 +53,12 @@ class LeafSum:
     inputs: tuple[tuple[int, str, ShardId], ...]  # of the partitions in `pieces`
     params: tuple[ShardId, ...]
     salt: int
+    whitening: Whitening | None = None
 
     @cached_property
     def id(self) -> str:
-        return content_id("leaf", [self.leaf, self.pieces, self.inputs, self.params, self.salt])
+        whitening = [number.hex() for number in self.whitening or ()]
+        return content_id("leaf", [self.leaf, self.pieces, self.inputs, self.params, self.salt, *whitening])
 
 
 @dataclass(frozen=True)

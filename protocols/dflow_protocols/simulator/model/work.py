@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
+from ...metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM, Sums
 from ...names import CHUNK_BYTES, ShardRef, chunk_count
 from ...pipeline.grammar.signatures import gradient_bytes
 from ...pipeline.plan import StepPlan, partition_groups, plan
@@ -115,20 +116,28 @@ class Engines:
         for stage in work.stages:
             outputs: list[tuple[str, ShardRef]] = []
             groups = self._groups(work, stage, salt)
+            metrics = self._metrics(stage, work, salt, groups)
             for output in self.outputs(stage):
-                entry = PartitionOutput(
-                    self._spec, work.step, stage, output, work.partition, params, tuple(before), groups, salt
-                )
+                fields = (output, work.partition, params, tuple(before), groups, salt, metrics)
+                entry = PartitionOutput(self._spec, work.step, stage, *fields)
                 outputs.append((output, self.ledger.enter(entry)))
             before += [ref.id for _, ref in outputs]
-            made.append(Made(stage, tuple(outputs), self._metrics(stage, work, salt), groups, 0.1))
+            made.append(Made(stage, tuple(outputs), metrics, groups, 0.1))
         return Done(tuple(made))
 
     def outputs(self, stage: str) -> tuple[str, ...]:
         """Names of what a stage writes."""
         return tuple(self.pipeline.stage(stage).writes)
 
-    def _metrics(self, stage: str, work: ChainWork, salt: int) -> tuple[tuple[str, float], ...]:
+    def _metrics(self, stage: str, work: ChainWork, salt: int, groups: Groups) -> Sums:
+        if self.pipeline.stage(stage).config.get("whiten"):
+            tokens = float(sum(count for count, _ in groups))
+            mean = Random(f"{stage}/{work.step}/{work.partition}/{salt}").uniform(-1, 1)
+            return (
+                (WHITENED_COUNT, tokens),
+                (WHITENED_SQ_SUM, tokens * (mean * mean + 1)),
+                (WHITENED_SUM, tokens * mean),
+            )
         if self.pipeline.stage(stage).operator.evaluates:
             correct = Random(f"{stage}/{work.step}/{work.partition}/{salt}").randrange(5)
             return (("correct", float(correct)), ("evaluated", 4.0))
@@ -149,7 +158,7 @@ class Engines:
         for leaf in work.leaves:
             partitions = {partition for partition, _, _ in leaf.pieces}
             inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
-            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt))
+            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt, work.whitening))
         params_of = [ref for name, ref in work.state if name.startswith("params:")]
         sizes = gradient_sizes(params_of, gradient_bytes(self.pipeline.stage(work.stage).config))
         outputs = self._gradient(work, tuple(sums), sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ...names import RecordId, SealId, content_id
@@ -101,6 +102,16 @@ STEPS = (
     Mutation("no_seal_is_void", "6", "steps.sealing:is_void", gives(False)),
     Mutation("the_last_leaf_is_left_out", "7", "steps.reduction:cut_leaves", _left_out),
     Mutation("a_group_is_trained_on_twice", "7", "steps.reduction:cut_leaves", _twice),
+    Mutation(
+        "whitened_by_half_of_the_step",
+        "7",
+        "steps.batch:whitening_of",
+        lambda original: (
+            lambda manifest, training: original(
+                replace(manifest, entries=manifest.entries[: len(manifest.entries) // 2]), training
+            )
+        ),
+    ),
     Mutation(
         "a_missing_leaf_counts_as_empty",
         "7",

@@ -22,7 +22,7 @@ def micro_batch(advantage: float) -> Tokens:
 
 @pytest.mark.parametrize(("advantage", "kept"), [(2.0, [1, 1, 0, 0]), (-2.0, [0, 1, 1, 1])])
 def test_a_tokens_gradient_is_its_advantage_until_it_is_clipped(advantage: float, kept: list[int]) -> None:
-    """Eq. 5: no ratio is multiplied in, so that none can be large."""
+    """No ratio is multiplied in, so that none can be large."""
     tokens = micro_batch(advantage)
     loss, figures = cpgd(tokens, {"clip": CLIP, "drift": 0.0, "kl": 0.0})
     (slope,) = torch.autograd.grad(-loss, tokens.logp)
@@ -31,7 +31,7 @@ def test_a_tokens_gradient_is_its_advantage_until_it_is_clipped(advantage: float
 
 
 def test_drift_pulls_back_by_what_the_ratio_is_above_one_up_to_a_bound() -> None:
-    """Section 4.1: the gradient of KL(old, new) by k3, where 8 counts as 2."""
+    """The gradient of KL(old, new) by k3, where 8 counts as 2."""
     tokens = micro_batch(0.0)
     loss, _ = cpgd(tokens, {"clip": CLIP, "drift": 0.1, "kl": 0.0})
     (slope,) = torch.autograd.grad(loss, tokens.logp)

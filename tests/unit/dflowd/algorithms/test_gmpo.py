@@ -23,7 +23,7 @@ def micro_batch(advantage: tuple[float, float]) -> Tokens:
 
 
 def test_an_outlier_is_clipped_on_the_side_that_it_is_driven_to_and_the_others_count_in_full() -> None:
-    """Eq. 4: the ratio of a good completion has an upper bound for each token, that of a bad one a lower bound."""
+    """The ratio of a good completion has an upper bound for each token, that of a bad one a lower bound."""
     tokens = micro_batch((1.0, -1.0))
     loss, figures = gmpo(tokens, {"clip": CLIP, "kl": 0.0})
     good, bad = math.exp((0.4 + 0.1) / 2), math.exp((-0.4 + 0.2 + 0.0) / 3)

@@ -55,6 +55,17 @@ def test_sums_beyond_float32_are_laid_to_the_stage(
     assert caught.value.stage == "adv"
 
 
+def test_a_step_is_whitened_by_the_tokens_that_are_trained_on(tmp_path: Path) -> None:
+    """Each advantage counts as often as it has tokens; those of dropped groups and of no score count nothing."""
+    spec = pipeline(rewards={"right": 1.0, "short": 0.0}, scale="none", drop_flat_groups=True, whiten=True)
+    made = advantage(partition(tmp_path, spec, "adv", known(right=[1, 1, 1, 0])))
+    tokens = sum(count for count, _ in made.groups)
+    assert made.groups[0] == (0, 0)
+    assert made.metrics["whitened_count"] == tokens == 4
+    assert made.metrics["whitened_sum"] == pytest.approx(0.0)
+    assert made.metrics["whitened_sq_sum"] == pytest.approx(tokens / 4)
+
+
 def test_samples_show_each_reward_and_what_is_trained_on(tmp_path: Path) -> None:
     """Whoever reads them asks first which of the two went wrong."""
     spec = pipeline(rewards={"right": 1.0, "short": 0.5})

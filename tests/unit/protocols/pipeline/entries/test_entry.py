@@ -21,6 +21,16 @@ def test_prompt_and_answer_come_from_the_keys_that_hold_them() -> None:
     assert read_entry('{"prompt": "x", "answer": 0.5}', "prompt", "answer")["answer"] == "0.5"
 
 
+def test_a_key_with_dots_leads_into_objects() -> None:
+    """Data sets made for verl and siiRL have the right answer in one; a key that is called so itself comes first."""
+    row = '{"prompt": "x", "reward_model": {"ground_truth": 7, "style": "rule"}}'
+    assert read_entry(row, "prompt", "reward_model.ground_truth")["answer"] == "7"
+    assert read_entry('{"prompt": "x", "a.b": "1", "a": {"b": "2"}}', "prompt", "a.b")["answer"] == "1"
+    for missing in ("reward_model.truth", "prompt.ground_truth"):
+        with pytest.raises(EntryError, match=f"no key `{missing}`"):
+            read_entry(row, "prompt", missing)
+
+
 @pytest.mark.parametrize(
     ("line", "what", "hint"),
     [

@@ -1,0 +1,150 @@
+"""`algorithm: NAME`: what it stands for is a function of what is written, and what is written wins."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from dflow_protocols.pipeline import Pipeline, SpecError, Stage
+from dflow_protocols.pipeline.grammar.schema import make_schema
+from dflow_protocols.pipeline.recipes.catalog import ALWAYS, RECIPES, ROLES
+from dflow_protocols.pipeline.recipes.expansion import expand, give_way
+from tests.unit.protocols.pipeline.grammar.schema_check import fits
+from tests.unit.protocols.written_specs import example, stage
+
+ROLL = {"id": "roll", "config": {"prompts": 8, "max_tokens": 6}}
+
+
+def short(algorithm: str, *stages: dict[str, Any]) -> dict[str, Any]:
+    """As little as one may write: what a step has, and the algorithm's name."""
+    whole = example()
+    models = {"policy": {"path": "model/"}}
+    return {
+        "name": "short",
+        "steps": 10,
+        "models": models,
+        "data": whole["data"],
+        "algorithm": algorithm,
+        "stages": [ROLL, *stages],
+    }
+
+
+def ids(spec: Any) -> list[str]:
+    return [each["id"] for each in expand(spec)["stages"]]
+
+
+def test_an_algorithm_is_what_is_written_out_in_full() -> None:
+    """Its name is another way to write a pipeline: id, and so seeds and weights, are the same."""
+    named = {**give_way(example(), "dr_grpo"), "algorithm": "dr_grpo"}
+    full = example()
+    stage(full, "adv")["config"] = {"method": "grpo", "scale": "none"}
+    stage(full, "learn")["config"]["loss"] = {"kind": "dr_grpo", "clip": [0.2, 0.2]}
+    assert Pipeline.from_dict(named).id == Pipeline.from_dict(full).id
+    assert "algorithm" not in json.loads(Pipeline.from_dict(named).canonical())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_algorithm_makes_a_pipeline_of_its_name_and_a_rollout(name: str) -> None:
+    spec = short(name)
+    pipeline = Pipeline.from_dict(spec)
+    made = [each.id for each in pipeline.stages]
+    assert made == [role for role in ROLES if role in ALWAYS or role in RECIPES[name].config]
+    assert fits(make_schema(), spec)
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+
+
+def test_what_is_written_wins_and_the_rest_is_filled_in() -> None:
+    spec = short("dr_grpo", {"id": "learn", "config": {"loss": {"clip": [0.1, 0.3]}}})
+    loss = Pipeline.from_dict(spec).stage("learn").config["loss"]
+    assert (loss["kind"], loss["clip"]) == ("dr_grpo", [0.1, 0.3])
+
+
+def test_another_loss_that_is_written_gets_none_of_the_algorithms_settings() -> None:
+    """They would be no settings of it."""
+    spec = short("dr_grpo", {"id": "learn", "config": {"loss": {"kind": "cispo"}}})
+    pipeline = Pipeline.from_dict(spec)
+    assert pipeline.stage("learn").config["loss"] == {"kind": "cispo", "high": 5.0, "kl": 0.0}
+    assert pipeline.stage("adv").config["scale"] == "none"
+
+
+def test_a_key_that_is_written_as_null_has_its_default() -> None:
+    """Null is written, too: it says that the algorithm's is not meant."""
+    spec = short("dr_grpo", {"id": "learn", "config": {"loss": {"clip": None}}})
+    assert Pipeline.from_dict(spec).stage("learn").config["loss"]["clip"] == [0.2, 0.28]
+
+
+def test_stages_play_their_part_whatever_they_are_called() -> None:
+    """By operator and model: the newcomer's pipeline keeps its stages, and their other settings."""
+    spec = example()
+    stage(spec, "learn")["id"] = "teach"
+    expanded = expand(spec | {"algorithm": "cispo"})
+    assert [each["id"] for each in expanded["stages"]] == ["warm", "roll", "score", "adv", "teach", "heldout"]
+    assert stage(dict(expanded), "warm") == stage(spec, "warm")
+
+
+def test_a_stage_that_is_missing_stands_behind_what_it_reads() -> None:
+    spec = example() | {"algorithm": "rloo"}
+    spec["stages"] = [each for each in spec["stages"] if each["id"] in ("warm", "roll", "heldout")]
+    assert ids(spec) == ["warm", "roll", "score", "adv", "learn", "heldout"]
+    spec["stages"] = [each for each in spec["stages"] if each["id"] != "roll"]
+    assert ids(spec) == ["warm", "heldout", "roll", "score", "adv", "learn"]
+
+
+def test_a_stage_of_ones_own_that_writes_the_same_takes_the_place() -> None:
+    own = {"id": "best", "op": "best.py:best", "writes": ["advantage"]}
+    assert ids(short("grpo", {"id": "score", "op": "reward"}, own)) == ["roll", "score", "best", "learn"]
+
+
+@pytest.mark.parametrize("kl", [0.04, "0.04", "strength"])
+def test_a_policy_that_is_held_near_a_reference_gets_one(kl: float | str) -> None:
+    """The policy's own first weights, frozen, without the adapters that are trained."""
+    spec = short("grpo", {"id": "learn", "config": {"loss": {"kl": kl}}}) | {"params": {"strength": 0.1}}
+    spec["models"]["policy"]["lora"] = {"rank": 4, "alpha": 8}
+    pipeline = Pipeline.from_dict(spec)
+    assert [each.id for each in pipeline.stages] == ["roll", "score", "ref", "adv", "learn"]
+    assert pipeline.stage("ref").model == "reference"
+    assert pipeline.is_base_of("reference") == "policy"
+
+
+def test_a_layer_above_is_given_way_to_by_what_belongs_to_the_old_algorithm() -> None:
+    """Settings of another kind would be mistakes beside the new one; the optimizer is no algorithm's."""
+    spec = example()
+    stage(spec, "adv")["config"]["rewards"] = {"score": 1.0}
+    left = give_way(spec, "rloo")
+    assert stage(dict(left), "adv")["config"] == {"rewards": {"score": 1.0}}
+    assert stage(dict(left), "learn")["config"].keys() == {"leaves", "clip_norm", "optimizer"}
+
+
+def test_expanding_changes_nothing_that_it_was_given() -> None:
+    """Neither the spec nor the tables."""
+    spec = short("grpo", {"id": "learn", "config": {"loss": {"kl": 0.1}}})
+    before, tables = copy.deepcopy(spec), copy.deepcopy(RECIPES)
+    expand(spec)["stages"][-1]["config"]["loss"]["clip"].append(1)
+    give_way(spec, "rloo")
+    assert (spec, RECIPES) == (before, tables)
+
+
+@pytest.mark.parametrize("raw", [{}, {"models": 3}, {"models": {}, "stages": 3}, {"models": {}, "stages": [3]}])
+def test_what_is_no_pipeline_is_left_to_validation(raw: dict[str, Any]) -> None:
+    raw = raw | {"algorithm": "grpo"}
+    assert expand(raw) == raw
+    with pytest.raises(SpecError):
+        Pipeline.from_dict(raw)
+
+
+def test_a_name_that_is_none_is_told_with_the_one_that_was_meant() -> None:
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(example() | {"algorithm": "dr_grpoo"})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.what) == ("algorithm", "`algorithm` is `dr_grpoo`")
+    assert problem.hint == "did you mean `dr_grpo`?"
+
+
+def test_a_pipeline_in_python_takes_a_name_too() -> None:
+    spec = short("rloo")
+    stages = [Stage("roll", "generate", "policy", config={"data": "words", "prompts": 8, "max_tokens": 6})]
+    pipeline = Pipeline("short", 10, spec["models"], stages, spec["data"], algorithm="rloo")
+    assert pipeline == Pipeline.from_dict(spec)
