@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from benchmarks.figure import Figure
 
 BENCHMARKS = (
+    "algorithms",
     "apply",
     "engines",
     "goodput",

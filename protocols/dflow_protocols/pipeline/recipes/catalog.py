@@ -74,6 +74,14 @@ RECIPES: Mapping[str, Recipe] = {
         "arXiv 2505.12504",
         {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "cpgd", "clip": [0.2, 0.2], "drift": 0.001}}},
     ),
+    "clip_cov": Recipe(
+        "arXiv 2505.22617",
+        {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "clip_cov", "clip": [0.2, 0.2]}}},
+    ),
+    "kl_cov": Recipe(
+        "arXiv 2505.22617",
+        {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "kl_cov"}}},
+    ),
     "gpg": Recipe(
         "arXiv 2504.02546",
         {
@@ -84,6 +92,13 @@ RECIPES: Mapping[str, Recipe] = {
     "rloo": Recipe(
         "arXiv 2402.14740",
         {"adv": {"method": "rloo"}, "learn": {"loss": {"kind": "dr_grpo", "clip": [0.2, 0.2]}}},
+    ),
+    "reinforce_pp": Recipe(
+        "REINFORCE++-baseline, arXiv 2501.03262",
+        {
+            "adv": {"method": "grpo", "scale": "none", "whiten": True},
+            "learn": {"loss": {"kind": "grpo", "clip": [0.2, 0.2], "mean": "token"}},
+        },
     ),
 }
 
