@@ -15,8 +15,7 @@ from .siirl.workflow import Node
 Stage = dict[str, Any]
 MATH = "dflowd.rewards.checks:math"
 OVERLONG = "dflowd.rewards.checks:overlong"
-KL_KINDS = {"kl": "k1", "abs": "k1", "mse": "k2", "low_var_kl": "k3", "full": "k1"}
-"""siiRL's names of estimators -> ours."""
+_KL_KINDS = {"kl": "k1", "mse": "k2", "low_var_kl": "k3"}  # siiRL's names of estimators -> ours
 
 
 def generate(context: Context, node: Node) -> Stage:
@@ -35,7 +34,9 @@ def generate(context: Context, node: Node) -> Stage:
     if own.number(f"{ACTOR}.rollout.top_k", -1) > 0:
         context.draft.note(NO_TWIN, "rollout.top_k", "tokens are sampled from all, or from `top_p`")
     if own.get(f"{ACTOR}.rollout.multi_turn.enable"):
-        context.draft.note(NO_TWIN, node.id, "turns with tools: the rollout here is one answer")
+        context.draft.note(
+            TO_DO, f"stages.{context.stage_id(node)}", "turns with tools: write them as an `environment`"
+        )
     stage: Stage = {"id": context.stage_id(node), "op": "generate", "model": context.model("policy", node.agent)}
     engine = own.get(f"{ACTOR}.rollout.name")
     if engine in ("vllm", "sglang"):
@@ -59,7 +60,7 @@ def _agent(context: Context, node: Node) -> None:
     """What siiRL has of agents that speak in turn."""
     before = [need for need in node.needs if context.kinds[need] is Kind.ROLLOUT]
     if before:
-        what = f"goes on from what `{before[0]}` said; here each rollout begins with a prompt of the data"
+        what = f"goes on from what `{before[0]}` said; here a rollout begins with a prompt of the data"
         context.draft.note(NO_TWIN, node.id, what)
     tell_options(context, node)
 
@@ -127,7 +128,7 @@ def advantage(context: Context, node: Node) -> Stage:
         context.draft.note(NO_TWIN, f"algorithm.adv_estimator={method}", f"`{ours}` stands in its place")
         method = ours
     if method == "gae":
-        config: dict[str, Any] = {"method": "gae", "lam": settings.number("algorithm.lam", 1.0)}
+        config: dict[str, Any] = {"method": "gae", "lam": settings.number("algorithm.lam", 1.0), "whiten": True}
         if settings.number("algorithm.gamma", 1.0) != 1.0:
             config["gamma"] = settings.get("algorithm.gamma")
     else:
@@ -159,7 +160,7 @@ def _kl_in_reward(context: Context, method: str) -> dict[str, Any]:
     """The penalty for leaving the reference, where it is part of the reward."""
     settings = context.settings
     weight = settings.get("algorithm.kl_ctrl.kl_coef", 0.001)
-    kind = KL_KINDS.get(str(settings.get("algorithm.kl_penalty", "kl")), "k1")
+    kind = kl_kind(context, "algorithm.kl_penalty", "kl")
     if settings.get("algorithm.kl_ctrl.type", "fixed") != "fixed":
         context.draft.note(NO_TWIN, "algorithm.kl_ctrl.type", "the weight of a KL stays as it is")
     if not settings.get("algorithm.use_kl_in_reward"):
@@ -170,6 +171,14 @@ def _kl_in_reward(context: Context, method: str) -> dict[str, Any]:
         )
         return {}
     return {"kl": weight, "kl_kind": kind}
+
+
+def kl_kind(context: Context, key: str, default: str) -> str:
+    """Our name of the estimator that a setting names, or of siiRL's default."""
+    told = str(context.settings.get(key, default))
+    if told not in _KL_KINDS:
+        context.draft.note(NO_TWIN, f"{key}={told}", f"`{_KL_KINDS[default]}` stands in its place")
+    return _KL_KINDS.get(told, _KL_KINDS[default])
 
 
 def dynamic_sampling(context: Context, node: Node) -> None:

@@ -11,7 +11,7 @@ from dflow_protocols.pipeline.grammar.algorithms import LOSSES
 from .context import ACTOR, CRITIC, Context
 from .draft import LEFT_OUT, NO_TWIN
 from .kinds import Kind
-from .sampling import KL_KINDS, Stage, estimator, tell_options
+from .sampling import Stage, estimator, kl_kind, tell_options
 from .siirl.settings import Settings
 from .siirl.workflow import Node
 
@@ -99,10 +99,11 @@ def _updates(context: Context, own: Settings, branch: str, place: str) -> dict[s
     """How often a step trains on what, and the bound of a gradient."""
     found: dict[str, Any] = {}
     epochs, prompts = own.number(f"{branch}.ppo_epochs", 1), own.number("data.train_batch_size", 1024)
-    size = context.number(place, own, f"{branch}.ppo_mini_batch_size", 256)
+    size = own.number(f"{branch}.ppo_mini_batch_size", 256)
     if epochs > 1:
         found["epochs"] = epochs
     if 0 < size < prompts:
+        context.setting(place, own, f"{branch}.ppo_mini_batch_size", 256)
         found["minibatches"] = math.ceil(prompts / size)
     return found | {"clip_norm": own.number(f"{branch}.grad_clip", 1.0)}
 
@@ -133,7 +134,7 @@ def _loss(context: Context, own: Settings) -> Iterator[tuple[str, Any]]:
     low, high = (own.get(f"{branch}.{key}") for key in ("clip_ratio_low", "clip_ratio_high"))
     both = own.get(f"{branch}.clip_ratio", 0.2)
     in_loss, _ = kl_of(context)
-    kl_kind = KL_KINDS.get(str(own.get(f"{branch}.kl_loss_type", "low_var_kl")), "k3")
+    estimator_kind = kl_kind(context, f"{branch}.kl_loss_type", "low_var_kl")
     wanted = {
         "clip": [both if low is None else low, both if high is None else high],
         "dual_clip": own.get(f"{branch}.clip_ratio_c", 3.0),
@@ -141,7 +142,7 @@ def _loss(context: Context, own: Settings) -> Iterator[tuple[str, Any]]:
         "mean": "sequence" if own.get(f"{branch}.loss_agg_mode") == "seq-mean-token-mean" else None,
         "entropy": own.get(f"{branch}.entropy_coeff", 0) or None,
         "kl": in_loss or None,
-        "kl_kind": kl_kind if in_loss and kl_kind != "k3" else None,
+        "kl_kind": estimator_kind if in_loss and estimator_kind != "k3" else None,
     }
     known = LOSSES[kind].config
     for key, setting in wanted.items():

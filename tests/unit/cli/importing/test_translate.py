@@ -74,7 +74,7 @@ def test_ppo_is_a_critic_its_values_and_two_trainings() -> None:
     assert made.spec["models"]["critic"] == {"path": "small", "head": "value"}
     found = stages(made)
     assert found["compute_value"] == {"id": "compute_value", "op": "value", "model": "critic"}
-    assert found["calculate_advantages"]["config"] == {"method": "gae", "lam": 0.95}
+    assert found["calculate_advantages"]["config"] == {"method": "gae", "lam": 0.95, "whiten": True}
     assert found["critic_train"]["config"]["loss"] == {"kind": "value", "value_clip": 0.2}
     assert list(found)[-2:] == ["actor_train", "critic_train"]
 
