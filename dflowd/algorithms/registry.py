@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from .advantages.flat import Rewards, Sizes
+from .advantages.gae import Lengths, Numbers, generalized
 from .advantages.grpo import group_advantage
 from .advantages.rloo import leave_one_out
 from .losses.cispo import cispo
@@ -22,6 +23,8 @@ from .losses.gpg import gpg
 from .losses.grpo import grpo
 from .losses.gspo import gspo
 from .losses.kl_cov import kl_cov
+from .losses.ppo import ppo
+from .losses.value import value
 from .terms.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
@@ -29,6 +32,15 @@ ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArr
     "rloo": lambda rewards, sizes, config: leave_one_out(rewards, sizes),
 }
 """(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples]"""
+
+TOKEN_ADVANTAGES: Mapping[str, Callable[[Numbers, Numbers, Lengths, Mapping[str, Any]], Numbers]] = {
+    "gae": lambda rewards, values, lengths, config: generalized(
+        rewards, values, lengths, config["gamma"], config["lam"]
+    ),
+}
+"""(rewards [tokens], a critic's values [tokens], tokens of each completion, the stage's config) -> advantages [tokens]
+
+Completions lie one behind the other."""
 
 LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]] = {
     "grpo": grpo,
@@ -40,6 +52,8 @@ LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]]
     "clip_cov": clip_cov,
     "kl_cov": kl_cov,
     "gpg": gpg,
+    "ppo": ppo,
+    "value": value,
     "cross_entropy": cross_entropy,
 }
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

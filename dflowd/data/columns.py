@@ -48,6 +48,12 @@ def own_tokens(batch: Mapping[str, Column]) -> list[Array] | None:
     return [row >= 0 for row in rows(batch["turn"])] if "turn" in batch else None
 
 
+def own_lengths(batch: Mapping[str, Column]) -> Array:
+    """How many tokens of each completion the model said itself, [rows]."""
+    own = own_tokens(batch)
+    return lengths(batch["tokens"]) if own is None else np.array([int(row.sum()) for row in own], np.int32)
+
+
 def rows(column: Column) -> list[Array]:
     """A ragged column's rows."""
     return np.split(values(column), np.cumsum(lengths(column))[:-1]) if len(lengths(column)) else []

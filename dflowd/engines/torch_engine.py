@@ -100,11 +100,10 @@ class TorchWeights:
         return self._kept(job, model).base_id
 
     def save(self, job: Job, state: State, folder: Path) -> Mapping[str, Place]:
-        """The first trainable model fills the folder; others have folders of their names in it."""
         self._opened.enter(job)
         places = {}
-        for index, name in enumerate(job.pipeline.trainable):
-            place = folder / name if index else folder
+        for name in job.pipeline.trainable:
+            place = folder / job.pipeline.folder_of(name)
             place.mkdir(exist_ok=True)
             policy = self._opened.loaded(job, self._kept(job, name), state)
             with job.opaque():

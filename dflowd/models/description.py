@@ -18,7 +18,8 @@ from dflowd.jobs.failures import HostError, UserError, one_line
 
 
 class Description:
-    """A causal language model of the spec's `models` section. Raises UserError for one that cannot be opened.
+    """A model of the spec's `models` section: a causal language model, or a critic, which has the body of one and a
+    value head. Raises UserError for one that cannot be opened.
 
     `config`: transformers' own, defaults filled in.
     """
@@ -32,6 +33,18 @@ class Description:
         self.tokenizer: Any = self._open_tokenizer()
         self.context = context_of(self.config.to_dict())
         """Tokens that a prompt and its completion may have together; None: no bound is known."""
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it is a critic: it says a value of each token's state, and no token."""
+        return self.source.get("head") == "value"
+
+    @property
+    def opener(self) -> Any:
+        """The class of transformers that opens it. A critic is what a reward model is there: one row over the body."""
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification if self.has_values else AutoModelForCausalLM
 
     @property
     def place(self) -> str:
@@ -63,13 +76,11 @@ class Description:
     @cached_property
     def outline(self) -> Any:
         """The model without memory for its parameters."""
-        from transformers import AutoModelForCausalLM
-
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(self.config)  # type: ignore[no-untyped-call]
+            return self.opener.from_config(self.config)
 
     def _open_config(self) -> Any:
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
 
         with self.opening(self.place):
             config = AutoConfig.from_pretrained(at(self.base, self.place), local_files_only=True)
@@ -80,6 +91,13 @@ class Description:
                 f"models.{self.name}: {self.place}: a model of type `{config.model_type}` has no attention by scaled "
                 "dot products in transformers: not supported; take another architecture"
             )
+        if self.has_values:
+            if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+                raise UserError(
+                    f"models.{self.name}: {self.place}: transformers puts no other head on a model of type "
+                    f"`{config.model_type}`: leave `head` out, or take another architecture"
+                )
+            config.num_labels = 1
         return config
 
     def _generation_facts(self) -> Facts:

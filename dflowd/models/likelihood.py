@@ -1,4 +1,6 @@
-"""Log-probabilities and entropies without the logits of all tokens in memory at once.
+"""What a model says of tokens: log-probabilities and entropies, or a critic's values.
+
+The logits of all tokens are never in memory at once.
 
 Chunks of rows become logits one by one under activation checkpointing: their logits are made again in the
 backward pass, so at most one chunk's float32 logits live at any time. Any head that autograd knows fits, biased, tied
@@ -27,16 +29,26 @@ def likelihood(
     policy: Policy, batch: MicroBatch, temperature: float, *, entropy_gradient: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of a micro-batch's trained tokens, both [tokens] float32."""
+    targets = torch.from_numpy(batch.targets).to(policy.device)
+    hidden = states(policy, batch)
+    return token_likelihood(
+        hidden, policy.logits, policy.vocabulary, targets, temperature, entropy_gradient=entropy_gradient
+    )
+
+
+def values(critic: Policy, batch: MicroBatch) -> Tensor:
+    """What a critic expects to come before each of a micro-batch's trained tokens is said, [tokens] float32."""
+    return critic.values(states(critic, batch))
+
+
+def states(policy: Policy, batch: MicroBatch) -> Tensor:
+    """Last hidden states from which each of a micro-batch's trained tokens is said, [tokens, width]."""
     device = policy.device
     policy.require_length(int(batch.positions.max(initial=0)) + 1)
     positions = torch.from_numpy(batch.positions).to(device)
     sight = Line(positions, batch.bounds) if batch.bounds else Sight(positions, _seen(batch.segments, device))
     hidden = policy.hidden(torch.from_numpy(batch.tokens).to(device), sight)
-    states = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
-    targets = torch.from_numpy(batch.targets).to(device)
-    return token_likelihood(
-        states, policy.logits, policy.vocabulary, targets, temperature, entropy_gradient=entropy_gradient
-    )
+    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.places).to(device)]
 
 
 def _seen(segments: Any, device: torch.device) -> Tensor:

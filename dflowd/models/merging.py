@@ -26,9 +26,9 @@ def merge(folder: Path) -> None:
     """Each model of the folder that is adapters. Raises UserError, HostError and OSError."""
     pipeline = Pipeline.from_canonical((folder / PIPELINE).read_bytes())
     saved = read_saved((folder / FILE).read_text(encoding="utf-8"))
-    for index, name in enumerate(pipeline.trainable):
+    for name in pipeline.trainable:
         if name in pipeline.bases:
-            _merge(folder, folder / name if index else folder, name, pipeline.models[name], saved)
+            _merge(folder, folder / pipeline.folder_of(name), name, pipeline.models[name], saved)
     (folder / FILE).unlink()  # what it says of the weights is not so any more
 
 

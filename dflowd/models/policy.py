@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dflow_protocols.pipeline.models import rotation_limit, scale_of_logits
 from dflowd.data.folder import at
@@ -22,6 +23,7 @@ from .parameters import HOST, Parameters, hash_of
 from .recompute import Recompute
 
 BASE = "base"  # folder of a drawn base, in that of its adapters
+VALUE_HEAD = "score.weight"  # [1, width], as transformers calls a reward model's
 
 
 class Policy(Description):
@@ -44,8 +46,9 @@ class Policy(Description):
         whole = self.model.base_model is self.model  # some name a part that they lack
         self.body: nn.Module = self.model.model if whole else self.model.base_model
         self._recompute = Recompute(self.body)
-        self._head: Any = self.model.get_output_embeddings()
-        self.vocabulary = int(self._head.weight.shape[0])
+        self._head: Any = self.model.score if self.has_values else self.model.get_output_embeddings()
+        self.vocabulary = 0 if self.has_values else int(self._head.weight.shape[0])
+        """Tokens that it can say."""
         self.rows = int(self.model.get_input_embeddings().num_embeddings)
         self._scale = scale_of_logits(self.model.config.to_dict())
         self._rotation_limit = rotation_limit(self.model.config.to_dict())
@@ -138,6 +141,10 @@ class Policy(Description):
         logits: Tensor = self._head(hidden).float()
         return logits if self._scale == 1 else logits * self._scale
 
+    def values(self, hidden: Tensor) -> Tensor:
+        """[...] float32, whatever it passes in, of last hidden states [..., width]. A critic's alone."""
+        return functional.linear(hidden.float(), self._head.weight.float())[..., 0]
+
     def require_length(self, tokens: int) -> None:
         """Raises UserError where a row of so many tokens would change the numbers of the rows beside it."""
         if self._rotation_limit is not None and tokens > self._rotation_limit:
@@ -180,7 +187,7 @@ class Policy(Description):
         return None if settings is None else Adapters(self.model, settings, seed, f"models.{self.name}.lora")
 
     def _save_whole(self, folder: Path) -> None:
-        generation = self.model.generation_config
+        generation = getattr(self.model, "generation_config", None)  # a critic generates nothing
         if generation is not None and not generation.do_sample:
             try:  # a temperature without `do_sample` can be opened everywhere, and not be saved by every release
                 generation.validate(strict=True)
@@ -190,22 +197,40 @@ class Policy(Description):
         self.tokenizer.save_pretrained(folder)
 
     def _build(self, seed: int, dtype: torch.dtype = torch.float32) -> Any:
-        from transformers import AutoModelForCausalLM
-
         torch.manual_seed(seed)
         options = {"config": copy.deepcopy(self.config), "dtype": dtype, "attn_implementation": "sdpa"}
         with self.opening(self.place):
             if "path" in self.source:
-                opened: Any = AutoModelForCausalLM.from_pretrained(
+                opened: Any = self.opener.from_pretrained(
                     at(self.base, self.place), local_files_only=True, output_loading_info=True, **options
                 )
             else:
-                opened = AutoModelForCausalLM.from_config(**options), {}  # type: ignore[no-untyped-call]
+                opened = self.opener.from_config(**options), {}
         model, told = opened
-        for what in ("missing", "mismatched", "unexpected"):
-            if names := sorted(map(str, told.get(f"{what}_keys", ()))):
+        kinds = ("missing", "mismatched", "unexpected")
+        wrong = {kind: sorted(map(str, told.get(f"{kind}_keys", ()))) for kind in kinds}
+        if self.has_values:
+            wrong = self._begin_values(model, wrong)
+        for kind, names in wrong.items():
+            if names:
                 raise UserError(
-                    f"models.{self.name}: {self.place}: {len(names)} {what} weights, such as {names[0]}: its "
+                    f"models.{self.name}: {self.place}: {len(names)} {kind} weights, such as {names[0]}: its "
                     "config.json describes another model than its weights; make the two agree"
                 )
         return model
+
+    def _begin_values(self, model: Any, wrong: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """Give a critic that begins as a language model a head of zeros: it expects nothing until it has learnt, and
+        what it says first is no chance's. Returns what is wrong with its weights even so, as `wrong`: by kind."""
+        if dict(model.named_parameters()).keys().isdisjoint({VALUE_HEAD}):
+            kind = model.config.model_type
+            raise UserError(f"models.{self.name}: a model of type `{kind}` has no `{VALUE_HEAD}`: leave `head` out")
+        if "path" in self.source and VALUE_HEAD not in wrong["missing"]:
+            return dict(wrong)
+        nn.init.zeros_(model.score.weight)
+        body = f"{model.base_model_prefix}."
+        return {
+            "missing": [name for name in wrong["missing"] if name != VALUE_HEAD],
+            "mismatched": wrong["mismatched"],
+            "unexpected": [name for name in wrong["unexpected"] if name.startswith(body)],  # the others are its head
+        }

@@ -2,7 +2,8 @@
 
 Whatever a config does not show (positions that are not read, a text that sees its neighbour in the row, a scale that is
 left out) shows in a few tokens: texts that share a row with others, and texts continued from a cache, are held against
-the model's plain forward of each text by itself, with its own attention in place of the kernels that engines use.
+the model's plain forward of each text by itself, with its own attention in place of the kernels that engines use. Of a
+critic, whose head may be zero yet, these are the states that its values are made of.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dflowd.jobs.counter_random import digest, stream
 from dflowd.jobs.failures import GivenUp, UserError, one_line
 
 from .attention import WINDOWS
-from .likelihood import likelihood
+from .likelihood import likelihood, states, values
 from .packing import micro_batches
 from .policy import Policy
 from .sampling import Sampler, sample, seats_of
@@ -42,7 +43,7 @@ def require_own_numbers(policy: Policy, progress: Callable[[], None] = lambda: N
         with _short_windows(policy.model.config):
             gaps = []
             for attempt in range(TRIES):
-                gaps.append(_gap(policy, attempt, progress))
+                gaps.append((_gap_of_states if policy.has_values else _gap)(policy, attempt, progress))
                 if gaps[-1] <= TOLERANCE:
                     policy.require_adapters_reached()
                     return
@@ -76,13 +77,13 @@ def can_read_in_line(policy: Policy, progress: Callable[[], None] = lambda: None
 @torch.inference_mode()
 def require_finite(policy: Policy, dtype: torch.dtype) -> None:
     """Raises UserError for a model that cannot compute in `dtype`, to which it was brought after it was proved."""
-    drawn = (np.abs(stream(digest("proof"), sum(PROMPTS))) * policy.vocabulary).astype(np.int32)
+    drawn = _drawn(policy, digest("proof"), sum(PROMPTS))
     prompts = np.split(drawn, PROMPTS[:1])
     try:
         for batch in micro_batches(prompts, (0, 1), [drawn[:COMPLETION]] * 2, BATCH, policy.in_line):
-            logp, _ = likelihood(policy, batch, 1.0)
-            if not logp.isfinite().all():
-                raise FloatingPointError("log-probabilities are not finite")
+            said = values(policy, batch) if policy.has_values else likelihood(policy, batch, 1.0)[0]
+            if not said.isfinite().all():
+                raise FloatingPointError("what it says is not finite")
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -96,7 +97,7 @@ def require_finite(policy: Policy, dtype: torch.dtype) -> None:
 def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
     """The largest difference of a token's log-probability, over the standard deviation of the logits."""
     key = digest("proof", attempt)
-    drawn = (np.abs(stream(key, sum(PROMPTS) + COMPLETION)) * policy.vocabulary).astype(np.int32)
+    drawn = _drawn(policy, key, sum(PROMPTS) + COMPLETION)
     first, second, other = np.split(drawn, np.cumsum(PROMPTS))
     prompts = [first, second]
     asked = [each.tolist() for each in prompts]
@@ -118,6 +119,34 @@ def _gap(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
             if text is not other:
                 gap = max(gap, float(np.abs(made.logprobs[owner, : len(text)] - own).max()) / spread)
     return gap
+
+
+@torch.inference_mode()
+def _gap_of_states(policy: Policy, attempt: int, progress: Callable[[], None]) -> float:
+    """The largest difference of a state's element, over the standard deviation of its text's."""
+    drawn = _drawn(policy, digest("proof", attempt), sum(PROMPTS) + 3 * COMPLETION)
+    prompts, texts = np.split(drawn[: sum(PROMPTS)], PROMPTS[:1]), np.split(drawn[sum(PROMPTS) :], 3)
+    owners = [0, 0, 1]
+    packed: list[list[Any]] = [[None] * COMPLETION for _ in texts]
+    for batch in micro_batches(prompts, owners, texts, BATCH, policy.in_line):
+        for state, text, at in zip(states(policy, batch), batch.samples, batch.offsets, strict=True):
+            packed[text][at] = state
+        progress()
+    gap = 0.0
+    with _own_attention(policy.model):
+        for owner, text, ours in zip(owners, texts, packed, strict=True):
+            tokens = np.concatenate((prompts[owner], text))[None, :-1].astype(np.int64)
+            out: Any = policy.body(input_ids=torch.from_numpy(tokens).to(policy.device))
+            own = out.last_hidden_state[0, len(prompts[owner]) - 1 :].float()
+            gap = max(gap, float((torch.stack(ours).float() - own).abs().max() / own.std()))
+            progress()
+    return gap
+
+
+def _drawn(policy: Policy, key: bytes, count: int) -> Any:
+    """Tokens that the model can read, [count] int32."""
+    known = policy.rows if policy.has_values else policy.vocabulary
+    return (np.abs(stream(key, count)) * known).astype(np.int32)
 
 
 def _own_logprobs(policy: Policy, prompt: Any, said: Any) -> tuple[Any, float]:

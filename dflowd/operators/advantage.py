@@ -38,9 +38,7 @@ def advantage(partition: Partition) -> Output:
         flat[groups] = flat_groups(given, sizes[groups])
         values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
-    rollout = partition.read("rollout")
-    own = columns.own_tokens(rollout)
-    spoken = columns.lengths(rollout["tokens"]) if own is None else np.array([int(row.sum()) for row in own])
+    spoken = columns.own_lengths(partition.read("rollout"))
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(values))
     written = values.astype(np.float32).reshape(-1)
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
@@ -48,12 +46,7 @@ def advantage(partition: Partition) -> Output:
         metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
-    known = values[scored]
-    if known.size:
-        metrics |= {"advantage_max": float(known.max()), "advantage_min": float(known.min())}
-        if np.abs(known).max() > LARGEST:
-            what = f"an advantage of {known[np.abs(known).argmax()]:g}, whose sums are more than float32 holds"
-            raise UserError(f"{what}; give smaller rewards, or `scale: std`", partition.stage.id)
+    metrics |= bounded(values[scored], partition.stage.id)
     return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
 
 
@@ -64,6 +57,16 @@ def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str
     wide = np.nan_to_num(advantages.astype(np.float64))
     sums = (count.sum(), (count * wide).sum(), (count * wide * wide).sum())
     return dict(zip((WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM), map(float, sums), strict=True))
+
+
+def bounded(advantages: npt.NDArray[np.float64], stage: str) -> dict[str, float]:
+    """Figures of advantages, [n] without NaN. Raises UserError where a step's sums of them would not be numbers."""
+    if not advantages.size:
+        return {}
+    if np.abs(advantages).max() > LARGEST:
+        what = f"an advantage of {advantages[np.abs(advantages).argmax()]:g}, whose sums are more than float32 holds"
+        raise UserError(f"{what}; give smaller rewards, or `scale: std`", stage)
+    return {"advantage_max": float(advantages.max()), "advantage_min": float(advantages.min())}
 
 
 def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:

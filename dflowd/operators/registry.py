@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from dflowd.algorithms.registry import TOKEN_ADVANTAGES
+
 from .advantage import advantage
 from .custom import custom
 from .evaluate import evaluate
@@ -12,6 +14,8 @@ from .logprob import logprob
 from .partition import Output, Partition
 from .reward import reward
 from .sft import sft
+from .token_advantage import token_advantage
+from .value import value
 
 Operator = Callable[[Partition], Output]
 
@@ -19,6 +23,7 @@ OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
     "reward": reward,
     "logprob": logprob,
+    "value": value,
     "advantage": advantage,
     "sft": sft,
     "evaluate": evaluate,
@@ -31,5 +36,7 @@ def operate(partition: Partition, operators: Mapping[str, Operator] = OPERATORS)
 
     Raises UserError where the run's own code, data or model cannot be worked with.
     """
+    if partition.stage.operator.methods and partition.stage.config["method"] in TOKEN_ADVANTAGES:
+        return token_advantage(partition)
     function = operators.get(partition.stage.op)
     return custom(partition) if function is None else [function(partition)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from dflowd.algorithms.registry import LOSSES
 from dflowd.algorithms.terms.correction import correct
 from dflowd.algorithms.terms.tokens import Sums, Tokens
-from dflowd.models.likelihood import likelihood
+from dflowd.models.likelihood import likelihood, values
 from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
 
@@ -80,17 +80,22 @@ def add_gradient(
 
 
 def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: MicroBatch, sums: Sums) -> None:
-    wants_entropy = bool(objective.settings.get("entropy"))
-    logp, entropy = likelihood(policy, batch, objective.temperature, entropy_gradient=wants_entropy)
-    tokens, apart = columns.tokens(logp, entropy, batch), Sums()
-    if "sampled_logprob" in tokens.given:
-        tokens, apart = correct(tokens, objective.correction)
+    own: Sums = {"trained_tokens": len(batch.targets)}
+    if policy.has_values:
+        tokens = columns.tokens(values(policy, batch), batch)
+    else:
+        wants_entropy = bool(objective.settings.get("entropy"))
+        logp, entropy = likelihood(policy, batch, objective.temperature, entropy_gradient=wants_entropy)
+        tokens, apart = replace(columns.tokens(logp, batch), entropy=entropy), Sums()
+        if "sampled_logprob" in tokens.given:
+            tokens, apart = correct(tokens, objective.correction)
+        own |= {"entropy_sum": entropy.detach().double().sum(), **apart}
     loss, told = LOSSES[objective.loss](tokens, objective.settings)
     ended = int((batch.offsets == 0).sum())  # every completion starts once
-    counts = {"tokens": len(logp), "samples": ended, "constant": ended * objective.most_tokens}
-    own: Sums = {"trained_tokens": len(logp), "entropy_sum": entropy.detach().double().sum()}
-    own |= {"loss_sum": loss.detach().double(), "loss_count": counts[objective.divisor]}
-    _count(sums, own | apart | told)
+    counts = {"tokens": len(batch.targets), "samples": ended, "constant": ended * objective.most_tokens}
+    of_whom = "value_" if policy.has_values else ""  # a step may train a policy and its critic
+    own |= {f"{of_whom}loss_sum": loss.detach().double(), f"{of_whom}loss_count": counts[objective.divisor]}
+    _count(sums, own | told)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
@@ -122,13 +127,13 @@ class _Columns:
         trained = {name: getattr(batch, name)[kept] for name in ("places", "targets", "samples", "offsets")}
         return replace(batch, **trained)
 
-    def tokens(self, logp: Tensor, entropy: Tensor, batch: MicroBatch) -> Tokens:
+    def tokens(self, predicted: Tensor, batch: MicroBatch) -> Tokens:
         """The micro-batch's trained tokens in its order, with whatever columns the leaf has."""
-        samples = torch.from_numpy(batch.samples).to(logp.device)
-        places = self._starts[samples] + torch.from_numpy(batch.offsets).to(logp.device)
+        samples = torch.from_numpy(batch.samples).to(predicted.device)
+        places = self._starts[samples] + torch.from_numpy(batch.offsets).to(predicted.device)
         given = {name: values[places] for name, values in self._by_token.items()}
         given |= {name: values[samples] for name, values in self._by_sample.items()}
-        return Tokens(logp, self._lengths[samples], given, samples, entropy)
+        return Tokens(predicted, self._lengths[samples], given, samples)
 
 
 def _count(sums: Sums, more: Mapping[str, float | Tensor]) -> None:

@@ -52,6 +52,10 @@ WHITENED_COUNT = "whitened_count"  # tokens
 WHITENED_SUM = "whitened_sum"  # of their advantages, before they are whitened
 WHITENED_SQ_SUM = "whitened_sq_sum"  # of squares
 
+# advantage with `kl`: over all completion tokens
+REWARD_KL_SUM = "reward_kl_sum"  # estimate of the divergence from the reference that the reward pays for, nats
+REWARD_KL_COUNT = "reward_kl_count"
+
 # train and sft, emitted by blocks of leaves: over what was trained on, and only that
 TRAINED_SAMPLES = "trained_samples"
 TRAINED_TOKENS = "trained_tokens"  # completion tokens with a loss
@@ -70,6 +74,16 @@ MISMATCH_KL_SUM = "mismatch_kl_sum"  # k3 estimate of the divergence of the samp
 MISMATCH_COUNT = "mismatch_count"  # trained tokens of which both are known
 CORRECTED = "corrected"  # those whose ratio was out of the bounds of `correction`
 KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has a `kl` weight
+
+# train of a critic: over its trained tokens
+VALUE_LOSS_SUM = "value_loss_sum"  # in place of LOSS_SUM, as a step may train a policy beside it
+VALUE_LOSS_COUNT = "value_loss_count"
+VALUE_COUNT = "value_count"  # tokens
+VALUE_CLIPPED = "value_clipped"  # of these: the value has moved further from the old one than `value_clip`
+RETURN_SUM = "return_sum"  # what came
+RETURN_SQ_SUM = "return_sq_sum"
+VALUE_ERROR_SUM = "value_error_sum"  # what came less the value that the advantages went by
+VALUE_ERROR_SQ_SUM = "value_error_sq_sum"
 
 NONFINITE_LEAVES = "nonfinite_leaves"  # leaves whose loss or gradient was no number, if that skips an update
 NONFINITE_LEAF_MIN = "nonfinite_leaf_min"  # the first of them
@@ -98,6 +112,10 @@ _QUOTIENTS = (
     ("reward_mean", REWARD_SUM, REWARDED),
     ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
     ("loss", LOSS_SUM, LOSS_COUNT),
+    ("reward_kl", REWARD_KL_SUM, REWARD_KL_COUNT),
+    ("value_loss", VALUE_LOSS_SUM, VALUE_LOSS_COUNT),
+    ("value_clip_frac", VALUE_CLIPPED, VALUE_COUNT),
+    ("return_mean", RETURN_SUM, VALUE_COUNT),
     ("entropy", ENTROPY_SUM, TRAINED_TOKENS),
     ("ratio_mean", RATIO_SUM, RATIO_COUNT),
     ("clip_frac_low", CLIPPED_LOW, RATIO_COUNT),
@@ -168,8 +186,9 @@ def finish(sums: Mapping[str, float]) -> dict[str, float]:
     """What people read, from merged sums: means, shares, extremes and counts, in a fixed order of names.
 
     A figure whose sums are missing, or whose count is 0, is left out. `reward_std` is the population's deviation over
-    all completions of the step. `generated_tokens` are those of rollouts and evaluations. Figures of one stage alone
-    have its name behind them, as in `reward_mean/score`, and come last.
+    all completions of the step. `explained_variance` is the share of the returns' variance that a critic had foreseen:
+    1 is all, 0 what a constant does. `generated_tokens` are those of rollouts and evaluations. Figures of one stage
+    alone have its name behind them, as in `reward_mean/score`, and come last.
     """
     by_stage: dict[str, dict[str, float]] = {"": {}}
     for name in sorted(sums):
@@ -186,9 +205,19 @@ def _finish(sums: Mapping[str, float]) -> dict[str, float]:
         if name == "reward_mean" and name in figures and REWARD_SQ_SUM in sums:
             spread = sums[REWARD_SQ_SUM] / sums[REWARDED] - figures[name] ** 2
             figures["reward_std"] = math.sqrt(max(spread, 0.0))  # rounding may leave it just below 0
+        if name == "return_mean" and name in figures and (spread := _spread(sums, RETURN_SUM, RETURN_SQ_SUM)) > 0:
+            figures["explained_variance"] = 1 - _spread(sums, VALUE_ERROR_SUM, VALUE_ERROR_SQ_SUM) / spread
     for name in sorted(sums):
         if name.endswith(("_max", "_min")) or name in UPDATE_GAUGES or name in _COUNTS:
             figures[name] = sums[name]
     if COMPLETION_TOKENS in sums or EVALUATED_TOKENS in sums:
         figures["generated_tokens"] = sums.get(COMPLETION_TOKENS, 0.0) + sums.get(EVALUATED_TOKENS, 0.0)
     return figures
+
+
+def _spread(sums: Mapping[str, float], total: str, squares: str) -> float:
+    """Variance of a figure of a critic's tokens; 0 where it is not told, or less than rounding leaves."""
+    if not {total, squares} <= sums.keys():
+        return 0.0
+    mean = sums[total] / sums[VALUE_COUNT]
+    return float(max(sums[squares] / sums[VALUE_COUNT] - mean**2, 0.0))

@@ -15,6 +15,9 @@ from ..spec.modelfiles import ModelFiles, tensors_of
 
 Shape = tuple[int, ...]
 
+OUTPUTS = ("lm_head.", "embed_out.")
+"""Beginnings of names of what says the next token."""
+
 NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "experts", "block_sparse_moe", "mlp.gate.")
 """Parts of names of matrices that get no adapter: embeddings, heads, experts (one parameter when opened), routers."""
 
@@ -69,13 +72,19 @@ class Outline:
 def outline_of(files: ModelFiles) -> Outline | None:
     """None where neither weights nor config.json tell."""
     widths = _widths(files.config)
-    shapes = tensors_of(files)
-    if shapes:
-        return Outline(shapes, widths, is_exact=True)
-    rows = files.config.get("vocab_size")
-    if widths is None or not isinstance(rows, int):
-        return None
-    return Outline(dict(_usual(widths, rows, files.config)), widths, is_exact=False)
+    shapes: Mapping[str, Shape] = tensors_of(files)
+    is_exact, rows = bool(shapes), files.config.get("vocab_size")
+    if not is_exact:
+        if widths is None or not isinstance(rows, int):
+            return None
+        shapes = dict(_usual(widths, rows, files.config))
+    return Outline(_with_values(shapes, widths) if files.source.get("head") else shapes, widths, is_exact)
+
+
+def _with_values(shapes: Mapping[str, Shape], widths: Widths | None) -> Mapping[str, Shape]:
+    """A critic's: one row in place of what says the next token."""
+    row = {"score.weight": (1, widths.hidden)} if widths is not None else {}
+    return row | {name: shape for name, shape in shapes.items() if not name.startswith(OUTPUTS)}
 
 
 def _widths(config: Facts) -> Widths | None:

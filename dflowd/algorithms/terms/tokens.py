@@ -19,11 +19,21 @@ Sums = dict[str, float | Tensor]
 class Tokens:
     """Completions only, packed. All tensors are [tokens], float32 unless said, on one device."""
 
-    logp: Tensor  # log-probability by the model that is trained: what the gradient goes through
+    predicted: Tensor  # by the model that is trained, for the gradient to go through: see `logp` and `values`
     lengths: Tensor  # trained tokens of the completion that each one belongs to
     given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
     samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
     entropy: Tensor | None = None  # nats, of the distribution that each one is drawn from; a gradient if asked for
+
+    @property
+    def logp(self) -> Tensor:
+        """Log-probability of each one by the policy that is trained."""
+        return self.predicted
+
+    @property
+    def values(self) -> Tensor:
+        """What the critic that is trained expects to come, before each one was said."""
+        return self.predicted
 
     @property
     def weight(self) -> Tensor:

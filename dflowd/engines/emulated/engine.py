@@ -68,21 +68,23 @@ class EmulatedRollouts:
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
         ids, hashes = {name: ref.id for name, ref in work.inputs}, list[tuple[bytes, ...]]()
-        made: list[tuple[str, str, Groups, tuple[tuple[str, float], ...], float]] = []
+        made: list[tuple[str, tuple[str, ...], Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
             key = key_of(job.pipeline, work.step, stage_id, work.partition)
             payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, ids, key, self._device)
-            name, blob, groups, metrics = payload.make()
-            blobs[f"{stage_id}.{name}"] = blob
-            ids[f"{stage_id}.{name}"], of_chunks = hash_shard(blob)
-            hashes.append(of_chunks)
-            made.append((stage_id, name, groups, metrics, job.baton.seconds() - start))
-        refs = put(job.shards, [blobs[f"{stage_id}.{name}"] for stage_id, name, *_ in made], hashes)
+            outputs, groups, metrics = payload.make()
+            for name, blob in outputs.items():
+                blobs[f"{stage_id}.{name}"] = blob
+                ids[f"{stage_id}.{name}"], of_chunks = hash_shard(blob)
+                hashes.append(of_chunks)
+            made.append((stage_id, tuple(outputs), groups, metrics, job.baton.seconds() - start))
+        written = [blobs[f"{stage_id}.{name}"] for stage_id, names, *_ in made for name in names]
+        refs = iter(put(job.shards, written, hashes))
         results = tuple(
-            Made(stage_id, ((name, ref),), metrics, groups, seconds)
-            for (stage_id, name, groups, metrics, seconds), ref in zip(made, refs, strict=True)
+            Made(stage_id, tuple((name, next(refs)) for name in names), metrics, groups, seconds)
+            for stage_id, names, groups, metrics, seconds in made
         )
         return Done(results, _samples(work) if work.partition == 0 else ())
 

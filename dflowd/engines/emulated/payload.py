@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,10 @@ from .profile import (
 VOCABULARY = 1000
 IMAGE_BYTES = 1 << 20  # that are drawn
 
-Made = tuple[str, bytes, Groups, tuple[tuple[str, float], ...]]
-"""(name of the output, its bytes, groups, metrics)"""
+BY_TOKEN = ("value", "return")  # outputs that have a number for each token, and not for each completion
+
+Made = tuple[dict[str, bytes], Groups, tuple[tuple[str, float], ...]]
+"""(bytes by the outputs' names, groups, metrics)"""
 
 
 def rollout_lengths(pipeline: Pipeline, step: int, stage_id: str, partition: int) -> Any:
@@ -103,7 +105,7 @@ class Payload:
         self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.schedule.steps))
 
     def make(self) -> Made:
-        """By what the operator writes; what it has no maker for is one number a completion."""
+        """By what the operator writes; what it has no maker for is drawn."""
         makers = {
             "rollout": self._generate,
             "reward": self._reward,
@@ -143,7 +145,7 @@ class Payload:
             "completion_length_max": int(lengths.max(initial=0)),
             "truncated": 0,
         }
-        return "rollout", blob, (), _sums(metrics)
+        return {"rollout": blob}, (), _sums(metrics)
 
     def _images(self, samples: int) -> dict[str, layout.Column]:
         """As many bytes as the profile says, of which a MiB is drawn and repeated; none if it says none."""
@@ -163,7 +165,7 @@ class Payload:
             "reward_sum": float(rewards.sum()),
             "reward_sq_sum": float(np.square(rewards).sum()),
         }
-        return "reward", self._encode(source, reward=columns.pack(rewards)), (), _sums(metrics)
+        return {"reward": self._encode(source, reward=columns.pack(rewards))}, (), _sums(metrics)
 
     def _advantage(self) -> Made:
         self._pretend(self._profile["reward_s"])
@@ -180,27 +182,34 @@ class Payload:
         )
         centred = rewards - rewards.mean(1, keepdims=True)
         blob = self._encode(self._source("rollout"), advantage=columns.pack(centred.astype(np.float32)))
-        return "advantage", blob, groups, _sums({"groups": self._count, "groups_zero_std": int(flat.sum())})
+        blobs = {"advantage": blob} | self._drawn(tuple(name for name in self._stage.writes if name != "advantage"))
+        return blobs, groups, _sums({"groups": self._count, "groups_zero_std": int(flat.sum())})
 
     def _batch(self) -> Made:
         self._pretend(self._profile["reward_s"])
         lengths = self._lengths(self._count)
-        return "batch", self._encode(tokens=self._tokens(lengths)), tuple((int(n), 1) for n in lengths), ()
+        return {"batch": self._encode(tokens=self._tokens(lengths))}, tuple((int(n), 1) for n in lengths), ()
 
     def _evaluate(self) -> Made:
         self._pretend(self._profile["evaluate_s"])
         right = int((self._rng.random(self._count) < self._skill).sum())
         blob = self._encode(correct=layout.column("i64", [right]))
-        return "evaluation", blob, (), _sums({"evaluated": self._count, "correct": right})
+        return {"evaluation": blob}, (), _sums({"evaluated": self._count, "correct": right})
 
     def _other(self) -> Made:
-        """The first output of a stage: one number a completion."""
         self._pretend(self._profile["reward_s"])
         tokens = int(self._lengths_of("rollout").sum())
         self._device.fill(self._job, self._profile, score_s(self._profile, tokens))
-        name = self._stage.writes[0]
-        values = columns.pack(self._rng.random(len(self._lengths_of("rollout")), np.float32))
-        return name, self._encode(self._source("rollout"), **{name: values}), (), ()
+        return self._drawn(tuple(self._stage.writes)), (), ()
+
+    def _drawn(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Outputs with a number a completion, or a token."""
+        lengths, blobs = self._lengths_of("rollout"), dict[str, bytes]()
+        for name in names:
+            count, rows = (int(lengths.sum()), lengths) if name in BY_TOKEN else (len(lengths), None)
+            values = columns.pack(self._rng.random(count, np.float32), rows)
+            blobs[name] = self._encode(self._source("rollout"), **{name: values})
+        return blobs
 
     def _name_of(self, output: str) -> str:
         return next(name for name in sorted(self._blobs) if name.endswith(f".{output}"))

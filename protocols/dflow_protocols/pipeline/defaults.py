@@ -10,7 +10,7 @@ from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.scoring import BY_ENVIRONMENT
-from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, operator_of, truncated
+from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, head_of, operator_of, truncated
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -37,6 +37,8 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if vertex.operator.scores:
             root = roots[vertex.id][0]
             problems.extend(_earned(stage, vertex, root["config"]))
+        if vertex.operator.methods:
+            problems.extend(_referenced(stage, vertex, stages))
         if vertex.operator.trains is None:
             continue
         root, began = roots[vertex.id if vertex.operator.is_on_partitions else vertex.sources[0]]
@@ -46,8 +48,9 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
             models = {name: other["model"] for name, (other, _) in stages.items()}
             problems.extend(_scored(stage, vertex, models))
             sampler, made = stages[next(read for read in vertex.reads if read.endswith(".rollout")).partition(".")[0]]
-            if "correction" not in stage["config"] and made.operator.samples and _differ(spec, sampler, stage):
-                stage["config"]["correction"] = truncated()
+            is_policy = not head_of(vertex.operator, stage["config"])
+            if "correction" not in stage["config"] and is_policy and made.operator.samples:
+                stage["config"].update({"correction": truncated()} if _differ(spec, sampler, stage) else {})
     return problems
 
 
@@ -81,6 +84,18 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
     if stage["config"]["loss"].get("kl", 0.0) > 0 and not references:
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
         yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
+
+
+def _referenced(
+    stage: dict[str, Any], vertex: Vertex, stages: Mapping[str, tuple[dict[str, Any], Vertex]]
+) -> Iterator[Problem]:
+    """A reward less the distance from a reference, which is another model than the one that sampled."""
+    sources = {read.partition(".")[2]: stages[read.partition(".")[0]][0] for read in vertex.reads}
+    scored = sources.get("logprob")
+    if scored is not None and scored["model"] == sources["rollout"]["model"]:
+        what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{scored['id']}` scores by the one "
+        hint = "read a `logprob` stage of another model under `models`"
+        yield Problem(f"{vertex.place}.config.kl", f"{what}that sampled", hint)
 
 
 def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from .entries.mixing import sets_in
 from .grammar.problem import Problem
+from .grammar.signatures import method_of
 from .spec import Pipeline, Stage
 
 COLD = 0.1  # temperature: a token of half the likeliest one's probability is drawn once in a thousand times
@@ -60,7 +61,7 @@ def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
 def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     """Groups whose completions cannot differ in their rewards, where they are compared with each other."""
     rollout = f"{stage.id}.rollout"
-    compared = next((other.id for other in pipeline.stages if other.operator.compares and rollout in other.reads), None)
+    compared = next((other.id for other in pipeline.stages if rollout in other.reads and _compares(other)), None)
     if compared is None:
         return
     if stage.config["group"] == 1:
@@ -71,6 +72,11 @@ def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
             f"stage `{stage.id}`: at `temperature` {stage.config['temperature']:g} the completions of a group are alike"
         )
         yield Problem(f"{place}.temperature", what, "what is alike gets no advantage: 1.0 is usual")
+
+
+def _compares(stage: Stage) -> bool:
+    method = method_of(stage.operator, stage.config)
+    return method is not None and method.compares
 
 
 def _training(stage: Stage, place: str) -> Iterator[Problem]:

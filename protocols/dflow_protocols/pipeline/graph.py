@@ -149,10 +149,16 @@ def _nobody(vertex: Vertex, output: str, vertices: Sequence[Vertex], place: str)
     later = next((v.id for v in vertices if output in v.writes and v is not vertex), None)
     if later is not None:
         return Problem(place, what, f"move `{later}`, which writes it, before `{vertex.id}`")
-    makers = [name for name, operator in OPERATORS.items() if output in operator.writes]
+    makers = [f"a `{name}` stage" for name, operator in OPERATORS.items() if output in operator.writes]
+    makers += [
+        f"an `{name}` stage with `method: {method}`"
+        for name, operator in OPERATORS.items()
+        for method, row in operator.methods.items()
+        if output in row.writes
+    ]
     near = nearest(output, {name for v in vertices for name in v.writes})
     if makers:
-        return Problem(place, what, f"add a `{makers[0]}` stage before it")
+        return Problem(place, what, f"add {makers[0]} before it")
     return Problem(place, what, f"did you mean `{near}`?" if near else "name an output of a stage before it")
 
 

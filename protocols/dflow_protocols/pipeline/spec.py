@@ -156,6 +156,11 @@ class Pipeline:
         has_weights = ENGINES[self.engine].opens_files
         return tuple(name for name in self.trainable if has_weights and self.models[name].get("lora") is not None)
 
+    def folder_of(self, model: str) -> str:
+        """Where a trained model lies in a checkpoint: "", its top, for the first that says tokens, else its name."""
+        speaking = [name for name in self.trainable if not self.models[name].get("head")]
+        return "" if model == (*speaking, *self.trainable)[0] else model
+
     def own_weights(self, model: str) -> dict[str, Any]:
         """A model's description, but for what it computes in and its adapters: equal ones name equal first weights."""
         described = {**self.models[model], "dtype": "float32"}

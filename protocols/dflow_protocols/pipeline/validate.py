@@ -18,7 +18,18 @@ from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.shape import NAME, NAME_FORM, Reader, at
-from .grammar.signatures import FUNCTION_FORM, FUNCTION_PATTERN, OPERATORS, Operator, operator_of, outputs_for
+from .grammar.signatures import (
+    FUNCTION_FORM,
+    FUNCTION_PATTERN,
+    OPERATORS,
+    Operator,
+    head_of,
+    loss_of,
+    method_of,
+    operator_of,
+    reads_of,
+    writes_of,
+)
 from .graph import Vertex, connect
 from .recipes.expansion import expand
 from .runnable import check_chains, check_schedule
@@ -114,6 +125,9 @@ def _check_lora(reader: Reader, spec: dict[str, Any], trained: Collection[str | 
         if name not in trained:
             what = f"model `{name}` has adapters, and no stage trains it"
             reader.note(place, what, "leave `lora` out: without adapters it is the same model")
+        if model.get("head"):
+            what = f"model `{name}` has adapters, and a head that is trained whole"
+            reader.note(place, what, "leave `lora` out: all of a critic's weights are trained")
         engine = spec["engine"]
         if engine in ENGINES and not ENGINES[engine].opens_files:
             what = f"model `{name}` has adapters, and {engine} engines have no weights to put them beside"
@@ -136,8 +150,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     _not_yet(reader, stage, place)
     check_stage_engine(reader, spec, stage, operator, place)
     reader.turn_to("")
-    asked_by_loss = outputs_for(operator.trains, stage["config"] or {}) if operator.trains else ()
-    needed = tuple(dict.fromkeys((*operator.reads, *asked_by_loss)))
+    needed = reads_of(operator, stage["config"] or {})
     after = tuple(text for text in stage["after"] or () if text)
     weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if operator.compares else ()
     return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after, weighed)
@@ -146,7 +159,8 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:
     stage["config"] = reader.read(operator.config, stage["config"] or {}, f"{place}.config")
     _check_model(reader, spec, stage, operator, place)
-    for key, fixed in (("scope", operator.scope), ("effect", operator.effect), ("writes", list(operator.writes))):
+    writes = list(writes_of(operator, stage["config"] or {}))
+    for key, fixed in (("scope", operator.scope), ("effect", operator.effect), ("writes", writes)):
         if stage[key] and stage[key] != fixed:
             what = f"`{key}` of `{stage['op']}` is fixed: {', '.join(fixed) if key == 'writes' else fixed}"
             reader.note(f"{place}.{key}", what, f"leave `{key}` out")
@@ -157,6 +171,7 @@ def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], opera
     if (stage["config"] or {}).get("rewards") == {}:
         what = "`rewards` names none"
         reader.note(f"{place}.config.rewards", what, "give weights by stage, such as `rewards: {score: 1.0}`")
+    _check_settings(reader, operator, stage["config"] or {}, f"{place}.config")
     if not operator.runs:
         reader.note(f"{place}.op", f"no node can run `{stage['op']}` yet", _LATER)
 
@@ -218,6 +233,35 @@ def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], op
     elif stage["model"] is not None and stage["model"] not in known:
         what = f"there is no model `{stage['model']}`"
         reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
+    elif stage["model"] is not None and known[stage["model"]] is not None:
+        _check_head(reader, stage, known[stage["model"]].get("head") or "", operator, f"{place}.model")
+
+
+def _check_head(reader: Reader, stage: dict[str, Any], has: str, operator: Operator, place: str) -> None:
+    """Whether the stage's model, whose head is `has`, says what the stage asks of it."""
+    wanted, model = head_of(operator, stage["config"] or {}), stage["model"]
+    if wanted == has:
+        return
+    if wanted:
+        what = f"it needs a critic, and model `{model}` says which token comes next"
+        hint = f"add `head: {wanted}` to `models.{model}`, or name another model"
+    else:
+        what = f"it needs a language model, and model `{model}` has `head: {has}`"
+        hint = "name another model" + (
+            f", or write `loss: {{kind: {has}}}`" if "loss" in (stage["config"] or {}) else ""
+        )
+    reader.note(place, what, hint)
+
+
+def _check_settings(reader: Reader, operator: Operator, config: Mapping[str, Any], place: str) -> None:
+    """Settings that the stage's method, or its loss, has no use for."""
+    method = method_of(operator, config)
+    if method is not None and not method.compares and config.get("drop_flat_groups"):
+        what = f"`{config['method']}` compares nothing within a group, so none is flat"
+        reader.note(at(place, "drop_flat_groups"), what, "leave `drop_flat_groups` out")
+    if operator.trains is not None and head_of(operator, config) and config.get("correction") is not None:
+        what = f"`correction` weighs probabilities, and `{loss_of(operator.trains, config)[0]}` is a loss of a critic"
+        reader.note(at(place, "correction"), what, "leave `correction` out")
 
 
 def _not_yet(reader: Reader, stage: dict[str, Any], place: str) -> None:

@@ -25,10 +25,19 @@ completion that the spec asks for were as long as it may be, whatever was droppe
 
 @dataclass(frozen=True, slots=True)
 class Advantage:
-    """How completions of one prompt are compared."""
+    """How much better it went than was to be expected. Settings above 0 may ask for more than it `reads` beside the
+    rollout and its reward: `asks`."""
 
     about: str
     config: Mapping[str, Shape] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    asks: Mapping[str, str] = field(default_factory=dict)  # setting -> output
+    writes: tuple[str, ...] = ("advantage",)
+    compares: bool = True  # the completions of a group, so that those of one that are alike teach nothing
+
+    def outputs(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it cannot do without. `settings`: as written, not yet checked."""
+        return _needed(self.reads, self.asks, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,32 @@ class Loss:
     reads: tuple[str, ...] = ()
     asks: Mapping[str, str] = field(default_factory=dict)  # setting -> column
     config: Mapping[str, Shape] = field(default_factory=dict)
+    head: str = ""  # of the model that it trains: one of HEADS; empty: a language model's
 
     def columns(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What it cannot do without. `settings`: as written, not yet checked."""
-        asked = (column for key, column in self.asks.items() if (settings.get(key) or 0) > 0)
-        return (*self.reads, *asked)
+        return _needed(self.reads, self.asks, settings)
+
+
+def _needed(reads: tuple[str, ...], asks: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*reads, *(output for key, output in asks.items() if (settings.get(key) or 0) > 0))
+
+
+HEADS = ("value",)
+"""What a model may have in place of a language model's head. `value`: one number a token, what is still to come."""
+
+
+KL_KINDS: Mapping[str, str] = {
+    "k1": "the difference of log-probabilities",
+    "k2": "half of its square",
+    "k3": "never negative, without bias",
+    "k3_unbiased": "its gradient without bias as well, behind several updates too (arXiv 2512.02556)",
+}
+"""Estimators of the KL divergence (Schulman, 2020)."""
+
+
+def _kinds(*names: str) -> str:
+    return f"its estimator; {'; '.join(f'{name}: {KL_KINDS[name]}' for name in names)}"
 
 
 _WHITEN = Flag(
@@ -71,15 +101,21 @@ ADVANTAGES: Mapping[str, Advantage] = {
         },
     ),
     "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)", {"whiten": _WHITEN}),
+    "gae": Advantage(
+        "generalized advantage estimation: of each token, by a critic's values (arXiv 1506.02438)",
+        {
+            "gamma": Number("what a reward one token later counts", 1.0, at_least=0, at_most=1),
+            "lam": Number("0: values decide, one token ahead; 1: what came decides", 0.95, at_least=0, at_most=1),
+            "kl": Number("weight of the KL divergence from a `logprob` stage's model in the reward", 0.0, at_least=0),
+            "kl_kind": Text(_kinds("k1", "k2", "k3"), "k1", choices=("k1", "k2", "k3")),
+            "whiten": _WHITEN,
+        },
+        reads=("value",),
+        asks={"kl": "logprob"},
+        writes=("advantage", "return"),
+        compares=False,
+    ),
 }
-
-KL_KINDS: Mapping[str, str] = {
-    "k1": "the difference of log-probabilities",
-    "k2": "half of its square",
-    "k3": "never negative, without bias",
-    "k3_unbiased": "its gradient without bias as well, behind several updates too (arXiv 2512.02556)",
-}
-"""Estimators of the KL divergence (Schulman, 2020)."""
 
 _CLIP = Items(
     "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
@@ -91,7 +127,7 @@ _CLIP = Items(
 _REGULARIZED: Mapping[str, Shape] = {
     "kl": Number("weight of the KL divergence from a `logprob` stage's model", 0.0, at_least=0),
     "kl_kind": Text(
-        f"its estimator; {'; '.join(f'{kind}: {about}' for kind, about in KL_KINDS.items())}",
+        _kinds(*KL_KINDS),
         "k3",
         choices=tuple(KL_KINDS),
         unwritten=True,
@@ -197,6 +233,25 @@ LOSSES: Mapping[str, Loss] = {
         },
     ),
     "gpg": _policy("the plain policy gradient over the step's tokens (arXiv 2504.02546)", "tokens", _REGULARIZED),
+    "ppo": _policy(
+        "clipped gains over the step's tokens, cut as far below 1 as above (arXiv 1707.06347)",
+        "tokens",
+        {**_CLIPPED, "clip": _SYMMETRIC_CLIP},
+    ),
+    "value": Loss(
+        "half the squared distance of a critic's values from what came, over the step's tokens (arXiv 1707.06347)",
+        divisor=lambda settings: "tokens",
+        reads=("value", "return"),
+        config={
+            "value_clip": Number(
+                "how far a value may move from the one that the advantages went by before it gains nothing more; "
+                "absent: as far as it likes",
+                None,
+                above=0,
+            ),
+        },
+        head="value",
+    ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }
 

@@ -26,7 +26,7 @@ COLUMNS: Mapping[str, Column] = {
     "old_logprob": Column("log-probability by the version that sampled, as training computes it", "sampled_logprob"),
     "weight": Column("what a token's share of the loss is multiplied by", 1.0),
     "value": Column("what a critic expects to come"),
-    "return": Column("what came", "advantage"),
+    "return": Column("what came, from this token on"),
     "picked": Column("1 where a loss that picks some of a group's tokens has picked this one", 0.0),
     "version": Column("how many versions the one that sampled it is behind", 0.0),
 }

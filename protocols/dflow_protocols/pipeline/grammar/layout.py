@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..recipes.catalog import RECIPES
+from .algorithms import HEADS
 from .engines import ENGINES, REPRODUCIBILITY
 from .shape import NAME, NAME_FORM, Condition, Flag, Free, Items, Named, Number, Section, Shape, Text, Variants
 from .signatures import DTYPES
@@ -77,6 +78,13 @@ _LORA = Section(
     unwritten=True,
 )
 
+_HEAD = Text(
+    "what it has in place of the language model's head; value: one number a token, for a critic; absent: nothing",
+    None,
+    choices=HEADS,
+    unwritten=True,
+)
+
 _MODEL = Variants(
     "a model's weights at the start",
     {
@@ -92,6 +100,7 @@ _MODEL = Variants(
                 ),
                 "dtype": _DTYPE,
                 "lora": _LORA,
+                "head": _HEAD,
             },
         ),
         "path": Section(
@@ -100,6 +109,7 @@ _MODEL = Variants(
                 "path": Text("a Hugging Face model folder"),
                 "dtype": _DTYPE,
                 "lora": _LORA,
+                "head": _HEAD,
             },
         ),
     },

@@ -8,10 +8,10 @@ made from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES
+from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES, Advantage
 from .columns import COLUMNS
 from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
 
@@ -66,7 +66,9 @@ class Operator:
     samples: bool = False  # it has a model say tokens, one after the other
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
     scores: bool = False  # its config's `function` is called with completions
-    compares: str = ""  # the output that it compares within a group; its config's `rewards` add several of them up
+    compares: str = ""  # the output that it weighs; its config's `rewards` add several of them up
+    methods: Mapping[str, Advantage] = field(default_factory=dict)  # by its config's `method`
+    head: str = ""  # of its model: one of HEADS; empty: a language model's, or as the loss says
     counts: bool = False  # its figures count samples of its own, so those of several stages add up
     runs: bool = True  # whether this version of dflowd can run it, not only validate it
 
@@ -284,12 +286,12 @@ OPERATORS: Mapping[str, Operator] = {
         model="parameters",
     ),
     "value": Operator(
-        "estimates the value of each token by a model",
+        "estimates what is still to come before each token, by a model with a value head",
         scope="sample",
         reads=("rollout",),
         writes=("value",),
         model="parameters",
-        runs=False,
+        head="value",
     ),
     "filter": Operator(
         "drops groups by a condition, and may have them refilled",
@@ -305,10 +307,11 @@ OPERATORS: Mapping[str, Operator] = {
         runs=False,
     ),
     "advantage": Operator(
-        "compares the completions of a group with each other",
+        "says how much better completions, or their tokens, went than was to be expected",
         reads=("rollout", "reward"),
         writes=("advantage",),
         compares="reward",
+        methods=ADVANTAGES,
         counts=True,
         config=Kinds(
             "",
@@ -327,7 +330,8 @@ OPERATORS: Mapping[str, Operator] = {
         ),
     ),
     "train": Operator(
-        "optimizer updates by a policy-gradient loss: one a step, if `epochs` and `minibatches` say nothing else",
+        "optimizer updates by a loss over what was sampled, of a policy or of a critic: one a step, if `epochs` and "
+        "`minibatches` say nothing else",
         scope="step",
         reads=("rollout", "advantage"),
         may_read=("logprob",),
@@ -421,11 +425,37 @@ def truncated() -> dict[str, Any]:
     return found
 
 
-def outputs_for(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Outputs that a stage's loss asks of stages before it: its columns that have no default."""
-    kind, settings = loss_of(lesson, config)
-    columns = LOSSES[kind].columns(settings) if kind in LOSSES else ()
-    return tuple(name for name in columns if COLUMNS[name].default is None)
+def reads_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Outputs that a stage has to read: those of its operator, and what its method or its loss asks for, which is its
+    columns that have no default. `config`: the stage's, checked or as written."""
+    asked: tuple[str, ...] = ()
+    if (method := method_of(operator, config)) is not None:
+        asked = method.outputs(config)
+    elif operator.trains is not None:
+        kind, settings = loss_of(operator.trains, config)
+        columns = LOSSES[kind].columns(settings) if kind in LOSSES else ()
+        asked = tuple(name for name in columns if COLUMNS[name].default is None)
+    return tuple(dict.fromkeys((*operator.reads, *asked)))
+
+
+def writes_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a stage of a built-in operator writes. `config`: as of `reads_of`."""
+    method = method_of(operator, config)
+    return operator.writes if method is None else method.writes
+
+
+def method_of(operator: Operator, config: Mapping[str, Any]) -> Advantage | None:
+    """None for operators that have no methods. `config`: as of `reads_of`."""
+    return operator.methods.get(str(config.get("method")))
+
+
+def head_of(operator: Operator, config: Mapping[str, Any]) -> str:
+    """What the stage's model has to have for a head: one of HEADS; empty: a language model's. `config`: as of
+    `reads_of`."""
+    if operator.trains is None:
+        return operator.head
+    kind, _ = loss_of(operator.trains, config)
+    return LOSSES[kind].head if kind in LOSSES else ""
 
 
 def operator_of(op: str) -> Operator:

@@ -9,13 +9,14 @@ import torch
 from dflow_protocols.pipeline.grammar import algorithms
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.shape import Reader, Section
-from dflowd.algorithms.registry import ADVANTAGES, LOSSES
+from dflowd.algorithms.registry import ADVANTAGES, LOSSES, TOKEN_ADVANTAGES
 from dflowd.algorithms.terms.tokens import Tokens
 
 
 def test_every_algorithm_that_a_spec_may_name_has_a_function_and_no_other_has() -> None:
     """What validation lets pass must not end in an engine that knows nothing of it."""
-    assert set(ADVANTAGES) == set(algorithms.ADVANTAGES)
+    assert {*ADVANTAGES, *TOKEN_ADVANTAGES} == set(algorithms.ADVANTAGES)
+    assert not {*ADVANTAGES} & {*TOKEN_ADVANTAGES}
     assert set(LOSSES) == set(algorithms.LOSSES)
 
 
@@ -43,12 +44,20 @@ def test_an_advantage_runs_by_its_defaults(method: str) -> None:
     assert not found[1].any()
 
 
+@pytest.mark.parametrize("method", TOKEN_ADVANTAGES)
+def test_an_advantage_of_tokens_runs_by_its_defaults(method: str) -> None:
+    """From the tokens' rewards and values to as many numbers, which a return is larger than by the value."""
+    settings = Reader({}).read(Section("", algorithms.ADVANTAGES[method].config), {}, "")
+    found = TOKEN_ADVANTAGES[method](np.array([0, 0, 1.0]), np.zeros(3), np.array([1, 2], np.int32), settings)
+    assert found.shape == (3,)
+    assert found[0] == 0.0 < found[1] < found[2] == 1.0
+
+
 def test_a_column_that_nobody_gave_has_its_declared_default() -> None:
     """Losses ask for columns, not for the stages that a pipeline happens to have."""
     sampled, advantage = torch.tensor([-1.0, -2.0]), torch.tensor([0.5, 0.5])
     tokens = Tokens(torch.zeros(2), torch.ones(2), {"sampled_logprob": sampled, "advantage": advantage})
     assert tokens["old_logprob"] is sampled
-    assert tokens["return"] is advantage
     assert tokens["mask"].tolist() == tokens["weight"].tolist() == [1, 1]
     assert tokens["version"].tolist() == [0, 0]
     assert tokens.find("logprob") is None
@@ -71,6 +80,7 @@ def test_a_token_that_is_masked_out_gives_no_gradient() -> None:
     for kind, function in LOSSES.items():
         logp = torch.tensor([-1.0, -2.0], requires_grad=True)
         given = {"advantage": torch.ones(2), "sampled_logprob": torch.tensor([-1.0, -2.0])}
+        given |= {"value": torch.ones(2), "return": torch.ones(2)}
         settings = Reader({}).read(Section("", algorithms.LOSSES[kind].config), {}, "")
         given["mask"] = torch.tensor([1.0, 0])
         loss, _ = function(Tokens(logp, torch.full((2,), 2.0), given, torch.zeros(2).long()), settings)

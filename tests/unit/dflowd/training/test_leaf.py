@@ -156,3 +156,32 @@ def test_a_masked_completion_has_the_gradient_of_its_answers_one_by_one(policy: 
     assert np.abs(gradients[0] - gradients[1]).max() < 1e-5 * np.abs(gradients[1]).max()
     assert sums[0]["trained_tokens"] == sums[1]["trained_tokens"] == 5
     assert sums[0]["loss_sum"] == pytest.approx(sums[1]["loss_sum"], rel=1e-6)
+
+
+@pytest.mark.parametrize("budget", [8192, 64])
+def test_a_critics_gradient_is_that_of_its_plain_loss(policy: Policy, budget: int) -> None:
+    """Of the values of one sequence at a time; the body learns by it as well as the head."""
+    config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}, "head": "value"}
+    critic, data, rng = Policy("critic", config, EXAMPLES, 7), leaf_data(policy), np.random.default_rng(6)
+    with torch.no_grad():
+        critic.model.score.weight.copy_(torch.from_numpy(rng.normal(size=critic.model.score.weight.shape)))
+    data.give("value", [rng.normal(size=len(said)).astype(np.float32) for said in data.completions])
+    data.give("return", [rng.normal(size=len(said)).astype(np.float32) for said in data.completions])
+    expected, found = np.zeros((2, critic.parameters.size), np.float32)
+    critic.parameters.begin_gradient(expected)
+    total = torch.zeros(())
+    for sample, said in enumerate(data.completions):
+        prompt = data.prompts[data.owners[sample]]
+        tokens = torch.from_numpy(np.concatenate((prompt, said)).astype(np.int64))[None, :-1]
+        states = critic.body(input_ids=tokens).last_hidden_state[0, len(prompt) - 1 :]
+        gaps = critic.model.score(states)[:, 0] - torch.from_numpy(data.columns["return"][sample])
+        total = total + 0.5 * gaps.square().sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    critic.parameters.begin_gradient(found)
+    objective = Objective("value", {"value_clip": None}, "tokens", budget)
+    sums = add_gradient(critic, data, objective, lambda: None)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert sums["value_loss_sum"] == pytest.approx(float(total.detach()), rel=1e-4)
+    assert sums["value_count"] == sums["value_loss_count"] == sums["trained_tokens"]
+    assert "loss_sum" not in sums  # the figure of a policy that is trained in the same step
+    assert "entropy_sum" not in sums

@@ -99,10 +99,10 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         ("models.policy.hub", "`hub` is no key of `policy`", "did you mean `path`?"),
     ),
     "operator of a later version": (
-        lambda s: s["stages"].append({"id": "critic", "op": "value", "model": "policy"}),
+        lambda s: s["stages"].append({"id": "keep", "op": "filter", "config": {"function": "mine:keep"}}),
         (
             "stages[6].op",
-            "stage `critic`: no node can run `value` yet",
+            "stage `keep`: no node can run `filter` yet",
             "this version of dflowd only validates it; leave it out",
         ),
     ),

@@ -1,0 +1,45 @@
+"""What a model says of each token that was sampled: passes over a partition's rollout, micro-batch by micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dflowd.data import columns
+from dflowd.jobs.failures import UserError
+from dflowd.models.packing import MicroBatch, micro_batches
+from dflowd.models.policy import Policy
+from dflowd.shards.layout import Column
+
+from .partition import Partition
+
+BATCH_TOKENS = 8192  # padded tokens of one forward pass
+
+
+def by_token(partition: Partition, model: Policy, says: Callable[[MicroBatch], Tensor]) -> Column:
+    """A float32 for each completion token of the rollout. `says`: of a micro-batch's tokens, [tokens] float32. Raises
+    UserError where `model` cannot read what another one was asked and said."""
+    rollout = partition.read("rollout")
+    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
+    prompts, said = columns.rows(rollout["prompt"]), columns.rows(rollout["tokens"])
+    lengths = columns.lengths(rollout["tokens"])
+    owners = [sample // int(maker.config["group"]) for sample in range(len(said))]
+    _require_readable(partition, model, [*prompts, *said])
+    starts = np.cumsum(lengths) - lengths
+    found = np.zeros(int(lengths.sum()), np.float32)
+    for batch in micro_batches(prompts, owners, said, BATCH_TOKENS, model.in_line):
+        with torch.inference_mode():
+            found[starts[batch.samples] + batch.offsets] = says(batch).cpu().numpy()
+        partition.progress()
+    return columns.pack(found, lengths)
+
+
+def _require_readable(partition: Partition, model: Policy, texts: Sequence[Any]) -> None:
+    last = max((int(text.max(initial=0)) for text in texts), default=0)
+    if last >= model.rows:
+        what = f"token {last} of a text is beyond the vocabulary of {model.rows} of model `{model.name}`"
+        raise UserError(f"{what}; take one that reads the tokens of the model that sampled", partition.stage.id)

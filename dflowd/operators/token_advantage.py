@@ -1,0 +1,51 @@
+"""advantage by a method that knows tokens: how much better each token of a completion went than a critic expected.
+
+Writes `advantage` and `return`, each one float32 a token, NaN throughout a completion without a score, 0 where a token
+is not the model's own: to a critic those lie between two of its states. The reward is the last own token's; with `kl`
+each of them pays for its distance from a reference (InstructGPT, arXiv 2203.02155).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dflowd.algorithms.registry import TOKEN_ADVANTAGES
+from dflowd.algorithms.terms.kl import ESTIMATORS
+from dflowd.data import columns
+from dflowd.shards.layout import Column
+
+from .advantage import bounded, trained_groups, weighed, whitening_sums
+from .partition import Output, Partition
+
+
+def token_advantage(partition: Partition) -> list[Output]:
+    config, said = partition.stage.config, partition.read("rollout")
+    own, lengths = columns.own_tokens(said), columns.own_lengths(said)
+    is_own = np.ones(int(lengths.sum()), np.bool_) if own is None else np.concatenate(own)
+    earned, rewards = np.zeros(int(lengths.sum())), weighed(partition)[0]
+    earned[np.cumsum(lengths)[lengths > 0] - 1] = rewards[lengths > 0]
+    metrics: dict[str, float] = {}
+    if config["kl"] > 0:
+        scored = said["logprobs"], partition.read("logprob")["logprob"]
+        pair = (torch.from_numpy(columns.values(each)[is_own].astype(np.float64)) for each in scored)
+        paid = ESTIMATORS[config["kl_kind"]](*pair).numpy()
+        earned -= config["kl"] * paid
+        metrics |= {"reward_kl_sum": float(paid.sum()), "reward_kl_count": len(paid)}
+    values = columns.values(partition.read("value")["value"])[is_own].astype(np.float64)
+    advantages = TOKEN_ADVANTAGES[config["method"]](earned, values, lengths, config)
+    metrics |= bounded(advantages[~np.isnan(advantages)], partition.stage.id)
+    if config.get("whiten"):
+        metrics |= whitening_sums(advantages.astype(np.float32), np.ones(len(advantages)))
+    trained = trained_groups(lengths, ~np.isnan(rewards).reshape(partition.end - partition.first, -1))
+
+    def written(name: str, numbers: columns.Array) -> dict[str, Column]:
+        """By token of the completions, whoever said it."""
+        whole = np.zeros(len(is_own), np.float32)
+        whole[is_own] = numbers
+        return {name: columns.pack(whole, columns.lengths(said["tokens"]))}
+
+    return [
+        Output("advantage", written("advantage", advantages), metrics, trained),
+        Output("return", written("return", advantages + values)),
+    ]
