@@ -36,7 +36,7 @@ class Environments:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Any, int]] = {}  # with the number of turns that each was told of
 
-    async def play(
+    def play(
         self,
         make: Callable[..., Any],
         name: str,
@@ -46,26 +46,46 @@ class Environments:
         messages: Sequence[Message],
         begins: int,
         is_last: bool,
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
+        """What the environment answers, to be awaited: {messages, reward, done}; messages are None where `reset` gave
+        none. An instance is made at once, in the caller's thread: libraries set signal handlers, which only the main
+        thread may. `key`: of the conversation, of which the first `begins` messages were there before the model spoke.
+        `is_last`: the model says no more, whatever is answered. Raises UserError, when awaited, too."""
+        turns = [at + 1 for at in range(begins, len(messages)) if messages[at]["role"] == ASSISTANT]
+        told = [messages[:end] for end in turns]
+        environment, count = self._kept.pop(key, (None, 0))
+        if environment is not None and count == len(told) - 1:
+            return self._step(environment, name, key, told, is_last)
+        return self._begin(make(**args), name, key, entry, told, is_last)
+
+    async def _begin(
+        self,
+        environment: Any,
+        name: str,
+        key: str,
+        entry: Mapping[str, Any],
+        told: Sequence[Sequence[Message]],
+        is_last: bool,
     ) -> dict[str, Any]:
-        """What the environment answers: {messages, reward, done}; messages are None where `reset` gave none. `key`: of
-        the conversation, of which the first `begins` messages were there before the model spoke. `is_last`: the model
-        says no more, whatever is answered. Raises UserError."""
-        turns = [at for at in range(begins, len(messages)) if messages[at]["role"] == ASSISTANT]
-        given = _waiting if is_async(make) else _plain
-        environment, told = self._kept.pop(key, (None, 0))
-        if environment is None or told != len(turns) - 1:
-            environment = make(**args)
-            opening = await given(environment.reset(dict(entry)))
-            if not turns:
-                self._keep(key, environment, 0)
-                return {"messages": _messages(opening, f"{name}.reset"), "reward": 0.0, "done": False}
-            for at in turns[:-1]:
-                await given(environment.step(_copied(messages[: at + 1])))
-        said = _answer(await given(environment.step(_copied(messages))), f"{name}.step")
+        """Up to where the conversation is. `told`: what it was at each turn so far."""
+        given = _given_by(environment)
+        opening = await given(environment.reset(dict(entry)))
+        if not told:
+            self._keep(key, environment, 0)
+            return {"messages": _messages(opening, f"{name}.reset"), "reward": 0.0, "done": False}
+        for messages in told[:-1]:
+            await given(environment.step(_copied(messages)))
+        return await self._step(environment, name, key, told, is_last)
+
+    async def _step(
+        self, environment: Any, name: str, key: str, told: Sequence[Sequence[Message]], is_last: bool
+    ) -> dict[str, Any]:
+        given = _given_by(environment)
+        said = _answer(await given(environment.step(_copied(told[-1]))), f"{name}.step")
         if said["done"] or is_last:
             await given(environment.close() if hasattr(environment, "close") else None)
         else:
-            self._keep(key, environment, len(turns))
+            self._keep(key, environment, len(told))
         return said
 
     def _keep(self, key: str, environment: Any, told: int) -> None:
@@ -86,6 +106,10 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError("it waited")
+
+
+def _given_by(environment: Any) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    return _waiting if is_async(environment) else _plain
 
 
 async def _waiting(said: Any) -> Any:

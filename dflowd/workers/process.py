@@ -90,7 +90,12 @@ class Functions:
         wanted = Due(due["count"], names, blank, per_token, lengths, due["is_turn"])
         call = partial(self._environments.play, function, name) if wanted.is_turn else function
         if is_async(function):
-            coroutine = self._await(number, name, call(*placed, **named), wanted, limit_s)
+            try:
+                begun = call_user(call, *placed, **named)
+            except (UserError, MemoryError) as error:
+                self._say("raised" if isinstance(error, UserError) else "spent", number, str(error), {})
+                return
+            coroutine = self._await(number, name, begun, wanted, limit_s)
             asyncio.run_coroutine_threadsafe(coroutine, self._own_loop())
             return
 
