@@ -28,17 +28,21 @@ class Devices(Engines):
         super().__init__(ledger, pipeline, PURE, Random(0))
         roll, learn = pipeline.stages[0], pipeline.stages[-1]
         shares, self._partitions = profile.shares, int(roll.config["partitions"]) // nodes
-        self._chain_s = seconds * (shares["generate"] + shares["score"]) / self._partitions
+        self._stage_s = {  # of one partition; what passes through no model takes no time
+            roll.id: seconds * shares["generate"] / self._partitions,
+            "ref": seconds * shares["score"] / self._partitions,
+        }
         self._leaf_s = seconds * shares["train"] * nodes / int(learn.config["leaves"])
 
     def seconds(self, work: Work) -> float:
         if isinstance(work, ChainWork):
-            return self._chain_s * min(self._partitions, at_once(work))
+            each_s = sum(self._stage_s.get(stage, 0.0) for stage in work.stages)
+            return each_s * min(self._partitions, at_once(work))
         return self._leaf_s * len(work.leaves) if isinstance(work, BlockWork) else 0.0
 
 
 class Arrivals:
-    """When each node came to hold each version: a watcher of a world."""
+    """When each node came to hold each version, or a later one: a watcher of a world."""
 
     def __init__(self, world: World) -> None:
         self.at: dict[int, dict[int, float]] = defaultdict(dict)  # by steps done, and node
@@ -46,7 +50,8 @@ class Arrivals:
 
     def saw(self, host: Host, action: Action) -> None:
         if isinstance(action, Advanced):
-            self.at[action.head.step].setdefault(host.index, self._world.now)
+            for step in range(action.head.step + 1):  # who copies a later one passes some over
+                self.at[step].setdefault(host.index, self._world.now)
 
     def complete(self, step: int) -> Callable[[], bool]:
         """Whether all nodes have held it."""

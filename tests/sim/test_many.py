@@ -5,19 +5,22 @@ What "many" is, is set lower here, so that small worlds show it.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 from dflow_protocols.events import Action, Event, Send
-from dflow_protocols.names import MANIFEST, RunId
+from dflow_protocols.names import MANIFEST, Block, NodeId, RecordId, RunId, Slice
 from dflow_protocols.run_state import long_seals, outbox
 from dflow_protocols.simulator.faults import Crash, sends
 from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.work import PURE, WILD
 from dflow_protocols.simulator.toy import warm_then_two
-from dflow_protocols.wire.steps import BucketPut, SealPut
+from dflow_protocols.wire.steps import BucketPut, ClaimPut, RecordPut, SealPut
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
+SLICES = 3  # of the toy's gradient
 SPREADS_S = 0.2  # of five seals, each over four links at most; to be asked for one takes more
 
 
@@ -80,6 +83,43 @@ def test_who_was_to_hear_of_a_seal_from_one_that_died_asks_for_it(nth: int) -> N
     """Nothing rests on one message, nor on who passes it on."""
     world, run = mesh(9)
     world.when(sends(SealPut, nth, where=lambda put: bool(put.onward)), Crash())
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
+class Told:
+    """Who is told of each block."""
+
+    def __init__(self) -> None:
+        self.of: dict[RecordId, set[NodeId]] = defaultdict(set)
+
+    def saw(self, host: Host, action: Action) -> None:
+        for put in action.message.messages if isinstance(action, Send) else ():
+            for record in put.records if isinstance(put, RecordPut) else ():
+                if isinstance(record.task.part, Block) and isinstance(action, Send):
+                    self.of[record.id].add(action.to)
+
+    def heard(self, host: Host, event: Event) -> None:
+        pass
+
+    def dies(self, host: Host) -> None:
+        pass
+
+
+def test_a_block_is_told_to_who_sums_it_and_to_the_replicas() -> None:
+    """Where each of a thousand tells all others of its block they are told a million times in a step."""
+    world, run = mesh(9, steals=False)
+    told = Told()
+    world.watch(told)
+    finish(world, run, ENDS_S)
+    assert told.of
+    assert all(2 <= len(nodes) <= 3 + SLICES for nodes in told.of.values())
+
+
+def test_whose_slices_come_to_others_by_a_death_has_them_learn_of_the_blocks() -> None:
+    """Nobody told those others: as they wait they ask a replica."""
+    world, run = mesh(9)
+    slice_claimed = sends(ClaimPut, 0, where=lambda put: any(isinstance(unit.part, Slice) for unit in put.units))
+    world.when(slice_claimed, Crash())
     assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 

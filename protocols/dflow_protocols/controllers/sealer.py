@@ -8,10 +8,11 @@ from __future__ import annotations
 from ..events import Action
 from ..names import MANIFEST, NodeId, SealId, SealKind
 from ..rendezvous import ranked
-from ..run_state.outbox import Outbox
+from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch, make_batch
 from ..steps.blocks import kept_back
+from ..steps.duties import slice_homes
 from ..steps.patience import Wait
 from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
 from ..steps.view import StepView
@@ -71,7 +72,8 @@ class Sealer:
             view.step.add(record, own=True)
         if now.tell:
             owners = self._state.loans.owners(unit for record in now.tell for unit in record.task.singles)
-            self._outbox.put_records(view, now.tell, out, owners)
+            readers = view.trainers if is_few(view) else slice_homes(view, batch)
+            self._outbox.put_records(view, now.tell, out, owners, readers)
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is. Of a

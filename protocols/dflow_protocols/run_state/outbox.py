@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
-from ..names import Block, NodeId, ShardId, Slice, TaskKey
+from ..names import NodeId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.steps import ClaimPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
@@ -22,8 +22,8 @@ LEASE = 2.0  # suspicion times that a claim lives without renewal
 FEW = 16  # members that one tells by itself: of more each passes on to as many, or the step's replicas tell for it
 
 
-def is_few(mesh: MeshView) -> bool:
-    """Whether each member tells all others of its versions itself."""
+def is_few(mesh: MeshView | StepView) -> bool:
+    """Whether each member tells all others of its versions, blocks and slices itself."""
     return len(mesh.living) <= FEW
 
 
@@ -53,15 +53,18 @@ class Outbox:
             self.tell_all(mesh, None, out)
 
     def put_records(
-        self, view: StepView, records: list[Record], out: list[Action], owners: Iterable[NodeId] = ()
+        self,
+        view: StepView,
+        records: list[Record],
+        out: list[Action],
+        owners: Iterable[NodeId] = (),
+        readers: Iterable[NodeId] = (),
     ) -> None:
-        """To the step's replicas; blocks and slices to the trainers too, who sum and apply them; `owners`: whom the
-        work was stolen from."""
-        for_trainers = tuple(record for record in records if isinstance(record.task.part, Block | Slice))
-        self.tell([*view.replicas, *sorted(owners)], RecordPut(self._state.id, tuple(records)), out)
-        if for_trainers:
-            others = [node for node in view.trainers if node in view.living and node not in view.replicas]
-            self.tell(others, RecordPut(self._state.id, for_trainers), out)
+        """To the step's replicas. `owners`: whom the work was stolen from; `readers`: who sums or applies what it
+        made."""
+        put = RecordPut(self._state.id, tuple(records))
+        self.tell([*view.replicas, *sorted(owners)], put, out)
+        self.tell([node for node in readers if node in view.living and node not in view.replicas], put, out)
 
     def put_names(self, view: StepView, records: list[Record], out: list[Action]) -> None:
         """That this node has the outputs of these, too, to the step's replicas: who lacks one asks for it."""
@@ -88,9 +91,9 @@ class Outbox:
                 self.put_claims(view, out, told)
 
     def _concerned(self, view: StepView, units: Iterable[TaskKey]) -> list[NodeId]:
-        """The step's replicas, and for a slice all trainers: each knows from the blocks that it is due, and would take
-        it for an orphan before the replicas' books say whose it is."""
-        is_for_all = any(isinstance(unit.part, Slice) for unit in units)
+        """The step's replicas, and for a slice all trainers who know from the blocks that it is due, and would take it
+        for an orphan before the replicas' books say whose it is. Where members are many few hear of blocks."""
+        is_for_all = is_few(view) and any(isinstance(unit.part, Slice) for unit in units)
         trainers = [node for node in view.trainers if node in view.living] if is_for_all else []
         return [*view.replicas, *trainers]
 

@@ -127,6 +127,7 @@ class RunState:
     refused_at: float = -1.0  # when this node's store last had no room for it
     _plans: dict[int, StepPlan] = field(default_factory=dict)
     _sources: dict[tuple[VersionId, int], Source] = field(default_factory=dict)  # by version worked from, and step
+    _begun_books: int = 0
 
     def __post_init__(self) -> None:
         self.versions = Versions(self.me)
@@ -163,7 +164,8 @@ class RunState:
 
     def step(self, number: int) -> Step:
         if number not in self.steps:
-            self.steps[number] = Step(number)
+            self._begun_books += 1
+            self.steps[number] = Step(number, self._begun_books)
         return self.steps[number]
 
     def plan(self, number: int) -> StepPlan:

@@ -6,14 +6,18 @@ says again what others may not have heard: that heals any loss, and the outbox' 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.leaving import Leaving
 from ..events import Action, Send
 from ..names import NodeId, RecordId, SealId, ShardId
 from ..run_state.long_seals import RECORDS_A_MESSAGE, parted
-from ..run_state.outbox import Outbox
+from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
+from ..steps.patience import Wait
 from ..steps.step import Step, digest_of
+from ..wire.books import Page, TaskClaim
 from ..wire.steps import (
     BucketGet,
     BucketPut,
@@ -27,7 +31,6 @@ from ..wire.steps import (
     RecordsHeld,
     RosterPut,
     SealPut,
-    TaskClaim,
 )
 from ..work import Product
 from .vouched import Vouched
@@ -52,8 +55,8 @@ class AntiEntropy:
     def refresh(self, now: float, mesh: MeshView, at_once: bool, out: list[Action]) -> bool:
         """Say again what others may not have heard, and ask for what this node may not have heard. False where it is
         not yet time for that."""
-        state, header = self._state, self._state.position
-        if not state.is_active or (now - state.refreshed_at < REFRESH * mesh.suspicion_s and not at_once):
+        state, header, patience_s = self._state, self._state.position, REFRESH * mesh.suspicion_s
+        if not state.is_active or (now - state.refreshed_at < patience_s and not at_once):
             return False
         waited = state.advanced_at <= state.refreshed_at
         state.refreshed(now)
@@ -65,7 +68,7 @@ class AntiEntropy:
             self._leaving.hand_over(mesh, out)
         step = state.step(header.step)
         if step.roster is None:
-            self._poll(now, sorted(mesh.living), step, is_of_records=True, out=out)
+            self._poll(now, sorted(mesh.living), step, is_of_records=True, is_of_claims=True, out=out)
             return True
         view, *ahead = state.views(now, mesh, header)
         for each in (view, *ahead):
@@ -84,22 +87,29 @@ class AntiEntropy:
                 if seal_id not in step.settled:
                     self._outbox.put_seal(view, step.seals[seal_id], out)
             others = [node for node in view.replicas if node != state.me] or sorted(mesh.living)
-            is_of_records = view.is_idle or state.me in view.replicas
-            self._poll(now, others, step, is_of_records, out)
+            is_in_want = view.is_idle and (is_few(mesh) or view.step.patience.longest(now, Wait.HOME) >= patience_s)
+            is_of_records = is_in_want or state.me in view.replicas
+            self._poll(now, others, step, is_of_records, is_of_records or is_few(mesh), out)
         return True
 
-    def _poll(self, now: float, nodes: list[NodeId], step: Step, is_of_records: bool, out: list[Action]) -> None:
+    def _poll(
+        self, now: float, nodes: list[NodeId], step: Step, is_of_records: bool, is_of_claims: bool, out: list[Action]
+    ) -> None:
         """Ask one after the other. `is_of_records`: who has work of its own, and keeps no books for others, needs no
-        records before it is done."""
+        records before it is done. Where members are many nor does it need to know who else is at work, and who is done
+        asks for both only when it waits for others: mostly all are done at once, and the seal tells the rest."""
         others = [node for node in nodes if node != self._state.me]
-        if others:
-            self._polls += 1
-            records = ""
-            if is_of_records:
-                step.polled(now)
-                records = step.records_digest()
-            known = BucketGet(self._state.id, step.number, step.settled_digest(), step.claims_digest(now), records)
-            out.append(Send(others[self._polls % len(others)], known))
+        if not others:
+            return
+        self._polls += 1
+        node = others[self._polls % len(others)]
+        records, claims = "", step.claims_digest(now) if is_of_claims else ""
+        if is_of_records:
+            step.polled(now)
+            records = step.records_digest()
+        knows = tuple(sorted(step.settled)), step.read.get(node) if is_of_records else None
+        asked = BucketGet(self._state.id, step.number, step.settled_digest(), claims, records, *knows)
+        out.append(Send(node, asked))
 
     def compare(self, source: NodeId, held: RecordsHeld, out: list[Action]) -> None:
         """What a member says to have made: ask for what is not known of that."""
@@ -160,17 +170,19 @@ class AntiEntropy:
         if step is None:
             return
         if known.settled not in ("", step.settled_digest()):
-            self._tell_settled(mesh, source, step, out)
+            self._tell_settled(mesh, source, step, known.seals, out)
         claims = known.claims not in ("", step.claims_digest(now))
         records = known.records not in ("", step.records_digest())
         if claims or records:
-            self._tell_books(now, mesh, source, step, claims, records, out)
+            self._tell_books(now, mesh, source, step, known, claims, records, out)
 
-    def _tell_settled(self, mesh: MeshView, source: NodeId, step: Step, out: list[Action]) -> None:
+    def _tell_settled(
+        self, mesh: MeshView, source: NodeId, step: Step, but: Collection[SealId], out: list[Action]
+    ) -> None:
         state, number = self._state, step.number
         following = state.steps.get(number + 1 + state.pipeline.lag)
         for seal_id, seal in sorted(step.seals.items()):
-            if seal_id in step.settled:
+            if seal_id in step.settled and seal_id not in but:
                 roster = following.roster if following is not None and seal.kind == "update" else None
                 holders = self._outbox.holders(mesh.living, seal)
                 records, last = parted(SealPut(state.id, seal, True, holders, roster))
@@ -179,20 +191,34 @@ class AntiEntropy:
             out.append(Send(source, RosterPut(state.id, step.roster)))
 
     def _tell_books(
-        self, now: float, mesh: MeshView, source: NodeId, step: Step, claims: bool, records: bool, out: list[Action]
+        self,
+        now: float,
+        mesh: MeshView,
+        source: NodeId,
+        step: Step,
+        known: BucketGet,
+        claims: bool,
+        records: bool,
+        out: list[Action],
     ) -> None:
-        known = step.all_records() if records else []
-        held = tuple(Held(record, self._holders(mesh, record)) for record in known if record.shards)
-        bare = tuple(Held(record, ()) for record in known if not record.shards)
+        """Who works on what, and the records that `source` has not read in these books yet."""
+        books, read = f"{mesh.incarnation}/{step.books}", known.read
+        place = read.end if read is not None and read.books == books else 0
+        fresh = step.came_from(place) if records else []
         told = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now)) if claims else ()
-        for at in range(0, max(1, len(held + bare)), RECORDS_A_MESSAGE):
-            some = (held + bare)[at : at + RECORDS_A_MESSAGE]
-            out.append(Send(source, BucketPut(self._state.id, step.number, some, told if at == 0 else ())))
+        if claims and not fresh:
+            out.append(Send(source, BucketPut(self._state.id, step.number, (), told)))
+        for at in range(0, len(fresh), RECORDS_A_MESSAGE):
+            some = fresh[at : at + RECORDS_A_MESSAGE]
+            page = Page(books, place, step.came[some[-1].id] + 1)
+            held = tuple(Held(record, self._holders(mesh, record)) for record in some)
+            out.append(Send(source, BucketPut(self._state.id, step.number, held, told if at == 0 else (), page)))
+            place = page.end
 
     def _holders(self, mesh: MeshView, record: Record) -> tuple[NodeId, ...]:
-        """Living nodes that are known to hold all that the record names."""
+        """Living nodes that are known to hold all that the record names; none of one that names nothing."""
         each = [set(self._state.holdings.live_holders(ref.id, mesh.living)) for ref in record.shards]
-        return tuple(sorted(set.intersection(*each)))
+        return tuple(sorted(set.intersection(*each))) if each else ()
 
     def answer_header(self, source: NodeId, version: str, out: list[Action]) -> None:
         """The header of a version, what led to it, and the roster of the step that begins there."""

@@ -16,6 +16,7 @@ from ..run_state.outbox import LEASE, Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
 from ..versions.lineage import is_chain
+from ..wire.books import TaskClaim
 from ..wire.steps import (
     Bring,
     Brought,
@@ -42,7 +43,6 @@ from ..wire.steps import (
     StealGrant,
     StealRefuse,
     StepMessage,
-    TaskClaim,
 )
 from .anti_entropy import AntiEntropy
 from .relaying import Relaying
@@ -99,9 +99,10 @@ class Inbox:
                 self._quarantine.judge(now, mesh, out)
             case BucketGet():
                 self._anti_entropy.answer_books(now, mesh, source, message, out)
-            case BucketPut(step=number, records=held, claims=claims) if self._state.is_near(number):
-                for each in held:
-                    self._learn(each.record, each.holders, mesh.living)
+            case BucketPut(step=number, records=held, claims=claims, page=page) if self._state.is_near(number):
+                taken = [self._learn(each.record, each.holders, mesh.living) for each in held]
+                if page is not None and all(taken) and number in run.steps:
+                    run.steps[number].learn_page(source, page)
                 self._learn_claims(now, mesh, number, claims)
             case SealPut() | SealNames():
                 self._take_any_seal(mesh, source, message, out)
@@ -129,15 +130,18 @@ class Inbox:
             case _:
                 assert_never(message)
 
-    def _learn(self, record: Record, holders: Iterable[NodeId], may_hold: Collection[NodeId]) -> None:
-        """Take a record that can be one of the run's, and who of those that may hold its outputs is said to."""
+    def _learn(self, record: Record, holders: Iterable[NodeId], may_hold: Collection[NodeId]) -> bool:
+        """Take a record that can be one of the run's, and who of those that may hold its outputs is said to. False of
+        any other, which may be one later."""
         state, number = self._state, record.task.step
         is_known = number in state.steps and record.id in state.steps[number].by_id  # it is told of by each holder
-        if state.is_near(number) and (is_known or self._fits(record)):
-            state.step(number).add(record)
-            for holder in holders:
-                if holder in may_hold:
-                    state.holdings.credit(holder, [ref.id for ref in record.shards])
+        if not state.is_near(number) or not (is_known or self._fits(record)):
+            return False
+        state.step(number).add(record)
+        for holder in holders:
+            if holder in may_hold:
+                state.holdings.credit(holder, [ref.id for ref in record.shards])
+        return True
 
     def _fits(self, record: Record) -> bool:
         plan, position = self._state.plan(record.task.step), self._state.position

@@ -30,6 +30,7 @@ from ..work import (
     LoadWork,
     Product,
     SaveWork,
+    SliceWork,
     SumWork,
     made_by,
 )
@@ -114,7 +115,8 @@ class Outcomes:
             return
         for record in records:
             view.step.add(record, own=True)
-        self._outbox.put_records(view, records, out, state.loans.owners([call.unit]))
+        readers = view.trainers if isinstance(work, SliceWork) else ()
+        self._outbox.put_records(view, records, out, state.loans.owners([call.unit]), readers)
 
     def broke(self, now: float, mesh: MeshView, number: int, failed: Failed, out: list[Action]) -> None:
         """A work of this run gave nothing."""

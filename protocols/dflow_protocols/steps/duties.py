@@ -68,6 +68,14 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
     return found
 
 
+def slice_homes(view: StepView, batch: Batch) -> list[NodeId]:
+    """Who is to sum the step's slices."""
+    able = view.able((batch.training.stage,))
+    borders = gradient_slices(view, batch)
+    dealt = homes(borders, view.dealt_to(view.trainers, able), able, borders)
+    return list(dict.fromkeys(dealt.values()))
+
+
 def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
     """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
     others are still at work."""

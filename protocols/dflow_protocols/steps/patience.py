@@ -50,6 +50,10 @@ class Patience:
         """Seconds since it started; 0 while nothing waits."""
         return now - self.since.get((what, of), now)
 
+    def longest(self, now: float, what: Wait) -> float:
+        """Seconds since the first of a kind started that still waits; 0 if none does."""
+        return now - min((since for (kind, _), since in self.since.items() if kind == what), default=now)
+
     def end(self, what: Wait, of: Thing = "") -> None:
         """It waits no longer: the next time it does, its patience is whole again."""
         self.since.pop((what, of), None)

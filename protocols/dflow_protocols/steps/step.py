@@ -15,6 +15,7 @@ from math import inf
 from ..journal import Journal
 from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, content_id
 from ..pipeline.plan import Chain
+from ..wire.books import Page
 from ..wire.steps import Record, Roster, Seal
 from .patience import Patience
 from .roster import newer
@@ -46,13 +47,20 @@ class Claim:
 
 @dataclass
 class Step:
+    """`books`: which of this node's they are, in the order in which it began them."""
+
     number: int
+    books: int = 0
     roster: Roster | None = None
     records: dict[TaskKey, dict[RecordId, Record]] = field(default_factory=dict)
     by_id: dict[RecordId, Record] = field(default_factory=dict)  # the same
     by_part: dict[Part, dict[RecordId, Record]] = field(default_factory=dict)  # the same
     named_by: dict[ShardId, dict[RecordId, Record]] = field(default_factory=dict)  # the same, by what they name
     forgotten: int = 0  # how many there were too many
+    came: dict[RecordId, int] = field(default_factory=dict, repr=False, compare=False)  # their places in this order
+    read: dict[NodeId, Page] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of others' books: from the start
     changed: Journal[Part] = field(default_factory=Journal, repr=False, compare=False)  # whose records did
     mine: dict[RecordId, Record] = field(default_factory=dict)  # this node made them: it is their truth
     kept_back: dict[TaskKey, Record] = field(default_factory=dict)  # blocks of its slots, to be summed here first
@@ -93,6 +101,7 @@ class Step:
         if record.id in known:
             return False
         known[record.id] = self.by_id[record.id] = record
+        self.came[record.id] = self.count
         self.by_part.setdefault(record.task.part, {})[record.id] = record
         for ref in record.shards:
             self.named_by.setdefault(ref.id, {})[record.id] = record
@@ -107,7 +116,7 @@ class Step:
         others = [name for name in known if name not in self.mine and name not in self.sealed]
         if len(others) > MAX_PER_TASK:
             oldest = known.pop(others[0])
-            del self.by_id[oldest.id], self.by_part[oldest.task.part][oldest.id]
+            del self.by_id[oldest.id], self.came[oldest.id], self.by_part[oldest.task.part][oldest.id]
             for shard in dict.fromkeys(ref.id for ref in oldest.shards):
                 del self.named_by[shard][oldest.id]
                 if not self.named_by[shard]:
@@ -155,6 +164,28 @@ class Step:
 
     def all_records(self) -> list[Record]:
         return list(self.by_id.values())
+
+    @property
+    def count(self) -> int:
+        """How many records came so far; some may be forgotten since."""
+        return next(reversed(self.came.values()), -1) + 1
+
+    def came_from(self, place: int) -> list[Record]:
+        """The records that came as the `place`-th or later, in their order."""
+        found = []
+        for name, at in reversed(self.came.items()):
+            if at < place:
+                break
+            found.append(self.by_id[name])
+        return found[::-1]
+
+    def learn_page(self, node: NodeId, page: Page) -> None:
+        """All that this page of a node's books says is known here. It counts only after all pages before it: any may
+        be lost."""
+        known = self.read.get(node)
+        end = known.end if known is not None and known.books == page.books else 0
+        if page.first <= end:
+            self.read[node] = Page(page.books, 0, max(end, page.end))
 
     def find(self, task: TaskKey, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         """The acceptable record of a task whose inputs begin so: the smallest id counts."""
@@ -280,5 +311,6 @@ class Step:
         self._unclaim(node)
         self.first_hand.pop(node, None)
         self.said_own.pop(node, None)
+        self.read.pop(node, None)
         for acks in self.acks.values():
             acks.discard(node)

@@ -20,6 +20,7 @@ from ..names import (
     content_id,
 )
 from ..names import version_id as make_version_id
+from .books import Page, TaskClaim
 
 # Things that messages carry -----------------------------------------------------------------------------------------
 
@@ -171,14 +172,6 @@ class Held:
 
     record: Record
     holders: tuple[NodeId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskClaim:
-    """`node` is running `unit` (the task key of the first stage it still has to do), or brings what it reads."""
-
-    unit: TaskKey
-    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,21 +336,27 @@ class FailurePut:
 class BucketGet:
     """What is known of a step? Three digests of what the sender knows, each answered where the receiver has another
     one: `settled` seals and roster by SealPuts and a RosterPut, `claims` and `records` by BucketPuts. No digest: the
-    sender does not ask for that; what nothing is known of has one, too."""
+    sender does not ask for that; what nothing is known of has one, too. What need not come once more: `seals`, and
+    `read` of the receiver's records, if it has told the sender of any."""
 
     run: RunId
     step: int
     settled: str
     claims: str
     records: str
+    seals: tuple[SealId, ...] = ()
+    read: Page | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BucketPut:
+    """What the sender's books say. `page`: which of its records these are; none of those that go before a long seal."""
+
     run: RunId
     step: int
     records: tuple[Held, ...]
     claims: tuple[TaskClaim, ...]
+    page: Page | None = None
 
 
 @dataclass(frozen=True, slots=True)

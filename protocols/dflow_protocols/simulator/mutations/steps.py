@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...names import RecordId, SealId, content_id
+from ...wire.books import Page
 from .mutation import Mutation, gives
 
 
@@ -178,6 +179,22 @@ STEPS = (
         "steps.admission:is_record",
         gives(True),
         unseen="no node of a drawn world lies; `tests/unit/protocols/steps/test_step_lies.py`",
+    ),
+    Mutation(
+        "a_lost_page_counts_as_read",
+        "13b",
+        "steps.step:Step.learn_page",
+        lambda original: lambda self, node, page: self.read.update({node: Page(page.books, 0, page.end)}),
+        unseen="no answer of a drawn world has two pages; "
+        "`tests/unit/protocols/steps/test_step_books.py:test_a_page_that_was_lost_comes_again_with_all_after_it`",
+    ),
+    Mutation(
+        "who_sums_hears_of_no_blocks",
+        "11e",
+        "steps.duties:slice_homes",
+        gives([]),
+        unseen="drawn worlds have members so few that all hear of blocks; "
+        "`tests/unit/protocols/steps/test_step_blocks.py:test_as_many_sum_slices_as_there_are_slices_or_trainers`",
     ),
     Mutation(
         "a_failed_claim_stays",

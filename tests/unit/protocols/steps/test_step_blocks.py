@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.names import MANIFEST, Block, TaskKey
+from dflow_protocols.names import CHUNK_BYTES, MANIFEST, Block, TaskKey
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.blocks import block_duties, kept_back
+from dflow_protocols.steps.duties import slice_homes
 from dflow_protocols.steps.duty import SUM
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.view import StepView
@@ -41,6 +42,14 @@ def trainer(slots: int, members: Collection[int] = (ME,), others: int | None = N
     by_node = {node: slots if node == who(ME) or others is None else others for node in nodes}
     at.step.roster = make_roster(0, 0, nodes, nodes, by_node)
     return replace(at, slots=slots)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 20])
+def test_as_many_sum_slices_as_there_are_slices_or_trainers(chunks: int) -> None:
+    """They are told of all blocks, and where members are many nobody else is."""
+    at = trainer(1, members=range(1, 10))
+    at.trains = replace(ZERO, state=(("params:policy", shard("params", chunks * CHUNK_BYTES)),))
+    assert len(set(slice_homes(at, batch(at)))) == len(slice_homes(at, batch(at))) == min(chunks, 9)
 
 
 def blocks_of(at: StepView, made: Batch) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.names import Block, NodeId, Partition, SealId, TaskKey
 from dflow_protocols.pipeline.plan import Chain, plan
 from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.steps.step import Step
+from dflow_protocols.steps.step import MAX_PER_TASK, Step
+from dflow_protocols.wire.books import Page
 from dflow_protocols.wire.steps import Record
 from dflow_protocols.work import FailureKind
 from tests.unit.protocols.books import ZERO, finished_partition, record, shard, version, who
@@ -104,6 +106,38 @@ def test_the_digest_of_the_books_tells_what_is_in_them_not_how_it_came(order: li
     assert step.records_digest() != fewer.records_digest()
     fewer.add(order[0])
     assert step.records_digest() == fewer.records_digest()
+
+
+def test_a_page_that_was_lost_comes_again_with_all_after_it() -> None:
+    """Any message may be lost: what one brought that came after it says nothing of what it would have brought."""
+    step, page = Step(0), Page("books", 0, 256)
+    step.learn_page(who(2), replace(page, first=256, end=300))
+    assert step.read.get(who(2)) is None
+    step.learn_page(who(2), page)
+    step.learn_page(who(2), replace(page, first=256, end=300))
+    assert step.read[who(2)] == Page("books", 0, 300)
+    step.learn_page(who(2), replace(page, first=0, end=100))
+    assert step.read[who(2)] == Page("books", 0, 300)
+    step.learn_page(who(2), Page("its next books", 0, 1))
+    assert step.read[who(2)] == Page("its next books", 0, 1)
+    step.forget(who(2))
+    assert who(2) not in step.read
+
+
+def test_what_came_since_is_what_was_not_there_before() -> None:
+    """Also where too many executions of a task had the oldest forgotten: what comes has a place of its own."""
+    first, second = finished_partition(0), finished_partition(1)
+    step = step_with(*first)
+    place = step.count
+    assert step.came_from(place) == []
+    for made in second:
+        step.add(made)
+    assert step.came_from(place) == list(second)
+    for number in range(MAX_PER_TASK + 2):
+        step.add(record("roll", "p2", [ZERO.id], shard(f"another execution {number}")))
+    assert step.count == len(first) + len(second) + MAX_PER_TASK + 2
+    assert step.came_from(place)[: len(second)] == list(second)
+    assert len(step.came_from(0)) == len(step.by_id)
 
 
 def test_the_digest_of_claims_tells_who_is_at_work_on_what_and_not_how_long() -> None:

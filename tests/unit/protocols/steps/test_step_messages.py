@@ -11,6 +11,7 @@ import msgpack
 import pytest
 
 from dflow_protocols.events import (
+    Action,
     CancelRequested,
     Drop,
     Finished,
@@ -44,6 +45,7 @@ from dflow_protocols.simulator.goals import node
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.step import digest_of
+from dflow_protocols.wire.books import TaskClaim
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import (
     BucketGet,
@@ -69,7 +71,6 @@ from dflow_protocols.wire.steps import (
     SealAck,
     SealNames,
     SealPut,
-    TaskClaim,
 )
 from dflow_protocols.wire.steps import Failure as TaskFailure
 from dflow_protocols.work import Done, Made
@@ -227,14 +228,53 @@ def test_books_that_are_the_same_are_not_sent_again(midway: Midway) -> None:
     step = midway.node.runs[midway.run].state.step(0)
     settled, claims, records = step.settled_digest(), step.claims_digest(midway.now), step.records_digest()
 
-    def answers(*known: str) -> list[type]:
-        told = midway.tell(BucketGet(midway.run, 0, *known))
+    def answers(settled: str, claims: str, records: str) -> list[type]:
+        told = midway.tell(BucketGet(midway.run, 0, settled, claims, records))
         return [type(each.message) for each in told if isinstance(each, Send) and each.to == midway.peer]
 
     assert BucketPut not in answers(settled, claims, records)
     assert answers("other", claims, records) == [RosterPut]
     assert answers(settled, "other", "") == [BucketPut]
     assert answers("other", "other", "other")[:2] == [RosterPut, BucketPut]
+
+
+def test_only_what_was_not_read_of_a_nodes_books_comes(midway: Midway) -> None:
+    """Who waits asks again and again, and at each time a few of thousands of records are new."""
+    step = midway.node.runs[midway.run].state.step(0)
+    midway.tell(RecordPut(midway.run, finished_partition(0)))
+    (whole,) = pages(midway.tell(BucketGet(midway.run, 0, "", "", "other")), midway.peer)
+    assert whole.page is not None
+    assert [held.record for held in whole.records] == step.all_records()
+    assert not pages(midway.tell(BucketGet(midway.run, 0, "", "", "other", read=whole.page)), midway.peer)
+    midway.tell(RecordPut(midway.run, finished_partition(1)))
+    (rest,) = pages(midway.tell(BucketGet(midway.run, 0, "", "", "other", read=whole.page)), midway.peer)
+    assert {held.record for held in rest.records} == set(step.all_records()) - {held.record for held in whole.records}
+    of_other_books = replace(whole.page, books="of an earlier life")
+    (again,) = pages(midway.tell(BucketGet(midway.run, 0, "", "", "other", read=of_other_books)), midway.peer)
+    assert [held.record for held in again.records] == step.all_records()
+
+
+def pages(actions: list[Action], to: NodeId) -> list[BucketPut]:
+    sent = [each.message for each in actions if isinstance(each, Send) and each.to == to]
+    return [message for message in sent if isinstance(message, BucketPut)]
+
+
+def test_a_seal_that_the_asker_has_is_not_sent_again(midway: Midway) -> None:
+    """A long step's manifest has megabytes, and who waits for its update asks many times."""
+    midway.world.expect(60.0, lambda: bool(_settled(midway)), "a seal is settled")
+    number, seals = _settled(midway)[0]
+
+    def told(*known: SealId) -> list[type]:
+        actions = midway.tell(BucketGet(midway.run, number, "other", "", "", seals=known))
+        return [type(each.message) for each in actions if isinstance(each, Send) and each.to == midway.peer]
+
+    assert SealPut in told()
+    assert told(*seals) == [RosterPut]
+
+
+def _settled(midway: Midway) -> list[tuple[int, tuple[SealId, ...]]]:
+    steps = midway.node.runs[midway.run].state.steps
+    return [(number, tuple(step.settled)) for number, step in steps.items() if step.settled and step.roster is not None]
 
 
 def parts(part: str) -> TaskKey:
