@@ -211,6 +211,8 @@ def _config(files: ModelFiles) -> Told:
         of_its_own = "its own code (`auto_map`) is not run" if "auto_map" in config else ""
         mend = f"did you mean `{near}`?" if near else "take a model of a type that it knows, or a newer transformers"
         yield f"{name}: the transformers here has no language model of type `{kind}`", of_its_own or mend
+    elif known and files.source.get("head") and kind not in value_models() and not refused:
+        yield f"{name}: transformers puts no value head on a model of type `{kind}`", "take another one for a critic"
 
 
 def _generation(files: ModelFiles) -> Told:
@@ -359,10 +361,19 @@ def parts_of(kind: str) -> frozenset[str]:
     return frozenset(target.attr for target in bound if isinstance(target, ast.Attribute))
 
 
-@cache
 def causal_models() -> frozenset[str]:
     """Model types that the transformers installed here has a language model for; none where it is not installed."""
-    pairs = ast.walk(_assigned("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+    return _mapped("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+def value_models() -> frozenset[str]:
+    """Of those, such as it can put a value head on; none where it is not installed."""
+    return _mapped("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES") & causal_models()
+
+
+@cache
+def _mapped(name: str) -> frozenset[str]:
+    pairs = ast.walk(_assigned("models/auto/modeling_auto.py", name))
     first = [pair.elts[0] for pair in pairs if isinstance(pair, ast.Tuple) and len(pair.elts) == 2]
     return frozenset(str(item.value) for item in first if isinstance(item, ast.Constant))
 

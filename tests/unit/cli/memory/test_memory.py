@@ -63,6 +63,16 @@ def test_a_drawn_model_has_as_many_parameters_as_its_numbers_say(kind: str, tied
     assert not made.is_exact
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_critic_has_one_row_in_place_of_a_vocabulary(tied: bool, tmp_path: Path) -> None:
+    """Its embedding stays; a head of its own, where it is not tied, goes."""
+    files = drawn(tmp_path, model_type="llama", tie_word_embeddings=tied)
+    critic = outline_of(ModelFiles("critic", {**files.source, "head": "value"}, tmp_path))
+    policy, rows, width = outline(tmp_path, model_type="llama", tie_word_embeddings=True), 1, SMALL["hidden_size"]
+    assert critic is not None
+    assert critic.parameters == policy.parameters + rows * width
+
+
 @pytest.mark.parametrize("kind", EXPERTS)
 @pytest.mark.parametrize("targets", [None, ["q_proj", "o_proj"]])
 def test_adapters_are_as_large_as_an_engine_makes_them(kind: str, targets: list[str] | None, tmp_path: Path) -> None:

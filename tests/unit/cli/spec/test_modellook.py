@@ -358,6 +358,21 @@ def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     assert "model `reference`: ref.json: a model of type `bloom` takes no positions" in problem.what
 
 
+def test_a_critic_of_a_type_without_a_value_head_is_told(folder: Path) -> None:
+    """Before any engine is asked; the same type may be the policy."""
+
+    def of(kind: str) -> list[str]:
+        spec = pipeline().to_dict()
+        spec["models"]["critic"] = {"init": {"config": "critic.json", "tokenizer": "model/"}, "head": "value"}
+        (folder.parent / "critic.json").write_text(json.dumps(CONFIG | {"model_type": kind}))
+        return [problem.what for problem in told(folder, Pipeline.from_dict(spec))]
+
+    assert of("llama") == []
+    assert of("cohere2") == [
+        "model `critic`: critic.json: transformers puts no value head on a model of type `cohere2`"
+    ]
+
+
 def test_model_types_are_read_from_the_installed_library_without_loading_it() -> None:
     """Importing it would load PyTorch, seconds before the first word."""
     ask = "import sys; from dflow_cli.spec.modelfiles import causal_models as m; print(len(m()), 'llama' in m(), {})"
