@@ -42,7 +42,10 @@ TOKEN_ADVANTAGES: Mapping[str, Callable[[Numbers, Numbers, Lengths, Mapping[str,
 
 Completions lie one behind the other."""
 
-LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]] = {
+Loss = Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]
+"""(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""
+
+LOSSES: Mapping[str, Loss] = {
     "grpo": grpo,
     "dr_grpo": dr_grpo,
     "gspo": gspo,
@@ -56,4 +59,3 @@ LOSSES: Mapping[str, Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]]
     "value": value,
     "cross_entropy": cross_entropy,
 }
-"""(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

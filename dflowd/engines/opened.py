@@ -35,6 +35,7 @@ from dflowd.models.policy import Policy
 from dflowd.models.proof import can_read_in_line, require_finite, require_own_numbers
 from dflowd.models.served.frozen import Frozen
 from dflowd.workers.pool import Pool
+from dflowd.workers.user_code import forget_user_code
 
 Model = TypeVar("Model", Policy, Frozen)
 
@@ -61,6 +62,7 @@ class Opened:
             self._descriptions.clear()
             self._frozen.clear()
             self._data.clear()
+            forget_user_code()
             if self._pool is not None:
                 self._pool.close()
                 self._pool = None

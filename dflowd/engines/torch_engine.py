@@ -25,6 +25,7 @@ from .contract import Engine
 from .exactness import numerics_class, own_device, settle
 from .heap import give_back
 from .opened import Opened
+from .own_code import own_loss_of
 from .rollouts import OperatorRollouts
 from .states import ShardStates
 
@@ -64,7 +65,7 @@ class TorchGradients:
         self._opened.only({key})
         policy = self._opened.loaded(job, self._opened.policy(job, *key), work.state)
         policy.recompute(stage.config.get("gradient_checkpointing"))
-        objective = objective_of(job.pipeline, stage)
+        objective = objective_of(job.pipeline, stage, own_loss_of(job, stage))
         inputs = {(part, name): layout.decode(job.shards.read(ref)) for part, name, ref in work.inputs}
 
         memory = memory_on(policy.device, size_of(work), job.progress)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dflow_protocols.metrics import Whitening
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.pipeline.grammar.algorithms import LOSSES
+from dflow_protocols.pipeline.grammar.algorithms import divisor_of
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.signatures import Lesson, loss_of
 from dflow_protocols.work import LeafGroups
@@ -17,24 +17,27 @@ from dflowd.data import columns
 from dflowd.shards.layout import Column
 
 from .leaf import LeafData, Objective
+from .objective.own_loss import own_loss
 
 Inputs = Mapping[tuple[int, str], Mapping[str, Column]]
 """(partition, "stage.output") -> columns"""
 
 
-def objective_of(pipeline: Pipeline, stage: Stage) -> Objective:
-    """By the stage's settings, at the temperature that its samples were drawn with."""
+def objective_of(pipeline: Pipeline, stage: Stage, own: tuple[str, Callable[..., Any]] | None = None) -> Objective:
+    """By the stage's settings, at the temperature that its samples were drawn with. `own`: the name and the function of
+    a loss of the user's own."""
     lesson = _lesson(stage)
     kind, settings = loss_of(lesson, stage.config)
     made = pipeline.stage(_source(stage, lesson.samples).partition(".")[0]).config
     return Objective(
         kind,
         settings,
-        LOSSES[kind].divisor(settings),
+        divisor_of(kind, settings),
         int(stage.config["micro_batch_tokens"]),
         float(made.get("temperature", 1.0)),
         int(made.get("max_tokens", 1)),
         stage.config.get("correction", {}),
+        None if own is None else own_loss(own[1], own[0], stage.id),
     )
 
 
@@ -68,9 +71,9 @@ def leaf_data(
         if "logprobs" in batch:
             data.give("sampled_logprob", columns.rows(batch["logprobs"])[samples])
         for read in stage.reads:
-            name = _column(pipeline, stage, read)
-            if name in COLUMNS:
-                data.give(name, _rows(inputs[partition, read][read.partition(".")[2]])[samples])
+            name, output = _column(pipeline, stage, read), read.partition(".")[2]
+            if name in COLUMNS or output in inputs[partition, read]:  # of one's own, for a loss of one's own
+                data.give(name, _rows(inputs[partition, read][output])[samples])
     found = _trained(data, _lesson(stage).groups)
     if whitening is not None:
         found.columns["advantage"] = [_whitened(row, whitening) for row in found.columns["advantage"]]

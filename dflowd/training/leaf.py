@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dflowd.algorithms.registry import LOSSES
+from dflowd.algorithms.registry import LOSSES, Loss
 from dflowd.algorithms.terms.correction import correct
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 from dflowd.models.likelihood import likelihood, values
@@ -18,7 +18,7 @@ from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
 
 from .accumulate import Tree
-from .picking import pick
+from .objective.picking import pick
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class LeafData:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised: a loss of LOSSES with its settings."""
+    """What is minimised: a loss of LOSSES, or one of the user's own, with its settings."""
 
     loss: str
     settings: Mapping[str, Any]
@@ -45,6 +45,7 @@ class Objective:
     temperature: float = 1.0
     most_tokens: int = 1  # of a completion
     correction: Mapping[str, Any] = field(default_factory=dict)  # of a sampler that computes otherwise; empty: none
+    own: Loss | None = None
 
 
 def add_gradient(
@@ -90,7 +91,7 @@ def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: M
         if "sampled_logprob" in tokens.given:
             tokens, apart = correct(tokens, objective.correction)
         own |= {"entropy_sum": entropy.detach().double().sum(), **apart}
-    loss, told = LOSSES[objective.loss](tokens, objective.settings)
+    loss, told = (objective.own or LOSSES[objective.loss])(tokens, objective.settings)
     ended = int((batch.offsets == 0).sum())  # every completion starts once
     counts = {"tokens": len(batch.targets), "samples": ended, "constant": ended * objective.most_tokens}
     of_whom = "value_" if policy.has_values else ""  # a step may train a policy and its critic

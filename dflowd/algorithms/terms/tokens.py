@@ -21,7 +21,7 @@ class Tokens:
 
     predicted: Tensor  # by the model that is trained, for the gradient to go through: see `logp` and `values`
     lengths: Tensor  # trained tokens of the completion that each one belongs to
-    given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of the grammar's COLUMNS
+    given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of COLUMNS or of one's own
     samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
     entropy: Tensor | None = None  # nats, of the distribution that each one is drawn from; a gradient if asked for
 
@@ -44,7 +44,7 @@ class Tokens:
         """The column as it was given, else its default; None where it has none."""
         if column in self.given:
             return self.given[column]
-        default = COLUMNS[column].default
+        default = COLUMNS[column].default if column in COLUMNS else None
         if isinstance(default, str):
             return self.find(default)
         return None if default is None else torch.full_like(self.lengths, default)

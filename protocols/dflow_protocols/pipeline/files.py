@@ -63,6 +63,8 @@ def code_in(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "function", config["function"]
     if "environment" in config:
         yield "environment.class", config["environment"]["class"]
+    if ":" in (kind := config.get("loss", {}).get("kind", "")):
+        yield "loss.kind", kind
 
 
 def files_of(named: Named, folder: Folder) -> list[str]:

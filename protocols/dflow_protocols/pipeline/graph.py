@@ -23,6 +23,7 @@ class Vertex:
     writes: tuple[str, ...]
     after: tuple[str, ...]
     weighed: tuple[str, ...] = ()  # stages whose rewards it adds up
+    is_open: bool = False  # whether it may read outputs that its operator does not know
     reads: list[str] = field(default_factory=list)  # "stage.output", found
 
     @property
@@ -89,7 +90,7 @@ def _doubles(vertex: Vertex) -> list[Problem]:
         return []
     operator = vertex.operator
     found = []
-    for output in vertex.needed:
+    for output in dict.fromkeys((*vertex.needed, *(read.partition(".")[2] for read in vertex.reads))):
         reads = [read for read in vertex.reads if read.partition(".")[2] == output]
         unweighed = [read for read in reads if read.partition(".")[0] not in vertex.weighed]
         is_weighed = output == operator.compares and bool(vertex.weighed)
@@ -121,7 +122,7 @@ def _named(
 ) -> str | None:
     """The "stage.output" that one item of `reads` means."""
     stage, dot, output = text.rpartition(".")
-    if vertex.is_built_in and output not in (*vertex.needed, *vertex.operator.may_read):
+    if vertex.is_built_in and not vertex.is_open and output not in (*vertex.needed, *vertex.operator.may_read):
         known = (*vertex.needed, *vertex.operator.may_read)
         what = f"stage `{vertex.id}` reads `{text}`, but `{vertex.op}` has no use for `{output}`"
         problems.append(Problem(place, what, suggest(output, known, "inputs")))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey, content_id
-from .grammar.algorithms import DIVISORS, LOSSES
+from .grammar.algorithms import DIVISORS, divisor_of
 from .grammar.engines import ENGINES, EXACT
 from .grammar.signatures import Lesson, gradient_bytes, loss_of, updates_of
 from .graph import chains
@@ -256,7 +256,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         leaves=stage.config["leaves"],
         reads=reading.trained,
         groups_from=reading.groups_from,
-        divisor=LOSSES[kind].divisor(settings),
+        divisor=divisor_of(kind, settings),
         most_tokens=max(1, _most_tokens(pipeline.stage(reading.samples_from)) // parts),
         update=schedule.runs_before(stage.id, step) * each + at,
         updates=schedule.runs(stage.id) * each,

@@ -153,7 +153,9 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     needed = reads_of(operator, stage["config"] or {})
     after = tuple(text for text in stage["after"] or () if text)
     weighed = tuple(sorted((stage["config"] or {}).get("rewards") or ())) if operator.compares else ()
-    return Vertex(name, op, place, asked, needed, tuple(text for text in stage["writes"] or () if text), after, weighed)
+    writes = tuple(text for text in stage["writes"] or () if text)
+    is_open = operator.trains is not None and ":" in loss_of(operator.trains, stage["config"] or {})[0]
+    return Vertex(name, op, place, asked, needed, writes, after, weighed, is_open)
 
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .shape import Flag, Items, Number, Shape, Text
+from .shape import Flag, Free, Items, Number, Shape, Text
 
 Counts: TypeAlias = Iterable[tuple[int, int]]
 """(trained tokens, trained completions) of each group of a step"""
@@ -254,6 +254,35 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }
+
+OWN_LOSS = Loss(
+    "a function of one's own: of a micro-batch's tokens, a sum over them",
+    divisor=lambda settings: str(settings["divisor"]),
+    reads=("advantage",),
+    config={
+        "divisor": Text(
+            "what the step's sum is divided by: its trained tokens, its trained completions, or the most tokens that "
+            "it may have",
+            "tokens",
+            choices=tuple(DIVISORS),
+        ),
+        "args": Free("keyword arguments of the function", {}),
+        "entropy": Flag("let a gradient go through the tokens' `entropy`, which costs memory and time", False),
+    },
+)
+
+
+def loss_named(kind: str) -> Loss | None:
+    """What a spec may name by `kind`; None for what is neither one of LOSSES nor a function."""
+    return LOSSES.get(kind) or (OWN_LOSS if ":" in kind else None)
+
+
+def divisor_of(kind: str, settings: Mapping[str, Any]) -> str:
+    """One of DIVISORS, by a loss and its settings, both checked."""
+    loss = loss_named(kind)
+    assert loss is not None, f"validation lets no loss `{kind}` pass"
+    return loss.divisor(settings)
+
 
 _LEVEL = Text(
     "whose probability is compared: each token's, or each completion's, as the geometric mean over its tokens",

@@ -108,7 +108,8 @@ def _describe(shape: Shape) -> dict[str, Any]:
         case Variants():
             return {"anyOf": [_table(table.keys) for table in shape.kinds.values()]}
         case Kinds():
-            return {"anyOf": [_kind(shape, kind) for kind in shape.kinds]}
+            own = [] if shape.own is None else [_own_kind(shape)]
+            return {"anyOf": [*(_kind(shape, kind) for kind in shape.kinds), *own]}
         case Free():
             return {"type": "object"}
         case Condition():
@@ -123,6 +124,15 @@ def _kind(shape: Kinds, kind: str) -> dict[str, Any]:
     schema["properties"][shape.tag] = about | ({"enum": [kind, None]} if is_default else {"const": kind})
     schema["properties"] |= {key: {"type": "null"} for key in shape.others_of(kind)}
     schema["required"] += [] if is_default else [shape.tag]
+    return schema
+
+
+def _own_kind(shape: Kinds) -> dict[str, Any]:
+    """A kind by a name of the user's own."""
+    schema = _table(shape.keys_of(""))
+    schema["properties"][shape.tag] = {"description": shape.choice.about, "pattern": f"^{shape.choice.pattern}$"}
+    schema["properties"] |= {key: {"type": "null"} for key in shape.others_of("")}
+    schema["required"] += [shape.tag]
     return schema
 
 

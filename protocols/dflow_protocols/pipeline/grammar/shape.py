@@ -44,7 +44,7 @@ class Text(Key):
     about: str
     default: Any = REQUIRED
     choices: tuple[str, ...] = ()
-    pattern: str = ""
+    pattern: str = ""  # beside `choices`: what it may be instead
     form: str = ""  # the pattern in words
 
 
@@ -100,14 +100,16 @@ class Kinds(Key):
     kinds: Mapping[str, Mapping[str, Shape]]
     shared: Mapping[str, Shape] = field(default_factory=dict)
     default: Any = REQUIRED
+    own: Mapping[str, Shape] | None = None  # of a kind that is none of `kinds`, by the choice's pattern
 
     def keys_of(self, kind: str) -> Mapping[str, Shape]:
-        return {self.tag: self.choice, **self.kinds[kind], **self.shared}
+        return {self.tag: self.choice, **self.kinds.get(kind, self.own or {}), **self.shared}
 
     def others_of(self, kind: str) -> Mapping[str, str]:
         """Keys that this kind has not, with one that has them."""
         own = self.keys_of(kind)
-        return {key: name for name, keys in self.kinds.items() for key in keys if key not in own}
+        found = {key: self.choice.form for key in self.own or {} if key not in own}
+        return found | {key: name for name, keys in self.kinds.items() for key in keys if key not in own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +223,14 @@ class Reader:
             return self._wrong(shape, value, path)
         if not is_text(value):
             return self._half(value, path)
-        if shape.choices and value not in shape.choices:
-            self.note(path, f"`{_last(path)}` is `{value}`", suggest(value, shape.choices, "values"))
+        if value in shape.choices:
+            return value
+        is_of_form = bool(shape.pattern) and re.fullmatch(shape.pattern, value) is not None
+        if shape.choices and not is_of_form:
+            other = f" (or give {shape.form})" if shape.pattern and not meant(value, shape.choices) else ""
+            self.note(path, f"`{_last(path)}` is `{value}`", suggest(value, shape.choices, "values") + other)
             return None
-        if shape.pattern and not re.fullmatch(shape.pattern, value):
+        if shape.pattern and not is_of_form:
             self.note(path, f"`{_last(path)}` is `{value}`", f"it has to be {shape.form}")
             return None
         return value

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES, Advantage
+from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES, OWN_LOSS, Advantage, loss_named
 from .columns import COLUMNS
 from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
 
@@ -212,13 +212,17 @@ _LOSS = Kinds(
     "what is minimised",
     "kind",
     Text(
-        "; ".join(f"{name}: {loss.about}" for name, loss in _POLICY_LOSSES.items()),
+        "; ".join(f"{name}: {loss.about}" for name, loss in _POLICY_LOSSES.items())
+        + f"; or {FUNCTION_FORM}: {OWN_LOSS.about}",
         "grpo",
         choices=tuple(_POLICY_LOSSES),
+        pattern=FUNCTION_PATTERN,
+        form=FUNCTION_FORM,
         unwritten=True,
     ),
     {name: loss.config for name, loss in _POLICY_LOSSES.items()},
     default={},
+    own=OWN_LOSS.config,
 )
 
 _CORRECTION = Kinds(
@@ -433,7 +437,8 @@ def reads_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
         asked = method.outputs(config)
     elif operator.trains is not None:
         kind, settings = loss_of(operator.trains, config)
-        columns = LOSSES[kind].columns(settings) if kind in LOSSES else ()
+        loss = loss_named(kind)
+        columns = () if loss is None else loss.columns(settings)
         asked = tuple(name for name in columns if COLUMNS[name].default is None)
     return tuple(dict.fromkeys((*operator.reads, *asked)))
 
@@ -454,8 +459,8 @@ def head_of(operator: Operator, config: Mapping[str, Any]) -> str:
     `reads_of`."""
     if operator.trains is None:
         return operator.head
-    kind, _ = loss_of(operator.trains, config)
-    return LOSSES[kind].head if kind in LOSSES else ""
+    loss = loss_named(loss_of(operator.trains, config)[0])
+    return "" if loss is None else loss.head
 
 
 def operator_of(op: str) -> Operator:

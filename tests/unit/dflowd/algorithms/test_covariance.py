@@ -12,7 +12,7 @@ from dflowd.algorithms.losses.clip_cov import clip_cov
 from dflowd.algorithms.losses.kl_cov import kl_cov
 from dflowd.algorithms.terms.covariance import covariances, drawn, largest
 from dflowd.algorithms.terms.tokens import Tokens
-from dflowd.training.picking import pick
+from dflowd.training.objective.picking import pick
 
 LOGP = np.array([-0.1, -3.0, -0.2, -2.0])
 ADVANTAGES = np.array([1.0, 1.0, -1.0, -1.0])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError, Training, plan
+from dflow_protocols.pipeline.files import named_files, with_own_code
 from dflow_protocols.pipeline.grammar.schema import make_schema
 from tests.unit.protocols.pipeline.grammar.schema_check import fits
 from tests.unit.protocols.written_specs import example, stage
@@ -79,7 +81,8 @@ def test_another_algorithm_is_another_pipeline_and_reads_back(
             Problem(
                 "stages[4].config.loss.kind",
                 "stage `learn`: `kind` is `cross_entropy`",
-                "known values: cispo, clip_cov, cpgd, dr_grpo, gmpo, gpg, grpo, gspo, kl_cov, ppo, value",
+                "known values: cispo, clip_cov, cpgd, dr_grpo, gmpo, gpg, grpo, gspo, kl_cov, ppo, value "
+                "(or give `module:function`, or `file.py:function` beside the spec)",
             ),
         ),
         (
@@ -124,3 +127,39 @@ def test_demonstrations_are_divided_by_their_tokens() -> None:
     """An `sft` stage has one loss, and no key for it."""
     (training,) = plan(Pipeline.from_dict(example()), 0).trainings
     assert training.divide_by([(5, 1), (7, 1)]) == 12
+
+
+OWN = {"kind": "mine.py:loss", "divisor": "samples", "args": {"beta": 0.1}}
+
+
+def test_a_loss_of_ones_own_says_what_it_is_divided_by_and_travels_with_the_spec() -> None:
+    """Its file is digested and run as a reward's is."""
+    spec = spec_with(loss=OWN)
+    pipeline = Pipeline.from_dict(spec)
+    assert fits(make_schema(), spec)
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    assert training_of(spec).divide_by([(50, 8), (30, 8)]) == 16
+    named = {each.name: each.path for each in named_files(pipeline)}
+    assert named["mine.py:loss"] == "stages[4].config.loss.kind"
+    held = replace(pipeline, digests={"stages[4].config.loss.kind": "f" * 64})
+    assert with_own_code(held) == ("learn",)
+
+
+def test_a_loss_of_ones_own_may_read_what_a_stage_of_ones_own_wrote() -> None:
+    """Any column that stands in `reads`; a built-in loss has no use for it."""
+    spec = spec_with(loss=OWN)
+    mine = {"id": "mine", "op": "mine.py:gaps", "reads": ["*"], "writes": ["gap"], "per_token": ["gap"]}
+    spec["stages"].insert(4, mine)
+    stage(spec, "learn")["reads"] = ["mine.gap"]
+    assert "mine.gap" in training_of(spec).reads
+    stage(spec, "learn")["config"]["loss"] = {"kind": "grpo"}
+    with pytest.raises(SpecError, match="`train` has no use for `gap`"):
+        Pipeline.from_dict(spec)
+
+
+def test_settings_of_a_loss_of_ones_own_stand_in_its_args() -> None:
+    """A key beside them would be passed over in silence."""
+    with pytest.raises(SpecError) as told:
+        Pipeline.from_dict(spec_with(loss={**OWN, "clip": [0.2, 0.2]}))
+    (problem,) = told.value.problems
+    assert problem.what == "stage `learn`: `clip` is no setting of `mine.py:loss`"
