@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols import metrics
 from dflow_protocols.pipeline.entries.conversation import ASSISTANT, Message
 from dflowd.data.contract import Data
 from dflowd.data.folder import check_files
@@ -101,8 +100,6 @@ class _Talk:
             self._answer([self._all[at] for at in live], turn + 1 == turns, most)
         lengths = np.array([len(each.tokens) for each in self._all], np.int32)
         has_nucleus = any(each.nucleus for each in self._all)
-        timeouts = sum(not outcome.is_of_inputs for outcome in self._failed)
-        failed = {metrics.REWARD_ERRORS: len(self._failed), metrics.REWARD_TIMEOUTS: timeouts}
         return Said(
             prompts,
             np.array([token for each in self._all for token in each.tokens], np.int32),
@@ -115,7 +112,9 @@ class _Talk:
             np.array([turn for each in self._all for turn in each.turn], np.int32),
             [each.messages[each.begins :] for each in self._all],
             [each.rewards for each in self._all],
-            {name: float(count) for name, count in failed.items() if count},
+            len(self._failed),
+            sum(not outcome.is_of_inputs for outcome in self._failed),
+            len(self._failed) if self._config.get("on_error") == "zero" else 0,
             self._failed[0].error if self._failed else "",
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,8 +21,9 @@ class Said:
 
     `texts`: what the model said last. `turn`: of each token the model's turn, from 0, or ENVIRONMENT; None: there was
     one turn. `turns`: of each row the messages behind its opening; `rewards`: what each turn earned, NaN where there is
-    no score; `openings`: of each group the messages that were put to the model. `figures`: sums by the names of
-    dflow_protocols.metrics; `note`: the first failure.
+    no score; `openings`: of each group the messages that were put to the model. `errors`: conversations whose
+    environment failed, of these the `timeouts` where a limit decided, and those that were `zeroed` for it; `note`: the
+    first failure.
     """
 
     prompts: list[list[int]]
@@ -36,7 +37,9 @@ class Said:
     turn: columns.Array | None = None
     turns: Sequence[list[Message]] | None = None
     rewards: Sequence[list[float]] | None = None
-    figures: Mapping[str, float] = field(default_factory=dict)
+    errors: int = 0
+    timeouts: int = 0
+    zeroed: int = 0
     note: str = ""
 
     @property

@@ -42,14 +42,14 @@ def evaluate(partition: Partition) -> Output:
     judged = scores(partition, data, answers)
     without = np.isnan(judged.values)
     right = np.where(without, np.float32(0), judged.values)  # what has no score is no right answer
-    unscored = int(without.sum()) + (judged.errors if config.get("on_error") == "zero" else 0)
+    unscored = int(without.sum()) + said.zeroed + (judged.errors if config.get("on_error") == "zero" else 0)
     figures = {
         "evaluated": len(entries),
         "correct": float(right.astype(np.float64).sum()),
         "evaluated_tokens": int(said.spoken.sum()),
         "evaluated_truncated": int(said.truncated.sum()),
     }
-    figures |= {**said.figures, **judged.counts} | ({metrics.EVALUATED_UNSCORED: unscored} if unscored else {})
+    figures |= judged.counts | ({metrics.EVALUATED_UNSCORED: unscored} if unscored else {})
     evaluation = {
         "score": columns.pack(right),
         "text": texts(said.texts),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dflow_protocols.metrics import PROMPTS_DROPPED
+from dflow_protocols.metrics import PROMPTS_DROPPED, REWARD_ERRORS, REWARD_TIMEOUTS
 from dflowd.asking.say import say
 from dflowd.data import columns
 from dflowd.jobs.counter_random import digest
@@ -46,8 +46,9 @@ def generate(partition: Partition) -> Output:
         "completion_tokens": int(said.spoken.sum()),
         "completion_length_max": int(said.spoken.max(initial=0)),
         "truncated": int(said.truncated.sum()),
-        **said.figures,
     }
+    failed = {REWARD_ERRORS: said.errors, REWARD_TIMEOUTS: said.timeouts}
+    metrics |= {name: count for name, count in failed.items() if count}
     if partition.first == 0 and (dropped := data.dropped) is not None:  # once a step: partitions' sums add up
         metrics[PROMPTS_DROPPED] = dropped
     if said.nucleus is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dflow_protocols.metrics import REWARD_ERRORS, REWARD_TIMEOUTS
+from dflow_protocols.metrics import EVALUATED_UNSCORED, REWARD_ERRORS, REWARD_TIMEOUTS
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data import columns
 from dflowd.data.order import DataSet
@@ -18,6 +18,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.jobs.limits import Limits
 from dflowd.models.policy import Policy
 from dflowd.operators.advantage import advantage
+from dflowd.operators.evaluate import evaluate
 from dflowd.operators.generate import generate
 from dflowd.operators.partition import Columns, Output, Partition, read_rollout
 from dflowd.operators.reward import reward
@@ -87,6 +88,7 @@ class Played:
                 Stage("score", "reward", config={"function": score}),
                 Stage("adv", "advantage", config={"scale": "none"}),
                 Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}}),
+                Stage("check", "evaluate", "policy", config={"data": "words", "count": 2}),
             ],
         )
         (folder / "talk.py").write_text(CODE)
@@ -221,6 +223,15 @@ def test_an_environment_that_hangs_costs_its_own_conversations(play: Any, on_err
         assert value > 0 if letter == "a" else np.array_equal(value, reward_of_b, equal_nan=True)
     assert (made.metrics[REWARD_ERRORS], made.metrics[REWARD_TIMEOUTS]) == (WIDTH, WIDTH)
     assert "took longer than 0.5 s" in made.note
+
+
+def test_an_evaluation_counts_such_a_conversation_as_wrong(play: Any) -> None:
+    """Weights have no part in it, so the run is as reproducible as before."""
+    made = evaluate(play("Hangs", timeout_s=0.5, on_error="zero").partition("check"))
+    assert made.metrics[EVALUATED_UNSCORED] == 1
+    assert REWARD_TIMEOUTS not in made.metrics
+    assert sorted(columns.values(made.columns["score"]))[0] == 0
+    assert len(read_texts(made.columns["turns"])) == 2
 
 
 def test_an_environment_that_raises_ends_the_run_unless_it_is_told_not_to(play: Any) -> None:
