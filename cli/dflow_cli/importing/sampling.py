@@ -77,10 +77,8 @@ def reward(context: Context, node: Node) -> Stage:
     if settings.get("reward_model.enable"):
         what = "a reward model: ask one behind HTTP by `dflowd.rewards.judge:score`, or write a stage of your own"
         context.draft.note(NO_TWIN, "reward_model.enable", what)
-    path, name = (
-        settings.get("custom_reward_function.path"),
-        settings.get("custom_reward_function.name", "compute_score"),
-    )
+    path = str(settings.get("custom_reward_function.path", ""))
+    name = settings.get("custom_reward_function.name", "compute_score")
     if path:
         function = f"{Path(path).name}:{name}"
         what = (

@@ -84,8 +84,8 @@ def data(context: Context) -> dict[str, dict[str, Any]]:
 
 
 def _files(told: Any) -> list[str]:
-    named = told.split(",") if isinstance(told, str) else told or []
-    return [str(name).strip() for name in named]
+    named = told if isinstance(told, list) else str(told or "").split(",")
+    return [str(name).strip() for name in named if str(name).strip()]
 
 
 def _source(file: str, prompts: Mapping[str, Any]) -> dict[str, Any]:

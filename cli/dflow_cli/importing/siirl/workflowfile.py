@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,14 @@ from ...errors import CliError
 from .workflow import Node, Workflow, make_workflow
 
 NO_WORKFLOW = "a workflow has `dag_id`, and `nodes` that are a list"
+
+
+_FORMS: Sequence[tuple[str, type, str]] = (
+    ("dependencies", list, "a list of nodes"),
+    ("agent_group", int, "a whole number"),
+    ("config", dict, "a mapping"),
+    ("agent_options", dict, "a mapping"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +58,17 @@ def _node(raw: Any, known: Any, where: str) -> Node:
     if not isinstance(raw, Mapping) or not raw.get("node_id") or not raw.get("node_type"):
         told = raw.get("node_id", "one") if isinstance(raw, Mapping) else "one"
         raise CliError(f"node `{told}` lacks its `node_id` or `node_type`", where=where, hint="add it")
-    needs = raw.get("dependencies") or []
-    if not isinstance(needs, list):
-        what = f"the `dependencies` of node `{raw['node_id']}` are no list"
-        raise CliError(what, where=where, hint="write `dependencies: [NODE]`")
+    for key, kind, form in _FORMS:
+        if not isinstance(raw.get(key) or kind(), kind):
+            raise CliError(f"the `{key}` of node `{raw['node_id']}` is not {form}", where=where, hint="correct it")
     return Node(
         id=str(raw["node_id"]),
         func=str(raw.get("executable_ref") or raw.get("filter_plugin") or ""),
-        needs=tuple(map(str, needs)),
+        needs=tuple(map(str, raw.get("dependencies") or ())),
         type=str(raw["node_type"]).upper(),
         role=str(raw.get("node_role") or "DEFAULT").upper(),
         forward_only=bool(raw.get("only_forward_compute")),
-        agent=int(raw.get("agent_group") or 0),
+        agent=raw.get("agent_group") or 0,
         config=_resolved(raw.get("config") or {}, known, where),
         options=_resolved(raw.get("agent_options") or {}, known, where),
     )

@@ -55,7 +55,15 @@ def test_a_workflow_is_read_in_the_order_of_its_dependencies(tmp_path: Path) -> 
         (WORKFLOW.replace('node_type: "COMPUTE", node_role', "node_role"), "node `judge` lacks"),
         (WORKFLOW.replace("REWARD", "REWARDS"), "no node_role `REWARDS`"),
         (WORKFLOW.replace("MODEL_INFERENCE", "MODEL"), "no node_type `MODEL`"),
-        (WORKFLOW.replace("[answer]", "answer"), "no list"),
+        (WORKFLOW.replace("[answer]", "answer"), "`dependencies` of node `judge` is not a list"),
+        (
+            WORKFLOW.replace("agent_group: 1", "agent_group: first"),
+            "`agent_group` of node `answer` is not a whole number",
+        ),
+        (
+            WORKFLOW.replace("{process_path: process.py}", "[process.py]"),
+            "`agent_options` of node `answer` is not a map",
+        ),
         (WORKFLOW.replace("sampling.n", "sampling.m"), "leads nowhere"),
     ],
 )
