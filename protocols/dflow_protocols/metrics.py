@@ -101,6 +101,10 @@ EVALUATED_UNSCORED = "evaluated_unscored"  # answers without a score, if any; th
 GRAD_NORM = "grad_norm"  # global norm before clipping
 LEARNING_RATE = "learning_rate"
 
+# a step whose rollouts are behind: how many versions passed between the one that sampled them and the one trained
+VERSION_GAP_MAX = "version_gap_max"
+VERSION_GAP_MIN = "version_gap_min"
+
 UPDATE_SKIPPED = "update_skipped"  # 1 where it left all as it was, in place of a norm that is no number
 
 UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED)

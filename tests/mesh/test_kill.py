@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.simulator.toy import with_bfloat16
+from dflow_protocols.simulator.toy import with_bfloat16, with_lag
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
@@ -95,6 +95,15 @@ def test_gradients_of_half_the_bytes_are_the_same_whoever_dies(trial: Trial) -> 
     run = trial.submit(spec=narrow)
     strike(trial.mesh, trial.seen(run, "learn", "b", 1)[-1])
     trial.check(run, "killed in a block of bfloat16", narrow)
+
+
+def test_a_death_while_steps_are_sampled_ahead_changes_nothing(trial: Trial) -> None:
+    """Rollouts of later steps are lost with it, and others make them again of the same version."""
+    behind = with_lag(SPEC, 1)
+    run = trial.submit(spec=behind)
+    trial.seen(run, "learn", "b", 1)
+    strike(trial.mesh, trial.seen(run, "roll", "p", 2)[-1])
+    trial.check(run, "killed in a rollout of a step ahead", behind)
 
 
 def test_a_run_survives_the_daemon_that_it_was_submitted_to(trial: Trial) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from dflow_protocols.events import Action, Event, Start
+from dflow_protocols.events import Action, Advanced, Event, Start
 from dflow_protocols.names import ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.faults import BreakEngine, Cancel, Crash, Fault, Join, PowerCut, Split, Trigger, starts
@@ -79,6 +79,19 @@ class Begun:
         return next(at for at, work in enumerate(self.works) if isinstance(work, ApplyWork) and work.step == step)
 
 
+class Gaps(Begun):
+    """What each version tells of how far its rollouts were behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_version: dict[int, float | None] = {}
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Advanced):
+            assert action.metrics.get("version_gap_max") == action.metrics.get("version_gap_min")
+            self.by_version[action.head.step] = action.metrics.get("version_gap_max")
+
+
 def test_the_next_steps_are_sampled_while_one_trains() -> None:
     """That is what a lag is for: who waits for slices and seals, or trains nothing, has something to do."""
     world, run = mesh(3, pipeline=PIPELINES["lag 2"], slots=(2,))
@@ -87,6 +100,14 @@ def test_the_next_steps_are_sampled_while_one_trains() -> None:
     for step in range(2):
         assert max(seen.rollouts(step + 1)) < seen.update(step)
     assert max(seen.rollouts(3)) < seen.update(2)
+
+
+def test_how_far_rollouts_were_behind_is_told() -> None:
+    """The first steps have no version to be that far behind."""
+    world, run = mesh(2, pipeline=PIPELINES["lag 2"])
+    world.watch(seen := Gaps())
+    finish(world, run, ENDS_S)
+    assert seen.by_version == {0: None, 1: 0.0, 2: 1.0, 3: 2.0, 4: 2.0}
 
 
 def test_what_trains_goes_before_what_is_ahead() -> None:

@@ -24,7 +24,9 @@ def correct(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tokens, Sums]:
     """The tokens with their shares corrected, and figures of how far sampler and training are apart.
 
     `settings`: of the stage's `correction`, empty for none. pi is of the version that sampled: what a `logprob` stage
-    of the trained model found, else this very pass, which is of that version as long as a step has one update.
+    of the trained model found, else this very pass: of that version as long as a step has one update and rollouts are
+    not behind. Where they are (`lag`) it is the newest one, so the share makes up for the way from there as well, and
+    the loss's own ratio is 1.
     """
     sampled = tokens["sampled_logprob"]
     trained = tokens.given.get("old_logprob", tokens.logp.detach())

@@ -150,8 +150,12 @@ class Advance:
         if manifest is None:
             return parts
         parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
+        step_plan = self._state.plan(update.step)
+        if step_plan.lag:
+            gap = float(update.step - step_plan.samples_from)
+            parts.append(((metrics.VERSION_GAP_MAX, gap), (metrics.VERSION_GAP_MIN, gap)))
         inputs = (update.parent, manifest.id)
-        for training in self._state.plan(update.step).trainings:
+        for training in step_plan.trainings:
             gradient = partial(step.gradient, training.stage, inputs=inputs, counts=lambda record: True)
             found = cover(Block(0, training.leaves), make_batch(manifest, training).needed, gradient)
             parts += [record.metrics for _, record in found or ()]

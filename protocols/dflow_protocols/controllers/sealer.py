@@ -111,5 +111,6 @@ class Sealer:
 
     def _fetch(self, view: StepView, record: Record, out: list[Action]) -> bool:
         """Whether all is here that a record names; it is asked for."""
-        here = [view.holdings.want(view.now, ref, view.living, out) for ref in record.shards]
+        number = view.step.number
+        here = [view.holdings.want(view.now, ref, view.living, out, step=number) for ref in record.shards]
         return all(here)

@@ -69,6 +69,9 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
             return None, [Problem(place, what, "it has to be true or false at every step")]
         what = f"stage `{error.stage}` runs at step {error.step}, but `{error.source}`, which it reads, does not"
         return None, [Problem(place, what, "leave `when` out: it then runs whenever what it reads is there")]
+    if spec["lag"] and schedule.versions > schedule.steps:
+        what = f"`lag` is {spec['lag']}, and a step makes several updates, which do not go together yet"
+        return None, [Problem("lag", what, "leave `lag` out, or give each training steps of its own by `when`")]
     if schedule.versions > schedule.steps:
         step = next(at for at, first in enumerate(schedule.firsts[1:]) if first > at + 1)
         what, hint = f"step {step} makes several updates, and one is all that can be run yet", "give stages that train"

@@ -123,7 +123,7 @@ class Calls:
             here = [
                 holdings.want(now, ref, mesh.living, out, chunks, version_holders, product=Product.STATE)
                 if ref in of_version
-                else holdings.want(now, ref, mesh.living, out, chunks, product=read_by(duty.work))
+                else holdings.want(now, ref, mesh.living, out, chunks, product=read_by(duty.work), step=duty.unit.step)
                 for ref, chunks in duty.needs
             ]
             slots = free.of(duty.work)

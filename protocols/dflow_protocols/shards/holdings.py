@@ -122,12 +122,13 @@ class Holdings:
         chunks: Range | None = None,
         others: Iterable[NodeId] = (),
         product: Product = Product.OUTPUT,
+        step: int = 0,
     ) -> bool:
         """Whether the shard (or these chunks of it) is here; if not, see to it that it is being fetched.
 
         `others`: nodes that should hold it too, for reasons this book does not know of. `product`: what of a step it
         is; a version's state that lies here for another end is asked for once more, which moves no byte, so that it
-        gives way no longer.
+        gives way no longer. `step`: that it is for, if that is a later one than this node works on.
         """
         whole = (0, chunk_count(ref.nbytes))
         chunks = chunks or whole
@@ -146,7 +147,7 @@ class Holdings:
             if len(near) == 1 and near <= self.distrusted.keys():
                 self.tried[key] = next(iter(near))
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
-            out.append(Fetch(self.run, ref, *chunks, order, self.step, product))
+            out.append(Fetch(self.run, ref, *chunks, order, max(self.step, step), product))
         elif known:
             order, asks = ranked(f"{ref.id}/{self.me}", tuple(sorted(known))), self.asks.get(key, 0)
             holder = order[asks // BRING_ASKS % len(order)]

@@ -69,9 +69,10 @@ class Keeping(Checker):
 
     def _for_the_late(self, host: Host, state: RunState) -> set[ShardId]:
         """The newest committed version's parent, where the node had it whole, and the slices by which a late one makes
-        the one from the other."""
-        headers = state.versions.headers
-        header = next((each for each in state.versions.held.values() if each.step == state.committed_step), None)
+        the one from the other. One of a branch that lost may still be held, to be saved: nobody makes that any more."""
+        headers, own = state.versions.headers, state.versions.own
+        held = [each for each in state.versions.held.values() if each.step == state.committed_step]
+        header = next((each for each in held if own is not None and state.versions.descends(own.id, each)), None)
         parent = headers.get(header.parent) if header is not None and header.parent is not None else None
         if header is None or parent is None or header.step - 1 not in state.steps:
             return set()

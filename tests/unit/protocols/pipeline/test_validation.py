@@ -214,6 +214,14 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "give stages that train steps of their own by `when`, without `epochs` and `minibatches`",
         ),
     ),
+    "a lag where a step makes several updates": (
+        lambda s: (s.update(lag=1), stage(s, "warm").update(when="step < 60")),
+        (
+            "lag",
+            "`lag` is 1, and a step makes several updates, which do not go together yet",
+            "leave `lag` out, or give each training steps of its own by `when`",
+        ),
+    ),
     "reads what nobody writes": (
         lambda s: without(s, "score"),
         (
