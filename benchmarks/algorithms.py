@@ -2,7 +2,7 @@
 
 Each algorithm by its overlay in examples/algorithms, laid over examples/spell_backward.yaml: the same warm-up, the
 same number of rollouts, one daemon with one engine on one core. A run's figures are kept in a file of its own under
-`out`, and one that is there is not run again: what was interrupted goes on where it was. When all are there `out` has
+`out`, and one that is there is not run again: what was interrupted goes on where it was. After each run `out` has
 
     curves.csv     reward and held-out accuracy by algorithm, seed and step
     summary.json   mean and deviation over the seeds, before and after
@@ -73,22 +73,30 @@ def measure(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Curve] = []
+    rows: list[dict[str, Any]] = []
     for seed in seeds:  # all algorithms of a seed first, so that a part of it is a comparison, too
         for overlay in overlays:
             found.append(curve(folder, overlay, seed, warmup, steps))
             last = found[-1]
             tell({"algorithm": last.algorithm, "seed": seed, "before": last.before, "after": last.after})
-    rows = [summary([each for each in found if each.algorithm == overlay.stem]) for overlay in overlays]
+            rows = publish(folder, found)
     for row in rows:
         tell(row)
-    (folder / "summary.json").write_text(json.dumps(rows, indent=1) + "\n")
-    write_csv(folder / "curves.csv", found)
-    draw(folder / "curves.png", found)
     what = "held-out accuracy"
     return [
         Figure(f"{row['algorithm']}: {what}", "", row["after"], "warm-up", row["before"], Goal(1.0, is_least=True))
         for row in rows
     ]
+
+
+def publish(folder: Path, found: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Write down what there is so far. Returns the summary."""
+    names = dict.fromkeys(each.algorithm for each in found)
+    rows = [summary([each for each in found if each.algorithm == name]) for name in names]
+    (folder / "summary.json").write_text(json.dumps(rows, indent=1) + "\n")
+    write_csv(folder / "curves.csv", found)
+    draw(folder / "curves.png", found)
+    return rows
 
 
 def chosen(names: Sequence[str]) -> list[Path]:
