@@ -39,8 +39,9 @@ def advantage(partition: Partition) -> Output:
         values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     spoken = columns.own_lengths(partition.read("rollout"))
-    trained = trained_groups(spoken, kept[:, None] & ~np.isnan(values))
-    written = values.astype(np.float32).reshape(-1)
+    learnt = np.where(left_out(partition).reshape(values.shape), np.nan, values)
+    trained = trained_groups(spoken, kept[:, None] & ~np.isnan(learnt))
+    written = learnt.astype(np.float32).reshape(-1)
     metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
     if config.get("whiten"):
         metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
@@ -48,6 +49,12 @@ def advantage(partition: Partition) -> Output:
         metrics |= reward_metrics(total)
     metrics |= bounded(values[scored], partition.stage.id)
     return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
+
+
+def left_out(partition: Partition) -> npt.NDArray[np.bool_]:
+    """Completions that are not trained on, however they are scored, [completions]."""
+    truncated = columns.values(partition.read("rollout")["truncated"]).astype(np.bool_)
+    return truncated if partition.stage.config.get("mask_truncated") else np.zeros_like(truncated)
 
 
 def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dflowd.algorithms.terms.kl import ESTIMATORS
 from dflowd.data import columns
 from dflowd.shards.layout import Column
 
-from .advantage import bounded, trained_groups, weighed, whitening_sums
+from .advantage import bounded, left_out, trained_groups, weighed, whitening_sums
 from .partition import Output, Partition
 
 
@@ -23,7 +23,8 @@ def token_advantage(partition: Partition) -> list[Output]:
     config, said = partition.stage.config, partition.read("rollout")
     own, lengths = columns.own_tokens(said), columns.own_lengths(said)
     is_own = np.ones(int(lengths.sum()), np.bool_) if own is None else np.concatenate(own)
-    earned, rewards = np.zeros(int(lengths.sum())), weighed(partition)[0]
+    earned = np.zeros(int(lengths.sum()))
+    rewards = np.where(left_out(partition), np.nan, weighed(partition)[0])
     earned[np.cumsum(lengths)[lengths > 0] - 1] = rewards[lengths > 0]
     metrics: dict[str, float] = {}
     if config["kl"] > 0:

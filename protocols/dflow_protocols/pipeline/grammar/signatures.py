@@ -324,6 +324,12 @@ OPERATORS: Mapping[str, Operator] = {
             {name: advantage.config for name, advantage in ADVANTAGES.items()},
             {
                 "drop_flat_groups": Flag("leave groups out whose rewards are all alike: they teach nothing", False),
+                "mask_truncated": Flag(
+                    "leave completions out of training that `max_tokens` cut off (DAPO's overlong filtering, arXiv "
+                    "2503.14476); those of their group are compared with them all the same",
+                    False,
+                    unwritten=True,
+                ),
                 "rewards": Named(
                     "weights of rewards that are added up, by the stages that write them; absent: the one it reads",
                     Number("a weight; 0: only measured"),

@@ -66,6 +66,16 @@ def test_a_step_is_whitened_by_the_tokens_that_are_trained_on(tmp_path: Path) ->
     assert made.metrics["whitened_sq_sum"] == pytest.approx(tokens / 4)
 
 
+def test_what_was_cut_off_is_compared_with_and_not_trained_on(tmp_path: Path) -> None:
+    """Its reward is of half an answer; that of the others is above or below it all the same."""
+    spec = pipeline(rewards={"right": 1.0, "short": 0.0}, scale="none", mask_truncated=True)
+    made = advantage(partition(tmp_path, spec, "adv", known()))
+    given = columns.values(made.columns["advantage"])
+    assert given[:3].tolist() == [0.5, -0.5, 0.5]
+    assert np.isnan(given[3])
+    assert made.groups == ((4, 2), (2, 1))
+
+
 def test_samples_show_each_reward_and_what_is_trained_on(tmp_path: Path) -> None:
     """Whoever reads them asks first which of the two went wrong."""
     spec = pipeline(rewards={"right": 1.0, "short": 0.5})
