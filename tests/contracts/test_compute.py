@@ -109,9 +109,9 @@ def diverging(run: Alone, step: int, at_leaf: int, monkeypatch: pytest.MonkeyPat
         here.append((work.step, -1) if isinstance(work, BlockWork) else (-1, -1))
         return perform(work)
 
-    def gathering(pipeline: Any, stage: Any, leaf: LeafGroups, inputs: Any) -> Any:
+    def gathering(pipeline: Any, stage: Any, leaf: LeafGroups, *inputs: Any) -> Any:
         here.append((here[-1][0], leaf.leaf))
-        return gather(pipeline, stage, leaf, inputs)
+        return gather(pipeline, stage, leaf, *inputs)
 
     def adding(*arguments: Any) -> dict[str, float]:
         sums: dict[str, float] = add(*arguments)

@@ -163,7 +163,7 @@ def test_all_mistakes_are_told_in_the_order_of_the_file(folder: Path) -> None:
     edit(folder, "op: advantage}", "op: advantage, config: {method: pop}}")
     text = (folder / "arithmetic.yaml").read_text()
     (folder / "arithmetic.yaml").write_text(
-        text.replace("steps: warmup", "lag: 1\nsteps: warmpu").replace("lr:", "lt:")
+        text.replace("steps: warmup", "lag: -1\nsteps: warmpu").replace("lr:", "lt:")
     )
     assert [line.split(": ")[1] for line in mistakes()] == [f"arithmetic.yaml:{line}" for line in (3, 4, 17, 22, 22)]
 
