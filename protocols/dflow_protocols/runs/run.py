@@ -32,7 +32,7 @@ from ..pipeline.plan import Chain
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
 from ..run_state.calls import Calls, FreeSlots
-from ..run_state.outbox import Outbox
+from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, Revision, RunState
 from ..steps.batch import Batch, gradient_cover
 from ..steps.duties import OpenDuties
@@ -431,7 +431,7 @@ class Run:
         if is_done:
             return duties
         due = self._due(view, open_chains, batch)
-        watch_homes(view, due)
+        watch_homes(view, due, are_many=not is_few(mesh))
         if batch is not None:
             self.advance.prefetch(view, batch, out)
         self.sealer.back_up(view, out)

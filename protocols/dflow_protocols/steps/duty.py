@@ -100,12 +100,13 @@ class Due:
         self.busy += other.busy
 
 
-def watch_homes(view: StepView, due: Due) -> None:
+def watch_homes(view: StepView, due: Due, are_many: bool = False) -> None:
     """Start the patience with homes that are silent. End it where they are at work and, as far as an idle node looks at
     all, with those that are a unit's home no longer: whoever comes to be it is waited for from then on."""
     silent, busy = dict.fromkeys(due.silent), set(due.busy)
+    begins_anew = are_many and not view.is_idle  # who works hears of no claims there: its patience begins when it idles
     for unit in view.step.patience.units(Wait.HOME):
-        if unit in busy or (view.is_idle and unit not in silent):
+        if unit in busy or begins_anew or (view.is_idle and unit not in silent):
             view.step.patience.end(Wait.HOME, unit)
     for unit in silent:
         view.step.patience.start(view.now, Wait.HOME, unit)

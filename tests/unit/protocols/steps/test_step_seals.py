@@ -330,6 +330,21 @@ def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
     assert other not in {duty.unit for duty in OpenPartitions(chain).due(silent).here}
 
 
+@pytest.mark.parametrize("are_many", [False, True])
+def test_where_members_are_many_the_delay_begins_when_a_node_is_idle(are_many: bool) -> None:
+    """Between two calls it is idle for a moment, and while it works it hears of no claims: it would take, when it is
+    done, what others have just finished."""
+    at = view(me=number(FIRST))
+    chain = sealed_chains(at, MANIFEST)[0]
+    due = OpenPartitions(chain).due(at)
+    watch_homes(at, due, are_many)
+    works = replace(later(at, 1.0 * SUSPICION_S), is_idle=False)
+    watch_homes(works, OpenPartitions(chain).due(works), are_many)
+    at.step.polled(1.9 * SUSPICION_S)
+    taken = OpenPartitions(chain).due(later(at, 2.1 * SUSPICION_S)).here
+    assert (len(taken) == len(due.here)) == are_many
+
+
 def test_a_home_that_was_dead_meanwhile_has_the_whole_delay_again() -> None:
     """Its work was this node's until it came back: what it was silent about before it died says nothing now."""
     at = view(me=number(FIRST))
