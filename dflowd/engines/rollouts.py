@@ -84,7 +84,7 @@ class OperatorRollouts:
         return Partition(
             job.pipeline,
             job.code,
-            work.step,
+            job.pipeline.schedule.place(work.step).step,
             stage,
             first,
             end,

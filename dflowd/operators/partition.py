@@ -40,7 +40,7 @@ class Partition:
 
     pipeline: Pipeline
     code: Path  # folder that users' functions are loaded from
-    step: int
+    step: int  # of the pipeline: all updates of it are made on what is the same
     stage: Stage
     first: int
     end: int

@@ -39,21 +39,21 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """`shards`: states of a step that follow one another, the last beside the others. `engine`: of each slot, together,
-    in its process; `device`: of each slot, together but for other phases, on its GPU (none where it computes on
-    cores)."""
+    """`shards`: states of a step that follow one another, and what lies beside them (`more`). `engine`: of each slot,
+    together, in its process; `device`: of each slot, together but for other phases, on its GPU (none where it computes
+    on cores)."""
 
     shards: tuple[Need, ...]
     engine: tuple[Need, ...]
     device: tuple[Need, ...]
     opening: Need  # in the engine, before a model is proved and rounded: in place of what comes later
     trained: int
-    carried: int = 0  # bytes of parameters of earlier versions, in shards
+    kept: int = 0  # bytes in shards, beside these: of earlier versions
 
     @property
     def most_shards(self) -> int:
         """Without which no step ends."""
-        return APPLYING * self.trained + self.carried
+        return APPLYING * self.trained + self.kept
 
     @property
     def most_engine(self) -> int:
@@ -72,10 +72,13 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     trained = sum(trained_of(pipeline, outlines, model) for model in pipeline.trainable)
     sampled = sum(trained_of(pipeline, outlines, model) for model in pipeline.sampled)
     carried = pipeline.lag * FLOAT_BYTES * sampled
+    several = pipeline.schedule.versions > pipeline.schedule.steps
+    kept = carried + several * ROLLING * trained
     shards: tuple[Need, ...] = (
         Need("rolling out", ROLLING * trained, f"{ROLLING} bytes a trained parameter: it and two moments"),
         Need("summing", SUMMING * trained, f"{SUMMING}: a block's gradient and its share of the others' beside it"),
         Need("applying", APPLYING * trained, f"{APPLYING}: the old state, the gradient, the new state"),
+        *[Need("later updates", ROLLING * trained, f"{ROLLING} more: the version that a step began with")][:several],
         Need("a late node", LATE * trained, f"{LATE} more, while another is a version behind"),
     )
     if carried:
@@ -88,10 +91,10 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     largest = max((outlines[model].parameters for model in _opened(pipeline)), default=0)
     opening = Need("opening", BYTES["float32"] * largest, "float32, once; before, and not beside, the others")
     if not has_gpu:
-        return Needs(shards, (*host, *passes), (), opening, trained, carried)
+        return Needs(shards, (*host, *passes), (), opening, trained, kept)
     context = Need("CUDA", CUDA_CONTEXT, "context and kernels, an estimate")
     summed = Need("gradient", gradient, "float32", TRAINING)
-    return Needs(shards, (*host, *waiting), (context, summed, *passes), opening, trained, carried)
+    return Needs(shards, (*host, *waiting), (context, summed, *passes), opening, trained, kept)
 
 
 def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:

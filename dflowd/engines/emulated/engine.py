@@ -66,13 +66,14 @@ class EmulatedRollouts:
 
     def chain(self, job: Job, work: ChainWork) -> Done:
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
+        step = job.pipeline.schedule.place(work.step).step
         blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
         ids, hashes = {name: ref.id for name, ref in work.inputs}, list[tuple[bytes, ...]]()
         made: list[tuple[str, tuple[str, ...], Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = job.baton.seconds()
             job.board.write(Doing(stage_id, f"it pretended `{stage_id}`"))
-            key = key_of(job.pipeline, work.step, stage_id, work.partition)
+            key = key_of(job.pipeline, step, stage_id, work.partition)
             payload = Payload(job, work, job.pipeline.stage(stage_id), chain, blobs, ids, key, self._device)
             outputs, groups, metrics = payload.make()
             for name, blob in outputs.items():
@@ -86,7 +87,7 @@ class EmulatedRollouts:
             Made(stage_id, tuple((name, next(refs)) for name in names), metrics, groups, seconds)
             for stage_id, names, groups, metrics, seconds in made
         )
-        return Done(results, _samples(work) if work.partition == 0 else ())
+        return Done(results, _samples(step) if work.partition == 0 else ())
 
 
 class EmulatedGradients:
@@ -179,5 +180,5 @@ def _trained_tokens(job: Job, leaf: LeafGroups, inputs: Mapping[tuple[int, str],
     return total
 
 
-def _samples(work: ChainWork) -> tuple[dict[str, object], ...]:
-    return ({"prompt": f"prompt of step {work.step}", "completion": "pretended", "answer": "", "reward": 0.0},)
+def _samples(step: int) -> tuple[dict[str, object], ...]:
+    return ({"prompt": f"prompt of step {step}", "completion": "pretended", "answer": "", "reward": 0.0},)

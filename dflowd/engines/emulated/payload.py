@@ -48,7 +48,8 @@ def rollout_lengths(pipeline: Pipeline, step: int, stage_id: str, partition: int
     """Tokens of the completions that the engine draws for this partition, [samples] int32, where its profile is without
     noise: for other systems that are given the same work."""
     stage = pipeline.stage(stage_id)
-    (chain,) = (chain for chain in plan(pipeline, step).chains if stage_id in chain.stages)
+    number = pipeline.schedule.firsts[step]
+    (chain,) = (chain for chain in plan(pipeline, number).chains if stage_id in chain.stages)
     first, end = partition_groups(chain, partition)
     count = (end - first) * int(stage.config["group"])
     return draw_lengths(profile_of(pipeline), draws(key_of(pipeline, step, stage_id, partition)), count, longest(stage))
@@ -102,7 +103,8 @@ class Payload:
         self._first, self._end = partition_groups(chain, work.partition)
         self._count = self._end - self._first
         self._rng = draws(key)
-        self._skill = 1 - 0.9 * 0.5 ** (4 * work.step / max(1, job.pipeline.schedule.steps))
+        schedule = job.pipeline.schedule
+        self._skill = 1 - 0.9 * 0.5 ** (4 * schedule.place(work.step).step / max(1, schedule.steps))
 
     def make(self) -> Made:
         """By what the operator writes; what it has no maker for is drawn."""

@@ -90,6 +90,7 @@ class Advance:
         parent = self._state.versions.own
         assert parent is not None
         manifest = self._state.step(update.step).seals.get(SealId(update.previous))
+        step = self._state.pipeline.schedule.place(update.step).step
         header = Header(
             parent.id,
             parent.step + 1,
@@ -98,9 +99,9 @@ class Advance:
             lagged.carry(self._state.pipeline, parent.state, state),
             facts.merge(
                 parent.facts,
-                facts.evaluated(self._state.pipeline, update),
-                facts.left_out(manifest),
-                facts.timed_out(manifest),
+                facts.evaluated(self._state.pipeline, update, step),
+                facts.left_out(manifest, step),
+                facts.timed_out(manifest, step),
             ),
         )
         self._state.versions.hold(header)
@@ -149,8 +150,9 @@ class Advance:
         manifest = step.seals.get(SealId(update.previous))
         if manifest is None:
             return parts
-        parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
         step_plan = self._state.plan(update.step)
+        if not step_plan.is_carried:  # what was made for an update before is told with that
+            parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
         if step_plan.lag:
             gap = float(update.step - step_plan.samples_from)
             parts.append(((metrics.VERSION_GAP_MAX, gap), (metrics.VERSION_GAP_MIN, gap)))

@@ -96,7 +96,9 @@ class Checkpoints:
     def _is_to_save(self, now: float, mesh: MeshView, header: Header, own: Header) -> bool:
         run = self._state
         every = run.pipeline.checkpoint["every"]  # 0: only the last
-        is_due = header.step == run.last_step or (every > 0 and header.step > 0 and header.step % every == 0)
+        place = run.pipeline.schedule.place(header.step)
+        is_begin = place.update == 0 and place.step > 0  # of a step of the pipeline: nothing that was sampled is needed
+        is_due = header.step == run.last_step or (every > 0 and is_begin and place.step % every == 0)
         committed = run.committed_step
         if is_due and header.step <= committed and run.me in self._savers(now, mesh, header):
             return True
@@ -124,6 +126,7 @@ class Checkpoints:
         run, own = self._state, self._state.versions.own
         if any(isinstance(call.work, SaveWork) for call in run.calls.values()):
             return True
+        own = self._to_leave(own) if own is not None else None
         if own is None or own.step == 0 or own.id in self.mine:
             return False
         duty, best = self.duty(own, own), self.best_elsewhere(mesh.living)
@@ -135,6 +138,13 @@ class Checkpoints:
         self._has_parted = True
         self._calls.begin(now, duty, own, out)
         return True
+
+    def _to_leave(self, own: Header) -> Header:
+        """Of a step of the pipeline that makes several updates, the version that it began with: what was sampled by it
+        is in no checkpoint, so from a later one the rest of the updates could not be made again. Version 0 is made
+        again in any case."""
+        began = self._state.began(own)
+        return began if began is not None and began.id in self._state.versions.held else own
 
     def saved(self, mesh: MeshView, header: Header, folder: str, out: list[Action]) -> None:
         """The version lies whole on this node's disk."""

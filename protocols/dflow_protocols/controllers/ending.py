@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..events import Action
-from ..names import UPDATE
+from ..names import MANIFEST, UPDATE
 from ..run_state import references
 from ..run_state import status as runs
 from ..run_state.calls import Calls
@@ -17,6 +17,7 @@ from ..versions.catch_up import FOLLOWED_STEPS
 from ..wire.steps import Header, Record
 from .checkpoints import COMMIT_WAIT, SAVERS, Checkpoints
 
+BEGUN = 1  # versions kept beyond these: the one that the pipeline's step began with
 PINNED = 1  # versions kept for members that copy one, beyond what is kept anyway
 NO_ROOM_FOR = 4.0  # suspicion times after a refusal of room in which nothing is kept for who is that late
 
@@ -103,33 +104,41 @@ class Ending:
     def _free(self, needed_step: int, pinned: Header | None, owed: Header | None, out: list[Action]) -> None:
         """Inputs and blocks of a step go when its version is committed; its slices and the version before, which a
         late node needs to catch up, when none is late, or one step later; those that follow a pinned version, with
-        that one, as long as it is pinned. A version that is still to be saved stays that long, too. What nothing
-        refers to any more goes with them."""
+        that one, as long as it is pinned. A version that is still to be saved stays that long, too. Where a step of the
+        pipeline makes several updates, the version that it began with, and what was made with that, stay until the
+        last of them is committed. What nothing refers to any more goes with them."""
         state, committed = self._state, self._state.committed_step
         versions, own = state.versions, state.versions.own
-        kept_from = min(committed - 1, pinned.step) if pinned is not None else committed - 1
+        first = state.pipeline.schedule.place(committed).first
+        followed_from = min(committed - 1, pinned.step) if pinned is not None else committed - 1
+        kept_from = min(first, followed_from)
         versions.keep_only(
             [
                 header.id
                 for header in versions.held.values()
                 if header in (own, pinned)
                 or (header is owed and header.step >= committed - 1)
-                or (own is not None and header.step >= needed_step and versions.descends(own.id, header))
+                or (own is not None and self._is_kept(header, needed_step, first) and versions.descends(own.id, header))
             ]
         )  # one that lost the fork choice goes as soon as the winner is whole
         state.free_before(kept_from)
         needed: list[Record] = []
         for number, step in state.steps.items():
-            records = [*step.all_records(), *step.kept_back.values()]
-            if number == committed - 1 and needed_step == committed and pinned is None:
+            if number >= committed:
+                needed += [*step.all_records(), *step.kept_back.values()]
                 continue
-            if number < committed:
-                records = [record for seal in step.seals.values() if seal.kind == UPDATE for record in seal.entries]
-            needed += records
+            is_last = number == committed - 1 and needed_step == committed and pinned is None
+            kinds = [MANIFEST] if number >= first else []
+            kinds += [UPDATE] if number >= followed_from and not is_last else []
+            needed += [record for seal in step.seals.values() if seal.kind in kinds for record in seal.entries]
         references.keep_only(state, needed, out)
         versions.prune(kept_from - 1, [call.parent for call in state.calls.values() if call.parent is not None])
         versions.forget_set_aside()
         state.catch_up.forget_stalls()
+
+    def _is_kept(self, header: Header, needed_step: int, first: int) -> bool:
+        """Of the own chain: what those who are late need, and what the step of the pipeline began with."""
+        return header.step >= needed_step or header.step == first
 
     # The end --------------------------------------------------------------------------------------------------------
 
@@ -150,8 +159,9 @@ class Ending:
             return
         if run.is_paused:
             return
-        settled = facts.merge(own.facts, facts.evaluated(run.pipeline, final) if final is not None else ())
-        self._outbox.end(runs.FINISHED, {**facts.named(own), "facts": dict(settled)}, mesh, out)
+        steps = run.pipeline.schedule.steps
+        settled = facts.merge(own.facts, facts.evaluated(run.pipeline, final, steps) if final is not None else ())
+        self._outbox.end(runs.FINISHED, {**facts.named(own), "step": steps, "facts": dict(settled)}, mesh, out)
 
     def wind_up(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """The run is over: stop its calls, save the newest version if it failed and may be resumed, free its shards."""

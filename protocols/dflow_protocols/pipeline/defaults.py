@@ -10,7 +10,7 @@ from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.scoring import BY_ENVIRONMENT
-from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, head_of, operator_of, truncated
+from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, head_of, operator_of, truncated, updates_of
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -51,6 +51,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
             is_policy = not head_of(vertex.operator, stage["config"])
             if "correction" not in stage["config"] and is_policy and made.operator.samples:
                 stage["config"].update({"correction": truncated()} if _differ(spec, sampler, stage) else {})
+            problems.extend(_behind(stage, vertex, models))
     return problems
 
 
@@ -96,6 +97,17 @@ def _referenced(
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{scored['id']}` scores by the one "
         hint = "read a `logprob` stage of another model under `models`"
         yield Problem(f"{vertex.place}.config.kl", f"{what}that sampled", hint)
+
+
+def _behind(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | None]) -> Iterator[Problem]:
+    """After the first update of a step the trained model is another one than sampled: what that says of its tokens, as
+    training computes it, has to be asked before."""
+    kind = (stage["config"].get("correction") or {}).get("kind", "none")
+    scored = [read.partition(".")[0] for read in vertex.reads if read.endswith(".logprob")]
+    if kind != "none" and updates_of(stage["config"]) > 1 and stage["model"] not in [models[name] for name in scored]:
+        what = f"stage `{vertex.id}` makes several updates a step, and corrects for a sampler that computes otherwise"
+        hint = f"add `{{id: old, op: logprob, model: {stage['model']}}}` before it, and read `old.logprob`"
+        yield Problem(f"{vertex.place}.config.correction", what, hint)
 
 
 def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:

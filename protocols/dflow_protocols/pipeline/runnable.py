@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from .grammar.expression import parse
@@ -10,6 +11,8 @@ from .grammar.problem import Problem
 from .grammar.signatures import updates_of
 from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
+
+MAX_UPDATES = 256  # of a step: what it sampled, and the version that it began with, is kept until the last
 
 
 def check_chains(vertices: Sequence[Vertex]) -> Iterator[Problem]:
@@ -69,13 +72,11 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
             return None, [Problem(place, what, "it has to be true or false at every step")]
         what = f"stage `{error.stage}` runs at step {error.step}, but `{error.source}`, which it reads, does not"
         return None, [Problem(place, what, "leave `when` out: it then runs whenever what it reads is there")]
+    most = max(after - first for first, after in pairwise(schedule.firsts))
+    if most > MAX_UPDATES:
+        hint = f"lower `epochs` or `minibatches`: a step makes at most {MAX_UPDATES}"
+        return None, [Problem("stages", f"a step makes {most} updates", hint)]
     if spec["lag"] and schedule.versions > schedule.steps:
         what = f"`lag` is {spec['lag']}, and a step makes several updates, which do not go together yet"
         return None, [Problem("lag", what, "leave `lag` out, or give each training steps of its own by `when`")]
-    if schedule.versions > schedule.steps:
-        step = next(at for at, first in enumerate(schedule.firsts[1:]) if first > at + 1)
-        what, hint = f"step {step} makes several updates, and one is all that can be run yet", "give stages that train"
-        return None, [
-            Problem("stages", what, f"{hint} steps of their own by `when`, without `epochs` and `minibatches`")
-        ]
     return schedule, []

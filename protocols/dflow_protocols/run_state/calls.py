@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..events import Action, Start, Stop, Trim
-from ..names import Block, TaskKey
+from ..names import Block, NodeId, ShardRef, TaskKey
 from ..steps.duty import AHEAD, AHEAD_REST, CHAIN, SLICE, Duty
 from ..wire.steps import Header
 from ..work import BlockWork, ChainWork, Done, Origin, Product, SaveWork, Work, at_once, is_host_work, read_by
@@ -102,8 +102,7 @@ class Calls:
         something began. `duties`: in their order."""
         state, header, holdings = self._state, self._state.position, self._state.holdings
         assert header is not None
-        of_version = {ref for _, ref in header.state}
-        version_holders = state.versions.holders(header.id, mesh.living)
+        holders = self._version_holders(header, mesh)
         own_slots = mesh.slots.get(state.me, 1)
         ahead = PREFETCH + own_slots - 1
         doubted = state.failures.doubted(state.me)  # their second try comes first, and before it nothing alike
@@ -121,8 +120,8 @@ class Calls:
             if state.retry_at.get(duty.unit, now) > now or duty.unit.stage in doubtful:
                 continue
             here = [
-                holdings.want(now, ref, mesh.living, out, chunks, version_holders, product=Product.STATE)
-                if ref in of_version
+                holdings.want(now, ref, mesh.living, out, chunks, holders[ref], product=Product.STATE)
+                if ref in holders
                 else holdings.want(now, ref, mesh.living, out, chunks, product=read_by(duty.work), step=duty.unit.step)
                 for ref, chunks in duty.needs
             ]
@@ -145,6 +144,15 @@ class Calls:
                 break
         state.gather(now, gathering)
         return has_started
+
+    def _version_holders(self, header: Header, mesh: MeshView) -> dict[ShardRef, tuple[NodeId, ...]]:
+        """By shard of the versions that works read, who has that version."""
+        versions, began = self._state.versions, self._state.began(header)
+        found = dict.fromkeys((ref for _, ref in header.state), versions.holders(header.id, mesh.living))
+        if began is not None and began is not header:
+            of_began = dict.fromkeys((ref for _, ref in began.state), versions.passers(began, mesh.living))
+            found = {**of_began, **found}
+        return found
 
     def _queued(self, stage: str) -> int:
         """How many of its partitions wait behind what runs in a slot."""

@@ -151,7 +151,8 @@ class RunState:
 
     @property
     def last_step(self) -> int:
-        return self.pipeline.schedule.steps
+        """The number of the final version."""
+        return self.pipeline.schedule.versions
 
     @property
     def is_active(self) -> bool:
@@ -191,10 +192,14 @@ class RunState:
         if call.parent == header.id:
             return True
         is_open = header.step <= call.unit.step <= header.step + self.pipeline.lag
-        return is_open and isinstance(call.work, ChainWork) and call.reads[0] == self.source(header, call.unit.step).id
+        source = self.source(header, call.unit.step) if is_open and isinstance(call.work, ChainWork) else None
+        return source is not None and call.reads[0] == source.id
 
-    def source(self, header: Header, number: int) -> Source:
-        """What the rollouts of a step are sampled from, at a node that works from `header`'s version."""
+    def source(self, header: Header, number: int) -> Source | None:
+        """What the rollouts of a step are sampled from, at a node that works from `header`'s version; None where that
+        is a version of which nothing is known here."""
+        if self.plan(number).is_carried:
+            return self.began(header)
         key = header.id, number
         if key not in self._sources:
             self._sources = {each: source for each, source in self._sources.items() if each[0] in self.versions.headers}
@@ -244,6 +249,15 @@ class RunState:
             kept=self.progress[number],
             is_rejoining=mesh.is_rejoining,
         )
+
+    def began(self, header: Header) -> Header | None:
+        """The version that the pipeline's step began with in which `header`'s is: its rollouts are sampled from it."""
+        return self.versions.ancestor(header, self.pipeline.schedule.place(header.step).first)
+
+    def told_step(self, number: int) -> int:
+        """The pipeline's step of the version with this number, for people; whatever number a member says."""
+        schedule = self.pipeline.schedule
+        return schedule.place(max(0, min(number, schedule.versions))).step
 
     def taken_on(self, view: StepView) -> tuple[TaskKey, ...]:
         """What this node has in hand of a step: it runs here, was taken from others, or waits for inputs that flow."""

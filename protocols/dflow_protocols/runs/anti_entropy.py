@@ -229,7 +229,10 @@ class AntiEntropy:
                 seal = made_in.seals.get(SealId(header.seal)) if made_in is not None else None
                 step = state.steps.get(header.step)
                 before = state.versions.lineage.before(header.head)
-                out.append(Send(source, HeaderPut(state.id, header, before, seal, step.roster if step else None)))
+                began = state.began(header)
+                begun = began if began is not header else None
+                roster = step.roster if step else None
+                out.append(Send(source, HeaderPut(state.id, header, before, seal, roster, begun)))
                 ahead = [state.steps.get(header.step + each) for each in range(1, state.pipeline.lag + 1)]
                 rosters = [each.roster for each in ahead if each is not None and each.roster is not None]
-                out += [Send(source, RosterPut(state.id, roster)) for roster in rosters]
+                out += [Send(source, RosterPut(state.id, each)) for each in rosters]

@@ -18,6 +18,7 @@ from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, i
 from ..versions.lineage import is_chain
 from ..wire.books import TaskClaim
 from ..wire.steps import (
+    LOST,
     Bring,
     Brought,
     BucketGet,
@@ -192,7 +193,9 @@ class Inbox:
         run, seal = self._state, put.seal
         if not self._may_keep(seal):
             return
-        if seal.skipped and run.pipeline.on_poison != "skip":
+        if run.pipeline.on_poison != "skip" and any(skip.kind != LOST for skip in seal.skipped):
+            return
+        if not run.plan(seal.step).is_carried and any(skip.kind == LOST for skip in seal.skipped):
             return
         step = run.step(seal.step)
         step.keep(seal)
@@ -226,7 +229,10 @@ class Inbox:
             return
         if seal is not None and (seal.id, seal.parent, seal.step + 1) != (header.seal, header.parent, header.step):
             return
-        run.versions.learn(header, put.before if is_chain(header.head, put.before) else ())
+        before = put.before if is_chain(header.head, put.before) else ()
+        run.versions.learn(header, before)
+        if put.begun is not None and put.begun.head in before and is_header(put.begun, run.pipeline):
+            run.versions.learn(put.begun)
         if seal is not None and self._may_keep(seal):
             run.step(seal.step).keep(seal)
             run.step(seal.step).settled.add(seal.id)

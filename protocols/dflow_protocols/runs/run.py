@@ -16,9 +16,10 @@ from typing import Any
 from ..controllers.advance import UNCOMMITTED, Advance
 from ..controllers.alarm import Alarm
 from ..controllers.beginning import Beginning
+from ..controllers.carrying import Carrying
 from ..controllers.checkpoints import Checkpoints
 from ..controllers.draining import Draining
-from ..controllers.ending import PINNED, Ending
+from ..controllers.ending import BEGUN, PINNED, Ending
 from ..controllers.files import Files
 from ..controllers.leaving import Leaving
 from ..controllers.quarantine import Quarantine
@@ -40,7 +41,7 @@ from ..steps.duty import Due, Duty, in_order, watch_homes
 from ..steps.sealing import sealed_chains
 from ..steps.view import StepView
 from ..versions import facts
-from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut
+from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut, Seal
 from ..work import ApplyWork, Done, Failed, inputs_of
 from .anti_entropy import AntiEntropy
 from .inbox import Inbox
@@ -78,6 +79,7 @@ class Run:
         self.checkpoints = Checkpoints(state, calls, outbox, saved, unread)
         self.advance = Advance(state, outbox)
         self.rosters = Rosters(state, outbox)
+        self.carrying = Carrying(state)
         self.sealer = Sealer(state, self.rosters, outbox)
         self.quarantine = Quarantine(state, outbox)
         self.stealing = Stealing(state, calls, outbox, rng)
@@ -140,8 +142,8 @@ class Run:
             "name": state.pipeline.name,
             "submitter": state.status.submitter,
             "state": runs.told(self.status),
-            "step": outcome.get("step", max(best, own.step if own else saved.step if saved else 0)),
-            "steps": state.last_step,
+            "step": outcome.get("step", state.told_step(max(best, own.step if own else saved.step if saved else 0))),
+            "steps": state.pipeline.schedule.steps,
             "version": outcome.get("version", own.id if own else None),
             "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
             "evals": facts.evals(settled),
@@ -153,9 +155,11 @@ class Run:
             "files": state.ability.missing if state.is_active else "",
             "starved": self.calls.is_starved and state.is_active,
             "paused": state.is_paused and state.is_active,
-            "saved": saved.step if saved is not None else None,
+            "saved": state.told_step(saved.step) if saved is not None else None,
             "settled": is_over and state.is_cleared,
-            "away": {node: max(head.step for head in heads) for node, heads in self.checkpoints.away.items()},
+            "away": {
+                node: state.told_step(max(head.step for head in heads)) for node, heads in self.checkpoints.away.items()
+            },
             "spec": state.status.spec,
         }
 
@@ -408,9 +412,11 @@ class Run:
         if state.is_paused or not self.rosters.ensure(view, mesh, out):
             return []
         view.step.open(now)
+        self.carrying.reconcile(view)
         batch: Batch | None = None
         previous: str | None = header.id
         open_chains: list[Chain] = []
+        manifest: Seal | None = None
         if sealed_chains(view, MANIFEST):
             manifest = self.sealer.settle(view, mesh, MANIFEST, header.id, out)
             batch = self.sealer.batch(view, manifest)
@@ -421,7 +427,7 @@ class Run:
         duties: list[Duty] = []
         is_done = update is not None and all(view.counts(record) for record in update.entries)
         if not is_done and (previous is None or (batch is not None and gradient_cover(view, batch) is None)):
-            open_chains += sealed_chains(view, MANIFEST)
+            open_chains += self.carrying.due(view, sealed_chains(view, MANIFEST), manifest, out)
         open_chains += sealed_chains(view, UPDATE)
         chains = () if is_done else tuple(open_chains)
         self.alarm.needs(view, chains, out)
@@ -483,5 +489,5 @@ class Run:
             assert not missing, f"{own.id} is claimed, but {missing} of it is not here"
         for call in state.calls.values():
             assert call.parent is None or call.parent in state.versions.headers
-        assert len(state.versions.held) <= 2 + UNCOMMITTED + 1 + PINNED
+        assert len(state.versions.held) <= 2 + UNCOMMITTED + 1 + PINNED + BEGUN
         assert not (state.is_cleared and state.calls)

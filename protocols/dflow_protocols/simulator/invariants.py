@@ -1,7 +1,7 @@
 """What must hold in every world, whatever breaks: one checker a promise.
 
-Nothing mixed: `check_work` looks at each work as it starts, `SealCheck` at each seal as it is sent. One chain, each
-sealed sample trained exactly once per update: `check_chain` walks a final version back to the beginning.
+Nothing mixed: `check_work` looks at each work as it starts, `SealCheck` (sealed.py) at each seal as it is sent. One
+chain, each sealed sample trained exactly once per epoch: `check_chain` walks a final version back to the beginning.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 from ..events import FilesFound
 from ..metrics import whitening
-from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice, chunk_count
+from ..names import RunId, ShardId, chunk_count
 from ..pipeline.grammar.signatures import gradient_bytes
 from ..pipeline.plan import Training
 from ..ranges import FLOAT_BYTES, Piece, State, pieces, shards_of
 from ..wire.frame import Frame, decode_frame, encode_frame
-from ..wire.steps import Header, HeaderPut, Record, Seal, SealPut
+from ..wire.steps import Header, HeaderPut
 from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
 from .model import provenance
 from .model.provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
@@ -110,7 +110,7 @@ def check_work(engines: Engines, work: Work) -> None:
         case ChainWork():
             check_parameters(engines, work.state, read_at(engines, work))
             given = {ref.id: engines.ledger.partition_output(ref.id, work.partition) for _, ref in work.inputs}
-            _check_linked(given, work.step, work.partition, parameters_of(work.state))
+            check_linked(given, engines.first(work.step), work.partition, parameters_of(work.state))
         case BlockWork():
             _check_block(engines, work)
         case SumWork():
@@ -145,14 +145,16 @@ def check_files(engines: Engines, work: Work, found: FilesFound) -> None:
     assert stages.isdisjoint(found.refused), f"{type(work).__name__} starts where {found.refused} are refused"
 
 
-def _check_linked(
+def check_linked(
     given: Mapping[ShardId, PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]
 ) -> None:
-    """All are outputs of one execution chain of one partition, under one version where they read parameters at all."""
+    """All are outputs of one execution chain of one partition, under one version where they read parameters at all.
+    `step`: with which the pipeline's step began."""
     for entry in given.values():
         where = f"{entry.step}/{entry.stage}/p{entry.partition}"
         assert (entry.step, entry.partition) == (step, partition), f"{where} is read as {step}/p{partition}"
-        assert entry.params in ((), params), f"{where} was made with other parameters than it is read with"
+    versions = {entry.params for entry in given.values()} - {()}
+    assert len(versions) <= 1, f"what is read of p{partition} was made with parameters of {len(versions)} versions"
     last = max(given, key=lambda shard: len(given[shard].inputs), default=None)
     if last is not None:
         longest = given[last]
@@ -175,7 +177,7 @@ def _check_block(engines: Engines, work: BlockWork) -> None:
     for partition, _, ref in work.inputs:
         by_partition.setdefault(partition, {})[ref.id] = engines.ledger.partition_output(ref.id, partition)
     for partition, given in by_partition.items():
-        _check_linked(given, work.step, partition, sampled_by(engines, work, given.values()))
+        check_linked(given, engines.first(work.step), partition, sampled_by(engines, work, given.values()))
     for leaf in work.leaves:
         assert work.first <= leaf.leaf < work.end, f"leaf {leaf.leaf} is outside its block"
         for partition, _, _ in leaf.pieces:
@@ -201,8 +203,9 @@ def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[Lea
         kept = {index for index, (_, samples) in enumerate(sealed) if samples}
         # a group that was dropped may lie inside a leaf's run: it adds nothing
         assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
-        assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
-        trained += sealed
+        if training.minibatch.count == 1:  # which of them a mini-batch has follows from all: see SealCheck
+            assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
+        trained += [sealed[index] for index in groups]
     _check_whitening(engines, training, step, sums, read)
     total = training.divide_by(trained)
     assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
@@ -288,7 +291,7 @@ def _reading(of: SliceSum) -> list[tuple[object, ...]]:
     return [(leaf.leaf, leaf.pieces, leaf.inputs, leaf.params) for leaf in of.sums]
 
 
-def _check_whole(slices: list[SliceSum], step: int) -> None:
+def check_whole(slices: list[SliceSum], step: int) -> None:
     """Together they are one gradient over one manifest, in order; or there is none, as every group was dropped."""
     at = 0
     for piece in slices:
@@ -301,17 +304,18 @@ def _check_whole(slices: list[SliceSum], step: int) -> None:
 
 
 def _check_apply(engines: Engines, work: ApplyWork) -> None:
-    check_parameters(engines, work.state, work.step)
+    passed = check_parameters(engines, work.state, work.step)
     slices: list[SliceSum] = []
     for ref in work.slices:
         slices.append(engines.ledger.slice(ref.id, work.step, slices[-1].end if slices else 0))
-    _check_whole(slices, work.step)
+    check_whole(slices, work.step)
     names = (f"params:{_training(engines, work.step, work.stage).model}", f"optimizer:{work.stage}")
     params, moments = (shards_of(work.state, name) for name in names)
     computed = {leaf.params for piece in slices for leaf in piece.sums}
     trained = tuple(ref.id for ref in params)
     assert computed <= {trained}, f"step {work.step}: the gradient is of another version than applied to"
-    assert bool(moments) == (work.update > 0), f"update {work.update} of {work.stage}, moments: {moments}"
+    has_begun = any(made.stage == work.stage for made in passed[names[0]][0])
+    assert bool(moments) == has_begun, f"update {work.update} of {work.stage}, moments: {moments}"
     assert len(moments) in (0, len(params)), f"step {work.step}: moments are cut elsewhere than parameters"
     made_by = [
         {made.update for made in engines.ledger.weights(ref.id, name, part)}
@@ -347,77 +351,7 @@ def check_header(engines: Engines, header: Header) -> None:
 
 def check_chain(engines: Engines, state: State) -> None:
     """A final version passed each training step of the run once, in order. Raises AssertionError."""
-    check_parameters(engines, state, engines.pipeline.schedule.steps)
-
-
-class SealCheck:
-    """Looks at every seal once: its records tell the truth, belong together, and are all there."""
-
-    def __init__(self) -> None:
-        self._seen: dict[SealId, Seal] = {}
-
-    def check(self, seal: Seal, engines: Engines) -> None:
-        """Raises AssertionError."""
-        if seal.id in self._seen:
-            return
-        self._seen[seal.id] = seal
-        for record in seal.entries:
-            assert record.task.step == seal.step, f"{record.task} lies in a seal of step {seal.step}"
-        if seal.kind == MANIFEST:
-            self._check_manifest(seal, engines)
-        else:
-            self._check_update(seal, engines)
-
-    def _check_manifest(self, seal: Seal, engines: Engines) -> None:
-        chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == MANIFEST]
-        due = {(stage, Partition(p)) for chain in chains for stage in chain.stages for p in range(chain.partitions)}
-        without = {(skip.task.stage, skip.task.part) for skip in seal.skipped}
-        due -= {(s, part) for chain in chains for first, part in without if first in chain.stages for s in chain.stages}
-        listed = [(record.task.stage, record.task.part) for record in seal.entries]
-        is_whole = len(listed) == len(due) and set(listed) == due
-        assert is_whole, f"the manifest of step {seal.step} lists {len(listed)} of {len(due)}"
-        for chain in chains:
-            for partition in range(chain.partitions):
-                if (chain.stages[0], Partition(partition)) in without:
-                    continue
-                mine = [r for r in seal.entries if r.task.part == Partition(partition) and r.task.stage in chain.stages]
-                made = [ref.id for record in mine for ref in record.shards]
-                outputs = {shard: engines.ledger.partition_output(shard, partition) for shard in made}
-                for record in mine:
-                    _check_record(engines.ledger, record)
-                _check_linked(outputs, seal.step, partition, outputs[made[0]].params)
-        made = [ref.id for record in seal.entries for ref in record.shards]
-        versions = {engines.ledger.partition_output(shard, 0).params for shard in made} - {()}
-        assert len(versions) <= 1, f"the manifest of step {seal.step} mixes {len(versions)} versions"
-
-    def _check_update(self, seal: Seal, engines: Engines) -> None:
-        for training in engines.plan(seal.step).trainings:
-            self._check_gradient(seal, training, engines)
-
-    def _check_gradient(self, seal: Seal, training: Training, engines: Engines) -> None:
-        records = [record for record in seal.entries if record.task.stage == training.stage]
-        slices: list[SliceSum] = []
-        for record in records:
-            assert isinstance(record.task.part, Slice), f"{record.task} lies in an update seal"
-            slices.append(engines.ledger.slice(record.shards[0].id, seal.step, record.task.part.first))
-        _check_whole(sorted(slices, key=lambda piece: piece.first), seal.step)
-        manifest = self._seen.get(SealId(seal.previous))
-        if manifest is None:
-            return
-        groups = [group for r in manifest.entries if r.task.stage == training.groups_from for group in r.groups]
-        total = training.divide_by(groups) if any(tokens for tokens, _ in groups) else 0
-        divisor = slices[0].divisor if slices else 0
-        assert divisor == total, f"step {seal.step}: the divisor is {divisor}, sealed are {total}"
-        sealed = {ref.id for record in manifest.entries for ref in record.shards}
-        read = {shard for piece in slices for leaf in piece.sums for _, _, shard in leaf.inputs}
-        assert read <= sealed, f"step {seal.step}: the update was computed from {len(read - sealed)} unsealed shards"
-
-
-def check_seals(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame) -> None:
-    """The seals that a node tells others are true. Raises AssertionError."""
-    for message in frame.messages:
-        if isinstance(message, SealPut):
-            seals.check(message.seal, engines[message.run])
+    check_parameters(engines, state, engines.pipeline.schedule.versions)
 
 
 def check_headers(engines: Mapping[RunId, Engines], frame: Frame) -> None:
@@ -431,17 +365,3 @@ def check_bytes(frame: Frame) -> None:
     """A frame is the same after its bytes. Raises AssertionError."""
     there = decode_frame(encode_frame(frame.heartbeats, frame.messages))
     assert there == frame, f"a frame is not the same after its bytes: {frame} became {there}"
-
-
-def _check_record(ledger: Ledger, record: Record) -> None:
-    """It names what its outputs were really made from, and counts what is really in them."""
-    assert isinstance(record.task.part, Partition), f"{record.task} lies in a manifest"
-    for ref in record.shards:
-        made = ledger.partition_output(ref.id, record.task.part.index)
-        truth = (made.step, made.stage, Partition(made.partition))
-        assert truth == (record.task.step, record.task.stage, record.task.part), (
-            f"{record.task} names shards of {truth}"
-        )
-        assert record.groups == made.groups, f"{record.task} counts other groups than its outputs have"
-        read = {name for name in record.inputs if name in ledger.entries} - set(made.params)
-        assert read <= set(made.inputs), f"{record.task} names inputs that its outputs were not made from"

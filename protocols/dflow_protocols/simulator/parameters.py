@@ -17,6 +17,8 @@ def read_at(engines: Engines, work: ChainWork) -> int:
     """The step that the version began which a chain reads: rollouts may be behind what is trained."""
     step_plan = engines.plan(work.step)
     chain = next(chain for chain in step_plan.chains if work.stages[0] in chain.stages)
+    if step_plan.is_carried:
+        return engines.first(work.step)
     return step_plan.samples_from if chain.sealed_in == MANIFEST else work.step
 
 
@@ -27,17 +29,28 @@ def parameters_of(state: State) -> tuple[ShardId, ...]:
 def check_parameters(engines: Engines, state: State, step: int) -> dict[str, list[list[Weights]]]:
     """The parameters are those before `step`: every training step of the model before it was applied, in order, and
     no other. Gives these updates, for each model and each shard of it."""
-    trained = [(s, training.model) for s in range(step) for training in engines.plan(s).trainings]
     found: dict[str, list[list[Weights]]] = {}
     for name in sorted({name for name, _ in state if name.startswith("params:")}):
         for part, ref in enumerate(shards_of(state, name)):
-            ways = list(updates_of(engines.ledger, ref.id, name, part))
-            done = [[update.step for update in way] for way in ways]
-            due = [s for s, model in trained if name == f"params:{model}"]
-            assert due in done, f"step {step} runs on parameters {ref.id[:8]} that passed the updates {done}, not {due}"
-            found.setdefault(name, []).append(ways[done.index(due)])
+            found.setdefault(name, []).append(_check_passed(engines, ref.id, name, part, step))
     _check_bases(engines, state)
     return found
+
+
+def _check_passed(engines: Engines, params: ShardId, role: str, part: int, step: int) -> list[Weights]:
+    """A part of the parameters passed each update of its model before `step`, in order. Gives these."""
+    due = [s for s in range(step) for training in engines.plan(s).trainings if role == f"params:{training.model}"]
+    ways = list(updates_of(engines.ledger, params, role, part))
+    done = [[update.step for update in way] for way in ways]
+    passed = [way for way in done if way == due or (set(way) < set(due) and _is_given_up(engines, {*due} - {*way}))]
+    assert passed, f"step {step} runs on parameters {params[:8]} that passed the updates {done}, not {due}"
+    return ways[done.index(passed[0])]
+
+
+def _is_given_up(engines: Engines, updates: Iterable[int]) -> bool:
+    """Whether all that these updates were to train on was lost, as a node said: they change nothing then."""
+    given_up = engines.ledger.given_up
+    return all(any(engines.first(at) < lost <= at for lost in given_up) for at in updates)
 
 
 def _check_bases(engines: Engines, state: State) -> None:
@@ -67,9 +80,10 @@ def sampled_by(engines: Engines, work: BlockWork, given: Iterable[PartitionOutpu
     """The parameters that a block's rollouts have to be of: those that it trains, or what these were as many versions
     before as rollouts are behind. (Of which version they are is looked at where they are made.)"""
     trained = parameters_of(work.state)
-    if not engines.pipeline.lag:
-        return trained
     found = next((entry.params for entry in given if entry.params), trained)
+    if not engines.pipeline.lag:
+        _check_sampled(engines, found, work, engines.first(work.step))
+        return found
     names = [name for name, _ in work.state if name.startswith("params:")]
     before = {ref.id for _, ref in work.state}
     for part, shard in enumerate(trained):
@@ -79,6 +93,27 @@ def sampled_by(engines: Engines, work: BlockWork, given: Iterable[PartitionOutpu
     is_ancestor = before.issuperset(found) or not is_of_one_model
     assert is_ancestor, f"step {work.step} trains on rollouts of another branch"
     return found
+
+
+def _check_sampled(engines: Engines, params: tuple[ShardId, ...], work: BlockWork, first: int) -> None:
+    """Rollouts were made with the parameters of version `first`, and with those that the ones of a block came of."""
+    models = engines.pipeline.sampled
+    for at, shard in enumerate(params):
+        part, role = at % (len(params) // len(models)), f"params:{models[at // (len(params) // len(models))]}"
+        _check_passed(engines, shard, role, part, first)
+        now = [ref.id for ref in shards_of(work.state, role)]
+        led = set(_before(engines.ledger, now[part], role, part, first)) if now else {shard}
+        assert shard in led, f"step {work.step} trains on rollouts that were made with other parameters"
+
+
+def _before(ledger: Ledger, params: ShardId, role: str, part: int, step: int, later: float = inf) -> Iterator[ShardId]:
+    """What a part of the parameters was when `step` began: one shard, unless things are alike."""
+    for made in ledger.weights(params, role, part):
+        if not made.parent or made.step < step:
+            yield params
+        elif made.step < later:
+            parent = [shard for name, shard in made.parent if name == role][part]
+            yield from _before(ledger, parent, role, part, step, made.step)
 
 
 def updates_of(ledger: Ledger, params: ShardId, name: str, part: int, before: float = inf) -> Iterator[list[Weights]]:

@@ -144,3 +144,21 @@ def with_adapters(pipeline: Pipeline) -> Pipeline:
     lora = {"rank": 8, "alpha": 16}
     models = {name: {**model, "lora": lora} for name, model in pipeline.models.items()}
     return replace(pipeline, models=models, engine="torch", emulated={})  # an emulated model has no base
+
+
+def with_updates(pipeline: Pipeline, epochs: int, minibatches: int) -> Pipeline:
+    """The same, but that a step of GRPO makes several updates, and every other one trains another model before, on what
+    the same step gave."""
+    several = {"epochs": epochs, "minibatches": minibatches}
+    stages = [replace(s, config={**s.config, **several}) if s.id == "learn" else s for s in pipeline.stages]
+    roll = pipeline.stage("roll")
+    when = f"({roll.when or 'True'}) and step % 2 == 0"
+    other = Stage("other", "train", model="other", when=when, config={"leaves": 1, "optimizer": _ADAMW})
+    stages.insert([stage.id for stage in stages].index("learn"), other)
+    return replace(pipeline, models={**pipeline.models, "other": dict(pipeline.models["policy"])}, stages=stages)
+
+
+@cache
+def several_updates() -> Pipeline:
+    """Two steps of GRPO, of five updates and of four."""
+    return with_updates(two_steps(), epochs=2, minibatches=2)

@@ -55,7 +55,7 @@ from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
 from .faults import At, Fault, Join, Moment, Trigger, When
 from .faults.inject import inject
 from .faults.traps import Trap, Traps
-from .invariants import SealCheck, Violation, check_bytes, check_files, check_headers, check_seals, check_work
+from .invariants import Violation, check_bytes, check_files, check_headers, check_work
 from .machines import Machines, key_of
 from .model.bulk import BulkLane
 from .model.disk import Writes, without_disk
@@ -68,6 +68,7 @@ from .model.sealing import close, opened
 from .model.slots import Site, Slots
 from .model.store import Store
 from .model.work import PURE, Engines
+from .sealed import SealCheck, check_seals
 from .trace import Trace, told_error
 
 CHECKED_WHOLE = 8  # nodes: of so many and more the books are looked over at fewer events
@@ -128,9 +129,7 @@ class World:
         self._schedule = Schedule()
         self._poison: dict[tuple[str, Part], FailureKind] = {}
         self._site = Site(self.engines, self._poison)
-        self._traps = Traps()
-        self._seals = SealCheck()
-        self._requests = count(1)
+        self._traps, self._seals, self._requests = Traps(), SealCheck(), count(1)
         self.with_files: set[RunId] = set()  # whose works open some
         self.cancelled: set[RunId] = set()  # by a client, in time or not
         self._ended: set[RunId] = set()  # somewhere, as far as anybody was told
@@ -395,6 +394,7 @@ class World:
                 self._send(host, to, message)
             case Report():
                 self.reports.append((host.index, action))
+                self.ledger.learn(action)
                 if action.name == "membership.silenced":
                     host.fall_silent()
                     self._tell_life(host, "falls silent")

@@ -64,9 +64,9 @@ def is_record(record: Record, plan: StepPlan) -> bool:
     if chain is None or chain.sealed_in != MANIFEST:
         return chain is None or len(record.groups) <= chain.groups
     made = {f"{stage}.{name}" for name, _ in record.outputs}
-    read = {read for training in plan.trainings for read in training.reads if read.partition(".")[0] == stage}
+    read = {read for read in chain.trained if read.partition(".")[0] == stage}
     first, end = partition_groups(chain, record.task.part.index)
-    if any(training.groups_from == stage for training in plan.trainings):
+    if stage in chain.counted:
         return made >= read and len(record.groups) == end - first
     return made >= read and len(record.groups) <= end - first
 
@@ -109,7 +109,7 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
     known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
     sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
     return (
-        0 <= header.step <= pipeline.schedule.steps
+        0 <= header.step <= pipeline.schedule.versions
         and (header.parent is None) == (header.step == 0)
         and header.parent != header.id
         and names == sorted(names)

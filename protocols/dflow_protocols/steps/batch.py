@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..claiming.deal import homes
@@ -41,7 +42,7 @@ def make_batch(manifest: Seal, training: Training) -> Batch:
             read = f"{record.task.stage}.{name}"
             if read in training.reads:
                 data.setdefault(partition, []).append((partition, read, ref))
-    ordered = tuple(groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1))
+    ordered = _share(training, [groups.get(partition, ()) for partition in range(max(groups, default=-1) + 1)])
     kept = [group for partition in ordered for group in partition]
     leaves = cut_leaves(ordered, training.leaves) if any(tokens for tokens, _ in kept) else ()
     return Batch(
@@ -60,6 +61,18 @@ def whitening_of(manifest: Seal, training: Training) -> Whitening | None:
     """By all that the manifest lists: a mini-batch of a step is whitened as the step is."""
     of = (record.metrics for record in manifest.entries if record.task.stage == training.groups_from)
     return whitening(of) if training.whitens else None
+
+
+def _share(training: Training, partitions: Sequence[Groups]) -> tuple[Groups, ...]:
+    """What of these groups the update trains on: those of its mini-batch, and nothing of the others."""
+    if training.minibatch.count == 1:
+        return tuple(partitions)
+    places = [(at, place) for at, groups in enumerate(partitions) for place, (tokens, _) in enumerate(groups) if tokens]
+    mine = training.minibatch.of(places)
+    return tuple(
+        tuple(group if (at, place) in mine else (0, 0) for place, group in enumerate(groups))
+        for at, groups in enumerate(partitions)
+    )
 
 
 def gradient_cover(view: StepView, batch: Batch) -> tuple[tuple[Block, Record], ...] | None:

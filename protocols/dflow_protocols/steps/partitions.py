@@ -124,8 +124,9 @@ class OpenPartitions:
     def _duty(self, view: StepView, partition: int, rank: int) -> Duty:
         """To do the rest of a partition: what is done of it is not done again."""
         chain, source, before = self._chain, view.source(self._chain), view.progress_of(self._chain).done[partition]
+        assert source is not None, "a chain is open only where it is known what it reads"
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
-        reads = (source.id, *(ref.id for record in before for ref in record.shards))
+        reads = (view.begins_with(chain), *(ref.id for record in before for ref in record.shards))
         params = view.params(source, chain.models)
         call = chain.call(len(before))
         work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call))

@@ -26,6 +26,9 @@ class Wait(StrEnum):
     HOME = "home"  # for the silent home of a unit to claim it
     BACK_UP = "back-up"  # for the first replica to hold a second copy of a partition
     TRAINER = "trainer"  # for somebody of the roster who trains to live
+    CARRIED = "carried"  # for word of what the step before was trained on
+    REMADE = "remade"  # for what of that is lost, before it is made again
+    GONE = "gone"  # for somebody to make it again
     COMPANY = "company"  # for most of the roster to live
 
 

@@ -8,7 +8,10 @@ after a suspicion time, at once when the first is dead.
 
 from __future__ import annotations
 
-from ..names import MANIFEST, UPDATE, Partition, SealKind, SpecId, TaskKey
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..names import MANIFEST, UPDATE, Partition, SealKind, SpecId, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan
 from ..versions.versions import Versions
 from ..wire.steps import Record, Seal, Skip
@@ -110,6 +113,24 @@ def is_update_missed(view: StepView, versions: Versions, update: Seal) -> bool:
     """Whether a slice has no living holder, and no living node got as far as the version."""
     lost = any(not view.counts(record) for record in update.entries)
     return lost and not is_carried(view, versions, update)
+
+
+# Carrying on: a step of the pipeline that makes several updates does its partitions once, for the first. The manifest
+# of each further one names the same outputs, in records that say for which version they are carried: so they are true
+# of one chain of versions alone, and whoever does a lost partition again makes the very same record.
+
+
+def carried_records(manifest: Seal, number: int, version: VersionId) -> Iterator[Record]:
+    """The records of `manifest`, as those of the step `number` that begins at `version`."""
+    for record in manifest.entries:
+        task = replace(record.task, step=number)
+        yield Record(task, (version, *record.inputs[1:]), record.outputs, record.groups, record.metrics)
+
+
+def carried_skips(manifest: Seal, number: int) -> Iterator[Skip]:
+    """The partitions that `manifest` lacks, as those of the step `number`."""
+    for skip in manifest.skipped:
+        yield replace(skip, task=replace(skip.task, step=number))
 
 
 # Making seals: here the patience with what they wait for starts and ends ---------------------------------------------

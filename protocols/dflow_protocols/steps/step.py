@@ -13,7 +13,7 @@ from functools import cached_property
 from math import inf
 
 from ..journal import Journal
-from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, content_id
+from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, Slice, TaskKey, VersionId, content_id
 from ..pipeline.plan import Chain
 from ..wire.books import Page
 from ..wire.steps import Record, Roster, Seal
@@ -76,6 +76,7 @@ class Step:
     acks: dict[SealId, set[NodeId]] = field(default_factory=dict)  # of seals that this node is settling
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
+    carried_to: VersionId | None = None  # for which version what the step before was trained on is in these books
     polled_at: float = -inf  # when this node last asked a replica for all that its books say
     _records_known: tuple[int, str] = (-1, "")  # the place in the journal, and the digest there
 
@@ -86,6 +87,10 @@ class Step:
         """This node begins the step, if it has not yet."""
         if self.opened_at is None:
             self.opened_at = now
+
+    def carry(self, version: VersionId) -> None:
+        """What the step before was trained on is in these books, as records of this step from this version."""
+        self.carried_to = version
 
     def keep_back(self, records: Iterable[Record]) -> None:
         """Blocks that the node's slots made: nobody hears of them before they are summed."""

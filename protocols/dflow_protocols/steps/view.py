@@ -47,7 +47,7 @@ class StepView:
     suspicion_s: float
     step: Step
     plan: StepPlan
-    reads: Source  # what rollouts are sampled from: `trains`, or parameters of a version before it
+    reads: Source | None  # what rollouts are sampled from: `trains`, or parameters of a version before it, if known
     trains: Header  # the version that is updated, and evaluated; of a step ahead the one that this node works from
     holdings: Holdings
     failures: Failures
@@ -96,7 +96,7 @@ class StepView:
 
     def progress_of(self, chain: Chain) -> ChainProgress:
         """How far a chain's partitions are now."""
-        return self.progress.of(self.step, chain, self.source(chain).id, self.counts)
+        return self.progress.of(self.step, chain, self.begins_with(chain), self.counts)
 
     def covered(self, training: Training, manifest: SealId) -> Set[int]:
         """The leaves of a training that lie in a block which counts, if it read this manifest."""
@@ -104,7 +104,7 @@ class StepView:
 
     @property
     def training(self) -> Training | None:
-        """The training whose update is open: the first, as long as validation refuses a step with two."""
+        """The training whose update is open."""
         return next(iter(self.plan.trainings), None)
 
     @property
@@ -166,9 +166,16 @@ class StepView:
                         taken.add(leaf)
         return taken
 
-    def source(self, chain: Chain) -> Source:
+    def source(self, chain: Chain) -> Source | None:
         """Whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
         return self.reads if chain.sealed_in == MANIFEST else self.trains
+
+    def begins_with(self, chain: Chain) -> str:
+        """What the first record of a chain's partitions must name: what it read, or the version that it is carried
+        to."""
+        source = self.trains if self.plan.is_carried else self.source(chain)
+        assert source is not None, "only what a step is carried on with may be of a version that is not known here"
+        return source.id
 
     def params(self, version: Source, models: Collection[str]) -> State:
         """A version's parameters of these models, and what it says of their bases."""

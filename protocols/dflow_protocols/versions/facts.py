@@ -1,4 +1,7 @@
-"""Facts: what a chain of seals settled for people and for plans. Functions of the seals alone."""
+"""Facts: what a chain of seals settled for people and for plans. Functions of the seals alone.
+
+They are named by the pipeline's steps, which people count: who makes them says which one.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from typing import Any
 from .. import metrics
 from ..names import content_id
 from ..pipeline.spec import Pipeline
-from ..wire.steps import Header, Seal
+from ..wire.steps import LOST, Header, Seal
 
 Facts = tuple[tuple[str, float], ...]
 
 
-def evaluated(pipeline: Pipeline, update: Seal) -> Facts:
+def evaluated(pipeline: Pipeline, update: Seal, step: int) -> Facts:
     """What a seal's evaluations found, as `STAGE@STEP/NAME`."""
     stages = {stage.id for stage in pipeline.stages if stage.operator.evaluates}
     parts: dict[str, list[Facts]] = {}
@@ -20,32 +23,31 @@ def evaluated(pipeline: Pipeline, update: Seal) -> Facts:
         if record.task.stage in stages:
             parts.setdefault(record.task.stage, []).append(record.metrics)
     return tuple(
-        (f"{stage}@{update.step}/{name}", value)
+        (f"{stage}@{step}/{name}", value)
         for stage, found in sorted(parts.items())
         for name, value in metrics.merge(found)
     )
 
 
-def left_out(manifest: Seal | None) -> Facts:
-    """How many partitions a manifest lacks because they were at fault, as `skipped@STEP/partitions`."""
-    if manifest is None or not manifest.skipped:
-        return ()
-    return ((f"skipped@{manifest.step}/partitions", float(len(manifest.skipped))),)
+def left_out(manifest: Seal | None, step: int) -> Facts:
+    """How many partitions a manifest lacks, as `skipped@STEP/partitions`: those at fault, and those that were lost
+    after they were trained on for the first time; of these alone, as `lost@STEP/partitions`."""
+    skipped = manifest.skipped if manifest is not None else ()
+    counts = {"skipped": len(skipped), "lost": sum(skip.kind == LOST for skip in skipped)}
+    return tuple((f"{name}@{step}/partitions", float(count)) for name, count in counts.items() if count)
 
 
-def timed_out(manifest: Seal | None) -> Facts:
+def timed_out(manifest: Seal | None, step: int) -> Facts:
     """How many rewards of a manifest a limit decided, and not the inputs, as `timeouts@STEP/rewards`."""
     entries = () if manifest is None else manifest.entries
     count = sum(value for record in entries for name, value in record.metrics if name == metrics.REWARD_TIMEOUTS)
-    return ((f"timeouts@{entries[0].task.step}/rewards", float(count)),) if count else ()
+    return ((f"timeouts@{step}/rewards", float(count)),) if count else ()
 
 
 def not_exact_since(facts: Facts) -> int | None:
-    """The first step whose weights another run of the same spec may not find again, as the clock decided a part of
-    what they were trained on; None: there is none."""
-    steps = [
-        name.removeprefix("timeouts@").removesuffix("/rewards") for name, _ in facts if name.startswith("timeouts@")
-    ]
+    """The first step whose weights another run of the same spec may not find again, as the clock, or who died, decided
+    a part of what they were trained on; None: there is none."""
+    steps = [name.partition("@")[2].partition("/")[0] for name, _ in facts if name.startswith(("timeouts@", "lost@"))]
     return min((int(step) for step in steps if step.isascii() and step.isdigit()), default=None)
 
 

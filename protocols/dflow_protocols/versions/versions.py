@@ -174,6 +174,26 @@ class Versions:
             at = header.parent
         return False
 
+    def ancestor(self, header: Header, step: int) -> Header | None:
+        """The version of a header's chain after so many steps; None where its own header is not known here."""
+        at = header
+        while at.step > step:
+            parent = self.headers.get(at.parent) if at.parent is not None else None
+            if parent is None:
+                led = self.before.get(at.id, ()) or self.lineage.before(at.head)
+                known = next((head for head in led if head.step == step), None)
+                return self.headers.get(known.version) if known is not None else None
+            if parent.step >= at.step:  # a member's invention
+                return None
+            at = parent
+        return at if at.step == step else None
+
+    def passers(self, header: Header, living: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Living others whose newest version comes of this one: those of them that did not copy theirs passed it."""
+        return tuple(
+            node for node, head in self.heads.items() if node in living and self.descends(head.version, header) is True
+        )
+
     def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:
         """Whether enough living nodes claim the version or a descendant: two, or all the trainers there are."""
         claimed = len(self.who_got_to(header).intersection(living))

@@ -89,6 +89,9 @@ class Record:
         return tuple(ref for _, ref in self.outputs)
 
 
+LOST = "lost"  # the kind of a skip: nobody has its outputs, nor the version by which they could be made again
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
     """A partition that a manifest leaves out (named by its chain's first stage), and the evidence against it."""
@@ -403,13 +406,15 @@ class HeaderGet:
 @dataclass(frozen=True, slots=True)
 class HeaderPut:
     """A version's header, the versions that led to it (newest first, as far as the sender remembers), the seal that
-    made it (where the sender still has it) and the roster of the step after."""
+    made it (where the sender still has it) and the roster of the step after. `begun`: the header of the version that
+    the pipeline's step began with, where that makes several and this is a later one."""
 
     run: RunId
     header: Header
     before: tuple[Head, ...]
     seal: Seal | None
     roster: Roster | None
+    begun: Header | None = None
 
 
 @dataclass(frozen=True, slots=True)

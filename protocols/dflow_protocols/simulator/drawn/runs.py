@@ -7,7 +7,16 @@ from random import Random
 
 from ...names import CHUNK_BYTES
 from ...pipeline.spec import Pipeline
-from ..toy import two_steps, warm_then_two, with_adapters, with_lag, with_role, with_sizes, with_whitening
+from ..toy import (
+    two_steps,
+    warm_then_two,
+    with_adapters,
+    with_lag,
+    with_role,
+    with_sizes,
+    with_updates,
+    with_whitening,
+)
 from .choice import Choice
 
 RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, and so do moments and gradients
@@ -21,6 +30,8 @@ SKIP_SHARE = 0.12  # of worlds, in which a run leaves out what is at fault
 PAUSE_SHARE = 0.12  # of worlds, in which the smaller part of a split waits
 SIZED_SHARE = 0.12  # of worlds, in which a run has another size than the usual one
 SIZES = ((1, 5, 4), (2, 1, 1), (2, 2, 2), (2, 12, 8), (3, 3, 4), (8, 2, 2), (2, 32, 8))  # steps, partitions, leaves
+UPDATES_SHARE = 0.15  # of worlds, in which steps of GRPO make several updates, of two models
+UPDATES = ((2, 1), (1, 2), (2, 2), (1, 4))  # epochs, mini-batches
 SECOND_SHARE = 0.15  # of worlds, in which a second run is submitted
 SECOND_AFTER_S = 4.0  # at most
 
@@ -41,6 +52,10 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline = saving = two_steps(on_poison="skip", **sizes)
     if choice.varies:
         pipeline, saving = _vary(seed, pipeline), _vary(seed, saving)
+    updates = Random(f"swarm/{seed}/updates")
+    if choice.varies and updates.random() < UPDATES_SHARE:
+        epochs, minibatches = updates.choice(UPDATES)
+        pipeline, saving = with_updates(pipeline, epochs, minibatches), with_updates(saving, epochs, minibatches)
     if Random(f"swarm/{seed}/bases").random() < ADAPTERS_SHARE:
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
     if Random(f"swarm/{seed}/whitens").random() < WHITENS_SHARE:
@@ -48,7 +63,8 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
     if has_roles(seed, choice):
         pipeline, saving = with_role(pipeline), with_role(saving)
     lag = Random(f"swarm/{seed}/lag")
-    if choice.varies and lag.random() < LAG_SHARE:
+    has_updates = pipeline.schedule.versions > pipeline.schedule.steps
+    if choice.varies and not has_updates and lag.random() < LAG_SHARE:
         behind = lag.choice(LAGS)
         pipeline, saving = with_lag(pipeline, behind), with_lag(saving, behind)
     return pipeline, saving

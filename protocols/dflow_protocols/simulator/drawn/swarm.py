@@ -39,6 +39,7 @@ STANDS = ("here", "here", "late", "late", "never", "goes", "refuses")  # how fil
 TIGHT = 0  # as little as the run takes: such a store has to shed, or to refuse
 ROOMS = (TIGHT, 14, 18)  # of a node's store, in sizes of the parameters; an undisturbed node takes 6
 WILD_ROOM = 12  # in the place of a tight one, where updates differ: a node may hold three versions for a while
+STATE_ROOM = 3  # of a version: parameters and both moments
 LEAST_ROOM = 6  # beside a gradient for each leaf: what who ends a step alone may hold at once
 
 
@@ -164,11 +165,14 @@ def _world(seed: int, rng: Random, choice: Choice, digest: bool) -> World:
 
 def _widen_rooms(world: World, pipeline: Pipeline) -> None:
     """As far as it takes for one node to end the run."""
-    trainings = [each for step in range(pipeline.schedule.steps) for each in plan(pipeline, step).trainings]
-    least = (LEAST_ROOM + pipeline.lag + max(each.leaves for each in trainings)) * PARAMETER_BYTES
+    trainings = [each for step in range(pipeline.schedule.versions) for each in plan(pipeline, step).trainings]
+    models, leaves = len(pipeline.trainable), max(each.leaves for each in trainings)
+    kept = STATE_ROOM * models if pipeline.schedule.versions > pipeline.schedule.steps else 0
+    least = (LEAST_ROOM * models + pipeline.lag + leaves) * PARAMETER_BYTES
     for host in world.hosts:
         if host.store.limit_bytes is not None:
-            host.store.limit(max(host.store.limit_bytes, least))
+            drawn = host.store.limit_bytes * models
+            host.store.limit(max(drawn, least) + kept * PARAMETER_BYTES)
 
 
 def _roles(seed: int, nodes: int, choice: Choice) -> list[tuple[str, ...]]:
@@ -190,7 +194,7 @@ def _able(world: World, submitter: int) -> int:
 
 def _partitions(pipeline: Pipeline) -> int:
     """In all steps, at most."""
-    return pipeline.schedule.steps * max(int(stage.config.get("partitions", 1)) for stage in pipeline.stages)
+    return pipeline.schedule.versions * max(int(stage.config.get("partitions", 1)) for stage in pipeline.stages)
 
 
 def _draw_files(rng: Random, hosts: Sequence[Host], pipeline: Pipeline, submitter: int) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
+from ...events import Report
 from ...metrics import Sums, Whitening
 from ...names import CHUNK_BYTES, ShardId, ShardRef, content_id
+from ...wire.steps import LOST
 from ...work import Groups
 
 PARAMETER_BYTES = 3 * CHUNK_BYTES - 4096  # three chunks, the last one ragged: slices of one and of two chunks
@@ -142,6 +144,12 @@ class Ledger:
 
     alike: frozenset[str] = frozenset()
     entries: dict[ShardId, list[Provenance]] = field(default_factory=dict)
+    given_up: set[int] = field(default_factory=set)  # steps in which a node goes on without what was lost
+
+    def learn(self, report: Report) -> None:
+        """What a node tells people of the shards."""
+        if report.name == "task.skipped" and report.fields["kind"] == LOST:
+            self.given_up.add(int(report.fields["task"].partition("/")[0]))
 
     def enter(self, made: Provenance) -> ShardRef:
         ref = self._named(made)

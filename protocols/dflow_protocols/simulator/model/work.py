@@ -12,7 +12,7 @@ from itertools import count
 from random import Random
 
 from ...metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM, Sums
-from ...names import CHUNK_BYTES, ShardRef, chunk_count
+from ...names import CHUNK_BYTES, Partition, ShardRef, TaskKey, chunk_count
 from ...pipeline.grammar.signatures import gradient_bytes
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
@@ -81,6 +81,14 @@ class Engines:
             self._plans[step] = plan(self.pipeline, step)
         return self._plans[step]
 
+    def first(self, step: int) -> int:
+        """The number of the version that the pipeline's step began with: what is sampled is the same for all of it."""
+        return self.pipeline.schedule.place(step).first
+
+    def done_first(self, unit: TaskKey) -> TaskKey:
+        """The task of which this one gives once more what serves all updates of the pipeline's step; else itself."""
+        return replace(unit, step=self.first(unit.step)) if isinstance(unit.part, Partition) else unit
+
     def seconds(self, work: Work) -> float:
         """How long this execution takes, drawn afresh each time."""
         base = SECONDS[type(work)]
@@ -111,7 +119,7 @@ class Engines:
 
     def _chain(self, work: ChainWork, salt: int) -> Done:
         params = tuple(ref.id for name, ref in work.state if name.startswith("params:"))
-        before = [ref.id for _, ref in work.inputs]
+        before, first = [ref.id for _, ref in work.inputs], self.first(work.step)
         made: list[Made] = []
         for stage in work.stages:
             outputs: list[tuple[str, ShardRef]] = []
@@ -119,7 +127,7 @@ class Engines:
             metrics = self._metrics(stage, work, salt, groups)
             for output in self.outputs(stage):
                 fields = (output, work.partition, params, tuple(before), groups, salt, metrics)
-                entry = PartitionOutput(self._spec, work.step, stage, *fields)
+                entry = PartitionOutput(self._spec, first, stage, *fields)
                 outputs.append((output, self.ledger.enter(entry)))
             before += [ref.id for _, ref in outputs]
             made.append(Made(stage, tuple(outputs), metrics, groups, 0.1))
@@ -139,17 +147,17 @@ class Engines:
                 (WHITENED_SUM, tokens * mean),
             )
         if self.pipeline.stage(stage).operator.evaluates:
-            correct = Random(f"{stage}/{work.step}/{work.partition}/{salt}").randrange(5)
+            correct = Random(f"{stage}/{self.first(work.step)}/{work.partition}/{salt}").randrange(5)
             return (("correct", float(correct)), ("evaluated", 4.0))
         return (("samples", 4.0),)
 
     def _groups(self, work: ChainWork, stage: str, salt: int) -> Groups:
         """Which groups training may read, where this stage decides that."""
-        if all(training.groups_from != stage for training in self.plan(work.step).trainings):
-            return ()
         chain = next(c for c in self.plan(work.step).chains if stage in c.stages)
+        if stage not in chain.counted:
+            return ()
         first, end = partition_groups(chain, work.partition)
-        rng = Random(f"{self._spec}/{work.step}/{stage}/{work.partition}/{salt}")
+        rng = Random(f"{self._spec}/{self.first(work.step)}/{stage}/{work.partition}/{salt}")
         return tuple((0, 0) if rng.random() < DROPPED_SHARE else (rng.randint(8, 64), 4) for _ in range(first, end))
 
     def _block(self, work: BlockWork, salt: int) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from .mutation import Mutation, becomes, gives
@@ -41,6 +42,15 @@ CONTROLLERS = (
         lambda original: lambda self, now, mesh, out: self._state.committed_step + 1,
     ),
     Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
+    Mutation("nothing_is_carried_on", "22", "controllers.carrying:Carrying.reconcile", gives(None)),
+    Mutation(
+        "what_nobody_has_is_waited_for",
+        "22a",
+        "controllers.carrying:LOST_AFTER",
+        becomes(inf),
+        unseen="seldom does nobody who lives have the version that a step began with; "
+        "`tests/sim/test_updates.py:test_a_joiner_goes_on_without_what_nobody_has_any_more`",
+    ),
     Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
     Mutation(
         "no_roster_is_issued_again",

@@ -60,6 +60,15 @@ def _twice(original: Any) -> Any:
 
 STEPS = (
     Mutation(
+        "each_update_takes_all_groups", "22", "pipeline.plan:MiniBatch.of", lambda original: lambda self, groups: groups
+    ),
+    Mutation(
+        "lost_partitions_are_sampled_by_the_newest",
+        "22a",
+        "run_state.run_state:RunState.began",
+        lambda original: lambda self, header: header,
+    ),
+    Mutation(
         "records_named_without_outputs",
         "1",
         "wire.steps:Record.id",

@@ -89,7 +89,7 @@ class Working(Checker):
         key = host.place, host.lives, event.call
         start, _ = self._begun[key]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
-            self._done[start.run, start.task] += key in self._agreed
+            self._done[start.run, self.world.engines[start.run].done_first(start.task)] += key in self._agreed
             self._in_a_row.pop((host.place, start.run, start.task.stage), None)
 
     def end(self) -> None:

@@ -216,6 +216,20 @@ def test_a_training_makes_up_for_a_sampler_that_computes_otherwise(changed: dict
     assert (pipeline.id == Pipeline.from_dict(example()).id) == (changed == {})
 
 
+def test_several_updates_correct_by_what_the_version_that_sampled_says() -> None:
+    """The pass of a later update is of another version: its ratio to the sampler would be the policy's own way too."""
+    spec = example() | {"engine": "vllm"}
+    stage(spec, "learn")["config"]["epochs"] = 2
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    (problem,) = error.value.problems
+    assert problem.path == "stages[4].config.correction"
+    assert problem.hint == "add `{id: old, op: logprob, model: policy}` before it, and read `old.logprob`"
+    spec["stages"].insert(2, {"id": "old", "op": "logprob", "model": "policy"})
+    stage(spec, "learn")["reads"] = ["roll.rollout", "adv.advantage", "old.logprob"]
+    assert Pipeline.from_dict(spec).schedule.versions > Pipeline.from_dict(spec).schedule.steps
+
+
 @pytest.mark.parametrize(
     ("engine", "compute", "written", "wanted"),
     [

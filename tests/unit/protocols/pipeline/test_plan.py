@@ -84,6 +84,35 @@ def test_what_was_sampled_is_told_before_another_pass_through_a_model() -> None:
     assert [chain.call(done) for done in range(3)] == [("roll",), ("ref", "score", "adv"), ("score", "adv")]
 
 
+def test_a_step_of_several_updates_is_as_many_plans() -> None:
+    """The first has all that is run and evaluated; the others go on with what training reads of that."""
+    spec = example()
+    stage(spec, "learn")["config"].update(epochs=2, minibatches=3)
+    pipeline = Pipeline.from_dict(spec)
+    first, *others = (plan(pipeline, number) for number in range(50, 56))
+    assert pipeline.schedule.versions == 50 + 6 * 180
+    assert first.chains == (ROLLOUT, EVALUATION)
+    assert not first.is_carried
+    assert all(other.chains == (ROLLOUT,) and other.is_carried for other in others)
+    trainings = [training for each in (first, *others) for training in each.trainings]
+    parts = [(each.epoch, each.minibatch.index, each.minibatch.count) for each in trainings]
+    assert parts == [(epoch, part, 3) for epoch in range(2) for part in range(3)]
+    assert {each.updates for each in trainings} == {6 * 180}
+    assert plan(pipeline, 56).trainings[0].update == 6
+    assert not plan(pipeline, pipeline.schedule.versions).is_carried
+
+
+def test_stages_that_train_in_one_step_do_so_in_the_pipelines_order() -> None:
+    """Each in turn, on what the same step gave."""
+    spec = example()
+    stage(spec, "warm")["when"] = "step < 52"
+    pipeline = Pipeline.from_dict(spec)
+    plans = [plan(pipeline, number) for number in range(50, 55)]
+    assert [training.stage for each in plans for training in each.trainings] == ["warm", "learn"] * 2 + ["learn"]
+    assert {chain.stages[0] for chain in plans[0].chains} == {"warm", "roll", "heldout"}
+    assert {chain.stages[0] for chain in plans[1].chains} == {"warm", "roll"}
+
+
 def test_a_sequence_mean_divides_by_samples() -> None:
     spec = example()
     stage(spec, "learn")["config"]["loss"]["mean"] = "sequence"

@@ -206,12 +206,12 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "leave `when` out: it then runs whenever what it reads is there",
         ),
     ),
-    "two trainings in a step": (
-        lambda s: stage(s, "warm").update(when="step < 60"),
+    "more updates in a step than are kept for": (
+        lambda s: stage(s, "learn")["config"].update(epochs=64, minibatches=8),
         (
             "stages",
-            "step 50 makes several updates, and one is all that can be run yet",
-            "give stages that train steps of their own by `when`, without `epochs` and `minibatches`",
+            "a step makes 512 updates",
+            "lower `epochs` or `minibatches`: a step makes at most 256",
         ),
     ),
     "a lag where a step makes several updates": (

@@ -11,9 +11,10 @@ import pytest
 from dflow_protocols.events import FilesFound
 from dflow_protocols.names import CHUNK_BYTES, Partition, RunId, ShardRef, SpecId, TaskKey, VersionId, chunk_count
 from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
-from dflow_protocols.simulator.invariants import SealCheck, check_chain, check_files, check_header, check_work
+from dflow_protocols.simulator.invariants import check_chain, check_files, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
+from dflow_protocols.simulator.sealed import SealCheck
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.wire.steps import Header, Record, Seal

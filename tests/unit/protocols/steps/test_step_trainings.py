@@ -1,4 +1,4 @@
-"""A step is walked for each of its trainings, though validation allows one today: nothing asks for the only one."""
+"""What is checked of a step's work goes by the training that it is of, and by all that read its partitions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, reco
 def two_trainings() -> StepPlan:
     """The toy pipeline's first step, and a critic that learns from the same partitions, with half as many leaves."""
     step = plan(two_steps(), 0)
-    (learn,) = step.trainings
+    (learn,), (roll, held) = step.trainings, step.chains
     reads = (*learn.reads, "roll.value")
-    return replace(step, trainings=(learn, replace(learn, stage="critic", leaves=learn.leaves // 2, reads=reads)))
+    critic = replace(learn, stage="critic", leaves=learn.leaves // 2, reads=reads)
+    return replace(step, chains=(replace(roll, trained=reads), held), trainings=(learn, critic))
 
 
 @pytest.mark.parametrize("stage", ["learn", "critic"])

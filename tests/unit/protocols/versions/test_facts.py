@@ -15,7 +15,7 @@ def test_rewards_that_a_limit_decided_are_told_from_the_step_that_has_the_first(
     """From there on another run of the same spec may find other weights: whoever compares has to know."""
     reward = Record(TaskKey(7, "score", Partition(0)), (), (), (), (("reward_timeouts", 2.0),))
     records = (reward, replace(reward, metrics=(("reward_sum", 1.0),)))
-    told = facts.timed_out(Seal(SpecId("s"), 7, VersionId("v"), "v", MANIFEST, 0, 0, records))
+    told = facts.timed_out(Seal(SpecId("s"), 7, VersionId("v"), "v", MANIFEST, 0, 0, records), 7)
     assert told == (("timeouts@7/rewards", 2.0),)
     later = (("timeouts@9/rewards", 1.0), ("heldout@3/evaluated", 4.0))
     assert facts.not_exact_since(facts.merge(told, later)) == 7

@@ -24,15 +24,15 @@ def held_out(step: int, *parts: tuple[float, float]) -> Seal:
 
 def test_an_evaluation_is_the_sum_of_its_partitions_and_of_nothing_else() -> None:
     """Accuracy divides sums, never averages averages; what other stages counted is not in it."""
-    found = facts.evaluated(two_steps(), held_out(1, (3.0, 4.0), (1.0, 4.0)))
+    found = facts.evaluated(two_steps(), held_out(1, (3.0, 4.0), (1.0, 4.0)), 1)
     assert found == (("held@1/correct", 4.0), ("held@1/evaluated", 8.0))
     assert facts.evals(found) == [{"stage": "held", "step": 1, "accuracy": 0.5, "count": 8}]
 
 
 def test_evaluations_are_told_by_step_and_those_of_nothing_are_left_out() -> None:
     """Ten comes after nine."""
-    found = [facts.evaluated(two_steps(), held_out(step, (1.0, 2.0))) for step in (10, 9)]
-    nothing = facts.evaluated(two_steps(), held_out(11, (0.0, 0.0)))
+    found = [facts.evaluated(two_steps(), held_out(step, (1.0, 2.0)), step) for step in (10, 9)]
+    nothing = facts.evaluated(two_steps(), held_out(11, (0.0, 0.0)), 11)
     assert [row["step"] for row in facts.evals(facts.merge(*found, nothing))] == [9, 10]
 
 

@@ -48,8 +48,8 @@ class Ending(Checker):
             self._begun.clear()
         for run, since in self._begun.items():
             pipeline = self.world.engines[run].pipeline
-            due_s = (LOSSY_S if struck else CALM_S) * pipeline.schedule.steps
+            due_s = (LOSSY_S if struck else CALM_S) * pipeline.schedule.versions
             if is_small(pipeline) and self.world.now - since > due_s:
                 raise self.broken(
-                    f"a run of {pipeline.schedule.steps} steps takes more than {due_s:g} s", "ends_in_time"
+                    f"a run of {pipeline.schedule.versions} steps takes more than {due_s:g} s", "ends_in_time"
                 )

@@ -44,7 +44,7 @@ def _undisturbed(form: bytes, pipeline: Pipeline, alike: frozenset[str]) -> dict
         world, states = World(spawn, nodes=1, roles=[_roles(pipeline)], alike=alike), _States()
         world.watch(states)
         world.submit(0, pipeline)
-        world.run(ENDS_S, lambda: pipeline.schedule.steps in states.found)
+        world.run(ENDS_S, lambda: pipeline.schedule.versions in states.found)
     return states.found
 
 

@@ -48,7 +48,8 @@ class Thrift(Checker):
     def _finished(self, host: Host, event: Finished) -> None:
         start = self._starts.pop((host.place, host.lives, event.call), None)
         if start is not None:
-            self._done.update((start.run, unit) for unit in _units(start, event.done))
+            first = self.world.engines[start.run].done_first
+            self._done.update((start.run, first(unit)) for unit in _units(start, event.done))
 
     def dies(self, host: Host) -> None:
         self._deaths += 1

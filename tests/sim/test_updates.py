@@ -1,0 +1,156 @@
+"""Several updates a step: each makes a version, all train on what was sampled once, and whoever stops in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from dflow_protocols.events import Action, Event, Start
+from dflow_protocols.names import MANIFEST, Partition, ShardId
+from dflow_protocols.simulator.faults import Crash, Join, Pause, When
+from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.model.host import Host
+from dflow_protocols.simulator.toy import several_updates
+from dflow_protocols.work import ChainWork
+from tests.support.simulated import ENDS_S, NOISES, mesh
+
+SEVERAL = several_updates()  # 5 updates in the first step, 4 in the second
+FIRSTS = {0, 5}
+
+
+class Sampled:
+    """A watcher that counts which partitions were begun at which version."""
+
+    def __init__(self) -> None:
+        self.of: Counter[tuple[int, int]] = Counter()
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Start) and isinstance(action.work, ChainWork) and "roll" in action.work.stages:
+            self.of[action.work.step, action.work.partition] += 1
+
+    def heard(self, host: Host, event: Event) -> None:
+        """Of no account."""
+
+    def dies(self, host: Host) -> None:
+        """Of no account."""
+
+
+@cache
+def undisturbed() -> tuple[ShardId, ...]:
+    world, run = mesh(1, pipeline=SEVERAL)
+    return finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_what_a_step_sampled_serves_all_its_updates(noise: frozenset[type]) -> None:
+    """Each partition is run once, at the version that the step began with, and each further manifest names what came of
+    it: also where running it once more would give something else."""
+    world, run = mesh(3, pipeline=SEVERAL, noise=noise)
+    sampled = Sampled()
+    world.watch(sampled)
+    weights = finish(world, run, ENDS_S)
+    assert {step for step, _ in sampled.of} == FIRSTS
+    assert noise or weights == undisturbed()
+    assert {head.step for _, advanced in world.advanced for head in [advanced.head]} == set(range(10))
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["comes back", "stays away"])
+@pytest.mark.parametrize("version", range(1, 9))
+def test_a_node_may_die_between_any_two_updates(version: int, comes_back: bool) -> None:
+    """It is a death between two versions. Of three nodes two hold all that was sampled."""
+    for which in range(3):
+        world, run = mesh(3, pipeline=SEVERAL, seed=which)
+        world.plan(When("advance", version, node=which), Crash(which, 1.0 if comes_back else None))
+        assert finish(world, run, ENDS_S) == undisturbed()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("version", [2, 6])
+def test_a_node_may_stall_between_two_updates(version: int, noise: frozenset[type]) -> None:
+    """It copies what the others made meanwhile, and goes on with what they were trained on."""
+    world, run = mesh(3, pipeline=SEVERAL, noise=noise)
+    world.plan(When("advance", version, node=1), Pause(8.0, 1))
+    weights = finish(world, run, ENDS_S)
+    assert noise or weights == undisturbed()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_joiner_amid_the_updates_ends_with_the_others(noise: frozenset[type]) -> None:
+    """It copies a version in the middle of a step, and hears from the others what that is trained on."""
+    for seconds in (1.2, 2.0, 2.8):
+        world, run = mesh(2, pipeline=SEVERAL, noise=noise)
+        joiner = world.add((0,))
+        world.at(world.now + seconds, Join(joiner.index))
+        world.run(seconds + 0.1)
+        weights = finish(world, run, ENDS_S)
+        assert noise or weights == undisturbed()
+
+
+def test_what_was_lost_is_sampled_again_from_the_version_that_sampled_it() -> None:
+    """All who held a partition died, and who is left has the version that the step began with, the same bytes again."""
+    for which in ((0, 1), (0, 2), (1, 2)):
+        world, run = mesh(3, pipeline=SEVERAL)
+        for index in which:
+            world.plan(When("advance", 3, node=3 - sum(which)), Crash(index))
+        sampled = Sampled()
+        world.watch(sampled)
+        assert finish(world, run, ENDS_S) == undisturbed()
+
+
+def test_a_joiner_goes_on_without_what_nobody_has_any_more() -> None:
+    """It holds a version in the middle of a step, and neither what that is trained on nor what sampled it. The run goes
+    on, and says that its weights are not to be found again."""
+    for version in (2, 3, 4):
+        world, run = mesh(2, pipeline=SEVERAL)
+        joiner = world.add((0,))
+        world.plan(When("advance", version, node=0), Join(joiner.index))
+        for index in (0, 1):
+            world.plan(When("advance", 0, node=joiner.index), Crash(index))
+        world.run(30.0, lambda: not world.hosts[0].answers and not world.hosts[1].answers)  # noqa: B023
+        finish(world, run, ENDS_S)
+        summary = node(joiner).runs[run].summary()
+        assert (summary["reproducibility"], summary["since_step"]) == ("replay", 0)
+        assert summary["skipped"] > 0
+
+
+@pytest.mark.parametrize("version", [1, 3, 6])
+def test_a_run_that_was_stopped_amid_the_updates_of_a_step_ends_with_the_same_weights(version: int) -> None:
+    """It goes on from the version that the step began with: what was sampled is in no checkpoint."""
+    world, run = mesh(2, pipeline=SEVERAL)
+    reached = [False]
+
+    def is_there() -> bool:
+        reached[0] = any(advanced.head.step >= version for _, advanced in world.advanced)
+        return reached[0]
+
+    world.run(30.0, is_there)
+    assert reached[0]
+    world.stop(0, run)
+    world.run(20.0)
+    world.at(world.now, Crash(0, 1.0))
+    world.at(world.now, Crash(1, 1.0))
+    world.run(5.0)
+    world.resume(0, run)
+    assert finish(world, run, ENDS_S) == undisturbed()
+
+
+def test_manifests_of_a_step_name_the_same_outputs() -> None:
+    """What was settled once is carried on as it is."""
+    world, run = mesh(2, pipeline=SEVERAL)
+    found: dict[int, set[tuple[str, Partition, ShardId]]] = {}
+
+    def look() -> bool:
+        for host in world.live():
+            for number, step in node(host).runs[run].state.steps.items() if run in node(host).runs else ():
+                for name in step.settled & step.seals.keys():
+                    seal = step.seals[name]
+                    if seal.kind == MANIFEST:
+                        found[number] = {(r.task.stage, r.task.part, ref.id) for r in seal.entries for ref in r.shards}  # type: ignore[misc]
+        return False
+
+    world.run(6.0, look)
+    assert found.keys() >= set(range(9))
+    assert all(found[number] == found[0] for number in range(5))
+    assert all(found[number] == found[5] for number in range(5, 9))
