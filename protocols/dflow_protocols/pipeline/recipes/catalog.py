@@ -93,6 +93,15 @@ RECIPES: Mapping[str, Recipe] = {
         "arXiv 2402.14740",
         {"adv": {"method": "rloo"}, "learn": {"loss": {"kind": "dr_grpo", "clip": [0.2, 0.2]}}},
     ),
+    "ppo": Recipe(
+        "arXiv 1707.06347, with GAE, arXiv 1506.02438, and a critic of its own, as InstructGPT, arXiv 2203.02155",
+        {
+            "value": {},
+            "adv": {"method": "gae", "gamma": 1.0, "lam": 0.95},
+            "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}},
+            "critic": {"loss": {"kind": "value", "value_clip": 0.2}},
+        },
+    ),
     "reinforce_pp": Recipe(
         "REINFORCE++-baseline, arXiv 2501.03262",
         {

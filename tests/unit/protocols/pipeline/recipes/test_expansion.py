@@ -109,6 +109,39 @@ def test_a_policy_that_is_held_near_a_reference_gets_one(kl: float | str) -> Non
     assert pipeline.is_base_of("reference") == "policy"
 
 
+def test_a_critic_is_made_of_the_policy_and_trained_as_it_is() -> None:
+    """With its first weights and its optimizer, unless one is written; stages of the example keep their order."""
+    expanded = expand({**give_way(example(), "ppo"), "algorithm": "ppo"})
+    assert [each["id"] for each in expanded["stages"]] == [
+        "warm",
+        "roll",
+        "score",
+        "value",
+        "adv",
+        "learn",
+        "critic",
+        "heldout",
+    ]
+    assert expanded["models"]["critic"] == {**example()["models"]["policy"], "head": "value"}
+    learn, critic = stage(dict(expanded), "learn"), stage(dict(expanded), "critic")
+    assert critic["model"] == "critic"
+    assert critic["config"]["loss"]["kind"] == "value"
+    assert critic["config"]["optimizer"] == learn["config"]["optimizer"]
+    own = {"id": "critic", "config": {"optimizer": {"adamw": {"lr": 1e-3}}}}
+    expanded = expand({**give_way(example(), "ppo"), "algorithm": "ppo", "stages": [*example()["stages"], own]})
+    assert stage(dict(expanded), "critic")["config"]["optimizer"] == {"adamw": {"lr": 1e-3}}
+
+
+def test_a_critic_that_is_written_is_the_algorithms() -> None:
+    """By its head, whatever the model and its stages are called."""
+    spec = short("ppo", {"id": "teach", "op": "train", "model": "judge", "config": {"optimizer": {"adamw": {"lr": 1}}}})
+    spec["models"]["judge"] = {"path": "judge/", "head": "value"}
+    expanded = expand(spec)
+    assert [each["id"] for each in expanded["stages"]] == ["roll", "score", "value", "adv", "learn", "teach"]
+    assert stage(dict(expanded), "value")["model"] == "judge"
+    assert set(expanded["models"]) == {"policy", "judge"}
+
+
 def test_a_layer_above_is_given_way_to_by_what_belongs_to_the_old_algorithm() -> None:
     """Settings of another kind would be mistakes beside the new one; the optimizer is no algorithm's."""
     spec = example()
