@@ -80,7 +80,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "kl_cov": Recipe(
         "arXiv 2505.22617",
-        {"adv": {"method": "grpo"}, "learn": {"loss": {"kind": "kl_cov"}}},
+        {"adv": {"method": "grpo"}, "learn": {"minibatches": 2, "loss": {"kind": "kl_cov"}}},
     ),
     "gpg": Recipe(
         "arXiv 2504.02546",
@@ -98,7 +98,7 @@ RECIPES: Mapping[str, Recipe] = {
         {
             "value": {},
             "adv": {"method": "gae", "gamma": 1.0, "lam": 0.95},
-            "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}},
+            "learn": {"epochs": 2, "loss": {"kind": "ppo", "clip": [0.2, 0.2]}},
             "critic": {"loss": {"kind": "value", "value_clip": 0.2}},
         },
     ),
