@@ -80,7 +80,9 @@ def sampled_by(engines: Engines, work: BlockWork, given: Iterable[PartitionOutpu
     """The parameters that a block's rollouts have to be of: those that it trains, or what these were as many versions
     before as rollouts are behind. (Of which version they are is looked at where they are made.)"""
     trained = parameters_of(work.state)
-    found = next((entry.params for entry in given if entry.params), trained)
+    found = next((entry.params for entry in given if entry.params), None)
+    if found is None:  # demonstrations are read by no model
+        return trained
     if not engines.pipeline.lag:
         _check_sampled(engines, found, work, engines.first(work.step))
         return found
