@@ -362,12 +362,12 @@ def test_bytes_that_nobody_needs_are_noticed() -> None:
 def test_work_that_is_done_again_though_nobody_who_died_held_it_is_noticed() -> None:
     """A death costs what was lost with it, and no more."""
     world, watch = watched(nodes=3, checkers=[Thrift])
-    world.submit(0, two_steps())
+    run = world.submit(0, two_steps())
     world.kill(world.hosts[2])
     for host in world.hosts[:2]:
         for call in range(12):
             task = TaskKey(0, "roll", Partition(call))
-            watch.saw(host, Start(call, RUN, task, ChainWork(0, ("roll",), call, ())))
+            watch.saw(host, Start(call, run, task, ChainWork(0, ("roll",), call, ())))
             watch.heard(host, Finished(call, Done(())))
     with pytest.raises(Violation) as broken:
         watch.end()

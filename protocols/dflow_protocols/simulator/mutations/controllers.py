@@ -38,8 +38,8 @@ CONTROLLERS = (
     Mutation(
         "the_committed_version_goes",
         "9a",
-        "controllers.ending:Ending._needed_step",
-        lambda original: lambda self, now, mesh, out: self._state.committed_step + 1,
+        "controllers.ending:Ending._is_kept",
+        gives(False),
     ),
     Mutation("nothing_is_freed_at_commit", "9a", "controllers.ending:Ending._free", gives(None)),
     Mutation("nothing_is_carried_on", "22", "controllers.carrying:Carrying.reconcile", gives(None)),
