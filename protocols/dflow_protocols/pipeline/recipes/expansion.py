@@ -61,7 +61,14 @@ def _is_readable(raw: Mapping[str, Any]) -> bool:
     stages, models = raw.get("stages"), raw.get("models")
     if not isinstance(models, Mapping) or not isinstance(stages, list | tuple | None):
         return False
-    return all(isinstance(stage, Mapping) and isinstance(stage.get("config"), Mapping | None) for stage in stages or ())
+    return all(isinstance(stage, Mapping) and _has_shape(stage) for stage in stages or ())
+
+
+def _has_shape(stage: Mapping[str, Any]) -> bool:
+    """Whether what is asked of a stage here is of the kind that it has to be of."""
+    is_named = all(isinstance(stage.get(key), str | None) for key in ("id", "op", "model"))
+    is_whole = isinstance(stage.get("config"), Mapping | None) and isinstance(stage.get("writes"), list | tuple | None)
+    return is_named and is_whole
 
 
 @dataclass(slots=True)

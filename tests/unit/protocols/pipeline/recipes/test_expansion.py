@@ -181,3 +181,14 @@ def test_a_pipeline_in_python_takes_a_name_too() -> None:
     stages = [Stage("roll", "generate", "policy", config={"data": "words", "prompts": 8, "max_tokens": 6})]
     pipeline = Pipeline("short", 10, spec["models"], stages, spec["data"], algorithm="rloo")
     assert pipeline == Pipeline.from_dict(spec)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id": {}}, {"id": "a", "op": "train", "model": ["policy"]}, {"op": "m:f", "writes": 5}]
+)
+def test_what_is_no_stage_is_told_as_without_an_algorithm(wrong: dict[str, Any]) -> None:
+    """A slip of the pen in a spec must not look like a fault of the program."""
+    spec = short("ppo", {"id": "own", **wrong})
+    assert expand(spec) is spec
+    with pytest.raises(SpecError, match=r"is a mapping|is a list|is the number 5"):
+        Pipeline.from_dict(spec)
