@@ -85,7 +85,7 @@ RETURN_SQ_SUM = "return_sq_sum"
 VALUE_ERROR_SUM = "value_error_sum"  # what came less the value that the advantages went by
 VALUE_ERROR_SQ_SUM = "value_error_sq_sum"
 
-OWN = "own_"  # begins what a loss of the user's own tells: sums over trained tokens, told as their mean
+OWN = "own_"  # begins what a loss of the user's own tells: sums over trained tokens, told as their mean; or extremes
 
 NONFINITE_LEAVES = "nonfinite_leaves"  # leaves whose loss or gradient was no number, if that skips an update
 NONFINITE_LEAF_MIN = "nonfinite_leaf_min"  # the first of them
@@ -214,10 +214,10 @@ def _finish(sums: Mapping[str, float]) -> dict[str, float]:
         if name == "return_mean" and name in figures and (spread := _spread(sums, RETURN_SUM, RETURN_SQ_SUM)) > 0:
             figures["explained_variance"] = 1 - _spread(sums, VALUE_ERROR_SUM, VALUE_ERROR_SQ_SUM) / spread
     for name in sorted(sums):
-        if name.startswith(OWN) and sums.get(TRAINED_TOKENS, 0.0) > 0:
-            figures[name] = sums[name] / sums[TRAINED_TOKENS]
-        elif name.endswith(("_max", "_min")) or name in UPDATE_GAUGES or name in _COUNTS:
+        if name.endswith(("_max", "_min")) or name in UPDATE_GAUGES or name in _COUNTS:
             figures[name] = sums[name]
+        elif name.startswith(OWN) and sums.get(TRAINED_TOKENS, 0.0) > 0:
+            figures[name] = sums[name] / sums[TRAINED_TOKENS]
     if COMPLETION_TOKENS in sums or EVALUATED_TOKENS in sums:
         figures["generated_tokens"] = sums.get(COMPLETION_TOKENS, 0.0) + sums.get(EVALUATED_TOKENS, 0.0)
     return figures

@@ -93,3 +93,13 @@ def test_what_a_liar_says_is_a_number_in_the_end(value: float) -> None:
     """A record that was sealed is believed, and nobody dies of it."""
     for name in (WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM):
         assert all(math.isfinite(each) or value == 1e308 for each in whitening([told(1.0), [(name, value)]]))
+
+
+def test_an_extreme_that_a_users_loss_tells_is_no_mean() -> None:
+    """Blocks are merged to the largest of all; divided by the tokens it would be the largest of nothing."""
+    merged = merge([[("own_gate", 4.0), ("own_gate_max", 0.5)], [("own_gate", 2.0), ("own_gate_max", 0.9)]])
+    assert finish({**dict(merged), "trained_tokens": 12.0}) == {
+        "own_gate": 0.5,
+        "own_gate_max": 0.9,
+        "trained_tokens": 12.0,
+    }
