@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,18 +128,17 @@ def run(overlay: Path, seed: int, warmup: int, steps: int) -> Curve:
     with tempfile.TemporaryDirectory() as mesh:
         (told,) = dflow("run", str(DEFAULT_SPEC), str(overlay), *sets, "--nodes", "1", "--dir", mesh)
         figures = dflow("metrics", told["run"], "--dir", mesh)
-    rows = [row for row in figures if row.get("reward_mean") is not None]
-    clipped = [row.get("clip_frac_low", 0.0) + row.get("clip_frac_high", 0.0) for row in rows]
-    return Curve(
-        overlay.stem,
-        seed,
-        warmup,
-        steps,
-        [[row["step"] - warmup, row["reward_mean"]] for row in rows],
-        [[each["step"] - warmup, each["accuracy"]] for each in told["evals"]],
-        statistics.fmean(clipped) if clipped else 0.0,
-        told["wall_s"],
-    )
+    rewards, clipped = figures_of(figures)
+    accuracies = [[each["step"] - warmup, each["accuracy"]] for each in told["evals"]]
+    return Curve(overlay.stem, seed, warmup, steps, rewards, accuracies, clipped, told["wall_s"])
+
+
+def figures_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[list[float]], float]:
+    """`rewards` and `clipped` of a Curve. `rows`: of `dflow metrics`, one a version. A step that makes several updates
+    has several: the first one has its reward, and the ratio moves in those behind it."""
+    rewards = [row["reward_mean"] for row in rows if row.get("reward_mean") is not None]
+    cut = [row["clip_frac_low"] + row["clip_frac_high"] for row in rows if "clip_frac_low" in row]
+    return [[step, reward] for step, reward in enumerate(rewards, 1)], statistics.fmean(cut) if cut else 0.0
 
 
 def dflow(*words: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import algorithms
-from benchmarks.algorithms import Curve, measure
+from benchmarks.algorithms import Curve, figures_of, measure
 from benchmarks.figure import Skipped
 
 
@@ -65,3 +65,12 @@ def test_a_name_that_has_no_overlay_is_told(runs: list[tuple[str, int]], tmp_pat
     with pytest.raises(Skipped, match="no algorithm `grpoo`"):
         measure(quiet, names=("grpoo",), out=str(tmp_path))
     assert runs == []
+
+
+def test_a_step_of_several_updates_is_one_point_and_its_clips_are_those_of_all() -> None:
+    """Two updates of a policy and two of its critic a step: PPO's curve would be drawn four times as long, and its clip
+    would seem to cut nothing."""
+    clip = {"clip_frac_low": 0.0, "clip_frac_high": 0.0}
+    step = [{"reward_mean": 0.5, **clip}, {**clip, "clip_frac_high": 0.2}, {"value_loss": 1.0}, {"value_loss": 1.0}]
+    rows = [{"step": number + 1, **row} for number, row in enumerate([{"loss": 3.0}, *step, *step])]
+    assert figures_of(rows) == ([[1, 0.5], [2, 0.5]], 0.1)
