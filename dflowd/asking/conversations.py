@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from dflowd.workers.pool import Terms
 from .context import check_context, prompts_of
 from .contract import Asked
 from .said import ENVIRONMENT, Said
+
+_TALKS = count()  # a partition that is sampled again may say otherwise: what workers remember of it is not gone on with
 
 
 def converse(asked: Asked, data: Data, entries: Sequence[Entry], width: int, sampler: Sampler) -> Said:
@@ -79,11 +82,10 @@ class _Talk:
         self._config: Mapping[str, Any] = asked.stage.config["environment"]
         self._model = asked.description()
         self._width = width
-        names = (str(asked.pipeline.id), asked.stage.id, str(asked.step))
+        talk = next(_TALKS)
         self._all = [
-            _Conversation("/".join((*names, str(asked.first + group), str(sample))), entry, [])
-            for group, entry in enumerate(entries)
-            for sample in range(width)
+            _Conversation(f"{talk}/{row}", entry, [])
+            for row, entry in enumerate(each for each in entries for _ in range(width))
         ]
         self._failed: list[Outcome] = []
 

@@ -23,6 +23,7 @@ from dflowd.operators.generate import generate
 from dflowd.operators.partition import Columns, Output, Partition, read_rollout
 from dflowd.operators.reward import reward
 from dflowd.shards.layout import read_texts
+from dflowd.workers.outcome import Arguments
 from dflowd.workers.pool import Pool
 from tests.support.repository import EXAMPLES
 
@@ -173,6 +174,26 @@ def test_a_conversation_is_the_same_whatever_else_the_run_does(play: Any) -> Non
     first, second = play().roll(), play().roll()
     assert [each.tolist() for each in rows(first, "tokens")] == [each.tolist() for each in rows(second, "tokens")]
     assert first.columns["turns"] == second.columns["turns"]
+
+
+def test_what_is_remembered_of_a_partition_has_no_part_in_sampling_it_again(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first sampling was given up half-way, and a worker that nobody asks may remember it: where samplers are not
+    exact the second one says otherwise, and that worker's environments heard something else."""
+    played, asked = play(), list[set[str]]()
+    ask = played.pool.map
+
+    def noting(name: str, calls: list[Arguments], *more: Any) -> Any:
+        asked[-1] |= {call.of for call in calls}
+        return ask(name, calls, *more)
+
+    monkeypatch.setattr(played.pool, "map", noting)
+    for _ in range(2):
+        asked.append(set())
+        played.roll()
+    assert len(asked[0]) == 2 * WIDTH
+    assert asked[0].isdisjoint(asked[1])
 
 
 def test_the_sum_of_its_turns_is_what_a_conversation_earns(play: Any) -> None:
