@@ -26,6 +26,7 @@ BENCHMARKS = (
     "gpu/check",
     "growth",
     "hostile",
+    "lag",
     "membership",
     "membership_vs_serf",
     "mesh_bytes",

@@ -93,7 +93,7 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     covered = view.covered(training, batch.manifest.id)
     missing = sorted(batch.needed - covered)
     able = view.able((training.stage,))
-    members = view.dealt_to(view.trainers, able)
+    members = view.dealt_to((training.stage,), view.trainers, able)
     dealt = homes(range(training.leaves), members, able, missing, view.capacity) if missing else {}
     if not view.failures.known:
         return {leaf: dealt.get(leaf) for leaf in missing}

@@ -51,7 +51,7 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
     if cover_of_all is None:
         return found
     able = view.able((stage,))
-    dealt = homes(all_slices, view.dealt_to(view.trainers, able), able, missing)
+    dealt = homes(all_slices, view.dealt_to((stage,), view.trainers, able), able, missing)
     for chunks in missing:
         unit = TaskKey(view.step.number, stage, chunks)
         due = found.rank(view, SLICE, unit, dealt.get(chunks), able)
@@ -70,18 +70,18 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
 
 def slice_homes(view: StepView, batch: Batch) -> list[NodeId]:
     """Who is to sum the step's slices."""
-    able = view.able((batch.training.stage,))
-    borders = gradient_slices(view, batch)
-    dealt = homes(borders, view.dealt_to(view.trainers, able), able, borders)
+    stage, borders = batch.training.stage, gradient_slices(view, batch)
+    able = view.able((stage,))
+    dealt = homes(borders, view.dealt_to((stage,), view.trainers, able), able, borders)
     return list(dict.fromkeys(dealt.values()))
 
 
 def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
     """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
     others are still at work."""
-    borders = gradient_slices(view, batch)
-    able = view.able((batch.training.stage,))
-    dealt = deal(borders, [node for node in view.dealt_to(view.trainers, able) if node in able])
+    stage, borders = batch.training.stage, gradient_slices(view, batch)
+    able = view.able((stage,))
+    dealt = deal(borders, [node for node in view.dealt_to((stage,), view.trainers, able) if node in able])
     done = zip(borders, slice_records(view, batch), strict=True)
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == view.me]
     if not mine:

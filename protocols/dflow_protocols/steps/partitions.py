@@ -80,7 +80,7 @@ class OpenPartitions:
                 self._derive(view, able, partition)
 
     def _derive_all(self, view: StepView, able: frozenset[NodeId]) -> None:
-        members = view.dealt_to(view.roster, able)
+        members = view.dealt_to(self._chain.stages, view.roster, able)
         self._dealt = deal(range(self._chain.partitions), members, view.capacity)
         self._is_dealt_again = any(node not in able for node in members)
         self._taken_until = inf

@@ -139,10 +139,16 @@ class StepView:
         """Members on duty that can run these stages."""
         return self.ability.able(stages, self.me, self.on_duty, self.offers)
 
-    def dealt_to(self, members: tuple[NodeId, ...], able: frozenset[NodeId]) -> tuple[NodeId, ...]:
-        """`members`, or if none of them is able whoever is: a joiner may be the only one that has what is needed."""
-        if any(node in able for node in members):
-            return members
+    def dealt_to(
+        self, stages: Collection[str], members: tuple[NodeId, ...], able: frozenset[NodeId]
+    ) -> tuple[NodeId, ...]:
+        """Those of `members` that offer what the stages require, as far as it is known; or if none of them is able
+        whoever is: a joiner may be the only one that has what is needed. Who offers it not is dealt nothing: what it
+        left would be dealt again as often as anything of it was done, to each node by its own books."""
+        offering = self.ability.fit(stages, frozenset(node for node in members if node in self.offers), self.offers)
+        dealt = tuple(node for node in members if node in offering or node not in self.offers)
+        if any(node in able for node in dealt):
+            return dealt
         return step_order(self.run, self.step.number, tuple(sorted(able)))
 
     def is_taken(self, unit: TaskKey) -> bool:
@@ -194,7 +200,7 @@ def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None
     """The unfinished partitions of a chain, by its first stage, and where each is to be done. Those in quarantine are
     finished."""
     able = view.able(chain.stages)
-    members = view.dealt_to(view.roster, able)
+    members = view.dealt_to(chain.stages, view.roster, able)
     units = {p: TaskKey(view.step.number, chain.stages[0], Partition(p)) for p in view.progress_of(chain).unfinished}
     if view.skipped:
         units = {p: unit for p, unit in units.items() if unit not in view.skipped}

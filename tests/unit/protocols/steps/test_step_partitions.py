@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dflow_protocols.claiming.ability import Ability
 from dflow_protocols.names import MANIFEST, NodeId, Partition, TaskKey
-from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.simulator.toy import ROLE, TOY_PARTITIONS, two_steps, with_role
 from dflow_protocols.steps.duties import OpenDuties
 from dflow_protocols.steps.duty import Due, watch_homes
 from dflow_protocols.steps.partitions import OpenPartitions
 from dflow_protocols.steps.progress import Progress
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.sealing import sealed_chains
-from dflow_protocols.steps.view import StepView
+from dflow_protocols.steps.view import StepView, partition_homes
 from dflow_protocols.wire.steps import Skip, Stolen, Withdrawal
-from tests.unit.protocols.books import finished_partition, later, learn, view, who
+from tests.unit.protocols.books import RUN, finished_partition, later, learn, view, who
 
 UNITS = [TaskKey(0, "roll", Partition(p)) for p in range(TOY_PARTITIONS)]
 
@@ -128,3 +130,18 @@ def test_a_claim_that_has_ended_beside_one_that_lasts_makes_nothing_derived_agai
     for seconds in (0.0, 2.0, 2.5, 3.0):
         kept.due(later(at, at.now + seconds), chains, None)
     assert all_again == [at.now, at.now + 2.0]
+
+
+def test_who_cannot_do_a_stage_is_dealt_nothing_of_it_and_the_deal_stays_as_it_is() -> None:
+    """Hosts that sample beside hosts that train: were the others dealt their share all the same, it would be dealt
+    again after each partition that is done, and to each host otherwise, by what it has heard."""
+    pipeline, done = with_role(two_steps(partitions=24)), range(10)
+    offers = {who(number): frozenset({ROLE} if number in (1, 2) else ()) for number in range(1, 5)}
+    at = replace(view(members=range(1, 5)), plan=plan(pipeline, 0), ability=Ability(RUN, pipeline), offers=offers)
+    (chain,) = (chain for chain in at.plan.chains if "score" in chain.stages)
+    before = {unit.part: home for unit, home in partition_homes(at, chain).items()}
+    assert set(before.values()) == {who(1), who(2)}
+    learn(at, *(record for partition in done for record in finished_partition(partition)))
+    after = {unit.part: home for unit, home in partition_homes(at, chain).items()}
+    assert len(after) == len(before) - len(done)
+    assert after.items() <= before.items()

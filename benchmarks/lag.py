@@ -1,0 +1,110 @@
+"""What is a lag worth where some hosts sample and others train?
+
+Four real daemons on loopback with emulated engines, two that sample and two that learn; what they do they sleep. The
+same steps with rollouts of the newest version and with such that are behind. A row each:
+
+    roll_s, learn_s  seconds of a step that the device of a sampler, and of a learner, is at work
+    step_s           mean seconds from one version to the next, the first step and the last one left out
+    idle             the share of a step in which the samplers' devices, and the learners', compute nothing
+    load             of the machine, when the run ended
+
+Nothing can be faster than the longer of the two. What is on top: seals, copies, sums, and an update on every host.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from benchmarks.figure import Figure, Goal, Tell
+from dflow_protocols.pipeline import Pipeline
+from tests.support.mesh import Mesh
+from tests.support.strike import await_stable, ended
+from tests.support.toy import toy_pipeline
+
+SAMPLER, LEARNER = "sampler", "learner"  # roles; `trainer` is every node's
+HOSTS = {SAMPLER: 2, LEARNER: 2}
+PARTITIONS, LEAVES = 16, 16
+OVERHEAD = 1.05  # of the longer of both
+QUICK = {"steps": 6, "roll_s": 1.0, "learn_s": 0.8}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run; see the module."""
+
+    lag: int
+    roll_s: float
+    learn_s: float
+    step_s: float
+    idle: Mapping[str, float]
+    load: float
+
+
+def spec(steps: int, lag: int, roll_s: float, learn_s: float) -> Pipeline:
+    """Whose rollouts take each sampler so long, and whose leaves each learner."""
+    pipeline = toy_pipeline(
+        steps,
+        PARTITIONS,
+        LEAVES,
+        generate_s=roll_s * HOSTS[SAMPLER] / PARTITIONS,
+        gradient_s=learn_s * HOSTS[LEARNER] / LEAVES,
+    )
+    needs = {"roll": (SAMPLER,), "learn": (LEARNER,)}
+    stages = [replace(stage, requires=needs.get(stage.id, ())) for stage in pipeline.stages]
+    return replace(pipeline, lag=lag, stages=stages)
+
+
+def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> Outcome:
+    mesh = Mesh(folder, sum(HOSTS.values()))
+    roles = [role for role, count in HOSTS.items() for _ in range(count)]
+    for node, role in zip(mesh.nodes.values(), roles, strict=True):
+        node.environment = {"DFLOWD_NODE_ROLES": role}
+    with mesh:
+        await_stable(mesh)
+        asked = mesh.running()[0]
+        run = mesh.submit(asked, pipeline)
+        ended(mesh, run)
+        rows: list[dict[str, Any]] = mesh.ask(asked, "metrics", run=run)["rows"]
+    step_s = statistics.mean(row["step_s"] for row in rows[1:-1])
+    busy = {SAMPLER: roll_s, LEARNER: learn_s}
+    return Outcome(
+        pipeline.lag,
+        roll_s,
+        learn_s,
+        round(step_s, 3),
+        {role: round(1 - seconds / step_s, 3) for role, seconds in busy.items()},
+        round(os.getloadavg()[0], 2),
+    )
+
+
+def measure(
+    tell: Tell,
+    *,
+    steps: Annotated[int, "of each run"] = 10,
+    lags: Annotated[tuple[int, ...], "versions that rollouts are behind"] = (0, 1),
+    roll_s: Annotated[float, "that each sampler rolls out in a step"] = 4.0,
+    learn_s: Annotated[float, "that each learner trains in a step"] = 3.0,
+) -> list[Figure]:
+    outcomes = []
+    for lag in lags:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(attempt(Path(folder), spec(steps, lag, roll_s, learn_s), roll_s, learn_s))
+        tell(asdict(outcomes[-1]))
+    longer = max(roll_s, learn_s)
+    return [
+        Figure(
+            f"a step, lag {each.lag}",
+            "s",
+            each.step_s,
+            "the longer of sampling and training" if each.lag else "both, one after the other",
+            longer if each.lag else roll_s + learn_s,
+            Goal(OVERHEAD) if each.lag else None,
+        )
+        for each in outcomes
+    ]
