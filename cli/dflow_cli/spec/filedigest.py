@@ -106,7 +106,7 @@ def _function(named: Named, pipeline: Pipeline, base: Path, warnings: list[Probl
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
             where = f"{file.name}:{node.lineno}"
-            misfits = list(_misfits(named, node, where, pipeline))
+            misfits = [*_misfits(named, node, where, pipeline), *_losses(named, node, where, pipeline)]
             yield from misfits
             warnings += [] if misfits else _indifferent(named, node, where, pipeline)
 
@@ -146,6 +146,27 @@ def _misfits(
             line, what = fault
             hint = "`return` one for each completion, in their order" if how.all else "`return` one, such as 0.5"
             yield Problem(path, f"{where.partition(':')[0]}:{line}: `{function.name}` {what}", hint)
+
+
+def _losses(
+    named: Named, function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, pipeline: Pipeline
+) -> Iterator[Problem]:
+    """Whether each training can call the loss: with the tokens, and with its `args` by name."""
+    taken = parameters_in(function)[1:]
+    names = [each.name for each in taken]
+    for index, stage in enumerate(pipeline.stages):
+        loss = stage.config.get("loss", {})
+        if loss.get("kind") != named.name:
+            continue
+        path = f"stages[{index}].config.loss.args"
+        surplus = [key for key in loss["args"] if key not in names and function.args.kwarg is None]
+        lacking = [each.name for each in taken if each.required and each.name not in loss["args"]]
+        if surplus:
+            what = f"{where}: `{function.name}` does not take `{surplus[0]}`, which `args` hold"
+            yield Problem(path, what, suggest(surplus[0], names, "arguments"))
+        elif lacking:
+            what = f"{where}: `{function.name}` asks for `{lacking[0]}`, which `args` lack"
+            yield Problem(path, what, "say it there, or give it a default in the function")
 
 
 def _environment(named: Named, tree: ast.Module, pipeline: Pipeline, file: str) -> Iterator[Problem]:
