@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dflow_protocols.books import step_sums
 from dflow_protocols.metrics import finish
 
 from ..observe.recorder import Recorder
@@ -119,8 +120,8 @@ def _runs(sources: Sources) -> Iterator[Metric]:
     for run in under_way:
         step.add_metric([run, told[run]["name"]], told[run]["step"])
         steps.add_metric([run, told[run]["name"]], told[run]["steps"])
-        row = sources.recorder.metrics.newest(run)
-        for name, value in list(finish(row["sums"]).items())[:MOST_FIGURES] if row else ():
+        rows = sources.recorder.metrics.newest(run, sources.node.runs[run].schedule)
+        for name, value in list(finish(step_sums(rows)).items())[:MOST_FIGURES]:
             figure, _, stage = name.partition("/")
             figures.add_metric([run, figure, stage], value)
     yield from (step, steps, figures)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dflow_protocols.books import CHECKPOINTS, METRICS, SAMPLES, TIMES, Steps, steps_of, times_of
+from dflow_protocols.books import CHECKPOINTS, METRICS, SAMPLES, TIMES, Steps, first_version, steps_of, times_of
 from dflow_protocols.names import RunId
+from dflow_protocols.pipeline.schedule import Schedule
 
 from .journal import Journal
 
@@ -128,17 +129,17 @@ class MetricsBook:
     def rows(self, run: RunId, since_step: int) -> list[dict[str, Any]]:
         return [row for step, row in sorted(self._book(run).steps.rows.items()) if step >= since_step]
 
-    def newest(self, run: RunId) -> dict[str, Any] | None:
-        """The row of the furthest step here."""
-        rows = self._book(run).steps.rows
-        return rows[max(rows)] if rows else None
+    def newest(self, run: RunId, schedule: Schedule) -> list[dict[str, Any]]:
+        """The rows of the furthest step of the pipeline that is whole here."""
+        step = schedule.nearest(self.reached(run)).step
+        return [row for row in self.rows(run, first_version(schedule, step)) if row["step"] <= schedule.first(step)]
 
     def samples(self, run: RunId, limit: int) -> list[dict[str, Any]]:
         return self._book(run).samples[-limit:] if limit > 0 else []
 
-    def samples_of_step(self, run: RunId, step: int, limit: int) -> list[dict[str, Any]]:
-        """The newest of one step, however long ago. Reads a file."""
-        return [row for row in self._journal.read(run, SAMPLES) if row["step"] == step][-limit:]
+    def samples_between(self, run: RunId, since_step: int, before_step: int, limit: int) -> list[dict[str, Any]]:
+        """The newest of these steps, however long ago. Reads a file."""
+        return [row for row in self._journal.read(run, SAMPLES) if since_step <= row["step"] < before_step][-limit:]
 
     def _book(self, run: RunId) -> _RunBook:
         book = self._books.get(run)

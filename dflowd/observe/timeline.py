@@ -144,12 +144,12 @@ class Timeline:
             cost.add_busy((now_s - running.row.started) / at_once(running.asked.work))
             self._keep(running, cost, [])
 
-    def rows(self, run: RunId, step: int | None, limit: int, before_step: int = ANY_STEP) -> list[dict[str, Any]]:
+    def rows(self, run: RunId, limit: int, since_step: int = 0, before_step: int = ANY_STEP) -> list[dict[str, Any]]:
         """The latest tasks of a run, running ones last, as plain maps."""
         history = self._runs.get(run)
         rows = list(history.finished) if history else []
         rows += [each.row for each in self._running.values() if each.asked.run == run]
-        return [row.to_dict() for row in rows if step in (None, row.step) and row.step < before_step][-limit:]
+        return [row.to_dict() for row in rows if since_step <= row.step < before_step][-limit:]
 
     def costs(self, run: RunId, since_step: int) -> dict[int, StepCost]:
         """By step; what earlier lives spent on it is in it once that was read."""

@@ -16,6 +16,7 @@ import msgpack
 
 from dflow_protocols.events import Event, Reply, Report
 from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.wire.client import Request, Response
 
 from ..observe.recorder import Recorder
@@ -32,6 +33,8 @@ Share: TypeAlias = Callable[[Params], dict[str, Any] | Awaitable[dict[str, Any]]
 
 
 class RunView(Protocol):
+    @property
+    def schedule(self) -> Schedule: ...
     def summary(self) -> dict[str, Any]: ...
 
 

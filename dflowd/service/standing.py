@@ -38,10 +38,11 @@ class StandingProblems:
         """This node's share of how a run stands. `reached`: steps that it ever had of it; `saved`: of the best version
         on its disk; `held`: of the best in its memory; None where there is none. `settled`: it is over, and
         saved here as far as it is to be."""
-        summary = self._service.node.runs[run].summary()
+        view = self._service.node.runs[run]
+        summary = view.summary()
         return {
             "problems": [self._named(row) for row in self._service.recorder.problems.rows(run)],
-            "reached": self._service.recorder.metrics.reached(run),
+            "reached": view.schedule.nearest(self._service.recorder.metrics.reached(run)).step,
             "saved": summary.get("saved"),
             "held": summary["step"] if summary.get("version") is not None else None,
             "settled": bool(summary.get("settled")),

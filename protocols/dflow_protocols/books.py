@@ -1,7 +1,8 @@
 """What a daemon writes of a run for people: the lines of its files, and how those of all members become one answer.
 
 A line is a JSON object in a file of STATE/runs/RUN; an older part of a file has `.1` behind its name. Members' parts
-are put together alike whether they answer or only their files are left. Reads and writes no file.
+are put together alike whether they answer or only their files are left. Reads and writes no file. In lines and in
+members' parts a `step` is a version's number; in what people get of them it is the pipeline's.
 
     metrics      one row a version that the node adopted: its figures are functions of sealed sums and alike on every
                  node; its times are the node's own. {"abandoned_after": s}: rows after s do not count
@@ -11,7 +12,7 @@ are put together alike whether they answer or only their files are left. Reads a
     times        when the node heard of the run, and of its end
     checkpoints  folders that were written
 
-A step's row, of all members:
+A step's row, of all members and of all updates that were made in the step, once the last of them is:
 
     step_s      seconds from beginning the step to adopting the version it made, the longest of any node
     compute_s   seconds that slots were busy with the step, summed over nodes
@@ -28,7 +29,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .metrics import finish
+from .metrics import LEARNING_RATE, finish, merge
+from .pipeline.schedule import Schedule
 
 METRICS: Final = "metrics"
 SAMPLES: Final = "samples"
@@ -158,33 +160,28 @@ def own_report(
     }
 
 
-def merge_rows(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a step from the reports of all members, the asked one's first, whose figures count if it has any."""
-    figures: dict[int, Mapping[str, Any]] = {}
-    walls: dict[int, list[tuple[float, float, int]]] = {}
-    seconds: dict[int, dict[str, float]] = {}
-    busy: dict[int, float] = {}
-    for report in reports:
-        costs = {int(step): (float(busy_s), by_stage) for step, busy_s, by_stage in report["costs"]}
-        for step, (busy_s, by_stage) in costs.items():
-            busy[step] = busy.get(step, 0.0) + busy_s
-            total = seconds.setdefault(step, {})
-            for stage, value in by_stage.items():
-                total[stage] = total.get(stage, 0.0) + value
-        for row in report["rows"]:
-            step = int(row["step"])
-            if not figures.get(step, {}).get("sums"):  # who copied a version knows no figures of it
-                figures[step] = row
-            if row["own_step_s"] is not None:
-                own_busy = costs[step][0] if step in costs else 0.0
-                walls.setdefault(step, []).append((float(row["own_step_s"]), own_busy, int(report["slots"])))
-    return [
-        _merged_row(figures[step], walls.get(step, []), busy.get(step, 0.0), seconds.get(step, {}))
-        for step in sorted(figures)
-    ]
+def first_version(schedule: Schedule, step: int) -> int:
+    """Number of the first version of which a step's row tells; row s is of what led to the end of s steps."""
+    return schedule.first(step - 1) + 1 if step > 0 else 0
 
 
-def merge_abandoned(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def place_of(schedule: Schedule, number: int) -> dict[str, int]:
+    """In a row: the step that a version begins or goes on with, and where that makes several updates the next one."""
+    place = schedule.nearest(number)
+    return {"step": place.step} | ({"update": place.update} if place.updates > 1 else {})
+
+
+def merge_rows(reports: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[dict[str, Any]]:
+    """One row a step whose last update is made, from the reports of all members, the asked one's first, whose figures
+    count if it has any."""
+    steps: dict[int, list[_Version]] = {}
+    for number, version in sorted(_versions(reports).items()):
+        if version.row and number <= schedule.versions:
+            steps.setdefault(schedule.steps_to(number), []).append(version)
+    return [_merged_row(step, made) for step, made in steps.items() if made[-1].row["step"] == schedule.first(step)]
+
+
+def merge_abandoned(reports: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[dict[str, Any]]:
     """One row a version that lost the fork choice, with `abandoned` set, by step."""
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     for report in reports:
@@ -192,29 +189,79 @@ def merge_abandoned(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             key = (int(row["step"]), str(row["version"]))
             if not found.get(key, {}).get("sums"):
                 found[key] = row
-    return [_merged_row(found[key], [], 0.0, {}) | {"abandoned": True} for key in sorted(found)]
+    lost = [(schedule.steps_to(key[0]), _Version(found[key])) for key in sorted(found)]
+    return [_merged_row(step, [version]) | {"abandoned": True} for step, version in lost]
 
 
-def _merged_row(
-    row: Mapping[str, Any], walls: list[tuple[float, float, int]], busy_s: float, seconds: dict[str, float]
-) -> dict[str, Any]:
-    sums = row["sums"]
+def step_sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of a step, from the rows of the versions that it made, in their order: all updates together. Of facts of an
+    update the largest counts, of learning rates the last."""
+    sums = dict(merge(row["sums"].items() for row in rows))
+    rates = [row["sums"][LEARNING_RATE] for row in rows if LEARNING_RATE in row["sums"]]
+    return sums | ({LEARNING_RATE: rates[-1]} if rates else {})
+
+
+@dataclass(slots=True)
+class _Version:
+    """What members tell of the making of a version: a row of one of them, (seconds, own busy seconds, slots) of each
+    that made it, and what it cost them all."""
+
+    row: Mapping[str, Any] = field(default_factory=dict)
+    walls: list[tuple[float, float, int]] = field(default_factory=list)
+    cost: StepCost = field(default_factory=StepCost)
+
+    def add(self, row: Mapping[str, Any], own_busy_s: float, slots: int) -> None:
+        if not self.row.get("sums"):  # who copied a version knows no figures of it
+            self.row = row
+        if row["own_step_s"] is not None:
+            self.walls.append((float(row["own_step_s"]), own_busy_s, slots))
+
+    @property
+    def step_s(self) -> float:
+        return max(wall for wall, _, _ in self.walls)
+
+    @property
+    def capacity_s(self) -> float:
+        return self.step_s * sum(slots for _, _, slots in self.walls)
+
+    @property
+    def mesh_s(self) -> float:
+        return min(max(0.0, wall - own_busy) for wall, own_busy, _ in self.walls)
+
+
+def _versions(reports: Sequence[Mapping[str, Any]]) -> dict[int, _Version]:
+    found: dict[int, _Version] = {}
+    for report in reports:
+        costs = {int(step): StepCost(by_stage, float(busy_s)) for step, busy_s, by_stage in report["costs"]}
+        for step, cost in costs.items():
+            found.setdefault(step, _Version()).cost.add_all(cost)
+        for row in report["rows"]:
+            step = int(row["step"])
+            own_busy_s = costs[step].busy_s if step in costs else 0.0
+            found.setdefault(step, _Version()).add(row, own_busy_s, int(report["slots"]))
+    return found
+
+
+def _merged_row(step: int, made: Sequence[_Version]) -> dict[str, Any]:
+    """Of a step, from the versions that it made."""
+    last, cost = made[-1].row, StepCost()
+    for version in made:
+        cost.add_all(version.cost)
     merged: dict[str, Any] = {
-        "step": row["step"],
-        "version": row["version"],
-        "samples_total": row["samples_total"],
-        "time_s": row["time_s"],
-        **finish(sums),
-        "compute_s": busy_s,
-        "seconds": dict(sorted(seconds.items())),
+        "step": step,
+        "version": last["version"],
+        "samples_total": last["samples_total"],
+        "time_s": last["time_s"],
+        **finish(step_sums([version.row for version in made])),
+        "compute_s": cost.busy_s,
+        "seconds": dict(sorted(cost.seconds.items())),
     }
-    if walls:
-        step_s = max(wall for wall, _, _ in walls)
-        capacity_s = step_s * sum(slots for _, _, slots in walls)
-        merged["step_s"] = step_s
-        merged["mesh_s"] = min(max(0.0, wall - own_busy) for wall, own_busy, _ in walls)
+    if all(version.walls for version in made):
+        merged["step_s"] = step_s = sum(version.step_s for version in made)
+        merged["mesh_s"] = sum(version.mesh_s for version in made)
+        capacity_s = sum(version.capacity_s for version in made)
         if capacity_s > 0:
-            merged["idle_frac"] = min(1.0, max(0.0, 1.0 - busy_s / capacity_s))
+            merged["idle_frac"] = min(1.0, max(0.0, 1.0 - cost.busy_s / capacity_s))
         if step_s > 0 and "generated_tokens" in merged:
             merged["tokens_per_s"] = merged["generated_tokens"] / step_s
     return merged

@@ -26,6 +26,7 @@ LINE = (
     ("events",),
     ("work",),
     ("ranges",),
+    ("books",),
     ("wire", "pipeline"),
     ("pipeline.entries",),
     ("pipeline.grammar",),

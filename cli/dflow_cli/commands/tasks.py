@@ -34,6 +34,7 @@ def tasks(
     if as_json:
         print_json(answer)
         return
-    columns = ("id", "stage", "step", "node", "state", "origin", "seconds")
+    updates = ("update",) if any("update" in task for task in answer["tasks"]) else ()
+    columns = ("id", "stage", "step", *updates, "node", "state", "origin", "seconds")
     print_table(columns, [[task.get(column) for column in columns] for task in answer["tasks"]])
     note_missing(answer)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dflow_protocols import books
 from dflow_protocols.names import NodeId
+from dflow_protocols.pipeline.schedule import Schedule
 
 from ..mesh.statefiles import node_folders
 
@@ -25,7 +26,7 @@ def entries(node: Path, run: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def metrics(folder: Path, run: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def metrics(folder: Path, run: str, schedule: Schedule) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(rows, abandoned rows) of all daemons together, as a mesh tells them."""
     reports = []
     for node in node_folders(folder):
@@ -33,15 +34,17 @@ def metrics(folder: Path, run: str) -> tuple[list[dict[str, Any]], list[dict[str
         costs = books.costs_of(entries(node, run, books.COSTS))
         rows = [row for _, row in sorted(steps.rows.items())]
         reports.append(books.own_report(rows, steps.abandoned, costs, SLOTS))
-    return books.merge_rows(reports), books.merge_abandoned(reports)
+    return books.merge_rows(reports, schedule), books.merge_abandoned(reports, schedule)
 
 
-def samples(folder: Path, run: str) -> list[dict[str, Any]]:
-    return sorted(_named(folder, run, books.SAMPLES), key=lambda row: int(row["step"]))
+def samples(folder: Path, run: str, schedule: Schedule) -> list[dict[str, Any]]:
+    rows = sorted(_named(folder, run, books.SAMPLES), key=lambda row: int(row["step"]))
+    return [{**row, "step": schedule.nearest(int(row["step"])).step} for row in rows]
 
 
-def tasks(folder: Path, run: str) -> list[dict[str, Any]]:
-    return sorted(_named(folder, run, books.TASKS), key=lambda row: (row["started"], row["id"]))
+def tasks(folder: Path, run: str, schedule: Schedule) -> list[dict[str, Any]]:
+    rows = sorted(_named(folder, run, books.TASKS), key=lambda row: (row["started"], row["id"]))
+    return [{**row, **books.place_of(schedule, row["step"])} for row in rows]
 
 
 def times(folder: Path, run: str) -> tuple[float | None, float | None]:

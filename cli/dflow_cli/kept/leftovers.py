@@ -21,7 +21,15 @@ from dflow_protocols.versions.saved import FILE, read_saved
 from ..errors import EXIT_NO_DAEMON, CliError
 from ..folder import dir_option
 from ..mesh.meshfiles import read_mesh
-from ..mesh.statefiles import SHORTEST_PREFIX, KeptRun, is_home, kept_runs, node_folders, results_folder
+from ..mesh.statefiles import (
+    SHORTEST_PREFIX,
+    KeptRun,
+    is_home,
+    kept_runs,
+    node_folders,
+    read_schedule,
+    results_folder,
+)
 from . import books, logfiles
 from .source import FROM_FOLDER
 
@@ -115,8 +123,8 @@ class Leftovers:
         base: Answer = {"run": run, "name": "", "state": "active", "step": 0, "steps": 0, "nodes": 0, "evals": []}
         row = {**base, "weights": None, "version": None, "checkpoint": {}, "wall_s": 0.0, **home}
         row["submitted_s"] = began_s if began_s is not None else row.get("submitted_s") or self._came_home_s(run)
-        with contextlib.suppress(OSError):
-            row["spec"] = (results_folder(self._folder, run) / PIPELINE_FILE).read_bytes()
+        if spec := self._spec_at_home(run):
+            row["spec"] = spec
         if kept is None or is_home(self._folder, run, kept.state):
             return {**row, "saved": kept.step if kept else row["step"] if row["checkpoint"] else None}
         told = statuses.outcome(kept.status)
@@ -133,6 +141,15 @@ class Leftovers:
             row |= {"name": pipeline.name, "steps": pipeline.steps}
         return row
 
+    def _spec(self, run: str) -> bytes:
+        kept = self._kept.get(run)
+        return kept.status.spec if kept is not None else self._spec_at_home(run)
+
+    def _spec_at_home(self, run: str) -> bytes:
+        with contextlib.suppress(OSError):
+            return (results_folder(self._folder, run) / PIPELINE_FILE).read_bytes()
+        return b""
+
     def _came_home_s(self, run: str) -> float | None:
         if run not in self._home:
             return None
@@ -140,10 +157,10 @@ class Leftovers:
 
     # Rows -----------------------------------------------------------------------------------------------------------
 
-    def _is_newer(self, run: str) -> bool:
-        """Whether the daemons' files know more of a run than what came home."""
+    def _newer(self, run: str) -> KeptRun | None:
+        """What the daemons' files know of a run, where that is more than what came home."""
         kept = self._kept.get(run)
-        return kept is not None and not is_home(self._folder, run, kept.state)
+        return kept if kept is not None and not is_home(self._folder, run, kept.state) else None
 
     def _rows(self, run: str, name: str, params: Mapping[str, Any]) -> list[Answer]:
         """Rows that came home, by step and number."""
@@ -157,19 +174,22 @@ class Leftovers:
 
     def _metrics(self, params: Mapping[str, Any]) -> Answer:
         run = self._find(params)
-        if not self._is_newer(run):
+        newer = self._newer(run)
+        if newer is None:
             return {"rows": self._rows(run, "metrics", params), "missing": []}
-        rows, abandoned = books.metrics(self._folder, run)
+        rows, abandoned = books.metrics(self._folder, run, newer.schedule)
         return {"rows": _chosen(rows, params), "abandoned": _chosen(abandoned, params), "missing": []}
 
     def _samples(self, params: Mapping[str, Any]) -> Answer:
         run = self._find(params)
-        rows = books.samples(self._folder, run) if self._is_newer(run) else self._rows(run, "samples", {})
+        newer = self._newer(run)
+        rows = books.samples(self._folder, run, newer.schedule) if newer else self._rows(run, "samples", {})
         return {"samples": _chosen(rows, params), "missing": []}
 
     def _tasks(self, params: Mapping[str, Any]) -> Answer:
         run = self._find(params)
-        rows = books.tasks(self._folder, run) if self._is_newer(run) else self._rows(run, "tasks", {})
+        newer = self._newer(run)
+        rows = books.tasks(self._folder, run, newer.schedule) if newer else self._rows(run, "tasks", {})
         return {"tasks": _chosen(rows, params), "missing": []}
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
@@ -187,8 +207,9 @@ class Leftovers:
         home = results_folder(self._folder, run) / "checkpoint"
         with contextlib.suppress(OSError, ValueError, KeyError):
             said = json.loads((home / FILE).read_text())
-            if said["step"] not in [step for step, _ in found]:
-                found[said["step"], str(home)] = home, str(said["version"])
+            step = read_schedule(self._spec(run)).nearest(said["step"]).step
+            if step not in [each for each, _ in found]:
+                found[step, str(home)] = home, str(said["version"])
         return found
 
     def _checkpoints(self, params: Mapping[str, Any]) -> Answer:

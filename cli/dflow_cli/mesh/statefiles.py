@@ -13,13 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dflow_protocols.run_state import status as statuses
 from dflow_protocols.versions.saved import FILE, read_saved
 from dflow_protocols.wire.steps import RunPut
 
+if TYPE_CHECKING:
+    from dflow_protocols.pipeline.schedule import Schedule
+
 SHORTEST_PREFIX = 4  # digits of a run's id, as daemons take them
 TAIL_BYTES = 64 << 10  # of a file of rows; one is about a kilobyte
+ANY_STEPS = 1 << 31  # of a spec that cannot be read: as many as it may have
 KEPT = "state/kept/runs"  # the status of each run, of one node
 
 
@@ -46,6 +51,10 @@ class KeptRun:
         return max((step for steps in self.saved.values() for step in steps), default=0)
 
     @property
+    def schedule(self) -> Schedule:
+        return read_schedule(self.status.spec)
+
+    @property
     def may_go_on(self) -> bool:
         """Whether there is something to go on from; what is damaged may be mended."""
         return self.state in ("active", "failed", statuses.STOPPED) and bool(self.places)
@@ -59,6 +68,17 @@ class KeptRun:
     def newest(self) -> dict[str, Path]:
         """Node -> folder, of the newest checkpoint."""
         return {name: steps[self.step] for name, steps in sorted(self.saved.items()) if self.step in steps}
+
+
+def read_schedule(spec: bytes) -> Schedule:
+    """Which versions are of which step of a canonical spec; of one that cannot be read as if each made one update."""
+    from dflow_protocols.pipeline import Pipeline, SpecError
+    from dflow_protocols.pipeline.schedule import Schedule
+
+    try:
+        return Pipeline.from_canonical(spec).schedule
+    except SpecError:
+        return Schedule(ANY_STEPS, {}, range(ANY_STEPS + 1))
 
 
 def node_folders(folder: Path) -> list[Path]:
@@ -133,19 +153,20 @@ def _together(folder: Path, told: Mapping[str, RunPut]) -> KeptRun:
     status = reduce(statuses.merge, told.values())
     books = {name: folder / name / "state" / "runs" / status.run for name in told}
     places = {name: sorted(book.glob("checkpoints/step-*")) for name, book in books.items()}
-    saved = {name: dict(_readable(found)) for name, found in places.items()}
+    schedule = read_schedule(status.spec)
+    saved = {name: dict(_readable(found, schedule)) for name, found in places.items()}
     return KeptRun(
         status,
         statuses.told(status),
         tuple(told),
         {name: steps for name, steps in saved.items() if steps},
         tuple(path for found in places.values() for path in found),
-        max(map(_reached, books.values()), default=0),
+        schedule.nearest(max(map(_reached, books.values()), default=0)).step,
     )
 
 
 def _reached(book: Path) -> int:
-    """Rows are in the order of steps, but for those of a branch that lost."""
+    """Number of a version. Rows are in the order of steps, but for those of a branch that lost."""
     with contextlib.suppress(OSError, ValueError), (book / "metrics.jsonl").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
         for line in reversed(file.read().splitlines()):
@@ -154,7 +175,8 @@ def _reached(book: Path) -> int:
     return 0
 
 
-def _readable(places: Iterable[Path]) -> Iterator[tuple[int, Path]]:
+def _readable(places: Iterable[Path], schedule: Schedule) -> Iterator[tuple[int, Path]]:
+    """By steps; of one step the latest update comes last."""
     for path in places:
         with contextlib.suppress(OSError, ValueError):
-            yield read_saved((path / FILE).read_text()).header.step, path
+            yield schedule.nearest(read_saved((path / FILE).read_text()).header.step).step, path

@@ -60,6 +60,18 @@ class Schedule:
         updates = self.firsts[step + 1] - first if step < self.steps else 1
         return Place(step, number - first, updates, first)
 
+    def nearest(self, number: int) -> Place:
+        """As `place`, of the nearest version that there is: whatever number a member says."""
+        return self.place(max(0, min(number, self.versions)))
+
+    def steps_to(self, number: int) -> int:
+        """How many steps lead to the version with this number, one that goes on after it included."""
+        return self.nearest(number - 1).step + 1 if number > 0 else 0
+
+    def first(self, step: int) -> int:
+        """Number of the version that a step begins with; of steps after the end the next one."""
+        return self.firsts[max(0, step)] if step <= self.steps else self.versions + 1
+
     def is_active(self, stage: str, step: int) -> bool:
         return self.active[stage][step] == 1
 

@@ -256,8 +256,7 @@ class RunState:
 
     def told_step(self, number: int) -> int:
         """The pipeline's step of the version with this number, for people; whatever number a member says."""
-        schedule = self.pipeline.schedule
-        return schedule.place(max(0, min(number, schedule.versions))).step
+        return self.pipeline.schedule.nearest(number).step
 
     def taken_on(self, view: StepView) -> tuple[TaskKey, ...]:
         """What this node has in hand of a step: it runs here, was taken from others, or waits for inputs that flow."""

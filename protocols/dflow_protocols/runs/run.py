@@ -30,6 +30,7 @@ from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, FilesFou
 from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
 from ..pipeline.grammar.engines import EXACT, REPLAY
 from ..pipeline.plan import Chain
+from ..pipeline.schedule import Schedule
 from ..pipeline.spec import Pipeline
 from ..run_state import status as runs
 from ..run_state.calls import Calls, FreeSlots
@@ -114,6 +115,11 @@ class Run:
         return self.state.status
 
     @property
+    def schedule(self) -> Schedule:
+        """Which of its versions are of which step of the pipeline."""
+        return self.state.pipeline.schedule
+
+    @property
     def is_active(self) -> bool:
         return self.state.is_active
 
@@ -143,7 +149,7 @@ class Run:
             "submitter": state.status.submitter,
             "state": runs.told(self.status),
             "step": outcome.get("step", state.told_step(max(best, own.step if own else saved.step if saved else 0))),
-            "steps": state.pipeline.schedule.steps,
+            "steps": self.schedule.steps,
             "version": outcome.get("version", own.id if own else None),
             "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
             "evals": facts.evals(settled),

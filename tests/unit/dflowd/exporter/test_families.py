@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dflow_protocols.events import Began, Broke, Finished, Report, Start
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.work import ChainWork, Done, Failed, Origin
 from dflowd.exporter.families import MOST_RUNS, Exposition, Sources
 from dflowd.observe.counts import MOST_STAGES, OTHERS
@@ -41,6 +42,10 @@ class Member:
 class Known:
     def __init__(self, state: str = "active") -> None:
         self.state = state
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(9, {}, range(10))
 
     def summary(self) -> dict[str, Any]:
         return {"state": self.state, "name": "spell", "step": 4, "steps": 9}

@@ -10,6 +10,7 @@ import pytest
 from dflow_protocols.books import merge_abandoned, merge_rows, own_report
 from dflow_protocols.events import Start
 from dflow_protocols.names import Block, Once, Part, Partition, RunId, ShardId, ShardRef, TaskKey
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Done, Failed, Made, Work
 from dflowd.observe.journal import Journal
 from dflowd.observe.metrics import FIRST_SAMPLES, SAMPLES_KEPT, MetricsBook
@@ -19,6 +20,7 @@ RUN = RunId("ab" * 16)
 REF = ShardRef(ShardId("cd" * 32), 4)
 LIMIT = 64 << 20
 LIFE = 1.0
+ONE_EACH = Schedule(9, {}, range(10))
 SUMS = {"samples": 8.0, "completion_tokens": 40.0, "rewarded": 8.0, "reward_sum": 6.0}
 
 
@@ -38,10 +40,10 @@ def test_a_chain_shows_as_one_task_a_stage_with_its_own_seconds(tmp_path: Path) 
     """A chain runs in one call, yet users ask how long each stage takes."""
     timeline = Timeline(journal(tmp_path), LIFE)
     timeline.start(Start(1, RUN, *chain(3, 7)), 100.0)
-    assert [row["state"] for row in timeline.rows(RUN, None, 10)] == ["running"]
+    assert [row["state"] for row in timeline.rows(RUN, 10)] == ["running"]
     done = Done((Made("roll", (("rollout", REF),), seconds=2.0), Made("score", (("reward", REF),), seconds=0.5)))
     timeline.finish(1, done, 103.0)
-    rows = timeline.rows(RUN, 3, 10)
+    rows = timeline.rows(RUN, 10, 3, 4)
     assert [(row["id"], row["state"], row["seconds"]) for row in rows] == [
         ("3/roll/p7", "done", 2.0),
         ("3/score/p7", "done", 0.5),
@@ -59,7 +61,7 @@ def test_partitions_that_share_a_slot_keep_it_no_busier_than_it_was(tmp_path: Pa
         timeline.start(Start(call, RUN, task, replace(work, at_once=4)), 100.0)
     for call in (1, 2):
         timeline.finish(call, Done((Made("roll", (("rollout", REF),), seconds=1.0),)), 102.0)
-    rows = timeline.rows(RUN, 3, 10)
+    rows = timeline.rows(RUN, 10, 3, 4)
     assert [(row["started"], row["ended"], row["seconds"]) for row in rows] == [(100.0, 102.0, 1.0)] * 2
     assert timeline.costs(RUN, 0)[3].busy_s == 2.0
 
@@ -85,7 +87,7 @@ def test_a_call_that_failed_or_was_given_up_still_cost_its_time(tmp_path: Path) 
     timeline.start(Start(2, RUN, *chain(0, 0)), 2.0)
     timeline.stop(2, 5.0)
     assert timeline.costs(RUN, 0)[0].busy_s == 5.0
-    assert [(row["state"], row["error"]) for row in timeline.rows(RUN, None, 9)] == [("failed", "reward.py:3: no")]
+    assert [(row["state"], row["error"]) for row in timeline.rows(RUN, 9)] == [("failed", "reward.py:3: no")]
 
 
 def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, object]:
@@ -99,7 +101,7 @@ def report(folder: Path, name: str, busy_s: float, first: int = 0) -> dict[str, 
 
 def test_rows_are_put_together_from_all_members(tmp_path: Path) -> None:
     """Compute adds up; what is not compute is bounded by the busiest node; who joined late still answers for all."""
-    rows = merge_rows([report(tmp_path, "late", 4.0, first=2), report(tmp_path, "all", 9.0)])
+    rows = merge_rows([report(tmp_path, "late", 4.0, first=2), report(tmp_path, "all", 9.0)], ONE_EACH)
     assert [row["step"] for row in rows] == [0, 1, 2]
     last = rows[2]
     assert (last["version"], last["reward_mean"]) == ("v2", 0.75)
@@ -125,8 +127,8 @@ def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
     again = book(tmp_path)
     assert [row["step"] for row in again.rows(RUN, 1)] == [1, 2]
     assert again.samples(RUN, 5)[0]["completion"] == "b"
-    assert again.samples_of_step(RUN, 1, 5) == again.samples(RUN, 5)
-    assert again.samples_of_step(RUN, 2, 5) == []
+    assert again.samples_between(RUN, 1, 2, 5) == again.samples(RUN, 5)
+    assert again.samples_between(RUN, 2, 3, 5) == []
     assert again.checkpoint(RUN) == (2, "/somewhere")
 
 
@@ -152,8 +154,8 @@ def test_rows_of_a_lost_branch_are_marked_and_do_not_hide_those_that_count(tmp_p
     again = book(tmp_path / "loser")
     for told in (loser, again):
         reports = [own_report(one.rows(RUN, 0), one.abandoned(RUN, 0), {}, 1) for one in (told, winner)]
-        assert [row["version"] for row in merge_rows(reports)] == ["both1", "kept2", "kept3"]
-        lost = merge_abandoned(reports)
+        assert [row["version"] for row in merge_rows(reports, ONE_EACH)] == ["both1", "kept2", "kept3"]
+        lost = merge_abandoned(reports, ONE_EACH)
         assert [(row["version"], row["abandoned"]) for row in lost] == [("lost2", True), ("lost3", True)]
 
 
@@ -168,10 +170,10 @@ def test_tasks_and_what_steps_cost_outlive_the_process(tmp_path: Path) -> None:
     last = Timeline(journal(tmp_path), 3.0)
     last.start(Start(1, RUN, *chain(3, 2)), 30.0)
     last.fail(1, Failed("user", "no"), 31.0)
-    assert [row["id"] for row in last.rows(RUN, None, 9)] == ["3/roll/p2"]
+    assert [row["id"] for row in last.rows(RUN, 9)] == ["3/roll/p2"]
     last.learn(RUN, last.read(RUN))
     last.learn(RUN, last.read(RUN))
-    assert [row["id"] for row in last.rows(RUN, None, 9)] == ["3/roll/p0", "3/roll/p1", "3/roll/p2"]
+    assert [row["id"] for row in last.rows(RUN, 9)] == ["3/roll/p0", "3/roll/p1", "3/roll/p2"]
     cost = last.costs(RUN, 0)[3]
     assert (cost.busy_s, cost.seconds) == (7.0, {"roll": 4.0})
 

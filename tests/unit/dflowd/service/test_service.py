@@ -15,6 +15,7 @@ import pytest
 
 from dflow_protocols.events import Advanced, Report, Start
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey, VersionId
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.wire.client import Request, Response
 from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.steps import Head
@@ -56,6 +57,7 @@ class Known:
 
     step: int = 0
     state: str = "active"
+    schedule: Schedule = field(default_factory=lambda: Schedule(999, {}, range(1000)))
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import pytest
 from dflow_protocols.events import Finished, Start, Tick
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
 from dflow_protocols.pipeline.plan import plan
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.story import Story
 from dflow_protocols.wire.client import Request, Response
@@ -44,6 +45,10 @@ class Membership:
 @dataclass
 class Toy:
     state: str = "active"
+
+    @property
+    def schedule(self) -> Schedule:
+        return two_steps().schedule
 
     def summary(self) -> dict[str, Any]:
         return {"name": "toy", "state": self.state, "step": 0, "spec": two_steps().canonical()}

@@ -33,6 +33,14 @@ def test_each_update_of_a_step_makes_a_version() -> None:
         schedule.place(13)
 
 
+def test_what_any_member_says_has_a_place() -> None:
+    """A number that no version has is taken for that of the nearest one; a step that is under way leads to it, too."""
+    schedule = scheduled(2, learn=("True", 3))
+    assert [schedule.nearest(number).step for number in (-9, 2, 3, 6, 1 << 60)] == [0, 0, 1, 2, 2]
+    assert [schedule.steps_to(number) for number in (-9, 0, 1, 3, 4, 6)] == [0, 0, 1, 1, 2, 2]
+    assert [schedule.first(step) for step in (-1, 0, 1, 2, 3, 1 << 60)] == [0, 0, 3, 6, 7, 7]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_mini_batches_are_a_partition_of_the_groups(count: int) -> None:
     """Each group is trained on once an epoch, in parts that differ by one group at most; each epoch has its order."""
