@@ -1,4 +1,4 @@
-"""Built-in operators, one file each: from a partition's columns to new columns. They know no peer, path or clock.
+"""Built-in operators, one file each, or one for all that read: from a partition's columns to new columns.
 
-Read partition.py first (what an operator is given and gives), then generate.py and the stages that follow it.
+They know no peer, path or clock. Read partition.py first (what an operator is given and gives), then generate.py.
 """

@@ -52,9 +52,14 @@ def advantage(partition: Partition) -> Output:
 
 
 def left_out(partition: Partition) -> npt.NDArray[np.bool_]:
-    """Completions that are not trained on, however they are scored, [completions]."""
+    """Completions that are not trained on, however they are scored, [completions]: that were cut off, if the stage says
+    so, and of which a filter has kept none."""
     truncated = columns.values(partition.read("rollout")["truncated"]).astype(np.bool_)
-    return truncated if partition.stage.config.get("mask_truncated") else np.zeros_like(truncated)
+    out = truncated if partition.stage.config.get("mask_truncated") else np.zeros_like(truncated)
+    for read in partition.stage.reads:
+        if read.endswith(".kept"):
+            out = out | (columns.values(partition.inputs[read]["kept"]) == 0)
+    return out
 
 
 def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str, float]:

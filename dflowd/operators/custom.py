@@ -21,14 +21,13 @@ import numpy as np
 from dflow_protocols.pipeline.grammar.rows import row_names
 from dflow_protocols.work import Groups
 from dflowd.data import columns
-from dflowd.data.folder import check_files
 from dflowd.jobs.failures import UserError
 from dflowd.shards.layout import Column, ragged
-from dflowd.slots.doing import Doing
 from dflowd.workers.outcome import Arguments, Due
 from dflowd.workers.pool import Terms
 
 from .advantage import trained_groups
+from .calls import by_workers
 from .partition import Output, Partition, Rollout, read_rollout
 from .reward import reward_metrics
 
@@ -43,14 +42,11 @@ def custom(partition: Partition) -> list[Output]:
     blank = tuple(name for name in stage.writes if name in MAY_BE_NONE)
     due = Due(len(rows), tuple(stage.writes), blank, tuple(stage.per_token), tuple(rollout.lengths.tolist()))
     asked = Arguments((rows,), stage.config)
-    try:
-        with partition.board.showing(Doing(stage.id, f"it waited for `{stage.op}`")):
-            (outcome,) = partition.workers().map(stage.op, [asked], due, Terms(), partition.progress)
-    except UserError as error:
-        raise UserError(str(error), stage.id) from error
+    (outcome,) = by_workers(
+        partition, stage.op, lambda pool: pool.map(stage.op, [asked], due, Terms(), partition.progress)
+    )
     if outcome.error:
         raise UserError(outcome.error, stage.id)
-    check_files(partition.pipeline, partition.code, stage.op)  # after the import: a file may be replaced at any moment
     partition.progress()
     outputs = [_output(name, outcome.value[name], name in stage.per_token, rollout) for name in stage.writes]
     return [replace(outputs[0], metrics={**outputs[0].metrics, **outcome.counts}), *outputs[1:]]

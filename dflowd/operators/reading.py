@@ -1,4 +1,11 @@
-"""What a model says of each token that was sampled: passes over a partition's rollout, micro-batch by micro-batch."""
+"""What a model says of each token that was sampled: passes over a partition's rollout, micro-batch by micro-batch.
+
+logprob: scores the sampled tokens by a model, such as a frozen reference. Writes `logprob`: float32 per completion
+token, of the full vocabulary at the rollout's temperature.
+
+value: what a critic expects to come, before each token of a completion is said. Writes `value`: float32 per completion
+token, of the state that the token is said from.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +18,26 @@ from torch import Tensor
 
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
+from dflowd.models.likelihood import likelihood, values
 from dflowd.models.packing import MicroBatch, micro_batches
 from dflowd.models.policy import Policy
 from dflowd.shards.layout import Column
 
-from .partition import Partition
+from .partition import Output, Partition
 
 BATCH_TOKENS = 8192  # padded tokens of one forward pass
+
+
+def logprob(partition: Partition) -> Output:
+    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
+    policy, temperature = partition.policy(str(partition.stage.model)), float(maker.config["temperature"])
+    scored = by_token(partition, policy, lambda batch: likelihood(policy, batch, temperature)[0])
+    return Output("logprob", {"logprob": scored})
+
+
+def value(partition: Partition) -> Output:
+    critic = partition.policy(str(partition.stage.model))
+    return Output("value", {"value": by_token(partition, critic, lambda batch: values(critic, batch))})
 
 
 def by_token(partition: Partition, model: Policy, says: Callable[[MicroBatch], Tensor]) -> Column:

@@ -9,13 +9,13 @@ from dflowd.algorithms.registry import TOKEN_ADVANTAGES
 from .advantage import advantage
 from .custom import custom
 from .evaluate import evaluate
+from .filter import filter_groups
 from .generate import generate
-from .logprob import logprob
 from .partition import Output, Partition
+from .reading import logprob, value
 from .reward import reward
 from .sft import sft
 from .token_advantage import token_advantage
-from .value import value
 
 Operator = Callable[[Partition], Output]
 
@@ -24,6 +24,7 @@ OPERATORS: Mapping[str, Operator] = {
     "reward": reward,
     "logprob": logprob,
     "value": value,
+    "filter": filter_groups,
     "advantage": advantage,
     "sft": sft,
     "evaluate": evaluate,

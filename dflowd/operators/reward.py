@@ -21,17 +21,16 @@ import numpy as np
 
 from dflow_protocols import metrics
 from dflow_protocols.pipeline.entries.conversation import ASSISTANT, Message
-from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, LENT, MisfitError, calling
+from dflow_protocols.pipeline.grammar.scoring import ALL, BESIDE, EACH, LENT, calling
 from dflowd.data import columns
 from dflowd.data.contract import Data
-from dflowd.data.folder import check_files
 from dflowd.data.sources import Entry
 from dflowd.jobs.failures import UserError
-from dflowd.slots.doing import Doing
 from dflowd.workers.outcome import Arguments, Due, Outcome
-from dflowd.workers.pool import Terms
+from dflowd.workers.pool import Pool, Terms
 
-from .partition import Output, Partition, read_rollout
+from .calls import by_workers
+from .partition import Output, Partition, Rollout, read_rollout
 
 Numbers = list[float | None]
 
@@ -102,16 +101,18 @@ class Answers:
 
 
 def reward(partition: Partition) -> Output:
-    rollout = read_rollout(partition)
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
-    entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
-    messages = [rollout.messages[index // rollout.width] for index in range(len(rollout.completions))]
-    spoken, truncated = rollout.spoken.tolist(), rollout.truncated.tolist()
-    answers = Answers(rollout.completions, entries, spoken, truncated, messages, rollout.turns, rollout.earned)
-    found = scores(partition, partition.data(maker.config["data"]), answers)
+    found = scores(partition, partition.data(maker.config["data"]), answers_of(read_rollout(partition)))
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
     return Output("reward", {"reward": columns.pack(found.values)}, figures | found.counts, note=found.note)
+
+
+def answers_of(rollout: Rollout) -> Answers:
+    entries = [rollout.entries[index // rollout.width] for index in range(len(rollout.completions))]
+    messages = [rollout.messages[index // rollout.width] for index in range(len(rollout.completions))]
+    spoken, truncated = rollout.spoken.tolist(), rollout.truncated.tolist()
+    return Answers(rollout.completions, entries, spoken, truncated, messages, rollout.turns, rollout.earned)
 
 
 def reward_metrics(rewards: columns.Array) -> dict[str, float]:
@@ -133,7 +134,7 @@ def scores(partition: Partition, data: Data, answers: Answers) -> Scores:
 
 
 def _scored(partition: Partition, data: Data, answers: Answers) -> Scores:
-    stage, config = partition.stage, partition.stage.config
+    config = partition.stage.config
     name = str(config["function"])
     args: dict[str, Any] = dict(config["args"])
     if name in OURS:
@@ -143,22 +144,15 @@ def _scored(partition: Partition, data: Data, answers: Answers) -> Scores:
             values[index] = OURS[name](**row, **args, **{key: lent[key] for key in LENT.get(name, ())})
             partition.progress()
         return Scores(values)
-    try:
-        with partition.board.showing(Doing(stage.id, f"it waited for `{name}`")):
-            each, outcomes = _by_workers(partition, name, answers, args)
-    except MisfitError as error:
-        raise UserError(f"{name} {error}", stage.id) from error
-    except UserError as error:
-        raise UserError(str(error), stage.id) from error
-    check_files(partition.pipeline, partition.code, name)  # after the import: a file may be replaced at any moment
+    each, outcomes = by_workers(partition, name, lambda pool: _outcomes(partition, pool, name, answers, args))
     return _joined(each, outcomes, partition)
 
 
-def _by_workers(
-    partition: Partition, name: str, answers: Answers, args: Mapping[str, Any]
+def _outcomes(
+    partition: Partition, pool: Pool, name: str, answers: Answers, args: Mapping[str, Any]
 ) -> tuple[int, list[Outcome]]:
     """How many completions a call is of, and the outcome of each call."""
-    config, tick, pool = partition.stage.config, partition.progress, partition.workers()
+    config, tick = partition.stage.config, partition.progress
     is_strict = config.get("on_error", "fail") == "fail"
     terms = Terms(float(config.get("timeout_s", 30.0)), int(config.get("concurrency", 8)), ends_at_error=is_strict)
     how = calling(pool.signature(name, tick).parameters, args)

@@ -41,6 +41,10 @@ JUDGE_COST = "judge_cost"  # of these tokens, where the stage says a price; in i
 
 JUDGE = (JUDGE_REQUESTS, JUDGE_RETRIES, JUDGE_PROMPT_TOKENS, JUDGE_COMPLETION_TOKENS, JUDGE_COST)
 
+# filter: over all groups
+FILTERED_GROUPS = "filtered_groups"
+KEPT_GROUPS = "kept_groups"  # of these: trained on, as far as it says
+
 # advantage: over all groups
 GROUPS = "groups"
 GROUPS_ZERO_STD = "groups_zero_std"  # groups whose rewards are all alike
@@ -116,6 +120,7 @@ _QUOTIENTS = (
     ("truncated_frac", TRUNCATED, SAMPLES),
     ("nucleus_mass_mean", NUCLEUS_MASS_SUM, COMPLETION_TOKENS),
     ("reward_mean", REWARD_SUM, REWARDED),
+    ("kept_frac", KEPT_GROUPS, FILTERED_GROUPS),
     ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
     ("loss", LOSS_SUM, LOSS_COUNT),
     ("reward_kl", REWARD_KL_SUM, REWARD_KL_COUNT),

@@ -458,3 +458,17 @@ def first_state(runner: Alone, base: Path) -> State:
     state = sound.init()
     runner.shards = sound.shards
     return state
+
+
+def test_a_step_trains_on_what_a_filter_keeps(engine: Engine, base: Path) -> None:
+    """A curriculum: groups that are too easy or too hard are sampled, and teach nothing."""
+    stages = tiny_spec("")["stages"]
+    config = {"function": "dflowd.operators.filter:pass_rate", "args": {"low": 0.01, "high": 0.2}}
+    stages.insert(3, {"id": "keep", "op": "filter", "config": config})
+    seen: dict[int, dict[str, float]] = {}
+    runner = alone(engine, base, stages=stages)
+    runner.log = lambda step, metrics: seen.update({step: metrics})
+    runner.run(runner.init(), range(3))
+    for step in (1, 2):
+        assert 0 < seen[step]["kept_frac"] < 1
+        assert 0 < seen[step]["trained_samples"] <= 24 * seen[step]["kept_frac"]

@@ -14,7 +14,7 @@ from dflow_protocols.pipeline.entries.parts import FORMATS, parts_of
 from dflow_protocols.pipeline.entries.problem import EntryError
 from dflow_protocols.pipeline.files import Named, beside, digest, is_environment, named_files
 from dflow_protocols.pipeline.grammar.problem import Findings, nearest, suggest
-from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, calling, parameters_in
+from dflow_protocols.pipeline.grammar.scoring import LENT, MisfitError, asked_of_group, calling, parameters_in
 
 from .codelook import fault_of_answer, kind_of_value, not_here
 from .datalook import look_at_data
@@ -131,20 +131,28 @@ def _indifferent(
 def _misfits(
     named: Named, function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, pipeline: Pipeline
 ) -> Iterator[Problem]:
-    """Whether each stage that scores by the function can call it."""
+    """Whether each stage that scores or sifts by the function can call it."""
     for index, stage in enumerate(pipeline.stages):
-        if not stage.operator.scores or stage.config["function"] != named.name:
+        sifts = stage.operator.sifts
+        if not (stage.operator.scores or sifts) or stage.config["function"] != named.name:
             continue
         path = f"stages[{index}].config.function"
+        given, gives_all = {*stage.config["args"], *LENT.get(named.name, ())}, False
         try:
-            how = calling(parameters_in(function), {*stage.config["args"], *LENT.get(named.name, ())})
+            if sifts:
+                asked_of_group(parameters_in(function), given)
+            else:
+                gives_all = calling(parameters_in(function), given).all
         except MisfitError as error:
-            hint = "such as `def reward(completion, answer)`; it gets by name what it asks for"
-            yield Problem(path, f"{where}: `{function.name}` {error}", hint)
+            such = "def keep(rewards)" if sifts else "def reward(completion, answer)"
+            yield Problem(
+                path, f"{where}: `{function.name}` {error}", f"such as `{such}`; it gets by name what it asks for"
+            )
             continue
-        if fault := fault_of_answer(function, how.all):
+        if fault := fault_of_answer(function, gives_all):
             line, what = fault
-            hint = "`return` one for each completion, in their order" if how.all else "`return` one, such as 0.5"
+            hint = "`return` one for each completion, in their order" if gives_all else "`return` one, such as 0.5"
+            hint = "`return` True or False" if sifts else hint
             yield Problem(path, f"{where.partition(':')[0]}:{line}: `{function.name}` {what}", hint)
 
 

@@ -37,6 +37,7 @@ from .profile import (
 
 VOCABULARY = 1000
 IMAGE_BYTES = 1 << 20  # that are drawn
+KEPT_SHARE = 2 / 3  # of the groups that a filter is given
 
 BY_TOKEN = ("value", "return")  # outputs that have a number for each token, and not for each completion
 
@@ -111,6 +112,7 @@ class Payload:
         makers = {
             "rollout": self._generate,
             "reward": self._reward,
+            "kept": self._kept,
             "advantage": self._advantage,
             "batch": self._batch,
             "evaluation": self._evaluate,
@@ -178,14 +180,25 @@ class Payload:
         rewards = sum(weighed[1:], weighed[0]).reshape(self._count, -1)
         lengths = self._lengths_of("rollout").reshape(rewards.shape)
         flat = rewards.min(1, initial=1) == rewards.max(1, initial=0)
-        drop = bool(self._stage.config.get("drop_flat_groups"))
+        dropped = flat & bool(self._stage.config.get("drop_flat_groups"))
+        for read in self._stage.reads:
+            if read.endswith(".kept"):
+                dropped |= (columns.values(layout.decode(self._blobs[read])["kept"]) == 0).reshape(rewards.shape).all(1)
         groups = tuple(
-            (0, 0) if drop and flat[row] else (int(lengths[row].sum()), rewards.shape[1]) for row in range(self._count)
+            (0, 0) if dropped[row] else (int(lengths[row].sum()), rewards.shape[1]) for row in range(self._count)
         )
         centred = rewards - rewards.mean(1, keepdims=True)
         blob = self._encode(self._source("rollout"), advantage=columns.pack(centred.astype(np.float32)))
         blobs = {"advantage": blob} | self._drawn(tuple(name for name in self._stage.writes if name != "advantage"))
         return blobs, groups, _sums({"groups": self._count, "groups_zero_std": int(flat.sum())})
+
+    def _kept(self) -> Made:
+        """Of three groups about two."""
+        self._pretend(self._profile["reward_s"])
+        kept = (self._rng.random(self._count) < KEPT_SHARE).astype(np.float32)
+        width = len(self._lengths_of("rollout")) // self._count
+        blob = self._encode(self._source("rollout"), kept=columns.pack(kept.repeat(width)))
+        return {"kept": blob}, (), _sums({"filtered_groups": self._count, "kept_groups": float(kept.sum())})
 
     def _batch(self) -> Made:
         self._pretend(self._profile["reward_s"])

@@ -26,6 +26,10 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
             what = f"nothing reads the advantage of `{stage.id}`: nothing is trained by it"
             hint = f"place it before what trains, or write `reads: [{stage.id}.advantage]` there"
             yield Problem(f"stages[{index}]", what, hint)
+        if "kept" in stage.writes and f"{stage.id}.kept" not in read:
+            what = f"nothing reads what `{stage.id}` keeps: it leaves nothing out"
+            hint = "place it before an `advantage` stage of the same rollout, or have a stage of your own read `kept`"
+            yield Problem(f"stages[{index}]", what, hint)
         if "rollout" in stage.operator.writes:
             yield from _sampling(stage, f"stages[{index}]")
             yield from _groups(pipeline, stage, f"stages[{index}].config")

@@ -66,6 +66,7 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
                 problems.append(_nobody(vertex, output, vertices, vertex.place))
             else:
                 vertex.reads.append(f"{writer.id}.{output}")
+        vertex.reads += _heeded(vertex, given, vertices[:index])
         if EVERYTHING in vertex.asked:
             vertex.reads += [read for read in _all_before(vertex, vertices[:index]) if read not in vertex.reads]
         _order_reads(vertex)
@@ -73,6 +74,18 @@ def connect(vertices: Sequence[Vertex]) -> list[Problem]:
     for vertex in vertices:
         problems.extend(_wrong_after(vertex, vertices))
     return problems or _cycle(vertices)
+
+
+def _heeded(vertex: Vertex, given: Collection[str], before: Sequence[Vertex]) -> list[str]:
+    """What its operator heeds, of stages before it that read the same rollout; nothing of what it names itself."""
+    said = {read for read in vertex.reads if read.endswith(".rollout")}
+    return [
+        f"{other.id}.{output}"
+        for output in vertex.operator.heeds
+        if output not in given
+        for other in before
+        if output in other.writes and not said.isdisjoint(other.reads)
+    ]
 
 
 def _order_reads(vertex: Vertex) -> None:
@@ -97,7 +110,7 @@ def _doubles(vertex: Vertex) -> list[Problem]:
         if is_weighed and unweighed:
             what = f"stage `{vertex.id}` reads `{unweighed[0]}`, which `rewards` gives no weight"
             found.append(Problem(f"{vertex.place}.reads", what, "give it one; 0 if it is only to be measured"))
-        elif len(reads) > 1 and output not in operator.may_read and not is_weighed:
+        elif len(reads) > 1 and output not in (*operator.may_read, *operator.heeds) and not is_weighed:
             names = " and ".join(f"`{read}`" for read in reads)
             weights = ", ".join(f"{read.partition('.')[0]}: 1.0" for read in reads)
             is_sum = output == operator.compares
@@ -122,8 +135,8 @@ def _named(
 ) -> str | None:
     """The "stage.output" that one item of `reads` means."""
     stage, dot, output = text.rpartition(".")
-    if vertex.is_built_in and not vertex.is_open and output not in (*vertex.needed, *vertex.operator.may_read):
-        known = (*vertex.needed, *vertex.operator.may_read)
+    known = (*vertex.needed, *vertex.operator.may_read, *vertex.operator.heeds)
+    if vertex.is_built_in and not vertex.is_open and output not in known:
         what = f"stage `{vertex.id}` reads `{text}`, but `{vertex.op}` has no use for `{output}`"
         problems.append(Problem(place, what, suggest(output, known, "inputs")))
         return None

@@ -174,8 +174,6 @@ def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], opera
         what = "`rewards` names none"
         reader.note(f"{place}.config.rewards", what, "give weights by stage, such as `rewards: {score: 1.0}`")
     _check_settings(reader, operator, stage["config"] or {}, f"{place}.config")
-    if not operator.runs:
-        reader.note(f"{place}.op", f"no node can run `{stage['op']}` yet", _LATER)
 
 
 def _users_own(reader: Reader, stage: dict[str, Any], place: str) -> None:

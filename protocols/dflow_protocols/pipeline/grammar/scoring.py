@@ -1,9 +1,13 @@
-"""What a reward function of one's own may ask for: its parameters say it, by their names.
+"""What a reward function of one's own, or a filter's, may ask for: its parameters say it, by their names.
 
     def reward(completion, answer)                           called once a completion, gives a number
     def reward(completion, prompt, entry, *, scale=1.0)      any of them, and the stage's `args`
     def reward(completion, tokens, finished)                 and what else is known of a completion
     def reward(completions, answers)                         called once a partition, gives a list of numbers
+
+And a filter's function, which is called once a group:
+
+    def keep(rewards, completions, answer)                   says whether the group is trained on
 
 Checked twice by these rules: by clients from the text of the file, by engines from the function itself.
 """
@@ -20,6 +24,8 @@ BESIDE = ("tokens", "truncated", "finished", "step", "messages", "turns")
 """With either: how many tokens, whether `max_tokens` cut it off, or an end token or a stop text ended it (one of the
 two is true), the step's number, the conversation that was put to the model, and what was said then; all but the step of
 ALL as lists."""
+OF_GROUP = ("rewards", "completions", "answer", "prompt", "entry")
+"""Of a group, beside BESIDE; what its completions do not share is a list."""
 BY_ENVIRONMENT = "dflowd.operators.reward:environment"  # what an environment gave for the turns of its conversation
 LENT = {"dflowd.operators.reward:reasoning_gym": ("data",), BY_ENVIRONMENT: ("earned",)}
 """What a built-in reward is given beside these."""
@@ -28,7 +34,7 @@ EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that 
 
 
 class MisfitError(ValueError):
-    """A function that cannot be called as a reward."""
+    """A function that cannot be called as a reward, or as a filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,21 @@ class Calling:
 
 def calling(parameters: Sequence[Parameter], args: Collection[str]) -> Calling:
     """How a function with these parameters is called; `args`: names of the stage's. Raises MisfitError."""
+    is_all = any(parameter.kind == "name" and parameter.name in ALL for parameter in parameters)
+    return Calling(is_all, _asked(parameters, ALL if is_all else EACH, args))
+
+
+def asked_of_group(parameters: Sequence[Parameter], args: Collection[str]) -> tuple[str, ...]:
+    """What a filter's function with these parameters is given by name, of OF_GROUP and BESIDE; `args`: names of the
+    stage's. Raises MisfitError."""
+    return _asked(parameters, OF_GROUP, args)
+
+
+def _asked(parameters: Sequence[Parameter], given: Sequence[str], args: Collection[str]) -> tuple[str, ...]:
+    """Of `given` and BESIDE, what it is called with. Raises MisfitError."""
     asked = [parameter.name for parameter in parameters if parameter.kind == "name"]
     takes_any = any(parameter.kind == "rest" for parameter in parameters)
     by_position = [p.name for p in parameters if p.kind == "position" and p.required]
-    is_all = any(name in ALL for name in asked)
-    given = ALL if is_all else EACH
     if by_position:
         raise MisfitError(f"takes `{by_position[0]}` by position; all that it asks for is given by name")
     unknown = [p.name for p in parameters if p.kind == "name" and p.required and p.name not in {*given, *BESIDE, *args}]
@@ -67,7 +83,7 @@ def calling(parameters: Sequence[Parameter], args: Collection[str]) -> Calling:
     if surplus:
         raise MisfitError(f"does not take `{surplus[0]}`, which the stage's `args` hold")
     names = [name for name in given if name in asked or takes_any] + [name for name in BESIDE if name in asked]
-    return Calling(is_all, tuple(name for name in names if name not in args))
+    return tuple(name for name in names if name not in args)
 
 
 def parameters_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[Parameter]:

@@ -56,6 +56,7 @@ class Operator:
     about: str
     reads: tuple[str, ...] = ()
     may_read: tuple[str, ...] = ()  # read where a stage before writes it and something asks for it
+    heeds: tuple[str, ...] = ()  # read wherever stages before write it of the same rollout, from each of them
     writes: tuple[str, ...] = ()
     scope: str = "group"  # what it looks at in one piece
     effect: str = "pure"  # pure: of its inputs; seeded: of its inputs and the spec's seed
@@ -66,11 +67,11 @@ class Operator:
     samples: bool = False  # it has a model say tokens, one after the other
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
     scores: bool = False  # its config's `function` is called with completions
+    sifts: bool = False  # its config's `function` is called with groups, and says which are kept
     compares: str = ""  # the output that it weighs; its config's `rewards` add several of them up
     methods: Mapping[str, Advantage] = field(default_factory=dict)  # by its config's `method`
     head: str = ""  # of its model: one of HEADS; empty: a language model's, or as the loss says
     counts: bool = False  # its figures count samples of its own, so those of several stages add up
-    runs: bool = True  # whether this version of dflowd can run it, not only validate it
 
     @property
     def is_on_partitions(self) -> bool:
@@ -298,21 +299,30 @@ OPERATORS: Mapping[str, Operator] = {
         head="value",
     ),
     "filter": Operator(
-        "drops groups by a condition, and may have them refilled",
+        "leaves groups out of training by a condition: `advantage` stages after it read what it keeps of their rollout",
         reads=("rollout", "reward"),
         writes=("kept",),
+        sifts=True,
+        counts=True,
         config=Section(
             "",
             {
                 "function": Text("says whether a group is kept", pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
                 "args": Free("keyword arguments of the function", {}),
+                "timeout_s": Number(
+                    "seconds that one call of `function` may take, for a group",
+                    30.0,
+                    above=0,
+                    at_most=86400,
+                    unwritten=True,
+                ),
             },
         ),
-        runs=False,
     ),
     "advantage": Operator(
         "says how much better completions, or their tokens, went than was to be expected",
         reads=("rollout", "reward"),
+        heeds=("kept",),
         writes=("advantage",),
         compares="reward",
         methods=ADVANTAGES,

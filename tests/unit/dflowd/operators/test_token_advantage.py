@@ -23,7 +23,7 @@ from .partitions import ROLL, known, partition
 VALUES = np.array([0.5, 0.25, 0, 0.5, 1, 1, -1, 0], np.float32)
 
 
-def pipeline(**adv: Any) -> Pipeline:
+def pipeline(*between: Stage, **adv: Any) -> Pipeline:
     adamw = {"adamw": {"lr": 1e-3}}
     return Pipeline(
         name="mine",
@@ -35,6 +35,7 @@ def pipeline(**adv: Any) -> Pipeline:
             Stage("right", "reward"),
             Stage("ref", "logprob", "base"),
             Stage("guess", "value", "critic"),
+            *between,
             Stage("adv", "advantage", config={"method": "gae", **adv}),
             Stage("fit", "train", "critic", config={"leaves": 1, "loss": {"kind": "value"}, "optimizer": adamw}),
         ],
@@ -101,6 +102,15 @@ def test_a_completion_without_a_score_is_left_out_of_training(tmp_path: Path) ->
     advantage, _ = made(tmp_path, [1.0, float("nan"), 1.0, 0.0])
     assert np.isnan(numbers(advantage)).tolist() == [False, False, True, True, False, False, False, False]
     assert advantage.groups == ((2, 1), (4, 2))
+
+
+def test_what_a_filter_does_not_keep_teaches_no_critic(tmp_path: Path) -> None:
+    """A critic that learnt from it would expect what the policy is not trained on."""
+    spec = pipeline(Stage("keep", "filter", config={"function": "dflowd.operators.filter:pass_rate"}))
+    given = inputs([1.0, 0.0, 1.0, 1.0]) | {"keep.kept": {"kept": columns.pack(np.array([1, 1, 0, 0], np.float32))}}
+    advantage, came = operate(partition(tmp_path, spec, "adv", given))
+    assert advantage.groups == ((4, 2), (0, 0))
+    assert np.isnan(numbers(came)).tolist() == [False] * 4 + [True] * 4
 
 
 def test_a_value_is_of_the_state_that_a_token_is_said_from(tmp_path: Path) -> None:

@@ -98,11 +98,18 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: s["models"].update(policy={"hub": "OWNER/NAME"}),
         ("models.policy.hub", "`hub` is no key of `policy`", "did you mean `path`?"),
     ),
-    "operator of a later version": (
-        lambda s: s["stages"].append({"id": "keep", "op": "filter", "config": {"function": "mine:keep"}}),
+    "rounds of a later version": (
+        lambda s: s["stages"].append(
+            {
+                "id": "keep",
+                "op": "filter",
+                "rounds": {"until": "step > 1", "max": 2},
+                "config": {"function": "mine:keep"},
+            }
+        ),
         (
-            "stages[6].op",
-            "stage `keep`: no node can run `filter` yet",
+            "stages[6].rounds",
+            "stage `keep`: refill rounds cannot run yet",
             "this version of dflowd only validates it; leave it out",
         ),
     ),

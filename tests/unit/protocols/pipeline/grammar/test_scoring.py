@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.pipeline.grammar.scoring import Calling, MisfitError, Parameter, calling, parameters_in
+from dflow_protocols.pipeline.grammar.scoring import (
+    Calling,
+    MisfitError,
+    Parameter,
+    asked_of_group,
+    calling,
+    parameters_in,
+)
 from dflowd.workers.process import KINDS
 
 NAMED = {kind for kind, name in KINDS.items() if name != "rest"}
@@ -63,3 +70,11 @@ def test_a_function_that_cannot_be_called_is_told_before_the_run(text: str, args
     """Each of these would fail at the first completion, after the model was loaded."""
     with pytest.raises(MisfitError, match=what):
         calling(parameters(text), args)
+
+
+def test_a_filter_is_asked_of_a_group() -> None:
+    """By the names of a reward's function, where what a group's completions do not share is a list."""
+    assert asked_of_group(parameters("rewards, low"), ("low",)) == ("rewards",)
+    assert asked_of_group(parameters("truncated, answer, completions"), ()) == ("completions", "answer", "truncated")
+    with pytest.raises(MisfitError, match="asks for `completion`; it may ask for rewards, completions, answer"):
+        asked_of_group(parameters("completion"), ())
