@@ -47,7 +47,7 @@ def test_a_broken_host_leaves_its_share_to_others_and_the_weights_stay_the_same(
     """It answers every ping and fails everything at once; after three tasks of a stage it says so, and is let be.
 
     Long enough that it gets three of them, whatever others steal while its engine starts."""
-    pipeline = toy_pipeline(5, 9, 4, 50_000, generate_s=0.1, gradient_s=0.05)
+    pipeline = toy_pipeline(8, 12, 4, 50_000, generate_s=0.1, gradient_s=0.05)
     with with_host(tmp_path, 3, "0") as mesh:
         await_stable(mesh)
         run = mesh.submit(mesh.nodes["n0"], pipeline)
