@@ -9,4 +9,4 @@ from jsonschema import Draft202012Validator
 
 def fits(schema: dict[str, Any], value: Any) -> bool:
     """Whether a value is valid."""
-    return Draft202012Validator(schema).is_valid(value)
+    return bool(Draft202012Validator(schema).is_valid(value))
