@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
+from dflow_protocols.controllers.checkpoints import SAVERS
 from dflow_protocols.events import Action, Event, Start
 from dflow_protocols.names import MANIFEST, Partition, ShardId
 from dflow_protocols.simulator.faults import Crash, Join, Pause, When
 from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.toy import several_updates
-from dflow_protocols.work import ChainWork
+from dflow_protocols.work import ChainWork, SaveWork
 from tests.support.simulated import ENDS_S, NOISES, mesh
 
 SEVERAL = several_updates()  # 5 updates in the first step, 4 in the second
@@ -134,6 +136,24 @@ def test_a_run_that_was_stopped_amid_the_updates_of_a_step_ends_with_the_same_we
     world.run(5.0)
     world.resume(0, run)
     assert finish(world, run, ENDS_S) == undisturbed()
+
+
+class Saved(Sampled):
+    """A watcher that counts who begins to write which version to its disk."""
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Start) and isinstance(action.work, SaveWork):
+            self.of[action.work.header.step, host.index] += 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_write_a_checkpoint_however_many_updates_follow(seed: int) -> None:
+    """All keep the version that a step began with until its last update, but two disks are enough for it."""
+    world, run = mesh(5, pipeline=replace(SEVERAL, checkpoint={"every": 1, "keep": 3}), seed=seed)
+    saved = Saved()
+    world.watch(saved)
+    finish(world, run, ENDS_S)
+    assert [step for step, _ in saved.of].count(5) == SAVERS
 
 
 def test_manifests_of_a_step_name_the_same_outputs() -> None:

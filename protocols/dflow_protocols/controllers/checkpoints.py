@@ -100,22 +100,26 @@ class Checkpoints:
         is_begin = place.update == 0 and place.step > 0  # of a step of the pipeline: nothing that was sampled is needed
         is_due = header.step == run.last_step or (every > 0 and is_begin and place.step % every == 0)
         committed = run.committed_step
-        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header):
+        passed = run.versions.passers(header, mesh.living) if is_due and place.updates > 1 else ()  # they keep it, too
+        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header, passed):
             return True
         lonely = header is own and own.step > committed  # nobody else got as far: the disk is the second copy
         return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
-    def _savers(self, now: float, mesh: MeshView, header: Header) -> tuple[NodeId, ...]:
+    def _savers(
+        self, now: float, mesh: MeshView, header: Header, passed: Collection[NodeId] = ()
+    ) -> tuple[NodeId, ...]:
         """The first two that can write it in this version's order; one more a wait, past those that do not."""
         late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
-        writers = self.writers(mesh, header)
+        writers = self.writers(mesh, header, passed)
         return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))[: SAVERS + late]
 
-    def writers(self, mesh: MeshView, header: Header) -> frozenset[NodeId]:
+    def writers(self, mesh: MeshView, header: Header, passed: Collection[NodeId] = ()) -> frozenset[NodeId]:
         """Living holders of a version that are on duty and have the run's files, of which a checkpoint takes the
-        tokenizer. Where there is none of them: those on duty, and if all are drained those."""
+        tokenizer. Where there is none of them: those on duty, and if all are drained those. `passed`: those who hold
+        it, too, though they made several versions since."""
         run = self._state
-        living = frozenset((*run.versions.holders(header.id, mesh.living), run.me))
+        living = frozenset((*run.versions.holders(header.id, mesh.living), *passed, run.me))
         holders = living & mesh.on_duty or living
         return holders - run.ability.without_files(run.me, holders) or holders
 
