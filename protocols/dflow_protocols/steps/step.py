@@ -127,6 +127,7 @@ class Step:
                 if not self.named_by[shard]:
                     del self.named_by[shard]
             self.forgotten += 1
+            self.read.clear()  # it may have been true: others' books are read from the start again
 
     def keep(self, seal: Seal) -> None:
         """A seal's bytes, and the records that it names. Where there are too many the oldest goes, as with records."""

@@ -124,6 +124,18 @@ def test_a_page_that_was_lost_comes_again_with_all_after_it() -> None:
     assert who(2) not in step.read
 
 
+def test_what_a_flood_made_a_node_forget_is_read_again() -> None:
+    """A member that invents executions of a task holds it up no longer than it goes on, so what went for them must be
+    told again; and who tells it leaves out what was read."""
+    true = record("roll", "p0", [ZERO.id], shard("true"))
+    step = step_with(true)
+    step.learn_page(who(2), Page("books", 0, 1))
+    for number in range(MAX_PER_TASK + 1):
+        step.add(record("roll", "p0", [ZERO.id], shard(f"invented {number}")))
+    assert true.id not in step.by_id
+    assert who(2) not in step.read
+
+
 def test_what_came_since_is_what_was_not_there_before() -> None:
     """Also where too many executions of a task had the oldest forgotten: what comes has a place of its own."""
     first, second = finished_partition(0), finished_partition(1)
