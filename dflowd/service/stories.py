@@ -74,8 +74,10 @@ class StoryAnswers:
             found.sort(key=lambda entry: entry.cause)
         else:
             found = [] if text else self._story.of(run)
-        if step is not None:
-            found = [entry for entry in found if any(task.step == step for task in entry.tasks)]
+        if step is not None and run in self._service.node.runs:
+            schedule = self._service.node.runs[run].schedule
+            made = range(schedule.first(step), schedule.first(step + 1))
+            found = [entry for entry in found if any(task.step in made for task in entry.tasks)]
         rows = [_row(entry, ahead_s) for entry in found[-limit_of(params, MOST_ROWS) :]]
         return {"entries": rows, "since_s": max(self._life, since + ahead_s)}
 
@@ -103,11 +105,11 @@ def find_task(text: str, pipeline: Pipeline) -> tuple[TaskKey, StepPlan]:
     """The task that STEP/STAGE/PART names, and the plan of its step. Raises Refusal: what it could be."""
     number, _, rest = text.partition("/")
     stage, _, part = rest.partition("/")
-    steps = pipeline.schedule.steps
+    last = pipeline.schedule.versions
     if not (number.isascii() and number.isdigit() and stage and part):
         raise Refusal(f"`{text[:80]}` is no task", FORM)
-    if int(number) > steps:
-        raise Refusal(f"`{text[:80]}`: the run has {steps} steps", f"steps are 0 to {steps}")
+    if int(number) > last:
+        raise Refusal(f"`{text[:80]}`: the run has {last} steps", f"steps are 0 to {last}")
     plan = make_plan(pipeline, int(number))
     task = TaskKey(int(number), stage, part_of(part))
     parts = _parts(plan)

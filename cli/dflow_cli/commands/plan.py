@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,14 +68,15 @@ def plan(
     if step is not None and step > steps:
         hint = f"steps are 0 to {steps - 1}; {steps} evaluates the final version"
         raise CliError(f"{spec} has no step {step}", where="--step", hint=hint)
-    derived = plan_step(pipeline, step or 0)
+    step, first = step or 0, pipeline.schedule.first
+    derived = [plan_step(pipeline, number) for number in range(first(step), first(step + 1))]
     if as_json:
-        print_json({"spec": pipeline.id, "steps": steps, "step": derived.step, "tasks": _task_rows(derived)})
+        print_json({"spec": pipeline.id, "steps": steps, "step": step, "tasks": _task_rows(derived, step)})
         return
     print(f"{pipeline.name}: {steps} steps, spec {pipeline.id[:12]}; reproducibility {_claim(pipeline)}\n")
     print("\n".join(draw_text(pipeline.stages)))
-    print(f"\nstep {derived.step}")
-    print("\n".join(_describe(derived)) or "nothing to do")
+    print(f"\nstep {step}")
+    print("\n".join(line for each in derived for line in _describe(each)) or "nothing to do")
 
 
 def _written_out(loaded: Loaded) -> str:
@@ -93,10 +95,11 @@ def _claim(pipeline: Pipeline) -> str:
     return f"{pipeline.reproducibility}{where}"
 
 
-def _task_rows(derived: StepPlan) -> list[dict[str, Any]]:
+def _task_rows(derived: Sequence[StepPlan], step: int) -> list[dict[str, Any]]:
     from dflow_protocols.pipeline import tasks
 
-    return [{"id": str(key), "step": key.step, "stage": key.stage, "part": str(key.part)} for key in tasks(derived)]
+    keys = [key for each in derived for key in tasks(each)]
+    return [{"id": str(key), "step": step, "stage": key.stage, "part": str(key.part)} for key in keys]
 
 
 def _describe(derived: StepPlan) -> list[str]:
@@ -104,7 +107,7 @@ def _describe(derived: StepPlan) -> list[str]:
     from dflow_protocols.pipeline import partition_groups
 
     lines = []
-    for chain in derived.chains:
+    for chain in () if derived.is_carried else derived.chains:
         first, end = partition_groups(chain, 0)
         together = f"; a slot works on up to {chain.at_once} tasks together" if chain.at_once > 1 else ""
         lines.append(

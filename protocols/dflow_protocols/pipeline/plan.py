@@ -138,7 +138,7 @@ def tasks(step_plan: StepPlan) -> tuple[TaskKey, ...]:
     step = step_plan.step
     keys = [
         TaskKey(step, stage, Partition(partition))
-        for chain in step_plan.chains
+        for chain in (() if step_plan.is_carried else step_plan.chains)
         for partition in range(chain.partitions)
         for stage in chain.stages
     ]

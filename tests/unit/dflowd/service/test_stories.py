@@ -11,6 +11,7 @@ import pytest
 
 from dflow_protocols.events import Finished, Start, Tick
 from dflow_protocols.names import NodeId, Partition, RunId, TaskKey
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.simulator.toy import two_steps
@@ -159,6 +160,15 @@ def test_every_kind_of_task_can_be_asked_for(text: str) -> None:
     task, _ = find_task(text, two_steps())
     assert str(task) == text
     assert alike(task, plan(two_steps(), task.step)) == [task]
+
+
+def test_tasks_of_a_steps_later_updates_can_be_asked_for() -> None:
+    """They are numbered by versions, of which such a run makes more than it has steps."""
+    spec = two_steps().to_dict()
+    next(stage for stage in spec["stages"] if stage["id"] == "learn")["config"]["epochs"] = 2
+    pipeline = Pipeline.from_dict(spec)
+    task, _ = find_task(f"{pipeline.schedule.versions - 1}/learn/apply", pipeline)
+    assert pipeline.schedule.steps <= task.step
 
 
 async def test_a_task_named_alone_is_of_the_only_active_run() -> None:

@@ -111,6 +111,7 @@ def test_stages_that_train_in_one_step_do_so_in_the_pipelines_order() -> None:
     assert [training.stage for each in plans for training in each.trainings] == ["warm", "learn"] * 2 + ["learn"]
     assert {chain.stages[0] for chain in plans[0].chains} == {"warm", "roll", "heldout"}
     assert {chain.stages[0] for chain in plans[1].chains} == {"warm", "roll"}
+    assert {key.stage for key in tasks(plans[1])} == {"learn"}  # what is carried is not run again
 
 
 def test_a_sequence_mean_divides_by_samples() -> None:
