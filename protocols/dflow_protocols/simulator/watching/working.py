@@ -124,7 +124,7 @@ def _reason(host: Host, start: Start, position: Header | None) -> str:
         (start.task.stage,)
     ):
         return "it has withdrawn"
-    failed = state.failures.of_step(host.id, start.task.step)
+    failed = [each for step in state.steps for each in state.failures.of_step(host.id, step)]  # of all that are open
     if any(each.kind == "user" and each.task.stage == start.task.stage for each in failed):
         return "the second try of its stage's code goes first"
     return ""
