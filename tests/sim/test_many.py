@@ -13,7 +13,7 @@ from dflow_protocols.events import Action, Event, Send
 from dflow_protocols.names import MANIFEST, Block, NodeId, RecordId, RunId, Slice
 from dflow_protocols.run_state import long_seals, outbox
 from dflow_protocols.simulator.faults import Crash, sends
-from dflow_protocols.simulator.goals import finish, node
+from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.work import PURE, WILD
 from dflow_protocols.simulator.toy import warm_then_two
@@ -83,6 +83,8 @@ def test_who_was_to_hear_of_a_seal_from_one_that_died_asks_for_it(nth: int) -> N
     """Nothing rests on one message, nor on who passes it on."""
     world, run = mesh(9)
     world.when(sends(SealPut, nth, where=lambda put: bool(put.onward)), Crash())
+    world.run(ENDS_S, ended(world, run))
+    assert len(world.live()) == 8
     assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 
@@ -120,6 +122,8 @@ def test_whose_slices_come_to_others_by_a_death_has_them_learn_of_the_blocks() -
     world, run = mesh(9)
     slice_claimed = sends(ClaimPut, 0, where=lambda put: any(isinstance(unit.part, Slice) for unit in put.units))
     world.when(slice_claimed, Crash())
+    world.run(ENDS_S, ended(world, run))
+    assert len(world.live()) == 8
     assert finish(world, run, ENDS_S) == undisturbed_weights()
 
 
@@ -132,4 +136,5 @@ def test_a_seal_too_long_for_a_message_settles_as_any_other(lost: int | None, mo
     if lost is not None:
         put = sends(BucketPut, lost, where=lambda put: not put.claims)
         world.when(put, Crash(restart_after_s=1.0))
+    world.run(ENDS_S, ended(world, run))
     assert finish(world, run, ENDS_S) == undisturbed_weights()
