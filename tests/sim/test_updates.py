@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -107,6 +108,11 @@ def test_what_was_lost_is_sampled_again_from_the_version_that_sampled_it() -> No
         assert finish(world, run, ENDS_S) == undisturbed()
 
 
+def are_down(hosts: Sequence[Host]) -> Callable[[], bool]:
+    """Whether none of them answers."""
+    return lambda: not any(host.answers for host in hosts)
+
+
 def test_a_joiner_goes_on_without_what_nobody_has_any_more() -> None:
     """It holds a version in the middle of a step, and neither what that is trained on nor what sampled it. The run goes
     on, and says that its weights are not to be found again."""
@@ -116,7 +122,7 @@ def test_a_joiner_goes_on_without_what_nobody_has_any_more() -> None:
         world.plan(When("advance", version, node=0), Join(joiner.index))
         for index in (0, 1):
             world.plan(When("advance", 0, node=joiner.index), Crash(index))
-        world.run(30.0, lambda: not world.hosts[0].answers and not world.hosts[1].answers)  # noqa: B023
+        world.run(30.0, are_down(world.hosts[:2]))
         finish(world, run, ENDS_S)
         summary = node(joiner).runs[run].summary()
         assert (summary["reproducibility"], summary["since_step"]) == ("replay", 0)

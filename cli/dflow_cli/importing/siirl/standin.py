@@ -25,6 +25,7 @@ from typing import Any
 from .builtin import BUILTIN
 from .workflow import ROLES, TYPES
 
+# mypy wants an enum's members as they are written; these are those of the tables by which workflows are read.
 NodeType = Enum("NodeType", {name: name for name in TYPES})  # type: ignore[misc]
 NodeRole = Enum("NodeRole", {name: name for name in ROLES})  # type: ignore[misc]
 

@@ -40,10 +40,12 @@ class Talk:
     def close(self):
         open("closed", "a").write(self.heard[0])
 
-class Slow(Talk):
+class Meets(Talk):
+    here = 0
     def reset(self, entry): return [{"role": "user", "content": "begin"}]
     async def step(self, messages):
-        await asyncio.sleep(0.2)
+        Meets.here += 1
+        while Meets.here < 8: await asyncio.sleep(0.01)
         return "on", 0.0, messages[-1]["content"] == "bye"
     async def close(self): pass
 
@@ -131,11 +133,11 @@ def test_what_an_environment_holds_is_given_back_when_its_conversation_is_over(p
 
 
 def test_environments_that_wait_do_so_beside_each_other(pool: Pool) -> None:
-    """Eight that wait a fifth of a second each share one worker."""
+    """Eight of one worker, each of which waits for the seven others: one after the other they would wait for ever."""
     keys = "abcdefgh"
-    began = told(pool, {key: [] for key in keys}, "Slow")
+    began = told(pool, {key: [] for key in keys}, "Meets")
     assert [each.value["messages"][0]["content"] for each in began] == ["begin"] * 8
-    ended = told(pool, {key: ["bye"] for key in keys}, "Slow")
+    ended = told(pool, {key: ["bye"] for key in keys}, "Meets")
     assert [each.value["done"] for each in ended] == [True] * 8
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.pipeline import Pipeline, SpecError
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import named_files, with_own_code
 from dflow_protocols.pipeline.grammar.scoring import BY_ENVIRONMENT
-from tests.unit.protocols.written_specs import example, stage
+from tests.unit.protocols.written_specs import example, problem_of, stage
 
 GAME = {"class": "guess.py:Guess", "turns": 3}
 
@@ -20,13 +20,6 @@ def played(**more: Any) -> dict[str, Any]:
     stage(spec, "roll")["config"]["environment"] = GAME | more
     stage(spec, "score")["config"]["function"] = BY_ENVIRONMENT
     return spec
-
-
-def problem_of(spec: dict[str, Any]) -> tuple[str, str, str]:
-    with pytest.raises(SpecError) as caught:
-        Pipeline.from_dict(spec)
-    (problem,) = caught.value.problems
-    return problem.path, problem.what, problem.hint
 
 
 def test_an_evaluation_plays_what_training_plays() -> None:

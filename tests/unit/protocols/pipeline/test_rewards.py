@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from dflow_protocols.metrics import finish, merge
-from dflow_protocols.pipeline import Pipeline, SpecError
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.doubts import doubts
 from dflow_protocols.pipeline.grammar.rows import row_names
 from dflow_protocols.pipeline.weighing import reward_weights
 from dflow_protocols.versions.shares import shares
-from tests.unit.protocols.written_specs import example, stage
+from tests.unit.protocols.written_specs import example, problem_of, stage
 
 SHORT = {"id": "short", "op": "reward", "config": {"function": "judge.py:short"}}
 WEIGHTS = {"score": 1.0, "short": 0.5}
@@ -26,13 +26,6 @@ def two_rewards(**adv: Any) -> dict[str, Any]:
     stage(spec, "heldout")["config"]["function"] = "dflowd.operators.reward:exact_match"
     stage(spec, "adv")["config"].update(adv)
     return spec
-
-
-def problem_of(spec: dict[str, Any]) -> tuple[str, str, str]:
-    with pytest.raises(SpecError) as caught:
-        Pipeline.from_dict(spec)
-    (problem,) = caught.value.problems
-    return problem.path, problem.what, problem.hint
 
 
 def test_rewards_are_weighed_by_stage() -> None:
