@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.simulator.toy import with_bfloat16, with_lag
+from dflow_protocols.simulator.toy import with_bfloat16, with_lag, with_updates
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
@@ -104,6 +104,25 @@ def test_a_death_while_steps_are_sampled_ahead_changes_nothing(trial: Trial) -> 
     trial.seen(run, "learn", "b", 1)
     strike(trial.mesh, trial.seen(run, "roll", "p", 2)[-1])
     trial.check(run, "killed in a rollout of a step ahead", behind)
+
+
+def test_a_death_amid_the_updates_of_a_step_changes_nothing(trial: Trial) -> None:
+    """What the step sampled is carried from version to version by those who live."""
+    several = with_updates(SPEC, epochs=2, minibatches=2)
+    undisturbed = ended(trial.mesh, trial.submit(spec=several))
+    assert undisturbed["state"] == "done", undisturbed["error"]
+    run = trial.submit(spec=several)
+
+    def amid() -> list[Daemon]:
+        """Who works on an update that is not the first of its step."""
+        rows = running_tasks(trial.mesh, run, "learn", "b")
+        later = [row for row in rows if several.schedule.place(int(row["id"].partition("/")[0])).update > 1]
+        return [trial.mesh.nodes[row["node"]] for row in later]
+
+    strike(trial.mesh, trial.mesh.until(amid, SEES_S)[0])
+    answer = ended(trial.mesh, run)
+    assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"]), answer["error"]
+    assert answer["reproducibility"] == "exact"
 
 
 def test_a_run_survives_the_daemon_that_it_was_submitted_to(trial: Trial) -> None:
