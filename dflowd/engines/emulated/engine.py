@@ -67,8 +67,9 @@ class EmulatedRollouts:
     def chain(self, job: Job, work: ChainWork) -> Done:
         (chain,) = (c for c in plan(job.pipeline, work.step).chains if set(work.stages) <= set(c.stages))
         step = job.pipeline.schedule.place(work.step).step
-        blobs = {name: bytes(job.shards.read(ref)) for name, ref in work.inputs}
-        ids, hashes = {name: ref.id for name, ref in work.inputs}, list[tuple[bytes, ...]]()
+        blobs: dict[str, bytes | memoryview] = {name: job.shards.read(ref) for name, ref in work.inputs}
+        ids = {name: ref.id for name, ref in work.inputs}
+        written, hashes = list[bytes](), list[tuple[bytes, ...]]()
         made: list[tuple[str, tuple[str, ...], Groups, tuple[tuple[str, float], ...], float]] = []
         for stage_id in work.stages:
             start = job.baton.seconds()
@@ -79,9 +80,9 @@ class EmulatedRollouts:
             for name, blob in outputs.items():
                 blobs[f"{stage_id}.{name}"] = blob
                 ids[f"{stage_id}.{name}"], of_chunks = hash_shard(blob)
+                written.append(blob)
                 hashes.append(of_chunks)
             made.append((stage_id, tuple(outputs), groups, metrics, job.baton.seconds() - start))
-        written = [blobs[f"{stage_id}.{name}"] for stage_id, names, *_ in made for name in names]
         refs = iter(put(job.shards, written, hashes))
         results = tuple(
             Made(stage_id, tuple((name, next(refs)) for name in names), metrics, groups, seconds)

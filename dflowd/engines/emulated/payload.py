@@ -92,7 +92,7 @@ class Payload:
         work: ChainWork,
         stage: Stage,
         chain: Chain,
-        blobs: Mapping[str, bytes],
+        blobs: Mapping[str, bytes | memoryview],
         ids: Mapping[str, ShardId],
         key: bytes,
         device: Device,
