@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, exp
 
-from dflowd.algorithms.terms.ratio import Gain, gain_sums
+from dflowd.algorithms.terms.ratio import Gain, gain_sums, log_ratio
 from dflowd.algorithms.terms.regularization import regularized
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
@@ -18,7 +18,7 @@ def cispo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
     """Eq. 4 and 5 without a lower bound, as the paper runs it. `settings`: `high`, and those of `regularized`. Returns
     the loss [], a part of a sum over the step that is divided by its trained tokens, and its figures."""
     high = settings["high"]
-    ratio = exp(tokens.logp - tokens["old_logprob"]).detach()
+    ratio = exp(log_ratio(tokens.logp, tokens["old_logprob"])).detach()
     gain = ratio.clamp(max=high) * tokens["advantage"] * tokens.logp
     each, figures = regularized(gain, tokens, settings)
     own = gain_sums(Gain(each, ratio, torch.zeros_like(ratio, dtype=torch.bool), ratio > high))

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, exp, minimum
 
-from dflowd.algorithms.terms.ratio import Gain, gain_sums
+from dflowd.algorithms.terms.ratio import Gain, gain_sums, log_ratio
 from dflowd.algorithms.terms.regularization import regularized
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
@@ -26,7 +26,7 @@ def cpgd(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
     """
     below, above = settings["clip"]
     old, advantage = tokens["old_logprob"], tokens["advantage"]
-    ratio = exp(tokens.logp - old).detach()
+    ratio = exp(log_ratio(tokens.logp, old)).detach()
     bounded = tokens.logp.clamp(old + _log(1 - below), old + math.log1p(above))
     gain = minimum(tokens.logp * advantage, bounded * advantage)
     drift = (ratio - 1).clamp(max=MOST_DRIFT) * tokens.logp

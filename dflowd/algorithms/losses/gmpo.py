@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, exp
 
 from dflowd.algorithms.terms.completions import mean_of_completion, trained_tokens
-from dflowd.algorithms.terms.ratio import Gain, gain_sums
+from dflowd.algorithms.terms.ratio import Gain, gain_sums, log_ratio
 from dflowd.algorithms.terms.regularization import regularized
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
@@ -23,7 +23,7 @@ def gmpo(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
     """
     below, above = settings["clip"]
     advantage = tokens["advantage"]
-    moved = tokens.logp - tokens["old_logprob"]
+    moved = log_ratio(tokens.logp, tokens["old_logprob"])
     cut_low, cut_high = (moved < -below) & (advantage < 0), (moved > above) & (advantage > 0)
     kept = moved.masked_fill(cut_low, -below).masked_fill(cut_high, above)
     gain = exp(mean_of_completion(kept, tokens)) * advantage

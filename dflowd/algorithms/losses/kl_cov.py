@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, exp
 
-from dflowd.algorithms.terms.ratio import Gain, gain_sums
+from dflowd.algorithms.terms.ratio import Gain, gain_sums, log_ratio
 from dflowd.algorithms.terms.regularization import regularized
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
@@ -21,7 +21,7 @@ def kl_cov(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tensor, Sums]:
     `settings`: `share`, `penalty`, and those of `regularized`. Returns the loss [], a part of a sum over the step that
     is divided by its trained tokens, and its figures, in which a picked token counts as cut high.
     """
-    moved = tokens.logp - tokens["old_logprob"]
+    moved = log_ratio(tokens.logp, tokens["old_logprob"])
     ratio, picked = exp(moved), tokens["picked"]
     gain = ratio * tokens["advantage"] - settings["penalty"] * picked * moved.abs()
     each, figures = regularized(gain, tokens, settings)

@@ -17,6 +17,7 @@ from torch import exp
 
 from .completions import mean_of_completion
 from .kl import k3
+from .ratio import log_ratio
 from .tokens import Sums, Tokens
 
 
@@ -30,7 +31,7 @@ def correct(tokens: Tokens, settings: Mapping[str, Any]) -> tuple[Tokens, Sums]:
     """
     sampled = tokens["sampled_logprob"]
     trained = tokens.given.get("old_logprob", tokens.logp.detach())
-    apart = trained - sampled
+    apart = log_ratio(trained, sampled)
     figures: Sums = {
         "mismatch_sum": apart.abs().double().sum(),
         "mismatch_max": apart.abs().max().double(),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, exp
 
+from .ratio import log_ratio
+
 
 def k1(logp: Tensor, logp_ref: Tensor) -> Tensor:
     """KL(policy, reference) per token, [tokens] float32: unbiased for samples of the policy, of either sign."""
@@ -24,7 +26,8 @@ def k2(logp: Tensor, logp_ref: Tensor) -> Tensor:
 
 def k3(logp: Tensor, logp_ref: Tensor) -> Tensor:
     """As k1; unbiased and never negative."""
-    return exp(logp_ref - logp) - (logp_ref - logp) - 1
+    apart = log_ratio(logp_ref, logp)
+    return exp(apart) - apart - 1
 
 
 ESTIMATORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
@@ -33,5 +36,5 @@ ESTIMATORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": 
 def divergence(kind: str, logp: Tensor, logp_ref: Tensor, logp_old: Tensor) -> Tensor:
     """By one of ESTIMATORS, or by `k3_unbiased`: k3 times the ratio of the policy to the one that sampled; [tokens]."""
     if kind == "k3_unbiased":
-        return exp(logp - logp_old) * k3(logp, logp_ref)
+        return exp(log_ratio(logp, logp_old)) * k3(logp, logp_ref)
     return ESTIMATORS[kind](logp, logp_ref)

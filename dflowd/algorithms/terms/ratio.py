@@ -9,6 +9,14 @@ from torch import Tensor, exp, minimum, where
 
 from .tokens import Sums
 
+MOST_MOVED = 20.0  # nats, as in verl: float32 holds e^88, and a step's sums of squares of it no more than e^44
+
+
+def log_ratio(logp: Tensor, logp_old: Tensor) -> Tensor:
+    """ln r of each token, [tokens] float32, at most MOST_MOVED from 0. A clip bounds r on the side to which an
+    advantage drives it; on the other side one token could make a step infinite. What is cut here gives no gradient."""
+    return (logp - logp_old).clamp(-MOST_MOVED, MOST_MOVED)
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
@@ -27,7 +35,7 @@ def clipped_gain(
     `dual_clip`: the most that r counts where A is negative, so that no gain is below `dual_clip` times A. What it cuts
     is counted as cut high."""
     low, high = 1 - clip[0], 1 + clip[1]
-    ratio = exp(logp - logp_old)
+    ratio = exp(log_ratio(logp, logp_old))
     bounded = ratio if dual_clip is None else where(advantage < 0, ratio.clamp(max=dual_clip), ratio)
     gain = minimum(bounded * advantage, ratio.clamp(low, high) * advantage)
     cut_high = (ratio > high) & (advantage > 0)

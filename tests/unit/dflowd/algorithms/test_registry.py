@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dflow_protocols.pipeline.grammar import algorithms
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.shape import Reader, Section
 from dflowd.algorithms.registry import ADVANTAGES, LOSSES, TOKEN_ADVANTAGES
+from dflowd.algorithms.terms.correction import correct
 from dflowd.algorithms.terms.tokens import Tokens
 
 
@@ -86,3 +89,22 @@ def test_a_token_that_is_masked_out_gives_no_gradient() -> None:
         loss, _ = function(Tokens(logp, torch.full((2,), 2.0), given, torch.zeros(2).long()), settings)
         (slope,) = torch.autograd.grad(loss, logp)
         assert (slope != 0).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOSSES if kind not in ("cross_entropy", "value")])
+@pytest.mark.parametrize("moved", [-200.0, 200.0])
+def test_a_token_that_is_far_from_what_sampled_it_leaves_a_step_finite(kind: str, moved: float) -> None:
+    """A clip bounds the ratio on one side only; on the other float32 ends at e^88. So does a divergence."""
+    logp = torch.tensor([-1.0, -201.0, -1.0, -2.0], requires_grad=True)
+    given = {"advantage": torch.tensor([1.0, -1.0, -1.0, 1.0]), "sampled_logprob": logp.detach() - moved}
+    given |= {"logprob": logp.detach() + moved}
+    settings = Reader({}).read(Section("", algorithms.LOSSES[kind].config), {"kl": 0.1}, "")
+    corrected, apart = correct(
+        Tokens(logp, torch.full((4,), 2.0), given, torch.tensor([0, 0, 1, 1])),
+        {"kind": "band", "level": "token", "low": 0.5, "high": 2.0},
+    )
+    for tokens in (corrected, replace(corrected, given=given)):
+        loss, figures = LOSSES[kind](tokens, settings)
+        (slope,) = torch.autograd.grad(loss, logp, retain_graph=True)
+        assert slope.isfinite().all()
+        assert all(torch.as_tensor(value).isfinite() for value in (loss, *figures.values(), *apart.values()))
