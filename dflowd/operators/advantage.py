@@ -3,11 +3,19 @@
 Writes `advantage`: one float32 a completion, NaN for one that has no score: it is neither compared nor trained on. Its
 groups say what is: (tokens, completions) of each, (0, 0) for one that was dropped. Several rewards are added up by
 their weights first.
+
+A function of the user's own asks by name for what it needs, and for the stage's `args`; it is called once a group:
+
+    def advantage(rewards: list[float | None], completions: list[str], answer: str, **args) -> list[float | None]
+
+It gives a number for each completion, None for one that is not trained on; nor is one that has no score, whose reward
+is None. It may ask for what a filter's function may (filter.py). Workers run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +27,15 @@ from dflowd.algorithms.advantages.flat import flat_groups
 from dflowd.algorithms.registry import ADVANTAGES
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
+from dflowd.workers.outcome import Due
 
-from .partition import Output, Partition
-from .reward import reward_metrics
+from .calls import by_groups
+from .partition import Output, Partition, read_rollout
+from .reward import answers_of, reward_metrics
 
 LARGEST = 1e30  # of an advantage: a step's tokens times it have to fit into float32
+
+Numbers = npt.NDArray[np.float64]
 
 
 def advantage(partition: Partition) -> Output:
@@ -31,12 +43,9 @@ def advantage(partition: Partition) -> Output:
     count = partition.end - partition.first
     total, size = weighed(partition)
     rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
-    scored = ~np.isnan(rewards)
-    values, flat = np.full(rewards.shape, np.nan), np.zeros(count, np.bool_)
-    for groups, samples in _alike(scored):
-        given = rewards[np.ix_(groups, samples)]
-        flat[groups] = flat_groups(given, sizes[groups])
-        values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
+    values, flat = _compared(rewards, sizes, config)
+    if ":" in config["method"]:
+        values = _own(partition, rewards)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     spoken = columns.own_lengths(partition.read("rollout"))
     learnt = np.where(left_out(partition).reshape(values.shape), np.nan, values)
@@ -47,45 +56,30 @@ def advantage(partition: Partition) -> Output:
         metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
         metrics |= reward_metrics(total)
-    metrics |= bounded(values[scored], partition.stage.id)
+    metrics |= bounded(values, partition.stage.id)
     return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
 
 
-def left_out(partition: Partition) -> npt.NDArray[np.bool_]:
-    """Completions that are not trained on, however they are scored, [completions]: that were cut off, if the stage says
-    so, and of which a filter has kept none."""
-    truncated = columns.values(partition.read("rollout")["truncated"]).astype(np.bool_)
-    out = truncated if partition.stage.config.get("mask_truncated") else np.zeros_like(truncated)
-    for read in partition.stage.reads:
-        if read.endswith(".kept"):
-            out = out | (columns.values(partition.inputs[read]["kept"]) == 0)
-    return out
+def _compared(rewards: Numbers, sizes: Numbers, config: Mapping[str, Any]) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    """(advantages by the method, where it is one of ours, [groups, samples]; which groups are flat, [groups]).
+    `rewards`: [groups, samples]; `sizes`: [groups], as of `flat_groups`."""
+    method = ADVANTAGES.get(config["method"])
+    values, flat = np.full(rewards.shape, np.nan), np.zeros(len(rewards), np.bool_)
+    for groups, samples in _alike(~np.isnan(rewards)):
+        given = rewards[np.ix_(groups, samples)]
+        flat[groups] = flat_groups(given, sizes[groups])
+        if method is not None:
+            values[np.ix_(groups, samples)] = method(given, sizes[groups], config)
+    return values, flat
 
 
-def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str, float]:
-    """What a step is whitened by, of one partition. advantages: [n] float32 as they are written, NaN for none; tokens:
-    [n], how many are trained by each."""
-    count = np.where(np.isnan(advantages), 0, tokens).astype(np.float64)
-    wide = np.nan_to_num(advantages.astype(np.float64))
-    sums = (count.sum(), (count * wide).sum(), (count * wide * wide).sum())
-    return dict(zip((WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM), map(float, sums), strict=True))
-
-
-def bounded(advantages: npt.NDArray[np.float64], stage: str) -> dict[str, float]:
-    """Figures of advantages, [n] without NaN. Raises UserError where a step's sums of them would not be numbers."""
-    if not advantages.size:
-        return {}
-    if np.abs(advantages).max() > LARGEST:
-        what = f"an advantage of {advantages[np.abs(advantages).argmax()]:g}, whose sums are more than float32 holds"
-        raise UserError(f"{what}; give smaller rewards, or `scale: std`", stage)
-    return {"advantage_max": float(advantages.max()), "advantage_min": float(advantages.min())}
-
-
-def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:
-    """What is trained on of each group, as (tokens, completions). lengths: of each completion the tokens that the model
-    said; trained: [groups, samples], whether it has an advantage."""
-    tokens = np.where(trained, lengths.reshape(trained.shape), 0).sum(1)
-    return tuple(zip(tokens.tolist(), trained.sum(1).tolist(), strict=True))
+def _own(partition: Partition, rewards: Numbers) -> Numbers:
+    """By the user's function, [groups, samples], NaN for a completion that is not trained on. `rewards`: as many, NaN
+    without a score. Raises UserError, and HostError where this host has another function."""
+    groups = answers_of(read_rollout(partition)).groups(rewards, partition.step)
+    given = by_groups(partition, str(partition.stage.config["method"]), groups, Due(rewards.shape[1]))
+    values = np.array([[np.nan if one is None else one for one in each] for each in given], np.float64)
+    return np.where(np.isnan(rewards), np.nan, values)
 
 
 def _alike(scored: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
@@ -112,3 +106,42 @@ def weighed(partition: Partition) -> tuple[columns.Array, columns.Array]:
         what = f"the rewards of {named}, weighed, come to {total[size.argmax()]:g}: more than float32 holds"
         raise UserError(what, partition.stage.id)
     return total, size
+
+
+def left_out(partition: Partition) -> npt.NDArray[np.bool_]:
+    """Completions that are not trained on, however they are scored, [completions]: that were cut off, if the stage says
+    so, and of which a filter has kept none."""
+    truncated = columns.values(partition.read("rollout")["truncated"]).astype(np.bool_)
+    out = truncated if partition.stage.config.get("mask_truncated") else np.zeros_like(truncated)
+    for read in partition.stage.reads:
+        if read.endswith(".kept"):
+            out = out | (columns.values(partition.inputs[read]["kept"]) == 0)
+    return out
+
+
+def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:
+    """What is trained on of each group, as (tokens, completions). lengths: of each completion the tokens that the model
+    said; trained: [groups, samples], whether it has an advantage."""
+    tokens = np.where(trained, lengths.reshape(trained.shape), 0).sum(1)
+    return tuple(zip(tokens.tolist(), trained.sum(1).tolist(), strict=True))
+
+
+def whitening_sums(advantages: columns.Array, tokens: columns.Array) -> dict[str, float]:
+    """What a step is whitened by, of one partition. advantages: [n] float32 as they are written, NaN for none; tokens:
+    [n], how many are trained by each."""
+    count = np.where(np.isnan(advantages), 0, tokens).astype(np.float64)
+    wide = np.nan_to_num(advantages.astype(np.float64))
+    sums = (count.sum(), (count * wide).sum(), (count * wide * wide).sum())
+    return dict(zip((WHITENED_COUNT, WHITENED_SUM, WHITENED_SQ_SUM), map(float, sums), strict=True))
+
+
+def bounded(advantages: npt.NDArray[np.float64], stage: str) -> dict[str, float]:
+    """Figures of advantages, [n], but for the NaN among them. Raises UserError where a step's sums of them would not be
+    numbers."""
+    there = advantages[~np.isnan(advantages)]
+    if not there.size:
+        return {}
+    if np.abs(there).max() > LARGEST:
+        what = f"an advantage of {there[np.abs(there).argmax()]:g}, whose sums are more than float32 holds"
+        raise UserError(f"{what}; give smaller rewards, or `scale: std`", stage)
+    return {"advantage_max": float(there.max()), "advantage_min": float(there.min())}

@@ -11,25 +11,20 @@ A reward of None is that of a completion without a score. It may ask for `step` 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from dflow_protocols import metrics
-from dflow_protocols.pipeline.grammar.scoring import BESIDE, EACH, asked_of_group
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 from dflowd.workers.float32 import shown
-from dflowd.workers.outcome import Arguments, Due, Outcome
-from dflowd.workers.pool import Pool, Terms
+from dflowd.workers.outcome import Due
 
-from .calls import by_workers
+from .calls import by_groups
 from .partition import Output, Partition, read_rollout
-from .reward import answers_of
-
-SHARED = ("answer", "prompt", "entry", "messages", "step")  # by all completions of a group
+from .reward import answers_of, scores_of
 
 Rewards = Sequence[float | None]
 
@@ -51,46 +46,23 @@ OURS: Mapping[str, Callable[..., bool]] = {f"{each.__module__}:{each.__name__}":
 def filter_groups(partition: Partition) -> Output:
     count = partition.end - partition.first
     given = columns.values(partition.read("reward")["reward"]).reshape(count, -1)
-    kept = _kept(partition, [[None if np.isnan(one) else float(one) for one in row] for row in given])
+    kept = _kept(partition, given)
     figures = {metrics.FILTERED_GROUPS: count, metrics.KEPT_GROUPS: int(kept.sum())}
     return Output("kept", {"kept": columns.pack(kept.repeat(given.shape[1]).astype(np.float32))}, figures)
 
 
-def _kept(partition: Partition, rewards: Sequence[Rewards]) -> npt.NDArray[np.bool_]:
-    """[groups]. `rewards`: by group. Raises UserError, and HostError where this host has another function."""
+def _kept(partition: Partition, rewards: columns.Array) -> npt.NDArray[np.bool_]:
+    """[groups]. `rewards`: [groups, samples]. Raises UserError, and HostError where this host has another function."""
     config, stage = partition.stage.config, partition.stage.id
-    name, args = str(config["function"]), dict(config["args"])
+    name = str(config["function"])
     if name in OURS:
         try:
-            return np.array([OURS[name](each, **args) for each in rewards], np.bool_)
+            return np.array([OURS[name](each, **config["args"]) for each in scores_of(rewards)], np.bool_)
         except (TypeError, UserError) as error:
             raise UserError(f"{name}: {error}", stage) from error
-    outcomes = by_workers(partition, name, lambda pool: _outcomes(partition, pool, name, rewards, args))
-    for outcome in outcomes:
-        if outcome.error:
-            raise UserError(outcome.error, stage)
-        if outcome.value not in (0, 1):
-            raise UserError(f"{name} gave {shown(outcome.value)} where True or False is due", stage)
-    return np.array([outcome.value for outcome in outcomes], np.bool_)
-
-
-def _outcomes(
-    partition: Partition, pool: Pool, name: str, rewards: Sequence[Rewards], args: Mapping[str, Any]
-) -> list[Outcome]:
-    """Of a call for each group."""
-    names = asked_of_group(pool.signature(name, partition.progress).parameters, args)
-    calls = [
-        Arguments((), {key: value for key, value in row.items() if key in names} | {**args})
-        for row in _groups(partition, rewards)
-    ]
-    terms = Terms(float(partition.stage.config.get("timeout_s", 30.0)), ends_at_error=True)
-    return pool.map(name, calls, Due(), terms, partition.progress)
-
-
-def _groups(partition: Partition, rewards: Sequence[Rewards]) -> Iterator[dict[str, Any]]:
-    """All that may be asked for, of each group."""
-    rows = list(answers_of(read_rollout(partition)).rows((*EACH, *BESIDE), partition.step))
-    for index, given in enumerate(rewards):
-        own = rows[index * len(given) : (index + 1) * len(given)]
-        group = {name: own[0][name] if name in SHARED else [row[name] for row in own] for name in own[0]}
-        yield {"rewards": list(given), "completions": group.pop("completion"), **group}
+    groups = answers_of(read_rollout(partition)).groups(rewards, partition.step)
+    given = by_groups(partition, name, groups, Due())
+    for each in given:
+        if each not in (0, 1):
+            raise UserError(f"{name} gave {shown(each)} where True or False is due", stage)
+    return np.array(given, np.bool_)

@@ -33,6 +33,7 @@ from .calls import by_workers
 from .partition import Output, Partition, Rollout, read_rollout
 
 Numbers = list[float | None]
+SHARED = ("answer", "prompt", "entry", "messages", "step")  # by all completions of a group
 
 
 def exact_match(completion: str, answer: str, *, prompt: str, entry: Entry) -> float:
@@ -98,6 +99,19 @@ class Answers:
             known = dict(zip(EACH, (said, entry["answer"], entry["question"], entry), strict=True))
             known |= dict(zip(BESIDE, beside, strict=True))
             yield {name: value for name, value in known.items() if name in names}
+
+    def groups(self, rewards: columns.Array, step: int) -> Iterator[dict[str, Any]]:
+        """Of OF_GROUP and BESIDE all, for each group. `rewards`: [groups, samples], NaN without a score."""
+        rows = list(self.rows((*EACH, *BESIDE), step))
+        for index, given in enumerate(scores_of(rewards)):
+            own = rows[index * len(given) : (index + 1) * len(given)]
+            group = {name: own[0][name] if name in SHARED else [row[name] for row in own] for name in own[0]}
+            yield {"rewards": given, "completions": group.pop("completion"), **group}
+
+
+def scores_of(rewards: columns.Array) -> list[Numbers]:
+    """By group, None without a score. `rewards`: [groups, samples], NaN without one."""
+    return [[None if np.isnan(one) else float(one) for one in row] for row in rewards]
 
 
 def reward(partition: Partition) -> Output:

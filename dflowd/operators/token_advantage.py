@@ -35,7 +35,7 @@ def token_advantage(partition: Partition) -> list[Output]:
         metrics |= {"reward_kl_sum": float(paid.sum()), "reward_kl_count": len(paid)}
     values = columns.values(partition.read("value")["value"])[is_own].astype(np.float64)
     advantages = TOKEN_ADVANTAGES[config["method"]](earned, values, lengths, config)
-    metrics |= bounded(advantages[~np.isnan(advantages)], partition.stage.id)
+    metrics |= bounded(advantages, partition.stage.id)
     if config.get("whiten"):
         metrics |= whitening_sums(advantages.astype(np.float32), np.ones(len(advantages)))
     trained = trained_groups(lengths, ~np.isnan(rewards).reshape(partition.end - partition.first, -1))

@@ -131,20 +131,22 @@ def _indifferent(
 def _misfits(
     named: Named, function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, pipeline: Pipeline
 ) -> Iterator[Problem]:
-    """Whether each stage that scores or sifts by the function can call it."""
+    """Whether each stage that scores, sifts or compares by the function can call it."""
     for index, stage in enumerate(pipeline.stages):
-        sifts = stage.operator.sifts
-        if not (stage.operator.scores or sifts) or stage.config["function"] != named.name:
+        sifts, compares = stage.operator.sifts, bool(stage.operator.methods)
+        key = "method" if compares else "function"
+        if not (stage.operator.scores or sifts or compares) or stage.config[key] != named.name:
             continue
-        path = f"stages[{index}].config.function"
-        given, gives_all = {*stage.config["args"], *LENT.get(named.name, ())}, False
+        path = f"stages[{index}].config.{key}"
+        given, gives_all = {*stage.config["args"], *LENT.get(named.name, ())}, compares
         try:
-            if sifts:
+            if sifts or compares:
                 asked_of_group(parameters_in(function), given)
             else:
                 gives_all = calling(parameters_in(function), given).all
         except MisfitError as error:
             such = "def keep(rewards)" if sifts else "def reward(completion, answer)"
+            such = "def advantage(rewards)" if compares else such
             yield Problem(
                 path, f"{where}: `{function.name}` {error}", f"such as `{such}`; it gets by name what it asks for"
             )

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import ast
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from blake3 import blake3
 
 from ..names import content_id
 from .entries.parts import SAVED_ORDER, Folder, format_of, is_one_file, parts_of
 from .entries.problem import EntryError
-from .spec import Pipeline
+from .spec import Pipeline, Stage
 
 ELSEWHERE = ".elsewhere"  # in a folder that stands for a spec's: what that names outside of itself
 
@@ -51,20 +50,23 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
     for index, stage in enumerate(pipeline.stages):
         if ":" in stage.op:
             functions.setdefault(stage.op, f"stages[{index}].op")
-        for place, name in code_in(stage.config):
+        for place, name in code_in(stage):
             functions.setdefault(name, f"stages[{index}].config.{place}")
     for function, path in functions.items():
         yield Named(path, function, "function")
 
 
-def code_in(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def code_in(stage: Stage) -> Iterator[tuple[str, str]]:
     """(key, name) of what a stage's config names that is run."""
+    config = stage.config
     if "function" in config:
         yield "function", config["function"]
     if "environment" in config:
         yield "environment.class", config["environment"]["class"]
     if ":" in (kind := config.get("loss", {}).get("kind", "")):
         yield "loss.kind", kind
+    if stage.operator.methods and ":" in config["method"]:
+        yield "method", config["method"]
 
 
 def files_of(named: Named, folder: Folder) -> list[str]:
@@ -102,7 +104,7 @@ def is_model(key: str) -> bool:
 def with_own_code(pipeline: Pipeline) -> tuple[str, ...]:
     """Stages that run code which lies beside the spec, as its digest tells."""
     own = {named.name for named in named_files(pipeline) if is_code(named.path) and named.path in pipeline.digests}
-    return tuple(stage.id for stage in pipeline.stages if {stage.op, *(n for _, n in code_in(stage.config))} & own)
+    return tuple(stage.id for stage in pipeline.stages if {stage.op, *(n for _, n in code_in(stage))} & own)
 
 
 def laid(name: str) -> str:

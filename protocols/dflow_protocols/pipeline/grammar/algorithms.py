@@ -117,6 +117,23 @@ ADVANTAGES: Mapping[str, Advantage] = {
     ),
 }
 
+OWN_ADVANTAGE = Advantage(
+    "a function of one's own: of a group, a number for each completion",
+    {
+        "args": Free("keyword arguments of the function", {}),
+        "timeout_s": Number(
+            "seconds that one call of the function may take, for a group", 30.0, above=0, at_most=86400, unwritten=True
+        ),
+        "whiten": _WHITEN,
+    },
+)
+
+
+def advantage_named(method: str) -> Advantage | None:
+    """What a spec may name by `method`; None for what is neither one of ADVANTAGES nor a function."""
+    return ADVANTAGES.get(method) or (OWN_ADVANTAGE if ":" in method else None)
+
+
 _CLIP = Items(
     "how far the probability ratio may fall below and rise above 1 before a token's gain is cut",
     Number("a distance from 1", at_least=0),

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .algorithms import ADVANTAGES, CORRECTIONS, LOSSES, OWN_LOSS, Advantage, loss_named
+from .algorithms import (
+    ADVANTAGES,
+    CORRECTIONS,
+    LOSSES,
+    OWN_ADVANTAGE,
+    OWN_LOSS,
+    Advantage,
+    advantage_named,
+    loss_named,
+)
 from .columns import COLUMNS
 from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
 
@@ -69,7 +78,7 @@ class Operator:
     scores: bool = False  # its config's `function` is called with completions
     sifts: bool = False  # its config's `function` is called with groups, and says which are kept
     compares: str = ""  # the output that it weighs; its config's `rewards` add several of them up
-    methods: Mapping[str, Advantage] = field(default_factory=dict)  # by its config's `method`
+    methods: Mapping[str, Advantage] = field(default_factory=dict)  # by its config's `method`, or one of the user's own
     head: str = ""  # of its model: one of HEADS; empty: a language model's, or as the loss says
     counts: bool = False  # its figures count samples of its own, so those of several stages add up
 
@@ -242,9 +251,12 @@ _CORRECTION = Kinds(
 )
 
 _METHOD = Text(
-    "; ".join(f"{name}: {advantage.about}" for name, advantage in ADVANTAGES.items()),
+    "; ".join(f"{name}: {advantage.about}" for name, advantage in ADVANTAGES.items())
+    + f"; or {FUNCTION_FORM}: {OWN_ADVANTAGE.about}",
     "grpo",
     choices=tuple(ADVANTAGES),
+    pattern=FUNCTION_PATTERN,
+    form=FUNCTION_FORM,
 )
 
 _SAMPLING: Mapping[str, Shape] = {
@@ -347,6 +359,7 @@ OPERATORS: Mapping[str, Operator] = {
                     unwritten=True,
                 ),
             },
+            own=OWN_ADVANTAGE.config,
         ),
     ),
     "train": Operator(
@@ -467,7 +480,7 @@ def writes_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def method_of(operator: Operator, config: Mapping[str, Any]) -> Advantage | None:
     """None for operators that have no methods. `config`: as of `reads_of`."""
-    return operator.methods.get(str(config.get("method")))
+    return advantage_named(str(config.get("method"))) if operator.methods else None
 
 
 def head_of(operator: Operator, config: Mapping[str, Any]) -> str:

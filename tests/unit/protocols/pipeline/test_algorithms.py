@@ -163,3 +163,26 @@ def test_settings_of_a_loss_of_ones_own_stand_in_its_args() -> None:
         Pipeline.from_dict(spec_with(loss={**OWN, "clip": [0.2, 0.2]}))
     (problem,) = told.value.problems
     assert problem.what == "stage `learn`: `clip` is no setting of `mine.py:loss`"
+
+
+OWN_METHOD = {"method": "mine.py:adv", "args": {"power": 2}, "drop_flat_groups": True, "timeout_s": 5}
+
+
+def test_an_advantage_of_ones_own_travels_with_the_spec() -> None:
+    """Its file is digested and run as a reward's is, and a run is bound to it."""
+    spec = spec_with(method=OWN_METHOD)
+    pipeline = Pipeline.from_dict(spec)
+    assert fits(make_schema(), spec)
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+    named = {each.name: each.path for each in named_files(pipeline)}
+    assert named["mine.py:adv"] == "stages[3].config.method"
+    held = replace(pipeline, digests={"stages[3].config.method": "f" * 64})
+    assert with_own_code(held) == ("adv",)
+
+
+def test_settings_of_an_advantage_of_ones_own_stand_in_its_args() -> None:
+    with pytest.raises(SpecError) as told:
+        Pipeline.from_dict(spec_with(method=OWN_METHOD | {"scale": "std"}))
+    (problem,) = told.value.problems
+    assert problem.what == "stage `adv`: `scale` is no setting of `mine.py:adv`"
+    assert problem.hint == "leave it out, or write `method: grpo`"
