@@ -12,6 +12,7 @@ from functools import partial
 from .. import metrics
 from ..events import Action, Advanced, Report
 from ..names import Block, Once, SealId, Slice, TaskKey
+from ..pipeline.plan import StepPlan
 from ..ranges import State, in_order
 from ..run_state import references
 from ..run_state.outbox import Outbox
@@ -153,15 +154,26 @@ class Advance:
         step_plan = self._state.plan(update.step)
         if not step_plan.is_carried:  # what was made for an update before is told with that
             parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
-        if step_plan.lag:
-            gap = float(update.step - step_plan.samples_from)
-            parts.append(((metrics.VERSION_GAP_MAX, gap), (metrics.VERSION_GAP_MIN, gap)))
+        for gap in self._gaps(step_plan, manifest):
+            parts.append(((metrics.VERSION_GAP_MAX, float(gap)), (metrics.VERSION_GAP_MIN, float(gap))))
         inputs = (update.parent, manifest.id)
         for training in step_plan.trainings:
             gradient = partial(step.gradient, training.stage, inputs=inputs, counts=lambda record: True)
             found = cover(Block(0, training.leaves), make_batch(manifest, training).needed, gradient)
             parts += [record.metrics for _, record in found or ()]
         return parts
+
+    def _gaps(self, step_plan: StepPlan, manifest: Seal) -> set[int]:
+        """How many versions behind the one that they train rollouts were."""
+        if step_plan.lag:
+            return {manifest.step - step_plan.samples_from}
+        header = self._state.versions.headers.get(manifest.parent)
+        if not step_plan.max_staleness or header is None:
+            return set()
+        steps: dict[str, int] = {
+            head.version: head.step for head in (header.head, *self._state.versions.led_to(header))
+        }
+        return {manifest.step - steps[name] for each in manifest.entries if (name := each.inputs[0]) in steps}
 
     def prefetch(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""

@@ -56,7 +56,7 @@ class Rosters:
         if step.patience.lasts(view.now, Wait.TRAINER) <= mesh.suspicion_s:
             return step.roster is not None
         self._issue(step, mesh, out)
-        for ahead in range(step.number + 1, min(step.number + self._state.pipeline.lag, self._state.last_step) + 1):
+        for ahead in range(step.number + 1, min(step.number + self._state.pipeline.ahead, self._state.last_step) + 1):
             if self._state.step(ahead).roster is None:  # as after a cold start: it would be waited for at each step
                 self._issue(self._state.step(ahead), mesh, out)
         return True
@@ -72,7 +72,7 @@ class Rosters:
     def after(self, view: StepView, seal: Seal, mesh: MeshView) -> Roster | None:
         """The roster of the next step that is not open yet, which lies beside an update seal: the one known, else one
         made now."""
-        number = view.step.number + 1 + self._state.pipeline.lag
+        number = view.step.number + 1 + self._state.pipeline.ahead
         if seal.kind != UPDATE or number > self._state.last_step:
             return None
         following = self._state.step(number)

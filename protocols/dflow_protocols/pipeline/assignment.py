@@ -63,7 +63,8 @@ def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
     kinds = {stage["id"]: ENGINES[stage.get("engine") or spec["engine"]] for stage in spec["stages"]}
     if spec["reproducibility"] is None:
         claims = [kind.claims for kind in kinds.values() if kind.claims != EXACT]
-        spec["reproducibility"] = claims[0] if claims else EXACT
+        spec["reproducibility"] = claims[0] if claims else REPLAY if spec["async"] else EXACT
+    yield from _check_async(spec)
     for index, stage in enumerate(spec["stages"]):
         kind = kinds[stage["id"]]
         if _is_stochastic(stage) and spec["reproducibility"] == EXACT:
@@ -77,6 +78,17 @@ def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
             )
             hint = f"write `reproducibility: {kind.claims}`, or `requires: [{', '.join(kind.exact_on)}]` in the stage"
             yield Problem(f"stages[{index}].requires", what, hint)
+
+
+def _check_async(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """Which version a rollout is of is a matter of who was how far, and no other key may say otherwise."""
+    most = spec["async"] and spec["async"]["max_staleness"]
+    if most and spec["lag"]:
+        what = f"`lag` is {spec['lag']}, and `async` lets rollouts be up to {most} versions behind"
+        yield Problem("lag", what, "leave one of them out: `lag` is exact, `async` waits less")
+    elif most and spec["reproducibility"] == EXACT:
+        what = "`reproducibility` is exact, and with `async` rollouts are of whatever version there is"
+        yield Problem("async", what, f"write `lag: {most}` in its place, or `reproducibility: {REPLAY}`")
 
 
 def _is_stochastic(stage: Mapping[str, Any]) -> bool:

@@ -50,7 +50,8 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
             sampler, made = stages[next(read for read in vertex.reads if read.endswith(".rollout")).partition(".")[0]]
             is_policy = not head_of(vertex.operator, stage["config"])
             if "correction" not in stage["config"] and is_policy and made.operator.samples:
-                stage["config"].update({"correction": truncated()} if _differ(spec, sampler, stage) else {})
+                is_other = bool(spec["async"]) or _differ(spec, sampler, stage)
+                stage["config"].update({"correction": truncated()} if is_other else {})
             problems.extend(_behind(stage, vertex, models))
     return problems
 

@@ -96,6 +96,7 @@ class StepPlan:
     trainings: tuple[Training, ...]  # the update that is made, if one is
     is_carried: bool = False  # whether what its chains give was made for the step before it
     lag: int = 0  # how many versions its rollouts are behind what it trains, once there are so many
+    max_staleness: int = 0  # how many they may be, where each is of the newest version that its sampler had
 
     @property
     def samples_from(self) -> int:
@@ -119,7 +120,7 @@ def plan(pipeline: Pipeline, number: int) -> StepPlan:
     found = tuple(_chain(pipeline, group, readings) for group in groups)
     if place.update:
         found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
-    return StepPlan(number, found, trained, place.update > 0, pipeline.lag)
+    return StepPlan(number, found, trained, place.update > 0, pipeline.lag, pipeline.max_staleness)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:

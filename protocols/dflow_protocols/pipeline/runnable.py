@@ -76,7 +76,8 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
     if most > MAX_UPDATES:
         hint = f"lower `epochs` or `minibatches`: a step makes at most {MAX_UPDATES}"
         return None, [Problem("stages", f"a step makes {most} updates", hint)]
-    if spec["lag"] and schedule.versions > schedule.steps:
-        what = f"`lag` is {spec['lag']}, and a step makes several updates, which do not go together yet"
-        return None, [Problem("lag", what, "leave `lag` out, or give each training steps of its own by `when`")]
+    key = "lag" if spec["lag"] else "async" if spec["async"] else ""
+    if key and schedule.versions > schedule.steps:
+        what = f"`{key}` is given, and a step makes several updates, which do not go together yet"
+        return None, [Problem(key, what, f"leave `{key}` out, or give each training steps of its own by `when`")]
     return schedule, []

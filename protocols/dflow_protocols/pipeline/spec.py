@@ -10,13 +10,15 @@ from typing import Any, Self
 
 from ..names import SpecId, content_id
 from .grammar.engines import DEVICES, ENGINES, EXACT
-from .grammar.layout import PLAN_VERSION, STAGE
+from .grammar.layout import PLAN_VERSION, STAGE, TOP
 from .grammar.problem import Problem, SpecError
 from .grammar.shape import is_left_out
 from .grammar.signatures import Operator, operator_of
 from .schedule import Schedule
 from .validate import resolve
 
+FIELDS = {"async": "asynchrony"}  # keys of the format that are words of Python's
+KEYS = {name: key for key, name in FIELDS.items()}
 ABOUT_THE_RUN = ("checkpoint", "on_poison", "on_split", "limits")  # keys that no random number may depend on
 
 
@@ -66,6 +68,7 @@ class Pipeline:
     params: Mapping[str, int | float | bool] = field(default_factory=dict)  # put in, and then empty
     reproducibility: str | None = None  # filled in by what the engines claim
     lag: int = 0
+    asynchrony: Mapping[str, Any] | None = None  # the key `async`
     engine: str = "torch"
     emulated: Mapping[str, float] = field(default_factory=dict)
     on_poison: str = "fail"
@@ -76,7 +79,7 @@ class Pipeline:
     algorithm: InitVar[str | None] = None  # becomes stages
 
     def __post_init__(self, algorithm: str | None) -> None:
-        raw = {item.name: getattr(self, item.name) for item in fields(self)} | {"algorithm": algorithm}
+        raw = self._by_key() | {"algorithm": algorithm}
         if isinstance(self.stages, Sequence):
             raw["stages"] = [stage.to_dict() if isinstance(stage, Stage) else stage for stage in self.stages]
         self._fill(*resolve(raw))
@@ -84,7 +87,7 @@ class Pipeline:
     def _fill(self, resolved: dict[str, Any], schedule: Schedule) -> None:
         values: dict[str, Any] = resolved | {"stages": tuple(Stage(**stage) for stage in resolved["stages"])}
         for name, value in values.items():
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, FIELDS.get(name, name), value)
         object.__setattr__(self, "_schedule", schedule)
 
     @classmethod
@@ -107,9 +110,12 @@ class Pipeline:
         return pipeline
 
     def to_dict(self) -> dict[str, Any]:
-        """The format's mapping in full: every key, defaults included."""
-        whole = {item.name: getattr(self, item.name) for item in fields(self)}
+        """The format's mapping in full: every key, defaults included, but for those that only some pipelines have."""
+        whole = {key: value for key, value in self._by_key().items() if not is_left_out(TOP[key], value)}
         return whole | {"stages": [stage.to_dict() for stage in self.stages]}
+
+    def _by_key(self) -> dict[str, Any]:
+        return {KEYS.get(item.name, item.name): getattr(self, item.name) for item in fields(self)}
 
     def canonical(self) -> bytes:
         """JSON with every key, keys sorted, without spaces: equal for all ways to write the same pipeline."""
@@ -135,6 +141,16 @@ class Pipeline:
         """When each stage runs."""
         schedule: Schedule = self.__dict__["_schedule"]
         return schedule
+
+    @property
+    def max_staleness(self) -> int:
+        """How many versions rollouts may be behind, where they are of whatever version there is; 0: they are not."""
+        return int(self.asynchrony["max_staleness"]) if self.asynchrony is not None else 0
+
+    @property
+    def ahead(self) -> int:
+        """How many steps beyond its own a node samples for."""
+        return max(self.lag, self.max_staleness)
 
     @cached_property
     def trainable(self) -> tuple[str, ...]:

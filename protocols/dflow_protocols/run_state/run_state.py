@@ -136,7 +136,7 @@ class RunState:
         self.ability = Ability(self.id, self.pipeline, has_files=bool(self.status.files))
         self.loans = Loans(self.me)
         self.advanced_at = self.opened_at
-        for number in range(min(self.pipeline.lag, self.last_step) + 1):
+        for number in range(min(self.pipeline.ahead, self.last_step) + 1):
             self.step(number).take_roster(replace(self.status.roster, step=number))
 
     # What is asked --------------------------------------------------------------------------------------------------
@@ -171,14 +171,14 @@ class RunState:
 
     def plan(self, number: int) -> StepPlan:
         if number not in self._plans:
-            kept = PLANS_KEPT + self.pipeline.lag
+            kept = PLANS_KEPT + self.pipeline.ahead
             self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= kept}
             self._plans[number] = make_plan(self.pipeline, number)
         return self._plans[number]
 
     def is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
-        ahead = STEPS_AHEAD + self.pipeline.lag
+        ahead = STEPS_AHEAD + self.pipeline.ahead
         return self.freed_before <= number <= min(self._newest_step() + ahead, self.last_step)
 
     def _newest_step(self) -> int:
@@ -191,9 +191,12 @@ class RunState:
         that was made."""
         if call.parent == header.id:
             return True
-        is_open = header.step <= call.unit.step <= header.step + self.pipeline.lag
-        source = self.source(header, call.unit.step) if is_open and isinstance(call.work, ChainWork) else None
-        return source is not None and call.reads[0] == source.id
+        number = call.unit.step
+        is_open = header.step <= number <= header.step + self.pipeline.ahead
+        if not is_open or not isinstance(call.work, ChainWork):
+            return False
+        source = self.source(header, number)
+        return call.reads[0] in self.older(header, number) or (source is not None and call.reads[0] == source.id)
 
     def source(self, header: Header, number: int) -> Source | None:
         """What the rollouts of a step are sampled from, at a node that works from `header`'s version; None where that
@@ -207,10 +210,18 @@ class RunState:
             self._sources[key] = sampled(self.pipeline, header, behind)
         return self._sources[key]
 
+    def older(self, header: Header, number: int) -> tuple[VersionId, ...]:
+        """The versions before `header`'s that rollouts of a step may be of as well, where each is of the newest that
+        its sampler had."""
+        first = number - self.plan(number).max_staleness
+        if first >= header.step:
+            return ()
+        return tuple(head.version for head in self.versions.led_to(header) if head.step >= first)
+
     def views(self, now: float, mesh: MeshView, header: Header) -> list[StepView]:
         """The step that begins at `header`'s version, and those ahead whose rollouts are sampled from what there is:
-        as many as `lag` says, if they have a roster."""
-        end = min(header.step + self.pipeline.lag, self.last_step) + 1
+        as many as the pipeline says, if they have a roster."""
+        end = min(header.step + self.pipeline.ahead, self.last_step) + 1
         ahead = [number for number in range(header.step + 1, end) if self._is_open_ahead(number)]
         return [self.view(now, mesh, header, number) for number in (header.step, *ahead)]
 
@@ -247,6 +258,7 @@ class RunState:
             slots=mesh.slots.get(self.me, 1),
             drained=mesh.drained,
             kept=self.progress[number],
+            older=self.older(header, number),
             is_rejoining=mesh.is_rejoining,
         )
 

@@ -180,7 +180,7 @@ class AntiEntropy:
         self, mesh: MeshView, source: NodeId, step: Step, but: Collection[SealId], out: list[Action]
     ) -> None:
         state, number = self._state, step.number
-        following = state.steps.get(number + 1 + state.pipeline.lag)
+        following = state.steps.get(number + 1 + state.pipeline.ahead)
         for seal_id, seal in sorted(step.seals.items()):
             if seal_id in step.settled and seal_id not in but:
                 roster = following.roster if following is not None and seal.kind == "update" else None
@@ -233,6 +233,6 @@ class AntiEntropy:
                 begun = began if began is not header else None
                 roster = step.roster if step else None
                 out.append(Send(source, HeaderPut(state.id, header, before, seal, roster, begun)))
-                ahead = [state.steps.get(header.step + each) for each in range(1, state.pipeline.lag + 1)]
+                ahead = [state.steps.get(header.step + each) for each in range(1, state.pipeline.ahead + 1)]
                 rosters = [each.roster for each in ahead if each is not None and each.roster is not None]
                 out += [Send(source, RosterPut(state.id, each)) for each in rosters]

@@ -20,7 +20,7 @@ from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, 
 from .model import provenance
 from .model.provenance import BlockSum, LeafSum, Ledger, PartitionOutput, SliceSum, Weights
 from .model.work import Engines
-from .parameters import check_carried, check_parameters, parameters_of, read_at, sampled_by
+from .parameters import check_carried, check_parameters, check_read, check_sampled
 
 Cover = tuple[tuple[int, int, tuple[Piece, ...]], ...]  # blocks of leaves, and where their gradients lie
 
@@ -108,9 +108,9 @@ def check_work(engines: Engines, work: Work) -> None:
     """Raises AssertionError where a work would join what does not belong together."""
     match work:
         case ChainWork():
-            check_parameters(engines, work.state, read_at(engines, work))
+            check_read(engines, work)
             given = {ref.id: engines.ledger.partition_output(ref.id, work.partition) for _, ref in work.inputs}
-            check_linked(given, engines.first(work.step), work.partition, parameters_of(work.state))
+            check_linked(engines, given, work.step, work.partition)
         case BlockWork():
             _check_block(engines, work)
         case SumWork():
@@ -145,16 +145,16 @@ def check_files(engines: Engines, work: Work, found: FilesFound) -> None:
     assert stages.isdisjoint(found.refused), f"{type(work).__name__} starts where {found.refused} are refused"
 
 
-def check_linked(
-    given: Mapping[ShardId, PartitionOutput], step: int, partition: int, params: tuple[ShardId, ...]
-) -> None:
-    """All are outputs of one execution chain of one partition, under one version where they read parameters at all.
-    `step`: with which the pipeline's step began."""
+def check_linked(engines: Engines, given: Mapping[ShardId, PartitionOutput], step: int, partition: int) -> None:
+    """All are outputs of one execution chain of one partition, under one version where they read parameters at all and
+    the pipeline does not let each call have its own."""
+    step, most = engines.first(step), engines.pipeline.max_staleness
     for entry in given.values():
         where = f"{entry.step}/{entry.stage}/p{entry.partition}"
         assert (entry.step, entry.partition) == (step, partition), f"{where} is read as {step}/p{partition}"
     versions = {entry.params for entry in given.values()} - {()}
-    assert len(versions) <= 1, f"what is read of p{partition} was made with parameters of {len(versions)} versions"
+    what = f"what is read of p{partition} was made with parameters of {len(versions)} versions"
+    assert len(versions) <= 1 or most, what
     last = max(given, key=lambda shard: len(given[shard].inputs), default=None)
     if last is not None:
         longest = given[last]
@@ -177,7 +177,8 @@ def _check_block(engines: Engines, work: BlockWork) -> None:
     for partition, _, ref in work.inputs:
         by_partition.setdefault(partition, {})[ref.id] = engines.ledger.partition_output(ref.id, partition)
     for partition, given in by_partition.items():
-        check_linked(given, engines.first(work.step), partition, sampled_by(engines, work, given.values()))
+        check_sampled(engines, work, given.values())
+        check_linked(engines, given, work.step, partition)
     for leaf in work.leaves:
         assert work.first <= leaf.leaf < work.end, f"leaf {leaf.leaf} is outside its block"
         for partition, _, _ in leaf.pieces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from math import inf
 
 from ..names import MANIFEST, ShardId
@@ -13,13 +13,28 @@ from .model.provenance import Ledger, PartitionOutput, Weights
 from .model.work import Engines
 
 
-def read_at(engines: Engines, work: ChainWork) -> int:
-    """The step that the version began which a chain reads: rollouts may be behind what is trained."""
+def check_read(engines: Engines, work: ChainWork) -> None:
+    """A chain reads parameters of a version that it may be of: rollouts may be behind what is trained."""
     step_plan = engines.plan(work.step)
     chain = next(chain for chain in step_plan.chains if work.stages[0] in chain.stages)
     if step_plan.is_carried:
-        return engines.first(work.step)
-    return step_plan.samples_from if chain.sealed_in == MANIFEST else work.step
+        check_parameters(engines, work.state, engines.first(work.step))
+    elif chain.sealed_in == MANIFEST and step_plan.max_staleness:
+        check_staleness(engines, parameters_of(work.state), work.step)
+    else:
+        check_parameters(engines, work.state, step_plan.samples_from if chain.sealed_in == MANIFEST else work.step)
+
+
+def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) -> None:
+    """What was sampled with these parameters may be trained on at a step: it is not too old for that."""
+    oldest = step - engines.plan(step).max_staleness
+    models = engines.pipeline.sampled
+    for at, shard in enumerate(params):
+        part, model = at % (len(params) // len(models)), models[at // (len(params) // len(models))]
+        due = [s for s in range(oldest) for training in engines.plan(s).trainings if training.model == model]
+        ways = [{each.step for each in way} for way in updates_of(engines.ledger, shard, f"params:{model}", part)]
+        is_new = any(way >= set(due) and all(each < step for each in way) for way in ways)
+        assert is_new, f"step {step} reads what passed the updates {ways}, and the oldest that it may is {oldest}"
 
 
 def parameters_of(state: State) -> tuple[ShardId, ...]:
@@ -76,25 +91,35 @@ def check_carried(engines: Engines, state: State, step: int) -> None:
         check_parameters(engines, in_order([*bases, *older]), max(0, step - behind))
 
 
-def sampled_by(engines: Engines, work: BlockWork, given: Iterable[PartitionOutput]) -> tuple[ShardId, ...]:
-    """The parameters that a block's rollouts have to be of: those that it trains, or what these were as many versions
-    before as rollouts are behind. (Of which version they are is looked at where they are made.)"""
-    trained = parameters_of(work.state)
+def check_sampled(engines: Engines, work: BlockWork, given: Collection[PartitionOutput]) -> None:
+    """A block's rollouts are of the parameters that it trains, or of what these were as many versions before as
+    rollouts are behind. (Of which version they are is looked at where they are made.)"""
     found = next((entry.params for entry in given if entry.params), None)
     if found is None:  # demonstrations are read by no model
-        return trained
+        return
+    if engines.pipeline.max_staleness:
+        for entry in given:
+            if entry.params:
+                check_staleness(engines, entry.params, work.step)
+                _check_branch(engines, entry.params, work)
+        return
     if not engines.pipeline.lag:
         _check_sampled(engines, found, work, engines.first(work.step))
-        return found
+        return
+    _check_branch(engines, found, work)
+
+
+def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWork) -> None:
+    """What sampled is what is trained, or was it before."""
+    trained = parameters_of(work.state)
     names = [name for name, _ in work.state if name.startswith("params:")]
     before = {ref.id for _, ref in work.state}
     for part, shard in enumerate(trained):
         for way in updates_of(engines.ledger, shard, names[part], part):
             before.update(shard for made in way for _, shard in made.parent)
     is_of_one_model = set(names) == {f"params:{model}" for model in engines.pipeline.sampled}
-    is_ancestor = before.issuperset(found) or not is_of_one_model
+    is_ancestor = before.issuperset(sampled) or not is_of_one_model
     assert is_ancestor, f"step {work.step} trains on rollouts of another branch"
-    return found
 
 
 def _check_sampled(engines: Engines, params: tuple[ShardId, ...], work: BlockWork, first: int) -> None:

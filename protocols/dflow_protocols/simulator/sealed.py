@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from ..names import MANIFEST, Partition, RunId, SealId, ShardId, Slice
+from ..names import MANIFEST, Partition, RunId, SealId, Slice
 from ..pipeline.plan import Training
 from ..wire.frame import Frame
 from ..wire.steps import Record, Seal, SealPut
 from .invariants import check_linked, check_whole
-from .model.provenance import PartitionOutput, SliceSum
+from .model.provenance import SliceSum
 from .model.work import Engines
+from .parameters import check_staleness
 
 
 class SealCheck:
@@ -48,10 +49,13 @@ class SealCheck:
                 outputs = {shard: engines.ledger.partition_output(shard, partition) for shard in made}
                 for record in mine:
                     _check_record(engines, record)
-                check_linked(outputs, engines.first(seal.step), partition, _sampled_by(outputs.values()))
+                check_linked(engines, outputs, seal.step, partition)
         made = [ref.id for record in seal.entries for ref in record.shards]
         versions = {engines.ledger.partition_output(shard, 0).params for shard in made} - {()}
-        assert len(versions) <= 1, f"the manifest of step {seal.step} mixes {len(versions)} versions"
+        is_of_one = len(versions) <= 1 or engines.pipeline.max_staleness
+        assert is_of_one, f"the manifest of step {seal.step} mixes {len(versions)} versions"
+        for params in sorted(versions) if engines.pipeline.max_staleness else ():
+            check_staleness(engines, params, seal.step)
 
     def _check_update(self, seal: Seal, engines: Engines) -> None:
         for training in engines.plan(seal.step).trainings:
@@ -106,8 +110,3 @@ def _check_record(engines: Engines, record: Record) -> None:
         assert record.groups == made.groups, f"{record.task} counts other groups than its outputs have"
         read = {name for name in record.inputs if name in ledger.entries} - set(made.params)
         assert read <= set(made.inputs), f"{record.task} names inputs that its outputs were not made from"
-
-
-def _sampled_by(given: Iterable[PartitionOutput]) -> tuple[ShardId, ...]:
-    """The parameters that outputs say that they were made with, if they read any."""
-    return next((entry.params for entry in given if entry.params), ())

@@ -102,6 +102,11 @@ def with_lag(pipeline: Pipeline, lag: int) -> Pipeline:
     return replace(pipeline, lag=lag)
 
 
+def with_async(pipeline: Pipeline, max_staleness: int) -> Pipeline:
+    """The same, but that rollouts are of whatever version their sampler has, at most so many behind."""
+    return replace(pipeline, reproducibility="replay", asynchrony={"max_staleness": max_staleness})
+
+
 def with_role(pipeline: Pipeline) -> Pipeline:
     """The same, but that rewards are given only where ROLE is offered."""
     return replace(

@@ -172,19 +172,24 @@ def _is_short(record: Record) -> bool:
 
 def _is_linked(seal: Seal, plan: StepPlan) -> bool:
     """Whether a seal joins only what belongs together: a chain's records read the parent and each other's outputs, a
-    slice the parent and the manifest. Where rollouts are behind they read one thing, which their seal does not name."""
+    slice the parent and the manifest. Where rollouts are behind they read one thing, which their seal does not name, or
+    each its own, where they may be of any version."""
     chains = {stage: chain for chain in plan.chains for stage in chain.stages}
-    read: tuple[str, ...] = ()
-    source = seal.entries[0].inputs if plan.lag and seal.kind == MANIFEST and seal.entries else (seal.parent,)
-    if len(source) != 1:
-        return False
+    made: tuple[str, ...] = ()
+    sources: set[str] = set()
     for record in seal.entries:
         chain = chains.get(record.task.stage) if isinstance(record.task.part, Partition) else None
         if chain is None:
-            read = (seal.parent, seal.previous)
-        elif record.task.stage == chain.stages[0]:
-            read = source
-        if record.inputs != read:
+            if record.inputs != (seal.parent, seal.previous):
+                return False
+            continue
+        if record.task.stage == chain.stages[0]:
+            made = ()
+        if not record.inputs or record.inputs[1:] != made:
             return False
-        read += tuple(ref.id for ref in record.shards)
-    return seal.kind != MANIFEST or seal.previous == seal.parent
+        sources.add(record.inputs[0])
+        made += tuple(ref.id for ref in record.shards)
+    if seal.kind != MANIFEST:
+        return sources <= {seal.parent}
+    is_of_one = len(sources) <= 1 if plan.lag else sources <= {seal.parent}
+    return seal.previous == seal.parent and (is_of_one or plan.max_staleness > 0)

@@ -22,11 +22,11 @@ from .step import Counts, Step
 
 @dataclass(slots=True)
 class ChainProgress:
-    """Of one chain that reads one source. `done`: by partition, the records that are accepted so far; `unfinished`:
-    those in which stages are missing, ascending; `changed`: those that were derived again."""
+    """Of one chain whose records read one of `sources`. `done`: by partition, the records that are accepted so far;
+    `unfinished`: those in which stages are missing, ascending; `changed`: those that were derived again."""
 
     chain: Chain
-    source: str
+    sources: tuple[str, ...]
     done: list[tuple[Record, ...]] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
     changed: Journal[int] = field(default_factory=Journal)
@@ -69,7 +69,7 @@ class Progress:
     def __init__(self) -> None:
         self.lost: set[RecordId] = set()
         self.thin: dict[Partition, None] = {}
-        self._chains: dict[tuple[str, str], ChainProgress] = {}
+        self._chains: dict[tuple[str, tuple[str, ...]], ChainProgress] = {}
         self._covered: dict[tuple[str, tuple[str, ...]], Covered] = {}
         self._read = UNREAD, UNREAD  # of the books, of the holders
         self._living: frozenset[NodeId] = frozenset()
@@ -97,15 +97,15 @@ class Progress:
                 for covered in self._covered.values():
                     covered.take(part, step.gradient(covered.stage, part, covered.inputs, counts) is not None)
 
-    def of(self, step: Step, chain: Chain, source: str, counts: Counts) -> ChainProgress:
-        """How far a chain is, if it reads what is named so: a version, or parameters."""
-        key = chain.stages[0], source
+    def of(self, step: Step, chain: Chain, sources: tuple[str, ...], counts: Counts) -> ChainProgress:
+        """How far a chain is, if its records read what is named so: versions, or parameters."""
+        key = chain.stages[0], sources
         if key not in self._chains:
             partitions = range(chain.partitions)
-            self._chains[key] = ChainProgress(chain, source, [()] * len(partitions), list(partitions))
+            self._chains[key] = ChainProgress(chain, sources, [()] * len(partitions), list(partitions))
             for partition in partitions:
                 if Partition(partition) in step.by_part:
-                    self._chains[key].take(partition, step.chain(chain, partition, source, counts))
+                    self._chains[key].take(partition, step.chain(chain, partition, sources, counts))
         return self._chains[key]
 
     def leaves(self, step: Step, stage: str, inputs: tuple[str, ...], counts: Counts) -> Set[int]:
@@ -137,7 +137,7 @@ class Progress:
         if are_fresh or are_others:
             for found in self._chains.values():
                 if part.index < found.chain.partitions:
-                    found.take(part.index, step.chain(found.chain, part.index, found.source, counts))
+                    found.take(part.index, step.chain(found.chain, part.index, found.sources, counts))
 
     def _is_thin(self, holdings: Holdings, record: Record) -> bool:
         """Whether each of its shards has a holder beside this node, and one of them too few."""

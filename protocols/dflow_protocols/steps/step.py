@@ -202,9 +202,10 @@ class Step:
         ]
         return min(fits, key=lambda record: record.id, default=None)
 
-    def chain(self, chain: Chain, partition: int, source: str, counts: Counts) -> tuple[Record, ...]:
-        """The accepted records of a partition's chain, linked by the ids of what they read (`source`: the first); the
-        longest run of stages that is done, and among equally long ones the one with the smaller ids first."""
+    def chain(self, chain: Chain, partition: int, sources: tuple[str, ...], counts: Counts) -> tuple[Record, ...]:
+        """The accepted records of a partition's chain, linked by the ids of what they read: one of `sources`, and all
+        that was made before. The longest run of stages that is done, and among equally long ones the one with the
+        smaller ids first."""
 
         def grow(read: tuple[str, ...], depth: int) -> tuple[Record, ...]:
             if depth == len(chain.stages):
@@ -212,7 +213,7 @@ class Step:
             task = TaskKey(self.number, chain.stages[depth], Partition(partition))
             best: tuple[Record, ...] = ()
             for record in sorted(self.records.get(task, {}).values(), key=lambda record: record.id):
-                if record.inputs != read or not counts(record):
+                if record.inputs[:1] not in first or record.inputs[1:] != read or not counts(record):
                     continue
                 run = (record, *grow(read + tuple(ref.id for ref in record.shards), depth + 1))
                 if len(run) > len(best):
@@ -221,7 +222,8 @@ class Step:
                     break
             return best
 
-        return grow((source,), 0)
+        first = {(source,) for source in sources}
+        return grow((), 0)
 
     def gradient(self, stage: str, part: Block | Slice, inputs: tuple[str, ...], counts: Counts) -> Record | None:
         """The acceptable record of a block or a slice."""

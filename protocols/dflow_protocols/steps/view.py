@@ -13,7 +13,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, NodeId, Partition, SealId, TaskKey
+from ..names import MANIFEST, Block, NodeId, Partition, SealId, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
@@ -60,6 +60,7 @@ class StepView:
     slots: int = 1  # how many works this node runs at once
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
     kept: Progress = field(default_factory=Progress)  # as of an earlier view of this step
+    older: tuple[VersionId, ...] = ()  # versions before `reads` that rollouts may have been sampled from as well
     is_rejoining: bool = False  # whether this node slept for long, and does not know yet what others did meanwhile
     on_duty: frozenset[NodeId] = field(init=False)  # the others
     _at_work: frozenset[NodeId] | None = field(init=False, default=None)
@@ -96,7 +97,7 @@ class StepView:
 
     def progress_of(self, chain: Chain) -> ChainProgress:
         """How far a chain's partitions are now."""
-        return self.progress.of(self.step, chain, self.begins_with(chain), self.counts)
+        return self.progress.of(self.step, chain, self.accepts(chain), self.counts)
 
     def covered(self, training: Training, manifest: SealId) -> Set[int]:
         """The leaves of a training that lie in a block which counts, if it read this manifest."""
@@ -176,9 +177,14 @@ class StepView:
         """Whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
         return self.reads if chain.sealed_in == MANIFEST else self.trains
 
+    def accepts(self, chain: Chain) -> tuple[str, ...]:
+        """What records of a chain's partitions may name first: that with which they begin here, or what it was at
+        another node."""
+        return (self.begins_with(chain), *(self.older if chain.sealed_in == MANIFEST else ()))
+
     def begins_with(self, chain: Chain) -> str:
-        """What the first record of a chain's partitions must name: what it read, or the version that it is carried
-        to."""
+        """What a record of a chain's partitions names first that is made now: what it read, or the version that it is
+        carried to."""
         source = self.trains if self.plan.is_carried else self.source(chain)
         assert source is not None, "only what a step is carried on with may be of a version that is not known here"
         return source.id

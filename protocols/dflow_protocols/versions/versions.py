@@ -174,14 +174,17 @@ class Versions:
             at = header.parent
         return False
 
+    def led_to(self, header: Header) -> tuple[Head, ...]:
+        """The versions before it on its chain, newest first, as far as they are known here by name."""
+        return self.before.get(header.id, ()) or self.lineage.before(header.head)
+
     def ancestor(self, header: Header, step: int) -> Header | None:
         """The version of a header's chain after so many steps; None where its own header is not known here."""
         at = header
         while at.step > step:
             parent = self.headers.get(at.parent) if at.parent is not None else None
             if parent is None:
-                led = self.before.get(at.id, ()) or self.lineage.before(at.head)
-                known = next((head for head in led if head.step == step), None)
+                known = next((head for head in self.led_to(at) if head.step == step), None)
                 return self.headers.get(known.version) if known is not None else None
             if parent.step >= at.step:  # a member's invention
                 return None

@@ -13,6 +13,7 @@ from .signatures import DTYPES
 PLAN_VERSION = 2  # of whatever decides bits: plan, seeds, packing, tree, sampler
 MAX_STEPS = 1_000_000
 MAX_LAG = 8  # versions, each of which is a copy of the parameters on every node
+MAX_STALENESS = 8  # versions; of as many steps the outputs lie on the nodes
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
@@ -230,6 +231,20 @@ TOP: Mapping[str, Shape] = {
         integer=True,
         at_least=0,
         at_most=MAX_LAG,
+    ),
+    "async": Section(
+        "rollouts are sampled from the newest version that the sampler has, not from one that the spec says; not with "
+        "`lag`, nor where weights are to be a function of the spec (`exact`)",
+        {
+            "max_staleness": Number(
+                "versions that they may be behind what trains on them: so many steps are sampled ahead",
+                integer=True,
+                at_least=1,
+                at_most=MAX_STALENESS,
+            ),
+        },
+        None,
+        unwritten=True,
     ),
     "engine": Text(
         "what computes; one that only samples does so in every stage that samples, beside the one that does the rest",

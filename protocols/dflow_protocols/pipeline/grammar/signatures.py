@@ -237,7 +237,7 @@ _LOSS = Kinds(
 
 _CORRECTION = Kinds(
     "what makes up for a sampler whose probabilities are not those that training computes; absent: `truncate` where "
-    "the two are of different engines or dtypes, else `none`",
+    "the two are of different engines or dtypes, or rollouts of whatever version there is (`async`), else `none`",
     "kind",
     Text(
         "truncate: a token's share times the ratio of both, up to a bound (IMPALA, arXiv 1802.01561); mask: 0 where "

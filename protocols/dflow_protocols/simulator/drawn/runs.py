@@ -11,6 +11,7 @@ from ..toy import (
     two_steps,
     warm_then_two,
     with_adapters,
+    with_async,
     with_lag,
     with_role,
     with_sizes,
@@ -25,6 +26,7 @@ ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names t
 WHITENS_SHARE = 0.15  # of worlds, in which advantages are whitened by those of the whole step
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
 LAGS = (1, 1, 2)  # by so many versions
+ASYNC_SHARE = 0.2  # of the others, in which they are of whatever version there is, and so many behind at most
 ROLE_SHARE = 0.15  # of worlds, in which a stage requires what not every node offers
 SKIP_SHARE = 0.12  # of worlds, in which a run leaves out what is at fault
 PAUSE_SHARE = 0.12  # of worlds, in which the smaller part of a split waits
@@ -67,6 +69,10 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
     if choice.varies and not has_updates and lag.random() < LAG_SHARE:
         behind = lag.choice(LAGS)
         pipeline, saving = with_lag(pipeline, behind), with_lag(saving, behind)
+    loose = Random(f"swarm/{seed}/async")
+    if choice.varies and not has_updates and not pipeline.lag and loose.random() < ASYNC_SHARE:
+        most = loose.choice(LAGS)
+        pipeline, saving = with_async(pipeline, most), with_async(saving, most)
     return pipeline, saving
 
 

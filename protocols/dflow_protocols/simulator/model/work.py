@@ -73,8 +73,8 @@ class Engines:
 
     @property
     def is_pure(self) -> bool:
-        """Whether the same work gives the same shards, wherever and how often it runs."""
-        return not self._noise and self._classes == 1
+        """Whether the same run gives the same shards, wherever and how often works of it run."""
+        return not self._noise and self._classes == 1 and not self.pipeline.max_staleness
 
     def plan(self, step: int) -> StepPlan:
         if step not in self._plans:

@@ -26,6 +26,12 @@ VERSIONS = (
         unseen="it costs time alone; `tests/sim/test_lag.py:test_the_next_steps_are_sampled_while_one_trains`",
     ),
     Mutation(
+        "what_older_versions_sampled_does_not_count",
+        "2b",
+        "run_state.run_state:RunState.older",
+        gives(()),
+    ),
+    Mutation(
         "versions_named_without_state",
         "1",
         "names:version_id",

@@ -94,7 +94,7 @@ def _lacks_company(host: Host, start: Start) -> bool:
 def _tables(state: RunState, members: int) -> Iterator[tuple[str, int, int]]:
     """Of a run's books: what it is, how many entries it has, and may have."""
     is_late = state.catch_up.pinned is not None
-    ahead = STEPS_AHEAD + state.pipeline.lag
+    ahead = STEPS_AHEAD + state.pipeline.ahead
     steps = UNCOMMITTED + 2 + ahead + (FOLLOWED_STEPS + 2 if is_late or state.versions.pins else 0)
     yield "steps with books", len(state.steps), steps
     yield "steps whose progress is known", len(state.progress), steps

@@ -187,6 +187,7 @@ def test_what_an_engine_that_only_samples_cannot_do_is_refused() -> None:
     assert hint == "write `engine: torch` in one of them"
 
 
+LOOSE: dict[str, Any] = {"async": {"max_staleness": 2}, "reproducibility": "replay"}
 TRUNCATED = {"kind": "truncate", "level": "token", "high": 2.0}
 
 
@@ -200,6 +201,8 @@ TRUNCATED = {"kind": "truncate", "level": "token", "high": 2.0}
         ({"compute": "bfloat16", "dtype": "bfloat16"}, None),
         ({"engine": "vllm", "correction": {"kind": "none"}}, {"kind": "none"}),
         ({"correction": {}}, TRUNCATED),
+        (LOOSE, TRUNCATED),
+        ({**LOOSE, "correction": {"kind": "none"}}, {"kind": "none"}),
         ({"correction": {"kind": "band"}}, {"kind": "band", "level": "token", "low": 0.5, "high": 5.0}),
     ],
 )
@@ -208,12 +211,19 @@ def test_a_training_makes_up_for_a_sampler_that_computes_otherwise(changed: dict
     spec = example()
     learn = stage(spec, "learn")["config"]
     learn |= {key: changed[key] for key in ("compute", "correction") if key in changed}
-    spec |= {key: changed[key] for key in ("engine",) if key in changed}
+    spec |= {key: changed[key] for key in ("engine", *LOOSE) if key in changed}
     spec["models"]["policy"] |= {key: changed[key] for key in ("dtype",) if key in changed}
     pipeline = Pipeline.from_dict(spec)
     assert pipeline.stage("learn").config.get("correction") == wanted
     assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
     assert (pipeline.id == Pipeline.from_dict(example()).id) == (changed == {})
+
+
+def test_rollouts_of_any_version_are_replayed() -> None:
+    """Which version sampled what is no function of the spec, so a spec that claims nothing claims no more than that."""
+    spec = example() | {"async": {"max_staleness": 2}}
+    del spec["reproducibility"]
+    assert Pipeline.from_dict(spec).reproducibility == "replay"
 
 
 def test_several_updates_correct_by_what_the_version_that_sampled_says() -> None:

@@ -225,8 +225,35 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: (s.update(lag=1), stage(s, "warm").update(when="step < 60")),
         (
             "lag",
-            "`lag` is 1, and a step makes several updates, which do not go together yet",
+            "`lag` is given, and a step makes several updates, which do not go together yet",
             "leave `lag` out, or give each training steps of its own by `when`",
+        ),
+    ),
+    "rollouts of any version where weights are to follow from the spec": (
+        lambda s: s.update({"async": {"max_staleness": 2}, "reproducibility": "exact"}),
+        (
+            "async",
+            "`reproducibility` is exact, and with `async` rollouts are of whatever version there is",
+            "write `lag: 2` in its place, or `reproducibility: replay`",
+        ),
+    ),
+    "rollouts of any version and of one": (
+        lambda s: s.update({"async": {"max_staleness": 2}, "lag": 1}),
+        (
+            "lag",
+            "`lag` is 1, and `async` lets rollouts be up to 2 versions behind",
+            "leave one of them out: `lag` is exact, `async` waits less",
+        ),
+    ),
+    "rollouts of any version where a step makes several updates": (
+        lambda s: (
+            s.update({"async": {"max_staleness": 2}, "reproducibility": "replay"}),
+            stage(s, "warm").update(when="step < 60"),
+        ),
+        (
+            "async",
+            "`async` is given, and a step makes several updates, which do not go together yet",
+            "leave `async` out, or give each training steps of its own by `when`",
         ),
     ),
     "reads what nobody writes": (
@@ -332,6 +359,10 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
     "lag": (
         lambda s: s.update(lag=9),
         ("lag", "`lag` is 9", "it has to be a whole number at least 0 and at most 8"),
+    ),
+    "staleness": (
+        lambda s: s.update({"async": {"max_staleness": 0}}),
+        ("async.max_staleness", "`max_staleness` is 0", "it has to be a whole number at least 1 and at most 8"),
     ),
     "plan version": (
         lambda s: s.update(plan_version=1),

@@ -34,8 +34,8 @@ def step_with(*records: Record) -> Step:
     return step
 
 
-def accepted(step: Step, chain: Chain = CHAIN) -> tuple[Record, ...]:
-    return step.chain(chain, 0, ZERO.id, everything)
+def accepted(step: Step, chain: Chain = CHAIN, sources: tuple[str, ...] = (ZERO.id,)) -> tuple[Record, ...]:
+    return step.chain(chain, 0, sources, everything)
 
 
 def test_the_toy_chain_has_the_stages_that_these_tests_speak_of() -> None:
@@ -77,7 +77,7 @@ def test_a_record_whose_outputs_nobody_holds_is_passed_over() -> None:
     step = step_with(*a, *b)
     first = accepted(step)[0]
     other = b if first == a[0] else a
-    assert step.chain(CHAIN, 0, ZERO.id, lambda each: each != first) == other
+    assert step.chain(CHAIN, 0, (ZERO.id,), lambda each: each != first) == other
 
 
 def test_records_of_another_version_are_not_accepted() -> None:
@@ -85,7 +85,18 @@ def test_records_of_another_version_are_not_accepted() -> None:
     other = version("other")
     step = step_with(*finished_partition(0, parent=other.id))
     assert accepted(step) == ()
-    assert len(step.chain(CHAIN, 0, other.id, everything)) == 3
+    assert len(accepted(step, sources=(other.id,))) == 3
+
+
+def test_where_rollouts_may_be_of_several_versions_each_call_of_a_chain_has_its_own() -> None:
+    """What goes on with a partition reads the newest that there is then, and names it beside what was made before."""
+    older = version("older")
+    begun, *_ = finished_partition(0, parent=older.id)
+    scored = replace(finished_partition(0)[1], inputs=(ZERO.id, *(ref.id for ref in begun.shards)))
+    step = step_with(begun, scored)
+    assert accepted(step) == ()
+    assert accepted(step, sources=(ZERO.id, older.id)) == (begun, scored)
+    assert accepted(step, sources=(older.id,)) == (begun,)
 
 
 def test_a_block_is_found_by_what_it_read() -> None:
