@@ -40,20 +40,27 @@ def check_context(
     model: Description = asked.description()
     for entry, prompt, more in zip(entries, prompts, said, strict=True):
         most = data.wording_of(entry).max_prompt_tokens
-        if not prompt:
-            told, mend = "its prompt has no token", "look at the data's `template` and at the tokenizer's"
-        elif max(prompt) >= model.rows:
-            told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {model.rows} of model `{model.name}`"
-            mend = "take the tokenizer that belongs to the model"
-        elif most is not None and len(prompt) > most:
-            told = f"a prompt of {len(prompt)} tokens is longer than `max_prompt_tokens`, {most}"
-            mend = "shorten it or take it out, or write `long_prompts: drop` or `cut_left`"
-        elif model.context is not None and len(prompt) + more > model.context:
-            told = (
-                f"a prompt of {len(prompt)} tokens and {what_is_said} of {more} are longer than the context of "
-                f"{model.context} of model `{model.name}`"
+        found = misfit(model, prompt, more, what_is_said)
+        if prompt and most is not None and len(prompt) > most:
+            found = (
+                f"a prompt of {len(prompt)} tokens is longer than `max_prompt_tokens`, {most}; shorten it or take it "
+                "out, or write `long_prompts: drop` or `cut_left`"
             )
-            mend = "shorten it or take it out, let less be said, or take a model with more positions"
-        else:
-            continue
-        raise UserError(f"{data.place(entry)}: {told}; {mend}", asked.stage.id)
+        if found:
+            raise UserError(f"{data.place(entry)}: {found}", asked.stage.id)
+
+
+def misfit(model: Description, prompt: Sequence[int], more: int, what_is_said: str) -> str:
+    """Why the model cannot read a prompt and go on with `more` tokens, and what mends it; empty: it can."""
+    if not prompt:
+        return "its prompt has no token; look at the data's `template` and at the tokenizer's"
+    if max(prompt) >= model.rows:
+        told = f"token {max(prompt)} of its prompt is beyond the vocabulary of {model.rows} of model `{model.name}`"
+        return f"{told}; take the tokenizer that belongs to the model"
+    if model.context is not None and len(prompt) + more > model.context:
+        return (
+            f"a prompt of {len(prompt)} tokens and {what_is_said} of {more} are longer than the context of "
+            f"{model.context} of model `{model.name}`; shorten it or take it out, let less be said, or take a model "
+            "with more positions"
+        )
+    return ""

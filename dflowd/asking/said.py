@@ -21,9 +21,9 @@ class Said:
 
     `texts`: what the model said last. `turn`: of each token the model's turn, from 0, or ENVIRONMENT; None: there was
     one turn. `turns`: of each row the messages behind its opening; `rewards`: what each turn earned, NaN where there is
-    no score; `openings`: of each group the messages that were put to the model. `errors`: conversations whose
-    environment failed, of these the `timeouts` where a limit decided, and those that were `zeroed` for it; `note`: the
-    first failure.
+    no score; None: no environment gave any; `openings`: of each group the messages that were put to the model.
+    `errors`: conversations whose environment failed, of these the `timeouts` where a limit decided, and those that were
+    `zeroed` for it; `note`: the first failure.
     """
 
     prompts: list[list[int]]
@@ -60,11 +60,12 @@ class Said:
 
     def columns(self) -> dict[str, Column]:
         """What a rollout has of a conversation beside its tokens."""
-        if self.turn is None or self.turns is None or self.rewards is None:
+        if self.turn is None or self.turns is None:
             return {}
+        earned = {} if self.rewards is None else {"turn_reward": ragged("f32", self.rewards)}
         return {
             "turn": columns.pack(self.turn, self.lengths),
-            "turn_reward": ragged("f32", self.rewards),
+            **earned,
             "opening": texts([json.dumps(each) for each in self.openings]),
             "turns": texts([json.dumps(each) for each in self.turns]),
         }

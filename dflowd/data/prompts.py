@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, NoReturn, Self
 
@@ -15,6 +15,8 @@ from dflow_protocols.pipeline.models import TEMPLATE_DAY
 from dflowd.jobs.failures import UserError, one_line
 
 from .sources import Entry
+
+MARK = "\ue000"  # for private use: no text of a conversation has a meaning for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,18 @@ def prompt_tokens(tokenizer: Any, entry: Entry, wording: Wording = Wording()) ->
     """A prompt's tokens. A chat template writes its own special tokens; without one the tokenizer adds them."""
     text = prompt_text(tokenizer, entry, wording)
     return wording.cut(encode(tokenizer, text, add_special_tokens=not wording.is_chat(tokenizer)))
+
+
+def put_between(tokenizer: Any, entry: Entry, before: str, behind: str, wording: Wording) -> tuple[str, str]:
+    """What stands in front of a text and behind it, up to where an answer begins, where the text is put to a model
+    between `before` and `behind` in place of the entry's prompt. Raises UserError."""
+    if wording.is_chat(tokenizer):
+        asked = replace(wording, messages=None, template=None)
+        whole = render(tokenizer, asked.conversation({**entry, "question": before + MARK + behind}), wording)
+        before, mark, behind = whole.partition(MARK)
+        if not mark:
+            raise template_at_fault(tokenizer, ValueError("it does not write what the user said"))
+    return before, behind + (wording.answer_prefix or "")
 
 
 def opening_tokens(tokenizer: Any, messages: Sequence[Message], wording: Wording = Wording()) -> list[int]:

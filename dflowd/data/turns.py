@@ -14,9 +14,7 @@ from typing import Any
 
 from dflow_protocols.pipeline.entries.conversation import ASSISTANT, Message
 
-from .prompts import Wording, encode, render, template_at_fault
-
-MARK = "\ue000"  # for private use: no text of a conversation has a meaning for it
+from .prompts import MARK, Wording, encode, render, template_at_fault
 
 
 def between(

@@ -25,7 +25,7 @@ Sample = dict[str, Any]
 
 def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[[str], Data]) -> tuple[Sample, ...]:
     """{prompt, completion, answer, reward} of the first groups of a rollout or an evaluation; none of other chains. Of
-    a conversation `completion` is what was said last, and `turns` are the messages behind its prompt.
+    a conversation, and of replies, `completion` is what was said last, and `turns` are the messages behind its prompt.
 
     Where several stages reward, `reward` is what training goes by (None if a stage of the user's own joins them), and
     `rewards` each one's, by stage. `known`: "stage.output" -> columns of the step's first partition.
@@ -40,23 +40,23 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
             entries = evaluated(pipeline.stage(name.partition(".")[0]).config, data, range(COUNT))
             rows = zip(entries, read_texts(found["text"]), columns.values(found["score"]), _turns(found), strict=False)
             return tuple(_sample(entry, said, score, turns=turns) for entry, said, score, turns in rows)
-        if name.endswith(".rollout"):
-            config = pipeline.stage(name.partition(".")[0]).config
-            said, turns, width = read_texts(found["text"]), _turns(found), int(config["group"])
-            trained = _trained(pipeline, given)
-            positions = columns.values(found["position"])[:COUNT].tolist()
-            source = data(config["data"])
-            return tuple(
-                _sample(
-                    source.training(position),
-                    said[group * width],
-                    None if trained is None else trained[group * width],
-                    {stage: _score(values[group * width]) for stage, values in given.items()},
-                    turns[group * width],
-                )
-                for group, position in enumerate(positions)
-            )
-    return ()
+    last = next((name for name in reversed(list(known)) if name.endswith(".rollout")), None)
+    if last is None:
+        return ()
+    found, config = known[last], pipeline.beginning_of(last.partition(".")[0]).config
+    said, turns, width = read_texts(found["text"]), _turns(found), int(config["group"])
+    trained = _trained(pipeline, given, last)
+    source = data(config["data"])
+    return tuple(
+        _sample(
+            source.training(position),
+            said[group * width],
+            None if trained is None else trained[group * width],
+            {stage: _score(values[group * width]) for stage, values in given.items()},
+            turns[group * width],
+        )
+        for group, position in enumerate(columns.values(found["position"])[:COUNT].tolist())
+    )
 
 
 def _turns(found: Columns) -> list[Any]:
@@ -66,9 +66,11 @@ def _turns(found: Columns) -> list[Any]:
     return [json.loads(row) for row in read_texts(found["turns"])]
 
 
-def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array]) -> columns.Array | None:
-    """[completions]: what the chain's `advantage` stage adds up, or the only reward that there is."""
+def _trained(pipeline: Pipeline, given: Mapping[str, columns.Array], rollout: str) -> columns.Array | None:
+    """[completions]: what the `advantage` stage of this rollout adds up, or the only reward that there is."""
     for stage in pipeline.stages:
+        if rollout not in stage.reads:
+            continue
         weights = reward_weights(stage) if stage.operator.compares else {}
         if weights and all(read.partition(".")[0] in given for read in weights):
             parts = [weight * given[read.partition(".")[0]].astype(np.float64) for read, weight in weights.items()]

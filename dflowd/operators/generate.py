@@ -4,14 +4,17 @@ Writes `rollout`: per group `position` (in the training order) and `prompt` (tok
 `logprobs` (of the full vocabulary, at the temperature), `text`, `truncated`, and with `top_p` below 1
 `nucleus_logprobs` (of the set that was drawn from). In conversation with an environment `tokens` are all that is behind
 the prompt, `logprobs` are 0 where nothing was sampled, `text` is what the model said last, and there are `turn`,
-`turn_reward`, `turns` and `opening` (asking/said.py).
+`turn_reward`, `turns` and `opening` (asking/said.py). A `reply` writes the same, without `turn_reward`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dflow_protocols.metrics import PROMPTS_DROPPED, REWARD_ERRORS, REWARD_TIMEOUTS
+from dflowd.asking.said import Said
 from dflowd.asking.say import say
 from dflowd.data import columns
 from dflowd.jobs.counter_random import digest
@@ -25,15 +28,29 @@ def generate(partition: Partition) -> Output:
     config = partition.stage.config
     data = partition.data(config["data"])
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
-    sampler = Sampler(
+    entries = [data.training(position) for position in positions]
+    said = say(partition, data, entries, config["group"], sampler_of(partition))
+    made = written(np.array(positions, np.int64), said)
+    if partition.first or (dropped := data.dropped) is None:
+        return made
+    return replace(made, metrics={**made.metrics, PROMPTS_DROPPED: dropped})  # once a step: partitions' sums add up
+
+
+def sampler_of(partition: Partition) -> Sampler:
+    """As the config of a stage that samples what is trained on says."""
+    config = partition.stage.config
+    return Sampler(
         temperature=config["temperature"],
         top_p=config["top_p"],
         stop=tuple(config["stop"]),
         key=digest("sample", str(partition.pipeline.id), partition.step, partition.stage.id),
     )
-    said = say(partition, data, [data.training(position) for position in positions], config["group"], sampler)
+
+
+def written(positions: columns.Array, said: Said) -> Output:
+    """A rollout of what was said, with its figures. positions: [groups] int64."""
     rollout = {
-        "position": columns.pack(np.array(positions, np.int64)),
+        "position": columns.pack(positions),
         "prompt": ragged("i32", said.prompts),
         "tokens": columns.pack(said.tokens, said.lengths),
         "logprobs": columns.pack(said.logprobs, said.lengths),
@@ -49,8 +66,6 @@ def generate(partition: Partition) -> Output:
     }
     failed = {REWARD_ERRORS: said.errors, REWARD_TIMEOUTS: said.timeouts}
     metrics |= {name: count for name, count in failed.items() if count}
-    if partition.first == 0 and (dropped := data.dropped) is not None:  # once a step: partitions' sums add up
-        metrics[PROMPTS_DROPPED] = dropped
     if said.nucleus is not None:
         rollout["nucleus_logprobs"] = columns.pack(said.nucleus, said.lengths)
         mass = np.exp(said.logprobs.astype(np.float64) - said.nucleus)[said.sampled]

@@ -72,6 +72,10 @@ class Partition:
         """The columns of the input that the stage reads as `output`."""
         return self.inputs[self.source(output)]
 
+    def beginning(self) -> Stage:
+        """The stage that gave its partitions their prompts, and each of them a group of completions."""
+        return self.pipeline.beginning_of(self.stage.id)
+
     def source(self, output: str) -> str:
         """The "stage.output" that the stage reads as `output`. Raises UserError where it reads none."""
         for name in self.stage.reads:
@@ -122,15 +126,15 @@ class Rollout:
 def read_rollout(partition: Partition) -> Rollout:
     """The rollout that the stage reads, with the entries of the data that it was sampled for."""
     found = partition.read("rollout")
-    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
-    data = partition.data(maker.config["data"])
+    asked = partition.beginning().config
+    data = partition.data(asked["data"])
     entries = [data.training(int(position)) for position in columns.values(found["position"])]
     talks = {
         name: [json.loads(row) for row in read_texts(found[name])] for name in ("opening", "turns") if name in found
     }
     rewards = columns.rows(found["turn_reward"]) if "turn_reward" in found else None
     return Rollout(
-        int(maker.config["group"]),
+        int(asked["group"]),
         entries,
         read_texts(found["text"]),
         columns.lengths(found["tokens"]),

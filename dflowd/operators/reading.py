@@ -44,10 +44,9 @@ def by_token(partition: Partition, model: Policy, says: Callable[[MicroBatch], T
     """A float32 for each completion token of the rollout. `says`: of a micro-batch's tokens, [tokens] float32. Raises
     UserError where `model` cannot read what another one was asked and said."""
     rollout = partition.read("rollout")
-    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     prompts, said = columns.rows(rollout["prompt"]), columns.rows(rollout["tokens"])
     lengths = columns.lengths(rollout["tokens"])
-    owners = [sample // int(maker.config["group"]) for sample in range(len(said))]
+    owners = [sample * len(prompts) // len(said) for sample in range(len(said))]
     _require_readable(partition, model, [*prompts, *said])
     starts = np.cumsum(lengths) - lengths
     found = np.zeros(int(lengths.sum()), np.float32)

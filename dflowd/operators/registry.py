@@ -13,6 +13,7 @@ from .filter import filter_groups
 from .generate import generate
 from .partition import Output, Partition
 from .reading import logprob, value
+from .reply import reply
 from .reward import reward
 from .sft import sft
 from .token_advantage import token_advantage
@@ -21,6 +22,7 @@ Operator = Callable[[Partition], Output]
 
 OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
+    "reply": reply,
     "reward": reward,
     "logprob": logprob,
     "value": value,

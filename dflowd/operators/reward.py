@@ -115,8 +115,8 @@ def scores_of(rewards: columns.Array) -> list[Numbers]:
 
 
 def reward(partition: Partition) -> Output:
-    maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
-    found = scores(partition, partition.data(maker.config["data"]), answers_of(read_rollout(partition)))
+    data = partition.data(partition.beginning().config["data"])
+    found = scores(partition, data, answers_of(read_rollout(partition)))
     failed = {metrics.REWARD_ERRORS: found.errors, metrics.REWARD_TIMEOUTS: found.timeouts}
     figures = reward_metrics(found.values) | {name: float(count) for name, count in failed.items() if count}
     return Output("reward", {"reward": columns.pack(found.values)}, figures | found.counts, note=found.note)

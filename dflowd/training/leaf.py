@@ -92,7 +92,7 @@ def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: M
             tokens, apart = correct(tokens, objective.correction)
         own |= {"entropy_sum": entropy.detach().double().sum(), **apart}
     loss, told = (objective.own or LOSSES[objective.loss])(tokens, objective.settings)
-    ended = int((batch.offsets == 0).sum())  # every completion starts once
+    ended = len(np.unique(batch.samples))  # a micro-batch has whole completions
     counts = {"tokens": len(batch.targets), "samples": ended, "constant": ended * objective.most_tokens}
     of_whom = "value_" if policy.has_values else ""  # a step may train a policy and its critic
     own |= {f"{of_whom}loss_sum": loss.detach().double(), f"{of_whom}loss_count": counts[objective.divisor]}

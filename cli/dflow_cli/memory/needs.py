@@ -181,8 +181,9 @@ def _micro_batches(pipeline: Pipeline, stage: Stage, is_in_line: bool) -> int:
     if "batch" in config:
         prompts = config["batch"]
     else:
-        sampled = next(each.config for each in pipeline.stages if "group" in each.config)
-        prompts, group, longest = sampled["prompts"], sampled["group"], sampled["max_tokens"]
+        maker = next(read.partition(".")[0] for read in stage.reads if read.endswith(".rollout"))
+        sampled = pipeline.beginning_of(maker).config
+        prompts, group, longest = sampled["prompts"], sampled["group"], pipeline.stage(maker).config["max_tokens"]
     sharing = 1 if is_in_line else max(1, (SHARED_ROW - PROMPT) // max(1, longest))
     tokens = prompts * (-(-group // sharing) * PROMPT + group * longest)
     of_a_leaf = -(-tokens // stage.config["leaves"])

@@ -135,7 +135,8 @@ class Payload:
         while self._profile["hangs"] == self._partition + 1:
             time.sleep(NAP_S)
         self._device.enter(self._job, self._profile, SAMPLING)
-        lengths = self._lengths(self._count * int(self._stage.config["group"]))
+        width = int(self._job.pipeline.beginning_of(self._stage.id).config["group"])
+        lengths = self._lengths(self._count * width)
         self._pretend(generate_s(self._profile, self._count, lengths))
         if self._profile["kills"] == self._partition + 1:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -227,7 +228,7 @@ class Payload:
         return blobs
 
     def _name_of(self, output: str) -> str:
-        return next(name for name in sorted(self._blobs) if name.endswith(f".{output}"))
+        return next(name for name in (*self._stage.reads, *sorted(self._blobs)) if name.endswith(f".{output}"))
 
     def _columns(self, output: str) -> dict[str, layout.Column]:
         return layout.decode(self._blobs[self._name_of(output)])

@@ -9,8 +9,8 @@ from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
-from .grammar.scoring import BY_ENVIRONMENT
-from .grammar.signatures import DEFAULT_REWARD, SCORING, Beginning, head_of, operator_of, truncated, updates_of
+from .grammar.scoring import BY_ENVIRONMENT, SCORING
+from .grammar.signatures import DEFAULT_REWARD, Beginning, head_of, operator_of, truncated, updates_of
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -35,8 +35,8 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
     roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}
     for stage, vertex in stages.values():
         if vertex.operator.scores:
-            root = roots[vertex.id][0]
-            problems.extend(_earned(stage, vertex, root["config"]))
+            problems.extend(_earned(stage, vertex, stages[_rollout_of(vertex) or vertex.id][0]["config"]))
+        problems.extend(_of_one_rollout(vertex, stages))
         if vertex.operator.methods:
             problems.extend(_referenced(stage, vertex, stages))
         if vertex.operator.trains is None:
@@ -47,7 +47,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if "loss" in stage["config"]:
             models = {name: other["model"] for name, (other, _) in stages.items()}
             problems.extend(_scored(stage, vertex, models))
-            sampler, made = stages[next(read for read in vertex.reads if read.endswith(".rollout")).partition(".")[0]]
+            sampler, made = stages[str(_rollout_of(vertex))]
             is_policy = not head_of(vertex.operator, stage["config"])
             if "correction" not in stage["config"] and is_policy and made.operator.samples:
                 is_other = bool(spec["async"]) or _differ(spec, sampler, stage)
@@ -86,6 +86,24 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
     if stage["config"]["loss"].get("kl", 0.0) > 0 and not references:
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
         yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
+
+
+def _rollout_of(vertex: Vertex) -> str | None:
+    """The stage whose rollout it reads first; None: it reads none."""
+    return next((read.partition(".")[0] for read in vertex.reads if read.endswith(".rollout")), None)
+
+
+def _of_one_rollout(vertex: Vertex, stages: Mapping[str, tuple[dict[str, Any], Vertex]]) -> Iterator[Problem]:
+    """Where one model replies to another, what is said of the one's tokens is not the other's. A reward is a number a
+    completion, and may be for what came of it."""
+    rollout = _rollout_of(vertex)
+    for read in vertex.reads if vertex.is_built_in and rollout is not None else ():
+        source, _, output = read.partition(".")
+        of = _rollout_of(stages[source][1])
+        if output not in ("rollout", vertex.operator.compares) and of not in (None, rollout):
+            what = f"stage `{vertex.id}` reads `{rollout}.rollout`, and `{read}` is of `{of}.rollout`"
+            hint = f"name what belongs together in its `reads`, such as `{of}.rollout` with `{read}`"
+            yield Problem(f"{vertex.place}.reads", what, hint)
 
 
 def _referenced(

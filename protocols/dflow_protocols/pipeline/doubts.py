@@ -38,6 +38,7 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
             yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
         if "optimizer" in stage.config:
             yield from _training(stage, f"stages[{index}].config")
+            yield from _of_another(pipeline, stage, f"stages[{index}].reads")
         if stage.operator.evaluates:
             yield from _evaluation(stage, f"stages[{index}]")
             yield from _seen(pipeline, stage, f"stages[{index}].config.data")
@@ -68,7 +69,7 @@ def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     compared = next((other.id for other in pipeline.stages if rollout in other.reads and _compares(other)), None)
     if compared is None:
         return
-    if stage.config["group"] == 1:
+    if stage.config.get("group") == 1:
         what = f"stage `{stage.id}`: `{compared}` compares the completions of a group, and a group of 1 teaches nothing"
         yield Problem(f"{place}.group", what, "sample more completions of each prompt: 8 is usual")
     elif stage.config["temperature"] < COLD:
@@ -99,6 +100,16 @@ def _training(stage: Stage, place: str) -> Iterator[Problem]:
     if below >= 1:
         what = f"stage `{stage.id}`: a `clip` of {below:g} below 1 cuts nothing: no ratio of probabilities is negative"
         yield Problem(f"{place}.loss.clip", what, usual)
+
+
+def _of_another(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:
+    """A policy that is trained on what another model said, though it speaks itself."""
+    own = [other for other in pipeline.stages if other.operator.samples and other.model == stage.model]
+    spoken = [f"{other.id}.rollout" for other in own if "rollout" in other.writes]
+    read = next((read for read in stage.reads if read.endswith(".rollout")), None)
+    if spoken and read is not None and read not in spoken:
+        what = f"stage `{stage.id}` trains model `{stage.model}` on `{read}`, which another model said"
+        yield Problem(path, what, f"name what it said itself: `reads: [{spoken[0]}, ...]` with its advantage")
 
 
 def _seen(pipeline: Pipeline, stage: Stage, path: str) -> Iterator[Problem]:

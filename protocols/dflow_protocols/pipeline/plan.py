@@ -258,7 +258,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         reads=reading.trained,
         groups_from=reading.groups_from,
         divisor=divisor_of(kind, settings),
-        most_tokens=max(1, _most_tokens(pipeline.stage(reading.samples_from)) // parts),
+        most_tokens=max(1, _most_tokens(pipeline, reading.samples_from) // parts),
         update=schedule.runs_before(stage.id, step) * each + at,
         updates=schedule.runs(stage.id) * each,
         keep_optimizer=at + 1 < each or schedule.runs_after(stage.id, step),
@@ -273,8 +273,9 @@ def _stage_of(read: str) -> str:
     return read.partition(".")[0]
 
 
-def _most_tokens(maker: Stage) -> int:
-    """Of all completions of a step; of demonstrations, whose lengths no spec bounds, their number."""
-    config, begins = maker.config, maker.operator.begins
-    groups = int(config[begins.groups]) if begins is not None else 0
-    return groups * int(config.get("group", 1)) * int(config.get("max_tokens", 1))
+def _most_tokens(pipeline: Pipeline, maker: str) -> int:
+    """Of all completions of a step by a stage; of demonstrations, whose lengths no spec bounds, their number."""
+    root = pipeline.beginning_of(maker)
+    assert root.operator.begins is not None, "so it is found"
+    groups = int(root.config[root.operator.begins.groups])
+    return groups * int(root.config.get("group", 1)) * int(pipeline.stage(maker).config.get("max_tokens", 1))

@@ -194,6 +194,13 @@ class Pipeline:
         """Raises KeyError."""
         return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)
 
+    def beginning_of(self, stage_id: str) -> Stage:
+        """The stage whose prompts, and groups of completions, this one's are. Raises KeyError."""
+        stage = self.stage(stage_id)
+        while stage.operator.begins is None:
+            stage = self.stage(stage.reads[0].partition(".")[0])
+        return stage
+
     def engine_of(self, stage_id: str) -> str:
         """What computes a stage. Raises KeyError."""
         return self.stage(stage_id).engine or self.engine

@@ -17,10 +17,9 @@ from .grammar.expression import ExpressionError, Value, parse
 from .grammar.layout import PLAN_VERSION, TOP
 from .grammar.problem import Problem, SpecError, suggest
 from .grammar.rows import RAGGED, ROW
+from .grammar.scoring import FUNCTION_FORM, FUNCTION_PATTERN
 from .grammar.shape import NAME, NAME_FORM, Reader, at
 from .grammar.signatures import (
-    FUNCTION_FORM,
-    FUNCTION_PATTERN,
     OPERATORS,
     Operator,
     head_of,

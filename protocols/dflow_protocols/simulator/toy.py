@@ -167,3 +167,21 @@ def with_updates(pipeline: Pipeline, epochs: int, minibatches: int) -> Pipeline:
 def several_updates() -> Pipeline:
     """Two steps of GRPO, of five updates and of four."""
     return with_updates(two_steps(), epochs=2, minibatches=2)
+
+
+@cache
+def two_policies() -> Pipeline:
+    """Two steps in which one model replies to another, each of them trained on what it said itself."""
+    pipeline = two_steps()
+    own = ["roll.rollout", "ours.advantage"]
+    learning = {"leaves": TOY_LEAVES, "optimizer": _ADAMW}
+    stages = [
+        pipeline.stage("roll"),
+        Stage("answer", "reply", model="other", config={"max_tokens": 4}),
+        Stage("score", "reward"),
+        Stage("adv", "advantage", config={"drop_flat_groups": True}),
+        Stage("theirs", "train", model="other", config=learning),
+        Stage("ours", "advantage", reads=["roll.rollout", "score.reward"]),
+        Stage("learn", "train", model="policy", reads=own, config=learning),
+    ]
+    return replace(pipeline, models={**pipeline.models, "other": dict(pipeline.models["policy"])}, stages=stages)

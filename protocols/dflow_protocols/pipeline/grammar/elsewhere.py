@@ -41,6 +41,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "penalty": "ppo_kl_coef",
     "prompts": "batch_size prompts_per_step rollout_batch_size train_batch_size",
     "ramp_steps": "lr_warmup_steps num_warmup_steps warmup warmup_steps",
+    "reply": "answer critique debate respond response",
     "reward": "grade grader judge reward_fn reward_model score verifier verify",
     "sft": "finetune supervised",
     "share": "clip_cov_ratio kl_cov_ratio",

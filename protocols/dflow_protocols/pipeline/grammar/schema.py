@@ -11,8 +11,9 @@ from typing import Any
 
 from ..recipes.catalog import ROLES
 from .layout import PLAN_VERSION, STAGE, TOP
+from .scoring import FUNCTION_PATTERN
 from .shape import NAME, REQUIRED, Condition, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
-from .signatures import FUNCTION_PATTERN, OPERATORS
+from .signatures import OPERATORS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EXPRESSION = {"type": "string", "minLength": 1, "maxLength": 400}

@@ -15,8 +15,10 @@ Checked twice by these rules: by clients from the text of the file, by engines f
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from .shape import Free, Number, Section, Shape, Text
 
 EACH = ("completion", "answer", "prompt", "entry")
 ALL = ("completions", "answers", "prompts", "entries")
@@ -31,6 +33,65 @@ LENT = {"dflowd.operators.reward:reasoning_gym": ("data",), BY_ENVIRONMENT: ("ea
 """What a built-in reward is given beside these."""
 
 EFFECTFUL = ("dflowd.rewards.judge:score",)  # of the built-in ones, those that another call may find otherwise
+
+FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
+FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
+SCORING: Mapping[str, Shape] = {
+    "timeout_s": Number(
+        "seconds that one call of `function` may take: for a completion, or for a partition where it takes all of it",
+        30.0,
+        above=0,
+        at_most=86400,
+        unwritten=True,
+    ),
+    "on_error": Text(
+        "what an answer costs whose call raises, takes too long or ends its process: fail ends the run; zero scores it "
+        "0; leave_out takes it out of its group and of training (an evaluation counts it as wrong)",
+        "fail",
+        choices=("fail", "zero", "leave_out"),
+        unwritten=True,
+    ),
+    "concurrency": Number(
+        "calls of an `async def` function that wait beside each other",
+        8,
+        integer=True,
+        at_least=1,
+        at_most=1024,
+        unwritten=True,
+    ),
+}
+
+CLASS_FORM = "`module:Class`, or `file.py:Class` beside the spec"
+MAX_TURNS = 256
+
+ENVIRONMENT = Section(
+    "who answers the model, so that a completion is a conversation of several turns",
+    {
+        "class": Text("of the environment: `module:Class`", pattern=FUNCTION_PATTERN, form=CLASS_FORM),
+        "turns": Number("that the model has at most", integer=True, at_least=1, at_most=MAX_TURNS),
+        "args": Free("keyword arguments of the class", {}),
+        "timeout_s": Number(
+            "seconds that one `reset` or `step` may take", 30.0, above=0, at_most=86400, unwritten=True
+        ),
+        "on_error": Text(
+            "what a conversation costs whose environment raises, takes too long or ends its process: fail ends the "
+            "run; zero ends it there, with nothing earned; leave_out takes it out of its group and of training, too",
+            "fail",
+            choices=("fail", "zero", "leave_out"),
+            unwritten=True,
+        ),
+        "concurrency": Number(
+            "conversations whose `async def step` waits beside each other",
+            8,
+            integer=True,
+            at_least=1,
+            at_most=1024,
+            unwritten=True,
+        ),
+    },
+    None,
+    unwritten=True,
+)
 
 
 class MisfitError(ValueError):

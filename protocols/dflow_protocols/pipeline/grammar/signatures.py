@@ -22,10 +22,9 @@ from .algorithms import (
     loss_named,
 )
 from .columns import COLUMNS
+from .scoring import ENVIRONMENT, FUNCTION_FORM, FUNCTION_PATTERN, SCORING
 from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
 
-FUNCTION_PATTERN = r"([A-Za-z_][\w.]*|[^\s:]+\.py):[A-Za-z_]\w*"
-FUNCTION_FORM = "`module:function`, or `file.py:function` beside the spec"
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 MAX_PARTITIONS = 2048  # a manifest names every stage of every partition, eight of them in one list
 MAX_LEAVES = 1024
@@ -95,63 +94,6 @@ def _count(about: str, default: object = "\0required", at_most: float | None = N
 _DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
 _PARTITIONS = "tasks that the step's prompts are dealt in, as contiguous runs; absent: 8, or one for each 128 evaluated"
 _FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
-
-SCORING: Mapping[str, Shape] = {
-    "timeout_s": Number(
-        "seconds that one call of `function` may take: for a completion, or for a partition where it takes all of it",
-        30.0,
-        above=0,
-        at_most=86400,
-        unwritten=True,
-    ),
-    "on_error": Text(
-        "what an answer costs whose call raises, takes too long or ends its process: fail ends the run; zero scores it "
-        "0; leave_out takes it out of its group and of training (an evaluation counts it as wrong)",
-        "fail",
-        choices=("fail", "zero", "leave_out"),
-        unwritten=True,
-    ),
-    "concurrency": Number(
-        "calls of an `async def` function that wait beside each other",
-        8,
-        integer=True,
-        at_least=1,
-        at_most=1024,
-        unwritten=True,
-    ),
-}
-
-CLASS_FORM = "`module:Class`, or `file.py:Class` beside the spec"
-MAX_TURNS = 256
-
-_ENVIRONMENT = Section(
-    "who answers the model, so that a completion is a conversation of several turns",
-    {
-        "class": Text("of the environment: `module:Class`", pattern=FUNCTION_PATTERN, form=CLASS_FORM),
-        "turns": Number("that the model has at most", integer=True, at_least=1, at_most=MAX_TURNS),
-        "args": Free("keyword arguments of the class", {}),
-        "timeout_s": Number(
-            "seconds that one `reset` or `step` may take", 30.0, above=0, at_most=86400, unwritten=True
-        ),
-        "on_error": Text(
-            "what a conversation costs whose environment raises, takes too long or ends its process: fail ends the "
-            "run; zero ends it there, with nothing earned; leave_out takes it out of its group and of training, too",
-            "fail",
-            choices=("fail", "zero", "leave_out"),
-            unwritten=True,
-        ),
-        "concurrency": Number(
-            "conversations whose `async def step` waits beside each other",
-            8,
-            integer=True,
-            at_least=1,
-            at_most=1024,
-            unwritten=True,
-        ),
-    },
-    None,
-    unwritten=True,
-)
 
 _ADAMW = Section(
     "AdamW (arXiv 1711.05101)",
@@ -263,6 +205,11 @@ _SAMPLING: Mapping[str, Shape] = {
     "temperature": Number("of sampling", 1.0, above=0, at_most=100),
     "top_p": Number("sample from the smallest set of tokens with this much probability", 1.0, above=0, at_most=1),
 }
+_SAID: Mapping[str, Shape] = {
+    "max_tokens": _count("a completion that is longer is cut off"),
+    "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
+}
+HEARD = "{completion}"  # in a reply's template: what it replies to
 
 OPERATORS: Mapping[str, Operator] = {
     "generate": Operator(
@@ -281,9 +228,32 @@ OPERATORS: Mapping[str, Operator] = {
                 "group": _count("completions a prompt", 8),
                 "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
                 **_SAMPLING,
-                "max_tokens": _count("a completion that is longer is cut off"),
-                "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
-                "environment": _ENVIRONMENT,
+                **_SAID,
+                "environment": ENVIRONMENT,
+            },
+        ),
+    ),
+    "reply": Operator(
+        "samples a completion that goes on from another one: a second model's answer to what the first one said",
+        scope="sample",
+        reads=("rollout",),
+        writes=("rollout",),
+        effect="seeded",
+        model="parameters",
+        samples=True,
+        counts=True,
+        config=Section(
+            "",
+            {
+                "template": Text(
+                    f"what is put to the model: `{{prompt}}` is the entry's, `{HEARD}` what was said last; what is "
+                    "in front of that is made into tokens by itself",
+                    f"{{prompt}}\n{HEARD}\n",
+                    pattern=r"[\s\S]*\S[\s\S]*\{completion\}[\s\S]*",
+                    form=f"a text with `{HEARD}` in it, and something in front of that",
+                ),
+                **_SAMPLING,
+                **_SAID,
             },
         ),
     ),
@@ -423,7 +393,7 @@ OPERATORS: Mapping[str, Operator] = {
                     unwritten=True,
                 ),
                 "environment": replace(
-                    _ENVIRONMENT, about=f"{_ENVIRONMENT.about}; absent: as the `generate` stage of this model"
+                    ENVIRONMENT, about=f"{ENVIRONMENT.about}; absent: as the `generate` stage of this model"
                 ),
                 "function": Text("absent: as the `reward` stage", None, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM),
                 "args": Free("keyword arguments of the function; absent: as the `reward` stage", None),
