@@ -12,6 +12,7 @@ from torch import Tensor
 from .advantages.flat import Rewards, Sizes
 from .advantages.gae import Lengths, Numbers, generalized
 from .advantages.grpo import group_advantage
+from .advantages.reinforce import returns
 from .advantages.rloo import leave_one_out
 from .losses.cispo import cispo
 from .losses.clip_cov import clip_cov
@@ -37,10 +38,11 @@ TOKEN_ADVANTAGES: Mapping[str, Callable[[Numbers, Numbers, Lengths, Mapping[str,
     "gae": lambda rewards, values, lengths, config: generalized(
         rewards, values, lengths, config["gamma"], config["lam"]
     ),
+    "reinforce": lambda rewards, values, lengths, config: returns(rewards, lengths, config["gamma"]),
 }
 """(rewards [tokens], a critic's values [tokens], tokens of each completion, the stage's config) -> advantages [tokens]
 
-Completions lie one behind the other."""
+Completions lie one behind the other; values are 0 where there is no critic."""
 
 Loss = Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

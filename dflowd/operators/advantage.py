@@ -2,7 +2,7 @@
 
 Writes `advantage`: one float32 a completion, NaN for one that has no score: it is neither compared nor trained on. Its
 groups say what is: (tokens, completions) of each, (0, 0) for one that was dropped. Several rewards are added up by
-their weights first.
+their weights first; with `kl` each completion pays for the distance of its tokens from a reference.
 
 A function of the user's own asks by name for what it needs, and for the stage's `args`; it is called once a group:
 
@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dflow_protocols.metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
 from dflow_protocols.work import Groups
 from dflowd.algorithms.advantages.flat import flat_groups
 from dflowd.algorithms.registry import ADVANTAGES
+from dflowd.algorithms.terms.kl import ESTIMATORS
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 from dflowd.workers.outcome import Due
@@ -42,6 +44,11 @@ def advantage(partition: Partition) -> Output:
     config = partition.stage.config
     count = partition.end - partition.first
     total, size = weighed(partition)
+    paid, metrics = paid_by_token(partition)
+    if len(paid):
+        whose = np.repeat(np.arange(len(total)), columns.own_lengths(partition.read("rollout")))
+        for sums, each in ((total, -paid), (size, np.abs(paid))):
+            sums += np.bincount(whose, each, len(total))
     rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
     values, flat = _compared(rewards, sizes, config)
     if ":" in config["method"]:
@@ -51,7 +58,7 @@ def advantage(partition: Partition) -> Output:
     learnt = np.where(left_out(partition).reshape(values.shape), np.nan, values)
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(learnt))
     written = learnt.astype(np.float32).reshape(-1)
-    metrics: dict[str, float] = {"groups": count, "groups_zero_std": int(flat.sum())}
+    metrics |= {"groups": count, "groups_zero_std": int(flat.sum())}
     if config.get("whiten"):
         metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
@@ -117,6 +124,21 @@ def left_out(partition: Partition) -> npt.NDArray[np.bool_]:
         if read.endswith(".kept"):
             out = out | (columns.values(partition.inputs[read]["kept"]) == 0)
     return out
+
+
+def paid_by_token(partition: Partition) -> tuple[Numbers, dict[str, float]]:
+    """What each token that the model said pays for its distance from a reference, with figures of that; [own tokens],
+    completions one behind the other (InstructGPT, arXiv 2203.02155). Nothing where the stage's `kl` is 0."""
+    config = partition.stage.config
+    if not config.get("kl"):
+        return np.zeros(0), {}
+    said = partition.read("rollout")
+    own = columns.own_tokens(said)
+    scored = (columns.values(each) for each in (said["logprobs"], partition.read("logprob")["logprob"]))
+    mine = slice(None) if own is None else np.concatenate(own)
+    pair = (torch.from_numpy(each[mine].astype(np.float64)) for each in scored)
+    apart = ESTIMATORS[config.get("kl_kind", "k1")](*pair).numpy()
+    return config["kl"] * apart, {"reward_kl_sum": float(apart.sum()), "reward_kl_count": len(apart)}
 
 
 def trained_groups(lengths: columns.Array, trained: npt.NDArray[np.bool_]) -> Groups:

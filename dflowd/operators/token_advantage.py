@@ -1,21 +1,19 @@
-"""advantage by a method that knows tokens: how much better each token of a completion went than a critic expected.
+"""advantage by a method that knows tokens: how much better each token of a completion went than was to be expected.
 
-Writes `advantage` and `return`, each one float32 a token, NaN throughout a completion without a score, 0 where a token
-is not the model's own: to a critic those lie between two of its states. The reward is the last own token's; with `kl`
-each of them pays for its distance from a reference (InstructGPT, arXiv 2203.02155).
+Writes `advantage`, and by a critic's values `return`, each one float32 a token, NaN throughout a completion without a
+score, 0 where a token is not the model's own: to a critic those lie between two of its states. The reward is the last
+own token's; with `kl` each of them pays for its distance from a reference (InstructGPT, arXiv 2203.02155).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dflowd.algorithms.registry import TOKEN_ADVANTAGES
-from dflowd.algorithms.terms.kl import ESTIMATORS
 from dflowd.data import columns
 from dflowd.shards.layout import Column
 
-from .advantage import bounded, left_out, trained_groups, weighed, whitening_sums
+from .advantage import bounded, left_out, paid_by_token, trained_groups, weighed, whitening_sums
 from .partition import Output, Partition
 
 
@@ -26,14 +24,12 @@ def token_advantage(partition: Partition) -> list[Output]:
     earned = np.zeros(int(lengths.sum()))
     rewards = np.where(left_out(partition), np.nan, weighed(partition)[0])
     earned[np.cumsum(lengths)[lengths > 0] - 1] = rewards[lengths > 0]
-    metrics: dict[str, float] = {}
-    if config["kl"] > 0:
-        scored = said["logprobs"], partition.read("logprob")["logprob"]
-        pair = (torch.from_numpy(columns.values(each)[is_own].astype(np.float64)) for each in scored)
-        paid = ESTIMATORS[config["kl_kind"]](*pair).numpy()
-        earned -= config["kl"] * paid
-        metrics |= {"reward_kl_sum": float(paid.sum()), "reward_kl_count": len(paid)}
-    values = columns.values(partition.read("value")["value"])[is_own].astype(np.float64)
+    paid, metrics = paid_by_token(partition)
+    if len(paid):
+        earned -= paid
+    writes, values = partition.stage.writes, np.zeros(len(earned))
+    if "return" in writes:
+        values = columns.values(partition.read("value")["value"])[is_own].astype(np.float64)
     advantages = TOKEN_ADVANTAGES[config["method"]](earned, values, lengths, config)
     metrics |= bounded(advantages, partition.stage.id)
     if config.get("whiten"):
@@ -46,7 +42,5 @@ def token_advantage(partition: Partition) -> list[Output]:
         whole[is_own] = numbers
         return {name: columns.pack(whole, columns.lengths(said["tokens"]))}
 
-    return [
-        Output("advantage", written("advantage", advantages), metrics, trained),
-        Output("return", written("return", advantages + values)),
-    ]
+    came = [Output("return", written("return", advantages + values))] if "return" in writes else []
+    return [Output("advantage", written("advantage", advantages), metrics, trained), *came]

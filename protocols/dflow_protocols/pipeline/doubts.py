@@ -36,6 +36,9 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.operator.compares and not any((stage.config.get("rewards") or {"": 1.0}).values()):
             what = f"stage `{stage.id}`: all weights are 0, so nothing is rewarded"
             yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
+        if stage.operator.methods and stage.config.get("kl") and stage.config.get("scale") == "std":
+            what = f"stage `{stage.id}`: a group of like rewards differs in its `kl`, and `scale: std` blows that up"
+            yield Problem(f"stages[{index}].config.kl", what, "write `scale: none`, or have `kl` in the loss")
         if "optimizer" in stage.config:
             yield from _training(stage, f"stages[{index}].config")
             yield from _of_another(pipeline, stage, f"stages[{index}].reads")

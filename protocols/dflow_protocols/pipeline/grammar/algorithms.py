@@ -6,7 +6,7 @@ Tables only. Their functions are `ADVANTAGES` and `LOSSES` of dflowd/algorithms/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .shape import Flag, Free, Items, Number, Shape, Text
@@ -84,6 +84,13 @@ _WHITEN = Flag(
     unwritten=True,
 )
 
+_GAMMA = Number("what a reward one token later counts", 1.0, at_least=0, at_most=1)
+_PAID: Mapping[str, Shape] = {
+    "kl": Number("weight of the KL divergence from a `logprob` stage's model in the reward", 0.0, at_least=0),
+    "kl_kind": Text(_kinds("k1", "k2", "k3"), "k1", choices=("k1", "k2", "k3")),
+}
+_PAID_UNWRITTEN: Mapping[str, Shape] = {key: replace(shape, unwritten=True) for key, shape in _PAID.items()}
+
 ADVANTAGES: Mapping[str, Advantage] = {
     "grpo": Advantage(
         "the group's mean is taken off (arXiv 2402.03300)",
@@ -98,16 +105,27 @@ ADVANTAGES: Mapping[str, Advantage] = {
                 unwritten=True,
             ),
             "whiten": _WHITEN,
+            **_PAID_UNWRITTEN,
         },
+        asks={"kl": "logprob"},
     ),
-    "rloo": Advantage("the mean of the group's other completions is taken off (arXiv 2402.14740)", {"whiten": _WHITEN}),
+    "rloo": Advantage(
+        "the mean of the group's other completions is taken off (arXiv 2402.14740)",
+        {"whiten": _WHITEN, **_PAID_UNWRITTEN},
+        asks={"kl": "logprob"},
+    ),
+    "reinforce": Advantage(
+        "of each token what came from it on, without a baseline (REINFORCE++, arXiv 2501.03262)",
+        {"gamma": _GAMMA, **_PAID, "whiten": _WHITEN},
+        asks={"kl": "logprob"},
+        compares=False,
+    ),
     "gae": Advantage(
         "generalized advantage estimation: of each token, by a critic's values (arXiv 1506.02438)",
         {
-            "gamma": Number("what a reward one token later counts", 1.0, at_least=0, at_most=1),
+            "gamma": _GAMMA,
             "lam": Number("0: values decide, one token ahead; 1: what came decides", 0.95, at_least=0, at_most=1),
-            "kl": Number("weight of the KL divergence from a `logprob` stage's model in the reward", 0.0, at_least=0),
-            "kl_kind": Text(_kinds("k1", "k2", "k3"), "k1", choices=("k1", "k2", "k3")),
+            **_PAID,
             "whiten": _WHITEN,
         },
         reads=("value",),

@@ -109,6 +109,14 @@ RECIPES: Mapping[str, Recipe] = {
             "learn": {"loss": {"kind": "grpo", "clip": [0.2, 0.2], "mean": "token"}},
         },
     ),
+    "reinforce_pp_no_baseline": Recipe(
+        "REINFORCE++, arXiv 2501.03262",
+        {
+            "ref": {},
+            "adv": {"method": "reinforce", "gamma": 1.0, "kl": 0.01, "kl_kind": "k1", "whiten": True},
+            "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}},
+        },
+    ),
 }
 
 OPTIMIZER: Config = {"adamw": {"lr": 1e-6}}  # of a policy whose stage names none: the default of TRL and of verl

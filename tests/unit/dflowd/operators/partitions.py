@@ -26,7 +26,7 @@ def pipeline(*between: Stage, **adv: Any) -> Pipeline:
     return Pipeline(
         name="mine",
         steps=1,
-        models={"policy": {"path": "model/"}},
+        models={"policy": {"path": "model/"}, "base": {"path": "base/"}},
         data={"words": {"jsonl": "words.jsonl"}},
         stages=[
             Stage("roll", "generate", "policy", config=ROLL),

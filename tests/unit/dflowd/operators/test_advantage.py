@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dflow_protocols.pipeline import Stage
 from dflowd.data import columns
 from dflowd.engines.samples import samples_of
 from dflowd.jobs.failures import UserError
@@ -92,3 +93,27 @@ def test_a_completion_without_a_score_is_neither_compared_nor_trained_on(tmp_pat
     assert made.groups == ((2, 1), (4, 2))
     none = advantage(partition(tmp_path, spec, "adv", known(right=[np.nan, np.nan, 1.0, 0.0])))
     assert none.groups == ((0, 0), (4, 2))
+
+
+@pytest.mark.parametrize("method", [{"method": "grpo", "scale": "none"}, {"method": "rloo"}])
+def test_a_completion_pays_for_its_distance_from_the_reference(tmp_path: Path, method: dict[str, str]) -> None:
+    """As a whole, before it is compared: it is the reward of all of its tokens that leads away from the reference."""
+    spec = pipeline(Stage("ref", "logprob", "base"), rewards={"right": 1.0, "short": 0.0}, kl=0.5, **method)
+    made = advantage(partition(tmp_path, spec, "adv", known()))
+    apart = -0.5 + np.arange(8)  # as likely as e^-0.5 to the sampler, as e^-0, e^-1, ... to the reference
+    earned = np.array([1, 0, 1, 0]) - 0.5 * apart.reshape(4, 2).sum(1)
+    other = earned.reshape(2, 2)[:, ::-1].reshape(-1)
+    divisor = 2.0 if method["method"] == "grpo" else 1.0
+    assert columns.values(made.columns["advantage"]).tolist() == pytest.approx(((earned - other) / divisor).tolist())
+    assert (made.metrics["reward_kl_sum"], made.metrics["reward_kl_count"]) == (apart.sum(), 8)
+
+
+def test_what_an_environment_said_is_no_distance_of_the_policys(tmp_path: Path) -> None:
+    """Its tokens were not sampled, so their log-probabilities say nothing of the policy."""
+    spec = pipeline(Stage("ref", "logprob", "base"), rewards={"right": 1.0, "short": 0.0}, kl=0.5, method="rloo")
+    given = known(right=[0, 0, 0, 0])
+    mask = columns.pack(np.array([1, 0, 1, 1, 0, 1, 1, 1], np.uint8), np.full(4, 2))
+    given["roll.rollout"] = {**given["roll.rollout"], "mask": mask}
+    found = columns.values(advantage(partition(tmp_path, spec, "adv", given)).columns["advantage"])
+    first, second = (-0.5) / 2, (1.5 + 2.5) / 2
+    assert found[:2].tolist() == [second - first, first - second]

@@ -22,13 +22,15 @@ from .partitions import ROLL, known, partition
 
 VALUES = np.array([0.5, 0.25, 0, 0.5, 1, 1, -1, 0], np.float32)
 
+MODELS = {"policy": {"path": "model/"}, "base": {"path": "base/"}, "critic": {"path": "model/", "head": "value"}}
+
 
 def pipeline(*between: Stage, **adv: Any) -> Pipeline:
     adamw = {"adamw": {"lr": 1e-3}}
     return Pipeline(
         name="mine",
         steps=1,
-        models={"policy": {"path": "model/"}, "base": {"path": "base/"}, "critic": {"path": "model/", "head": "value"}},
+        models=MODELS,
         data={"words": {"jsonl": "words.jsonl"}},
         stages=[
             Stage("roll", "generate", "policy", config=ROLL),
@@ -135,3 +137,18 @@ def test_tokens_that_a_critic_cannot_read_are_named(tmp_path: Path) -> None:
     part = replace(partition(tmp_path, pipeline(), "guess", known()), policy=lambda name: critic)
     with pytest.raises(UserError, match="token 7 of a text is beyond the vocabulary of 7 of model `critic`"):
         operate(part)
+
+
+def test_without_a_critic_a_token_has_all_that_came_from_it_on(tmp_path: Path) -> None:
+    """REINFORCE++: the reward, less what it and the later tokens pay; whitened by the step's other tokens later."""
+    stages = [stage for stage in pipeline().stages if stage.id in ("roll", "right", "ref")]
+    adv = Stage("adv", "advantage", config={"method": "reinforce", "kl": 0.5, "whiten": True})
+    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}})
+    spec = Pipeline("mine", 1, MODELS, [*stages, adv, learn], {"words": {"jsonl": "words.jsonl"}})
+    assert spec.stage("adv").reads == ["roll.rollout", "right.reward", "ref.logprob"]
+    (output,) = operate(partition(tmp_path, spec, "adv", known(right=[1.0, 0.0, float("nan"), 0.0])))
+    apart = -0.5 + np.arange(8)
+    first = 1 - 0.5 * apart[:2].sum()
+    assert numbers(output)[:4] == [first, first + 0.5 * apart[0], -0.5 * apart[2:4].sum(), -0.5 * apart[3]]
+    assert output.groups == ((4, 2), (2, 1))
+    assert output.metrics["whitened_count"] == 6

@@ -81,3 +81,15 @@ def test_a_loss_that_has_fewer_settings_is_looked_at_all_the_same() -> None:
     with_it = copy(pipeline)
     object.__setattr__(with_it, "stages", plain)  # as it is once the table has that row
     assert [doubt for doubt in doubts(with_it) if "clip" in doubt.path] == []
+
+
+def test_a_kl_that_a_deviation_blows_up_is_doubted() -> None:
+    """A group in which all are right would be trained on its distance from the reference as if it were right and
+    wrong."""
+    spec = example()
+    spec["models"]["reference"] = dict(spec["models"]["policy"])
+    spec["stages"].insert(3, {"id": "ref", "op": "logprob", "model": "reference"})
+    stage(spec, "adv")["config"] |= {"kl": 0.05}
+    assert "`scale: std` blows that up" in next(doubts(Pipeline.from_dict(spec))).what
+    stage(spec, "adv")["config"]["scale"] = "none"
+    assert not [*doubts(Pipeline.from_dict(spec))]
