@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from .advantages.best import best
+from .advantages.distill import distilled
 from .advantages.flat import Rewards, Sizes
 from .advantages.gae import Lengths, Numbers, generalized
 from .advantages.grpo import group_advantage
@@ -31,13 +33,16 @@ from .terms.tokens import Sums, Tokens
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
     "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),
     "rloo": lambda rewards, sizes, config: leave_one_out(rewards, sizes),
+    "best": lambda rewards, sizes, config: best(rewards, config["keep"], config["above"]),
 }
-"""(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples]"""
+"""(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples], NaN for one
+that is not trained on"""
 
 TOKEN_ADVANTAGES: Mapping[str, Callable[[Numbers, Numbers, Lengths, Mapping[str, Any]], Numbers]] = {
     "gae": lambda rewards, values, lengths, config: generalized(
         rewards, values, lengths, config["gamma"], config["lam"]
     ),
+    "distill": lambda rewards, values, lengths, config: distilled(rewards, lengths),
     "reinforce": lambda rewards, values, lengths, config: returns(rewards, lengths, config["gamma"]),
 }
 """(rewards [tokens], a critic's values [tokens], tokens of each completion, the stage's config) -> advantages [tokens]

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from dflow_protocols.metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM
+from dflow_protocols.pipeline.grammar.signatures import method_of
 from dflow_protocols.pipeline.weighing import reward_stages, reward_weights
 from dflow_protocols.work import Groups
 from dflowd.algorithms.advantages.flat import flat_groups
@@ -50,12 +51,15 @@ def advantage(partition: Partition) -> Output:
         for sums, each in ((total, -paid), (size, np.abs(paid))):
             sums += np.bincount(whose, each, len(total))
     rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
-    values, flat = _compared(rewards, sizes, config)
+    out = left_out(partition).reshape(rewards.shape)
+    method = method_of(partition.stage.operator, config)
+    selects = method is not None and method.selects
+    values, flat = _compared(np.where(out, np.nan, rewards) if selects else rewards, sizes, config)
     if ":" in config["method"]:
         values = _own(partition, rewards)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     spoken = columns.own_lengths(partition.read("rollout"))
-    learnt = np.where(left_out(partition).reshape(values.shape), np.nan, values)
+    learnt = np.where(out, np.nan, values)
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(learnt))
     written = learnt.astype(np.float32).reshape(-1)
     metrics |= {"groups": count, "groups_zero_std": int(flat.sum())}

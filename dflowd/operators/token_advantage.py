@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dflow_protocols.pipeline.weighing import reward_weights
 from dflowd.algorithms.registry import TOKEN_ADVANTAGES
 from dflowd.data import columns
 from dflowd.shards.layout import Column
@@ -22,7 +23,7 @@ def token_advantage(partition: Partition) -> list[Output]:
     own, lengths = columns.own_tokens(said), columns.own_lengths(said)
     is_own = np.ones(int(lengths.sum()), np.bool_) if own is None else np.concatenate(own)
     earned = np.zeros(int(lengths.sum()))
-    rewards = np.where(left_out(partition), np.nan, weighed(partition)[0])
+    rewards = np.where(left_out(partition), np.nan, weighed(partition)[0] if reward_weights(partition.stage) else 0.0)
     earned[np.cumsum(lengths)[lengths > 0] - 1] = rewards[lengths > 0]
     paid, metrics = paid_by_token(partition)
     if len(paid):

@@ -18,9 +18,11 @@ COLD = 0.1  # temperature: a token of half the likeliest one's probability is dr
 def doubts(pipeline: Pipeline) -> Iterator[Problem]:
     """Every doubt, by the stages' order; paths as in a Problem of validation."""
     read = {name for stage in pipeline.stages for name in stage.reads}
+    methods = [method_of(stage.operator, stage.config) for stage in pipeline.stages]
+    is_rewarded = all(method is None or method.is_rewarded for method in methods)
     for index, stage in enumerate(pipeline.stages):
         yield from _timing(pipeline, stage, f"stages[{index}]")
-        if "reward" in stage.writes and f"{stage.id}.reward" not in read:
+        if is_rewarded and "reward" in stage.writes and f"{stage.id}.reward" not in read:
             yield _unread(pipeline, stage, f"stages[{index}]")
         if "advantage" in stage.writes and f"{stage.id}.advantage" not in read:
             what = f"nothing reads the advantage of `{stage.id}`: nothing is trained by it"

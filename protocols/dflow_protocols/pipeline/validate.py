@@ -258,6 +258,9 @@ def _check_settings(reader: Reader, operator: Operator, config: Mapping[str, Any
     if method is not None and not method.compares and config.get("drop_flat_groups"):
         what = f"`{config['method']}` compares nothing within a group, so none is flat"
         reader.note(at(place, "drop_flat_groups"), what, "leave `drop_flat_groups` out")
+    if method is not None and not method.is_rewarded and config.get("rewards"):
+        what = f"`{config['method']}` goes by no reward"
+        reader.note(at(place, "rewards"), what, "leave `rewards` out")
     if operator.trains is not None and head_of(operator, config) and config.get("correction") is not None:
         what = f"`correction` weighs probabilities, and `{loss_of(operator.trains, config)[0]}` is a loss of a critic"
         reader.note(at(place, "correction"), what, "leave `correction` out")

@@ -34,6 +34,8 @@ class Advantage:
     asks: Mapping[str, str] = field(default_factory=dict)  # setting -> output
     writes: tuple[str, ...] = ("advantage",)
     compares: bool = True  # the completions of a group, so that those of one that are alike teach nothing
+    selects: bool = False  # some of a group's completions, among those that may be trained on
+    is_rewarded: bool = True  # whether it goes by a reward
 
     def outputs(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What it cannot do without. `settings`: as written, not yet checked."""
@@ -119,6 +121,21 @@ ADVANTAGES: Mapping[str, Advantage] = {
         {"gamma": _GAMMA, **_PAID, "whiten": _WHITEN},
         asks={"kl": "logprob"},
         compares=False,
+    ),
+    "best": Advantage(
+        "1 for a group's best completions, which alone are trained on (RFT, arXiv 2308.01825)",
+        {
+            "keep": Number("completions of a group that are kept at most; absent: all", None, integer=True, at_least=1),
+            "above": Number("what a kept one has earned more than; absent: it may have earned anything", None),
+        },
+        selects=True,
+    ),
+    "distill": Advantage(
+        "of each token how much likelier a `logprob` stage's model, the teacher, finds it (GKD, arXiv 2306.13649)",
+        {"kl": Number("weight of that divergence", 1.0, above=0)},
+        reads=("logprob",),
+        compares=False,
+        is_rewarded=False,
     ),
     "gae": Advantage(
         "generalized advantage estimation: of each token, by a critic's values (arXiv 1506.02438)",

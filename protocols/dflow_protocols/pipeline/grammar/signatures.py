@@ -432,14 +432,16 @@ def reads_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Outputs that a stage has to read: those of its operator, and what its method or its loss asks for, which is its
     columns that have no default. `config`: the stage's, checked or as written."""
     asked: tuple[str, ...] = ()
+    own = operator.reads
     if (method := method_of(operator, config)) is not None:
         asked = method.outputs(config)
+        own = tuple(name for name in own if method.is_rewarded or name != operator.compares)
     elif operator.trains is not None:
         kind, settings = loss_of(operator.trains, config)
         loss = loss_named(kind)
         columns = () if loss is None else loss.columns(settings)
         asked = tuple(name for name in columns if COLUMNS[name].default is None)
-    return tuple(dict.fromkeys((*operator.reads, *asked)))
+    return tuple(dict.fromkeys((*own, *asked)))
 
 
 def writes_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ class Role:
 
     op: str
     writes: str = ""
-    model: Literal["", "policy", "reference", "critic"] = ""
+    model: Literal["", "policy", "reference", "teacher", "critic"] = ""
 
 
 ROLES: Mapping[str, Role] = {
     "roll": Role("generate", model="policy"),
     "score": Role("reward", writes="reward"),
     "ref": Role("logprob", model="reference"),
+    "teach": Role("logprob", model="teacher"),
     "value": Role("value", model="critic"),
     "adv": Role("advantage", writes="advantage"),
     "learn": Role("train", model="policy"),
@@ -38,6 +39,13 @@ class Recipe:
 
     source: str
     config: Mapping[str, Config]
+    is_rewarded: bool = True  # whether it has use for a `score`
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those that it has, in the order in which they stand."""
+        every = ALWAYS if self.is_rewarded else tuple(name for name in ALWAYS if name != "score")
+        return tuple(name for name in ROLES if name in every or name in self.config)
 
 
 ALWAYS = ("roll", "score", "adv", "learn")
@@ -108,6 +116,15 @@ RECIPES: Mapping[str, Recipe] = {
             "adv": {"method": "grpo", "scale": "none", "whiten": True},
             "learn": {"loss": {"kind": "grpo", "clip": [0.2, 0.2], "mean": "token"}},
         },
+    ),
+    "rft": Recipe(
+        "rejection-sampling fine-tuning, arXiv 2308.01825",
+        {"adv": {"method": "best", "above": 0.0}, "learn": {"loss": {"kind": "gpg"}}},
+    ),
+    "distill": Recipe(
+        "on-policy distillation: GKD, arXiv 2306.13649; Thinking Machines Lab, 2025",
+        {"teach": {}, "adv": {"method": "distill"}, "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}}},
+        is_rewarded=False,
     ),
     "reinforce_pp_no_baseline": Recipe(
         "REINFORCE++, arXiv 2501.03262",

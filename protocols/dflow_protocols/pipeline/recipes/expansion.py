@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from .catalog import ALWAYS, OF_THE_POLICY, OF_THE_SPEC, OPTIMIZER, RECIPES, ROLES, Config, Recipe, Role
+from .catalog import OF_THE_POLICY, OF_THE_SPEC, OPTIMIZER, RECIPES, ROLES, Config, Recipe, Role
 
 TAGS = ("kind", "method")  # a key that says which other keys a mapping has
 CRITIC = {"head": "value"}  # what of a model's description makes it one that tells values
@@ -98,7 +98,7 @@ class _Cast:
             return stage.get("id") == name
         if stage.get("op") != role.op:
             return bool(role.writes) and role.writes in (stage.get("writes") or ())
-        if role.model == "reference":
+        if role.model in ("reference", "teacher"):
             return stage.get("model") != self.policy
         return role.op != ROLES["learn"].op or self._is_critic(stage.get("model")) == (role.model == "critic")
 
@@ -109,9 +109,8 @@ class _Cast:
         """Fill in what is said of those that are there, and make those that are not."""
         drafts = {stage["id"]: stage for stage in self.stages if is_draft(stage)}
         self.stages = [stage for stage in self.stages if not is_draft(stage)]
-        for name in ROLES:
-            if name in ALWAYS or name in self.recipe.config:
-                self._settle(name, self._said(name, data), drafts)
+        for name in self.recipe.roles:
+            self._settle(name, self._said(name, data), drafts)
         if any(_asks_reference(stage) for stage in self.stages):
             self._settle("ref", {}, drafts)
         self.stages += drafts.values()  # no stage of this algorithm: validation will say what they lack
@@ -161,6 +160,8 @@ class _Cast:
             if known:
                 return known[0]
         policy = self.models.get(self.policy)
+        if role.model == "teacher":  # who teaches knows more than the policy's own weights
+            return role.model
         if role.model not in self.models and isinstance(policy, Mapping):
             own = {key: value for key, value in policy.items() if key != "lora"}
             self.models[role.model] = {**own, **(CRITIC if role.model == "critic" else {})}

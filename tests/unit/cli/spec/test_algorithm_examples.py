@@ -28,6 +28,6 @@ def test_an_example_can_run_and_names_its_source(overlay: Path) -> None:
     assert f"algorithm: {overlay.stem}\n" in text
     loaded = load(EXAMPLES / "spell_backward.yaml", [overlay])
     assert loaded.warnings == ()
-    derived = plan(loaded.pipeline, 60)
+    derived = plan(loaded.pipeline, loaded.pipeline.schedule.firsts[60])
     assert derived.trainings
     assert len(derived.chains) == 1

@@ -37,7 +37,7 @@ def test_a_loss_runs_by_its_defaults_on_the_columns_that_it_reads_and_no_others(
     assert row.divisor(settings) in algorithms.DIVISORS
 
 
-@pytest.mark.parametrize("method", ADVANTAGES)
+@pytest.mark.parametrize("method", [name for name in ADVANTAGES if not algorithms.ADVANTAGES[name].selects])
 def test_an_advantage_runs_by_its_defaults(method: str) -> None:
     """From rewards [groups, samples] to as many numbers, none of them for a flat group."""
     settings = Reader({}).read(Section("", algorithms.ADVANTAGES[method].config), {}, "")

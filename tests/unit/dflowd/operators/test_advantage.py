@@ -117,3 +117,12 @@ def test_what_an_environment_said_is_no_distance_of_the_policys(tmp_path: Path) 
     found = columns.values(advantage(partition(tmp_path, spec, "adv", given)).columns["advantage"])
     first, second = (-0.5) / 2, (1.5 + 2.5) / 2
     assert found[:2].tolist() == [second - first, first - second]
+
+
+def test_the_best_are_chosen_among_those_that_may_be_trained_on(tmp_path: Path) -> None:
+    """One that was cut off must not take the place of the best that was not."""
+    spec = pipeline(rewards={"right": 1.0, "short": 0.0}, method="best", keep=1, mask_truncated=True)
+    made = advantage(partition(tmp_path, spec, "adv", known(right=[0.5, np.nan, 0.25, 1.0])))
+    found = columns.values(made.columns["advantage"])
+    assert found.tolist() == pytest.approx([1.0, np.nan, 1.0, np.nan], nan_ok=True)
+    assert made.groups == ((2, 1), (2, 1))

@@ -152,3 +152,15 @@ def test_without_a_critic_a_token_has_all_that_came_from_it_on(tmp_path: Path) -
     assert numbers(output)[:4] == [first, first + 0.5 * apart[0], -0.5 * apart[2:4].sum(), -0.5 * apart[3]]
     assert output.groups == ((4, 2), (2, 1))
     assert output.metrics["whitened_count"] == 6
+
+
+def test_a_student_is_told_how_much_likelier_its_teacher_finds_each_token(tmp_path: Path) -> None:
+    """The reverse KL at that token, and nothing of what comes later; whatever it would have earned."""
+    stages = [stage for stage in pipeline().stages if stage.id in ("roll", "ref")]
+    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}})
+    adv = Stage("adv", "advantage", config={"method": "distill", "mask_truncated": True})
+    spec = Pipeline("mine", 1, MODELS, [*stages, adv, learn], {"words": {"jsonl": "words.jsonl"}})
+    (output,) = operate(partition(tmp_path, spec, "adv", known()))
+    assert numbers(output)[:6] == (0.5 - np.arange(6)).tolist()
+    assert output.groups == ((4, 2), (2, 1))  # the last one was cut off
+    assert output.metrics["reward_kl_sum"] == (np.arange(8) - 0.5).sum()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError, Training, plan
+from dflow_protocols.pipeline.doubts import doubts
 from dflow_protocols.pipeline.files import named_files, with_own_code
 from dflow_protocols.pipeline.grammar.schema import make_schema
 from tests.unit.protocols.pipeline.grammar.schema_check import fits
@@ -186,3 +187,16 @@ def test_settings_of_an_advantage_of_ones_own_stand_in_its_args() -> None:
     (problem,) = told.value.problems
     assert problem.what == "stage `adv`: `scale` is no setting of `mine.py:adv`"
     assert problem.hint == "leave it out, or write `method: grpo`"
+
+
+def test_a_method_that_goes_by_no_reward_reads_none() -> None:
+    """A reward may be there for people to see; to weigh it would be a mistake."""
+    spec = spec_with(method={"method": "distill"})
+    spec["models"]["teacher"] = {"path": "teacher/"}
+    spec["stages"].insert(3, {"id": "teach", "op": "logprob", "model": "teacher"})
+    pipeline = Pipeline.from_dict(spec)
+    assert pipeline.stage("adv").reads == ["roll.rollout", "teach.logprob"]
+    assert not [*doubts(pipeline)]
+    stage(spec, "adv")["config"]["rewards"] = {"score": 1.0}
+    with pytest.raises(SpecError, match="`distill` goes by no reward"):
+        Pipeline.from_dict(spec)

@@ -10,7 +10,7 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline, SpecError, Stage
 from dflow_protocols.pipeline.grammar.schema import make_schema
-from dflow_protocols.pipeline.recipes.catalog import ALWAYS, RECIPES, ROLES
+from dflow_protocols.pipeline.recipes.catalog import RECIPES
 from dflow_protocols.pipeline.recipes.expansion import expand, give_way
 from tests.unit.protocols.pipeline.grammar.schema_check import fits
 from tests.unit.protocols.written_specs import example, stage
@@ -49,9 +49,10 @@ def test_an_algorithm_is_what_is_written_out_in_full() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_algorithm_makes_a_pipeline_of_its_name_and_a_rollout(name: str) -> None:
     spec = short(name)
+    if "teach" in RECIPES[name].config:
+        spec["models"]["teacher"] = {"path": "teacher/"}
     pipeline = Pipeline.from_dict(spec)
-    made = [each.id for each in pipeline.stages]
-    assert made == [role for role in ROLES if role in ALWAYS or role in RECIPES[name].config]
+    assert tuple(each.id for each in pipeline.stages) == RECIPES[name].roles
     assert fits(make_schema(), spec)
     assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
 
@@ -107,6 +108,17 @@ def test_a_policy_that_is_held_near_a_reference_gets_one(kl: float | str) -> Non
     assert [each.id for each in pipeline.stages] == ["roll", "score", "ref", "adv", "learn"]
     assert pipeline.stage("ref").model == "reference"
     assert pipeline.is_base_of("reference") == "policy"
+
+
+def test_a_teacher_is_somebodys_to_name() -> None:
+    """The policy's own weights know nothing that it does not; and nothing is scored, as words are not compared."""
+    with pytest.raises(SpecError, match="there is no model `teacher`"):
+        Pipeline.from_dict(short("distill"))
+    spec = short("distill", {"id": "teach", "model": "wise"})
+    spec["models"]["wise"] = {"path": "wise/"}
+    pipeline = Pipeline.from_dict(spec)
+    assert [each.id for each in pipeline.stages] == ["roll", "teach", "adv", "learn"]
+    assert pipeline.stage("adv").reads == ["roll.rollout", "teach.logprob"]
 
 
 def test_a_critic_is_made_of_the_policy_and_trained_as_it_is() -> None:
