@@ -33,14 +33,14 @@ class Sampled:
     """Which versions the rollouts of each step were begun with, and what was told of it."""
 
     def __init__(self) -> None:
-        self.steps_at: dict[int, set[int]] = {}  # by the step that a rollout is for: those at which a node began it
+        self.steps_at: dict[int, list[int]] = {}  # by the step that a rollout is for: those at which a node began it
         self.gaps: list[float] = []
 
     def saw(self, host: Host, action: Action) -> None:
         if isinstance(action, Start) and isinstance(action.work, ChainWork) and action.work.stages[0] == "roll":
             position = node(host).runs[action.run].state.position
             assert position is not None
-            self.steps_at.setdefault(action.work.step, set()).add(position.step)
+            self.steps_at.setdefault(action.work.step, []).append(position.step)
         if isinstance(action, Advanced) and "version_gap_max" in action.metrics:
             self.gaps += [action.metrics["version_gap_min"], action.metrics["version_gap_max"]]
 
@@ -54,12 +54,17 @@ class Sampled:
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_rollouts_are_of_the_newest_version_there_is(name: str, nodes: int) -> None:
-    """Each is begun with what its node works from, and none is older than it may be."""
+    """Each is begun with what its node works from, and none is older than it may be; what is of an older version than
+    the newest counts, and is not done again."""
     world, run = mesh(nodes, pipeline=PIPELINES[name], slots=(1, 2))
     world.watch(seen := Sampled())
     finish(world, run, ENDS_S)
     most = PIPELINES[name].max_staleness
     assert all(step - most <= at <= step for step, found in seen.steps_at.items() for at in found)
+    pipeline = PIPELINES[name]
+    for step, found in seen.steps_at.items():
+        most_begun = 2 * pipeline.stage("roll").config["partitions"]  # what is stolen from a queue was begun twice
+        assert len(found) < most_begun, f"step {step} is sampled again"
     is_ahead = [at < step for step, found in seen.steps_at.items() for at in found]
     assert nodes == 1 or any(is_ahead), "nothing was sampled ahead"
     assert seen.gaps
@@ -121,6 +126,17 @@ def test_a_run_begins_again_from_its_disks(nth: int) -> None:
     world.when(starts(SaveWork, nth=nth), PowerCut(2.0), 0.3)
     begin_again(world, run, ENDS_S)
     world.run(ENDS_S, ended(world, run))
+    finish(world, run, ENDS_S)
+
+
+def test_who_is_left_goes_on_with_the_steps_ahead_too() -> None:
+    """They were dealt when the others lived: a person who says that those will not come back speaks for all of it."""
+    world, run = mesh(4, pipeline=replace(LOOSE, steps=6, on_split="pause_minority"))
+    world.run(1.0)
+    for each in (1, 2, 3):
+        world.at(world.now, Crash(each))
+    world.run(30.0)
+    world.resume(0, run)
     finish(world, run, ENDS_S)
 
 

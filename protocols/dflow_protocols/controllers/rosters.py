@@ -39,11 +39,13 @@ class Rosters:
             out.append(Report("run.paused", fields, "warning") if paused else Report("run.unpaused", fields))
 
     def go_on(self, now: float, mesh: MeshView, out: list[Action]) -> None:
-        """A person says that who is missing will not come back: the step is dealt to those who are here."""
+        """A person says that who is missing will not come back: the step is dealt to those who are here, and so are
+        those ahead, whose rosters were made when the others were."""
         position = self._state.position
         if position is not None and self._state.is_paused:
-            step = self._state.step(position.step)
-            self._issue(step, mesh, out)
+            last = min(position.step + self._state.pipeline.ahead, self._state.last_step)
+            for number in range(position.step, last + 1):
+                self._issue(self._state.step(number), mesh, out)
             self.check_split(self._state.view(now, mesh, position), out)
 
     def ensure(self, view: StepView, mesh: MeshView, out: list[Action]) -> bool:
