@@ -30,6 +30,13 @@ VERSIONS = (
         "2b",
         "run_state.run_state:RunState.older",
         gives(()),
+        unseen="it costs time alone; `tests/sim/test_async.py:test_rollouts_are_of_the_newest_version_there_is`",
+    ),
+    Mutation(
+        "steps_too_far_ahead_are_sampled",
+        "2b",
+        "pipeline.spec:Pipeline.ahead",
+        lambda original: property(lambda self: original.fget(self) + (self.max_staleness > 0)),
     ),
     Mutation(
         "versions_named_without_state",
