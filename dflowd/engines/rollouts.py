@@ -96,4 +96,5 @@ class OperatorRollouts:
             partial(self._opened.pool, job),
             None if models is None else partial(models.description, job),
             None if models is None else models.sampling(job, stage, work.state),
+            work.version,
         )

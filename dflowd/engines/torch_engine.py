@@ -71,7 +71,7 @@ class TorchGradients:
         memory = memory_on(policy.device, size_of(work), job.progress)
 
         def add(leaf: LeafGroups) -> tuple[Any, Sums]:
-            tree, data = Tree(memory), leaf_data(job.pipeline, stage, leaf, inputs, work.whitening)
+            tree, data = Tree(memory), leaf_data(job.pipeline, stage, leaf, inputs, work.whitening, work.step)
             sums: Sums = add_gradient(policy, data, objective, job.progress, tree)
             gradient = tree.root()
             if gradient is not None:

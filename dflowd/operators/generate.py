@@ -1,10 +1,11 @@
 """generate: samples a group of completions for each prompt.
 
 Writes `rollout`: per group `position` (in the training order) and `prompt` (tokens); per completion `tokens`,
-`logprobs` (of the full vocabulary, at the temperature), `text`, `truncated`, and with `top_p` below 1
-`nucleus_logprobs` (of the set that was drawn from). In conversation with an environment `tokens` are all that is behind
-the prompt, `logprobs` are 0 where nothing was sampled, `text` is what the model said last, and there are `turn`,
-`turn_reward`, `turns` and `opening` (asking/said.py). A `reply` writes the same, without `turn_reward`.
+`logprobs` (of the full vocabulary, at the temperature), `text`, `truncated`, with `top_p` below 1 `nucleus_logprobs`
+(of the set that was drawn from), and where rollouts may be of any of several versions the `version` that said each
+token. In conversation with an environment `tokens` are all that is behind the prompt, `logprobs` are 0 where nothing
+was sampled, `text` is what the model said last, and there are `turn`, `turn_reward`, `turns` and `opening`
+(asking/said.py). A `reply` writes the same, without `turn_reward`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def generate(partition: Partition) -> Output:
     positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
     entries = [data.training(position) for position in positions]
     said = say(partition, data, entries, config["group"], sampler_of(partition))
-    made = written(np.array(positions, np.int64), said)
+    made = written(np.array(positions, np.int64), said, partition.version)
     if partition.first or (dropped := data.dropped) is None:
         return made
     return replace(made, metrics={**made.metrics, PROMPTS_DROPPED: dropped})  # once a step: partitions' sums add up
@@ -47,8 +48,8 @@ def sampler_of(partition: Partition) -> Sampler:
     )
 
 
-def written(positions: columns.Array, said: Said) -> Output:
-    """A rollout of what was said, with its figures. positions: [groups] int64."""
+def written(positions: columns.Array, said: Said, version: int | None = None) -> Output:
+    """A rollout of what was said, with its figures. positions: [groups] int64; version: as of Partition."""
     rollout = {
         "position": columns.pack(positions),
         "prompt": ragged("i32", said.prompts),
@@ -58,6 +59,8 @@ def written(positions: columns.Array, said: Said) -> Output:
         "truncated": columns.pack(said.truncated.astype(np.uint8)),
         **said.columns(),
     }
+    if version is not None:
+        rollout["version"] = columns.pack(np.full(len(said.tokens), version, np.int32), said.lengths)
     metrics: dict[str, float] = {
         "samples": len(said.texts),
         "completion_tokens": int(said.spoken.sum()),

@@ -52,6 +52,7 @@ class Partition:
     pool: Callable[[], Pool] | None = None  # of workers for the user's functions; None: the stage has none
     described: Callable[[str], Description] | None = None  # a model without its parameters; None: by `policy`
     sampling: Sampling | None = None  # None: the policy samples
+    version: int | None = None  # the number of the version that samples, where it may be any of several
 
     def description(self) -> Description:
         """The stage's model, where its parameters are not needed."""

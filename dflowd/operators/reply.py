@@ -19,4 +19,4 @@ def reply(partition: Partition) -> Output:
     heard = Heard(before.entries, before.messages, before.completions, turns)
     data = partition.data(partition.beginning().config["data"])
     said = replied(partition, data, heard, sampler_of(partition))
-    return written(columns.values(partition.read("rollout")["position"]), said)
+    return written(columns.values(partition.read("rollout")["position"]), said, partition.version)

@@ -53,9 +53,15 @@ def _source(stage: Stage, output: str) -> str:
 
 
 def leaf_data(
-    pipeline: Pipeline, stage: Stage, leaf: LeafGroups, inputs: Inputs, whitening: Whitening | None = None
+    pipeline: Pipeline,
+    stage: Stage,
+    leaf: LeafGroups,
+    inputs: Inputs,
+    whitening: Whitening | None = None,
+    version: int = 0,
 ) -> LeafData:
-    """The leaf's groups in its order, with each column that the stage's inputs have. `whitening`: of advantages."""
+    """The leaf's groups in its order, with each column that the stage's inputs have. `whitening`: of advantages;
+    `version`: the number of the one that is trained."""
     data = LeafData()
     samples_from = _source(stage, _lesson(stage).samples)
     for partition, first, end in leaf.pieces:
@@ -68,6 +74,8 @@ def leaf_data(
         data.completions += said[samples]
         if (own := columns.own_tokens(batch)) is not None:
             data.give("mask", own[samples])
+        if "version" in batch:
+            data.give("version", [version - row for row in columns.rows(batch["version"])[samples]])
         if "logprobs" in batch:
             data.give("sampled_logprob", columns.rows(batch["logprobs"])[samples])
         for read in stage.reads:

@@ -108,6 +108,9 @@ LEARNING_RATE = "learning_rate"
 # a step whose rollouts are behind: how many versions passed between the one that sampled them and the one trained
 VERSION_GAP_MAX = "version_gap_max"
 VERSION_GAP_MIN = "version_gap_min"
+# the same of each trained token, where rollouts may be of any of several versions
+VERSION_GAP_SUM = "version_gap_sum"
+VERSION_GAP_COUNT = "version_gap_count"
 
 UPDATE_SKIPPED = "update_skipped"  # 1 where it left all as it was, in place of a norm that is no number
 
@@ -135,6 +138,7 @@ _QUOTIENTS = (
     ("mismatch_kl", MISMATCH_KL_SUM, MISMATCH_COUNT),
     ("corrected_frac", CORRECTED, MISMATCH_COUNT),
     ("kl", KL_SUM, RATIO_COUNT),
+    ("version_gap_mean", VERSION_GAP_SUM, VERSION_GAP_COUNT),
     ("accuracy", CORRECT, EVALUATED),
     ("eval_truncated_frac", EVALUATED_TRUNCATED, EVALUATED),
 )

@@ -49,6 +49,7 @@ class ChainWork:
     state: State  # the `base:` and `params:` entries that the stages read; optimizer state is not among them
     inputs: tuple[tuple[str, ShardRef], ...] = ()  # "stage.output" -> shard, of stages of this partition done before
     at_once: int = 1  # partitions of the run that one slot may work on together, this one among them
+    version: int | None = None  # the number of the version that `state` is of, where rollouts may be of any of several
 
 
 @dataclass(frozen=True, slots=True)

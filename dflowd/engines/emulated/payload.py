@@ -100,7 +100,7 @@ class Payload:
         self._job, self._stage, self._blobs, self._device = job, stage, blobs, device
         self._ids = ids
         self._profile = profile_of(job.pipeline)
-        self._partition = work.partition
+        self._partition, self._version = work.partition, work.version
         self._first, self._end = partition_groups(chain, work.partition)
         self._count = self._end - self._first
         self._rng = draws(key)
@@ -143,7 +143,8 @@ class Payload:
         if self._profile["raises"] == self._partition + 1:
             raise UserError("this partition cannot be worked with", self._stage.id)
         logprobs = columns.pack(-self._rng.random(int(lengths.sum()), np.float32), lengths)
-        blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs, **self._images(len(lengths)))
+        beside = self._images(len(lengths)) | self._versions(lengths)
+        blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs, **beside)
         metrics = {
             "samples": len(lengths),
             "completion_tokens": int(lengths.sum()),
@@ -151,6 +152,12 @@ class Payload:
             "truncated": 0,
         }
         return {"rollout": blob}, (), _sums(metrics)
+
+    def _versions(self, lengths: Any) -> dict[str, layout.Column]:
+        """Of each token the version that said it, where it may be any of several."""
+        if self._version is None:
+            return {}
+        return {"version": columns.pack(np.full(int(lengths.sum()), self._version, np.int32), lengths)}
 
     def _images(self, samples: int) -> dict[str, layout.Column]:
         """As many bytes as the profile says, of which a MiB is drawn and repeated; none if it says none."""

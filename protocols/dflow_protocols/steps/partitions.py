@@ -129,7 +129,8 @@ class OpenPartitions:
         reads = (view.begins_with(chain), *(ref.id for record in before for ref in record.shards))
         params = view.params(source, chain.models)
         call = chain.call(len(before))
-        work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call))
+        number = view.trains.step if view.plan.max_staleness and chain.sealed_in == MANIFEST else None
+        work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call), number)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
         if before and self._rank(view) in (CHAIN, AHEAD):
             rank += CHAIN_REST - CHAIN

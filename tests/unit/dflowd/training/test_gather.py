@@ -11,6 +11,7 @@ from dflowd.data import columns
 from dflowd.shards.layout import Column, ragged
 from dflowd.training.gather import leaf_data
 
+ADAMW = {"adamw": {"lr": 1e-3}}
 SAMPLED, OWN, REFERENCE = -1.0, -2.0, -3.0
 
 
@@ -34,7 +35,7 @@ def test_each_log_probability_goes_where_its_model_says(reads: list[str]) -> Non
                 "train",
                 "policy",
                 reads=[f"{name}.logprob" for name in reads],
-                config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}},
+                config={"leaves": 1, "optimizer": ADAMW},
             ),
         ],
     )
@@ -62,7 +63,7 @@ def test_a_token_may_have_an_advantage_of_its_own() -> None:
     """One that is no number leaves the completion out, with whatever else is known of it."""
     own = Stage("own", "own.py:f", writes=["advantage"], per_token=["advantage"])
     roll = Stage("roll", "generate", "policy", config={"data": "words", "prompts": 1, "group": 2, "max_tokens": 2})
-    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}})
+    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": ADAMW})
     data = {"words": {"jsonl": "words.jsonl"}}
     pipeline = Pipeline("mine", 1, {"policy": {"path": "model/"}}, [roll, own, learn], data)
     rows = np.full(2, 2)
@@ -78,3 +79,23 @@ def test_a_token_may_have_an_advantage_of_its_own() -> None:
     assert [row.tolist() for row in found.completions] == [[2, 3]]
     assert [row.tolist() for row in found.columns["advantage"]] == [[2, -3]]
     assert len(found.columns["sampled_logprob"]) == 1
+
+
+def test_each_token_knows_how_far_the_version_that_said_it_is_behind() -> None:
+    """A rollout names versions by number; what trains goes by the distance."""
+    roll = Stage("roll", "generate", "policy", config={"data": "words", "prompts": 1, "group": 2, "max_tokens": 2})
+    adv, learn = Stage("adv", "advantage"), Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": ADAMW})
+    stages, data = [roll, Stage("score", "reward"), adv, learn], {"words": {"jsonl": "words.jsonl"}}
+    pipeline = Pipeline("loose", 1, {"policy": {"path": "model/"}}, stages, data)
+    rows = np.full(2, 2)
+    inputs = {
+        (0, "roll.rollout"): {
+            "prompt": ragged("i32", [[1]]),
+            "tokens": columns.pack(np.arange(4, dtype=np.int32), rows),
+            "logprobs": columns.pack(np.zeros(4, np.float32), rows),
+            "version": columns.pack(np.array([5, 6, 5, 7], np.int32), rows),
+        },
+        (0, "adv.advantage"): {"advantage": columns.pack(np.array([1, -1], np.float32))},
+    }
+    found = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs, version=7)
+    assert [row.tolist() for row in found.columns["version"]] == [[2, 1], [2, 0]]
