@@ -14,12 +14,14 @@ from .advantages.distill import distilled
 from .advantages.flat import Rewards, Sizes
 from .advantages.gae import Lengths, Numbers, generalized
 from .advantages.grpo import group_advantage
+from .advantages.pairs import best_and_worst
 from .advantages.reinforce import returns
 from .advantages.rloo import leave_one_out
 from .losses.cispo import cispo
 from .losses.clip_cov import clip_cov
 from .losses.cpgd import cpgd
 from .losses.cross_entropy import cross_entropy
+from .losses.dpo import dpo
 from .losses.dr_grpo import dr_grpo
 from .losses.gmpo import gmpo
 from .losses.gpg import gpg
@@ -33,6 +35,7 @@ from .terms.tokens import Sums, Tokens
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
     "grpo": lambda rewards, sizes, config: group_advantage(rewards, config["scale"], config.get("ddof", 0), sizes),
     "rloo": lambda rewards, sizes, config: leave_one_out(rewards, sizes),
+    "pairs": lambda rewards, sizes, config: best_and_worst(rewards, sizes),
     "best": lambda rewards, sizes, config: best(rewards, config["keep"], config["above"]),
 }
 """(rewards [groups, samples], their sizes [groups], the stage's config) -> advantages [groups, samples], NaN for one
@@ -64,5 +67,6 @@ LOSSES: Mapping[str, Loss] = {
     "gpg": gpg,
     "ppo": ppo,
     "value": value,
+    "dpo": dpo,
     "cross_entropy": cross_entropy,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
@@ -48,19 +48,28 @@ class MicroBatch:
 
 
 def micro_batches(
-    prompts: Sequence[Any], owners: Sequence[int], completions: Sequence[Any], budget: int, in_line: bool
+    prompts: Sequence[Any],
+    owners: Sequence[int],
+    completions: Sequence[Any],
+    budget: int,
+    in_line: bool,
+    together: bool = False,
 ) -> Iterator[MicroBatch]:
     """What is to be computed, in its order. `prompts`, `completions`: token arrays, not empty if a prompt; `owners`:
     each completion's prompt, ascending; `budget`: tokens of a micro-batch, padding included, unless it has one row;
-    `in_line`: texts lie one behind the other, or in rows that share prompts."""
+    `in_line`: texts lie one behind the other, or in rows that share prompts; `together`: all completions of a prompt
+    are in one micro-batch, however many tokens they have."""
     layout, assembled = (pack_in_line, assemble_line) if in_line else (pack, assemble)
-    for rows in layout([len(prompt) for prompt in prompts], owners, [len(said) for said in completions], budget):
+    lengths = [len(prompt) for prompt in prompts], owners, [len(said) for said in completions]
+    for rows in layout(*lengths, budget, together):
         yield assembled(rows, prompts, completions)
 
 
-def pack(prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[Row]]:
+def pack(
+    prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int, together: bool = False
+) -> list[list[Row]]:
     """Rows by micro-batch. `owners`: each sample's prompt, ascending; `lengths`: its tokens; `budget`: padded tokens
-    of a micro-batch (one row may have more)."""
+    of a micro-batch (one row may have more, and so may those of one prompt where they stay `together`)."""
     rows: list[Row] = []
     for sample, (prompt, length) in enumerate(zip(owners, lengths, strict=True)):
         added = max(0, length - 1)
@@ -70,27 +79,42 @@ def pack(prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence
         else:
             rows.append(Row(prompt, (sample,), prompt_lengths[prompt] + added))
     batches: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: -row.length):  # the first row of a micro-batch is its longest
-        if batches and batches[-1][0].length * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(row)
+    for unit in sorted(_units(rows, together), key=_longest, reverse=True):  # a micro-batch's first has its longest row
+        if batches and _longest(batches[-1]) * (len(batches[-1]) + len(unit)) <= budget:
+            batches[-1] += unit
         else:
-            batches.append([row])
+            batches.append(unit)
     return batches
 
 
+def _units(rows: Sequence[Row], together: bool) -> list[list[Row]]:
+    """Rows that stay in one micro-batch."""
+    if not together:
+        return [[row] for row in rows]
+    return [list(own) for _, own in groupby(rows, key=lambda row: row.prompt)]
+
+
+def _longest(rows: Sequence[Row]) -> int:
+    return max(row.length for row in rows)
+
+
 def pack_in_line(
-    prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int
+    prompt_lengths: Sequence[int], owners: Sequence[int], lengths: Sequence[int], budget: int, together: bool = False
 ) -> list[list[Row]]:
     """Texts by micro-batch, in the samples' order; arguments as of `pack`. One text may have more than the budget."""
+    rows = [
+        Row(prompt, (sample,), prompt_lengths[prompt] + max(0, length - 1))
+        for sample, (prompt, length) in enumerate(zip(owners, lengths, strict=True))
+    ]
     batches: list[list[Row]] = []
     filled = budget
-    for sample, (prompt, length) in enumerate(zip(owners, lengths, strict=True)):
-        row = Row(prompt, (sample,), prompt_lengths[prompt] + max(0, length - 1))
-        if filled + row.length > budget:
+    for unit in _units(rows, together):
+        size = sum(row.length for row in unit)
+        if filled + size > budget:
             batches.append([])
             filled = 0
-        batches[-1].append(row)
-        filled += row.length
+        batches[-1] += unit
+        filled += size
     return batches
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dflow_protocols.metrics import Whitening
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.pipeline.grammar.algorithms import divisor_of
+from dflow_protocols.pipeline.grammar.algorithms import divisor_of, loss_named
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.signatures import Lesson, loss_of
 from dflow_protocols.work import LeafGroups
@@ -28,6 +28,7 @@ def objective_of(pipeline: Pipeline, stage: Stage, own: tuple[str, Callable[...,
     a loss of the user's own."""
     lesson = _lesson(stage)
     kind, settings = loss_of(lesson, stage.config)
+    loss = loss_named(kind)
     made = pipeline.stage(_source(stage, lesson.samples).partition(".")[0]).config
     return Objective(
         kind,
@@ -38,6 +39,7 @@ def objective_of(pipeline: Pipeline, stage: Stage, own: tuple[str, Callable[...,
         int(made.get("max_tokens", 1)),
         stage.config.get("correction", {}),
         None if own is None else own_loss(own[1], own[0], stage.id),
+        loss is not None and loss.is_of_pairs,
     )
 
 

@@ -46,6 +46,7 @@ class Objective:
     most_tokens: int = 1  # of a completion
     correction: Mapping[str, Any] = field(default_factory=dict)  # of a sampler that computes otherwise; empty: none
     own: Loss | None = None
+    is_of_pairs: bool = False  # whether the completions of a group have to be in one micro-batch
 
 
 def add_gradient(
@@ -63,7 +64,8 @@ def add_gradient(
         data.columns["picked"] = picked
     columns = _Columns(data, policy.device)
     prompts, owners, said = data.prompts, data.owners, data.completions
-    for packed in micro_batches(prompts, owners, said, objective.micro_batch_tokens, policy.in_line):
+    budget, together = objective.micro_batch_tokens, objective.is_of_pairs
+    for packed in micro_batches(prompts, owners, said, budget, policy.in_line, together):
         batch = columns.trained(packed)
         if not len(batch.targets):
             if tree is not None:
@@ -110,6 +112,7 @@ class _Columns:
         first = np.cumsum(lengths) - lengths
         self._first = first  # token of each completion
         self._mask = np.concatenate(data.columns["mask"]).astype(np.bool_) if "mask" in data.columns else None
+        self._owners = torch.tensor(data.owners, dtype=torch.int64, device=device)
         self._starts = torch.from_numpy(first).to(device)
         own = data.columns.get("mask")
         counts = lengths if own is None else np.array([np.count_nonzero(row) for row in own])
@@ -136,7 +139,7 @@ class _Columns:
         places = self._starts[samples] + torch.from_numpy(batch.offsets).to(predicted.device)
         given = {name: values[places] for name, values in self._by_token.items()}
         given |= {name: values[samples] for name, values in self._by_sample.items()}
-        return Tokens(predicted, self._lengths[samples], given, samples)
+        return Tokens(predicted, self._lengths[samples], given, samples, groups=self._owners[samples])
 
 
 def _count(sums: Sums, more: Mapping[str, float | Tensor]) -> None:

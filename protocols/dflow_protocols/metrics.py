@@ -79,6 +79,11 @@ MISMATCH_COUNT = "mismatch_count"  # trained tokens of which both are known
 CORRECTED = "corrected"  # those whose ratio was out of the bounds of `correction`
 KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has a `kl` weight
 
+# train by preferences: over its pairs
+PREFERENCES = "preferences"  # pairs
+PREFERRED = "preferred"  # of these: the better completion has become likelier than the worse one, by the reference
+PREFERENCE_MARGIN_SUM = "preference_margin_sum"  # by how much, times the loss's `beta`; nats
+
 # train of a critic: over its trained tokens
 VALUE_LOSS_SUM = "value_loss_sum"  # in place of LOSS_SUM, as a step may train a policy beside it
 VALUE_LOSS_COUNT = "value_loss_count"
@@ -127,6 +132,8 @@ _QUOTIENTS = (
     ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
     ("loss", LOSS_SUM, LOSS_COUNT),
     ("reward_kl", REWARD_KL_SUM, REWARD_KL_COUNT),
+    ("preferred_frac", PREFERRED, PREFERENCES),
+    ("preference_margin", PREFERENCE_MARGIN_SUM, PREFERENCES),
     ("value_loss", VALUE_LOSS_SUM, VALUE_LOSS_COUNT),
     ("value_clip_frac", VALUE_CLIPPED, VALUE_COUNT),
     ("return_mean", RETURN_SUM, VALUE_COUNT),

@@ -24,6 +24,7 @@ class Tokens:
     given: Mapping[str, Tensor] = field(default_factory=dict)  # columns, by the names of COLUMNS or of one's own
     samples: Tensor | None = None  # int64: which completion each one belongs to; all of its tokens are here
     entropy: Tensor | None = None  # nats, of the distribution that each one is drawn from; a gradient if asked for
+    groups: Tensor | None = None  # int64: which group each one belongs to; a loss of pairs has all of its tokens here
 
     @property
     def logp(self) -> Tensor:

@@ -7,10 +7,19 @@ from typing import Any
 
 from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
+from .grammar.algorithms import loss_named
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.scoring import BY_ENVIRONMENT, SCORING
-from .grammar.signatures import DEFAULT_REWARD, Beginning, head_of, operator_of, truncated, updates_of
+from .grammar.signatures import (
+    DEFAULT_REWARD,
+    Beginning,
+    is_corrected,
+    method_of,
+    operator_of,
+    truncated,
+    updates_of,
+)
 from .graph import Vertex, chains_of
 
 DEFAULT_PARTITIONS = 8
@@ -46,10 +55,10 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
             problems.extend(_leaves(stage, vertex, root["config"], began.operator.begins))
         if "loss" in stage["config"]:
             models = {name: other["model"] for name, (other, _) in stages.items()}
-            problems.extend(_scored(stage, vertex, models))
+            problems.extend([*_scored(stage, vertex, models), *_paired(stage, vertex, stages)])
             sampler, made = stages[str(_rollout_of(vertex))]
-            is_policy = not head_of(vertex.operator, stage["config"])
-            if "correction" not in stage["config"] and is_policy and made.operator.samples:
+            may_differ = made.operator.samples and is_corrected(vertex.operator, stage["config"])
+            if "correction" not in stage["config"] and may_differ:
                 is_other = bool(spec["async"]) or _differ(spec, sampler, stage)
                 stage["config"].update({"correction": truncated()} if is_other else {})
             problems.extend(_behind(stage, vertex, models))
@@ -86,6 +95,28 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
     if stage["config"]["loss"].get("kl", 0.0) > 0 and not references:
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{own[0]}` scores by the trained one"
         yield Problem(f"{vertex.place}.config.loss.kl", what, "read a `logprob` stage of another model under `models`")
+    if _is_of_pairs(stage) and not references:
+        what = f"stage `{vertex.id}`: preferences are held near another model, and `{own[0]}` scores by the trained one"
+        yield Problem(f"{vertex.place}.reads", what, "read a `logprob` stage of another model under `models`")
+
+
+def _is_of_pairs(stage: Mapping[str, Any]) -> bool:
+    loss = loss_named(str(stage["config"]["loss"].get("kind") or ""))
+    return loss is not None and loss.is_of_pairs
+
+
+def _paired(
+    stage: dict[str, Any], vertex: Vertex, stages: Mapping[str, tuple[dict[str, Any], Vertex]]
+) -> Iterator[Problem]:
+    """A loss of pairs is told who was chosen; a stage of the user's own may say it as well."""
+    writer = next((stages[read.partition(".")[0]] for read in vertex.reads if read.endswith(".advantage")), None)
+    if writer is None or not _is_of_pairs(stage):
+        return
+    chooser, made = writer
+    method = method_of(made.operator, chooser["config"])
+    if method is not None and not method.makes_pairs:
+        what = f"stage `{vertex.id}` learns from pairs, and `{made.id}` gives every completion an advantage"
+        yield Problem(f"{vertex.place}.config.loss.kind", what, f"write `method: pairs` in `{made.id}`")
 
 
 def _rollout_of(vertex: Vertex) -> str | None:

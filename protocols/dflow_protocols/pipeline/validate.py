@@ -23,6 +23,7 @@ from .grammar.signatures import (
     OPERATORS,
     Operator,
     head_of,
+    is_corrected,
     loss_of,
     method_of,
     operator_of,
@@ -261,8 +262,10 @@ def _check_settings(reader: Reader, operator: Operator, config: Mapping[str, Any
     if method is not None and not method.is_rewarded and config.get("rewards"):
         what = f"`{config['method']}` goes by no reward"
         reader.note(at(place, "rewards"), what, "leave `rewards` out")
-    if operator.trains is not None and head_of(operator, config) and config.get("correction") is not None:
-        what = f"`correction` weighs probabilities, and `{loss_of(operator.trains, config)[0]}` is a loss of a critic"
+    if operator.trains is not None and config.get("correction") is not None and not is_corrected(operator, config):
+        kind = loss_of(operator.trains, config)[0]
+        is_of = "a loss of a critic" if head_of(operator, config) else "a loss of pairs, whoever said them"
+        what = f"`correction` weighs probabilities, and `{kind}` is {is_of}"
         reader.note(at(place, "correction"), what, "leave `correction` out")
 
 

@@ -36,6 +36,7 @@ class Advantage:
     compares: bool = True  # the completions of a group, so that those of one that are alike teach nothing
     selects: bool = False  # some of a group's completions, among those that may be trained on
     is_rewarded: bool = True  # whether it goes by a reward
+    makes_pairs: bool = False  # 1 for one completion of a group and -1 for another, and no number for the others
 
     def outputs(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What it cannot do without. `settings`: as written, not yet checked."""
@@ -52,6 +53,7 @@ class Loss:
     asks: Mapping[str, str] = field(default_factory=dict)  # setting -> column
     config: Mapping[str, Shape] = field(default_factory=dict)
     head: str = ""  # of the model that it trains: one of HEADS; empty: a language model's
+    is_of_pairs: bool = False  # whether it weighs two completions of a group against each other
 
     def columns(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What it cannot do without. `settings`: as written, not yet checked."""
@@ -129,6 +131,11 @@ ADVANTAGES: Mapping[str, Advantage] = {
             "above": Number("what a kept one has earned more than; absent: it may have earned anything", None),
         },
         selects=True,
+    ),
+    "pairs": Advantage(
+        "1 for a group's best completion and -1 for its worst, which alone are trained on (arXiv 2402.04792)",
+        selects=True,
+        makes_pairs=True,
     ),
     "distill": Advantage(
         "of each token how much likelier a `logprob` stage's model, the teacher, finds it (GKD, arXiv 2306.13649)",
@@ -303,6 +310,14 @@ LOSSES: Mapping[str, Loss] = {
             ),
         },
         head="value",
+    ),
+    "dpo": Loss(
+        "how little likelier a pair's better completion has become than its worse one, against a reference, over the "
+        "step's pairs (arXiv 2305.18290)",
+        divisor=lambda settings: "samples",
+        reads=("advantage", "logprob"),
+        config={"beta": Number("how far a preference may lead from the reference: less is farther", 0.1, above=0)},
+        is_of_pairs=True,
     ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),
 }

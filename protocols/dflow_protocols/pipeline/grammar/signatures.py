@@ -464,6 +464,15 @@ def head_of(operator: Operator, config: Mapping[str, Any]) -> str:
     return "" if loss is None else loss.head
 
 
+def is_corrected(operator: Operator, config: Mapping[str, Any]) -> bool:
+    """Whether a training stage's loss goes by how likely the sampler found its tokens, so that one which computes
+    otherwise is made up for. `config`: as of `reads_of`."""
+    if operator.trains is None:
+        return False
+    loss = loss_named(loss_of(operator.trains, config)[0])
+    return loss is not None and not loss.head and not loss.is_of_pairs
+
+
 def operator_of(op: str) -> Operator:
     """By what stands in a stage's `op`: a name, or a `module:function`."""
     return OPERATORS.get(op, USERS_OWN)

@@ -121,6 +121,10 @@ RECIPES: Mapping[str, Recipe] = {
         "rejection-sampling fine-tuning, arXiv 2308.01825",
         {"adv": {"method": "best", "above": 0.0}, "learn": {"loss": {"kind": "gpg"}}},
     ),
+    "online_dpo": Recipe(
+        "arXiv 2402.04792, with the loss of DPO, arXiv 2305.18290",
+        {"ref": {}, "adv": {"method": "pairs"}, "learn": {"loss": {"kind": "dpo", "beta": 0.1}}},
+    ),
     "distill": Recipe(
         "on-policy distillation: GKD, arXiv 2306.13649; Thinking Machines Lab, 2025",
         {"teach": {}, "adv": {"method": "distill"}, "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}}},

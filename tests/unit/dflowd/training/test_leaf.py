@@ -195,3 +195,32 @@ def test_how_far_tokens_are_behind_is_told(policy: Policy) -> None:
     sums = add_gradient(policy, data, grpo(), lambda: None)
     total = sum(float(row.sum()) for row in data.columns["version"])
     assert (sums["version_gap_sum"], sums["version_gap_count"]) == (total, sums["trained_tokens"])
+
+
+@pytest.mark.parametrize("in_line", [False, True])
+@pytest.mark.parametrize("budget", [16, 64, 8192])
+def test_pairs_have_one_gradient_however_a_leaf_is_cut(policy: Policy, budget: int, in_line: bool) -> None:
+    """A pair's two completions lie in one micro-batch, also where both have more tokens than it should have."""
+    data = leaf_data(policy)
+    chosen = [1.0, -1.0] * 5
+    kept = [at for group in range(5) for at in (4 * group, 4 * group + 2)]
+    given = {name: [rows[at] for at in kept] for name, rows in data.columns.items()} | {"advantage": chosen}
+    pairs = LeafData(data.prompts, [data.owners[at] for at in kept], [data.completions[at] for at in kept], given)
+    expected, found = np.zeros((2, policy.parameters.size), np.float32)
+    policy.parameters.begin_gradient(expected)
+    moved = [
+        sign * (logp - torch.from_numpy(given["logprob"][at])).sum()
+        for at, (sign, logp) in enumerate(zip(chosen, plain_logp(policy, pairs), strict=True))
+    ]
+    margins = [0.3 * (better + worse) for better, worse in zip(moved[::2], moved[1::2], strict=True)]
+    loss: torch.Tensor = -2 * torch.stack([torch.sigmoid(margin).log() for margin in margins]).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    policy.parameters.begin_gradient(found)
+    objective = Objective("dpo", {"beta": 0.3}, "samples", budget, is_of_pairs=True)
+    policy.lay_out(in_line)
+    sums = add_gradient(policy, pairs, objective, lambda: None)
+    policy.lay_out(False)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert sums["preferences"] == 5
+    assert sums["loss_sum"] == pytest.approx(loss.item(), rel=1e-5)
+    assert sums["loss_count"] == 10
