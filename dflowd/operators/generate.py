@@ -28,7 +28,7 @@ from .partition import Output, Partition
 def generate(partition: Partition) -> Output:
     config = partition.stage.config
     data = partition.data(config["data"])
-    positions = [partition.step * config["prompts"] + group for group in range(partition.first, partition.end)]
+    positions = positions_of(partition)
     entries = [data.training(position) for position in positions]
     said = say(partition, data, entries, config["group"], sampler_of(partition))
     made = written(np.array(positions, np.int64), said, partition.version)
@@ -74,3 +74,11 @@ def written(positions: columns.Array, said: Said, version: int | None = None) ->
         mass = np.exp(said.logprobs.astype(np.float64) - said.nucleus)[said.sampled]
         metrics["nucleus_mass_sum"] = float(mass.sum())
     return Output("rollout", rollout, metrics, note=said.note)
+
+
+def positions_of(partition: Partition) -> list[int]:
+    """Of its groups in the training order. The first rounds of all steps go through it one after the other, whatever
+    further ones there are; those of the second round go on where they end, and so on."""
+    prompts, steps = partition.stage.config["prompts"], partition.pipeline.schedule.steps
+    rounds = [divmod(group, prompts) for group in range(partition.first, partition.end)]
+    return [(index * steps + partition.step) * prompts + place for index, place in rounds]

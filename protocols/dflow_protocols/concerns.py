@@ -138,6 +138,13 @@ RUNS: Final[dict[str, Concern]] = {
         ("run", "stage"),
         ("operator.resumed", "run.ended"),
     ),
+    "step.short": Concern(
+        "step {step} has {kept} of {until} groups after {rounds} rounds, and trains on these",
+        "lower `until` or raise `max` of its `rounds`, or look why so few groups are kept",
+        ("run",),
+        ("run.ended",),
+        MINUTES,
+    ),
     "leaf.not_finite": Concern(
         "leaf {leaf} of `{stage}` was not finite at step {step}: its update is left out",
         "lower `lr`, or set `clip_norm: 1.0`; `on_nonfinite: fail` ends the run instead",

@@ -117,9 +117,14 @@ VERSION_GAP_MIN = "version_gap_min"
 VERSION_GAP_SUM = "version_gap_sum"
 VERSION_GAP_COUNT = "version_gap_count"
 
+# a step that samples in rounds
+ROUNDS = "rounds"  # how many it took
+GROUPS_KEPT = "groups_kept"  # groups of these that were not left out
+GROUPS_SURPLUS = "groups_surplus"  # of these: beyond what was enough, and so not trained on
+
 UPDATE_SKIPPED = "update_skipped"  # 1 where it left all as it was, in place of a norm that is no number
 
-UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED)
+UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED, ROUNDS, GROUPS_KEPT, GROUPS_SURPLUS)
 
 Sums = tuple[tuple[str, float], ...]
 

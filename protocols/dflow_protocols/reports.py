@@ -182,6 +182,11 @@ RUNS: Final[dict[str, ReportKind]] = {
         "a task is at fault, not its hosts: the step goes on without that partition",
         ("run", "task", "kind", "error", "nodes"),
     ),
+    "step.short": ReportKind(
+        "warning",
+        "fewer groups were kept, in all rounds that a step may have, than were asked for: it trains on these",
+        ("run", "step", "rounds", "kept", "until"),
+    ),
     "leaf.not_finite": ReportKind(
         "warning",
         "of leaves made here the loss or gradient is no number, `leaf` the first: the step's update is left out",

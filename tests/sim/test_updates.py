@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -10,34 +9,17 @@ from functools import cache
 import pytest
 
 from dflow_protocols.controllers.checkpoints import SAVERS
-from dflow_protocols.events import Action, Event, Start
+from dflow_protocols.events import Action, Start
 from dflow_protocols.names import MANIFEST, Partition, ShardId
 from dflow_protocols.simulator.faults import Crash, Join, Pause, When
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.toy import several_updates
-from dflow_protocols.work import ChainWork, SaveWork
-from tests.support.simulated import ENDS_S, NOISES, mesh
+from dflow_protocols.work import SaveWork
+from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
 
 SEVERAL = several_updates()  # 5 updates in the first step, 4 in the second
 FIRSTS = {0, 5}
-
-
-class Sampled:
-    """A watcher that counts which partitions were begun at which version."""
-
-    def __init__(self) -> None:
-        self.of: Counter[tuple[int, int]] = Counter()
-
-    def saw(self, host: Host, action: Action) -> None:
-        if isinstance(action, Start) and isinstance(action.work, ChainWork) and "roll" in action.work.stages:
-            self.of[action.work.step, action.work.partition] += 1
-
-    def heard(self, host: Host, event: Event) -> None:
-        """Of no account."""
-
-    def dies(self, host: Host) -> None:
-        """Of no account."""
 
 
 @cache

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from functools import cache, partial
 
 import pytest
 
-from dflow_protocols.events import Action
+from dflow_protocols.events import Action, Event, Start
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.faults import Pause, Trigger
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.files import FILES, Script
+from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
+from dflow_protocols.work import ChainWork
 
 FORMED_S = 4.0  # after so long all know each other and count as stable
 NOISES = (
@@ -63,6 +66,23 @@ def mesh(
     for host, script in zip(world.hosts, files, strict=False):
         host.answer_files(script)
     return world, world.submit(submit_to, pipeline or two_steps(), files=FILES if files else ())
+
+
+class Sampled:
+    """A watcher that counts which partitions were begun at which version."""
+
+    def __init__(self) -> None:
+        self.of: Counter[tuple[int, int]] = Counter()
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Start) and isinstance(action.work, ChainWork) and "roll" in action.work.stages:
+            self.of[action.work.step, action.work.partition] += 1
+
+    def heard(self, host: Host, event: Event) -> None:
+        """Of no account."""
+
+    def dies(self, host: Host) -> None:
+        """Of no account."""
 
 
 @cache

@@ -6,21 +6,22 @@ when all of it is here. What a step gave is told with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from .. import metrics
 from ..events import Action, Advanced, Report
-from ..names import Block, Once, SealId, Slice, TaskKey
-from ..pipeline.plan import StepPlan
+from ..names import MANIFEST, Block, Once, SealId, Slice, TaskKey
+from ..pipeline.plan import Chain, StepPlan
 from ..ranges import State, in_order
 from ..run_state import references
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
-from ..steps.batch import Batch, make_batch, slice_records
+from ..steps.batch import Batch, kept_by_round, make_batch, rounds_of, slice_records
 from ..steps.duties import slice_pieces
 from ..steps.duty import Duty
 from ..steps.reduction import cover
+from ..steps.sealing import sealed_chains_of
 from ..steps.view import StepView
 from ..versions import facts, lagged
 from ..versions.lineage import LostBranch
@@ -92,6 +93,7 @@ class Advance:
         assert parent is not None
         manifest = self._state.step(update.step).seals.get(SealId(update.previous))
         step = self._state.pipeline.schedule.place(update.step).step
+        out += self._shortages(manifest, step)
         header = Header(
             parent.id,
             parent.step + 1,
@@ -107,6 +109,25 @@ class Advance:
         )
         self._state.versions.hold(header)
         self.moved(now, mesh, parent, made, out, update)
+
+    def _refilled(self, manifest: Seal | None) -> Iterator[tuple[Chain, int, int]]:
+        """Of each chain that a manifest settled in rounds: the chain, how many these were, and how many of their groups
+        are kept. What was made for an update before is told with that."""
+        plan = self._state.plan(manifest.step) if manifest is not None else None
+        if manifest is None or plan is None or plan.is_carried:
+            return
+        for chain in sealed_chains_of(plan, MANIFEST):
+            if chain.rounds.counted:
+                yield chain, rounds_of(manifest, chain), sum(kept_by_round(manifest, chain))
+
+    def _shortages(self, manifest: Seal | None, step: int) -> list[Report]:
+        """Chains that gave too few groups in all rounds that they may have: training goes on with what there is."""
+        run, told = self._state.id, []
+        for chain, rounds, kept in self._refilled(manifest):
+            if kept < (until := chain.rounds.until):
+                fields = {"run": run, "step": step, "rounds": rounds, "kept": kept, "until": until}
+                told.append(Report("step.short", fields, "warning"))
+        return told
 
     def moved(
         self,
@@ -156,6 +177,10 @@ class Advance:
             parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
         for gap in self._gaps(step_plan, manifest):
             parts.append(((metrics.VERSION_GAP_MAX, float(gap)), (metrics.VERSION_GAP_MIN, float(gap))))
+        for chain, rounds, kept in self._refilled(manifest):
+            surplus = max(0, kept - chain.rounds.until)
+            figures = metrics.ROUNDS, metrics.GROUPS_KEPT, metrics.GROUPS_SURPLUS
+            parts.append(zip(figures, map(float, (rounds, kept, surplus)), strict=True))
         inputs = (update.parent, manifest.id)
         for training in step_plan.trainings:
             gradient = partial(step.gradient, training.stage, inputs=inputs, counts=lambda record: True)

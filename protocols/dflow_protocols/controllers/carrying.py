@@ -7,11 +7,12 @@ step goes on without those partitions: a run that is alive comes before one that
 from __future__ import annotations
 
 from ..events import Action, Report
-from ..names import MANIFEST, Partition, SealId, TaskKey
+from ..names import MANIFEST, SealId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import RunState
+from ..steps.batch import rounds_of
 from ..steps.patience import Wait
-from ..steps.sealing import carried_records, carried_skips
+from ..steps.sealing import carried_records, carried_skips, sealed_chains
 from ..steps.view import StepView
 from ..wire.steps import LOST, Seal, Skip
 
@@ -79,11 +80,11 @@ class Carrying:
             view.step.add(record, own=all(ref.id in here for ref in record.shards))
         for skip in carried_skips(manifest, view.step.number):
             self._state.skip(skip)
-        view.step.carry(view.trains.id)
+        chains = sealed_chains(view, MANIFEST)
+        view.step.carry(view.trains.id, {chain.stages[0]: rounds_of(manifest, chain) for chain in chains})
 
     def _missing(self, view: StepView, chain: Chain) -> list[TaskKey]:
-        units = [TaskKey(view.step.number, chain.stages[0], Partition(p)) for p in view.progress_of(chain).unfinished]
-        return [unit for unit in units if unit not in view.skipped]
+        return list(view.unfinished(chain).values())
 
     def _is_worked_at(self, view: StepView, chains: list[Chain]) -> bool:
         stages = {stage for chain in chains for stage in chain.stages}

@@ -14,7 +14,7 @@ from ..steps.batch import Batch, make_batch
 from ..steps.blocks import kept_back
 from ..steps.duties import slice_homes
 from ..steps.patience import Wait
-from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update
+from ..steps.sealing import begin_to_settle, chosen, is_kept, propose_manifest, propose_update, sealed_chains
 from ..steps.view import StepView
 from ..wire.steps import Record, Seal
 from .rosters import Rosters
@@ -28,6 +28,7 @@ class Sealer:
         self._rosters = rosters
         self._outbox = outbox
         self._batch_known: Batch | None = None
+        self._rounds_told: tuple[object, ...] = ()  # of which step and version how many were over
 
     def batch(self, view: StepView, manifest: Seal | None) -> Batch | None:
         """What the manifest gives training: derived once, however often it is asked for."""
@@ -54,6 +55,8 @@ class Sealer:
                 if kind == MANIFEST
                 else propose_update(view, versions, spec, previous, current, batch)
             )
+        if pending is None and current is None and kind == MANIFEST:
+            self._tell_rounds(view, out)
         if pending is None or pending.id in step.settled:  # made once already: telling all again would never end
             return current
         if begin_to_settle(view, pending):
@@ -63,6 +66,17 @@ class Sealer:
             self._outbox.announce_seal(view, pending, self._rosters.after(view, pending, mesh), out)
             return chosen(view, versions, kind, previous)
         return current
+
+    def _tell_rounds(self, view: StepView, out: list[Action]) -> None:
+        """Rounds are over and a further one is due: only the replicas know, so the sealer tells the others what they
+        gave, once, as long as it speaks to all anyhow. Where members are many they ask."""
+        rounds = {chain: view.rounds(chain) for chain in sealed_chains(view, MANIFEST) if chain.rounds.most > 1}
+        told = (view.step.number, view.trains.id, tuple(rounds.values()))
+        if not rounds or told == self._rounds_told or not is_few(view) or view.succession[0] != self._state.me:
+            return
+        self._rounds_told = told
+        over = [record for chain, count in rounds.items() for record in view.accepted(chain, count - 1)]
+        self._outbox.tell_books(view, over, out)
 
     def tell_blocks(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Tell of blocks that this node's slots made, once they are summed as far as they can be here."""

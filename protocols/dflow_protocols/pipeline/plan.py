@@ -12,7 +12,7 @@ from itertools import pairwise
 from ..names import MANIFEST, UPDATE, Block, Once, Partition, SealKind, TaskKey, content_id
 from .grammar.algorithms import DIVISORS, divisor_of
 from .grammar.engines import ENGINES, EXACT
-from .grammar.signatures import Lesson, gradient_bytes, loss_of, updates_of
+from .grammar.signatures import Lesson, enough, gradient_bytes, loss_of, updates_of
 from .graph import chains
 from .spec import Pipeline, Stage
 
@@ -20,12 +20,33 @@ MOST_AT_ONCE = 8  # partitions in a slot: what has begun is given to no idle nod
 
 
 @dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often a step may run a chain, on other groups each time: until so many groups in all are trained on."""
+
+    until: int = 0  # groups that are enough; what there is beyond them is not trained on
+    most: int = 1
+    counted: str = ""  # the stage whose records say which groups are trained on
+
+    def due(self, kept: Iterable[int | None]) -> int:
+        """How many rounds there are to be. `kept`: by round, how many of its groups are trained on; None where it is
+        not over."""
+        total = 0
+        for count, groups in enumerate(kept, 1):
+            if groups is None:
+                return count
+            total += groups
+            if total >= self.until:
+                return count
+        return self.most
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """Stages that run one after the other on each partition, in one call of each engine that follows another."""
 
     stages: tuple[str, ...]  # stage ids, in order; the first one names the chain
-    partitions: int
-    groups: int  # prompts of the whole step, dealt to partitions in contiguous runs
+    partitions: int  # of all rounds that there may be
+    groups: int  # prompts of these, dealt to partitions in contiguous runs
     models: tuple[str, ...]  # models whose parameters some stage reads
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
     cuts: tuple[int, ...] = ()  # places of stages with which another call begins
@@ -33,6 +54,15 @@ class Chain:
     apart: tuple[str, ...] = ()  # stages that pass through a model in another engine than the one that samples
     trained: tuple[str, ...] = ()  # "stage.output" of each partition that the step's trainings read
     counted: tuple[str, ...] = ()  # stages whose records' `groups` say what is trained on
+    rounds: Rounds = Rounds()
+
+    def round(self, index: int) -> range:
+        """The partitions of a round."""
+        each = self.partitions // self.rounds.most
+        return range(index * each, (index + 1) * each)
+
+    def round_of(self, partition: int) -> int:
+        return partition // (self.partitions // self.rounds.most)
 
     def call(self, done: int) -> tuple[str, ...]:
         """The stages that are one engine's call, where the first `done` are done: as far as the engine stays."""
@@ -79,6 +109,11 @@ class Training:
     epoch: int = 0  # of the step
     minibatch: MiniBatch = MiniBatch()
     whitens: bool = False  # whether advantages are whitened by those of the whole step
+    most_groups: int | None = None  # that all updates of the step train on, the first of those that are kept; None: all
+
+    def share(self, groups: Sequence[tuple[int, int]]) -> Collection[tuple[int, int]]:
+        """Those of a manifest's kept groups that this update trains on, each by (partition, place in it)."""
+        return self.minibatch.of(groups[: self.most_groups])
 
     def divide_by(self, groups: Iterable[tuple[int, int]]) -> int:
         """What the summed gradient is divided by. `groups`: (tokens, completions) of each that is trained on."""
@@ -113,18 +148,19 @@ def plan(pipeline: Pipeline, number: int) -> StepPlan:
     place = pipeline.schedule.place(number)
     active = [stage for stage in pipeline.stages if _is_due(pipeline, stage, place.step)]
     updates = _updates(active)
-    trained = (_training(pipeline, *updates[place.update], place.step),) if updates else ()
     sources = {stage.id: _sources(stage) for stage in _ordered(active)}
     groups = chains(sources, [stage.id for stage in active if not stage.operator.is_on_partitions])
     readings = [_Reading.of(stage, lesson) for stage in active if (lesson := stage.operator.trains)]
     found = tuple(_chain(pipeline, group, readings) for group in groups)
+    trained = (_training(pipeline, *updates[place.update], place.step, found),) if updates else ()
     if place.update:
         found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
     return StepPlan(number, found, trained, place.update > 0, pipeline.lag, pipeline.max_staleness)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:
-    """The groups [first, end) of the step that a partition has: contiguous runs that differ by at most one."""
+    """The groups [first, end) of the step that a partition has: contiguous runs that differ by at most one. Those of a
+    later round are other groups."""
     if not 0 <= partition < chain.partitions:
         raise ValueError(f"partition {partition} of {chain.partitions}")
     return partition * chain.groups // chain.partitions, (partition + 1) * chain.groups // chain.partitions
@@ -196,10 +232,12 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Readi
     assert begins is not None, "a chain begins with what makes its partitions: validation has seen to that"
     readers = [str(stage.model) for stage in stages if stage.operator.model == "parameters"]
     engines = [pipeline.engine_of(name) for name in group]
+    counted = tuple(dict.fromkeys(each.groups_from for each in readings if each.groups_from in group))
+    rounds = _rounds(stages, counted, config[begins.groups])
     return Chain(
         stages=group,
-        partitions=config["partitions"],
-        groups=config[begins.groups],
+        partitions=config["partitions"] * rounds.most,
+        groups=config[begins.groups] * rounds.most,
         models=tuple(model for model in pipeline.trainable if model in readers),
         sealed_in=MANIFEST if any(reading.groups_from in group for reading in readings) else UPDATE,
         cuts=_cuts(stages, engines),
@@ -210,8 +248,17 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Readi
         ),
         at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
         trained=tuple(dict.fromkeys(read for each in readings for read in each.trained if _stage_of(read) in group)),
-        counted=tuple(dict.fromkeys(each.groups_from for each in readings if each.groups_from in group)),
+        counted=counted,
+        rounds=rounds,
     )
+
+
+def _rounds(stages: Iterable[Stage], counted: Sequence[str], groups: int) -> Rounds:
+    """As the one stage says that has rounds, in a step in which something is trained. `groups`: of one round."""
+    said = next((stage.rounds for stage in stages if stage.rounds is not None), None)
+    if said is None or not counted:
+        return Rounds()
+    return Rounds(enough(said["until"], groups), said["max"], counted[0])
 
 
 def _cuts(stages: Sequence[Stage], engines: Sequence[str]) -> tuple[int, ...]:
@@ -245,9 +292,13 @@ def _updates(active: Iterable[Stage]) -> list[tuple[Stage, Lesson, int]]:
     ]
 
 
-def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: int) -> Training:
+def _training(
+    pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: int, chains: Iterable[Chain]
+) -> Training:
     """Update `at` of those that a stage makes in a step."""
     reading = _Reading.of(stage, lesson)
+    rounds = next(chain.rounds for chain in chains if reading.groups_from in chain.stages)
+    most_groups = rounds.until or None
     kind, settings = loss_of(lesson, stage.config)
     schedule, each, parts = pipeline.schedule, updates_of(stage.config), int(stage.config.get("minibatches", 1))
     epoch, part = divmod(at, parts)
@@ -258,7 +309,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         reads=reading.trained,
         groups_from=reading.groups_from,
         divisor=divisor_of(kind, settings),
-        most_tokens=max(1, _most_tokens(pipeline, reading.samples_from) // parts),
+        most_tokens=max(1, _most_tokens(pipeline, reading.samples_from, most_groups) // parts),
         update=schedule.runs_before(stage.id, step) * each + at,
         updates=schedule.runs(stage.id) * each,
         keep_optimizer=at + 1 < each or schedule.runs_after(stage.id, step),
@@ -266,6 +317,7 @@ def _training(pipeline: Pipeline, stage: Stage, lesson: Lesson, at: int, step: i
         whitens=bool(pipeline.stage(reading.groups_from).config.get("whiten")),
         epoch=epoch,
         minibatch=MiniBatch(part, parts, f"{pipeline.id}/{step}/{stage.id}/{epoch}") if parts > 1 else MiniBatch(),
+        most_groups=most_groups,
     )
 
 
@@ -273,9 +325,10 @@ def _stage_of(read: str) -> str:
     return read.partition(".")[0]
 
 
-def _most_tokens(pipeline: Pipeline, maker: str) -> int:
-    """Of all completions of a step by a stage; of demonstrations, whose lengths no spec bounds, their number."""
+def _most_tokens(pipeline: Pipeline, maker: str, most_groups: int | None) -> int:
+    """Of all completions of a step by a stage that may be trained on; of demonstrations, whose lengths no spec bounds,
+    their number."""
     root = pipeline.beginning_of(maker)
     assert root.operator.begins is not None, "so it is found"
-    groups = int(root.config[root.operator.begins.groups])
+    groups = most_groups or int(root.config[root.operator.begins.groups])
     return groups * int(root.config.get("group", 1)) * int(pipeline.stage(maker).config.get("max_tokens", 1))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from .grammar.expression import parse
 from .grammar.problem import Problem
-from .grammar.signatures import updates_of
+from .grammar.signatures import MAX_PARTITIONS, enough, updates_of
 from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
 
@@ -47,6 +47,46 @@ def _check_group(group: Sequence[Vertex]) -> Iterator[Problem]:
         reader = group[1]
         what = f"stage `{reader.id}` reads from `{roots[0].id}`, a `{roots[0].op}` stage"
         yield Problem(reader.place, what, "only what a `generate` stage began can be read by other stages")
+
+
+def check_rounds(spec: Mapping[str, Any], vertices: Sequence[Vertex]) -> Iterator[Problem]:
+    """A chain has rounds by one of its stages, one of them says what is trained on, and enough may come of all rounds.
+    `spec`: with its numbers filled in."""
+    stages = {stage["id"]: stage for stage in spec["stages"]}
+    by_id = {vertex.id: vertex for vertex in vertices}
+    for group in chains_of(vertices):
+        having = [by_id[name] for name in group if stages[name]["rounds"] is not None]
+        if not having:
+            continue
+        first = having[0]
+        for other in having[1:]:
+            what = f"stages `{first.id}` and `{other.id}` have rounds of the same chain"
+            yield Problem(f"{other.place}.rounds", what, "leave `rounds` out of one of them")
+        counted = {read.partition(".")[0] for vertex in vertices for read in _counted(vertex)} & {*group}
+        if len(counted) != 1:
+            names = " and ".join(f"`{name}`" for name in sorted(counted)) or "no stage"
+            what = f"stage `{first.id}`: {names} of its chain says which groups are trained on"
+            yield Problem(f"{first.place}.rounds", what, "rounds go by one stage: train on one `advantage`")
+        yield from _check_size(first, stages[first.id]["rounds"], stages[group[0]]["config"])
+
+
+def _counted(vertex: Vertex) -> Iterator[str]:
+    """What a training reads that says which groups it is of."""
+    lesson = vertex.operator.trains
+    return (read for read in vertex.reads if lesson is not None and read.endswith(f".{lesson.groups}"))
+
+
+def _check_size(vertex: Vertex, rounds: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Problem]:
+    """`root`: the config of the stage that samples."""
+    most, prompts, partitions = rounds["max"], root["prompts"], root["partitions"]
+    due = enough(rounds["until"], prompts)
+    if due > most * prompts:
+        what = f"stage `{vertex.id}`: {due} groups are asked for, and {most} rounds of {prompts} prompts have fewer"
+        yield Problem(f"{vertex.place}.rounds.until", what, "lower `until`, or raise `max` or the stage's `prompts`")
+    if most * partitions > MAX_PARTITIONS:
+        what = f"stage `{vertex.id}`: {most} rounds of {partitions} partitions"
+        hint = f"lower `max` or `partitions`: a step has at most {MAX_PARTITIONS} partitions"
+        yield Problem(f"{vertex.place}.rounds.max", what, hint)
 
 
 def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Schedule | None, list[Problem]]:

@@ -32,10 +32,9 @@ from .grammar.signatures import (
 )
 from .graph import Vertex, connect
 from .recipes.expansion import expand
-from .runnable import check_chains, check_schedule
+from .runnable import check_chains, check_rounds, check_schedule
 from .schedule import Schedule
 
-_LATER = "this version of dflowd only validates it; leave it out"
 _DIGEST = r"[0-9a-f]{64}"
 
 
@@ -68,6 +67,8 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
         reader.problems.extend(check_chains(vertices))
     if not reader.problems:
         reader.problems.extend([*fill(spec, vertices), *settle_claim(spec), *check_served(spec)])
+    if not reader.problems:
+        reader.problems.extend(check_rounds(spec, vertices))
     schedule, problems = check_schedule(spec, vertices) if not reader.problems else (None, [])
     reader.problems.extend(problems)
     if reader.problems or schedule is None:
@@ -147,6 +148,7 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
         _built_in(reader, spec, stage, operator, place)
     elif op:
         _users_own(reader, stage, place)
+    _check_rounds(reader, stage, operator, place)
     _not_yet(reader, stage, place)
     check_stage_engine(reader, spec, stage, operator, place)
     reader.turn_to("")
@@ -269,10 +271,19 @@ def _check_settings(reader: Reader, operator: Operator, config: Mapping[str, Any
         reader.note(at(place, "correction"), what, "leave `correction` out")
 
 
+def _check_rounds(reader: Reader, stage: dict[str, Any], operator: Operator, place: str) -> None:
+    """Whether a stage that has rounds leaves groups out at all, and says when there are enough."""
+    until = (stage["rounds"] or {}).get("until")
+    if stage["rounds"] is not None and not operator.leaves_out:
+        hint = "write `rounds` in the `filter` stage, or in the `advantage` stage that drops groups"
+        reader.note(f"{place}.rounds", f"`{stage['op']}` leaves no groups out, so none are to be made up for", hint)
+    if until is not None and until > 1 and until != int(until):
+        what = f"`until` is {until:g}, and groups are whole"
+        reader.note(f"{place}.rounds.until", what, "give a number of groups, or a share of at most 1")
+
+
 def _not_yet(reader: Reader, stage: dict[str, Any], place: str) -> None:
     """What the format knows and this version does not do."""
-    if stage["rounds"] is not None:
-        reader.note(f"{place}.rounds", "refill rounds cannot run yet", _LATER)
     if stage["effect"] == "effectful":
         what = "an effectful operator cannot be kept from running twice yet"
         reader.note(f"{place}.effect", what, "use one that may run again")

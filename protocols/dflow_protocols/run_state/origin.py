@@ -6,7 +6,7 @@ from ..claiming.deal import deal
 from ..names import NodeId, Partition, TaskKey
 from ..pipeline.plan import StepPlan
 from ..steps.duty import Duty
-from ..steps.view import step_order
+from ..steps.view import deal_rounds, step_order
 from ..wire.steps import Roster
 from ..work import BlockWork, ChainWork, Origin
 
@@ -26,8 +26,8 @@ def home_of(run: str, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId |
     if task.leaves and training is not None:
         order = step_order(run, task.step, roster.trainers)
         return deal(range(training.leaves), order, roster.capacity).get(task.leaves[0])
-    counts = [chain.partitions for chain in plan.chains if task.stage in chain.stages]
-    if not counts or not isinstance(task.part, Partition):
+    chains = [chain for chain in plan.chains if task.stage in chain.stages]
+    if not chains or not isinstance(task.part, Partition):
         return None
     order = step_order(run, task.step, roster.members)
-    return deal(range(counts[0]), order, roster.capacity).get(task.part.index)
+    return deal_rounds(chains[0], order, roster.capacity).get(task.part.index)

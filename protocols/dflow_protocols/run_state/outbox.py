@@ -13,9 +13,9 @@ from typing import Any
 from ..events import Action, Send
 from ..names import NodeId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
-from ..wire.steps import ClaimPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
+from ..wire.steps import BucketPut, ClaimPut, Held, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
-from .long_seals import parted
+from .long_seals import RECORDS_A_MESSAGE, parted
 from .run_state import MeshView, RunState
 
 LEASE = 2.0  # suspicion times that a claim lives without renewal
@@ -71,6 +71,14 @@ class Outbox:
         names = tuple(record.id for record in records)
         self.tell(view.replicas, RecordsHeld(self._state.id, view.step.number, "", names), out)
 
+    def tell_books(self, view: StepView, records: list[Record], out: list[Action]) -> None:
+        """What these books have of a step, to all who keep none of it."""
+        others = sorted(view.living.difference(view.replicas))
+        held = [Held(record, self.holders_of(view.living, record)) for record in records]
+        for at in range(0, len(held), RECORDS_A_MESSAGE):
+            put = BucketPut(self._state.id, view.step.number, tuple(held[at : at + RECORDS_A_MESSAGE]), ())
+            self.tell(others, put, out)
+
     def put_claims(self, view: StepView, out: list[Action], owners: Iterable[NodeId] = ()) -> None:
         """What this node has in hand, to whom it concerns. Nobody is told while there is no roster, nor after a long
         sleep before this node knows what became of all that it had claimed: then it says everything again. `owners`:
@@ -125,6 +133,11 @@ class Outbox:
         """Who is known to hold what a seal names."""
         shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)
         return tuple((shard, self._state.holdings.live_holders(shard, living)) for shard in shards)
+
+    def holders_of(self, living: frozenset[NodeId], record: Record) -> tuple[NodeId, ...]:
+        """Living nodes that are known to hold all that the record names; none of one that names nothing."""
+        each = [set(self._state.holdings.live_holders(ref.id, living)) for ref in record.shards]
+        return tuple(sorted(set.intersection(*each))) if each else ()
 
     def end(self, state: runs.Lifecycle, outcome: dict[str, Any], mesh: MeshView, out: list[Action]) -> None:
         """Move the run's status up, and tell everybody."""

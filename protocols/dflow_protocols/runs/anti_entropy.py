@@ -211,14 +211,9 @@ class AntiEntropy:
         for at in range(0, len(fresh), RECORDS_A_MESSAGE):
             some = fresh[at : at + RECORDS_A_MESSAGE]
             page = Page(books, place, step.came[some[-1].id] + 1)
-            held = tuple(Held(record, self._holders(mesh, record)) for record in some)
+            held = tuple(Held(record, self._outbox.holders_of(mesh.living, record)) for record in some)
             out.append(Send(source, BucketPut(self._state.id, step.number, held, told if at == 0 else (), page)))
             place = page.end
-
-    def _holders(self, mesh: MeshView, record: Record) -> tuple[NodeId, ...]:
-        """Living nodes that are known to hold all that the record names; none of one that names nothing."""
-        each = [set(self._state.holdings.live_holders(ref.id, mesh.living)) for ref in record.shards]
-        return tuple(sorted(set.intersection(*each))) if each else ()
 
     def answer_header(self, source: NodeId, version: str, out: list[Action]) -> None:
         """The header of a version, what led to it, and the roster of the step that begins there."""

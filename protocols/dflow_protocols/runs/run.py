@@ -36,10 +36,10 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls, FreeSlots
 from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, Revision, RunState
-from ..steps.batch import Batch, gradient_cover
+from ..steps.batch import Batch
 from ..steps.duties import OpenDuties
 from ..steps.duty import Due, Duty, in_order, watch_homes
-from ..steps.sealing import sealed_chains
+from ..steps.sealing import is_read, sealed_chains
 from ..steps.view import StepView
 from ..versions import facts
 from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut, Seal
@@ -432,7 +432,7 @@ class Run:
         update = self.sealer.settle(view, mesh, UPDATE, previous, out)
         duties: list[Duty] = []
         is_done = update is not None and all(view.counts(record) for record in update.entries)
-        if not is_done and (previous is None or (batch is not None and gradient_cover(view, batch) is None)):
+        if not is_done and is_read(view, manifest, batch):
             open_chains += self.carrying.due(view, sealed_chains(view, MANIFEST), manifest, out)
         open_chains += sealed_chains(view, UPDATE)
         chains = () if is_done else tuple(open_chains)

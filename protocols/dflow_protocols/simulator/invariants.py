@@ -204,7 +204,7 @@ def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[Lea
         kept = {index for index, (_, samples) in enumerate(sealed) if samples}
         # a group that was dropped may lie inside a leaf's run: it adds nothing
         assert len(set(groups)) == len(groups), f"step {step}: groups {groups} of p{partition} are trained twice"
-        if training.minibatch.count == 1:  # which of them a mini-batch has follows from all: see SealCheck
+        if _trains_on_all(training):  # which of them another one has follows from all: see SealCheck
             assert kept <= set(groups), f"step {step}: groups {sorted(kept - set(groups))} of p{partition} are left out"
         trained += [sealed[index] for index in groups]
     _check_whitening(engines, training, step, sums, read)
@@ -212,13 +212,18 @@ def _check_sums(engines: Engines, training: Training, step: int, sums: tuple[Lea
     assert divisor == total, f"step {step}: the divisor is {divisor}, the sealed {training.divisor} are {total}"
 
 
+def _trains_on_all(training: Training) -> bool:
+    """Whether it trains on each group that is kept."""
+    return training.minibatch.count == 1 and training.most_groups is None
+
+
 def _check_whitening(
     engines: Engines, training: Training, step: int, sums: tuple[LeafSum, ...], read: dict[tuple[int, str], ShardId]
 ) -> None:
     """Advantages are whitened alike in every leaf, by the whole step's: its leaves read all partitions that have any,
-    unless they are a mini-batch's."""
+    unless they train on a part of it."""
     assert len({leaf.whitening for leaf in sums}) <= 1, f"leaves of step {step} are whitened by several"
-    if training.minibatch.count > 1:
+    if not _trains_on_all(training):
         return
     told = [
         engines.ledger.partition_output(shard, partition).metrics

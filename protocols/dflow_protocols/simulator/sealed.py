@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..names import MANIFEST, Partition, RunId, SealId, Slice
-from ..pipeline.plan import Training
+from ..pipeline.plan import Chain, Training
 from ..wire.frame import Frame
 from ..wire.steps import Record, Seal, SealPut
 from .invariants import check_linked, check_whole
@@ -34,14 +34,17 @@ class SealCheck:
 
     def _check_manifest(self, seal: Seal, engines: Engines) -> None:
         chains = [chain for chain in engines.plan(seal.step).chains if chain.sealed_in == MANIFEST]
-        due = {(stage, Partition(p)) for chain in chains for stage in chain.stages for p in range(chain.partitions)}
+        ends = {chain.stages[0]: _end(chain, seal) for chain in chains}
+        due = {(s, Partition(p)) for chain in chains for s in chain.stages for p in range(ends[chain.stages[0]])}
         without = {(skip.task.stage, skip.task.part) for skip in seal.skipped}
         due -= {(s, part) for chain in chains for first, part in without if first in chain.stages for s in chain.stages}
         listed = [(record.task.stage, record.task.part) for record in seal.entries]
         is_whole = len(listed) == len(due) and set(listed) == due
         assert is_whole, f"the manifest of step {seal.step} lists {len(listed)} of {len(due)}"
         for chain in chains:
-            for partition in range(chain.partitions):
+            if not engines.plan(seal.step).is_carried:
+                _check_rounds(seal, chain, ends[chain.stages[0]])
+            for partition in range(ends[chain.stages[0]]):
                 if (chain.stages[0], Partition(partition)) in without:
                     continue
                 mine = [r for r in seal.entries if r.task.part == Partition(partition) and r.task.stage in chain.stages]
@@ -78,7 +81,7 @@ class SealCheck:
             for place, group in enumerate(record.groups)
             if group[0]
         }
-        due = set(training.minibatch.of(list(groups)))
+        due = set(training.minibatch.of(sorted(groups)[: training.most_groups]))
         total = training.divide_by(groups[each] for each in due) if due else 0
         summed = [piece for leaf in slices[0].sums for piece in leaf.pieces] if slices else []
         done = {(partition, place) for partition, first, end in summed for place in range(first, end)}
@@ -88,6 +91,26 @@ class SealCheck:
         sealed = {ref.id for record in manifest.entries for ref in record.shards}
         read = {shard for piece in slices for leaf in piece.sums for _, _, shard in leaf.inputs}
         assert read <= sealed, f"step {seal.step}: the update was computed from {len(read - sealed)} unsealed shards"
+
+
+def _end(chain: Chain, seal: Seal) -> int:
+    """The first partition of a chain that is in none of the rounds that a manifest has."""
+    tasks = [*(record.task for record in seal.entries), *(skip.task for skip in seal.skipped)]
+    last = max(t.part.index for t in tasks if t.stage == chain.stages[0] and isinstance(t.part, Partition))
+    each = chain.partitions // chain.rounds.most
+    return (last // each + 1) * each
+
+
+def _check_rounds(seal: Seal, chain: Chain, end: int) -> None:
+    """Before the last round too little was kept, and with it there is enough, or it is the last that there may be."""
+    each, kept = chain.partitions // chain.rounds.most, [0] * chain.partitions
+    for record in seal.entries:
+        if record.task.stage == chain.rounds.counted and isinstance(record.task.part, Partition):
+            kept[record.task.part.index] = sum(1 for tokens, _ in record.groups if tokens)
+    before, whole, until = sum(kept[: end - each]), sum(kept[:end]), chain.rounds.until
+    where = f"the manifest of step {seal.step} has {end // each} rounds that keep {whole} groups, of {until} due"
+    assert end == each or before < until, f"{where}, and the rounds before kept {before}"
+    assert end == chain.partitions or whole >= until, where
 
 
 def check_seals(seals: SealCheck, engines: Mapping[RunId, Engines], frame: Frame) -> None:

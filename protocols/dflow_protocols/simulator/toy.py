@@ -133,6 +133,15 @@ def with_whitening(pipeline: Pipeline) -> Pipeline:
     )
 
 
+def with_rounds(pipeline: Pipeline, until: float, most: int) -> Pipeline:
+    """The same, but that a step of GRPO samples again until so many groups are trained on."""
+    rounds = {"until": until, "max": most}
+    return replace(
+        pipeline,
+        stages=[replace(stage, rounds=rounds) if stage.operator.compares else stage for stage in pipeline.stages],
+    )
+
+
 def with_bfloat16(pipeline: Pipeline) -> Pipeline:
     """The same, but that its gradients are bfloat16."""
     return replace(

@@ -7,16 +7,18 @@ is also true is for content ids, evidence and fork choice to settle.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from ..claiming.failure import Failures
-from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, SealKind, Slice, TaskKey
+from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, Slice, TaskKey
 from ..pipeline.plan import Chain, StepPlan, Training, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import BASE_BYTES, MAX_RANGES, State, gradient_sizes, is_cut, shards_of
 from ..versions.lagged import roles
 from ..wire.steps import Failure, Header, Record, Seal, Skip
+from .batch import kept_by_round, rounds_of
 from .reduction import slices
+from .sealing import sealed_chains_of
 
 MAX_JUMP = 8  # generations of a seal that a node may have missed; one that is far ahead could never be outbid
 MAX_IDS = 512  # that a record names as read or made; the longest are the shards of a large model's gradient
@@ -84,18 +86,23 @@ def is_of_gradient(record: Record, state: State, training: Training) -> bool:
 
 
 def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> bool:
-    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order, and each read what
-    the seal says that it did. `admitted`: records of the step that were looked at before."""
+    """Whether a seal's entries are what its kind lists: each of the step's tasks once, in order, in as many rounds as
+    they show to be due; and each read what the seal says that it did. `admitted`: records of the step that were
+    looked at before."""
     if not all(record.id in admitted or is_record(record, plan) for record in seal.entries):
         return False
     if not _is_linked(seal, plan):
         return False
     tasks = [(record.task.stage, record.task.part) for record in seal.entries]
     if seal.kind == MANIFEST:
-        return _are_skips(seal.skipped, plan) and tasks == _tasks(plan, MANIFEST, seal.skipped)
+        chains = sealed_chains_of(plan, MANIFEST)
+        if not _are_skips(seal.skipped, plan) or not all(_are_rounds(seal, chain, plan) for chain in chains):
+            return False
+        without = {(skip.task.stage, skip.task.part) for skip in seal.skipped}
+        return tasks == [task for chain in chains for task in _tasks(chain, rounds_of(seal, chain), without)]
     if seal.skipped:
         return False
-    rest = _tasks(plan, UPDATE)
+    rest = [task for chain in sealed_chains_of(plan, UPDATE) for task in _tasks(chain)]
     slices = seal.entries[: len(seal.entries) - len(rest)]
     return seal.kind == UPDATE and tasks[len(slices) :] == rest and _are_slices(slices)
 
@@ -135,16 +142,17 @@ def _are_skips(skipped: Sequence[Skip], plan: StepPlan) -> bool:
     return tasks == sorted(set(tasks)) and all(is_unit(task, plan) and task.stage in firsts for task in tasks)
 
 
-def _tasks(plan: StepPlan, kind: SealKind, skipped: Sequence[Skip] = ()) -> list[tuple[str, Part]]:
-    without = {(skip.task.stage, skip.task.part) for skip in skipped}
-    return [
-        (stage, Partition(partition))
-        for chain in plan.chains
-        if chain.sealed_in == kind
-        for partition in range(chain.partitions)
-        if (chain.stages[0], Partition(partition)) not in without
-        for stage in chain.stages
-    ]
+def _are_rounds(seal: Seal, chain: Chain, plan: StepPlan) -> bool:
+    """Whether a manifest has as many rounds of a chain as its records ask for. One that is carried on has as many as
+    the one before it, whatever of that was lost since."""
+    rounds, kept = rounds_of(seal, chain), kept_by_round(seal, chain)
+    return plan.is_carried or rounds == chain.rounds.due([*kept[:rounds], *[None] * (len(kept) - rounds)])
+
+
+def _tasks(chain: Chain, rounds: int = 1, without: Container[tuple[str, Part]] = ()) -> Iterator[tuple[str, Part]]:
+    for partition in map(Partition, range(chain.round(rounds).start)):
+        if (chain.stages[0], partition) not in without:
+            yield from ((stage, partition) for stage in chain.stages)
 
 
 def _are_slices(records: Sequence[Record]) -> bool:

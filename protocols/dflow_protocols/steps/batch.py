@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from ..claiming.deal import homes
 from ..metrics import Whitening, whitening
 from ..names import Block, NodeId, Partition, ShardRef, Slice, TaskKey
-from ..pipeline.plan import Training
+from ..pipeline.plan import Chain, Training
 from ..ranges import gradient_sizes, shards_of
 from ..wire.steps import Record, Seal
 from ..work import Groups, LeafGroups
+from .progress import kept_groups
 from .reduction import cover, cut_leaves, slices
 from .view import StepView, able_home
 
@@ -28,6 +29,22 @@ class Batch:
     samples: int
     needed: frozenset[int]  # leaves that have groups
     whitening: Whitening | None  # of the step's advantages, where the training whitens them
+
+
+def rounds_of(manifest: Seal, chain: Chain) -> int:
+    """How many rounds of a chain a manifest has."""
+    tasks = [*(record.task for record in manifest.entries), *(skip.task for skip in manifest.skipped)]
+    own = [task.part.index for task in tasks if task.stage == chain.stages[0] and isinstance(task.part, Partition)]
+    return chain.round_of(max(own, default=0)) + 1
+
+
+def kept_by_round(manifest: Seal, chain: Chain) -> list[int]:
+    """How many groups of each round that there may be a manifest has trained on."""
+    kept = [0] * chain.rounds.most
+    for record in manifest.entries:
+        if isinstance(record.task.part, Partition) and record.task.stage == chain.rounds.counted:
+            kept[chain.round_of(record.task.part.index)] += kept_groups((record,), chain.rounds.counted)
+    return kept
 
 
 def make_batch(manifest: Seal, training: Training) -> Batch:
@@ -64,11 +81,12 @@ def whitening_of(manifest: Seal, training: Training) -> Whitening | None:
 
 
 def _share(training: Training, partitions: Sequence[Groups]) -> tuple[Groups, ...]:
-    """What of these groups the update trains on: those of its mini-batch, and nothing of the others."""
-    if training.minibatch.count == 1:
+    """What of these groups the update trains on: those of its mini-batch, and nothing of the others, nor of what is
+    beyond the groups that are enough."""
+    if training.minibatch.count == 1 and training.most_groups is None:
         return tuple(partitions)
     places = [(at, place) for at, groups in enumerate(partitions) for place, (tokens, _) in enumerate(groups) if tokens]
-    mine = training.minibatch.of(places)
+    mine = frozenset(training.share(places))
     return tuple(
         tuple(group if (at, place) in mine else (0, 0) for place, group in enumerate(groups))
         for at, groups in enumerate(partitions)

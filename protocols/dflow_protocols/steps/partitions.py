@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from ..claiming.deal import deal
 from ..claiming.loans import Borrowed, Lent
 from ..journal import UNREAD
 from ..names import MANIFEST, NodeId, Partition, TaskKey
@@ -22,7 +21,7 @@ from ..work import ChainWork
 from .duty import AHEAD, CHAIN, CHAIN_REST, EVALUATE, Due, Duty
 from .patience import Wait
 from .progress import ChainProgress
-from .view import StepView, able_home, partition_homes
+from .view import StepView, able_home, deal_rounds, partition_homes
 
 
 class OpenPartitions:
@@ -31,6 +30,7 @@ class OpenPartitions:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._decided_by: tuple[object, ...] = ()  # for all partitions at once
+        self._end = 0  # the first that is in no round so far
         self._progress: ChainProgress | None = None  # as it was read
         self._read = UNREAD, UNREAD  # up to where, of that and of the claims
         self._lent: dict[TaskKey, Lent] = {}
@@ -63,7 +63,9 @@ class OpenPartitions:
     def _follow(self, view: StepView, able: frozenset[NodeId]) -> None:
         """Derive again what may be not as it was."""
         progress, claims, loans = view.progress_of(self._chain), view.step.claims_changed, view.loans
-        decided_by = (view.step.roster, view.living, able, view.failures.changes, tuple(view.skipped), view.is_ahead)
+        self._end = view.end_of(self._chain)
+        by = view.step.roster, view.living, able, view.failures.changes, tuple(view.skipped), view.is_ahead
+        decided_by = (*by, self._end)
         is_same = progress is self._progress and decided_by == self._decided_by and view.now < self._taken_until
         parts, units = progress.changed.since(self._read[0]), claims.since(self._read[1])
         self._progress, self._read = progress, (progress.changed.end, claims.end)
@@ -81,7 +83,7 @@ class OpenPartitions:
 
     def _derive_all(self, view: StepView, able: frozenset[NodeId]) -> None:
         members = view.dealt_to(self._chain.stages, view.roster, able)
-        self._dealt = deal(range(self._chain.partitions), members, view.capacity)
+        self._dealt = deal_rounds(self._chain, members, view.capacity)
         self._is_dealt_again = any(node not in able for node in members)
         self._taken_until = inf
         self._here.clear()
@@ -98,7 +100,7 @@ class OpenPartitions:
         if partition in self._elsewhere:
             self._homes -= Counter([self._elsewhere.pop(partition)])
         is_whole = len(view.progress_of(self._chain).done[partition]) == len(self._chain.stages)
-        if not is_whole and self._unit(view, partition) not in view.skipped:
+        if not is_whole and partition < self._end and self._unit(view, partition) not in view.skipped:
             self._place(view, able, partition, self._dealt.get(partition))
 
     def _place(self, view: StepView, able: frozenset[NodeId], partition: int, home: NodeId | None) -> None:

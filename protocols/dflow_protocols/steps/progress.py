@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from ..journal import UNREAD, Journal
@@ -20,21 +20,31 @@ from ..wire.steps import Record
 from .step import Counts, Step
 
 
+def kept_groups(records: Iterable[Record], counted: str) -> int:
+    """Of how many groups these say that they are trained on; `counted`: the stage whose records do."""
+    return sum(1 for record in records if record.task.stage == counted for tokens, _ in record.groups if tokens)
+
+
 @dataclass(slots=True)
 class ChainProgress:
     """Of one chain whose records read one of `sources`. `done`: by partition, the records that are accepted so far;
-    `unfinished`: those in which stages are missing, ascending; `changed`: those that were derived again."""
+    `unfinished`: those in which stages are missing, ascending; `kept`: by round, the groups that are trained on, as far
+    as it is known; `changed`: the partitions that were derived again."""
 
     chain: Chain
     sources: tuple[str, ...]
     done: list[tuple[Record, ...]] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
     changed: Journal[int] = field(default_factory=Journal)
 
     def take(self, partition: int, records: tuple[Record, ...]) -> None:
         """These are the accepted records of a partition now."""
-        stages = len(self.chain.stages)
-        was_whole, self.done[partition] = len(self.done[partition]) == stages, records
+        stages, rounds, before = len(self.chain.stages), self.chain.rounds, self.done[partition]
+        was_whole, self.done[partition] = len(before) == stages, records
+        if rounds.most > 1:
+            kept, kept_before = (kept_groups(each, rounds.counted) for each in (records, before))
+            self.kept[self.chain.round_of(partition)] += kept - kept_before
         if was_whole and len(records) < stages:
             insort(self.unfinished, partition)
         elif not was_whole and len(records) == stages:
@@ -102,7 +112,8 @@ class Progress:
         key = chain.stages[0], sources
         if key not in self._chains:
             partitions = range(chain.partitions)
-            self._chains[key] = ChainProgress(chain, sources, [()] * len(partitions), list(partitions))
+            kept = [0] * chain.rounds.most
+            self._chains[key] = ChainProgress(chain, sources, [()] * len(partitions), list(partitions), kept)
             for partition in partitions:
                 if Partition(partition) in step.by_part:
                     self._chains[key].take(partition, step.chain(chain, partition, sources, counts))

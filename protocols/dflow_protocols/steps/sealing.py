@@ -8,7 +8,7 @@ after a suspicion time, at once when the first is dead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ..names import MANIFEST, UPDATE, Partition, SealKind, SpecId, TaskKey, VersionId
@@ -63,14 +63,13 @@ def is_kept(view: StepView, seal: Seal) -> bool:
 
 
 def entries_of(view: StepView, chains: tuple[Chain, ...]) -> tuple[Record, ...] | None:
-    """The accepted records of all partitions of these chains but those in quarantine, or None while one is
-    unfinished."""
+    """The accepted records of all partitions of these chains but those in quarantine, in as many rounds as there are
+    to be; or None while one is unfinished."""
     entries: list[Record] = []
     for chain in chains:
-        found = view.progress_of(chain)
-        if any(TaskKey(view.step.number, chain.stages[0], Partition(p)) not in view.skipped for p in found.unfinished):
+        if view.unfinished(chain):
             return None
-        entries += [record for records in found.done if len(records) == len(chain.stages) for record in records]
+        entries += view.accepted(chain, view.rounds(chain))
     return tuple(entries)
 
 
@@ -85,8 +84,18 @@ def sealed_chains(view: StepView, kind: SealKind) -> tuple[Chain, ...]:
 def skips_of(view: StepView, entries: tuple[Record, ...]) -> tuple[Skip, ...]:
     """The partitions in quarantine that these entries lack."""
     there = {(record.task.stage, record.task.part) for record in entries}
-    mine = sorted(task for task in view.skipped if task.step == view.step.number)
-    return tuple(view.skipped[task] for task in mine if (task.stage, task.part) not in there)
+    ends = {chain.stages[0]: view.end_of(chain) for chain in sealed_chains(view, MANIFEST)}
+    lacking = sorted(
+        task
+        for task in view.skipped
+        if task.step == view.step.number and (task.stage, task.part) not in there and _is_before(task, ends)
+    )
+    return tuple(view.skipped[task] for task in lacking)
+
+
+def _is_before(task: TaskKey, ends: Mapping[str, int]) -> bool:
+    """Whether a partition is in a round that there is. `ends`: of these, by a chain's first stage."""
+    return isinstance(task.part, Partition) and task.part.index < ends.get(task.stage, 0)
 
 
 def has_copies(view: StepView, entries: tuple[Record, ...]) -> bool:
@@ -107,6 +116,14 @@ def is_missed(view: StepView, manifest: Seal, batch: Batch | None) -> bool:
     """Whether a record of the manifest has no living holder, and training still reads them."""
     lost = bool(view.progress.lost) and any(not view.counts(record) for record in manifest.entries)
     return lost and (batch is None or gradient_cover(view, batch) is None)
+
+
+def is_read(view: StepView, manifest: Seal | None, batch: Batch | None) -> bool:
+    """Whether what chains give training is still asked for. Once there is a manifest only what it names is, and no
+    further round, whatever others made of the same partitions."""
+    if manifest is None or is_missed(view, manifest, batch):
+        return True
+    return view.plan.is_carried and batch is not None and gradient_cover(view, batch) is None
 
 
 def is_update_missed(view: StepView, versions: Versions, update: Seal) -> bool:

@@ -7,7 +7,7 @@ each partition is kept beside them (progress.py) and follows the journals of wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -77,6 +77,7 @@ class Step:
     patience: Patience = field(default_factory=Patience)
     opened_at: float | None = None
     carried_to: VersionId | None = None  # for which version what the step before was trained on is in these books
+    carried_rounds: Mapping[str, int] = field(default_factory=dict)  # of that, by a chain's first stage
     polled_at: float = -inf  # when this node last asked a replica for all that its books say
     _records_known: tuple[int, str] = (-1, "")  # the place in the journal, and the digest there
 
@@ -88,9 +89,10 @@ class Step:
         if self.opened_at is None:
             self.opened_at = now
 
-    def carry(self, version: VersionId) -> None:
-        """What the step before was trained on is in these books, as records of this step from this version."""
-        self.carried_to = version
+    def carry(self, version: VersionId, rounds: Mapping[str, int]) -> None:
+        """What the step before was trained on is in these books, as records of this step from this version. `rounds`:
+        how many there were, by a chain's first stage."""
+        self.carried_to, self.carried_rounds = version, rounds
 
     def keep_back(self, records: Iterable[Record]) -> None:
         """Blocks that the node's slots made: nobody hears of them before they are summed."""

@@ -5,12 +5,13 @@ The books and the plan of the step, the version it starts from, who lives and wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ..claiming.ability import Ability, Offers
-from ..claiming.deal import homes
+from ..claiming.deal import Slots, deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import MANIFEST, Block, NodeId, Partition, SealId, TaskKey, VersionId
@@ -98,6 +99,45 @@ class StepView:
     def progress_of(self, chain: Chain) -> ChainProgress:
         """How far a chain's partitions are now."""
         return self.progress.of(self.step, chain, self.accepts(chain), self.counts)
+
+    def rounds(self, chain: Chain) -> int:
+        """How many rounds of a chain there are to be, by what its partitions gave so far. A step that is carried on has
+        as many as there were."""
+        if chain.rounds.most == 1:
+            return 1
+        if self.plan.is_carried and self.step.carried_to == self.trains.id:
+            return self.step.carried_rounds[chain.stages[0]]
+        found = self.progress_of(chain)
+        return chain.rounds.due(
+            kept if all(unit in self.skipped for unit in self._in_round(chain, index)) else None
+            for index, kept in enumerate(found.kept)
+        )
+
+    def _in_round(self, chain: Chain, index: int) -> Iterator[TaskKey]:
+        """The unfinished partitions of a round."""
+        unfinished, parts = self.progress_of(chain).unfinished, chain.round(index)
+        for partition in unfinished[bisect_left(unfinished, parts.start) : bisect_left(unfinished, parts.stop)]:
+            yield TaskKey(self.step.number, chain.stages[0], Partition(partition))
+
+    def end_of(self, chain: Chain) -> int:
+        """The first partition that is in none of a chain's rounds so far."""
+        return chain.round(self.rounds(chain)).start
+
+    def accepted(self, chain: Chain, rounds: int) -> list[Record]:
+        """The records of a chain's whole partitions, in its first so many rounds."""
+        done = self.progress_of(chain).done[: chain.round(rounds).start]
+        return [record for records in done if len(records) == len(chain.stages) for record in records]
+
+    def unfinished(self, chain: Chain) -> dict[int, TaskKey]:
+        """What is to be done of a chain, in its rounds so far: partitions and their units. Those in quarantine are
+        finished."""
+        units = {
+            unit.part.index: unit
+            for index in range(self.rounds(chain))
+            for unit in self._in_round(chain, index)
+            if isinstance(unit.part, Partition)
+        }
+        return {p: unit for p, unit in units.items() if unit not in self.skipped} if self.skipped else units
 
     def covered(self, training: Training, manifest: SealId) -> Set[int]:
         """The leaves of a training that lie in a block which counts, if it read this manifest."""
@@ -203,12 +243,19 @@ def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], abl
 
 
 def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None]:
-    """The unfinished partitions of a chain, by its first stage, and where each is to be done. Those in quarantine are
-    finished."""
+    """The unfinished partitions of a chain, by its first stage, and where each is to be done. Each round is dealt to
+    all."""
     able = view.able(chain.stages)
     members = view.dealt_to(chain.stages, view.roster, able)
-    units = {p: TaskKey(view.step.number, chain.stages[0], Partition(p)) for p in view.progress_of(chain).unfinished}
-    if view.skipped:
-        units = {p: unit for p, unit in units.items() if unit not in view.skipped}
-    dealt = homes(range(chain.partitions), members, able, units, view.capacity) if units else {}
+    units, dealt = view.unfinished(chain), dict[int, NodeId]()
+    for index in range(view.rounds(chain)) if units else ():
+        dealt |= homes(chain.round(index), members, able, units, view.capacity)
     return {unit: dealt.get(p) for p, unit in units.items()}
+
+
+def deal_rounds(chain: Chain, members: Sequence[NodeId], slots: Slots) -> dict[int, NodeId]:
+    """Whom the partitions of a chain are dealt to, those of each round for themselves."""
+    dealt: dict[int, NodeId] = {}
+    for index in range(chain.rounds.most):
+        dealt |= deal(chain.round(index), members, slots)
+    return dealt

@@ -168,10 +168,14 @@ _DATASET = Variants(
 )
 
 _ROUNDS = Section(
-    "refill rounds within a step",
+    "sample again within the step, other prompts each round, as too few groups are trained on: of a `filter` or an "
+    "`advantage`",
     {
-        "until": Condition("when to stop"),
-        "max": Number("rounds at most", integer=True, at_least=1),
+        "until": Number(
+            "groups that are enough, the first of which are trained on; at most 1: a share of the `prompts` of a round",
+            above=0,
+        ),
+        "max": Number("rounds at most, the first one among them", integer=True, at_least=1),
     },
     None,
 )

@@ -7,6 +7,7 @@ made from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -80,6 +81,11 @@ class Operator:
     methods: Mapping[str, Advantage] = field(default_factory=dict)  # by its config's `method`, or one of the user's own
     head: str = ""  # of its model: one of HEADS; empty: a language model's, or as the loss says
     counts: bool = False  # its figures count samples of its own, so those of several stages add up
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it says that groups are not trained on."""
+        return self.sifts or bool(self.compares)
 
     @property
     def is_on_partitions(self) -> bool:
@@ -415,6 +421,11 @@ def loss_of(lesson: Lesson, config: Mapping[str, Any]) -> tuple[str, Mapping[str
 def updates_of(config: Mapping[str, Any]) -> int:
     """How many updates a training stage makes in a step. `config`: the stage's, checked."""
     return int(config.get("epochs", 1)) * int(config.get("minibatches", 1))
+
+
+def enough(until: float, groups: int) -> int:
+    """How many groups are enough, as `rounds.until` says, where a round has so many."""
+    return math.ceil(until * groups) if until <= 1 else int(until)
 
 
 def gradient_bytes(config: Mapping[str, Any]) -> int:

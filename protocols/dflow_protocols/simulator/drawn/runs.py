@@ -14,6 +14,7 @@ from ..toy import (
     with_async,
     with_lag,
     with_role,
+    with_rounds,
     with_sizes,
     with_updates,
     with_whitening,
@@ -24,6 +25,8 @@ RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, an
 AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 WHITENS_SHARE = 0.15  # of worlds, in which advantages are whitened by those of the whole step
+ROUNDS_SHARE = 0.15  # of worlds, in which steps of GRPO sample again where they keep too little
+ROUNDS = ((1, 2), (1, 4), (0.9, 3))  # share of a round's groups that is enough, rounds at most
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
 LAGS = (1, 1, 2)  # by so many versions
 ASYNC_SHARE = 0.2  # of the others, in which they are of whatever version there is, and so many behind at most
@@ -62,6 +65,10 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
     if Random(f"swarm/{seed}/whitens").random() < WHITENS_SHARE:
         pipeline, saving = with_whitening(pipeline), with_whitening(saving)
+    rounds = Random(f"swarm/{seed}/rounds")
+    if choice.varies and rounds.random() < ROUNDS_SHARE:
+        until, most = rounds.choice(ROUNDS)
+        pipeline, saving = with_rounds(pipeline, until, most), with_rounds(saving, until, most)
     if has_roles(seed, choice):
         pipeline, saving = with_role(pipeline), with_role(saving)
     lag = Random(f"swarm/{seed}/lag")

@@ -46,6 +46,11 @@ def _unasked(original: Any) -> Any:
     return is_orphan
 
 
+def _one_more(original: Any) -> Any:
+    """A further round, though there is enough."""
+    return lambda self, kept: min(self.most, original(self, kept) + 1)
+
+
 def _twice(original: Any) -> Any:
     """The last leaf reads what the first one does, too."""
 
@@ -61,6 +66,14 @@ def _twice(original: Any) -> Any:
 STEPS = (
     Mutation(
         "each_update_takes_all_groups", "22", "pipeline.plan:MiniBatch.of", lambda original: lambda self, groups: groups
+    ),
+    Mutation("no_round_follows_the_first", "3a", "pipeline.plan:Rounds.due", gives(1)),
+    Mutation("a_round_too_many", "3a", "pipeline.plan:Rounds.due", _one_more),
+    Mutation(
+        "what_is_beyond_enough_is_trained_on",
+        "3a",
+        "pipeline.plan:Training.share",
+        lambda original: lambda self, groups: self.minibatch.of(groups),
     ),
     Mutation(
         "lost_partitions_are_sampled_by_the_newest",

@@ -98,21 +98,6 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: s["models"].update(policy={"hub": "OWNER/NAME"}),
         ("models.policy.hub", "`hub` is no key of `policy`", "did you mean `path`?"),
     ),
-    "rounds of a later version": (
-        lambda s: s["stages"].append(
-            {
-                "id": "keep",
-                "op": "filter",
-                "rounds": {"until": "step > 1", "max": 2},
-                "config": {"function": "mine:keep"},
-            }
-        ),
-        (
-            "stages[6].rounds",
-            "stage `keep`: refill rounds cannot run yet",
-            "this version of dflowd only validates it; leave it out",
-        ),
-    ),
     "unknown model": (
         lambda s: stage(s, "learn").update(model="polcy"),
         ("stages[4].model", "stage `learn`: there is no model `polcy`", "did you mean `policy`?"),
@@ -375,14 +360,6 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
     "profile without its engine": (
         lambda s: s.update(emulated={"generate_s": 1}),
         ("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`"),
-    ),
-    "rounds": (
-        lambda s: stage(s, "roll").update(rounds={"until": True, "max": 3}),
-        (
-            "stages[1].rounds",
-            "stage `roll`: refill rounds cannot run yet",
-            "this version of dflowd only validates it; leave it out",
-        ),
     ),
     "nothing trains": (
         lambda s: without(s, "warm", "learn"),
