@@ -29,7 +29,8 @@ from .losses.grpo import grpo
 from .losses.gspo import gspo
 from .losses.kl_cov import kl_cov
 from .losses.ppo import ppo
-from .losses.value import value
+from .losses.value_heads.bradley_terry import bradley_terry
+from .losses.value_heads.value import value
 from .terms.tokens import Sums, Tokens
 
 ADVANTAGES: Mapping[str, Callable[[Rewards, Sizes, Mapping[str, Any]], npt.NDArray[np.float64]]] = {
@@ -68,5 +69,6 @@ LOSSES: Mapping[str, Loss] = {
     "ppo": ppo,
     "value": value,
     "dpo": dpo,
+    "bradley_terry": bradley_terry,
     "cross_entropy": cross_entropy,
 }

@@ -5,6 +5,9 @@ token, of the full vocabulary at the rollout's temperature.
 
 value: what a critic expects to come, before each token of a completion is said. Writes `value`: float32 per completion
 token, of the state that the token is said from.
+
+reward_model: how good a completion is, by a model that has read all of it but its last token, which is the end token of
+one that was not cut off. Writes `reward`: float32 per completion, NaN where nothing was said.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dflowd.models.policy import Policy
 from dflowd.shards.layout import Column
 
 from .partition import Output, Partition
+from .reward import reward_metrics
 
 BATCH_TOKENS = 8192  # padded tokens of one forward pass
 
@@ -38,6 +42,15 @@ def logprob(partition: Partition) -> Output:
 def value(partition: Partition) -> Output:
     critic = partition.policy(str(partition.stage.model))
     return Output("value", {"value": by_token(partition, critic, lambda batch: values(critic, batch))})
+
+
+def reward_model(partition: Partition) -> Output:
+    judge, said = partition.policy(str(partition.stage.model)), partition.read("rollout")
+    found = columns.rows(by_token(partition, judge, lambda batch: values(judge, batch)))
+    own = columns.own_tokens(said) or [np.ones(len(row), np.bool_) for row in found]
+    rewards = [row[is_own][-1] if is_own.any() else np.nan for row, is_own in zip(found, own, strict=True)]
+    scored = np.array(rewards, np.float32)
+    return Output("reward", {"reward": columns.pack(scored)}, reward_metrics(scored))
 
 
 def by_token(partition: Partition, model: Policy, says: Callable[[MicroBatch], Tensor]) -> Column:

@@ -12,7 +12,7 @@ from .evaluate import evaluate
 from .filter import filter_groups
 from .generate import generate
 from .partition import Output, Partition
-from .reading import logprob, value
+from .reading import logprob, reward_model, value
 from .reply import reply
 from .reward import reward
 from .sft import sft
@@ -24,6 +24,7 @@ OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
     "reply": reply,
     "reward": reward,
+    "reward_model": reward_model,
     "logprob": logprob,
     "value": value,
     "filter": filter_groups,

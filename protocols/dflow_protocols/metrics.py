@@ -89,6 +89,9 @@ VALUE_LOSS_SUM = "value_loss_sum"  # in place of LOSS_SUM, as a step may train a
 VALUE_LOSS_COUNT = "value_loss_count"
 VALUE_COUNT = "value_count"  # tokens
 VALUE_CLIPPED = "value_clipped"  # of these: the value has moved further from the old one than `value_clip`
+PAIRS = "pairs"  # of completions of a prompt, one of which is preferred
+PAIRS_RIGHT = "pairs_right"  # of these: the reward model found the same, before this update
+PAIR_MARGIN_SUM = "pair_margin_sum"  # how much more it gave the preferred one
 RETURN_SUM = "return_sum"  # what came
 RETURN_SQ_SUM = "return_sq_sum"
 VALUE_ERROR_SUM = "value_error_sum"  # what came less the value that the advantages went by
@@ -141,6 +144,8 @@ _QUOTIENTS = (
     ("preference_margin", PREFERENCE_MARGIN_SUM, PREFERENCES),
     ("value_loss", VALUE_LOSS_SUM, VALUE_LOSS_COUNT),
     ("value_clip_frac", VALUE_CLIPPED, VALUE_COUNT),
+    ("pair_accuracy", PAIRS_RIGHT, PAIRS),
+    ("pair_margin_mean", PAIR_MARGIN_SUM, PAIRS),
     ("return_mean", RETURN_SUM, VALUE_COUNT),
     ("entropy", ENTROPY_SUM, TRAINED_TOKENS),
     ("ratio_mean", RATIO_SUM, RATIO_COUNT),

@@ -60,7 +60,7 @@ def _agent(context: Context, node: Node) -> None:
     """What siiRL has of agents that speak in turn."""
     before = [need for need in node.needs if context.kinds[need] is Kind.ROLLOUT]
     if before:
-        what = f"goes on from what `{before[0]}` said; here a rollout begins with a prompt of the data"
+        what = f"goes on from what `{before[0]}` said: write a `reply` stage, with a template of what it is told"
         context.draft.note(NO_TWIN, node.id, what)
     tell_options(context, node)
 
@@ -75,7 +75,9 @@ def reward(context: Context, node: Node) -> Stage:
     settings, stage_id = context.settings, context.stage_id(node)
     settings.get("reward_model.reward_manager")
     if settings.get("reward_model.enable"):
-        what = "a reward model: ask one behind HTTP by `dflowd.rewards.judge:score`, or write a stage of your own"
+        what = (
+            "a reward model: a `reward_model` stage asks one of the run, `dflowd.rewards.judge:score` one behind HTTP"
+        )
         context.draft.note(NO_TWIN, "reward_model.enable", what)
     path = str(settings.get("custom_reward_function.path", ""))
     name = settings.get("custom_reward_function.name", "compute_score")

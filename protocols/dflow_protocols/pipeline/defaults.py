@@ -14,6 +14,7 @@ from .grammar.scoring import BY_ENVIRONMENT, SCORING
 from .grammar.signatures import (
     DEFAULT_REWARD,
     Beginning,
+    Operator,
     is_corrected,
     method_of,
     operator_of,
@@ -101,8 +102,9 @@ def _scored(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
 
 
 def _is_of_pairs(stage: Mapping[str, Any]) -> bool:
+    """Whether a policy learns from pairs; a reward model takes all of a group's."""
     loss = loss_named(str(stage["config"]["loss"].get("kind") or ""))
-    return loss is not None and loss.is_of_pairs
+    return loss is not None and loss.is_of_pairs and not loss.head
 
 
 def _paired(
@@ -202,7 +204,7 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
     yield from _stop(config, [other["stop"] for other in sampled], vertex)
     yield from _environment(config, [other.get("environment") for other in sampled], vertex)
     if config["function"] is None:
-        scoring = [other for other in spec["stages"] if "reward" in operator_of(other["op"]).writes]
+        scoring = [other for other in spec["stages"] if _is_function(operator_of(other["op"]))]
         rewards = [other["config"] for other in scoring]
         if any(other != rewards[0] for other in rewards):
             names = " and ".join(f"`{other['id']}`" for other in scoring)
@@ -213,6 +215,11 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
         config["args"] = config["args"] or (dict(rewards[0]["args"]) if rewards else {})
         config.update({key: rewards[0][key] for key in SCORING if rewards and key in rewards[0] and key not in config})
     config["args"] = config["args"] or {}
+
+
+def _is_function(operator: Operator) -> bool:
+    """Whether its stages reward by a function, which an evaluation may call as well."""
+    return operator.scores and "reward" in operator.writes
 
 
 def _stop(config: dict[str, Any], trained: list[list[str]], vertex: Vertex) -> Iterator[Problem]:

@@ -245,7 +245,7 @@ def _check_head(reader: Reader, stage: dict[str, Any], has: str, operator: Opera
     if wanted == has:
         return
     if wanted:
-        what = f"it needs a critic, and model `{model}` says which token comes next"
+        what = f"it needs a model with `head: {wanted}`, and model `{model}` says which token comes next"
         hint = f"add `head: {wanted}` to `models.{model}`, or name another model"
     else:
         what = f"it needs a language model, and model `{model}` has `head: {has}`"

@@ -65,7 +65,8 @@ def _needed(reads: tuple[str, ...], asks: Mapping[str, str], settings: Mapping[s
 
 
 HEADS = ("value",)
-"""What a model may have in place of a language model's head. `value`: one number a token, what is still to come."""
+"""What a model may have in place of a language model's head. `value`: one number a token: what is still to come, to a
+critic; how good what was said is, to a reward model, which is asked at the last token."""
 
 
 KL_KINDS: Mapping[str, str] = {
@@ -317,6 +318,14 @@ LOSSES: Mapping[str, Loss] = {
         divisor=lambda settings: "samples",
         reads=("advantage", "logprob"),
         config={"beta": Number("how far a preference may lead from the reference: less is farther", 0.1, above=0)},
+        is_of_pairs=True,
+    ),
+    "bradley_terry": Loss(
+        "how unlikely a reward model finds it that of two completions of a prompt the one with more advantage is the "
+        "better one (arXiv 2203.02155)",
+        divisor=lambda settings: "samples",
+        reads=("advantage",),
+        head="value",
         is_of_pairs=True,
     ),
     "cross_entropy": Loss("of demonstrations, over the step's tokens", divisor=lambda settings: "tokens"),

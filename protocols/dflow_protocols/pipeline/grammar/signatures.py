@@ -271,6 +271,14 @@ OPERATORS: Mapping[str, Operator] = {
         scores=True,
         config=Section("", {"function": _FUNCTION, "args": Free("keyword arguments of the function", {}), **SCORING}),
     ),
+    "reward_model": Operator(
+        "scores each completion by a model with a value head, at its last token",
+        scope="sample",
+        reads=("rollout",),
+        writes=("reward",),
+        model="parameters",
+        head="value",
+    ),
     "logprob": Operator(
         "scores the sampled tokens by a model, such as a frozen reference",
         scope="sample",

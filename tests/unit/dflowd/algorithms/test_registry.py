@@ -80,8 +80,10 @@ def test_a_default_is_a_number_or_another_column() -> None:
 
 
 def test_a_token_that_is_masked_out_gives_no_gradient() -> None:
-    """In whichever loss; its share is multiplied away."""
+    """In whichever loss of tokens; its share is multiplied away."""
     for kind, function in LOSSES.items():
+        if algorithms.LOSSES[kind].head and algorithms.LOSSES[kind].is_of_pairs:  # of completions, at their last tokens
+            continue
         logp = torch.tensor([-1.0, -2.0], requires_grad=True)
         given = {"advantage": torch.ones(2), "sampled_logprob": torch.tensor([-1.0, -2.0])}
         given |= {"value": torch.ones(2), "return": torch.ones(2), "logprob": torch.tensor([-1.0, -2.0])}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dflow_protocols.metrics import finish
-from dflowd.algorithms.losses.value import value
+from dflowd.algorithms.losses.value_heads.value import value
 from dflowd.algorithms.terms.tokens import Sums, Tokens
 
 OLD, CAME = [0.0, 0.0, 0.0, 1.0], [1.0, 1.0, -1.0, 1.0]

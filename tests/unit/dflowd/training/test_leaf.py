@@ -224,3 +224,20 @@ def test_pairs_have_one_gradient_however_a_leaf_is_cut(policy: Policy, budget: i
     assert sums["preferences"] == 5
     assert sums["loss_sum"] == pytest.approx(loss.item(), rel=1e-5)
     assert sums["loss_count"] == 10
+
+
+def test_a_reward_model_compares_whole_groups_whatever_fits_into_a_pass() -> None:
+    """Its loss is of all completions of a group together, so `micro_batch_tokens` cuts none."""
+    config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}, "head": "value"}
+    judge = Policy("judge", config, EXAMPLES, 7)
+    judge.model.score.weight.normal_(generator=torch.Generator().manual_seed(1))
+    data = leaf_data(judge)
+    data.columns = {"advantage": [float(sample % 4) for sample in range(20)]}
+    gradients, told = np.zeros((2, judge.parameters.size), np.float32), []
+    for gradient, budget in zip(gradients, (8192, 16), strict=True):
+        judge.parameters.begin_gradient(gradient)
+        objective = Objective("bradley_terry", {}, "samples", budget, is_of_pairs=True)
+        told.append(add_gradient(judge, data, objective, lambda: None))
+    assert np.abs(gradients[0] - gradients[1]).max() < 1e-4 * np.abs(gradients[0]).max()
+    assert [(sums["pairs"], sums["value_loss_count"]) for sums in told] == [(5 * 6, 20)] * 2
+    assert told[0]["value_loss_sum"] == pytest.approx(told[1]["value_loss_sum"], rel=1e-4)

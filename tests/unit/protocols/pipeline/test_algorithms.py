@@ -82,8 +82,8 @@ def test_another_algorithm_is_another_pipeline_and_reads_back(
             Problem(
                 "stages[4].config.loss.kind",
                 "stage `learn`: `kind` is `cross_entropy`",
-                "known values: cispo, clip_cov, cpgd, dpo, dr_grpo, gmpo, gpg, grpo, gspo, kl_cov, ppo, value "
-                "(or give `module:function`, or `file.py:function` beside the spec)",
+                "known values: bradley_terry, cispo, clip_cov, cpgd, dpo, dr_grpo, gmpo, gpg, grpo, gspo, kl_cov, ppo, "
+                "value (or give `module:function`, or `file.py:function` beside the spec)",
             ),
         ),
         (

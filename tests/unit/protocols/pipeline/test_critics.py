@@ -79,7 +79,7 @@ def test_a_checkpoints_top_is_the_model_that_speaks() -> None:
             lambda raw: stage(raw, "guess").update(model="policy"),
             Problem(
                 "stages[3].model",
-                "stage `guess`: it needs a critic, and model `policy` says which token comes next",
+                "stage `guess`: it needs a model with `head: value`, and model `policy` says which token comes next",
                 "add `head: value` to `models.policy`, or name another model",
             ),
         ),

@@ -1,0 +1,1 @@
+"""Losses of models with a value head: critics and reward models."""
