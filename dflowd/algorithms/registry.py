@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .advantages.grpo import group_advantage
 from .advantages.pairs import best_and_worst
 from .advantages.reinforce import returns
 from .advantages.rloo import leave_one_out
+from .advantages.turns import turn_advantages
 from .losses.cispo import cispo
 from .losses.clip_cov import clip_cov
 from .losses.cpgd import cpgd
@@ -52,6 +53,11 @@ TOKEN_ADVANTAGES: Mapping[str, Callable[[Numbers, Numbers, Lengths, Mapping[str,
 """(rewards [tokens], a critic's values [tokens], tokens of each completion, the stage's config) -> advantages [tokens]
 
 Completions lie one behind the other; values are 0 where there is no critic."""
+
+TURN_ADVANTAGES: Mapping[str, Callable[[Sequence[Numbers], Mapping[str, Any]], list[Numbers]]] = {
+    "turns": lambda rewards, config: turn_advantages(rewards, config["gamma"], config["scale"]),
+}
+"""(of each conversation of a group what its turns earned [turns], the stage's config) -> as many advantages"""
 
 Loss = Callable[[Tokens, Mapping[str, Any]], tuple[Tensor, Sums]]
 """(the tokens of a micro-batch, the loss's settings) -> their part of the step's sum [], and figures"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dflowd.algorithms.registry import TOKEN_ADVANTAGES
+from dflowd.algorithms.registry import TOKEN_ADVANTAGES, TURN_ADVANTAGES
 
 from .advantage import advantage
 from .custom import custom
@@ -16,7 +16,7 @@ from .reading import logprob, reward_model, value
 from .reply import reply
 from .reward import reward
 from .sft import sft
-from .token_advantage import token_advantage
+from .token_advantage import token_advantage, turn_advantage
 
 Operator = Callable[[Partition], Output]
 
@@ -40,7 +40,10 @@ def operate(partition: Partition, operators: Mapping[str, Operator] = OPERATORS)
 
     Raises UserError where the run's own code, data or model cannot be worked with.
     """
-    if partition.stage.operator.methods and partition.stage.config["method"] in TOKEN_ADVANTAGES:
+    method = partition.stage.config["method"] if partition.stage.operator.methods else ""
+    if method in TOKEN_ADVANTAGES:
         return token_advantage(partition)
+    if method in TURN_ADVANTAGES:
+        return turn_advantage(partition)
     function = operators.get(partition.stage.op)
     return custom(partition) if function is None else [function(partition)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dflow_protocols.pipeline.weighing import reward_weights
-from dflowd.algorithms.registry import TOKEN_ADVANTAGES
+from dflowd.algorithms.registry import TOKEN_ADVANTAGES, TURN_ADVANTAGES
 from dflowd.data import columns
 from dflowd.shards.layout import Column
 
@@ -45,3 +45,27 @@ def token_advantage(partition: Partition) -> list[Output]:
 
     came = [Output("return", written("return", advantages + values))] if "return" in writes else []
     return [Output("advantage", written("advantage", advantages), metrics, trained), *came]
+
+
+def turn_advantage(partition: Partition) -> list[Output]:
+    """By what an environment gave for each turn: of a turn's tokens all alike, 0 where a token is not the model's own,
+    NaN throughout a conversation without a score."""
+    config, said = partition.stage.config, partition.read("rollout")
+    earned = [row.astype(np.float64) for row in columns.rows(said["turn_reward"])]
+    turns, lengths = columns.rows(said["turn"]), columns.own_lengths(said)
+    width = len(earned) // (partition.end - partition.first)
+    is_in = ~left_out(partition) & np.array([not np.isnan(row).any() for row in earned], np.bool_)
+    found = [np.full(len(row), np.nan, np.float32) for row in turns]
+    for first in range(0, len(earned), width):
+        there = [at for at in range(first, first + width) if is_in[at]]
+        advantages = TURN_ADVANTAGES[config["method"]]([earned[at] for at in there], config)
+        for at, each in zip(there, advantages, strict=True):
+            found[at] = np.append(each, 0.0)[turns[at]].astype(np.float32)  # what was not sampled is of turn -1
+    written = np.concatenate([np.zeros(0, np.float32), *found])
+    metrics = bounded(written.astype(np.float64), partition.stage.id)
+    if config.get("whiten"):
+        metrics |= whitening_sums(written, np.concatenate([row >= 0 for row in turns]))
+    trained = trained_groups(lengths, is_in.reshape(-1, width))
+    return [
+        Output("advantage", {"advantage": columns.pack(written, columns.lengths(said["tokens"]))}, metrics, trained)
+    ]

@@ -44,7 +44,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         return problems
     roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}
     for stage, vertex in stages.values():
-        if vertex.operator.scores:
+        if vertex.operator.scores or vertex.operator.methods:
             problems.extend(_earned(stage, vertex, stages[_rollout_of(vertex) or vertex.id][0]["config"]))
         problems.extend(_of_one_rollout(vertex, stages))
         if vertex.operator.methods:
@@ -249,6 +249,10 @@ def _earned(stage: Mapping[str, Any], vertex: Vertex, maker: Mapping[str, Any]) 
         what = f"stage `{vertex.id}`: `{BY_ENVIRONMENT}` is what an environment gives, and there is none"
         hint = "write `environment` in the stage that samples, or judge by another function"
         yield Problem(f"{vertex.place}.config.function", what, hint)
+    method = method_of(vertex.operator, stage["config"])
+    if method is not None and method.is_of_turns and maker.get("environment") is None:
+        what = f"stage `{vertex.id}`: `{stage['config']['method']}` goes by what an environment gives for each turn"
+        yield Problem(f"{vertex.place}.config.method", what, "write `environment` in the stage that samples")
 
 
 def _partitions(stage: dict[str, Any], vertex: Vertex, begins: Beginning) -> Iterator[Problem]:

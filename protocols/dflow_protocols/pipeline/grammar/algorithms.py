@@ -36,6 +36,7 @@ class Advantage:
     compares: bool = True  # the completions of a group, so that those of one that are alike teach nothing
     selects: bool = False  # some of a group's completions, among those that may be trained on
     is_rewarded: bool = True  # whether it goes by a reward
+    is_of_turns: bool = False  # whether it goes by what an environment gave for each turn of a conversation
     makes_pairs: bool = False  # 1 for one completion of a group and -1 for another, and no number for the others
 
     def outputs(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -137,6 +138,18 @@ ADVANTAGES: Mapping[str, Advantage] = {
         "1 for a group's best completion and -1 for its worst, which alone are trained on (arXiv 2402.04792)",
         selects=True,
         makes_pairs=True,
+    ),
+    "turns": Advantage(
+        "of each turn of a conversation what came from it on, less the mean of the group's turns of that number (arXiv "
+        "2505.11821)",
+        {
+            "gamma": Number("what a reward one turn later counts", 1.0, at_least=0, at_most=1),
+            "scale": Text("what the difference is divided by", "std", choices=("std", "none")),
+            "whiten": _WHITEN,
+        },
+        compares=False,
+        is_rewarded=False,
+        is_of_turns=True,
     ),
     "distill": Advantage(
         "of each token how much likelier a `logprob` stage's model, the teacher, finds it (GKD, arXiv 2306.13649)",

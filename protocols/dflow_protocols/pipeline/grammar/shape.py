@@ -106,10 +106,10 @@ class Kinds(Key):
         return {self.tag: self.choice, **self.kinds.get(kind, self.own or {}), **self.shared}
 
     def others_of(self, kind: str) -> Mapping[str, str]:
-        """Keys that this kind has not, with one that has them."""
+        """Keys that this kind has not, with the first one that has them."""
         own = self.keys_of(kind)
         found = {key: self.choice.form for key in self.own or {} if key not in own}
-        return found | {key: name for name, keys in self.kinds.items() for key in keys if key not in own}
+        return found | {key: name for name, keys in reversed([*self.kinds.items()]) for key in keys if key not in own}
 
 
 @dataclass(frozen=True, slots=True)

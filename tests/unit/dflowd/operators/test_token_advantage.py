@@ -16,6 +16,7 @@ from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
 from dflowd.operators.partition import Columns, Output
 from dflowd.operators.registry import operate
+from dflowd.shards.layout import ragged
 from tests.support.repository import EXAMPLES
 
 from .partitions import ROLL, known, partition
@@ -164,3 +165,26 @@ def test_a_student_is_told_how_much_likelier_its_teacher_finds_each_token(tmp_pa
     assert numbers(output)[:6] == (0.5 - np.arange(6)).tolist()
     assert output.groups == ((4, 2), (2, 1))  # the last one was cut off
     assert output.metrics["reward_kl_sum"] == (np.arange(8) - 0.5).sum()
+
+
+def test_tokens_have_their_turns_advantage_and_an_environments_have_none(tmp_path: Path) -> None:
+    """By what the environment gave: in the first group for two turns and for one, in the second without a score."""
+    config = {**ROLL, "environment": {"class": "game.py:Game", "turns": 2}}
+    learn = Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}})
+    adv = Stage("adv", "advantage", config={"method": "turns", "scale": "none", "whiten": True})
+    stages = [Stage("roll", "generate", "policy", config=config), adv, learn]
+    spec = Pipeline("mine", 1, {"policy": {"path": "model/"}}, stages, {"words": {"jsonl": "words.jsonl"}})
+    given = known()
+    lengths = np.array([3, 2, 2, 1])
+    given["roll.rollout"] = {
+        **given["roll.rollout"],
+        "tokens": columns.pack(np.arange(8, dtype=np.int32), lengths),
+        "turn": columns.pack(np.array([0, -1, 1, 0, 0, 0, 0, 0], np.int32), lengths),
+        "turn_reward": ragged("f32", [[0.5, 1.0], [0.5], [float("nan")], [2.0]]),
+    }
+    (output,) = operate(partition(tmp_path, spec, "adv", given))
+    assert numbers(output)[:5] == [0.5, 0.0, 0.0, -0.5, -0.5]
+    assert np.isnan(numbers(output)[5:7]).all()
+    assert numbers(output)[7] == 0.0
+    assert output.groups == ((4, 2), (1, 1))
+    assert output.metrics["whitened_count"] == 5

@@ -275,7 +275,7 @@ def test_a_correction_has_its_kinds_settings_only() -> None:
     (problem,) = caught.value.problems
     assert (problem.path, problem.hint) == (
         "stages[4].config.correction.low",
-        "leave it out, or write `kind: band`",
+        "leave it out, or write `kind: mask`",
     )
 
 

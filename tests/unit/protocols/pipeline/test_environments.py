@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline import Pipeline, SpecError
 from dflow_protocols.pipeline.files import named_files, with_own_code
 from dflow_protocols.pipeline.grammar.scoring import BY_ENVIRONMENT
 from tests.unit.protocols.written_specs import example, problem_of, stage
@@ -74,3 +74,12 @@ def test_points_of_an_environment_that_is_not_there_are_refused() -> None:
     assert path == "stages[2].config.function"
     assert what == f"stage `score`: `{BY_ENVIRONMENT}` is what an environment gives, and there is none"
     assert hint.startswith("write `environment`")
+
+
+def test_advantages_of_turns_ask_for_an_environment() -> None:
+    """A rollout in one turn has no rewards of turns."""
+    spec = example()
+    stage(spec, "adv")["config"] = {"method": "turns"}
+    with pytest.raises(SpecError, match="`turns` goes by what an environment gives for each turn") as caught:
+        Pipeline.from_dict(spec)
+    assert caught.value.problems[0].hint == "write `environment` in the stage that samples"
