@@ -52,8 +52,8 @@ class Incoming:
                 self._refuse(source, "a client may only ask")
             elif not self._is_taken_by_room(source, message):
                 rest.append(message)
-        if role == "node" and (rest or frame.heartbeats or not frame.messages):
-            self._post(source, Frame(frame.heartbeats, tuple(rest)), len(data))
+        if role == "node" and (rest or frame.delta is not None or not frame.messages):
+            self._post(source, Frame(frame.delta, tuple(rest)), len(data))
 
     def on_opened(self, action: Unseal) -> None:
         """A frame that a relay brought: for the node, or of who gathers answers for a client. Who closed it is to blame
@@ -84,7 +84,7 @@ class Incoming:
                 self._rooms.service.on_response(origin, message)
         rest = tuple(message for message in frame.messages if message not in asked)
         if rest or not asked:
-            self._post(origin, Frame(frame.heartbeats, rest), len(action.sealed), action.relay)
+            self._post(origin, Frame(frame.delta, rest), len(action.sealed), action.relay)
 
     def on_revoked(self, peer: NodeId) -> None:
         self._rooms.exchange.remove_peer(peer)

@@ -78,7 +78,7 @@ class Costs:
             self.frames += 1
             frame, nbytes, decoding = action.message, ENVELOPE_BYTES, 0.0
             for kind, thing, reads in (
-                (STANDINGS, frame.heartbeats, unpack),
+                (STANDINGS, frame.delta, unpack),
                 *((type_name(type(each)), each, decode) for each in frame.messages),
             ):
                 if id(thing) not in known:

@@ -30,7 +30,7 @@ class Outgoing:
         """All that is due to a member in this turn: the newest standings, and every message in order."""
         messages = [message for frame in frames for message in frame.messages]
         try:
-            self._lane.send(to, encode_frame(frames[-1].heartbeats, messages))
+            self._lane.send(to, encode_frame(frames[-1].delta, messages))
         except ValueError:  # more than one frame takes
             for message in messages:
                 self._send_alone(to, message)
@@ -41,7 +41,7 @@ class Outgoing:
             return
         frame: Frame = action.message
         try:
-            self._pass(action, encode_frame(frame.heartbeats, frame.messages))
+            self._pass(action, encode_frame(frame.delta, frame.messages))
         except ValueError:  # more than one frame takes
             for message in frame.messages:
                 self._pass_alone(action, message)
@@ -53,11 +53,11 @@ class Outgoing:
 
     def tell(self, to: NodeId, message: Any) -> bool:
         """A message of the daemon's rooms, which no run stands behind. False if there is no way to that member."""
-        return self._lane.send(to, encode_frame((), (message,)))
+        return self._lane.send(to, encode_frame(None, (message,)))
 
     def tell_by_any_way(self, membership: Membership, to: NodeId, message: Any) -> bool:
         """The same, through others where there is no link to that member."""
-        action = addressed(membership, to, Frame((), (message,)))
+        action = addressed(membership, to, Frame(None, (message,)))
         if isinstance(action, Send):
             return self.tell(to, message)
         self.send_through(action)
@@ -65,10 +65,10 @@ class Outgoing:
 
     def knock(self, peer: NodeId, message: Knock) -> bool:
         """Over the link that was dialled to `peer`, or none."""
-        return self._lane.knock(peer, encode_frame((), (message,)))
+        return self._lane.knock(peer, encode_frame(None, (message,)))
 
     def answer(self, link: ReplyTo, response: Response) -> None:
-        self._lane.reply(link, encode_frame((), (response,)))
+        self._lane.reply(link, encode_frame(None, (response,)))
 
     def _send_alone(self, to: NodeId, message: Any) -> None:
         try:
@@ -85,7 +85,7 @@ class Outgoing:
 
     def _pass_alone(self, action: SendThrough, message: Any) -> None:
         try:
-            self._pass(action, encode_frame((), (message,)))
+            self._pass(action, encode_frame(None, (message,)))
         except ValueError as error:
             self._refuse(message, error)
 

@@ -55,6 +55,7 @@ from .membership.timing import Timing
 from .names import NodeId, RunId
 from .run_state import status as runs
 from .run_state.calls import FreeSlots
+from .run_state.heartbeats import Heartbeats
 from .run_state.run_state import MeshView
 from .runs.anti_entropy import REFRESH
 from .runs.framing import framed, pass_on
@@ -65,7 +66,8 @@ from .runs.silence import decline, give_up
 from .versions.saved import Saved
 from .wire.frame import Frame
 from .wire.gossip import GossipMessage, Meta, Relayed
-from .wire.steps import Heartbeat, RunAck, RunGet, RunPut, RunStates, StealAsk, StepMessage
+from .wire.heartbeat import Delta
+from .wire.steps import RunAck, RunGet, RunPut, RunStates, StealAsk, StepMessage
 
 SAVED_TOLD = 64  # ended runs whose checkpoints one greeting tells of
 MAX_CALLS = 4_096  # given up, and perhaps not yet known to the slot to be so
@@ -113,6 +115,7 @@ class Node:
         self._views = Mesh(self.membership, identity.meta, self.slots)
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
+        self._heartbeats, self._opened = Heartbeats(), self._registry.opened
         self.has_left = False
         self.must_act = False
         self._due: list[Action] = []  # of what was taken in this turn
@@ -293,6 +296,7 @@ class Node:
             if action.node != self.me and action.new == "alive" and action.old in (None, "dead", "left"):
                 settled += self._greet(now, action.node)
             if action.new in ("dead", "left") or action.restarted:
+                self._heartbeats.forget(action.node)
                 for run in self.runs.values():
                     run.forget(action.node)
         if changed:
@@ -379,15 +383,22 @@ class Node:
                 actions += self._remind(now)
 
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
-        """One frame a member, with where this node stands in every active run; other actions keep their order."""
+        """One frame a member, with what it may lack of where this node stands in the active runs; other actions keep
+        their order."""
         self._note_calls(actions)
+        if any(isinstance(action, Send) for action in actions):
+            self._publish(now)
+        return framed(actions, self.membership, self._heartbeats.delta)
 
-        def heartbeats() -> tuple[Heartbeat, ...]:
-            active = [run for run in self.runs.values() if run.is_active]
-            mesh = self._mesh(now) if active else None
-            return tuple(run.heartbeat(now, mesh) for run in active if mesh is not None)
-
-        return framed(actions, self.membership, heartbeats)
+    def _publish(self, now: float) -> None:
+        """A run that was opened since, perhaps anew, knows nothing of what others said before."""
+        if self._opened != self._registry.opened:
+            self._opened = self._registry.opened
+            self._heartbeats.acknowledge_nothing()
+        active = [run for run in self.runs.values() if run.is_active]
+        mesh = self._mesh(now) if active else None
+        said = [run.heartbeat(now, mesh) for run in active if mesh is not None]
+        self._heartbeats.publish(self.membership.incarnation, said)
 
     def _run_of(self, call: int) -> Run | None:
         """Whose call it is, if the run is still known."""
@@ -409,11 +420,12 @@ class Node:
         self, now: float, source: NodeId, message: Any, actions: list[Action | Changed], relay: NodeId | None = None
     ) -> None:
         if isinstance(message, Frame):
-            self._observe(now, source, message.heartbeats, actions)
+            if message.delta is not None and source != self.me:
+                self._observe(now, source, message.delta, actions)
             for each in message.messages:
                 self._receive(now, source, each, actions, relay)
             if source != self.me:  # else it is another process with this node's key, as membership finds
-                incarnation = message.heartbeats[0].incarnation if message.heartbeats else None
+                incarnation = message.delta.mark.incarnation if message.delta is not None else None
                 actions += self.membership.observe(now, source, incarnation, relay is None)
         elif isinstance(message, GossipMessage):
             actions += self.membership.handle(now, Received(source, message, relay))
@@ -436,19 +448,23 @@ class Node:
             else:
                 actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
-    def _observe(
-        self, now: float, source: NodeId, heartbeats: tuple[Heartbeat, ...], actions: list[Action | Changed]
-    ) -> None:
-        """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here."""
-        for heartbeat in heartbeats if source != self.me else ():
+    def _observe(self, now: float, source: NodeId, delta: Delta, actions: list[Action | Changed]) -> None:
+        """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here: then the
+        member says it again, as it does where it and this node do not know the same of a run."""
+        is_taken = True
+        for heartbeat in self._heartbeats.take(source, delta):
             run = self.runs.get(heartbeat.run)
             if run is None:
+                is_taken = False
                 actions += self._registry.ask(now, self._mesh(now), source, heartbeat.run)
             elif not run.is_active:
+                is_taken = False
                 if self._registry.is_due_again(now, self._mesh(now), heartbeat.run, source):
                     actions += self._registry.tell(now, source, heartbeat.run)
             else:
-                run.observe(source, heartbeat, self.membership.alive())
+                is_taken &= run.observe(source, heartbeat, self.membership.alive())
+        if is_taken:
+            self._heartbeats.taken(source, delta)
 
     # Leaving, draining ----------------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from collections import Counter
 
 import pytest
 
-from dflow_protocols.events import Action, Event, Finished, Start
+from dflow_protocols.events import Action, Event, Finished, Send, Start
 from dflow_protocols.names import CHUNK_BYTES, NodeId, TaskKey
 from dflow_protocols.simulator.goals import ended, final_versions, finish
 from dflow_protocols.simulator.model import provenance, work
+from dflow_protocols.simulator.model.files import Answer
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.network import Lanes
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, BlockSum, PartitionOutput, SliceSum
@@ -190,3 +191,32 @@ def test_a_seed_gives_one_digest_in_every_process(seed: int) -> None:
         for salt in ("1", "2")
     ]
     assert told[0] == told[1] != ""
+
+
+class Told:
+    """When frames carried heartbeats."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.at: list[float] = []
+
+    def saw(self, host: Host, action: Action) -> None:
+        if isinstance(action, Send) and action.message.heartbeats:
+            self.at.append(self._world.now)
+
+    def heard(self, host: Host, event: Event) -> None:
+        pass
+
+    def dies(self, host: Host) -> None:
+        pass
+
+
+def test_who_stands_still_says_so_once() -> None:
+    """Where nodes stand was half of all bytes on the control lane: it is told until it is known, and then no more."""
+    never = (Answer(0.0, "the file is nowhere"),)
+    world, _ = mesh(3, files=(never,) * 3)
+    told = Told(world)
+    world.watch(told)
+    world.run(60.0)
+    assert told.at
+    assert max(told.at) - min(told.at) < 5.0

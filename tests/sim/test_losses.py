@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.model.files import Answer
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.watching.checker import node_of
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 STRIDE = 7  # of the frames of a run, each so-manieth is lost in the short form; the slow one takes every one
@@ -59,3 +61,21 @@ def test_losses_and_noise_mix_nothing(seed: int) -> None:
     world.network.loss = 0.1
     world.run(20.0)
     finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_node_says_of_itself_is_known_to_all_though_most_frames_are_lost(seed: int) -> None:
+    """A change is told until it is acknowledged. What is said last here is lost as likely as not, and never changes
+    again: who counted it as told would leave the others with what was said before."""
+    lacks = [f"{count} of 6 files are nowhere" for count in range(6, 0, -1)]
+    script = tuple(Answer(1.0 + at / 2, lacking) for at, lacking in enumerate(lacks))
+    world, run = mesh(3, seed=seed, files=(script,) * 3)
+    world.run(1.0)
+    world.network.loss = 0.6
+    world.run(3.0)
+    world.network.loss = 0.0
+    world.run(10.0)
+    for host in world.hosts:
+        ability, me = node_of(host).runs[run].state.ability, host.id
+        for other in world.hosts:
+            assert set(ability.withdrawn_at(other.id, me).values()) == {lacks[-1]}, (me, other.id)

@@ -144,7 +144,7 @@ def test_two_things_of_one_name_are_noticed() -> None:
     records = [Record(TaskKey(0, "roll", Partition(0)), ("v",), (), (), (("samples", n),)) for n in (1.0, 2.0)]
 
     def tell(record: Record) -> None:
-        watch.saw(world.hosts[0], Send(world.hosts[1].id, Frame((), (RecordPut(RUN, (record,)),))))
+        watch.saw(world.hosts[0], Send(world.hosts[1].id, Frame(None, (RecordPut(RUN, (record,)),))))
 
     for record in records:
         tell(record)
@@ -275,7 +275,7 @@ def test_a_broken_host_that_goes_on_is_noticed() -> None:
 def test_who_vouches_for_what_its_disk_did_not_take_is_noticed() -> None:
     """Its client was told that the run is safe."""
     world, watch = watched()
-    host, ack = world.hosts[0], Send(world.hosts[1].id, Frame((), (RunAck(RUN, "finished", 0),)))
+    host, ack = world.hosts[0], Send(world.hosts[1].id, Frame(None, (RunAck(RUN, "finished", 0),)))
     host.disk.write(f"runs/{RUN}", _status("finished").value)
     watch.saw(host, ack)
     host.disk.write(f"runs/{RUN}", _status("active").value)

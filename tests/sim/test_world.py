@@ -34,7 +34,7 @@ from dflow_protocols.work import SaveWork
 
 RUN = RunId("a" * 32)
 SHARD = ShardRef(ShardId("b" * 64), 2 * CHUNK_BYTES + 1)
-BEAT = Frame((), (RunGet(RUN),))
+BEAT = Frame(None, (RunGet(RUN),))
 BEAT_S = 0.5
 
 

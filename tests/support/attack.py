@@ -87,7 +87,7 @@ def unlisted_keys(node: Daemon, count: int) -> Outcome:
     out = Outcome()
     for _ in range(count):
         with dealer(node, new_key_pair()) as link:
-            link.send(encode_frame((), (Request(1, "status", b"", 1.0),)))
+            link.send(encode_frame(None, (Request(1, "status", b"", 1.0),)))
             out.answered += link.poll(20)
         out.tried += 1
     return out
@@ -139,7 +139,7 @@ def heard(link: zmq.Socket[bytes], wait_ms: int = WAIT_MS) -> list[Frame]:
 def broken_frames(node: Daemon, keys: KeyPair, count: int) -> Outcome:
     """Random bytes, other versions, cut-off, deep and wide msgpack, messages of several parts."""
     rng, out = random.Random(1), Outcome()
-    good = encode_frame((), (Request(1, "status", b"", 1.0),))
+    good = encode_frame(None, (Request(1, "status", b"", 1.0),))
     makers: list[Callable[[], bytes]] = [
         lambda: rng.randbytes(rng.randrange(300)),
         lambda: HEADER + rng.randbytes(rng.randrange(300)),
@@ -182,7 +182,7 @@ def wrong_requests(node: Daemon, keys: KeyPair, count: int) -> Outcome:
         for number in range(count):
             params = {name: rng.choice(values) for name in rng.sample(names, rng.randrange(len(names)))}
             packed = msgpack.packb(params) if number % 9 else os.urandom(50)
-            link.send(encode_frame((), (Request(number, rng.choice(methods), packed, 0.1),)))
+            link.send(encode_frame(None, (Request(number, rng.choice(methods), packed, 0.1),)))
             out.tried += 1
             if number % 50 == 49:
                 frames = heard(link, 50)
@@ -198,7 +198,7 @@ def unread_answers(node: Daemon, keys: KeyPair, count: int) -> Outcome:
         for number in range(count):
             many = tuple(Request(number, method, b"", 5.0) for method in ("events", "runs", "nodes", "status"))
             with contextlib.suppress(zmq.Again):
-                link.send(encode_frame((), many), zmq.DONTWAIT)
+                link.send(encode_frame(None, many), zmq.DONTWAIT)
         time.sleep(1.0)
     return Outcome(count)
 
@@ -224,16 +224,16 @@ class Liar:
                 RunGet(self.run),
                 *(BucketGet(self.run, s, "d", "d", "d") for s in range(30)),
             )
-            link.send(encode_frame((), asks))
+            link.send(encode_frame(None, asks))
             for number in range(count):
                 frame = self.inventor.frame()
                 said = tuple(each for each in frame.messages if not isinstance(each, RunPut | FailurePut | RunStates))
                 with contextlib.suppress(ValueError, OverflowError):
-                    link.send(encode_frame(frame.heartbeats, said))
+                    link.send(encode_frame(frame.delta, said))
                 out.tried += 1
                 if number % 40 == 39:
                     if rng.random() < 0.3:
-                        link.send(encode_frame((), asks))
+                        link.send(encode_frame(None, asks))
                     for told in heard(link, 20):
                         out.answered += len(told.messages)
                         for each in (*told.messages, *told.heartbeats):
@@ -244,7 +244,7 @@ class Liar:
         """Token and key of a session that the daemon has admitted."""
         token, key = os.urandom(32), os.urandom(32)
         with dealer(self.node, self.keys) as control:
-            control.send(encode_frame((), (SessionOffer(token, key),)))
+            control.send(encode_frame(None, (SessionOffer(token, key),)))
             ready = [each for frame in heard(control, 5_000) for each in frame.messages]
         assert SessionReady(token) in ready, "no session"
         return token, key

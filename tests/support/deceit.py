@@ -40,9 +40,9 @@ class _Ears:
 
     def saw(self, host: Host, action: Action) -> None:
         match action:
-            case Send(_, Frame(heartbeats, messages)):
-                encode_frame(heartbeats, messages)
-                for said in (*heartbeats, *messages):
+            case Send(_, Frame(delta, messages) as frame):
+                encode_frame(delta, messages)
+                for said in (*frame.heartbeats, *messages):
                     self._inventor.hear(said)
 
     def dies(self, host: Host) -> None:
@@ -81,7 +81,7 @@ class Deceit:
         frame = self._inventor.frame()
         said = tuple(each for each in frame.messages if self._ends or not isinstance(each, RunPut | FailurePut))
         try:
-            there = decode_frame(encode_frame(frame.heartbeats, said))
+            there = decode_frame(encode_frame(frame.delta, said))
         except (WireError, OverflowError):
             return
         self.lies += len(said) + len(frame.heartbeats)

@@ -18,7 +18,8 @@ from dflow_protocols.wire.codec import MESSAGES
 from dflow_protocols.wire.fields import MAX_INT
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.gossip import GOSSIP_MESSAGES
-from dflow_protocols.wire.steps import STEP_MESSAGES, Heartbeat
+from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
+from dflow_protocols.wire.steps import STEP_MESSAGES
 
 MAX_HEARD = 400  # values remembered of each type
 MAX_CHANGES = 3  # fields of a true message that one lie changes
@@ -37,6 +38,7 @@ class Inventor:
         self._rng = rng
         self._heard: dict[Any, list[Any]] = {}
         self._messages: list[Any] = []
+        self._frames = 0
 
     def hear(self, message: Any) -> None:
         """Remember a true message (or heartbeat), and what is in it."""
@@ -50,7 +52,8 @@ class Inventor:
         """A frame of a few lies."""
         messages = tuple(self.message() for _ in range(1 + self._rng.randrange(3)))
         heartbeats = tuple(self._value(Heartbeat) for _ in range(self._rng.randrange(3)))
-        return Frame(heartbeats, messages)
+        self._frames += 1  # what was overtaken by a newer word is not even looked at
+        return Frame(Delta(Mark(1, self._frames), self._value(int), self._value(Mark | None), heartbeats), messages)
 
     def message(self) -> Any:
         """A lie about membership, or about a run."""

@@ -198,7 +198,7 @@ file = "log"
         """What a client gets from `node`. Raises Refused, and TimeoutError when it does not answer."""
         link = self._links.get(node.name) or self._connect(node)
         request = Request(next(self._requests), method, msgpack.packb(params), deadline_s)
-        link.send(encode_frame((), (request,)))
+        link.send(encode_frame(None, (request,)))
         while link.poll(int((deadline_s + 2.0) * 1000)):
             for answer in decode_frame(link.recv()).messages:
                 assert isinstance(answer, Response)

@@ -207,7 +207,7 @@ class _Link:
         """Raises LinkLost when the daemon is gone, or silent for longer than `patience_s` seconds."""
         self._connect(time.monotonic() + LINK_S)
         try:
-            self._socket.send(encode_frame((), (request,)), zmq.NOBLOCK)
+            self._socket.send(encode_frame(None, (request,)), zmq.NOBLOCK)
         except zmq.Again:  # it was refused when it linked up again: there is no link to wait for
             raise LinkLost from None
         until = time.monotonic() + patience_s

@@ -28,7 +28,8 @@ from ..steps.duties import known_backlog
 from ..steps.duty import AHEAD, AHEAD_REST, BLOCK, CHAIN, CHAIN_REST, EVALUATE, Duty, order_of
 from ..steps.reduction import aligned_blocks
 from ..steps.view import StepView
-from ..wire.steps import Heartbeat, StealAsk, StealGrant, StealRefuse, Stolen
+from ..wire.heartbeat import Heartbeat
+from ..wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork
 
 GRANT_LEASE = 1.0  # suspicion times that a grant waits for the thief's first claim; a fetch of inputs lies between
@@ -75,7 +76,8 @@ class Stealing:
         self.must_claim = False  # what was borrowed has to be claimed before its lease ends
         self._rng = rng
         self._untouched: list[Duty] = []
-        self._told: dict[NodeId, int] = {}  # backlogs of others at this version, by their own word
+        self._last: dict[NodeId, tuple[VersionId, int]] = {}  # which version each other works from, and its backlog
+        self._told: dict[NodeId, int] = {}  # backlogs of others in this phase, by their own word
         self._left_alone: dict[NodeId, float] = {}
         self._answers: dict[NodeId, StealGrant] = {}
         self._asked: Asked | None = None
@@ -87,14 +89,15 @@ class Stealing:
     def enter(self, opened: Open) -> None:
         """The step as this look finds it. Loans of the one before are over; with a new phase all are rich again."""
         before, self.open = self.open, opened
-        if before is None or before.version != opened.version:
-            self._state.loans.end_step(opened.step if before is None else before.step)
-            self._answers.clear()
-            self._asked = None
         if before is None or _phase(before) != _phase(opened):
             self._told.clear()
             self._left_alone.clear()
             self._tries = 0
+        if before is None or before.version != opened.version:
+            self._state.loans.end_step(opened.step if before is None else before.step)
+            self._answers.clear()
+            self._asked = None
+            self._told = {node: count for node, (at, count) in self._last.items() if at == opened.version}
 
     def close(self) -> None:
         """This node gave the run up: no step is open to it, also where it comes back to the same version."""
@@ -161,7 +164,11 @@ class Stealing:
 
     def observe(self, node: NodeId, heartbeat: Heartbeat) -> bool:
         """A member's frame says what waits there. True if this node has been looking for that."""
-        if self.open is None or heartbeat.own is None or heartbeat.own.version != self.open.version:
+        if heartbeat.own is None:
+            self._last.pop(node, None)
+            return False
+        self._last[node] = heartbeat.own.version, heartbeat.backlog
+        if self.open is None or heartbeat.own.version != self.open.version:
             return False
         before, self._told[node] = self._told.get(node, 0), heartbeat.backlog
         return heartbeat.backlog > before and not self._untouched and self._asked is None
@@ -308,6 +315,7 @@ class Stealing:
 
     def forget(self, node: NodeId) -> None:
         """`node` is dead or lives a new life."""
+        self._last.pop(node, None)
         self._told.pop(node, None)
         self._answers.pop(node, None)
         self._left_alone.pop(node, None)

@@ -12,13 +12,12 @@ from ..membership.reach import MAX_HOPS
 from ..names import NodeId
 from ..wire.frame import Frame
 from ..wire.gossip import Relayed
-from ..wire.steps import Heartbeat
+from ..wire.heartbeat import Delta
 
 
-def framed(
-    actions: Sequence[Action], membership: Membership, heartbeats: Callable[[], tuple[Heartbeat, ...]]
-) -> list[Action]:
-    """The messages among these actions as frames with `heartbeats()`, after all others, which keep their order."""
+def framed(actions: Sequence[Action], membership: Membership, delta: Callable[[NodeId], Delta]) -> list[Action]:
+    """The messages among these actions as frames, each with the `delta` of whom it goes to, after all other actions,
+    which keep their order. Who is to hear of nothing but where this node stands, and knows, is sent nothing."""
     out: list[Action] = [action for action in actions if not isinstance(action, Send)]
     routes = membership.routes
     letters: dict[tuple[NodeId, bool], list[Any]] = {}  # by member, and whether over its link
@@ -27,8 +26,10 @@ def framed(
             messages = letters.setdefault((action.to, action.is_direct or action.to not in routes), [])
             if action.message is not None:
                 messages.append(action.message)
-    told = heartbeats() if letters else ()
     for (to, is_direct), messages in letters.items():
+        told = delta(to)
+        if not messages and not told.heartbeats:
+            continue
         frame = Frame(told, tuple(messages))
         out.append(Send(to, frame) if is_direct else addressed(membership, to, frame))
     return out

@@ -71,6 +71,7 @@ class Registry:
         self._rng = rng
         self.revision = Revision()
         self.runs: dict[RunId, Run] = {}
+        self.opened = 0  # how often one was, perhaps anew
         self.unreadable: list[Report] = []  # of what was restored
         self._numbers = itertools.count(1)
         self._waiting: dict[RunId, list[Waiting]] = {}
@@ -102,6 +103,7 @@ class Registry:
         unread = () if runs.begins_anew(status) else self._unread.get(status.run, ())
         run = Run(self.me, bare, pipeline, self._numbers, restored, now, saved, unread, self._rng, self.revision)
         self.runs[run.id] = run
+        self.opened += 1
         self.revision.bump()
         return run
 

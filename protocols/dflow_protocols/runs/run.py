@@ -42,7 +42,8 @@ from ..steps.duty import Due, Duty, in_order, watch_homes
 from ..steps.sealing import is_read, sealed_chains
 from ..steps.view import StepView
 from ..versions import facts
-from ..wire.steps import CheckpointPut, Header, Heartbeat, RunPut, Seal
+from ..wire.heartbeat import Heartbeat
+from ..wire.steps import CheckpointPut, Header, RunPut, Seal
 from ..work import ApplyWork, Done, Failed, inputs_of
 from .anti_entropy import AntiEntropy
 from .inbox import Inbox
@@ -129,13 +130,13 @@ class Run:
         return runs.has_ended(self.status)
 
     def heartbeat(self, now: float, mesh: MeshView) -> Heartbeat:
-        """Where this node stands in the run: rides on every frame."""
+        """Where this node stands in the run: rides on frames."""
         state, own = self.state, self.state.versions.own
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
         backlog, pinned = self.stealing.backlog(), state.catch_up.pinned
         said = state.ability.withdrawn, pinned, state.versions.everywhere.get(state.me, 0)
-        return Heartbeat(state.id, mesh.incarnation, mine, head, holder, backlog, *said)
+        return Heartbeat(state.id, mine, head, holder, backlog, *said)
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""
@@ -209,15 +210,15 @@ class Run:
             self.checkpoints.retire(mesh, out)
         return out
 
-    def observe(self, source: NodeId, heartbeat: Heartbeat, living: Collection[NodeId]) -> None:
-        """Where a member says that it stands."""
+    def observe(self, source: NodeId, heartbeat: Heartbeat, living: Collection[NodeId]) -> bool:
+        """Where a member says that it stands. False if what it says of a third one cannot be judged yet, so that it has
+        to be said again."""
         moved = self.state.versions.observe(source, heartbeat)
         moved |= self.stealing.observe(source, heartbeat)
         moved |= self.state.ability.learn(source, heartbeat.withdrawn)
-        if heartbeat.best is not None and heartbeat.holder is not None:
-            self.state.versions.learn_head(heartbeat.holder, heartbeat.best, living)
         if moved:
             self.state.revision.bump()
+        return self.state.versions.learn_head(heartbeat.holder, heartbeat.best, living)
 
     def finished(self, now: float, mesh: MeshView, call: int, done: Done) -> list[Action]:
         """A work gave shards. What a call made that was given up meanwhile is freed: nobody else knows of it."""

@@ -369,5 +369,5 @@ def check_headers(engines: Mapping[RunId, Engines], frame: Frame) -> None:
 
 def check_bytes(frame: Frame) -> None:
     """A frame is the same after its bytes. Raises AssertionError."""
-    there = decode_frame(encode_frame(frame.heartbeats, frame.messages))
+    there = decode_frame(encode_frame(frame.delta, frame.messages))
     assert there == frame, f"a frame is not the same after its bytes: {frame} became {there}"

@@ -70,8 +70,8 @@ def _content(thing: Any) -> bytes:
     match thing:
         case Received(source, Frame(_, messages), None):
             return f"{source} {len(messages)}\n".encode()
-        case Send(to, Frame(heartbeats, messages)):
-            return pack((to, heartbeats, [(type(message).__name__, _sample(message)) for message in messages]))
+        case Send(to, Frame(delta, messages)):
+            return pack((to, delta, [(type(message).__name__, _sample(message)) for message in messages]))
         case Dial():  # a thousand members dial a thousand each
             return f"{thing.node} {thing.control} {thing.bulk}\n".encode()
         case Report():
@@ -93,8 +93,8 @@ def _is_gossip(thing: Any) -> bool:
     match thing:
         case Tick():
             return True
-        case Received(_, Frame(heartbeats, messages), _) if not messages:
-            return not heartbeats
+        case Received(_, Frame(delta, messages), _) if not messages:
+            return delta is None or not delta.heartbeats
         case (
             Received(_, Frame(_, messages), _)
             | Send(_, Frame(_, messages), _)

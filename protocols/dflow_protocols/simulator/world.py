@@ -402,7 +402,7 @@ class World:
                     (self._ended.add if action.name == "run.ended" else self._ended.discard)(action.fields["run"])
             case SendThrough(relay, to, _, message):
                 self._check_frame(message)
-                self._send(host, relay, Frame((), (Relayed(host.id, to, 0, close(host.id, to, message)),)))
+                self._send(host, relay, Frame(None, (Relayed(host.id, to, 0, close(host.id, to, message)),)))
             case Unseal(origin, _, relay, sealed):
                 frame = opened(origin, host.id, sealed)
                 if frame is not None:
@@ -470,7 +470,7 @@ class World:
         if self.network.frames % ENCODE_EVERY == 0:
             self._check(partial(check_bytes, frame), "bytes_same")
         way = host.place, to if receiver is None else receiver.place
-        delays = self.network.fates(self.now, *way, lambda: len(encode_frame(frame.heartbeats, frame.messages)))
+        delays = self.network.fates(self.now, *way, lambda: len(encode_frame(frame.delta, frame.messages)))
         if receiver is not None and host.is_linked(receiver):
             for delay in delays:
                 self.after(delay, partial(self._arrive, host, receiver, frame))

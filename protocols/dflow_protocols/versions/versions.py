@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from ..names import NodeId, ShardId, VersionId
-from ..wire.steps import Head, Header, Heartbeat
+from ..wire.heartbeat import Heartbeat
+from ..wire.steps import Head, Header
 from .lineage import Lineage, LostBranch
 
 
@@ -25,7 +26,7 @@ class Versions:
     me: NodeId
     headers: dict[VersionId, Header] = field(default_factory=dict)
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
-    claims: dict[NodeId, tuple[int, Head | None]] = field(default_factory=dict)  # others': incarnation, newest version
+    claims: dict[NodeId, Head | None] = field(default_factory=dict)  # others': their newest versions
     pins: dict[NodeId, Head] = field(default_factory=dict)  # others': the version that one copies or goes on from
     set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
@@ -61,15 +62,13 @@ class Versions:
 
     def observe(self, source: NodeId, heartbeat: Heartbeat) -> bool:
         """Take a sender's claims. True if its own changed."""
-        known = self.claims.get(source)
-        if known is not None and known[0] > heartbeat.incarnation:
-            return False
-        self._claim(source, heartbeat.incarnation, heartbeat.own)
+        is_news = source not in self.claims or self.claims[source] != heartbeat.own
+        self._claim(source, heartbeat.own)
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
-        moved = known is None or known[1] != heartbeat.own or self.everywhere.get(source, 0) != heartbeat.everywhere
+        is_news |= self.everywhere.get(source, 0) != heartbeat.everywhere
         self.everywhere[source] = heartbeat.everywhere
-        return moved | self._learn_pin(source, heartbeat.pinned)
+        return is_news | self._learn_pin(source, heartbeat.pinned)
 
     def _learn_pin(self, source: NodeId, pinned: Head | None) -> bool:
         """Whether it is another one than before."""
@@ -88,27 +87,31 @@ class Versions:
     def heads(self) -> Mapping[NodeId, Head]:
         """What others claim to hold, by node in order of id; who claims nothing is not in it."""
         if self._heads is None:
-            self._heads = {node: head for node, (_, head) in sorted(self.claims.items()) if head is not None}
+            self._heads = {node: head for node, head in sorted(self.claims.items()) if head is not None}
         return self._heads
 
-    def learn_head(self, holder: NodeId, head: Head, living: Collection[NodeId]) -> None:
+    def learn_head(self, holder: NodeId | None, head: Head | None, living: Collection[NodeId]) -> bool:
         """Second-hand news of a living holder: counts only where nothing is known of it at first hand, not even that
-        it holds nothing; else two nodes would remind each other for ever of what a third one lost."""
-        if holder in living and holder != self.me and holder not in self.claims:
-            self._claim(holder, -1, head)
+        it holds nothing; else two nodes would remind each other for ever of what a third one lost. False of a holder
+        that is not known to live."""
+        if holder is None or head is None or holder == self.me or holder in self.claims:
+            return True
+        if holder in living:
+            self._claim(holder, head)
+        return holder in living
 
-    def _claim(self, node: NodeId, incarnation: int, head: Head | None) -> None:
+    def _claim(self, node: NodeId, head: Head | None) -> None:
         """This is what a node claims to hold now."""
-        if self.claims.get(node) == (incarnation, head):
+        if node in self.claims and self.claims[node] == head:
             return
         self._unclaim(node)
-        self.claims[node] = (incarnation, head)
+        self.claims[node] = head
         if head is not None:
             self.claimants.setdefault(head, set()).add(node)
 
     def _unclaim(self, node: NodeId) -> None:
         self._heads = None
-        _, head = self.claims.pop(node, (0, None))
+        head = self.claims.pop(node, None)
         if head is not None:
             self.claimants[head].discard(node)
             if not self.claimants[head]:

@@ -1,6 +1,6 @@
 """The envelope of the control lane: all that is due to one peer in one turn, in one frame.
 
-Two plain bytes (a mark, the wire version), then msgpack of [heartbeats, messages]. The version stands outside of what
+Two plain bytes (a mark, the wire version), then msgpack of [delta, messages]. The version stands outside of what
 it governs, so that a later one may change everything behind it.
 """
 
@@ -12,26 +12,32 @@ from typing import Any, Final
 
 from .codec import MAX_FRAME_BYTES, from_wire, pack, to_wire, unpack
 from .fields import MAX_ITEMS, WireError, decoder
-from .steps import Heartbeat
+from .heartbeat import Delta, Heartbeat
 
-WIRE_VERSION: Final = 7
+WIRE_VERSION: Final = 8
 MARK: Final = 0xDF  # first byte of every frame; tells a stray protocol from a broken frame
 
-_decode_heartbeats: Final = decoder(tuple[Heartbeat, ...])
+_decode_delta: Final = decoder(Delta | None)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`heartbeats`: where the sender is in each run it takes part in. `messages`: handled in order."""
+    """`delta`: where the sender is in its runs, as far as that is news; None in a frame that only carries messages.
+    `messages`: handled in order."""
 
-    heartbeats: tuple[Heartbeat, ...]
+    delta: Delta | None
     messages: tuple[Any, ...]
     wire_version: int = WIRE_VERSION
 
+    @property
+    def heartbeats(self) -> tuple[Heartbeat, ...]:
+        """Those that the receiver may lack."""
+        return self.delta.heartbeats if self.delta is not None else ()
 
-def encode_frame(heartbeats: Sequence[Heartbeat], messages: Sequence[Any]) -> bytes:
+
+def encode_frame(delta: Delta | None, messages: Sequence[Any]) -> bytes:
     """Raises TypeError for what is no message, ValueError for a frame that no peer would take."""
-    body = pack((tuple(heartbeats), tuple(to_wire(message) for message in messages)))
+    body = pack((delta, tuple(to_wire(message) for message in messages)))
     if len(body) + 2 > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {len(body)} bytes, more than {MAX_FRAME_BYTES}: send its messages apart")
     return bytes((MARK, WIRE_VERSION)) + body
@@ -45,9 +51,9 @@ def decode_frame(data: bytes) -> Frame:
         raise WireError(f"wire version {data[1]}; this node speaks {WIRE_VERSION}", "wire_version")
     body = unpack(memoryview(data)[2:])
     if type(body) is not tuple or len(body) != 2 or type(body[1]) is not tuple or len(body[1]) > MAX_ITEMS:
-        raise WireError("not a list of heartbeats and messages")
+        raise WireError("not a delta and a list of messages")
     try:
-        heartbeats = _decode_heartbeats(body[0])
+        delta = _decode_delta(body[0])
     except WireError as error:
-        raise error.within("heartbeats") from None
-    return Frame(heartbeats, tuple(from_wire(message) for message in body[1]))
+        raise error.within("delta") from None
+    return Frame(delta, tuple(from_wire(message) for message in body[1]))

@@ -44,21 +44,6 @@ class Withdrawal:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Where a node is in a run; rides on every frame, so that news of versions spreads by itself."""
-
-    run: RunId
-    incarnation: int
-    own: Head | None  # newest version the sender holds whole
-    best: Head | None  # best one that it has heard of from a living holder
-    holder: NodeId | None  # who claimed `best`
-    backlog: int = 0  # units of the open step that wait at the sender and that it would give away
-    withdrawn: tuple[Withdrawal, ...] = ()
-    pinned: Head | None = None  # the version that the sender copies, or goes on from to reach the others
-    everywhere: int = 0  # steps done in the newest version that all on duty hold, as they told the sender
-
-
 @dataclass(frozen=True)
 class Record:
     """One stage of one task was done: these inputs gave these outputs. Named by the hash of all its fields."""

@@ -143,4 +143,4 @@ class FakeDaemon:
             response = Response(request.id, True, msgpack.packb(answer(params)))
         except Refusal as refusal:
             response = Response(request.id, False, msgpack.packb(refusal.value))
-        self._socket.send_multipart([peer, encode_frame((), (response,))])
+        self._socket.send_multipart([peer, encode_frame(None, (response,))])

@@ -133,10 +133,10 @@ async def drive(
 async def test_what_relies_on_the_disk_is_sent_after_it_was_written() -> None:
     """A submit is answered when the run is on disk, not before."""
     actions: list[Action] = [
-        Send(A, Frame((), ("before",))),
+        Send(A, Frame(None, ("before",))),
         Persist("runs/r", b"x"),
         Reply(1, True, {}),
-        Send(A, Frame((), ("after",))),
+        Send(A, Frame(None, ("after",))),
     ]
     script = Script(lambda event: actions if isinstance(event, Leaving) else [])
     done = await drive(script, Leaving(), until=lambda diary: len(diary.done) == 5)
@@ -151,7 +151,7 @@ async def test_what_relies_on_the_disk_is_sent_after_it_was_written() -> None:
 
 async def test_nobody_is_told_of_what_the_disk_did_not_take() -> None:
     """An acknowledgement of a run that a power cut then loses would lose the run; what runs here goes on."""
-    actions: list[Action] = [Persist("runs/r", b"x"), Reply(1, True, {}), Stop(1), Send(A, Frame((), ("kept",)))]
+    actions: list[Action] = [Persist("runs/r", b"x"), Reply(1, True, {}), Stop(1), Send(A, Frame(None, ("kept",)))]
     script = Script(lambda event: actions if len(script.events) == 1 else [Stop(2)])
     done = await drive(script, Leaving(), Leaving(), until=lambda diary: Stop(2) in diary.done, disk_is_full=True)
     assert [entry for entry in done if not isinstance(entry, Report)] == [
@@ -166,7 +166,7 @@ async def test_nobody_is_told_of_what_the_disk_did_not_take() -> None:
 
 async def test_all_that_is_due_to_a_peer_in_a_turn_leaves_at_once_and_in_order() -> None:
     """A frame costs more than what is in it."""
-    script = Script(lambda event: [Send(A, Frame((), (event.message,))), Send(B, Frame((), ("b",)))])  # type: ignore[union-attr]
+    script = Script(lambda event: [Send(A, Frame(None, (event.message,))), Send(B, Frame(None, ("b",)))])  # type: ignore[union-attr]
     events = [Received(B, number) for number in range(5)]
     done = await drive(script, *events, until=lambda diary: len(diary.done) == 2)
     assert done == [("send", A, [0, 1, 2, 3, 4]), ("send", B, ["b"] * 5)]

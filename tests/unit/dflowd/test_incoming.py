@@ -56,7 +56,7 @@ class Daemon:
 def test_who_gathers_for_a_client_is_answered_by_the_way_it_came() -> None:
     """Two members that cannot talk would else wait for each other until the deadline, at each question."""
     daemon = Daemon()
-    daemon.hear(encode_frame((), (ASKED, Response(3, True, b"share"))))
+    daemon.hear(encode_frame(None, (ASKED, Response(3, True, b"share"))))
     assert daemon.asked == [(ORIGIN, "node", ASKED)]
     assert daemon.told == [(ORIGIN, Response(7, True, b""))]
     assert daemon.answered == [(ORIGIN, Response(3, True, b"share"))]
@@ -67,7 +67,7 @@ def test_who_gathers_for_a_client_is_answered_by_the_way_it_came() -> None:
 def test_what_is_for_the_node_comes_from_who_closed_it() -> None:
     """By way of the relay, so that the node knows that there is no link."""
     daemon = Daemon()
-    daemon.hear(encode_frame((), (Nack(1), ASKED)))
+    daemon.hear(encode_frame(None, (Nack(1), ASKED)))
     (event,) = daemon.posted
     assert isinstance(event, Received)
     assert (event.source, event.relay, event.message.messages) == (ORIGIN, RELAY, (Nack(1),))
@@ -75,7 +75,7 @@ def test_what_is_for_the_node_comes_from_who_closed_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"no frame", encode_frame((), (Knock(b"t"),)), encode_frame((), (ASKED,) * (MAX_REQUESTS + 1))]
+    "data", [b"no frame", encode_frame(None, (Knock(b"t"),)), encode_frame(None, (ASKED,) * (MAX_REQUESTS + 1))]
 )
 def test_who_closed_a_frame_is_blamed_for_what_it_says(data: bytes) -> None:
     """The relay could not read it."""
@@ -92,6 +92,6 @@ def test_a_relay_is_blamed_for_what_nobody_closed_and_not_for_who_lost_its_leave
     daemon.hear(None)
     assert daemon.blamed == [RELAY]
     revoked = Daemon(is_listed=False)
-    revoked.hear(encode_frame((), (Nack(1),)))
+    revoked.hear(encode_frame(None, (Nack(1),)))
     assert revoked.blamed == [ORIGIN]
     assert not revoked.posted

@@ -27,7 +27,8 @@ from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.step import Step
 from dflow_protocols.steps.view import StepView
-from dflow_protocols.wire.steps import Header, Heartbeat, Record, Seal
+from dflow_protocols.wire.heartbeat import Heartbeat
+from dflow_protocols.wire.steps import Header, Record, Seal
 
 RUN = RunId("a" * 32)
 SPEC = SpecId(two_steps().id)
@@ -64,8 +65,8 @@ def version(name: str, parent: Header | None = None, *, samples: int = 0, seal: 
     return Header(parent.id if parent is not None else None, step, trained, made_by, state)
 
 
-def heartbeat(own: Header | None, incarnation: int = 1) -> Heartbeat:
-    return Heartbeat(RUN, incarnation, own.head if own is not None else None, None, None)
+def heartbeat(own: Header | None) -> Heartbeat:
+    return Heartbeat(RUN, own.head if own is not None else None, None, None)
 
 
 ZERO = version("zero")

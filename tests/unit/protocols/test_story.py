@@ -55,11 +55,11 @@ START = Start(7, RUN, UNIT, WORK, origin=Origin.STOLEN)
 
 
 def send(message: Any, *to: NodeId) -> list[Action]:
-    return [Send(node, Frame((), (message,))) for node in to]
+    return [Send(node, Frame(None, (message,))) for node in to]
 
 
 def heard(message: Any, source: NodeId = PEER) -> Event:
-    return Received(source, Frame((), (message,)))
+    return Received(source, Frame(None, (message,)))
 
 
 def told(*turns: tuple[Event, list[Action]]) -> list[Entry]:

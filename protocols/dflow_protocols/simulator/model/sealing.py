@@ -7,7 +7,7 @@ from ...wire.frame import Frame, decode_frame, encode_frame
 
 
 def close(origin: NodeId, to: NodeId, frame: Frame) -> bytes:
-    return _seal(origin, to) + encode_frame(frame.heartbeats, frame.messages)
+    return _seal(origin, to) + encode_frame(frame.delta, frame.messages)
 
 
 def opened(origin: NodeId, to: NodeId, sealed: bytes) -> Frame | None:

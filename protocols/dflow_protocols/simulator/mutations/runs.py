@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...names import NodeId
+from ...run_state.heartbeats import Heartbeats
+from ...wire.heartbeat import Delta, Mark
 from .mutation import Mutation, becomes, gives
 
+
+def _told_once(original: Callable[[Heartbeats, NodeId], Delta]) -> Callable[[Heartbeats, NodeId], Delta]:
+    """Whatever a frame carries its receiver has from then on, were it lost."""
+
+    def delta(self: Heartbeats, to: NodeId) -> Delta:
+        told = original(self, to)
+        self.take(to, Delta(Mark(0, 0), 0, told.mark, ()))
+        return told
+
+    return delta
+
+
 RUNS = (
+    Mutation("nobody_learns_where_others_stand", "13c", "run_state.heartbeats:Heartbeats.take", gives(())),
+    Mutation(
+        "what_was_told_once_counts_as_known",
+        "13c",
+        "run_state.heartbeats:Heartbeats.delta",
+        _told_once,
+        unseen="a node of a drawn world soon says something else, with what was lost; "
+        "`tests/sim/test_losses.py:test_what_a_node_says_of_itself_is_known_to_all_though_most_frames_are_lost`",
+    ),
+    Mutation(
+        "what_was_forgotten_stays_acknowledged",
+        "13c",
+        "run_state.heartbeats:Heartbeats.acknowledge_nothing",
+        gives(None),
+        unseen="as above; "
+        "`tests/unit/protocols/run_state/test_heartbeats.py:test_all_say_again_what_was_forgotten_here`",
+    ),
     Mutation("nothing_is_said_again", "13", "runs.anti_entropy:AntiEntropy.refresh", gives(False)),
     Mutation(
         "a_settled_seal_goes_no_further",

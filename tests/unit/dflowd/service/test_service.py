@@ -156,7 +156,7 @@ async def test_an_answer_that_is_too_long_keeps_its_latest_part(tmp_path: Path) 
         sample = {"prompt": "x" * 20_000, "completion": str(number), "reward": 1.0}
         daemon.recorder.metrics.add_samples(RunId("ab" * 16), number, [sample])
     response = await daemon.ask("samples", run="ab" * 16, limit=2000)
-    assert decode_frame(encode_frame((), (response,))).messages == (response,)
+    assert decode_frame(encode_frame(None, (response,))).messages == (response,)
     value = msgpack.unpackb(response.value)
     assert value["cut"]
     assert value["samples"][-1]["step"] == 399

@@ -39,7 +39,7 @@ def sent_through(*messages: Any) -> tuple[list[Any], list[Report]]:
     """What the far member reads of frames that came by the relay, message by message, and what is reported."""
     lane, reports = Lane(), list[Report]()
     outgoing = Outgoing(lane, ME, reports.append)  # type: ignore[arg-type]
-    outgoing.send_through(SendThrough(RELAY, FAR.id, FAR.public, Frame((), messages)))
+    outgoing.send_through(SendThrough(RELAY, FAR.id, FAR.public, Frame(None, messages)))
     read: list[Any] = []
     for to, data in lane.sent:
         assert to == RELAY

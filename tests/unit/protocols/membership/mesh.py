@@ -225,6 +225,6 @@ class Mesh:
             return
         host = self._by_id[to]
         life = host.life
-        message = decode_frame(encode_frame((), (message,))).messages[0]
+        message = decode_frame(encode_frame(None, (message,))).messages[0]
         delay_s = self.rng.uniform(0.0005, 0.005)
         self._at(self.now + delay_s, lambda: self._arrive(host, source, message) if host.life is life else None)

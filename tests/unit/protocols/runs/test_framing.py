@@ -14,8 +14,10 @@ from dflow_protocols.names import NodeId
 from dflow_protocols.runs.framing import framed, pass_on
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.gossip import MetaGet, Relayed, Sync, Update
+from dflow_protocols.wire.heartbeat import Delta, Mark
 from tests.unit.protocols.membership.mesh import meta_of
 
+NOTHING_NEW = Delta(Mark(1, 3), 3, None, ())
 ME, NEAR, FAR = (meta_of(index).node for index in range(3))
 
 
@@ -32,12 +34,12 @@ def member(apart: tuple[NodeId, ...]) -> Membership:
 def test_frames_for_who_is_apart_go_through_a_relay_and_others_straight() -> None:
     life = member(apart=(ME,))
     message = MetaGet(())
-    frame = Frame((), (message,))
-    assert framed([Send(NEAR, message), Send(FAR, message)], life, lambda: ()) == [
+    frame = Frame(NOTHING_NEW, (message,))
+    assert framed([Send(NEAR, message), Send(FAR, message)], life, lambda _: NOTHING_NEW) == [
         Send(NEAR, frame),
         SendThrough(NEAR, FAR, meta_of(2).public_key, frame),
     ]
-    assert framed([Send(FAR, message, is_direct=True)], life, lambda: ()) == [Send(FAR, frame)]
+    assert framed([Send(FAR, message, is_direct=True)], life, lambda _: NOTHING_NEW) == [Send(FAR, frame)]
 
 
 def test_a_relay_passes_a_frame_on_and_its_receiver_opens_it() -> None:

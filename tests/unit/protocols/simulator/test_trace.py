@@ -14,7 +14,7 @@ PEER = NodeId("ab" * 16)
 
 
 def frame(*messages: object) -> Frame:
-    return Frame((), messages)
+    return Frame(None, messages)
 
 
 def test_a_story_leaves_out_what_membership_says_and_names_nodes_as_people_do() -> None:

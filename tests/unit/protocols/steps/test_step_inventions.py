@@ -40,7 +40,7 @@ def test_nothing_that_a_member_invents_breaks_a_node(seed: int, into_s: float, e
         frame = inventor.frame()
         said = tuple(each for each in frame.messages if ends or not isinstance(each, RunPut | FailurePut))
         try:
-            frame = decode_frame(encode_frame(frame.heartbeats, said))
+            frame = decode_frame(encode_frame(frame.delta, said))
         except (WireError, OverflowError):
             continue
         now += rng.choice([0.0, 0.01, 0.3])
@@ -56,7 +56,7 @@ def check_action(action: object) -> None:
     """What is sent can travel, what is fetched can exist."""
     if isinstance(action, Send):
         assert isinstance(action.message, Frame)
-        encode_frame(action.message.heartbeats, action.message.messages)
+        encode_frame(action.message.delta, action.message.messages)
     if isinstance(action, Fetch):
         assert action.ref.nbytes <= MAX_SHARD_BYTES
         assert 0 <= action.first <= action.end <= chunk_count(action.ref.nbytes)

@@ -47,6 +47,7 @@ from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.step import digest_of
 from dflow_protocols.wire.books import TaskClaim
 from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
 from dflow_protocols.wire.steps import (
     BucketGet,
     BucketPut,
@@ -55,7 +56,6 @@ from dflow_protocols.wire.steps import (
     Head,
     Header,
     HeaderPut,
-    Heartbeat,
     Held,
     Keep,
     Kept,
@@ -89,7 +89,7 @@ STRANGE = RunId("f" * 32)
         RecordPut(STRANGE, finished_partition(0)),
         ClaimPut(STRANGE, 0, (TaskKey(0, "roll", Partition(0)),)),
         BucketGet(STRANGE, 0, "d", "d", "d"),
-        Frame((Heartbeat(STRANGE, 1, Head(version("one").id, 1, 8), None, None),), ()),
+        Frame(Delta(Mark(1, 1), 0, None, (Heartbeat(STRANGE, Head(version("one").id, 1, 8), None, None),)), ()),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -13,7 +13,8 @@ from dflow_protocols.names import VersionId
 from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.versions.catch_up import FOLLOWED_STEPS, SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
-from dflow_protocols.wire.steps import Head, Header, HeaderGet, Heartbeat
+from dflow_protocols.wire.heartbeat import Heartbeat
+from dflow_protocols.wire.steps import Head, Header, HeaderGet
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, version, who
 
 HEADS = st.builds(
@@ -54,15 +55,6 @@ def test_a_head_counts_only_while_its_holder_lives() -> None:
     assert versions.best(0.0, ALL - {who(2)}) == (ZERO.head, who(1))
 
 
-def test_a_stale_claim_of_a_restarted_node_is_ignored() -> None:
-    """What its earlier life held in memory is gone; an old frame may arrive late."""
-    one = version("one", ZERO)
-    versions = knows(1, one)
-    versions.observe(who(2), heartbeat(ZERO, incarnation=4))
-    assert not versions.observe(who(2), heartbeat(one, incarnation=3))
-    assert versions.claims[who(2)] == (4, ZERO.head)
-
-
 def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
     """Third parties may be behind; the node's own word is newer than theirs about it."""
     one = version("one", ZERO)
@@ -71,11 +63,11 @@ def test_hearsay_never_overrides_what_a_holder_said_itself() -> None:
     versions.learn_head(who(2), one.head, ALL)
     versions.learn_head(who(3), one.head, ALL)
     versions.learn_head(who(1), one.head, ALL)
-    assert versions.claims == {who(2): (1, ZERO.head), who(3): (-1, one.head)}
+    assert versions.claims == {who(2): ZERO.head, who(3): one.head}
 
 
 said = st.one_of(
-    st.tuples(st.just("itself"), st.integers(2, 4), st.integers(0, 2), st.one_of(st.none(), HEADS)),
+    st.tuples(st.just("itself"), st.integers(2, 4), st.one_of(st.none(), HEADS)),
     st.tuples(st.just("others"), st.integers(2, 4), HEADS),
     st.tuples(st.just("gone"), st.integers(2, 4)),
 )
@@ -87,13 +79,13 @@ def test_what_others_claim_to_hold_follows_every_claim(claims: list[tuple[Any, .
     versions = knows(1)
     for what, number, *of in claims:
         match what, *of:
-            case "itself", incarnation, head:
-                versions.observe(who(number), Heartbeat(RUN, incarnation, head, None, None, 0))
+            case "itself", head:
+                versions.observe(who(number), Heartbeat(RUN, head, None, None, 0))
             case "others", head:
                 versions.learn_head(who(number), head, ALL)
             case _:
                 versions.forget(who(number))
-        found = {node: head for node, (_, head) in sorted(versions.claims.items()) if head is not None}
+        found = {node: head for node, head in sorted(versions.claims.items()) if head is not None}
         assert list(versions.heads.items()) == list(found.items())
 
 

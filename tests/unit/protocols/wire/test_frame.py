@@ -14,7 +14,8 @@ from dflow_protocols.wire.codec import MAX_FRAME_BYTES, MESSAGES, decode, encode
 from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import MetaId, Ping, Update
-from dflow_protocols.wire.steps import ClaimPut, Head, Heartbeat, RunPut
+from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
+from dflow_protocols.wire.steps import ClaimPut, Head, RunPut
 from tests.support.draws import draws
 from tests.unit.protocols.wire.values import values_of
 from tests.unit.protocols.wire.vectors import example
@@ -22,8 +23,8 @@ from tests.unit.protocols.wire.vectors import example
 NODE = NodeId("0a" * 16)
 RUN = RunId("0b" * 16)
 UPDATE = Update(NODE, 3, 0, "alive", MetaId("0c" * 32), None)
-STANDING = Heartbeat(RUN, 1, example(Head), None, None)
-GOOD = encode_frame([STANDING], [Ping(7, (UPDATE,)), *(example(cls) for cls in MESSAGES.values())])
+DELTA = Delta(Mark(1, 7), 5, Mark(2, 3), (Heartbeat(RUN, example(Head), None, None),))
+GOOD = encode_frame(DELTA, [Ping(7, (UPDATE,)), *(example(cls) for cls in MESSAGES.values())])
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text()
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -38,7 +39,7 @@ def refused(data: bytes) -> WireError | None:
 
 
 def framed(*messages: Any) -> bytes:
-    packed: bytes = msgpack.packb([[], list(messages)], use_bin_type=True)
+    packed: bytes = msgpack.packb([None, list(messages)], use_bin_type=True)
     return bytes((MARK, WIRE_VERSION)) + packed
 
 
@@ -106,8 +107,8 @@ def test_a_frame_over_the_limit_is_neither_sent_nor_taken() -> None:
     assert refused(bytes((MARK, WIRE_VERSION)) + bytes(MAX_FRAME_BYTES)) is not None
     half = dataclasses.replace(example(RunPut), spec=bytes(1 << 20))
     with pytest.raises(ValueError, match="send its messages apart"):
-        encode_frame((), [half] * 4)
-    assert decode_frame(encode_frame((), [half] * 3)).messages[0] == half
+        encode_frame(None, [half] * 4)
+    assert decode_frame(encode_frame(None, [half] * 3)).messages[0] == half
 
 
 BOUNDS = [
@@ -163,11 +164,11 @@ def test_a_field_without_a_wire_form_is_refused_when_the_codec_is_built() -> Non
 def test_what_is_no_message_is_not_sent() -> None:
     """A part of a message on its own would be refused by every peer."""
     with pytest.raises(TypeError):
-        encode_frame((), [TaskKey(1, "a", Once("b"))])
+        encode_frame(None, [TaskKey(1, "a", Once("b"))])
 
 
 def test_messages_of_a_frame_keep_their_order() -> None:
     """A seal's news must not overtake the records that it names."""
     messages = (Ping(1, ()), ClaimPut(RUN, 1, ()), Ping(2, ()))
-    frame = decode_frame(encode_frame((STANDING,), messages))
-    assert (frame.heartbeats, frame.messages) == ((STANDING,), messages)
+    frame = decode_frame(encode_frame(DELTA, messages))
+    assert (frame.delta, frame.messages) == (DELTA, messages)

@@ -57,4 +57,4 @@ def test_the_longest_status_of_all_fits_into_a_frame() -> None:
     files = (FileRef(WIDEST * (EACH // 2), WIDEST * (EACH // 2), ShardRef(REF.id, MAX_SHARD_BYTES)),) * MAX_FILES
     assert listing_fault(files) == ""
     longest = status(files, b"s" * MAX_BYTES, b"o" * MAX_BYTES, MAX_ITEMS)
-    assert decode_frame(encode_frame((), (longest,))).messages == (longest,)
+    assert decode_frame(encode_frame(None, (longest,))).messages == (longest,)

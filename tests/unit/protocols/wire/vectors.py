@@ -14,7 +14,9 @@ from typing import Any
 
 from dflow_protocols.names import Part, part_of
 from dflow_protocols.wire.codec import MESSAGES, encode
-from dflow_protocols.wire.frame import WIRE_VERSION
+from dflow_protocols.wire.frame import WIRE_VERSION, encode_frame
+from dflow_protocols.wire.gossip import Ping
+from dflow_protocols.wire.heartbeat import Delta
 from tests.support.repository import ROOT
 
 FOLDER = ROOT / "protocols" / "vectors"
@@ -60,6 +62,13 @@ def vector(name: str) -> str:
     return json.dumps(told, indent=1) + "\n"
 
 
+def frame_vector() -> str:
+    """The text of the one of a frame."""
+    delta, message = example(Delta), example(Ping)
+    told = {"wire_version": WIRE_VERSION, "delta": readable(delta), "messages": [["ping", readable(message)]]}
+    return json.dumps({**told, "frame": encode_frame(delta, (message,)).hex()}, indent=1) + "\n"
+
+
 def main() -> None:
     if sys.argv[1:] != ["--rewrite"]:
         raise SystemExit("usage: python -m tests.unit.protocols.wire.vectors --rewrite")
@@ -67,6 +76,7 @@ def main() -> None:
         old.unlink()
     for name in MESSAGES:
         (FOLDER / f"{name}.json").write_text(vector(name))
+    (FOLDER / "frame.json").write_text(frame_vector())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import RunGet
 
 RUN = RunId("ab" * 16)
-ASKS = Send(NodeId("n1"), Frame((), (RunGet(RUN),)))
+ASKS = Send(NodeId("n1"), Frame(None, (RunGet(RUN),)))
 WRITES = Persist("key", b"1")
 
 
