@@ -88,7 +88,7 @@ def of_size(nodes: int, profile: Profile, seconds: float, steps: int) -> Found:
 
 def sized(profile: Profile, nodes: int, steps: int) -> Pipeline:
     """The profile's run for so many nodes, in as many parts as a step may have; each node has as many as another."""
-    small = profile.pipeline(min(nodes, MAX_PARTITIONS // PARTITIONS), steps)
+    small = profile.pipeline(min(nodes, min(MAX_PARTITIONS, MAX_LEAVES) // PARTITIONS), steps)
     partitions, leaves = (min(PARTITIONS, most // nodes) * nodes for most in (MAX_PARTITIONS, MAX_LEAVES))
     sizes = {
         "roll": {"partitions": partitions, "prompts": profile.prompts * nodes},

@@ -29,6 +29,15 @@ def test_each_node_brings_the_same_work() -> None:
     assert few[0].config["partitions"] * 32 == many[0].config["partitions"]
 
 
+@pytest.mark.parametrize("nodes", [512, 1024])
+def test_a_mesh_may_be_so_large_that_nodes_share_what_a_step_is_cut_into(nodes: int) -> None:
+    """The question goes up to there, though a step has no four leaves for each of so many."""
+    roll, *_, learn = sized(WORK, nodes, 2).stages
+    assert roll.config["prompts"] == WORK.prompts * nodes
+    assert roll.config["partitions"] % nodes == 0
+    assert learn.config["leaves"] % nodes == 0
+
+
 def test_what_a_turn_took_is_charged_once() -> None:
     """To the node that took it, from when it was over."""
     costs = Costs()
