@@ -58,11 +58,13 @@ class Loans:
             self.lent.pop(each.unit, None)
             self.borrowed[each.unit] = Borrowed(lender, each.home)
 
-    def learn_claims(self, node: NodeId, claimed: Collection[TaskKey]) -> None:
-        """`node` claims these, so its claims stand for them now."""
+    def learn_claims(self, node: NodeId, claimed: Collection[TaskKey]) -> bool:
+        """`node` claims these, so its claims stand for them now. True if that is new."""
+        before = len(self.lent)
         for unit in [unit for unit, loan in self.lent.items() if loan.thief == node]:
             if any(each.holds(unit) for each in claimed):
                 del self.lent[unit]
+        return len(self.lent) < before
 
     def lapse(self, now: float, living: Collection[NodeId]) -> None:
         """What was lent and never claimed in time, or to somebody who died, is due here again."""

@@ -70,8 +70,30 @@ class Inbox:
         self._quarantine = quarantine
         self._stealing = stealing
 
-    def take(self, now: float, mesh: MeshView, source: NodeId, message: StepMessage, out: list[Action]) -> None:
-        """A member's message about this run. What it says that cannot be is left out; nothing is believed twice."""
+    def take(self, now: float, mesh: MeshView, source: NodeId, message: StepMessage, out: list[Action]) -> bool:
+        """A member's message about this run. Whether anything new may follow from it here: not from a question, nor
+        from what is only said again. With a thousand members nearly all that a replica hears is one of these."""
+        run = self._state
+        match message:
+            case BucketGet():
+                self._anti_entropy.answer_books(now, mesh, source, message, out)
+            case HeaderGet(version=version):
+                self._anti_entropy.answer_header(source, version, out)
+            case RecordsAsk(step=number, records=asked) if number in run.steps:
+                self._anti_entropy.answer_records(source, run.steps[number], asked, out)
+            case RecordsHeld(records=()) if run.is_near(message.step):
+                self._anti_entropy.compare(source, message, out)
+            case ClaimPut(step=number, units=units) if run.is_near(number):
+                fits = [unit for unit in units if is_unit(unit, run.plan(number))]
+                is_new = run.step(number).claim(now, source, fits, now + LEASE * mesh.suspicion_s)
+                return run.loans.learn_claims(source, fits) or is_new
+            case _:
+                self._learn_from(now, mesh, source, message, out)
+                return True
+        return False
+
+    def _learn_from(self, now: float, mesh: MeshView, source: NodeId, message: StepMessage, out: list[Action]) -> None:
+        """What a message says that cannot be is left out; nothing is believed twice."""
         run = self._state
         match message:
             case RecordPut(records=records):
@@ -81,12 +103,6 @@ class Inbox:
                     run.steps[number].learn_own(source, [record.id for record in records])
             case RecordsHeld() if self._state.is_near(message.step):
                 self._anti_entropy.compare(source, message, out)
-            case RecordsAsk(step=number, records=asked) if number in run.steps:
-                self._anti_entropy.answer_records(source, run.steps[number], asked, out)
-            case ClaimPut(step=number, units=units) if self._state.is_near(number):
-                fits = [unit for unit in units if is_unit(unit, run.plan(number))]
-                run.step(number).claim(now, source, fits, now + LEASE * mesh.suspicion_s)
-                run.loans.learn_claims(source, fits)
             case StealAsk():
                 self._stealing.answer(now, mesh, source, message, out)
             case StealGrant(units=stolen):
@@ -98,8 +114,6 @@ class Inbox:
             case FailurePut(failures=failures):
                 self._learn_failures(source, failures)
                 self._quarantine.judge(now, mesh, out)
-            case BucketGet():
-                self._anti_entropy.answer_books(now, mesh, source, message, out)
             case BucketPut(step=number, records=held, claims=claims, page=page) if self._state.is_near(number):
                 taken = [self._learn(each.record, each.holders, mesh.living) for each in held]
                 if page is not None and all(taken) and number in run.steps:
@@ -111,8 +125,6 @@ class Inbox:
                 acks = run.steps[number].acks.get(seal_id)
                 if acks is not None:
                     acks.add(source)
-            case HeaderGet(version=version):
-                self._anti_entropy.answer_header(source, version, out)
             case HeaderPut():
                 self._take_header(message)
             case RosterPut(roster=roster) if self._state.is_near(roster.step):
@@ -128,6 +140,8 @@ class Inbox:
                 self._relaying.take(now, mesh, source, message)
             case RecordsHeld() | RecordsAsk() | ClaimPut() | BucketPut() | SealAck() | RosterPut():
                 pass  # of a step that this node keeps no books of
+            case BucketGet() | HeaderGet():
+                pass  # questions
             case _:
                 assert_never(message)
 

@@ -203,8 +203,8 @@ class Run:
         out: list[Action] = []
         if self.is_active:
             self.state.lapse(now, mesh)
-            self.inbox.take(now, mesh, source, message, out)
-            self.state.revision.bump()
+            if self.inbox.take(now, mesh, source, message, out):
+                self.state.revision.bump()
         elif isinstance(message, CheckpointPut):
             self.checkpoints.learn(source, message.heads)
             self.checkpoints.retire(mesh, out)

@@ -236,10 +236,11 @@ class Step:
         tasks = sorted(task for task in self.records if task.stage == stage and isinstance(task.part, Block))
         return [record for task in tasks if (record := self.find(task, inputs, counts)) is not None]
 
-    def claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
-        """`node` says that it works on exactly these units of the step now."""
-        self.first_hand[node] = until
+    def claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> bool:
+        """`node` says that it works on exactly these units of the step now. True if that is new."""
+        self.first_hand[node], before = until, self.claims_changed.end
         self._set_claims(now, node, units, until)
+        return self.claims_changed.end != before
 
     def learn_claim(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """Others say so of `node`: counts only while it says nothing itself, and is not told on, or it never ended."""

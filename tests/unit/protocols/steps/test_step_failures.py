@@ -13,7 +13,7 @@ from dflow_protocols.simulator.goals import node as node_of
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.simulator.world import World
-from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, StealGrant, Stolen
+from dflow_protocols.wire.steps import ClaimPut, Failure, FailurePut, RecordPut, StealGrant, Stolen
 from dflow_protocols.work import ChainWork, Failed
 from tests.unit.protocols.books import who
 from tests.unit.protocols.midway import Midway, opened
@@ -86,7 +86,7 @@ def test_an_idle_node_that_waits_for_the_inputs_of_what_it_took_claims_it_once()
     run.stealing.must_claim = True
     said = []
     for _ in range(4):
-        actions = midway.tell(ClaimPut(midway.run, 0, ()))
+        actions = midway.tell(RecordPut(midway.run, ()))
         said.append(sum(isinstance(a, Send) and isinstance(a.message, ClaimPut) for a in actions))
     assert said[0] > 0
     assert said[1:] == [0, 0, 0]
