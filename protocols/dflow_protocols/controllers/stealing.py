@@ -199,9 +199,9 @@ class Stealing:
         if rich:
             pair = self._rng.sample(rich, min(2, len(rich)))
             _, victim = max(pair)
-            message = StealAsk(
-                self._state.id, self._rng.randrange(1 << 53), self.open.version, tuple(sorted(self._calls.pace.items()))
-            )
+            version, manifest = _phase(self.open)
+            pace = tuple(sorted(self._calls.pace.items()))
+            message = StealAsk(self._state.id, self._rng.randrange(1 << 53), version, pace, manifest)
             self._asked = Asked(victim, message, now)
             self._tries += 1
             out.append(Send(victim, message))
@@ -272,7 +272,12 @@ class Stealing:
         view, paces = self._view(now, mesh), dict(ask.pace)
         if view is None or view.trains.id != ask.version or self._state.is_leaving:
             return ()
-        spare = [(rank, unit) for rank, unit in self._spare() if self._can(view, source, unit)]
+        knows_leaves = self.open is not None and _phase(self.open) == (ask.version, ask.manifest)
+        spare = [
+            (rank, unit)
+            for rank, unit in self._spare()
+            if (rank != BLOCK or knows_leaves) and self._can(view, source, unit)
+        ]
         if not spare:
             return ()
         first = min(spare)[0]

@@ -283,6 +283,7 @@ class StealAsk:
     request: int
     version: VersionId
     pace: tuple[tuple[str, float], ...]  # by stage, the seconds that one partition or leaf takes the sender
+    manifest: str  # that the sender trains on; empty before it has one: then it cannot begin leaves
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def test_a_block_that_is_cut_short_tells_before_which_leaf() -> None:
 
 def test_a_theft_is_told_on_both_sides_by_its_request() -> None:
     """The number of the request is what both messages carry."""
-    ask = StealAsk(RUN, 99, VersionId("v"), ())
+    ask = StealAsk(RUN, 99, VersionId("v"), (), "")
     grant = StealGrant(RUN, 99, VersionId("v"), (Stolen(UNIT, PEER),))
     asked = Entry(1, 1.0, What.ASKED, RUN, (UNIT,), (PEER,), "99")
     stolen = Entry(3, 3.0, What.STOLEN, RUN, (UNIT,), (PEER,), "99")

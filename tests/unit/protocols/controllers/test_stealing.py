@@ -50,7 +50,7 @@ class Party:
 
 
 def ask(number: int, version: VersionId = ZERO.id) -> StealAsk:
-    return StealAsk(RUN, number, version, ())
+    return StealAsk(RUN, number, version, (), "")
 
 
 def test_a_node_that_has_work_of_its_own_asks_nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,9 +56,11 @@ class Victim:
         return opened(actions)
 
     def ask(self, request: int, version: VersionId | None = None, pace: tuple[tuple[str, float], ...] = ()) -> StealAsk:
-        own = self.run.state.versions.own
+        own, opened = self.run.state.versions.own, self.run.stealing.open
         assert own is not None
-        return StealAsk(self.id, request, version or own.id, pace)
+        assert opened is not None
+        manifest = opened.batch.manifest.id if opened.batch is not None else ""
+        return StealAsk(self.id, request, version or own.id, pace, manifest)
 
 
 def told(actions: list[Action], kind: type, to: NodeId) -> list[Any]:
@@ -127,6 +130,13 @@ def test_the_upper_leaves_of_a_running_block_are_given_and_the_engine_is_told_wh
     (trim,) = [action for action in actions if isinstance(action, Trim)]
     assert trim.end == grant.units[0].unit.leaves[0]
     assert not [action for action in actions if isinstance(action, Stop)]
+
+
+def test_who_has_no_manifest_yet_is_given_no_leaves() -> None:
+    """It could not begin them, and has leaves of its own as soon as it has one."""
+    victim = Victim(BlockWork)
+    (refusal,) = told(victim.tell(replace(victim.ask(1), manifest="")), StealRefuse, victim.thief)
+    assert refusal.backlog > 0
 
 
 def test_a_block_that_was_cut_too_late_is_recorded_as_what_it_is() -> None:
