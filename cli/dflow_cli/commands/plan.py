@@ -110,9 +110,11 @@ def _describe(derived: StepPlan) -> list[str]:
     for chain in () if derived.is_carried else derived.chains:
         first, end = partition_groups(chain, 0)
         together = f"; a slot works on up to {chain.at_once} tasks together" if chain.at_once > 1 else ""
+        rounds = chain.rounds
+        until = f", in up to {rounds.most} rounds until {rounds.until} are kept" if rounds.counted else ""
         lines.append(
             f"  {' -> '.join(chain.stages)}: {chain.partitions} tasks a stage ({derived.step}/{chain.stages[0]}/p0 to "
-            f"p{chain.partitions - 1}), {chain.groups} groups, {end - first} in the first task{together}"
+            f"p{chain.partitions - 1}), {chain.groups} groups{until}, {end - first} in the first task{together}"
         )
     for training in derived.trainings:
         by = f"{training.most_tokens} (a constant)" if training.divisor == "constant" else training.divisor

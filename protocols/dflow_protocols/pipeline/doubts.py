@@ -41,6 +41,9 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.operator.methods and stage.config.get("kl") and stage.config.get("scale") == "std":
             what = f"stage `{stage.id}`: a group of like rewards differs in its `kl`, and `scale: std` blows that up"
             yield Problem(f"stages[{index}].config.kl", what, "write `scale: none`, or have `kl` in the loss")
+        if stage.rounds is not None and not _drops(stage):
+            what = f"stage `{stage.id}` drops no groups, so its rounds are always as many"
+            yield Problem(f"stages[{index}].rounds", what, "add `drop_flat_groups: true`, or a `filter` before it")
         if "optimizer" in stage.config:
             yield from _training(stage, f"stages[{index}].config")
             yield from _of_another(pipeline, stage, f"stages[{index}].reads")
@@ -82,6 +85,12 @@ def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
             f"stage `{stage.id}`: at `temperature` {stage.config['temperature']:g} the completions of a group are alike"
         )
         yield Problem(f"{place}.temperature", what, "what is alike gets no advantage: 1.0 is usual")
+
+
+def _drops(stage: Stage) -> bool:
+    """Whether a stage that has rounds leaves groups out that it is given, or heeds one that does."""
+    drops = any(stage.config.get(key) for key in ("drop_flat_groups", "mask_truncated"))
+    return stage.operator.sifts or drops or any(read.endswith(".kept") for read in stage.reads)
 
 
 def _compares(stage: Stage) -> bool:

@@ -476,3 +476,9 @@ def test_a_plan_says_how_many_tasks_share_a_slot(
     says = capsys.readouterr().out
     assert "in the first task" in says
     assert ("; a slot works on up to 8 tasks together" in says) is (reproducibility == "replay")
+
+
+def test_a_plan_says_how_many_rounds_a_step_may_have(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plan", str(EXAMPLES / "spell_backward.yaml"), str(EXAMPLES / "refill.yaml"), "--step", "60"])
+    says = capsys.readouterr().out
+    assert "36 tasks a stage (60/roll/p0 to p35), 288 groups, in up to 3 rounds until 72 are kept" in says

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, partition_groups, plan
+from dflow_protocols.pipeline.doubts import doubts
 from dflow_protocols.pipeline.plan import Rounds
 from tests.unit.protocols.written_specs import example, problem_of, stage
 
@@ -72,6 +73,15 @@ def test_what_a_pipeline_says_of_rounds_is_part_of_what_it_is() -> None:
     pipeline = with_rounds(48, 3)
     assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
     assert pipeline.id not in (with_rounds(49, 3).id, with_rounds(48, 4).id, Pipeline.from_dict(example()).id)
+
+
+def test_rounds_of_what_drops_nothing_are_doubted() -> None:
+    """The first one always has enough, which is found after a night."""
+    assert not [*doubts(with_rounds(1, 2))]
+    spec = example()
+    stage(spec, "adv").update(rounds={"until": 1, "max": 2}, config={"method": "grpo"})
+    (doubt,) = doubts(Pipeline.from_dict(spec))
+    assert doubt.what == "stage `adv` drops no groups, so its rounds are always as many"
 
 
 KEEP = {"id": "keep", "op": "filter", "rounds": {"until": 1, "max": 2}, "config": {"function": "mine:keep"}}
