@@ -6,18 +6,20 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.simulator.toy import with_bfloat16, with_lag, with_updates
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
 
 SEES_S = 60.0  # until a task of some kind is seen running
+PARTITIONS = 8  # of a round
+TWO_ROUNDS = {"until": 1, "max": 3}  # as the emulated filter keeps two groups of three
 SPEC = all_stages(range_bytes=1 << 20)  # parameters, moments and gradients lie in three shards each
 
 
@@ -118,6 +120,26 @@ def test_a_death_amid_the_updates_of_a_step_changes_nothing(trial: Trial) -> Non
         rows = running_tasks(trial.mesh, run, "learn", "b")
         later = [row for row in rows if several.schedule.place(int(row["id"].partition("/")[0])).update > 1]
         return [trial.mesh.nodes[row["node"]] for row in later]
+
+    strike(trial.mesh, trial.mesh.until(amid, SEES_S)[0])
+    answer = ended(trial.mesh, run)
+    assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"]), answer["error"]
+    assert answer["reproducibility"] == "exact"
+
+
+def test_a_death_amid_the_second_round_of_a_step_changes_nothing(trial: Trial) -> None:
+    """A filter keeps too little of the first: that others are sampled follows from what it gave."""
+    keep = Stage("keep", "filter", config={"function": "dflowd.operators.filter:pass_rate"}, rounds=TWO_ROUNDS)
+    stages = [each for stage in SPEC.stages for each in ((keep, stage) if stage.id == "adv" else (stage,))]
+    refilled = replace(SPEC, stages=[replace(each, reads=()) if each.id == "adv" else each for each in stages])
+    undisturbed = ended(trial.mesh, trial.submit(spec=refilled))
+    assert undisturbed["state"] == "done", undisturbed["error"]
+    run = trial.submit(spec=refilled)
+
+    def amid() -> list[Daemon]:
+        """Who samples for a second round."""
+        rows = running_tasks(trial.mesh, run, "roll", "p")
+        return [trial.mesh.nodes[row["node"]] for row in rows if int(row["id"].rpartition("/p")[2]) >= PARTITIONS]
 
     strike(trial.mesh, trial.mesh.until(amid, SEES_S)[0])
     answer = ended(trial.mesh, run)
