@@ -45,11 +45,14 @@ def advantage(partition: Partition) -> Output:
     config = partition.stage.config
     count = partition.end - partition.first
     total, size = weighed(partition)
+    spoken = columns.own_lengths(partition.read("rollout"))
     paid, metrics = paid_by_token(partition)
+    if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
+        metrics |= reward_metrics(total)
     if len(paid):
-        whose = np.repeat(np.arange(len(total)), columns.own_lengths(partition.read("rollout")))
-        for sums, each in ((total, -paid), (size, np.abs(paid))):
-            sums += np.bincount(whose, each, len(total))
+        whose = np.repeat(np.arange(len(total)), spoken)
+        total = total - np.bincount(whose, paid, len(total))
+        size = size + np.bincount(whose, np.abs(paid), len(total))
     rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
     out = left_out(partition).reshape(rewards.shape)
     method = method_of(partition.stage.operator, config)
@@ -58,15 +61,12 @@ def advantage(partition: Partition) -> Output:
     if ":" in config["method"]:
         values = _own(partition, rewards)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
-    spoken = columns.own_lengths(partition.read("rollout"))
     learnt = np.where(out, np.nan, values)
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(learnt))
     written = learnt.astype(np.float32).reshape(-1)
     metrics |= {"groups": count, "groups_zero_std": int(flat.sum())}
     if config.get("whiten"):
         metrics |= whitening_sums(written, np.where(kept.repeat(values.shape[1]), spoken, 0))
-    if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
-        metrics |= reward_metrics(total)
     metrics |= bounded(values, partition.stage.id)
     return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
 

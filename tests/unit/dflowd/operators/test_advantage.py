@@ -106,6 +106,7 @@ def test_a_completion_pays_for_its_distance_from_the_reference(tmp_path: Path, m
     divisor = 2.0 if method["method"] == "grpo" else 1.0
     assert columns.values(made.columns["advantage"]).tolist() == pytest.approx(((earned - other) / divisor).tolist())
     assert (made.metrics["reward_kl_sum"], made.metrics["reward_kl_count"]) == (apart.sum(), 8)
+    assert made.metrics["reward_sum"] == 2.0  # what was earned is told by itself
 
 
 def test_what_an_environment_said_is_no_distance_of_the_policys(tmp_path: Path) -> None:
