@@ -24,7 +24,8 @@ def say(asked: Asked, data: Data, entries: Sequence[Entry], width: int, sampler:
         return converse(asked, data, entries, width, sampler)
     prompts = prompts_of(asked, data, entries)
     check_context(asked, data, entries, prompts, [config["max_tokens"]] * len(prompts), "`max_tokens`")
-    made = asked.sample(prompts, seats_of(asked.first, len(prompts), width, config["max_tokens"]), sampler)
+    most = min(config["max_tokens"], config.get("segment_tokens") or config["max_tokens"])
+    made = asked.sample(prompts, seats_of(asked.first, len(prompts), width, most), sampler)
     counted = np.arange(made.tokens.shape[1]) < made.lengths[:, None]
     tokenizer = asked.description().tokenizer
     said = [row[:length].tolist() for row, length in zip(made.tokens, made.lengths, strict=True)]

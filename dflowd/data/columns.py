@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -57,3 +57,9 @@ def own_lengths(batch: Mapping[str, Column]) -> Array:
 def rows(column: Column) -> list[Array]:
     """A ragged column's rows."""
     return np.split(values(column), np.cumsum(lengths(column))[:-1]) if len(lengths(column)) else []
+
+
+def joined(column: Column, more: Sequence[Array]) -> Column:
+    """A ragged column each of whose rows goes on with one of `more`."""
+    whole = [np.concatenate((row, each.astype(row.dtype))) for row, each in zip(rows(column), more, strict=True)]
+    return pack(np.concatenate(whole), np.array([len(row) for row in whole], np.int32)) if whole else column

@@ -10,7 +10,7 @@ from .advantage import advantage
 from .custom import custom
 from .evaluate import evaluate
 from .filter import filter_groups
-from .generate import generate
+from .generate import generate, go_on
 from .partition import Output, Partition
 from .reading import logprob, reward_model, value
 from .reply import reply
@@ -22,6 +22,7 @@ Operator = Callable[[Partition], Output]
 
 OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
+    "continue": go_on,
     "reply": reply,
     "reward": reward,
     "reward_model": reward_model,

@@ -110,7 +110,7 @@ class Payload:
     def make(self) -> Made:
         """By what the operator writes; what it has no maker for is drawn."""
         makers = {
-            "rollout": self._generate,
+            "rollout": self._continue if self._stage.operator.continues else self._generate,
             "reward": self._reward,
             "kept": self._kept,
             "advantage": self._advantage,
@@ -136,14 +136,17 @@ class Payload:
             time.sleep(NAP_S)
         self._device.enter(self._job, self._profile, SAMPLING)
         width = int(self._job.pipeline.beginning_of(self._stage.id).config["group"])
-        lengths = self._lengths(self._count * width)
-        self._pretend(generate_s(self._profile, self._count, lengths))
+        due = self._lengths(self._count * width)
+        lengths = np.minimum(due, self._stage.config.get("segment_tokens") or due)
+        self._sample(due, lengths)
         if self._profile["kills"] == self._partition + 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._profile["raises"] == self._partition + 1:
             raise UserError("this partition cannot be worked with", self._stage.id)
         logprobs = columns.pack(-self._rng.random(int(lengths.sum()), np.float32), lengths)
         beside = self._images(len(lengths)) | self._versions(lengths)
+        if "segment_tokens" in self._stage.config:
+            beside |= {"due": columns.pack(due)}
         blob = self._encode(tokens=self._tokens(lengths), logprobs=logprobs, **beside)
         metrics = {
             "samples": len(lengths),
@@ -152,6 +155,28 @@ class Payload:
             "truncated": 0,
         }
         return {"rollout": blob}, (), _sums(metrics)
+
+    def _continue(self) -> Made:
+        """As many tokens more of each completion as a segment has, or as it is to have."""
+        self._device.enter(self._job, self._profile, SAMPLING)
+        found = self._columns("rollout")
+        due, before = columns.values(found["due"]), columns.lengths(found["tokens"])
+        more = np.minimum(due - before, self._stage.config["segment_tokens"])
+        self._sample(due, more)
+        logprobs = columns.pack(-self._rng.random(int(more.sum()), np.float32), more)
+        given = {"tokens": self._tokens(more), "logprobs": logprobs, **self._versions(more)}
+        made = {name: columns.joined(found[name], columns.rows(column)) for name, column in given.items()}
+        metrics = {
+            "completion_tokens": int(more.sum()),
+            "completion_length_max": int((before + more).max(initial=0)),
+        }
+        return {"rollout": layout.encode({**found, **made})}, (), _sums(metrics)
+
+    def _sample(self, due: Any, lengths: Any) -> None:
+        """Take as long as so many tokens take of completions that are to have `due` in all; both [samples]."""
+        share = float(lengths.sum()) / max(1, int(due.sum()))
+        seconds = generate_s(self._profile, self._count, lengths)
+        self._pretend(seconds - (1 - share) * self._profile["generate_s"])
 
     def _versions(self, lengths: Any) -> dict[str, layout.Column]:
         """Of each token the version that said it, where it may be any of several."""

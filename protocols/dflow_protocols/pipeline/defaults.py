@@ -201,7 +201,7 @@ def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> It
             yield Problem(f"{path}.max_tokens", f"stage `{vertex.id}`: `max_tokens` is missing", "say when to cut off")
             return
         config["max_tokens"] = max(other["max_tokens"] for other in sampled)
-    yield from _stop(config, [other["stop"] for other in sampled], vertex)
+    yield from _stop(config, [other.get("stop", []) for other in sampled], vertex)
     yield from _environment(config, [other.get("environment") for other in sampled], vertex)
     if config["function"] is None:
         scoring = [other for other in spec["stages"] if _is_function(operator_of(other["op"]))]

@@ -14,11 +14,11 @@ from .defaults import fill
 from .entries.settings import settle_sources
 from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
-from .grammar.layout import PLAN_VERSION, TOP
+from .grammar.layout import PLAN_VERSION, STAGE, TOP
 from .grammar.problem import Problem, SpecError, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.scoring import FUNCTION_FORM, FUNCTION_PATTERN
-from .grammar.shape import NAME, NAME_FORM, Reader, at
+from .grammar.shape import NAME, NAME_FORM, Reader, Section, at
 from .grammar.signatures import (
     OPERATORS,
     Operator,
@@ -35,6 +35,9 @@ from .recipes.expansion import expand
 from .runnable import check_chains, check_rounds, check_schedule
 from .schedule import Schedule
 
+MAX_SEGMENTS = 16  # of a completion: each is a record of each partition
+_CONTINUE = next(name for name, operator in OPERATORS.items() if operator.continues)
+_SEGMENTED = ("temperature", "top_p", "max_tokens", "segment_tokens")  # settings that its segments share
 _DIGEST = r"[0-9a-f]{64}"
 
 
@@ -57,6 +60,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     _check_top(reader, spec)
     settle_sources(reader, raw.get("data"), spec["data"] or {})
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
+    _cut_rollouts(reader, spec, stages, vertices)
     _check_ids(reader, stages)
     _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})
     if all(v.id and (v.is_built_in or ":" in v.op) for v in vertices):  # else what they write is not known
@@ -158,6 +162,66 @@ def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: s
     writes = tuple(text for text in stage["writes"] or () if text)
     is_open = operator.trains is not None and ":" in loss_of(operator.trains, stage["config"] or {})[0]
     return Vertex(name, op, place, asked, needed, writes, after, weighed, is_open)
+
+
+def _cut_rollouts(reader: Reader, spec: dict[str, Any], stages: list[dict[str, Any]], vertices: list[Vertex]) -> None:
+    """`async.partial`: puts a `continue` behind each stage that begins rollouts, for each further segment of theirs.
+    What named its rollout names that of the last one. `async` says no word of it any more: the stages do."""
+    found = spec["async"] or {}
+    is_cut, asked = found.pop("partial", False), found.pop("segment_tokens", None)
+    if not is_cut:
+        if asked is not None:
+            reader.note("async.segment_tokens", "completions are not cut into segments", "add `partial: true`")
+        return
+    for vertex in [each for each in vertices if each.operator.samples and each.operator.begins is not None]:
+        if vertex.operator.evaluates:
+            continue
+        stage = stages[vertices.index(vertex)]
+        config = stage["config"] or {}
+        if not _may_be_cut(reader, config, vertex) or config.get("max_tokens") is None:
+            continue
+        each = asked or -(-config["max_tokens"] // (int(found.get("max_staleness") or 1) + 1))
+        count = -(-config["max_tokens"] // each)
+        if count > MAX_SEGMENTS:
+            what = f"{config['max_tokens']} tokens are {count} segments of {each}"
+            reader.note("async.segment_tokens", what, f"a completion has at most {MAX_SEGMENTS}: raise it")
+        elif count > 1:
+            config["segment_tokens"] = each
+            _add_segments(reader, spec, vertex, stages, vertices, count)
+    spec["stages"] = stages
+
+
+def _may_be_cut(reader: Reader, config: Mapping[str, Any], vertex: Vertex) -> bool:
+    for key in ("environment", "stop"):
+        if config.get(key):
+            what = f"stage `{vertex.id}` has `{key}`, and `partial` cuts what it samples at any token"
+            reader.note(f"{vertex.place}.config.{key}", what, f"leave `partial` or `{key}` out")
+            return False
+    return True
+
+
+def _add_segments(
+    reader: Reader,
+    spec: dict[str, Any],
+    vertex: Vertex,
+    stages: list[dict[str, Any]],
+    vertices: list[Vertex],
+    count: int,
+) -> None:
+    at, before = vertices.index(vertex), vertex.id
+    stage = stages[at]
+    for number in range(2, count + 1):
+        name = f"{vertex.id}_{number}"
+        said = {"id": name, "op": _CONTINUE, "model": stage["model"], "reads": [f"{before}.rollout"]}
+        said |= {key: stage[key] for key in ("requires", "engine") if stage.get(key)}
+        said["config"] = {key: stage["config"][key] for key in _SEGMENTED}
+        more = reader.read(Section("a stage", STAGE), said, vertex.place)
+        at, before = at + 1, name
+        vertices.insert(at, _stage(reader, spec, more, vertex.place))
+        stages.insert(at, more)
+    for other in vertices:
+        if not other.operator.continues:
+            other.asked = tuple(f"{before}.rollout" if text == f"{vertex.id}.rollout" else text for text in other.asked)
 
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:

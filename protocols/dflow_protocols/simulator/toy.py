@@ -107,6 +107,12 @@ def with_async(pipeline: Pipeline, max_staleness: int) -> Pipeline:
     return replace(pipeline, reproducibility="replay", asynchrony={"max_staleness": max_staleness})
 
 
+def with_segments(pipeline: Pipeline, max_staleness: int) -> Pipeline:
+    """The same, but that rollouts are of whatever version there is, each of three segments of its own."""
+    loose = {"max_staleness": max_staleness, "partial": True, "segment_tokens": 3}
+    return replace(pipeline, reproducibility="replay", asynchrony=loose)
+
+
 def with_role(pipeline: Pipeline) -> Pipeline:
     """The same, but that rewards are given only where ROLE is offered."""
     return replace(

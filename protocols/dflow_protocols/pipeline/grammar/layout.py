@@ -246,6 +246,19 @@ TOP: Mapping[str, Shape] = {
                 at_least=1,
                 at_most=MAX_STALENESS,
             ),
+            "partial": Flag(
+                "completions that are not done after a segment go on under newer weights; becomes `continue` stages, "
+                "and is no key of the canonical form",
+                False,
+                unwritten=True,
+            ),
+            "segment_tokens": Number(
+                "of a segment, with `partial`; absent: so many that a completion spans as many versions as it may",
+                None,
+                integer=True,
+                at_least=1,
+                unwritten=True,
+            ),
         },
         None,
         unwritten=True,

@@ -74,6 +74,7 @@ class Operator:
     begins: Beginning | None = None
     trains: Lesson | None = None
     samples: bool = False  # it has a model say tokens, one after the other
+    continues: bool = False  # it goes on with the completions that it reads
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
     scores: bool = False  # its config's `function` is called with completions
     sifts: bool = False  # its config's `function` is called with groups, and says which are kept
@@ -215,6 +216,7 @@ _SAID: Mapping[str, Shape] = {
     "max_tokens": _count("a completion that is longer is cut off"),
     "stop": Items("texts that end a completion, beside the end-of-sequence token", Text("a text"), ()),
 }
+_SEGMENT = _count("tokens after which a completion that is not done waits for a `continue` stage")
 HEARD = "{completion}"  # in a reply's template: what it replies to
 
 OPERATORS: Mapping[str, Operator] = {
@@ -235,9 +237,23 @@ OPERATORS: Mapping[str, Operator] = {
                 "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
                 **_SAMPLING,
                 **_SAID,
+                "segment_tokens": replace(
+                    _SEGMENT, about=f"{_SEGMENT.about}; absent: none does", default=None, unwritten=True
+                ),
                 "environment": ENVIRONMENT,
             },
         ),
+    ),
+    "continue": Operator(
+        "goes on with completions that are not done, by as many tokens again; `async.partial` makes these stages",
+        scope="sample",
+        reads=("rollout",),
+        writes=("rollout",),
+        effect="seeded",
+        model="parameters",
+        samples=True,
+        continues=True,
+        config=Section("", {**_SAMPLING, "max_tokens": _SAID["max_tokens"], "segment_tokens": _SEGMENT}),
     ),
     "reply": Operator(
         "samples a completion that goes on from another one: a second model's answer to what the first one said",

@@ -15,6 +15,7 @@ from ..toy import (
     with_lag,
     with_role,
     with_rounds,
+    with_segments,
     with_sizes,
     with_updates,
     with_whitening,
@@ -30,6 +31,7 @@ ROUNDS = ((1, 2), (1, 4), (0.9, 3))  # share of a round's groups that is enough,
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
 LAGS = (1, 1, 2)  # by so many versions
 ASYNC_SHARE = 0.2  # of the others, in which they are of whatever version there is, and so many behind at most
+SEGMENTS_SHARE = 0.3  # of these, in which each is sampled in segments
 ROLE_SHARE = 0.15  # of worlds, in which a stage requires what not every node offers
 SKIP_SHARE = 0.12  # of worlds, in which a run leaves out what is at fault
 PAUSE_SHARE = 0.12  # of worlds, in which the smaller part of a split waits
@@ -78,8 +80,8 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline, saving = with_lag(pipeline, behind), with_lag(saving, behind)
     loose = Random(f"swarm/{seed}/async")
     if choice.varies and not has_updates and not pipeline.lag and loose.random() < ASYNC_SHARE:
-        most = loose.choice(LAGS)
-        pipeline, saving = with_async(pipeline, most), with_async(saving, most)
+        most, change = loose.choice(LAGS), with_segments if loose.random() < SEGMENTS_SHARE else with_async
+        pipeline, saving = change(pipeline, most), change(saving, most)
     return pipeline, saving
 
 

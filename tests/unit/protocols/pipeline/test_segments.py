@@ -1,0 +1,61 @@
+"""Completions in segments: `async.partial` becomes stages, and whoever reads a rollout reads the whole one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dflow_protocols.pipeline import Pipeline, plan
+from dflow_protocols.pipeline.grammar.problem import SpecError
+from tests.unit.protocols.written_specs import example, stage
+
+
+def loose(**said: Any) -> dict[str, Any]:
+    """The example, with completions of six tokens at most."""
+    spec: dict[str, Any] = example() | {"async": {"max_staleness": 2, "partial": True} | said}
+    return spec | {"reproducibility": "replay"}
+
+
+def test_a_completion_spans_as_many_versions_as_it_may() -> None:
+    """Each segment is a call of its own, so it reads what is newest then, and another node may take it."""
+    pipeline = Pipeline.from_dict(loose())
+    (chain, *_) = plan(pipeline, 60).chains
+    assert chain.stages == ("roll", "roll_2", "roll_3", "score", "adv")
+    assert [chain.call(done) for done in (0, 1, 2)] == [("roll",), ("roll_2",), ("roll_3", "score", "adv")]
+    assert pipeline.stage("roll").config["segment_tokens"] == pipeline.stage("roll_3").config["segment_tokens"] == 2
+    assert pipeline.stage("learn").reads == ["roll_3.rollout", "adv.advantage"]
+    assert Pipeline.from_canonical(pipeline.canonical()) == pipeline
+
+
+def test_what_names_a_rollout_reads_the_whole_one() -> None:
+    """The stage that is named has only its beginning."""
+    spec = loose(segment_tokens=3)
+    stage(spec, "score")["reads"] = ["roll.rollout"]
+    assert Pipeline.from_dict(spec).stage("score").reads == ["roll_2.rollout"]
+
+
+def test_what_fits_into_one_segment_is_not_cut() -> None:
+    """Then it is the same pipeline as without."""
+    whole = loose()
+    del whole["async"]["partial"]
+    assert Pipeline.from_dict(loose(segment_tokens=6)) == Pipeline.from_dict(whole)
+
+
+@pytest.mark.parametrize(
+    ("said", "config", "path", "what"),
+    [
+        ({"segment_tokens": 1}, {"max_tokens": 40}, "async.segment_tokens", "40 tokens are 40 segments of 1"),
+        ({"partial": False, "segment_tokens": 2}, {}, "async.segment_tokens", "completions are not cut into segments"),
+        ({}, {"stop": ["."]}, "stages[1].config.stop", "stage `roll` has `stop`, and `partial` cuts what it samples"),
+    ],
+)
+def test_what_cannot_be_cut_is_told(said: dict[str, Any], config: dict[str, Any], path: str, what: str) -> None:
+    """At submit, with its place."""
+    spec = loose(**said)
+    stage(spec, "roll")["config"] |= config
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    (problem,) = error.value.problems
+    assert problem.path == path
+    assert problem.what.startswith(what)
