@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from .shape import Flag, Free, Items, Number, Shape, Text
+from .shape import Flag, Free, Items, Number, Section, Shape, Text
 
 Counts: TypeAlias = Iterable[tuple[int, int]]
 """(trained tokens, trained completions) of each group of a step"""
@@ -389,3 +389,16 @@ CORRECTIONS: Mapping[str, Mapping[str, Shape]] = {
 """What is done about a sampler whose probabilities are not those that training computes, with its settings. A share of
 the loss is multiplied by the ratio of the second to the first, at most `high`; by 1 within the bounds and 0 outside;
 or by the ratio within them and 0 outside."""
+
+ADAMW = Section(
+    "AdamW (arXiv 1711.05101)",
+    {
+        "lr": Number("learning rate after the ramp", above=0, at_most=1),
+        "end": Number("learning rate of the last update; absent: stays at `lr`", None, at_least=0, at_most=1),
+        "ramp_steps": Number("updates until `lr` is reached, in equal steps", 0, integer=True, at_least=0),
+        "schedule": Text("how `lr` falls to `end`", "linear", choices=("linear", "cosine")),
+        "betas": Items("decay of both moments", Number("a decay", at_least=0, below=1), (0.9, 0.999), count=2),
+        "eps": Number("added to the denominator", 1e-8, above=0),
+        "weight_decay": Number("decoupled, times the learning rate", 0.0, at_least=0),
+    },
+)

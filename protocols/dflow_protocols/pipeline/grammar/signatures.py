@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .algorithms import (
+    ADAMW,
     ADVANTAGES,
     CORRECTIONS,
     LOSSES,
@@ -32,8 +33,6 @@ MAX_LEAVES = 1024
 DTYPES = ("float32", "bfloat16")
 GRADIENT_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2}  # of an element
 EVALUATED_GROUPS = 128  # a partition of an evaluation, unless the spec says how many partitions
-
-
 _NONE = Section("", {})
 
 
@@ -43,9 +42,7 @@ class Beginning:
 
     groups: str  # how many groups a step has
     entries: str  # how many different entries of its data it takes
-    groups_each: int | None = (
-        None  # of a partition, where the spec does not say how many partitions; None: see defaults
-    )
+    groups_each: int | None = None  # of a partition, where the spec says no number of partitions; None: see defaults
     is_read: bool = False  # whether stages after it may read what it makes
 
 
@@ -102,19 +99,6 @@ _DATA = Text("a name under `data`", pattern=NAME, form=NAME_FORM)
 _PARTITIONS = "tasks that the step's prompts are dealt in, as contiguous runs; absent: 8, or one for each 128 evaluated"
 _FUNCTION = Text("scores a completion: `module:function`", DEFAULT_REWARD, pattern=FUNCTION_PATTERN, form=FUNCTION_FORM)
 
-_ADAMW = Section(
-    "AdamW (arXiv 1711.05101)",
-    {
-        "lr": Number("learning rate after the ramp", above=0, at_most=1),
-        "end": Number("learning rate of the last update; absent: stays at `lr`", None, at_least=0, at_most=1),
-        "ramp_steps": Number("updates until `lr` is reached, in equal steps", 0, integer=True, at_least=0),
-        "schedule": Text("how `lr` falls to `end`", "linear", choices=("linear", "cosine")),
-        "betas": Items("decay of both moments", Number("a decay", at_least=0, below=1), (0.9, 0.999), count=2),
-        "eps": Number("added to the denominator", 1e-8, above=0),
-        "weight_decay": Number("decoupled, times the learning rate", 0.0, at_least=0),
-    },
-)
-
 _TRAINING: Mapping[str, Shape] = {
     "epochs": Number(
         "passes over what a step's partitions give: each is an update, or one for each of its mini-batches",
@@ -163,7 +147,7 @@ _TRAINING: Mapping[str, Shape] = {
         None,
         unwritten=True,
     ),
-    "optimizer": Variants("how gradients change weights", {"adamw": Section("", {"adamw": _ADAMW})}),
+    "optimizer": Variants("how gradients change weights", {"adamw": Section("", {"adamw": ADAMW})}),
 }
 
 _POLICY_LOSSES = {name: loss for name, loss in LOSSES.items() if loss.reads}
