@@ -11,6 +11,7 @@ asks at once.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,7 +22,7 @@ from ..events import Action, Rng, Send
 from ..names import Block, NodeId, Partition, TaskKey, VersionId
 from ..pipeline.plan import Chain
 from ..run_state.calls import Calls
-from ..run_state.outbox import Outbox
+from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch
 from ..steps.duties import known_backlog
@@ -222,10 +223,12 @@ class Stealing:
         out.append(Send(asked.victim, asked.message))
 
     def _rich(self, now: float, mesh: MeshView) -> list[tuple[int, NodeId]]:
-        """(backlog, member) of those that may have something: by their own word, else by this node's books."""
+        """(backlog, member) of those that may have something: by their own word, else by this node's books, if these
+        can tell: where members are many, who keeps none for others has to ask first."""
         assert self.open is not None
-        view = self._view(now, mesh)
-        by_books = known_backlog(view, self.open.chains, self.open.batch) if view is not None else {}
+        view, by_books = self._view(now, mesh), Counter[NodeId]()
+        if view is not None and (is_few(mesh) or view.me in view.replicas or view.step.was_polled):
+            by_books = known_backlog(view, self.open.chains, self.open.batch)
         backlogs = {**by_books, **self._told}
         return sorted(
             (count, node)

@@ -84,6 +84,11 @@ class Step:
     def polled(self, now: float) -> None:
         self.polled_at = now
 
+    @property
+    def was_polled(self) -> bool:
+        """Whether this node has asked a replica for all that its books say."""
+        return self.polled_at > -inf
+
     def open(self, now: float) -> None:
         """This node begins the step, if it has not yet."""
         if self.opened_at is None:

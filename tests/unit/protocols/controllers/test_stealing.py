@@ -6,14 +6,18 @@ import random
 from dataclasses import replace
 from typing import cast
 
+import pytest
+
 from dflow_protocols.controllers.stealing import REPEAT_AFTER, REPEATS, Open, Stealing
 from dflow_protocols.events import Action, Send
 from dflow_protocols.names import MANIFEST, Partition, TaskKey, VersionId
+from dflow_protocols.run_state import outbox
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.batch import Batch
 from dflow_protocols.steps.duty import Duty
 from dflow_protocols.steps.partitions import OpenPartitions
 from dflow_protocols.steps.sealing import sealed_chains
+from dflow_protocols.steps.view import StepView
 from dflow_protocols.wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
@@ -66,6 +70,17 @@ def test_an_idle_node_asks_one_who_says_that_work_waits_there() -> None:
     assert party.hear(2, 5)
     (message,) = party.seek(0.0)
     assert message.version == ZERO.id
+
+
+def test_where_members_are_many_empty_books_name_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only replicas hear of all records and claims: to all others every home seems to have its work before it, and all
+    would ask at once as soon as they are idle."""
+    monkeypatch.setattr(outbox, "FEW", 0)
+    monkeypatch.setattr(StepView, "replicas", ())
+    party = Party(busy=False)
+    assert party.seek(0.0) == []
+    party.run.state.step(0).polled(0.0)
+    assert len(party.seek(0.0)) == 1
 
 
 def test_a_seat_beside_others_is_worth_asking_for_partitions_and_for_nothing_else() -> None:
