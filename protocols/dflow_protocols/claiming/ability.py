@@ -125,7 +125,14 @@ class Ability:
 
     def without_files(self, me: NodeId, nodes: Collection[NodeId]) -> frozenset[NodeId]:
         """Those of `nodes` that have not the run's files."""
-        return frozenset(n for n in nodes if any(each.cause == "files" for each in self._withdrawn_at(n, me)))
+        return self._withdrawn_for(("files",), me, nodes)
+
+    def without_means(self, me: NodeId, nodes: Collection[NodeId]) -> frozenset[NodeId]:
+        """Those of `nodes` that can try nothing of the run as long as they lack its files, or a slot that works."""
+        return self._withdrawn_for(("files", "device"), me, nodes)
+
+    def _withdrawn_for(self, causes: Collection[str], me: NodeId, nodes: Collection[NodeId]) -> frozenset[NodeId]:
+        return frozenset(n for n in nodes if any(each.cause in causes for each in self._withdrawn_at(n, me)))
 
     @property
     def _has_nobody_withdrawn(self) -> bool:

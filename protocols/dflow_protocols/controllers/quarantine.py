@@ -2,7 +2,7 @@
 
 Who sees no more than half of a step's roster may be a broken host that was cut off, to whom every task looks faulty:
 it waits long for the others before it ends the run on its own evidence. So does who alone is on duty, or has the run's
-files.
+files, or a device.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Quarantine:
     def _watch_company(self, now: float, verdict: Verdict, mesh: MeshView) -> None:
         step = self._state.step(verdict.task.step)
         if not verdict.same_error and step.roster is not None:
-            company = mesh.on_duty - self._state.ability.without_files(self._state.me, mesh.on_duty)
+            company = mesh.on_duty - self._state.ability.without_means(self._state.me, mesh.on_duty)
             here = sum(1 for node in step.roster.members if node in company)
             step.patience.follow(now, 2 * here <= len(step.roster.members), Wait.COMPANY)
 
     def _is_doubtful(self, now: float, verdict: Verdict, mesh: MeshView) -> bool:
-        """Whether most of the roster may come back, take work again or have the files, and show that it is good."""
+        """Whether most of the roster may come back, or may work again, and show that it is good."""
         patience = self._state.step(verdict.task.step).patience
         is_alone = not verdict.same_error and patience.is_waiting(Wait.COMPANY)
         return is_alone and patience.lasts(now, Wait.COMPANY) <= ALONE_WAIT * mesh.suspicion_s

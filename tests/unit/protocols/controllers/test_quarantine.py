@@ -77,13 +77,26 @@ def test_what_somebody_did_after_all_counts_against_nobody() -> None:
 DRAINED = replace(ALL, drained=frozenset((who(2), who(3))))
 
 
-@pytest.mark.parametrize("alone", [mesh(1), DRAINED, ALL], ids=["cut off", "others are drained", "others lack files"])
-def test_who_sees_few_of_the_roster_waits_before_dying_engines_count(alone: MeshView) -> None:
+FILES = Withdrawal("roll", "files", "1 of 2 is under way")
+DEVICE = Withdrawal("roll", "device", "its device failed")
+
+
+@pytest.mark.parametrize(
+    ("alone", "others"),
+    [
+        pytest.param(mesh(1), (), id="cut off"),
+        pytest.param(DRAINED, (), id="others are drained"),
+        pytest.param(ALL, (FILES,), id="others lack files"),
+        pytest.param(ALL, (DEVICE,), id="others lost their devices"),
+    ],
+)
+def test_who_sees_few_of_the_roster_waits_before_dying_engines_count(
+    alone: MeshView, others: tuple[Withdrawal, ...]
+) -> None:
     """To a broken host that was cut off, or that alone can try, every task looks faulty."""
     run = ARun()
-    if alone is ALL:
-        for node in (who(2), who(3)):
-            run.state.ability.learn(node, (Withdrawal("roll", "files", "1 of 2 is under way"),))
+    for node in (who(2), who(3)):
+        run.state.ability.learn(node, others)
     for attempt in range(Failures.ANY_ERROR):
         run.state.failures.record(TASK, who(1), "engine", f"killed {attempt}")
     quarantine = Quarantine(run.state, run.outbox)
