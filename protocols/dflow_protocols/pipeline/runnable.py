@@ -13,6 +13,7 @@ from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
 
 MAX_UPDATES = 256  # of a step: what it sampled, and the version that it began with, is kept until the last
+SEGMENTED = ("temperature", "top_p", "max_tokens", "segment_tokens")  # settings that the segments of a rollout share
 
 
 def check_chains(vertices: Sequence[Vertex]) -> Iterator[Problem]:
@@ -87,6 +88,35 @@ def _check_size(vertex: Vertex, rounds: Mapping[str, Any], root: Mapping[str, An
         what = f"stage `{vertex.id}`: {most} rounds of {partitions} partitions"
         hint = f"lower `max` or `partitions`: a step has at most {MAX_PARTITIONS} partitions"
         yield Problem(f"{vertex.place}.rounds.max", what, hint)
+
+
+def check_segments(spec: Mapping[str, Any], vertices: Sequence[Vertex]) -> Iterator[Problem]:
+    """Completions that are sampled in segments have as many stages as it may take to end them, and each goes on as the
+    one before it began. `spec`: with its numbers filled in."""
+    stages = {stage["id"]: stage for stage in spec["stages"]}
+    following = {vertex.sources[0]: vertex.id for vertex in vertices if vertex.operator.continues}
+    for vertex in vertices:
+        config = stages[vertex.id]["config"]
+        if vertex.operator.continues:
+            before = stages[vertex.sources[0]]
+            if _how(stages[vertex.id]) != _how(before):
+                what = f"stage `{vertex.id}` does not go on as `{before['id']}` began"
+                yield Problem(vertex.place, what, "leave it out: `async: {partial: true}` makes these stages")
+        elif each := config.get("segment_tokens"):
+            most, found, last = -(-config["max_tokens"] // each), 1, vertex.id
+            while last := following.get(last, ""):
+                found += 1
+            if found != most:
+                what = f"stage `{vertex.id}`: {config['max_tokens']} tokens are {most} segments of {each}, not {found}"
+                hint = (
+                    f"leave it out, and write `async: {{partial: true, segment_tokens: {each}}}`, which adds the others"
+                )
+                yield Problem(f"{vertex.place}.config.segment_tokens", what, hint)
+
+
+def _how(stage: Mapping[str, Any]) -> list[Any]:
+    """A stage samples a segment of a completion so."""
+    return [stage["model"], *(stage["config"].get(key) for key in SEGMENTED)]
 
 
 def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Schedule | None, list[Problem]]:

@@ -32,12 +32,11 @@ from .grammar.signatures import (
 )
 from .graph import Vertex, connect
 from .recipes.expansion import expand
-from .runnable import check_chains, check_rounds, check_schedule
+from .runnable import SEGMENTED, check_chains, check_rounds, check_schedule, check_segments
 from .schedule import Schedule
 
 MAX_SEGMENTS = 16  # of a completion: each is a record of each partition
 _CONTINUE = next(name for name, operator in OPERATORS.items() if operator.continues)
-_SEGMENTED = ("temperature", "top_p", "max_tokens", "segment_tokens")  # settings that its segments share
 _DIGEST = r"[0-9a-f]{64}"
 
 
@@ -72,7 +71,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     if not reader.problems:
         reader.problems.extend([*fill(spec, vertices), *settle_claim(spec), *check_served(spec)])
     if not reader.problems:
-        reader.problems.extend(check_rounds(spec, vertices))
+        reader.problems.extend([*check_rounds(spec, vertices), *check_segments(spec, vertices)])
     schedule, problems = check_schedule(spec, vertices) if not reader.problems else (None, [])
     reader.problems.extend(problems)
     if reader.problems or schedule is None:
@@ -214,7 +213,7 @@ def _add_segments(
         name = f"{vertex.id}_{number}"
         said = {"id": name, "op": _CONTINUE, "model": stage["model"], "reads": [f"{before}.rollout"]}
         said |= {key: stage[key] for key in ("requires", "engine") if stage.get(key)}
-        said["config"] = {key: stage["config"][key] for key in _SEGMENTED}
+        said["config"] = {key: stage["config"][key] for key in SEGMENTED}
         more = reader.read(Section("a stage", STAGE), said, vertex.place)
         at, before = at + 1, name
         vertices.insert(at, _stage(reader, spec, more, vertex.place))

@@ -59,3 +59,27 @@ def test_what_cannot_be_cut_is_told(said: dict[str, Any], config: dict[str, Any]
     (problem,) = error.value.problems
     assert problem.path == path
     assert problem.what.startswith(what)
+
+
+def test_a_rollout_in_segments_has_all_of_them() -> None:
+    """Else all completions would end where the first segment does, and be trained on so."""
+    spec = example()
+    stage(spec, "roll")["config"]["segment_tokens"] = 2
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    (problem,) = error.value.problems
+    assert (problem.path, problem.what) == (
+        "stages[1].config.segment_tokens",
+        "stage `roll`: 6 tokens are 3 segments of 2, not 1",
+    )
+    assert "async: {partial: true, segment_tokens: 2}" in problem.hint
+
+
+@pytest.mark.parametrize("other", [{"temperature": 0.5}, {"segment_tokens": 3}, {"max_tokens": 8}])
+def test_a_segment_goes_on_as_the_one_before_it_began(other: dict[str, Any]) -> None:
+    """A canonical form that was changed by hand could mix policies within a completion."""
+    spec = Pipeline.from_dict(loose()).to_dict()
+    stage(spec, "roll_3")["config"] |= other
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    assert "stage `roll_3` does not go on as `roll_2` began" in [problem.what for problem in error.value.problems]
