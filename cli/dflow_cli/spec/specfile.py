@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError
@@ -53,10 +54,25 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
         raise SpecFileError(_located(error.problems, known)) from None
     digests, found = digest_files(pipeline, base)
     found.include(look_at_models(pipeline, base))
+    written = [stage.get("id") for stage in plain(tree).get("stages") or ()]
     if found.problems:
-        raise SpecFileError(_located(found.problems, known))
-    warnings = [*doubts(pipeline), *found.warnings, *missing_here(pipeline)]
+        raise SpecFileError(_located(_as_written(found.problems, pipeline, written), known))
+    warnings = _as_written([*doubts(pipeline), *found.warnings, *missing_here(pipeline)], pipeline, written)
     return Loaded(pipeline.with_digests(digests), base, tuple(_located(warnings, known)))
+
+
+def _as_written(problems: Sequence[Problem], pipeline: Pipeline, written: Sequence[str]) -> list[Problem]:
+    """With paths in the spec as it was written. `written`: the ids of its stages; the pipeline may have others, too."""
+    found = []
+    for problem in problems:
+        match = re.match(r"stages\[(\d+)\]", problem.path)
+        name = pipeline.stages[int(match[1])].id if match else ""
+        if match and name in written:
+            path = f"stages[{written.index(name)}]{problem.path[match.end() :]}"
+        else:
+            path = "stages" if match else problem.path
+        found.append(replace(problem, path=path))
+    return found
 
 
 def _located(problems: Sequence[Problem], known: dict[str, str]) -> list[Mistake]:

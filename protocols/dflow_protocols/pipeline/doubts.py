@@ -32,7 +32,7 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
             what = f"nothing reads what `{stage.id}` keeps: it leaves nothing out"
             hint = "place it before an `advantage` stage of the same rollout, or have a stage of your own read `kept`"
             yield Problem(f"stages[{index}]", what, hint)
-        if "rollout" in stage.operator.writes:
+        if "rollout" in stage.operator.writes and not stage.operator.continues:
             yield from _sampling(stage, f"stages[{index}]")
             yield from _groups(pipeline, stage, f"stages[{index}].config")
         if stage.operator.compares and not any((stage.config.get("rewards") or {"": 1.0}).values()):
@@ -73,7 +73,7 @@ def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
 
 def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     """Groups whose completions cannot differ in their rewards, where they are compared with each other."""
-    rollout = f"{stage.id}.rollout"
+    rollout = f"{_last_segment(pipeline, stage).id}.rollout"
     compared = next((other.id for other in pipeline.stages if rollout in other.reads and _compares(other)), None)
     if compared is None:
         return
@@ -85,6 +85,13 @@ def _groups(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
             f"stage `{stage.id}`: at `temperature` {stage.config['temperature']:g} the completions of a group are alike"
         )
         yield Problem(f"{place}.temperature", what, "what is alike gets no advantage: 1.0 is usual")
+
+
+def _last_segment(pipeline: Pipeline, stage: Stage) -> Stage:
+    """The stage that writes the whole of the rollout that `stage` begins."""
+    after = (other for other in pipeline.stages if other.operator.continues and f"{stage.id}.rollout" in other.reads)
+    following = next(after, None)
+    return stage if following is None else _last_segment(pipeline, following)
 
 
 def _drops(stage: Stage) -> bool:

@@ -60,7 +60,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     settle_sources(reader, raw.get("data"), spec["data"] or {})
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _cut_rollouts(reader, spec, stages, vertices)
-    _check_ids(reader, stages)
+    _check_ids(reader, vertices)
     _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})
     if all(v.id and (v.is_built_in or ":" in v.op) for v in vertices):  # else what they write is not known
         reader.problems.extend(connect(vertices))
@@ -112,12 +112,12 @@ def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
             reader.note(at("digests", name), f"`{name}` is no digest", "leave `digests` out: submit fills it in")
 
 
-def _check_ids(reader: Reader, stages: list[dict[str, Any]]) -> None:
+def _check_ids(reader: Reader, vertices: list[Vertex]) -> None:
     first: dict[str, int] = {}
-    for index, stage in enumerate(stages):
-        earlier = first.setdefault(stage["id"] or f"[{index}]", index)
+    for index, vertex in enumerate(vertices):
+        earlier = first.setdefault(vertex.id or f"[{index}]", index)
         if earlier != index:
-            reader.note(f"stages[{index}].id", f"there are two stages `{stage['id']}`", "rename one of them")
+            reader.note(f"{vertex.place}.id", f"there are two stages `{vertex.id}`", "rename one of them")
 
 
 def _check_lora(reader: Reader, spec: dict[str, Any], trained: Collection[str | None]) -> None:

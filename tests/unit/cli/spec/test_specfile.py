@@ -178,6 +178,17 @@ def test_a_warning_is_told_with_its_line_and_stops_nothing(folder: Path, capsys:
     assert f"warning: arithmetic.yaml:14: {told['what']}\nhint: {told['hint']}\n" in err
 
 
+def test_stages_that_the_spec_stands_for_move_no_line(folder: Path) -> None:
+    """A rollout in segments becomes several stages, and what follows it is told where it was written all the same."""
+    written = SPEC.replace("steps: warmup", "async: {max_staleness: 1, partial: true}\nsteps: warmup")
+    (folder / "arithmetic.yaml").write_text(
+        written.replace("op: advantage", "op: advantage, rounds: {until: 2, max: 2}")
+    )
+    assert [warning.where for warning in load_spec().warnings if "rounds" in warning.what] == ["arithmetic.yaml:17"]
+    (folder / "judge.py").unlink()
+    assert mistakes()[0].startswith("error: arithmetic.yaml:16: ")
+
+
 @pytest.mark.parametrize("command", ["plan", "submit"])
 def test_warnings_are_told_wherever_a_spec_is_read(
     folder: Path, command: str, capsys: pytest.CaptureFixture[str]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, plan
+from dflow_protocols.pipeline.doubts import doubts
 from dflow_protocols.pipeline.grammar.problem import SpecError
 from tests.unit.protocols.written_specs import example, stage
 
@@ -83,3 +84,22 @@ def test_a_segment_goes_on_as_the_one_before_it_began(other: dict[str, Any]) -> 
     with pytest.raises(SpecError) as error:
         Pipeline.from_dict(spec)
     assert "stage `roll_3` does not go on as `roll_2` began" in [problem.what for problem in error.value.problems]
+
+
+def test_what_is_doubtful_of_a_rollout_is_told_once() -> None:
+    """Of the stage that the user wrote, though each segment has its settings, and the last one is compared."""
+    spec = loose()
+    stage(spec, "roll")["config"] |= {"group": 1, "top_p": 0.9}
+    assert [doubt.path for doubt in doubts(Pipeline.from_dict(spec))] == [
+        "stages[1].config.top_p",
+        "stages[1].config.group",
+    ]
+
+
+def test_a_name_that_a_segment_takes_is_told_where_it_was_written() -> None:
+    """The spec has no other place for it."""
+    spec = loose()
+    stage(spec, "score")["id"] = "roll_2"
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    assert [problem.path for problem in error.value.problems] == ["stages[2].id"]
