@@ -388,6 +388,12 @@ def test_who_does_not_wait_for_a_better_checkpoint_is_noticed() -> None:
         assert violated(world, 5.0) == "best_comes_back"
 
 
+@pytest.mark.parametrize("seed", [5772, 6337])
+def test_a_partition_of_several_calls_is_not_done_several_times(seed: int) -> None:
+    """Rollouts in segments, where nothing breaks at all, or a node leaves when all is done."""
+    live_through(seed)
+
+
 @pytest.mark.parametrize("seed", [60004, 60044])
 def test_who_is_held_up_by_what_a_fault_left_is_not_blamed(seed: int) -> None:
     """An acknowledgement was lost before all was well; whoever is idle does not offer what the partitions require."""

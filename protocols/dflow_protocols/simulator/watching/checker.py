@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any, TypeAlias, cast
 
+from ...events import Start
 from ...names import NodeId, RunId, TaskKey
 from ...node import Node
 from ...pipeline.spec import Pipeline
 from ...run_state.run_state import RunState
+from ...work import ChainWork
 from ..invariants import Violation
 from ..model.host import Host
 from ..toy import TOY_PARTITIONS
@@ -130,6 +133,11 @@ def state_of(host: Host, run: RunId) -> RunState | None:
         return None
     known = node_of(host).runs.get(run)
     return None if known is None else known.state
+
+
+def done_by(start: Start) -> TaskKey:
+    """What a call does: where a partition takes several calls, each has stages of its own, and the first names it."""
+    return replace(start.task, stage=start.work.stages[0]) if isinstance(start.work, ChainWork) else start.task
 
 
 def living_at(host: Host) -> frozenset[NodeId]:

@@ -11,7 +11,7 @@ from ...wire.steps import Header
 from ...work import BlockWork, ChainWork, LoadWork, SliceWork
 from ..model.host import Host
 from ..world import World
-from .checker import Checker, Seen, Steady, node_of, on_duty_at, others_claim, state_of
+from .checker import Checker, Seen, Steady, done_by, node_of, on_duty_at, others_claim, state_of
 
 ORPHANED_AFTER = 2.0  # suspicion times, at most, in which a silent home keeps what it is dealt
 TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
@@ -89,7 +89,7 @@ class Working(Checker):
         key = host.place, host.lives, event.call
         start, _ = self._begun[key]
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
-            self._done[start.run, self.world.engines[start.run].done_first(start.task)] += key in self._agreed
+            self._done[start.run, self.world.engines[start.run].done_first(done_by(start))] += key in self._agreed
             self._in_a_row.pop((host.place, start.run, start.task.stage), None)
 
     def end(self) -> None:

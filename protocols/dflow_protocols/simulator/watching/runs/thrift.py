@@ -11,7 +11,7 @@ from ...model import provenance
 from ...model.host import Host
 from ...model.provenance import BlockSum, SliceSum
 from ...world import World
-from ..checker import Checker, Seen, Steady, state_of
+from ..checker import Checker, Seen, Steady, done_by, state_of
 
 SPARE = 1.0  # gradients of a step more: a leaf that was stolen when its block was fetched already
 AGAIN_SHARE = 0.1  # of all units, done twice without a death: thefts that cross
@@ -110,7 +110,7 @@ class Thrift(Checker):
 def _units(start: Start, done: Done) -> list[TaskKey]:
     """Partitions, leaves and slices that a call has done: a block may end before all its leaves."""
     if not isinstance(start.work, BlockWork):
-        return [start.task]
+        return [done_by(start)]
     ends = [made.block.end for made in done.made if made.block is not None]
     end = max(ends, default=start.work.end)
     return [unit for unit in start.task.singles if unit.leaves[0] < end]
