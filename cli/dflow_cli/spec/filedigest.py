@@ -165,7 +165,7 @@ def _losses(
     taken = parameters_in(function)[1:]
     names = [each.name for each in taken]
     for index, stage in enumerate(pipeline.stages):
-        loss = stage.config.get("loss", {})
+        loss = stage.config.get("loss", {}) if stage.operator.trains is not None else {}
         if loss.get("kind") != named.name:
             continue
         path = f"stages[{index}].config.loss.args"
@@ -199,7 +199,7 @@ def _environment(named: Named, tree: ast.Module, pipeline: Pipeline, file: str) 
     taken = [each.name for each in parameters_in(methods["__init__"])[1:]] if "__init__" in methods else []
     takes_any = "__init__" in methods and methods["__init__"].args.kwarg is not None
     for index, stage in enumerate(pipeline.stages):
-        config = stage.config.get("environment")
+        config = stage.config.get("environment") if stage.operator.samples else None
         surplus = (
             [key for key in config["args"] if key not in taken] if config and config["class"] == named.name else []
         )

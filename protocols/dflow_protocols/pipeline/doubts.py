@@ -44,7 +44,7 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.rounds is not None and not _drops(stage):
             what = f"stage `{stage.id}` drops no groups, so its rounds are always as many"
             yield Problem(f"stages[{index}].rounds", what, "add `drop_flat_groups: true`, or a `filter` before it")
-        if "optimizer" in stage.config:
+        if stage.operator.trains is not None:
             yield from _training(stage, f"stages[{index}].config")
             yield from _of_another(pipeline, stage, f"stages[{index}].reads")
         if stage.operator.evaluates:
@@ -63,7 +63,7 @@ def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:
     elif stage.every >= steps > 1 and is_run:
         what = f"stage `{stage.id}` runs once: `every` is {stage.every}, of {steps} steps"
         yield Problem(f"{place}.every", what, "lower it")
-    ramp = stage.config["optimizer"]["adamw"]["ramp_steps"] if "optimizer" in stage.config else 0
+    ramp = stage.config["optimizer"]["adamw"]["ramp_steps"] if stage.operator.trains is not None else 0
     if runs and ramp > runs:
         what = f"stage `{stage.id}` never reaches its `lr`: `ramp_steps` is {ramp}, and it makes {runs} updates"
         yield Problem(

@@ -57,7 +57,10 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
 
 
 def code_in(stage: Stage) -> Iterator[tuple[str, str]]:
-    """(key, name) of what a stage's config names that is run."""
+    """(key, name) of what a stage's config names that is run. The config of a user's own stage holds what its function
+    is given, and no key of it means anything here."""
+    if ":" in stage.op:
+        return
     config = stage.config
     if "function" in config:
         yield "function", config["function"]

@@ -8,6 +8,7 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline, SpecError
 from dflow_protocols.pipeline.doubts import doubts
+from dflow_protocols.pipeline.files import named_files
 from tests.unit.protocols.written_specs import example, stage
 
 
@@ -87,3 +88,20 @@ def test_a_built_in_stage_knows_what_it_writes_for_each_token() -> None:
         Pipeline.from_dict(spec)
     (problem,) = caught.value.problems
     assert problem.path == "stages[2].per_token"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"loss": 3, "optimizer": 3},
+        {"loss": {"kind": 3}},
+        {"function": "mean", "environment": {}},
+        {"function": ["a:b"], "method": "a:b"},
+    ],
+)
+def test_what_ones_own_function_is_given_may_have_any_name(config: dict[str, Any]) -> None:
+    """A key that means something in one of our stages is a plain argument here: nothing is opened or run by it."""
+    pipeline = Pipeline.from_dict(with_own(config=config))
+    own = [named.name for named in named_files(pipeline) if named.path.startswith("stages[4]")]
+    assert own == ["own.py:f"]
+    assert not [doubt for doubt in doubts(pipeline) if doubt.path.startswith("stages[4].config")]
