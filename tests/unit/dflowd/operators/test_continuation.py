@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data import columns
+from dflowd.models.policy import Policy
 from dflowd.models.sampling import Completions, Sampler, Seats
-from dflowd.operators.generate import go_on
+from dflowd.operators.generate import generate, go_on
+from dflowd.operators.partition import Columns
 from dflowd.shards import layout
 from dflowd.shards.layout import read_texts
+from tests.support.repository import EXAMPLES
 
 from .partitions import known, partition
 
@@ -42,17 +46,16 @@ class Model:
         return Completions(tokens, np.full(tokens.shape, -0.25, np.float32), lengths, lengths < 2)
 
 
-def in_segments(longest: int) -> Pipeline:
-    """Completions of so many tokens at most, two a segment."""
+def in_segments(longest: int, **more: Any) -> Pipeline:
+    """Completions of so many tokens at most, two a segment. `more`: of the config of what samples."""
+    roll = {"data": "words", "prompts": 2, "group": 2, "max_tokens": longest, **more}
     return Pipeline(
         name="mine",
         steps=1,
         models={"policy": {"path": "model/"}},
         data={"words": {"jsonl": "words.jsonl"}},
         stages=[
-            Stage(
-                "roll", "generate", "policy", config={"data": "words", "prompts": 2, "group": 2, "max_tokens": longest}
-            ),
+            Stage("roll", "generate", "policy", config=roll),
             Stage("score", "reward"),
             Stage("adv", "advantage"),
             Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": {"adamw": {"lr": 1e-3}}}),
@@ -107,3 +110,29 @@ def test_where_all_is_done_the_same_bytes_come_out(tmp_path: Path) -> None:
     made = go_on(replace(partition(tmp_path, in_segments(8), "roll_2", given), version=6))
     assert layout.encode(made.columns) == layout.encode(given["roll.rollout"])
     assert "completion_tokens" not in made.metrics
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_segments_under_the_same_weights_say_what_one_piece_says(tmp_path: Path, top_p: float) -> None:
+    """Cutting is a matter of who samples what, when: where no newer weights come between, nobody can tell."""
+    config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
+    policy = Policy("policy", config, EXAMPLES, 5)
+    spec = in_segments(6, top_p=top_p)
+    roll = spec.stage("roll")
+
+    def made_by(stage: Stage, inputs: dict[str, Columns]) -> Columns:
+        work = replace(partition(tmp_path, spec, "roll", inputs), stage=stage, version=3, policy=lambda _: policy)
+        return (generate if stage.id == "roll" else go_on)(work).columns
+
+    uncut = {name: value for name, value in roll.config.items() if name != "segment_tokens"}
+    whole = made_by(replace(roll, config=uncut), {})
+    cut = made_by(roll, {})
+    assert columns.lengths(cut["tokens"]).max() == 2 < columns.lengths(whole["tokens"]).max()
+    for before, name in (("roll", "roll_2"), ("roll_2", "roll_3")):
+        cut = made_by(spec.stage(name), {f"{before}.rollout": cut})
+    assert cut.keys() == whole.keys()
+    for name in cut.keys() - {"text", "logprobs", "nucleus_logprobs"}:
+        assert columns.values(cut[name]).tolist() == columns.values(whole[name]).tolist(), name
+    assert read_texts(cut["text"]) == read_texts(whole["text"])
+    for name in cut.keys() & {"logprobs", "nucleus_logprobs"}:
+        np.testing.assert_allclose(columns.values(cut[name]), columns.values(whole[name]), rtol=0, atol=1e-4)
