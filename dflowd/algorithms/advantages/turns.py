@@ -1,5 +1,7 @@
-"""Group relative advantages of turns: each turn of a conversation answers for what came from it on (MT-GRPO, arXiv
-2505.11821, which has two turns, the last one with the outcome's reward)."""
+"""Group relative advantages of turns: each turn of a conversation answers for what came from it on (as GTPO, arXiv
+2511.14846, makes advantages of turns' discounted returns). MT-GRPO, arXiv 2505.11821, compares a turn's own reward and
+the outcome's each by itself and adds the two advantages up: with `scale` "none" and `gamma` 1 that is the same, with
+"std" it is not."""
 
 from __future__ import annotations
 
