@@ -41,6 +41,24 @@ def test_what_a_step_sampled_serves_all_its_updates(noise: frozenset[type]) -> N
     assert {head.step for _, advanced in world.advanced for head in [advanced.head]} == set(range(10))
 
 
+def test_updates_without_anything_to_train_on_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hands the state on: a run in which all groups are flat is as fast as its sampling."""
+    monkeypatch.setattr("dflow_protocols.simulator.model.work.DROPPED_SHARE", 1.1)
+    stages = [stage for stage in SEVERAL.stages if stage.id != "held"]
+    world, run = mesh(1, pipeline=replace(SEVERAL, steps=1, stages=stages))
+    moments = list[float]()
+    over = ended(world, run)
+
+    def is_over() -> bool:
+        moments.extend([world.now] * (len(world.advanced) - len(moments)))
+        return over()
+
+    world.run(ENDS_S, is_over)
+    made, one, *more = moments  # version 0, and those of the five updates
+    assert made < one
+    assert more == [one] * 4
+
+
 @pytest.mark.parametrize("comes_back", [True, False], ids=["comes back", "stays away"])
 @pytest.mark.parametrize("version", range(1, 9))
 def test_a_node_may_die_between_any_two_updates(version: int, comes_back: bool) -> None:

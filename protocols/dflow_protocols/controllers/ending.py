@@ -36,7 +36,7 @@ class Ending:
         """Commit, free, save, finish."""
         state, own = self._state, self._state.versions.own
         assert own is not None
-        self._commit(now, mesh, own)
+        self.commit(now, mesh, own)
         needed_step, pinned = self._needed_step(now, mesh, out), self._pinned(now, mesh, own)
         owed = self._checkpoints.owed(now, mesh, own)
         sweep = (state.committed_step, needed_step, pinned, own.id, owed, state.catch_up.target, state.refreshed_at)
@@ -51,7 +51,8 @@ class Ending:
 
     # Commit and free ------------------------------------------------------------------------------------------------
 
-    def _commit(self, now: float, mesh: MeshView, own: Header) -> None:
+    def commit(self, now: float, mesh: MeshView, own: Header) -> None:
+        """Of the versions held here, up to the own one, the newest that there is evidence of."""
         run = self._state
         for header in reversed(run.versions.held.values()):
             if header.step <= run.committed_step:

@@ -378,6 +378,8 @@ class Run:
             header = state.position
             assert header is not None
             self.calls.stop_stale(header, out)
+            if state.versions.own is not None:
+                self.ending.commit(now, mesh, state.versions.own)  # or the next one would wait for a turn of its own
             duties = self._work_from(now, mesh, header, out)
         if header is None:
             return
