@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dflow_protocols.pipeline.entries.conversation import ASSISTANT, USER, Message, read_message
@@ -55,8 +56,9 @@ class Environments:
         told = [messages[:end] for end in turns]
         environment, count = self._kept.pop(key, (None, 0))
         if environment is not None and count == len(told) - 1:
-            return self._step(environment, name, key, told, is_last)
-        return self._begin(make(**args), name, key, entry, told, is_last)
+            return _closed_if_broken(environment, self._step(environment, name, key, told, is_last))
+        environment = make(**args)
+        return _closed_if_broken(environment, self._begin(environment, name, key, entry, told, is_last))
 
     async def _begin(
         self,
@@ -83,7 +85,7 @@ class Environments:
         given = _given_by(environment)
         said = _answer(await given(environment.step(_copied(told[-1]))), f"{name}.step")
         if said["done"] or is_last:
-            await given(environment.close() if hasattr(environment, "close") else None)
+            await _close(environment)
         else:
             self._keep(key, environment, len(told))
         return said
@@ -106,6 +108,21 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError("it waited")
+
+
+async def _closed_if_broken(environment: Any, turn: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """A turn that raises is the conversation's last: whatever its instance holds is given back."""
+    try:
+        return await turn
+    except Exception:
+        with suppress(Exception):  # what went wrong first is what people have to mend
+            await _close(environment)
+        raise
+
+
+async def _close(environment: Any) -> None:
+    if hasattr(environment, "close"):
+        await _given_by(environment)(environment.close())
 
 
 def _given_by(environment: Any) -> Callable[[Any], Coroutine[Any, Any, Any]]:

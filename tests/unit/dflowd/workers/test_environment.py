@@ -132,6 +132,16 @@ def test_what_an_environment_holds_is_given_back_when_its_conversation_is_over(p
     assert (tmp_path / "closed").read_text() == "ab"
 
 
+@pytest.mark.parametrize("said", ["raise", "number", "nan"])
+def test_what_an_environment_holds_is_given_back_when_its_conversation_fails(
+    pool: Pool, tmp_path: Path, said: str
+) -> None:
+    """A browser or a sandbox that is left open by each failure fills the host."""
+    told(pool, {"a": []})
+    assert told(pool, {"a": [said]})[0].error
+    assert (tmp_path / "closed").read_text() == "a"
+
+
 def test_environments_that_wait_do_so_beside_each_other(pool: Pool) -> None:
     """Eight of one worker, each of which waits for the seven others: one after the other they would wait for ever."""
     keys = "abcdefgh"
