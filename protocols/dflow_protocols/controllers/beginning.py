@@ -135,7 +135,9 @@ class Beginning:
             self._checkpoints.refuse(mesh, header, "its bytes are not those of the version", out)
             return
         run.versions.hold(header)
-        out.append(Report("checkpoint.loaded", {"run": run.id, "step": header.step, "version": header.id}))
+        out.append(
+            Report("checkpoint.loaded", {"run": run.id, "step": run.told_step(header.step), "version": header.id})
+        )
         self._advance.moved(now, mesh, None, {}, out)
 
     def load_failed(

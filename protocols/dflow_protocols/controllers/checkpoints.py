@@ -154,7 +154,8 @@ class Checkpoints:
         """The version lies whole on this node's disk."""
         self.mine = {name: other for name, other in self.mine.items() if other.step != header.step}  # it replaced that
         self.mine[header.id] = header
-        fields = {"run": self._state.id, "step": header.step, "version": header.id, "folder": folder}
+        step = self._state.told_step(header.step)
+        fields = {"run": self._state.id, "step": step, "version": header.id, "folder": folder}
         out.append(Report("checkpoint.saved", fields))
         self.tell(mesh.living, out)
         self.retire(mesh, out)
@@ -197,13 +198,16 @@ class Checkpoints:
     def story(self) -> str:
         """What became of those that cannot be, in words."""
         by_step = sorted(self.refused.values(), key=lambda entry: -entry[0].step)
-        return "; ".join([*(f"step {header.step}: {why}" for header, why in by_step), *self.unread])
+        return "; ".join(
+            [*(f"step {self._state.told_step(header.step)}: {why}" for header, why in by_step), *self.unread]
+        )
 
     def refuse(self, mesh: MeshView, header: Header, why: str, out: list[Action]) -> None:
         """An own checkpoint cannot be brought back: it is passed over, and stays on the disk for people to see until
         the run passes that step again."""
         self.mine.pop(header.id, None)
         self.refused[header.id] = (header, why)
-        fields = {"run": self._state.id, "step": header.step, "version": header.id, "error": why}
+        step = self._state.told_step(header.step)
+        fields = {"run": self._state.id, "step": step, "version": header.id, "error": why}
         out.append(Report("checkpoint.refused", fields, "error"))
         self.tell(mesh.living, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, MOST_HEADS, Checkpoints
 from dflow_protocols.events import Discard, Report, Start
 from dflow_protocols.run_state import status as runs
-from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.toy import several_updates, warm_then_two
 from dflow_protocols.wire.steps import CheckpointPut, Header
 from dflow_protocols.work import SaveWork
 from tests.unit.protocols.books import RUN, ZERO, heartbeat, version, who
@@ -59,6 +59,20 @@ def test_a_save_is_told_and_replaces_another_branch_of_its_step() -> None:
     assert {to for to, _ in run.told(CheckpointPut)} == {who(2), who(3)}
     fields = {"run": RUN, "step": 1, "version": ONE.id, "folder": "step-000001"}
     assert Report("checkpoint.saved", fields) in run.out
+
+
+def test_people_are_told_the_step_that_their_pipeline_counts() -> None:
+    """Where a step makes several updates versions have other numbers, which their folders are called by."""
+    run = ARun(several_updates())
+    checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
+    first = CHAIN[-1]
+    for number in range(5, 7):  # five updates in the first step
+        first = version(f"v{number}", first, samples=4)
+        checkpoints.saved(ALL, first, f"step-{number:06d}", run.out)
+    checkpoints.refuse(ALL, first, "torn", run.out)
+    told = [action.fields["step"] for action in run.out if isinstance(action, Report)]
+    assert told == [1, 1, 1]
+    assert checkpoints.story == "step 1: torn"
 
 
 def test_old_ones_go_once_enough_newer_ones_lie_on_enough_disks() -> None:
