@@ -36,7 +36,7 @@ class Ending:
         """Commit, free, save, finish."""
         state, own = self._state, self._state.versions.own
         assert own is not None
-        self.commit(now, mesh, own)
+        self.commit(now, mesh)
         needed_step, pinned = self._needed_step(now, mesh, out), self._pinned(now, mesh, own)
         owed = self._checkpoints.owed(now, mesh, own)
         sweep = (state.committed_step, needed_step, pinned, own.id, owed, state.catch_up.target, state.refreshed_at)
@@ -51,16 +51,16 @@ class Ending:
 
     # Commit and free ------------------------------------------------------------------------------------------------
 
-    def commit(self, now: float, mesh: MeshView, own: Header) -> None:
+    def commit(self, now: float, mesh: MeshView) -> None:
         """Of the versions held here, up to the own one, the newest that there is evidence of."""
-        run = self._state
+        run, own = self._state, self._state.versions.own
         for header in reversed(run.versions.held.values()):
             if header.step <= run.committed_step:
                 break
             step = run.steps.get(header.step - 1)
             trainers = step.roster.trainers if step is not None and step.roster is not None else mesh.living
             if run.versions.is_committed(header, mesh.on_duty.intersection(trainers), mesh.living) or (
-                header is own and self._is_own_copy_enough(now, mesh, own)
+                header is own and self._is_own_copy_enough(now, mesh, header)
             ):
                 run.commit(header.step)
                 break

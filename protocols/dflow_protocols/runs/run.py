@@ -378,8 +378,7 @@ class Run:
             header = state.position
             assert header is not None
             self.calls.stop_stale(header, out)
-            if state.versions.own is not None:
-                self.ending.commit(now, mesh, state.versions.own)  # or the next one would wait for a turn of its own
+            self.ending.commit(now, mesh)  # or the next one would wait for a turn of its own
             duties = self._work_from(now, mesh, header, out)
         if header is None:
             return
@@ -486,8 +485,7 @@ class Run:
     def _must_claim(self, view: StepView) -> bool:
         """Whether what this node claims of a step is over, or it waits for something that it does not claim."""
         in_hand, claimed = set(self.state.taken_on(view)), view.step.claimed_by(view.now, self.state.me)
-        is_over = not view.running and claimed - in_hand
-        return bool(is_over or self.state.gathering.keys() & in_hand - claimed)
+        return bool((not view.running and claimed - in_hand) or self.state.gathering.keys() & in_hand - claimed)
 
     def check(self) -> None:
         """Assert what must hold after every event."""
