@@ -14,7 +14,16 @@ from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.faults import Crash, Fault, Join, Pause, Trigger, sends
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.host import Host
-from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps, with_lag, with_rounds, with_updates
+from dflow_protocols.simulator.toy import (
+    TOY_PARTITIONS,
+    two_steps,
+    with_async,
+    with_lag,
+    with_rounds,
+    with_segments,
+    with_sizes,
+    with_updates,
+)
 from dflow_protocols.wire.steps import SealPut
 from dflow_protocols.work import ChainWork
 from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
@@ -112,6 +121,22 @@ def test_a_joiner_amid_a_round_ends_with_the_others(noise: frozenset[type]) -> N
         world.when(of_round(1, nth), Join(joiner.index), 0.0)
         weights = finish(world, run, ENDS_S)
         assert noise or weights == undisturbed()
+
+
+@pytest.mark.parametrize("change", [with_async, with_segments])
+@pytest.mark.parametrize(
+    "case", ["who_begins_the_second_round_dies", "the_sealer_dies_with_the_manifest_on_one_replica"]
+)
+def test_rounds_may_be_of_several_versions(case: str, change: Callable[[Pipeline, int], Pipeline]) -> None:
+    """Steps overlap, so a round may be over, and the next one begin, under a version before that which trains on it."""
+    world, run = mesh(3, pipeline=change(with_rounds(with_sizes(two_steps(), 4, TOY_PARTITIONS, 4), 1, 3), 2))
+    trigger, fault, after_s = CASES[case]()
+    world.when(trigger, fault, after_s)
+    world.run(ENDS_S, ended(world, run))
+    finish(world, run, ENDS_S)
+    figures = [advanced.metrics for _, advanced in world.advanced if "rounds" in advanced.metrics]
+    assert {each["rounds"] for each in figures} >= {2}
+    assert max(each["version_gap_max"] for each in figures) >= 1
 
 
 class Shortages(Sampled):
