@@ -11,14 +11,17 @@ import pytest
 from dflow_protocols.events import FilesFound
 from dflow_protocols.names import CHUNK_BYTES, Partition, RunId, ShardRef, SpecId, TaskKey, VersionId, chunk_count
 from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
-from dflow_protocols.simulator.invariants import check_chain, check_files, check_header, check_work
+from dflow_protocols.simulator.invariants import check_bytes, check_chain, check_files, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
 from dflow_protocols.simulator.sealed import SealCheck
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.reduction import cut_leaves
-from dflow_protocols.wire.steps import Header, Record, Seal
+from dflow_protocols.wire.codec import MAX_FRAME_BYTES
+from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.steps import Header, Record, RunPut, Seal
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork
+from tests.unit.protocols.wire.vectors import example
 
 STAGES = ("roll", "score", "adv")
 RUN = RunId("a" * 32)
@@ -254,3 +257,11 @@ def test_a_work_that_opens_files_starts_where_they_lie_and_where_all_that_is_lef
     with pytest.raises(AssertionError, match="refused"):
         check_files(engines, chain, FilesFound(RUN, refused=("adv",)))
     check_files(engines, SliceWork(0, "learn", 0, 1, 4, (), 1), FilesFound(RUN, "a disk went", ("learn",)))
+
+
+def test_what_no_frame_takes_is_looked_at_message_by_message() -> None:
+    """So daemons send it: a replica of hundreds of members may have more to tell one of them in a turn than fits."""
+    long = replace(example(RunPut), spec=bytes(1 << 20))
+    check_bytes(Frame(None, (long,) * 4))
+    with pytest.raises(ValueError, match="send its messages apart"):
+        check_bytes(Frame(None, (replace(long, spec=bytes(MAX_FRAME_BYTES)),)))
