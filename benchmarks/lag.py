@@ -1,7 +1,8 @@
 """What is a lag worth where some hosts sample and others train?
 
 Four real daemons on loopback with emulated engines, two that sample and two that learn; what they do they sleep. The
-same steps with rollouts of the newest version and with such that are behind. A row each:
+same steps with rollouts of the newest version, with such that are behind by `lag`, and of whatever version there is, at
+most so many behind (`async`). A row each:
 
     roll_s, learn_s  seconds of a step that the device of a sampler, and of a learner, is at work
     step_s           mean seconds from one version to the next, the first step and the last one left out
@@ -39,14 +40,20 @@ class Outcome:
     """One run; see the module."""
 
     lag: int
+    max_staleness: int  # 0: not `async`
     roll_s: float
     learn_s: float
     step_s: float
     idle: Mapping[str, float]
     load: float
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether rollouts may be under way while their weights are trained on."""
+        return bool(self.lag or self.max_staleness)
 
-def spec(steps: int, lag: int, roll_s: float, learn_s: float) -> Pipeline:
+
+def spec(steps: int, lag: int, max_staleness: int, roll_s: float, learn_s: float) -> Pipeline:
     """Whose rollouts take each sampler so long, and whose leaves each learner."""
     pipeline = toy_pipeline(
         steps,
@@ -57,6 +64,9 @@ def spec(steps: int, lag: int, roll_s: float, learn_s: float) -> Pipeline:
     )
     needs = {"roll": (SAMPLER,), "learn": (LEARNER,)}
     stages = [replace(stage, requires=needs.get(stage.id, ())) for stage in pipeline.stages]
+    if max_staleness:
+        stale = {"max_staleness": max_staleness}
+        return replace(pipeline, asynchrony=stale, reproducibility="replay", stages=stages)
     return replace(pipeline, lag=lag, stages=stages)
 
 
@@ -75,6 +85,7 @@ def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> 
     busy = {SAMPLER: roll_s, LEARNER: learn_s}
     return Outcome(
         pipeline.lag,
+        pipeline.max_staleness,
         roll_s,
         learn_s,
         round(step_s, 3),
@@ -88,23 +99,24 @@ def measure(
     *,
     steps: Annotated[int, "of each run"] = 10,
     lags: Annotated[tuple[int, ...], "versions that rollouts are behind"] = (0, 1),
+    staleness: Annotated[tuple[int, ...], "versions that they are behind at most, where they are `async`"] = (1, 4),
     roll_s: Annotated[float, "that each sampler rolls out in a step"] = 4.0,
     learn_s: Annotated[float, "that each learner trains in a step"] = 3.0,
 ) -> list[Figure]:
     outcomes = []
-    for lag in lags:
+    for lag, stale in (*((lag, 0) for lag in lags), *((0, stale) for stale in staleness)):
         with tempfile.TemporaryDirectory() as folder:
-            outcomes.append(attempt(Path(folder), spec(steps, lag, roll_s, learn_s), roll_s, learn_s))
+            outcomes.append(attempt(Path(folder), spec(steps, lag, stale, roll_s, learn_s), roll_s, learn_s))
         tell(asdict(outcomes[-1]))
     longer = max(roll_s, learn_s)
     return [
         Figure(
-            f"a step, lag {each.lag}",
+            f"a step, async, at most {each.max_staleness} behind" if each.max_staleness else f"a step, lag {each.lag}",
             "s",
             each.step_s,
-            "the longer of sampling and training" if each.lag else "both, one after the other",
-            longer if each.lag else roll_s + learn_s,
-            Goal(OVERHEAD) if each.lag else None,
+            "the longer of sampling and training" if each.overlaps else "both, one after the other",
+            longer if each.overlaps else roll_s + learn_s,
+            Goal(OVERHEAD) if each.overlaps else None,
         )
         for each in outcomes
     ]
