@@ -14,49 +14,17 @@ own.
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from benchmarks.figure import Figure, Goal, Skipped, Tell
-from benchmarks.plain_loop import DEFAULT_SPEC, need_engine
+from benchmarks.learning import Curve, Variant, by_name, compare_curves, smoothed
+from benchmarks.plain_loop import DEFAULT_SPEC
 
 OVERLAYS = DEFAULT_SPEC.parent / "algorithms"
-RUN_S = 3600.0
 COLUMNS = 4  # panels beside each other
-SMOOTH = 5  # steps that a point of a drawn reward is the mean of
 QUICK = {"names": ("grpo", "rloo"), "seeds": (0,), "warmup": 4, "steps": 4}
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """What one run gave. `rewards`: [step, mean reward] of each step with a rollout; `accuracies`: [step, held-out
-    accuracy]; steps counted from the end of the warm-up. `clipped`: share of tokens that a clip cut, in the mean."""
-
-    algorithm: str
-    seed: int
-    warmup: int
-    steps: int
-    rewards: list[list[float]]
-    accuracies: list[list[float]]
-    clipped: float
-    wall_s: float
-
-    @property
-    def before(self) -> float:
-        return self.accuracies[0][1]
-
-    @property
-    def after(self) -> float:
-        return self.accuracies[-1][1]
 
 
 def measure(
@@ -68,35 +36,13 @@ def measure(
     steps: Annotated[int, "steps by the algorithm"] = 60,
     out: Annotated[str, "folder of results"] = "out/algorithms",
 ) -> list[Figure]:
-    need_engine()
-    overlays = chosen(names)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    found: list[Curve] = []
-    rows: list[dict[str, Any]] = []
-    for seed in seeds:  # all algorithms of a seed first, so that a part of it is a comparison, too
-        for overlay in overlays:
-            found.append(curve(folder, overlay, seed, warmup, steps))
-            last = found[-1]
-            tell({"algorithm": last.algorithm, "seed": seed, "before": last.before, "after": last.after})
-            rows = publish(folder, found)
-    for row in rows:
-        tell(row)
+    variants = [Variant(path.stem, (str(path),)) for path in chosen(names)]
+    rows = compare_curves(tell, Path(out), variants, seeds, warmup, steps, draw)
     what = "held-out accuracy"
     return [
         Figure(f"{row['algorithm']}: {what}", "", row["after"], "warm-up", row["before"], Goal(1.0, is_least=True))
         for row in rows
     ]
-
-
-def publish(folder: Path, found: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Write down what there is so far. Returns the summary."""
-    names = dict.fromkeys(each.algorithm for each in found)
-    rows = [summary([each for each in found if each.algorithm == name]) for name in names]
-    (folder / "summary.json").write_text(json.dumps(rows, indent=1) + "\n")
-    write_csv(folder / "curves.csv", found)
-    draw(folder / "curves.png", found)
-    return rows
 
 
 def chosen(names: Sequence[str]) -> list[Path]:
@@ -108,86 +54,6 @@ def chosen(names: Sequence[str]) -> list[Path]:
     return [known[name] for name in names or known]
 
 
-def curve(folder: Path, overlay: Path, seed: int, warmup: int, steps: int) -> Curve:
-    """A run's figures: those that were kept, if they are of the same budget, else of a run that is made now."""
-    kept = folder / f"{overlay.stem}-{seed}-{warmup}-{steps}.json"
-    if kept.exists():
-        return Curve(**json.loads(kept.read_text()))
-    found = run(overlay, seed, warmup, steps)
-    beside = kept.with_suffix(".part")
-    beside.write_text(json.dumps(asdict(found)) + "\n")
-    beside.replace(kept)
-    return found
-
-
-def run(overlay: Path, seed: int, warmup: int, steps: int) -> Curve:
-    """One run to its end, on one daemon and one core. Raises RuntimeError with what the command said."""
-    every = max(5, steps // 6)
-    values = {"seed": seed, "params.warmup": warmup, "params.grpo": steps, "checkpoint.every": 0}
-    sets = [f"--set={key}={value}" for key, value in (values | {"stages.heldout.every": every}).items()]
-    with tempfile.TemporaryDirectory() as mesh:
-        (told,) = dflow("run", str(DEFAULT_SPEC), str(overlay), *sets, "--nodes", "1", "--dir", mesh)
-        figures = dflow("metrics", told["run"], "--dir", mesh)
-    rewards, clipped = figures_of(figures)
-    accuracies = [[each["step"] - warmup, each["accuracy"]] for each in told["evals"]]
-    return Curve(overlay.stem, seed, warmup, steps, rewards, accuracies, clipped, told["wall_s"])
-
-
-def figures_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[list[float]], float]:
-    """`rewards` and `clipped` of a Curve. `rows`: of `dflow metrics`, one a version. A step that makes several updates
-    has several: the first one has its reward, and the ratio moves in those behind it."""
-    rewards = [row["reward_mean"] for row in rows if row.get("reward_mean") is not None]
-    cut = [row["clip_frac_low"] + row["clip_frac_high"] for row in rows if "clip_frac_low" in row]
-    return [[step, reward] for step, reward in enumerate(rewards, 1)], statistics.fmean(cut) if cut else 0.0
-
-
-def dflow(*words: str) -> list[dict[str, Any]]:
-    """The objects that a command prints, of a process that has one core."""
-    core = max(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "dflow_cli.app", *words, "--json"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=RUN_S,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended by {done.returncode}:\n{done.stderr[-2000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def summary(curves: Sequence[Curve]) -> dict[str, Any]:
-    """Means over the seeds of one algorithm, with their deviations. A reward is that of the first or last SMOOTH
-    steps."""
-    begin = [statistics.fmean(reward for _, reward in each.rewards[:SMOOTH]) for each in curves]
-    end = [statistics.fmean(reward for _, reward in each.rewards[-SMOOTH:]) for each in curves]
-    after = [each.after for each in curves]
-    return {
-        "algorithm": curves[0].algorithm,
-        "seeds": len(curves),
-        "before": round(statistics.fmean(each.before for each in curves), 4),
-        "after": round(statistics.fmean(after), 4),
-        "after_sd": round(statistics.stdev(after), 4) if len(after) > 1 else None,
-        "reward_begin": round(statistics.fmean(begin), 4),
-        "reward_end": round(statistics.fmean(end), 4),
-        "reward_end_sd": round(statistics.stdev(end), 4) if len(end) > 1 else None,
-        "clipped": round(statistics.fmean(each.clipped for each in curves), 5),
-        "wall_s": round(statistics.fmean(each.wall_s for each in curves), 1),
-    }
-
-
-def write_csv(path: Path, curves: Sequence[Curve]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("algorithm", "seed", "figure", "step", "value"))
-        for each in curves:
-            for figure, points in (("reward", each.rewards), ("held_out_accuracy", each.accuracies)):
-                writer.writerows((each.algorithm, each.seed, figure, int(step), value) for step, value in points)
-
-
 def draw(path: Path, curves: Sequence[Curve]) -> None:
     """One panel an algorithm, all with the same axes."""
     import matplotlib
@@ -195,15 +61,13 @@ def draw(path: Path, curves: Sequence[Curve]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    by_name: dict[str, list[Curve]] = {}
-    for each in curves:
-        by_name.setdefault(each.algorithm, []).append(each)
-    rows = -(-len(by_name) // COLUMNS)
+    panels = by_name(curves)
+    rows = -(-len(panels) // COLUMNS)
     size = (3.2 * COLUMNS, 2.4 * rows + 0.4)
     figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for place in axes.flat[len(by_name) :]:
+    for place in axes.flat[len(panels) :]:
         place.set_visible(False)
-    for place, (name, own) in zip(axes.flat, by_name.items(), strict=False):
+    for place, (name, own) in zip(axes.flat, panels.items(), strict=False):
         place.set_title(name, fontsize=10)
         place.grid(alpha=0.3)
         for each in own:
@@ -217,10 +81,3 @@ def draw(path: Path, curves: Sequence[Curve]) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def smoothed(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
-    """Each point as the mean of itself and those before it, SMOOTH at most."""
-    steps = [step for step, _ in points]
-    rewards = [reward for _, reward in points]
-    return steps, [statistics.fmean(rewards[max(0, at + 1 - SMOOTH) : at + 1]) for at in range(len(rewards))]

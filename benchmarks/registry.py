@@ -43,6 +43,7 @@ BENCHMARKS = (
     "scaling",
     "scaling/causes",
     "slots",
+    "staleness",
     "stealing",
     "tasks",
     "weights",

@@ -1,4 +1,4 @@
-"""The comparison of algorithms: what was run is not run again, and what is told is what was seen."""
+"""Runs that are compared by what they learn: what was run is not run again, and what is told is what was seen."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import algorithms
-from benchmarks.algorithms import Curve, figures_of, measure
+from benchmarks import algorithms, learning, staleness
 from benchmarks.figure import Skipped
+from benchmarks.learning import Curve, Variant, figures_of
 
 
 def quiet(row: Any) -> None:
@@ -21,22 +21,22 @@ def quiet(row: Any) -> None:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Which runs were made, by algorithm and seed: none is, each is pretended."""
+    """Which runs were made, by variant and seed: none is, each is pretended."""
     made: list[tuple[str, int]] = []
 
-    def run(overlay: Path, seed: int, warmup: int, steps: int) -> Curve:
-        made.append((overlay.stem, seed))
+    def run(variant: Variant, seed: int, warmup: int, steps: int) -> Curve:
+        made.append((variant.name, seed))
         rewards = [[step, 0.1 * step + seed] for step in range(steps)]
-        return Curve(overlay.stem, seed, warmup, steps, rewards, [[0, 0.2], [steps, 0.5 + 0.1 * seed]], 0.01, 3.0)
+        return Curve(variant.name, seed, warmup, steps, rewards, [[0, 0.2], [steps, 0.5 + 0.1 * seed]], 0.01, 3.0)
 
-    monkeypatch.setattr(algorithms, "run", run)
-    monkeypatch.setattr(algorithms, "need_engine", lambda: None)
+    monkeypatch.setattr(learning, "run", run)
+    monkeypatch.setattr(learning, "need_engine", lambda: None)
     return made
 
 
 @pytest.fixture
 def compared(tmp_path: Path) -> Callable[..., Any]:
-    return lambda *seeds: measure(quiet, names=("rloo", "grpo"), seeds=seeds, steps=4, out=str(tmp_path))
+    return lambda *seeds: algorithms.measure(quiet, names=("rloo", "grpo"), seeds=seeds, steps=4, out=str(tmp_path))
 
 
 def test_a_run_that_is_there_is_not_made_again(runs: list[tuple[str, int]], compared: Callable[..., Any]) -> None:
@@ -63,7 +63,7 @@ def test_curves_and_means_over_the_seeds_are_written_down(
 
 def test_a_name_that_has_no_overlay_is_told(runs: list[tuple[str, int]], tmp_path: Path) -> None:
     with pytest.raises(Skipped, match="no algorithm `grpoo`"):
-        measure(quiet, names=("grpoo",), out=str(tmp_path))
+        algorithms.measure(quiet, names=("grpoo",), out=str(tmp_path))
     assert runs == []
 
 
@@ -73,4 +73,20 @@ def test_a_step_of_several_updates_is_one_point_and_its_clips_are_those_of_all()
     clip = {"clip_frac_low": 0.0, "clip_frac_high": 0.0}
     step = [{"reward_mean": 0.5, **clip}, {**clip, "clip_frac_high": 0.2}, {"value_loss": 1.0}, {"value_loss": 1.0}]
     rows = [{"step": number + 1, **row} for number, row in enumerate([{"loss": 3.0}, *step, *step])]
-    assert figures_of(rows) == ([[1, 0.5], [2, 0.5]], 0.1)
+    figures = figures_of(rows)
+    assert (figures["rewards"], figures["clipped"]) == ([[1, 0.5], [2, 0.5]], 0.1)
+
+
+def test_how_far_rollouts_were_behind_is_their_mean_where_it_is_known() -> None:
+    """With a lag all of a step are of one version, and no mean is told; a warm-up has none at all."""
+    lagging = {"version_gap_max": 2.0, "version_gap_min": 2.0}
+    loose = {"version_gap_max": 3.0, "version_gap_min": 0.0, "version_gap_mean": 1.0}
+    found = [figures_of([{"loss": 3.0}, row]) for row in ({}, lagging, loose)]
+    assert [(each["gap"], each["gap_max"]) for each in found] == [(0.0, 0.0), (2.0, 2.0), (1.0, 3.0)]
+
+
+def test_rollouts_of_each_staleness_are_held_against_the_newest(runs: list[tuple[str, int]], tmp_path: Path) -> None:
+    figures = staleness.measure(quiet, lags=(0, 2), staleness=(4,), seeds=(0,), steps=4, out=str(tmp_path))
+    assert [name for name, _ in runs] == ["grpo_lag_0", "grpo_lag_2", "grpo_async_4"]
+    assert {(each.anchor, each.anchor_value) for each in figures} == {("grpo_lag_0", 0.5)}
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
