@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.simulator.toy import with_bfloat16, with_lag, with_updates
+from dflow_protocols.simulator.toy import with_bfloat16, with_lag, with_segments, with_updates
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
@@ -106,6 +106,31 @@ def test_a_death_while_steps_are_sampled_ahead_changes_nothing(trial: Trial) -> 
     trial.seen(run, "learn", "b", 1)
     strike(trial.mesh, trial.seen(run, "roll", "p", 2)[-1])
     trial.check(run, "killed in a rollout of a step ahead", behind)
+
+
+def test_a_death_while_segments_of_steps_ahead_are_sampled_loses_and_doubles_nothing(trial: Trial) -> None:
+    """Where rollouts are of whatever version there is, each step trains on all that it was to, once, and on nothing
+    that is older than it may be."""
+    most, steps = 2, 6
+    loose = with_segments(all_stages(steps), most)
+    run = trial.submit(spec=loose)
+
+    def ahead() -> list[Daemon]:
+        """Who samples for a step behind one that trains now."""
+        training = [row["step"] for row in running_tasks(trial.mesh, run, "learn", "b")]
+        rolled = [row for stage in ("roll_2", "roll") for row in running_tasks(trial.mesh, run, stage, "p")]
+        return [trial.mesh.nodes[row["node"]] for row in rolled if training and row["step"] > max(training)]
+
+    strike(trial.mesh, trial.mesh.until(ahead, SEES_S)[0])
+    answer = ended(trial.mesh, run)
+    assert (answer["state"], answer["step"], answer["reproducibility"]) == ("done", steps, "replay"), answer["error"]
+    rows = trial.mesh.ask(trial.mesh.running()[0], "metrics", run=run)["rows"]
+    trained = [row for row in rows if row["step"] > 1]  # the first one makes no rollouts
+    sampled = loose.stage("roll").config["prompts"] * loose.stage("roll").config["group"]
+    assert [row["samples"] for row in trained] == [sampled] * (steps - 1)
+    gaps = [(row["version_gap_min"], row["version_gap_max"]) for row in trained]
+    assert all(0 <= least <= largest <= most for least, largest in gaps), gaps
+    assert any(largest > 0 for _, largest in gaps), "nothing was sampled ahead"
 
 
 def test_a_death_amid_the_updates_of_a_step_changes_nothing(trial: Trial) -> None:
