@@ -21,6 +21,7 @@ from ..wire.steps import CheckpointPut, Head, Header
 from ..work import SaveWork
 
 COMMIT_WAIT = 4.0  # suspicion times for a second holder to claim a version; then the own copy on disk counts
+ARRIVAL_WAIT = 1.0  # suspicion times that who is on duty is left to get to the newest version, and to say so
 SAVERS = 2  # disks that a checkpoint lies on
 MOST_HEADS = 64  # that one member may say to have
 MOST_AWAY = 64  # members that are gone and whose checkpoints are remembered
@@ -101,25 +102,27 @@ class Checkpoints:
         is_due = header.step == run.last_step or (every > 0 and is_begin and place.step % every == 0)
         committed = run.committed_step
         passed = run.versions.passers(header, mesh.living) if is_due and place.updates > 1 else ()  # they keep it, too
-        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header, passed):
+        is_fresh = header is own and now - run.advanced_at <= ARRIVAL_WAIT * mesh.suspicion_s
+        others = mesh.on_duty if is_fresh else passed  # each would be among the first two of the few that it knows of
+        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header, others):
             return True
         lonely = header is own and own.step > committed  # nobody else got as far: the disk is the second copy
         return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
     def _savers(
-        self, now: float, mesh: MeshView, header: Header, passed: Collection[NodeId] = ()
+        self, now: float, mesh: MeshView, header: Header, others: Collection[NodeId] = ()
     ) -> tuple[NodeId, ...]:
         """The first two that can write it in this version's order; one more a wait, past those that do not."""
         late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
-        writers = self.writers(mesh, header, passed)
+        writers = self.writers(mesh, header, others)
         return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))[: SAVERS + late]
 
-    def writers(self, mesh: MeshView, header: Header, passed: Collection[NodeId] = ()) -> frozenset[NodeId]:
+    def writers(self, mesh: MeshView, header: Header, others: Collection[NodeId] = ()) -> frozenset[NodeId]:
         """Living holders of a version that are on duty and have the run's files, of which a checkpoint takes the
-        tokenizer. Where there is none of them: those on duty, and if all are drained those. `passed`: those who hold
-        it, too, though they made several versions since."""
+        tokenizer. Where there is none of them: those on duty, and if all are drained those. `others`: those who hold
+        it, too, though they made several versions since, or are about to."""
         run = self._state
-        living = frozenset((*run.versions.holders(header.id, mesh.living), *passed, run.me))
+        living = frozenset((*run.versions.holders(header.id, mesh.living), *others, run.me))
         holders = living & mesh.on_duty or living
         return holders - run.ability.without_files(run.me, holders) or holders
 

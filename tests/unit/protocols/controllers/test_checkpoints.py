@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dflow_protocols.controllers.checkpoints import COMMIT_WAIT, MOST_HEADS, Checkpoints
+from dflow_protocols.controllers.checkpoints import ARRIVAL_WAIT, COMMIT_WAIT, MOST_HEADS, Checkpoints
 from dflow_protocols.events import Discard, Report, Start
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import several_updates, warm_then_two
@@ -37,11 +37,20 @@ def test_a_committed_version_is_owed_by_its_first_two_holders_only() -> None:
         run, checkpoints = kept()
         run.state.versions.observe(who(me_holds), heartbeat(ONE))
         run.state.commit(1)
-        owed.append(checkpoints.owed(0.0, ALL, ONE))
+        owed.append(checkpoints.owed(ARRIVAL_WAIT + 0.1, ALL, ONE))
     assert owed == [ONE, ONE]
     run, checkpoints = kept(ONE)
     run.state.commit(1)
     assert checkpoints.owed(0.0, ALL, ONE) is None
+
+
+def test_who_is_early_leaves_a_version_for_a_while_to_those_who_come_before_it() -> None:
+    """Each of five would be among the first two of the few that it knows to be there, and all would write it."""
+    run, checkpoints = kept()
+    run.state.versions.observe(who(2), heartbeat(ONE))
+    run.state.commit(1)
+    assert checkpoints.owed(0.0, ALL, ONE) is None  # the third node comes before this one
+    assert checkpoints.owed(0.0, mesh(1, 2), ONE) == ONE
 
 
 def test_nothing_is_owed_before_it_is_committed_unless_nobody_else_comes() -> None:
