@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dflow_protocols.pipeline import Pipeline, Problem, SpecError
 from dflow_protocols.pipeline.doubts import doubts
+from dflow_protocols.pipeline.grammar.problem import placed
 
 from .enginelook import missing_here
 from .filedigest import digest_files
@@ -63,16 +63,8 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
 
 def _as_written(problems: Sequence[Problem], pipeline: Pipeline, written: Sequence[str]) -> list[Problem]:
     """With paths in the spec as it was written. `written`: the ids of its stages; the pipeline may have others, too."""
-    found = []
-    for problem in problems:
-        match = re.match(r"stages\[(\d+)\]", problem.path)
-        name = pipeline.stages[int(match[1])].id if match else ""
-        if match and name in written:
-            path = f"stages[{written.index(name)}]{problem.path[match.end() :]}"
-        else:
-            path = "stages" if match else problem.path
-        found.append(replace(problem, path=path))
-    return found
+    stages = [stage.id for stage in pipeline.stages]
+    return [placed(problem, stages, written, "stages") for problem in problems]
 
 
 def _located(problems: Sequence[Problem], known: dict[str, str]) -> list[Mistake]:

@@ -10,6 +10,7 @@ from .grammar.problem import Problem
 from .grammar.scoring import EFFECTFUL
 from .grammar.shape import Reader
 from .grammar.signatures import Operator, operator_of
+from .graph import Vertex
 
 
 def share_stages(spec: dict[str, Any], stages: Sequence[dict[str, Any]]) -> None:
@@ -58,18 +59,18 @@ def check_engine(reader: Reader, name: str | None, asked: Collection[str], place
     return not missing
 
 
-def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
+def settle_claim(spec: dict[str, Any], vertices: Sequence[Vertex]) -> Iterator[Problem]:
     """What the weights are a function of: what all engines claim, unless the spec says. Yields what cannot be so."""
     kinds = {stage["id"]: ENGINES[stage.get("engine") or spec["engine"]] for stage in spec["stages"]}
     if spec["reproducibility"] is None:
         claims = [kind.claims for kind in kinds.values() if kind.claims != EXACT]
         spec["reproducibility"] = claims[0] if claims else REPLAY if spec["async"] else EXACT
     yield from _check_async(spec)
-    for index, stage in enumerate(spec["stages"]):
+    for stage, place in _told(spec, vertices):
         kind = kinds[stage["id"]]
         if _is_stochastic(stage) and spec["reproducibility"] == EXACT:
             what = f"stage `{stage['id']}`: it is stochastic, but `reproducibility` is exact"
-            yield Problem(f"stages[{index}].effect", what, f"set `reproducibility: {REPLAY}`")
+            yield Problem(f"{place}.effect", what, f"set `reproducibility: {REPLAY}`")
         lacking = [word for word in stage["requires"] if word in DEVICES and word not in kind.exact_on]
         if spec["reproducibility"] == EXACT and lacking:
             what = (
@@ -77,7 +78,13 @@ def settle_claim(spec: dict[str, Any]) -> Iterator[Problem]:
                 f"`{stage['engine']}` does not repeat its bytes"
             )
             hint = f"write `reproducibility: {kind.claims}`, or `requires: [{', '.join(kind.exact_on)}]` in the stage"
-            yield Problem(f"stages[{index}].requires", what, hint)
+            yield Problem(f"{place}.requires", what, hint)
+
+
+def _told(spec: Mapping[str, Any], vertices: Sequence[Vertex]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each stage of which mistakes are told, and its place."""
+    pairs = zip(spec["stages"], vertices, strict=True)
+    return ((stage, vertex.place) for stage, vertex in pairs if not vertex.is_segment)
 
 
 def _check_async(spec: Mapping[str, Any]) -> Iterator[Problem]:
@@ -96,10 +103,10 @@ def _is_stochastic(stage: Mapping[str, Any]) -> bool:
     return stage["effect"] == "stochastic" or stage["config"].get("function") in EFFECTFUL
 
 
-def check_served(spec: dict[str, Any]) -> Iterator[Problem]:
+def check_served(spec: dict[str, Any], vertices: Sequence[Vertex]) -> Iterator[Problem]:
     """An engine that holds a model of its own beside the trained one has room for one."""
     served: dict[str, dict[str, Any]] = {}
-    for index, stage in enumerate(spec["stages"]):
+    for stage, place in _told(spec, vertices):
         name = stage.get("engine") or spec["engine"]
         if not ENGINES[name].samples_only:
             continue
@@ -109,4 +116,4 @@ def check_served(spec: dict[str, Any]) -> Iterator[Problem]:
                 f"the engine `{name}` samples from model `{first['model']}` in stage `{first['id']}` and from "
                 f"`{stage['model']}` in `{stage['id']}`, and it serves one model of a run"
             )
-            yield Problem(f"stages[{index}].engine", what, f"write `engine: {ENGINES[name].rest}` in one of them")
+            yield Problem(f"{place}.engine", what, f"write `engine: {ENGINES[name].rest}` in one of them")

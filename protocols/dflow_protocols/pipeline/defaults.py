@@ -39,7 +39,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if vertex.operator.begins is not None and not found:
             found.extend(_partitions(stage, vertex, vertex.operator.begins))
         problems.extend(found)
-    problems.extend(check_dropped(spec))
+    problems.extend(check_dropped(spec, [vertex.place for vertex in vertices]))
     if problems:
         return problems
     roots = {name: stages[group[0]] for group in chains_of(vertices) for name in group}

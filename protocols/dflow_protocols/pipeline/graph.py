@@ -24,6 +24,7 @@ class Vertex:
     after: tuple[str, ...]
     weighed: tuple[str, ...] = ()  # stages whose rewards it adds up
     is_open: bool = False  # whether it may read outputs that its operator does not know
+    is_segment: bool = False  # made by `async.partial`: what is wrong with it is told of the stage that it goes on from
     reads: list[str] = field(default_factory=list)  # "stage.output", found
 
     @property

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .assignment import check_engine, check_served, check_stage_engine, settle_claim, share_stages
@@ -14,8 +15,8 @@ from .defaults import fill
 from .entries.settings import settle_sources
 from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
-from .grammar.layout import PLAN_VERSION, STAGE, TOP
-from .grammar.problem import Problem, SpecError, suggest
+from .grammar.layout import PLAN_VERSION, STAGE, STAGE_ID, STAGE_ID_FORM, TOP
+from .grammar.problem import Problem, SpecError, placed, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.scoring import FUNCTION_FORM, FUNCTION_PATTERN
 from .grammar.shape import NAME, NAME_FORM, Reader, Section, at
@@ -47,7 +48,7 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     """
     if not isinstance(raw, Mapping):
         raise SpecError([Problem("", "a pipeline is a mapping", "start with `name: my_pipeline`")])
-    raw = expand(raw)
+    written, raw = raw, expand(raw)
     reader = Reader({})
     reader.define(_params(reader, raw.get("params")))
     reader.unknown_keys(raw, TOP, "")
@@ -69,14 +70,23 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
             stage["reads"] = list(vertex.reads)
         reader.problems.extend(check_chains(vertices))
     if not reader.problems:
-        reader.problems.extend([*fill(spec, vertices), *settle_claim(spec), *check_served(spec)])
+        reader.problems.extend([*fill(spec, vertices), *settle_claim(spec, vertices), *check_served(spec, vertices)])
     if not reader.problems:
         reader.problems.extend([*check_rounds(spec, vertices), *check_segments(spec, vertices)])
     schedule, problems = check_schedule(spec, vertices) if not reader.problems else (None, [])
     reader.problems.extend(problems)
     if reader.problems or schedule is None:
-        raise SpecError(reader.problems)
+        raise SpecError(_as_written(reader.problems, written, raw))
     return spec, schedule
+
+
+def _as_written(problems: Sequence[Problem], raw: Mapping[str, Any], whole: Mapping[str, Any]) -> Sequence[Problem]:
+    """Problems of `whole`, what `raw` expands to, with paths in `raw`: those of a stage that the algorithm made are
+    told where it is named."""
+    if whole is raw:
+        return problems
+    stages, written = ([str(stage.get("id")) for stage in each.get("stages") or ()] for each in (whole, raw))
+    return [placed(problem, stages, written, "algorithm") for problem in problems]
 
 
 def _params(reader: Reader, raw: Any) -> dict[str, Value]:
@@ -116,7 +126,7 @@ def _check_ids(reader: Reader, vertices: list[Vertex]) -> None:
     first: dict[str, int] = {}
     for index, vertex in enumerate(vertices):
         earlier = first.setdefault(vertex.id or f"[{index}]", index)
-        if earlier != index:
+        if earlier != index and not (vertex.is_segment or vertices[earlier].is_segment):  # told as it was made
             reader.note(f"{vertex.place}.id", f"there are two stages `{vertex.id}`", "rename one of them")
 
 
@@ -207,20 +217,32 @@ def _add_segments(
     vertices: list[Vertex],
     count: int,
 ) -> None:
+    names = [f"{vertex.id}_{number}" for number in range(2, count + 1)]
+    _check_segment_ids(reader, vertex, names, vertices)
     at, before = vertices.index(vertex), vertex.id
     stage = stages[at]
-    for number in range(2, count + 1):
-        name = f"{vertex.id}_{number}"
+    quiet = Reader(reader.constants)  # what is wrong with a segment is wrong with what was written, and told there
+    for name in names:
         said = {"id": name, "op": _CONTINUE, "model": stage["model"], "reads": [f"{before}.rollout"]}
         said |= {key: stage[key] for key in ("requires", "engine") if stage.get(key)}
         said["config"] = {key: stage["config"][key] for key in SEGMENTED}
-        more = reader.read(Section("a stage", STAGE), said, vertex.place)
+        more = quiet.read(Section("a stage", STAGE), said, vertex.place)
         at, before = at + 1, name
-        vertices.insert(at, _stage(reader, spec, more, vertex.place))
+        vertices.insert(at, replace(_stage(quiet, spec, more, vertex.place), is_segment=True))
         stages.insert(at, more)
     for other in vertices:
         if not other.operator.continues:
             other.asked = tuple(f"{before}.rollout" if text == f"{vertex.id}.rollout" else text for text in other.asked)
+
+
+def _check_segment_ids(reader: Reader, vertex: Vertex, names: Sequence[str], vertices: Sequence[Vertex]) -> None:
+    if vertex.id and not re.fullmatch(STAGE_ID, names[-1]):
+        what = f"stage `{vertex.id}` is sampled in segments, the last of which would be called `{names[-1]}`"
+        reader.note(f"{vertex.place}.id", what, f"shorten it: a stage's name is {STAGE_ID_FORM}")
+    for other in vertices:
+        if other.id in names:
+            what = f"stage `{other.id}` is called like a segment of `{vertex.id}`, which is sampled in {len(names) + 1}"
+            reader.note(f"{other.place}.id", what, "rename one of them")
 
 
 def _built_in(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], operator: Operator, place: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..grammar.problem import Problem, suggest
@@ -90,14 +90,14 @@ def _settle_messages(reader: Reader, own: Mapping[str, Any], source: dict[str, A
         source["answer"] = None
 
 
-def check_dropped(spec: Mapping[str, Any]) -> Iterator[Problem]:
+def check_dropped(spec: Mapping[str, Any], places: Sequence[str]) -> Iterator[Problem]:
     """Which prompts are left out of a data set has to be the same for all stages that read it. `spec`: all else of it
-    is in order."""
+    is in order; `places`: of its stages, as they were written."""
     for name, source in spec["data"].items():
         if source.get("long_prompts") != DROP:
             continue
         first: tuple[str, str] | None = None  # stage, and its tokenizer
-        for index, stage in enumerate(spec["stages"]):
+        for stage, place in zip(spec["stages"], places, strict=True):
             if stage["model"] is None or name not in sets_in(spec["data"], data_of(stage["config"])):
                 continue
             tokenizer = _tokenizer(spec["models"][stage["model"]])
@@ -105,7 +105,7 @@ def check_dropped(spec: Mapping[str, Any]) -> Iterator[Problem]:
             if tokenizer != first[1]:
                 what = f"`{stage['id']}` and `{first[0]}` read `{name}`, which drops prompts, by different tokenizers"
                 hint = "describe it twice under `data`, once for each of them"
-                yield Problem(f"stages[{index}].config.data", what, hint)
+                yield Problem(f"{place}.config.data", what, hint)
 
 
 def data_of(config: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from .elsewhere import called_here
@@ -37,6 +38,18 @@ class SpecError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(f"{p.path or 'pipeline'}: {p.what} (hint: {p.hint})" for p in self.problems))
+
+
+def placed(problem: Problem, stages: Sequence[str], written: Sequence[str], elsewhere: str) -> Problem:
+    """With its path in a spec as it was written. `stages`: the ids of those that the path counts; `written`: of those
+    that the spec has; `elsewhere`: where the others come from."""
+    match = re.match(r"stages\[(\d+)\]", problem.path)
+    if not match:
+        return problem
+    name = stages[int(match[1])]
+    if name not in written:
+        return replace(problem, path=elsewhere)
+    return replace(problem, path=f"stages[{written.index(name)}]{problem.path[match.end() :]}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

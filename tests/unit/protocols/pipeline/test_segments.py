@@ -8,7 +8,7 @@ import pytest
 
 from dflow_protocols.pipeline import Pipeline, plan
 from dflow_protocols.pipeline.doubts import doubts
-from dflow_protocols.pipeline.grammar.problem import SpecError
+from dflow_protocols.pipeline.grammar.problem import Problem, SpecError
 from tests.unit.protocols.written_specs import example, stage
 
 
@@ -16,6 +16,12 @@ def loose(**said: Any) -> dict[str, Any]:
     """The example, with completions of six tokens at most."""
     spec: dict[str, Any] = example() | {"async": {"max_staleness": 2, "partial": True} | said}
     return spec | {"reproducibility": "replay"}
+
+
+def problems_of(spec: dict[str, Any]) -> tuple[Problem, ...]:
+    with pytest.raises(SpecError) as error:
+        Pipeline.from_dict(spec)
+    return error.value.problems
 
 
 def test_a_completion_spans_as_many_versions_as_it_may() -> None:
@@ -55,9 +61,7 @@ def test_what_cannot_be_cut_is_told(said: dict[str, Any], config: dict[str, Any]
     """At submit, with its place."""
     spec = loose(**said)
     stage(spec, "roll")["config"] |= config
-    with pytest.raises(SpecError) as error:
-        Pipeline.from_dict(spec)
-    (problem,) = error.value.problems
+    (problem,) = problems_of(spec)
     assert problem.path == path
     assert problem.what.startswith(what)
 
@@ -66,9 +70,7 @@ def test_a_rollout_in_segments_has_all_of_them() -> None:
     """Else all completions would end where the first segment does, and be trained on so."""
     spec = example()
     stage(spec, "roll")["config"]["segment_tokens"] = 2
-    with pytest.raises(SpecError) as error:
-        Pipeline.from_dict(spec)
-    (problem,) = error.value.problems
+    (problem,) = problems_of(spec)
     assert (problem.path, problem.what) == (
         "stages[1].config.segment_tokens",
         "stage `roll`: 6 tokens are 3 segments of 2, not 1",
@@ -81,9 +83,7 @@ def test_a_segment_goes_on_as_the_one_before_it_began(other: dict[str, Any]) -> 
     """A canonical form that was changed by hand could mix policies within a completion."""
     spec = Pipeline.from_dict(loose()).to_dict()
     stage(spec, "roll_3")["config"] |= other
-    with pytest.raises(SpecError) as error:
-        Pipeline.from_dict(spec)
-    assert "stage `roll_3` does not go on as `roll_2` began" in [problem.what for problem in error.value.problems]
+    assert "stage `roll_3` does not go on as `roll_2` began" in [problem.what for problem in problems_of(spec)]
 
 
 def test_what_is_doubtful_of_a_rollout_is_told_once() -> None:
@@ -100,6 +100,76 @@ def test_a_name_that_a_segment_takes_is_told_where_it_was_written() -> None:
     """The spec has no other place for it."""
     spec = loose()
     stage(spec, "score")["id"] = "roll_2"
-    with pytest.raises(SpecError) as error:
-        Pipeline.from_dict(spec)
-    assert [problem.path for problem in error.value.problems] == ["stages[2].id"]
+    (problem,) = problems_of(spec)
+    assert problem.path == "stages[2].id"
+    assert problem.what == "stage `roll_2` is called like a segment of `roll`, which is sampled in 3"
+
+
+def test_a_name_that_leaves_no_room_for_those_of_segments_is_told() -> None:
+    """Of the name that was written, not of one that nobody wrote."""
+    spec = loose()
+    stage(spec, "roll")["id"] = "a" * 30
+    assert Pipeline.from_dict(spec).stage(f"{'a' * 30}_3")
+    stage(spec, "a" * 30)["id"] = "a" * 31
+    (problem,) = problems_of(spec)
+    assert problem.path == "stages[1].id"
+    assert problem.what.endswith(f"in segments, the last of which would be called `{'a' * 31}_3`")
+    assert "(32 at most)" in problem.hint
+
+
+OTHER = {"init": {"config": "spell_llama.json", "tokenizer": "others/"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "what"),
+    [
+        ({"roll": {"model": "polcy"}}, "stages[1].model", "stage `roll`: there is no model `polcy`"),
+        (
+            {"roll": {"engine": "vllm"}, "heldout": {"engine": "vllm", "model": "other"}},
+            "stages[5].engine",
+            "the engine `vllm` samples from model `policy` in stage `roll` and from `other` in `heldout`",
+        ),
+        (
+            {"warm": {"engine": "vllm", "model": "other", "op": "evaluate", "config": {"data": "words.held_out"}}}
+            | {"roll": {"engine": "vllm"}},
+            "stages[1].engine",
+            "the engine `vllm` samples from model `other` in stage `warm` and from `policy` in `roll`",
+        ),
+        (
+            {"heldout": {"model": "other"}},
+            "stages[5].config.data",
+            "`heldout` and `warm` read `words`, which drops prompts, by different tokenizers",
+        ),
+    ],
+)
+def test_a_mistake_in_a_cut_rollouts_pipeline_is_told_once_where_it_was_written(
+    change: dict[str, Any], path: str, what: str
+) -> None:
+    """The stages that it becomes move those behind it, and each of them has its settings."""
+    spec = loose()
+    spec["models"]["other"] = OTHER
+    if path.endswith(".data"):
+        spec["data"]["words"] |= {"max_prompt_tokens": 9, "long_prompts": "drop"}
+    for name, keys in change.items():
+        found = stage(spec, name)
+        found |= keys
+        if found["op"] == "evaluate":
+            found["config"] = {**found["config"], "max_tokens": 6}
+    (problem,) = problems_of(spec)
+    assert problem.path == path
+    assert problem.what.startswith(what)
+
+
+@pytest.mark.parametrize("word", ["requires", "effect"])
+def test_what_exact_forbids_is_told_where_it_was_written(word: str) -> None:
+    """Once, and not for each segment, which have what the rollout requires."""
+    spec = loose() | {"reproducibility": "exact"}
+    told = {"requires": ("roll", ["gpu"]), "effect": ("score", "stochastic")}
+    name, said = told[word]
+    stage(spec, name)[word] = said
+    if word == "requires":
+        stage(spec, "roll")["engine"] = "vllm"
+    else:
+        stage(spec, "score").update({"op": "mine:judged", "writes": ["reward"], "config": {}})
+    index = [each["id"] for each in spec["stages"]].index(name)
+    assert [problem.path for problem in problems_of(spec)] == ["async", f"stages[{index}].{word}"]

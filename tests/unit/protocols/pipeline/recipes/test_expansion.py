@@ -204,3 +204,15 @@ def test_what_is_no_stage_is_told_as_without_an_algorithm(wrong: dict[str, Any])
     assert expand(spec) is spec
     with pytest.raises(SpecError, match=r"is a mapping|is a list|is the number 5"):
         Pipeline.from_dict(spec)
+
+
+def test_a_mistake_is_told_of_what_was_written() -> None:
+    """The stages that an algorithm makes move those behind them; of what it made its name is the place."""
+    spec = short("ppo", {"id": "learn", "config": {"leaves": 3, "optimizer": {"adamw": {"lr": 1e-4}}}})
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(spec)
+    told = [(problem.path, problem.what) for problem in caught.value.problems]
+    assert told == [
+        ("stages[1].config.leaves", "stage `learn`: `leaves` is 3, which is no power of two"),
+        ("algorithm", "stage `critic`: `leaves` is 3, which is no power of two"),
+    ]
