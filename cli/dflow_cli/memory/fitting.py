@@ -61,7 +61,7 @@ def _places_on(
     needs = needs_on(has_gpu)
     slots = max(1, int(member.get("slots", 1)))
     smaller = _smaller(pipeline, outlines)
-    room = -(-needs.most_shards * 11 // 10 // GB)  # a tenth for tokens and what is on its way
+    room = -(-needs.most_shards * 11 // 10 // GB)  # a tenth for what is on its way
     mend = f'give the daemon DFLOWD_SHARDS_MEMORY_LIMIT="{room} GB"; or {smaller}'
     yield Place(name, "shards", needs.most_shards, int(memory["shards_limit"]), mend)
     host = min(memory["total"], memory["cgroup_limit"] or memory["total"])

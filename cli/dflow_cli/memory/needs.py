@@ -11,6 +11,7 @@ from dflow_protocols.pipeline.grammar.signatures import DTYPES, gradient_bytes
 from dflow_protocols.ranges import FLOAT_BYTES
 
 from .outline import Outline
+from .rollouts import PROMPT, longest, step_bytes, steps_held, trained_groups
 
 BYTES = dict(zip(DTYPES, (4, 2), strict=True))
 ROLLING, SUMMING, APPLYING, LATE = 12, 20, 28, 16
@@ -23,7 +24,6 @@ LOGITS = 64_000_000  # a chunk of logits, their softmax and both gradients
 ROLLING_OUT, TRAINING, WAITING = "rolling out", "training", "waiting"
 """Phases of a GPU: models that one does not need give their memory back. What waits meanwhile waits on the host."""
 VLLM_ASLEEP = 2_000_000_000  # of a GPU, that vLLM keeps while another engine has it: graphs, workspaces; an estimate
-PROMPT = 128  # tokens, a guess: a plan reads no data
 SHARED_ROW = 256  # tokens up to which completions of one prompt share a row, where texts are not in one line
 
 
@@ -48,7 +48,7 @@ class Needs:
     device: tuple[Need, ...]
     opening: Need  # in the engine, before a model is proved and rounded: in place of what comes later
     trained: int
-    kept: int = 0  # bytes in shards, beside these: of earlier versions
+    kept: int = 0  # bytes in shards, beside these: of earlier versions, and of rollouts
 
     @property
     def most_shards(self) -> int:
@@ -73,7 +73,9 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     sampled = sum(trained_of(pipeline, outlines, model) for model in pipeline.sampled)
     carried = pipeline.lag * FLOAT_BYTES * sampled
     several = pipeline.schedule.versions > pipeline.schedule.steps
-    kept = carried + several * ROLLING * trained
+    held = steps_held(pipeline)
+    rollouts = held * step_bytes(pipeline)
+    kept = carried + several * ROLLING * trained + rollouts
     shards: tuple[Need, ...] = (
         Need("rolling out", ROLLING * trained, f"{ROLLING} bytes a trained parameter: it and two moments"),
         Need("summing", SUMMING * trained, f"{SUMMING}: a block's gradient and its share of the others' beside it"),
@@ -81,6 +83,8 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
         *[Need("later updates", ROLLING * trained, f"{ROLLING} more: the version that a step began with")][:several],
         Need("a late node", LATE * trained, f"{LATE} more, while another is a version behind"),
     )
+    steps = "a step's" if held == 1 else f"of {held} steps, as {held - 1} are sampled ahead"
+    shards += (Need("rollouts", rollouts, f"{steps}, if completions are as long as they may be, and all of them here"),)
     if carried:
         shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each version behind"),)
     passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
@@ -177,15 +181,15 @@ def _sums(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) ->
 def _micro_batches(pipeline: Pipeline, stage: Stage, is_in_line: bool) -> int:
     """Of a leaf, if prompts are as long as PROMPT and completions as long as they may be. A demonstration counts as a
     prompt: it is as long as the data has it."""
-    config, group, longest, prompts = stage.config, 1, 0, 0
+    config, group, most, prompts = stage.config, 1, 0, 0
     if "batch" in config:
         prompts = config["batch"]
     else:
-        maker = next(read.partition(".")[0] for read in stage.reads if read.endswith(".rollout"))
-        sampled = pipeline.beginning_of(maker).config
-        prompts, group, longest = sampled["prompts"], sampled["group"], pipeline.stage(maker).config["max_tokens"]
-    sharing = 1 if is_in_line else max(1, (SHARED_ROW - PROMPT) // max(1, longest))
-    tokens = prompts * (-(-group // sharing) * PROMPT + group * longest)
+        maker = pipeline.stage(next(read.partition(".")[0] for read in stage.reads if read.endswith(".rollout")))
+        sampled = pipeline.beginning_of(maker.id)
+        prompts, group, most = trained_groups(pipeline, sampled), sampled.config["group"], longest(pipeline, maker)
+    sharing = 1 if is_in_line else max(1, (SHARED_ROW - PROMPT) // max(1, most))
+    tokens = prompts * (-(-group // sharing) * PROMPT + group * most)
     of_a_leaf = -(-tokens // stage.config["leaves"])
     return int(min(-(-of_a_leaf // config["micro_batch_tokens"]), -(-prompts * group // config["leaves"])))
 

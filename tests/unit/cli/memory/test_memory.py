@@ -14,6 +14,7 @@ import pytest
 from dflow_cli.memory.fitting import Place, places_of
 from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, VLLM_ASLEEP, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
+from dflow_cli.memory.rollouts import step_bytes
 from dflow_cli.spec.modelfiles import ModelFiles
 from dflow_protocols.pipeline import Pipeline
 from dflowd.models.adapters import Adapters
@@ -118,12 +119,38 @@ def needs(has_gpu: bool, **changes: Any) -> Needs:
 
 
 def test_shards_hold_twenty_eight_bytes_a_trained_parameter_while_an_update_is_applied() -> None:
-    assert needs(False).most_shards == 28 * GB
     adapters = 16 * (500_000 + 1000)
     lora = {"policy": {"lora": {"rank": 16, "alpha": 32}}}
-    assert needs(False, **lora).most_shards == 28 * adapters
     pipeline, outlines = large(**lora)
+    rollouts = step_bytes(pipeline)
+    assert needs(False).most_shards == 28 * GB + rollouts
+    assert needs(False, **lora).most_shards == 28 * adapters + rollouts
     assert trained_of(pipeline, outlines, "policy") == adapters
+
+
+def test_what_waits_to_be_trained_lies_beside_the_weights() -> None:
+    """Long completions and further rounds may take more than a small model."""
+    usual, one = needs(False).most_shards, step_bytes(large()[0])
+    rounds = needs(False, adv={"rounds": {"until": 96, "max": 3}})
+    (rollouts,) = (need for need in rounds.shards if need.what == "rollouts")
+    assert rollouts.nbytes == 3 * one
+    assert rounds.most_shards == usual + 2 * one
+
+
+def test_a_training_reads_what_was_replied_to_as_well() -> None:
+    """It is no part of what the reply may have, and is in its micro-batches all the same."""
+    spec = example()
+    spec["models"]["policy"] = {"path": "model/"}
+    stage(spec, "learn")["config"]["micro_batch_tokens"] = 13_000  # as many as a leaf has of short completions
+    _, outlines = large()
+    waiting = []
+    for heard in (6, 600):
+        stage(spec, "roll")["config"]["max_tokens"] = heard
+        replying = [*spec["stages"]]
+        replying.insert(2, {"id": "read", "op": "reply", "model": "policy", "config": {"max_tokens": 6}})
+        made = needs_of(Pipeline.from_dict(spec | {"stages": replying}), outlines, has_gpu=True)
+        waiting += [need.nbytes // (4 * GB) for need in made.engine if need.what == "gradients"]
+    assert waiting == [1, 2]
 
 
 def test_a_gpu_has_a_copy_for_each_dtype_that_is_computed_in_and_one_gradient() -> None:
