@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dflow_protocols.books import COSTS, TASKS, StepCost, costs_of
@@ -54,6 +54,7 @@ class TaskRow:
     ended: float | None = None
     seconds: float = 0.0
     error: str = ""
+    samples_from: int | None = None  # the number of the version that what it sampled is of, if it sampled any
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -91,7 +92,8 @@ class Timeline:
     def start(self, asked: Start, now_s: float) -> None:
         """A call began to run in a slot; told again, it began only now."""
         task, is_stolen = asked.task, asked.origin is Origin.STOLEN
-        row = TaskRow(str(task), task.stage, task.step, "running", is_stolen, asked.origin.value, now_s)
+        how, source = asked.origin.value, asked.samples_from
+        row = TaskRow(str(task), task.stage, task.step, "running", is_stolen, how, now_s, samples_from=source)
         self._running[asked.call] = _Running(asked, row)
 
     def finish(self, call: int, done: Done, now_s: float) -> None:
@@ -121,8 +123,9 @@ class Timeline:
             if is_shared and not rows:
                 began = min(began, row.started)
             name = f"{task.step}/{made.stage}/{task.part}"
-            done_row = TaskRow(name, made.stage, row.step, "done", row.stolen, row.origin, began, begin, made.seconds)
-            rows.append(done_row)
+            rows.append(
+                replace(row, id=name, stage=made.stage, state="done", started=began, ended=begin, seconds=made.seconds)
+            )
             cost.add(made.stage, made.seconds)
         self._keep(running, cost, rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from dflow_protocols.books import first_version, merge_abandoned, merge_rows, own_report, place_of
+from dflow_protocols.books import first_version, merge_abandoned, merge_rows, own_report, told_task
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.pipeline.schedule import Schedule
 
@@ -40,7 +40,7 @@ class WorkAnswers:
         asked = {"run": run, **_of_step(params, schedule), "limit": limit_of(params, MOST_ROWS)}
         shares, missing = await self._service.gather("share.tasks", asked | _until(params, schedule.first), deadline_s)
         tasks = [
-            {**row, **place_of(schedule, row["step"]), "node": self._service.name_of(node), "node_id": node}
+            {**told_task(schedule, row), "node": self._service.name_of(node), "node_id": node}
             for node, share in shares.items()
             for row in share["tasks"]
         ]

@@ -171,6 +171,13 @@ def place_of(schedule: Schedule, number: int) -> dict[str, int]:
     return {"step": place.step} | ({"update": place.update} if place.updates > 1 else {})
 
 
+def told_task(schedule: Schedule, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's row as people get it: by steps of the pipeline."""
+    source = row.get("samples_from")
+    begun = {} if source is None else {"samples_from": schedule.nearest(int(source)).step}
+    return {**row, **place_of(schedule, int(row["step"])), **begun}
+
+
 def merge_rows(reports: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[dict[str, Any]]:
     """One row a step whose last update is made, from the reports of all members, the asked one's first, whose figures
     count if it has any."""

@@ -327,6 +327,7 @@ class Start:
     work: Work
     fresh: bool = False  # in an engine that did nothing before: the task has failed somewhere
     origin: Origin = Origin.DEALT  # how the task came to this node
+    samples_from: int | None = None  # the number of the version that its rollouts are of, if it samples any
 
 
 @dataclass(frozen=True, slots=True)

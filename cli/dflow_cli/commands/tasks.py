@@ -19,7 +19,7 @@ def tasks(
     to: To = "",
     as_json: AsJson = False,
 ) -> None:
-    """List which node ran which task of a run, and when.
+    """List which node ran which task of a run, and when. Where rollouts are ahead, also from which version they are.
 
     Example: dflow tasks 3f9c --step 12
     """
@@ -35,6 +35,8 @@ def tasks(
         print_json(answer)
         return
     updates = ("update",) if any("update" in task for task in answer["tasks"]) else ()
-    columns = ("id", "stage", "step", *updates, "node", "state", "origin", "seconds")
+    ahead = any(task.get("samples_from") not in (None, task["step"]) for task in answer["tasks"])
+    sources = ("samples_from",) if ahead else ()
+    columns = ("id", "stage", "step", *updates, *sources, "node", "state", "origin", "seconds")
     print_table(columns, [[task.get(column) for column in columns] for task in answer["tasks"]])
     note_missing(answer)

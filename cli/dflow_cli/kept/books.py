@@ -44,7 +44,7 @@ def samples(folder: Path, run: str, schedule: Schedule) -> list[dict[str, Any]]:
 
 def tasks(folder: Path, run: str, schedule: Schedule) -> list[dict[str, Any]]:
     rows = sorted(_named(folder, run, books.TASKS), key=lambda row: (row["started"], row["id"]))
-    return [{**row, **books.place_of(schedule, row["step"])} for row in rows]
+    return [books.told_task(schedule, row) for row in rows]
 
 
 def times(folder: Path, run: str) -> tuple[float | None, float | None]:

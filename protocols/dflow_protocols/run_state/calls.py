@@ -182,8 +182,18 @@ class Calls:
         state.started(now, number, Call(duty.unit, duty.work, duty.reads, parent, now, duty.rank, at, waits))
         self._starved.discard(duty.unit)
         fresh = self._has_failed(duty.unit)
-        out.append(Start(number, state.id, duty.unit, duty.work, fresh, self._origin(duty)))
+        source = self._samples_from(duty.work)
+        out.append(Start(number, state.id, duty.unit, duty.work, fresh, self._origin(duty), source))
         return number
+
+    def _samples_from(self, work: Work) -> int | None:
+        """The number of the version that the work's rollouts are of; None of one that samples none."""
+        if not isinstance(work, ChainWork):
+            return None
+        operators = [self._state.pipeline.stage(stage).operator for stage in work.stages]
+        if not any(operator.samples and not operator.evaluates for operator in operators):
+            return None
+        return self._state.plan(work.step).samples_from if work.version is None else work.version
 
     def _has_failed(self, unit: TaskKey) -> bool:
         return any(task.holds(unit) or unit.holds(task) for task, _, _ in self._state.failures.known)

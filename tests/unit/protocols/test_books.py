@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dflow_protocols.books import first_version, merge_abandoned, merge_rows, own_report, place_of
+from dflow_protocols.books import first_version, merge_abandoned, merge_rows, own_report, place_of, told_task
 from dflow_protocols.pipeline.schedule import Schedule
 
 SCHEDULE = Schedule(2, {}, (0, 1, 4))  # the second step makes three updates
@@ -54,6 +54,12 @@ def test_rows_of_a_step_are_asked_for_by_its_versions() -> None:
     """A member's part of rows from a step on begins with the first update of that step."""
     assert [first_version(SCHEDULE, step) for step in range(4)] == [0, 1, 2, 5]
     assert [place_of(SCHEDULE, number) for number in (0, 2, 4)] == [{"step": 0}, {"step": 1, "update": 1}, {"step": 2}]
+
+
+def test_a_task_is_told_by_the_steps_that_people_count() -> None:
+    """Also the version that it sampled from, where it sampled."""
+    assert told_task(SCHEDULE, {"step": 4, "samples_from": 4}) == {"step": 2, "samples_from": 2}
+    assert told_task(SCHEDULE, {"step": 1, "samples_from": None}) == {"step": 1, "update": 0, "samples_from": None}
 
 
 def test_lost_versions_are_told_by_the_step_that_made_them() -> None:

@@ -87,6 +87,19 @@ def test_nodes_tasks_and_ps_print_the_contracts_fields(mesh: Path, capsys: pytes
     }
 
 
+def test_tasks_tells_versions_where_rollouts_are_ahead(
+    mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Elsewhere each is of the version that its step begins with, which the step says."""
+    row = daemon.answers["tasks"]({})["tasks"][0]
+    told: dict[str, Any] = {"missing": []}
+    daemon.answers["tasks"] = lambda params: told
+    for source, is_shown in ((row["step"], False), (row["step"] - 1, True)):
+        told["tasks"] = [row | {"samples_from": source}]
+        assert dflow(mesh, "tasks", RUN) == 0
+        assert ("samples_from" in capsys.readouterr().out) is is_shown
+
+
 def test_nodes_tells_of_gpus_only_where_there_are_some(
     mesh: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,15 @@ def test_one_more_partition_waits_behind_what_runs_in_each_slot() -> None:
     assert not run.state.calls[queued].waits
 
 
+def test_a_start_tells_of_which_version_its_rollouts_are() -> None:
+    """People see by it how far sampling is ahead; what samples nothing is of no version."""
+    run = ARun()
+    loose = replace(rollout(1), work=ChainWork(0, ("roll",), 1, (), version=7))
+    scored = replace(rollout(2), work=ChainWork(0, ("score",), 2, ()))
+    run.calls.start(0.0, ALL, [rollout(0), loose, scored], FreeSlots(3), run.out)
+    assert [action.samples_from for action in run.out if isinstance(action, Start)] == [0, 7, None]
+
+
 def test_of_short_partitions_as_many_wait_as_are_done_in_a_moment() -> None:
     """A turn then begins several, and hears of several that ended; idle members may still take what waits."""
     run = ARun()
