@@ -43,6 +43,7 @@ from .files.contents import Contents
 from .files.supplies import Supplies
 from .incoming import Incoming
 from .observe.gpus import GpuWatch
+from .observe.idle import Idle
 from .observe.journal import Journal
 from .observe.log import ReportLog, Stream
 from .observe.logfile import LogFile
@@ -120,7 +121,9 @@ class Opening:
             state.path / "runs", config.observe.history_limit, lambda report: self._tell(recorder, report)
         )
         closing.callback(journal.close)
-        recorder = Recorder(log, Timeline(journal, self._started_s), MetricsBook(journal), Problems())
+        devices = find_devices()
+        idle = Idle(self._slots(devices), self._host_slots(devices))
+        recorder = Recorder(log, Timeline(journal, self._started_s), MetricsBook(journal), Problems(), idle)
         host = host_of(recorder)
         disk = Disk(host, state, recorder.problems)
         closing.callback(disk.close)
@@ -135,7 +138,6 @@ class Opening:
         contents = Contents()
         exchange = Exchange(host, store, room, bulk, outgoing.tell, files=contents, doubt=dial_back.doubt)
         closing.callback(exchange.close)
-        devices = find_devices()
         meta = self._meta(keys, devices, control_address, bulk_address)
         node = self._make_node(host, state, Identity(keys.id, incarnation, meta), allow_list, devices)
         tell = partial(outgoing.tell_by_any_way, node.membership)
@@ -216,11 +218,14 @@ class Opening:
             bulk=bulk,
             name=self._config.node.name,
             device=devices.text,
-            slots=self._config.engine.slots or devices.slots,
+            slots=self._slots(devices),
             roles=("trainer", *self._config.node.roles, *(each.engine for each in offered(devices) if each.release)),
             facts=(("numerics", advertised_class(devices)), *versions().items()),
             born_ms=int(self._started_s * 1000),
         )
+
+    def _slots(self, devices: Devices) -> int:
+        return self._config.engine.slots or devices.slots
 
     def _host_slots(self, devices: Devices) -> int:
         asked = self._config.engine.host_slots

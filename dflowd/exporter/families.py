@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from dflow_protocols.books import step_sums
+from dflow_protocols.books import idle_by_role, step_sums
 from dflow_protocols.metrics import finish
 
 from ..observe.recorder import Recorder
@@ -116,6 +116,9 @@ def _runs(sources: Sources) -> Iterator[Metric]:
     step = _gauge("run_step", "the step that a run under way is at", "run", "pipeline")
     steps = _gauge("run_steps", "and how many it has", "run", "pipeline")
     figures = _gauge("run_figure", "of the newest step here, as dflow metrics has it", "run", "figure", "stage")
+    idle = _gauge(
+        "run_idle_ratio", "of the newest step here, slots of this node that sampled or trained", "run", "role"
+    )
     under_way = [run for run, each in told.items() if each["state"] not in FINAL_STATES][:MOST_RUNS]
     for run in under_way:
         step.add_metric([run, told[run]["name"]], told[run]["step"])
@@ -124,7 +127,9 @@ def _runs(sources: Sources) -> Iterator[Metric]:
         for name, value in list(finish(step_sums(rows)).items())[:MOST_FIGURES]:
             figure, _, stage = name.partition("/")
             figures.add_metric([run, figure, stage], value)
-    yield from (step, steps, figures)
+        for role, share in idle_by_role(row.get("waited", {}) for row in rows).items():
+            idle.add_metric([run, role], share)
+    yield from (step, steps, figures, idle)
 
 
 def _work(sources: Sources) -> Iterator[Metric]:

@@ -72,9 +72,11 @@ class MetricsBook:
         sums: Mapping[str, float],
         step_s: float | None,
         now_s: float,
+        waited: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         """This node holds the version after `step` steps, `step_s` seconds after it began the step; None if it took
-        no part. A second version of one step replaces the first one's row."""
+        no part. `waited`: by role that it had, seconds that its slots did nothing, of so many. A second version of one
+        step replaces the first one's row."""
         steps = self._book(run).steps
         row = {
             "step": step,
@@ -83,6 +85,7 @@ class MetricsBook:
             "time_s": now_s,
             "own_step_s": step_s,
             "sums": dict(sums),
+            "waited": {role: list(seconds) for role, seconds in (waited or {}).items()},
         }
         known = steps.rows.get(step)
         if known is not None and known["version"] == version and known["sums"] and not sums:

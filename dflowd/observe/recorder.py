@@ -10,6 +10,7 @@ from dflow_protocols.names import RunId
 from dflow_protocols.work import SaveWork
 
 from .counts import Counts
+from .idle import Idle
 from .log import ReportLog
 from .metrics import MetricsBook
 from .news import News
@@ -28,10 +29,11 @@ class Recorder:
         timeline: Timeline,
         metrics: MetricsBook,
         problems: Problems,
+        idle: Idle,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.log, self.timeline, self.metrics, self.problems = log, timeline, metrics, problems
-        self._wall_clock, self.news, self.counts = wall_clock, News(), Counts()
+        self._idle, self._wall_clock, self.news, self.counts = idle, wall_clock, News(), Counts()
         self._started: dict[int, Start] = {}  # calls that were not answered yet
         self._at: dict[RunId, int] = {}  # steps of the versions held last
         self._to_regain: dict[RunId, int] = {}  # steps that runs had reached here, and are not at
@@ -46,6 +48,7 @@ class Recorder:
                 self.metrics.resume(report.fields["run"])
             case "run.ended":
                 self.metrics.end(report.fields["run"], now_s)
+                self._idle.forget(report.fields["run"])
                 self._at.pop(report.fields["run"], None)
                 self._to_regain.pop(report.fields["run"], None)
         self._tell(report, now_s, cause)
@@ -56,7 +59,8 @@ class Recorder:
         if action.fork_step is not None:
             self.metrics.abandon(run, action.fork_step)
         self._compare(run, head.step, now_s, cause)
-        self.metrics.advance(run, head.step, head.version, head.samples, action.metrics, action.seconds, now_s)
+        waited = self._idle.advance(run, now_s, is_made=action.seconds is not None)
+        self.metrics.advance(run, head.step, head.version, head.samples, action.metrics, action.seconds, now_s, waited)
         fields = {"run": run, "step": head.step, "version": head.version, "copied": action.is_copied}
         self._tell(Report("step.advanced", {**fields, "seconds": action.seconds}), now_s, cause)
 
@@ -80,25 +84,31 @@ class Recorder:
         self._started[asked.call] = asked
 
     def stop(self, call: int) -> None:
+        now_s = self._wall_clock()
         self._started.pop(call, None)
-        self.timeline.stop(call, self._wall_clock())
+        self._idle.end(call, now_s)
+        self.timeline.stop(call, now_s)
 
     def observe(self, event: Event) -> None:
         """See an event before the node does."""
+        now_s = self._wall_clock()
         match event:
             case Began() if event.call in self._started:
-                self.timeline.start(self._started[event.call], self._wall_clock())
+                self._idle.begin(self._started[event.call], now_s)
+                self.timeline.start(self._started[event.call], now_s)
             case Finished():
-                self._finish(event)
+                self._finish(event, now_s)
             case Broke():
                 asked = self._started.pop(event.call, None)
                 if asked is not None:
                     self.counts.end(asked, event.failed.kind)
-                self.timeline.fail(event.call, event.failed, self._wall_clock())
+                self._idle.end(event.call, now_s)
+                self.timeline.fail(event.call, event.failed, now_s)
 
-    def _finish(self, event: Finished) -> None:
+    def _finish(self, event: Finished, now_s: float) -> None:
         asked = self._started.pop(event.call, None)
-        self.timeline.finish(event.call, event.done, self._wall_clock())
+        self._idle.end(event.call, now_s)
+        self.timeline.finish(event.call, event.done, now_s)
         if asked is None:
             return
         self.counts.end(asked, "done")

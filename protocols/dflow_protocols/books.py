@@ -20,6 +20,9 @@ A step's row, of all members and of all updates that were made in the step, once
     mesh_s      step_s less the time the own slot was busy, the least of any node: what is not compute. Clocks are not
                 compared between nodes, so this is a bound from above, tight where one node is busy all the time
     seconds     seconds by stage, summed over nodes; `STAGE.reduce` and `STAGE.apply` are parts of training
+    sampler_idle_frac, trainer_idle_frac
+                the share of the time in which it was made that slots did nothing for the run, over the nodes that
+                sampled in it, and over those that computed gradients; what ran may be of later steps
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .metrics import LEARNING_RATE, finish, merge
 from .pipeline.schedule import Schedule
@@ -38,6 +41,8 @@ TASKS: Final = "tasks"
 COSTS: Final = "costs"
 TIMES: Final = "times"
 CHECKPOINTS: Final = "checkpoints"
+SAMPLER: Final = "sampler"  # a node in whose slots rollouts were sampled
+TRAINER: Final = "trainer"  # and gradients computed
 ROWS_KEPT: Final = 100_000  # of a run and kind in memory; a file keeps as many as it has room for
 NEEDED: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
     METRICS: {"step": int, "version": str, "samples_total": int, "time_s": float, "sums": dict},
@@ -200,6 +205,21 @@ def merge_abandoned(reports: Sequence[Mapping[str, Any]], schedule: Schedule) ->
     return [_merged_row(step, [version]) | {"abandoned": True} for step, version in lost]
 
 
+Waited: TypeAlias = Mapping[str, Sequence[float]]
+"""By role that a node had in a step: seconds in which its slots did nothing for the run, and of how many."""
+
+
+def idle_by_role(waited: Iterable[Waited]) -> dict[str, float]:
+    """The share of their time that slots did nothing for the run, of several nodes or versions that a step made; of
+    the roles that some of them had."""
+    seconds: dict[str, tuple[float, float]] = {}
+    for each in waited:
+        for role, (left_s, whole_s) in each.items():
+            before = seconds.get(role, (0.0, 0.0))
+            seconds[role] = before[0] + left_s, before[1] + whole_s
+    return {role: left_s / whole_s for role, (left_s, whole_s) in sorted(seconds.items()) if whole_s > 0}
+
+
 def step_sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Of a step, from the rows of the versions that it made, in their order: all updates together. Of facts of an
     update the largest counts, of learning rates the last."""
@@ -211,15 +231,17 @@ def step_sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 @dataclass(slots=True)
 class _Version:
     """What members tell of the making of a version: a row of one of them, (seconds, own busy seconds, slots) of each
-    that made it, and what it cost them all."""
+    that made it, what it cost them all, and what their slots waited."""
 
     row: Mapping[str, Any] = field(default_factory=dict)
     walls: list[tuple[float, float, int]] = field(default_factory=list)
     cost: StepCost = field(default_factory=StepCost)
+    waited: list[Waited] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any], own_busy_s: float, slots: int) -> None:
         if not self.row.get("sums"):  # who copied a version knows no figures of it
             self.row = row
+        self.waited.append(row.get("waited", {}))
         if row["own_step_s"] is not None:
             self.walls.append((float(row["own_step_s"]), own_busy_s, slots))
 
@@ -252,6 +274,7 @@ def _versions(reports: Sequence[Mapping[str, Any]]) -> dict[int, _Version]:
 def _merged_row(step: int, made: Sequence[_Version]) -> dict[str, Any]:
     """Of a step, from the versions that it made."""
     last, cost = made[-1].row, StepCost()
+    waited = [each for version in made for each in version.waited]
     for version in made:
         cost.add_all(version.cost)
     merged: dict[str, Any] = {
@@ -262,6 +285,7 @@ def _merged_row(step: int, made: Sequence[_Version]) -> dict[str, Any]:
         **finish(step_sums([version.row for version in made])),
         "compute_s": cost.busy_s,
         "seconds": dict(sorted(cost.seconds.items())),
+        **{f"{role}_idle_frac": share for role, share in idle_by_role(waited).items()},
     }
     if all(version.walls for version in made):
         merged["step_s"] = step_s = sum(version.step_s for version in made)

@@ -18,6 +18,7 @@ from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.work import ChainWork, Done, Failed, Origin
 from dflowd.exporter.families import MOST_RUNS, Exposition, Sources
 from dflowd.observe.counts import MOST_STAGES, OTHERS
+from dflowd.observe.idle import Idle
 from dflowd.observe.journal import Journal
 from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import MetricsBook
@@ -72,7 +73,12 @@ class View:
 def sources(folder: Path, **runs: Known) -> Sources:
     journal = Journal(folder, 64 << 20, print)
     recorder = Recorder(
-        ReportLog(io.StringIO(), "error"), Timeline(journal, 1.0), MetricsBook(journal), Problems(), lambda: 2.0
+        ReportLog(io.StringIO(), "error"),
+        Timeline(journal, 1.0),
+        MetricsBook(journal),
+        Problems(),
+        Idle(1, 0),
+        lambda: 2.0,
     )
     slot = {"kind": "device", "lost": "", "task": "", "pid": 0}
     return Sources(
@@ -113,6 +119,7 @@ def test_what_the_rooms_know_is_told(tmp_path: Path) -> None:
         {"reward_sum": 3.0, "rewarded": 4.0, "correct/held": 1.0, "evaluated/held": 2.0},
         1.0,
         2.0,
+        {"sampler": (0.5, 2.0)},
     )
     found.recorder.report(Report("membership.died", {"node": "b"}))
     values = told(found)
@@ -122,6 +129,7 @@ def test_what_the_rooms_know_is_told(tmp_path: Path) -> None:
     assert values["dflowd_run_step"] == {("spell", "abc"): 4}
     assert values["dflowd_run_figure"][("reward_mean", "abc", "")] == 0.75
     assert values["dflowd_run_figure"][("accuracy", "abc", "held")] == 0.5
+    assert values["dflowd_run_idle_ratio"] == {("sampler", "abc"): 0.25}
     assert values["dflowd_reports_total"] == {("info", "membership.died"): 1}
     assert values["dflowd_shards_bytes"] == {("disk",): 20, ("memory",): 40, ("recycled",): 5}
     assert values["dflowd_shards_limit_bytes"] == {("disk",): 1000, ("memory",): 100}

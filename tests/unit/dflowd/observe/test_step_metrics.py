@@ -113,6 +113,19 @@ def test_rows_are_put_together_from_all_members(tmp_path: Path) -> None:
     assert "step_s" not in rows[0]
 
 
+def test_what_slots_waited_is_told_of_all_nodes_that_had_a_role(tmp_path: Path) -> None:
+    """Of two samplers one waited half of its time, one not at all; who only trained is no sampler."""
+    told = []
+    for name, waited in (("a", {"sampler": (5.0, 10.0)}), ("b", {"sampler": (0.0, 10.0), "trainer": (0.0, 10.0)})):
+        one = book(tmp_path / name)
+        one.advance(RUN, 0, "v0", 0, {}, None, 100.0)
+        one.advance(RUN, 1, "v1", 8, SUMS, 10.0, 110.0, waited)
+        told.append(own_report(book(tmp_path / name).rows(RUN, 0), [], {}, 1))  # as a later life reads it
+    first, last = merge_rows(told, ONE_EACH)
+    assert (last["sampler_idle_frac"], last["trainer_idle_frac"]) == (0.25, 0.0)
+    assert "sampler_idle_frac" not in first
+
+
 def test_rows_outlive_the_process_and_a_torn_last_line(tmp_path: Path) -> None:
     """A daemon that was killed comes back with what it had told before."""
     books = journal(tmp_path)

@@ -21,6 +21,7 @@ from dflow_protocols.wire.frame import decode_frame, encode_frame
 from dflow_protocols.wire.steps import Head
 from dflow_protocols.work import ChainWork, Failed
 from dflowd.driver import Driver
+from dflowd.observe.idle import Idle
 from dflowd.observe.journal import Journal
 from dflowd.observe.log import ReportLog
 from dflowd.observe.metrics import SAMPLES_KEPT, MetricsBook
@@ -93,7 +94,7 @@ class Daemon:
         self.view = View({RunId(run): Known() for run in runs})
         log, self.journal = ReportLog(io.StringIO(), "info"), Journal(folder, 64 << 20, print)
         timeline, book = Timeline(self.journal, 1.0), MetricsBook(self.journal)
-        self.recorder = Recorder(log, timeline, book, Problems(), self.loop.time)
+        self.recorder = Recorder(log, timeline, book, Problems(), Idle(1, 0), self.loop.time)
         self.service = Service(
             Host(self.loop, print, self.recorder.report, self.loop.time),
             ME,
