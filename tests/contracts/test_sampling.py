@@ -56,13 +56,18 @@ def engine(name: str) -> Engine:
 
 @dataclass
 class Sampled:
-    """A rollout of one partition. `prompts` by group, `texts` and `logprobs` by completion."""
+    """A rollout of one partition. `prompts` by group, `texts` and `logprobs` by completion; `whole`: its columns."""
 
     width: int
     prompts: list[Any]
     texts: list[Any]
     logprobs: list[Any]
     truncated: Any
+    whole: Any
+
+    def told(self, name: str) -> list[Any]:
+        """A further number of each token, by completion."""
+        return list(columns.rows(self.whole[name]))
 
 
 def runner(name: str, engine: Engine, base: Path, model: dict[str, Any] | None = None, **config: Any) -> Alone:
@@ -88,15 +93,20 @@ def sampled(alone: Alone, state: State, partition: int = 0) -> Sampled:
 
 def read(alone: Alone, done: Done | Failed) -> Sampled:
     assert isinstance(done, Done), done
-    (made,) = done.made
-    found = layout.decode(alone.shards.read(dict(made.outputs)["rollout"]))
+    found = layout.decode(alone.shards.read(rollout_of(done)))
     return Sampled(
         alone.pipeline.stage("roll").config["group"],
         columns.rows(found["prompt"]),
         columns.rows(found["tokens"]),
         columns.rows(found["logprobs"]),
         columns.values(found["truncated"]),
+        found,
     )
+
+
+def rollout_of(done: Done) -> ShardRef:
+    """What the last of its stages wrote."""
+    return dict(done.made[-1].outputs)["rollout"]
 
 
 def version(alone: Alone, policy: Policy, seed: int) -> tuple[State, ShardRef]:
@@ -108,15 +118,17 @@ def version(alone: Alone, policy: Policy, seed: int) -> tuple[State, ShardRef]:
 
 
 @torch.inference_mode()
-def ratios(policy: Policy, made: Sampled, temperature: float) -> Any:
-    """Of each token: its probability as the trainer computes it, over the one that it was sampled with."""
+def ratios(policy: Policy, made: Sampled, temperature: float, own: list[Any] | None = None) -> Any:
+    """Of each token: its probability as the trainer computes it, over the one that it was sampled with. `own`: of each
+    completion which of its tokens count; None: all."""
     owners = [index // made.width for index in range(len(made.texts))]
     found = []
     for rows in pack(list(map(len, made.prompts)), owners, list(map(len, made.texts)), 256):
         batch = assemble(rows, made.prompts, made.texts)
         scored, _ = likelihood(policy, batch, temperature)
-        said = [made.logprobs[text][at] for text, at in zip(batch.samples, batch.offsets, strict=True)]
-        found.append(np.exp(scored.numpy() - np.array(said)))
+        places = list(zip(batch.samples, batch.offsets, strict=True))
+        said = np.exp(scored.numpy() - np.array([made.logprobs[text][at] for text, at in places]))
+        found.append(said if own is None else said[[bool(own[text][at]) for text, at in places]])
     return np.concatenate(found)
 
 
@@ -338,6 +350,85 @@ def test_what_finds_no_room_in_the_cache_waits_and_says_the_same(
     assert most == 1
     for mine, its in zip(alone, done, strict=True):
         assert alike(mine, read(shared, its))
+
+
+TALK = """
+class Echo:
+    def reset(self, entry):
+        self.entry = entry
+    def step(self, messages):
+        return self.entry["answer"], 0.5, False
+"""
+PLAYED = {"class": "talk.py:Echo", "turns": 3}
+READ = {"id": "read", "op": "reply", "model": "policy", "config": {"template": "ab{completion}c", "max_tokens": 6}}
+
+
+def changed(alone: Alone, roll: dict[str, Any], added: list[dict[str, Any]], **top: Any) -> Alone:
+    """The same, with keys of the stage that samples, stages behind it, and keys of the pipeline."""
+    spec = alone.pipeline.to_dict() | top
+    del spec["digests"]
+    at = next(at for at, stage in enumerate(spec["stages"]) if stage["id"] == "roll")
+    spec["stages"][at]["config"] |= roll
+    engine = {key: value for key, value in spec["stages"][at].items() if key == "engine"}
+    spec["stages"][at + 1 :] = [*(each | engine for each in added), *map(unread, spec["stages"][at + 1 :])]
+    (alone.base / "talk.py").write_text(TALK)
+    return replace(alone, pipeline=Pipeline.from_dict(spec))
+
+
+def unread(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage that reads what is nearest."""
+    return {key: value for key, value in stage.items() if key not in ("reads", "writes", "scope", "effect")}
+
+
+def test_a_segment_is_of_the_version_that_says_it(name: str, engine: Engine, tmp_path: Path) -> None:
+    """Behind what an older one said; what was done stays as it is."""
+    loose = {"max_staleness": 1, "partial": True}
+    alone = changed(runner(name, engine, tmp_path), {}, [], **{"async": loose, "reproducibility": "replay"})
+    policy = opened(alone)
+    made, inputs = [], tuple[tuple[str, ShardRef], ...]()
+    for number, stage in enumerate(("roll", "roll_2")):
+        state, ref = version(alone, policy, 12 + number)
+        done = alone.done(ChainWork(0, (stage,), 0, state, inputs, version=number))
+        inputs = ((f"{stage}.rollout", rollout_of(done)),)
+        policy.parameters.load((ref.id,), alone.shards.read(ref))
+        made.append(read(alone, done))
+        of_it = [row == number for row in made[-1].told("version")]
+        found = ratios(policy, made[-1], 1.0, of_it)
+        assert len(found)
+        assert np.abs(found - 1).max() < TOLERANCE
+    begun, ended = made
+    assert {len(text) for text, is_cut in zip(begun.texts, begun.truncated, strict=True) if is_cut} == {6}
+    assert [text[:6].tolist() for text in ended.texts] == [text.tolist() for text in begun.texts]
+    assert all(len(text) == 12 for text, is_cut in zip(ended.texts, ended.truncated, strict=True) if is_cut)
+
+
+@pytest.mark.parametrize(
+    ("roll", "added"),
+    [({"max_tokens": 24, "environment": PLAYED}, []), ({}, [READ])],
+    ids=["conversation", "reply"],
+)
+def test_a_turn_is_said_behind_all_that_stood_before_it(
+    name: str, engine: Engine, tmp_path: Path, roll: dict[str, Any], added: list[dict[str, Any]]
+) -> None:
+    """The model's own tokens have the probabilities that a trainer gives them there; those of others have none."""
+    alone = changed(runner(name, engine, tmp_path), roll, added)
+    policy = opened(alone)
+    state, ref = version(alone, policy, 14)
+    policy.parameters.load((ref.id,), alone.shards.read(ref))
+    made = read(alone, alone.done(ChainWork(0, ("roll", *(each["id"] for each in added)), 0, state)))
+    turns = made.told("turn")
+    assert {int(turn) for row in turns for turn in row} == ({-1, 0} if added else {-1, 0, 1, 2})
+    assert np.abs(ratios(policy, made, 1.0, [row >= 0 for row in turns]) - 1).max() < TOLERANCE
+
+
+def test_conversations_of_several_partitions_say_together_what_each_says_alone(shared: Alone) -> None:
+    """They come aboard for a turn at a time, while others are in the midst of theirs."""
+    talking = changed(shared, {"max_tokens": 24, "environment": PLAYED}, [])
+    state, _ = version(talking, opened(talking), 15)
+    works = [ChainWork(0, ("roll",), partition, state) for partition in range(3)]
+    alone = [read(talking, talking.done(work)) for work in works]
+    for mine, its in zip(alone, talking.together(works, Baton()), strict=True):
+        assert alike(mine, read(talking, its))
 
 
 def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine: Engine, tmp_path: Path) -> None:
