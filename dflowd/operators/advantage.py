@@ -2,7 +2,8 @@
 
 Writes `advantage`: one float32 a completion, NaN for one that has no score: it is neither compared nor trained on. Its
 groups say what is: (tokens, completions) of each, (0, 0) for one that was dropped. Several rewards are added up by
-their weights first; with `kl` each completion pays for the distance of its tokens from a reference.
+their weights first; with `kl` each completion pays for the distance of its tokens from a reference. A group is flat by
+what it earned: what it pays is never alike.
 
 A function of the user's own asks by name for what it needs, and for the stage's `args`; it is called once a group:
 
@@ -45,6 +46,10 @@ def advantage(partition: Partition) -> Output:
     config = partition.stage.config
     count = partition.end - partition.first
     total, size = weighed(partition)
+    out = left_out(partition).reshape(count, -1)
+    method = method_of(partition.stage.operator, config)
+    hidden = out if method is not None and method.selects else np.zeros_like(out)
+    flat = _flat(np.where(hidden, np.nan, total.reshape(out.shape)), size.reshape(out.shape).max(1))
     spoken = columns.own_lengths(partition.read("rollout"))
     paid, metrics = paid_by_token(partition)
     if len(reward_stages(partition.pipeline)) > 1:  # else the one reward's stage tells it
@@ -53,13 +58,9 @@ def advantage(partition: Partition) -> Output:
         whose = np.repeat(np.arange(len(total)), spoken)
         total = total - np.bincount(whose, paid, len(total))
         size = size + np.bincount(whose, np.abs(paid), len(total))
-    rewards, sizes = total.reshape(count, -1), size.reshape(count, -1).max(1)
-    out = left_out(partition).reshape(rewards.shape)
-    method = method_of(partition.stage.operator, config)
-    selects = method is not None and method.selects
-    values, flat = _compared(np.where(out, np.nan, rewards) if selects else rewards, sizes, config)
-    if ":" in config["method"]:
-        values = _own(partition, rewards)
+    rewards, sizes = total.reshape(out.shape), size.reshape(out.shape).max(1)
+    is_own = ":" in config["method"]
+    values = _own(partition, rewards) if is_own else _compared(np.where(hidden, np.nan, rewards), sizes, config)
     kept = ~flat if config["drop_flat_groups"] else np.ones(count, np.bool_)
     learnt = np.where(out, np.nan, values)
     trained = trained_groups(spoken, kept[:, None] & ~np.isnan(learnt))
@@ -71,17 +72,22 @@ def advantage(partition: Partition) -> Output:
     return Output("advantage", {"advantage": columns.pack(written)}, metrics, trained)
 
 
-def _compared(rewards: Numbers, sizes: Numbers, config: Mapping[str, Any]) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """(advantages by the method, where it is one of ours, [groups, samples]; which groups are flat, [groups]).
-    `rewards`: [groups, samples]; `sizes`: [groups], as of `flat_groups`."""
-    method = ADVANTAGES.get(config["method"])
-    values, flat = np.full(rewards.shape, np.nan), np.zeros(len(rewards), np.bool_)
+def _flat(rewards: Numbers, sizes: Numbers) -> npt.NDArray[np.bool_]:
+    """Which groups are flat, [groups]; one without a score is not. rewards: [groups, samples]; `sizes`: [groups], as of
+    `flat_groups`."""
+    flat = np.zeros(len(rewards), np.bool_)
+    for groups, samples in _alike(~np.isnan(rewards)):
+        flat[groups] = flat_groups(rewards[np.ix_(groups, samples)], sizes[groups])
+    return flat
+
+
+def _compared(rewards: Numbers, sizes: Numbers, config: Mapping[str, Any]) -> Numbers:
+    """Advantages by the method, which is one of ours, [groups, samples]. Arguments as of `_flat`."""
+    values = np.full(rewards.shape, np.nan)
     for groups, samples in _alike(~np.isnan(rewards)):
         given = rewards[np.ix_(groups, samples)]
-        flat[groups] = flat_groups(given, sizes[groups])
-        if method is not None:
-            values[np.ix_(groups, samples)] = method(given, sizes[groups], config)
-    return values, flat
+        values[np.ix_(groups, samples)] = ADVANTAGES[config["method"]](given, sizes[groups], config)
+    return values
 
 
 def _own(partition: Partition, rewards: Numbers) -> Numbers:

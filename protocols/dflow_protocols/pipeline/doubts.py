@@ -38,9 +38,10 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.operator.compares and not any((stage.config.get("rewards") or {"": 1.0}).values()):
             what = f"stage `{stage.id}`: all weights are 0, so nothing is rewarded"
             yield Problem(f"stages[{index}].config.rewards", what, "give one of them another weight")
-        if stage.operator.methods and stage.config.get("kl") and stage.config.get("scale") == "std":
+        if _blows_up(stage):
             what = f"stage `{stage.id}`: a group of like rewards differs in its `kl`, and `scale: std` blows that up"
-            yield Problem(f"stages[{index}].config.kl", what, "write `scale: none`, or have `kl` in the loss")
+            hint = "add `drop_flat_groups: true`, write `scale: none`, or have `kl` in the loss"
+            yield Problem(f"stages[{index}].config.kl", what, hint)
         if stage.rounds is not None and not _drops(stage):
             what = f"stage `{stage.id}` drops no groups, so its rounds are always as many"
             yield Problem(f"stages[{index}].rounds", what, "add `drop_flat_groups: true`, or a `filter` before it")
@@ -98,6 +99,13 @@ def _drops(stage: Stage) -> bool:
     """Whether a stage that has rounds leaves groups out that it is given, or heeds one that does."""
     drops = any(stage.config.get(key) for key in ("drop_flat_groups", "mask_truncated"))
     return stage.operator.sifts or drops or any(read.endswith(".kept") for read in stage.reads)
+
+
+def _blows_up(stage: Stage) -> bool:
+    """Whether what completions pay may be all that a group is compared by, over its deviation."""
+    config = stage.config
+    is_scaled = bool(stage.operator.methods and config.get("kl")) and config.get("scale") == "std"
+    return is_scaled and not config["drop_flat_groups"]
 
 
 def _compares(stage: Stage) -> bool:

@@ -109,6 +109,23 @@ def test_a_completion_pays_for_its_distance_from_the_reference(tmp_path: Path, m
     assert made.metrics["reward_sum"] == 2.0  # what was earned is told by itself
 
 
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("method", [{"method": "grpo", "scale": "none"}, {"method": "rloo"}])
+def test_a_group_is_flat_by_what_it_earned_whatever_it_pays(tmp_path: Path, method: dict[str, str], drop: bool) -> None:
+    """No two completions pay alike, so that none would ever be left out, and no further round be sampled for one."""
+    spec = pipeline(
+        Stage("ref", "logprob", "base"),
+        rewards={"right": 1.0, "short": 0.0},
+        kl=0.5,
+        drop_flat_groups=drop,
+        **method,
+    )
+    made = advantage(partition(tmp_path, spec, "adv", known(right=[1, 1, 1, 0])))
+    assert made.metrics["groups_zero_std"] == 1
+    assert made.groups[0] == ((0, 0) if drop else (4, 2))
+    assert np.abs(columns.values(made.columns["advantage"])[:2]).min() > 0  # which is trained on, if it is not dropped
+
+
 def test_what_an_environment_said_is_no_distance_of_the_policys(tmp_path: Path) -> None:
     """Its tokens were not sampled, so their log-probabilities say nothing of the policy."""
     spec = pipeline(Stage("ref", "logprob", "base"), rewards={"right": 1.0, "short": 0.0}, kl=0.5, method="rloo")

@@ -89,7 +89,9 @@ def test_a_kl_that_a_deviation_blows_up_is_doubted() -> None:
     spec = example()
     spec["models"]["reference"] = dict(spec["models"]["policy"])
     spec["stages"].insert(3, {"id": "ref", "op": "logprob", "model": "reference"})
-    stage(spec, "adv")["config"] |= {"kl": 0.05}
+    adv = stage(spec, "adv")["config"]
+    adv |= {"kl": 0.05, "drop_flat_groups": False}
     assert "`scale: std` blows that up" in next(doubts(Pipeline.from_dict(spec))).what
-    stage(spec, "adv")["config"]["scale"] = "none"
-    assert not [*doubts(Pipeline.from_dict(spec))]
+    for mended in ({"scale": "none"}, {"drop_flat_groups": True}):
+        stage(spec, "adv")["config"] = adv | mended
+        assert not [*doubts(Pipeline.from_dict(spec))]
