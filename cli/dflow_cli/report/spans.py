@@ -41,10 +41,16 @@ class Span:
     origin: str = "dealt"
     is_failed: bool = False
     evaluates: bool = False
+    samples_from: int | None = None  # the version that it sampled from, if it sampled
 
     @property
     def seconds(self) -> float:
         return self.end - self.begin
+
+    @property
+    def behind(self) -> int:
+        """How many versions what it sampled is behind its step; 0 of what sampled nothing."""
+        return 0 if self.samples_from is None else self.step - self.samples_from
 
 
 def spans_of(tasks: Iterable[Mapping[str, Any]], evaluating: Collection[str], ahead: Mapping[str, float]) -> list[Span]:
@@ -71,6 +77,7 @@ def _span(task: Mapping[str, Any], evaluating: Collection[str], ahead_s: float) 
         origin=str(task.get("origin", "dealt")),
         is_failed=task.get("state") == "failed",
         evaluates=stage in evaluating,
+        samples_from=task.get("samples_from"),
     )
 
 

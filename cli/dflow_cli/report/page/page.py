@@ -20,6 +20,7 @@ from ..presence import Incident
 from ..spans import Phase
 from .charts import Curve, column, curves, share_bar, stacked
 from .graph import graph
+from .overlap import overlap
 from .shapes import Palette, Picture, number
 from .timeline import one_step, steps_to_show, whole
 
@@ -100,6 +101,7 @@ def _pictures(report: Report, names: Sequence[str]) -> Mapping[str, Any]:
         "graph": graph(stages, figures.loads, palette),
         "shares": share_bar("the critical path by stage", [*on_path, ("waiting", waiting, "wait")]),
         "whole": whole(spans, nodes, figures.incidents, (figures.began_s, figures.ended_s), palette),
+        "overlap": overlap(spans, nodes, palette),
         "steps": [(step, why, one_step(spans, nodes, step, palette)) for step, why in shown],
         "curves": _curves(report, names, palette),
     }

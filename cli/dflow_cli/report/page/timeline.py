@@ -48,7 +48,7 @@ def whole(
     begin, end = times
     across = Scale(0.0, max(end - begin, 0.001), LEFT, WIDTH - RIGHT)
     height = TOP + len(nodes) * (ROW + GAP)
-    shapes: list[Shape] = [*_time_axis(across, height), *_step_marks(spans, across, begin)]
+    shapes: list[Shape] = [*time_axis(across, height), *_step_marks(spans, across, begin)]
     by_node: dict[str, list[Span]] = {}
     for span in spans:
         by_node.setdefault(span.node, []).append(span)
@@ -123,7 +123,7 @@ def _step_marks(spans: Sequence[Span], across: Scale, begin: float) -> list[Shap
     return shapes
 
 
-def _time_axis(across: Scale, height: float) -> list[Shape]:
+def time_axis(across: Scale, height: float) -> list[Shape]:
     unit, name = (60.0, "min") if across.high > 300 else (1.0, "s")
     unit, name = (3600.0, "h") if across.high > 3 * 3600 else (unit, name)
     shapes: list[Shape] = []
@@ -166,14 +166,14 @@ def one_step(spans: Sequence[Span], nodes: Sequence[NodeLine], step: int, palett
     shapes: list[Shape] = []
     y = TOP
     for node in nodes:
-        lanes = _lanes([span for span in shown if span.node == node.name], node.slots)
+        rows = lanes([span for span in shown if span.node == node.name], node.slots)
         shapes.append(Text(LEFT - 8, y + LANE - 3, node.name, "label", "end"))
-        height = LANE * max(len(lanes), 1)
+        height = LANE * max(len(rows), 1)
         shapes.append(Rect(LEFT, y, WIDTH - LEFT - RIGHT, height, "stay"))
-        for at, lane in enumerate(lanes):
+        for at, lane in enumerate(rows):
             shapes += _tasks(lane, across, begin, end, y + at * LANE, step, palette)
         y += height + GAP
-    return Picture(WIDTH, y + 22, f"every task of step {step}, by node", [*_time_axis(across, y), *shapes])
+    return Picture(WIDTH, y + 22, f"every task of step {step}, by node", [*time_axis(across, y), *shapes])
 
 
 def _tasks(
@@ -209,19 +209,19 @@ def _merged(lane: Sequence[Span], least_s: float) -> list[list[Span]]:
     return groups
 
 
-def _lanes(spans: Sequence[Span], slots: int | None) -> list[list[Span]]:
+def lanes(spans: Sequence[Span], slots: int | None) -> list[list[Span]]:
     """Tasks of a node that ran at once lie in different lanes, of which there are no more than slots, if it is known
     how many it has."""
-    lanes: list[list[Span]] = []
+    rows: list[list[Span]] = []
     for span in sorted(spans, key=lambda span: (span.begin, span.end)):
-        free = next((lane for lane in lanes if lane[-1].end <= span.begin + TOLERANCE_S), None)
-        if free is None and len(lanes) == slots:
-            free = min(lanes, key=lambda lane: lane[-1].end)
+        free = next((row for row in rows if row[-1].end <= span.begin + TOLERANCE_S), None)
+        if free is None and len(rows) == slots:
+            free = min(rows, key=lambda row: row[-1].end)
         if free is None:
-            lanes.append([span])
+            rows.append([span])
         else:
             free.append(span)
-    return lanes
+    return rows
 
 
 def _by_step(spans: Sequence[Span]) -> Mapping[int, list[Span]]:

@@ -1,0 +1,50 @@
+"""Sampling while training is seen at a glance: whose step each work is of, and how far rollouts are ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dflow_cli.report.page.overlap import STEPS, overlap
+from dflow_cli.report.page.shapes import Palette, Picture
+from dflow_cli.report.spans import spans_of
+from tests.unit.cli.report.made import task
+from tests.unit.cli.report.page.test_drawings import node, rects, texts
+
+PALETTE = Palette({"roll": 0, "learn": 1})
+
+
+def tasks_of_step(step: int, lag: int) -> list[dict[str, Any]]:
+    """A step of 4 s: `n1` trains, `n0` samples for the step that is `lag` later."""
+    at, ahead = 4.0 * step, step + lag
+    return [
+        task(f"{ahead}/roll/p0", "n0", at, at + 1.0, samples_from=step),
+        task(f"{ahead}/roll/p1", "n0", at + 1.0, at + 3.0, samples_from=step),
+        task(f"{step}/learn/b0-2", "n1", at, at + 3.0),
+        task(f"{step}/learn/apply", "n1", at + 3.0, at + 4.0),
+    ]
+
+
+def drawn(lag: int, steps: int = 9) -> Picture | None:
+    rows = [row for step in range(steps) for row in tasks_of_step(step, lag)]
+    return overlap(spans_of(rows, (), {}), [node("n0"), node("n1")], PALETTE)
+
+
+def test_rollouts_ahead_show_their_step_and_their_version() -> None:
+    """Beside the training of the version's own step, from the middle of the run."""
+    picture = drawn(lag=2)
+    assert picture is not None
+    assert [text for text in texts(picture) if "←" in text] == ["4←2", "5←3", "6←4", "7←5"]
+    assert [text for text in texts(picture) if text.startswith("version")] == [
+        f"version {number}" for number in (3, 4, 5, 6)
+    ]
+    first = rects(picture, "s0")[0]
+    assert first.title == "4/roll/p0 on n0: 1 s, from version 2"
+    assert len(rects(picture, "s0")) == 2 * STEPS
+
+
+def test_a_run_in_which_nothing_was_ahead_has_no_such_picture() -> None:
+    """Nor has one that is not past its first version, or whose tasks an earlier release kept."""
+    assert drawn(lag=0) is None
+    assert overlap(spans_of(tasks_of_step(0, 1)[:3], (), {}), [node("n0")], PALETTE) is None
+    old = [{**row, "samples_from": None} for row in tasks_of_step(0, 1)]
+    assert overlap(spans_of(old, (), {}), [node("n0")], PALETTE) is None
