@@ -9,6 +9,7 @@ import torch
 
 from dflow_protocols.metrics import merge
 from dflow_protocols.pipeline import Chain, Stage, partition_groups, plan
+from dflow_protocols.pipeline.weighing import with_coefficients
 from dflow_protocols.ranges import State
 from dflow_protocols.work import ChainWork, Done, Made, needs_device
 from dflowd.jobs.job import Job, put
@@ -47,7 +48,7 @@ class OperatorRollouts:
         parts: list[tuple[str, list[Output], float]] = []
         for stage_id in work.stages:
             start = job.baton.seconds()
-            stage = job.pipeline.stage(stage_id)
+            stage = with_coefficients(job.pipeline.stage(stage_id), work.coefficients)
             job.board.write(Doing(stage_id, f"it did `{stage.op}`"))
             outputs = operate(self._partition(job, work, stage, chain, known), OPERATORS)
             known |= {f"{stage_id}.{output.name}": output.columns for output in outputs}

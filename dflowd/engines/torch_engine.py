@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dflow_protocols.pipeline.weighing import with_coefficients
 from dflow_protocols.ranges import FLOAT_BYTES, State, shards_of
 from dflow_protocols.versions.saved import Place
 from dflow_protocols.work import BlockWork, Done, LeafGroups
@@ -60,7 +61,7 @@ class TorchGradients:
 
     def block(self, job: Job, work: BlockWork) -> Done:
         self._opened.enter(job)
-        stage = job.pipeline.stage(work.stage)
+        stage = with_coefficients(job.pipeline.stage(work.stage), work.coefficients)
         key = str(stage.model), DTYPES[stage.config.get("compute", "float32")]
         self._opened.only({key})
         policy = self._opened.loaded(job, self._opened.policy(job, *key), work.state)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dflow_protocols.metrics import REFERENCE_KL_COUNT, REFERENCE_KL_SAMPLES, REFERENCE_KL_SUM
+from dflow_protocols.pipeline.weighing import adaptive
 from dflowd.data import columns
 from dflowd.jobs.failures import UserError
 from dflowd.models.likelihood import likelihood, values
@@ -36,7 +38,18 @@ def logprob(partition: Partition) -> Output:
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
     policy, temperature = partition.policy(str(partition.stage.model)), float(maker.config["temperature"])
     scored = by_token(partition, policy, lambda batch: likelihood(policy, batch, temperature)[0])
-    return Output("logprob", {"logprob": scored})
+    is_followed = any(each.measured == partition.stage.id for each in adaptive(partition.pipeline))
+    return Output("logprob", {"logprob": scored}, _apart(partition, scored) if is_followed else {})
+
+
+def _apart(partition: Partition, scored: Column) -> dict[str, float]:
+    """How far who sampled is from the model that scored, over the tokens that it said itself."""
+    said = partition.read("rollout")
+    own, lengths = columns.own_tokens(said), columns.own_lengths(said)
+    mine = slice(None) if own is None else np.concatenate(own)
+    sampled, others = (columns.values(each)[mine].astype(np.float64) for each in (said["logprobs"], scored))
+    sums = float((sampled - others).sum()), len(sampled), len(lengths)
+    return dict(zip((REFERENCE_KL_SUM, REFERENCE_KL_COUNT, REFERENCE_KL_SAMPLES), sums, strict=True))
 
 
 def value(partition: Partition) -> Output:

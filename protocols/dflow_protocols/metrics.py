@@ -56,6 +56,11 @@ WHITENED_COUNT = "whitened_count"  # tokens
 WHITENED_SUM = "whitened_sum"  # of their advantages, before they are whitened
 WHITENED_SQ_SUM = "whitened_sq_sum"  # of squares
 
+# logprob, where a weight of the divergence follows it: over all completion tokens
+REFERENCE_KL_SUM = "reference_kl_sum"  # k1 estimate of the divergence of who sampled from the stage's model, nats
+REFERENCE_KL_COUNT = "reference_kl_count"
+REFERENCE_KL_SAMPLES = "reference_kl_samples"  # completions
+
 # advantage with `kl`: over all completion tokens
 REWARD_KL_SUM = "reward_kl_sum"  # estimate of the divergence from the reference that the reward pays for, nats
 REWARD_KL_COUNT = "reward_kl_count"
@@ -125,9 +130,11 @@ ROUNDS = "rounds"  # how many it took
 GROUPS_KEPT = "groups_kept"  # groups of these that were not left out
 GROUPS_SURPLUS = "groups_surplus"  # of these: beyond what was enough, and so not trained on
 
+KL_COEFFICIENT = "kl_coefficient"  # a weight that follows its divergence, as a step has it
+
 UPDATE_SKIPPED = "update_skipped"  # 1 where it left all as it was, in place of a norm that is no number
 
-UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED, ROUNDS, GROUPS_KEPT, GROUPS_SURPLUS)
+UPDATE_GAUGES = (GRAD_NORM, LEARNING_RATE, UPDATE_SKIPPED, ROUNDS, GROUPS_KEPT, GROUPS_SURPLUS, KL_COEFFICIENT)
 
 Sums = tuple[tuple[str, float], ...]
 
@@ -139,6 +146,7 @@ _QUOTIENTS = (
     ("kept_frac", KEPT_GROUPS, FILTERED_GROUPS),
     ("frac_groups_zero_std", GROUPS_ZERO_STD, GROUPS),
     ("loss", LOSS_SUM, LOSS_COUNT),
+    ("reference_kl", REFERENCE_KL_SUM, REFERENCE_KL_COUNT),
     ("reward_kl", REWARD_KL_SUM, REWARD_KL_COUNT),
     ("preferred_frac", PREFERRED, PREFERENCES),
     ("preference_margin", PREFERENCE_MARGIN_SUM, PREFERENCES),

@@ -211,6 +211,13 @@ class TaskKey:
         return f"{self.step}/{self.stage}/{self.part}"
 
 
-def version_id(seal: SealId | SpecId, state: Iterable[tuple[str, ShardRef]]) -> VersionId:
+Coefficients: TypeAlias = tuple[tuple[str, float], ...]
+"""By stage: a weight of a pipeline that follows what was measured, as a version has it; stages sorted."""
+
+
+def version_id(
+    seal: SealId | SpecId, state: Iterable[tuple[str, ShardRef]], coefficients: Coefficients = ()
+) -> VersionId:
     """Id of the weights made by applying the step's last update seal: two states never share one."""
-    return VersionId(content_id("version", [seal, [[name, ref.id] for name, ref in state]]))
+    fields: list[Any] = [seal, [[name, ref.id] for name, ref in state]]
+    return VersionId(content_id("version", [*fields, coefficients] if coefficients else fields))

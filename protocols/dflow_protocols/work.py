@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias, assert_never
 
 from .metrics import Whitening
-from .names import Block, RunId, ShardRef, VersionId, chunk_count
+from .names import Block, Coefficients, RunId, ShardRef, VersionId, chunk_count
 from .pipeline.spec import Pipeline
 from .ranges import RANGE_BYTES, Piece, State
 from .wire.steps import Header
@@ -50,6 +50,7 @@ class ChainWork:
     inputs: tuple[tuple[str, ShardRef], ...] = ()  # "stage.output" -> shard, of stages of this partition done before
     at_once: int = 1  # partitions of the run that one slot may work on together, this one among them
     version: int | None = None  # the number of the version that `state` is of, where rollouts may be of any of several
+    coefficients: Coefficients = ()  # of the stages, as that version has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class BlockWork:
     inputs: tuple[tuple[int, str, ShardRef], ...]  # (partition, "stage.output", shard) of every partition named
     state: State  # the `base:` and `params:` entries of the stage's model
     whitening: Whitening | None = None  # of the advantages, by the whole step's; None: they are taken as they are
+    coefficients: Coefficients = ()  # of the stage, as the version has them
 
 
 @dataclass(frozen=True, slots=True)

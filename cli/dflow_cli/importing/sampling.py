@@ -161,8 +161,6 @@ def _kl_in_reward(context: Context, method: str) -> dict[str, Any]:
     settings = context.settings
     weight = settings.get("algorithm.kl_ctrl.kl_coef", 0.001)
     kind = kl_kind(context, "algorithm.kl_penalty", "kl")
-    if settings.get("algorithm.kl_ctrl.type", "fixed") != "fixed":
-        context.draft.note(NO_TWIN, "algorithm.kl_ctrl.type", "the weight of a KL stays as it is")
     if not settings.get("algorithm.use_kl_in_reward"):
         return {}
     if method not in ADVANTAGES or "kl" not in ADVANTAGES[method].config:
@@ -170,7 +168,18 @@ def _kl_in_reward(context: Context, method: str) -> dict[str, Any]:
             NO_TWIN, "algorithm.use_kl_in_reward", f"`{method}` knows no KL in the reward; put it in the loss"
         )
         return {}
-    return {"kl": weight, "kl_kind": kind}
+    return {"kl": weight, "kl_kind": kind, **_followed(context)}
+
+
+def _followed(context: Context) -> dict[str, Any]:
+    """What the weight of the penalty follows, where it is adaptive."""
+    settings = context.settings
+    if settings.get("algorithm.kl_ctrl.type", "fixed") != "adaptive":
+        return {}
+    return {
+        "kl_target": settings.get("algorithm.kl_ctrl.target_kl", 0.1),
+        "kl_horizon": settings.get("algorithm.kl_ctrl.horizon", 10_000),
+    }
 
 
 def kl_kind(context: Context, key: str, default: str) -> str:

@@ -23,7 +23,7 @@ from ..steps.duty import Duty
 from ..steps.reduction import cover
 from ..steps.sealing import sealed_chains_of
 from ..steps.view import StepView
-from ..versions import facts, lagged
+from ..versions import coefficients, facts, lagged
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
 from ..wire.steps import Header, Seal
@@ -44,6 +44,8 @@ class Advance:
         header = view.trains
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
+        if not self._is_followed(update, header):
+            return []  # the manifest comes, or the version is copied
         made = [record for record in update.entries if isinstance(record.task.part, Slice)]
         training = view.plan.training_of(made[0].task.stage) if made else None
         if training is None:
@@ -91,7 +93,7 @@ class Advance:
         """Hold the version that `update` makes of the own one. `state`: its own, without what it carries along."""
         parent = self._state.versions.own
         assert parent is not None
-        manifest = self._state.step(update.step).seals.get(SealId(update.previous))
+        manifest = self._manifest(update)
         step = self._state.pipeline.schedule.place(update.step).step
         out += self._shortages(manifest, step)
         header = Header(
@@ -106,9 +108,18 @@ class Advance:
                 facts.left_out(manifest, step),
                 facts.timed_out(manifest, step),
             ),
+            coefficients.after(self._state.pipeline, parent.coefficients, update, manifest),
         )
         self._state.versions.hold(header)
         self.moved(now, mesh, parent, made, out, update)
+
+    def _manifest(self, update: Seal) -> Seal | None:
+        """What an update was trained on, if it was on anything and that is known here."""
+        return self._state.step(update.step).seals.get(SealId(update.previous))
+
+    def _is_followed(self, update: Seal, parent: Header) -> bool:
+        """Whether all is here from which coefficients follow, if there are any."""
+        return not parent.coefficients or update.previous == parent.id or self._manifest(update) is not None
 
     def _refilled(self, manifest: Seal | None) -> Iterator[tuple[Chain, int, int]]:
         """Of each chain that a manifest settled in rounds: the chain, how many these were, and how many of their groups
@@ -169,7 +180,10 @@ class Advance:
         parts: list[Iterable[tuple[str, float]]] = [
             shares(pipeline, record.task.stage, record.metrics) for record in update.entries
         ]
-        manifest = step.seals.get(SealId(update.previous))
+        if (parent := self._state.versions.headers.get(update.parent)) is not None:
+            at = pipeline.schedule.place(update.step).step
+            parts.append(coefficients.told(pipeline, parent.coefficients, at))
+        manifest = self._manifest(update)
         if manifest is None:
             return parts
         step_plan = self._state.plan(update.step)
@@ -213,7 +227,7 @@ class Advance:
     def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
         own = self._state.versions.own
         update = self._state.step(running.unit.step).seals.get(SealId(running.reads[1]))
-        if own is None or own.id != running.parent or update is None:
+        if own is None or own.id != running.parent or update is None or not self._is_followed(update, own):
             return  # the own head went elsewhere meanwhile; what was made is freed with the step
         state = in_order(entry for made in done.made for entry in made.outputs)
         made = {name: value for each in done.made for name, value in each.metrics}

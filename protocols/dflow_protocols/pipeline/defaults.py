@@ -49,6 +49,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         problems.extend(_of_one_rollout(vertex, stages))
         if vertex.operator.methods:
             problems.extend(_referenced(stage, vertex, stages))
+        problems.extend(_adaptive(spec, stage, vertex))
         if vertex.operator.trains is None:
             continue
         root, began = roots[vertex.id if vertex.operator.is_on_partitions else vertex.sources[0]]
@@ -149,6 +150,23 @@ def _referenced(
         what = f"stage `{vertex.id}`: `kl` is the distance from another model, and `{scored['id']}` scores by the one "
         hint = "read a `logprob` stage of another model under `models`"
         yield Problem(f"{vertex.place}.config.kl", f"{what}that sampled", hint)
+
+
+def _adaptive(spec: Mapping[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:
+    """A weight that follows its divergence: at 0 it would stay there, and what is done before a version is made cannot
+    go by what that settles."""
+    config, path = stage["config"], f"{vertex.place}.config"
+    trains = vertex.operator.trains is not None
+    if trains:
+        config, path = config.get("loss", {}), f"{path}.loss"
+    if not (trains or vertex.operator.methods) or config.get("kl_target") is None:
+        return
+    name = f"stage `{vertex.id}`: `kl_target`"
+    if not config["kl"]:
+        yield Problem(f"{path}.kl_target", f"{name} moves `kl`, and that is 0", "write where it begins: `kl: 0.05`")
+    if spec["lag"] and not trains:
+        what = f"{name} is of the newest version, and with `lag` rewards are given before that is made"
+        yield Problem(f"{path}.kl_target", what, "have `kl` in the loss, or leave `lag` out")
 
 
 def _behind(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | None]) -> Iterator[Problem]:

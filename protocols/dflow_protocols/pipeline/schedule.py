@@ -36,6 +36,11 @@ class Place:
     updates: int = 1  # of that step; 1 where it trains nothing, as it makes a version all the same
     first: int = 0  # number of the version that the step began with
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the update behind it ends its step."""
+        return self.update == self.updates - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

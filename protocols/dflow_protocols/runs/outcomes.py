@@ -18,6 +18,7 @@ from ..ranges import in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
+from ..versions import coefficients
 from ..versions.lagged import carry
 from ..wire.steps import Failure, FailurePut, Header, Record
 from ..work import (
@@ -80,7 +81,7 @@ class Outcomes:
         match call.work:
             case InitWork():
                 made = carry(state.pipeline, None, in_order(entry for made in done.made for entry in made.outputs))
-                state.versions.hold(Header(None, 0, 0, state.spec, made))
+                state.versions.hold(Header(None, 0, 0, state.spec, made, (), coefficients.first(state.pipeline)))
                 self._advance.moved(now, mesh, None, {}, out)
             case SaveWork(header=header):
                 self._checkpoints.saved(mesh, header, done.detail, out)

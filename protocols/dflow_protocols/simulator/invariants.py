@@ -45,6 +45,7 @@ INVARIANTS = {
     "bounded_ahead": "a node makes few versions beyond the committed one",
     "claim_first_hand": "a claim is passed on by who heard it of the node that made it",
     "pure": "where the same work gives the same bytes every version is the one that one undisturbed node makes",
+    "weights_follow": "weights that follow what was measured are those that a version's parent and its manifest make",
     "end_stays": "a run that has finished or was cancelled is never taken for less, nor an attempt for an earlier one",
     "branch_told_once": "a lost branch is told of once by a node, in a life and attempt",
     "one_branch": "of branches whose nodes hear each other again one is left, which all that work on the run hold",

@@ -139,6 +139,23 @@ def with_whitening(pipeline: Pipeline) -> Pipeline:
     )
 
 
+def with_adaptive_kl(pipeline: Pipeline) -> Pipeline:
+    """The same, but that a reference scores, and the weights of the divergence from it, in the reward and in the loss,
+    follow it."""
+    kl = {"kl": 0.05, "kl_target": 0.1, "kl_horizon": 200}
+    stages = [
+        replace(stage, config={**stage.config, **kl, "scale": "none"}, reads=())
+        if stage.operator.compares
+        else replace(stage, config={**stage.config, "loss": {**stage.config["loss"], **kl}}, reads=())
+        if stage.id == "learn"
+        else stage
+        for stage in pipeline.stages
+    ]
+    stages.insert([stage.id for stage in stages].index("adv"), Stage("ref", "logprob", model="reference"))
+    reference = {key: value for key, value in pipeline.models["policy"].items() if key != "lora"}
+    return replace(pipeline, models={**pipeline.models, "reference": reference}, stages=stages)
+
+
 def with_rounds(pipeline: Pipeline, until: float, most: int) -> Pipeline:
     """The same, but that a step of GRPO samples again until so many groups are trained on."""
     rounds = {"until": until, "max": most}

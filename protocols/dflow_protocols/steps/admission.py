@@ -14,6 +14,7 @@ from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, Sl
 from ..pipeline.plan import Chain, StepPlan, Training, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import BASE_BYTES, MAX_RANGES, State, gradient_sizes, is_cut, shards_of
+from ..versions import coefficients
 from ..versions.lagged import roles
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .batch import kept_by_round, rounds_of
@@ -120,6 +121,7 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
         and (header.parent is None) == (header.step == 0)
         and header.parent != header.id
         and names == sorted(names)
+        and coefficients.are_of(pipeline, header.coefficients)
         and wanted | bases == sizes.keys() - known.keys()
         and all(is_cut(sizes[role]) for role in wanted)
         and all(sizes[role] == sizes[f"params:{model}"] for role, model in lagged.items())

@@ -126,7 +126,8 @@ def _block_duty(view: StepView, batch: Batch, rank: int, block: Block) -> Duty:
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
     stage = batch.training.stage
     params = view.params(view.trains, [batch.training.model])
-    work = BlockWork(view.step.number, stage, block.first, block.end, leaves, inputs, params, batch.whitening)
+    weights = view.coefficients(view.trains, (stage,))
+    work = BlockWork(view.step.number, stage, block.first, block.end, leaves, inputs, params, batch.whitening, weights)
     needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]
     needs += [(ref, None) for _, _, ref in inputs]
     unit = TaskKey(view.step.number, stage, block)

@@ -132,7 +132,8 @@ class OpenPartitions:
         params = view.params(source, chain.models)
         call = chain.call(len(before))
         number = view.trains.step if view.plan.max_staleness and chain.sealed_in == MANIFEST else None
-        work = ChainWork(view.step.number, call, partition, params, inputs, chain.together(call), number)
+        together, weights = chain.together(call), view.coefficients(source, call)
+        work = ChainWork(view.step.number, call, partition, params, inputs, together, number, weights)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))
         if before and self._rank(view) in (CHAIN, AHEAD):
             rank += CHAIN_REST - CHAIN

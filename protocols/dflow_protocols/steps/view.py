@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import Slots, deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, NodeId, Partition, SealId, TaskKey, VersionId
+from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
@@ -228,6 +228,10 @@ class StepView:
         source = self.trains if self.plan.is_carried else self.source(chain)
         assert source is not None, "only what a step is carried on with may be of a version that is not known here"
         return source.id
+
+    def coefficients(self, version: Source, stages: Collection[str]) -> Coefficients:
+        """A version's coefficients of these stages."""
+        return tuple(each for each in version.coefficients if each[0] in stages)
 
     def params(self, version: Source, models: Collection[str]) -> State:
         """A version's parameters of these models, and what it says of their bases."""

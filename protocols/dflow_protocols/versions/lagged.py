@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from ..names import content_id
+from ..names import Coefficients, content_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State, in_order, shards_of
 from ..wire.steps import Header
@@ -29,6 +29,9 @@ class Source(Protocol):
     @property
     def state(self) -> State: ...
 
+    @property
+    def coefficients(self) -> Coefficients: ...
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -36,6 +39,7 @@ class Sampled:
     states of several versions, under other roles. `state`: their `base:` and `params:` entries."""
 
     state: State
+    coefficients: Coefficients = ()  # rewards of what is sampled ahead go by none (pipeline/defaults.py)
 
     @cached_property
     def id(self) -> str:

@@ -54,6 +54,7 @@ def write_saved(saved: Saved) -> str:
         "samples": header.samples,
         "seal": header.seal,
         "facts": [list(fact) for fact in header.facts],
+        **({"coefficients": [list(each) for each in header.coefficients]} if header.coefficients else {}),
         "state": [
             {
                 "name": name,
@@ -94,6 +95,7 @@ def _saved(fields: Mapping[str, Any]) -> Saved:
         SealId(fields["seal"]),
         tuple((entry["name"], ShardRef(ShardId(entry["id"]), int(entry["bytes"]))) for entry in entries),
         tuple((str(name), value) for name, value in fields["facts"]),
+        tuple((str(stage), float(value)) for stage, value in fields.get("coefficients", ())),
     )
     places = tuple(Place(entry["file"], int(entry["offset"])) for entry in entries)
     saved = Saved(

@@ -14,7 +14,7 @@ from .codec import MAX_FRAME_BYTES, from_wire, pack, to_wire, unpack
 from .fields import MAX_ITEMS, WireError, decoder
 from .heartbeat import Delta, Heartbeat
 
-WIRE_VERSION: Final = 8
+WIRE_VERSION: Final = 9
 MARK: Final = 0xDF  # first byte of every frame; tells a stray protocol from a broken frame
 
 _decode_delta: Final = decoder(Delta | None)

@@ -119,10 +119,11 @@ class Header:
     seal: str  # the step's last update seal; for version 0 the spec's id
     state: tuple[tuple[str, ShardRef], ...]
     facts: tuple[tuple[str, float], ...] = field(default=())  # what the chain's seals settled so far, beside the id
+    coefficients: tuple[tuple[str, float], ...] = field(default=())  # what follows from them and the next step goes by
 
     @cached_property
     def id(self) -> VersionId:
-        return make_version_id(SealId(self.seal), self.state)
+        return make_version_id(SealId(self.seal), self.state, self.coefficients)
 
     @cached_property
     def head(self) -> Head:

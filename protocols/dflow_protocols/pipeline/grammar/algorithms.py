@@ -90,10 +90,30 @@ _WHITEN = Flag(
     unwritten=True,
 )
 
+KL_HORIZON = 10_000  # completions, as in the code of arXiv 1909.08593
+
+_ADAPTIVE: Mapping[str, Shape] = {
+    "kl_target": Number(
+        "nats a token that the divergence is to have: `kl` is where a weight begins that follows it from step to step "
+        "(arXiv 1909.08593); absent: it stays",
+        None,
+        above=0,
+        unwritten=True,
+    ),
+    "kl_horizon": Number(
+        "completions in which that weight moves by the share that the divergence is off, by a fifth at most",
+        KL_HORIZON,
+        integer=True,
+        at_least=1,
+        unwritten=True,
+    ),
+}
+
 _GAMMA = Number("what a reward one token later counts", 1.0, at_least=0, at_most=1)
 _PAID: Mapping[str, Shape] = {
     "kl": Number("weight of the KL divergence from a `logprob` stage's model in the reward", 0.0, at_least=0),
     "kl_kind": Text(_kinds("k1", "k2", "k3"), "k1", choices=("k1", "k2", "k3")),
+    **_ADAPTIVE,
 }
 _PAID_UNWRITTEN: Mapping[str, Shape] = {key: replace(shape, unwritten=True) for key, shape in _PAID.items()}
 
@@ -205,6 +225,7 @@ _REGULARIZED: Mapping[str, Shape] = {
         choices=tuple(KL_KINDS),
         unwritten=True,
     ),
+    **_ADAPTIVE,
     "entropy": Number("weight of the policy's entropy, which is rewarded", 0.0, at_least=0, unwritten=True),
 }
 

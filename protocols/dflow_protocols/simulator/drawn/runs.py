@@ -7,10 +7,12 @@ from random import Random
 
 from ...names import CHUNK_BYTES
 from ...pipeline.spec import Pipeline
+from ...pipeline.weighing import adaptive
 from ..toy import (
     two_steps,
     warm_then_two,
     with_adapters,
+    with_adaptive_kl,
     with_async,
     with_lag,
     with_role,
@@ -26,6 +28,7 @@ RANGES_SHARE = 0.3  # of worlds, in which the parameters lie in three shards, an
 AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 WHITENS_SHARE = 0.15  # of worlds, in which advantages are whitened by those of the whole step
+ADAPTS_SHARE = 0.1  # of worlds, in which weights of a divergence follow it
 ROUNDS_SHARE = 0.15  # of worlds, in which steps of GRPO sample again where they keep too little
 ROUNDS = ((1, 2), (1, 4), (0.9, 3))  # share of a round's groups that is enough, rounds at most
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
@@ -67,6 +70,8 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline, saving = with_adapters(pipeline), with_adapters(saving)
     if Random(f"swarm/{seed}/whitens").random() < WHITENS_SHARE:
         pipeline, saving = with_whitening(pipeline), with_whitening(saving)
+    if Random(f"swarm/{seed}/adapts").random() < ADAPTS_SHARE:
+        pipeline, saving = with_adaptive_kl(pipeline), with_adaptive_kl(saving)
     rounds = Random(f"swarm/{seed}/rounds")
     if choice.varies and rounds.random() < ROUNDS_SHARE:
         until, most = rounds.choice(ROUNDS)
@@ -75,7 +80,7 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         pipeline, saving = with_role(pipeline), with_role(saving)
     lag = Random(f"swarm/{seed}/lag")
     has_updates = pipeline.schedule.versions > pipeline.schedule.steps
-    if choice.varies and not has_updates and lag.random() < LAG_SHARE:
+    if choice.varies and not has_updates and not adaptive(pipeline) and lag.random() < LAG_SHARE:
         behind = lag.choice(LAGS)
         pipeline, saving = with_lag(pipeline, behind), with_lag(saving, behind)
     loose = Random(f"swarm/{seed}/async")

@@ -15,6 +15,7 @@ from ..watching.keeping import Keeping
 from ..watching.limits import Limits
 from ..watching.naming import Naming
 from ..watching.restraint import Restraint
+from ..watching.runs.adaptation import Adaptation
 from ..watching.runs.comeback import Comeback
 from ..watching.runs.cycles import Cycles
 from ..watching.runs.ending import Ending
@@ -32,6 +33,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Restraint,
     Naming,
     Purity,
+    Adaptation,
     Ends,
     Waking,
     Heads,

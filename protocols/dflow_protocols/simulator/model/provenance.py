@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from ...events import Report
 from ...metrics import Sums, Whitening
-from ...names import CHUNK_BYTES, ShardId, ShardRef, content_id
+from ...names import CHUNK_BYTES, Coefficients, ShardId, ShardRef, content_id
 from ...wire.steps import LOST
 from ...work import Groups
 
@@ -35,6 +35,7 @@ class PartitionOutput:
     groups: Groups
     salt: int
     metrics: Sums = ()  # what its record tells beside it; of the salt, so no part of the name
+    coefficients: Coefficients = ()
 
     @cached_property
     def ref(self) -> ShardRef:
@@ -43,7 +44,7 @@ class PartitionOutput:
 
     @property
     def _made_from(self) -> list[object]:
-        return [self.params, self.inputs, self.groups, self.salt]
+        return [self.params, self.inputs, self.groups, self.salt, *([self.coefficients] if self.coefficients else [])]
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class LeafSum:
     params: tuple[ShardId, ...]
     salt: int
     whitening: Whitening | None = None
+    coefficients: Coefficients = ()
 
     @cached_property
     def id(self) -> str:
         whitening = [number.hex() for number in self.whitening or ()]
-        return content_id("leaf", [self.leaf, self.pieces, self.inputs, self.params, self.salt, *whitening])
+        weights = [self.coefficients] if self.coefficients else []
+        return content_id("leaf", [self.leaf, self.pieces, self.inputs, self.params, self.salt, *whitening, *weights])
 
 
 @dataclass(frozen=True)

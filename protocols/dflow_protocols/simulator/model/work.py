@@ -11,11 +11,20 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from ...metrics import WHITENED_COUNT, WHITENED_SQ_SUM, WHITENED_SUM, Sums
+from ...metrics import (
+    REFERENCE_KL_COUNT,
+    REFERENCE_KL_SAMPLES,
+    REFERENCE_KL_SUM,
+    WHITENED_COUNT,
+    WHITENED_SQ_SUM,
+    WHITENED_SUM,
+    Sums,
+)
 from ...names import CHUNK_BYTES, Partition, ShardRef, TaskKey, chunk_count
 from ...pipeline.grammar.signatures import gradient_bytes
 from ...pipeline.plan import StepPlan, partition_groups, plan
 from ...pipeline.spec import Pipeline
+from ...pipeline.weighing import adaptive
 from ...ranges import BASE_BYTES, FLOAT_BYTES, State, cut, gradient_sizes, in_order, shards_of
 from ...steps.reduction import aligned_blocks
 from ...work import (
@@ -126,7 +135,8 @@ class Engines:
             groups = self._groups(work, stage, salt)
             metrics = self._metrics(stage, work, salt, groups)
             for output in self.outputs(stage):
-                fields = (output, work.partition, params, tuple(before), groups, salt, metrics)
+                weights = tuple(each for each in work.coefficients if each[0] == stage)
+                fields = (output, work.partition, params, tuple(before), groups, salt, metrics, weights)
                 entry = PartitionOutput(self._spec, first, stage, *fields)
                 outputs.append((output, self.ledger.enter(entry)))
             before += [ref.id for _, ref in outputs]
@@ -146,6 +156,9 @@ class Engines:
                 (WHITENED_SQ_SUM, tokens * (mean * mean + 1)),
                 (WHITENED_SUM, tokens * mean),
             )
+        if any(each.measured == stage for each in adaptive(self.pipeline)):
+            apart = Random(f"{stage}/{self.first(work.step)}/{work.partition}/{salt}").uniform(0, 20)
+            return ((REFERENCE_KL_COUNT, 100.0), (REFERENCE_KL_SAMPLES, 12.0), (REFERENCE_KL_SUM, apart))
         if self.pipeline.stage(stage).operator.evaluates:
             correct = Random(f"{stage}/{self.first(work.step)}/{work.partition}/{salt}").randrange(5)
             return (("correct", float(correct)), ("evaluated", 4.0))
@@ -166,7 +179,7 @@ class Engines:
         for leaf in work.leaves:
             partitions = {partition for partition, _, _ in leaf.pieces}
             inputs = tuple((p, name, ref.id) for p, name, ref in work.inputs if p in partitions)
-            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt, work.whitening))
+            sums.append(LeafSum(leaf.leaf, leaf.pieces, inputs, params, salt, work.whitening, work.coefficients))
         params_of = [ref for name, ref in work.state if name.startswith("params:")]
         sizes = gradient_sizes(params_of, gradient_bytes(self.pipeline.stage(work.stage).config))
         outputs = self._gradient(work, tuple(sums), sizes)

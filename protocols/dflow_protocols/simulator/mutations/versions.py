@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...names import VersionId, content_id
 from .mutation import Mutation, gives
 
@@ -42,7 +44,17 @@ VERSIONS = (
         "versions_named_without_state",
         "1",
         "names:version_id",
-        lambda original: lambda seal, state: VersionId(content_id("version", seal)),
+        lambda original: lambda seal, state, coefficients=(): VersionId(content_id("version", seal)),
+    ),
+    Mutation(
+        "weights_follow_half_of_the_step",
+        "7c",
+        "versions.coefficients:_moved",
+        lambda original: (
+            lambda weight, before, manifest: original(
+                weight, before, replace(manifest, entries=manifest.entries[: len(manifest.entries) // 2])
+            )
+        ),
     ),
     Mutation("committed_as_soon_as_made", "9", "versions.versions:Versions.is_committed", gives(True)),
     Mutation("nothing_is_committed", "9", "versions.versions:Versions.is_committed", gives(False)),

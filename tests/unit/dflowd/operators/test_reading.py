@@ -1,4 +1,4 @@
-"""What a reward model says of completions."""
+"""What a reward model says of completions, and what a reference measures of who sampled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from dflow_protocols.pipeline import Stage
 from dflowd.data import columns
 from dflowd.models.policy import Policy
-from dflowd.operators.reading import reward_model
+from dflowd.operators.reading import logprob, reward_model
 from dflowd.shards.layout import ragged
 from tests.support.repository import EXAMPLES
 from tests.unit.dflowd.operators.partitions import known, partition, pipeline
@@ -43,3 +43,32 @@ def test_a_completion_is_scored_as_transformers_scores_its_text(tmp_path: Path) 
     assert columns.values(made.columns["reward"]).tolist() == pytest.approx(expected, rel=1e-4)
     assert made.metrics["rewarded"] == 4
     assert made.metrics["reward_sum"] == pytest.approx(np.sum(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_reference_measures_the_divergence_that_a_weight_follows(tmp_path: Path, is_followed: bool) -> None:
+    """Over the tokens that the policy said itself, of all completions; where nothing follows it the record of the
+    stage, and with it all later ids, are what they were."""
+    config = {"init": {"config": "spell_llama.json", "tokenizer": "spell_tokenizer/"}}
+    base = Policy("base", config, EXAMPLES, 5)
+    inputs = known()
+    sampled = [[-1.0, -2.0, -3.0], [-4.0], [-1.0, -1.0, -2.0, -2.0], [-3.0, -0.5]]
+    own = [[1, 0, 1], [1], [1, 1, 1, 1], [1, 1]]
+    rollout = {
+        **inputs["roll.rollout"],
+        "prompt": ragged("i32", PROMPTS),
+        "tokens": ragged("i32", SAID),
+        "logprobs": ragged("f32", sampled),
+        "mask": ragged("u8", own),
+    }
+    follows = {"kl_target": 0.1} if is_followed else {}
+    spec = pipeline(
+        Stage("ref", "logprob", "base"), rewards={"right": 1.0, "short": 0.0}, method="rloo", kl=0.5, **follows
+    )
+    asked = partition(tmp_path, spec, "ref", {**inputs, "roll.rollout": rollout})
+    made = logprob(replace(asked, policy=lambda name: base))
+    scored = np.concatenate(columns.rows(made.columns["logprob"])).astype(np.float64)
+    mask = np.concatenate(own).astype(bool)
+    due = (np.concatenate(sampled) - scored)[mask].sum()
+    measured = {"reference_kl_sum": pytest.approx(due), "reference_kl_count": 9, "reference_kl_samples": 4}
+    assert made.metrics == (measured if is_followed else {})

@@ -1,0 +1,54 @@
+"""Weights of a divergence that follow it: what a step goes by was settled by the step before, and is in the version."""
+
+from __future__ import annotations
+
+import pytest
+
+from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.simulator.drawn.watch import Watch
+from dflow_protocols.simulator.faults import Crash
+from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.model.work import NOISY, PURE
+from dflow_protocols.simulator.mutations import MUTATIONS
+from dflow_protocols.simulator.mutations.mutation import living
+from dflow_protocols.simulator.toy import several_updates, two_steps, with_adaptive_kl, with_sizes
+from dflow_protocols.simulator.watching.runs.adaptation import Adaptation
+from dflow_protocols.simulator.watching.runs.purity import Purity
+from tests.support.simulated import ENDS_S, mesh
+
+ADAPTIVE = with_adaptive_kl(with_sizes(two_steps(), 4, 3, 4))
+SEVERAL = with_adaptive_kl(several_updates())
+
+
+@pytest.mark.parametrize("pipeline", [ADAPTIVE, SEVERAL], ids=["one update a step", "several"])
+def test_weights_move_alike_whoever_makes_a_version(pipeline: Pipeline) -> None:
+    """The checker holds each version's weights against its manifest; the parameters are those of one node alone, also
+    where one dies in between."""
+    alone, same = mesh(1, pipeline=pipeline)
+    due = finish(alone, same, ENDS_S)
+    for victim in range(3):
+        world, run = mesh(3, pipeline=pipeline)
+        Watch(world, (Adaptation, Purity))
+        world.at(world.now + 1.0 + victim, Crash(victim, 1.0))
+        assert finish(world, run, ENDS_S) == due
+
+
+def test_weights_that_follow_a_part_of_the_manifest_are_noticed() -> None:
+    """Nodes that all make the same mistake agree with each other, so the checker works it out for itself."""
+    with living(MUTATIONS["weights_follow_half_of_the_step"]):
+        world, run = mesh(2, pipeline=ADAPTIVE)
+        Watch(world, (Adaptation,))
+        with pytest.raises(Violation, match="has the weights") as caught:
+            finish(world, run, ENDS_S)
+    assert caught.value.invariant == "weights_follow"
+
+
+@pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])
+def test_who_comes_late_goes_by_the_weights_of_the_version_that_it_copies(noise: frozenset[type]) -> None:
+    """A node that was gone for a step has not seen what the weights follow from; they come with the version."""
+    for victim in range(3):
+        world, run = mesh(3, pipeline=ADAPTIVE, noise=noise)
+        Watch(world, (Adaptation, Purity))
+        world.at(world.now + 1.5, Crash(victim, 6.0))
+        finish(world, run, ENDS_S)
