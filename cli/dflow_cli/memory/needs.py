@@ -11,7 +11,7 @@ from dflow_protocols.pipeline.grammar.signatures import DTYPES, gradient_bytes
 from dflow_protocols.ranges import FLOAT_BYTES
 
 from .outline import Outline
-from .rollouts import PROMPT, longest, step_bytes, steps_held, trained_groups
+from .rollouts import PROMPT, longest, said_at_once, step_bytes, steps_held, trained_groups
 
 BYTES = dict(zip(DTYPES, (4, 2), strict=True))
 ROLLING, SUMMING, APPLYING, LATE = 12, 20, 28, 16
@@ -87,7 +87,8 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     shards += (Need("rollouts", rollouts, f"{steps}, if completions are as long as they may be, and all of them here"),)
     if carried:
         shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each version behind"),)
-    passes = [*_copies(pipeline, outlines, has_gpu), *_activations(pipeline, outlines, has_gpu)]
+    passes = [*_copies(pipeline, outlines, has_gpu), *_caches(pipeline, outlines, has_gpu)]
+    passes += _activations(pipeline, outlines, has_gpu)
     waiting = [need for need in passes if need.phase == WAITING]
     passes = [need for need in passes if need.phase != WAITING]
     gradient = 4 * max((trained_of(pipeline, outlines, model) for model in pipeline.trainable), default=0)
@@ -192,6 +193,22 @@ def _micro_batches(pipeline: Pipeline, stage: Stage, is_in_line: bool) -> int:
     tokens = prompts * (-(-group // sharing) * PROMPT + group * most)
     of_a_leaf = -(-tokens // stage.config["leaves"])
     return int(min(-(-of_a_leaf // config["micro_batch_tokens"]), -(-prompts * group // config["leaves"])))
+
+
+def _caches(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:
+    """Keys and values while a partition is sampled, of the stage whose partitions take most; vLLM's are its own."""
+    found = []
+    for stage in _stages(pipeline):
+        is_sampled = stage.operator.samples and not _is_served(pipeline, stage)
+        widths = outlines[str(stage.model)].widths if is_sampled else None
+        if widths is None:
+            continue
+        texts, tokens = said_at_once(pipeline, stage)
+        nbytes = 2 * widths.layers * widths.keys * BYTES[pipeline.models[str(stage.model)]["dtype"]] * texts * tokens
+        why = f"about; {texts} texts of {tokens} tokens, a partition of `{stage.id}`"
+        found.append(Need("keys and values", nbytes, why, ROLLING_OUT if has_gpu else ""))
+    if found:
+        yield max(found, key=lambda need: need.nbytes)
 
 
 def _activations(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) -> Iterator[Need]:

@@ -24,6 +24,16 @@ def longest(pipeline: Pipeline, stage: Stage) -> int:
     return int(config["max_tokens"] + heard.config["max_tokens"])
 
 
+def said_at_once(pipeline: Pipeline, stage: Stage) -> tuple[int, int]:
+    """(completions that a stage samples together, tokens of each at most): those of a partition."""
+    sampled = pipeline.beginning_of(stage.id)
+    begins, config = sampled.operator.begins, sampled.config
+    assert begins is not None
+    groups = -(-int(config[begins.groups]) // int(config["partitions"]))
+    most = int(config["max_tokens"]) if stage.operator.evaluates else longest(pipeline, stage)
+    return groups * int(config.get("group", 1)), PROMPT + most
+
+
 def trained_groups(pipeline: Pipeline, sampled: Stage) -> int:
     """Groups that a step trains on at most. `sampled`: the stage whose prompts they are."""
     rounds, prompts = _rounds_of(pipeline, sampled), int(sampled.config["prompts"])

@@ -14,7 +14,7 @@ import pytest
 from dflow_cli.memory.fitting import Place, places_of
 from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, VLLM_ASLEEP, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
-from dflow_cli.memory.rollouts import step_bytes
+from dflow_cli.memory.rollouts import PROMPT, step_bytes
 from dflow_cli.spec.modelfiles import ModelFiles
 from dflow_protocols.pipeline import Pipeline
 from dflowd.models.adapters import Adapters
@@ -191,6 +191,22 @@ def test_a_gradient_that_shards_of_half_its_bytes_cannot_hold_is_the_engines_own
     narrow = {name: {"config": {"micro_batch_tokens": 1 << 20, "gradient": "bfloat16"}} for name in ("learn", "warm")}
     (gradients,) = (need for need in needs(False, **narrow).engine if need.what == "gradients")
     assert gradients.nbytes == 2 * 4 * GB
+
+
+def test_what_torch_samples_keeps_keys_and_values_of_a_partition(tmp_path: Path) -> None:
+    """Of that stage whose partitions take most: here of questions, which have one answer each."""
+    small = outline(tmp_path, model_type="llama")
+    spec = example()
+    texts = {
+        engine: [
+            need.nbytes
+            for need in needs_of(Pipeline.from_dict(spec | {"engine": engine}), {"policy": small}, False).engine
+            if need.what == "keys and values"
+        ]
+        for engine in ("torch", "vllm")
+    }
+    held_out, layers, keys, tokens = 1000 // 8, 3, 2 * 8, PROMPT + 6
+    assert texts == {"torch": [2 * layers * keys * 4 * held_out * tokens], "vllm": []}
 
 
 def member(shards: int = 64, total: int = 256, gpus: int = 0, gpu: int | None = 80) -> dict[str, Any]:
