@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.dflow import answer, dflow, example_folder
+from tests.support.dflow import dflow, example_folder, run_on_one_and_two
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_critic_and_its_policy_do_not_depend_on_how_many_nodes_train_them(spec: Path, tmp_path: Path) -> None:
     """Values, advantages of tokens and both updates are functions of the spec; both models leave the mesh whole."""
-    whole = [
-        answer("run", spec, spec.with_name("early.yaml"), "--nodes", str(n), "--dir", spec.parent / f"m{n}")
-        for n in (1, 2)
-    ]
-    assert [run["state"] for run in whole] == ["done", "done"]
-    assert whole[0]["weights"] == whole[1]["weights"]
+    whole = run_on_one_and_two(spec, spec.with_name("early.yaml"))
     lines = dflow("metrics", whole[1]["run"], "--dir", spec.parent / "m2").splitlines()
     rows = [json.loads(line) for line in lines]
     losses = [row["value_loss"] for row in rows if "value_loss" in row]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from tests.support.dflow import answer, dflow
-from tests.support.repository import EXAMPLES
+from tests.support.dflow import answer, dflow, example_folder, run_on_one_and_two, settings
 
 SMALL = {
     "params.warmup": 4,
@@ -20,18 +18,10 @@ SMALL = {
 
 def test_a_game_gives_the_same_weights_on_one_host_and_on_two(tmp_path: Path) -> None:
     """Which conversations share a batch follows from the spec, and so does each token of them."""
-    for name in ("environments", "spell_tokenizer"):
-        shutil.copytree(EXAMPLES / name, tmp_path / name)
-    shutil.copy(EXAMPLES / "spell_llama.json", tmp_path)
-    settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    spec, told = tmp_path / "environments" / "guess.yaml", []
-    for nodes in (1, 2):
-        folder = tmp_path / f"m{nodes}"
-        told.append(answer("run", spec, *settings, "--nodes", str(nodes), "--dir", folder))
-    assert [each["state"] for each in told] == ["done", "done"]
-    assert told[0]["weights"] == told[1]["weights"]
-    samples = answer("samples", told[0]["run"], "--dir", tmp_path / "m1")["samples"]
+    spec = example_folder(tmp_path).parent / "environments" / "guess.yaml"
+    told = run_on_one_and_two(spec, *settings(SMALL))
+    samples = answer("samples", told[0]["run"], "--dir", spec.parent / "m1")["samples"]
     played = [each["turns"] for each in samples if len(each["turns"]) > 1]
     assert played
     assert all([turn["role"] for turn in talk[:2]] == ["assistant", "user"] for talk in played)
-    assert "assistant: " in dflow("samples", told[0]["run"], "--dir", tmp_path / "m1")
+    assert "assistant: " in dflow("samples", told[0]["run"], "--dir", spec.parent / "m1")

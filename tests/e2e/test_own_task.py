@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dflow import answer, dflow
+from tests.support.dflow import answer, dflow, settings
 
 
 def test_what_init_writes_runs_as_it_is_and_its_model_can_be_taken_along(tmp_path: Path) -> None:
@@ -51,8 +51,7 @@ def test_a_reward_that_hangs_and_dies_costs_its_answers_and_the_run_says_so(tmp_
     (task / "rewards.py").write_text(HOSTILE)
     small = {"params.warmup": 1, "params.grpo": 1, "stages.roll.config.prompts": 4, "stages.roll.config.group": 4}
     lenient = {"stages.score.config.on_error": "leave_out", "stages.score.config.timeout_s": 0.5}
-    settings = [word for key, value in (small | lenient).items() for word in ("--set", f"{key}={value}")]
-    told = answer("run", task / "pipeline.yaml", *settings, "--nodes", "2", "--dir", mesh)
+    told = answer("run", task / "pipeline.yaml", *settings(small | lenient), "--nodes", "2", "--dir", mesh)
     assert (told["state"], told["reproducibility"], told["since_step"]) == ("done", "replay", 1)
     table = dflow("metrics", told["run"], "--format", "csv", "--dir", mesh)
     (row,) = (row for row in csv.DictReader(io.StringIO(table)) if row["step"] == "2")

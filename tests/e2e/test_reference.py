@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.dflow import answer, dflow, example_folder
+from tests.support.dflow import dflow, example_folder, run_on_one_and_two
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_weights_under_kl_to_a_reference_do_not_depend_on_how_many_nodes_train(spec: Path) -> None:
     """The reference is loaded by every engine for itself: all of them must score alike, and the term must count."""
-    whole = [
-        answer("run", spec, spec.with_name("early.yaml"), "--nodes", str(n), "--dir", spec.parent / f"m{n}")
-        for n in (1, 2)
-    ]
-    assert [run["state"] for run in whole] == ["done", "done"]
-    assert whole[0]["weights"] == whole[1]["weights"]
+    whole = run_on_one_and_two(spec, spec.with_name("early.yaml"))
     lines = dflow("metrics", whole[1]["run"], "--dir", spec.parent / "m2").splitlines()
     divergences = [row["kl"] for row in map(json.loads, lines) if "kl" in row]
     assert len(divergences) == 3

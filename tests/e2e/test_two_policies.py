@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from tests.support.dflow import answer, dflow
-from tests.support.repository import EXAMPLES
+from tests.support.dflow import answer, dflow, example_folder, run_on_one_and_two, settings
 
 SMALL = {
     "params.warmup": 2,
@@ -20,16 +18,8 @@ SMALL = {
 
 def test_two_policies_do_not_depend_on_how_many_nodes_train_them(tmp_path: Path) -> None:
     """A step is two updates, one of each model, on one chain; both leave the mesh whole."""
-    shutil.copytree(EXAMPLES / "spell_tokenizer", tmp_path / "spell_tokenizer")
-    for name in ("spell_llama.json", "two_policies.yaml", "two_policies.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
-    settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    told = [
-        answer("run", tmp_path / "two_policies.yaml", *settings, "--nodes", str(n), "--dir", tmp_path / f"m{n}")
-        for n in (1, 2)
-    ]
-    assert [each["state"] for each in told] == ["done", "done"]
-    assert told[0]["weights"] == told[1]["weights"]
+    spec = example_folder(tmp_path).with_name("two_policies.yaml")
+    told = run_on_one_and_two(spec, *settings(SMALL))
     samples = answer("samples", told[0]["run"], "--dir", tmp_path / "m1")["samples"]
     talk = samples[-1]["turns"]
     assert [turn["role"] for turn in talk] == ["assistant", "user", "assistant"]

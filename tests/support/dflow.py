@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,20 @@ def example_folder(folder: Path) -> Path:
     shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)
     shutil.copytree(ROOT / "tests" / "support" / "specs", folder, dirs_exist_ok=True)
     return folder / "spell_backward.yaml"
+
+
+def run_on_one_and_two(spec: Path, *words: str | Path) -> list[dict[str, Any]]:
+    """What `run` says of a spec, with these words, on one daemon and on two, in meshes `m1` and `m2` beside the spec:
+    both ended, with the same weights."""
+    told = [answer("run", spec, *words, "--nodes", str(n), "--dir", spec.parent / f"m{n}") for n in (1, 2)]
+    assert [each["state"] for each in told] == ["done", "done"]
+    assert told[0]["weights"] == told[1]["weights"]
+    return told
+
+
+def settings(values: Mapping[str, Any]) -> list[str]:
+    """`--set` for each of them."""
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
 def written(spec: dict[str, Any], folder: Path) -> Path:
