@@ -88,17 +88,19 @@ class Stealing:
     # What this node has ---------------------------------------------------------------------------------------------
 
     def enter(self, opened: Open) -> None:
-        """The step as this look finds it. Loans of the one before are over; with a new phase all are rich again."""
+        """The step as this look finds it. Loans of the one before are over; with a new phase all may be rich again, and
+        who said before this node got there that it is said so once."""
         before, self.open = self.open, opened
+        is_new = before is None or before.version != opened.version
         if before is None or _phase(before) != _phase(opened):
-            self._told.clear()
+            said = {node: count for node, (at, count) in self._last.items() if at == opened.version}
+            self._told = {node: count for node, count in said.items() if count or is_new}
             self._left_alone.clear()
             self._tries = 0
-        if before is None or before.version != opened.version:
+        if is_new:
             self._state.loans.end_step(opened.step if before is None else before.step)
             self._answers.clear()
             self._asked = None
-            self._told = {node: count for node, (at, count) in self._last.items() if at == opened.version}
 
     def close(self) -> None:
         """This node gave the run up: no step is open to it, also where it comes back to the same version."""

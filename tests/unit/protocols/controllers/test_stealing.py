@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -80,6 +81,18 @@ def test_where_members_are_many_empty_books_name_nobody_to_ask(monkeypatch: pyte
     party = Party(busy=False)
     assert party.seek(0.0) == []
     party.run.state.step(0).polled(0.0)
+    assert len(party.seek(0.0)) == 1
+
+
+def test_what_was_said_before_the_manifest_came_here_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each says once what waits there: forgotten, it is not said again, and who is idle waits until it has polled."""
+    monkeypatch.setattr(outbox, "FEW", 0)
+    monkeypatch.setattr(StepView, "replicas", ())
+    party = Party(busy=False)
+    party.hear(2, 5)
+    assert party.stealing.open is not None
+    batch = cast("Batch", SimpleNamespace(manifest=SimpleNamespace(id="m")))
+    party.stealing.enter(replace(party.stealing.open, batch=batch))
     assert len(party.seek(0.0)) == 1
 
 
