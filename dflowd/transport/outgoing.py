@@ -11,7 +11,7 @@ from dflow_protocols.names import NodeId
 from dflow_protocols.runs.framing import addressed
 from dflow_protocols.wire.client import Response
 from dflow_protocols.wire.fields import MAX_SEALED
-from dflow_protocols.wire.frame import Frame, encode_frame
+from dflow_protocols.wire.frame import Frame, encode_frame, parts_of
 from dflow_protocols.wire.gossip import Knock, Relayed
 
 from .aead import Envelopes
@@ -27,13 +27,13 @@ class Outgoing:
         self._me, self._envelopes = keys.id, Envelopes(keys)
 
     def send(self, to: NodeId, frames: list[Frame]) -> None:
-        """All that is due to a member in this turn: the newest standings, and every message in order."""
-        messages = [message for frame in frames for message in frame.messages]
+        """All that is due to a member in this turn: the newest heartbeats, and every message in order."""
+        whole = Frame(frames[-1].delta, tuple(message for frame in frames for message in frame.messages))
         try:
-            self._lane.send(to, encode_frame(frames[-1].delta, messages))
+            self._lane.send(to, encode_frame(whole.delta, whole.messages))
         except ValueError:  # more than one frame takes
-            for message in messages:
-                self._send_alone(to, message)
+            for part in parts_of(whole):
+                self._send_alone(to, part)
 
     def send_through(self, action: SendThrough) -> None:
         """A frame to a member without a link to this node, by way of a relay."""
@@ -43,8 +43,8 @@ class Outgoing:
         try:
             self._pass(action, encode_frame(frame.delta, frame.messages))
         except ValueError:  # more than one frame takes
-            for message in frame.messages:
-                self._pass_alone(action, message)
+            for part in parts_of(frame):
+                self._pass_alone(action, part)
 
     def open(self, action: Unseal) -> bytes | None:
         """What a relay brought, if it is of who it says it is, and that is a node of the allow-list."""
@@ -70,11 +70,11 @@ class Outgoing:
     def answer(self, link: ReplyTo, response: Response) -> None:
         self._lane.reply(link, encode_frame(None, (response,)))
 
-    def _send_alone(self, to: NodeId, message: Any) -> None:
+    def _send_alone(self, to: NodeId, part: Frame) -> None:
         try:
-            self.tell(to, message)
+            self._lane.send(to, encode_frame(part.delta, part.messages))
         except ValueError as error:
-            self._refuse(message, error)
+            self._refuse(part, error)
 
     def _pass(self, action: SendThrough, frame: bytes) -> None:
         """Seal a frame and hand it to the relay. Raises ValueError for one that no relay would take."""
@@ -83,11 +83,12 @@ class Outgoing:
             raise ValueError(f"a sealed frame of {len(sealed)} bytes, more than {MAX_SEALED}")
         self.tell(action.relay, Relayed(self._me, action.to, 0, sealed))
 
-    def _pass_alone(self, action: SendThrough, message: Any) -> None:
+    def _pass_alone(self, action: SendThrough, part: Frame) -> None:
         try:
-            self._pass(action, encode_frame(None, (message,)))
+            self._pass(action, encode_frame(part.delta, part.messages))
         except ValueError as error:
-            self._refuse(message, error)
+            self._refuse(part, error)
 
-    def _refuse(self, message: Any, error: ValueError) -> None:
-        self._report(Report("wire.too_long", {"message": type(message).__name__, "error": str(error)}, "error"))
+    def _refuse(self, part: Frame, error: ValueError) -> None:
+        (said,) = part.messages or (part.delta,)
+        self._report(Report("wire.too_long", {"message": type(said).__name__, "error": str(error)}, "error"))

@@ -14,7 +14,7 @@ from ..names import RunId, ShardId, chunk_count
 from ..pipeline.grammar.signatures import gradient_bytes
 from ..pipeline.plan import Training
 from ..ranges import FLOAT_BYTES, Piece, State, pieces, shards_of
-from ..wire.frame import Frame, decode_frame, encode_frame
+from ..wire.frame import Frame, decode_frame, encode_frame, parts_of
 from ..wire.steps import Header, HeaderPut
 from ..work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, LoadWork, SaveWork, SliceWork, SumWork, Work
 from .model import provenance
@@ -369,15 +369,16 @@ def check_headers(engines: Mapping[RunId, Engines], frame: Frame) -> None:
 
 
 def check_bytes(frame: Frame) -> None:
-    """A frame is the same after its bytes; of one that no peer would take each message is, as daemons then send them
-    apart. Raises AssertionError, and ValueError for a message that is too long for any frame."""
+    """A frame is the same after its bytes; of one that no peer would take each part is, as daemons then send them
+    apart. Raises AssertionError, and ValueError for a part that is too long for any frame."""
     try:
         data = encode_frame(frame.delta, frame.messages)
     except ValueError:
-        if frame.delta is None and len(frame.messages) == 1:
+        parts = parts_of(frame)
+        if parts == (frame,):
             raise
-        for message in frame.messages:
-            check_bytes(Frame(None, (message,)))
+        for part in parts:
+            check_bytes(part)
         return
     there = decode_frame(data)
     assert there == frame, f"a frame is not the same after its bytes: {frame} became {there}"

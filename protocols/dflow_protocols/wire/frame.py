@@ -43,6 +43,12 @@ def encode_frame(delta: Delta | None, messages: Sequence[Any]) -> bytes:
     return bytes((MARK, WIRE_VERSION)) + body
 
 
+def parts_of(frame: Frame) -> tuple[Frame, ...]:
+    """What is due to one peer and fits into no frame, each thing in one of its own: the heartbeats first, as in one."""
+    delta = (Frame(frame.delta, ()),) if frame.delta is not None else ()
+    return (*delta, *(Frame(None, (message,)) for message in frame.messages))
+
+
 def decode_frame(data: bytes) -> Frame:
     """Raises WireError, and nothing else, whatever the bytes."""
     if len(data) < 2 or data[0] != MARK:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from dflow_protocols.events import Report, SendThrough
-from dflow_protocols.names import NodeId
+from dflow_protocols.names import NodeId, RunId
+from dflow_protocols.wire.codec import MAX_FRAME_BYTES
 from dflow_protocols.wire.fields import MAX_BYTES, MAX_SEALED
 from dflow_protocols.wire.frame import Frame, decode_frame
 from dflow_protocols.wire.gossip import Knock, Relayed
+from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
 from dflowd.transport.aead import Envelopes
 from dflowd.transport.keys import new_key_pair
 from dflowd.transport.outgoing import Outgoing
@@ -35,20 +38,34 @@ class Lane:
         return True
 
 
-def sent_through(*messages: Any) -> tuple[list[Any], list[Report]]:
-    """What the far member reads of frames that came by the relay, message by message, and what is reported."""
+def through(*frames: Frame) -> tuple[list[Frame], list[Report]]:
+    """What the far member reads of frames that came by the relay, and what is reported."""
     lane, reports = Lane(), list[Report]()
     outgoing = Outgoing(lane, ME, reports.append)  # type: ignore[arg-type]
-    outgoing.send_through(SendThrough(RELAY, FAR.id, FAR.public, Frame(None, messages)))
-    read: list[Any] = []
+    for frame in frames:
+        outgoing.send_through(SendThrough(RELAY, FAR.id, FAR.public, frame))
+    read: list[Frame] = []
     for to, data in lane.sent:
         assert to == RELAY
         (relayed,) = decode_frame(data).messages
         assert isinstance(relayed, Relayed)
         opened = Envelopes(FAR).open(ME.public, relayed.sealed)
         assert opened is not None
-        read += decode_frame(opened).messages
+        read.append(decode_frame(opened))
     return read, reports
+
+
+def directly(*frames: Frame) -> tuple[list[Frame], list[Report]]:
+    """The same of frames that are due to a member in one turn, over its link."""
+    lane, reports = Lane(), list[Report]()
+    Outgoing(lane, ME, reports.append).send(FAR.id, list(frames))  # type: ignore[arg-type]
+    return [decode_frame(data) for _, data in lane.sent], reports
+
+
+def sent_through(*messages: Any) -> tuple[list[Any], list[Report]]:
+    """The messages of a frame that came by the relay, and what is reported."""
+    read, reports = through(Frame(None, messages))
+    return [message for frame in read for message in frame.messages], reports
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -63,3 +80,22 @@ def test_a_frame_that_fits_by_itself_and_not_into_a_relays_is_sent_in_several() 
     assert sent_through(LARGE, LARGE, LARGE, last) == ([LARGE, LARGE, LARGE, last], [])
     full = Knock(bytes(MAX_BYTES - 2_000))
     assert sent_through(LARGE, LARGE, LARGE, full) == ([LARGE, LARGE, LARGE, full], [])
+
+
+@pytest.mark.parametrize("way", [directly, through])
+def test_where_a_node_stands_is_told_though_its_messages_fill_several_frames(way: Callable[..., Any]) -> None:
+    """It would ride on the next frame only: who waits to hear of a version waits until there is something else."""
+    delta = Delta(Mark(1, 1), 0, None, (Heartbeat(RunId("ab" * 16), None, None, None),))
+    read, reports = way(Frame(delta, (LARGE,) * 5))
+    assert (read[0], reports) == (Frame(delta, ()), [])
+    assert [frame.delta for frame in read[1:]] == [None] * 5
+
+
+@pytest.mark.parametrize("way", [directly, through])
+def test_what_is_too_long_for_any_frame_is_reported(way: Callable[..., Any]) -> None:
+    """It is a fault of this program; what is due beside it leaves."""
+    heartbeat = Heartbeat(RunId("ab" * 16), None, None, None)
+    delta = Delta(Mark(1, 1), 0, None, (heartbeat,) * (MAX_FRAME_BYTES // 32))
+    read, (report,) = way(Frame(delta, (LARGE,)))
+    assert (report.name, report.fields["message"]) == ("wire.too_long", "Delta")
+    assert read == [Frame(None, (LARGE,))]
