@@ -28,7 +28,6 @@ from ..controllers.sealer import Sealer
 from ..controllers.stealing import Open, Stealing
 from ..events import Action, Drop, FetchAdvanced, Fetched, FetchFailed, FilesFound, Report, Rng
 from ..names import MANIFEST, UPDATE, NodeId, RunId, ShardId
-from ..pipeline.grammar.engines import EXACT, REPLAY
 from ..pipeline.plan import Chain
 from ..pipeline.schedule import Schedule
 from ..pipeline.spec import Pipeline
@@ -41,7 +40,6 @@ from ..steps.duties import OpenDuties
 from ..steps.duty import Due, Duty, in_order, watch_homes
 from ..steps.sealing import is_read, sealed_chains
 from ..steps.view import StepView
-from ..versions import facts
 from ..wire.heartbeat import Heartbeat
 from ..wire.steps import CheckpointPut, Header, RunPut, Seal
 from ..work import ApplyWork, Done, Failed, inputs_of
@@ -49,6 +47,7 @@ from .anti_entropy import AntiEntropy
 from .inbox import Inbox
 from .outcomes import Outcomes
 from .relaying import Relaying
+from .summary import summary
 
 DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 MAX_ERROR = 500  # characters of an error that a report has
@@ -140,47 +139,7 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""
-        state, outcome, own = self.state, runs.outcome(self.status), self.state.versions.own
-        settled = tuple(sorted(outcome["facts"].items())) if "facts" in outcome else own.facts if own else ()
-        best = state.versions.newest_step
-        saved, is_over = self.checkpoints.best, self.has_ended
-        return {
-            "run": state.id,
-            "name": state.pipeline.name,
-            "submitter": state.status.submitter,
-            "state": runs.told(self.status),
-            "step": outcome.get("step", state.told_step(max(best, own.step if own else saved.step if saved else 0))),
-            "steps": self.schedule.steps,
-            "version": outcome.get("version", own.id if own else None),
-            "weights": outcome.get("weights", facts.named(own)["weights"] if own else None),
-            "evals": facts.evals(settled),
-            "error": outcome.get("error"),
-            "evidence": outcome.get("evidence", []),
-            "skipped": facts.skipped(settled),
-            **self._reproducibility(facts.not_exact_since(settled)),
-            "blocked": self._blocked(),
-            "files": state.ability.missing if state.is_active else "",
-            "starved": self.calls.is_starved and state.is_active,
-            "paused": state.is_paused and state.is_active,
-            "saved": state.told_step(saved.step) if saved is not None else None,
-            "settled": is_over and state.is_cleared,
-            "away": {
-                node: state.told_step(max(head.step for head in heads)) for node, heads in self.checkpoints.away.items()
-            },
-            "spec": state.status.spec,
-        }
-
-    def _blocked(self) -> str:
-        other = runs.yields_to(self.status)
-        if other is not None:
-            return f"gave way to run {other[:8]}, as there is no room for both"
-        return self.alarm.blocked if self.is_active else ""
-
-    def _reproducibility(self, since: int | None) -> dict[str, Any]:
-        """What the weights are a function of, and from which step on if that changed on the way."""
-        claimed = self.state.pipeline.reproducibility
-        is_less = claimed == EXACT and since is not None
-        return {"reproducibility": REPLAY if is_less else claimed, "since_step": since if is_less else None}
+        return summary(self.state, self.calls, self.checkpoints, self.alarm)
 
     @property
     def progress(self) -> tuple[object, ...]:
