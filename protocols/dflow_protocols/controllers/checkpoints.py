@@ -101,28 +101,33 @@ class Checkpoints:
         is_begin = place.update == 0 and place.step > 0  # of a step of the pipeline: nothing that was sampled is needed
         is_due = header.step == run.last_step or (every > 0 and is_begin and place.step % every == 0)
         committed = run.committed_step
-        passed = run.versions.passers(header, mesh.living) if is_due and place.updates > 1 else ()  # they keep it, too
         is_fresh = header is own and now - run.advanced_at <= ARRIVAL_WAIT * mesh.suspicion_s
-        others = mesh.on_duty if is_fresh else passed  # each would be among the first two of the few that it knows of
-        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header, others):
-            return True
+        expected = mesh.on_duty if is_fresh else ()  # each would be among the first two of the few that it knows of
+        if is_due and header.step <= committed and run.me in self._savers(now, mesh, header, expected):
+            return not self._is_outlived(mesh, header)
         lonely = header is own and own.step > committed  # nobody else got as far: the disk is the second copy
         return lonely and now - run.advanced_at > COMMIT_WAIT * mesh.suspicion_s
 
     def _savers(
-        self, now: float, mesh: MeshView, header: Header, others: Collection[NodeId] = ()
+        self, now: float, mesh: MeshView, header: Header, expected: Collection[NodeId] = ()
     ) -> tuple[NodeId, ...]:
-        """The first two that can write it in this version's order; one more a wait, past those that do not."""
+        """Who is to write it: of those that can and have not, as many of the first in this version's order as disks
+        lack it; one more a wait, past those that do not."""
+        saved = self.holders(header.id, mesh.living)
+        if len(saved) >= SAVERS:
+            return ()
         late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
-        writers = self.writers(mesh, header, others)
-        return ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))[: SAVERS + late]
+        writers = self.writers(mesh, header, expected) - saved
+        order = ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))
+        return order[: SAVERS - len(saved) + late]
 
-    def writers(self, mesh: MeshView, header: Header, others: Collection[NodeId] = ()) -> frozenset[NodeId]:
+    def writers(self, mesh: MeshView, header: Header, expected: Collection[NodeId] = ()) -> frozenset[NodeId]:
         """Living holders of a version that are on duty and have the run's files, of which a checkpoint takes the
-        tokenizer. Where there is none of them: those on duty, and if all are drained those. `others`: those who hold
-        it, too, though they made several versions since, or are about to."""
-        run = self._state
-        living = frozenset((*run.versions.holders(header.id, mesh.living), *others, run.me))
+        tokenizer. Where there is none of them: those on duty, and if all are drained those. `expected`: those who are
+        about to hold it."""
+        run, several = self._state, self._state.pipeline.schedule.place(header.step).updates > 1
+        passed = run.versions.passers(header, mesh.living) if several else ()  # they keep it, too
+        living = frozenset((*run.versions.holders(header.id, mesh.living), *passed, *expected, run.me))
         holders = living & mesh.on_duty or living
         return holders - run.ability.without_files(run.me, holders) or holders
 
@@ -168,15 +173,28 @@ class Checkpoints:
     def retire(self, mesh: MeshView, out: list[Action]) -> None:
         """Remove own checkpoints that are older than the newest `keep` which lie on enough disks. Of a run that has
         finished its last version is all that must: whoever was away then comes back with older ones."""
-        enough = min(SAVERS, len(mesh.on_duty or mesh.living))
-        known = {head for node, said in self.others.items() if node in mesh.living for head in said}
-        known |= {header.head for header in self.mine.values()}
-        secure = [head for head in sorted(known) if len(self.holders(head.version, mesh.living)) >= enough]
+        secure = self._secure(mesh)
         status = self._state.status
         is_over = status.state == runs.FINISHED and runs.outcome(status).get("version") in {
             head.version for head in secure
         }
-        self._keep_newest(sorted(known) if is_over else secure, out)
+        self._keep_newest(sorted(self._known(mesh)) if is_over else secure, out)
+
+    def _known(self, mesh: MeshView) -> set[Head]:
+        """What lies on living disks."""
+        said = {head for node, heads in self.others.items() if node in mesh.living for head in heads}
+        return said | {header.head for header in self.mine.values()}
+
+    def _secure(self, mesh: MeshView) -> list[Head]:
+        """What lies on enough of them."""
+        enough = min(SAVERS, len(mesh.on_duty or mesh.living))
+        known = sorted(self._known(mesh))
+        return [head for head in known if len(self.holders(head.version, mesh.living)) >= enough]
+
+    def _is_outlived(self, mesh: MeshView, header: Header) -> bool:
+        """Whether it would go again as soon as it is written."""
+        better = [head for head in self._secure(mesh) if preference(head) < preference(header.head)]
+        return len(better) >= self._state.pipeline.checkpoint["keep"]
 
     def retire_finished(self, out: list[Action]) -> None:
         """The run has finished, so its last version lies on enough disks."""

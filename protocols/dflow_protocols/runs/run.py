@@ -134,7 +134,8 @@ class Run:
         head, holder = state.versions.best(now, mesh.living) or (None, None)
         mine = own.head if own else None
         backlog, pinned = self.stealing.backlog(), state.catch_up.pinned
-        said = state.ability.withdrawn, pinned, state.versions.everywhere.get(state.me, 0)
+        versions = state.versions
+        said = state.ability.withdrawn, pinned, versions.everywhere.get(state.me, 0), versions.entered.get(state.me, 0)
         return Heartbeat(state.id, mine, head, holder, backlog, *said)
 
     def summary(self) -> dict[str, Any]:

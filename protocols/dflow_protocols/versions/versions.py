@@ -31,6 +31,7 @@ class Versions:
     set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     everywhere: dict[NodeId, int] = field(default_factory=dict)  # by who says so, this node too: see Heartbeat
+    entered: dict[NodeId, int] = field(default_factory=dict)  # the same
     lineage: Lineage = field(init=False)
     claimants: dict[Head, set[NodeId]] = field(default_factory=dict, repr=False)  # the same as `claims`, by version
     _heads: dict[NodeId, Head] | None = field(default=None, repr=False, compare=False)  # until `claims` change
@@ -52,6 +53,8 @@ class Versions:
         """Hold `header`'s version as the newest. Gives what was given up if it is not of the own chain."""
         self.learn(header)
         own, lost = self.own, None
+        if own is None or header.parent != own.id:
+            self.entered[self.me] = header.step
         if own is None or header.parent == own.id:
             self.lineage.extend(header.head, self.heads)
         else:
@@ -67,7 +70,7 @@ class Versions:
         if heartbeat.own is not None:
             self.lineage.see(source, heartbeat.own)
         is_news |= self.everywhere.get(source, 0) != heartbeat.everywhere
-        self.everywhere[source] = heartbeat.everywhere
+        self.everywhere[source], self.entered[source] = heartbeat.everywhere, heartbeat.entered
         return is_news | self._learn_pin(source, heartbeat.pinned)
 
     def _learn_pin(self, source: NodeId, pinned: Head | None) -> bool:
@@ -121,15 +124,22 @@ class Versions:
         self._unclaim(node)
         self.pins.pop(node, None)
         self.everywhere.pop(node, None)
+        self.entered.pop(node, None)
         self.lineage.forget(node)
 
     def holders(self, version: VersionId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
-        """Living others that claim the version, or a later one that was made from it (they keep the parent a while)."""
+        """Living others that claim the version, or the next one, if they made that from it: they keep the parent a
+        while."""
         return tuple(
             node
             for node, head in self.heads.items()
-            if node in living and (head.version == version or self.is_parent(version, head.version))
+            if node in living
+            and (head.version == version or (self.is_parent(version, head.version) and self._made(node, head)))
         )
+
+    def _made(self, node: NodeId, head: Head) -> bool:
+        """Whether a node made its newest version itself, as far as it said how it came there."""
+        return self.entered.get(node, 0) < head.step
 
     def is_parent(self, version: VersionId, child: VersionId) -> bool:
         header = self.headers.get(child)
@@ -195,9 +205,14 @@ class Versions:
         return at if at.step == step else None
 
     def passers(self, header: Header, living: Collection[NodeId]) -> tuple[NodeId, ...]:
-        """Living others whose newest version comes of this one: those of them that did not copy theirs passed it."""
+        """Living others that had this version when they made what they have now, as far as they said how they came
+        there."""
         return tuple(
-            node for node, head in self.heads.items() if node in living and self.descends(head.version, header) is True
+            node
+            for node, head in self.heads.items()
+            if node in living
+            and self.entered.get(node, 0) <= header.step
+            and self.descends(head.version, header) is True
         )
 
     def is_committed(self, header: Header, trainers: Collection[NodeId], living: Collection[NodeId]) -> bool:

@@ -21,6 +21,7 @@ class Heartbeat:
     withdrawn: tuple[Withdrawal, ...] = ()
     pinned: Head | None = None  # the version that the sender copies, or goes on from to reach the others
     everywhere: int = 0  # steps done in the newest version that all on duty hold, as they told the sender
+    entered: int = 0  # steps done in the version that the sender copied or loaded last: it made all that follow
 
 
 @dataclass(frozen=True, slots=True, order=True)

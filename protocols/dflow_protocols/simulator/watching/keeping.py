@@ -137,7 +137,7 @@ class Keeping(Checker):
         if own is None or not state.is_active:
             return False
         lost = self._lost_with(host, state)
-        if state.versions.holders(own.id, living):  # who claims a version has all of it
+        if state.versions.who_got_to(own) & living:  # who claims a version has all of it, or of what came of it
             lost -= {ref.id for _, ref in own.state}
         return any(state.holdings.live_holders(each, living) == (host.id,) for each in lost)
 

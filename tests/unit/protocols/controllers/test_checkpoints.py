@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.controllers.checkpoints import ARRIVAL_WAIT, COMMIT_WAIT, MOST_HEADS, Checkpoints
 from dflow_protocols.events import Discard, Report, Start
 from dflow_protocols.run_state import status as runs
@@ -51,6 +53,56 @@ def test_who_is_early_leaves_a_version_for_a_while_to_those_who_come_before_it()
     run.state.commit(1)
     assert checkpoints.owed(0.0, ALL, ONE) is None  # the third node comes before this one
     assert checkpoints.owed(0.0, mesh(1, 2), ONE) == ONE
+
+
+def test_what_lies_on_two_disks_is_written_by_no_third() -> None:
+    """Who gets there later, and would come before those that wrote it, costs a slot and a disk for nothing."""
+    run, checkpoints = kept()
+    for number in (2, 3):
+        run.state.versions.observe(who(number), heartbeat(ONE))
+        checkpoints.learn(who(number), (ONE.head,))
+    run.state.commit(1)
+    assert checkpoints.owed(9 * COMMIT_WAIT, ALL, ONE) is None
+    assert checkpoints.owed(9 * COMMIT_WAIT, mesh(1, 2), ONE) == ONE  # a disk is gone with its node
+
+
+def test_the_second_disk_is_of_the_first_that_has_not_written_it() -> None:
+    """Of three holders the one that wrote it need not be among the first two, who would both write it as well."""
+    run, checkpoints = kept(ONE, own=TWO)
+    for number in (2, 3):
+        run.state.versions.observe(who(number), heartbeat(TWO))
+    run.state.commit(2)
+    assert checkpoints.owed(ARRIVAL_WAIT + 0.1, ALL, TWO) == TWO  # the order is 3, 1, 2
+    checkpoints.learn(who(2), (TWO.head,))
+    assert checkpoints.owed(ARRIVAL_WAIT + 0.1, ALL, TWO) is None
+
+
+def test_what_newer_ones_replaced_is_not_written_again() -> None:
+    """It is still held, for who is late, and would go from the disk as soon as it is there."""
+    run, checkpoints = kept(TWO, THREE)
+    for header in (TWO, THREE):
+        run.hold(header)
+    run.state.commit(3)
+    assert checkpoints.owed(9.0, mesh(1, 2), THREE) == ONE
+    checkpoints.learn(who(2), (TWO.head, THREE.head))
+    assert checkpoints.owed(9.0, mesh(1, 2), THREE) is None
+
+
+def test_who_copied_a_later_version_writes_none_before_it() -> None:
+    """It never had that, and the others would leave a disk to it."""
+    run = ARun(several_updates(), own=None)
+    checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
+    chain = [*CHAIN, version("v5", FOUR, samples=4)]
+    for number in range(6, 8):
+        chain.append(version(f"v{number}", chain[-1], samples=4))
+    for header in chain:
+        run.hold(header)
+    begun, newest = chain[5], chain[7]
+    run.state.versions.observe(who(2), heartbeat(newest))
+    run.state.versions.observe(who(3), replace(heartbeat(newest), entered=6))
+    assert checkpoints.writers(ALL, begun) == {who(1), who(2)}
+    run.state.versions.observe(who(3), replace(heartbeat(newest), entered=5))
+    assert checkpoints.writers(ALL, begun) == {who(1), who(2), who(3)}
 
 
 def test_nothing_is_owed_before_it_is_committed_unless_nobody_else_comes() -> None:

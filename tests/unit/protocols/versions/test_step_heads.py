@@ -133,6 +133,31 @@ def test_a_holder_of_the_child_counts_as_one_of_the_parent() -> None:
     assert versions.holders(one.id, ALL) == (who(2),)
 
 
+def test_who_copied_the_child_is_no_holder_of_the_parent() -> None:
+    """It never had that: who fetched it there, or left a disk to it, would wait for nothing."""
+    one = version("one", ZERO)
+    two = version("two", one)
+    versions = knows(1, ZERO, one, two, own=one)
+    versions.observe(who(2), heartbeat(two))
+    versions.observe(who(3), replace(heartbeat(two), entered=2))
+    assert versions.holders(one.id, ALL) == versions.passers(one, ALL) == (who(2),)
+    assert versions.holders(two.id, ALL) == (who(2), who(3))
+    versions.forget(who(3))
+    versions.observe(who(3), heartbeat(two))
+    assert versions.holders(one.id, ALL) == (who(2), who(3))
+
+
+def test_a_node_says_from_which_version_on_it_made_all() -> None:
+    """What it copied or loaded last, whatever it held before."""
+    one = version("one", ZERO)
+    three = version("three", version("two", one))
+    versions, entered = knows(1), []
+    for header in (ZERO, one, three, version("four", three)):
+        versions.hold(header)
+        entered.append(versions.entered[who(1)])
+    assert entered == [0, 0, 3, 3]
+
+
 def test_pruned_headers_are_those_of_settled_steps_that_are_not_held() -> None:
     one = version("one", ZERO)
     two = version("two", one)
